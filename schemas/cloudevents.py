@@ -1,0 +1,51 @@
+"""CloudEvents 1.0, binary mode of its Kafka binding: attributes in headers, the message in the value.
+
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from schemas.time import to_rfc3339
+
+OBSERVATION = "org.beliefstream.observation.v1"
+SENSOR = "org.beliefstream.sensor.v1"
+MODEL = "org.beliefstream.model.v1"
+PRIOR = "org.beliefstream.prior.v1"
+POSTERIOR = "org.beliefstream.posterior.v1"
+
+_PREFIX = "ce_"
+_SPECVERSION = ("ce_specversion", b"1.0")
+_CONTENT_TYPE = ("content-type", b"application/json")
+
+
+def headers(type: str, source: str, id: str, time: float) -> list[tuple[str, bytes]]:
+    """Headers of one record.
+
+    Args:
+        type: what the record is, such as `OBSERVATION`.
+        source: a URI reference of the sender.
+        id: unique among the records of the source.
+        time: when it happened, seconds since the epoch.
+    """
+    return [
+        _SPECVERSION,
+        ("ce_id", id.encode()),
+        ("ce_source", source.encode()),
+        ("ce_type", type.encode()),
+        ("ce_time", to_rfc3339(time).encode()),
+        _CONTENT_TYPE,
+    ]
+
+
+def parse(headers: Iterable[tuple[str, bytes | None]] | None) -> dict[str, str]:
+    """The CloudEvents attributes that are there, by name (`id`, `source`, `type`, `datacontenttype`, ...)."""
+    attributes = {}
+    for name, content in headers or ():
+        text = (content or b"").decode(errors="replace")
+        if name.startswith(_PREFIX):
+            attributes[name.removeprefix(_PREFIX)] = text
+        elif name.lower() == "content-type":
+            attributes["datacontenttype"] = text
+    return attributes

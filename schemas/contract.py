@@ -1,0 +1,230 @@
+"""The contract of the topics, generated from the messages: JSON Schemas and an AsyncAPI 3.0.0 document.
+
+`python -m schemas.contract DIRECTORY` writes the files. The document describes the service: it receives what
+others send it, and sends posteriors and dead letters.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from schemas import cloudevents
+from schemas.base import Message
+from schemas.dead_letter import HEADERS, DeadLetter
+from schemas.model import Model
+from schemas.observation import Observation
+from schemas.posterior import Posterior
+from schemas.prior import Prior
+from schemas.sensor import BearingSensor, LinearSensor, PositionSensor, RangeSensor, sensor_adapter
+
+Schema = dict[str, Any]
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_FORMAT = "application/schema+json;version=2020-12"
+_BINDING = "0.5.0"  # of AsyncAPI's Kafka bindings
+_PARTITIONS = 8
+_SENSORS: tuple[type[Message], ...] = (PositionSensor, LinearSensor, RangeSensor, BearingSensor)
+_VALIDATION: JsonSchemaMode = "validation"
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic of the contract."""
+
+    address: str
+    message: str
+    action: Literal["receive", "send"]
+    key: str
+    description: str
+    event: str | None
+    compacted: bool = False
+
+
+_TOPICS = (
+    Topic(
+        "observations",
+        "observation",
+        "receive",
+        "the entity",
+        "What sensors report.",
+        cloudevents.OBSERVATION,
+    ),
+    Topic("sensors", "sensor", "receive", "the sensor", "Sensor definitions.", cloudevents.SENSOR, True),
+    Topic("models", "model", "receive", "the entity, or *", "Entity models.", cloudevents.MODEL, True),
+    Topic("priors", "prior", "receive", "the entity", "What operators know.", cloudevents.PRIOR),
+    Topic("posteriors", "posterior", "send", "the entity", "Beliefs after updates.", cloudevents.POSTERIOR),
+    Topic("dead-letters", "dead_letter", "send", "as it came", "Messages of no use, byte for byte.", None),
+)
+
+
+def json_schemas() -> dict[str, Schema]:
+    """A self-contained JSON Schema (2020-12) for each message; for a dead letter, of its headers."""
+    plain: dict[str, type[Message]] = {
+        "observation": Observation,
+        "model": Model,
+        "prior": Prior,
+        "posterior": Posterior,
+    }
+    schemas = {name: message.model_json_schema(mode=_VALIDATION) for name, message in plain.items()}
+    schemas["sensor"] = {"title": "Sensor", **sensor_adapter.json_schema(mode=_VALIDATION)}
+    schemas["dead_letter"] = _dead_letter_headers()
+    return {name: {"$schema": _DIALECT, **_plain(schemas[name])} for name in sorted(schemas)}
+
+
+def asyncapi() -> Schema:
+    """The AsyncAPI 3.0.0 document of all topics."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Beliefstream",
+            "version": "1.0.0",
+            "description": "A stream of Bayesian updates: observations in, posteriors out. Times are seconds "
+            "since the epoch (UTC) or RFC 3339. CloudEvents headers (binary mode) are optional.",
+        },
+        "defaultContentType": "application/json",
+        "channels": {topic.address: _channel(topic) for topic in _TOPICS},
+        "operations": {_operation_name(topic): _operation(topic) for topic in _TOPICS},
+        "components": {
+            "schemas": _component_schemas(),
+            "messages": {topic.message: _message(topic) for topic in _TOPICS},
+        },
+    }
+
+
+def documents() -> dict[str, str]:
+    """The text of each generated file by its name."""
+    contents = {f"{name}.schema.json": schema for name, schema in json_schemas().items()}
+    contents["asyncapi.json"] = asyncapi()
+    return {name: json.dumps(content, indent=2) + "\n" for name, content in contents.items()}
+
+
+def write(directory: Path | str) -> list[Path]:
+    """Writes the contract into a directory, made if it is not there; returns the files."""
+    target = Path(directory)
+    target.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, text in documents().items():
+        (target / name).write_text(text, encoding="utf-8")
+        written.append(target / name)
+    return written
+
+
+def _channel(topic: Topic) -> Schema:
+    return {
+        "address": topic.address,
+        "description": topic.description,
+        "messages": {topic.message: {"$ref": f"#/components/messages/{topic.message}"}},
+        "bindings": {
+            "kafka": {
+                "topic": topic.address,
+                "partitions": 1 if topic.compacted else _PARTITIONS,
+                "topicConfiguration": {"cleanup.policy": ["compact" if topic.compacted else "delete"]},
+                "bindingVersion": _BINDING,
+            }
+        },
+    }
+
+
+def _operation_name(topic: Topic) -> str:
+    return f"{topic.action}_{topic.message}"
+
+
+def _operation(topic: Topic) -> Schema:
+    return {
+        "action": topic.action,
+        "channel": {"$ref": f"#/channels/{topic.address}"},
+        "messages": [{"$ref": f"#/channels/{topic.address}/messages/{topic.message}"}],
+    }
+
+
+def _message(topic: Topic) -> Schema:
+    key = {"type": "string", "description": topic.key}
+    if topic.event is None:
+        return {
+            "name": topic.message,
+            "title": topic.description,
+            "contentType": "application/octet-stream",
+            "headers": _dead_letter_headers(),
+            "payload": {"description": "the original value"},
+            "bindings": {"kafka": {"key": key, "bindingVersion": _BINDING}},
+        }
+    return {
+        "name": topic.message,
+        "title": topic.description,
+        "contentType": "application/json",
+        "headers": _event_headers(topic.event),
+        "payload": {
+            "schemaFormat": _FORMAT,
+            "schema": {"$ref": f"#/components/schemas/{topic.message.title()}"},
+        },
+        "bindings": {"kafka": {"key": key, "bindingVersion": _BINDING}},
+    }
+
+
+def _event_headers(event: str) -> Schema:
+    texts = {name: {"type": "string"} for name in ("ce_id", "ce_source", "ce_time")}
+    return {
+        "type": "object",
+        "properties": {
+            "ce_specversion": {"type": "string", "const": "1.0"},
+            "ce_type": {"type": "string", "const": event},
+            **texts,
+            "content-type": {"type": "string"},
+        },
+    }
+
+
+def _dead_letter_headers() -> Schema:
+    schema = DeadLetter.model_json_schema(mode=_VALIDATION)
+    properties = schema["properties"]
+    properties["reason"] = {**schema["$defs"]["Reason"], "description": properties["reason"]["description"]}
+    for number in ("partition", "offset"):  # headers are text
+        properties[number] = {"type": "string", "pattern": "^[0-9]+$"} | {
+            key: properties[number][key] for key in ("title", "description")
+        }
+    return {
+        "title": "DeadLetterHeaders",
+        "description": schema["description"],
+        "type": "object",
+        "properties": {header: properties[field] for field, header in HEADERS.items()},
+        "required": list(HEADERS.values()),
+    }
+
+
+def _component_schemas() -> Schema:
+    types: tuple[type[Message], ...] = (Observation, Model, Prior, Posterior, *_SENSORS)
+    messages = [(message, _VALIDATION) for message in types]
+    _, schema = models_json_schema(messages, ref_template="#/components/schemas/{model}")
+    definitions: Schema = schema["$defs"]
+    definitions["Sensor"] = {"oneOf": [{"$ref": f"#/components/schemas/{s.__name__}"} for s in _SENSORS]}
+    sound: Schema = _plain(dict(sorted(definitions.items())))
+    return sound
+
+
+def _plain(schema: Any) -> Any:
+    """`discriminator` is OpenAPI's: in plain JSON Schema a required constant `kind` says the same."""
+    if isinstance(schema, list):
+        return [_plain(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    plain = {
+        name: _plain(part)
+        for name, part in schema.items()
+        if not (name == "discriminator" and "mapping" in part)
+    }
+    if "const" in plain.get("properties", {}).get("kind", {}):
+        plain["required"] = ["kind", *plain.get("required", ())]
+    return plain
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m schemas.contract DIRECTORY")
+    for path in write(sys.argv[1]):
+        print(path)

@@ -1,0 +1,71 @@
+"""Checks of covariance matrices."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic_core import PydanticCustomError
+
+from schemas.base import Matrix
+
+_ASYMMETRY = 1e-6  # relative to the largest entry of the matrix
+
+
+def checked(matrix: Matrix, size: int | None = None) -> Matrix:
+    """A covariance made exactly symmetric.
+
+    Args:
+        matrix: (D, D) numbers.
+        size: the D it must have, if that is known.
+
+    Raises:
+        PydanticCustomError: type `invalid_covariance`: not square, not of that size, not symmetric within
+            1e-6 of its largest entry, or not positive definite.
+    """
+    rows = len(matrix)
+    if rows == 0 or any(len(row) != rows for row in matrix):
+        raise _invalid("expected a square matrix")
+    if size is not None and rows != size:
+        raise _invalid(f"expected a matrix of {size} by {size}, got {rows} by {rows}")
+    if rows == 1:  # without numpy: the usual case of a scalar sensor
+        if matrix[0][0] <= 0:
+            raise _invalid("expected a positive variance")
+        return matrix
+    return to_matrix(checked_stack(np.asarray(matrix, dtype=np.float64)[None])[0])
+
+
+def checked_stack(stack: NDArray[np.float64]) -> NDArray[np.float64]:
+    """As `checked`, of a (K, D, D) stack; an error names the component at fault."""
+    if np.array_equal(stack, stack.mT):
+        symmetric = stack
+    else:
+        largest = np.abs(stack).max(axis=(1, 2))
+        asymmetry = np.abs(stack - stack.mT).max(axis=(1, 2))
+        if np.any(crooked := ~(asymmetry <= _ASYMMETRY * largest)):
+            raise _invalid(f"expected a symmetric matrix{_which(stack, int(np.argmax(crooked)))}")
+        symmetric = stack / 2 + stack.mT / 2
+    if not _positive_definite(symmetric):
+        worst = next(i for i in range(len(stack)) if not _positive_definite(symmetric[i : i + 1]))
+        raise _invalid(f"expected a positive definite matrix{_which(stack, worst)}")
+    return symmetric
+
+
+def to_matrix(array: NDArray[np.float64]) -> Matrix:
+    """Nested tuples of a (D, D) array."""
+    return tuple(map(tuple, array.tolist()))
+
+
+def _positive_definite(stack: NDArray[np.float64]) -> bool:
+    try:
+        factors = np.linalg.cholesky(stack)
+    except np.linalg.LinAlgError:
+        return False
+    return bool(np.isfinite(factors).all())
+
+
+def _which(stack: NDArray[np.float64], index: int) -> str:
+    return f", component {index} is not" if len(stack) > 1 else ""
+
+
+def _invalid(message: str) -> PydanticCustomError:
+    return PydanticCustomError("invalid_covariance", message)

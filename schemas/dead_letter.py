@@ -1,0 +1,71 @@
+"""Messages that could not be used: the original bytes, with the reason and the source in headers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from schemas.base import Message, unusable
+from schemas.reasons import Reason, reason_of
+
+__all__ = ["DeadLetter", "Reason", "reason_of"]
+
+HEADERS = {
+    "reason": "beliefstream_reason",
+    "detail": "beliefstream_detail",
+    "topic": "beliefstream_source_topic",
+    "partition": "beliefstream_source_partition",
+    "offset": "beliefstream_source_offset",
+}
+"""The header of each field."""
+
+_FIELDS = {header: field for field, header in HEADERS.items()}
+_LONGEST_DETAIL = 1000  # characters; a header is for a person to read
+
+
+class DeadLetter(Message):
+    """A message that could not be used. Key and value travel as they came, everything else in headers."""
+
+    reason: Annotated[Reason, Field(description="from a closed list; header beliefstream_reason")]
+    detail: Annotated[str, Field(description="one line for a person; header beliefstream_detail")]
+    topic: Annotated[str, Field(description="where it came from; header beliefstream_source_topic")]
+    partition: Annotated[
+        int, Field(ge=0, description="of that topic; header beliefstream_source_partition; no unit")
+    ]
+    offset: Annotated[
+        int, Field(ge=0, description="in that partition; header beliefstream_source_offset; no unit")
+    ]
+    key: Annotated[bytes | None, Field(description="the original key, byte for byte")] = None
+    value: Annotated[bytes | None, Field(description="the original value, byte for byte")] = None
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        """The record's headers; its key and value are `key` and `value`."""
+        texts = {
+            "reason": self.reason.value,
+            "detail": self.detail[:_LONGEST_DETAIL],
+            "topic": self.topic,
+            "partition": str(self.partition),
+            "offset": str(self.offset),
+        }
+        return [(HEADERS[field], text.encode(errors="replace")) for field, text in texts.items()]
+
+    @classmethod
+    def from_record(
+        cls, key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]] | None
+    ) -> DeadLetter:
+        """The dead letter in a record of the dead-letter topic.
+
+        Raises:
+            Unusable: the headers are not those of a dead letter.
+        """
+        fields = {
+            _FIELDS[name]: (content or b"").decode(errors="replace")
+            for name, content in headers or ()
+            if name in _FIELDS
+        }
+        try:
+            return cls.model_validate({**fields, "key": key, "value": value})
+        except ValidationError as error:
+            raise unusable(error) from error

@@ -1,0 +1,153 @@
+"""Gaussian mixtures as they travel in messages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from schemas import covariance as covariance_checks
+from schemas.base import MAXIMUM_COORDINATES, Matrix, Message, Number, Vector
+
+MAXIMUM_COMPONENTS = 256
+_WEIGHT_TOLERANCE = 1e-6  # how far the sum of the weights may be from 1
+_ROUNDING = 1e-12  # a sum this near to 1 stays as it is, so that reading what was written changes nothing
+
+
+def _listed(value: Any) -> Any:
+    """Arrays (numpy, torch) become lists, which pydantic reads."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+class Mixture(Message):
+    """The Gaussian mixture sum over k of weights[k] N(means[k], covariances[k]), D coordinates."""
+
+    weights: Annotated[
+        Vector,
+        BeforeValidator(_listed),
+        Field(
+            min_length=1,
+            max_length=MAXIMUM_COMPONENTS,
+            description="K weights, none negative, sum 1 within 1e-6 (then renormalised); no unit",
+        ),
+    ]
+    means: Annotated[
+        Matrix,
+        BeforeValidator(_listed),
+        Field(
+            min_length=1,
+            max_length=MAXIMUM_COMPONENTS,
+            description="K means of D numbers each, in the units of the coordinates; D is 1 to 16",
+        ),
+    ]
+    covariances: Annotated[
+        Annotated[tuple[Matrix, ...], Field(min_length=1, max_length=MAXIMUM_COMPONENTS)],
+        BeforeValidator(_listed),
+        Field(
+            description="K covariances of D by D numbers each, symmetric positive definite, in products of "
+            "the units of the coordinates"
+        ),
+    ]
+
+    @field_validator("weights")
+    @classmethod
+    def _normalised(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
+        if min(weights) < 0:
+            raise PydanticCustomError("invalid_weights", "expected no negative weight")
+        total = math.fsum(weights)
+        if not abs(total - 1) <= _WEIGHT_TOLERANCE:
+            raise PydanticCustomError("invalid_weights", "expected a sum of 1, got {total}", {"total": total})
+        return weights if abs(total - 1) <= _ROUNDING else tuple(weight / total for weight in weights)
+
+    @field_validator("means")
+    @classmethod
+    def _means_of_one_size(cls, means: Matrix, info: ValidationInfo) -> Matrix:
+        _same_components("means", means, info)
+        if not 1 <= len(means[0]) <= MAXIMUM_COORDINATES or any(len(mean) != len(means[0]) for mean in means):
+            raise PydanticCustomError("invalid_means", "expected means of one size, 1 to 16 numbers")
+        return means
+
+    @field_validator("covariances")
+    @classmethod
+    def _positive_definite(cls, covariances: tuple[Matrix, ...], info: ValidationInfo) -> tuple[Matrix, ...]:
+        _same_components("covariances", covariances, info)
+        means = info.data.get("means")
+        size = len(means[0]) if means else len(covariances[0])
+        if any(len(rows) != size or any(len(row) != size for row in rows) for rows in covariances):
+            raise PydanticCustomError(
+                "invalid_covariance", "expected matrices of {size} by {size}", {"size": size}
+            )
+        if size == 0:
+            raise PydanticCustomError("invalid_covariance", "expected matrices of at least 1 by 1")
+        stack = np.asarray(covariances, dtype=np.float64)
+        sound = covariance_checks.checked_stack(stack)
+        return covariances if sound is stack else tuple(map(covariance_checks.to_matrix, sound))
+
+    @classmethod
+    def gaussian(
+        cls,
+        mean: Sequence[float],
+        standard_deviations: float | Sequence[float] | None = None,
+        covariance: ArrayLike | None = None,
+    ) -> Mixture:
+        """One Gaussian.
+
+        Args:
+            mean: D numbers.
+            standard_deviations: one for all coordinates or one each, in their units, without correlation.
+            covariance: (D, D), instead of `standard_deviations`.
+
+        Raises:
+            ValueError: neither or both are given, or the sizes do not agree.
+            pydantic.ValidationError: the numbers are no Gaussian.
+        """
+        if (standard_deviations is None) == (covariance is None):
+            raise ValueError("give either standard_deviations or covariance")
+        size = len(mean)
+        if covariance is not None:
+            matrix = np.asarray(covariance, dtype=np.float64)
+        else:
+            matrix = np.diag(np.broadcast_to(np.asarray(standard_deviations, dtype=np.float64), size) ** 2)
+        point = np.asarray(mean, dtype=np.float64)
+        return cls.model_validate({"weights": [1.0], "means": point[None], "covariances": matrix[None]})
+
+    @property
+    def components(self) -> int:
+        """K, the number of components."""
+        return len(self.weights)
+
+    @property
+    def dimension(self) -> int:
+        """D, the number of coordinates."""
+        return len(self.means[0])
+
+    def mean(self) -> NDArray[np.float64]:
+        """The mean of the whole mixture, (D,)."""
+        return np.asarray(np.asarray(self.weights) @ np.asarray(self.means))
+
+    def covariance(self) -> NDArray[np.float64]:
+        """The covariance of the whole mixture, (D, D): within the components plus between them."""
+        weights = np.asarray(self.weights)
+        deviations = np.asarray(self.means) - self.mean()
+        between = np.einsum("k,ki,kj->ij", weights, deviations, deviations)
+        within = np.einsum("k,kij->ij", weights, np.asarray(self.covariances))
+        return np.asarray(within + between)
+
+    def standard_deviations(self) -> NDArray[np.float64]:
+        """The standard deviation of each coordinate under the whole mixture, (D,)."""
+        return np.asarray(np.sqrt(np.diag(self.covariance())))
+
+
+def _same_components(field: str, values: Sequence[Any], info: ValidationInfo) -> None:
+    weights: Sequence[Number] | None = info.data.get("weights")
+    if weights is not None and len(values) != len(weights):
+        raise PydanticCustomError(
+            "wrong_components",
+            "expected as many {field} as weights ({expected}), got {given}",
+            {"field": field, "expected": len(weights), "given": len(values)},
+        )

@@ -1,0 +1,58 @@
+"""What a sensor reports about one entity at one time."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from schemas import covariance as covariance_checks
+from schemas.base import MAXIMUM_VALUES, Identifier, Matrix, Message, Name, Number, Vector
+from schemas.time import Time
+
+
+class Observation(Message):
+    """One observation. Noise given here takes the place of the noise in the sensor's definition."""
+
+    entity: Annotated[Name, Field(description="what is observed; also the key of the record")]
+    sensor: Annotated[Name, Field(description="the sensor that observed, as named on the topic of sensors")]
+    time: Annotated[
+        Time,
+        Field(description="when it was true (phenomenon time): seconds since the epoch UTC, or RFC 3339"),
+    ]
+    value: Annotated[
+        Number | Annotated[Vector, Field(min_length=1, max_length=MAXIMUM_VALUES)],
+        Field(description="the reported number or numbers, in the units of the sensor"),
+    ]
+    standard_deviation: Annotated[
+        Annotated[Number, Field(gt=0)] | None,
+        Field(description="of the noise of every number in value, in the units of the value"),
+    ] = None
+    covariance: Annotated[
+        Matrix | None,
+        Field(description="of the noise, in the squared units of the value; not beside standard_deviation"),
+    ] = None
+    id: Annotated[
+        Identifier | None,
+        Field(description="an identifier of the reporter's own, repeated in the posterior; no unit"),
+    ] = None
+
+    # Runs only when a covariance is given: the scalar case, ten thousand times a second, pays nothing for it.
+    @field_validator("covariance")
+    @classmethod
+    def _fits_the_value(cls, covariance: Matrix | None, info: ValidationInfo) -> Matrix | None:
+        if covariance is None:
+            return None
+        if info.data.get("standard_deviation") is not None:
+            raise PydanticCustomError(
+                "invalid_noise", "expected either standard_deviation or covariance, not both"
+            )
+        value = info.data.get("value")
+        size = None if value is None else len(value) if isinstance(value, tuple) else 1
+        return covariance_checks.checked(covariance, size)
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The value as a tuple, also when it is one number."""
+        return self.value if isinstance(self.value, tuple) else (self.value,)

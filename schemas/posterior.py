@@ -1,0 +1,91 @@
+"""The belief about an entity after an update, and how far it may be trusted."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from schemas.base import MAXIMUM_COORDINATES, Message, Name, Number
+from schemas.mixture import Mixture
+from schemas.model import Coordinate
+from schemas.time import Time
+
+Method = Literal["transformer", "refined", "kalman", "fallback", "prior"]
+_Count = Annotated[int, Field(strict=True, ge=0)]
+
+
+class Quality(Message):
+    """How near the mixture is to the exact posterior, and how well the observations fit the prediction."""
+
+    effective_sample_size: Annotated[
+        Number,
+        Field(
+            ge=0, le=1, description="of importance samples from the mixture, as a share: 1 is exact; no unit"
+        ),
+    ]
+    log_evidence: Annotated[
+        Number, Field(description="log density of the observations under the prediction, in nats")
+    ]
+    surprise: Annotated[
+        Number, Field(ge=0, le=1, description="p-value of the observations under the prediction; no unit")
+    ]
+    method: Annotated[
+        Method,
+        Field(description="how the mixture was computed; prior: no observation, a prior was applied"),
+    ]
+
+
+class Posterior(Message):
+    """The belief about one entity at one time."""
+
+    entity: Annotated[Name, Field(description="whose state it is; also the key of the record")]
+    time: Annotated[Time, Field(description="of the state: seconds since the epoch UTC")]
+    sequence: Annotated[
+        int,
+        Field(
+            strict=True, ge=1, description="number of the posterior of this entity, counted from 1; no unit"
+        ),
+    ]
+    revision: Annotated[
+        _Count, Field(description="how often a late observation has changed the past; no unit")
+    ]
+    coordinates: Annotated[
+        tuple[Coordinate, ...],
+        Field(fail_fast=True),
+        Field(
+            min_length=1,
+            max_length=MAXIMUM_COORDINATES,
+            description="the coordinates of the state, with units",
+        ),
+    ]
+    mixture: Annotated[Mixture, Field(description="the belief over all coordinates, in their units")]
+    quality: Annotated[Quality, Field(description="how far the mixture may be trusted")]
+    applied: Annotated[
+        tuple[Annotated[str, Field(strict=True)], ...],
+        Field(fail_fast=True),
+        Field(description="ids, or partition:offset, of the observations new in this posterior; no unit"),
+    ]
+    prior_sequence: Annotated[
+        _Count, Field(description="how many priors have been applied to this entity; no unit")
+    ]
+    model: Annotated[Name, Field(description="name of the model")]
+    model_version: Annotated[int, Field(strict=True, ge=1, description="version of the model; no unit")]
+
+    @field_validator("mixture")
+    @classmethod
+    def _over_the_coordinates(cls, mixture: Mixture, info: ValidationInfo) -> Mixture:
+        coordinates = info.data.get("coordinates")
+        if coordinates is not None and mixture.dimension != len(coordinates):
+            raise PydanticCustomError(
+                "wrong_size",
+                "expected a mixture over {expected} coordinates, got {given}",
+                {"expected": len(coordinates), "given": mixture.dimension},
+            )
+        return mixture
+
+    @property
+    def coordinate_names(self) -> tuple[str, ...]:
+        """The names of the coordinates, in order."""
+        return tuple(coordinate.name for coordinate in self.coordinates)

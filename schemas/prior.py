@@ -1,0 +1,52 @@
+"""What an operator knows of an entity: put in the place of the belief, or multiplied into it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from schemas.base import MAXIMUM_COORDINATES, Identifier, Message, Name, distinct
+from schemas.mixture import Mixture
+from schemas.time import Time
+
+
+class Prior(Message):
+    """A prior for one entity from its time on."""
+
+    entity: Annotated[Name, Field(description="whose prior it is; also the key of the record")]
+    mixture: Annotated[Mixture, Field(description="what is known, in the units of the coordinates")]
+    time: Annotated[
+        Time, Field(description="when it is true: seconds since the epoch UTC, or RFC 3339 with offset")
+    ]
+    mode: Annotated[
+        Literal["replace", "product"],
+        Field(description="replace the belief, or multiply it by the mixture as by independent evidence"),
+    ] = "replace"
+    coordinates: Annotated[
+        Annotated[
+            tuple[Name, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_COORDINATES)
+        ]
+        | None,
+        Field(
+            description="names of the coordinates that the mixture is over; absent: all, in the model's order"
+        ),
+    ] = None
+    id: Annotated[Identifier | None, Field(description="an identifier of the sender's own; no unit")] = None
+
+    @field_validator("coordinates")
+    @classmethod
+    def _as_many_as_the_mixture(
+        cls, coordinates: tuple[str, ...] | None, info: ValidationInfo
+    ) -> tuple[str, ...] | None:
+        if coordinates is None:
+            return None
+        if not distinct(coordinates):
+            raise PydanticCustomError("repeated_name", "expected each coordinate once")
+        mixture: Mixture | None = info.data.get("mixture")
+        if mixture is not None and mixture.dimension != len(coordinates):
+            raise PydanticCustomError(
+                "wrong_size", "expected {expected} names, as the mixture", {"expected": mixture.dimension}
+            )
+        return coordinates

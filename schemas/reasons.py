@@ -1,0 +1,61 @@
+"""Why a message cannot be used: a closed list, and the reason behind a pydantic error."""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+
+from pydantic import ValidationError
+
+
+class Reason(StrEnum):
+    """The reasons a message ends in the dead-letter topic; nothing else is ever written there as a reason."""
+
+    too_large = "too_large"
+    not_json = "not_json"
+    invalid = "invalid"
+    not_finite = "not_finite"
+    invalid_time = "invalid_time"
+    invalid_covariance = "invalid_covariance"
+    key_mismatch = "key_mismatch"
+    unknown_sensor = "unknown_sensor"
+    unknown_entity = "unknown_entity"
+    wrong_length = "wrong_length"
+    missing_coordinates = "missing_coordinates"
+    future = "future"
+    late = "late"
+    invalid_definition = "invalid_definition"
+    numerical = "numerical"
+
+
+# Errors raised by our own validators carry these types; the others are pydantic's.
+_BY_TYPE = {
+    "json_invalid": Reason.not_json,
+    "finite_number": Reason.not_finite,
+    "not_finite": Reason.not_finite,
+    "invalid_covariance": Reason.invalid_covariance,
+    "invalid_time": Reason.invalid_time,
+    "wrong_length": Reason.wrong_length,
+}
+# When a message has several faults, the first of these that is among them is the reason.
+_ORDER = (
+    Reason.not_json,
+    Reason.not_finite,
+    Reason.invalid_time,
+    Reason.invalid_covariance,
+    Reason.wrong_length,
+)
+
+
+def reason_of(error: ValidationError) -> Reason:
+    """The reason that fits a validation error best; `Reason.invalid` when no narrower one does."""
+    found: set[Reason] = set()
+    for fault in error.errors(include_url=False, include_context=False):
+        value = fault["input"]
+        if isinstance(value, float) and not math.isfinite(value):
+            found.add(Reason.not_finite)
+        elif fault["loc"][:1] == ("value",) and fault["type"] in ("too_long", "too_short"):
+            found.add(Reason.wrong_length)
+        elif fault["type"] in _BY_TYPE:
+            found.add(_BY_TYPE[fault["type"]])
+    return next((reason for reason in _ORDER if reason in found), Reason.invalid)

@@ -1,0 +1,75 @@
+"""Phenomenon time: seconds since the epoch, or RFC 3339 on the way in."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from schemas.base import Number
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Years 1 to 9999, which is what RFC 3339 can write. It also catches milliseconds given for seconds.
+EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0
+_RFC_3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(\.\d+)?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
+)
+
+
+def from_rfc3339(text: str) -> float:
+    """Seconds since the epoch of an RFC 3339 time with its offset (`2026-01-31T12:00:00.25+01:00`).
+
+    Raises:
+        ValueError: the text is not such a time, or it lies outside the years 1 to 9999.
+    """
+    match = _RFC_3339.fullmatch(text)
+    if match is None:
+        raise ValueError("not an RFC 3339 time with an offset")
+    day, minute, second, fraction, offset = match.groups()
+    leap = second == "60"  # datetime knows no leap second: it is the second after :59
+    moment = datetime.fromisoformat(f"{day}T{minute}{'59' if leap else second}{offset.upper()}")
+    return (moment - _EPOCH).total_seconds() + leap + float(fraction or 0)
+
+
+def to_rfc3339(time: float) -> str:
+    """The RFC 3339 time (UTC, to the microsecond) of seconds since the epoch."""
+    moment = _EPOCH + timedelta(seconds=time)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, str):
+        try:
+            value = from_rfc3339(value)
+        except ValueError as error:
+            raise PydanticCustomError(
+                "invalid_time", "expected seconds since the epoch or an RFC 3339 time with an offset"
+            ) from error
+    elif isinstance(value, bool) or not isinstance(value, (float, int)):
+        raise PydanticCustomError("invalid_time", "expected seconds since the epoch or an RFC 3339 time")
+    if not EARLIEST <= value <= LATEST:
+        if value - value != 0:  # NaN or infinite
+            raise PydanticCustomError("not_finite", "expected a finite number of seconds since the epoch")
+        raise PydanticCustomError(
+            "invalid_time", "expected seconds since the epoch, within the years 1 to 9999"
+        )
+    return float(value)
+
+
+Time = Annotated[
+    Number,
+    BeforeValidator(_seconds),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": EARLIEST, "maximum": LATEST},
+                {"type": "string", "format": "date-time"},
+            ]
+        },
+        mode="validation",
+    ),
+]
+"""Seconds since the epoch (UTC, float64); a finite number or an RFC 3339 string with its offset."""

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from pydantic import ValidationError
+
+from schemas import Mixture, Posterior, explain
+from tests.schemas.messages import posteriors, relaxed
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("sequence", 0),
+        ("revision", -1),
+        ("prior_sequence", -1),
+        ("model_version", 0),
+        ("mixture", Mixture.gaussian([0.0], 1.0)),
+        ("quality", {"effective_sample_size": 1.1, "log_evidence": 0, "surprise": 0, "method": "kalman"}),
+        ("quality", {"effective_sample_size": 1, "log_evidence": 0, "surprise": 0, "method": "guess"}),
+        ("applied", [3]),
+        ("entity", "*"),
+    ],
+)
+@settings(relaxed, max_examples=3, suppress_health_check=[HealthCheck.too_slow])
+@given(posterior=posteriors())
+def test_a_field_out_of_bounds_is_named(field: str, value: Any, posterior: Posterior) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Posterior.model_validate({**posterior.model_dump(), field: value})
+    assert explain(caught.value).startswith(field)
+
+
+@relaxed
+@given(posteriors())
+def test_coordinates_have_names(posterior: Posterior) -> None:
+    assert posterior.coordinate_names == ("x", "y")
