@@ -1,0 +1,140 @@
+"""Dense linear algebra on many small matrices, unrolled over the (static) dimension.
+
+A batched LAPACK call pays its overhead once a matrix; for the 1 to 9 coordinates of a state it is faster to
+write the recurrences out, one tensor operation an entry. Under `torch.compile` they fuse into one loop.
+All functions broadcast over the leading dimensions; ``d`` is the size of the last two.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def _assemble(entries: list[list[Tensor | None]], like: Tensor) -> Tensor:
+    size = len(entries)
+    zero = torch.zeros_like(like[..., 0, 0])
+    rows = []
+    for row in entries:
+        filled = [zero if entry is None else entry for entry in row]
+        rows.append(torch.stack(filled, -1))
+    assert len(rows) == size
+    return torch.stack(rows, -2)
+
+
+def cholesky(matrix: Tensor, floor: float = 1e-12) -> Tensor:
+    """Lower factor of a symmetric positive definite ``(..., d, d)``; pivots below `floor` are raised to it."""
+    size = matrix.shape[-1]
+    factor: list[list[Tensor | None]] = [[None] * size for _ in range(size)]
+    for column in range(size):
+        pivot = matrix[..., column, column]
+        for k in range(column):
+            entry = factor[column][k]
+            assert entry is not None
+            pivot = pivot - entry.square()
+        diagonal = pivot.clamp_min(floor).sqrt()
+        factor[column][column] = diagonal
+        for row in range(column + 1, size):
+            value = matrix[..., row, column]
+            for k in range(column):
+                left, right = factor[row][k], factor[column][k]
+                assert left is not None and right is not None
+                value = value - left * right
+            factor[row][column] = value / diagonal
+    return _assemble(factor, matrix)
+
+
+def invert_lower(factor: Tensor) -> Tensor:
+    """Inverse of a lower-triangular ``(..., d, d)``."""
+    size = factor.shape[-1]
+    inverse: list[list[Tensor | None]] = [[None] * size for _ in range(size)]
+    for column in range(size):
+        inverse[column][column] = 1.0 / factor[..., column, column]
+        for row in range(column + 1, size):
+            total = torch.zeros_like(factor[..., 0, 0])
+            for k in range(column, row):
+                entry = inverse[k][column]
+                assert entry is not None
+                total = total + factor[..., row, k] * entry
+            inverse[row][column] = -total / factor[..., row, row]
+    return _assemble(inverse, factor)
+
+
+def invert(matrix: Tensor, floor: float = 1e-12) -> Tensor:
+    """Inverse of a symmetric positive definite ``(..., d, d)``."""
+    return invert_from_factor(cholesky(matrix, floor))
+
+
+def invert_from_factor(factor: Tensor) -> Tensor:
+    """Inverse of ``factor factorᵀ``, from the lower factor ``(..., d, d)``."""
+    return gram(invert_lower(factor))
+
+
+def inverse_cholesky(precision: Tensor, floor: float = 1e-12) -> Tensor:
+    """Lower factor ``C`` with ``C Cᵀ`` the inverse of `precision` ``(..., d, d)``."""
+    reversed_factor = cholesky(
+        precision.flip(-1, -2), floor
+    )  # precision = R Rᵀ with R upper, once flipped back
+    return invert_lower(reversed_factor).flip(-1, -2).mT
+
+
+def times(matrix: Tensor, vector: Tensor) -> Tensor:
+    """``matrix @ vector`` over ``(..., d, e)`` and ``(..., e)``."""
+    return _combine([matrix[..., :, k] for k in range(matrix.shape[-1])], vector)
+
+
+def transpose_times(matrix: Tensor, vector: Tensor) -> Tensor:
+    """``matrixᵀ @ vector`` over ``(..., e, d)`` and ``(..., e)``."""
+    return _combine([matrix[..., k, :] for k in range(matrix.shape[-2])], vector)
+
+
+def _combine(columns: list[Tensor], weights: Tensor) -> Tensor:
+    """``Σ_k weights_k columns_k``; a sum over a last dimension of 2 to 4 numbers is slow, a few products are not."""
+    total = columns[0] * weights[..., 0:1]
+    for k, column in enumerate(columns[1:], start=1):
+        total = torch.addcmul(total, column, weights[..., k : k + 1])
+    return total
+
+
+def gram(matrix: Tensor) -> Tensor:
+    """``matrixᵀ matrix`` over ``(..., e, d)``."""
+    total = outer(matrix[..., 0, :], matrix[..., 0, :])
+    for k in range(1, matrix.shape[-2]):
+        total = torch.addcmul(total, matrix[..., k, :, None], matrix[..., k, None, :])
+    return total
+
+
+def outer(left: Tensor, right: Tensor) -> Tensor:
+    return left[..., :, None] * right[..., None, :]
+
+
+def quadratic(matrix: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """``leftᵀ matrix right``."""
+    return (left * times(matrix, right)).sum(-1)
+
+
+def squared_norm(vector: Tensor) -> Tensor:
+    """Sum of squares over the last dimension."""
+    total = vector[..., 0].square()
+    for k in range(1, vector.shape[-1]):
+        total = torch.addcmul(total, vector[..., k], vector[..., k])
+    return total
+
+
+def norm(vector: Tensor, keepdim: bool = False) -> Tensor:
+    """Euclidean norm, smooth at zero: a plain square root there makes every gradient NaN."""
+    length = (squared_norm(vector) + 1e-8).sqrt()
+    return length[..., None] if keepdim else length
+
+
+def trace(matrix: Tensor) -> Tensor:
+    return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+def log_diagonal(factor: Tensor) -> Tensor:
+    """Sum of the logs of the diagonal: half the log determinant of ``factor factorᵀ``."""
+    return factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def symmetrise(matrix: Tensor) -> Tensor:
+    return 0.5 * (matrix + matrix.mT)
