@@ -1,0 +1,1 @@
+"""Training of the Distribution Transformer: problem families, loss, the loop."""

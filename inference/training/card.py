@@ -1,0 +1,143 @@
+"""The model card: what weights were trained on, at what cost, how good they are, and how to make them again."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from inference.evaluation.report import Report
+from inference.training.train import Plan
+
+_TEMPLATE = """\
+# {name}
+
+A Distribution Transformer in its equivariant form: a Gaussian-mixture prior and up to six observations in, a
+Gaussian-mixture posterior out, in any number of coordinates.
+
+| | |
+|---|---|
+{facts}
+
+## Accuracy
+
+{accuracy}
+
+## Made by
+
+{commands}
+
+A run cut off goes on from its checkpoint. Batches depend on the seed and the step only; sums differ in their last
+digits between processors and versions of PyTorch, so other machines get other weights of the same quality.
+
+## Limits
+
+Trained on priors of at most eight components and one to six observations at once, of linear, range and angle
+sensors with Gaussian noise and up to 30 % outliers. `inference.update` checks every answer by importance
+sampling, and refines it where it is poor.
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a training went; the wall time in seconds."""
+
+    steps: int
+    skipped: int
+    seconds: float
+    device: str
+
+
+def facts(plan: Plan, run: Run, parameters: int) -> dict[str, str]:
+    """What the card's table says, by name; also kept in the weights' file."""
+    configuration = plan.configuration
+    shape = (
+        f"width {configuration.width}, {configuration.layers} layers, {configuration.heads} heads, "
+        f"{configuration.hidden} hidden units a gate"
+    )
+    return {
+        "network": shape,
+        "parameters": f"{parameters:,}",
+        "family": plan.family,
+        "seed": str(plan.seed),
+        "steps": f"{run.steps:,}, of which {run.skipped} were skipped for a gradient that was not finite",
+        "batch": f"{plan.batch} problems of {plan.tokens} tokens",
+        "samples": samples(plan, run.steps),
+        "optimiser": (
+            f"AdamW, rate {plan.learning_rate:g} after {plan.warm_up} steps of warm-up, cosine, "
+            f"weight decay {plan.weight_decay:g}"
+        ),
+        "hardware": hardware(run.device),
+        "wall time": f"{run.seconds / 60:.0f} min",
+    }
+
+
+def samples(plan: Plan, steps: int) -> str:
+    """How many problems of each dimension the network saw."""
+    rounds, rest = divmod(steps, len(plan.dimensions))
+    turns = Counter({dimension: n * rounds for dimension, n in Counter(plan.dimensions).items()})
+    turns.update(plan.dimensions[:rest])
+    return ", ".join(f"{turns[d] * plan.batch:,} in {d}" for d in sorted(turns)) + " coordinates"
+
+
+def hardware(device: str) -> str:
+    """The processor the network ran on, and the version of PyTorch."""
+    if device.startswith("cuda"):
+        where = torch.cuda.get_device_name(torch.device(device))
+    else:
+        count = torch.get_num_threads()
+        where = f"{processor()}, {count} thread{'s' if count > 1 else ''} of {os.cpu_count()}"
+    return f"{where}; PyTorch {torch.__version__}, Python {platform.python_version()}"
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def accuracy(report: Report | None, components: int) -> str:
+    """The table of an evaluation."""
+    if report is None:
+        return "Not evaluated."
+    lines = [
+        f"KL(exact ‖ answer) in nats on {len(report.outliers)} held-out problems in the plane (family `planar`), "
+        f"the network alone with K = {components}; exact on a grid.",
+        "",
+        "| problems | number | method | mean | ± | median | 90 % | worst |",
+        "|---|---:|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in report.rows():
+        values = (row.mean, row.standard_error, row.median, row.ninetieth, row.worst)
+        numbers = " | ".join("" if value != value else f"{value:.4f}" for value in values)
+        lines.append(f"| {row.subset} | {row.problems} | {row.method} | {numbers} |")
+    if report.unresolved:
+        lines += ["", f"{report.unresolved} problems are finer than the grid."]
+    return "\n".join(lines)
+
+
+def model_card(
+    name: str, described: dict[str, str], measured: str, commands: Sequence[tuple[str, str]]
+) -> str:
+    """The card as Markdown.
+
+    Args:
+        name: of the weights. described: from `facts`. measured: from `accuracy`.
+        commands: pairs of what a command does, and the command.
+    """
+    return _TEMPLATE.format(
+        name=name,
+        facts="\n".join(f"| {what} | {value} |" for what, value in described.items()),
+        accuracy=measured,
+        commands="\n\n".join(f"{what}:\n\n    {command}" for what, command in commands),
+    )

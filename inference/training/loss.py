@@ -1,0 +1,34 @@
+"""The component-consistent loss: how surprised the answer is by the state, within the component it came from.
+
+A state drawn from component k of the prior should be explained by the answer's components that refine k. The mean of
+``−log Σ_{j: source(j)=k} w_j N(x; m_j, S_j)`` is, up to a constant, the expected KL divergence of the joint posterior
+over (component, state) from the answer (arXiv 2502.02463, section 3, for the marginal form). It keeps token j a
+refinement of component source(j), so coordinates that no sensor touches can follow exactly.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from inference.mixture import component_log_density
+from inference.observations import Observations
+from inference.transformer import DistributionTransformer, Tokens
+
+WORST = 30.0  # nats; one hopeless problem must not drown a batch
+
+
+def component_consistent_loss(
+    network: DistributionTransformer,
+    tokens: Tokens,
+    observations: Observations,
+    source: Tensor,
+    state: Tensor,
+) -> Tensor:
+    """Mean over the batch, in nats; `source` ``(B,)`` and `state` ``(B, d)`` as drawn."""
+    estimate = network(tokens, observations)
+    logs = (
+        component_log_density(state[:, None], estimate.means, estimate.factors)[:, 0] + estimate.log_weights
+    )
+    own = logs.masked_fill(tokens.source != source[:, None], -1e9)
+    return (-torch.logsumexp(own, 1)).clamp(max=WORST).mean()

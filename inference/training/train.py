@@ -1,0 +1,148 @@
+"""The training loop: resumable, the same on CPU and CUDA, every batch a function of the seed and the step.
+
+A checkpoint holds the network, the optimiser and the step, so a run cut off at any point goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inference.training.families import FAMILIES, Family
+from inference.training.loss import component_consistent_loss
+from inference.transformer import Configuration, DistributionTransformer, duplicate_components
+
+Progress = Callable[[dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that determines a run."""
+
+    family: str = "mixed"
+    dimensions: tuple[int, ...] = (2, 1, 2, 3, 2, 4)  # in turn, a batch each
+    steps: int = 20_000
+    batch: int = 512
+    tokens: int = 8
+    learning_rate: float = 2e-3
+    warm_up: int = 300  # steps
+    weight_decay: float = 1e-4
+    seed: int = 0
+    configuration: Configuration = field(default_factory=Configuration)
+
+    def rate(self, step: int) -> float:
+        """Cosine schedule after a linear warm-up, down to a fiftieth."""
+        cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return self.learning_rate * min(1.0, (step + 1) / self.warm_up) * (0.02 + 0.98 * cosine)
+
+
+class Training:
+    """One run of a plan, from its checkpoint if there is one.
+
+    Raises ValueError if the checkpoint belongs to another plan.
+    """
+
+    def __init__(
+        self, plan: Plan, checkpoint: Path, device: str = "cpu", compile_network: bool = True
+    ) -> None:
+        self.plan, self.checkpoint, self.device = plan, checkpoint, torch.device(device)
+        self.family: Family = FAMILIES[plan.family]()
+        torch.manual_seed(plan.seed)
+        self.network = DistributionTransformer(plan.configuration).to(self.device)
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(),
+            plan.learning_rate,
+            weight_decay=plan.weight_decay,
+            betas=(0.9, 0.98),
+        )
+        self.step = 0
+        self.skipped = 0
+        self.seconds = 0.0
+        if checkpoint.exists():
+            self._load()
+        # one compiled function a dimension: shapes are static in each, and none evicts another
+        self.losses = {
+            dimension: self._loss_function(compile_network) for dimension in sorted(set(plan.dimensions))
+        }
+
+    def _loss_function(self, compile_network: bool) -> Callable[..., Tensor]:
+        def loss(*arguments: Any) -> Tensor:
+            return component_consistent_loss(self.network, *arguments)
+
+        return torch.compile(loss, dynamic=False) if compile_network else loss
+
+    def _load(self) -> None:
+        saved = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        if saved["plan"] != json.dumps(asdict(self.plan)):
+            raise ValueError(f"checkpoint {self.checkpoint}: made by another plan: {saved['plan']}")
+        self.network.load_state_dict(saved["network"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.step, self.skipped, self.seconds = saved["step"], saved["skipped"], saved["seconds"]
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all."""
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.checkpoint.with_suffix(".partial")
+        torch.save(
+            {
+                "plan": json.dumps(asdict(self.plan)),
+                "network": self.network.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "step": self.step,
+                "skipped": self.skipped,
+                "seconds": self.seconds,
+            },
+            temporary,
+        )
+        temporary.replace(self.checkpoint)
+
+    def one_step(self) -> float:
+        """One batch; returns its loss in nats. A step whose gradient is not finite is skipped and counted."""
+        plan = self.plan
+        dimension = plan.dimensions[self.step % len(plan.dimensions)]
+        generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + self.step)
+        problems = self.family.sample(plan.batch, dimension, generator)
+        tokens = duplicate_components(problems.prior, plan.tokens)
+        tokens = type(tokens)(*(part.to(self.device) for part in tokens))
+        observations = problems.observations.to(device=self.device)
+        loss = self.losses[dimension](
+            tokens, observations, problems.source.to(self.device), problems.state.to(self.device)
+        )
+        for group in self.optimiser.param_groups:
+            group["lr"] = plan.rate(self.step)
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        size = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        if torch.isfinite(size):
+            self.optimiser.step()
+        else:
+            self.skipped += 1
+        self.step += 1
+        return float(loss.detach())
+
+    def run(self, report: Progress, every: int = 200, save_every: int = 500) -> DistributionTransformer:
+        """To the end of the plan; `report` gets the step, mean losses a dimension and speed every `every` steps."""
+        sums: dict[int, list[float]] = {d: [] for d in self.losses}
+        clock = time.perf_counter()
+        while self.step < self.plan.steps:
+            dimension = self.plan.dimensions[self.step % len(self.plan.dimensions)]
+            sums[dimension].append(self.one_step())
+            if self.step % every == 0 or self.step == self.plan.steps:
+                now = time.perf_counter()
+                self.seconds += now - clock
+                clock = now
+                losses = {f"loss_{d}": sum(v) / len(v) for d, v in sums.items() if v}
+                sums = {d: [] for d in self.losses}
+                report({"step": self.step, "seconds": self.seconds, "skipped": self.skipped, **losses})
+            if self.step % save_every == 0:
+                self.save()
+        self.save()
+        return self.network
