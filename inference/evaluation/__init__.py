@@ -1,0 +1,1 @@
+"""Exact posteriors, baselines and scores: what the network is measured against."""

@@ -1,0 +1,84 @@
+"""The Gaussian-sum filter: one iterated extended Kalman filter a component, aware of outliers.
+
+Each observation is an inlier with probability ``1 − p``: every component weighs "inlier" against "outlier" by
+their evidence, updates under both, and keeps the Gaussian with the moments of the two together. An outlier of
+a linear sensor is the same observation with a wider noise; a uniform one says nothing. Components are
+reweighted by the total evidence. After Alspach and Sorenson, "Nonlinear Bayesian estimation using Gaussian
+sum approximations", IEEE TAC 17(4), 1972.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from inference import linear_algebra as la
+from inference.evaluation.baselines.kalman import Measured, innovate, iterate, joseph, measure
+from inference.mixture import GaussianMixture
+from inference.observations import LINEAR, WIDE_OUTLIER, Observations
+
+_LEAST_PROBABILITY = 1e-12  # as the likelihood of the observations has it
+
+
+def gaussian_sum_update(
+    prior: GaussianMixture, observations: Observations, iterations: int = 3
+) -> GaussianMixture:
+    """Posterior mixture with the prior's number of components, in float64.
+
+    Exact for linear sensors without outliers. Raises ValueError if `iterations` is less than one.
+    """
+    if iterations < 1:
+        raise ValueError(f"iterations: expected at least 1, got {iterations}")
+    belief, observations = prior.to(dtype=torch.float64), observations.to(dtype=torch.float64)
+    for index in range(observations.kind.shape[1]):
+        belief = _update_one(belief, observations, index, iterations)
+    return belief.normalised()
+
+
+def _update_one(
+    belief: GaussianMixture, observations: Observations, index: int, iterations: int
+) -> GaussianMixture:
+    means, covariances = belief.means, belief.covariances
+    innovation, updated = iterate(observations, index, means, covariances, iterations)
+    probability = observations.outlier_probability[:, index, None]
+    normaliser = observations.log_normaliser[:, index, None]
+    keep = (1 - probability).clamp_min(_LEAST_PROBABILITY).log() + innovation.log_density - normaliser
+    evidence, other_means, other_covariances = _as_outlier(belief, observations, index)
+    skip = probability.clamp_min(_LEAST_PROBABILITY).log() + evidence
+    total = torch.logaddexp(keep, skip)
+    share = (keep - total).exp()[..., None]
+    mean, covariance = _merge(share, means + innovation.step, updated, other_means, other_covariances)
+    used = observations.mask[:, index, None]
+    return GaussianMixture(
+        torch.where(used, belief.log_weights + total, belief.log_weights),
+        torch.where(used[..., None], mean, means),
+        torch.where(used[..., None, None], covariance, covariances),
+    )
+
+
+def _as_outlier(
+    belief: GaussianMixture, observations: Observations, index: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log evidence ``(B, K)``, means and covariances if the observation is an outlier."""
+    measured = measure(observations, index, belief.means)
+    wide = Measured(measured.residual / WIDE_OUTLIER, measured.jacobian / WIDE_OUTLIER)
+    innovation = innovate(wide, torch.zeros_like(belief.means), belief.covariances)
+    scale = observations.log_normaliser[:, index] + observations.rows[:, index] * math.log(WIDE_OUTLIER)
+    linear = (observations.kind[:, index] == LINEAR)[:, None]
+    uniform = observations.outlier_log_density[:, index, None]
+    evidence = torch.where(linear, innovation.log_density - scale[:, None], uniform)
+    means = torch.where(linear[..., None], belief.means + innovation.step, belief.means)
+    updated = joseph(belief.covariances, innovation.gain, wide.jacobian)
+    return evidence, means, torch.where(linear[..., None, None], updated, belief.covariances)
+
+
+def _merge(
+    share: Tensor, means: Tensor, covariances: Tensor, other_means: Tensor, other_covariances: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Moments of ``share N(means, covariances) + (1 − share) N(other...)``; `share` ``(B, K, 1)``."""
+    mean = share * means + (1 - share) * other_means
+    part, offset = share[..., None], means - other_means
+    between = part * (1 - part) * la.outer(offset, offset)
+    return mean, part * covariances + (1 - part) * other_covariances + between

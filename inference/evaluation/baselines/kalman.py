@@ -1,0 +1,152 @@
+"""The extended Kalman filter, plain or iterated, with a chi-square gate.
+
+One Gaussian ``N(m, P)`` an entity. An observation ``z = h(x) + noise``, whitened so that its noise is the
+identity, is linearised at an estimate x (at first ``x = m``): with the residual ``e = z − h(x)`` and the
+Jacobian ``J``,
+
+    innovation  r = e − J (m − x),   S = J P Jᵀ + I,   gain  K = P Jᵀ S⁻¹,   x ← m + K r,
+    P ← (I − K J) P (I − K J)ᵀ + K Kᵀ   (Joseph's form: positive definite whatever the rounding).
+
+Repeating the first line at the new x is the iterated filter, a Gauss-Newton search of the posterior's mode
+(Bell and Cathey, "The iterated Kalman filter update as a Gauss-Newton method", IEEE TAC 38(2), 1993).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from inference import linear_algebra as la
+from inference.mixture import GaussianMixture
+from inference.observations import ANGLE, LINEAR, Observations, wrap
+
+_TINY = 1e-12  # squared distance to a sensor below which it has no direction
+
+
+class Measured(NamedTuple):
+    """One observation an entity, whitened and linearised at a state of each of ``K`` components."""
+
+    residual: Tensor  # (B, K, R); rows the sensor does not have are zero
+    jacobian: Tensor  # (B, K, R, D)
+
+
+class Innovation(NamedTuple):
+    """What an observation says about each of ``K`` Gaussians, in noise units."""
+
+    squared: Tensor  # (B, K) Mahalanobis length under the predicted spread
+    log_density: Tensor  # (B, K) of the value under the prediction, up to the noise's normaliser
+    gain: Tensor  # (B, K, D, R)
+    step: Tensor  # (B, K, D) from the prior mean
+
+
+def measure(observations: Observations, index: int, states: Tensor) -> Measured:
+    """Residual and Jacobian of the observation in place `index` at `states` ``(B, K, D)``."""
+    kind = observations.kind[:, index, None]
+    matrix = observations.matrix[:, index, None]
+    value, deviation = observations.value[:, index, None], observations.standard_deviation[:, index, None]
+    relative = la.times(matrix, states) - observations.origin[:, index, None]
+    squared = relative.square().sum(-1).clamp_min(_TINY)
+    distance = squared.sqrt()
+    scalar = value[..., 0] - distance
+    slope = la.transpose_times(matrix, relative) / distance[..., None]
+    if relative.shape[-1] > 1:  # an angle needs a plane
+        heading = observations.heading[:, index, None]
+        angle = torch.atan2(relative[..., 1], relative[..., 0]) - (heading * states).sum(-1)
+        across = relative[..., :1] * matrix[..., 1, :] - relative[..., 1:2] * matrix[..., 0, :]
+        is_angle = kind == ANGLE
+        scalar = torch.where(is_angle, wrap(value[..., 0] - angle), scalar)
+        slope = torch.where(is_angle[..., None], across / squared[..., None] - heading, slope)
+    first = torch.zeros_like(relative)
+    first[..., 0] = 1.0
+    linear = (kind == LINEAR)[..., None]
+    residual = torch.where(linear, value - relative, (scalar / deviation)[..., None] * first)
+    jacobian = first[..., None] * (slope / deviation[..., None])[..., None, :]
+    return Measured(residual, torch.where(linear[..., None], matrix, jacobian))
+
+
+def innovate(measured: Measured, offset: Tensor, covariances: Tensor) -> Innovation:
+    """Compare with the prediction; `offset` ``(B, K, D)`` is the prior mean less the state measured at."""
+    residual = measured.residual - la.times(measured.jacobian, offset)
+    spread = measured.jacobian @ covariances
+    identity = torch.eye(residual.shape[-1], dtype=residual.dtype, device=residual.device)
+    factor = torch.linalg.cholesky(spread @ measured.jacobian.mT + identity)
+    squared = torch.cholesky_solve(residual[..., None], factor)[..., 0].mul(residual).sum(-1)
+    gain = torch.cholesky_solve(spread, factor).mT
+    return Innovation(squared, -0.5 * squared - la.log_diagonal(factor), gain, la.times(gain, residual))
+
+
+def joseph(covariances: Tensor, gain: Tensor, jacobian: Tensor) -> Tensor:
+    """Covariance after an update with unit noise; of ``(..., D, D)``, ``(..., D, R)``, ``(..., R, D)``."""
+    identity = torch.eye(covariances.shape[-1], dtype=covariances.dtype, device=covariances.device)
+    rest = identity - gain @ jacobian
+    return la.symmetrise(rest @ covariances @ rest.mT + gain @ gain.mT)
+
+
+def iterate(
+    observations: Observations, index: int, means: Tensor, covariances: Tensor, iterations: int
+) -> tuple[Innovation, Tensor]:
+    """Update of ``K`` Gaussians by one observation each: the last innovation, and the updated covariances."""
+    states = means
+    for _ in range(iterations):
+        measured = measure(observations, index, states)
+        innovation = innovate(measured, means - states, covariances)
+        states = means + innovation.step
+    return innovation, joseph(covariances, innovation.gain, measured.jacobian)
+
+
+class ExtendedKalmanFilter:
+    """Extended Kalman filter of ``B`` entities in ``D`` coordinates, float64.
+
+    With linear sensors and no gate it is the Kalman filter. Outlier probabilities are not used: the gate is
+    what guards the filter.
+
+    Args:
+        mean: ``(B, D)``.
+        covariance: ``(B, D, D)``, positive definite.
+        gate: probability that the chi-square gate lets an inlier through; None for no gate.
+        iterations: linearisations an observation; 1 is the plain filter.
+
+    Raises:
+        ValueError: if `gate` is not inside (0, 1), or `iterations` is less than one.
+    """
+
+    def __init__(
+        self, mean: Tensor, covariance: Tensor, gate: float | None = 0.9973, iterations: int = 1
+    ) -> None:
+        if gate is not None and not 0 < gate < 1:
+            raise ValueError(f"gate: expected a probability inside (0, 1), got {gate}")
+        if iterations < 1:
+            raise ValueError(f"iterations: expected at least 1, got {iterations}")
+        self.mean, self.covariance = mean.to(torch.float64), covariance.to(torch.float64)
+        self.gate, self.iterations = gate, iterations
+
+    def predict(self, transition: Tensor, noise: Tensor) -> None:
+        """Move by ``x ← transition x + N(0, noise)``; both ``(B, D, D)``."""
+        transition, noise = transition.to(self.mean.dtype), noise.to(self.mean.dtype)
+        self.mean = la.times(transition, self.mean)
+        self.covariance = la.symmetrise(transition @ self.covariance @ transition.mT + noise)
+
+    def update(self, observations: Observations) -> Tensor:
+        """Take in all observations, one after the other; returns which were used, ``(B, N)`` bool."""
+        observations = observations.to(dtype=self.mean.dtype)
+        used = [self._update_one(observations, index) for index in range(observations.kind.shape[1])]
+        return torch.stack(used, -1) if used else observations.mask
+
+    def _update_one(self, observations: Observations, index: int) -> Tensor:
+        means, covariances = self.mean[:, None], self.covariance[:, None]
+        accepted = observations.mask[:, index]
+        if self.gate is not None:
+            predicted = innovate(measure(observations, index, means), torch.zeros_like(means), covariances)
+            # the distribution function of chi-square with r degrees of freedom is P(r/2, q/2)
+            tail = torch.special.gammainc(0.5 * observations.rows[:, index], 0.5 * predicted.squared[:, 0])
+            accepted = accepted & (tail <= self.gate)
+        innovation, updated = iterate(observations, index, means, covariances, self.iterations)
+        self.mean = torch.where(accepted[:, None], self.mean + innovation.step[:, 0], self.mean)
+        self.covariance = torch.where(accepted[:, None, None], updated[:, 0], self.covariance)
+        return accepted
+
+    def mixture(self) -> GaussianMixture:
+        """The belief, one component an entity."""
+        return GaussianMixture.gaussian(self.mean, self.covariance)

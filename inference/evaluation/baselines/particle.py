@@ -1,0 +1,148 @@
+"""The bootstrap particle filter with a kernel density estimate.
+
+Particles are moved by the motion model and weighted by the exact likelihood, outliers included; systematic
+resampling when the effective sample size falls below half. Resampling happens just before the particles are
+next moved, where the noise spreads the copies: until then the weights say more than copies would. The density
+is that of Gaussian kernels with the particles' full covariance, scaled by Silverman's rule for the effective
+sample size. After Gordon, Salmond and Smith, "Novel approach to nonlinear/non-Gaussian Bayesian state
+estimation", IEE Proceedings F 140(2), 1993.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from inference import linear_algebra as la
+from inference.mixture import LOG_TWO_PI, GaussianMixture
+from inference.observations import Observations
+
+_PAIRS_AT_ONCE = 4_000_000  # kernels times points in memory
+_VALUES_AT_ONCE = 200_000  # predicted values in memory: few enough for the processor's cache
+
+
+class ParticleFilter:
+    """Weighted particles of ``B`` entities in ``D`` coordinates, float64.
+
+    Args:
+        prior: where the first particles come from.
+        particles: number an entity, at least 2.
+        generator: of all random numbers; one on the prior's device.
+    """
+
+    def __init__(self, prior: GaussianMixture, particles: int, generator: torch.Generator) -> None:
+        if particles < 2:
+            raise ValueError(f"particles: expected at least 2, got {particles}")
+        self.generator = generator
+        self.particles = prior.to(dtype=torch.float64).sample(particles, generator)
+        self.log_weights = self.particles.new_full(self.particles.shape[:2], -math.log(particles))
+
+    @property
+    def effective_sample_size(self) -> Tensor:
+        """``1 / Σ w²``, ``(B,)``, between 1 and the number of particles."""
+        return (-torch.logsumexp(2 * self.log_weights, -1)).exp()
+
+    def predict(self, transition: Tensor, noise: Tensor) -> None:
+        """Resample where needed, then ``x ← transition x + N(0, noise)``.
+
+        Both ``(B, D, D)``; the noise may be singular.
+        """
+        self.resample()
+        values, vectors = torch.linalg.eigh(noise.to(self.particles.dtype))
+        root = vectors * values.clamp_min(0).sqrt()[:, None, :]
+        draw = torch.randn(
+            self.particles.shape,
+            generator=self.generator,
+            dtype=self.particles.dtype,
+            device=self.particles.device,
+        )
+        self.particles = self.particles @ transition.to(self.particles.dtype).mT + draw @ root.mT
+
+    def update(self, observations: Observations) -> None:
+        """Weigh by the likelihood of all of an entity's observations."""
+        observations = observations.to(dtype=self.particles.dtype)
+        # one row for every observation there is: the places not used cost nothing
+        entity = observations.mask.nonzero()[:, 0]
+        fields = (
+            getattr(observations, name)[observations.mask] for name in observations.__dataclass_fields__
+        )
+        single = Observations(*(field[:, None] for field in fields))
+        total = self.log_weights.clone()
+        at_once = max(1, _VALUES_AT_ONCE // (total.shape[1] * observations.value.shape[-1]))
+        for chosen in torch.split(torch.arange(len(entity), device=entity.device), at_once):
+            owner = entity[chosen]
+            total.index_add_(0, owner, single.rows_of(chosen).log_likelihood(self.particles[owner]))
+        self.log_weights = torch.log_softmax(total, -1)
+
+    def resample(self) -> None:
+        """Systematic resampling of the entities whose effective sample size is below half."""
+        count = self.particles.shape[1]
+        poor = self.effective_sample_size < 0.5 * count
+        if not bool(poor.any()):
+            return
+        weights = self.log_weights[poor].exp()
+        start = torch.rand(
+            len(weights), 1, generator=self.generator, dtype=weights.dtype, device=weights.device
+        )
+        comb = (torch.arange(count, dtype=weights.dtype, device=weights.device) + start) / count
+        total = weights.cumsum(-1)
+        index = torch.searchsorted(total / total[:, -1:], comb).clamp_max(count - 1)
+        chosen = self.particles[poor].gather(1, index[..., None].expand(-1, -1, self.particles.shape[-1]))
+        self.particles, self.log_weights = self.particles.clone(), self.log_weights.clone()
+        self.particles[poor] = chosen
+        self.log_weights[poor] = -math.log(count)
+
+    def moments(self, axes: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+        """Mean ``(B, d)`` and unbiased covariance ``(B, d, d)`` over some of the coordinates."""
+        points, weights = self._over(axes), self.log_weights.exp()
+        mean = (weights[..., None] * points).sum(1)
+        offset = points - mean[:, None]
+        covariance = (weights[..., None] * offset).mT @ offset
+        correction = (1 - weights.square().sum(-1)).clamp_min(1e-3)
+        return mean, la.symmetrise(covariance) / correction[:, None, None]
+
+    def mean(self, axes: Sequence[int] | None = None) -> Tensor:
+        """``(B, d)`` over some of the coordinates."""
+        return (self.log_weights.exp()[..., None] * self._over(axes)).sum(1)
+
+    def sample(self, count: int, axes: Sequence[int] | None = None) -> Tensor:
+        """Independent points of the kernel density, ``(B, count, d)``."""
+        points = self._over(axes)
+        index = torch.multinomial(self.log_weights.exp(), count, replacement=True, generator=self.generator)
+        centres = points.gather(1, index[..., None].expand(-1, -1, points.shape[-1]))
+        draw = torch.randn(
+            centres.shape, generator=self.generator, dtype=centres.dtype, device=centres.device
+        )
+        return centres + draw @ self._kernel_factor(axes).mT
+
+    def log_density(self, points: Tensor, axes: Sequence[int] | None = None) -> Tensor:
+        """Log kernel density at `points` ``(B, P, d)``, over some of the coordinates; returns ``(B, P)``."""
+        centres, factor = self._over(axes), self._kernel_factor(axes)
+        middle = self.mean(axes)[:, None]
+        whitened = torch.linalg.solve_triangular(factor, (centres - middle).mT, upper=False)  # (B, d, count)
+        constant = la.log_diagonal(factor) + 0.5 * factor.shape[-1] * LOG_TWO_PI
+        bias = self.log_weights - 0.5 * whitened.square().sum(1) - constant[:, None]
+        targets = torch.linalg.solve_triangular(factor, (points.to(factor.dtype) - middle).mT, upper=False).mT
+        chunk = max(1, _PAIRS_AT_ONCE // bias.numel())
+        parts = [
+            torch.logsumexp(torch.baddbmm(bias[:, None], part, whitened), -1) - 0.5 * part.square().sum(-1)
+            for part in torch.split(targets, chunk, 1)
+        ]
+        return torch.cat(parts, 1)
+
+    def _over(self, axes: Sequence[int] | None) -> Tensor:
+        return self.particles if axes is None else self.particles[..., list(axes)]
+
+    def _kernel_factor(self, axes: Sequence[int] | None) -> Tensor:
+        """Lower factor of the kernels' covariance, by Silverman's rule, ``(B, d, d)``."""
+        _, covariance = self.moments(axes)
+        size = covariance.shape[-1]
+        # one particle with all the weight has no spread of its own: a floor at 1e-4 of the cloud's width
+        cloud = self._over(axes).var(1, unbiased=False)
+        covariance = covariance + torch.diag_embed(1e-8 * cloud + torch.finfo(cloud.dtype).tiny)
+        bandwidth = (self.effective_sample_size * (size + 2) / 4) ** (-1 / (size + 4))
+        factor: Tensor = torch.linalg.cholesky(covariance)
+        return bandwidth[:, None, None] * factor

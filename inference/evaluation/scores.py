@@ -1,0 +1,104 @@
+"""Scores of beliefs against the truth: error of the mean, density at the truth, calibration.
+
+Calibration is that of the highest-density region: the *level* of a truth is the mass of the points where the
+belief is denser than at the truth. If the beliefs are right it is uniform on [0, 1], and the 90 %
+highest-density region holds the truth, level ≤ 0.9, in 90 % of the cases (Hyndman, "Computing and graphing
+highest density regions", The American Statistician 50(2), 1996).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from inference import linear_algebra as la
+from inference.evaluation.baselines.particle import ParticleFilter
+from inference.mixture import GaussianMixture
+
+REGION = 0.9  # mass of the region whose coverage is reported
+
+
+class Summary(NamedTuple):
+    """Averages over all that was added, in the units of the coordinates and in nats."""
+
+    cases: int
+    rmse: float  # root mean square distance of the mean from the truth
+    median: float  # median of that distance
+    negative_log_likelihood: float  # mean of minus the log density at the truth
+    coverage90: float  # share of truths inside the 90 % highest-density region
+
+
+@lru_cache(maxsize=8)
+def _quasi_random(count: int, dimension: int) -> tuple[Tensor, Tensor]:
+    """`count` fixed uniform numbers ``(count,)`` and standard normal vectors ``(count, dimension)``."""
+    engine = torch.quasirandom.SobolEngine(dimension + 1, scramble=True, seed=11)  # type: ignore[no-untyped-call]
+    uniform = engine.draw(count, dtype=torch.float64).clamp(1e-9, 1 - 1e-9)
+    return uniform[:, 0].contiguous(), torch.special.ndtri(uniform[:, 1:])
+
+
+def mixture_points(mixture: GaussianMixture, count: int) -> Tensor:
+    """`count` quasi-random points of each mixture, the same at every call, ``(B, count, D)``."""
+    pick, normal = _quasi_random(count, mixture.dimension)
+    weights = mixture.log_weights.softmax(-1)
+    cumulative = weights.cumsum(-1)
+    values = pick.to(weights).expand(mixture.batch, count).contiguous()
+    source = torch.searchsorted(cumulative, values, right=True)
+    last = (mixture.present * torch.arange(mixture.components, device=weights.device)).amax(-1, keepdim=True)
+    source = torch.minimum(source, last)
+    row = torch.arange(mixture.batch, device=weights.device)[:, None]
+    return mixture.means[row, source] + la.times(mixture.factors()[row, source], normal.to(mixture.means))
+
+
+def mixture_level(mixture: GaussianMixture, truth: Tensor, count: int = 512) -> Tensor:
+    """Mass of the points denser than `truth` ``(B, D)`` under a normalised mixture; returns ``(B,)``."""
+    densest = mixture.log_density(mixture_points(mixture, count))
+    return (densest > mixture.log_density(truth[:, None])).to(truth.dtype).mean(-1)
+
+
+def particle_level(
+    belief: ParticleFilter, truth: Tensor, axes: Sequence[int] | None = None, count: int = 128
+) -> Tensor:
+    """As `mixture_level`, of the kernel density over some of the coordinates; `truth` ``(B, len(axes))``."""
+    points = torch.cat([truth[:, None].to(torch.float64), belief.sample(count, axes)], 1)
+    density = belief.log_density(points, axes)
+    return (density[:, 1:] > density[:, :1]).to(truth.dtype).mean(-1)
+
+
+class Score:
+    """Accumulates what a filter said against what was true."""
+
+    def __init__(self) -> None:
+        self._distance: list[Tensor] = []
+        self._log_density: list[Tensor] = []
+        self._level: list[Tensor] = []
+
+    def add(self, truth: Tensor, mean: Tensor, log_density: Tensor, level: Tensor) -> None:
+        """`truth` and `mean` ``(B, d)``, log density at the truth ``(B,)``, level of the truth ``(B,)``.
+
+        Raises ValueError where the shapes do not agree.
+        """
+        batch = truth.shape[:1]
+        if mean.shape != truth.shape or log_density.shape != batch or level.shape != batch:
+            shapes = [tuple(part.shape) for part in (truth, mean, log_density, level)]
+            raise ValueError(f"expected (B, d), (B, d), (B,), (B,), got {shapes}")
+        self._distance.append((mean - truth).square().sum(-1).sqrt().to("cpu", torch.float64))
+        self._log_density.append(log_density.to("cpu", torch.float64))
+        self._level.append(level.to("cpu", torch.float64))
+
+    def summary(self) -> Summary:
+        """Over everything added so far; NaN throughout if nothing was."""
+        if not self._distance:
+            return Summary(0, math.nan, math.nan, math.nan, math.nan)
+        distance = torch.cat(self._distance)
+        return Summary(
+            cases=len(distance),
+            rmse=float(distance.square().mean().sqrt()),
+            median=float(distance.quantile(0.5)),
+            negative_log_likelihood=-float(torch.cat(self._log_density).mean()),
+            coverage90=float((torch.cat(self._level) <= REGION).to(torch.float64).mean()),
+        )
