@@ -1,0 +1,244 @@
+"""The topics: their names, how they are created, and whether those of a broker are as they must be."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Self
+
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
+from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+__all__ = ["DEAD_LETTER_BYTES", "MESSAGE_BYTES", "TopicError", "TopicNames", "check", "create"]
+
+PARTITIONS = 8
+# `max.message.bytes` of every topic. Kafka's own limit of 1 MiB is refused in the producer, so that an
+# oversized observation would vanish at its sender, and a prior of 256 components in 16 coordinates, or a
+# belief with its history, would not fit. With 12 MiB an observation of 10 MB arrives and is dead-lettered as
+# too large, where an operator sees it.
+MESSAGE_BYTES = 12 * 1024 * 1024
+# A dead letter is the original and some headers: whatever `observations` accepts must fit.
+DEAD_LETTER_BYTES = MESSAGE_BYTES + 1024 * 1024
+RETENTION = timedelta(days=7)
+DEAD_LETTER_RETENTION = timedelta(days=30)
+# The log cleaner leaves a partition's newest segment alone, and a worker that takes over reads all of it: 64
+# MiB in place of 1 GiB bounds that time.
+CHANGELOG_SEGMENT_BYTES = 64 * 1024 * 1024
+REQUEST_TIMEOUT_MS = 30_000
+CONNECT_TIMEOUT_MS = 5_000
+
+
+class TopicError(RuntimeError):
+    """A topic could not be created, or the broker could not be asked."""
+
+
+@dataclass(frozen=True)
+class TopicNames:
+    """What the topics are called.
+
+    Attributes:
+        beliefs_changelog: given by Faust: `<app id>-<table name>-changelog`; see `for_app`.
+    """
+
+    observations: str = "observations"
+    sensors: str = "sensors"
+    models: str = "models"
+    priors: str = "priors"
+    posteriors: str = "posteriors"
+    dead_letters: str = "dead-letters"
+    beliefs_changelog: str = "beliefstream-beliefs-changelog"
+
+    @classmethod
+    def for_app(cls, app_id: str, table: str = "beliefs", **names: str) -> Self:
+        """The names with the changelog of that Faust app's table; other names by keyword."""
+        return cls(beliefs_changelog=f"{app_id}-{table}-changelog", **names)
+
+    def __iter__(self) -> Iterator[str]:
+        return (getattr(self, field.name) for field in dataclasses.fields(self))
+
+    @property
+    def partitioned_alike(self) -> tuple[str, ...]:
+        """Topics whose partition n belongs to one worker; they need equally many partitions."""
+        return self.observations, self.priors, self.posteriors, self.beliefs_changelog
+
+    @property
+    def compacted(self) -> tuple[str, ...]:
+        """Topics of which the last value of every key is kept, and nothing is deleted by age."""
+        return self.sensors, self.models, self.beliefs_changelog
+
+    @property
+    def unpartitioned(self) -> tuple[str, ...]:
+        """Topics with a single partition, which every worker reads whole."""
+        return self.sensors, self.models
+
+
+def create(
+    bootstrap_servers: str,
+    names: TopicNames | None = None,
+    *,
+    partitions: int = PARTITIONS,
+    replication: int = 1,
+    retention: timedelta = RETENTION,
+    dead_letter_retention: timedelta = DEAD_LETTER_RETENTION,
+) -> list[str]:
+    """Creates the topics that do not exist yet; those that do are left as they are (see `check`).
+
+    Args:
+        bootstrap_servers: `host:port[,host:port...]`. names: the topics' names. partitions: of all but
+        `sensors` and `models`, which have one. replication: copies of each partition; with three or more, two
+        must have a record before it is acknowledged. retention: how long observations, priors and posteriors
+        are kept. dead_letter_retention: how long dead letters are kept.
+
+    Returns:
+        The names of those created, in the order of `names`.
+
+    Raises:
+        TopicError: the broker does not answer or refuses, in its words.
+    """
+    names = names or TopicNames()
+    wanted = [
+        NewTopic(
+            name,
+            num_partitions=1 if name in names.unpartitioned else partitions,
+            replication_factor=replication,
+            topic_configs=settings(names, name, replication, retention, dead_letter_retention),
+        )
+        for name in names
+    ]
+    with administration(bootstrap_servers) as admin:
+        answer = admin.create_topics(wanted, raise_errors=False)
+        outcomes = {topic["name"]: topic for topic in answer["topics"]}
+        created = [name for name in names if outcomes[name]["error_code"] == 0]
+        refused = [
+            f"{name}: {outcomes[name]['error_message'] or for_code(outcomes[name]['error_code']).__name__}"
+            for name in names
+            if outcomes[name]["error_code"] not in (0, TopicAlreadyExistsError.errno)
+        ]
+        if refused:
+            raise TopicError("Topics could not be created: " + "; ".join(refused))
+        admin.wait_for_topics(list(names), timeout_ms=REQUEST_TIMEOUT_MS)
+    return created
+
+
+def settings(
+    names: TopicNames,
+    name: str,
+    replication: int,
+    retention: timedelta,
+    dead_letter_retention: timedelta,
+) -> dict[str, str]:
+    """The topic's settings, as the broker takes them."""
+    chosen: dict[str, object] = {"max.message.bytes": MESSAGE_BYTES}
+    if name in names.compacted:
+        chosen["cleanup.policy"] = "compact"
+    else:
+        chosen["cleanup.policy"] = "delete"
+        chosen["retention.ms"] = round(retention.total_seconds() * 1000)
+    if name == names.beliefs_changelog:
+        chosen["segment.bytes"] = CHANGELOG_SEGMENT_BYTES
+    if name == names.dead_letters:
+        chosen["max.message.bytes"] = DEAD_LETTER_BYTES
+        chosen["retention.ms"] = round(dead_letter_retention.total_seconds() * 1000)
+    if replication >= 3:
+        chosen["min.insync.replicas"] = 2
+    return {setting: str(value) for setting, value in chosen.items()}
+
+
+def check(
+    bootstrap_servers: str, names: TopicNames | None = None, *, partitions: int | None = PARTITIONS
+) -> list[str]:
+    """What is wrong with the topics at this broker, a sentence each; empty if nothing is.
+
+    Args:
+        bootstrap_servers: `host:port[,host:port...]`.
+        names: the topics' names.
+        partitions: how many there should be; None to accept any number that is the same everywhere.
+
+    Raises:
+        TopicError: the broker does not answer.
+    """
+    names = names or TopicNames()
+    with administration(bootstrap_servers) as admin:
+        described = admin.describe_topics(list(names))
+        counts = {topic["name"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in counts]
+        # The filter's default leaves out whatever equals the broker's default.
+        answer = admin.describe_configs(resources, config_filter="all") if resources else {}
+    found = {
+        name: {setting: str(entry["value"]) for setting, entry in entries.items()}
+        for name, entries in answer.get("topic", {}).items()
+    }
+    missing = [f"The topic {name!r} does not exist." for name in names if name not in counts]
+    return [
+        *missing,
+        *partition_problems(names, counts, partitions),
+        *compaction_problems(names, found),
+        *size_problems(names, found),
+    ]
+
+
+def partition_problems(names: TopicNames, counts: Mapping[str, int], partitions: int | None) -> Iterator[str]:
+    for name, count in counts.items():
+        wanted = 1 if name in names.unpartitioned else partitions
+        if wanted is not None and count != wanted:
+            yield f"The topic {name!r} has {count} partitions instead of {wanted}."
+    alike = {name: counts[name] for name in names.partitioned_alike if name in counts}
+    if len(set(alike.values())) > 1:
+        listed = ", ".join(f"{name!r} {count}" for name, count in alike.items())
+        yield (
+            "One worker must own an entity's observations, priors, posteriors and belief, so these topics "
+            f"need equally many partitions: {listed}."
+        )
+    if counts.get(names.dead_letters, partitions or 0) < counts.get(names.observations, 0):
+        yield (
+            f"The topic {names.dead_letters!r} has fewer partitions than {names.observations!r}: a dead "
+            "letter goes to the partition it came from."
+        )
+
+
+def compaction_problems(names: TopicNames, found: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    for name in names.compacted:
+        policy = found.get(name, {}).get("cleanup.policy", "delete") if name in found else "compact"
+        if policy != "compact":
+            yield (
+                f"The topic {name!r} has cleanup.policy={policy} instead of compact: what it says would be "
+                "forgotten with time."
+            )
+
+
+def size_problems(names: TopicNames, found: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    sizes = {name: int(found.get(name, {}).get("max.message.bytes", MESSAGE_BYTES)) for name in names}
+    for name in names:
+        if sizes[name] < MESSAGE_BYTES:
+            yield (
+                f"The topic {name!r} takes messages of {sizes[name]} bytes only (max.message.bytes), not "
+                f"{MESSAGE_BYTES}."
+            )
+    if names.dead_letters in found and sizes[names.dead_letters] <= sizes[names.observations]:
+        yield (
+            f"The topic {names.dead_letters!r} takes no larger messages than {names.observations!r} "
+            "(max.message.bytes): a dead letter is the original and some headers."
+        )
+
+
+@contextmanager
+def administration(bootstrap_servers: str) -> Iterator[Any]:
+    """An admin client, whose errors come out as TopicError."""
+    try:
+        admin = KafkaAdminClient(
+            bootstrap_servers=bootstrap_servers.split(","),
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            bootstrap_timeout_ms=CONNECT_TIMEOUT_MS,
+        )
+    except (KafkaError, OSError, ValueError) as error:
+        raise TopicError(f"No broker answers at {bootstrap_servers}: {error}") from error
+    try:
+        yield admin
+    except KafkaError as error:
+        raise TopicError(f"The broker at {bootstrap_servers} refused: {error}") from error
+    finally:
+        admin.close()

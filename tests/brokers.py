@@ -1,0 +1,178 @@
+"""Starts real brokers for the tests: the embedded one, and one node of Apache Kafka from its Maven jars."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+from uuid import uuid4
+
+import pytest
+
+from streams.broker import EmbeddedBroker, GuardedProcess, free_port, wait_until_answers
+
+KAFKA = Path(__file__).parent / "kafka"
+CACHE = Path(__file__).parent.parent / ".cache" / "kafka"
+START_TIMEOUT = 60.0  # seconds; 3 s on an idle machine
+STOP_TIMEOUT = 30.0  # seconds; a clean stop takes about 1 s
+# 16 MiB: a record of 10 MB, and the dead letter that wraps it, pass.
+MESSAGE_MAX_BYTES = 16 * 1024 * 1024
+
+
+class Broker(Protocol):
+    """What a test gets to know about the broker it runs on."""
+
+    @property
+    def bootstrap_servers(self) -> str: ...
+
+    @property
+    def is_embedded(self) -> bool: ...
+
+
+class EmbeddedNode(EmbeddedBroker):
+    """The embedded broker, as the tests see it."""
+
+    is_embedded = True
+
+
+class KafkaNode:
+    """One Apache Kafka node, broker and controller in one, which can be stopped, killed and started again.
+
+    It keeps its ports and its data over restarts; leaving the context deletes the data.
+    """
+
+    is_embedded = False
+
+    def __init__(self) -> None:
+        self.port, self.controller_port = free_port(), free_port()
+        self.directory = Path(tempfile.mkdtemp(prefix="beliefstream-kafka-"))
+        self._libraries = kafka_libraries()
+        self._properties = self.directory / "server.properties"
+        self._properties.write_text(self._configuration())
+        self._process: GuardedProcess | None = None
+        self._format_storage()
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.running
+
+    def start(self) -> Self:
+        """Starts the node and returns when it answers Kafka requests."""
+        assert self._process is None, "already started"
+        output = (self.directory / "server.log").open("a+b")
+        command = self._java("kafka.Kafka", str(self._properties))
+        self._process = GuardedProcess(command, grace=STOP_TIMEOUT, output=output)
+        wait_until_answers(self.bootstrap_servers, START_TIMEOUT, self._process)
+        return self
+
+    def stop(self) -> None:
+        """Asks the node to shut down cleanly and waits until it is gone."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.stop(STOP_TIMEOUT)
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._process is not None, "not started"
+        self._process.kill()
+        self.stop()
+
+    def log(self) -> str:
+        """What the node has logged over all its starts."""
+        return (self.directory / "server.log").read_text(errors="replace")
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _java(self, *arguments: str) -> list[str]:
+        logging = f"-Dlog4j2.configurationFile={KAFKA / 'log4j2.xml'}"
+        tuning = [
+            "-Xmx512m",
+            "-Xshare:auto",
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+UseSerialGC",
+        ]  # start fast, use one core
+        return [java_program("java"), *tuning, logging, "-cp", f"{self._libraries}/*", *arguments]
+
+    def _format_storage(self) -> None:
+        arguments = ("format", "--cluster-id", uuid4().hex[:22], "--config", str(self._properties))
+        command = self._java("kafka.tools.StorageTool", *arguments)
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode != 0:
+            raise RuntimeError(f"Kafka's storage could not be formatted:\n{result.stdout}{result.stderr}")
+
+    def _configuration(self) -> str:
+        settings = {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller_port}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "log.dirs": self.directory / "data",
+            # One node cannot hold the three replicas that are the default.
+            "offsets.topic.replication.factor": 1,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "share.coordinator.state.topic.replication.factor": 1,
+            "share.coordinator.state.topic.min.isr": 1,
+            "offsets.topic.num.partitions": 4,  # default 50: every one is a file to open at a restart
+            "transaction.state.log.num.partitions": 4,
+            # Tests do not wait for further members, and kill workers: these may have a session of a second.
+            "group.initial.rebalance.delay.ms": 0,
+            "group.min.session.timeout.ms": 1000,
+            # A killed node that comes back is let in when its former session has ended, 9 s by default.
+            "broker.session.timeout.ms": 3000,
+            "broker.heartbeat.interval.ms": 500,
+            "message.max.bytes": MESSAGE_MAX_BYTES,
+            "auto.create.topics.enable": "false",  # a topic that nobody created is a bug a test must see
+        }
+        return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def java_program(name: str) -> str:
+    """The path of `java` or `mvn`; skips the test where it is missing, fails it there if CI=true."""
+    path = shutil.which(name)
+    if path is None:
+        message = f"Apache Kafka cannot be started for the tests: there is no `{name}` on this machine."
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+def kafka_libraries() -> Path:
+    """The directory with Kafka's jars (43 MB), downloaded by Maven once for every version of the pom."""
+    java_program("java")
+    pom = KAFKA / "pom.xml"
+    libraries = CACHE / hashlib.sha256(pom.read_bytes()).hexdigest()[:12]
+    if libraries.exists():
+        return libraries
+    maven = java_program("mvn")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    # Download aside and rename: a run that was interrupted, or another one beside this, leaves no half
+    # directory.
+    with tempfile.TemporaryDirectory(dir=CACHE) as aside:
+        target = Path(aside) / "libraries"
+        command = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
+        result = subprocess.run([*command, f"-DoutputDirectory={target}"], capture_output=True, text=True)
+        if result.returncode != 0:
+            raise RuntimeError(f"Maven could not bring Kafka's jars:\n{result.stdout}{result.stderr}")
+        if not libraries.exists():
+            target.rename(libraries)
+    return libraries

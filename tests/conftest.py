@@ -1,0 +1,100 @@
+"""Fixtures for tests that need a broker: every one is real, and every test has topics of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+from uuid import uuid4
+
+import pytest
+
+from streams.topics import TopicNames
+from tests.brokers import Broker, EmbeddedNode, KafkaNode
+
+T = TypeVar("T")
+
+MARKERS = {
+    "kafka": "runs on Apache Kafka itself (needs java and mvn)",
+    "soak": "runs for minutes under load",
+    "chaos": "kills processes, workers or brokers",
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, meaning in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+@pytest.fixture(scope="session")
+def embedded_broker() -> Iterator[EmbeddedNode]:
+    """The embedded broker, shared by all tests of the session."""
+    with EmbeddedNode() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def kafka_broker() -> Iterator[KafkaNode]:
+    """Apache Kafka, shared by the session's tests: one that stops it takes a `KafkaNode` of its own."""
+    with KafkaNode() as broker:
+        yield broker
+
+
+@pytest.fixture(
+    params=[pytest.param("embedded"), pytest.param("kafka", marks=pytest.mark.kafka)], scope="session"
+)
+def broker(request: pytest.FixtureRequest) -> Broker:
+    """Each of the two brokers in turn."""
+    found: Broker = request.getfixturevalue(f"{request.param}_broker")
+    return found
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names no other test uses.
+
+    Attributes:
+        app_id: the Faust app's id, which is also its consumer group.
+        topics: the topics' names; the changelog's follows from the app id.
+    """
+
+    app_id: str
+    topics: TopicNames
+
+
+@pytest.fixture
+def names() -> Names:
+    """Topic names and an app id of this test's own."""
+    return unique_names()
+
+
+def unique_names() -> Names:
+    suffix = uuid4().hex[:8]
+    app_id = f"beliefstream-{suffix}"
+    topics = TopicNames(
+        observations=f"observations-{suffix}",
+        sensors=f"sensors-{suffix}",
+        models=f"models-{suffix}",
+        priors=f"priors-{suffix}",
+        posteriors=f"posteriors-{suffix}",
+        dead_letters=f"dead-letters-{suffix}",
+        beliefs_changelog=f"{app_id}-beliefs-changelog",
+    )
+    return Names(app_id=app_id, topics=topics)
+
+
+def eventually(condition: Callable[[], T], timeout: float, what: str) -> T:
+    """Calls `condition` until it returns something true, and returns that.
+
+    Args:
+        condition: an exception from it is not caught.
+        timeout: seconds, after which the test fails.
+        what: for the message: "not within 10 s: {what}".
+    """
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {timeout:g} s: {what}")
+        time.sleep(0.02)
+    return value

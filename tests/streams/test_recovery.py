@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import aiokafka
+import faust
+import kafka
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from faust.types import TP
+from kafka import KafkaConsumer, KafkaProducer
+
+from streams.recovery import SafeConsumer, SafeTableManager, high_watermarks, use_safe_consumer
+from streams.sending import Record, send_all
+from streams.topics import create
+from tests.brokers import Broker
+from tests.conftest import Names, eventually
+
+KEYS = 20
+STARTS = 3
+
+
+class Worker:
+    """Runs tests/streams/recovery_app.py against a broker, and reads what it writes down."""
+
+    def __init__(self, broker: Broker, names: Names, directory: Path) -> None:
+        self.broker, self.names = broker, names
+        self.journal = directory / "journal"
+        self.output = directory / "output"
+        self.journal.touch()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Until the block ends, which kills it."""
+        environment = os.environ | {
+            "APP_ID": self.names.app_id,
+            "BROKER": self.broker.bootstrap_servers,
+            "SOURCE": self.names.topics.observations,
+            "JOURNAL": str(self.journal),
+            "FETCH_HIGH_WATERMARK": str(int(self.broker.is_embedded)),
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "tests.streams.recovery_app",
+            "worker",
+            "--without-web",
+            "-l",
+            "info",
+        ]
+        with self.output.open("ab") as output:
+            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
+
+    def wait_for(self, restored: int, processed: set[tuple[int, int]]) -> None:
+        """Waits for that many recoveries and those records, over all its starts."""
+        eventually(lambda: len(self.restored) >= restored, 60, f"{restored} recoveries")
+        eventually(lambda: self.processed >= processed, 30, f"{len(processed)} records are processed")
+
+    @property
+    def processed(self) -> set[tuple[int, int]]:
+        """(partition, offset) of every record it has processed, by now, over all its starts."""
+        lines = (line.split() for line in self.journal.read_text().splitlines())
+        return {(int(line[1]), int(line[2])) for line in lines if line[0] == "processed" and len(line) == 3}
+
+    @property
+    def restored(self) -> list[dict[str, int]]:
+        """The table after each recovery."""
+        lines = self.journal.read_text().splitlines()
+        return [json.loads(line.removeprefix("restored ")) for line in lines if line.startswith("restored ")]
+
+
+def produce(broker: Broker, topic: str, count: int) -> set[tuple[int, int]]:
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers, linger_ms=5)
+    sent = [producer.send(topic, key=b"key %d" % (i % KEYS), value=b"%d" % i) for i in range(count)]
+    results = [future.get(30) for future in sent]
+    producer.close()
+    return {(result.partition, result.offset) for result in results}
+
+
+def everything_committed(broker: Broker, names: Names, count: int) -> bool:
+    consumer = KafkaConsumer(
+        bootstrap_servers=broker.bootstrap_servers, group_id=names.app_id, enable_auto_commit=False
+    )
+    partitions = [kafka.TopicPartition(names.topics.observations, partition) for partition in range(4)]
+    committed = [consumer.committed(partition) or 0 for partition in partitions]
+    consumer.close()
+    return sum(committed) == count
+
+
+@pytest.mark.chaos
+def test_nothing_is_lost_when_a_killed_worker_restarts_into_a_backlog(
+    broker: Broker, names: Names, tmp_path: Path
+) -> None:
+    create(broker.bootstrap_servers, names.topics, partitions=4)
+    topic, worker = names.topics.observations, Worker(broker, names, tmp_path)
+    sent: set[tuple[int, int]] = set()
+    for start in range(1, STARTS + 1):
+        sent |= produce(broker, topic, 2000)
+        with worker.running():
+            worker.wait_for(restored=start, processed=sent)
+            # All committed: else what the next start skips would have been processed by this one.
+            eventually(partial(everything_committed, broker, names, len(sent)), 60, "all is committed")
+
+
+def test_table_is_restored_to_the_last_record_of_a_batch(
+    broker: Broker, names: Names, tmp_path: Path
+) -> None:
+    create(broker.bootstrap_servers, names.topics, partitions=4)
+    table = {f"key {i}": i for i in range(2000)}
+    changelog = names.topics.beliefs_changelog
+    records = [
+        Record(changelog, value % 4, json.dumps(key).encode(), json.dumps(value).encode())
+        for key, value in table.items()
+    ]
+
+    async def send() -> None:
+        async with AIOKafkaProducer(
+            bootstrap_servers=broker.bootstrap_servers, max_batch_size=1_000_000
+        ) as producer:
+            await send_all(producer, records)
+
+    asyncio.run(send())
+    worker = Worker(broker, names, tmp_path)
+    with worker.running():
+        worker.wait_for(restored=1, processed=set())
+    assert worker.restored[-1] == table
+
+
+def test_record_after_a_gap_is_committed_only_when_it_is_processed() -> None:
+    async def committed(*acked: int) -> int | None:
+        app = faust.App("gaps", broker="kafka://127.0.0.1:1", TableManager=SafeTableManager)
+        use_safe_consumer(app)
+        consumer = app.consumer
+        assert isinstance(consumer, SafeConsumer)
+        # Offsets 3 and 4 were read, then 9, as 5 to 8 are not in the log; then 10.
+        partition = TP("observations", 0)
+        await consumer._add_gap(partition, 5, 9)
+        consumer._acked[partition].extend(acked)
+        return consumer._new_offset(partition)
+
+    assert asyncio.run(committed(3)) == 4
+    assert asyncio.run(committed(3, 4, 10)) == 9
+    assert asyncio.run(committed(3, 4, 9, 10)) == 11
+
+
+def test_high_watermark_is_the_end_of_the_partition(broker: Broker, names: Names) -> None:
+    create(broker.bootstrap_servers, names.topics)
+    topic = names.topics.beliefs_changelog
+
+    async def ask() -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers)
+        consumer = aiokafka.AIOKafkaConsumer(bootstrap_servers=broker.bootstrap_servers)
+        await producer.start()
+        await consumer.start()
+        try:
+            await send_all(producer, [Record(topic, i % 2, b"%d" % i, b"1") for i in range(100)])
+            ends = await consumer.end_offsets([TopicPartition(topic, 0), TopicPartition(topic, 1)])
+            return ends, await asyncio.wait_for(high_watermarks(consumer, ends), 30)
+        finally:
+            await producer.stop()
+            await consumer.stop()
+
+    ends, marks = asyncio.run(ask())
+    assert set(marks.values()) == {50}
+    assert all(0 < end <= 50 for end in ends.values())
