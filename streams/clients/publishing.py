@@ -1,0 +1,288 @@
+"""Sending observations and priors."""
+
+from __future__ import annotations
+
+import threading
+import time as clock
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
+from types import TracebackType
+from typing import Any, Literal, Self
+from uuid import uuid4
+
+import structlog
+from kafka import KafkaProducer
+from kafka.errors import KafkaConnectionError, KafkaTimeoutError
+from numpy.typing import ArrayLike
+from pydantic import ValidationError
+
+from schemas import Mixture, Observation, Prior, cloudevents
+from schemas.base import unusable
+from streams.clients.connection import BrokerUnavailable, Reader, connect, connect_timeout, require_known
+from streams.topics import MESSAGE_BYTES
+
+log = structlog.get_logger(__name__)
+
+CLOSE_TIMEOUT = 5.0  # seconds for what is still on its way when the `with` block ends by an exception
+
+When = float | str | datetime
+"""Seconds since the epoch, RFC 3339 with an offset, or a datetime with a time zone."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the broker put a message."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Publisher:
+    """Sends messages to one topic, idempotently and acknowledged by all replicas.
+
+    The producers and publishers here are safe to share between threads.
+    """
+
+    def __init__(
+        self, bootstrap_servers: str | list[str], topic: str, source: str, kafka_options: dict[str, Any]
+    ) -> None:
+        require_known(kafka_options, KafkaProducer)
+        self.topic = topic
+        self.source = source
+        self._servers = bootstrap_servers
+        self._failure: BaseException | None = None
+        self._events, self._numbers = uuid4().hex, count(1)
+        self._lock = threading.Lock()
+        defaults = {
+            "acks": "all",
+            "enable_idempotence": True,
+            "max_block_ms": connect_timeout(kafka_options) * 1000,
+            "max_request_size": MESSAGE_BYTES,
+        }
+        Reader(bootstrap_servers, topic, kafka_options).close()  # raises if the topic is not there
+        self._producer: Any = connect(KafkaProducer, bootstrap_servers, {**defaults, **kafka_options})
+
+    def publish(
+        self, key: str, value: bytes | None, headers: list[tuple[str, bytes]] | None = None
+    ) -> Future[Place]:
+        """Sends bytes as they are; a value of None removes the key from a compacted topic.
+
+        Raises:
+            BrokerUnavailable: the buffer is full because the broker has not answered for a while.
+        """
+        try:
+            record = self._producer.send(self.topic, value=value, key=key.encode(), headers=headers)
+        except KafkaTimeoutError as error:
+            raise BrokerUnavailable(self._servers, error) from error
+        outcome: Future[Place] = Future()
+        outcome.set_running_or_notify_cancel()
+        record.add_callback(lambda sent: outcome.set_result(Place(sent.topic, sent.partition, sent.offset)))
+        record.add_errback(lambda error: outcome.set_exception(self._failed(error)))
+        return outcome
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Waits until everything sent is acknowledged, at most `timeout` seconds.
+
+        Raises:
+            BrokerUnavailable: it is not, in that time.
+            Exception: the error of the first message since the last flush that could not be sent; it is
+                also in the message's own future.
+        """
+        try:
+            self._producer.flush(timeout=timeout)
+        except KafkaTimeoutError as error:
+            raise BrokerUnavailable(self._servers, error) from error
+        with self._lock:
+            failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def close(self, timeout: float | None = None) -> None:
+        """Sends what is still buffered, within `timeout` seconds, and closes the connection."""
+        self._producer.close(timeout=timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.close(CLOSE_TIMEOUT)
+            return
+        try:
+            self.flush()
+        finally:
+            self.close()
+
+    def _next_event(self) -> str:
+        """A unique identifier; a UUID for each message would cost a system call each."""
+        return f"{self._events}-{next(self._numbers)}"
+
+    def _failed(self, error: BaseException) -> BaseException:
+        if isinstance(error, (KafkaTimeoutError, KafkaConnectionError)):
+            error = BrokerUnavailable(self._servers, error)
+        log.error("message not sent", topic=self.topic, error=str(error))
+        with self._lock:
+            self._failure = self._failure or error
+        return error
+
+
+class ObservationProducer(Publisher):
+    """Sends observations.
+
+    >>> with ObservationProducer("localhost:9092") as producer:
+    ...     producer.send("mower", "beacon-1", 12.5, standard_deviation=0.3)
+
+    Args:
+        bootstrap_servers: `host:port`, or several in a list or separated by commas.
+        topic: the topic of observations.
+        source: who sends, for the CloudEvents headers (a URI reference).
+        **kafka_options: of `kafka.KafkaProducer`, such as `security_protocol`, `sasl_*` and `ssl_*`.
+
+    Raises:
+        BrokerUnavailable: no broker answers within 10 s (option `bootstrap_timeout_ms`).
+        TopicMissing: the broker has no such topic.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str | list[str],
+        topic: str = "observations",
+        *,
+        source: str = "/beliefstream/client",
+        **kafka_options: Any,
+    ) -> None:
+        super().__init__(bootstrap_servers, topic, source, kafka_options)
+
+    def send(
+        self,
+        entity: str,
+        sensor: str,
+        value: float | Sequence[float] | ArrayLike,
+        time: When | None = None,
+        standard_deviation: float | None = None,
+        covariance: ArrayLike | None = None,
+        id: str | None = None,
+    ) -> Future[Place]:
+        """Sends one observation; returns at once, the future is done when the broker has it.
+
+        Args:
+            entity: what is observed.
+            sensor: the name of the sensor.
+            value: the reported number or numbers, in the units of the sensor.
+            time: when it was true; now, if absent.
+            standard_deviation: of every number, in place of that of the sensor.
+            covariance: (D, D), in place of that of the sensor; not beside `standard_deviation`.
+            id: an identifier of your own, which the posterior repeats.
+
+        Raises:
+            schemas.Unusable: a line that names the field and the value.
+            BrokerUnavailable: the broker has not answered for so long that the buffer is full.
+        """
+        fields = {
+            "entity": entity,
+            "sensor": sensor,
+            "time": _seconds(time),
+            "value": _plain(value),
+            "standard_deviation": standard_deviation,
+            "covariance": _plain(covariance),
+            "id": id,
+        }
+        try:
+            return self.send_message(Observation.model_validate(fields))
+        except ValidationError as error:
+            raise unusable(error) from error
+
+    def send_message(self, observation: Observation) -> Future[Place]:
+        """Sends one observation that has been made already; see `send`."""
+        event = observation.id or self._next_event()
+        headers = cloudevents.headers(cloudevents.OBSERVATION, self.source, event, observation.time)
+        return self.publish(observation.entity, observation.to_json(), headers)
+
+
+class PriorPublisher(Publisher):
+    """Tells what an operator knows of an entity. Arguments and errors as of `ObservationProducer`."""
+
+    def __init__(
+        self,
+        bootstrap_servers: str | list[str],
+        topic: str = "priors",
+        *,
+        source: str = "/beliefstream/client",
+        **kafka_options: Any,
+    ) -> None:
+        super().__init__(bootstrap_servers, topic, source, kafka_options)
+
+    def replace(
+        self,
+        entity: str,
+        mixture: Mixture,
+        time: When | None = None,
+        coordinates: Sequence[str] | None = None,
+        id: str | None = None,
+    ) -> Future[Place]:
+        """Puts the mixture in the place of the belief, from `time` on (now, if absent).
+
+        Args:
+            entity: whose belief.
+            mixture: what is known, in the units of the coordinates.
+            time: when it is true.
+            coordinates: names of those the mixture is over; all, if absent.
+            id: an identifier of your own.
+
+        Raises:
+            schemas.Unusable: a line that names the field and the value.
+        """
+        return self._send("replace", entity, mixture, time, coordinates, id)
+
+    def product(
+        self,
+        entity: str,
+        mixture: Mixture,
+        time: When | None = None,
+        coordinates: Sequence[str] | None = None,
+        id: str | None = None,
+    ) -> Future[Place]:
+        """Multiplies the belief by the mixture, as independent evidence; arguments as of `replace`."""
+        return self._send("product", entity, mixture, time, coordinates, id)
+
+    def send_message(self, prior: Prior) -> Future[Place]:
+        """Sends a prior that has been made already."""
+        event = prior.id or self._next_event()
+        headers = cloudevents.headers(cloudevents.PRIOR, self.source, event, prior.time)
+        return self.publish(prior.entity, prior.to_json(), headers)
+
+    def _send(
+        self,
+        mode: Literal["replace", "product"],
+        entity: str,
+        mixture: Mixture,
+        time: When | None,
+        coordinates: Sequence[str] | None,
+        id: str | None,
+    ) -> Future[Place]:
+        fields = {"entity": entity, "mixture": mixture, "time": _seconds(time), "mode": mode, "id": id}
+        if coordinates is not None:
+            fields["coordinates"] = tuple(coordinates)
+        try:
+            return self.send_message(Prior.model_validate(fields))
+        except ValidationError as error:
+            raise unusable(error) from error
+
+
+def _seconds(time: When | None) -> float | str:
+    if time is None:
+        return clock.time()
+    if isinstance(time, datetime):
+        return time.isoformat()  # without a time zone it has no offset, and the schema says so
+    return time
+
+
+def _plain(value: Any) -> Any:
+    """Arrays (numpy, torch) as lists."""
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -1,0 +1,133 @@
+"""Definitions of sensors and models: set, removed, listed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import uuid4
+
+import structlog
+from kafka import KafkaConsumer, KafkaProducer
+
+from schemas import Model, Sensor, Unusable, cloudevents, parse, parse_sensor
+from streams.clients.connection import BrokerUnavailable, Reader, require_known
+from streams.clients.publishing import Publisher
+
+log = structlog.get_logger(__name__)
+
+D = TypeVar("D")
+
+
+class Registry:
+    """The sensors and models that the workers know.
+
+    >>> with Registry("localhost:9092") as registry:
+    ...     registry.set_sensor(RangeSensor(sensor="beacon-1", position=(0.0, 5.0), standard_deviation=0.3))
+    ...     print(registry.sensors())
+
+    Args:
+        bootstrap_servers: `host:port`, or several in a list or separated by commas.
+        sensors_topic: the topic of sensors.
+        models_topic: the topic of models.
+        timeout: seconds for each call.
+        source: who sends, for the CloudEvents headers (a URI reference).
+        **kafka_options: that `kafka.KafkaProducer` and `kafka.KafkaConsumer` share: `security_protocol`,
+            `sasl_*`, `ssl_*`.
+
+    Raises:
+        BrokerUnavailable: (every method) no broker answers in time.
+        TopicMissing: (every method) the broker has no such topic.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str | list[str],
+        sensors_topic: str = "sensors",
+        models_topic: str = "models",
+        *,
+        timeout: float = 30.0,
+        source: str = "/beliefstream/client",
+        **kafka_options: Any,
+    ) -> None:
+        require_known(kafka_options, KafkaProducer, KafkaConsumer)
+        self.sensors_topic = sensors_topic
+        self.models_topic = models_topic
+        self._servers = bootstrap_servers
+        self._timeout = timeout
+        self._source = source
+        self._options = kafka_options
+        self._publishers: dict[str, Publisher] = {}  # opened at the first change: reading needs none
+
+    def set_sensor(self, sensor: Sensor) -> None:
+        """Defines a sensor, or replaces its definition; returns when the broker has it."""
+        self._set(self.sensors_topic, sensor.sensor, sensor.to_json(), cloudevents.SENSOR)
+
+    def set_model(self, model: Model) -> None:
+        """Defines or replaces the model of an entity (`*`: all others); returns when the broker has it."""
+        self._set(self.models_topic, model.entity, model.to_json(), cloudevents.MODEL)
+
+    def remove_sensor(self, name: str) -> None:
+        """Removes a sensor; nothing happens if there is none."""
+        self._set(self.sensors_topic, name, None, cloudevents.SENSOR)
+
+    def remove_model(self, entity: str) -> None:
+        """Removes the model of an entity, which then has that of `*`; nothing happens if there is none."""
+        self._set(self.models_topic, entity, None, cloudevents.MODEL)
+
+    def sensors(self) -> dict[str, Sensor]:
+        """The sensors by name, as the topic has them now."""
+        return self._read(self.sensors_topic, parse_sensor, lambda sensor: sensor.sensor)
+
+    def models(self) -> dict[str, Model]:
+        """The models by entity, as the topic has them now."""
+        return self._read(self.models_topic, lambda raw: parse(Model, raw), lambda model: model.entity)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        while self._publishers:
+            self._publishers.popitem()[1].close(self._timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _set(self, topic: str, key: str, value: bytes | None, event: str) -> None:
+        if topic not in self._publishers:
+            self._publishers[topic] = Publisher(self._servers, topic, self._source, self._options)
+        headers = cloudevents.headers(event, self._source, uuid4().hex, time.time())
+        future = self._publishers[topic].publish(key, value, headers)
+        try:
+            future.result(self._timeout)
+        except TimeoutError as error:
+            raise BrokerUnavailable(self._servers, f"not acknowledged within {self._timeout:g} s") from error
+
+    def _read(self, topic: str, read: Callable[[bytes], D], key_of: Callable[[D], str]) -> dict[str, D]:
+        """The last sound definition of each key: as in the workers, a bad one leaves the old one in force."""
+        found: dict[str, D] = {}
+        with Reader(self._servers, topic, self._options) as reader:
+            records = reader.read_all(self._timeout)
+        for record in records:
+            key = (record.key or b"").decode(errors="replace")
+            if record.value is None:
+                found.pop(key, None)
+                continue
+            try:
+                definition = read(record.value)
+            except Unusable as error:
+                log.warning(
+                    "definition skipped", topic=topic, key=key, offset=record.offset, detail=error.detail
+                )
+                continue
+            if key_of(definition) == key:
+                found[key] = definition
+            else:
+                log.warning(
+                    "definition skipped", topic=topic, key=key, offset=record.offset, detail="key mismatch"
+                )
+        return found
