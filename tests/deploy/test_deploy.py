@@ -1,0 +1,160 @@
+"""The files in deploy/ fit each other and the code: what they mount, set and show is there."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+yaml = pytest.importorskip("yaml")
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+DASHBOARD = DEPLOY / "grafana/dashboards/beliefstream.json"
+METRIC = re.compile(r"\bbeliefstream_[a-z_]+")
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    return dict(yaml.safe_load((DEPLOY / "compose.yaml").read_text()))
+
+
+@pytest.fixture(scope="module")
+def panels() -> list[dict[str, Any]]:
+    """Every panel that shows something."""
+    return [
+        panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] not in ("row", "text")
+    ]
+
+
+def expressions(panels: list[dict[str, Any]]) -> list[str]:
+    return [target["expr"] for panel in panels for target in panel["targets"]]
+
+
+def named(expressions: list[str]) -> set[str]:
+    """The metrics in PromQL, histograms by their own name."""
+    return {
+        re.sub(r"_(bucket|sum|count)$", "", metric)
+        for expression in expressions
+        for metric in METRIC.findall(expression)
+    }
+
+
+def environment(compose: dict[str, Any]) -> dict[str, str]:
+    return dict(compose["services"]["worker"]["environment"])
+
+
+@pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*.y*ml")), ids=lambda path: path.name)
+def test_yaml_parses(path: Path) -> None:
+    assert isinstance(yaml.safe_load(path.read_text()), dict)
+
+
+def test_services_mount_and_build_from_what_is_there(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        if build := service.get("build"):
+            assert (DEPLOY / build["context"] / build["dockerfile"]).is_file(), name
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert (DEPLOY / source).exists() if source.startswith(".") else source in compose["volumes"]
+        assert set(service.get("depends_on", [])) <= set(compose["services"]), name
+
+
+def test_images_are_pinned_to_a_version(compose: dict[str, Any]) -> None:
+    images = [s["image"] for s in compose["services"].values() if "build" not in s]
+    images += re.findall(r"^FROM (\S+)", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    assert all(re.search(r":v?\d+\.\d+", image) for image in images), images
+
+
+def test_ports_are_open_to_this_machine_only(compose: dict[str, Any]) -> None:
+    published = [port for service in compose["services"].values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_the_dockerfile_copies_what_is_there() -> None:
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    sources = " ".join(copied).split()
+    allowed = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    assert {f"!{source}" for source in sources} <= set(allowed)
+    assert [source for source in sources if not (ROOT / source).exists()] == []
+
+
+def test_the_worker_is_confined(compose: dict[str, Any]) -> None:
+    for service in (compose["services"]["worker"], compose["services"]["topics"]):
+        assert service["read_only"] is True
+        assert service["user"].split(":")[0] not in ("0", "root")
+        assert any(mount.startswith("/data:") for mount in service["tmpfs"])
+
+
+def test_the_worker_is_set_by_settings_that_exist(compose: dict[str, Any]) -> None:
+    settings = pytest.importorskip("streams.settings").Settings
+    names = {name.removeprefix("BELIEFSTREAM_").lower() for name in environment(compose)}
+    assert names <= set(settings.model_fields)
+
+
+def test_the_worker_is_found_where_it_listens(compose: dict[str, Any]) -> None:
+    port = environment(compose)["BELIEFSTREAM_WEB_PORT"]
+    prometheus = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
+    (job,) = prometheus["scrape_configs"]
+    (discovery,) = job["dns_sd_configs"]
+    assert (discovery["names"], str(discovery["port"]), job["metrics_path"]) == (["worker"], port, "/metrics")
+    assert f":{port}/readyz" in compose["services"]["worker"]["healthcheck"]["test"][-1]
+
+
+def test_clients_in_containers_find_the_broker(compose: dict[str, Any]) -> None:
+    advertised = compose["services"]["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
+    assert f"PLAINTEXT://{environment(compose)['BELIEFSTREAM_BROKERS']}," in advertised
+
+
+def test_grafana_finds_prometheus_and_the_dashboard(compose: dict[str, Any]) -> None:
+    provisioning = DEPLOY / "grafana/provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yaml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    (provider,) = yaml.safe_load((provisioning / "dashboards/beliefstream.yaml").read_text())["providers"]
+    grafana = compose["services"]["grafana"]
+    assert f"./grafana/dashboards:{provider['options']['path']}:ro" in grafana["volumes"]
+    home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home == f"{provider['options']['path']}/{DASHBOARD.name}"
+
+
+def test_the_dashboard_shows_every_metric_and_no_other(panels: list[dict[str, Any]]) -> None:
+    metrics = pytest.importorskip("streams.metrics")
+    assert named(expressions(panels)) == metrics.NAMES
+
+
+def test_rules_name_metrics_that_exist() -> None:
+    metrics = pytest.importorskip("streams.metrics")
+    rules = yaml.safe_load((DEPLOY / "prometheus/rules.yml").read_text())
+    expressions = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    assert named(expressions) <= metrics.NAMES
+
+
+def test_counters_are_shown_as_rates_and_histograms_as_quantiles(panels: list[dict[str, Any]]) -> None:
+    for expression in expressions(panels):
+        for metric in METRIC.findall(expression):
+            if metric.endswith(("_total", "_bucket", "_sum", "_count")):
+                assert re.search(rf"(rate|increase)\({metric}(\{{[^}}]*\}})?\[", expression), expression
+            if metric.endswith("_bucket"):
+                assert expression.startswith("histogram_quantile("), expression
+
+
+def test_every_panel_has_a_title_a_meaning_a_unit_and_legends(panels: list[dict[str, Any]]) -> None:
+    for panel in panels:
+        assert panel["title"]
+        assert panel["description"]
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert all(target["legendFormat"] for target in panel["targets"])
+
+
+def test_panels_do_not_overlap(panels: list[dict[str, Any]]) -> None:
+    cells = [
+        (grid["x"] + column, grid["y"] + line)
+        for grid in (panel["gridPos"] for panel in panels)
+        for column in range(grid["w"])
+        for line in range(grid["h"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert max(column for column, _ in cells) < 24
