@@ -9,6 +9,7 @@ Electronic Systems 43(3), 2007, eq. 16). Everything runs over the whole batch.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,32 +21,44 @@ NEGLIGIBLE_WEIGHT = 1e-5  # of the heaviest component's
 
 
 def _merged(
-    weights: tuple[Tensor, Tensor], means: tuple[Tensor, Tensor], covariances: tuple[Tensor, Tensor]
+    first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], covariances: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Weight, mean and covariance of the Gaussian that has the moments of two; broadcasts."""
-    total = weights[0] + weights[1]
-    share = (weights[0] / total.clamp_min(1e-300))[..., None]
-    mean = share * means[0] + (1 - share) * means[1]
-    offset = means[0] - means[1]
-    share_ = share[..., None]
-    covariance = share_ * covariances[0] + (1 - share_) * covariances[1]
-    covariance = covariance + share_ * (1 - share_) * la.outer(offset, offset)
-    return total, mean, covariance
+    """Weight, mean and covariance of the Gaussian that has the moments of two (weight, mean); broadcasts."""
+    total = first[0] + second[0]
+    share = (first[0] / total.clamp_min(1e-300))[..., None]
+    mean = share * first[1] + (1 - share) * second[1]
+    offset = first[1] - second[1]
+    part = share[..., None]
+    covariance = part * covariances[0] + (1 - part) * covariances[1]
+    return total, mean, covariance + part * (1 - part) * la.outer(offset, offset)
 
 
 def _log_determinant(covariance: Tensor) -> Tensor:
     return 2 * la.log_diagonal(la.cholesky(covariance, 1e-300))
 
 
-def _pair_cost(
-    weights: Tensor, means: Tensor, covariances: Tensor, log_determinants: Tensor, one: tuple[Tensor, ...]
-) -> Tensor:
-    """Runnalls' cost of merging component `one` (each ``(B, ...)``) with each of ``(B, K, ...)``: ``(B, K)``."""
-    weight, mean, covariance, log_determinant = (part.unsqueeze(1) for part in one)
-    total, _, merged = _merged((weight, weights), (mean, means), (covariance, covariances))
-    cost = total * _log_determinant(merged) - weight * log_determinant - weights * log_determinants
-    cost = 0.5 * cost
-    return torch.where((weights > 0) & (weight > 0), cost, torch.full_like(cost, math.inf))
+class _Parts(NamedTuple):
+    """Components: weights ``(...)``, means ``(..., D)``, covariances ``(..., D, D)``, log determinants ``(...)``."""
+
+    weights: Tensor
+    means: Tensor
+    covariances: Tensor
+    log_determinants: Tensor
+
+    def expanded(self, dimension: int) -> _Parts:
+        """With a new dimension of size one, to be broadcast."""
+        return _Parts(*(part.unsqueeze(dimension) for part in self))
+
+    def at(self, *index: Tensor) -> _Parts:
+        return _Parts(*(part[index] for part in self))
+
+
+def _pair_cost(first: _Parts, second: _Parts) -> Tensor:
+    """Runnalls' cost of merging components, broadcast against each other."""
+    total, _, merged = _merged(first[:2], second[:2], (first.covariances, second.covariances))
+    cost = total * _log_determinant(merged) - first.weights * first.log_determinants
+    cost = 0.5 * (cost - second.weights * second.log_determinants)
+    return torch.where((first.weights > 0) & (second.weights > 0), cost, torch.full_like(cost, math.inf))
 
 
 def reduce(mixture: GaussianMixture, components: int, threshold: float = 0.01) -> GaussianMixture:
@@ -79,18 +92,8 @@ def reduce(mixture: GaussianMixture, components: int, threshold: float = 0.01) -
 def _merge(weights: Tensor, means: Tensor, covariances: Tensor, components: int, threshold: float) -> None:
     """Merge in place, cheapest pair first; a merged-away component keeps weight zero."""
     places = weights.shape[1]
-    log_determinants = _log_determinant(covariances)
-    columns = [
-        _pair_cost(
-            weights,
-            means,
-            covariances,
-            log_determinants,
-            (weights[:, k], means[:, k], covariances[:, k], log_determinants[:, k]),
-        )
-        for k in range(places)
-    ]
-    cost = torch.stack(columns, 1)
+    parts = _Parts(weights, means, covariances, _log_determinant(covariances))
+    cost = _pair_cost(parts.expanded(2), parts.expanded(1))
     cost.diagonal(dim1=1, dim2=2).fill_(math.inf)
     while True:
         best, where = cost.flatten(1).min(1)
@@ -100,19 +103,13 @@ def _merge(weights: Tensor, means: Tensor, covariances: Tensor, components: int,
             return
         first = torch.minimum(where[active] // places, where[active] % places)
         second = torch.maximum(where[active] // places, where[active] % places)
-        pairs = [(t[active, first], t[active, second]) for t in (weights, means, covariances)]
-        total, mean, covariance = _merged(*pairs)
-        log_determinant = _log_determinant(covariance)
-        weights[active, first], means[active, first], covariances[active, first] = total, mean, covariance
+        one, other = parts.at(active, first), parts.at(active, second)
+        total, mean, covariance = _merged(one[:2], other[:2], (one.covariances, other.covariances))
+        fresh = _Parts(total, mean, covariance, _log_determinant(covariance))
+        for part, value in zip(parts, fresh, strict=True):
+            part[active, first] = value
         weights[active, second] = 0.0
-        log_determinants[active, first] = log_determinant
-        fresh = _pair_cost(
-            weights[active],
-            means[active],
-            covariances[active],
-            log_determinants[active],
-            (total, mean, covariance, log_determinant),
-        )
-        fresh[torch.arange(len(active)), first] = math.inf
-        cost[active, first], cost[active, :, first] = fresh, fresh
+        row = _pair_cost(fresh.expanded(1), parts.at(active))
+        row[torch.arange(len(active)), first] = math.inf
+        cost[active, first], cost[active, :, first] = row, row
         cost[active, second], cost[active, :, second] = math.inf, math.inf

@@ -29,7 +29,7 @@ class Plan:
 
     family: str = "mixed"
     dimensions: tuple[int, ...] = (2, 1, 2, 3, 2, 4)  # in turn, a batch each
-    steps: int = 20_000
+    steps: int = 18_000
     batch: int = 512
     tokens: int = 8
     learning_rate: float = 2e-3

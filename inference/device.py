@@ -1,0 +1,21 @@
+"""Where the network runs."""
+
+from __future__ import annotations
+
+import torch
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU.
+
+    Raises ValueError for another name, RuntimeError where CUDA is asked for and there is none.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device: must be auto, cpu or cuda, got {name!r}")
+    if name == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if name == "cuda":
+        raise RuntimeError("device: cuda asked for, but torch finds no CUDA device here; use auto or cpu")
+    return torch.device("cpu")

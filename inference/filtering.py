@@ -1,0 +1,291 @@
+"""Beliefs through event time: predict to an instant, then update with what was observed or stated then.
+
+`advance` is the step that a worker takes with every batch, one call over all entities; `replay` runs a whole log
+through it without any Kafka, and is what the posteriors of a stream must equal.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inference.mixture import GaussianMixture
+from inference.motion import Motion
+from inference.reduction import reduce
+from inference.sensors import Reading, encode
+from inference.update import Method, Update, Updater
+
+Array = NDArray[np.float64]
+MOST_TOGETHER = 6  # observations in one update: as many as the network was trained on; more follow at once
+
+
+@dataclass(frozen=True, eq=False)
+class Belief:
+    """A mixture over one entity's state at one time: weights ``(k,)``, means ``(k, D)``, covariances ``(k, D, D)``."""
+
+    time: float
+    weights: Array
+    means: Array
+    covariances: Array
+
+    def mixture(self) -> GaussianMixture:
+        """As a batch of one, float64."""
+        parts = (
+            torch.as_tensor(part, dtype=torch.float64)[None]
+            for part in (self.weights, self.means, self.covariances)
+        )
+        return GaussianMixture.from_weights(*parts)
+
+
+@dataclass(frozen=True, eq=False)
+class StateModel:
+    """What is assumed of an entity: how it moves, its belief before any observation, and how fine a belief to keep."""
+
+    motion: Motion
+    prior: Belief  # its time is not used
+    components: int = 8
+
+
+@dataclass(frozen=True, eq=False)
+class PriorChange:
+    """A belief stated from outside: put in place of what is there, or multiplied in; over `axes` only if given."""
+
+    mixture: Belief
+    mode: Literal["replace", "product"] = "replace"
+    axes: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Instant:
+    """What becomes known of one entity at one time: readings or a prior, with the labels of their events."""
+
+    time: float
+    readings: tuple[Reading, ...] = ()
+    prior: PriorChange | None = None
+    labels: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One entity's next instant; `belief` is None where there is none yet."""
+
+    belief: Belief | None
+    model: StateModel
+    instant: Instant
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """The belief after an instant, and how good it is."""
+
+    belief: Belief
+    effective_sample_size: float
+    log_evidence: float
+    surprise: float
+    method: str  # transformer, refined, kalman, fallback; prior where none was observed
+
+
+def advance(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
+    """Each entity's belief moved to its instant and updated there; the results are in the order of `steps`.
+
+    Raises ValueError where an instant lies before its belief.
+    """
+    outcomes: list[Outcome | None] = [None] * len(steps)
+    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for index, step in enumerate(steps):
+        groups[step.model.motion.dimension, step.model.components].append(index)
+    for (_, components), indices in groups.items():
+        tuned = updater.with_components(components)
+        for index, outcome in zip(indices, _advance_alike([steps[i] for i in indices], tuned), strict=True):
+            outcomes[index] = outcome
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _advance_alike(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
+    predicted = predict(steps)
+    stated = [i for i, step in enumerate(steps) if step.instant.prior is not None]
+    observed = [i for i, step in enumerate(steps) if step.instant.prior is None]
+    outcomes = {i: _state_prior(predicted.rows(slice(i, i + 1)), steps[i], updater) for i in stated}
+    if observed:
+        some = predicted.rows(torch.tensor(observed))
+        update = _observe([steps[i].instant.readings for i in observed], some, updater)
+        times = [steps[i].instant.time for i in observed]
+        outcomes |= dict(zip(observed, _split(update, times), strict=True))
+    return [outcomes[i] for i in range(len(steps))]
+
+
+def predict(steps: Sequence[Step]) -> GaussianMixture:
+    """Beliefs moved to the time of their instants, as one batch; a model's prior where there is no belief."""
+    beliefs = [step.belief or replace(step.model.prior, time=step.instant.time) for step in steps]
+    intervals = torch.tensor(
+        [step.instant.time - belief.time for step, belief in zip(steps, beliefs, strict=True)],
+        dtype=torch.float64,
+    )
+    if bool((intervals < 0).any()):
+        late = int((intervals < 0).nonzero()[0, 0])
+        raise ValueError(f"time: {steps[late].instant.time} lies before the belief's {beliefs[late].time}")
+    mixture = _stack(beliefs)
+    size = mixture.dimension
+    transition = torch.empty(len(steps), size, size, dtype=torch.float64)
+    noise = torch.empty_like(transition)
+    by_motion: dict[int, list[int]] = defaultdict(list)
+    for index, step in enumerate(steps):
+        by_motion[id(step.model.motion)].append(index)
+    for indices in by_motion.values():
+        transition[indices], noise[indices] = steps[indices[0]].model.motion.transition(intervals[indices])
+    return mixture.affine(transition, noise)
+
+
+def _stack(beliefs: Sequence[Belief]) -> GaussianMixture:
+    """One batch from beliefs of any number of components."""
+    most, size = max(len(b.weights) for b in beliefs), beliefs[0].means.shape[1]
+    weights = np.zeros((len(beliefs), most))
+    means = np.zeros((len(beliefs), most, size))
+    covariances = np.tile(np.eye(size), (len(beliefs), most, 1, 1))
+    for row, belief in enumerate(beliefs):
+        count = len(belief.weights)
+        weights[row, :count], means[row, :count] = belief.weights, belief.means
+        covariances[row, :count] = belief.covariances
+    parts = (torch.from_numpy(part) for part in (weights, means, covariances))
+    return GaussianMixture.from_weights(*parts)
+
+
+def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, updater: Updater) -> Update:
+    """Update with all readings of an instant, at most `MOST_TOGETHER` at a time."""
+    first = [row[:MOST_TOGETHER] for row in readings]
+    update = updater.update(prior, encode(first, prior.dimension))
+    more = [i for i, row in enumerate(readings) if len(row) > MOST_TOGETHER]
+    if not more:
+        return update
+    index = torch.tensor(more)
+    rest = _observe([readings[i][MOST_TOGETHER:] for i in more], update.posterior.rows(index), updater)
+    earlier = update.rows(index)
+    joint = Update(
+        rest.posterior,
+        torch.minimum(earlier.effective_sample_size, rest.effective_sample_size),
+        earlier.log_evidence + rest.log_evidence,
+        torch.minimum(earlier.surprise, rest.surprise),
+        rest.method,
+    )
+    return update.with_rows(index, joint)
+
+
+def _state_prior(predicted: GaussianMixture, step: Step, updater: Updater) -> Outcome:
+    change = step.instant.prior
+    assert change is not None
+    stated = change.mixture.mixture()
+    if change.mode == "product":
+        mixture = predicted.product(stated, change.axes)
+    elif change.axes is None or len(change.axes) == predicted.dimension:
+        order = np.argsort(change.axes) if change.axes is not None else np.arange(predicted.dimension)
+        mixture = stated.marginal(order.tolist())
+    else:
+        mixture = _replace_axes(predicted, stated, change.axes)
+    reduced = reduce(mixture, updater.settings.components, updater.settings.merge_below)
+    belief = _belief(reduced, 0, step.instant.time)
+    return Outcome(belief, 1.0, 0.0, 1.0, "prior")
+
+
+def _replace_axes(old: GaussianMixture, new: GaussianMixture, axes: tuple[int, ...]) -> GaussianMixture:
+    """`new` over `axes`, independent of what was believed of the other coordinates."""
+    rest = [axis for axis in range(old.dimension) if axis not in axes]
+    kept = old.marginal(rest)
+    count = (old.components, new.components)
+    means = torch.zeros(1, *count, old.dimension, dtype=torch.float64)
+    covariances = torch.zeros(1, *count, old.dimension, old.dimension, dtype=torch.float64)
+    means[..., rest], means[..., list(axes)] = kept.means[:, :, None], new.means[:, None]
+    covariances[..., np.ix_(rest, rest)[0], np.ix_(rest, rest)[1]] = kept.covariances[:, :, None]
+    covariances[..., np.ix_(axes, axes)[0], np.ix_(axes, axes)[1]] = new.covariances[:, None]
+    log_weights = kept.log_weights[:, :, None] + new.log_weights[:, None]
+    return GaussianMixture(log_weights.flatten(1, 2), means.flatten(1, 2), covariances.flatten(1, 2))
+
+
+def _belief(mixture: GaussianMixture, row: int, time: float) -> Belief:
+    present = mixture.present[row]
+    weights = mixture.log_weights[row, present].exp().numpy()
+    return Belief(
+        time,
+        weights / weights.sum(),
+        mixture.means[row, present].numpy(),
+        mixture.covariances[row, present].numpy(),
+    )
+
+
+def _split(update: Update, times: Sequence[float]) -> list[Outcome]:
+    """A batch's posteriors, an entity at a time, without the unused places."""
+    weights = update.posterior.log_weights.exp().numpy()
+    means, covariances = update.posterior.means.numpy(), update.posterior.covariances.numpy()
+    counts = update.posterior.present.sum(1).tolist()
+    names = {method: method.name.lower() for method in Method}
+    columns = zip(
+        update.effective_sample_size.tolist(),
+        update.log_evidence.tolist(),
+        update.surprise.tolist(),
+        update.method.tolist(),
+        strict=True,
+    )
+    outcomes = []
+    for row, (size, evidence, surprise, method) in enumerate(columns):
+        # reduced mixtures have their components in front, heaviest first
+        count = counts[row]
+        share = weights[row, :count]
+        belief = Belief(
+            times[row], share / share.sum(), means[row, :count].copy(), covariances[row, :count].copy()
+        )
+        outcomes.append(Outcome(belief, size, evidence, surprise, names[Method(method)]))
+    return outcomes
+
+
+@dataclass(frozen=True, eq=False)
+class Event:
+    """One entry of a log: a reading or a prior of one entity; `label` is the caller's own."""
+
+    entity: str
+    time: float
+    reading: Reading | None = None
+    prior: PriorChange | None = None
+    label: int = -1
+
+
+def instants(events: Iterable[Event]) -> list[Instant]:
+    """One entity's events in order of time: readings of one time together, priors of that time before them."""
+    readings: dict[float, list[tuple[Reading, int]]] = defaultdict(list)
+    priors: dict[float, list[tuple[PriorChange, int]]] = defaultdict(list)
+    for event in events:
+        if event.reading is not None:
+            readings[event.time].append((event.reading, event.label))
+        if event.prior is not None:
+            priors[event.time].append((event.prior, event.label))
+    result: list[Instant] = []
+    for time in sorted({*readings, *priors}):
+        result.extend(Instant(time, prior=change, labels=(label,)) for change, label in priors.get(time, ()))
+        if time in readings:
+            seen, labels = zip(*readings[time], strict=True)
+            result.append(Instant(time, seen, labels=labels))
+    return result
+
+
+def replay(
+    events: Iterable[Event], model_of: Callable[[str], StateModel], updater: Updater
+) -> Iterator[tuple[str, Outcome]]:
+    """The whole log in order of event time; yields every posterior of every entity, each entity's in order.
+
+    Entities do not depend on each other, so they go through `advance` side by side: the r-th instants of all together.
+    """
+    logs: dict[str, list[Event]] = defaultdict(list)
+    for event in events:
+        logs[event.entity].append(event)
+    timelines = {entity: instants(log) for entity, log in logs.items()}
+    beliefs: dict[str, Belief] = {}
+    for turn in range(max(map(len, timelines.values()), default=0)):
+        active = [entity for entity, timeline in timelines.items() if turn < len(timeline)]
+        steps = [Step(beliefs.get(entity), model_of(entity), timelines[entity][turn]) for entity in active]
+        for entity, outcome in zip(active, advance(steps, updater), strict=True):
+            beliefs[entity] = outcome.belief
+            yield entity, outcome

@@ -1,0 +1,142 @@
+"""Importance sampling: how far an answer is from the exact posterior, and a better answer where it is far.
+
+Points come from a defensive mixture of the answer q, the answer with wider covariances, and the prior: points from q
+alone could not see a mode that q misses (T. Hesterberg, "Weighted Average Importance Sampling and Defensive Mixture
+Distributions", Technometrics 37(2), 1995). They are quasi-random and fixed, so the same problem gives the same result.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from inference import linear_algebra as la
+from inference.mixture import GaussianMixture, component_log_density
+from inference.observations import Observations
+
+SHARES = (0.70, 0.18, 0.12)  # of the points: answer, widened answer, prior
+WIDENING = 4.0  # of the covariance
+TRUNCATION = 30.0  # of an importance weight
+PSEUDO_POINTS = 4.0  # weight of a component's old self in a refinement step
+
+
+@lru_cache(maxsize=64)
+def _normal_points(count: int, dimension: int, seed: int) -> Tensor:
+    engine = torch.quasirandom.SobolEngine(dimension, scramble=True, seed=seed)  # type: ignore[no-untyped-call]
+    sobol: Tensor = engine.draw(count)
+    return torch.erfinv(2 * sobol.clamp(1e-4, 1 - 1e-4) - 1) * math.sqrt(2)
+
+
+def _systematic(mixture: GaussianMixture, factors: Tensor, count: int, seed: int) -> Tensor:
+    """`count` points an entity in proportion to the components' weights, ``(B, count, d)``."""
+    cumulative = torch.softmax(mixture.log_weights, -1).cumsum(1)
+    ticks = (torch.arange(count, device=cumulative.device, dtype=cumulative.dtype) + 0.5) / count
+    index = torch.searchsorted(cumulative, ticks.expand(mixture.batch, count).contiguous())
+    index = index.clamp(max=mixture.components - 1)
+    row = torch.arange(mixture.batch, device=index.device)[:, None]
+    noise = _normal_points(count, mixture.dimension, seed).to(mixture.means)
+    return mixture.means[row, index] + la.times(factors[row, index], noise.expand(mixture.batch, -1, -1))
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Points with their log densities; all ``(B, P)`` but `points` ``(B, P, d)``."""
+
+    points: Tensor
+    target: Tensor  # log of prior × likelihood, not normalised
+    proposal: Tensor  # log density the points were drawn from
+    answer: Tensor  # log density of the answer q
+    prior_components: Tensor  # log of weight × density of each component of the prior, (B, P, K)
+    answer_components: Tensor  # the same of the answer, (B, P, J)
+
+
+def weigh(
+    prior: GaussianMixture, answer: GaussianMixture, observations: Observations, count: int, seed: int
+) -> Weighted:
+    """Draw `count` points for every problem of the batch and evaluate them."""
+    prior_factors, factors = prior.factors(), answer.factors()
+    wide = factors * math.sqrt(WIDENING)
+    near, spread = round(SHARES[0] * count), round(SHARES[1] * count)
+    points = torch.cat(
+        [
+            _systematic(answer, factors, near, seed),
+            _systematic(answer, wide, spread, seed + 1),
+            _systematic(prior, prior_factors, count - near - spread, seed + 2),
+        ],
+        1,
+    )
+    own = component_log_density(points, answer.means, factors)
+    # the same offsets with covariances four times as large: a quarter of the exponent
+    constant = la.log_diagonal(factors) + 0.5 * answer.dimension * math.log(2 * math.pi)
+    widened = (own + constant[:, None]) / WIDENING - constant[:, None]
+    widened = widened - 0.5 * answer.dimension * math.log(WIDENING)
+    weights = answer.log_weights[:, None]
+    answer_components = weights + own
+    prior_components = prior.log_weights[:, None] + component_log_density(points, prior.means, prior_factors)
+    log_answer = torch.logsumexp(answer_components, -1)
+    log_prior = torch.logsumexp(prior_components, -1)
+    parts = torch.stack([log_answer, torch.logsumexp(weights + widened, -1), log_prior], -1)
+    shares = (
+        torch.tensor([near, spread, count - near - spread], dtype=parts.dtype, device=parts.device) / count
+    )
+    proposal = torch.logsumexp(parts + shares.log(), -1)
+    target = log_prior + observations.log_likelihood(points)
+    return Weighted(points, target, proposal, log_answer, prior_components, answer_components)
+
+
+def effective_sample_size(weighted: Weighted) -> tuple[Tensor, Tensor]:
+    """Of the answer as a proposal, as a share of the points, and the log evidence; each ``(B,)``.
+
+    With p the exact posterior and q the answer, the share is ``1 / E_p[min(p/q, 30)]``: 1 only where q = p, and small
+    where q misses mass of p, because the expectation is taken over the defensive points. Weights are truncated
+    (E. L. Ionides, "Truncated Importance Sampling", J. Computational and Graphical Statistics 17(2), 2008): without
+    it, far tails that hold no mass decide alone, and the share says nothing of the distance. The log evidence is
+    log p(observations).
+    """
+    log_weight = weighted.target - weighted.proposal
+    count = math.log(log_weight.shape[1])
+    log_evidence = torch.logsumexp(log_weight, 1) - count
+    ratio = (weighted.target - weighted.answer - log_evidence[:, None]).clamp(max=math.log(TRUNCATION))
+    mean = torch.logsumexp(log_weight - log_evidence[:, None] + ratio, 1) - count
+    return (-mean).exp().clamp(0.0, 1.0), log_evidence
+
+
+def refine(answer: GaussianMixture, weighted: Weighted, source: Tensor | None) -> GaussianMixture:
+    """One weighted expectation-maximisation step towards the exact posterior (adaptive importance sampling; O. Cappé
+    et al., "Adaptive importance sampling in general mixture classes", Statistics and Computing 18, 2008).
+
+    With `source` ``(B, J)``, component j stays a refinement of the prior's component ``source[j]``: a point is shared
+    out by the prior's responsibilities first, then among the answer's components of that source.
+    """
+    share = torch.softmax(weighted.target - weighted.proposal, 1)
+    logs = weighted.answer_components
+    if source is None:
+        responsibility = torch.softmax(logs, -1)
+    else:
+        responsibility = _within_sources(logs, weighted.prior_components, source)
+    responsibility = responsibility * share[..., None]
+    old = (PSEUDO_POINTS / weighted.points.shape[1]) * answer.log_weights.exp() + 1e-8
+    mass = responsibility.sum(1) + old
+    mean = (responsibility.mT @ weighted.points + old[..., None] * answer.means) / mass[..., None]
+    offset = weighted.points[:, :, None] - mean[:, None]
+    scatter = torch.einsum("bpj,bpjd,bpje->bjde", responsibility, offset, offset)
+    moved = answer.means - mean
+    kept = old[..., None, None] * (answer.covariances + la.outer(moved, moved))
+    covariance = (scatter + kept) / mass[..., None, None]
+    floor = 1e-8 * torch.eye(answer.dimension, dtype=mean.dtype, device=mean.device)
+    log_weights = (mass / mass.sum(1, keepdim=True)).log()
+    return GaussianMixture(log_weights, mean, la.symmetrise(covariance) + floor)
+
+
+def _within_sources(answer: Tensor, prior: Tensor, source: Tensor) -> Tensor:
+    prior_share = torch.softmax(prior, -1)
+    same = source[:, :, None] == source[:, None, :]
+    siblings = torch.where(same[:, None], answer[:, :, None, :], -math.inf)
+    # an absent component has log weight -inf, and so has the sum over an absent source
+    within = torch.where(answer > -math.inf, answer - torch.logsumexp(siblings, -1), -math.inf)
+    index = source[:, None].expand(-1, answer.shape[1], -1)
+    return prior_share.gather(2, index) * within.exp()

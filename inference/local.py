@@ -1,0 +1,99 @@
+"""A problem in the coordinates its sensors touch, and the way back to the whole state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from inference import linear_algebra as la
+from inference.mixture import GaussianMixture
+from inference.observations import Observations
+
+
+@dataclass(frozen=True)
+class LocalProblem:
+    """A problem in the coordinates its sensors touch, shifted and scaled: y = (x − shift) / scale."""
+
+    axes: list[int]
+    shift: Tensor
+    scale: Tensor
+    prior64: GaussianMixture
+    observations64: Observations
+    prior: GaussianMixture
+    observations: Observations
+    partial: bool  # whether the state has coordinates that no sensor touches
+
+    @classmethod
+    def of(
+        cls, prior: GaussianMixture, observations: Observations, axes: list[int], device: torch.device
+    ) -> LocalProblem:
+        seen = prior.marginal(axes)
+        shift, covariance = seen.moments()
+        scale = (la.trace(covariance) / len(axes)).sqrt()
+        means = (seen.means - shift[:, None]) / scale[:, None, None]
+        covariances = seen.covariances / scale[:, None, None, None].square()
+        double = GaussianMixture(seen.log_weights, means, covariances)
+        matrix = observations.matrix[..., axes]
+        rows = max(int((matrix != 0).any(-1).sum(-1).max()), min(2, len(axes)))
+        projected = replace(
+            observations,
+            value=observations.value[..., :rows],
+            matrix=matrix[..., :rows, :],
+            origin=observations.origin[..., :rows],
+            heading=observations.heading[..., axes],
+        ).in_coordinates(shift, scale)
+        single = torch.float32
+        return cls(
+            axes,
+            shift,
+            scale,
+            double,
+            projected,
+            double.to(dtype=single, device=device),
+            projected.to(dtype=single, device=device),
+            len(axes) < prior.dimension,
+        )
+
+    def rows(self, index: Tensor) -> LocalProblem:
+        there = index.to(self.prior.means.device)
+        return LocalProblem(
+            self.axes,
+            self.shift[index],
+            self.scale[index],
+            self.prior64.rows(index),
+            self.observations64.rows_of(index),
+            self.prior.rows(there),
+            self.observations.rows_of(there),
+            self.partial,
+        )
+
+    def extend(self, prior: GaussianMixture, answer: GaussianMixture, source: Tensor) -> GaussianMixture:
+        """The answer in the state's own coordinates, those that no sensor touches included."""
+        answer = answer.to(dtype=torch.float64, device=torch.device("cpu"))
+        means = answer.means * self.scale[:, None, None] + self.shift[:, None]
+        covariances = answer.covariances * self.scale[:, None, None, None].square()
+        if not self.partial:
+            order = torch.argsort(torch.tensor(self.axes))
+            return GaussianMixture(
+                answer.log_weights, means[..., order], covariances[..., order, :][..., order]
+            )
+        row = torch.arange(prior.batch)[:, None]
+        source = source.cpu()
+        old_means, old = prior.means[row, source], prior.covariances[row, source]
+        across = old[..., self.axes]
+        seen = old[..., self.axes, :][..., self.axes]
+        gain = across @ la.invert(seen, torch.finfo(seen.dtype).tiny)
+        new_means = old_means + la.times(gain, means - old_means[..., self.axes])
+        new = old - gain @ (seen - covariances) @ gain.mT
+        return GaussianMixture(answer.log_weights, new_means, la.symmetrise(new))
+
+    def localise(self, whole: GaussianMixture) -> GaussianMixture:
+        """A mixture over the state in the local coordinates, as the network's numbers."""
+        seen = whole.marginal(self.axes)
+        means = (seen.means - self.shift[:, None]) / self.scale[:, None, None]
+        covariances = seen.covariances / self.scale[:, None, None, None].square()
+        return GaussianMixture(seen.log_weights, means, covariances).to(
+            dtype=self.prior.means.dtype, device=self.prior.means.device
+        )

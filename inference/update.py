@@ -1,0 +1,247 @@
+"""Prior and observations in, posterior and its quality out: the one door for callers.
+
+1. Entities whose sensors are all linear and without outliers take the closed form (Kalman), which is exact.
+2. The others go through the Distribution Transformer in the coordinates their sensors touch, shifted and scaled to
+   zero mean and unit spread. Coordinates that no sensor touches follow exactly: for a state s with y = H s observed
+   and token j a refinement of component k, ``m ← m + G (m'_j − H m)`` and ``P ← P − G (H P Hᵀ − S'_j) Gᵀ`` with
+   ``G = P Hᵀ (H P Hᵀ)⁻¹``.
+3. Every answer is reduced, then checked by importance sampling; where its effective sample size is below a threshold it
+   is refined, and the better one kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from inference import importance
+from inference import linear_algebra as la
+from inference.local import LocalProblem
+from inference.mixture import GaussianMixture, concatenate
+from inference.observations import LINEAR, Observations
+from inference.prediction import Prediction
+from inference.reduction import reduce
+from inference.transformer import DistributionTransformer, duplicate_components
+
+
+class Method(IntEnum):
+    """How a posterior was found."""
+
+    TRANSFORMER = 0
+    REFINED = 1
+    KALMAN = 2
+    FALLBACK = 3
+
+
+@dataclass(frozen=True)
+class Update:
+    """Posterior and quality of a batch; the vectors are ``(B,)``."""
+
+    posterior: GaussianMixture
+    effective_sample_size: Tensor  # share of the points, 0 to 1
+    log_evidence: Tensor  # log p(observations), in the sensors' own units
+    surprise: Tensor  # p-value of the observations under the prediction, 0 to 1
+    method: Tensor  # of `Method`, int64
+
+    def rows(self, index: Tensor) -> Update:
+        vectors = (self.effective_sample_size, self.log_evidence, self.surprise, self.method)
+        return Update(self.posterior.rows(index), *(vector[index] for vector in vectors))
+
+    def with_rows(self, index: Tensor, other: Update) -> Update:
+        """With the entities at `index` taken from `other`."""
+        keep = torch.ones(len(self.method), dtype=torch.bool)
+        keep[index] = False
+        kept = torch.nonzero(keep)[:, 0]
+        return _joined([(kept, self.rows(kept)), (index, other)])
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Accuracy against cost.
+
+    Attributes:
+        components: most components of a posterior, and tokens of the network.
+        merge_below: nats; pairs of components that merge for less are merged.
+        points: drawn to check each answer.
+        refine_below: effective sample size under which an answer is refined; 0 never refines.
+        refine_points, refine_rounds: size of the refinement.
+    """
+
+    components: int = 8
+    merge_below: float = 0.005
+    points: int = 96
+    refine_below: float = 0.7
+    refine_points: int = 256
+    refine_rounds: int = 2
+
+
+def _joined(parts: list[tuple[Tensor, Update]]) -> Update:
+    order = torch.argsort(torch.cat([index for index, _ in parts]))
+    posterior = concatenate([update.posterior for _, update in parts])
+    names = ("effective_sample_size", "log_evidence", "surprise", "method")
+    vectors = [torch.cat([getattr(update, name) for _, update in parts]) for name in names]
+    return Update(posterior, *vectors).rows(order)
+
+
+class Updater:
+    """Holds the network on its device; `update` takes and returns float64 on the CPU."""
+
+    def __init__(
+        self,
+        network: DistributionTransformer,
+        device: torch.device | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.device = device or torch.device("cpu")
+        self.network = network.to(self.device).eval()
+        self.settings = settings or Settings()
+
+    def with_components(self, components: int) -> Updater:
+        """The same network with another bound on the number of components."""
+        if components == self.settings.components:
+            return self
+        return Updater(self.network, self.device, replace(self.settings, components=components))
+
+    @torch.inference_mode()
+    def update(self, prior: GaussianMixture, observations: Observations) -> Update:
+        """Posterior of every entity, `prior` ``(B, K, D)`` and `observations` over the same ``D`` coordinates.
+
+        Raises ValueError if their batch or dimension differ, or an entity has no observation.
+        """
+        if prior.batch != observations.batch or prior.dimension != observations.dimension:
+            raise ValueError(
+                f"observations: {observations.batch} × {observations.dimension} coordinates do not match a prior of "
+                f"{prior.batch} × {prior.dimension}"
+            )
+        used = observations.mask
+        if not bool(used.any(1).all()):
+            raise ValueError("observations: every entity needs at least one")
+        if prior.components > self.settings.components:
+            prior = reduce(prior, self.settings.components, self.settings.merge_below)
+        plain = (observations.kind == LINEAR) & (observations.outlier_probability == 0)
+        closed = (plain | ~used).all(1)
+        touched = (observations.matrix != 0).any(2) | (observations.heading != 0)
+        touched = (touched & used[..., None]).any(1)
+        code = (touched * (1 << torch.arange(prior.dimension))).sum(1)
+        code = torch.where(closed, -1, code)
+        parts: list[tuple[Tensor, Update]] = []
+        for pattern in sorted(set(code.tolist())):
+            index = torch.nonzero(code == pattern)[:, 0]
+            some, seen = prior.rows(index), observations.rows_of(index)
+            if pattern == -1:
+                parts.append((index, self._kalman(some, seen)))
+            else:
+                axes = torch.nonzero(touched[index[0]])[:, 0].tolist()
+                parts.append((index, self._transform(some, seen, axes)))
+        return _joined(parts) if len(parts) > 1 else parts[0][1].rows(torch.argsort(parts[0][0]))
+
+    def _kalman(self, prior: GaussianMixture, observations: Observations) -> Update:
+        """Exact: one Kalman update a component, weighted by its evidence."""
+        prediction = Prediction.of(prior, observations)
+        gain = la.invert(prediction.precision + prediction.information)
+        posterior = GaussianMixture(
+            prior.log_weights + prediction.log_evidence,
+            prior.means + la.times(gain, prediction.gradient),
+            la.symmetrise(gain),
+        ).normalised()
+        count = prior.batch
+        return Update(
+            reduce(posterior, self.settings.components, self.settings.merge_below),
+            torch.ones(count, dtype=torch.float64),
+            torch.logsumexp(prior.log_weights + prediction.log_evidence, 1),
+            prediction.surprise(prior),
+            torch.full((count,), Method.KALMAN, dtype=torch.int64),
+        )
+
+    def _transform(self, prior: GaussianMixture, observations: Observations, axes: list[int]) -> Update:
+        local = LocalProblem.of(prior, observations, axes, self.device)
+        surprise = Prediction.of(local.prior64, local.observations64).surprise(prior)
+        tokens = duplicate_components(local.prior, self.settings.components)
+        estimate = self.network(tokens, local.observations)
+        answer = GaussianMixture(estimate.log_weights, estimate.means, estimate.factors @ estimate.factors.mT)
+        source, unusable = tokens.source, ~_finite(answer)
+        if bool(unusable.any()):
+            answer, source = _replace(
+                answer, source, Prediction.of(local.prior, local.observations), local, unusable
+            )
+        result = self._checked(prior, local, answer, source, surprise)
+        refinable = (result.effective_sample_size < self.settings.refine_below) & ~unusable.cpu()
+        if bool(refinable.any()):
+            index = torch.nonzero(refinable)[:, 0]
+            refined = self._refined(prior.rows(index), local.rows(index), answer, source, surprise, index)
+            better = refined.effective_sample_size > result.effective_sample_size[index]
+            result = result.with_rows(index[better], refined.rows(torch.nonzero(better)[:, 0]))
+        method = torch.where(unusable.cpu(), int(Method.FALLBACK), result.method)
+        return replace(result, method=method)
+
+    def _checked(
+        self,
+        prior: GaussianMixture,
+        local: LocalProblem,
+        answer: GaussianMixture,
+        source: Tensor,
+        surprise: Tensor,
+    ) -> Update:
+        """Extend an answer to the whole state, reduce it, and measure what is left."""
+        whole = reduce(
+            local.extend(prior, answer, source), self.settings.components, self.settings.merge_below
+        )
+        reduced = local.localise(whole)
+        weighted = importance.weigh(local.prior, reduced, local.observations, self.settings.points, seed=11)
+        size, evidence = importance.effective_sample_size(weighted)
+        method = torch.full((prior.batch,), Method.TRANSFORMER, dtype=torch.int64)
+        size = torch.nan_to_num(size.double().cpu(), nan=0.0)
+        return Update(whole, size, evidence.double().cpu(), surprise, method)
+
+    def _refined(
+        self,
+        prior: GaussianMixture,
+        local: LocalProblem,
+        answer: GaussianMixture,
+        source: Tensor,
+        surprise: Tensor,
+        index: Tensor,
+    ) -> Update:
+        answer, source = answer.rows(index.to(self.device)), source[index.to(self.device)]
+        keep = source if local.partial else None
+        for turn in range(self.settings.refine_rounds):
+            count = self.settings.refine_points
+            weighted = importance.weigh(local.prior, answer, local.observations, count, seed=101 + 10 * turn)
+            answer = importance.refine(answer, weighted, keep)
+        result = self._checked(prior, local, answer, source, surprise[index])
+        return replace(result, method=torch.full_like(result.method, Method.REFINED))
+
+
+def _finite(mixture: GaussianMixture) -> Tensor:
+    parts = (mixture.log_weights, mixture.means.flatten(1), mixture.covariances.flatten(1))
+    return torch.stack([part.isfinite().all(1) for part in parts]).all(0)
+
+
+def _replace(
+    answer: GaussianMixture, source: Tensor, prediction: Prediction, local: LocalProblem, unusable: Tensor
+) -> tuple[GaussianMixture, Tensor]:
+    """Put one Gauss-Newton step a component where the network's answer is not finite."""
+    gain = la.invert(prediction.precision + prediction.information)
+    means = local.prior.means + la.times(gain, prediction.gradient)
+    simple = GaussianMixture(local.prior.log_weights + prediction.log_evidence, means, gain).normalised()
+    usable = _finite(simple)[:, None]
+    covariances = torch.where(usable[..., None, None], simple.covariances, local.prior.covariances)
+    safe = GaussianMixture(
+        torch.where(usable, simple.log_weights, local.prior.log_weights),
+        torch.where(usable[..., None], simple.means, local.prior.means),
+        covariances,
+    )
+    own = torch.arange(safe.components, device=source.device).expand(safe.batch, -1)
+    places = answer.components
+    padded = concatenate([safe, answer.rows(slice(0, 0))])
+    own = torch.nn.functional.pad(own, (0, places - own.shape[1]))
+    chosen = unusable[:, None]
+    merged = GaussianMixture(
+        torch.where(chosen, padded.log_weights, answer.log_weights),
+        torch.where(chosen[..., None], padded.means, answer.means),
+        torch.where(chosen[..., None, None], padded.covariances, answer.covariances),
+    )
+    return merged, torch.where(chosen, own, source)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import torch
+
+from inference import importance
+from inference.mixture import GaussianMixture
+from inference.observations import Observations
+from inference.update import Updater
+from tests.inference.problems import sampled, updater
+
+
+def linear_problem() -> tuple[GaussianMixture, Observations, GaussianMixture]:
+    """One Gaussian prior, one position, and the exact posterior."""
+    import numpy as np
+
+    from inference import sensors
+    from inference.sensors import Reading, encode
+
+    eye = torch.eye(2, dtype=torch.float64)[None]
+    prior = GaussianMixture.gaussian(torch.zeros(1, 2, dtype=torch.float64), eye)
+    sensor = sensors.position([0, 1], 2, 0.25 * np.eye(2))
+    observations = encode([[Reading(sensor, np.array([1.0, -0.5]))]], 2)
+    return prior, observations, Updater(updater().network).update(prior, observations).posterior
+
+
+def size_of(prior: GaussianMixture, answer: GaussianMixture, observations: Observations) -> float:
+    weighted = importance.weigh(prior, answer, observations, 512, seed=1)
+    return float(importance.effective_sample_size(weighted)[0][0])
+
+
+def test_the_exact_posterior_has_effective_sample_size_one_and_the_right_evidence() -> None:
+    prior, observations, exact = linear_problem()
+    weighted = importance.weigh(prior, exact, observations, 512, seed=1)
+    size, evidence = importance.effective_sample_size(weighted)
+    assert abs(float(size[0]) - 1) < 0.02
+    truth = updater().update(prior, observations).log_evidence
+    assert abs(float(evidence[0] - truth[0])) < 0.02
+
+
+def test_an_answer_too_narrow_or_displaced_has_a_small_one() -> None:
+    prior, observations, exact = linear_problem()
+    narrow = GaussianMixture(exact.log_weights, exact.means, exact.covariances * 0.3)
+    displaced = GaussianMixture(exact.log_weights, exact.means + 0.8, exact.covariances)
+    assert size_of(prior, narrow, observations) < 0.6
+    assert size_of(prior, displaced, observations) < 0.4
+
+
+def test_a_mode_that_the_answer_misses_is_seen() -> None:
+    # two places are equally likely, the answer knows one
+    means = torch.tensor([[[-5.0, 0.0], [5.0, 0.0]]], dtype=torch.float64)
+    eye = torch.eye(2, dtype=torch.float64).expand(1, 2, 2, 2)
+    half = torch.tensor([[0.5, 0.5]], dtype=torch.float64).log()
+    prior = GaussianMixture(half, means, eye)
+    _, observations, _ = linear_problem()
+    nothing = Observations(
+        **{name: getattr(observations, name) for name in observations.__dataclass_fields__}
+        | {"mask": observations.mask & False}
+    )
+    one = GaussianMixture(half[:, :1] * 0, means[:, :1], eye[:, :1])
+    assert size_of(prior, one, nothing) < 0.1
+    assert size_of(prior, prior, nothing) > 0.95
+
+
+def test_a_refinement_step_keeps_each_component_with_its_source() -> None:
+    prior, observations, _ = sampled(8, seed=2)
+    source = torch.arange(prior.components).expand(8, -1)
+    weighted = importance.weigh(prior, prior, observations, 256, seed=3)
+    refined = importance.refine(prior, weighted, source)
+    shares = torch.softmax(weighted.target - weighted.proposal, 1)
+    belongs = torch.softmax(weighted.prior_components, -1)
+    expected = (shares[..., None] * belongs).sum(1)
+    # weights are the posterior's masses of each source, up to the pseudo-weight of the old component
+    assert float((refined.log_weights.exp() - expected).abs().max()) < 0.03
+
+
+def test_the_same_problem_gives_the_same_points() -> None:
+    prior, observations, _ = sampled(3, seed=4)
+    first = importance.weigh(prior, prior, observations, 64, seed=5)
+    second = importance.weigh(prior, prior, observations, 64, seed=5)
+    assert torch.equal(first.points, second.points)
