@@ -26,7 +26,7 @@ BIAS = 0.03  # m
 STANDARD_DEVIATION = 0.55  # m
 OUTLIER_PROBABILITY = 0.05
 MAXIMUM_RANGE = 100.0  # m; the longest reported is 89 m
-SPECTRAL_DENSITY = 0.5  # m²/s³
+SPECTRAL_DENSITY = 0.2  # m²/s³
 PRIOR_STANDARD_DEVIATIONS = (2.0, 2.0, 1.0, 1.0)  # m, m, m/s, m/s
 
 _MISSING = "the {name} recording needs the packages gtsam and scipy: pip install 'beliefstream[demo]' ({why})"

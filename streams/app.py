@@ -1,0 +1,125 @@
+"""The Faust application of a worker, put together from settings."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from typing import Any
+
+import faust
+import structlog
+import torch
+from aiokafka import AIOKafkaProducer, ConsumerRecord
+
+from inference import weights
+from inference.device import choose_device
+from inference.update import Settings as Accuracy
+from inference.update import Updater
+from schemas import Reason
+from streams import metrics
+from streams.dead_letters import dead_letter
+from streams.fusion import Fusion
+from streams.health import add_pages
+from streams.intake import Intake
+from streams.recovery import SafeTableManager, use_fetch_high_watermark, use_safe_consumer
+from streams.registry import Definitions, DefinitionsReader
+from streams.sending import send_all
+from streams.settings import Settings
+
+log = structlog.get_logger()
+LARGEST_RECORD = 64 * 1024 * 1024  # bytes; a dead letter is as large as what it came from
+
+
+def make_updater(settings: Settings) -> Updater:
+    """The network on its device; raises FileNotFoundError or ValueError if the weights cannot be used."""
+    torch.set_num_threads(settings.threads)
+    accuracy = Accuracy(points=settings.points, refine_below=settings.refine_below)
+    return Updater(weights.load(settings.weights), choose_device(settings.device), accuracy)
+
+
+def create_app(settings: Settings, updater: Updater) -> faust.App:
+    """A worker's application; nothing is started yet."""
+    app = faust.App(
+        settings.application,
+        broker=[f"kafka://{broker}" for broker in settings.brokers.split(",")],
+        TableManager=SafeTableManager,
+        store=settings.store,
+        datadir=str(settings.data_directory),
+        topic_partitions=settings.partitions,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        stream_buffer_maxsize=16384,
+        stream_wait_empty=True,
+        producer_max_batch_size=262144,
+        producer_max_request_size=LARGEST_RECORD,
+        broker_session_timeout=settings.session_timeout,
+        broker_rebalance_timeout=settings.session_timeout,
+        broker_heartbeat_interval=settings.session_timeout / 4,
+        broker_commit_interval=1.0,
+        web_bind=settings.web_host,
+        web_port=settings.web_port,
+        web_tables_enabled=False,
+        worker_redirect_stdouts=False,
+    )
+    (use_fetch_high_watermark if settings.fetch_high_watermark else use_safe_consumer)(app)
+    _add_agent(app, settings, updater)
+    return app
+
+
+def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
+    names = settings.names
+    raw: dict[str, Any] = {
+        "key_type": bytes,
+        "value_type": bytes,
+        "key_serializer": "raw",
+        "value_serializer": "raw",
+        "partitions": settings.partitions,
+    }
+    source = app.topic(names.observations, names.priors, **raw)
+    table = app.Table("beliefs", key_type=bytes, value_type=bytes, partitions=settings.partitions)
+
+    async def producer() -> AIOKafkaProducer:
+        return (await app.maybe_start_producer())._producer
+
+    async def reject(record: ConsumerRecord, reason: Reason, detail: str) -> None:
+        log.warning("a definition cannot be used", topic=record.topic, key=record.key, detail=detail)
+        place = (record.topic, record.partition, record.offset)
+        letter = dead_letter(names.dead_letters, reason, detail, place, record.key, record.value)
+        await send_all(await producer(), [letter])
+        metrics.DEAD_LETTERS.labels(reason.value).inc()
+
+    definitions = Definitions(names.sensors, names.models)
+    reader = DefinitionsReader(definitions, (names.sensors, names.models), settings.brokers, reject)
+    intake = Intake(definitions, settings.maximum_message_bytes, settings.future_tolerance)
+    fusion = Fusion(names, settings.application, intake, definitions, reader, updater, table, producer)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def read_definitions() -> None:
+        try:
+            await reader.start()
+        except Exception:
+            log.exception("definitions cannot be read")
+            os._exit(70)
+
+    @app.agent(source, name="fuse")
+    async def fuse(stream: faust.StreamT[bytes]) -> None:
+        async for events in stream.noack_take(settings.batch, within=settings.batch_seconds):  # type: ignore[attr-defined]
+            try:
+                await fusion.process(events)
+            except Exception:
+                # an exception inside take() would acknowledge the batch: stop at once, so that it is delivered again
+                log.exception("a batch failed, the worker stops")
+                os._exit(70)
+            for event in events:
+                await stream.ack(event)
+
+    metrics.BUILD.info(
+        {
+            "version": version("beliefstream"),
+            "device": str(updater.device),
+            "model": str(updater.network.describe()),
+            "weights": settings.weights,
+        }
+    )
+    add_pages(app, reader, fusion)

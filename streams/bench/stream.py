@@ -1,0 +1,105 @@
+"""Observations a second through one worker on the embedded broker, beside an agent that only echoes them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kafka import KafkaConsumer
+
+from schemas import Observation
+from streams import topics
+from streams.broker import EmbeddedBroker, free_port
+from streams.client import ObservationProducer, Registry
+from streams.settings import Settings
+from streams.simulation import simulate
+
+LIMIT = 300.0  # seconds until a run counts as stuck
+
+
+def prepare(settings: Settings, entities: int, reports: int) -> int:
+    """Topics, definitions and a backlog of `entities` × about `reports` observations; returns their number."""
+    topics.create(settings.brokers, settings.names, partitions=settings.partitions)
+    simulation = simulate(entities=entities, duration=reports / 2, rate=2.0)
+    registry = Registry(settings.brokers)
+    registry.set_model(simulation.model)
+    for sensor in simulation.sensors:
+        registry.set_sensor(sensor)
+    send(settings.brokers, simulation.observations)
+    return len(simulation.observations)
+
+
+def send(brokers: str, observations: list[Observation]) -> None:
+    with ObservationProducer(brokers, linger_ms=20, batch_size=262144) as producer:
+        for observation in observations:
+            producer.send_message(observation)
+        producer.flush(60)
+
+
+@contextmanager
+def process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A child in the background, ended at the end."""
+    with log.open("ab") as output:
+        child = subprocess.Popen(command, env={**os.environ, **environment}, stdout=output, stderr=output)
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(20)
+        except subprocess.TimeoutExpired:
+            child.kill()
+
+
+def rate(brokers: str, topic: str, expected: int, child: subprocess.Popen[bytes], log: Path) -> float:
+    """Records a second that arrive on `topic`, from the first tenth of them to the last."""
+    consumer = KafkaConsumer(bootstrap_servers=brokers, auto_offset_reset="earliest", group_id=None)
+    consumer.subscribe([topic])
+    seen, began, started = 0, 0.0, 0
+    limit = time.monotonic() + LIMIT
+    try:
+        while seen < expected:
+            if child.poll() is not None or time.monotonic() > limit:
+                raise RuntimeError(f"bench: {seen} of {expected} records on {topic}; see {log}")
+            seen += sum(len(records) for records in consumer.poll(timeout_ms=200).values())
+            if not started and seen >= expected // 10:
+                began, started = time.perf_counter(), seen
+        return (seen - started) / (time.perf_counter() - began)
+    finally:
+        consumer.close()
+
+
+def measure(entities: int = 1000, reports: int = 20) -> tuple[float, float, int]:
+    """Observations a second of the worker and of the echo, and how many each had to do."""
+    folder = Path(tempfile.mkdtemp(prefix="beliefstream-bench-"))
+    with EmbeddedBroker() as broker:
+        settings = Settings(
+            brokers=broker.bootstrap_servers,
+            web_port=free_port(),
+            fetch_high_watermark=True,
+            data_directory=folder / "data",
+            logs="console",
+        )
+        count = prepare(settings, entities, reports)
+        names = settings.names
+        echo = {
+            "ECHO_APPLICATION": "echo",
+            "ECHO_BROKER": settings.brokers,
+            "ECHO_PARTITIONS": str(settings.partitions),
+            "ECHO_SOURCE": names.observations,
+            "ECHO_SINK": names.dead_letters,
+        }
+        log = folder / "echo.log"
+        with process([sys.executable, "-m", "streams.bench.echo_app", "worker"], echo, log) as child:
+            echoed = rate(settings.brokers, names.dead_letters, count, child, log)
+        log = folder / "worker.log"
+        command = [sys.executable, "-m", "streams.cli", "worker"]
+        with process(command, settings.environment(), log) as child:
+            fused = rate(settings.brokers, names.posteriors, count, child, log)
+    return fused, echoed, count

@@ -1,0 +1,5 @@
+"""`python -m streams.cli` is `beliefstream`."""
+
+from streams.cli import main
+
+main()

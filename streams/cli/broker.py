@@ -1,0 +1,45 @@
+"""`beliefstream broker`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Annotated
+
+import typer
+
+from streams.cli.common import CommandError, settings_for
+
+CHECK_INTERVAL = 0.5  # seconds; how soon a broker that died is noticed
+
+
+def broker(
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="where to listen; another one if it is taken, 0 for any")
+    ] = 9092,
+) -> None:
+    """Run the embedded broker until Ctrl-C or SIGTERM. What it holds is gone when it stops.
+
+    Example: beliefstream broker --port 9092
+    """
+    import logging
+
+    import structlog
+
+    from streams.broker import EmbeddedBroker
+
+    settings_for()
+    # what it would log about a taken port is said below
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    with EmbeddedBroker(port) as running:
+        if running.port_changed:
+            print(f"port {port} is taken, another one is used", flush=True)
+        print(f"broker at {running.bootstrap_servers}", flush=True)
+        print(f"  export BELIEFSTREAM_BROKERS={running.bootstrap_servers}", flush=True)
+        print("  export BELIEFSTREAM_FETCH_HIGH_WATERMARK=true  # workers need it here", flush=True)
+        while not ended.wait(CHECK_INTERVAL):
+            if not running.running:
+                raise CommandError("the broker ended by itself")

@@ -1,0 +1,116 @@
+"""`beliefstream fuse`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+
+from streams.cli.common import CommandError, progress_bar, read_definitions, settings_for
+
+if TYPE_CHECKING:
+    from streams.offline import Log
+
+
+def fuse(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="observations and priors, JSON lines")],
+    sensors: Annotated[
+        str | None, typer.Option(metavar="FILE|JSON", help="sensor definitions", show_default="those in FILE")
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(metavar="FILE|JSON", help="model definitions", show_default="those in FILE")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="posteriors", show_default="standard output")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="exit with 1, without fusing, if a line cannot be used")
+    ] = False,
+) -> None:
+    """Fuse a log without Kafka: observations and priors in, in any order, posteriors out, as JSON lines.
+
+    The rules are the worker's. A line that cannot be used is told on standard error and left out. Definitions
+    may stand in FILE too, anywhere: a line with `motion` is a model, one with `kind` a sensor.
+
+    Example: beliefstream fuse log.jsonl --sensors sensors.json --models models.json --out posteriors.jsonl
+    """
+    from streams.offline import Log
+
+    settings = settings_for()
+    log = Log(settings.maximum_message_bytes, settings.future_tolerance)
+    lines = _lines(file)
+    for raw in read_definitions(sensors) if sensors else ():
+        log.define_sensor(raw)
+    for raw in read_definitions(models) if models else ():
+        log.define_model(raw)
+    unusable = _read(log, lines)
+    found = f"{log.observations} observations, {log.priors} priors, {unusable} lines that cannot be used"
+    if strict and unusable:
+        raise CommandError(f"{found}; nothing was fused")
+    from streams.app import make_updater
+
+    updater = make_updater(settings)
+    count = 0
+    timelines = log.timelines()
+    with _output(out) as output, progress_bar("posteriors") as progress:
+        task = progress.add_task("fuse", total=sum(map(len, timelines.values())), note="")
+        for fused in log.fuse(updater):
+            output.write(fused.to_json() + b"\n")
+            count += 1
+            progress.advance(task)
+    print(f"{found}; {count} posteriors of {len(timelines)} entities", file=sys.stderr)
+
+
+def _lines(file: str) -> list[tuple[int, bytes]]:
+    raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    return [(number, line) for number, line in enumerate(raw.split(b"\n"), 1) if line.strip()]
+
+
+def _read(log: Log, lines: list[tuple[int, bytes]]) -> int:
+    """Fill the log, definitions first; returns how many lines cannot be used."""
+    from schemas import Unusable
+
+    unusable = 0
+    for only_definitions in (True, False):
+        for number, line in lines:
+            kind = _kind(line)
+            if (kind != "message") != only_definitions:
+                continue
+            try:
+                if kind == "model":
+                    log.define_model(line)
+                elif kind == "sensor":
+                    log.define_sensor(line)
+                else:
+                    log.add(line, f"line:{number}")
+            except Unusable as fault:
+                unusable += 1
+                print(f"line {number}: {fault.reason}: {fault.detail}", file=sys.stderr)
+    return unusable
+
+
+def _kind(line: bytes) -> str:
+    import orjson
+
+    try:
+        content = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return "message"
+    if not isinstance(content, dict):
+        return "message"
+    return "model" if "motion" in content else "sensor" if "kind" in content else "message"
+
+
+@contextmanager
+def _output(path: Path | None) -> Iterator[IO[bytes]]:
+    if path is None:
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with path.open("wb") as file:
+        yield file

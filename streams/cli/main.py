@@ -1,0 +1,77 @@
+"""The command line's entry: runs a command and turns what a user can mend into one clear line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+LONGEST = 1000  # characters of the line that says what went wrong
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `beliefstream` and exit: with 0, or with 1 after one line on stderr; 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        from streams.cli.commands import app
+    except ModuleNotFoundError as error:
+        raise SystemExit(_failed(f"{error.name} is missing: pip install 'beliefstream[worker]'")) from None
+    try:
+        # without standalone mode typer leaves errors, and how they are shown, to us
+        status = app(args=arguments or ["--help"], prog_name="beliefstream", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise SystemExit(_unread()) from None
+    except SystemExit as ended:  # typer's answer to a broken pipe
+        raise SystemExit(
+            _unread() if isinstance(ended.__context__, BrokenPipeError) else ended.code
+        ) from None
+    except Exception as error:
+        line = _explanation(error)
+        if line is None:  # a fault of ours: the traceback is what a developer needs
+            raise
+        raise SystemExit(_failed(line)) from None
+    raise SystemExit(status or 0)
+
+
+def _failed(line: str) -> int:
+    shown = " ".join(line.split())
+    print(f"beliefstream: {shown[:LONGEST]}", file=sys.stderr)
+    return 1
+
+
+def _unread() -> int:
+    """Whoever read our output has had enough, as `head` has: that is no failure."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _explanation(error: Exception) -> str | None:
+    """What a user can mend, in a line; None for anything else."""
+    import typer
+    from kafka.errors import KafkaError
+    from pydantic import ValidationError
+
+    from schemas import Unusable, explain
+    from streams.clients.connection import TopicMissing
+
+    usage, problem = typer.BadParameter.__mro__[1:3]  # UsageError and ClickException, wherever they live
+    if isinstance(error, usage):
+        context = getattr(error, "ctx", None)
+        hint = f" ({context.command_path} --help says how)" if context else ""
+        return f"{error.format_message()}{hint}"  # type: ignore[attr-defined]
+    if isinstance(error, problem):
+        return str(error.format_message())  # type: ignore[attr-defined]
+    if isinstance(error, typer.Abort):
+        return "aborted"
+    if isinstance(error, ValidationError):
+        return explain(error)
+    if isinstance(error, Unusable):
+        return error.detail
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is missing: pip install 'beliefstream[worker]' or 'beliefstream[demo]'"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, (OSError, ValueError, RuntimeError, KafkaError, TopicMissing)):
+        return str(error) or type(error).__name__
+    return None

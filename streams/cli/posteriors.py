@@ -1,0 +1,85 @@
+"""`beliefstream posteriors`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streams.cli.common import Brokers, CommandError, Format, Formatted, resolve, settings_for
+
+if TYPE_CHECKING:
+    from schemas import Posterior
+
+
+def posteriors(
+    entity: Annotated[
+        list[str] | None, typer.Option(metavar="ENTITY", help="only of this one; may be repeated")
+    ] = None,
+    format: Formatted = None,
+    from_beginning: Annotated[
+        bool, typer.Option("--from-beginning", help="of the topic; otherwise only what comes from now on")
+    ] = False,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="end after so many; exits with 1 if --timeout comes first")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="end after so many seconds without one", show_default="never")
+    ] = None,
+    brokers: Brokers = None,
+) -> None:
+    """Follow posteriors until Ctrl-C.
+
+    Example: beliefstream posteriors --entity mower --from-beginning --count 10 --format json
+    """
+    from streams.client import PosteriorConsumer
+
+    settings = settings_for(brokers)
+    write = _write_json if resolve(format) is Format.json else _write_row
+    found = 0
+    with PosteriorConsumer(
+        settings.brokers,
+        settings.posteriors,
+        entities=entity,
+        from_beginning=from_beginning,
+        timeout=timeout,
+    ) as consumer:
+        try:
+            for posterior in consumer:
+                write(posterior)
+                found += 1
+                if found == count:
+                    return
+        except KeyboardInterrupt:
+            return
+    if count is not None:
+        raise CommandError(f"{found} of {count} posteriors came; then none for {timeout:g} s")
+
+
+def _write_json(posterior: Posterior) -> None:
+    print(posterior.to_json().decode(), flush=True)
+
+
+def _write_row(posterior: Posterior) -> None:
+    print("  ".join(row(posterior)), flush=True)
+
+
+def row(posterior: Posterior) -> tuple[str, str, str, str, str, str]:
+    """Time, entity, sequence, mean ± standard deviation of each coordinate, effective sample size, method."""
+    from schemas import to_rfc3339
+
+    mixture = posterior.mixture
+    coordinates = [
+        f"{coordinate.name} {mean:.2f} ± {deviation:.2f} {coordinate.unit}"
+        for coordinate, mean, deviation in zip(
+            posterior.coordinates, mixture.mean(), mixture.standard_deviations(), strict=True
+        )
+    ]
+    return (
+        to_rfc3339(posterior.time)[:23],
+        posterior.entity,
+        f"#{posterior.sequence}",
+        ", ".join(coordinates),
+        f"{posterior.quality.effective_sample_size:.2f}",
+        posterior.quality.method,
+    )

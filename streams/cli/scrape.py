@@ -1,0 +1,129 @@
+"""A worker's /metrics as numbers: counts, rates over the last seconds, and quantiles of histograms."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import urllib.request
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Self
+
+INTERVAL = 1.0  # seconds between two questions
+WINDOW = 10.0  # seconds that rates and quantiles look back
+TIMEOUT = 2.0  # seconds; a worker on the same machine answers in milliseconds
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All samples of one answer; `values` by name and labels."""
+
+    time: float
+    values: dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+    def total(self, name: str) -> float:
+        """The sum over all labels; 0 if there is none."""
+        return sum(value for (sample, _), value in self.values.items() if sample == name)
+
+    def by(self, name: str, label: str) -> dict[str, float]:
+        """Values by one label."""
+        return {
+            dict(labels)[label]: value for (sample, labels), value in self.values.items() if sample == name
+        }
+
+
+def scrape(url: str) -> Snapshot:
+    """What the worker at `url` says now; raises OSError or ValueError if none answers there."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    with urllib.request.urlopen(f"{url.rstrip('/')}/metrics", timeout=TIMEOUT) as answer:
+        text = answer.read().decode()
+    values = {
+        (sample.name, tuple(sorted(sample.labels.items()))): float(sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    return Snapshot(time.monotonic(), values)
+
+
+@dataclass
+class History:
+    """Snapshots of the last seconds, oldest first."""
+
+    snapshots: deque[Snapshot] = field(default_factory=deque)
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Append one, and drop those that have grown old; a worker that was started again begins anew."""
+        if self.snapshots and snapshot.total("beliefstream_batch_size_count") < self.snapshots[-1].total(
+            "beliefstream_batch_size_count"
+        ):
+            self.snapshots.clear()
+        self.snapshots.append(snapshot)
+        while snapshot.time - self.snapshots[0].time > WINDOW:
+            self.snapshots.popleft()
+
+    @property
+    def last(self) -> Snapshot | None:
+        return self.snapshots[-1] if self.snapshots else None
+
+    def increase(self, name: str) -> float:
+        """How much a counter grew in the window."""
+        return self.snapshots[-1].total(name) - self.snapshots[0].total(name) if self.snapshots else 0.0
+
+    def rate(self, name: str) -> float:
+        """By how much a counter grows a second; NaN while there is one snapshot only."""
+        if len(self.snapshots) < 2:
+            return math.nan
+        return self.increase(name) / (self.snapshots[-1].time - self.snapshots[0].time)
+
+    def mean(self, name: str) -> float:
+        """Of what a histogram observed in the window; NaN if that is nothing."""
+        count = self.increase(f"{name}_count")
+        return self.increase(f"{name}_sum") / count if count else math.nan
+
+    def quantile(self, name: str, share: float) -> float:
+        """Of what a histogram observed in the window, linear within its bucket; NaN if that is nothing."""
+        if not self.snapshots:
+            return math.nan
+        before, now = (self.snapshots[i].by(f"{name}_bucket", "le") for i in (0, -1))
+        buckets = sorted((float(bound), now[bound] - before.get(bound, 0.0)) for bound in now)
+        if not buckets or buckets[-1][1] <= 0:
+            return math.nan
+        wanted, lower, below = share * buckets[-1][1], 0.0, 0.0
+        for bound, count in buckets:
+            if count >= wanted:
+                inside = (wanted - below) / (count - below) if count > below else 1.0
+                return lower if math.isinf(bound) else lower + inside * (bound - lower)
+            lower, below = bound, count
+        return lower
+
+
+class Scraper:
+    """Asks a worker every second while its context is open, in a thread of its own.
+
+    Attributes:
+        problem: why there is no answer; empty while there is.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url, self.history, self.problem = url, History(), ""
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join(TIMEOUT)
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self.history.add(scrape(self.url))
+                self.problem = ""
+            except (OSError, ValueError) as error:
+                self.problem = f"no worker answers at {self.url}: {getattr(error, 'reason', error)}"
+            self._ended.wait(INTERVAL)

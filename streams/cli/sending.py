@@ -1,0 +1,119 @@
+"""`beliefstream observe` and `beliefstream prior`: one message."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streams.cli.common import Brokers, CommandError, moment, numbers, read_source, settings_for
+
+if TYPE_CHECKING:
+    from schemas import Mixture
+
+SOURCE = "/beliefstream/cli"
+TIMEOUT = 30.0  # seconds until a message that the broker has not taken is an error
+prior = typer.Typer(name="prior", help="Tell what is known of an entity.")
+
+
+class Mode(Enum):
+    """What becomes of the belief."""
+
+    replace = "replace"
+    product = "product"
+
+
+Entity = Annotated[str, typer.Argument(metavar="ENTITY")]
+When = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME", help="seconds since the epoch, or RFC 3339 with an offset", show_default="now"
+    ),
+]
+
+
+def observe(
+    entity: Entity,
+    sensor: Annotated[str, typer.Argument(metavar="SENSOR")],
+    value: Annotated[list[str], typer.Argument(metavar="VALUE...", help="what the sensor reports")],
+    time: When = None,
+    standard_deviation: Annotated[
+        float | None,
+        typer.Option(help="of the noise of every number", show_default="of the sensor's definition"),
+    ] = None,
+    id: Annotated[str | None, typer.Option(help="an identifier, which the posterior repeats")] = None,
+    brokers: Brokers = None,
+) -> None:
+    """Send one observation; prints where the broker put it: topic, partition:offset.
+
+    Example: beliefstream observe mower beacon-1 12.5 --standard-deviation 0.3
+    """
+    from streams.client import ObservationProducer
+
+    reported = numbers(",".join(value))
+    settings = settings_for(brokers)
+    with ObservationProducer(settings.brokers, settings.observations, source=SOURCE) as producer:
+        number_or_numbers = reported if len(reported) > 1 else reported[0]
+        _report(producer.send(entity, sensor, number_or_numbers, moment(time), standard_deviation, id=id))
+
+
+@prior.command("set")
+def set_prior(
+    entity: Entity,
+    mean: Annotated[str | None, typer.Option(metavar="NUMBER,...", help="of one Gaussian")] = None,
+    standard_deviation: Annotated[
+        str | None, typer.Option(metavar="NUMBER[,...]", help="of one Gaussian: one for all, or one each")
+    ] = None,
+    mixture: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|-|JSON", help="weights, means and covariances, in place of one Gaussian"),
+    ] = None,
+    coordinates: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="that it is over", show_default="all, in the model's order"),
+    ] = None,
+    mode: Annotated[Mode, typer.Option(help="put in the belief's place, or multiplied in")] = Mode.replace,
+    time: When = None,
+    id: Annotated[str | None, typer.Option(help="an identifier of your own")] = None,
+    brokers: Brokers = None,
+) -> None:
+    """Replace the belief about an entity, or multiply in what is known of it.
+
+    It takes effect at its time, with the first observation that is not older.
+
+    Example: beliefstream prior set mower --mean 1,2 --standard-deviation 3,3 --coordinates x,y
+    """
+    from streams.client import PriorPublisher
+
+    stated = _mixture(mean, standard_deviation, mixture)
+    names = None if coordinates is None else tuple(coordinates.split(","))
+    settings = settings_for(brokers)
+    with PriorPublisher(settings.brokers, settings.priors, source=SOURCE) as publisher:
+        send = publisher.product if mode is Mode.product else publisher.replace
+        _report(send(entity, stated, moment(time), names, id))
+
+
+def _mixture(mean: str | None, standard_deviation: str | None, mixture: str | None) -> Mixture:
+    from schemas import Mixture, parse
+
+    gaussian = mean is not None or standard_deviation is not None
+    if (mixture is not None) == gaussian or (mean is None) != (standard_deviation is None):
+        raise CommandError("give --mean and --standard-deviation, or --mixture")
+    if mixture is not None:
+        return parse(Mixture, read_source(mixture))
+    assert mean is not None
+    assert standard_deviation is not None
+    point, deviations = numbers(mean), numbers(standard_deviation)
+    if len(deviations) not in (1, len(point)):
+        raise CommandError(f"--standard-deviation: expected 1 or {len(point)} numbers, got {len(deviations)}")
+    return Mixture.gaussian(point, deviations * (len(point) if len(deviations) == 1 else 1))
+
+
+def _report(sent: Future[Any]) -> None:
+    try:
+        place = sent.result(TIMEOUT)
+    except TimeoutError:
+        raise CommandError(f"the broker has not taken the message within {TIMEOUT:g} s") from None
+    print(f"{place.topic} {place.partition}:{place.offset}")

@@ -1,0 +1,96 @@
+"""`beliefstream contract`, `doctor` and `settings`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streams.cli.common import (
+    Brokers,
+    CommandError,
+    Format,
+    Formatted,
+    console,
+    resolve,
+    settings_for,
+)
+
+
+def contract(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="made if it is not there")] = Path(
+        "contract"
+    ),
+) -> None:
+    """Write the contract of the topics: a JSON Schema for each message and an AsyncAPI 3 document.
+
+    Example: beliefstream contract contract/
+    """
+    from schemas.contract import write
+
+    for path in write(directory):
+        print(path)
+
+
+def doctor(
+    url: Annotated[
+        str | None,
+        typer.Option(help="of a worker", show_default="of BELIEFSTREAM_WEB_HOST and _PORT"),
+    ] = None,
+    brokers: Brokers = None,
+) -> None:
+    """Look at broker, topics, definitions, weights, device, worker and clock: what is wrong, how to mend it.
+
+    Exits with 1 if there is a problem.
+
+    Example: beliefstream doctor --brokers kafka:9092
+    """
+    from streams.doctor import State, examine
+
+    settings = settings_for(brokers)
+    colours = {State.ok: "green", State.problem: "red", State.skipped: "yellow"}
+    problems = 0
+    screen = console()
+    for finding in examine(settings, url or f"http://{settings.web_host}:{settings.web_port}"):
+        problems += finding.state is State.problem
+        state = f"[{colours[finding.state]}]{finding.state.value:8}[/]"
+        screen.print(f"{state} {finding.subject}: ", end="")
+        screen.print(finding.detail, markup=False)
+        if finding.mend:
+            screen.print(f"         → {finding.mend}", markup=False)
+    if problems:
+        raise CommandError(f"doctor: {problems} problem{'s' if problems > 1 else ''}")
+
+
+def settings(format: Formatted = None) -> None:
+    """List the environment variables that set up workers and commands; a file .env is read too.
+
+    Example: BELIEFSTREAM_DEVICE=cuda beliefstream settings
+    """
+    import orjson
+
+    from streams.settings import Settings
+
+    current = settings_for()
+    prefix = str(Settings.model_config["env_prefix"])
+    rows = [
+        {
+            "variable": f"{prefix}{name.upper()}",
+            "description": field.description,
+            "default": str(field.default),
+            "current": str(getattr(current, name)),
+        }
+        for name, field in Settings.model_fields.items()
+    ]
+    if resolve(format) is Format.json:
+        for row in rows:
+            print(orjson.dumps(row).decode())
+        return
+    from rich.table import Table
+
+    table = Table("variable", "description", "default", "current")
+    for row in rows:
+        changed = row["current"] != row["default"]
+        table.add_row(*(str(value) for value in row.values()), style="bold" if changed else "")
+    console().print(table)

@@ -1,0 +1,66 @@
+"""`beliefstream topics`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streams.cli.common import Brokers, CommandError, settings_for
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
+
+topics = typer.Typer(name="topics", help="Create the topics, or check them.")
+
+Partitions = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="of all topics but sensors and models", show_default="of BELIEFSTREAM_PARTITIONS"
+    ),
+]
+
+
+@topics.command()
+def create(
+    brokers: Brokers = None,
+    partitions: Partitions = None,
+    replication: Annotated[int, typer.Option(min=1, help="copies of each partition")] = 1,
+) -> None:
+    """Create the topics that are missing; those that exist are left as they are.
+
+    Example: beliefstream topics create --partitions 8 --replication 3
+    """
+    from streams.topics import create as create_topics
+
+    settings = settings_for(brokers, partitions=partitions)
+    made = create_topics(
+        settings.brokers, settings.names, partitions=settings.partitions, replication=replication
+    )
+    for name in made:
+        print(f"created {name}")
+    if not made:
+        print("all topics exist")
+    _complain(settings)
+
+
+@topics.command()
+def check(brokers: Brokers = None, partitions: Partitions = None) -> None:
+    """Say what is wrong with the topics; exits with 1 if anything is.
+
+    Example: beliefstream topics check --brokers kafka:9092
+    """
+    settings = settings_for(brokers, partitions=partitions)
+    _complain(settings)
+    print("all topics are as they must be")
+
+
+def _complain(settings: Settings) -> None:
+    from streams.topics import check as check_topics
+
+    problems = check_topics(settings.brokers, settings.names, partitions=settings.partitions)
+    for problem in problems:
+        print(problem)
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise CommandError(f"topics: {count}; `beliefstream topics create` makes those that are missing")

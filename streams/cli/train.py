@@ -1,0 +1,248 @@
+"""`beliefstream train`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streams.cli.common import CommandError, progress_bar, settings_for
+
+if TYPE_CHECKING:
+    from inference.training.train import Plan, Training
+
+REPORT_EVERY = 20  # steps; a stop is noticed then
+SAVE_EVERY = 500  # steps
+SMOOTHING = 0.95  # of the losses shown
+COMPONENTS = 8  # of the answers evaluated for the card
+
+
+class Device(StrEnum):
+    """Where to train."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def _plan_option(default: str, help: str, **more: Any) -> Any:
+    """An option whose default is that of Plan, which cannot be imported before --help; a test compares them."""
+    return typer.Option(show_default=default, help=help, rich_help_panel="Plan", **more)
+
+
+def train(
+    family: Annotated[str | None, _plan_option("mixed", "of problems: mixed or planar")] = None,
+    dimensions: Annotated[
+        str | None, _plan_option("2,1,2,3,2,4", "of problems, a batch each in turn", metavar="D,...")
+    ] = None,
+    steps: Annotated[int | None, _plan_option("18000", "batches", min=1)] = None,
+    batch: Annotated[int | None, _plan_option("512", "problems a step", min=1)] = None,
+    tokens: Annotated[int | None, _plan_option("8", "components of the answer", min=8)] = None,
+    learning_rate: Annotated[float | None, _plan_option("0.002", "at its highest")] = None,
+    warm_up: Annotated[int | None, _plan_option("300", "steps until then", min=1)] = None,
+    weight_decay: Annotated[float | None, _plan_option("0.0001", "of AdamW", min=0)] = None,
+    seed: Annotated[int | None, _plan_option("0", "of weights and problems", min=0)] = None,
+    width: Annotated[int | None, _plan_option("32", "of a token", min=1)] = None,
+    layers: Annotated[int | None, _plan_option("4", "of the network", min=1)] = None,
+    heads: Annotated[int | None, _plan_option("4", "of attention; they divide the width", min=1)] = None,
+    hidden: Annotated[int | None, _plan_option("32", "units of the gates", min=1)] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="to go on from; written as the training goes", show_default="in the user's cache directory"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="where weights and model card go; nowhere if not given")
+    ] = None,
+    problems: Annotated[
+        int, typer.Option(min=0, help="to evaluate on for the card; one takes about a second")
+    ] = 512,
+    device: Annotated[Device, typer.Option(help="where to train")] = Device.auto,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="on the CPU", show_default="one for each core")
+    ] = None,
+    compile: Annotated[bool, typer.Option(help="with torch.compile, which needs a C++ compiler")] = True,
+    stop_after: Annotated[
+        float | None, typer.Option(metavar="MINUTES", min=0, help="save, and go on with the same command")
+    ] = None,
+) -> None:
+    """Train the Distribution Transformer, or go on with it; Ctrl-C saves too.
+
+    Weights and model card are written when the plan is through. A line of JSON every 20 steps goes beside the
+    checkpoint.
+
+    Example: beliefstream train --out inference/weights
+    """
+    import torch
+
+    from inference.device import choose_device
+    from inference.training.train import Training
+
+    settings_for()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    sizes = {"width": width, "layers": layers, "heads": heads, "hidden": hidden}
+    plan = make_plan(
+        sizes,
+        family=family,
+        dimensions=_whole_numbers(dimensions),
+        steps=steps,
+        batch=batch,
+        tokens=tokens,
+        learning_rate=learning_rate,
+        warm_up=warm_up,
+        weight_decay=weight_decay,
+        seed=seed,
+    )
+    name = f"equivariant-{plan.configuration.width}x{plan.configuration.layers}"
+    place = checkpoint or cache_directory() / "training" / f"{name}.pt"
+    training = Training(plan, place, choose_device(device.value).type, compile_network=compile)
+    log = place.with_suffix(".jsonl")
+    print(f"checkpoint {place}, log {log}", file=sys.stderr)
+    if not run(training, log, stop_after):
+        print(f"stopped at step {training.step} of {plan.steps}; the same command goes on")
+        return
+    print(f"trained {training.step} steps in {training.seconds / 60:.1f} min")
+    if out is not None:
+        write_weights(training, out, name, problems)
+
+
+def make_plan(sizes: dict[str, int | None], **changes: Any) -> Plan:
+    """Plan's defaults with what is not None changed; raises CommandError for a combination that cannot be."""
+    from inference.training.families import FAMILIES
+    from inference.training.train import Plan
+    from inference.transformer import Configuration
+
+    configuration = Configuration(**{name: size for name, size in sizes.items() if size is not None})
+    if configuration.width % configuration.heads:
+        raise CommandError(f"--heads: {configuration.heads} do not divide --width {configuration.width}")
+    plan = Plan(
+        configuration=configuration, **{name: value for name, value in changes.items() if value is not None}
+    )
+    if plan.family not in FAMILIES:
+        raise CommandError(f"--family: expected {' or '.join(FAMILIES)}, got {plan.family!r}")
+    return plan
+
+
+def run(training: Training, log: Path, stop_after: float | None) -> bool:
+    """Train, with progress, until the plan is through, or `stop_after` minutes; returns whether it is through."""
+    deadline = time.monotonic() + 60 * stop_after if stop_after is not None else float("inf")
+    shown: dict[str, float] = {}
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with _stop_signals() as stopped, log.open("a") as file, progress_bar("steps") as progress:
+        task = progress.add_task("train", total=training.plan.steps, completed=training.step, note="")
+
+        def report(state: dict[str, float]) -> None:
+            file.write(json.dumps(state) + "\n")
+            file.flush()
+            for name, loss in state.items():
+                if name.startswith("loss_"):
+                    dimension = f"{name.removeprefix('loss_')}D"
+                    shown[dimension] = SMOOTHING * shown.get(dimension, loss) + (1 - SMOOTHING) * loss
+            note = " ".join(f"{dimension} {shown[dimension]:.3f}" for dimension in sorted(shown))
+            progress.update(task, completed=int(state["step"]), note=f"loss {note}")
+            if stopped or time.monotonic() > deadline:
+                raise _Stop
+
+        try:
+            training.run(report, REPORT_EVERY, SAVE_EVERY)
+        except _Stop:
+            training.save()
+    return training.step >= training.plan.steps
+
+
+class _Stop(Exception):
+    """Ends a training between two steps."""
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """The stop signals that came; a step is never cut in two by one."""
+    came: list[int] = []
+    former = {
+        number: signal.signal(number, lambda received, _: came.append(received))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield came
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def write_weights(training: Training, directory: Path, name: str, problems: int) -> None:
+    """Weights and model card, `problems` held-out problems evaluated for it."""
+    from inference import weights
+    from inference.training import card
+    from streams.cli.evaluate import measured
+
+    network = training.network.cpu().eval()
+    facts = card.facts(
+        training.plan,
+        card.Run(training.step, training.skipped, training.seconds, str(training.device)),
+        sum(parameter.numel() for parameter in network.parameters()),
+    )
+    target = directory / f"{name}.safetensors"
+    weights.save(network, target, facts)
+    # the file's own content is what is evaluated
+    report = measured(weights.load(str(target)), COMPONENTS, problems) if problems else None
+    commands = [
+        ("The weights", f"beliefstream train{_given(training.plan)} --out {directory}"),
+        (
+            "The table",
+            f"beliefstream evaluate --count {problems} --components {COMPONENTS} --weights {target}",
+        ),
+    ]
+    text = card.model_card(name, facts, card.accuracy(report, COMPONENTS), commands)
+    target.with_suffix(".md").write_text(text, encoding="utf-8")
+    print(f"wrote {target} and {target.with_suffix('.md').name}")
+
+
+def _given(plan: Plan) -> str:
+    """The options that make this plan out of the default one."""
+    from dataclasses import asdict
+
+    from inference.training.train import Plan
+
+    ours, defaults = asdict(plan), asdict(Plan())
+    ours |= ours.pop("configuration")
+    defaults |= defaults.pop("configuration")
+    options = ""
+    for name, value in ours.items():
+        if value != defaults[name]:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            options += f" --{name.replace('_', '-')} {shown}"
+    return options
+
+
+def _whole_numbers(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        found = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or min(found) < 1:
+        raise CommandError(f"--dimensions: expected whole numbers from 1, such as 2,1,2,3, got {text!r}")
+    return found
+
+
+def cache_directory() -> Path:
+    """Where this user's programs keep what they can make again."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = str(Path.home() / "Library" / "Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "beliefstream"

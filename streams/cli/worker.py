@@ -1,0 +1,72 @@
+"""`beliefstream worker`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streams.cli.common import Brokers, CommandError, settings_for
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
+
+
+def worker(
+    brokers: Brokers = None,
+    create_topics: Annotated[
+        bool, typer.Option("--create-topics", help="create missing topics first, with one replica")
+    ] = False,
+) -> None:
+    """Run a worker until SIGTERM: read observations, keep beliefs, send posteriors.
+
+    It is set up by the environment; `beliefstream settings` lists the variables.
+
+    Example: BELIEFSTREAM_BROKERS=kafka:9092 BELIEFSTREAM_DEVICE=auto beliefstream worker
+    """
+    from streams import logs, topics
+
+    settings = settings_for(brokers)
+    if create_topics:
+        topics.create(settings.brokers, settings.names, partitions=settings.partitions)
+    problems = topics.check(settings.brokers, settings.names, partitions=settings.partitions)
+    if problems:
+        raise CommandError(f"topics: {' '.join(problems)} (beliefstream topics create makes them)")
+    _check_port(settings)
+    logs.configure(settings.logs)
+    _run(settings)
+
+
+def _check_port(settings: Settings) -> None:
+    """Faust finds a taken port only when all else runs, and says so with a traceback."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.web_host, settings.web_port))
+        except OSError as error:
+            place = f"{settings.web_host}:{settings.web_port}"
+            raise CommandError(f"{place}: {error.strerror}; BELIEFSTREAM_WEB_PORT is another port") from None
+
+
+def _run(settings: Settings) -> None:
+    # torch and Faust take seconds to import; what can go wrong before has been looked at
+    import sys
+
+    if sys.platform != "win32":
+        import mode.loop
+
+        mode.loop.use("uvloop")
+    import faust
+
+    from streams.app import create_app, make_updater
+
+    app = create_app(settings, make_updater(settings))
+    runner = faust.Worker(app, override_logging=False, redirect_stdouts=False, quiet=True)
+    runner.spinner = None  # it would write control characters among the lines of the log
+    try:
+        runner.execute_from_commandline()
+    except SystemExit as ended:
+        if ended.code:
+            raise CommandError("the worker crashed; what it logged above says why") from None

@@ -1,0 +1,227 @@
+"""The baselines on a scenario's observations: `python -m streams.demo.baselines SCENARIO FILE`.
+
+A process of its own, at the lowest priority, so that it takes only the time that the stream leaves over. All
+have the models, priors and sensors that the worker has. The particle filter knows the sensors' outliers too; the
+EKFs guard against them by a gate, or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inference.evaluation.baselines import ExtendedKalmanFilter, ParticleFilter
+from inference.evaluation.scores import mixture_level
+from inference.filtering import Event, Instant, StateModel, instants
+from inference.mixture import GaussianMixture, concatenate
+from inference.observations import Observations
+from inference.sensors import Reading, encode
+from schemas import Model, Observation, Sensor
+from streams.conversion import reading_of, sensor_over, state_model
+from streams.demo.answers import Answers, save
+from streams.demo.scenario import MOWER, Scenario, Script, write
+
+Array = NDArray[np.float64]
+
+EKF, UNGATED_EKF, PARTICLES = "gated EKF", "EKF without gate", "3 000 particles"
+GATE = 0.9973  # probability that the gate lets a value through that is no outlier
+PARTICLE_COUNT = 3000
+# Points that a truth's level is counted over: (count + 1) * 0.9 is whole, so that the share of right beliefs
+# whose 90 % region holds the truth is 0.9 in spite of the few.
+LEVEL_POINTS = 19
+MIXTURE_LEVEL_POINTS = 509
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """The next instant of every entity that has one: rows of B; the others stand still."""
+
+    transition: Tensor  # (B, D, D)
+    noise: Tensor  # (B, D, D)
+    observations: Observations
+    active: Tensor  # (B,) bool
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Entities with one model and their instants of observation."""
+
+    model: StateModel
+    axes: tuple[int, int]  # of x and y in the state
+    timelines: dict[str, list[Instant]]
+    truth: Callable[[str, Sequence[float]], Array]
+
+    @cached_property
+    def turns(self) -> list[Turn]:
+        """The r-th instants of all entities together, r = 0, 1, ..."""
+        return list(_turns(self))
+
+
+def group(
+    model: Model,
+    sensors: Sequence[Sensor],
+    observations: Sequence[Observation],
+    truth: Callable[[str, Sequence[float]], Array],
+) -> Group:
+    """The instants of the entities that the observations are of."""
+    names = model.coordinate_names
+    measured = {sensor.sensor: sensor_over(sensor, names) for sensor in sensors}
+    events: dict[str, list[Event]] = {}
+    for each in observations:
+        event = Event(each.entity, each.time, reading_of(each, measured[each.sensor]))
+        events.setdefault(each.entity, []).append(event)
+    timelines = {entity: instants(log) for entity, log in events.items()}
+    return Group(state_model(model), (names.index("x"), names.index("y")), timelines, truth)
+
+
+def instants_of(some: Group) -> tuple[list[str], list[float]]:
+    """Entity and time of every instant, in the order of `turns`."""
+    entities, times = [], []
+    for turn in range(max(map(len, some.timelines.values()), default=0)):
+        for entity, timeline in some.timelines.items():
+            if turn < len(timeline):
+                entities.append(entity)
+                times.append(timeline[turn].time)
+    return entities, times
+
+
+def truths_of(some: Group) -> tuple[list[str], list[float], Tensor]:
+    """Entity, time and true position (N, 2) of every instant, in the order of `turns`."""
+    entities, times = instants_of(some)
+    truths = np.empty((len(times), 2))
+    for entity in some.timelines:
+        mine = [number for number, name in enumerate(entities) if name == entity]
+        truths[mine] = some.truth(entity, [times[number] for number in mine])
+    return entities, times, torch.as_tensor(truths)
+
+
+def extended_kalman(some: Group, gate: float | None = GATE) -> Answers:
+    """The extended Kalman filter with a chi-square gate, or with none.
+
+    Without one, outliers move it; with one, it may reject everything for good once it is wrong.
+    """
+    prior = _prior(some)
+    mean, covariance = prior.moments()
+    belief = ExtendedKalmanFilter(mean, covariance, gate)
+    kept = []
+    for number, turn in enumerate(some.turns):
+        if number:
+            belief.predict(turn.transition, turn.noise)
+        belief.update(turn.observations)
+        kept.append(belief.mixture().marginal(some.axes).rows(turn.active))
+    entities, times, truths = truths_of(some)
+    return mixture_answers(entities, times, truths, concatenate(kept))
+
+
+def mixture_answers(
+    entities: Sequence[str], times: Sequence[float], truths: Tensor, beliefs: GaussianMixture
+) -> Answers:
+    """N mixtures over the position against N true positions (N, 2)."""
+    densities = beliefs.log_density(truths[:, None])[:, 0]
+    parts = [torch.arange(begin, min(begin + 1024, len(times))) for begin in range(0, len(times), 1024)]
+    levels = [mixture_level(beliefs.rows(rows), truths[rows], MIXTURE_LEVEL_POINTS) for rows in parts]
+    mean = beliefs.moments()[0]
+    return Answers(
+        np.array(entities),
+        np.array(times),
+        mean.numpy(),
+        truths.numpy(),
+        densities.numpy(),
+        torch.cat(levels).numpy(),
+    )
+
+
+def particles(some: Group, count: int = PARTICLE_COUNT, seed: int = 0) -> Answers:
+    """The bootstrap particle filter."""
+    belief = ParticleFilter(_prior(some), count, torch.Generator().manual_seed(seed))
+    entities, times, truths = truths_of(some)
+    scoring = torch.Generator().manual_seed(seed + 1)  # its own, so that scoring does not change the run
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    done = 0
+    for number, turn in enumerate(some.turns):
+        if number:
+            belief.predict(turn.transition, turn.noise)
+        belief.update(turn.observations)
+        active = int(turn.active.sum())
+        truth = torch.zeros(len(turn.active), 2, dtype=torch.float64)
+        truth[turn.active] = truths[done : done + active]
+        done += active
+        scores = _scores(belief, some.axes, truth, scoring)
+        parts.append((scores[0][turn.active], scores[1][turn.active], scores[2][turn.active]))
+    means, densities, levels = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+    return Answers(np.array(entities), np.array(times), means, truths.numpy(), densities, levels)
+
+
+def _scores(
+    belief: ParticleFilter, axes: Sequence[int], truth: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean (B, 2) of the position, log kernel density at the truth (B, 2), and the truth's level; (B,) each."""
+    position = copy(belief)
+    position.particles, position.generator = belief.particles[..., list(axes)], generator
+    points = torch.cat([truth[:, None], position.sample(LEVEL_POINTS)], 1)
+    density = position.log_density(points)
+    level = (density[:, 1:] > density[:, :1]).to(truth.dtype).mean(-1)
+    return position.mean(), density[:, 0], level
+
+
+def _turns(some: Group) -> Iterator[Turn]:
+    timelines = list(some.timelines.values())
+    for turn in range(max(map(len, timelines), default=0)):
+        active = [turn < len(timeline) for timeline in timelines]
+        intervals = [
+            timeline[turn].time - timeline[turn - 1].time if turn and turn < len(timeline) else 0.0
+            for timeline in timelines
+        ]
+        readings: list[tuple[Reading, ...]] = [
+            timeline[turn].readings if turn < len(timeline) else () for timeline in timelines
+        ]
+        transition, noise = some.model.motion.transition(torch.tensor(intervals, dtype=torch.float64))
+        yield Turn(transition, noise, encode(readings, some.model.motion.dimension), torch.tensor(active))
+
+
+def _prior(some: Group) -> GaussianMixture:
+    """The model's prior for every entity."""
+    one = some.model.prior.mixture()
+    return one.rows(torch.zeros(len(some.timelines), dtype=torch.int64))
+
+
+def groups(script: Script) -> dict[str, Group]:
+    """The mower, and the fleet without the entity whose prior is replaced: the baselines are not told of it."""
+    fleet = [each for each in script.fleet.observations if each.entity != script.gates.entity]
+    recording = script.recording
+    both = {MOWER: group(recording.model, recording.sensors, recording.observations, script.truth)}
+    if fleet:
+        both["fleet"] = group(script.fleet.model, script.fleet.sensors, fleet, script.truth)
+    return both
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Computes the baselines for both groups; the file has `GROUP/METHOD`."""
+    with suppress(AttributeError, OSError):
+        os.nice(19)
+    torch.set_num_threads(1)
+    script = write(Scenario.from_json(arguments[0]))
+    answers = {}
+    for name, some in groups(script).items():
+        answers[f"{name}/{EKF}"] = extended_kalman(some)
+        answers[f"{name}/{UNGATED_EKF}"] = extended_kalman(some, gate=None)
+        answers[f"{name}/{PARTICLES}"] = particles(some)
+    path = Path(arguments[1])
+    unfinished = path.with_suffix(".part")
+    save(unfinished, answers)
+    unfinished.replace(path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

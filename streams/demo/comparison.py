@@ -1,0 +1,142 @@
+"""The tables at the end: ours, as received from Kafka, beside the baselines on the same observations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from rich.table import Table
+
+from inference.evaluation.scores import Summary
+from inference.mixture import GaussianMixture
+from streams.demo.answers import Answers
+from streams.demo.baselines import mixture_answers
+from streams.demo.tracking import Seen
+
+OURS = "Beliefstream"
+CALIBRATED = 0.9
+
+
+class Row(NamedTuple):
+    """One method's scores."""
+
+    method: str
+    scores: Summary
+
+
+class Comparison(NamedTuple):
+    """Every method at the same instants of one group of entities."""
+
+    group: str
+    title: str
+    rows: list[Row]
+
+    @property
+    def instants(self) -> int:
+        return self.rows[0].scores.cases
+
+
+class Measure(NamedTuple):
+    """A score as it is written, and how far it is from perfect: the less the better."""
+
+    name: str
+    text: str
+    loss: float
+
+
+def measures(scores: Summary) -> list[Measure]:
+    """The four scores of a row; the likelihood is of the true position, lengths in m."""
+    likelihood, coverage = scores.negative_log_likelihood, scores.coverage90
+    return [
+        Measure("RMSE", f"{scores.rmse:.2f} m", scores.rmse),
+        Measure("median error", f"{scores.median:.2f} m", scores.median),
+        Measure(
+            "−ln p(truth)", f"{likelihood:.2f}" if abs(likelihood) < 1000 else f"{likelihood:.0f}", likelihood
+        ),
+        Measure("90 % covers", f"{100 * coverage:.1f} %", abs(coverage - CALIBRATED)),
+    ]
+
+
+def ours(tracks: Mapping[str, Sequence[Seen]]) -> Answers:
+    """The last belief received of each instant of each entity, against the truth."""
+    last: dict[tuple[str, float], Seen] = {}
+    for entity, track in tracks.items():
+        for seen in track:
+            last[entity, seen.time] = seen
+    if not last:
+        return Answers(np.array([], dtype=str), *(np.empty(shape) for shape in (0, (0, 2), (0, 2), 0, 0)))
+    entities, times = zip(*last, strict=True)
+    truths = torch.from_numpy(np.stack([seen.truth for seen in last.values()]))
+    return mixture_answers(entities, times, truths, _stacked(list(last.values())))
+
+
+def _stacked(beliefs: Sequence[Seen]) -> GaussianMixture:
+    """One batch of mixtures over the position."""
+    most = max(len(seen.weights) for seen in beliefs)
+    weights, means = np.zeros((len(beliefs), most)), np.zeros((len(beliefs), most, 2))
+    covariances = np.tile(np.eye(2), (len(beliefs), most, 1, 1))
+    for row, seen in enumerate(beliefs):
+        count = len(seen.weights)
+        weights[row, :count], means[row, :count] = seen.weights, seen.means
+        covariances[row, :count] = seen.covariances
+    return GaussianMixture.from_weights(*(torch.from_numpy(part) for part in (weights, means, covariances)))
+
+
+def compare(group: str, title: str, received: Answers, baselines: Mapping[str, Answers]) -> Comparison:
+    """All methods at the instants that all of them have."""
+    shared = set(received.instants).intersection(*(set(each.instants) for each in baselines.values()))
+    methods = {OURS: received, **baselines}
+    return Comparison(
+        group, title, [Row(name, each.at(sorted(shared)).summary()) for name, each in methods.items()]
+    )
+
+
+def table(comparison: Comparison) -> Table:
+    """As rich shows it; the best of each score is bold."""
+    title = f"{comparison.title}: {comparison.instants} posteriors"
+    shown = Table(title=title, title_justify="left", title_style="bold")
+    shown.add_column("", no_wrap=True)
+    columns = [measures(row.scores) for row in comparison.rows]
+    for measure in columns[0]:
+        shown.add_column(measure.name, justify="right", no_wrap=True)
+    for row, cells in zip(comparison.rows, columns, strict=True):
+        texts = [
+            f"[bold green]{cell.text}[/]" if row.method in winners(comparison, number) else cell.text
+            for number, cell in enumerate(cells)
+        ]
+        shown.add_row(row.method, *texts)
+    return shown
+
+
+def winners(comparison: Comparison, number: int) -> set[str]:
+    """The methods that are best in that score, as it is written in the table; none if it is not defined."""
+    cells = {row.method: measures(row.scores)[number] for row in comparison.rows}
+    losses = [cell.loss for cell in cells.values() if not math.isnan(cell.loss)]
+    if not losses:
+        return set()
+    best = next(cell.text for cell in cells.values() if cell.loss == min(losses))
+    return {method for method, cell in cells.items() if cell.text == best}
+
+
+def verdict(comparisons: Sequence[Comparison]) -> list[str]:
+    """Where ours is best and where it is not, a line each, with the figures."""
+    best, behind = [], []
+    for comparison in comparisons:
+        mine = measures(comparison.rows[0].scores)
+        for number, measure in enumerate(mine):
+            first = winners(comparison, number)
+            where = f"{comparison.group} {measure.name}"
+            if comparison.rows[0].method in first:
+                best.append(where)
+            elif first:
+                other = min(first)
+                row = next(row for row in comparison.rows if row.method == other)
+                theirs = measures(row.scores)[number]
+                behind.append(f"{where} {measure.text} ({other} {theirs.text})")
+    return [
+        "Best of all: " + ("; ".join(best) or "nowhere") + ".",
+        "Not best: " + ("; ".join(behind) or "nowhere") + ".",
+    ]

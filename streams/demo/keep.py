@@ -1,0 +1,60 @@
+"""`--keep`: the demonstration goes on in the background while the command returns to the prompt."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+
+
+class Background:
+    """This process forked: the child does the work, the parent only waits for `leave`.
+
+    The processes that the child has started stay its own, so whatever ends the child ends them too. Where
+    there is no fork (Windows), there is one process, and `leave` waits in the foreground.
+    """
+
+    def __init__(self) -> None:
+        self._report: int | None = None
+        if not hasattr(os, "fork"):
+            return
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child:
+            os.close(writing)
+            sys.exit(_wait(child, reading))
+        os.close(reading)
+        self._report = writing
+
+    def leave(self) -> None:
+        """Lets the parent return with status 0, then waits for SIGTERM or SIGINT."""
+        ended = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: ended.set())
+        if self._report is not None:
+            os.setsid()  # the terminal may be closed
+            sys.stdout.flush()
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(nowhere, stream)
+            os.write(self._report, b"0")
+            os.close(self._report)
+        ended.wait()
+
+
+def _wait(child: int, reading: int) -> int:
+    """The child's exit status; 0 once it says that it has left."""
+    interrupt = signal.getsignal(signal.SIGINT)
+    # Ctrl-C reaches the child too, which then ends what it has started: it is waited for
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: _terminate(child))
+    said = os.read(reading, 1)
+    signal.signal(signal.SIGINT, interrupt)
+    return 0 if said else os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _terminate(child: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(child, signal.SIGTERM)

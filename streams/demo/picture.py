@@ -1,0 +1,237 @@
+"""A picture of a run: both maps, the errors over time, the replaced prior, and the final table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+
+mpl.use("Agg")  # before pyplot: no display is needed
+from matplotlib import pyplot as plt
+from matplotlib.patches import Ellipse
+from matplotlib.transforms import Bbox
+
+from streams.demo.comparison import measures, winners
+from streams.demo.report import Result
+from streams.demo.scenario import MOWER
+from streams.demo.tracking import Seen
+from streams.demo.view import number, span
+from streams.simulation import HALF_WIDTH
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = NDArray[np.float64]
+
+REGION = 2 * np.sqrt(np.log(10.0))  # radii, in standard deviations times two, of a Gaussian's 90 % ellipse
+BELIEF, TRUTH, JUMP, BEACON = "#1f77b4", "#333333", "#c2185b", "#e69f00"
+STYLE: Any = {
+    "font.size": 10.5,
+    "axes.titlesize": 11.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "legend.frameon": True,
+    "legend.framealpha": 0.9,
+    "legend.fontsize": 9,
+}
+AROUND_JUMP = 6.0  # seconds that are shown before and after
+WIDEST = 15.0  # m; wider ellipses, after a gap in the ranges, would only tint the map
+ELLIPSES = 90  # of the mower's path, so that they can be told apart
+
+
+def paint(result: Result, path: Path) -> None:
+    """Writes the picture; the file's ending says in which format."""
+    with mpl.rc_context(STYLE):
+        figure = plt.figure(figsize=(16.0, 8.3), layout="constrained")
+        grid = figure.add_gridspec(3, 3, height_ratios=(1.0, 1.0, 0.9), width_ratios=(1.0, 1.0, 0.95))
+        mower_map(figure.add_subplot(grid[:2, 0]), result)
+        fleet_map(figure.add_subplot(grid[:2, 1]), result)
+        error_over_time(figure.add_subplot(grid[0, 2]), result)
+        jump_over_time(figure.add_subplot(grid[1, 2]), result)
+        box(figure.add_subplot(grid[2, :]), result)
+        figure.savefig(path, dpi=100)
+        plt.close(figure)
+
+
+def mower_map(axes: Axes, result: Result) -> None:
+    """The true path, the belief's means, and some of its 90 % ellipses."""
+    track, recording = result.tracker.track(MOWER), result.script.recording
+    truths, means = np.array([seen.truth for seen in track]), np.array([seen.mean for seen in track])
+    begin, end = recording.observations[0].time, recording.observations[-1].time
+    inside = (recording.truth_times >= begin) & (recording.truth_times <= end)
+    axes.plot(*recording.truth[inside].T, color=TRUTH, linewidth=0.9, label="truth (GPS)", zorder=3)
+    for seen in track[:: max(1, len(track) // ELLIPSES)]:
+        _ellipses(axes, seen, BELIEF, 0.12)
+    axes.plot(*means.T, ".", color=BELIEF, markersize=2.2, alpha=0.7, label="belief, 90 % ellipses", zorder=4)
+    beacons = np.array([sensor.position for sensor in recording.sensors if sensor.kind == "range"])
+    axes.plot(*beacons.T, "^", color=BEACON, markersize=10, label="ranging beacon", zorder=5)
+    _frame(axes, np.concatenate([truths, beacons]), 4.0)
+    axes.set_title(f"A lawn mower by its radio ranges ({recording.name})")
+    axes.legend(loc="lower center", ncols=3)
+
+
+def fleet_map(axes: Axes, result: Result) -> None:
+    """Where the entities are at the end, what is believed of them, and how they came there."""
+    gates = result.script.gates
+    for entity in result.script.fleet.entities:
+        track = result.tracker.track(entity)
+        if not track:
+            continue
+        colour = JUMP if entity == gates.entity else BELIEF
+        axes.plot(*np.array([seen.truth for seen in track]).T, color=TRUTH, linewidth=0.6, alpha=0.35)
+        _ellipses(axes, track[-1], colour, 0.3)
+        axes.plot(*track[-1].mean, ".", color=colour, markersize=6, zorder=4)
+        axes.plot(*track[-1].truth, "+", color=TRUTH, markersize=6, zorder=5)
+    axes.plot([], [], "+", color=TRUTH, label="truth (and path)")
+    axes.plot([], [], ".", color=BELIEF, markersize=6, label="belief, 90 % ellipse")
+    axes.plot(
+        *np.array(gates.places).T, "D", color=JUMP, fillstyle="none", markersize=9, label="the two gates"
+    )
+    reach = HALF_WIDTH + 5
+    _frame(axes, np.array([[-reach, -reach], [reach, reach]]), 0.0)
+    axes.set_title(f"A simulated fleet of {len(result.script.fleet.entities)}, live")
+    axes.legend(loc="lower center", ncols=3, columnspacing=1.0)
+
+
+def error_over_time(axes: Axes, result: Result) -> None:
+    """The mower's error beside what the belief says of it, and the fleet's error, second by second."""
+    script = result.script
+    track, fleet = result.tracker.track(MOWER), []
+    for entity in script.fleet.entities:
+        fleet += [seen for seen in result.tracker.track(entity) if seen.method != "prior"]
+    first = script.recording.observations[0].time
+    speed = (script.recording.observations[-1].time - first) / script.duration
+    seconds = [(seen.time - first) / speed for seen in track]
+    live = [seen.time - script.fleet.times[0] for seen in fleet]
+    axes.semilogy(*by_second(seconds, [seen.error for seen in track]), color=BELIEF, label="mower, true")
+    axes.semilogy(*by_second(seconds, [seen.spread for seen in track]), color=BEACON, label="mower, believed")
+    axes.semilogy(*by_second(live, [seen.error for seen in fleet]), color=TRUTH, label="fleet, true")
+    axes.set_ylim(top=3 * axes.get_ylim()[1])  # room for the legend
+    axes.set_xlabel("seconds of the run")
+    axes.set_ylabel("m")
+    axes.set_title("Median error of the position")
+    axes.legend(loc="upper center", ncols=3, columnspacing=1.0)
+
+
+def by_second(times: Sequence[float], values: Sequence[float]) -> tuple[Array, Array]:
+    """The seconds' middles, and the median of the values in each."""
+    seconds = np.floor(np.asarray(times)).astype(int)
+    there = np.unique(seconds)
+    return there + 0.5, np.array([np.median(np.asarray(values)[seconds == second]) for second in there])
+
+
+def jump_over_time(axes: Axes, result: Result) -> None:
+    """The y coordinate of the entity whose prior was replaced, component by component."""
+    gates, start = result.script.gates, result.script.fleet.times[0]
+    whole = result.tracker.track(gates.entity)
+    track = [seen for seen in whole if abs(seen.time - gates.time) < AROUND_JUMP]
+    for seen in track:
+        colour, width = (JUMP, 8.0) if seen.method == "prior" else (BELIEF, 5.0)
+        deviations = 1.645 * np.sqrt(seen.covariances[:, 1, 1])
+        for weight, mean, deviation in zip(seen.weights, seen.means[:, 1], deviations, strict=True):
+            if weight > 0.01:
+                ends = [mean - deviation, mean + deviation]
+                alpha = 0.3 + 0.7 * float(weight)
+                x = [seen.time - start] * 2
+                axes.plot(x, ends, color=colour, alpha=alpha, linewidth=width, solid_capstyle="butt")
+    axes.plot([seen.time - start for seen in track], [seen.truth[1] for seen in track], color=TRUTH)
+    for name, place in zip(gates.names, gates.places, strict=True):
+        beside = (gates.time - start + 0.3, place[1])
+        axes.annotate(
+            name,
+            beside,
+            color=JUMP,
+            va="center",
+            xytext=(6, -18 if place[1] > 0 else 18),
+            textcoords="offset points",
+        )
+    axes.plot([], [], color=TRUTH, label="truth")
+    axes.plot([], [], color=BELIEF, linewidth=5, label="belief, 90 %")
+    axes.plot([], [], color=JUMP, linewidth=5, label="prior as told")
+    axes.set_xlabel("seconds of the run")
+    axes.set_ylabel("y, m")
+    axes.margins(y=0.15)
+    axes.set_title(f"The prior of {gates.entity} replaced")
+    axes.legend(loc="center left")
+
+
+def box(axes: Axes, result: Result) -> None:
+    """The figures of the run, and the table."""
+    axes.axis("off")
+    figures, worker = result.figures, result.worker
+    dead = ", ".join(f"{reason} {count}" for reason, count in sorted(worker.dead_letters.items()))
+    methods = ", ".join(f"{name} {count}" for name, count in figures.methods.items())
+    text = (
+        f"{figures.sent} observations → {figures.posteriors} posteriors through Kafka\n"
+        f"{figures.entities} entities, {figures.posteriors / figures.elapsed:.0f} posteriors/s as they came\n"
+        f"sent → posterior received: {span(figures.latency_median)} median,\n"
+        f"    95 % within {span(figures.latency_95)}\n"
+        f"effective sample size {number(figures.effective_sample_size)} of 1\n"
+        f"{methods}\n"
+        f"dead letters (planted):\n    {dead or 'none'}"
+    )
+    axes.text(0.0, 1.0, text, va="top", linespacing=1.35, transform=axes.transAxes)
+    _table(axes, result)
+
+
+def _table(axes: Axes, result: Result) -> None:
+    heading = ["", "", *(measure.name for measure in measures(result.comparisons[0].rows[0].scores))]
+    cells: list[list[str]] = []
+    bold: set[tuple[int, int]] = set()
+    for comparison in result.comparisons:
+        for position, row in enumerate(comparison.rows):
+            group = f"{comparison.group} ({comparison.instants})" if position == 0 else ""
+            texts = [measure.text for measure in measures(row.scores)]
+            best = [column for column in range(len(texts)) if row.method in winners(comparison, column)]
+            bold |= {(len(cells) + 1, column + 2) for column in best}
+            cells.append([group, row.method, *texts])
+    table: Any = axes.table(
+        cells,
+        colLabels=heading,
+        bbox=Bbox.from_bounds(0.4, 0.0, 0.6, 1.0),
+        cellLoc="right",
+        colWidths=[0.18, 0.2, 0.13, 0.17, 0.17, 0.15],
+    )
+    table.auto_set_font_size(False)
+    for (row, column), cell in table.get_celld().items():
+        cell.set_edgecolor("#d0d0d0")
+        cell.set_fontsize(10.5)
+        cell.get_text().set_horizontalalignment("left" if column < 2 else "right")
+        if row == 0 or (row, column) in bold:
+            cell.get_text().set_fontweight("bold")
+        if row == 0:
+            cell.set_facecolor("#f2f2f2")
+
+
+def _ellipses(axes: Axes, seen: Seen, colour: str, alpha: float) -> None:
+    """Each component's 90 % ellipse, as dark as it is heavy."""
+    for weight, mean, covariance in zip(seen.weights, seen.means, seen.covariances, strict=True):
+        values, vectors = np.linalg.eigh(covariance)
+        if weight < 0.02 or values[-1] > WIDEST**2:
+            continue
+        width, height = REGION * np.sqrt(np.maximum(values, 0.0)) * np.sqrt(2.0)
+        angle = float(np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0])))
+        shade = alpha * float(weight) ** 0.5
+        axes.add_patch(
+            Ellipse(
+                (mean[0], mean[1]), width, height, angle=angle, facecolor=colour, alpha=shade, linewidth=0
+            )
+        )
+
+
+def _frame(axes: Axes, points: Array, margin: float) -> None:
+    """Equal scales, with room for the legend below."""
+    low, high = points.min(0) - margin, points.max(0) + margin
+    axes.set_xlim(low[0], high[0])
+    axes.set_ylim(low[1] - 0.11 * (high[1] - low[1]), high[1])
+    axes.set_aspect("equal", adjustable="box")
+    axes.set_xlabel("x, m")
+    axes.set_ylabel("y, m")

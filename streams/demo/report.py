@@ -1,0 +1,133 @@
+"""The end of the demonstration: scores beside the baselines', and what happened in figures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from streams.broker import GuardedProcess
+from streams.demo.answers import Answers
+from streams.demo.comparison import Comparison
+from streams.demo.scenario import BAD_MESSAGES_AT, MOWER, Script
+from streams.demo.stage import DemonstrationError, WorkerFigures
+from streams.demo.tracking import Figures, Jump, Tracker
+from streams.demo.view import dead_letters, jump_lines, number, span
+
+BASELINES_TIMEOUT = 240.0  # seconds after the stream; where a core is idle meanwhile they are done before
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """All there is to say at the end."""
+
+    script: Script
+    tracker: Tracker
+    figures: Figures
+    worker: WorkerFigures
+    comparisons: list[Comparison]
+    baselines: Mapping[str, Answers]  # by GROUP/METHOD
+
+    @property
+    def jump(self) -> Jump | None:
+        return self.tracker.jump()
+
+
+def wait_for_baselines(
+    process: GuardedProcess, path: Path, log: Path, console: Console
+) -> dict[str, Answers]:
+    """What the process wrote, once it has.
+
+    Raises:
+        DemonstrationError: it failed or takes too long; the end of its log is shown.
+    """
+    from streams.demo import answers
+
+    begun = time.monotonic()
+    with console.status("the baselines finish"):
+        while process.running and time.monotonic() - begun < BASELINES_TIMEOUT:
+            time.sleep(0.1)
+    if not path.exists():
+        for line in log.read_text(errors="replace").splitlines()[-12:]:
+            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+        raise DemonstrationError(f"the baselines are not there after {time.monotonic() - begun:.0f} s")
+    return answers.load(path)
+
+
+def compare_all(script: Script, tracker: Tracker, baselines: Mapping[str, Answers]) -> list[Comparison]:
+    """The mower's table and the fleet's, which is without the entity whose prior was replaced."""
+    from streams.demo.comparison import compare, ours
+
+    titles = {MOWER: "mower, real ranges", "fleet": "fleet, simulated sensors"}
+    members = {
+        MOWER: [MOWER],
+        "fleet": [name for name in script.fleet.entities if name != script.gates.entity],
+    }
+    comparisons = []
+    for name, title in titles.items():
+        methods = {
+            key.split("/", 1)[1]: each for key, each in baselines.items() if key.startswith(f"{name}/")
+        }
+        if methods:
+            received = ours({entity: tracker.track(entity) for entity in members[name]})
+            comparisons.append(compare(name, title, received, methods))
+    return comparisons
+
+
+def tell(result: Result, console: Console) -> None:
+    """Prints it."""
+    from streams.demo.comparison import table, verdict
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    console.print()
+    for text in summary_lines(result):
+        say(text)
+    for comparison in result.comparisons:
+        console.print()
+        console.print(table(comparison))
+    console.print()
+    for text in verdict(result.comparisons):
+        say(text)
+    gates = result.script.gates
+    say(
+        "All methods: same observations, motion model, noise and prior; position scored after every observation. "
+        f"The fleet is scored without {gates.entity}, whose replaced prior the baselines were not told."
+    )
+
+
+def summary_lines(result: Result) -> list[str]:
+    """What went through, how fast, and what the planted messages and the replaced prior did."""
+    figures, worker = result.figures, result.worker
+    methods = ", ".join(f"{name} {count}" for name, count in figures.methods.items())
+    lines = [
+        f"{figures.sent} observations in, {figures.posteriors} posteriors out of {figures.entities} entities in "
+        f"{figures.elapsed:.0f} s: {figures.posteriors / max(figures.elapsed, 1e-9):.0f} updates/s as they came",
+        f"from sent to its posterior received: median {span(figures.latency_median)}, 95 % within "
+        f"{span(figures.latency_95)}",
+        f"methods: {methods}; mean effective sample size {number(figures.effective_sample_size)} of 1",
+        f"dead letters{'' if unplanned(worker) else ', all planted'}: {dead_letters(worker)}",
+    ]
+    if worker.update_seconds > 0:
+        lines.insert(
+            1,
+            f"the worker ({worker.device}) spent {worker.update_seconds:.1f} s on updates, in {worker.batches} "
+            f"batches: {figures.posteriors / worker.update_seconds:.0f} updates/s while at it",
+        )
+    gates, jump = result.script.gates, result.jump
+    if jump is not None:
+        lines.append(
+            f"{gates.entity}'s prior was replaced through the topic priors: \"seen at the north or at the south "
+            f'gate"; it was at the {gates.names[0]}'
+        )
+        lines += [f"  {text}" for text in jump_lines(jump)]
+    return lines
+
+
+def unplanned(worker: WorkerFigures) -> bool:
+    """Whether there are dead letters that nobody planted."""
+    return sum(worker.dead_letters.values()) != len(BAD_MESSAGES_AT)

@@ -1,0 +1,196 @@
+"""The processes of the demonstration: the embedded broker and one worker, and what the worker says of itself."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from schemas import Model, Sensor
+from streams import topics
+from streams.broker import EmbeddedBroker, GuardedProcess, free_port
+from streams.client import Registry
+from streams.settings import Settings
+
+BROKER_PORT, WEB_PORT = 9092, 8080
+READY_TIMEOUT = 120.0  # seconds; torch alone takes a while to load from a cold disk
+WORKER_GRACE = 15.0  # seconds for a worker to finish its batch and leave
+# the worker's settings come as an argument and become its environment
+WORKER = "import json, os, sys; os.environ.update(json.loads(sys.argv.pop(1))); from streams.cli import main; main()"
+# the broker is the demonstration's own, and so are its topics, whatever a user has set for another
+NOT_FROM_ENVIRONMENT = (
+    "application",
+    "observations",
+    "sensors",
+    "models",
+    "priors",
+    "posteriors",
+    "dead_letters",
+    "partitions",
+    "maximum_message_bytes",
+    "web_host",
+)
+
+
+class DemonstrationError(RuntimeError):
+    """The demonstration cannot go on; the text says why."""
+
+
+@dataclass(frozen=True)
+class WorkerFigures:
+    """From a worker's /metrics."""
+
+    dead_letters: dict[str, int] = field(default_factory=dict)  # by reason
+    rejected: int = 0  # observations that became dead letters
+    batches: int = 0
+    update_seconds: float = 0.0  # spent on updates in all
+    device: str = ""
+
+
+class Stage:
+    """Broker, topics, definitions and a worker, as a context manager; all of it is gone when it ends.
+
+    Args:
+        settings: the worker's; broker, topics and port are the stage's own.
+        folder: for the worker's log and local files.
+        say: told what a user should know, a line each.
+    """
+
+    def __init__(self, settings: Settings, folder: Path, say: Callable[[str], None]) -> None:
+        self.log_file = folder / "worker.log"
+        self._settings, self._folder, self._say = settings, folder, say
+        self._stack = ExitStack()
+        self._worker: GuardedProcess | None = None
+        self.broker = EmbeddedBroker(BROKER_PORT)
+        self.web_port = WEB_PORT
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return self.broker.bootstrap_servers
+
+    @property
+    def web_address(self) -> str:
+        return f"http://127.0.0.1:{self.web_port}"
+
+    def __enter__(self) -> Self:
+        try:
+            self._stack.enter_context(self.broker)
+            changed = f" (port {BROKER_PORT} is taken)" if self.broker.port_changed else ""
+            self._say(f"broker   {self.bootstrap_servers}{changed}")
+            names = topics.create(self.bootstrap_servers)
+            self._say(f"topics   {', '.join(names)}")
+            self._start_worker()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and self._worker is not None:
+            self._worker.kill()  # nobody needs what it would finish
+        self.close()
+
+    def close(self) -> None:
+        """Ends the worker, then the broker; returns when both are gone."""
+        self._stack.close()
+
+    def define(self, models: Iterable[Model], sensors: Iterable[Sensor]) -> None:
+        """Writes definitions to their topics."""
+        with Registry(self.bootstrap_servers) as registry:
+            for model in models:
+                registry.set_model(model)
+            for sensor in sensors:
+                registry.set_sensor(sensor)
+
+    def wait_until_ready(self, timeout: float = READY_TIMEOUT) -> None:
+        """Returns when the worker processes observations.
+
+        Raises:
+            DemonstrationError: it ended, or is not ready in time.
+        """
+        deadline = time.monotonic() + timeout
+        while not self._answers():
+            self.check()
+            if time.monotonic() > deadline:
+                raise self.failure(f"the worker is not ready after {timeout:g} s")
+            time.sleep(0.2)
+
+    def check(self) -> None:
+        """Raises DemonstrationError if the broker or the worker has ended by itself."""
+        if self._worker is not None and not self._worker.running:
+            raise self.failure("the worker has ended")
+        if not self.broker.running:
+            raise DemonstrationError("the broker has ended")
+
+    def failure(self, text: str, lines: int = 12) -> DemonstrationError:
+        """The error to raise; the last lines of the worker's log are shown beside it."""
+        for line in self.log_file.read_text(errors="replace").splitlines()[-lines:]:
+            self._say(f"  {line}")
+        return DemonstrationError(f"{text}; its log is {self.log_file}")
+
+    def figures(self) -> WorkerFigures | None:
+        """What the worker says of itself now; None if it does not answer at once."""
+        try:
+            with urllib.request.urlopen(f"{self.web_address}/metrics", timeout=1.0) as page:
+                return read_figures(page.read().decode())
+        except OSError:
+            return None
+
+    def _start_worker(self) -> None:
+        self.web_port = free_port(WEB_PORT)
+        changed = f" (port {WEB_PORT} is taken)" if self.web_port != WEB_PORT else ""
+        own = {name: Settings.model_fields[name].default for name in NOT_FROM_ENVIRONMENT}
+        settings = self._settings.model_copy(
+            update={
+                **own,
+                "brokers": self.bootstrap_servers,
+                "web_port": self.web_port,
+                "fetch_high_watermark": True,
+                "data_directory": self._folder / "data",
+                "logs": "json",
+            }
+        )
+        command = [sys.executable, "-c", WORKER, json.dumps(settings.environment()), "worker"]
+        # appended to: reading the log moves no position that the worker writes at
+        output = self.log_file.open("a+b")
+        self._worker = GuardedProcess(command, WORKER_GRACE, output)
+        self._stack.callback(self._worker.stop, WORKER_GRACE)
+        self._say(f"worker   {self.web_address}{changed}: /healthz /readyz /metrics, log {self.log_file}")
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.web_address}/readyz", timeout=1.0) as page:
+                return bool(page.status == 200)
+        except OSError:
+            return False
+
+
+def read_figures(text: str) -> WorkerFigures:
+    """The figures in a page of Prometheus metrics."""
+    dead: dict[str, int] = {}
+    rejected = batches = 0
+    seconds, device = 0.0, ""
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == "beliefstream_dead_letters_total":
+                dead[sample.labels["reason"]] = int(sample.value)
+            elif sample.name == "beliefstream_observations_total" and sample.labels["outcome"] == "rejected":
+                rejected = int(sample.value)
+            elif sample.name == "beliefstream_update_seconds_sum":
+                seconds = sample.value
+            elif sample.name == "beliefstream_update_seconds_count":
+                batches = int(sample.value)
+            elif sample.name == "beliefstream_build_info":
+                device = sample.labels.get("device", "")
+    return WorkerFigures(dead, rejected, batches, seconds, device)

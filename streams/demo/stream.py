@@ -1,0 +1,108 @@
+"""The middle of the demonstration: the script is sent, and shown is what comes of it."""
+
+from __future__ import annotations
+
+import time
+from queue import Empty, SimpleQueue
+
+from rich.console import Console
+
+from streams.demo.feed import Feed
+from streams.demo.scenario import BAD_MESSAGES_AT, Cue, Scenario, Script
+from streams.demo.stage import DemonstrationError, Stage, WorkerFigures
+from streams.demo.tracking import Spectator, Tracker
+from streams.demo.view import View
+
+SILENCE = 60.0  # seconds without a posterior after which the missing ones are given up
+FIGURES_EVERY = 1.0  # seconds
+TICK = 0.1  # seconds
+
+
+class Stream:
+    """Sends and watches; the threads end with `stop`."""
+
+    def __init__(
+        self, stage: Stage, scenario: Scenario, script: Script, tracker: Tracker, console: Console
+    ) -> None:
+        self._stage, self._script, self._tracker, self._console = stage, script, tracker, console
+        self._notes: SimpleQueue[str] = SimpleQueue()
+        self._spectator = Spectator(stage.bootstrap_servers, tracker)
+        self._feed = Feed(stage.bootstrap_servers, script.cues, scenario.start, self._sent)
+        self._worker = WorkerFigures()
+        self._next_figures = 0.0
+        self._progress = (0, 0.0)  # observations without a posterior, and since when it is that many
+        self._jumped = False
+
+    def run(self) -> WorkerFigures:
+        """Returns the worker's last figures when every observation has its posterior.
+
+        Raises:
+            DemonstrationError: a process has ended, or some posteriors do not come.
+        """
+        self._tracker.begin()
+        self._spectator.start()
+        self._feed.start()
+        with View(self._console, self._script, self._tracker) as view:
+            while not self._finished():
+                self._check()
+                self._tell(view)
+                view.show(self._look())
+                time.sleep(TICK)
+            self._tell(view)
+        return self._worker
+
+    def stop(self) -> None:
+        """Ends both threads."""
+        self._feed.stop()
+        self._spectator.stop()
+
+    def _sent(self, cue: Cue, now: float) -> None:
+        self._tracker.sent(cue, now)
+        if cue.note:
+            self._notes.put(cue.note)
+
+    def _look(self) -> WorkerFigures | None:
+        """The worker's figures, now and then."""
+        if time.monotonic() < self._next_figures:
+            return None
+        self._next_figures = time.monotonic() + FIGURES_EVERY
+        found = self._stage.figures()
+        self._worker = found or self._worker
+        return found
+
+    def _tell(self, view: View) -> None:
+        while True:
+            try:
+                view.note(self._notes.get_nowait())
+            except Empty:
+                break
+        jump = self._tracker.jump()
+        if not self._jumped and jump is not None and jump.after:
+            self._jumped = True
+            moments = (jump.before, jump.stated, jump.after[0])
+            spreads = " → ".join(f"{seen.spread:.1f}" for seen in moments)
+            errors = " → ".join(f"{seen.error:.1f}" for seen in moments)
+            view.note(f"{self._script.gates.entity}: believed error {spreads} m, true error {errors} m")
+
+    def _finished(self) -> bool:
+        """Whether all is sent and came back, as a posterior or a dead letter."""
+        if self._feed.is_alive() or self._feed.error is not None:
+            return False
+        rejected = max(0, self._worker.rejected - len(BAD_MESSAGES_AT))
+        missing = self._tracker.missing() - rejected
+        if missing <= 0 and self._worker.rejected >= len(BAD_MESSAGES_AT):
+            return True
+        if missing != self._progress[0]:
+            self._progress = (missing, time.monotonic())
+        if self._progress[1] and time.monotonic() - self._progress[1] > SILENCE:
+            raise self._stage.failure(
+                f"{missing} of {self._script.observations} observations have no posterior, and the worker has sent "
+                f"none for {SILENCE:g} s"
+            )
+        return False
+
+    def _check(self) -> None:
+        self._stage.check()
+        for name, thread in (("sending", self._feed), ("reading posteriors", self._spectator)):
+            if thread.error is not None:
+                raise DemonstrationError(f"{name} failed: {thread.error}") from thread.error

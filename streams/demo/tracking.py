@@ -1,0 +1,228 @@
+"""What a consumer of the posteriors saw: every belief, when it came, and how far it was from the truth."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas import Posterior
+from streams.client import PosteriorConsumer
+from streams.demo.scenario import MOWER, Cue, Script
+
+Array = NDArray[np.float64]
+
+RECENT = 5.0  # seconds that rates and latencies are taken over while it plays
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One posterior's position: weights (K,), means (K, 2) m, covariances (K, 2, 2) m², and the truth (2,)."""
+
+    time: float
+    weights: Array
+    means: Array
+    covariances: Array
+    truth: Array
+    method: str
+    effective_sample_size: float
+
+    @property
+    def mean(self) -> Array:
+        return np.asarray(self.weights @ self.means)
+
+    @property
+    def covariance(self) -> Array:
+        """(2, 2), of the whole mixture."""
+        deviations = self.means - self.mean
+        between = np.einsum("k,ki,kj->ij", self.weights, deviations, deviations)
+        return np.asarray(np.einsum("k,kij->ij", self.weights, self.covariances) + between)
+
+    @property
+    def error(self) -> float:
+        """Distance of the mean from the truth, m."""
+        return float(np.linalg.norm(self.mean - self.truth))
+
+    @property
+    def spread(self) -> float:
+        """Root of the trace of the covariance, m: what the belief says its error is."""
+        return math.sqrt(float(np.trace(self.covariance)))
+
+
+@dataclass(frozen=True)
+class Jump:
+    """The belief whose prior was replaced: before, as stated, and after each observation since."""
+
+    before: Seen
+    stated: Seen
+    after: tuple[Seen, ...]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is shown while it plays and at the end. Times in s, lengths in m."""
+
+    elapsed: float = 0.0
+    entities: int = 0
+    sent: int = 0
+    applied: int = 0
+    posteriors: int = 0
+    sent_rate: float = 0.0  # per second
+    posterior_rate: float = 0.0
+    latency_median: float = math.nan  # from sent to its posterior received
+    latency_95: float = math.nan
+    effective_sample_size: float = math.nan
+    methods: dict[str, int] = field(default_factory=dict)
+    mower_error: float = math.nan
+    mower_spread: float = math.nan
+    fleet_error: float = math.nan  # median of the entities' current errors
+
+
+class Tracker:
+    """Collects posteriors beside what was sent; safe to share between threads."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._lock = threading.Lock()
+        self._begin = time.monotonic()
+        self._waiting: dict[str, float] = {}  # observations without a posterior, by id: when they were sent
+        self._beliefs: dict[str, list[Seen]] = defaultdict(list)
+        # what happened when, in order of time: sent; arrived with its sample size; latency
+        self._sent: list[float] = []
+        self._arrived: list[tuple[float, float]] = []
+        self._latencies: list[tuple[float, float]] = []
+        self._methods: Counter[str] = Counter()
+
+    def begin(self) -> None:
+        """Counts time from now."""
+        self._begin = time.monotonic()
+
+    def sent(self, cue: Cue, now: float) -> None:
+        """A message is sent, at `time.monotonic()` = now."""
+        if cue.observation is None or cue.note:
+            return
+        with self._lock:
+            self._sent.append(now)
+            if cue.observation.id is not None:
+                self._waiting[cue.observation.id] = now
+
+    def received(self, posterior: Posterior, now: float) -> None:
+        """A posterior has arrived, at `time.monotonic()` = now."""
+        seen = self._seen(posterior)
+        with self._lock:
+            self._beliefs[posterior.entity].append(seen)
+            self._methods[seen.method] += 1
+            self._arrived.append((now, seen.effective_sample_size))
+            for identifier in posterior.applied:
+                sent = self._waiting.pop(identifier, None)
+                if sent is not None:
+                    self._latencies.append((now, now - sent))
+
+    def missing(self) -> int:
+        """How many observations have no posterior yet."""
+        with self._lock:
+            return len(self._waiting)
+
+    def latest(self) -> dict[str, Seen]:
+        """Each entity's newest belief."""
+        with self._lock:
+            return {entity: track[-1] for entity, track in self._beliefs.items()}
+
+    def track(self, entity: str) -> list[Seen]:
+        """All beliefs of an entity, in the order they came."""
+        with self._lock:
+            return list(self._beliefs.get(entity, ()))
+
+    def jump(self) -> Jump | None:
+        """What the replaced prior did; None until it has."""
+        track = self.track(self._script.gates.entity)
+        place = next((i for i, seen in enumerate(track) if seen.method == "prior"), 0)
+        if place == 0:
+            return None
+        return Jump(track[place - 1], track[place], tuple(track[place + 1 :]))
+
+    def figures(self, recent: float | None = RECENT) -> Figures:
+        """As they are now; rates, latencies and sample size over the last so many seconds, None for all."""
+        now = time.monotonic()
+        latest = self.latest()
+        fleet = [seen.error for entity, seen in latest.items() if entity != MOWER]
+        mower = latest.get(MOWER)
+        with self._lock:
+            elapsed = now - self._begin
+            since = self._begin if recent is None else max(self._begin, now - recent)
+            window = max(now - since, 1e-3)
+            latencies = _after(self._latencies, since)
+            median, late = np.quantile(latencies, (0.5, 0.95)).tolist() if latencies else (math.nan, math.nan)
+            arrived = _after(self._arrived, since)
+            sizes = [size for size in arrived if not math.isnan(size)]
+            return Figures(
+                elapsed=elapsed,
+                entities=len(latest),
+                sent=len(self._sent),
+                applied=len(self._sent) - len(self._waiting),
+                posteriors=sum(self._methods.values()),
+                sent_rate=(len(self._sent) - bisect_left(self._sent, since)) / window,
+                posterior_rate=len(arrived) / window,
+                latency_median=median,
+                latency_95=late,
+                effective_sample_size=float(np.mean(sizes)) if sizes else math.nan,
+                methods=dict(self._methods.most_common()),
+                mower_error=mower.error if mower else math.nan,
+                mower_spread=mower.spread if mower else math.nan,
+                fleet_error=float(np.median(fleet)) if fleet else math.nan,
+            )
+
+    def _seen(self, posterior: Posterior) -> Seen:
+        names = posterior.coordinate_names
+        axes = [names.index("x"), names.index("y")]
+        mixture, quality = posterior.mixture, posterior.quality
+        return Seen(
+            time=posterior.time,
+            weights=np.array(mixture.weights),
+            means=np.array(mixture.means)[:, axes],
+            covariances=np.array(mixture.covariances)[:, axes][:, :, axes],
+            truth=self._script.truth(posterior.entity, [posterior.time])[0],
+            method=quality.method,
+            effective_sample_size=math.nan if quality.method == "prior" else quality.effective_sample_size,
+        )
+
+
+def _after(timed: list[tuple[float, float]], since: float) -> list[float]:
+    """The values from that time on."""
+    return [value for _, value in timed[bisect_left(timed, (since, -math.inf)) :]]
+
+
+class Spectator(threading.Thread):
+    """A thread that reads posteriors into a tracker.
+
+    Attributes:
+        error: what ended it early, if anything did.
+    """
+
+    def __init__(self, bootstrap_servers: str, tracker: Tracker) -> None:
+        super().__init__(name="spectator", daemon=True)
+        self.error: BaseException | None = None
+        self._tracker = tracker
+        self._stopping = threading.Event()
+        self._consumer = PosteriorConsumer(bootstrap_servers, from_beginning=True)
+
+    def run(self) -> None:
+        try:
+            with self._consumer as consumer:
+                while not self._stopping.is_set():
+                    for posterior in consumer.poll(0.2):
+                        self._tracker.received(posterior, time.monotonic())
+        except BaseException as error:
+            self.error = error
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Ends the reading and waits for it, at most `timeout` seconds."""
+        self._stopping.set()
+        if self.is_alive():
+            self.join(timeout)

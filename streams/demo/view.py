@@ -1,0 +1,186 @@
+"""What is seen while it plays: figures and two maps in a terminal, a line every five seconds elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.columns import Columns
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from streams.demo.dotmap import DotMap
+from streams.demo.scenario import MOWER, Script
+from streams.demo.stage import WorkerFigures
+from streams.demo.tracking import Figures, Jump, Tracker
+from streams.simulation import HALF_WIDTH
+
+LINE_EVERY = 5.0  # seconds, where nothing can be drawn over
+REFRESH = 4  # pictures a second
+MAP_HEIGHT = 15  # characters
+FIGURES_WIDTH = 46
+TRAIL = 400  # newest beliefs of the mower that are drawn
+NOTES = 6
+
+
+class View:
+    """Shows the state of things; a context manager. `note` adds a line about something that happened."""
+
+    def __init__(self, console: Console, script: Script, tracker: Tracker) -> None:
+        self._console, self._script, self._tracker = console, script, tracker
+        self._notes: deque[str] = deque(maxlen=NOTES)
+        self._next_line = 0.0
+        self._worker = WorkerFigures()
+        drawable = console.is_terminal and not console.is_dumb_terminal
+        self._live = Live(console=console, refresh_per_second=REFRESH, transient=True) if drawable else None
+        self._unicode = "utf" in console.encoding.lower()
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def note(self, text: str) -> None:
+        """Something happened."""
+        line = f"{self._tracker.figures().elapsed:5.1f} s  {text}"
+        self._notes.append(line)
+        if self._live is None:
+            self._console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, worker: WorkerFigures | None) -> None:
+        """Draws everything again, with the worker's figures if they are new."""
+        self._worker = worker or self._worker
+        if self._live is not None:
+            self._live.update(self._picture(self._tracker.figures()))
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + LINE_EVERY
+            text = line(self._tracker.figures(), self._worker)
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _picture(self, figures: Figures) -> RenderableType:
+        duration = self._script.duration
+        title = f"Beliefstream  {min(figures.elapsed, duration):.0f} of {duration:.0f} s"
+        width = self._console.width
+        parts: list[RenderableType] = [Panel(grid(figures, self._worker), title=title, width=FIGURES_WIDTH)]
+        maps = (
+            0 if not self._unicode else 2 if width >= FIGURES_WIDTH + 78 else int(width >= FIGURES_WIDTH + 44)
+        )
+        for draw, name in [(self._mower_map, "mower"), (self._fleet_map, "fleet")][:maps]:
+            room = (width - FIGURES_WIDTH - 2 * maps) // maps - 4
+            parts.append(Panel(draw(min(room, 56)), title=name, expand=False))
+        return Group(Columns(parts, padding=(0, 1)), Text("\n".join(self._notes), style="dim"))
+
+    def _mower_map(self, width: int) -> Text:
+        recording = self._script.recording
+        beacons = [sensor.position for sensor in recording.sensors if sensor.kind == "range"]
+        xs, ys = zip(*beacons, *recording.truth.tolist(), strict=True)
+        drawn = DotMap(width, MAP_HEIGHT, (min(xs), min(ys)), (max(xs), max(ys)))
+        track = self._tracker.track(MOWER)[-TRAIL:]
+        drawn.trail([point(seen.truth) for seen in track], "bright_black")
+        drawn.trail([point(seen.mean) for seen in track], "cyan")
+        for x, y in beacons:
+            drawn.mark(x, y, "▲", "yellow")
+        if track:
+            drawn.mark(*point(track[-1].truth), "○", "white")
+            drawn.mark(*point(track[-1].mean), "●", "bright_cyan")
+        return drawn.text()
+
+    def _fleet_map(self, width: int) -> Text:
+        corner = (HALF_WIDTH + 5, HALF_WIDTH + 5)
+        drawn = DotMap(width, MAP_HEIGHT, (-corner[0], -corner[1]), corner)
+        gates = self._script.gates
+        for x, y in gates.places:
+            drawn.mark(x, y, "◇", "magenta")
+        for entity, seen in self._tracker.latest().items():
+            if entity != MOWER:
+                drawn.mark(*point(seen.truth), "·", "white")
+                drawn.mark(*point(seen.mean), "●", "bright_magenta" if entity == gates.entity else "green")
+        return drawn.text()
+
+
+def grid(figures: Figures, worker: WorkerFigures) -> Table:
+    """The figures as two columns."""
+    total = max(1, sum(figures.methods.values()))
+    methods = ", ".join(
+        f"{name}\u00a0{100 * count / total:.0f}\u00a0%" for name, count in figures.methods.items()
+    )
+    rows = {
+        "entities": f"{figures.entities}",
+        "observations": f"{figures.sent_rate:.0f}/s   {figures.sent} in all",
+        "posteriors": f"{figures.posterior_rate:.0f}/s   {figures.posteriors} in all",
+        "latency": f"{span(figures.latency_median)}, 95 % in {span(figures.latency_95)}",
+        "sample size": f"{number(figures.effective_sample_size)} of 1",
+        "methods": methods or "–",
+        "dead letters": dead_letters(worker),
+        "on their way": f"{figures.sent - figures.applied} observations",
+        "mower error": f"{number(figures.mower_error)} m, believed {number(figures.mower_spread)} m",
+        "fleet error": f"{number(figures.fleet_error)} m (median)",
+    }
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for name, text in rows.items():
+        table.add_row(name, text)
+    return table
+
+
+def line(figures: Figures, worker: WorkerFigures) -> str:
+    """The figures in a line."""
+    latency = f"latency {span(figures.latency_median)} (95 % {span(figures.latency_95)})"
+    return (
+        f"{figures.elapsed:5.1f} s: {figures.entities} entities, {figures.sent_rate:.0f} observations/s, "
+        f"{figures.posterior_rate:.0f} posteriors/s, {figures.sent - figures.applied} on their way, {latency}, "
+        f"sample size {number(figures.effective_sample_size)}, "
+        f"mower off by {number(figures.mower_error)} m, fleet by {number(figures.fleet_error)} m, "
+        f"dead letters: {dead_letters(worker)}"
+    )
+
+
+def jump_lines(jump: Jump) -> list[str]:
+    """What the replaced prior did, a line for each moment."""
+    moments = [("before", jump.before), ("told north or south gate", jump.stated)]
+    moments += [
+        (f"after {count} observation{'s' if count > 1 else ''}", jump.after[count - 1])
+        for count in (1, 5)
+        if len(jump.after) >= count
+    ]
+    width = max(len(name) for name, _ in moments)
+    return [
+        f"{name:<{width}}  mean ({seen.mean[0]:6.1f}, {seen.mean[1]:6.1f}) m  "
+        f"believed error {seen.spread:5.1f} m  true error {seen.error:5.1f} m  "
+        f"{len(seen.weights)} component{'s' if len(seen.weights) > 1 else ''}"
+        for name, seen in moments
+    ]
+
+
+def dead_letters(worker: WorkerFigures) -> str:
+    """How many, by reason."""
+    return ", ".join(f"{reason} {count}" for reason, count in sorted(worker.dead_letters.items())) or "none"
+
+
+def point(position: NDArray[np.float64]) -> tuple[float, float]:
+    return float(position[0]), float(position[1])
+
+
+def number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"
+
+
+def span(seconds: float) -> str:
+    if math.isnan(seconds):
+        return "–"
+    return f"{1000 * seconds:.0f} ms" if seconds < 2 else f"{seconds:.1f} s"

@@ -1,0 +1,179 @@
+"""What a worker and its users need, looked at one by one: what is wrong, and how to mend it."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from streams.settings import Settings
+
+TIMEOUT = 3.0  # seconds; a worker that is up answers in milliseconds
+SKEW = 2.0  # seconds; HTTP tells whole seconds, and the answer takes a moment
+
+
+class State(Enum):
+    """What was found."""
+
+    ok = "ok"
+    problem = "problem"
+    skipped = "skipped"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """About one subject; `mend` says what to do about a problem."""
+
+    subject: str
+    state: State
+    detail: str
+    mend: str = ""
+
+
+def examine(settings: Settings, worker_url: str) -> Iterator[Finding]:
+    """One finding after the other, as they are made."""
+    broker = examine_broker(settings)
+    yield broker
+    if broker.state is State.ok:
+        topics = examine_topics(settings)
+        yield topics
+        if topics.state is State.ok:
+            yield from examine_definitions(settings)
+    else:
+        yield Finding("topics, definitions", State.skipped, "no broker answers")
+    yield examine_device(settings)
+    yield examine_weights(settings)
+    yield from examine_worker(worker_url)
+
+
+def examine_broker(settings: Settings) -> Finding:
+    """Whether it answers."""
+    from kafka.errors import KafkaError
+
+    from streams.broker import ask_for_metadata
+
+    reasons = []
+    for server in settings.brokers.split(","):
+        try:
+            ask_for_metadata(server)
+        except (OSError, ValueError, KafkaError) as error:
+            reasons.append(f"{server}: {error or type(error).__name__}")
+        else:
+            return Finding("broker", State.ok, f"answers at {server}")
+    mend = "start one (beliefstream broker), or name another with --brokers or BELIEFSTREAM_BROKERS"
+    return Finding("broker", State.problem, f"none answers: {'; '.join(reasons)}", mend)
+
+
+def examine_topics(settings: Settings) -> Finding:
+    """Whether they are there and as they must be."""
+    from streams.topics import TopicError, check
+
+    try:
+        problems = check(settings.brokers, settings.names, partitions=settings.partitions)
+    except TopicError as error:
+        return Finding("topics", State.problem, str(error), "look at the broker's log")
+    if not problems:
+        return Finding("topics", State.ok, f"all there, {settings.partitions} partitions")
+    missing = any("does not exist" in problem for problem in problems)
+    mend = (
+        "beliefstream topics create makes those that are missing"
+        if missing
+        else "change the topics with the broker's tools, or BELIEFSTREAM_PARTITIONS to what they have"
+    )
+    return Finding("topics", State.problem, " ".join(problems), mend)
+
+
+def examine_definitions(settings: Settings) -> Iterator[Finding]:
+    """Whether there are models and sensors."""
+    from streams.client import BrokerUnavailable, Registry, TopicMissing
+
+    registry = Registry(settings.brokers, settings.sensors, settings.models)
+    for subject, read in (("models", registry.models), ("sensors", registry.sensors)):
+        try:
+            found = sorted(read())
+        except (BrokerUnavailable, TopicMissing) as error:
+            yield Finding(subject, State.problem, str(error), "beliefstream topics check")
+            continue
+        if found:
+            rest = f" and {len(found) - 5} more" if len(found) > 5 else ""
+            yield Finding(subject, State.ok, f"{', '.join(found[:5])}{rest}")
+        else:
+            mend = f"beliefstream {subject} set FILE; beliefstream simulate defines some too"
+            yield Finding(subject, State.problem, "none is defined: every observation is a dead letter", mend)
+
+
+def examine_device(settings: Settings) -> Finding:
+    """Whether the network can run where it is meant to."""
+    try:
+        import torch
+
+        from inference.device import choose_device
+
+        device = choose_device(settings.device)
+    except ModuleNotFoundError as error:
+        return Finding(
+            "device", State.problem, f"{error.name} is missing", "pip install 'beliefstream[worker]'"
+        )
+    except RuntimeError as error:
+        return Finding("device", State.problem, str(error), "BELIEFSTREAM_DEVICE=auto or cpu")
+    name = (
+        torch.cuda.get_device_name() if device.type == "cuda" else f"{settings.threads} of the CPU's threads"
+    )
+    return Finding("device", State.ok, f"{device.type}, {name}, PyTorch {torch.__version__}")
+
+
+def examine_weights(settings: Settings) -> Finding:
+    """Whether they can be used."""
+    try:
+        from inference.weights import load
+
+        network = load(settings.weights)
+    except ModuleNotFoundError as error:
+        return Finding("weights", State.skipped, f"{error.name} is missing")
+    except (OSError, ValueError) as error:
+        mend = "BELIEFSTREAM_WEIGHTS is the name of shipped weights or a .safetensors file"
+        return Finding("weights", State.problem, str(error), mend)
+    count = sum(parameter.numel() for parameter in network.parameters())
+    return Finding("weights", State.ok, f"{settings.weights}, {count:,} parameters")
+
+
+def examine_worker(url: str) -> Iterator[Finding]:
+    """Whether one is up and ready, and how far its clock is from ours; Kafka does not tell a broker's time."""
+    request = urllib.request.Request(f"{url.rstrip('/')}/readyz")
+    try:
+        try:
+            answer = urllib.request.urlopen(request, timeout=TIMEOUT)
+        except urllib.error.HTTPError as error:
+            answer = error  # not ready: it says what for
+        with answer:
+            body = json.loads(answer.read())
+            date = answer.headers.get("Date")
+            status = answer.status
+        waits = body["waiting_for"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        detail = f"none answers at {url}: {getattr(error, 'reason', error)}"
+        yield Finding("worker", State.skipped, detail, "beliefstream worker starts one")
+        yield Finding("clock", State.skipped, "only a worker tells its time")
+        return
+    if status == 200:
+        yield Finding("worker", State.ok, f"ready at {url}, {len(body.get('assigned', ()))} partitions")
+    else:
+        mend = "wait; if it stays so, look at the worker's log"
+        yield Finding("worker", State.problem, f"not ready: {', '.join(waits)}", mend)
+    yield _clock(date)
+
+
+def _clock(date: str | None) -> Finding:
+    if date is None:
+        return Finding("clock", State.skipped, "the worker did not tell its time")
+    skew = time.time() - email.utils.parsedate_to_datetime(date).timestamp()
+    # the header tells whole seconds, rounded down
+    if abs(skew - 0.5) <= SKEW:
+        return Finding("clock", State.ok, "agrees with the worker's")
+    detail = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the worker's"
+    return Finding("clock", State.problem, detail, "synchronise both clocks (NTP)")

@@ -1,0 +1,248 @@
+"""One batch of messages, from left to right: validate, group, predict and update, send, keep, acknowledge.
+
+The order of the last steps is the promise. Posteriors and dead letters are durable first, then the beliefs' changelog,
+then the local table, then the source offsets. Killed at any point, a worker finds either the old belief and the
+messages still to come, or the new belief, which knows the offsets it holds and skips what is delivered again; and there
+is no belief whose posteriors are missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import weakref
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+from faust.streams import _current_event  # the only way to write a table outside of a stream's own iteration
+from faust.types import TP, EventT
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+
+from inference.filtering import Event
+from inference.update import Updater
+from schemas import Reason, Unusable
+from streams import metrics
+from streams.beliefs import BeliefRecord
+from streams.dead_letters import dead_letter
+from streams.intake import Intake
+from streams.registry import Definitions, DefinitionsReader
+from streams.rounds import NOT_FINITE, EntityBatch, run_rounds
+from streams.sending import Record, send_all
+from streams.topics import TopicNames
+
+log = structlog.get_logger()
+UNKNOWN = (Reason.unknown_sensor, Reason.unknown_entity)
+MOST_PENDING = 64  # priors of one entity that wait for their time
+SENDING_SECONDS = 60  # how long a broker may be away before the worker gives up and is started again
+
+
+@dataclass
+class Batch:
+    """A batch on its way: entities by key, what is to be sent to the dead letters, and what to count."""
+
+    entities: dict[bytes, EntityBatch] = field(default_factory=dict)
+    dead: list[Record] = field(default_factory=list)
+    rejected: Counter[tuple[str, Reason]] = field(default_factory=Counter)  # by topic and reason
+    duplicates: int = 0
+
+
+class Fusion:
+    """Turns batches into posteriors.
+
+    Args:
+        table: the Faust table of beliefs, by entity key.
+        producer: gives the running aiokafka producer.
+    """
+
+    def __init__(
+        self,
+        names: TopicNames,
+        application: str,
+        intake: Intake,
+        definitions: Definitions,
+        reader: DefinitionsReader,
+        updater: Updater,
+        table: Any,
+        producer: Any,
+    ) -> None:
+        self._names, self._application = names, application
+        self._intake, self._definitions, self._reader = intake, definitions, reader
+        self._updater, self._table, self._producer = updater, table, producer
+        self.processed: dict[TP, int] = {}  # the offset after the last one dealt with
+
+    async def process(self, events: Sequence[EventT[Any]]) -> None:
+        """Apply a batch; returns when everything that follows from it is durable."""
+        await self._reader.complete.wait()
+        metrics.BATCH_SIZE.observe(len(events))
+        batch = self._validate(events, last_word=False)
+        if batch is None:
+            # a definition may have been written just before its first message: look once more, then decide on all
+            # of them anew, for other definitions may have changed on the way
+            await self._reader.catch_up()
+            batch = self._validate(events, last_word=True)
+        assert batch is not None
+        self._plan(batch)
+        work = [entity for entity in batch.entities.values() if entity.instants]
+        posteriors: list[Record] = []
+        if work:
+            started = time.perf_counter()
+            posteriors = await asyncio.to_thread(
+                run_rounds, work, self._updater, self._names, self._application
+            )
+            metrics.UPDATE_SECONDS.observe(time.perf_counter() - started)
+            for entity in work:
+                for position in entity.failed:
+                    self._reject(entity.events[position].message, batch, Reason.numerical, NOT_FINITE)
+        for entity in batch.entities.values():
+            self._reject_lost(entity, batch)
+        await self._send([*posteriors, *batch.dead])
+        await self._keep(batch.entities.values())
+        self._measure(events, batch)
+
+    def _validate(self, events: Sequence[EventT[Any]], last_word: bool) -> Batch | None:
+        """Sort the events into entities and dead letters.
+
+        Returns None where one names an unknown sensor or entity, unless this is the last word on it.
+        """
+        batch, now = Batch(), time.time()
+        for event in events:
+            message = event.message
+            is_prior = message.topic == self._names.priors
+            entity = self._entity(message.key, event, batch) if message.key is not None else None
+            if entity is not None:
+                if not entity.is_new(message.offset, is_prior):
+                    batch.duplicates += not is_prior
+                    continue
+                entity.count(message.offset, is_prior)
+            try:
+                accepted, name = self._read(event, is_prior, now)
+            except Unusable as unusable:
+                if unusable.reason in UNKNOWN and not last_word:
+                    return None
+                self._reject(message, batch, unusable.reason, unusable.detail)
+                continue
+            assert entity is not None
+            entity.accept(event, accepted, name)
+        return batch
+
+    def _read(self, event: EventT[Any], is_prior: bool, now: float) -> tuple[Event, str]:
+        message = event.message
+        try:
+            if is_prior:
+                return self._intake.prior(message.key, message.value, now), ""
+            observation, accepted = self._intake.observation(message.key, message.value, now)
+        except Unusable:
+            raise
+        except (ArithmeticError, ValueError) as error:
+            # numbers that nobody thought of cost a dead letter, not a worker that stops at each restart
+            raise Unusable(Reason.numerical, f"message: {error}") from error
+        return accepted, observation.id or f"{message.partition}:{message.offset}"
+
+    def _entity(self, key: bytes, event: EventT[Any], batch: Batch) -> EntityBatch:
+        entity = batch.entities.get(key)
+        if entity is None:
+            _current_event.set(weakref.ref(event))
+            raw = self._table.data.get(key)
+            record = BeliefRecord.decode(raw) if raw is not None else BeliefRecord()
+            entity = EntityBatch(key, event.message.partition, record)
+            batch.entities[key] = entity
+        entity.last_event = event
+        return entity
+
+    def _reject(self, message: Any, batch: Batch, reason: Reason, detail: str) -> None:
+        source = (message.topic, message.partition, message.offset)
+        self._dead_letter(batch, source, (message.key, message.value), reason, detail)
+
+    def _reject_lost(self, entity: EntityBatch, batch: Batch) -> None:
+        for offset, value, reason, detail in entity.lost:
+            source = (self._names.priors, entity.partition, offset)
+            self._dead_letter(batch, source, (entity.key, value), reason, detail)
+
+    def _dead_letter(
+        self,
+        batch: Batch,
+        source: tuple[str, int, int],
+        content: tuple[bytes | None, bytes | None],
+        reason: Reason,
+        detail: str,
+    ) -> None:
+        batch.dead.append(dead_letter(self._names.dead_letters, reason, detail, source, *content))
+        batch.rejected[source[0], reason] += 1
+
+    def _plan(self, batch: Batch) -> None:
+        """Give every entity its instants in order of event time; what lies before its belief is late."""
+        for entity in batch.entities.values():
+            model = self._definitions.model_for(entity.name)
+            if model is None or not (entity.accepted or entity.record.pending):
+                continue
+            entity.use(model)
+            for position in entity.split_late():
+                assert entity.record.belief is not None
+                detail = f"time: {entity.accepted[position].time} lies before the belief's {entity.record.belief.time}"
+                self._reject(entity.events[position].message, batch, Reason.late, detail)
+            for position in entity.plan(self._waited, MOST_PENDING):
+                detail = f"time: {MOST_PENDING} priors of this entity already wait for their time"
+                self._reject(entity.events[position].message, batch, Reason.future, detail)
+
+    def _waited(self, key: bytes, raw: bytes) -> Event:
+        """A prior kept earlier, read again; raises Unusable if it no longer fits its model."""
+        return self._intake.prior(key, raw, float("inf"))
+
+    async def _send(self, records: Iterable[Record]) -> dict[TopicPartition, int]:
+        """Send all, again if the broker is away for a while; sequence numbers let readers drop what comes twice."""
+        records = list(records)
+        if not records:
+            return {}
+        producer: AIOKafkaProducer = await self._producer()
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(KafkaError),
+            stop=stop_after_delay(SENDING_SECONDS),
+            wait=wait_exponential_jitter(0.2, 5.0),
+            reraise=True,
+        ):
+            with attempt:
+                return await send_all(producer, records)
+        raise AssertionError("unreachable")
+
+    async def _keep(self, entities: Iterable[EntityBatch]) -> None:
+        """Changelog first, then the table."""
+        changelog = self._names.beliefs_changelog
+        kept = [(entity, entity.record.encode()) for entity in entities if entity.worth_keeping]
+        offsets = await self._send(
+            Record(changelog, entity.partition, entity.key, value) for entity, value in kept
+        )
+        for partition, offset in offsets.items():
+            self._table.data.set_persisted_offset(TP(partition.topic, partition.partition), offset)
+        for entity, value in kept:
+            _current_event.set(weakref.ref(entity.last_event))
+            self._table.data[entity.key] = value
+            partitions = getattr(self._table.data, "_key_partition", None)
+            if partitions is not None:  # lets the memory store drop what another worker takes over
+                partitions[entity.key] = entity.partition
+
+    def _measure(self, events: Sequence[EventT[Any]], batch: Batch) -> None:
+        now, ticks = time.time(), time.monotonic()
+        for event in events:
+            place = TP(event.message.topic, event.message.partition)
+            self.processed[place] = max(self.processed.get(place, 0), event.message.offset + 1)
+        for (topic, reason), count in batch.rejected.items():
+            metrics.DEAD_LETTERS.labels(reason.value).inc(count)
+            if topic == self._names.observations:
+                metrics.OBSERVATIONS.labels("rejected").inc(count)
+        metrics.OBSERVATIONS.labels("duplicate").inc(batch.duplicates)
+        accepted = 0
+        for entity in batch.entities.values():
+            for position in entity.applied:
+                if entity.accepted[position].reading is None:
+                    continue
+                accepted += 1
+                received = entity.events[position].message.time_in
+                if received is not None:
+                    metrics.END_TO_END_SECONDS.observe(max(0.0, ticks - received))
+                metrics.EVENT_LAG_SECONDS.observe(max(0.0, now - entity.accepted[position].time))
+        metrics.OBSERVATIONS.labels("accepted").inc(accepted)

@@ -1,0 +1,88 @@
+"""Prometheus metrics, in base units; no metric has an entity as a label."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from schemas import Reason
+
+REGISTRY = CollectorRegistry()
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+OBSERVATIONS = Counter(
+    "beliefstream_observations",
+    "Observations read, by outcome: accepted, rejected (a dead letter), duplicate (already applied)",
+    ["outcome"],
+    registry=REGISTRY,
+)
+DEAD_LETTERS = Counter(
+    "beliefstream_dead_letters", "Messages that could not be used, by reason", ["reason"], registry=REGISTRY
+)
+BATCH_SIZE = Histogram(
+    "beliefstream_batch_size",
+    "Messages in one batch",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096),
+    registry=REGISTRY,
+)
+UPDATE_SECONDS = Histogram(
+    "beliefstream_update_seconds",
+    "Time to predict and update the beliefs of one batch",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+END_TO_END_SECONDS = Histogram(
+    "beliefstream_end_to_end_seconds",
+    "From an observation received to its posterior acknowledged by the broker",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+EVENT_LAG_SECONDS = Histogram(
+    "beliefstream_event_lag_seconds",
+    "Wall clock minus the time of the observation when its posterior is acknowledged",
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86400),
+    registry=REGISTRY,
+)
+EFFECTIVE_SAMPLE_SIZE = Histogram(
+    "beliefstream_effective_sample_size",
+    "Share of importance samples from a posterior that count: 1 is the exact posterior",
+    buckets=(0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0),
+    registry=REGISTRY,
+)
+POSTERIORS = Counter(
+    "beliefstream_posteriors",
+    "Posteriors by method: transformer, refined, kalman, fallback, prior (a stated prior)",
+    ["method"],
+    registry=REGISTRY,
+)
+ENTITIES = Gauge("beliefstream_entities", "Entities whose belief this worker holds", registry=REGISTRY)
+CONSUMER_LAG = Gauge(
+    "beliefstream_consumer_lag",
+    "Messages between the end of a partition and what this worker has processed",
+    ["topic", "partition"],
+    registry=REGISTRY,
+)
+BUILD = Info("beliefstream_build", "Version, device, network and weights of this worker", registry=REGISTRY)
+
+# every series from the start, so that rates and ratios begin at 0 and not at the first event
+for _outcome in ("accepted", "rejected", "duplicate"):
+    OBSERVATIONS.labels(_outcome)
+for _reason in Reason:
+    DEAD_LETTERS.labels(_reason.value)
+for _method in ("transformer", "refined", "kalman", "fallback", "prior"):
+    POSTERIORS.labels(_method)
+
+NAMES = frozenset(
+    {
+        "beliefstream_observations_total",
+        "beliefstream_dead_letters_total",
+        "beliefstream_batch_size",
+        "beliefstream_update_seconds",
+        "beliefstream_end_to_end_seconds",
+        "beliefstream_event_lag_seconds",
+        "beliefstream_effective_sample_size",
+        "beliefstream_posteriors_total",
+        "beliefstream_entities",
+        "beliefstream_consumer_lag",
+        "beliefstream_build_info",
+    }
+)

@@ -1,0 +1,167 @@
+"""Sensors and models as a worker sees them: the compacted topics, read from their beginning and followed.
+
+A definition that is not valid goes to the dead letters, and the one before it stays in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from inference.sensors import Sensor
+from schemas import Model, Reason, Unusable, parse, parse_sensor
+from schemas import Sensor as SensorMessage
+from streams.conversion import PosteriorWriter, sensor_over, state_model
+
+log = structlog.get_logger()
+ANY = "*"
+Reject = Callable[[ConsumerRecord, Reason, str], Awaitable[None]]
+# how long a topic must stay silent past its reported end before it counts as read; the embedded broker reports an end
+# that lies too early
+QUIET_MS = 250
+
+
+class EntityModel:
+    """A model and everything made from it once: the state model, the writer, sensors over its coordinates."""
+
+    def __init__(self, model: Model) -> None:
+        self.message = model
+        self.state = state_model(model)
+        self.writer = PosteriorWriter(model)
+        self._sensors: dict[str, tuple[SensorMessage, Sensor]] = {}
+
+    def sensor(self, definition: SensorMessage) -> Sensor:
+        """The measurement model over this model's state; raises Unusable (`missing_coordinates`)."""
+        known = self._sensors.get(definition.sensor)
+        if known is None or known[0] is not definition:
+            known = (definition, sensor_over(definition, self.message.coordinate_names))
+            self._sensors[definition.sensor] = known
+        return known[1]
+
+
+class Definitions:
+    """The sensors and models in force. `sensors` and `models` are by name and by entity (or `*`)."""
+
+    def __init__(self, sensors_topic: str, models_topic: str) -> None:
+        self.sensors: dict[str, SensorMessage] = {}
+        self.models: dict[str, EntityModel] = {}
+        self._sensors_topic, self._models_topic = sensors_topic, models_topic
+
+    def model_for(self, entity: str) -> EntityModel | None:
+        """The entity's own model, or else the one for all."""
+        return self.models.get(entity) or self.models.get(ANY)
+
+    def apply(self, record: ConsumerRecord) -> None:
+        """Take one record of either topic.
+
+        Raises:
+            Unusable: it is no definition; nothing has changed.
+        """
+        key = (record.key or b"").decode(errors="replace")
+        if record.value is None:
+            (self.sensors if record.topic == self._sensors_topic else self.models).pop(key, None)
+        elif record.topic == self._sensors_topic:
+            sensor = parse_sensor(record.value)
+            _same("sensor", sensor.sensor, key)
+            self.sensors[key] = sensor
+        else:
+            model = parse(Model, record.value)
+            _same("entity", model.entity, key)
+            self.models[key] = EntityModel(model)
+
+
+def _same(field: str, name: str, key: str) -> None:
+    if name != key:
+        raise Unusable(Reason.key_mismatch, f"{field}: {name!r} is not the record's key {key!r}")
+
+
+class DefinitionsReader:
+    """Reads both topics with a consumer of its own, outside any group, for every worker reads them whole."""
+
+    def __init__(
+        self, definitions: Definitions, topics: tuple[str, str], brokers: str, reject: Reject
+    ) -> None:
+        self.definitions = definitions
+        self._topics, self._brokers, self._reject = topics, brokers, reject
+        self._consumer: AIOKafkaConsumer | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._reading = asyncio.Lock()
+        self._refused: deque[tuple[ConsumerRecord, Unusable]] = deque()
+        self.complete = asyncio.Event()
+
+    async def start(self) -> None:
+        """Read both topics to their end, then follow them in the background."""
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._brokers, auto_offset_reset="earliest", enable_auto_commit=False
+        )
+        await self._consumer.start()
+        partitions = [
+            TopicPartition(topic, partition)
+            for topic in self._topics
+            for partition in await self._partitions(topic)
+        ]
+        self._consumer.assign(partitions)
+        await self._consumer.seek_to_beginning(*partitions)
+        await self.catch_up()
+        self.complete.set()
+        log.info(
+            "definitions read", sensors=len(self.definitions.sensors), models=len(self.definitions.models)
+        )
+        self._task = asyncio.create_task(self._follow())
+
+    async def _partitions(self, topic: str) -> list[int]:
+        assert self._consumer is not None
+        await self._consumer._client.force_metadata_update()
+        return sorted(self._consumer.partitions_for_topic(topic) or {0})
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._task
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def catch_up(self) -> None:
+        """Read to what is the end now: a sensor defined before an observation was sent is then known."""
+        assert self._consumer is not None
+        async with self._reading:
+            ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
+            while True:
+                records = await self._take(QUIET_MS)
+                behind = [tp for tp, end in ends.items() if await self._consumer.position(tp) < end]
+                if not records and not behind:
+                    return
+
+    async def _take(self, timeout_ms: int) -> int:
+        assert self._consumer is not None
+        fetched = await self._consumer.getmany(timeout_ms=timeout_ms)
+        # first all definitions, then the dead letters: if those cannot be sent now, nothing has been passed over
+        records = [record for part in fetched.values() for record in part]
+        for record in records:
+            try:
+                self.definitions.apply(record)
+            except Unusable as unusable:
+                self._refused.append((record, unusable))
+        while self._refused:
+            refused, why = self._refused[0]
+            await self._reject(refused, why.reason, why.detail)
+            self._refused.popleft()
+        return len(records)
+
+    async def _follow(self) -> None:
+        while True:
+            async with self._reading:
+                try:
+                    await self._take(200)
+                except asyncio.CancelledError:
+                    raise
+                except Exception as error:
+                    log.warning("definitions cannot be read, trying again", error=repr(error))
+                    await asyncio.sleep(1.0)
+            await asyncio.sleep(0)

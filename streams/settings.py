@@ -1,0 +1,73 @@
+"""What can be set, from the environment (`BELIEFSTREAM_...`) or a `.env` file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from streams.topics import TopicNames
+
+
+class Settings(BaseSettings):
+    """Of a worker and of the command line; every field is an environment variable with the prefix."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BELIEFSTREAM_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    brokers: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, host:port[,host:port...]")
+    application: str = Field("beliefstream", description="name of the application and its consumer group")
+    observations: str = Field("observations", description="topic of observations")
+    sensors: str = Field("sensors", description="topic of sensor definitions, compacted")
+    models: str = Field("models", description="topic of model definitions, compacted")
+    priors: str = Field("priors", description="topic of priors")
+    posteriors: str = Field("posteriors", description="topic of posteriors")
+    dead_letters: str = Field("dead-letters", description="topic of messages that could not be used")
+    partitions: int = Field(8, ge=1, description="partitions of observations, priors, posteriors and beliefs")
+    batch: int = Field(512, ge=1, le=65536, description="most messages in one batch")
+    batch_seconds: float = Field(0.02, gt=0, description="longest wait for a batch to fill, seconds")
+    maximum_message_bytes: int = Field(
+        1_000_000, ge=1000, description="larger messages are dead letters, bytes"
+    )
+    future_tolerance: float = Field(
+        60.0, ge=0, description="how far ahead of the worker's clock a live time may be, seconds"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the network runs")
+    weights: str = Field("equivariant-32x4", description="shipped weights by name, or a .safetensors file")
+    threads: int = Field(1, ge=1, description="threads of the network on the CPU")
+    points: int = Field(96, ge=16, description="importance samples that check each posterior")
+    refine_below: float = Field(
+        0.7, ge=0, le=1, description="effective sample size under which a posterior is refined; 0 never"
+    )
+    store: str = Field("memory://", description="where beliefs are kept locally: memory:// or rocksdb://")
+    data_directory: Path = Field(Path(".beliefstream"), description="of the local store")
+    session_timeout: float = Field(
+        10.0, ge=6, description="after which a silent worker's partitions go to others, seconds; 6 at least"
+    )
+    web_host: str = Field("127.0.0.1", description="address of /healthz, /readyz and /metrics")
+    web_port: int = Field(8080, ge=0, le=65535, description="port of /healthz, /readyz and /metrics")
+    logs: Literal["auto", "json", "console"] = Field("auto", description="auto: console in a terminal")
+    fetch_high_watermark: bool = Field(
+        False, description="ask for the end of a topic by reading; the embedded broker needs it"
+    )
+
+    @property
+    def names(self) -> TopicNames:
+        """The topics' names."""
+        return TopicNames.for_app(
+            self.application,
+            observations=self.observations,
+            sensors=self.sensors,
+            models=self.models,
+            priors=self.priors,
+            posteriors=self.posteriors,
+            dead_letters=self.dead_letters,
+        )
+
+    def environment(self) -> dict[str, str]:
+        """The same settings as environment variables, for a worker in a process of its own."""
+        values: dict[str, Any] = self.model_dump(mode="json")
+        return {f"BELIEFSTREAM_{name.upper()}": str(value) for name, value in values.items()}

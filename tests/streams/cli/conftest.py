@@ -1,0 +1,105 @@
+"""Runs commands as a user does, against a broker whose topics are the test's own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import pytest
+import structlog
+import torch
+
+from inference import weights
+from inference.transformer import Configuration, DistributionTransformer
+from streams.cli import main
+from streams.topics import create
+from tests.brokers import EmbeddedNode
+from tests.conftest import Names
+
+NOBODY = "127.0.0.1:1"  # where no broker answers
+
+
+class Result(NamedTuple):
+    """How a command ended and what it wrote."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Run(Protocol):
+    """Runs `beliefstream` with these arguments, in this process."""
+
+    def __call__(self, *arguments: str) -> Result: ...
+
+
+def environment(bootstrap_servers: str, names: Names) -> dict[str, str]:
+    """The variables that point commands to a test's own topics."""
+    topics = names.topics
+    return {
+        "BELIEFSTREAM_BROKERS": bootstrap_servers,
+        "BELIEFSTREAM_APPLICATION": names.app_id,
+        "BELIEFSTREAM_OBSERVATIONS": topics.observations,
+        "BELIEFSTREAM_SENSORS": topics.sensors,
+        "BELIEFSTREAM_MODELS": topics.models,
+        "BELIEFSTREAM_PRIORS": topics.priors,
+        "BELIEFSTREAM_POSTERIORS": topics.posteriors,
+        "BELIEFSTREAM_DEAD_LETTERS": topics.dead_letters,
+        "BELIEFSTREAM_PARTITIONS": "3",
+        "BELIEFSTREAM_FETCH_HIGH_WATERMARK": "true",
+    }
+
+
+def set_environment(monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str]) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
+    """Commands in an empty directory, where nothing is set and no broker answers."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BELIEFSTREAM_BROKERS", NOBODY)
+
+    def call(*arguments: str) -> Result:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        out, err = capsys.readouterr()
+        assert ended.value.code in (0, 1)
+        return Result(int(ended.value.code), out, err)
+
+    level, threads = logging.getLogger("kafka").level, torch.get_num_threads()
+    yield call
+    torch.set_num_threads(threads)
+    structlog.reset_defaults()
+    logging.getLogger("kafka").setLevel(level)
+
+
+@pytest.fixture
+def topics(embedded_broker: EmbeddedNode, names: Names, monkeypatch: pytest.MonkeyPatch, run: Run) -> Names:
+    """The names of topics that exist, which the environment tells to commands."""
+    create(embedded_broker.bootstrap_servers, names.topics, partitions=3)
+    set_environment(monkeypatch, environment(embedded_broker.bootstrap_servers, names))
+    return names
+
+
+@pytest.fixture(scope="session")
+def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a network as it begins: its answers are refined, so they are posteriors all the same."""
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    configuration = Configuration(width=8, layers=1, heads=2, hidden=8)
+    weights.save(DistributionTransformer(configuration), path, {})
+    return path
+
+
+def assert_one_line(result: Result, *parts: str) -> None:
+    """It failed as a command should: status 1 and one line on stderr, which says all of `parts`."""
+    assert result.status == 1
+    lines = result.err.splitlines()
+    assert len(lines) == 1, result.err
+    assert lines[0].startswith("beliefstream: ")
+    for part in parts:
+        assert part in lines[0]

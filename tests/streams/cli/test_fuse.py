@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inference.device import choose_device
+from inference.filtering import Event, Outcome, replay
+from inference.update import Updater
+from schemas import Posterior, parse
+from streams.app import make_updater
+from streams.conversion import reading_of, sensor_over, state_model
+from streams.settings import Settings
+from streams.simulation import Simulation, simulate
+from tests.streams.cli.conftest import Run, assert_one_line
+from tests.streams.cli.examples import BEACON, WALKER
+
+
+@pytest.fixture(autouse=True)
+def weights(small_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BELIEFSTREAM_WEIGHTS", str(small_weights))
+
+
+def replayed(simulation: Simulation, updater: Updater) -> dict[str, list[Outcome]]:
+    names = simulation.model.coordinate_names
+    sensors = {sensor.sensor: sensor_over(sensor, names) for sensor in simulation.sensors}
+    model = state_model(simulation.model)
+    events = [
+        Event(each.entity, each.time, reading=reading_of(each, sensors[each.sensor]))
+        for each in simulation.observations
+    ]
+    outcomes: dict[str, list[Outcome]] = {}
+    for entity, outcome in replay(events, lambda _: model, updater):
+        outcomes.setdefault(entity, []).append(outcome)
+    return outcomes
+
+
+def test_the_posteriors_are_those_of_a_replay_whatever_the_order_of_lines(run: Run, tmp_path: Path) -> None:
+    simulation = simulate(entities=3, duration=4.0, rate=3.0, seed=5)
+    (tmp_path / "sensors.jsonl").write_bytes(b"\n".join(each.to_json() for each in simulation.sensors))
+    (tmp_path / "models.json").write_bytes(simulation.model.to_json())
+    lines = [each.to_json() for each in simulation.observations]
+    random.Random(1).shuffle(lines)
+    (tmp_path / "log.jsonl").write_bytes(b"\n".join(lines))
+    result = run(
+        *("fuse", "log.jsonl", "--sensors", "sensors.jsonl", "--models", "models.json", "--out", "out.jsonl")
+    )
+    assert result.status == 0, result.err
+    assert f"{len(lines)} observations, 0 priors, 0 lines" in result.err
+    fused: dict[str, list[Posterior]] = {}
+    for line in (tmp_path / "out.jsonl").read_bytes().splitlines():
+        posterior = parse(Posterior, line)
+        fused.setdefault(posterior.entity, []).append(posterior)
+    expected = replayed(simulation, make_updater(Settings()))
+    assert fused.keys() == expected.keys()
+    for entity, outcomes in expected.items():
+        assert [posterior.sequence for posterior in fused[entity]] == list(range(1, len(outcomes) + 1))
+        for posterior, outcome in zip(fused[entity], outcomes, strict=True):
+            assert posterior.time == outcome.belief.time
+            np.testing.assert_allclose(posterior.mixture.weights, outcome.belief.weights, atol=1e-9)
+            np.testing.assert_allclose(posterior.mixture.means, outcome.belief.means, rtol=1e-7)
+            np.testing.assert_allclose(posterior.mixture.covariances, outcome.belief.covariances, atol=1e-7)
+
+
+LOG = f"""
+{{"entity": "a", "sensor": "beacon-1", "time": 10, "value": 4.5, "id": "mine"}}
+nonsense
+{{"entity": "a", "sensor": "beacon-2", "time": 10, "value": 4.5}}
+{{"entity": "a", "mixture": {{"weights": [1], "means": [[1, 2]], "covariances": [[[9, 0], [0, 9]]]}}, "time": 5}}
+{{"entity": "a", "sensor": "beacon-1", "time": 11, "value": NaN}}
+{{"entity": "a", "sensor": "beacon-1", "time": 12, "value": 4.6}}
+{BEACON}
+{WALKER}
+"""
+
+
+def test_bad_lines_are_told_and_left_out(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text(LOG)
+    result = run("fuse", "log.jsonl")
+    assert result.status == 0
+    prior, first, second = (parse(Posterior, line) for line in result.out.encode().splitlines())
+    assert (prior.quality.method, prior.prior_sequence, prior.applied) == ("prior", 1, ())
+    assert (first.sequence, first.applied) == (2, ("mine",))
+    assert second.applied == ("line:7",)
+    told = result.err.splitlines()
+    assert [line.partition(": ")[2].partition(":")[0] for line in told[:-1]] == [
+        "not_json",
+        "unknown_sensor",
+        "not_finite",
+    ]
+    assert [line.split(":")[0] for line in told[:-1]] == ["line 3", "line 4", "line 6"]
+    assert "2 observations, 1 priors, 3 lines that cannot be used; 3 posteriors" in told[-1]
+
+
+def test_strict_fuses_nothing_of_a_log_with_bad_lines(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text(LOG)
+    result = run("fuse", "log.jsonl", "--strict", "--out", "out.jsonl")
+    assert result.status == 1
+    assert result.err.splitlines()[-1].startswith("beliefstream: 2 observations")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_file_that_is_not_there_is_told(run: Run) -> None:
+    assert_one_line(run("fuse", "nowhere.jsonl"), "nowhere.jsonl")
+
+
+def test_weights_that_are_not_there_are_told(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "log.jsonl").write_text(f"{BEACON}\n{WALKER}\n")
+    monkeypatch.setenv("BELIEFSTREAM_WEIGHTS", "no-such-weights")
+    assert_one_line(run("fuse", "log.jsonl"), "no-such-weights")
+
+
+def test_a_device_that_is_not_there_is_told(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if choose_device().type == "cuda":
+        pytest.skip("there is a CUDA device here")
+    (tmp_path / "log.jsonl").write_text(f"{BEACON}\n{WALKER}\n")
+    monkeypatch.setenv("BELIEFSTREAM_DEVICE", "cuda")
+    assert_one_line(run("fuse", "log.jsonl"), "cuda")

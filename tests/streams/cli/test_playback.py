@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import json
+import time
+
+from streams.clients.connection import Reader
+from tests.brokers import EmbeddedNode
+from tests.conftest import Names
+from tests.streams.cli.conftest import Run, assert_one_line
+
+
+def times(broker: EmbeddedNode, topic: str) -> list[float]:
+    with Reader(broker.bootstrap_servers, topic, {}) as reader:
+        return sorted(json.loads(record.value)["time"] for record in reader.read_all(20))
+
+
+def test_a_simulation_defines_what_it_needs_and_sends_in_its_time(
+    run: Run, topics: Names, embedded_broker: EmbeddedNode
+) -> None:
+    began = time.time()
+    result = run("simulate", "--entities", "3", "--duration", "4", "--rate", "5", "--speed", "4")
+    took = time.time() - began
+    assert result.status == 0, result.err
+    seen = times(embedded_broker, topics.topics.observations)
+    assert f"sent {len(seen)} observations of 3 entities" in result.out
+    assert took >= (seen[-1] - seen[0]) / 4
+    assert began <= seen[0] < began + took
+    assert json.loads(run("models", "list").out)["entity"] == "*"
+    assert len(run("sensors", "list").out.splitlines()) == 9
+
+
+def test_a_recording_is_replayed_under_the_name_asked_for(
+    run: Run, topics: Names, embedded_broker: EmbeddedNode
+) -> None:
+    began = time.time()
+    result = run("replay", "plaza2", "--speed", "0", "--entity", "car")
+    assert "sent 1816 observations of 1 entities" in result.out, result.err
+    seen = times(embedded_broker, topics.topics.observations)
+    assert began <= seen[0] < time.time()
+    assert json.loads(run("models", "list").out)["entity"] == "car"
+
+
+def test_wrong_options_are_explained(run: Run) -> None:
+    assert_one_line(run("simulate", "--rate", "0"), "rate")
+    assert_one_line(run("replay", "plaza9"), "plaza9")
+    assert_one_line(run("replay", "plaza1", "--score"), "--offline")

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from streams.settings import Settings
+from tests.conftest import Names
+from tests.streams.cli.conftest import Run, assert_one_line
+from tests.streams.cli.examples import BEACON, WALKER
+
+
+def test_the_contract_is_written(run: Run, tmp_path: Path) -> None:
+    result = run("contract", "made")
+    assert result.status == 0
+    assert json.loads((tmp_path / "made" / "asyncapi.json").read_text())["asyncapi"] == "3.0.0"
+    assert len(result.out.splitlines()) == len(list((tmp_path / "made").iterdir()))
+
+
+def test_a_contract_cannot_be_written_where_a_file_is(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "made").write_text("")
+    assert_one_line(run("contract", "made"), "made")
+
+
+def test_settings_are_listed_with_what_they_are_now(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BELIEFSTREAM_THREADS", "3")
+    rows = {row["variable"]: row for row in map(json.loads, run("settings").out.splitlines())}
+    assert rows.keys() == {f"BELIEFSTREAM_{name.upper()}" for name in Settings.model_fields}
+    assert all(row["description"] for row in rows.values())
+    threads = rows["BELIEFSTREAM_THREADS"]
+    assert (threads["default"], threads["current"]) == ("1", "3")
+    assert "BELIEFSTREAM_THREADS" in run("settings", "--format", "table").out
+
+
+def test_the_doctor_finds_no_fault_where_all_is_there(
+    run: Run, topics: Names, small_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BELIEFSTREAM_WEIGHTS", str(small_weights))
+    assert run("sensors", "set", BEACON).status == 0
+    assert run("models", "set", WALKER).status == 0
+    result = run("doctor", "--url", "http://127.0.0.1:1")
+    assert result.status == 0, result.out
+    found = {
+        line.split()[1].rstrip(":"): line.split()[0] for line in result.out.splitlines() if "→" not in line
+    }
+    skipped = {"worker", "clock"}
+    assert found == {
+        subject: "skipped" if subject in skipped else "ok"
+        for subject in ("broker", "topics", "models", "sensors", "device", "weights", *skipped)
+    }
+
+
+def test_the_doctor_says_how_to_mend_what_is_missing(
+    run: Run, topics: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BELIEFSTREAM_WEIGHTS", "no-such-weights")
+    result = run("doctor", "--url", "http://127.0.0.1:1")
+    assert_one_line(result, "3 problems")
+    for mend in ("beliefstream models set", "beliefstream sensors set", "BELIEFSTREAM_WEIGHTS"):
+        assert mend in result.out
+
+
+def test_the_doctor_does_not_stop_at_a_broker_that_is_away(run: Run) -> None:
+    result = run("doctor", "--url", "http://127.0.0.1:1")
+    assert result.status == 1
+    assert "→ start one (beliefstream broker)" in result.out
+    assert "device" in result.out

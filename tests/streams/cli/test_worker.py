@@ -1,0 +1,156 @@
+"""A worker, and the broker command, as processes of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from schemas import Posterior, parse
+from streams.broker import ask_for_metadata, free_port
+from tests.brokers import EmbeddedNode
+from tests.conftest import eventually, unique_names
+from tests.streams.cli.conftest import Run, assert_one_line, environment, set_environment
+from tests.streams.cli.examples import BEACON, WALKER
+
+PATIENCE = 60.0  # seconds; a worker is ready in 10 s on an idle machine
+COMMAND = [sys.executable, "-c", "from streams.cli import main; main()"]
+
+
+@dataclass
+class Worker:
+    """A running worker and the variables that it was set up with."""
+
+    process: subprocess.Popen[bytes]
+    variables: dict[str, str]
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.variables['BELIEFSTREAM_WEB_PORT']}"
+
+
+@pytest.fixture(scope="module")
+def worker(
+    embedded_broker: EmbeddedNode, small_weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Worker]:
+    directory = tmp_path_factory.mktemp("worker")
+    variables = environment(embedded_broker.bootstrap_servers, unique_names()) | {
+        "BELIEFSTREAM_WEIGHTS": str(small_weights),
+        "BELIEFSTREAM_WEB_PORT": str(free_port()),
+        "BELIEFSTREAM_SESSION_TIMEOUT": "6",
+    }
+    log = directory / "worker.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [*COMMAND, "worker", "--create-topics"],
+            env={**os.environ, **variables, "PYTHONPATH": os.getcwd()},
+            cwd=directory,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield Worker(process, variables, log)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def ready(worker: Worker) -> bool:
+    assert worker.process.poll() is None, worker.log.read_text()
+    try:
+        with urllib.request.urlopen(f"{worker.url}/readyz", timeout=2):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def test_what_is_observed_comes_back_as_a_posterior(
+    worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_environment(monkeypatch, worker.variables)
+    eventually(lambda: ready(worker), PATIENCE, "the worker is ready")
+    assert run("models", "set", WALKER).status == 0
+    assert run("sensors", "set", BEACON).status == 0
+    assert run("observe", "mower", "beacon-1", "4.5", "--id", "first").status == 0
+    result = run("posteriors", "--from-beginning", "--count", "1", "--timeout", str(PATIENCE))
+    assert result.status == 0, result.err
+    posterior = parse(Posterior, result.out.encode())
+    assert (posterior.entity, posterior.sequence, posterior.applied) == ("mower", 1, ("first",))
+    table = run("posteriors", "--from-beginning", "--count", "1", "--timeout", "20", "--format", "table")
+    assert re.search(r"mower  #1  x \S+ ± \S+ m, y", table.out)
+
+
+def test_no_posterior_in_time_is_told(worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_environment(monkeypatch, worker.variables)
+    result = run("posteriors", "--entity", "nobody", "--from-beginning", "--count", "1", "--timeout", "0.5")
+    assert_one_line(result, "0 of 1 posteriors")
+    result = run("posteriors", "--entity", "nobody", "--timeout", "0.1")
+    assert (result.status, result.out) == (0, "")
+
+
+def test_the_worker_is_watched_and_found_well(
+    worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_environment(monkeypatch, worker.variables)
+    seen = run("watch", "--duration", "1")
+    assert seen.status == 0, seen.err
+    assert "observations/s" in seen.out
+    unseen = run("watch", "--duration", "0.5", "--url", "http://127.0.0.1:1")
+    assert "no worker answers at http://127.0.0.1:1" in unseen.out
+    health = run("doctor")
+    assert health.status == 0, health.out
+    assert "worker: ready" in health.out
+    assert "clock: agrees" in health.out
+
+
+def test_a_port_that_is_taken_is_told(worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_environment(monkeypatch, worker.variables)
+    assert_one_line(run("worker"), worker.variables["BELIEFSTREAM_WEB_PORT"], "BELIEFSTREAM_WEB_PORT")
+
+
+def test_topics_that_are_missing_are_told(
+    embedded_broker: EmbeddedNode, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_environment(monkeypatch, environment(embedded_broker.bootstrap_servers, unique_names()))
+    assert_one_line(run("worker"), "does not exist", "topics create")
+
+
+def test_sigterm_ends_the_worker_with_status_0(worker: Worker) -> None:
+    eventually(lambda: ready(worker), PATIENCE, "the worker is ready")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.process.wait(PATIENCE) == 0, worker.log.read_text()
+    assert "\x1b" not in worker.log.read_text()
+
+
+def test_the_broker_takes_another_port_says_so_and_ends_at_sigterm() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", free_port()))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = subprocess.Popen(
+            [*COMMAND, "broker", "--port", str(port)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline().decode().startswith(f"port {port} is taken")
+            address = process.stdout.readline().decode().split()[-1]
+            ask_for_metadata(address)
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+            process.wait()
+    assert (process.returncode, err) == (0, b"")
+    with pytest.raises(OSError, match="refused"):
+        ask_for_metadata(address)

@@ -1,0 +1,61 @@
+"""A small script and what a consumer would have seen of it, without any broker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from schemas import Mixture, Posterior
+from streams.demo.scenario import Scenario, Script, write
+from streams.demo.tracking import Tracker
+
+START = 1_700_000_000.0
+
+
+def small_script(duration: float = 6.0, entities: int = 3) -> Script:
+    return write(Scenario(speed=10.0, entities=entities, start=START, duration=duration))
+
+
+def posterior(
+    script: Script,
+    entity: str,
+    time: float,
+    offset: Sequence[float] = (0.0, 0.0),
+    applied: Sequence[str] = (),
+    method: str = "transformer",
+    deviation: float = 1.0,
+) -> Posterior:
+    """One whose position is off the truth by `offset`."""
+    x, y = script.truth(entity, [time])[0] + offset
+    model = script.fleet.model
+    return Posterior.model_validate(
+        {
+            "entity": entity,
+            "time": time,
+            "sequence": 1,
+            "revision": 0,
+            "coordinates": model.coordinates,
+            "mixture": Mixture.gaussian((x, y, 0.0, 0.0), (deviation, deviation, 1.0, 1.0)),
+            "quality": {
+                "effective_sample_size": 0.8,
+                "log_evidence": -1.0,
+                "surprise": 0.5,
+                "method": method,
+            },
+            "applied": applied,
+            "prior_sequence": 0,
+            "model": model.name,
+            "model_version": 1,
+        }
+    )
+
+
+def perfect_tracker(script: Script) -> Tracker:
+    """One that has seen a belief at the truth after every observation, 0.1 s after it was sent."""
+    tracker = Tracker(script)
+    for cue in script.cues:
+        each = cue.observation
+        if each is not None and not cue.note:
+            tracker.sent(cue, cue.due)
+            found = posterior(script, each.entity, each.time, applied=[each.id or ""])
+            tracker.received(found, cue.due + 0.1)
+    return tracker

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streams.demo import answers
+from streams.demo.answers import Answers
+from streams.demo.baselines import EKF, PARTICLES, extended_kalman, groups, instants_of, particles
+from streams.demo.comparison import OURS, compare, ours, table, verdict, winners
+from streams.demo.scenario import MOWER
+from tests.streams.demo.plays import perfect_tracker, posterior, small_script
+
+SCRIPT = small_script()
+
+
+def some(offset: float, times: int = 4) -> Answers:
+    truths = np.arange(2.0 * times).reshape(times, 2)
+    return Answers(
+        np.array(["a"] * times),
+        np.arange(times, dtype=float),
+        truths + np.array([offset, 0.0]),
+        truths,
+        np.full(times, -offset),
+        np.linspace(0.0, 1.0, times),
+    )
+
+
+def test_scores_are_taken_only_at_instants_that_all_methods_have() -> None:
+    comparison = compare("group", "title", some(1.0, times=4), {"other": some(2.0, times=3)})
+    assert comparison.instants == 3
+    assert [row.scores.rmse for row in comparison.rows] == pytest.approx([1.0, 2.0])
+    assert comparison.rows[1].scores.negative_log_likelihood == pytest.approx(2.0)
+
+
+def test_the_best_of_a_score_is_found_and_a_tie_as_written_is_shared() -> None:
+    comparison = compare("group", "title", some(1.0), {"near": some(1.001), "far": some(2.0)})
+    assert winners(comparison, 0) == {OURS, "near"}
+    assert winners(comparison, 3) == {OURS, "near", "far"}
+    lines = verdict([compare("group", "title", some(2.0), {"near": some(1.0)})])
+    assert lines == [
+        "Best of all: group 90 % covers.",
+        "Not best: group RMSE 2.00 m (near 1.00 m); group median error 2.00 m (near 1.00 m); "
+        "group −ln p(truth) 2.00 (near 1.00).",
+    ]
+
+
+def test_the_table_has_a_row_a_method() -> None:
+    assert table(compare("group", "title", some(1.0), {"other": some(2.0)})).row_count == 2
+
+
+def test_nothing_in_common_is_no_failure() -> None:
+    comparison = compare("group", "title", ours({}), {"other": some(2.0)})
+    assert comparison.instants == 0
+    assert math.isnan(comparison.rows[0].scores.rmse)
+    assert table(comparison).row_count == 2
+
+
+def test_of_two_beliefs_at_one_instant_the_last_one_counts() -> None:
+    tracker = perfect_tracker(SCRIPT)
+    track = tracker.track(MOWER)
+    tracker.received(posterior(SCRIPT, MOWER, track[-1].time, offset=(3.0, 4.0)), 1.0)
+    found = ours({MOWER: tracker.track(MOWER)})
+    errors = np.linalg.norm(found.means - found.truths, axis=1)
+    assert errors[-1] == pytest.approx(5.0)
+    assert errors[:-1].max() < 1e-9
+    # a Gaussian of 1 m a side: at its middle the density is 1 / (2 pi)
+    np.testing.assert_allclose(found.log_densities[:-1], -math.log(2 * math.pi), atol=1e-9)
+    assert found.levels[:-1].max() == 0.0
+
+
+def test_baselines_answer_at_every_instant_of_the_stream_but_for_the_entity_of_the_gates(
+    tmp_path: Path,
+) -> None:
+    both = groups(SCRIPT)
+    tracker = perfect_tracker(SCRIPT)
+    fleet = {name: tracker.track(name) for name in SCRIPT.fleet.entities if name != SCRIPT.gates.entity}
+    received = {MOWER: ours({MOWER: tracker.track(MOWER)}), "fleet": ours(fleet)}
+    for name, group in both.items():
+        assert set(received[name].instants) == set(zip(*instants_of(group), strict=True))
+        path = tmp_path / "answers.npz"
+        answers.save(path, {EKF: extended_kalman(group), PARTICLES: particles(group, count=200)})
+        comparison = compare(name, name, received[name], answers.load(path))
+        assert comparison.instants == len(received[name])
+        assert [row.method for row in comparison.rows] == [OURS, EKF, PARTICLES]
+        assert all(math.isfinite(value) for row in comparison.rows for value in row.scores)
+
+
+def test_the_baselines_follow_the_mower() -> None:
+    mower = groups(SCRIPT)[MOWER]
+    assert extended_kalman(mower).summary().median < 1.5
+    assert particles(mower, count=1000).summary().median < 1.5
+    assert particles(mower, count=300, seed=3).means == pytest.approx(
+        particles(mower, count=300, seed=3).means
+    )

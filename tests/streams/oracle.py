@@ -1,0 +1,120 @@
+"""What the posteriors of a stream must equal: `inference.filtering.replay` of the same log, without any Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+
+from inference.filtering import Event, Outcome, replay
+from inference.update import Updater
+from schemas import Mixture, Model, Observation, PositionSensor, Posterior, Prior, Sensor
+from streams.app import make_updater
+from streams.conversion import prior_change, reading_of
+from streams.registry import EntityModel
+from streams.settings import Settings
+from streams.simulation import Simulation, fleet_model
+
+
+@lru_cache(maxsize=1)
+def updater() -> Updater:
+    """As a worker makes it."""
+    return make_updater(Settings())
+
+
+def expected(
+    model: Model, sensors: Iterable[Sensor], observations: Iterable[Observation], priors: Iterable[Prior] = ()
+) -> dict[str, list[Outcome]]:
+    """Every posterior of every entity, in order."""
+    known, entity_model = {sensor.sensor: sensor for sensor in sensors}, EntityModel(model)
+    events = [
+        Event(prior.entity, prior.time, prior=prior_change(prior, model.coordinate_names)) for prior in priors
+    ]
+    for seen in observations:
+        reading = reading_of(seen, entity_model.sensor(known[seen.sensor]))
+        events.append(Event(seen.entity, seen.time, reading=reading))
+    outcomes: dict[str, list[Outcome]] = {}
+    for entity, outcome in replay(events, lambda _: entity_model.state, updater()):
+        outcomes.setdefault(entity, []).append(outcome)
+    return outcomes
+
+
+def distance(posterior: Mixture, outcome: Outcome) -> float:
+    """The largest difference between two mixtures, component by component; infinite if they have not as many.
+
+    Of weights as they are, of means in standard deviations of their component, of covariances relative to those.
+    """
+    belief = outcome.belief
+    if posterior.components != len(belief.weights):
+        return float("inf")
+    deviations = np.sqrt(np.diagonal(belief.covariances, axis1=1, axis2=2))
+    scale = deviations[:, :, None] * deviations[:, None, :]
+    parts = (
+        np.asarray(posterior.weights) - belief.weights,
+        (np.asarray(posterior.means) - belief.means) / deviations,
+        (np.asarray(posterior.covariances) - belief.covariances) / scale,
+    )
+    return max(float(np.abs(part).max()) for part in parts)
+
+
+def shift(posterior: Mixture, outcome: Outcome) -> float:
+    """How far the mean and the spread of the whole mixture differ, in standard deviations."""
+    belief = outcome.belief
+    exact = Mixture(
+        weights=tuple(belief.weights.tolist()), means=belief.means, covariances=belief.covariances
+    )
+    deviations = exact.standard_deviations()
+    moved = np.abs(posterior.mean() - exact.mean()) / deviations
+    spread = np.abs(posterior.standard_deviations() / deviations - 1)
+    return float(max(moved.max(), spread.max()))
+
+
+def check_order(
+    found: Mapping[str, Sequence[Posterior]],
+    outcomes: Mapping[str, Sequence[Outcome]],
+    observations: Iterable[Observation],
+) -> None:
+    """Nothing lost, nothing twice, everything in order: all that does not depend on rounding."""
+    assert {entity: len(taken) for entity, taken in found.items()} == {
+        entity: len(due) for entity, due in outcomes.items()
+    }
+    ids: dict[str, list[str]] = {entity: [] for entity in found}
+    for seen in observations:
+        assert seen.id is not None
+        ids[seen.entity].append(seen.id)
+    for entity, taken in found.items():
+        assert [each.sequence for each in taken] == list(range(1, len(taken) + 1))
+        assert [each.time for each in taken] == [due.belief.time for due in outcomes[entity]]
+        assert [name for each in taken for name in each.applied] == ids[entity]
+        assert all(0 <= after - before <= 1 for before, after in pairwise(e.prior_sequence for e in taken))
+
+
+def linear_fleet(simulation: Simulation, observations: int) -> tuple[Model, Sensor, list[Observation]]:
+    """A fleet that one sensor without outliers sees, whose posteriors are found in closed form and float64.
+
+    The first `observations` of the simulation's are turned into positions, with ids; the prior has two components.
+    """
+    sensor = PositionSensor(sensor="fleet/exact", standard_deviation=1.5)
+    model = fleet_model().model_copy(update={"prior": two_places()})
+    generator = np.random.default_rng(1)
+    seen = []
+    for number, each in enumerate(simulation.observations[:observations]):
+        truth = simulation.truth_at(each.entity, each.time)[0, :2]
+        value = tuple((truth + 1.5 * generator.standard_normal(2)).tolist())
+        seen.append(
+            Observation(
+                entity=each.entity, sensor=sensor.sensor, time=each.time, value=value, id=f"o-{number}"
+            )
+        )
+    return model, sensor, seen
+
+
+def two_places() -> Mixture:
+    """West or east of the plane."""
+    return Mixture(
+        weights=(0.4, 0.6),
+        means=((-40.0, 0.0, 0.0, 0.0), (40.0, 0.0, 0.0, 0.0)),
+        covariances=(tuple(map(tuple, np.diag([3600.0, 3600.0, 4.0, 4.0]).tolist())),) * 2,
+    )

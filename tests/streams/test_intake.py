@@ -1,0 +1,123 @@
+"""From bytes to events, without a broker: what each fault of a message is called, and that nothing is changed by it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from schemas import BearingSensor, Mixture, PositionSensor, RangeSensor, Reason, Unusable
+from streams.intake import Intake
+from streams.registry import Definitions, EntityModel
+from streams.simulation import fleet_model
+
+NOW = 1000.0
+KEY = b"mower"
+
+
+@pytest.fixture
+def intake() -> Intake:
+    definitions = Definitions("sensors", "models")
+    for sensor in (
+        RangeSensor(sensor="range", position=(0.0, 0.0), standard_deviation=0.5),
+        PositionSensor(sensor="position", standard_deviation=1.0),
+        BearingSensor(sensor="depth", coordinates=("x", "z"), position=(0.0, 0.0), standard_deviation=0.1),
+    ):
+        definitions.sensors[sensor.sensor] = sensor
+    definitions.models["mower"] = EntityModel(fleet_model().model_copy(update={"entity": "mower"}))
+    definitions.models["live"] = EntityModel(
+        fleet_model().model_copy(update={"entity": "live", "live_time": True})
+    )
+    return Intake(definitions, maximum_bytes=10_000, future_tolerance=60.0)
+
+
+def observation(**changes: Any) -> bytes:
+    return json.dumps({"entity": "mower", "sensor": "range", "time": 5.0, "value": 3.0} | changes).encode()
+
+
+def prior(**changes: Any) -> bytes:
+    fields = {"entity": "mower", "time": 5.0, "mixture": Mixture.gaussian((0.0,) * 4, 1.0).model_dump()}
+    return json.dumps(fields | changes).encode()
+
+
+def test_a_sound_observation_is_an_event(intake: Intake) -> None:
+    message, event = intake.observation(KEY, observation(id="one", standard_deviation=2.0), NOW)
+    assert (message.id, event.entity, event.time) == ("one", "mower", 5.0)
+    assert event.reading is not None
+    assert event.reading.value.tolist() == [3.0]
+    assert event.reading.covariance is not None
+    assert np.array_equal(event.reading.covariance, [[4.0]])
+
+
+def test_a_sensor_over_a_model_is_made_once(intake: Intake) -> None:
+    readings = [intake.observation(KEY, observation(), NOW)[1].reading for _ in range(2)]
+    assert readings[0] is not None
+    assert readings[1] is not None
+    assert readings[0].sensor is readings[1].sensor
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason", "says"),
+    [
+        (KEY, None, Reason.not_json, "without a value"),
+        (KEY, b"x" * 10_001, Reason.too_large, "10001 bytes"),
+        (KEY, b"x" * 10_000, Reason.not_json, "message"),
+        (None, observation(), Reason.key_mismatch, "mower"),
+        (b"other", observation(), Reason.key_mismatch, "other"),
+        (KEY, observation(sensor="sonar"), Reason.unknown_sensor, "sonar"),
+        (b"cat", observation(entity="cat"), Reason.unknown_entity, "cat"),
+        (KEY, observation(value=[1.0, 2.0]), Reason.wrong_length, "reports 1 numbers, got 2"),
+        (KEY, observation(sensor="depth"), Reason.missing_coordinates, "z"),
+        (b"live", observation(entity="live", time=1060.5), Reason.future, "60 s ahead"),
+        (KEY, observation(standard_deviation=1e200), Reason.invalid_covariance, "1e+200"),
+    ],
+)
+def test_a_fault_of_an_observation_has_its_reason(
+    intake: Intake, key: bytes | None, value: bytes | None, reason: Reason, says: str
+) -> None:
+    with pytest.raises(Unusable) as caught:
+        intake.observation(key, value, NOW)
+    assert caught.value.reason == reason
+    assert says in caught.value.detail
+
+
+def test_a_time_ahead_of_the_clock_is_fine_within_the_tolerance_or_where_times_are_not_live(
+    intake: Intake,
+) -> None:
+    assert intake.observation(b"live", observation(entity="live", time=1059.5), NOW)[1].time == 1059.5
+    assert intake.observation(KEY, observation(time=9e9), NOW)[1].time == 9e9
+
+
+def test_a_model_for_all_serves_entities_without_their_own(intake: Intake) -> None:
+    intake._definitions.models["*"] = EntityModel(fleet_model())
+    assert intake.observation(b"cat", observation(entity="cat"), NOW)[1].entity == "cat"
+    with pytest.raises(Unusable, match="future"):  # its own model still comes first
+        intake.observation(b"live", observation(entity="live", time=2000.0), NOW)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (prior(mixture=Mixture.gaussian((0.0,), 1.0).model_dump()), Reason.wrong_length),
+        (
+            prior(mixture=Mixture.gaussian((0.0,), 1.0).model_dump(), coordinates=["z"]),
+            Reason.missing_coordinates,
+        ),
+        (prior(entity="other"), Reason.key_mismatch),
+        (observation(), Reason.invalid),
+        (b"x" * 20_000, Reason.too_large),
+    ],
+)
+def test_a_fault_of_a_prior_has_its_reason(intake: Intake, value: bytes, reason: Reason) -> None:
+    with pytest.raises(Unusable) as caught:
+        intake.prior(KEY, value, NOW)
+    assert caught.value.reason == reason
+
+
+def test_a_prior_over_some_coordinates_knows_which(intake: Intake) -> None:
+    mixture = Mixture.gaussian((1.0, 2.0), 1.0).model_dump()
+    event = intake.prior(KEY, prior(mixture=mixture, coordinates=["vy", "x"], mode="product"), NOW)
+    assert event.prior is not None
+    assert (event.prior.axes, event.prior.mode) == ((3, 0), "product")
