@@ -1,0 +1,293 @@
+"""Whatever cannot be used ends in the dead letters with its bytes and a reason; nothing else is disturbed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from itertools import count
+from typing import Any, NamedTuple
+
+import pytest
+
+from schemas import (
+    DeadLetter,
+    LinearSensor,
+    Mixture,
+    Model,
+    Observation,
+    PositionSensor,
+    RangeSensor,
+    Reason,
+    Sensor,
+)
+from streams.simulation import fleet_model
+from tests.brokers import Broker
+from tests.conftest import unique_names
+from tests.streams.oracle import distance, expected
+from tests.streams.workers import Stream, dead_letters_of, posteriors_of, stream
+
+ENTITY, LIVE = "victim", "live"
+POSITION = PositionSensor(sensor="position", standard_deviation=1.5)
+SENSORS: tuple[Sensor, ...] = (
+    POSITION,
+    RangeSensor(sensor="range", position=(0.0, 0.0), standard_deviation=0.5),
+    LinearSensor(sensor="height", rows=({"z": 1.0},), standard_deviation=1.0),
+    RangeSensor(sensor="absurd", position=(0.0, 0.0), standard_deviation=1e200),
+)
+MODELS = (
+    fleet_model().model_copy(update={"entity": ENTITY}),
+    fleet_model().model_copy(update={"entity": LIVE, "live_time": True}),
+)
+WAIT = 30.0  # seconds
+
+
+class Case(NamedTuple):
+    reason: Reason
+    value: bytes | None
+    key: bytes | None = ENTITY.encode()
+
+
+def observation(**changes: Any) -> bytes:
+    """A sound one, but for the changes; a change to `...` leaves the field out."""
+    fields = {"entity": ENTITY, "sensor": "range", "time": 1.0, "value": 50.0} | changes
+    return json.dumps({name: value for name, value in fields.items() if value is not ...}).encode()
+
+
+def prior(**changes: Any) -> bytes:
+    """A sound one, but for the changes."""
+    mixture = Mixture.gaussian((0.0,) * 4, 1.0).model_dump()
+    return json.dumps({"entity": ENTITY, "mixture": mixture, "time": 1.0} | changes).encode()
+
+
+CROOKED = [[1.0, 2.0], [2.0, 1.0]]  # symmetric, with a negative eigenvalue
+R = Reason
+OBSERVATIONS: dict[str, Case] = {
+    "not JSON": Case(R.not_json, b"\x00\xff not JSON \xfe"),
+    "half of a message": Case(R.not_json, observation()[:-20]),
+    "empty": Case(R.not_json, b""),
+    "null value": Case(R.not_json, None),
+    "nested too deeply": Case(R.not_json, b"[" * 100_000),
+    "an array": Case(R.invalid, b"[1, 2]"),
+    "a missing field": Case(R.invalid, observation(sensor=...)),
+    "a field too many": Case(R.invalid, observation(colour="red")),
+    "text for a value": Case(R.invalid, observation(value="50.0")),
+    "true for a value": Case(R.invalid, observation(value=True)),
+    "a number for an entity": Case(R.invalid, observation(entity=7)),
+    "a standard deviation of zero": Case(R.invalid, observation(standard_deviation=0.0)),
+    "two kinds of noise": Case(R.invalid, observation(standard_deviation=1.0, covariance=[[1.0]])),
+    "NaN": Case(R.not_finite, observation(value=float("nan"))),
+    "infinity": Case(R.not_finite, observation(value=float("-inf"))),
+    "NaN for a time": Case(R.not_finite, observation(time=float("nan"))),
+    "a number too large": Case(R.not_finite, observation().replace(b"50.0", b"1e999")),
+    "text for a time": Case(R.invalid_time, observation(time="yesterday")),
+    "a time without an offset": Case(R.invalid_time, observation(time="2026-01-31T12:00:00")),
+    "true for a time": Case(R.invalid_time, observation(time=True)),
+    "milliseconds for seconds": Case(R.invalid_time, observation(time=1.77e12)),
+    "unknown sensor": Case(R.unknown_sensor, observation(sensor="nowhere")),
+    "unknown entity": Case(R.unknown_entity, observation(entity="stranger"), b"stranger"),
+    "two numbers for one": Case(R.wrong_length, observation(value=[1.0, 2.0])),
+    "one number for two": Case(R.wrong_length, observation(sensor="position", value=1.0)),
+    "no number": Case(R.wrong_length, observation(value=[])),
+    "a coordinate that the state lacks": Case(R.missing_coordinates, observation(sensor="height")),
+    "far future": Case(R.future, observation(entity=LIVE, time=time.time() + 3600), LIVE.encode()),
+    "not positive definite": Case(
+        R.invalid_covariance, observation(sensor="position", value=[1.0, 2.0], covariance=CROOKED)
+    ),
+    "a negative variance": Case(R.invalid_covariance, observation(covariance=[[-1.0]])),
+    "a covariance of another size": Case(
+        R.invalid_covariance, observation(covariance=[[1.0, 0.0], [0.0, 1.0]])
+    ),
+    "noise that cannot be squared": Case(R.invalid_covariance, observation(standard_deviation=1e200)),
+    "noise whose square is zero": Case(R.invalid_covariance, observation(standard_deviation=1e-200)),
+    "a sensor whose noise cannot be squared": Case(R.invalid_definition, observation(sensor="absurd")),
+    "key of another entity": Case(R.key_mismatch, observation(), b"somebody"),
+    "key that is not text": Case(R.key_mismatch, observation(), b"\xff\xfe"),
+    "null key": Case(R.key_mismatch, observation(), None),
+    "null key, not JSON": Case(R.not_json, b"{", None),
+    "10 MB": Case(R.too_large, observation(id="x" * 10_000_000)),
+}
+PRIORS: dict[str, Case] = {
+    "not JSON": Case(R.not_json, b"}{"),
+    "null value": Case(R.not_json, None),
+    "an observation": Case(R.invalid, observation()),
+    "weights that do not sum to 1": Case(
+        R.invalid, prior(mixture={"weights": [0.5], "means": [[0.0]], "covariances": [[[1.0]]]})
+    ),
+    "not positive definite": Case(
+        R.invalid_covariance,
+        prior(mixture={"weights": [1.0], "means": [[0.0, 0.0]], "covariances": [CROOKED]}),
+    ),
+    "two coordinates for four": Case(
+        R.wrong_length, prior(mixture=Mixture.gaussian((0.0, 0.0), 1.0).model_dump())
+    ),
+    "a coordinate that the state lacks": Case(
+        R.missing_coordinates, prior(mixture=Mixture.gaussian((0.0,), 1.0).model_dump(), coordinates=["z"])
+    ),
+    "unknown entity": Case(R.unknown_entity, prior(entity="stranger"), b"stranger"),
+    "far future": Case(R.future, prior(entity=LIVE, time=time.time() + 3600), LIVE.encode()),
+    "text for a time": Case(R.invalid_time, prior(time="noon")),
+    "null key": Case(R.key_mismatch, prior(), None),
+    "more than a megabyte": Case(R.too_large, prior(id="x" * 1_000_000)),
+}
+SENSOR_DEFINITIONS: dict[str, Case] = {
+    "not JSON": Case(R.not_json, b"{", b"position"),
+    "negative deviation": Case(
+        R.invalid_definition, b'{"kind":"position","sensor":"position","standard_deviation":-1}', b"position"
+    ),
+    "unknown kind": Case(R.invalid_definition, b'{"kind":"sonar","sensor":"position"}', b"position"),
+    "NaN": Case(
+        R.not_finite, b'{"kind":"position","sensor":"position","standard_deviation":NaN}', b"position"
+    ),
+    "key of another sensor": Case(
+        R.key_mismatch, b'{"kind":"position","sensor":"position","standard_deviation":9}', b"range"
+    ),
+}
+
+
+def broken_model(**changes: Any) -> bytes:
+    return json.dumps(json.loads(MODELS[0].to_json()) | changes).encode()
+
+
+MODEL_DEFINITIONS: dict[str, Case] = {
+    "not JSON": Case(R.not_json, b"nonsense"),
+    "no components": Case(R.invalid_definition, broken_model(components=0)),
+    "a prior of another size": Case(
+        R.invalid_definition, broken_model(prior=Mixture.gaussian((0.0,), 1.0).model_dump())
+    ),
+    "key of another entity": Case(R.key_mismatch, broken_model(entity="other", name="wrong")),
+}
+
+
+class Victim:
+    """A worker, and an entity whose observations must go on being processed."""
+
+    def __init__(self, opened: Stream) -> None:
+        self.stream = opened
+        self.stream.define([*SENSORS, *MODELS])
+        self.worker = opened.worker().start()
+        self.sent: list[Any] = []
+        self._numbers = count(1)
+
+    def good(self) -> None:
+        """Sends a sound observation and waits until it is applied, exactly as if nothing else had been there."""
+        number = next(self._numbers)
+        self.sent.append(
+            self.stream.observations.send(
+                ENTITY, POSITION.sensor, (10.0 + number, number % 7), time=10.0 + number, id=f"good-{number}"
+            )
+        )
+
+        def applied(records: list[Any]) -> Any:
+            taken = posteriors_of(r for r in records if r.key == ENTITY.encode()).get(ENTITY, [])
+            return taken and taken[-1].applied == (f"good-{number}",) and taken
+
+        taken = self.stream.posteriors.wait_for(applied, WAIT, "the observation after it is applied")
+        assert [each.sequence for each in taken] == list(range(1, number + 1))
+        assert [each.applied for each in taken] == [(f"good-{n}",) for n in range(1, number + 1)]
+
+    def check(self, topic: str, case: Case) -> DeadLetter:
+        """Sends what is bad, then a sound observation; the former is a dead letter and the latter is applied."""
+        place = self.stream.send(topic, case.key, case.value)
+        self.good()
+        found: DeadLetter = self.stream.dead_letters.wait_for(
+            lambda records: dead_letters_of(records).get(place), WAIT, "a dead letter"
+        )
+        assert found.reason == case.reason, found.detail
+        assert found.key == case.key
+        assert found.value == case.value
+        assert found.detail
+        return found
+
+
+@pytest.fixture(scope="module")
+def victim(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
+    with stream(broker, unique_names(), tmp_path_factory.mktemp("bad")) as opened:
+        yield Victim(opened)
+
+
+@pytest.mark.parametrize("name", OBSERVATIONS)
+def test_a_bad_observation_is_a_dead_letter(victim: Victim, name: str) -> None:
+    victim.check(victim.stream.names.topics.observations, OBSERVATIONS[name])
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_a_bad_prior_is_a_dead_letter(victim: Victim, name: str) -> None:
+    victim.check(victim.stream.names.topics.priors, PRIORS[name])
+
+
+def test_an_observation_before_the_belief_is_late(victim: Victim) -> None:
+    victim.good()
+    letter = victim.check(victim.stream.names.topics.observations, Case(R.late, observation(time=2.0)))
+    assert "2.0" in letter.detail
+
+
+@pytest.mark.parametrize("value", [1e30, -1e160, 1e300])
+def test_a_number_beyond_all_measure_is_a_dead_letter_or_changes_nothing_for_others(
+    victim: Victim, value: float
+) -> None:
+    """The belief it concerns may believe it; a posterior must be readable, and other entities untouched."""
+    name = f"extreme{value:g}"
+    victim.stream.define([MODELS[0].model_copy(update={"entity": name})])
+    observed = [
+        observation(entity=name, sensor="position", value=[value, 0.0], id="far"),
+        observation(entity=name, value=value, time=2.0, id="away"),
+    ]
+    places = [
+        victim.stream.send(victim.stream.names.topics.observations, name.encode(), each) for each in observed
+    ]
+    victim.good()
+
+    def settled(records: list[Any]) -> bool:
+        letters = dead_letters_of(records)
+        victim.stream.posteriors.poll(0)
+        taken = posteriors_of(r for r in victim.stream.posteriors.records if r.key == name.encode()).get(
+            name, []
+        )
+        applied = [identifier for each in taken for identifier in each.applied]
+        fates = [
+            (places[i] in letters) + (identifier in applied) for i, identifier in enumerate(("far", "away"))
+        ]
+        assert all(letters[place].reason == R.numerical for place in places if place in letters)
+        return fates == [1, 1]
+
+    victim.stream.dead_letters.wait_for(settled, WAIT, "each is applied or a dead letter")
+
+
+@pytest.mark.parametrize("name", SENSOR_DEFINITIONS)
+def test_a_bad_sensor_definition_leaves_the_old_one_in_force(victim: Victim, name: str) -> None:
+    victim.check(victim.stream.names.topics.sensors, SENSOR_DEFINITIONS[name])
+
+
+@pytest.mark.parametrize("name", MODEL_DEFINITIONS)
+def test_a_bad_model_definition_leaves_the_old_one_in_force(victim: Victim, name: str) -> None:
+    victim.check(victim.stream.names.topics.models, MODEL_DEFINITIONS[name])
+
+
+def test_nothing_of_all_that_has_changed_the_belief(victim: Victim) -> None:
+    """The last of this file: the posteriors are those of the sound observations under the first definitions."""
+    victim.good()
+    taken = posteriors_of(r for r in victim.stream.posteriors.records if r.key == ENTITY.encode())[ENTITY]
+    model: Model = MODELS[0]
+    sent = [
+        json.loads(observation(sensor="position", time=10.0 + n, value=[10.0 + n, n % 7], id=f"good-{n}"))
+        for n in range(1, len(taken) + 1)
+    ]
+    outcomes = expected(model, [POSITION], [Observation.model_validate(each) for each in sent])[ENTITY]
+    for posterior, outcome in zip(taken, outcomes, strict=True):
+        assert distance(posterior.mixture, outcome) < 1e-8
+        assert posterior.prior_sequence == 0
+
+
+def test_the_metrics_count_dead_letters_by_reason(victim: Victim) -> None:
+    """All of them: counted by the worker as often as they are on the topic."""
+    letters = dead_letters_of(victim.stream.dead_letters.records).values()
+    metrics = victim.worker.metrics()
+    for reason in Reason:
+        there = sum(letter.reason == reason for letter in letters)
+        assert metrics.get(f"beliefstream_dead_letters_total/{reason}", 0) == there, reason
+    topic = victim.stream.names.topics.observations
+    rejected = sum(letter.topic == topic for letter in letters)
+    assert metrics["beliefstream_observations_total/rejected"] == rejected
+    # what the broker has sent is what came; nothing but that
+    assert len(victim.stream.dead_letters.records) == len(letters)

@@ -1,0 +1,47 @@
+"""What a worker waits for, and that every metric of the contract is there; the pages themselves: test_fusion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from streams import metrics
+from streams.app import create_app
+from streams.health import reasons_not_ready
+from streams.registry import Definitions, DefinitionsReader
+from streams.settings import Settings
+from tests.streams.oracle import updater
+
+
+async def nowhere(*_: Any) -> None:
+    raise AssertionError("nothing is refused here")
+
+
+@pytest.fixture
+def reader() -> DefinitionsReader:
+    return DefinitionsReader(Definitions("sensors", "models"), ("sensors", "models"), "127.0.0.1:1", nowhere)
+
+
+def test_a_worker_that_has_not_started_waits_for_definitions_and_beliefs(reader: DefinitionsReader) -> None:
+    app = create_app(Settings(application="health", logs="json"), updater())
+    assert reasons_not_ready(app, reader) == ["definitions are being read", "beliefs are being recovered"]
+    reader.complete.set()
+    assert reasons_not_ready(app, reader) == ["beliefs are being recovered"]
+    app.tables.on_actives_ready()  # type: ignore[attr-defined]
+    assert reasons_not_ready(app, reader) == []
+    app.in_recovery = True
+    app.rebalancing = True
+    assert reasons_not_ready(app, reader) == ["partitions are being assigned", "beliefs are being recovered"]
+
+
+def test_every_metric_of_the_contract_is_exposed_in_base_units() -> None:
+    exposed = {
+        family.name for family in text_string_to_metric_families(generate_latest(metrics.REGISTRY).decode())
+    }
+    for name in metrics.NAMES:
+        # the parser takes the suffix off the names of counters and info metrics
+        assert {name, name.removesuffix("_total"), name.removesuffix("_info")} & exposed, name
+    assert not any(name.endswith(("_milliseconds", "_ms")) for name in exposed)

@@ -1,0 +1,254 @@
+"""Real workers for the tests, each a process of its own, and what they leave on the topics."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
+
+from schemas import DeadLetter, Posterior, parse
+from streams import topics
+from streams.broker import free_port
+from streams.client import ObservationProducer, PriorPublisher, Registry
+from streams.guard import KILL, guarded
+from streams.settings import Settings
+from streams.topics import MESSAGE_BYTES
+from tests.brokers import Broker
+from tests.conftest import Names, eventually
+
+START_TIMEOUT = 90.0  # seconds; 4 to 10 s, most of it importing torch
+STOP_TIMEOUT = 30.0  # seconds between SIGTERM and SIGKILL
+PARTITIONS = 4
+SESSION = 6.0  # seconds; the least that a worker takes
+
+
+class Worker:
+    """`beliefstream worker` in a process that ends with this one.
+
+    Args:
+        broker: where it reads and writes.
+        names: its consumer group and topics.
+        directory: for what it logs.
+        settings: of `streams.settings.Settings`, by name.
+    """
+
+    def __init__(self, broker: Broker, names: Names, directory: Path, **settings: Any) -> None:
+        self.port = free_port()
+        chosen = Settings(
+            brokers=broker.bootstrap_servers,
+            application=names.app_id,
+            partitions=PARTITIONS,
+            session_timeout=SESSION,
+            web_port=self.port,
+            fetch_high_watermark=broker.is_embedded,
+            logs="json",
+            **{name: getattr(names.topics, name) for name in TOPICS},
+            **settings,
+        )
+        self._environment = os.environ | chosen.environment()
+        self._output = directory / f"worker-{self.port}.log"
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    def launch(self) -> Self:
+        """Starts the process, and does not wait for it."""
+        command = [str(Path(sys.executable).with_name("beliefstream")), "worker"]
+        with self._output.open("ab") as output:
+            self._guard = subprocess.Popen(
+                guarded(command, STOP_TIMEOUT),
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        return self
+
+    def start(self) -> Self:
+        """Starts the process and returns when it processes observations."""
+        return self.launch().wait_until_ready()
+
+    def wait_until_ready(self) -> Self:
+        eventually(lambda: self.page("/readyz")[0] == 200, START_TIMEOUT, "the worker is ready")
+        return self
+
+    def page(self, path: str) -> tuple[int, str]:
+        """Status and body; (0, "") if nobody answers. Fails the test if the worker has ended."""
+        if self._guard is None or self._guard.poll() is not None:
+            pytest.fail(f"The worker has ended:\n{self.log()[-3000:]}")
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    @property
+    def assigned(self) -> set[str]:
+        """`topic-partition` of what it owns, once it is ready; else nothing."""
+        status, body = self.page("/readyz")
+        return set(json.loads(body)["assigned"]) if status == 200 else set()
+
+    def metrics(self) -> dict[str, float]:
+        """Samples by name, with the values of their labels behind it: `beliefstream_..._total/accepted`."""
+        status, body = self.page("/metrics")
+        assert status == 200, body
+        return {
+            "/".join([sample.name, *sample.labels.values()]): sample.value
+            for family in text_string_to_metric_families(body)
+            for sample in family.samples
+        }
+
+    def terminate(self) -> int:
+        """SIGTERM; the exit status (1 also if a signal ended it)."""
+        assert self._guard is not None
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        return self._guard.wait(STOP_TIMEOUT + 5)
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._guard is not None
+        assert self._guard.stdin is not None
+        self._guard.stdin.write(KILL)
+        self._guard.stdin.flush()
+        self._guard.wait(10)
+
+    def stop(self) -> None:
+        """Ends it however it can, if it runs."""
+        if self._guard is not None and self._guard.poll() is None:
+            self.kill()
+
+    def log(self) -> str:
+        return self._output.read_text(errors="replace")
+
+
+TOPICS = ("observations", "sensors", "models", "priors", "posteriors", "dead_letters")
+
+
+class Stream:
+    """The topics of one test and the clients on them; `worker` starts workers that end with the test."""
+
+    def __init__(self, broker: Broker, names: Names, directory: Path) -> None:
+        self.broker, self.names, self._directory = broker, names, directory
+        self._workers: list[Worker] = []
+        self._opened: list[Any] = []
+        servers, chosen = broker.bootstrap_servers, names.topics
+        topics.create(servers, chosen, partitions=PARTITIONS)
+        self.observations = self._open(ObservationProducer(servers, chosen.observations))
+        self.priors = self._open(PriorPublisher(servers, chosen.priors))
+        self.registry = self._open(Registry(servers, chosen.sensors, chosen.models))
+        self.raw = self._open(KafkaProducer(bootstrap_servers=servers, max_request_size=MESSAGE_BYTES))
+        self.posteriors = self._open(Reading(servers, chosen.posteriors))
+        self.dead_letters = self._open(Reading(servers, chosen.dead_letters))
+
+    def _open(self, client: Any) -> Any:
+        self._opened.append(client)
+        return client
+
+    def worker(self, **settings: Any) -> Worker:
+        """A worker on these topics, not started yet."""
+        self._workers.append(Worker(self.broker, self.names, self._directory, **settings))
+        return self._workers[-1]
+
+    def define(self, definitions: Iterable[Any]) -> None:
+        """Sensors and models, acknowledged."""
+        for definition in definitions:
+            if hasattr(definition, "sensor"):
+                self.registry.set_sensor(definition)
+            else:
+                self.registry.set_model(definition)
+
+    def send(self, topic: str, key: bytes | None, value: bytes | None) -> tuple[str, int, int]:
+        """Bytes as they are; where the broker put them."""
+        place = self.raw.send(topic, key=key, value=value).get(30)
+        return place.topic, place.partition, place.offset
+
+    def committed(self, topic: str, partition: int) -> int:
+        """The offset that the worker's group has committed."""
+        consumer = KafkaConsumer(
+            bootstrap_servers=self.broker.bootstrap_servers,
+            group_id=self.names.app_id,
+            enable_auto_commit=False,
+        )
+        try:
+            return consumer.committed(TopicPartition(topic, partition)) or 0
+        finally:
+            consumer.close()
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.stop()
+        for client in self._opened:
+            client.close()
+
+
+@contextmanager
+def stream(broker: Broker, names: Names, directory: Path) -> Iterator[Stream]:
+    """A `Stream` whose workers and connections end with the block."""
+    opened = Stream(broker, names, directory)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+class Reading:
+    """All records of a topic from its beginning, as far as they have been read."""
+
+    def __init__(self, servers: str, topic: str) -> None:
+        self.records: list[Any] = []
+        self._consumer = KafkaConsumer(
+            bootstrap_servers=servers,
+            group_id=None,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=MESSAGE_BYTES,
+        )
+        self._consumer.assign([TopicPartition(topic, partition) for partition in range(PARTITIONS)])
+
+    def poll(self, timeout: float = 0.2) -> None:
+        """Reads what is there, waiting at most `timeout` seconds (s) for it."""
+        for records in self._consumer.poll(timeout_ms=round(timeout * 1000)).values():
+            self.records.extend(records)
+
+    def wait_for(self, condition: Callable[[list[Any]], Any], timeout: float, what: str) -> Any:
+        """Reads until the condition on all records holds, and returns what it returned."""
+        deadline = time.monotonic() + timeout
+        while not (found := condition(self.records)):
+            if time.monotonic() > deadline:
+                pytest.fail(f"not within {timeout:g} s: {what}; {len(self.records)} records")
+            self.poll()
+        return found
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def posteriors_of(records: Iterable[Any]) -> dict[str, list[Posterior]]:
+    """By entity, without those whose sequence number has been there: what a reader takes."""
+    found: dict[str, list[Posterior]] = {}
+    for record in records:
+        posterior = parse(Posterior, record.value)
+        assert record.key == posterior.entity.encode()
+        taken = found.setdefault(posterior.entity, [])
+        if not taken or posterior.sequence > taken[-1].sequence:
+            taken.append(posterior)
+    return found
+
+
+def dead_letters_of(records: Iterable[Any]) -> dict[tuple[str, int, int], DeadLetter]:
+    """By the place of what they came from; one that was sent twice counts once."""
+    letters = (DeadLetter.from_record(record.key, record.value, record.headers) for record in records)
+    return {(letter.topic, letter.partition, letter.offset): letter for letter in letters}
