@@ -14,6 +14,11 @@ all of them there.) So records are lost at a restart even with the order above p
 when a rebalance interrupts a recovery. `SafeConsumer` lets a fetch end before it seeks, and drops what that
 fetch brought.
 
+**Partitions without a committed offset left where they are.** aiokafka's `seek_to_committed` passes over them.
+Records that were fetched from them during a recovery, and dropped, are then never read again: all that a worker
+had been sent before its first commit was lost if it was killed before. `SafeConsumer` seeks them to their
+beginning, where a group without offsets starts.
+
 **Partitions resumed that are being taken away.** A rebalance may begin while the seek waits for the broker.
 Resuming then would feed records to a worker that no longer owns them, beside the new owner. `SafeRecovery`
 looks again after the seek.
@@ -144,20 +149,23 @@ class SafeConsumer(Consumer):
         super().__init__(*arguments, **options)
         self._fetching = asyncio.Lock()
         self._seeks = 0
+        self._seeks_before_fetch = 0
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
         """Fetches for up to `timeout` seconds and yields what came, until the next seek."""
-        seeks = self._seeks
         async with aclosing(
             cast(AsyncGenerator[tuple[TP, Message], None], super().getmany(timeout))
         ) as messages:
             async for partition, message in messages:
-                if self._seeks != seeks:
+                if self._seeks != self._seeks_before_fetch:
                     return  # fetched before the seek, and to be fetched again
                 yield partition, message
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         async with self._fetching:
+            # Counted here: `getmany` may have waited for the flow to be resumed, through a whole recovery and its
+            # seeks.
+            self._seeks_before_fetch = self._seeks
             return await super()._getmany(active_partitions, timeout)
 
     async def perform_seek(self) -> None:
@@ -165,6 +173,13 @@ class SafeConsumer(Consumer):
         self._seeks += 1
         async with self._fetching:
             await super().perform_seek()
+            uncommitted = [
+                TopicPartition(*tp)
+                for tp in self.assignment()
+                if not self._committed_offset.get(tp) and not self._is_changelog_tp(tp)
+            ]
+            if uncommitted:
+                await self._thread.seek_to_beginning(*uncommitted)
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
         """Seeks the partitions to the given offsets."""
