@@ -27,7 +27,12 @@ class LocalProblem:
 
     @classmethod
     def of(
-        cls, prior: GaussianMixture, observations: Observations, axes: list[int], device: torch.device
+        cls,
+        prior: GaussianMixture,
+        observations: Observations,
+        axes: list[int],
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> LocalProblem:
         seen = prior.marginal(axes)
         shift, covariance = seen.moments()
@@ -44,15 +49,14 @@ class LocalProblem:
             origin=observations.origin[..., :rows],
             heading=observations.heading[..., axes],
         ).in_coordinates(shift, scale)
-        single = torch.float32
         return cls(
             axes,
             shift,
             scale,
             double,
             projected,
-            double.to(dtype=single, device=device),
-            projected.to(dtype=single, device=device),
+            double.to(dtype=dtype, device=device),
+            projected.to(dtype=dtype, device=device),
             len(axes) < prior.dimension,
         )
 

@@ -87,23 +87,28 @@ def _joined(parts: list[tuple[Tensor, Update]]) -> Update:
 
 
 class Updater:
-    """Holds the network on its device; `update` takes and returns float64 on the CPU."""
+    """Holds the network on its device; `update` takes and returns float64 on the CPU.
+
+    `dtype` is what the network computes in. In float32 a sum rounds differently in a batch of another size, which now
+    and then tips a decision to merge or to refine; in float64 an answer does not depend on the rest of its batch.
+    """
 
     def __init__(
         self,
         network: DistributionTransformer,
         device: torch.device | None = None,
         settings: Settings | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.device = device or torch.device("cpu")
-        self.network = network.to(self.device).eval()
+        self.device, self.dtype = device or torch.device("cpu"), dtype
+        self.network = network.to(self.device, dtype).eval()
         self.settings = settings or Settings()
 
     def with_components(self, components: int) -> Updater:
         """The same network with another bound on the number of components."""
         if components == self.settings.components:
             return self
-        return Updater(self.network, self.device, replace(self.settings, components=components))
+        return Updater(self.network, self.device, replace(self.settings, components=components), self.dtype)
 
     @torch.inference_mode()
     def update(self, prior: GaussianMixture, observations: Observations) -> Update:
@@ -157,7 +162,7 @@ class Updater:
         )
 
     def _transform(self, prior: GaussianMixture, observations: Observations, axes: list[int]) -> Update:
-        local = LocalProblem.of(prior, observations, axes, self.device)
+        local = LocalProblem.of(prior, observations, axes, self.device, self.dtype)
         surprise = Prediction.of(local.prior64, local.observations64).surprise(prior)
         tokens = duplicate_components(local.prior, self.settings.components)
         estimate = self.network(tokens, local.observations)

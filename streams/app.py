@@ -34,7 +34,8 @@ def make_updater(settings: Settings) -> Updater:
     """The network on its device; raises FileNotFoundError or ValueError if the weights cannot be used."""
     torch.set_num_threads(settings.threads)
     accuracy = Accuracy(points=settings.points, refine_below=settings.refine_below)
-    return Updater(weights.load(settings.weights), choose_device(settings.device), accuracy)
+    dtype = torch.float64 if settings.precision == "double" else torch.float32
+    return Updater(weights.load(settings.weights), choose_device(settings.device), accuracy, dtype)
 
 
 def create_app(settings: Settings, updater: Updater) -> faust.App:

@@ -37,6 +37,11 @@ class Settings(BaseSettings):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the network runs")
     weights: str = Field("equivariant-32x4", description="shipped weights by name, or a .safetensors file")
+    precision: Literal["single", "double"] = Field(
+        "single",
+        description="of the network; double takes about 1.5 times as long, and a posterior then equals the replay "
+        "of the log to 9 digits, however messages fall into batches",
+    )
     threads: int = Field(1, ge=1, description="threads of the network on the CPU")
     points: int = Field(96, ge=16, description="importance samples that check each posterior")
     refine_below: float = Field(

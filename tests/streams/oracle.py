@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
@@ -18,14 +19,18 @@ from streams.settings import Settings
 from streams.simulation import Simulation, fleet_model
 
 
-@lru_cache(maxsize=1)
-def updater() -> Updater:
+@lru_cache(maxsize=2)
+def updater(precision: Literal["single", "double"]) -> Updater:
     """As a worker makes it."""
-    return make_updater(Settings())
+    return make_updater(Settings(precision=precision))
 
 
 def expected(
-    model: Model, sensors: Iterable[Sensor], observations: Iterable[Observation], priors: Iterable[Prior] = ()
+    model: Model,
+    sensors: Iterable[Sensor],
+    observations: Iterable[Observation],
+    priors: Iterable[Prior] = (),
+    precision: Literal["single", "double"] = "single",
 ) -> dict[str, list[Outcome]]:
     """Every posterior of every entity, in order."""
     known, entity_model = {sensor.sensor: sensor for sensor in sensors}, EntityModel(model)
@@ -36,7 +41,7 @@ def expected(
         reading = reading_of(seen, entity_model.sensor(known[seen.sensor]))
         events.append(Event(seen.entity, seen.time, reading=reading))
     outcomes: dict[str, list[Outcome]] = {}
-    for entity, outcome in replay(events, lambda _: entity_model.state, updater()):
+    for entity, outcome in replay(events, lambda _: entity_model.state, updater(precision)):
         outcomes.setdefault(entity, []).append(outcome)
     return outcomes
 
