@@ -222,7 +222,7 @@ def _split(update: Update, times: Sequence[float]) -> list[Outcome]:
     weights = update.posterior.log_weights.exp().numpy()
     means, covariances = update.posterior.means.numpy(), update.posterior.covariances.numpy()
     counts = update.posterior.present.sum(1).tolist()
-    names = {method: method.name.lower() for method in Method}
+    names = {int(method): method.name.lower() for method in Method}
     columns = zip(
         update.effective_sample_size.tolist(),
         update.log_evidence.tolist(),
@@ -238,7 +238,7 @@ def _split(update: Update, times: Sequence[float]) -> list[Outcome]:
         belief = Belief(
             times[row], share / share.sum(), means[row, :count].copy(), covariances[row, :count].copy()
         )
-        outcomes.append(Outcome(belief, size, evidence, surprise, names[Method(method)]))
+        outcomes.append(Outcome(belief, size, evidence, surprise, names[method]))
     return outcomes
 
 

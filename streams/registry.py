@@ -24,6 +24,7 @@ Reject = Callable[[ConsumerRecord, Reason, str], Awaitable[None]]
 # how long a topic must stay silent past its reported end before it counts as read; the embedded broker reports an end
 # that lies too early
 QUIET_MS = 250
+FOLLOW_MS = 50  # a batch with an unknown name waits so long for its turn to read, at most
 
 
 class EntityModel:
@@ -107,7 +108,7 @@ class DefinitionsReader:
         ]
         self._consumer.assign(partitions)
         await self._consumer.seek_to_beginning(*partitions)
-        await self.catch_up()
+        await self.catch_up(QUIET_MS)
         self.complete.set()
         log.info(
             "definitions read", sensors=len(self.definitions.sensors), models=len(self.definitions.models)
@@ -127,15 +128,20 @@ class DefinitionsReader:
         if self._consumer is not None:
             await self._consumer.stop()
 
-    async def catch_up(self) -> None:
-        """Read to what is the end now: a sensor defined before an observation was sent is then known."""
+    async def catch_up(self, quiet_ms: int = 0) -> None:
+        """Read to what is the end now: a sensor defined before an observation was sent is then known.
+
+        With `quiet_ms`, until nothing more comes for so long: for brokers that report an end that lies too early.
+        """
         assert self._consumer is not None
         async with self._reading:
             ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
             while True:
-                records = await self._take(QUIET_MS)
                 behind = [tp for tp, end in ends.items() if await self._consumer.position(tp) < end]
-                if not records and not behind:
+                if not behind and not quiet_ms:
+                    return
+                records = await self._take(quiet_ms or FOLLOW_MS)
+                if quiet_ms and not records and not behind:
                     return
 
     async def _take(self, timeout_ms: int) -> int:
@@ -158,7 +164,7 @@ class DefinitionsReader:
         while True:
             async with self._reading:
                 try:
-                    await self._take(200)
+                    await self._take(FOLLOW_MS)
                 except asyncio.CancelledError:
                     raise
                 except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -179,9 +180,10 @@ def _alone(step: Step, updater: Updater) -> Outcome | None:
 def _sound(outcome: Outcome) -> bool:
     """Whether it is a belief to go on with, and one that readers of the posterior can take."""
     belief = outcome.belief
-    total = belief.weights.sum() + belief.means.sum() + belief.covariances.sum()
-    total += outcome.effective_sample_size + outcome.log_evidence + outcome.surprise
-    if len(belief.weights) == 0 or not np.isfinite(total):
+    quality = outcome.effective_sample_size + outcome.log_evidence + outcome.surprise
+    # not finite if any is not
+    total = quality + belief.weights.sum() + belief.means.sum() + belief.covariances.sum()
+    if len(belief.weights) == 0 or not math.isfinite(total):
         return False
     try:
         np.linalg.cholesky(belief.covariances)

@@ -20,7 +20,7 @@ from streams.simulation import Simulation, fleet_model
 
 
 @lru_cache(maxsize=2)
-def updater(precision: Literal["single", "double"]) -> Updater:
+def updater(precision: Literal["single", "double"] = "single") -> Updater:
     """As a worker makes it."""
     return make_updater(Settings(precision=precision))
 
