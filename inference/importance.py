@@ -1,7 +1,8 @@
 """Importance sampling: how far an answer is from the exact posterior, and a better answer where it is far.
 
-Points come from a defensive mixture of the answer q, the answer with wider covariances, and the prior: points from q
-alone could not see a mode that q misses (T. Hesterberg, "Weighted Average Importance Sampling and Defensive Mixture
+Points come from a defensive mixture of the answer q, the answer with wider covariances, the prior, and Gauss-Newton
+images of the prior, which lie where the observations would have it: points from q alone could not see a mode that q
+misses (T. Hesterberg, "Weighted Average Importance Sampling and Defensive Mixture
 Distributions", Technometrics 37(2), 1995). They are quasi-random and fixed, so the same problem gives the same result.
 """
 
@@ -18,7 +19,12 @@ from inference import linear_algebra as la
 from inference.mixture import GaussianMixture, component_log_density
 from inference.observations import Observations
 
-SHARES = (0.70, 0.18, 0.12)  # of the points: answer, widened answer, prior
+SHARES = (
+    0.55,
+    0.15,
+    0.10,
+    0.20,
+)  # of the points: answer, widened answer, prior, Gauss-Newton images of the prior
 WIDENING = 4.0  # of the covariance
 TRUNCATION = 30.0  # of an importance weight
 PSEUDO_POINTS = 4.0  # weight of a component's old self in a refinement step
@@ -54,18 +60,51 @@ class Weighted:
     answer_components: Tensor  # the same of the answer, (B, P, J)
 
 
+def gauss_newton_images(
+    starts: Tensor, means: Tensor, covariances: Tensor, observations: Observations, rounds: int = 6
+) -> GaussianMixture:
+    """Where Gauss-Newton steps lead from `starts` ``(B, K, d)`` if every observation is an inlier.
+
+    `means` and `covariances` are of the prior's component of each start. The covariance is that of the linearised
+    posterior, cut to where the linearisation holds: across, a ring is no longer than it is straight.
+    """
+    floor = torch.finfo(means.dtype).tiny
+    precision = la.invert(covariances, floor)
+    identity = torch.eye(means.shape[-1], dtype=means.dtype, device=means.device).expand_as(covariances)
+    used = observations.mask[:, None].to(means.dtype)
+    points, total = starts, precision
+    for _ in range(rounds):
+        linear = observations.linearise(points, identity)
+        total = precision + (linear.information * used[..., None, None]).sum(2)
+        pull = la.times(precision, means - points) + (linear.gradient * used[..., None]).sum(2)
+        points = points + la.times(la.invert(total, floor), pull)
+    curvature = observations.linearise(points, identity).curvature
+    bend = ((curvature.square().sum((-1, -2)) + 1e-12).sqrt() * used).sum(2)
+    factors = la.inverse_cholesky(total + bend[..., None, None] * identity, floor)
+    log_weights = torch.full_like(points[..., 0], -math.log(points.shape[1]))
+    return GaussianMixture(log_weights, points, factors @ factors.mT)
+
+
 def weigh(
-    prior: GaussianMixture, answer: GaussianMixture, observations: Observations, count: int, seed: int
+    prior: GaussianMixture,
+    answer: GaussianMixture,
+    observations: Observations,
+    images: GaussianMixture,
+    count: int,
+    seed: int,
 ) -> Weighted:
     """Draw `count` points for every problem of the batch and evaluate them."""
     prior_factors, factors = prior.factors(), answer.factors()
     wide = factors * math.sqrt(WIDENING)
-    near, spread = round(SHARES[0] * count), round(SHARES[1] * count)
+    near, spread, around = (round(share * count) for share in SHARES[:3])
+    rest = count - near - spread - around
+    image_factors = images.factors()
     points = torch.cat(
         [
             _systematic(answer, factors, near, seed),
             _systematic(answer, wide, spread, seed + 1),
-            _systematic(prior, prior_factors, count - near - spread, seed + 2),
+            _systematic(prior, prior_factors, around, seed + 2),
+            _systematic(images, image_factors, rest, seed + 3),
         ],
         1,
     )
@@ -79,10 +118,12 @@ def weigh(
     prior_components = prior.log_weights[:, None] + component_log_density(points, prior.means, prior_factors)
     log_answer = torch.logsumexp(answer_components, -1)
     log_prior = torch.logsumexp(prior_components, -1)
-    parts = torch.stack([log_answer, torch.logsumexp(weights + widened, -1), log_prior], -1)
-    shares = (
-        torch.tensor([near, spread, count - near - spread], dtype=parts.dtype, device=parts.device) / count
+    image_components = images.log_weights[:, None] + component_log_density(
+        points, images.means, image_factors
     )
+    log_wide, log_images = torch.logsumexp(weights + widened, -1), torch.logsumexp(image_components, -1)
+    parts = torch.stack([log_answer, log_wide, log_prior, log_images], -1)
+    shares = parts.new_tensor([near, spread, around, rest]) / count
     proposal = torch.logsumexp(parts + shares.log(), -1)
     target = log_prior + observations.log_likelihood(points)
     return Weighted(points, target, proposal, log_answer, prior_components, answer_components)
@@ -103,6 +144,14 @@ def effective_sample_size(weighted: Weighted) -> tuple[Tensor, Tensor]:
     ratio = (weighted.target - weighted.answer - log_evidence[:, None]).clamp(max=math.log(TRUNCATION))
     mean = torch.logsumexp(log_weight - log_evidence[:, None] + ratio, 1) - count
     return (-mean).exp().clamp(0.0, 1.0), log_evidence
+
+
+def moments(weighted: Weighted) -> tuple[Tensor, Tensor]:
+    """Mean ``(B, d)`` and covariance ``(B, d, d)`` of the exact posterior, as the points estimate them."""
+    share = torch.softmax(weighted.target - weighted.proposal, 1)
+    mean = (share[..., None] * weighted.points).sum(1)
+    offset = weighted.points - mean[:, None]
+    return mean, torch.einsum("bp,bpd,bpe->bde", share, offset, offset)
 
 
 def refine(answer: GaussianMixture, weighted: Weighted, source: Tensor | None) -> GaussianMixture:

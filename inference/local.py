@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from inference import importance
 from inference import linear_algebra as la
 from inference.mixture import GaussianMixture
 from inference.observations import Observations
+from inference.transformer import Tokens
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class LocalProblem:
     prior: GaussianMixture
     observations: Observations
     partial: bool  # whether the state has coordinates that no sensor touches
+    images: (
+        GaussianMixture  # of the prior, where the observations would have it: part of every check's proposal
+    )
 
     @classmethod
     def of(
@@ -58,7 +63,18 @@ class LocalProblem:
             double.to(dtype=dtype, device=device),
             projected.to(dtype=dtype, device=device),
             len(axes) < prior.dimension,
+            double.to(dtype=dtype, device=device),
         )
+
+    def weigh(self, answer: GaussianMixture, count: int, seed: int) -> importance.Weighted:
+        """Importance points of an answer in these coordinates."""
+        return importance.weigh(self.prior, answer, self.observations, self.images, count, seed)
+
+    def with_images(self, tokens: Tokens) -> LocalProblem:
+        """With the images of the prior's components, started where their tokens spread to."""
+        starts = tokens.means + la.times(la.cholesky(tokens.covariances), tokens.spread)
+        images = importance.gauss_newton_images(starts, tokens.means, tokens.covariances, self.observations)
+        return replace(self, images=images)
 
     def rows(self, index: Tensor) -> LocalProblem:
         there = index.to(self.prior.means.device)
@@ -71,6 +87,7 @@ class LocalProblem:
             self.prior.rows(there),
             self.observations.rows_of(there),
             self.partial,
+            self.images.rows(there),
         )
 
     def extend(self, prior: GaussianMixture, answer: GaussianMixture, source: Tensor) -> GaussianMixture:

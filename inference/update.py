@@ -6,11 +6,13 @@
    and token j a refinement of component k, ``m ← m + G (m'_j − H m)`` and ``P ← P − G (H P Hᵀ − S'_j) Gᵀ`` with
    ``G = P Hᵀ (H P Hᵀ)⁻¹``.
 3. Every answer is reduced, then checked by importance sampling; where its effective sample size is below a threshold it
-   is refined, and the better one kept.
+   is refined, and the better one kept. Where it is still low, the mixture cannot say the posterior (a thin ring, say):
+   one wide component is added, so that no part of it is lost for good, and the next observations can decide.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -68,14 +70,18 @@ class Settings:
         points: drawn to check each answer.
         refine_below: effective sample size under which an answer is refined; 0 never refines.
         refine_points, refine_rounds: size of the refinement.
+        defend_below: effective sample size, refined, under which a wide component is added; 0 never.
+        defence: weight of that component.
     """
 
     components: int = 8
     merge_below: float = 0.005
     points: int = 96
     refine_below: float = 0.7
-    refine_points: int = 256
-    refine_rounds: int = 2
+    refine_points: int = 512
+    refine_rounds: int = 3
+    defend_below: float = 0.8
+    defence: float = 0.1
 
 
 def _joined(parts: list[tuple[Tensor, Update]]) -> Update:
@@ -165,6 +171,7 @@ class Updater:
         local = LocalProblem.of(prior, observations, axes, self.device, self.dtype)
         surprise = Prediction.of(local.prior64, local.observations64).surprise(prior)
         tokens = duplicate_components(local.prior, self.settings.components)
+        local = local.with_images(tokens)
         estimate = self.network(tokens, local.observations)
         answer = GaussianMixture(estimate.log_weights, estimate.means, estimate.factors @ estimate.factors.mT)
         source, unusable = tokens.source, ~_finite(answer)
@@ -179,6 +186,10 @@ class Updater:
             refined = self._refined(prior.rows(index), local.rows(index), answer, source, surprise, index)
             better = refined.effective_sample_size > result.effective_sample_size[index]
             result = result.with_rows(index[better], refined.rows(torch.nonzero(better)[:, 0]))
+        poor = torch.nonzero(result.effective_sample_size < self.settings.defend_below)[:, 0]
+        if len(poor):
+            rows = result.rows(poor)
+            result = result.with_rows(poor, self._defended(prior.rows(poor), local.rows(poor), rows))
         method = torch.where(unusable.cpu(), int(Method.FALLBACK), result.method)
         return replace(result, method=method)
 
@@ -195,11 +206,36 @@ class Updater:
             local.extend(prior, answer, source), self.settings.components, self.settings.merge_below
         )
         reduced = local.localise(whole)
-        weighted = importance.weigh(local.prior, reduced, local.observations, self.settings.points, seed=11)
+        weighted = local.weigh(reduced, self.settings.points, seed=11)
         size, evidence = importance.effective_sample_size(weighted)
         method = torch.full((prior.batch,), Method.TRANSFORMER, dtype=torch.int64)
         size = torch.nan_to_num(size.double().cpu(), nan=0.0)
         return Update(whole, size, evidence.double().cpu(), surprise, method)
+
+    def _defended(self, prior: GaussianMixture, local: LocalProblem, poor: Update) -> Update:
+        """With a wide component that has the exact posterior's moments, as importance sampling estimates them."""
+        answer = local.localise(poor.posterior)
+        weighted = local.weigh(answer, self.settings.refine_points, seed=301)
+        mean, covariance = importance.moments(weighted)
+        wide = GaussianMixture.gaussian(mean, importance.WIDENING * covariance)
+        # what no sensor touches follows as it would from the whole prior taken as one Gaussian
+        whole = local.extend(
+            GaussianMixture.gaussian(*prior.moments()), wide, torch.zeros(len(mean), 1).long()
+        )
+        share = self.settings.defence
+        answered = poor.posterior
+        joint = GaussianMixture(
+            torch.cat([answered.log_weights + math.log(1 - share), whole.log_weights + math.log(share)], 1),
+            torch.cat([answered.means, whole.means], 1),
+            torch.cat([answered.covariances, whole.covariances], 1),
+        )
+        posterior = reduce(joint, self.settings.components, self.settings.merge_below)
+        weighted = local.weigh(local.localise(posterior), self.settings.points, seed=11)
+        size, evidence = importance.effective_sample_size(weighted)
+        size = torch.nan_to_num(size.double().cpu(), nan=0.0)
+        return replace(
+            poor, posterior=posterior, effective_sample_size=size, log_evidence=evidence.double().cpu()
+        )
 
     def _refined(
         self,
@@ -214,7 +250,7 @@ class Updater:
         keep = source if local.partial else None
         for turn in range(self.settings.refine_rounds):
             count = self.settings.refine_points
-            weighted = importance.weigh(local.prior, answer, local.observations, count, seed=101 + 10 * turn)
+            weighted = local.weigh(answer, count, seed=101 + 10 * turn)
             answer = importance.refine(answer, weighted, keep)
         result = self._checked(prior, local, answer, source, surprise[index])
         return replace(result, method=torch.full_like(result.method, Method.REFINED))

@@ -173,3 +173,30 @@ def test_a_prior_comes_before_the_readings_of_its_time() -> None:
         Event("a", 1.0, reading, label=3),
     ]
     assert [(each.time, each.labels) for each in instants(events)] == [(1.0, (3,)), (2.0, (2,)), (2.0, (1,))]
+
+
+def test_a_wide_belief_seen_by_ranges_is_found_again_in_most_runs() -> None:
+    """After 97 s unseen: rings and mirror images. Eight components lose the true one in about one run of six."""
+    beacons = [
+        sensors.range_to([0, 1], 4, place, 0.55, outlier_probability=0.05, maximum_range=100.0)
+        for place in ([-30.0, 20.0], [35.0, 10.0], [0.0, -25.0])
+    ]
+    model = StateModel(ConstantVelocity((0, 1), (2, 3), 0.2), gaussian([0, 0, 0, 0], [4, 4, 1, 1]))
+    random = np.random.default_rng(3)
+    events = []
+    for variant in range(12):
+        events.append(
+            Event(f"v{variant}", 0.0, prior=PriorChange(gaussian([-5, 4, 1, 0], [0.3, 0.3, 0.1, 0.1])))
+        )
+        for tick in range(40):
+            time = 97.0 + 0.5 * tick
+            truth = np.array([12.0 + 0.6 * (time - 97), -8.0 + 0.3 * (time - 97)])
+            beacon = beacons[(tick // 4) % 3]
+            value = np.linalg.norm(truth - beacon.origin) + 0.5 * random.normal()
+            events.append(Event(f"v{variant}", time, Reading(beacon, np.array([value]))))
+    last = dict(replay(events, lambda _: model, updater()))
+    truth = np.array([12.0 + 0.6 * 19.5, -8.0 + 0.3 * 19.5])
+    errors = [
+        float(np.linalg.norm(o.belief.mixture().moments()[0][0, :2].numpy() - truth)) for o in last.values()
+    ]
+    assert sum(error < 5.0 for error in errors) >= 9

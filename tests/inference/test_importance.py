@@ -5,6 +5,7 @@ import torch
 from inference import importance
 from inference.mixture import GaussianMixture
 from inference.observations import Observations
+from inference.transformer import duplicate_components
 from inference.update import Updater
 from tests.inference.problems import sampled, updater
 
@@ -23,14 +24,21 @@ def linear_problem() -> tuple[GaussianMixture, Observations, GaussianMixture]:
     return prior, observations, Updater(updater().network).update(prior, observations).posterior
 
 
+def weigh(
+    prior: GaussianMixture, answer: GaussianMixture, observations: Observations, count: int, seed: int
+) -> importance.Weighted:
+    images = importance.gauss_newton_images(prior.means, prior.means, prior.covariances, observations)
+    return importance.weigh(prior, answer, observations, images, count, seed)
+
+
 def size_of(prior: GaussianMixture, answer: GaussianMixture, observations: Observations) -> float:
-    weighted = importance.weigh(prior, answer, observations, 512, seed=1)
+    weighted = weigh(prior, answer, observations, 512, seed=1)
     return float(importance.effective_sample_size(weighted)[0][0])
 
 
 def test_the_exact_posterior_has_effective_sample_size_one_and_the_right_evidence() -> None:
     prior, observations, exact = linear_problem()
-    weighted = importance.weigh(prior, exact, observations, 512, seed=1)
+    weighted = weigh(prior, exact, observations, 512, seed=1)
     size, evidence = importance.effective_sample_size(weighted)
     assert abs(float(size[0]) - 1) < 0.02
     truth = updater().update(prior, observations).log_evidence
@@ -64,7 +72,7 @@ def test_a_mode_that_the_answer_misses_is_seen() -> None:
 def test_a_refinement_step_keeps_each_component_with_its_source() -> None:
     prior, observations, _ = sampled(8, seed=2)
     source = torch.arange(prior.components).expand(8, -1)
-    weighted = importance.weigh(prior, prior, observations, 256, seed=3)
+    weighted = weigh(prior, prior, observations, 256, seed=3)
     refined = importance.refine(prior, weighted, source)
     shares = torch.softmax(weighted.target - weighted.proposal, 1)
     belongs = torch.softmax(weighted.prior_components, -1)
@@ -75,6 +83,27 @@ def test_a_refinement_step_keeps_each_component_with_its_source() -> None:
 
 def test_the_same_problem_gives_the_same_points() -> None:
     prior, observations, _ = sampled(3, seed=4)
-    first = importance.weigh(prior, prior, observations, 64, seed=5)
-    second = importance.weigh(prior, prior, observations, 64, seed=5)
+    first = weigh(prior, prior, observations, 64, seed=5)
+    second = weigh(prior, prior, observations, 64, seed=5)
     assert torch.equal(first.points, second.points)
+
+
+def test_the_proposal_sees_a_ring_that_the_answer_and_the_prior_hardly_touch() -> None:
+    # one range of 40 m from a prior of 250 m, which may be an outlier: about half of the mass lies on a thin ring
+    import numpy as np
+
+    from inference import sensors
+    from inference.sensors import Reading, encode
+
+    wide = 250.0**2 * torch.eye(2, dtype=torch.float64)[None]
+    prior = GaussianMixture.gaussian(torch.zeros(1, 2, dtype=torch.float64), wide)
+    sensor = sensors.range_to([0, 1], 2, [20.0, 10.0], 0.5, 0.05, 100.0)
+    observations = encode([[Reading(sensor, np.array([40.0]))]], 2)
+    tokens = duplicate_components(prior, 8)
+    starts = tokens.means + 250.0 * tokens.spread
+    images = importance.gauss_newton_images(starts, tokens.means, tokens.covariances, observations)
+    distance = (images.means[0] - torch.tensor([20.0, 10.0], dtype=torch.float64)).norm(dim=-1)
+    assert int(((distance - 40).abs() < 2).sum()) >= 6
+    weighted = importance.weigh(prior, prior, observations, images, 2048, seed=1)
+    size, _ = importance.effective_sample_size(weighted)
+    assert float(size[0]) < 0.2  # the prior alone is a poor answer, and is seen to be

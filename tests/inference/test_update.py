@@ -224,7 +224,7 @@ def test_an_entity_without_an_observation_is_refused() -> None:
 def test_refinement_brings_poor_answers_nearer() -> None:
     prior, observations, _ = sampled(96, seed=13)
     plain = updater(0.0).update(prior, observations)
-    refined = updater(0.5).update(prior, observations)
+    refined = updater(0.8).update(prior, observations)
     changed = torch.nonzero(refined.method == Method.REFINED)[:, 0].tolist()
     assert len(changed) >= 3
     gains = []
