@@ -183,7 +183,7 @@ def read_figures(text: str) -> WorkerFigures:
     seconds, device = 0.0, ""
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if sample.name == "beliefstream_dead_letters_total":
+            if sample.name == "beliefstream_dead_letters_total" and sample.value:
                 dead[sample.labels["reason"]] = int(sample.value)
             elif sample.name == "beliefstream_observations_total" and sample.labels["outcome"] == "rejected":
                 rejected = int(sample.value)
