@@ -164,12 +164,15 @@ def best_log_density(
     residual: Tensor,
     reach: Tensor,
     base: Tensor,
-    low: Tensor,
-    high: Tensor,
+    deviation: tuple[Tensor, Tensor],
     mixture: NoiseMixture | None,
     angle: Tensor,
 ) -> Tensor:
-    """An upper bound of `Effective.log_density` where the residual may differ by `reach` and σ(x) is in [low, high]."""
+    """An upper bound of `Effective.log_density` where the residual may differ by `reach` ``(B, P, N)``.
+
+    `deviation` is the least and the greatest σ(x) there, each ``(B, P, N)``; the others as in `effective`.
+    """
+    low, high = deviation
     if mixture is None:
         zero = torch.zeros_like(base[:, 0, :, None])
         mixture = NoiseMixture(zero, zero, zero + 1)

@@ -26,7 +26,7 @@ from torch import Tensor
 from inference import linear_algebra as la
 from inference.functions import Functions
 from inference.mixture import LOG_TWO_PI
-from inference.noise import Effective, NoiseMixture, effective, wrap
+from inference.noise import NoiseMixture, effective, wrap
 
 __all__ = ["ANGLE", "FUNCTION", "LINEAR", "RANGE", "Linearisation", "Observations", "Residuals", "wrap"]
 
@@ -209,12 +209,10 @@ class Observations:
             else deviation + self.deviation_slope[:, None] * magnitude
         )
 
-    def _effective(self, difference: Tensor) -> Effective:
-        wraps = self.wraps
+    def magnitude(self, difference: Tensor) -> Tensor:
+        """``|h(x)|`` of the scalar kinds where the residual is `difference` ``(B, P, N)``."""
         predicted = self.value[:, None, :, 0] - difference
-        magnitude = torch.where(wraps[:, None], wrap(predicted), predicted).abs()
-        base = self.standard_deviation[:, None]
-        return effective(difference, base, self.deviation(magnitude), self.mixture, wraps)
+        return torch.where(self.wraps[:, None], wrap(predicted), predicted).abs()
 
     def _residuals(self, relative: Tensor, difference: Tensor) -> Residuals:
         linear = (self.kind == LINEAR)[:, None]
@@ -226,7 +224,8 @@ class Observations:
             squared = torch.where(linear, la.squared_norm(several), scalar.square())
             fit = -0.5 * squared
         else:
-            scalar, deviation, fit = self._effective(difference)
+            spread = self.deviation(self.magnitude(difference))
+            scalar, deviation, fit = effective(difference, deviation, spread, self.mixture, self.wraps)
             squared = torch.where(linear, la.squared_norm(several), scalar.square())
             fit = torch.where(linear, -0.5 * squared, fit)
         signed = torch.where(linear, torch.where(rows == 1, several[..., 0], 0.0), scalar)
