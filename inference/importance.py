@@ -81,8 +81,13 @@ def gauss_newton_images(
     curvature = observations.linearise(points, identity).curvature
     bend = ((curvature.square().sum((-1, -2)) + 1e-12).sqrt() * used).sum(2)
     factors = la.inverse_cholesky(total + bend[..., None, None] * identity, floor)
+    image = factors @ factors.mT
+    # a step from where a function is flat may lead out of all bounds: the prior's component stands in
+    sound = points.isfinite().all(-1) & image.isfinite().flatten(-2).all(-1)
+    points = torch.where(sound[..., None], points, means)
+    image = torch.where(sound[..., None, None], image, covariances)
     log_weights = torch.full_like(points[..., 0], -math.log(points.shape[1]))
-    return GaussianMixture(log_weights, points, factors @ factors.mT)
+    return GaussianMixture(log_weights, points, image)
 
 
 def weigh(

@@ -33,7 +33,12 @@ __all__ = ["ANGLE", "FUNCTION", "LINEAR", "RANGE", "Linearisation", "Observation
 LINEAR, RANGE, ANGLE, FUNCTION = 0, 1, 2, 3
 WIDE_OUTLIER = 10.0  # an outlier of a linear sensor has ten times the standard deviation
 _TINY = 1e-12
-_FAR = 1e4  # residual, in standard deviations, where a function has no value
+_FAR, _STEEP, _BENT = 1e6, 1e6, 1e9  # most of a function's residual and derivatives, in units of the noise
+
+
+def _bounded(tensor: Tensor, most: float) -> Tensor:
+    """Where a function has no value it is as far off as can be; beyond `most`, squares would overflow."""
+    return torch.nan_to_num(tensor, nan=most).clamp(-most, most)
 
 
 class Residuals(NamedTuple):
@@ -177,9 +182,10 @@ class Observations:
             angle = torch.atan2(relative[..., 1], relative[..., 0]) - turn
             scalar = torch.where(kind == ANGLE, wrap(value[..., 0] - angle), scalar)
         if self.functions is not None and functions is not None:
+            deviation = self.standard_deviation[:, None]
             found = value[..., 0] - functions
             found = torch.where(self.functions.angle[:, None], wrap(found), found)
-            found = torch.where(found.isfinite(), found, _FAR * self.standard_deviation[:, None])
+            found = _bounded(found / deviation, _FAR) * deviation
             scalar = torch.where(self.functions.present[:, None], found, scalar)
         return scalar
 
@@ -269,12 +275,12 @@ class Observations:
             across, bend = self._angle_derivatives(relative, matrix, self.heading[:, None] @ factors)
             slope = torch.where(is_angle, across, slope)
             curvature = torch.where(is_angle[..., None], bend / deviation, curvature)
+        jacobian = slope / deviation[..., 0]
         if self.functions is not None and functions is not None:
             is_function = self.functions.present[:, None, :, None]
-            slope = torch.where(is_function, functions[1], slope)
-            curvature = torch.where(is_function[..., None], functions[2] / deviation, curvature)
+            jacobian = torch.where(is_function, _bounded(functions[1] / deviation[..., 0], _STEEP), jacobian)
+            curvature = torch.where(is_function[..., None], _bounded(functions[2] / deviation, _BENT), curvature)
         linear = (self.kind == LINEAR)[:, None, :, None]
-        jacobian = slope / deviation[..., 0]
         gradient = la.transpose_times(matrix, self.value[:, None] - relative)
         gradient = torch.where(linear, gradient, jacobian * residuals.signed[..., None])
         information = torch.where(linear[..., None], gram, la.outer(jacobian, jacobian))
