@@ -19,6 +19,9 @@ from inference.noise import Array, NoiseMixture
 from inference.observations import LINEAR, Observations
 from inference.readings import Reading, Sensor, expanded
 
+_NO_OUTLIERS = (
+    1e3  # standard deviations: span of what never happens; a share of its density is the likelihood's floor
+)
 _LEAST_LOG_DENSITY = -1e4  # of an outlier where the clutter cannot have put it; finite in every float
 
 
@@ -101,7 +104,7 @@ class _SensorTable:
             covariance,
             np.array([s.value_length for s in sensors], dtype=float),
             np.array([s.outlier_probability for s in sensors], dtype=float),
-            np.array([s.outlier_span or 1.0 for s in sensors], dtype=float),
+            np.array([s.outlier_span or _wide(s) for s in sensors], dtype=float),
             np.array([s.scale for s in sensors], dtype=float),
             np.array([s.bias for s in sensors], dtype=float),
         )
@@ -194,3 +197,7 @@ class _SensorTable:
         return Functions(
             tuple(programs), where.put(which[index], -1, torch.int64), where.put(parameters[index], 0.0)
         )
+
+
+def _wide(sensor: Sensor) -> float:
+    return _NO_OUTLIERS * math.sqrt(sensor.covariance[0, 0]) / abs(sensor.scale)

@@ -279,7 +279,9 @@ class Observations:
         if self.functions is not None and functions is not None:
             is_function = self.functions.present[:, None, :, None]
             jacobian = torch.where(is_function, _bounded(functions[1] / deviation[..., 0], _STEEP), jacobian)
-            curvature = torch.where(is_function[..., None], _bounded(functions[2] / deviation, _BENT), curvature)
+            curvature = torch.where(
+                is_function[..., None], _bounded(functions[2] / deviation, _BENT), curvature
+            )
         linear = (self.kind == LINEAR)[:, None, :, None]
         gradient = la.transpose_times(matrix, self.value[:, None] - relative)
         gradient = torch.where(linear, gradient, jacobian * residuals.signed[..., None])
