@@ -76,9 +76,13 @@ def gauss_newton_images(
         total = precision + (linear.information * used[..., None, None]).sum(2)
         pull = la.times(precision, means - points) + (linear.gradient * used[..., None]).sum(2)
         points = points + la.times(la.invert(total, floor), pull)
-    spread = _cut(total, observations.linearise(points, identity).curvature, used)
+    image = _cut(total, observations.linearise(points, identity).curvature, used)
+    # a step from where a function is flat may lead out of all bounds: the prior's component stands in
+    sound = points.isfinite().all(-1) & image.isfinite().flatten(-2).all(-1)
+    points = torch.where(sound[..., None], points, means)
+    image = torch.where(sound[..., None, None], image, covariances)
     log_weights = torch.full_like(points[..., 0], -math.log(points.shape[1]))
-    return GaussianMixture(log_weights, points, spread)
+    return GaussianMixture(log_weights, points, image)
 
 
 def local_covariances(points: Tensor, covariances: Tensor, observations: Observations) -> Tensor:
@@ -91,7 +95,8 @@ def local_covariances(points: Tensor, covariances: Tensor, observations: Observa
     linear = observations.linearise(points, identity)
     inlier = torch.sigmoid(linear.residuals.log_odds.clamp(-12, 12)) * observations.mask[:, None]
     total = precision + (linear.information * inlier[..., None, None]).sum(2)
-    return _cut(total, linear.curvature, linear.residuals.signed.abs().clamp_min(1.0) * inlier)
+    found = _cut(total, linear.curvature, linear.residuals.signed.abs().clamp_min(1.0) * inlier)
+    return torch.where(found.isfinite().flatten(-2).all(-1)[..., None, None], found, covariances)
 
 
 def _cut(precision: Tensor, curvature: Tensor, weight: Tensor) -> Tensor:
