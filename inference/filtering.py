@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inference.encoding import encode
 from inference.mixture import GaussianMixture
 from inference.motion import Motion
+from inference.readings import Reading, expanded
 from inference.reduction import reduce
-from inference.sensors import Reading, encode
 from inference.update import Method, Update, Updater
 
 Array = NDArray[np.float64]
@@ -159,7 +160,8 @@ def _stack(beliefs: Sequence[Belief]) -> GaussianMixture:
 
 
 def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, updater: Updater) -> Update:
-    """Update with all readings of an instant, at most `MOST_TOGETHER` at a time."""
+    """Update with all readings of an instant, at most `MOST_TOGETHER` numbers or vectors at a time."""
+    readings = [expanded(row) for row in readings]
     first = [row[:MOST_TOGETHER] for row in readings]
     update = updater.update(prior, encode(first, prior.dimension))
     more = [i for i, row in enumerate(readings) if len(row) > MOST_TOGETHER]

@@ -66,7 +66,8 @@ def facts(plan: Plan, run: Run, parameters: int) -> dict[str, str]:
         "family": plan.family,
         "seed": str(plan.seed),
         "steps": f"{run.steps:,}, of which {run.skipped} were skipped for a gradient that was not finite",
-        "batch": f"{plan.batch} problems of {plan.tokens} tokens",
+        "batch": f"{plan.batch} problems of {' or '.join(map(str, sorted(set(plan.tokens))))} tokens",
+        "initial weights": plan.initial,
         "samples": samples(plan, run.steps),
         "optimiser": (
             f"AdamW, rate {plan.learning_rate:g} after {plan.warm_up} steps of warm-up, cosine, "

@@ -5,6 +5,7 @@ A checkpoint holds the network, the optimiser and the step, so a run cut off at 
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import time
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inference import weights
 from inference.training.families import FAMILIES, Family
 from inference.training.loss import component_consistent_loss
 from inference.transformer import Configuration, DistributionTransformer, duplicate_components
@@ -31,12 +33,18 @@ class Plan:
     dimensions: tuple[int, ...] = (2, 1, 2, 3, 2, 4)  # in turn, a batch each
     steps: int = 18_000
     batch: int = 512
-    tokens: int = 8
+    tokens: tuple[int, ...] = (8,)  # of the answer; the next number after each turn of the dimensions
     learning_rate: float = 2e-3
     warm_up: int = 300  # steps
     weight_decay: float = 1e-4
     seed: int = 0
+    initial: str = "random"  # weights to begin with, by name or file
     configuration: Configuration = field(default_factory=Configuration)
+
+    def shape(self, step: int) -> tuple[int, int]:
+        """Dimension and tokens of a step's problems."""
+        turn, place = divmod(step, len(self.dimensions))
+        return self.dimensions[place], self.tokens[turn % len(self.tokens)]
 
     def rate(self, step: int) -> float:
         """Cosine schedule after a linear warm-up, down to a fiftieth."""
@@ -56,7 +64,7 @@ class Training:
         self.plan, self.checkpoint, self.device = plan, checkpoint, torch.device(device)
         self.family: Family = FAMILIES[plan.family]()
         torch.manual_seed(plan.seed)
-        self.network = DistributionTransformer(plan.configuration).to(self.device)
+        self.network = self._initial().to(self.device)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(),
             plan.learning_rate,
@@ -68,10 +76,19 @@ class Training:
         self.seconds = 0.0
         if checkpoint.exists():
             self._load()
-        # one compiled function a dimension: shapes are static in each, and none evicts another
-        self.losses = {
-            dimension: self._loss_function(compile_network) for dimension in sorted(set(plan.dimensions))
-        }
+        # one compiled function a shape: shapes are static in each, and none evicts another
+        shapes = itertools.product(sorted(set(plan.dimensions)), sorted(set(plan.tokens)))
+        self.losses = {shape: self._loss_function(compile_network) for shape in shapes}
+
+    def _initial(self) -> DistributionTransformer:
+        if self.plan.initial == "random":
+            return DistributionTransformer(self.plan.configuration)
+        network = weights.load(self.plan.initial)
+        if network.configuration != self.plan.configuration:
+            raise ValueError(
+                f"initial: {self.plan.initial} is {network.configuration}, not {self.plan.configuration}"
+            )
+        return network.train()
 
     def _loss_function(self, compile_network: bool) -> Callable[..., Tensor]:
         def loss(*arguments: Any) -> Tensor:
@@ -107,13 +124,13 @@ class Training:
     def one_step(self) -> float:
         """One batch; returns its loss in nats. A step whose gradient is not finite is skipped and counted."""
         plan = self.plan
-        dimension = plan.dimensions[self.step % len(plan.dimensions)]
+        dimension, count = plan.shape(self.step)
         generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + self.step)
         problems = self.family.sample(plan.batch, dimension, generator)
-        tokens = duplicate_components(problems.prior, plan.tokens)
+        tokens = duplicate_components(problems.prior, count)
         tokens = type(tokens)(*(part.to(self.device) for part in tokens))
         observations = problems.observations.to(device=self.device)
-        loss = self.losses[dimension](
+        loss = self.losses[dimension, count](
             tokens, observations, problems.source.to(self.device), problems.state.to(self.device)
         )
         for group in self.optimiser.param_groups:
@@ -130,17 +147,17 @@ class Training:
 
     def run(self, report: Progress, every: int = 200, save_every: int = 500) -> DistributionTransformer:
         """To the end of the plan; `report` gets the step, mean losses a dimension and speed every `every` steps."""
-        sums: dict[int, list[float]] = {d: [] for d in self.losses}
+        sums: dict[int, list[float]] = {d: [] for d in self.plan.dimensions}
         clock = time.perf_counter()
         while self.step < self.plan.steps:
-            dimension = self.plan.dimensions[self.step % len(self.plan.dimensions)]
+            dimension, _ = self.plan.shape(self.step)
             sums[dimension].append(self.one_step())
             if self.step % every == 0 or self.step == self.plan.steps:
                 now = time.perf_counter()
                 self.seconds += now - clock
                 clock = now
                 losses = {f"loss_{d}": sum(v) / len(v) for d, v in sums.items() if v}
-                sums = {d: [] for d in self.losses}
+                sums = {d: [] for d in self.plan.dimensions}
                 report({"step": self.step, "seconds": self.seconds, "skipped": self.skipped, **losses})
             if self.step % save_every == 0:
                 self.save()

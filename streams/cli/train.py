@@ -46,11 +46,16 @@ def train(
     ] = None,
     steps: Annotated[int | None, _plan_option("18000", "batches", min=1)] = None,
     batch: Annotated[int | None, _plan_option("512", "problems a step", min=1)] = None,
-    tokens: Annotated[int | None, _plan_option("8", "components of the answer", min=8)] = None,
+    tokens: Annotated[
+        str | None, _plan_option("8", "components of the answer, in turn, each at least 8", metavar="K,...")
+    ] = None,
     learning_rate: Annotated[float | None, _plan_option("0.002", "at its highest")] = None,
     warm_up: Annotated[int | None, _plan_option("300", "steps until then", min=1)] = None,
     weight_decay: Annotated[float | None, _plan_option("0.0001", "of AdamW", min=0)] = None,
     seed: Annotated[int | None, _plan_option("0", "of weights and problems", min=0)] = None,
+    initial: Annotated[
+        str | None, _plan_option("random", "weights to begin with, by name or a .safetensors file")
+    ] = None,
     width: Annotated[int | None, _plan_option("32", "of a token", min=1)] = None,
     layers: Annotated[int | None, _plan_option("4", "of the network", min=1)] = None,
     heads: Annotated[int | None, _plan_option("4", "of attention; they divide the width", min=1)] = None,
@@ -95,14 +100,15 @@ def train(
     plan = make_plan(
         sizes,
         family=family,
-        dimensions=_whole_numbers(dimensions),
+        dimensions=_whole_numbers(dimensions, "--dimensions", 1),
         steps=steps,
         batch=batch,
-        tokens=tokens,
+        tokens=_whole_numbers(tokens, "--tokens", 8),
         learning_rate=learning_rate,
         warm_up=warm_up,
         weight_decay=weight_decay,
         seed=seed,
+        initial=initial,
     )
     name = f"equivariant-{plan.configuration.width}x{plan.configuration.layers}"
     place = checkpoint or cache_directory() / "training" / f"{name}.pt"
@@ -225,15 +231,15 @@ def _given(plan: Plan) -> str:
     return options
 
 
-def _whole_numbers(text: str | None) -> tuple[int, ...] | None:
+def _whole_numbers(text: str | None, option: str, least: int) -> tuple[int, ...] | None:
     if text is None:
         return None
     try:
         found = tuple(int(part) for part in text.split(","))
     except ValueError:
         found = ()
-    if not found or min(found) < 1:
-        raise CommandError(f"--dimensions: expected whole numbers from 1, such as 2,1,2,3, got {text!r}")
+    if not found or min(found) < least:
+        raise CommandError(f"{option}: expected whole numbers from {least}, with commas, got {text!r}")
     return found
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from inference import weights
 from inference.training.train import Plan, Training
 from inference.transformer import Configuration
 
@@ -65,3 +66,20 @@ def test_the_loss_falls(tmp_path: Path) -> None:
         losses.append(training.one_step())
     assert sum(losses[-15:]) < sum(losses[:15])
     assert training.skipped == 0
+
+
+def test_a_plan_takes_dimensions_in_turn_and_tokens_after_each_round() -> None:
+    plan = Plan(dimensions=(2, 1), tokens=(8, 16))
+    assert [plan.shape(step) for step in range(6)] == [(2, 8), (1, 8), (2, 16), (1, 16), (2, 8), (1, 8)]
+
+
+def test_a_run_may_begin_with_shipped_weights(tmp_path: Path) -> None:
+    run = Training(Plan(initial=weights.DEFAULT), tmp_path / "c.pt", compile_network=False)
+    shipped = weights.load().state_dict()
+    assert all(torch.equal(value, shipped[name]) for name, value in run.network.state_dict().items())
+
+
+def test_initial_weights_of_another_size_are_refused(tmp_path: Path) -> None:
+    plan = Plan(initial=weights.DEFAULT, configuration=Configuration(layers=2))
+    with pytest.raises(ValueError, match="initial: equivariant-32x4"):
+        Training(plan, tmp_path / "c.pt", compile_network=False)
