@@ -14,13 +14,14 @@ covariance of one random vector, and positive semidefinite by construction.
 
 The noise, white over [0, T], is represented by its first Legendre polynomials, ``dW/ds ≈ Σ_k ξ_k φ_k(s)`` with ``ξ_k``
 independent (Foster, Lyons and Oberhauser, "An optimal polynomial approximation of Brownian motion", SIAM Journal on
-Numerical Analysis 58(3), 2020). `TERMS` of them keep its integral and its twice integral exact.
+Numerical Analysis 58(3), 2020). Two of them keep its integral and its twice integral exact.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,16 +30,35 @@ from torch import Tensor
 
 from inference import linear_algebra as la
 
-TERMS = 3  # Legendre polynomials of each noise
-NODES = (4, 8, 16, 32, 64)  # times in an interval, and how far (radians) a path may turn with that many
-LARGEST_TURN = (3.0, 10.0, 28.0, 64.0)  # more than the last takes the most nodes
+
+class Resolution(NamedTuple):
+    """How finely an interval is looked at, and up to which path that is enough.
+
+    Within `turn`, means and covariances are good to 5e-4 standard deviations; noise up to `wander` takes up to another
+    .015 from the displacement's (`tests/inference/test_motion_turning.py` holds both).
+    """
+
+    nodes: int  # times, and as many Legendre polynomials of each noise
+    turn: float  # radians over the interval
+    wander: float  # radians²: q T of the heading's white noise and q T³ / 30 of the turn rate's
+
+
+RESOLUTIONS = (
+    Resolution(3, 1.4, 0.02),
+    Resolution(4, 3.0, 0.06),
+    Resolution(8, 9.0, 0.3),
+    Resolution(16, 23.0, 1.0),
+    Resolution(32, 50.0, 3.0),
+    Resolution(64, 105.0, 8.0),
+    Resolution(128, 215.0, 20.0),
+)
 
 
 @dataclass(frozen=True)
 class Nodes:
     """Fractions of an interval: where a path is looked at, ``(n + 1,)``, the last of them the end.
 
-    weights ``(n + 1,)`` integrate over [0, 1], the end's is zero; `brownian` and `integrated` ``(n + 1, TERMS)`` are
+    weights ``(n + 1,)`` integrate over [0, 1], the end's is zero; `brownian` and `integrated` ``(n + 1, n)`` are
     the unit Brownian motion at those times and its integral, in terms of the noise's coefficients.
     """
 
@@ -54,8 +74,8 @@ def nodes(count: int) -> Nodes:
     at, weights = legendre.leggauss(count)
     at = np.append(at, 1.0)
     columns = []
-    for k in range(TERMS):
-        series = np.sqrt(2 * k + 1) * np.eye(TERMS)[k]
+    for k in range(count):
+        series = np.sqrt(2 * k + 1) * np.eye(count)[k]
         once, twice = (legendre.legint(series, order, lbnd=-1) / 2**order for order in (1, 2))
         columns.append((legendre.legval(at, once), legendre.legval(at, twice)))
     brownian, integrated = (torch.tensor(np.stack(part, 1)) for part in zip(*columns, strict=True))
@@ -87,15 +107,17 @@ class Path:
         linear[..., : moved.shape[-1]] += moved
         return linear
 
-    def moments(self, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+    def moments(self, mean: Tensor, covariance: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Mean ``(B, K, E)`` and covariance ``(B, K, E, E)`` of ``(Re Y, Im Y, R)``, ``E = 2 M + R``.
 
-        `mean` ``(B, K, A)`` and `covariance` ``(B, K, A, A)`` are those of ``a``.
+        `mean` ``(B, K, S)`` and `covariance` ``(B, K, S, S)`` are those of the first ``S`` numbers of ``a``; the others
+        are independent of all, with mean zero and the variances `noise` ``(A - S,)``.
         """
         count, linear = self.turn.shape[1], self._linear()
-        rows = torch.cat([self.turn, self.velocity.real, self.velocity.imag, linear], 1)[:, None]
-        centre = (rows @ mean[..., None])[..., 0]
-        spread = rows @ covariance @ rows.mT
+        rows = torch.cat([self.turn, self.velocity.real, self.velocity.imag, linear], 1)
+        rows, white = rows.tensor_split([mean.shape[-1]], -1)
+        centre = mean @ rows.mT
+        spread = _times(_times(covariance, rows).mT, rows) + ((white * noise) @ white.mT)[:, None]
         turn, plain = slice(0, count), slice(3 * count, None)
         speed = _complex_rows(centre[..., None], count)[..., 0]
         speed_to_turn = _complex_rows(spread[..., turn], count)
@@ -116,11 +138,12 @@ class Path:
         self, centre: Tensor, spread: Tensor, first: Tensor, cross: Tensor, second: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Moments of the outcome from those of the linear rows and of ``c``."""
-        weights = self.weights.to(first.dtype)[:, None]
-        mean = (weights @ first[..., None])[..., 0]
-        crossed = weights @ cross
-        against = weights @ second[0] @ weights.mT - mean[..., :, None] * mean.conj()[..., None, :]
-        along = weights @ second[1] @ weights.mT - mean[..., :, None] * mean[..., None, :]
+        weights = self.weights.to(first.dtype)
+        mean = first @ weights.mT
+        crossed = _times(cross.mT, weights).mT
+        against, along = (_times(_times(each.mT, weights).mT, weights) for each in second)
+        against = against - mean[..., :, None] * mean.conj()[..., None, :]
+        along = along - mean[..., :, None] * mean[..., None, :]
         half = mean.shape[-1]
         total = spread.clone()
         total[..., :half, :half] += 0.5 * (against + along).real
@@ -132,12 +155,19 @@ class Path:
         total[..., : 2 * half, :] += onto
         total[..., :, : 2 * half] += onto.mT
         # differences of second moments are good to rounding of the moments: never below that
-        size = (weights.abs() @ first.abs()[..., None])[..., 0]
+        size = first.abs() @ self.weights.mT
         rounding = (16 * torch.finfo(total.dtype).eps * size.square()).repeat(1, 1, 2)
         total.diagonal(dim1=-2, dim2=-1)[..., : 2 * half] += rounding
         centre = centre.clone()
         centre[..., : 2 * half] += torch.cat([mean.real, mean.imag], -1)
         return centre, la.symmetrise(total)
+
+
+def _times(left: Tensor, rows: Tensor) -> Tensor:
+    """``left rowsᵀ`` over ``(B, K, X, A)`` and ``(B, R, A)``: one product an entity, not one a component."""
+    batch, components, size, _ = left.shape
+    product = left.reshape(batch, components * size, -1) @ rows.mT
+    return product.view(batch, components, size, -1)
 
 
 def _complex_rows(rows: Tensor, count: int) -> Tensor:

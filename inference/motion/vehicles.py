@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from inference.motion.moments import Path, nodes
+from inference.motion.moments import Path, Resolution, nodes
 from inference.motion.turning import Turning, put
 
 
@@ -81,35 +81,36 @@ class Unicycle(Turning):
     @property
     def _order(self) -> tuple[int, ...]:
         rest = (axis for axis in (self.speed, self.turn_rate) if axis is not None)
-        return (*self.position, self.heading, *rest)
+        return (*self.position, self.heading, *rest, *range(self.dimension, self.dimension + self.inputs))
 
     @property
     def _diffusion(self) -> tuple[tuple[int, float], ...]:
         density = self.position_density
         return tuple((axis, density) for axis in self.position) if density else ()
 
-    def _path(self, interval: Tensor, count: int) -> Path:
-        at, root = nodes(count), interval.sqrt()[:, None, None]
-        turn = interval.new_zeros(len(interval), count + 1, self._size())
+    def _path(self, interval: Tensor, resolution: Resolution) -> Path:
+        at, root = nodes(resolution.nodes), interval.sqrt()[:, None, None]
+        turn = interval.new_zeros(len(interval), resolution.nodes + 1, self._size(resolution))
         turn[..., self.heading] = 1.0
         turn[..., self._rate] = interval[:, None] * at.fractions
-        put(turn, self._noise("heading"), root * at.brownian)
-        put(turn, self._noise("turn_rate"), interval[:, None, None] * root * at.integrated)
+        put(turn, self._noise("heading", resolution), root * at.brownian)
+        put(turn, self._noise("turn_rate", resolution), interval[:, None, None] * root * at.integrated)
         velocity = torch.zeros_like(turn)
         velocity[..., self.dimension if self.speed is None else self.speed] = 1.0
-        put(velocity, self._noise("speed"), root * at.brownian)
+        put(velocity, self._noise("speed", resolution), root * at.brownian)
         ends = [turn[:, -1:]]
         if self.speed is not None:
             ends.append(velocity[:, -1:])
         if self.turn_rate is not None:
             rate = torch.zeros_like(turn[:, -1:])
             rate[..., self.turn_rate] = 1.0
-            put(rate, self._noise("turn_rate"), root * at.brownian[-1])
+            put(rate, self._noise("turn_rate", resolution), root * at.brownian[-1])
             ends.append(rate)
+        ends.append(self._held(turn))
         offset = torch.zeros_like(turn[:, -1:], dtype=torch.complex128)
         offset.real[..., self.position[0]] = offset.imag[..., self.position[1]] = 1.0
         weights = (interval[:, None] * at.weights)[:, None]
-        inner = slice(0, count)
+        inner = slice(0, resolution.nodes)
         complex_velocity = velocity[:, inner].to(offset.dtype)
         return Path(turn[:, inner], complex_velocity, weights[..., inner], offset, torch.cat(ends, 1))
 
@@ -167,25 +168,23 @@ class CoordinatedTurn(Turning):
     @property
     def _order(self) -> tuple[int, ...]:
         (x, y), (vx, vy) = self.positions, self.velocities
-        order = (x, vx, y, vy)  # the real parts first
-        return order if self.turn_rate is None else (*order, self.turn_rate)
+        return (x, vx, y, vy, self._rate)  # the real parts first
 
-    def _path(self, interval: Tensor, count: int) -> Path:
-        at, root = nodes(count), interval.sqrt()[:, None, None]
-        turn = interval.new_zeros(len(interval), count + 1, self._size())
+    def _path(self, interval: Tensor, resolution: Resolution) -> Path:
+        at, root = nodes(resolution.nodes), interval.sqrt()[:, None, None]
+        turn = interval.new_zeros(len(interval), resolution.nodes + 1, self._size(resolution))
         turn[..., self._rate] = interval[:, None] * at.fractions
-        put(turn, self._noise("turn_rate"), interval[:, None, None] * root * at.integrated)
+        put(turn, self._noise("turn_rate", resolution), interval[:, None, None] * root * at.integrated)
         velocity = torch.zeros_like(turn, dtype=torch.complex128)
         velocity.real[..., self.velocities[0]] = velocity.imag[..., self.velocities[1]] = 1.0
-        put(velocity, self._noise("along"), (root * at.brownian).to(velocity.dtype))
-        put(velocity, self._noise("across"), 1j * root * at.brownian)
-        weights = interval.new_zeros(len(interval), 2, count + 1)
+        put(velocity, self._noise("along", resolution), (root * at.brownian).to(velocity.dtype))
+        put(velocity, self._noise("across", resolution), 1j * root * at.brownian)
+        weights = interval.new_zeros(len(interval), 2, resolution.nodes + 1)
         weights[:, 0] = interval[:, None] * at.weights
         weights[:, 1, -1] = 1.0  # the velocity at the end
         offset = torch.zeros_like(velocity[:, :2])
         offset.real[:, 0, self.positions[0]] = offset.imag[:, 0, self.positions[1]] = 1.0
-        rest = turn.new_zeros(len(interval), self.turn_rate is not None, self._size())
-        if self.turn_rate is not None:
-            rest[..., self.turn_rate] = 1.0
-            put(rest, self._noise("turn_rate"), root * at.brownian[-1])
-        return Path(turn, velocity, weights, offset, rest)
+        rate = torch.zeros_like(turn[:, :1])
+        rate[..., self._rate] = 1.0
+        put(rate, self._noise("turn_rate", resolution), root * at.brownian[-1])
+        return Path(turn, velocity, weights, offset, rate)
