@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inference.encoding import encode
 from inference.mixture import GaussianMixture
 from inference.motion import Motion
+from inference.readings import Reading, expanded
 from inference.reduction import reduce
-from inference.sensors import Reading, encode
 from inference.update import Method, Update, Updater
 
 Array = NDArray[np.float64]
@@ -131,15 +132,17 @@ def predict(steps: Sequence[Step]) -> GaussianMixture:
         late = int((intervals < 0).nonzero()[0, 0])
         raise ValueError(f"time: {steps[late].instant.time} lies before the belief's {beliefs[late].time}")
     mixture = _stack(beliefs)
-    size = mixture.dimension
-    transition = torch.empty(len(steps), size, size, dtype=torch.float64)
-    noise = torch.empty_like(transition)
     by_motion: dict[int, list[int]] = defaultdict(list)
     for index, step in enumerate(steps):
         by_motion[id(step.model.motion)].append(index)
+    if len(by_motion) == 1:
+        return steps[0].model.motion.predict(mixture, intervals, None)
+    means, covariances = mixture.means.clone(), mixture.covariances.clone()
     for indices in by_motion.values():
-        transition[indices], noise[indices] = steps[indices[0]].model.motion.transition(intervals[indices])
-    return mixture.affine(transition, noise)
+        rows = torch.tensor(indices)
+        moved = steps[indices[0]].model.motion.predict(mixture.rows(rows), intervals[rows], None)
+        means[rows], covariances[rows] = moved.means, moved.covariances
+    return GaussianMixture(mixture.log_weights, means, covariances)
 
 
 def _stack(beliefs: Sequence[Belief]) -> GaussianMixture:
@@ -157,7 +160,8 @@ def _stack(beliefs: Sequence[Belief]) -> GaussianMixture:
 
 
 def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, updater: Updater) -> Update:
-    """Update with all readings of an instant, at most `MOST_TOGETHER` at a time."""
+    """Update with all readings of an instant, at most `MOST_TOGETHER` numbers or vectors at a time."""
+    readings = [expanded(row) for row in readings]
     first = [row[:MOST_TOGETHER] for row in readings]
     update = updater.update(prior, encode(first, prior.dimension))
     more = [i for i, row in enumerate(readings) if len(row) > MOST_TOGETHER]

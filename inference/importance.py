@@ -27,7 +27,6 @@ SHARES = (
 )  # of the points: answer, widened answer, prior, Gauss-Newton images of the prior
 WIDENING = 4.0  # of the covariance
 TRUNCATION = 30.0  # of an importance weight
-PSEUDO_POINTS = 4.0  # weight of a component's old self in a refinement step
 
 
 @lru_cache(maxsize=64)
@@ -57,7 +56,6 @@ class Weighted:
     proposal: Tensor  # log density the points were drawn from
     answer: Tensor  # log density of the answer q
     prior_components: Tensor  # log of weight × density of each component of the prior, (B, P, K)
-    answer_components: Tensor  # the same of the answer, (B, P, J)
 
 
 def gauss_newton_images(
@@ -78,11 +76,37 @@ def gauss_newton_images(
         total = precision + (linear.information * used[..., None, None]).sum(2)
         pull = la.times(precision, means - points) + (linear.gradient * used[..., None]).sum(2)
         points = points + la.times(la.invert(total, floor), pull)
-    curvature = observations.linearise(points, identity).curvature
-    bend = ((curvature.square().sum((-1, -2)) + 1e-12).sqrt() * used).sum(2)
-    factors = la.inverse_cholesky(total + bend[..., None, None] * identity, floor)
+    image = _cut(total, observations.linearise(points, identity).curvature, used)
+    # a step from where a function is flat may lead out of all bounds: the prior's component stands in
+    sound = points.isfinite().all(-1) & image.isfinite().flatten(-2).all(-1)
+    points = torch.where(sound[..., None], points, means)
+    image = torch.where(sound[..., None, None], image, covariances)
     log_weights = torch.full_like(points[..., 0], -math.log(points.shape[1]))
-    return GaussianMixture(log_weights, points, factors @ factors.mT)
+    return GaussianMixture(log_weights, points, image)
+
+
+def local_covariances(points: Tensor, covariances: Tensor, observations: Observations) -> Tensor:
+    """Of the posterior near `points` ``(B, K, d)``, by what each observation says there if it is an inlier.
+
+    `covariances` ``(B, K, d, d)`` are of the prior's component there.
+    """
+    precision = la.invert(covariances, torch.finfo(points.dtype).tiny)
+    identity = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device).expand_as(covariances)
+    linear = observations.linearise(points, identity)
+    inlier = torch.sigmoid(linear.residuals.log_odds.clamp(-12, 12)) * observations.mask[:, None]
+    total = precision + (linear.information * inlier[..., None, None]).sum(2)
+    found = _cut(total, linear.curvature, linear.residuals.signed.abs().clamp_min(1.0) * inlier)
+    return torch.where(found.isfinite().flatten(-2).all(-1)[..., None, None], found, covariances)
+
+
+def _cut(precision: Tensor, curvature: Tensor, weight: Tensor) -> Tensor:
+    """Covariance of a precision, cut to where the linearisation holds: across, a ring is no longer than straight."""
+    bend = ((curvature.square().sum((-1, -2)) + 1e-12).sqrt() * weight).sum(2)
+    identity = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
+    factors = la.inverse_cholesky(
+        precision + bend[..., None, None] * identity, torch.finfo(precision.dtype).tiny
+    )
+    return factors @ factors.mT
 
 
 def weigh(
@@ -114,9 +138,8 @@ def weigh(
     widened = (own + constant[:, None]) / WIDENING - constant[:, None]
     widened = widened - 0.5 * answer.dimension * math.log(WIDENING)
     weights = answer.log_weights[:, None]
-    answer_components = weights + own
     prior_components = prior.log_weights[:, None] + component_log_density(points, prior.means, prior_factors)
-    log_answer = torch.logsumexp(answer_components, -1)
+    log_answer = torch.logsumexp(weights + own, -1)
     log_prior = torch.logsumexp(prior_components, -1)
     image_components = images.log_weights[:, None] + component_log_density(
         points, images.means, image_factors
@@ -126,7 +149,7 @@ def weigh(
     shares = parts.new_tensor([near, spread, around, rest]) / count
     proposal = torch.logsumexp(parts + shares.log(), -1)
     target = log_prior + observations.log_likelihood(points)
-    return Weighted(points, target, proposal, log_answer, prior_components, answer_components)
+    return Weighted(points, target, proposal, log_answer, prior_components)
 
 
 def effective_sample_size(weighted: Weighted) -> tuple[Tensor, Tensor]:
@@ -152,40 +175,3 @@ def moments(weighted: Weighted) -> tuple[Tensor, Tensor]:
     mean = (share[..., None] * weighted.points).sum(1)
     offset = weighted.points - mean[:, None]
     return mean, torch.einsum("bp,bpd,bpe->bde", share, offset, offset)
-
-
-def refine(answer: GaussianMixture, weighted: Weighted, source: Tensor | None) -> GaussianMixture:
-    """One weighted expectation-maximisation step towards the exact posterior (adaptive importance sampling; O. Cappé
-    et al., "Adaptive importance sampling in general mixture classes", Statistics and Computing 18, 2008).
-
-    With `source` ``(B, J)``, component j stays a refinement of the prior's component ``source[j]``: a point is shared
-    out by the prior's responsibilities first, then among the answer's components of that source.
-    """
-    share = torch.softmax(weighted.target - weighted.proposal, 1)
-    logs = weighted.answer_components
-    if source is None:
-        responsibility = torch.softmax(logs, -1)
-    else:
-        responsibility = _within_sources(logs, weighted.prior_components, source)
-    responsibility = responsibility * share[..., None]
-    old = (PSEUDO_POINTS / weighted.points.shape[1]) * answer.log_weights.exp() + 1e-8
-    mass = responsibility.sum(1) + old
-    mean = (responsibility.mT @ weighted.points + old[..., None] * answer.means) / mass[..., None]
-    offset = weighted.points[:, :, None] - mean[:, None]
-    scatter = torch.einsum("bpj,bpjd,bpje->bjde", responsibility, offset, offset)
-    moved = answer.means - mean
-    kept = old[..., None, None] * (answer.covariances + la.outer(moved, moved))
-    covariance = (scatter + kept) / mass[..., None, None]
-    floor = 1e-8 * torch.eye(answer.dimension, dtype=mean.dtype, device=mean.device)
-    log_weights = (mass / mass.sum(1, keepdim=True)).log()
-    return GaussianMixture(log_weights, mean, la.symmetrise(covariance) + floor)
-
-
-def _within_sources(answer: Tensor, prior: Tensor, source: Tensor) -> Tensor:
-    prior_share = torch.softmax(prior, -1)
-    same = source[:, :, None] == source[:, None, :]
-    siblings = torch.where(same[:, None], answer[:, :, None, :], -math.inf)
-    # an absent component has log weight -inf, and so has the sum over an absent source
-    within = torch.where(answer > -math.inf, answer - torch.logsumexp(siblings, -1), -math.inf)
-    index = source[:, None].expand(-1, answer.shape[1], -1)
-    return prior_share.gather(2, index) * within.exp()

@@ -46,7 +46,7 @@ class LocalProblem:
         covariances = seen.covariances / scale[:, None, None, None].square()
         double = GaussianMixture(seen.log_weights, means, covariances)
         matrix = observations.matrix[..., axes]
-        rows = max(int((matrix != 0).any(-1).sum(-1).max()), min(2, len(axes)))
+        rows = max(observations.rows_needed, min(2, len(axes)))
         projected = replace(
             observations,
             value=observations.value[..., :rows],

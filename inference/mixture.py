@@ -93,6 +93,19 @@ class GaussianMixture:
         """The mixtures of some of the entities."""
         return GaussianMixture(self.log_weights[index], self.means[index], self.covariances[index])
 
+    def ordered(self) -> GaussianMixture:
+        """With its components in falling order of weight, equal ones by their means' first coordinate."""
+        order = torch.argsort(self.means[..., 0], dim=1, stable=True)
+        heavier = torch.argsort(self.log_weights.gather(1, order), dim=1, descending=True, stable=True)
+        return self.places(order.gather(1, heavier))
+
+    def places(self, index: Tensor) -> GaussianMixture:
+        """Some of its components, ``(B, J)`` of them."""
+        row = torch.arange(self.batch, device=index.device)[:, None]
+        return GaussianMixture(
+            self.log_weights[row, index], self.means[row, index], self.covariances[row, index]
+        )
+
     def normalised(self) -> GaussianMixture:
         """With weights that sum to one."""
         return GaussianMixture(torch.log_softmax(self.log_weights, -1), self.means, self.covariances)

@@ -1,20 +1,22 @@
 """A batch of observations as tensors, and what an update needs of them at any state.
 
-Every measurement model has one of three forms, in ``d`` coordinates of the state x (A: matrix, a: origin, c: heading):
+Every measurement model has one of four forms, in ``d`` coordinates of the state x (A: matrix, a: origin, c: heading):
 
-- linear  ``h(x) = A x`` (any number of rows, whitened, so that the noise is the identity);
-- range   ``h(x) = |A x − a|``;
-- angle   ``h(x) = atan2((A x − a)₂, (A x − a)₁) − cᵀx``, wrapped.
+- linear    ``h(x) = A x`` (any number of rows, whitened, so that the noise is the identity);
+- range     ``h(x) = |A x − a|``;
+- angle     ``h(x) = atan2((A x − a)₂, (A x − a)₁) − cᵀx``, wrapped;
+- function  ``h(x) = f(A x − a, parameters)``, any registered `inference.measurement`, its derivatives automatic.
 
-Noise is Gaussian; with probability p the value is an outlier instead: uniform where a span is known (range, angle),
-ten times as wide otherwise. All quantities below are in units of the noise, so they do not depend on the units of the
-state or of the sensor.
+Noise is Gaussian, or for a scalar what `inference.noise` allows: a mixture, a deviation that grows with the value. With
+probability p the value is an outlier instead: of a known density of the value, ten times as wide for a linear sensor.
+All quantities below are in units of the noise, so they do not depend on the units of the state or of the sensor.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -22,16 +24,21 @@ import torch
 from torch import Tensor
 
 from inference import linear_algebra as la
+from inference.functions import Functions
 from inference.mixture import LOG_TWO_PI
+from inference.noise import NoiseMixture, effective, wrap
 
-LINEAR, RANGE, ANGLE = 0, 1, 2
+__all__ = ["ANGLE", "FUNCTION", "LINEAR", "RANGE", "Linearisation", "Observations", "Residuals", "wrap"]
+
+LINEAR, RANGE, ANGLE, FUNCTION = 0, 1, 2, 3
 WIDE_OUTLIER = 10.0  # an outlier of a linear sensor has ten times the standard deviation
 _TINY = 1e-12
+_FAR, _STEEP, _BENT = 1e6, 1e6, 1e9  # most of a function's residual and derivatives, in units of the noise
 
 
-def wrap(angle: Tensor) -> Tensor:
-    """To the interval [−π, π)."""
-    return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
+def _bounded(tensor: Tensor, most: float) -> Tensor:
+    """Where a function has no value it is as far off as can be; beyond `most`, squares would overflow."""
+    return torch.nan_to_num(tensor, nan=most).clamp(-most, most)
 
 
 class Residuals(NamedTuple):
@@ -41,6 +48,9 @@ class Residuals(NamedTuple):
     squared: Tensor  # squared Mahalanobis length under the noise alone
     log_odds: Tensor  # log of inlier against outlier
     log_likelihood: Tensor  # inlier or outlier, of the value as reported
+    deviation: (
+        Tensor  # standard deviation that `signed` is in units of, in those of the value, (B, P or 1, N)
+    )
 
 
 class Linearisation(NamedTuple):
@@ -66,7 +76,13 @@ class Observations:
     rows: Tensor  # (B, N) number of measured values, as a float
     log_scale: Tensor  # (B, N) half the log determinant of the noise covariance, in the sensor's own units
     outlier_probability: Tensor  # (B, N)
-    outlier_log_density: Tensor  # (B, N) of a uniform outlier, in the sensor's own units; unused by linear
+    outlier_log_density: (
+        Tensor  # (B, N) of an outlier at the value, in the sensor's own units; unused by linear
+    )
+    # None where no observation of the batch needs them; linear ones never do
+    mixture: NoiseMixture | None = None  # about the standard deviation
+    deviation_slope: Tensor | None = None  # (B, N): the deviation is standard_deviation + slope · |h(x)|
+    functions: Functions | None = None
 
     @property
     def batch(self) -> int:
@@ -89,16 +105,31 @@ class Observations:
         """Minus the log density of an inlier that fits exactly, ``(B, N)``, in the sensor's own units."""
         return self.log_scale + 0.5 * self.rows * LOG_TWO_PI
 
+    @property
+    def rows_needed(self) -> int:
+        """Least number of rows of `matrix` that holds all that is not zero, and the plane of every angle."""
+        place = torch.arange(1, self.matrix.shape[-2] + 1, device=self.matrix.device)
+        rows = int(((self.matrix != 0).any(-1) * place).max())
+        return max(rows, 2 if self.has_angles else 1)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Observations:
+        """With every tensor that there is changed; `change` must keep the two leading dimensions in place."""
+        changed: dict[str, Tensor | NoiseMixture | Functions] = {}
+        for field in fields(self):
+            part = getattr(self, field.name)
+            if part is not None:
+                changed[field.name] = change(part) if isinstance(part, Tensor) else part.map(change)
+        return Observations(**changed)  # type: ignore[arg-type]
+
     def rows_of(self, index: Tensor | slice) -> Observations:
         """The observations of some of the entities."""
-        return Observations(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+        return self.map(lambda tensor: tensor[index])
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Observations:
-        fields = {}
-        for name in self.__dataclass_fields__:
-            tensor = getattr(self, name)
-            fields[name] = tensor.to(dtype=dtype if tensor.is_floating_point() else None, device=device)
-        return Observations(**fields)
+        def cast(tensor: Tensor) -> Tensor:
+            return tensor.to(dtype=dtype if tensor.is_floating_point() else None, device=device)
+
+        return self.map(cast)
 
     def in_coordinates(self, shift: Tensor, scale: Tensor) -> Observations:
         """The same observations of y, where the state is ``x = shift + scale · y``.
@@ -110,15 +141,28 @@ class Observations:
         linear, is_range = self.kind == LINEAR, self.kind == RANGE
         turn = (self.heading * shift[:, None]).sum(-1)
         first = torch.where(is_range, self.value[..., 0] / factor, wrap(self.value[..., 0] + turn))
+        matrix, mixture = self.matrix * factor[..., None, None], self.mixture
+        origin = (self.origin - image) / factor[..., None]
+        if self.functions is None:
+            matrix = torch.where(linear[..., None, None], matrix, self.matrix)
+        else:  # a function is of u = A x − a, which stays what it is
+            function = self.functions.present
+            first = torch.where(function, self.value[..., 0], first)
+            matrix = torch.where((linear | function)[..., None, None], matrix, self.matrix)
+            origin = torch.where(function[..., None], self.origin - image, origin)
+        if mixture is not None:
+            bias = torch.where(is_range[..., None], mixture.bias / factor[..., None], mixture.bias)
+            mixture = mixture._replace(bias=bias)
         scalar = torch.cat([first[..., None], self.value[..., 1:]], -1)
         deviation = torch.where(is_range, self.standard_deviation / factor, self.standard_deviation)
         return replace(
             self,
             value=torch.where(linear[..., None], self.value - image, scalar),
-            matrix=torch.where(linear[..., None, None], self.matrix * factor[..., None, None], self.matrix),
-            origin=torch.where(linear[..., None], self.origin, (self.origin - image) / factor[..., None]),
+            matrix=matrix,
+            origin=torch.where(linear[..., None], self.origin, origin),
             heading=self.heading * factor[..., None],
             standard_deviation=deviation,
+            mixture=mixture,
         )
 
     def _relative(self, points: Tensor) -> Tensor:
@@ -127,30 +171,82 @@ class Observations:
         image = points @ self.matrix.reshape(batch, count * rows, size).mT
         return image.view(batch, points.shape[1], count, rows) - self.origin[:, None]
 
-    def _residuals(self, points: Tensor, relative: Tensor, distance: Tensor) -> Residuals:
+    def _difference(
+        self, points: Tensor, relative: Tensor, distance: Tensor, functions: Tensor | None
+    ) -> Tensor:
+        """``value − h(x)`` of the scalar kinds, wrapped; `functions` ``(B, P, N)`` what the functions are there."""
         kind, value = self.kind[:, None], self.value[:, None]
-        deviation, probability = self.standard_deviation[:, None], self.outlier_probability[:, None]
-        linear = kind == LINEAR
         scalar = value[..., 0] - distance
         if relative.shape[-1] > 1 and self.has_angles:
             turn = points @ self.heading.mT
             angle = torch.atan2(relative[..., 1], relative[..., 0]) - turn
             scalar = torch.where(kind == ANGLE, wrap(value[..., 0] - angle), scalar)
-        scalar = scalar / deviation
-        several = value - relative
-        squared = torch.where(linear, la.squared_norm(several), scalar.square())
-        signed = torch.where(linear, torch.where(self.rows[:, None] == 1, several[..., 0], 0.0), scalar)
-        constant = self.log_normaliser[:, None]
-        inlier = (1 - probability).clamp_min(_TINY).log() - 0.5 * squared - constant
-        wide = -0.5 * squared / WIDE_OUTLIER**2 - constant - self.rows[:, None] * math.log(WIDE_OUTLIER)
+        if self.functions is not None and functions is not None:
+            deviation = self.standard_deviation[:, None]
+            found = value[..., 0] - functions
+            found = torch.where(self.functions.angle[:, None], wrap(found), found)
+            found = _bounded(found / deviation, _FAR) * deviation
+            scalar = torch.where(self.functions.present[:, None], found, scalar)
+        return scalar
+
+    def difference(self, points: Tensor) -> Tensor:
+        """Reported value less ``h`` at `points` ``(B, P, d)``, wrapped, of the scalar kinds; returns ``(B, P, N)``."""
+        relative = self._relative(points)
+        functions = self.functions.values(relative) if self.functions is not None else None
+        return self._difference(points, relative, (la.squared_norm(relative) + 1e-8).sqrt(), functions)
+
+    @property
+    def wraps(self) -> Tensor:
+        """Whose residuals are directions, ``(B, N)`` bool."""
+        is_angle = self.kind == ANGLE
+        return is_angle if self.functions is None else is_angle | self.functions.angle
+
+    @property
+    def has_plain_noise(self) -> bool:
+        """Whether all noise is Gaussian of one standard deviation."""
+        return self.mixture is None and self.deviation_slope is None
+
+    def deviation(self, magnitude: Tensor) -> Tensor:
+        """σ(x) where ``|h(x)|`` is `magnitude` ``(B, P, N)``."""
+        deviation = self.standard_deviation[:, None]
+        return (
+            deviation
+            if self.deviation_slope is None
+            else deviation + self.deviation_slope[:, None] * magnitude
+        )
+
+    def magnitude(self, difference: Tensor) -> Tensor:
+        """``|h(x)|`` of the scalar kinds where the residual is `difference` ``(B, P, N)``."""
+        predicted = self.value[:, None, :, 0] - difference
+        return torch.where(self.wraps[:, None], wrap(predicted), predicted).abs()
+
+    def _residuals(self, relative: Tensor, difference: Tensor) -> Residuals:
+        linear = (self.kind == LINEAR)[:, None]
+        probability, deviation = self.outlier_probability[:, None], self.standard_deviation[:, None]
+        several = self.value[:, None] - relative
+        constant, rows = self.log_normaliser[:, None], self.rows[:, None]
+        if self.has_plain_noise:
+            scalar = difference / deviation
+            squared = torch.where(linear, la.squared_norm(several), scalar.square())
+            fit = -0.5 * squared
+        else:
+            spread = self.deviation(self.magnitude(difference))
+            scalar, deviation, fit = effective(difference, deviation, spread, self.mixture, self.wraps)
+            squared = torch.where(linear, la.squared_norm(several), scalar.square())
+            fit = torch.where(linear, -0.5 * squared, fit)
+        signed = torch.where(linear, torch.where(rows == 1, several[..., 0], 0.0), scalar)
+        inlier = (1 - probability).clamp_min(_TINY).log() + fit - constant
+        wide = -0.5 * squared / WIDE_OUTLIER**2 - constant - rows * math.log(WIDE_OUTLIER)
         density = torch.where(linear, wide, self.outlier_log_density[:, None])
         outlier = probability.clamp_min(_TINY).log() + density
-        return Residuals(signed, squared, inlier - outlier, torch.logaddexp(inlier, outlier))
+        return Residuals(signed, squared, inlier - outlier, torch.logaddexp(inlier, outlier), deviation)
 
     def residuals(self, points: Tensor) -> Residuals:
         """At `points` ``(B, P, d)``."""
         relative = self._relative(points)
-        return self._residuals(points, relative, (la.squared_norm(relative) + 1e-8).sqrt())
+        functions = self.functions.values(relative) if self.functions is not None else None
+        distance = (la.squared_norm(relative) + 1e-8).sqrt()
+        return self._residuals(relative, self._difference(points, relative, distance, functions))
 
     def log_likelihood(self, points: Tensor) -> Tensor:
         """Of all of an entity's observations together at `points` ``(B, P, d)``; returns ``(B, P)``."""
@@ -163,20 +259,28 @@ class Observations:
         """
         relative = self._relative(points)
         distance = (la.squared_norm(relative) + 1e-8).sqrt()
-        residuals = self._residuals(points, relative, distance)
-        kind, deviation = self.kind[:, None], self.standard_deviation[:, None]
-        linear, is_range = (kind == LINEAR)[..., None], (kind == RANGE)[..., None]
         batch, count, rows, size = self.matrix.shape
         flat = self.matrix.reshape(batch, 1, count * rows, size) @ factors
         matrix = flat.view(batch, points.shape[1], count, rows, size)
+        functions = self.functions.derivatives(relative, matrix) if self.functions is not None else None
+        predicted = functions[0] if functions is not None else None
+        residuals = self._residuals(relative, self._difference(points, relative, distance, predicted))
         gram = la.gram(matrix)
         radial = la.transpose_times(matrix, relative / distance[..., None])
-        jacobian = radial / deviation[..., None]
-        curvature = (gram - la.outer(radial, radial)) / (distance * deviation)[..., None, None]
+        deviation = residuals.deviation[..., None, None]
+        slope = radial
+        curvature = (gram - la.outer(radial, radial)) / (distance[..., None, None] * deviation)
         if rows > 1 and self.has_angles:
+            is_angle = (self.kind == ANGLE)[:, None, :, None]
             across, bend = self._angle_derivatives(relative, matrix, self.heading[:, None] @ factors)
-            jacobian = torch.where(is_range, jacobian, across / deviation[..., None])
-            curvature = torch.where(is_range[..., None], curvature, bend / deviation[..., None, None])
+            slope = torch.where(is_angle, across, slope)
+            curvature = torch.where(is_angle[..., None], bend / deviation, curvature)
+        jacobian = slope / deviation[..., 0]
+        if self.functions is not None and functions is not None:
+            is_function = self.functions.present[:, None, :, None]
+            jacobian = torch.where(is_function, _bounded(functions[1] / deviation[..., 0], _STEEP), jacobian)
+            curvature = torch.where(is_function[..., None], _bounded(functions[2] / deviation, _BENT), curvature)
+        linear = (self.kind == LINEAR)[:, None, :, None]
         gradient = la.transpose_times(matrix, self.value[:, None] - relative)
         gradient = torch.where(linear, gradient, jacobian * residuals.signed[..., None])
         information = torch.where(linear[..., None], gram, la.outer(jacobian, jacobian))

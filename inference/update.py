@@ -26,6 +26,7 @@ from inference.mixture import GaussianMixture, concatenate
 from inference.observations import LINEAR, Observations
 from inference.prediction import Prediction
 from inference.reduction import reduce
+from inference.refinement import refine
 from inference.transformer import DistributionTransformer, duplicate_components
 
 
@@ -65,23 +66,32 @@ class Settings:
     """Accuracy against cost.
 
     Attributes:
-        components: most components of a posterior, and tokens of the network.
+        components: of a posterior, as many as its tokens in the network.
+        growth: times as many where the check asks for them.
         merge_below: nats; pairs of components that merge for less are merged.
         points: drawn to check each answer.
         refine_below: effective sample size under which an answer is refined; 0 never refines.
-        refine_points, refine_rounds: size of the refinement.
+        refine_rounds, refine_steps, refine_points: size of the refinement: how often points are drawn, steps of
+            expectation-maximisation on them, how many.
         defend_below: effective sample size, refined, under which a wide component is added; 0 never.
         defence: weight of that component.
     """
 
     components: int = 8
-    merge_below: float = 0.005
+    growth: int = 2
+    merge_below: float = 0.002
     points: int = 96
-    refine_below: float = 0.7
-    refine_points: int = 512
+    refine_below: float = 0.97
     refine_rounds: int = 3
+    refine_steps: int = 2
+    refine_points: int = 512
     defend_below: float = 0.8
     defence: float = 0.1
+
+    @property
+    def most_components(self) -> int:
+        """Of any posterior."""
+        return self.components * self.growth
 
 
 def _joined(parts: list[tuple[Tensor, Update]]) -> Update:
@@ -130,13 +140,19 @@ class Updater:
         used = observations.mask
         if not bool(used.any(1).all()):
             raise ValueError("observations: every entity needs at least one")
-        if prior.components > self.settings.components:
-            prior = reduce(prior, self.settings.components, self.settings.merge_below)
+        # points are shared out in the order of the components, and what is given in another order is the same prior
+        prior = prior.ordered()
+        if prior.components > self.settings.most_components:
+            prior = reduce(prior, self.settings.most_components, self.settings.merge_below)
         plain = (observations.kind == LINEAR) & (observations.outlier_probability == 0)
         closed = (plain | ~used).all(1)
         touched = (observations.matrix != 0).any(2) | (observations.heading != 0)
         touched = (touched & used[..., None]).any(1)
         code = (touched * (1 << torch.arange(prior.dimension))).sum(1)
+        # a prior that grew beyond the usual number of components takes more tokens
+        usual = self.settings.components
+        grown = prior.present.sum(1) > usual
+        code = code + (grown * (1 << prior.dimension))
         code = torch.where(closed, -1, code)
         parts: list[tuple[Tensor, Update]] = []
         for pattern in sorted(set(code.tolist())):
@@ -146,8 +162,13 @@ class Updater:
                 parts.append((index, self._kalman(some, seen)))
             else:
                 axes = torch.nonzero(touched[index[0]])[:, 0].tolist()
+                if not bool(grown[index[0]]):
+                    some = some.places(torch.arange(min(some.components, usual)).expand(some.batch, -1))
                 parts.append((index, self._transform(some, seen, axes)))
         return _joined(parts) if len(parts) > 1 else parts[0][1].rows(torch.argsort(parts[0][0]))
+
+    def _reduced(self, mixture: GaussianMixture) -> GaussianMixture:
+        return reduce(mixture, self.settings.most_components, self.settings.merge_below)
 
     def _kalman(self, prior: GaussianMixture, observations: Observations) -> Update:
         """Exact: one Kalman update a component, weighted by its evidence."""
@@ -160,7 +181,7 @@ class Updater:
         ).normalised()
         count = prior.batch
         return Update(
-            reduce(posterior, self.settings.components, self.settings.merge_below),
+            self._reduced(posterior),
             torch.ones(count, dtype=torch.float64),
             torch.logsumexp(prior.log_weights + prediction.log_evidence, 1),
             prediction.surprise(prior),
@@ -170,7 +191,10 @@ class Updater:
     def _transform(self, prior: GaussianMixture, observations: Observations, axes: list[int]) -> Update:
         local = LocalProblem.of(prior, observations, axes, self.device, self.dtype)
         surprise = Prediction.of(local.prior64, local.observations64).surprise(prior)
-        tokens = duplicate_components(local.prior, self.settings.components)
+        fits = prior.components <= self.settings.components
+        tokens = duplicate_components(
+            local.prior, self.settings.components if fits else self.settings.most_components
+        )
         local = local.with_images(tokens)
         estimate = self.network(tokens, local.observations)
         answer = GaussianMixture(estimate.log_weights, estimate.means, estimate.factors @ estimate.factors.mT)
@@ -202,9 +226,7 @@ class Updater:
         surprise: Tensor,
     ) -> Update:
         """Extend an answer to the whole state, reduce it, and measure what is left."""
-        whole = reduce(
-            local.extend(prior, answer, source), self.settings.components, self.settings.merge_below
-        )
+        whole = self._reduced(local.extend(prior, answer, source))
         reduced = local.localise(whole)
         weighted = local.weigh(reduced, self.settings.points, seed=11)
         size, evidence = importance.effective_sample_size(weighted)
@@ -229,7 +251,7 @@ class Updater:
             torch.cat([answered.means, whole.means], 1),
             torch.cat([answered.covariances, whole.covariances], 1),
         )
-        posterior = reduce(joint, self.settings.components, self.settings.merge_below)
+        posterior = self._reduced(joint)
         weighted = local.weigh(local.localise(posterior), self.settings.points, seed=11)
         size, evidence = importance.effective_sample_size(weighted)
         size = torch.nan_to_num(size.double().cpu(), nan=0.0)
@@ -247,11 +269,10 @@ class Updater:
         index: Tensor,
     ) -> Update:
         answer, source = answer.rows(index.to(self.device)), source[index.to(self.device)]
-        keep = source if local.partial else None
-        for turn in range(self.settings.refine_rounds):
-            count = self.settings.refine_points
-            weighted = local.weigh(answer, count, seed=101 + 10 * turn)
-            answer = importance.refine(answer, weighted, keep)
+        settings = self.settings
+        added = settings.most_components - settings.components
+        size = (settings.refine_rounds, settings.refine_steps, settings.refine_points)
+        answer, source = refine(local, answer, source, added, *size)
         result = self._checked(prior, local, answer, source, surprise[index])
         return replace(result, method=torch.full_like(result.method, Method.REFINED))
 

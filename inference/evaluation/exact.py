@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from inference import linear_algebra as la
 from inference.mixture import GaussianMixture
+from inference.noise import best_log_density
 from inference.observations import LINEAR, WIDE_OUTLIER, Observations
 
 NEGLIGIBLE = 18.0  # nats below the best point; what is dropped holds less than 1e-6 of the mass
@@ -25,6 +26,7 @@ _FINE = 0.8  # widest cell, in standard deviations of the posterior
 _DOUBTFUL = 3e-3  # mass that wider cells may get wrong by the rule's own bound; the error is a tenth of it
 _SUPPORT = 7.0  # standard deviations of a prior component that the grid covers
 _FIRST_CELLS = 64  # along the longest side
+_FAR = 1e30  # further than any value
 _CHUNK = 65536
 
 
@@ -162,9 +164,24 @@ def _best_log_likelihood(observations: Observations, points: Tensor, radius: flo
     gain = 0.5 * (residuals.squared - nearest)
     linear = (observations.kind == LINEAR)[:, None]
     inlier = residuals.log_likelihood + functional.logsigmoid(residuals.log_odds) + gain
+    if not observations.has_plain_noise:
+        scalar = _best_scalar(observations, points, (reach * residuals.deviation).clamp_max(_FAR))
+        inlier = torch.where(linear, inlier, scalar)
     outlier = residuals.log_likelihood + functional.logsigmoid(-residuals.log_odds)
     outlier = outlier + torch.where(linear, gain / WIDE_OUTLIER**2, 0.0)
     return (torch.logaddexp(inlier, outlier) * observations.mask[:, None]).sum(-1)
+
+
+def _best_scalar(observations: Observations, points: Tensor, reach: Tensor) -> Tensor:
+    """The most the log density of an inlier may be where ``h`` moves by `reach` ``(1, P, N)``, in its own units."""
+    difference = observations.difference(points)
+    magnitude = observations.magnitude(difference)
+    base = observations.standard_deviation[:, None]
+    low = observations.deviation((magnitude - reach).clamp_min(0)).expand_as(reach)
+    high = observations.deviation(magnitude + reach).expand_as(reach)
+    best = best_log_density(difference, reach, base, (low, high), observations.mixture, observations.wraps)
+    inlier = torch.log1p(-observations.outlier_probability) - observations.log_normaliser
+    return best + inlier[:, None]
 
 
 def _fine_enough(

@@ -16,6 +16,7 @@ from inference.evaluation.baselines import ExtendedKalmanFilter, ParticleFilter
 from inference.evaluation.scores import Score, Summary, mixture_level, particle_level
 from inference.filtering import Instant, StateModel
 from inference.mixture import GaussianMixture
+from inference.motion import transition as linear_transition
 from inference.sensors import encode
 from streams.app import make_updater
 from streams.cli.common import console, progress_bar
@@ -117,7 +118,7 @@ def _score_baselines(
     particles = ParticleFilter(prior, PARTICLES, torch.Generator().manual_seed(0))
     of_kalman, of_particles, place = Score(), Score(), 0
     for interval, instant, is_known in zip(_intervals(timeline), timeline, known, strict=True):
-        transition, noise = model.motion.transition(interval)
+        transition, noise = linear_transition(model.motion, interval)
         observations = encode([instant.readings], model.motion.dimension)
         for baseline in (kalman, particles):
             baseline.predict(transition, noise)

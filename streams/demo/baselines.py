@@ -25,6 +25,7 @@ from inference.evaluation.baselines import ExtendedKalmanFilter, ParticleFilter
 from inference.evaluation.scores import mixture_level
 from inference.filtering import Event, Instant, StateModel, instants
 from inference.mixture import GaussianMixture, concatenate
+from inference.motion import transition as linear_transition
 from inference.observations import Observations
 from inference.sensors import Reading, encode
 from schemas import Model, Observation, Sensor
@@ -186,7 +187,7 @@ def _turns(some: Group) -> Iterator[Turn]:
         readings: list[tuple[Reading, ...]] = [
             timeline[turn].readings if turn < len(timeline) else () for timeline in timelines
         ]
-        transition, noise = some.model.motion.transition(torch.tensor(intervals, dtype=torch.float64))
+        transition, noise = linear_transition(some.model.motion, torch.tensor(intervals, dtype=torch.float64))
         yield Turn(transition, noise, encode(readings, some.model.motion.dimension), torch.tensor(active))
 
 

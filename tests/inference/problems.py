@@ -16,7 +16,7 @@ HELD_OUT = 3_000_000_000  # far from every seed of training; torch's CPU generat
 
 
 @functools.cache
-def updater(refine_below: float = 0.7) -> Updater:
+def updater(refine_below: float = Settings.refine_below) -> Updater:
     """The shipped network."""
     return Updater(weights.load(), settings=Settings(refine_below=refine_below))
 

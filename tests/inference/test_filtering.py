@@ -20,6 +20,7 @@ from inference.filtering import (
     replay,
 )
 from inference.motion import ConstantVelocity, RandomWalk
+from inference.motion import transition as transition_of
 from inference.sensors import Reading
 from tests.inference.problems import updater
 
@@ -68,7 +69,7 @@ def test_positions_alone_make_a_kalman_filter() -> None:
     previous = events[0].time
     for event, outcome in zip(events, outcomes, strict=True):
         transition, noise = (
-            part[0].numpy() for part in MODEL.motion.transition(torch.tensor([event.time - previous]))
+            part[0].numpy() for part in transition_of(MODEL.motion, torch.tensor([event.time - previous]))
         )
         previous = event.time
         mean, covariance = transition @ mean, transition @ covariance @ transition.T + noise

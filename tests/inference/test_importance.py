@@ -69,18 +69,6 @@ def test_a_mode_that_the_answer_misses_is_seen() -> None:
     assert size_of(prior, prior, nothing) > 0.95
 
 
-def test_a_refinement_step_keeps_each_component_with_its_source() -> None:
-    prior, observations, _ = sampled(8, seed=2)
-    source = torch.arange(prior.components).expand(8, -1)
-    weighted = weigh(prior, prior, observations, 256, seed=3)
-    refined = importance.refine(prior, weighted, source)
-    shares = torch.softmax(weighted.target - weighted.proposal, 1)
-    belongs = torch.softmax(weighted.prior_components, -1)
-    expected = (shares[..., None] * belongs).sum(1)
-    # weights are the posterior's masses of each source, up to the pseudo-weight of the old component
-    assert float((refined.log_weights.exp() - expected).abs().max()) < 0.03
-
-
 def test_the_same_problem_gives_the_same_points() -> None:
     prior, observations, _ = sampled(3, seed=4)
     first = weigh(prior, prior, observations, 64, seed=5)

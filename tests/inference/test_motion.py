@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import expm
 
-from inference.motion import ConstantVelocity, Motion, RandomWalk
+from inference.motion import ConstantVelocity, LinearMotion, RandomWalk
 
-MOTIONS: list[Motion] = [
+MOTIONS: list[LinearMotion] = [
     RandomWalk((0.5, 2.0)),
     ConstantVelocity((0, 1), (2, 3), 0.7),
     ConstantVelocity((1,), (0,), 3.0),
@@ -18,7 +18,7 @@ MOTIONS: list[Motion] = [
 
 @pytest.mark.parametrize("motion", MOTIONS)
 @given(first=st.floats(0, 20), second=st.floats(0, 20))
-def test_two_intervals_are_as_one(motion: Motion, first: float, second: float) -> None:
+def test_two_intervals_are_as_one(motion: LinearMotion, first: float, second: float) -> None:
     transition, noise = motion.transition(torch.tensor([first, second, first + second]))
     np.testing.assert_allclose(transition[1] @ transition[0], transition[2], atol=1e-5)
     joined = transition[1] @ noise[0] @ transition[1].T + noise[1]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from inference.filtering import Outcome
+from inference.motion import transition as transition_of
 from inference.sensors import encode
 from schemas import (
     BearingSensor,
@@ -103,7 +104,7 @@ def test_a_model_without_pairs_is_a_random_walk() -> None:
     )
     state = state_model(model)
     assert state.components == 5
-    transition, noise = state.motion.transition(torch.tensor([2.0]))
+    transition, noise = transition_of(state.motion, torch.tensor([2.0]))
     assert np.array_equal(transition[0], np.eye(2))
     assert np.array_equal(noise[0], np.eye(2))
 

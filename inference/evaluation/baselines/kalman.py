@@ -30,19 +30,23 @@ class Measured(NamedTuple):
 
     residual: Tensor  # (B, K, R); rows the sensor does not have are zero
     jacobian: Tensor  # (B, K, R, D)
+    growth: Tensor | float = 0.0  # log of the noise's deviation at the state over the stated one, (B, K)
 
 
 class Innovation(NamedTuple):
     """What an observation says about each of ``K`` Gaussians, in noise units."""
 
     squared: Tensor  # (B, K) Mahalanobis length under the predicted spread
-    log_density: Tensor  # (B, K) of the value under the prediction, up to the noise's normaliser
+    log_density: Tensor  # (B, K) of the value under the prediction, up to the stated noise's normaliser
     gain: Tensor  # (B, K, D, R)
     step: Tensor  # (B, K, D) from the prior mean
 
 
 def measure(observations: Observations, index: int, states: Tensor) -> Measured:
-    """Residual and Jacobian of the observation in place `index` at `states` ``(B, K, D)``."""
+    """Residual and Jacobian of the observation in place `index` at `states` ``(B, K, D)``.
+
+    Noise that is not one Gaussian counts as the one that has its moments, at each state.
+    """
     kind = observations.kind[:, index, None]
     matrix = observations.matrix[:, index, None]
     value, deviation = observations.value[:, index, None], observations.standard_deviation[:, index, None]
@@ -58,12 +62,40 @@ def measure(observations: Observations, index: int, states: Tensor) -> Measured:
         is_angle = kind == ANGLE
         scalar = torch.where(is_angle, wrap(value[..., 0] - angle), scalar)
         slope = torch.where(is_angle[..., None], across / squared[..., None] - heading, slope)
+    growth: Tensor | float = 0.0
+    if observations.functions is not None or not observations.has_plain_noise:
+        single = observations.map(lambda tensor: tensor[:, index : index + 1])
+        scalar, slope = _function(single, relative, scalar, slope)
+        scalar, spread = _moments(single, scalar)
+        growth, deviation = (spread / deviation).log() * (kind != LINEAR), spread
     first = torch.zeros_like(relative)
     first[..., 0] = 1.0
     linear = (kind == LINEAR)[..., None]
     residual = torch.where(linear, value - relative, (scalar / deviation)[..., None] * first)
     jacobian = first[..., None] * (slope / deviation[..., None])[..., None, :]
-    return Measured(residual, torch.where(linear[..., None], matrix, jacobian))
+    return Measured(residual, torch.where(linear[..., None], matrix, jacobian), growth)
+
+
+def _function(single: Observations, relative: Tensor, scalar: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """Residual ``(B, K)`` and gradient ``(B, K, D)``, those of the functions where there are any."""
+    if single.functions is None:
+        return scalar, slope
+    matrix = single.matrix.expand(-1, relative.shape[1], -1, -1)[:, :, None]
+    value, gradient, _ = single.functions.derivatives(relative[:, :, None], matrix)
+    residual = single.value[..., 0] - value[..., 0]
+    residual = torch.where(single.functions.angle, wrap(residual), residual)
+    present = single.functions.present
+    return torch.where(present, residual, scalar), torch.where(present[..., None], gradient[..., 0, :], slope)
+
+
+def _moments(single: Observations, scalar: Tensor) -> tuple[Tensor, Tensor]:
+    """Residual less the mean of the noise, and the noise's standard deviation; each ``(B, K)``."""
+    deviation = single.deviation(single.magnitude(scalar[..., None])).expand(*scalar.shape, 1)
+    if single.mixture is None:
+        return scalar, deviation[..., 0]
+    mean, spread = single.mixture.moments(deviation)
+    centred = scalar - mean[..., 0]
+    return torch.where(single.wraps, wrap(centred), centred), spread[..., 0]
 
 
 def innovate(measured: Measured, offset: Tensor, covariances: Tensor) -> Innovation:
@@ -74,7 +106,8 @@ def innovate(measured: Measured, offset: Tensor, covariances: Tensor) -> Innovat
     factor = torch.linalg.cholesky(spread @ measured.jacobian.mT + identity)
     squared = torch.cholesky_solve(residual[..., None], factor)[..., 0].mul(residual).sum(-1)
     gain = torch.cholesky_solve(spread, factor).mT
-    return Innovation(squared, -0.5 * squared - la.log_diagonal(factor), gain, la.times(gain, residual))
+    log_density = -0.5 * squared - la.log_diagonal(factor) - measured.growth
+    return Innovation(squared, log_density, gain, la.times(gain, residual))
 
 
 def joseph(covariances: Tensor, gain: Tensor, jacobian: Tensor) -> Tensor:

@@ -66,10 +66,8 @@ class ParticleFilter:
         observations = observations.to(dtype=self.particles.dtype)
         # one row for every observation there is: the places not used cost nothing
         entity = observations.mask.nonzero()[:, 0]
-        fields = (
-            getattr(observations, name)[observations.mask] for name in observations.__dataclass_fields__
-        )
-        single = Observations(*(field[:, None] for field in fields))
+        mask = observations.mask
+        single = observations.map(lambda tensor: tensor[mask][:, None])
         total = self.log_weights.clone()
         at_once = max(1, _VALUES_AT_ONCE // (total.shape[1] * observations.value.shape[-1]))
         for chosen in torch.split(torch.arange(len(entity), device=entity.device), at_once):

@@ -1,0 +1,166 @@
+"""Measurement functions of one's own: a name, a function of some coordinates of the state, and its derivatives.
+
+    @register("inverse_cube")
+    def inverse_cube(state, moment):
+        return moment * (state.square().sum() + 1e-12) ** -1.5
+
+A function takes the coordinates it needs as one tensor ``(n,)`` and its parameters by name, and returns one number (or
+several, of which a sensor reports one). It is written for a single state; batches and derivatives are made of it by
+`torch.func`, so it must be smooth where states can be, and choose with `torch.where` instead of ``if``. Other packages
+offer theirs as entry points of the group ``beliefstream.measurements``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.func import grad_and_value, jacrev, vmap
+
+ENTRY_POINTS = "beliefstream.measurements"
+
+Function = Callable[..., Tensor]
+F = TypeVar("F", bound=Function)
+Derivatives = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A function with its name; `angle` where it returns radians, so that residuals are wrapped."""
+
+    name: str
+    function: Function
+    angle: bool = False
+
+
+_registered: dict[str, Measurement] = {}
+
+
+def register(name: str, angle: bool = False) -> Callable[[F], F]:
+    """Decorator: makes a function known by `name`. The function itself is returned unchanged.
+
+    Raises ValueError if another function has that name; the same one, reloaded, replaces its former self.
+    """
+
+    def decorate(function: F) -> F:
+        known = _registered.get(name)
+        if known is not None and _place(known.function) != _place(function):
+            raise ValueError(f"name: {name!r} is {_place(known.function)} already")
+        _registered[name] = Measurement(name, function, angle)
+        return function
+
+    return decorate
+
+
+def _place(function: Function) -> str:
+    return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+
+
+def find(name: str) -> Measurement:
+    """The measurement of that name, registered here or offered by an installed package.
+
+    Raises ValueError if there is none.
+    """
+    if name not in _registered:
+        for entry in metadata.entry_points(group=ENTRY_POINTS, name=name):
+            function = entry.load()
+            if name not in _registered:  # its module may have used the decorator
+                register(name)(function)
+    if name not in _registered:
+        raise ValueError(
+            f"function: no measurement is registered as {name!r}; known are {sorted(_registered)}"
+        )
+    return _registered[name]
+
+
+def resolve(function: str | Function | Measurement, angle: bool | None = None) -> Measurement:
+    """From a name, a registered function, or any function; `angle` overrides what was registered."""
+    if isinstance(function, str):
+        found = find(function)
+    elif isinstance(function, Measurement):
+        found = function
+    else:
+        same = [known for known in _registered.values() if known.function is function]
+        found = same[0] if same else Measurement(getattr(function, "__name__", "function"), function)
+    return found if angle is None else Measurement(found.name, found.function, angle)
+
+
+Parameters = Mapping[str, float | Sequence[float] | ArrayLike]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A measurement as a function of two vectors: ``rows`` coordinates, and its parameters one after the other.
+
+    Sensors that share a program are evaluated together, whatever their parameters are.
+    """
+
+    measurement: Measurement
+    rows: int
+    layout: tuple[tuple[str, tuple[int, ...]], ...]  # name and shape of each parameter
+    output: int | None = None  # which of several numbers
+
+    @classmethod
+    def of(
+        cls, measurement: Measurement, rows: int, parameters: Parameters, output: int | None
+    ) -> tuple[Program, NDArray[np.float64]]:
+        """The program and its parameters as one vector; tried out once, so that what is wrong is known now.
+
+        Raises ValueError if the function does not take these coordinates and parameters, does not return a number,
+        or has no derivatives.
+        """
+        arrays = {name: np.asarray(value, float) for name, value in sorted(parameters.items())}
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise ValueError(f"parameters: {name} must be finite, got {array.tolist()}")
+        layout = tuple((name, array.shape) for name, array in arrays.items())
+        program = cls(measurement, rows, layout, output)
+        flat = np.concatenate([np.zeros(0), *(array.ravel() for array in arrays.values())])
+        try:
+            program.derivatives(torch.ones(1, rows, dtype=torch.float64), torch.as_tensor(flat)[None])
+        except Exception as error:  # a function of somebody else's may raise anything
+            raise ValueError(
+                f"function: {measurement.name!r} cannot be used on {rows} coordinates with parameters "
+                f"{list(arrays)}: {error}"
+            ) from error
+        return program, flat
+
+    def __call__(self, state: Tensor, parameters: Tensor) -> Tensor:
+        """At one state ``(rows,)``."""
+        named, start = {}, 0
+        for name, shape in self.layout:
+            size = int(np.prod(shape))
+            named[name] = parameters[start : start + size].reshape(shape)
+            start += size
+        value = self.measurement.function(state, **named)
+        if self.output is not None:
+            value = value[self.output]
+        return value.reshape(()).to(state.dtype)
+
+    @cached_property
+    def _values(self) -> Callable[[Tensor, Tensor], Tensor]:
+        return vmap(self.__call__)
+
+    @cached_property
+    def _derivatives(self) -> Callable[[Tensor, Tensor], tuple[Tensor, tuple[Tensor, Tensor]]]:
+        def gradient(state: Tensor, parameters: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+            slope, value = grad_and_value(self.__call__)(state, parameters)
+            return slope, (slope, value)
+
+        return vmap(jacrev(gradient, has_aux=True))
+
+    def values(self, states: Tensor, parameters: Tensor) -> Tensor:
+        """At `states` ``(M, rows)`` with `parameters` ``(M, Q)``; returns ``(M,)``."""
+        return self._values(states, parameters)
+
+    def derivatives(self, states: Tensor, parameters: Tensor) -> Derivatives:
+        """Values ``(M,)``, gradients ``(M, rows)`` and Hessians ``(M, rows, rows)``."""
+        hessian, (gradient, value) = self._derivatives(states, parameters)
+        return value, gradient, hessian

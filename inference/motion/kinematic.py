@@ -1,0 +1,183 @@
+"""Linear motions with a closed form: chains of integrated white noise, and mean reversion.
+
+Source of the chains: Bar-Shalom, Li and Kirubarajan, "Estimation with Applications to Tracking and Navigation",
+section 6.2. Each pair, triple or single coordinate is one chain; the chains are independent of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import factorial, inf, isfinite
+
+import torch
+from torch import Tensor
+
+from inference.motion.linear import LinearMotion
+
+
+def _non_negative(name: str, value: float) -> None:
+    if not 0 <= value < inf:
+        raise ValueError(f"{name}: {value} is not a finite number of at least 0")
+
+
+def _chain(size: int, interval: Tensor, levels: Sequence[Sequence[int]], q: float) -> tuple[Tensor, Tensor]:
+    """``F`` and ``Q`` where coordinate ``levels[i + 1][j]`` is the rate of ``levels[i][j]`` and the last is driven.
+
+    White noise of spectral density `q` integrated once more at each level: with ``m = n - 1 - i`` levels above,
+    ``Q_ij = q T^(m_i + m_j + 1) / (m_i! m_j! (m_i + m_j + 1))``.
+    """
+    time, order = interval.double(), len(levels)
+    matrix = torch.eye(size, dtype=torch.float64, device=time.device).repeat(len(time), 1, 1)
+    noise = torch.zeros_like(matrix)
+    for i, rows in enumerate(levels):
+        for j, columns in enumerate(levels):
+            above, beside = order - 1 - i, order - 1 - j
+            power = above + beside + 1
+            scale = q / (factorial(above) * factorial(beside) * power)
+            noise[:, list(rows), list(columns)] = (scale * time**power)[:, None]
+            if j > i:
+                matrix[:, list(rows), list(columns)] = (time ** (j - i) / factorial(j - i))[:, None]
+    return matrix, noise
+
+
+def _check_levels(size: int, **levels: tuple[int, ...]) -> None:
+    everything = sorted(axis for level in levels.values() for axis in level)
+    if len({len(level) for level in levels.values()}) != 1 or everything != list(range(size)):
+        given = " and ".join(str(level) for level in levels.values())
+        raise ValueError(f"{', '.join(levels)}: {given} do not pair up all coordinates")
+
+
+@dataclass(frozen=True)
+class RandomWalk(LinearMotion):
+    """Brownian motion: each coordinate's variance grows by its spectral density (unit²/s) times the interval."""
+
+    spectral_density: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for density in self.spectral_density:
+            _non_negative("spectral_density", density)
+
+    @property
+    def dimension(self) -> int:
+        return len(self.spectral_density)
+
+    def transition(self, interval: Tensor) -> tuple[Tensor, Tensor]:
+        time = interval.double()
+        identity = torch.eye(self.dimension, dtype=torch.float64, device=time.device)
+        density = torch.tensor(self.spectral_density, dtype=torch.float64, device=time.device)
+        return identity.repeat(len(time), 1, 1), torch.diag_embed(time[:, None] * density)
+
+
+@dataclass(frozen=True)
+class ConstantVelocity(LinearMotion):
+    """White-noise acceleration of spectral density q (m²/s³) on each axis.
+
+    Over an interval T, each (position, velocity) pair has ``F = [[1, T], [0, 1]]`` and
+    ``Q = q [[T³/3, T²/2], [T²/2, T]]`` (Bar-Shalom et al., eq. 6.2.2-13). `positions[i]` and `velocities[i]` are the
+    indices of one pair. Where `controlled`, the inputs are the accelerations (m/s²) along the same axes, as an inertial
+    measurement unit reports them, turned into the state's axes and free of gravity.
+    """
+
+    positions: tuple[int, ...]
+    velocities: tuple[int, ...]
+    spectral_density: float
+    controlled: bool = False
+
+    def __post_init__(self) -> None:
+        _check_levels(self.dimension, positions=self.positions, velocities=self.velocities)
+        _non_negative("spectral_density", self.spectral_density)
+
+    @property
+    def dimension(self) -> int:
+        return 2 * len(self.positions)
+
+    @property
+    def inputs(self) -> int:
+        return len(self.positions) if self.controlled else 0
+
+    def transition(self, interval: Tensor) -> tuple[Tensor, Tensor]:
+        return _chain(self.dimension, interval, (self.positions, self.velocities), self.spectral_density)
+
+    def gain(self, interval: Tensor) -> Tensor:
+        time, gain = interval.double(), super().gain(interval)
+        each = list(range(self.inputs))
+        if each:
+            gain[:, list(self.positions), each] = (time**2 / 2)[:, None]
+            gain[:, list(self.velocities), each] = time[:, None]
+        return gain
+
+
+@dataclass(frozen=True)
+class ConstantAcceleration(LinearMotion):
+    """White-noise jerk of spectral density q (m²/s⁵) on each axis (Bar-Shalom et al., section 6.2.3).
+
+    `positions[i]`, `velocities[i]` and `accelerations[i]` are the indices of one axis.
+    """
+
+    positions: tuple[int, ...]
+    velocities: tuple[int, ...]
+    accelerations: tuple[int, ...]
+    spectral_density: float
+
+    def __post_init__(self) -> None:
+        levels = {
+            "positions": self.positions,
+            "velocities": self.velocities,
+            "accelerations": self.accelerations,
+        }
+        _check_levels(self.dimension, **levels)
+        _non_negative("spectral_density", self.spectral_density)
+
+    @property
+    def dimension(self) -> int:
+        return 3 * len(self.positions)
+
+    def transition(self, interval: Tensor) -> tuple[Tensor, Tensor]:
+        levels = (self.positions, self.velocities, self.accelerations)
+        return _chain(self.dimension, interval, levels, self.spectral_density)
+
+
+@dataclass(frozen=True)
+class MeanReverting(LinearMotion):
+    """Ornstein-Uhlenbeck: ``dx = -rate (x - mean) dt + dW``, each coordinate on its own.
+
+    Over an interval T, ``F = exp(-rate T)`` and ``Q = q (1 - exp(-2 rate T)) / (2 rate)`` (Gillespie, "Exact numerical
+    simulation of the Ornstein-Uhlenbeck process and its integral", Physical Review E 54, 1996, eq. 3.1): the variance
+    settles at ``q / (2 rate)``. `rate` in 1/s, `spectral_density` q in unit²/s; a rate of zero is a random walk.
+    """
+
+    rate: tuple[float, ...]
+    mean: tuple[float, ...]
+    spectral_density: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.rate) == len(self.mean) == len(self.spectral_density):
+            sizes = (len(self.rate), len(self.mean), len(self.spectral_density))
+            raise ValueError(f"rate, mean, spectral_density: of different lengths {sizes}")
+        for value in self.rate:
+            _non_negative("rate", value)
+        for value in self.spectral_density:
+            _non_negative("spectral_density", value)
+        if not all(isfinite(value) for value in self.mean):
+            raise ValueError(f"mean: {self.mean} is not finite")
+
+    @property
+    def dimension(self) -> int:
+        return len(self.rate)
+
+    def transition(self, interval: Tensor) -> tuple[Tensor, Tensor]:
+        decay = interval.double()[:, None] * self._row(self.rate, interval)
+        twice = 2 * decay
+        # (1 - exp(-y)) / y, which is 1 at y = 0
+        share = torch.where(twice > 0, -torch.expm1(-twice) / twice.clamp_min(1e-300), torch.ones_like(twice))
+        variance = self._row(self.spectral_density, interval) * interval.double()[:, None] * share
+        return torch.diag_embed(torch.exp(-decay)), torch.diag_embed(variance)
+
+    def shift(self, interval: Tensor) -> Tensor:
+        decay = interval.double()[:, None] * self._row(self.rate, interval)
+        return -torch.expm1(-decay) * self._row(self.mean, interval)
+
+    @staticmethod
+    def _row(values: tuple[float, ...], like: Tensor) -> Tensor:
+        return torch.tensor(values, dtype=torch.float64, device=like.device)

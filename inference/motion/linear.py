@@ -1,0 +1,74 @@
+"""Linear-Gaussian motion over any interval: ``x' = F x + G u + c + n``, ``n ~ N(0, Q)``, ``u`` the control held."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from inference import linear_algebra as la
+from inference.mixture import GaussianMixture
+from inference.motion.protocol import Control, Motion, checked, coloured
+
+
+class LinearMotion(ABC):
+    """A motion given by its transition, and where it has them the gain of its inputs and a shift."""
+
+    @property
+    @abstractmethod
+    def dimension(self) -> int: ...
+
+    @property
+    def inputs(self) -> int:
+        return 0
+
+    @abstractmethod
+    def transition(self, interval: Tensor) -> tuple[Tensor, Tensor]:
+        """``F`` and ``Q``, each ``(B, D, D)`` float64, over `interval` ``(B,)`` seconds."""
+
+    def gain(self, interval: Tensor) -> Tensor:
+        """``G`` ``(B, D, C)``: the state's change by a unit of each input held over `interval` ``(B,)``."""
+        return interval.new_zeros(len(interval), self.dimension, self.inputs, dtype=torch.float64)
+
+    def shift(self, interval: Tensor) -> Tensor:
+        """``c`` ``(B, D)``: what `interval` ``(B,)`` adds to any state."""
+        return interval.new_zeros(len(interval), self.dimension, dtype=torch.float64)
+
+    def predict(
+        self, mixture: GaussianMixture, interval: Tensor, control: Control | None = None
+    ) -> GaussianMixture:
+        """See `Motion.predict`; exact."""
+        held = checked(control, mixture.batch, self.inputs)
+        matrix, noise = self.transition(interval)
+        shift = self.shift(interval)
+        if held is not None:
+            gain = self.gain(interval)
+            shift = shift + la.times(gain, held.value)
+            noise = noise + gain @ held.covariance @ gain.mT
+        moved = mixture.affine(matrix, noise)
+        return GaussianMixture(moved.log_weights, moved.means + shift[:, None], moved.covariances)
+
+    def sample(
+        self,
+        states: Tensor,
+        interval: Tensor,
+        control: Control | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """See `Motion.sample`."""
+        batch, count, _ = states.shape
+        held = checked(control, batch, self.inputs)
+        matrix, noise = self.transition(interval)
+        moved = states @ matrix.mT + self.shift(interval)[:, None] + coloured(noise, count, generator)
+        if held is None:
+            return moved
+        inputs = held.value[:, None] + coloured(held.covariance, count, generator)
+        return moved + inputs @ self.gain(interval).mT
+
+
+def transition(motion: Motion, interval: Tensor) -> tuple[Tensor, Tensor]:
+    """``F`` and ``Q`` of a linear motion; raises TypeError for one that has none."""
+    if not isinstance(motion, LinearMotion):
+        raise TypeError(f"motion: {type(motion).__name__} is not linear")
+    return motion.transition(interval)

@@ -1,0 +1,170 @@
+"""Exact mean and covariance of a path that turns, for Gaussian beliefs of its direction and speed.
+
+A path moves with the complex velocity ``c(s) = U(s) exp(iθ(s))``: ``U`` is the velocity in the turning frame and ``θ``
+how far that frame has turned. Both are linear in one Gaussian vector ``a``, which holds the state at the start, the
+inputs, and the coefficients of the noise over the interval. Then every moment needed has a closed form, by the
+characteristic function of a Gaussian and its derivatives: with ``κ_i = Cov(U_i, θ)``,
+
+    E[exp(iθ)]         = exp(i E[θ] - Var θ / 2)
+    E[U_1 exp(iθ)]     = (E[U_1] + i κ_1) E[exp(iθ)]
+    E[U_1 U_2 exp(iθ)] = (Cov(U_1, U_2) + (E[U_1] + i κ_1)(E[U_2] + i κ_2)) E[exp(iθ)]
+
+The displacement is the integral of ``c``, here a Gauss-Legendre sum over a few times, so what comes out is the exact
+covariance of one random vector, and positive semidefinite by construction.
+
+The noise, white over [0, T], is represented by its first Legendre polynomials, ``dW/ds ≈ Σ_k ξ_k φ_k(s)`` with ``ξ_k``
+independent (Foster, Lyons and Oberhauser, "An optimal polynomial approximation of Brownian motion", SIAM Journal on
+Numerical Analysis 58(3), 2020). `TERMS` of them keep its integral and its twice integral exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.polynomial import legendre
+from torch import Tensor
+
+from inference import linear_algebra as la
+
+TERMS = 3  # Legendre polynomials of each noise
+NODES = (4, 8, 16, 32, 64)  # times in an interval, and how far (radians) a path may turn with that many
+LARGEST_TURN = (3.0, 10.0, 28.0, 64.0)  # more than the last takes the most nodes
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Fractions of an interval: where a path is looked at, ``(n + 1,)``, the last of them the end.
+
+    weights ``(n + 1,)`` integrate over [0, 1], the end's is zero; `brownian` and `integrated` ``(n + 1, TERMS)`` are
+    the unit Brownian motion at those times and its integral, in terms of the noise's coefficients.
+    """
+
+    fractions: Tensor
+    weights: Tensor
+    brownian: Tensor
+    integrated: Tensor
+
+
+@cache
+def nodes(count: int) -> Nodes:
+    """Gauss-Legendre nodes of [0, 1], and the end."""
+    at, weights = legendre.leggauss(count)
+    at = np.append(at, 1.0)
+    columns = []
+    for k in range(TERMS):
+        series = np.sqrt(2 * k + 1) * np.eye(TERMS)[k]
+        once, twice = (legendre.legint(series, order, lbnd=-1) / 2**order for order in (1, 2))
+        columns.append((legendre.legval(at, once), legendre.legval(at, twice)))
+    brownian, integrated = (torch.tensor(np.stack(part, 1)) for part in zip(*columns, strict=True))
+    return Nodes(torch.tensor((at + 1) / 2), torch.tensor(np.append(weights / 2, 0.0)), brownian, integrated)
+
+
+@dataclass(frozen=True)
+class Path:
+    """What a path makes of the Gaussian vector ``a`` of `A` numbers, an entity a row.
+
+    turn ``(B, n, A)`` real and velocity ``(B, n, A)`` complex give ``θ`` and ``U`` at ``n`` times. The outcome is
+    ``Y = weights c + offset a``, weights ``(B, M, n)`` real and offset ``(B, M, A)`` complex, and
+    ``R = rest a``, rest ``(B, R, A)`` real.
+    """
+
+    turn: Tensor
+    velocity: Tensor
+    weights: Tensor
+    offset: Tensor
+    rest: Tensor
+
+    def evaluate(self, points: Tensor) -> Tensor:
+        """``(Re Y, Im Y, R)`` at `points` ``(B, P, A)``; returns ``(B, P, 2 M + R)``."""
+        turn = points @ self.turn.mT
+        speed = torch.complex(points @ self.velocity.real.mT, points @ self.velocity.imag.mT)
+        outcome = (speed * torch.polar(torch.ones_like(turn), turn)) @ self.weights.mT.to(speed.dtype)
+        moved = torch.cat([outcome.real, outcome.imag], -1)
+        linear = points @ self._linear().mT
+        linear[..., : moved.shape[-1]] += moved
+        return linear
+
+    def moments(self, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean ``(B, K, E)`` and covariance ``(B, K, E, E)`` of ``(Re Y, Im Y, R)``, ``E = 2 M + R``.
+
+        `mean` ``(B, K, A)`` and `covariance` ``(B, K, A, A)`` are those of ``a``.
+        """
+        count, linear = self.turn.shape[1], self._linear()
+        rows = torch.cat([self.turn, self.velocity.real, self.velocity.imag, linear], 1)[:, None]
+        centre = (rows @ mean[..., None])[..., 0]
+        spread = rows @ covariance @ rows.mT
+        turn, plain = slice(0, count), slice(3 * count, None)
+        speed = _complex_rows(centre[..., None], count)[..., 0]
+        speed_to_turn = _complex_rows(spread[..., turn], count)
+        tilted = speed + 1j * speed_to_turn.diagonal(dim1=-2, dim2=-1)
+        variance = spread[..., turn, turn].diagonal(dim1=-2, dim2=-1)
+        phase = torch.polar(torch.exp(-0.5 * variance), centre[..., turn])
+        first = tilted * phase  # E[c]
+        # Cov(c, linear rows)
+        to_turn, to_speed = spread[..., turn, plain], _complex_rows(spread[..., plain], count)
+        cross = (to_speed + 1j * tilted[..., None] * to_turn) * phase[..., None]
+        second = _second_moments(centre, spread, speed, speed_to_turn)
+        return self._collect(centre[..., plain], spread[..., plain, plain], first, cross, second)
+
+    def _linear(self) -> Tensor:
+        return torch.cat([self.offset.real, self.offset.imag, self.rest], 1)
+
+    def _collect(
+        self, centre: Tensor, spread: Tensor, first: Tensor, cross: Tensor, second: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Moments of the outcome from those of the linear rows and of ``c``."""
+        weights = self.weights.to(first.dtype)[:, None]
+        mean = (weights @ first[..., None])[..., 0]
+        crossed = weights @ cross
+        against = weights @ second[0] @ weights.mT - mean[..., :, None] * mean.conj()[..., None, :]
+        along = weights @ second[1] @ weights.mT - mean[..., :, None] * mean[..., None, :]
+        half = mean.shape[-1]
+        total = spread.clone()
+        total[..., :half, :half] += 0.5 * (against + along).real
+        total[..., half : 2 * half, half : 2 * half] += 0.5 * (against - along).real
+        mixed = 0.5 * (along - against).imag  # Cov(Re, Im)
+        total[..., :half, half : 2 * half] += mixed
+        total[..., half : 2 * half, :half] += mixed.mT
+        onto = torch.cat([crossed.real, crossed.imag], -2)
+        total[..., : 2 * half, :] += onto
+        total[..., :, : 2 * half] += onto.mT
+        # differences of second moments are good to rounding of the moments: never below that
+        size = (weights.abs() @ first.abs()[..., None])[..., 0]
+        rounding = (16 * torch.finfo(total.dtype).eps * size.square()).repeat(1, 1, 2)
+        total.diagonal(dim1=-2, dim2=-1)[..., : 2 * half] += rounding
+        centre = centre.clone()
+        centre[..., : 2 * half] += torch.cat([mean.real, mean.imag], -1)
+        return centre, la.symmetrise(total)
+
+
+def _complex_rows(rows: Tensor, count: int) -> Tensor:
+    """Rows ``(..., count, X)`` of ``U`` from those of ``θ``, ``Re U``, ``Im U`` and others, one below the other."""
+    return torch.complex(rows[..., count : 2 * count, :], rows[..., 2 * count : 3 * count, :])
+
+
+def _second_moments(
+    centre: Tensor, spread: Tensor, speed: Tensor, speed_to_turn: Tensor
+) -> tuple[Tensor, Tensor]:
+    """``E[c_i c_j*]`` and ``E[c_i c_j]``, each ``(B, K, n, n)``."""
+    count = speed.shape[-1]
+    turn, real, imaginary = (slice(i * count, (i + 1) * count) for i in range(3))
+    rr, ii, ri = spread[..., real, real], spread[..., imaginary, imaginary], spread[..., real, imaginary]
+    angle, own = centre[..., turn], spread[..., turn, turn]
+    variance = own.diagonal(dim1=-2, dim2=-1)
+    both = variance[..., :, None] + variance[..., None, :]
+    here = speed_to_turn.diagonal(dim1=-2, dim2=-1)[..., :, None]
+    results = []
+    for sign in (
+        -1,
+        1,
+    ):  # the difference of the angles, the second velocity conjugate; their sum, both as they are
+        joint = torch.complex(rr - sign * ii, ri.mT + sign * ri)
+        left = speed[..., :, None] + 1j * (here + sign * speed_to_turn)
+        right = left.mT if sign > 0 else left.mH
+        size = torch.exp(-0.5 * (both + 2 * sign * own))
+        phase = torch.polar(size, angle[..., :, None] + sign * angle[..., None, :])
+        results.append((joint + left * right) * phase)
+    return results[0], results[1]

@@ -1,0 +1,78 @@
+"""What every motion offers, and what a control is."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from inference.mixture import GaussianMixture
+
+
+class Control(NamedTuple):
+    """What was reported of the inputs, such as speed and turn rate by odometry: float64 tensors.
+
+    value ``(B, C)``, covariance ``(B, C, C)``, positive semidefinite. The inputs are held over the interval of one
+    prediction, and so is their error (zero-order hold); errors of different predictions are independent.
+    """
+
+    value: Tensor
+    covariance: Tensor
+
+
+class Motion(Protocol):
+    """How a state moves. Intervals are seconds, none negative; no time changes nothing."""
+
+    @property
+    def dimension(self) -> int:
+        """Coordinates of the state, ``D``."""
+        ...
+
+    @property
+    def inputs(self) -> int:
+        """Numbers in a control, ``C``; 0 where the motion takes none."""
+        ...
+
+    def predict(
+        self, mixture: GaussianMixture, interval: Tensor, control: Control | None = None
+    ) -> GaussianMixture:
+        """`mixture` ``(B, K, D)`` after `interval` ``(B,)``, with the same weights.
+
+        Without a control the inputs are zero, exactly. Raises ValueError where the control's shape does not fit.
+        """
+        ...
+
+    def sample(
+        self,
+        states: Tensor,
+        interval: Tensor,
+        control: Control | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """One draw of the state after `interval` ``(B,)`` from each of `states` ``(B, P, D)``."""
+        ...
+
+
+def checked(control: Control | None, batch: int, inputs: int) -> Control | None:
+    """The control as float64, None for a motion without inputs; raises ValueError where it does not fit."""
+    if control is None:
+        return None
+    if not inputs:
+        raise ValueError("control: this motion takes none")
+    if control.value.shape != (batch, inputs):
+        raise ValueError(f"control.value: expected ({batch}, {inputs}), got {tuple(control.value.shape)}")
+    if control.covariance.shape != (batch, inputs, inputs):
+        expected = (batch, inputs, inputs)
+        raise ValueError(f"control.covariance: expected {expected}, got {tuple(control.covariance.shape)}")
+    return Control(control.value.double(), control.covariance.double())
+
+
+def coloured(covariance: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+    """`count` draws ``(B, count, D)`` from ``N(0, covariance)``, `covariance` ``(B, D, D)`` possibly singular."""
+    values, vectors = torch.linalg.eigh(covariance)
+    root = vectors * values.clamp_min(0).sqrt()[:, None]
+    shape = (covariance.shape[0], count, covariance.shape[-1])
+    white = torch.randn(shape, dtype=covariance.dtype, device=covariance.device, generator=generator)
+    draws: Tensor = white @ root.mT
+    return draws

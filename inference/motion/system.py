@@ -1,0 +1,165 @@
+"""Linear motions of one's own: in continuous time by matrix exponential, or in steps of one fixed length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inference.motion.linear import LinearMotion
+
+Matrix = Sequence[Sequence[float]]
+
+
+def _matrix(name: str, value: Matrix, rows: int, columns: int) -> Tensor:
+    try:
+        matrix = torch.tensor(np.array(value, dtype=np.float64).reshape(len(value), -1))
+    except ValueError as error:
+        raise ValueError(f"{name}: {value} is no matrix") from error
+    if tuple(matrix.shape) != (rows, columns):
+        raise ValueError(f"{name}: expected ({rows}, {columns}), got {tuple(matrix.shape)}")
+    if not bool(matrix.isfinite().all()):
+        raise ValueError(f"{name}: {value} is not finite")
+    return matrix
+
+
+def _covariance(name: str, value: Matrix, size: int) -> Tensor:
+    """Symmetric positive semidefinite, up to rounding."""
+    matrix = _matrix(name, value, size, size)
+    scale = float(matrix.abs().max())
+    if float((matrix - matrix.T).abs().max()) > 1e-9 * scale:
+        raise ValueError(f"{name}: {value} is not symmetric")
+    if float(torch.linalg.eigvalsh(matrix)[0]) < -1e-9 * scale:
+        raise ValueError(f"{name}: {value} is not positive semidefinite")
+    return (matrix + matrix.T) / 2
+
+
+@dataclass(frozen=True)
+class Linear(LinearMotion):
+    """``dx = (A x + B u) dt + dW`` with drift ``A`` (1/s) and white noise of spectral density `diffusion` (unit²/s).
+
+    Discretised exactly by the matrix exponential (Van Loan, "Computing integrals involving the matrix exponential",
+    IEEE Transactions on Automatic Control 23(3), 1978), taken over an interval short enough for ``|A| T <= 1`` and
+    doubled from there: ``F_2t = F_t²``, ``Q_2t = F_t Q_t F_tᵀ + Q_t``; nothing overflows in a stable system.
+
+    drift `D` rows of `D`, diffusion likewise and positive semidefinite, `input_matrix` ``B`` `D` rows of `C` or none.
+    Raises ValueError where the sizes do not agree or the diffusion is no covariance.
+    """
+
+    drift: Matrix
+    diffusion: Matrix
+    input_matrix: Matrix | None = None
+    _system: Tensor = field(init=False, repr=False, compare=False)  # drift of state and held inputs together
+    _noise: Tensor = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        size, inputs = len(self.drift), self.inputs
+        system = torch.zeros(size + inputs, size + inputs, dtype=torch.float64)
+        system[:size, :size] = _matrix("drift", self.drift, size, size)
+        if self.input_matrix is not None:
+            system[:size, size:] = _matrix("input_matrix", self.input_matrix, size, inputs)
+        noise = torch.zeros_like(system)
+        noise[:size, :size] = _covariance("diffusion", self.diffusion, size)
+        object.__setattr__(self, "_system", system)
+        object.__setattr__(self, "_noise", noise)
+
+    @property
+    def dimension(self) -> int:
+        return len(self.drift)
+
+    @property
+    def inputs(self) -> int:
+        return len(self.input_matrix[0]) if self.input_matrix else 0
+
+    def transition(self, interval: Tensor) -> tuple[Tensor, Tensor]:
+        matrix, noise = self._discretise(interval)
+        size = self.dimension
+        return matrix[:, :size, :size].contiguous(), noise[:, :size, :size].contiguous()
+
+    def gain(self, interval: Tensor) -> Tensor:
+        size = self.dimension
+        return self._discretise(interval)[0][:, :size, size:].contiguous()
+
+    def _discretise(self, interval: Tensor) -> tuple[Tensor, Tensor]:
+        """Of state and inputs together, once for each different interval."""
+        times, place = torch.unique(interval.double(), return_inverse=True)
+        system, noise = self._system.to(times.device), self._noise.to(times.device)
+        size = len(system)
+        norm = float(torch.linalg.matrix_norm(system, 1))
+        doublings = torch.ceil(torch.log2((norm * times).clamp_min(1.0))).long()
+        short = times / 2.0**doublings
+        block = torch.zeros(2 * size, 2 * size, dtype=torch.float64, device=times.device)
+        block[:size, :size], block[:size, size:], block[size:, size:] = -system, noise, system.T
+        exponential = torch.matrix_exp(short[:, None, None] * block)
+        matrix = exponential[:, size:, size:].mT
+        covariance = matrix @ exponential[:, :size, size:]
+        for turn in range(int(doublings.max()) if len(times) else 0):
+            more = (doublings > turn)[:, None, None]
+            covariance = torch.where(more, matrix @ covariance @ matrix.mT + covariance, covariance)
+            matrix = torch.where(more, matrix @ matrix, matrix)
+        return matrix[place], ((covariance + covariance.mT) / 2)[place]
+
+
+@dataclass(frozen=True)
+class FixedStep(LinearMotion):
+    """``x' = F x + G u + n``, ``n ~ N(0, Q)``, once every `step` seconds: for data on a raster of time.
+
+    An interval of n steps applies it n times (by squaring). Raises ValueError for an interval that is no multiple of
+    the step, within a thousandth of one: what such a motion does in between is not said.
+    """
+
+    matrix: Matrix
+    noise: Matrix
+    step: float = 1.0
+    input_matrix: Matrix | None = None
+    _matrices: tuple[Tensor, Tensor] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        size, inputs = len(self.matrix), self.inputs
+        if not 0 < self.step < np.inf:
+            raise ValueError(f"step: {self.step} is not a positive number")
+        whole = torch.eye(size + inputs, dtype=torch.float64)
+        whole[:size, :size] = _matrix("matrix", self.matrix, size, size)
+        if self.input_matrix is not None:
+            whole[:size, size:] = _matrix("input_matrix", self.input_matrix, size, inputs)
+        noise = torch.zeros_like(whole)
+        noise[:size, :size] = _covariance("noise", self.noise, size)
+        object.__setattr__(self, "_matrices", (whole, noise))
+
+    @property
+    def dimension(self) -> int:
+        return len(self.matrix)
+
+    @property
+    def inputs(self) -> int:
+        return len(self.input_matrix[0]) if self.input_matrix else 0
+
+    def transition(self, interval: Tensor) -> tuple[Tensor, Tensor]:
+        matrix, noise = self._power(interval)
+        size = self.dimension
+        return matrix[:, :size, :size].contiguous(), noise[:, :size, :size].contiguous()
+
+    def gain(self, interval: Tensor) -> Tensor:
+        return self._power(interval)[0][:, : self.dimension, self.dimension :].contiguous()
+
+    def _power(self, interval: Tensor) -> tuple[Tensor, Tensor]:
+        """Of state and inputs together, ``(B, D + C, D + C)``: n steps from the binary digits of n."""
+        steps = interval.double() / self.step
+        count = steps.round()
+        if bool(((steps - count).abs() > 1e-3).any()):
+            odd = float(interval[(steps - count).abs() > 1e-3][0])
+            raise ValueError(f"interval: {odd} s is no multiple of the step of {self.step} s")
+        whole, noise = (part.to(interval.device) for part in self._matrices)
+        digits = count.long()
+        matrix = torch.eye(len(whole), dtype=torch.float64, device=interval.device).repeat(len(digits), 1, 1)
+        covariance = torch.zeros_like(matrix)
+        while bool((digits > 0).any()):
+            now = (digits % 2 == 1)[:, None, None]
+            covariance = torch.where(now, whole @ covariance @ whole.T + noise, covariance)
+            matrix = torch.where(now, whole @ matrix, matrix)
+            whole, noise = whole @ whole, whole @ noise @ whole.T + noise
+            digits = digits // 2
+        return matrix, (covariance + covariance.mT) / 2

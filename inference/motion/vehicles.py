@@ -1,0 +1,191 @@
+"""Motions that turn: the unicycle (speed and turn rate) and the coordinated turn (velocity and turn rate)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from inference.motion.moments import Path, nodes
+from inference.motion.turning import Turning, put
+
+
+def _check(dimension: int, densities: dict[str, float], **axes: int | None) -> None:
+    given = [axis for axis in axes.values() if axis is not None]
+    if sorted(given) != list(range(dimension)):
+        raise ValueError(f"{', '.join(axes)}: {tuple(axes.values())} do not name every coordinate once")
+    for name, density in densities.items():
+        if not 0 <= density < inf:
+            raise ValueError(f"{name}: {density} is not a finite number of at least 0")
+
+
+@dataclass(frozen=True)
+class Unicycle(Turning):
+    """``dx = v cos h dt``, ``dy = v sin h dt``, ``dh = ω dt``, each with white noise of the spectral density given.
+
+    `position` are the indices of x and y (m), `heading` that of h (rad, from the x axis towards y). Speed v
+    (m/s) and turn rate ω (rad/s) are coordinates of the state where an index is given, and then wander as Brownian
+    motion; the others are the inputs, in this order, as odometry reports them. `position_density` (m²/s, each
+    axis), `heading_density` (rad²/s), `speed_density` (m²/s³), `turn_rate_density` (rad²/s³).
+
+    Raises ValueError where the indices do not name every coordinate once, or noise is given to an input (its
+    noise comes with the control).
+    """
+
+    NOISES: ClassVar[tuple[str, ...]] = ("heading", "speed", "turn_rate")
+    position: tuple[int, int] = (0, 1)
+    heading: int = 2
+    speed: int | None = None
+    turn_rate: int | None = None
+    position_density: float = 0.0
+    heading_density: float = 0.0
+    speed_density: float = 0.0
+    turn_rate_density: float = 0.0
+
+    def __post_init__(self) -> None:
+        names = ("position_density", "heading_density", "speed_density", "turn_rate_density")
+        densities = {name: getattr(self, name) for name in names}
+        x, y = self.position
+        _check(
+            self.dimension,
+            densities,
+            x=x,
+            y=y,
+            heading=self.heading,
+            speed=self.speed,
+            turn_rate=self.turn_rate,
+        )
+        for name in ("speed", "turn_rate"):
+            if getattr(self, name) is None and densities[f"{name}_density"]:
+                value = densities[f"{name}_density"]
+                raise ValueError(
+                    f"{name}_density: {value}, but {name} is an input: its noise comes with the control"
+                )
+
+    @property
+    def dimension(self) -> int:
+        return 5 - self.inputs
+
+    @property
+    def inputs(self) -> int:
+        return (self.speed is None) + (self.turn_rate is None)
+
+    @property
+    def _rate(self) -> int:
+        # the inputs stand behind the state, the turn rate last of them
+        return self.dimension + self.inputs - 1 if self.turn_rate is None else self.turn_rate
+
+    @property
+    def _order(self) -> tuple[int, ...]:
+        rest = (axis for axis in (self.speed, self.turn_rate) if axis is not None)
+        return (*self.position, self.heading, *rest)
+
+    @property
+    def _diffusion(self) -> tuple[tuple[int, float], ...]:
+        density = self.position_density
+        return tuple((axis, density) for axis in self.position) if density else ()
+
+    def _path(self, interval: Tensor, count: int) -> Path:
+        at, root = nodes(count), interval.sqrt()[:, None, None]
+        turn = interval.new_zeros(len(interval), count + 1, self._size())
+        turn[..., self.heading] = 1.0
+        turn[..., self._rate] = interval[:, None] * at.fractions
+        put(turn, self._noise("heading"), root * at.brownian)
+        put(turn, self._noise("turn_rate"), interval[:, None, None] * root * at.integrated)
+        velocity = torch.zeros_like(turn)
+        velocity[..., self.dimension if self.speed is None else self.speed] = 1.0
+        put(velocity, self._noise("speed"), root * at.brownian)
+        ends = [turn[:, -1:]]
+        if self.speed is not None:
+            ends.append(velocity[:, -1:])
+        if self.turn_rate is not None:
+            rate = torch.zeros_like(turn[:, -1:])
+            rate[..., self.turn_rate] = 1.0
+            put(rate, self._noise("turn_rate"), root * at.brownian[-1])
+            ends.append(rate)
+        offset = torch.zeros_like(turn[:, -1:], dtype=torch.complex128)
+        offset.real[..., self.position[0]] = offset.imag[..., self.position[1]] = 1.0
+        weights = (interval[:, None] * at.weights)[:, None]
+        inner = slice(0, count)
+        complex_velocity = velocity[:, inner].to(offset.dtype)
+        return Path(turn[:, inner], complex_velocity, weights[..., inner], offset, torch.cat(ends, 1))
+
+
+@dataclass(frozen=True)
+class CoordinatedTurn(Turning):
+    """Velocity of constant length that turns at the rate ω, with white acceleration and a turn rate that wanders.
+
+    ``dp = v dt``, ``dv = ω J v dt + dW``, ``dω = dW_ω`` (Bar-Shalom et al., section 11.7.1, in continuous time).
+    `positions` and `velocities` are the indices of x and y (m, m/s), `turn_rate` that of ω (rad/s, from x towards y):
+    where None, ω is the input, as a gyroscope reports it. `acceleration_density` (m²/s³, each axis),
+    `turn_rate_density` (rad²/s³).
+
+    Raises ValueError where the indices do not name every coordinate once, or noise is given to an input.
+    """
+
+    NOISES: ClassVar[tuple[str, ...]] = ("along", "across", "turn_rate")
+    positions: tuple[int, int] = (0, 1)
+    velocities: tuple[int, int] = (2, 3)
+    turn_rate: int | None = 4
+    acceleration_density: float = 0.0
+    turn_rate_density: float = 0.0
+
+    def __post_init__(self) -> None:
+        densities = {
+            "acceleration_density": self.acceleration_density,
+            "turn_rate_density": self.turn_rate_density,
+        }
+        (x, y), (vx, vy) = self.positions, self.velocities
+        _check(self.dimension, densities, x=x, y=y, vx=vx, vy=vy, turn_rate=self.turn_rate)
+        if self.turn_rate is None and self.turn_rate_density:
+            raise ValueError(f"turn_rate_density: {self.turn_rate_density}, but turn_rate is an input")
+
+    @property
+    def dimension(self) -> int:
+        return 4 if self.turn_rate is None else 5
+
+    @property
+    def inputs(self) -> int:
+        return 1 if self.turn_rate is None else 0
+
+    # the acceleration in the frame that turns with the velocity: of the same law, as it is the same in all directions
+    @property
+    def along_density(self) -> float:
+        return self.acceleration_density
+
+    @property
+    def across_density(self) -> float:
+        return self.acceleration_density
+
+    @property
+    def _rate(self) -> int:
+        return self.dimension if self.turn_rate is None else self.turn_rate
+
+    @property
+    def _order(self) -> tuple[int, ...]:
+        (x, y), (vx, vy) = self.positions, self.velocities
+        order = (x, vx, y, vy)  # the real parts first
+        return order if self.turn_rate is None else (*order, self.turn_rate)
+
+    def _path(self, interval: Tensor, count: int) -> Path:
+        at, root = nodes(count), interval.sqrt()[:, None, None]
+        turn = interval.new_zeros(len(interval), count + 1, self._size())
+        turn[..., self._rate] = interval[:, None] * at.fractions
+        put(turn, self._noise("turn_rate"), interval[:, None, None] * root * at.integrated)
+        velocity = torch.zeros_like(turn, dtype=torch.complex128)
+        velocity.real[..., self.velocities[0]] = velocity.imag[..., self.velocities[1]] = 1.0
+        put(velocity, self._noise("along"), (root * at.brownian).to(velocity.dtype))
+        put(velocity, self._noise("across"), 1j * root * at.brownian)
+        weights = interval.new_zeros(len(interval), 2, count + 1)
+        weights[:, 0] = interval[:, None] * at.weights
+        weights[:, 1, -1] = 1.0  # the velocity at the end
+        offset = torch.zeros_like(velocity[:, :2])
+        offset.real[:, 0, self.positions[0]] = offset.imag[:, 0, self.positions[1]] = 1.0
+        rest = turn.new_zeros(len(interval), self.turn_rate is not None, self._size())
+        if self.turn_rate is not None:
+            rest[..., self.turn_rate] = 1.0
+            put(rest, self._noise("turn_rate"), root * at.brownian[-1])
+        return Path(turn, velocity, weights, offset, rest)

@@ -1,0 +1,120 @@
+"""Sensors and their reports as plain numbers, before a batch of observations is made of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from inference.measurement import Program
+from inference.noise import Array, Noise
+from inference.observations import LINEAR
+
+COMPOSITE = -1  # kind of a sensor whose report is several numbers, each with a model of its own
+
+
+@dataclass(frozen=True, eq=False)
+class Sensor:
+    """One measurement model over ``D`` coordinates; made by the functions of `inference.sensors`.
+
+    Attributes:
+        kind: LINEAR, RANGE, ANGLE or FUNCTION of `inference.observations`, or COMPOSITE.
+        matrix: ``(rows, D)``; origin: ``(rows,)``.
+        covariance: of the noise on the reported value, ``(m, m)``.
+        outlier_probability: chance that a value is an outlier, clutter not counted.
+        outlier_span: width of the uniform outlier in the units of ``h``; None for ten times the noise.
+        noise: of a scalar, about its standard deviation; None for Gaussian.
+        heading: ``(D,)``, subtracted from an angle; None for none.
+        program: the function; parameters: its numbers ``(Q,)``.
+        parts: of a composite, in the order of its values.
+    """
+
+    kind: int
+    matrix: Array
+    origin: Array
+    covariance: Array
+    outlier_probability: float = 0.0
+    outlier_span: float | None = None
+    scale: float = 1.0
+    bias: float = 0.0
+    noise: Noise | None = None
+    heading: Array | None = None
+    program: Program | None = None
+    parameters: Array = field(default_factory=lambda: np.zeros(0))
+    parts: tuple[Sensor, ...] = ()
+
+    def __post_init__(self) -> None:
+        clutter = self.noise.clutter_probability if self.noise is not None else 0.0
+        if not 0 <= self.outlier_probability < 1 or not self.outlier_probability + clutter < 1:
+            among = f" beside clutter of {clutter}" if clutter else ""
+            raise ValueError(f"outlier_probability: must be in [0, 1), got {self.outlier_probability}{among}")
+        if self.scale == 0 or not math.isfinite(self.scale):
+            raise ValueError(f"scale: must be finite and not zero, got {self.scale}")
+        length = self.covariance.shape[0]
+        if self.covariance.shape != (length, length) or length != self.value_length:
+            raise ValueError(
+                f"covariance: expected {self.value_length} rows, got shape {self.covariance.shape}"
+            )
+        try:
+            np.linalg.cholesky(self.covariance)
+        except np.linalg.LinAlgError:
+            raise ValueError(f"covariance: not positive definite: {self.covariance.tolist()}") from None
+
+    @property
+    def dimension(self) -> int:
+        return int(self.matrix.shape[1])
+
+    @property
+    def value_length(self) -> int:
+        """Numbers in one reported value."""
+        if self.parts:
+            return sum(part.value_length for part in self.parts)
+        return int(self.matrix.shape[0]) if self.kind == LINEAR else 1
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """One reported value ``(m,)``, with a noise covariance ``(m, m)`` of its own if it came with one."""
+
+    sensor: Sensor
+    value: Array
+    covariance: Array | None = None
+
+
+def expand(reading: Reading) -> tuple[Reading, ...]:
+    """The parts of a composite report as readings of their own; any other reading as it is.
+
+    Raises ValueError if the value has another length, or a covariance of its own correlates two parts.
+    """
+    sensor = reading.sensor
+    if not sensor.parts:
+        return (reading,)
+    if len(reading.value) != sensor.value_length:
+        raise ValueError(f"value: expected {sensor.value_length} numbers, got {len(reading.value)}")
+    blocks = [slice(0, 0)]
+    for part in sensor.parts:
+        blocks.append(slice(blocks[-1].stop, blocks[-1].stop + part.value_length))
+    blocks = blocks[1:]
+    covariance = reading.covariance
+    if covariance is not None:
+        across = np.array(covariance, float)
+        for block in blocks:
+            across[block, block] = 0
+        if across.any():
+            raise ValueError(
+                f"covariance: the parts of a composite are independent, got {covariance.tolist()}"
+            )
+    found: list[Reading] = []
+    for part, block in zip(sensor.parts, blocks, strict=True):
+        own = None if covariance is None else covariance[block, block]
+        found.extend(expand(Reading(part, reading.value[block], own)))
+    return tuple(found)
+
+
+def expanded(readings: Sequence[Reading]) -> Sequence[Reading]:
+    """All readings, the composite ones as their parts."""
+    if not any(reading.sensor.parts for reading in readings):
+        return readings
+    return [part for reading in readings for part in expand(reading)]

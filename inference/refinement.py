@@ -1,0 +1,130 @@
+"""A better answer where the check says that it is poor: adaptive importance sampling with more components.
+
+Points are drawn from a defensive proposal around the answer and weighed by prior × likelihood / proposal. Where they
+carry mass that the answer lacks, components are added; then weighted expectation-maximisation steps move all of them
+(O. Cappé et al., "Adaptive importance sampling in general mixture classes", Statistics and Computing 18, 2008). A
+component that few points speak for keeps most of its old shape: a maximum-likelihood fit to few points is too narrow,
+and its missing tails cost more than anything else.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from inference import linear_algebra as la
+from inference.importance import Weighted, local_covariances
+from inference.local import LocalProblem
+from inference.mixture import GaussianMixture, component_log_density
+
+OLD_POINTS = 12.0  # effective points that a component's old shape counts for
+LEAST_WEIGHT, MOST_ADDED = 1e-3, 0.9  # of the answer, that added components may take together
+CHUNK = 64  # problems at once: their points stay in the processor's cache
+
+
+def refine(
+    local: LocalProblem,
+    answer: GaussianMixture,
+    source: Tensor,
+    added: int,
+    rounds: int,
+    steps: int,
+    points: int,
+) -> tuple[GaussianMixture, Tensor]:
+    """The answer moved towards the exact posterior, and the component of the prior that each part refines.
+
+    Args:
+        local: the problems, ``B`` of them.
+        answer: ``(B, J)`` in their coordinates; `source` ``(B, J)``.
+        added: components put where the answer lacks mass, before the first round.
+        rounds: how often new points are drawn; steps: of expectation-maximisation a round; points: a round.
+    """
+    parts = []
+    for first in range(0, answer.batch, CHUNK):
+        rows = torch.arange(first, min(first + CHUNK, answer.batch), device=source.device)
+        some, mixture, origin = local.rows(rows.cpu()), answer.rows(rows), source[rows]
+        for turn in range(rounds):
+            weighted = some.weigh(mixture, points, seed=101 + 10 * turn)
+            if turn == 0 and added:
+                mixture, origin = add_components(some, mixture, origin, weighted, added)
+            for _ in range(steps):
+                mixture = maximise(mixture, weighted, origin if some.partial else None)
+        parts.append((mixture, origin))
+    joint = GaussianMixture(
+        torch.cat([mixture.log_weights for mixture, _ in parts]),
+        torch.cat([mixture.means for mixture, _ in parts]),
+        torch.cat([mixture.covariances for mixture, _ in parts]),
+    )
+    return joint, torch.cat([origin for _, origin in parts])
+
+
+def add_components(
+    local: LocalProblem, answer: GaussianMixture, source: Tensor, weighted: Weighted, count: int
+) -> tuple[GaussianMixture, Tensor]:
+    """With `count` components more, at points that carry mass which the answer lacks, ``p − q`` where positive."""
+    log_weight = weighted.target - weighted.proposal
+    share = torch.softmax(log_weight, 1)
+    log_evidence = torch.logsumexp(log_weight, 1, keepdim=True) - math.log(share.shape[1])
+    missing = share * (1 - (weighted.answer - weighted.target + log_evidence).clamp(max=0).exp())
+    total = missing.sum(1, keepdim=True)
+    cumulative = (missing.cumsum(1) / total.clamp_min(1e-12)).contiguous()
+    ticks = (torch.arange(count, device=share.device, dtype=share.dtype) + 0.5) / count
+    index = torch.searchsorted(cumulative, ticks.expand(len(share), count).contiguous())
+    index = index.clamp(max=share.shape[1] - 1)
+    row = torch.arange(len(share), device=share.device)[:, None]
+    means = weighted.points[row, index]
+    origin = weighted.prior_components[row, index].argmax(-1)
+    covariances = local_covariances(means, local.prior.covariances[row, origin], local.observations)
+    taken = total.clamp(LEAST_WEIGHT, MOST_ADDED)
+    log_weights = (taken / count).log().expand(-1, count)
+    joint = GaussianMixture(
+        torch.cat([answer.log_weights + (1 - taken).log(), log_weights], 1),
+        torch.cat([answer.means, means], 1),
+        torch.cat([answer.covariances, covariances], 1),
+    )
+    return joint, torch.cat([source, origin], 1)
+
+
+def maximise(answer: GaussianMixture, weighted: Weighted, source: Tensor | None) -> GaussianMixture:
+    """One weighted expectation-maximisation step.
+
+    With `source` ``(B, J)``, component j stays a refinement of the prior's component ``source[j]``: a point is shared
+    out by the prior's responsibilities first, then among the answer's components of that source.
+    """
+    share = torch.softmax(weighted.target - weighted.proposal, 1)
+    logs = answer.log_weights[:, None] + component_log_density(
+        weighted.points, answer.means, answer.factors()
+    )
+    if source is None:
+        responsibility = torch.softmax(logs, -1)
+    else:
+        responsibility = _within_sources(logs, weighted.prior_components, source)
+    responsibility = responsibility * share[..., None]
+    mass = responsibility.sum(1)
+    safe = mass.clamp_min(1e-20)
+    effective = mass.square() / responsibility.square().sum(1).clamp_min(1e-20)
+    old = torch.where(mass < 1e-6, 1.0, OLD_POINTS / (effective + OLD_POINTS))
+    found = (responsibility.mT @ weighted.points) / safe[..., None]
+    means = found + old[..., None] * (answer.means - found)
+    offset = weighted.points[:, :, None] - means[:, None]
+    scatter = torch.einsum("bpjd,bpje->bjde", offset * responsibility[..., None], offset)
+    kept = answer.covariances + la.outer(answer.means - means, answer.means - means)
+    part = old[..., None, None]
+    covariances = (1 - part) * scatter / safe[..., None, None] + part * kept
+    floor = 1e-8 * torch.eye(answer.dimension, dtype=means.dtype, device=means.device)
+    weights = mass + (0.5 / share.shape[1]) * answer.log_weights.exp() + 1e-9
+    log_weights = (weights / weights.sum(1, keepdim=True)).log()
+    return GaussianMixture(log_weights, means, la.symmetrise(covariances) + floor)
+
+
+def _within_sources(answer: Tensor, prior: Tensor, source: Tensor) -> Tensor:
+    """Responsibilities ``(B, P, J)``: the prior's ``(B, P, K)``, shared out among the components of each source."""
+    index = source[:, None].expand(-1, answer.shape[1], -1)
+    lowest = torch.full_like(prior, -math.inf)
+    highest = lowest.scatter_reduce(2, index, answer, "amax").gather(2, index)
+    # an absent component has log weight -inf, and so has the highest of an absent source
+    relative = torch.where(answer > -math.inf, (answer - highest).exp(), 0.0)
+    total = torch.zeros_like(prior).scatter_add(2, index, relative).gather(2, index)
+    return torch.softmax(prior, -1).gather(2, index) * relative / total.clamp_min(1e-30)

@@ -1,0 +1,109 @@
+"""Sensors of directions, radians counter-clockwise from the first axis; residuals are wrapped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from inference.noise import Array, Noise
+from inference.observations import ANGLE
+from inference.readings import Sensor
+from inference.sensors.checks import count, located, selection, variance
+
+
+def bearing(
+    axes: Sequence[int],
+    dimension: int,
+    origin: ArrayLike,
+    standard_deviation: float,
+    outlier_probability: float = 0.0,
+    scale: float = 1.0,
+    bias: float = 0.0,
+    noise: Noise | None = None,
+) -> Sensor:
+    """Direction from `origin` to the entity; outliers uniform on the circle."""
+    count("a bearing", axes, (2,))
+    matrix, place = selection(axes, dimension), located(origin, axes)
+    return _angle(matrix, place, None, standard_deviation, outlier_probability, scale, bias, noise)
+
+
+def azimuth(
+    axes: Sequence[int],
+    dimension: int,
+    origin: ArrayLike,
+    standard_deviation: float,
+    outlier_probability: float = 0.0,
+    scale: float = 1.0,
+    bias: float = 0.0,
+    noise: Noise | None = None,
+) -> Sensor:
+    """Direction from `origin` in the plane of the first two of three `axes`."""
+    count("an azimuth", axes, (3,))
+    place = located(origin, axes)[:2]
+    return bearing(axes[:2], dimension, place, standard_deviation, outlier_probability, scale, bias, noise)
+
+
+def course(
+    axes: Sequence[int],
+    dimension: int,
+    standard_deviation: float,
+    outlier_probability: float = 0.0,
+    scale: float = 1.0,
+    bias: float = 0.0,
+    noise: Noise | None = None,
+) -> Sensor:
+    """Direction of the velocity whose coordinates are `axes`."""
+    return bearing(axes, dimension, np.zeros(2), standard_deviation, outlier_probability, scale, bias, noise)
+
+
+def relative_bearing(
+    axes: Sequence[int],
+    heading_axis: int,
+    dimension: int,
+    landmark: ArrayLike,
+    standard_deviation: float,
+    outlier_probability: float = 0.0,
+    scale: float = 1.0,
+    bias: float = 0.0,
+    noise: Noise | None = None,
+) -> Sensor:
+    """Direction from the entity to `landmark`, from its own heading, which is the coordinate `heading_axis`."""
+    count("a relative bearing", axes, (2,))
+    matrix, place = -selection(axes, dimension), -located(landmark, axes)
+    turn = selection([heading_axis], dimension)[0]
+    return _angle(matrix, place, turn, standard_deviation, outlier_probability, scale, bias, noise)
+
+
+def heading(
+    axis: int,
+    dimension: int,
+    standard_deviation: float,
+    outlier_probability: float = 0.0,
+    scale: float = 1.0,
+    bias: float = 0.0,
+    noise: Noise | None = None,
+) -> Sensor:
+    """A coordinate that is itself an angle: the state's is any real number, the report's one turn of it."""
+    turn = -selection([axis], dimension)[0]
+    # atan2 of a fixed direction, which is zero, minus the turn
+    matrix, place = np.zeros((2, dimension)), np.array([-1.0, 0.0])
+    return _angle(matrix, place, turn, standard_deviation, outlier_probability, scale, bias, noise)
+
+
+def _angle(
+    matrix: Array,
+    place: Array,
+    turn: Array | None,
+    standard_deviation: float,
+    outlier_probability: float,
+    scale: float,
+    bias: float,
+    noise: Noise | None,
+) -> Sensor:
+    spread = variance(standard_deviation)
+    return Sensor(
+        ANGLE, matrix, place, spread, outlier_probability, 2 * math.pi, scale, bias, noise, heading=turn
+    )
