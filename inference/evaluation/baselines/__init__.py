@@ -1,9 +1,10 @@
-"""The classical filters on a batch of entities: extended Kalman, Gaussian sum, bootstrap particle filter."""
+"""The classical filters on a batch of entities: extended and unscented Kalman, Gaussian sum, particles."""
 
 from __future__ import annotations
 
 from inference.evaluation.baselines.gaussian_sum import gaussian_sum_update
 from inference.evaluation.baselines.kalman import ExtendedKalmanFilter
 from inference.evaluation.baselines.particle import ParticleFilter
+from inference.evaluation.baselines.unscented import UnscentedKalmanFilter
 
-__all__ = ["ExtendedKalmanFilter", "ParticleFilter", "gaussian_sum_update"]
+__all__ = ["ExtendedKalmanFilter", "ParticleFilter", "UnscentedKalmanFilter", "gaussian_sum_update"]

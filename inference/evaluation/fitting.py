@@ -1,0 +1,128 @@
+"""Gaussian mixtures fitted to samples, and what a sampler draws from them; batched over problems.
+
+`fit` and `improve` are expectation maximisation (Dempster, Laird and Rubin, JRSS B 39(1), 1977) with a floor on the
+weights: a component that lost its points is put on a random one again, so that the mixture can follow a moving target.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from inference import linear_algebra as la
+from inference.mixture import GaussianMixture, component_log_density
+
+_LEAST_SHARE = 0.1  # of an equal share of the weight, below which a component begins anew
+_RIDGE = 1e-6  # of the samples' covariance, added to every component's
+
+
+def covariance_of(points: Tensor) -> Tensor:
+    """Covariance of equally weighted `points` ``(B, P, d)``; returns ``(B, d, d)``."""
+    offset = points - points.mean(1, keepdim=True)
+    return offset.mT @ offset / points.shape[1]
+
+
+def fit(points: Tensor, components: int, rounds: int, generator: torch.Generator) -> GaussianMixture:
+    """A mixture fitted to `points` ``(B, P, d)`` from components on random ones of them, all float64."""
+    batch, count, size = points.shape
+    index = torch.randint(0, count, (batch, components), generator=generator)
+    means = points.gather(1, index[..., None].expand(-1, -1, size))
+    spread = covariance_of(points) * components ** (-2 / size)
+    log_weights = points.new_full((batch, components), -math.log(components))
+    start = GaussianMixture(log_weights, means, spread[:, None].repeat(1, components, 1, 1))
+    return improve(start, points, rounds, generator)
+
+
+def improve(
+    mixture: GaussianMixture, points: Tensor, rounds: int, generator: torch.Generator
+) -> GaussianMixture:
+    """`rounds` of expectation maximisation on equally weighted `points` ``(B, P, d)``."""
+    for _ in range(rounds):
+        mixture = _restarted(_step(mixture, points), points, generator)
+    return mixture
+
+
+def _step(mixture: GaussianMixture, points: Tensor) -> GaussianMixture:
+    batch, components, size = mixture.means.shape
+    logs = mixture.log_weights[:, None] + component_log_density(points, mixture.means, mixture.factors())
+    share = torch.softmax(logs, -1)
+    mass = share.sum(1) + 1e-9
+    products = la.outer(points, points).flatten(2)
+    means = share.mT @ points / mass[..., None]
+    second = (share.mT @ products).view(batch, components, size, size) / mass[..., None, None]
+    ridge = _RIDGE * covariance_of(points) + 1e-12 * torch.eye(size, dtype=points.dtype)
+    covariances = la.symmetrise(second - la.outer(means, means)) + ridge[:, None]
+    return GaussianMixture((mass / mass.sum(1, keepdim=True)).log(), means, covariances)
+
+
+def _restarted(mixture: GaussianMixture, points: Tensor, generator: torch.Generator) -> GaussianMixture:
+    components, size = mixture.components, mixture.dimension
+    least = math.log(_LEAST_SHARE / components)
+    poor = mixture.log_weights < least
+    if not bool(poor.any()):
+        return mixture
+    index = torch.randint(0, points.shape[1], poor.shape, generator=generator)
+    fresh = points.gather(1, index[..., None].expand(-1, -1, size))
+    spread = covariance_of(points)[:, None] * components ** (-2 / size)
+    return GaussianMixture(
+        torch.where(poor, least, mixture.log_weights),
+        torch.where(poor[..., None], fresh, mixture.means),
+        torch.where(poor[..., None, None], spread, mixture.covariances),
+    ).normalised()
+
+
+class Proposal:
+    """A fitted mixture with heavier tails, beside a share of the prior: nothing that the prior allows is out of reach.
+
+    Args:
+        fitted: ``(B, J)``.
+        prior: ``(B, K)``, drawn from with probability `defence`.
+        widening: factor on the covariances of `fitted`.
+    """
+
+    def __init__(
+        self, fitted: GaussianMixture, prior: GaussianMixture, widening: float = 1.2, defence: float = 0.05
+    ) -> None:
+        wide = GaussianMixture(fitted.log_weights, fitted.means, widening * fitted.covariances)
+        parts = (wide, math.log1p(-defence)), (prior, math.log(defence))
+        self.mixture = GaussianMixture(
+            torch.cat([part.log_weights + share for part, share in parts], 1),
+            torch.cat([part.means for part, _ in parts], 1),
+            torch.cat([part.covariances for part, _ in parts], 1),
+        ).normalised()
+        self.factors = self.mixture.factors()
+        self.fitted = fitted
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """``(B, count, d)``."""
+        source = self._sources(self.mixture.log_weights, count, generator)
+        row = torch.arange(self.mixture.batch)[:, None]
+        return self.mixture.means[row, source] + self._noise(source, generator)
+
+    def steps(self, count: int, generator: torch.Generator) -> Tensor:
+        """Offsets with the covariance of a component drawn by its weight, ``(B, count, d)``: symmetric about 0."""
+        return self._noise(self._sources(self.fitted.log_weights, count, generator), generator)
+
+    def log_density(self, points: Tensor) -> Tensor:
+        """At `points` ``(B, P, d)``; returns ``(B, P)``."""
+        logs = component_log_density(points, self.mixture.means, self.factors)
+        return torch.logsumexp(self.mixture.log_weights[:, None] + logs, -1)
+
+    def rows(self, index: Tensor) -> Proposal:
+        """Of some of the problems."""
+        other = object.__new__(Proposal)
+        other.mixture, other.fitted = self.mixture.rows(index), self.fitted.rows(index)
+        other.factors = self.factors[index]
+        return other
+
+    def _sources(self, log_weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        return torch.multinomial(log_weights.exp(), count, replacement=True, generator=generator)
+
+    def _noise(self, source: Tensor, generator: torch.Generator) -> Tensor:
+        row = torch.arange(self.mixture.batch)[:, None]
+        normal = torch.randn(
+            (*source.shape, self.mixture.dimension), generator=generator, dtype=torch.float64
+        )
+        return la.times(self.factors[row, source], normal)

@@ -1,0 +1,57 @@
+"""How many separated modes a density has, by clustering samples of it.
+
+One walks from sample to sample along straight lines; a walk is as high as the density at its lowest point. A sample is
+a peak if every walk to a higher one goes through a valley `VALLEY` nats below it, and every other sample belongs to the
+peak that the highest walk leads to. So a ring is one mode, and every log-concave density is. This is clustering by
+persistence (Chazal, Guibas, Oudot and Skraba, "Persistence-based clustering in Riemannian manifolds", Journal of the
+ACM 60(6), 2013).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+VALLEY = 2.0  # nats
+LEAST_MASS = 0.02  # of the samples, that a mode must hold to count
+_SAMPLES = 96
+_STOPS = (0.25, 0.5, 0.75)  # along the line between two samples
+
+
+def count_modes(points: Tensor, log_density: Callable[[Tensor], Tensor]) -> Tensor:
+    """Number of modes of each problem, ``(B,)`` int64.
+
+    Args:
+        points: equally weighted samples ``(B, P, d)``; at most 96 of them are used.
+        log_density: at points ``(B, Q, d)``, up to a constant; returns ``(B, Q)``.
+    """
+    chosen = points[:, :: max(1, points.shape[1] // _SAMPLES)][:, :_SAMPLES]
+    batch, count, _ = chosen.shape
+    height = log_density(chosen)
+    walk = _walks(chosen, height, log_density)
+    # of samples of one height, the first is the higher one
+    order = torch.arange(count)
+    level = height[:, :, None] == height[:, None]
+    higher = (height[:, None] > height[:, :, None]) | (level & (order < order[:, None]))
+    peak = ~(higher & (walk > height[:, :, None] - VALLEY)).any(-1)
+    leads = torch.where(peak[:, None], walk, -torch.inf).argmax(-1)
+    mass = torch.zeros(batch, count).scatter_add_(1, leads, torch.ones(batch, count)) / count
+    return (mass >= LEAST_MASS).sum(1)
+
+
+def _walks(points: Tensor, height: Tensor, log_density: Callable[[Tensor], Tensor]) -> Tensor:
+    """Log density at the lowest point of the highest walk between each two samples, ``(B, P, P)``."""
+    count = points.shape[1]
+    lowest = torch.minimum(height[:, :, None], height[:, None])
+    row, column = torch.triu_indices(count, count, 1)
+    for stop in _STOPS:
+        between = stop * points[:, row] + (1 - stop) * points[:, column]
+        there = log_density(between)
+        lowest[:, row, column] = torch.minimum(lowest[:, row, column], there)
+    lowest[:, column, row] = lowest[:, row, column]
+    for middle in range(count):
+        detour = torch.minimum(lowest[:, :, middle, None], lowest[:, None, middle])
+        lowest = torch.maximum(lowest, detour)
+    return lowest

@@ -1,0 +1,148 @@
+"""The exact side of an evaluation: samples of every problem's posterior, once for all answers.
+
+On a grid in one and two dimensions, by annealed sequential Monte Carlo in more. Either way a posterior becomes
+``P`` points of equal mass with the exact log density at each, so that
+
+    KL(exact ‖ answer) = mean of (log exact − log answer) over the points.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from inference.evaluation.annealed import annealed_posterior
+from inference.evaluation.exact import grid_posterior
+from inference.evaluation.modes import count_modes
+from inference.evaluation.problems import held_out_problems, rows
+from inference.mixture import GaussianMixture
+from inference.training.families import Problems
+
+POINTS = 2048  # a problem
+PARTICLES = 4096  # of a problem's annealed populations, of which every second is kept
+GRID_DIMENSIONS = 2
+_DENSITIES_AT_ONCE = 400_000
+_MODES_AT_ONCE = 4  # problems
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Exact posteriors of ``B`` problems; float64 but `modes` and `resolved`."""
+
+    points: Tensor  # (B, P, d), of equal mass
+    log_density: Tensor  # (B, P), exact
+    log_evidence: Tensor  # (B,)
+    standard_error: Tensor  # (B,) of the log evidence; zero on a grid
+    modes: Tensor  # (B,) int64, separated ones
+    resolved: Tensor  # (B,) bool; False where the posterior is finer than a grid can be
+
+    @classmethod
+    def of(cls, problems: Problems, seed: int = 0, progress: Progress | None = None) -> Reference:
+        """Of all problems; `progress` is told how many are done, of how many."""
+        if problems.state.shape[1] <= GRID_DIMENSIONS:
+            return cls._on_grid(problems, progress)
+        generator = torch.Generator().manual_seed(seed)
+        found = annealed_posterior(problems.prior, problems.observations, PARTICLES, generator, progress)
+        points, density = (part[:, :: PARTICLES // POINTS] for part in found[:2])
+        resolved = torch.ones(len(points), dtype=torch.bool)
+        return cls(
+            points.contiguous(),
+            density.contiguous(),
+            found.log_evidence,
+            found.standard_error,
+            _modes(problems, points),
+            resolved,
+        )
+
+    @classmethod
+    def _on_grid(cls, problems: Problems, progress: Progress | None) -> Reference:
+        count = problems.prior.batch
+        points, density, evidence, resolved = [], [], [], []
+        for index in range(count):
+            one = rows(problems, slice(index, index + 1))
+            exact = grid_posterior(one.prior, one.observations)
+            chosen = exact.representatives(POINTS)
+            points.append(exact.points[chosen])
+            density.append(exact.log_density[chosen])
+            evidence.append(exact.log_evidence)
+            resolved.append(exact.resolved)
+            if progress is not None:
+                progress(index + 1, count)
+        stacked, total = torch.stack(points), torch.tensor(evidence, dtype=torch.float64)
+        modes = _modes(problems, stacked)
+        return cls(
+            stacked, torch.stack(density), total, torch.zeros_like(total), modes, torch.tensor(resolved)
+        )
+
+    def divergence(self, answer: GaussianMixture) -> Tensor:
+        """KL(exact ‖ answer) in nats of every problem, ``(B,)``; may be a little below zero by chance."""
+        return self.divergence_from(answer.log_density, answer.components)
+
+    def divergence_from(self, log_density: Callable[[Tensor], Tensor], components: int = 1) -> Tensor:
+        """As `divergence`, of an answer that is a log density at points ``(B, P, d)``."""
+        at_once = max(1, _DENSITIES_AT_ONCE // (components * self.points.shape[0]))
+        parts = [log_density(chunk) for chunk in torch.split(self.points, at_once, 1)]
+        return (self.log_density - torch.cat(parts, 1)).mean(1)
+
+    def rows(self, index: Tensor | slice) -> Reference:
+        """Of some of the problems."""
+        return Reference(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+
+def _modes(problems: Problems, points: Tensor) -> Tensor:
+    parts = []
+    for index in torch.split(torch.arange(len(points)), _MODES_AT_ONCE):
+        one = rows(problems, index)
+
+        def log_joint(at: Tensor, one: Problems = one) -> Tensor:
+            return one.prior.log_density(at) + one.observations.log_likelihood(at)
+
+        parts.append(count_modes(points[index], log_joint))
+    return torch.cat(parts)
+
+
+def references(
+    family: str,
+    dimension: int,
+    count: int,
+    seed: int = 0,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[Problems, Reference]:
+    """Held-out problems and their exact posteriors; kept in the file `cache`, if one is given.
+
+    What the file holds is used if it is of the same problems: the first of more will do. Otherwise it is computed and
+    the file replaced.
+    """
+    problems = held_out_problems(family, dimension, count, seed)
+    if cache is not None and cache.exists():
+        stored = torch.load(cache, weights_only=True)
+        marks = _marks(problems)
+        if len(stored["marks"]) >= count and torch.equal(stored["marks"][:count], marks):
+            return problems, Reference(**stored["reference"]).rows(slice(0, count))
+    reference = Reference.of(problems, seed, progress)
+    if cache is not None:
+        content = {name: getattr(reference, name) for name in Reference.__dataclass_fields__}
+        fresh = cache.with_name(f"{cache.name}.{os.getpid()}")
+        torch.save({"marks": _marks(problems), "reference": content}, fresh)
+        fresh.replace(cache)
+    return problems, reference
+
+
+def _marks(problems: Problems) -> Tensor:
+    """Numbers that tell problems apart, ``(B, ...)``."""
+    parts: Sequence[Tensor] = (
+        problems.state,
+        problems.prior.means.flatten(1),
+        problems.observations.value.flatten(1),
+        problems.observations.outlier_probability,
+        problems.observations.standard_deviation,
+    )
+    return torch.cat([part.double() for part in parts], 1)
