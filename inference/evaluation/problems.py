@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -63,11 +65,14 @@ def rows(problems: Problems, index: Tensor | slice) -> Problems:
 
 
 def joined(parts: list[Observations]) -> Observations:
-    """One batch from several of the same places and rows."""
-    fields = {}
+    """One batch from several of the same places and rows; of the families' kinds, with Gaussian noise and outliers."""
+    fields: dict[str, Any] = {}
     for name in Observations.__dataclass_fields__:
-        tensors = [getattr(part, name) for part in parts]
-        fields[name] = torch.cat(tensors) if isinstance(tensors[0], Tensor) else tensors[0]
+        values = [getattr(part, name) for part in parts]
+        if isinstance(values[0], Tensor):
+            fields[name] = torch.cat(values)
+        elif any(value is not None for value in values):
+            raise ValueError(f"{name}: only observations without it can be joined")
     return Observations(**fields)
 
 
