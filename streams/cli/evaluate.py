@@ -2,80 +2,135 @@
 
 from __future__ import annotations
 
+import json as json_format
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.common import console, progress_bar, settings_for
+from streams.cli.common import CommandError, progress_bar, settings_for, whole_numbers
+from streams.cli.train import cache_directory
 
 if TYPE_CHECKING:
-    from inference.evaluation.report import Report
+    from inference.evaluation.methods import Method
+    from inference.evaluation.report import Comparison, Progress
     from inference.transformer import DistributionTransformer
+
+CARD_DIMENSIONS = (1, 2, 3, 4)
+MOST_DIMENSIONS = 9
 
 
 def evaluate(
-    count: Annotated[int, typer.Option(min=1, help="problems; one takes about a second")] = 512,
-    components: Annotated[int, typer.Option(min=8, max=64, help="of the network's answer")] = 8,
+    family: Annotated[str, typer.Option(help="of problems: mixed or planar")] = "mixed",
+    dimensions: Annotated[
+        str, typer.Option(metavar="D,...", help="of the state; the shipped weights never saw more than 4")
+    ] = "1,2,3,4",
+    count: Annotated[
+        int, typer.Option(min=1, help="problems of each dimension; published figures: 2000")
+    ] = 256,
+    components: Annotated[
+        str, typer.Option(metavar="K,...", help="of the network's answers, each at least 8")
+    ] = "8,16,32",
+    particle_problems: Annotated[
+        int, typer.Option(min=1, help="of each dimension, the first of them, for the particle filters")
+    ] = 128,
     weights: Annotated[
         str | None,
         typer.Option(help="by name, or a .safetensors file", show_default="of BELIEFSTREAM_WEIGHTS"),
     ] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="the same, and every problem")] = None,
+    exact: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            envvar="BELIEFSTREAM_EXACT",
+            help="keeps the exact posteriors, which take a second for a problem of each dimension",
+            show_default="in the user's cache directory",
+        ),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="all figures, and every problem")] = None,
 ) -> None:
-    """Compare the network with the exact posterior on held-out problems in the plane, beside classical filters.
+    """Hold the network, the checked update and the classical filters against exact posteriors.
 
-    The figure is KL(exact ‖ answer) in nats, smaller is better.
+    The figure is KL(exact ‖ answer) in nats on problems that no training saw, smaller is better. Exact posteriors are
+    computed once and kept.
 
-    Example: beliefstream evaluate --count 512 --components 8 --json evaluation.json
+    Example: beliefstream evaluate --dimensions 1,2,3,4 --count 2000 --json evaluation.json
     """
     import torch
 
+    from inference.evaluation.methods import baselines, ours
     from inference.weights import load
+    from streams.cli.evaluation_tables import show
 
     settings = settings_for(weights=weights)
     torch.set_num_threads(settings.threads)
-    report = measured(load(settings.weights), components, count)
-    _show(report)
+    sizes = whole_numbers(components, "--components", 8) or ()
+    chosen = chosen_dimensions(family, dimensions)
+    methods = [*ours(load(settings.weights), sizes), *baselines()]
+    compared = comparisons(methods, family, chosen, count, particle_problems, exact)
+    show(compared)
     if json is not None:
-        json.write_text(report.to_json())
+        content: dict[str, Any] = {
+            "weights": settings.weights,
+            "comparisons": [c.as_dict() for c in compared],
+        }
+        json.write_text(json_format.dumps(content, allow_nan=False), encoding="utf-8")
 
 
-def measured(network: DistributionTransformer, components: int, count: int) -> Report:
-    """The report, with a progress bar: the network alone, and as a worker uses it."""
-    from inference.evaluation.report import evaluate as run
-    from inference.update import Settings as Accuracy
-    from inference.update import Updater
+def chosen_dimensions(family: str, dimensions: str) -> tuple[int, ...]:
+    """The dimensions that an option names; raises CommandError for what the family does not have."""
+    from inference.training.families import FAMILIES
 
-    updater = Updater(network, settings=Accuracy(components=components))
-    checked = {"checked and refined": lambda prior, seen: updater.update(prior, seen).posterior}
-
-    with progress_bar("problems") as progress:
-        task = progress.add_task("evaluate", total=count, note="")
-        return run(network, components, count, lambda done, _: progress.update(task, completed=done), checked)
+    if family not in FAMILIES:
+        raise CommandError(f"--family: expected {' or '.join(FAMILIES)}, got {family!r}")
+    found = whole_numbers(dimensions, "--dimensions", 1) or ()
+    if max(found) > MOST_DIMENSIONS:
+        raise CommandError(f"--dimensions: expected 1 to {MOST_DIMENSIONS}, got {dimensions!r}")
+    return found
 
 
-def _show(report: Report) -> None:
-    from rich.table import Table
+def comparisons(
+    methods: Sequence[Method],
+    family: str,
+    dimensions: Sequence[int],
+    count: int,
+    costly_count: int | None = None,
+    exact: Path | None = None,
+) -> list[Comparison]:
+    """One a dimension, with a progress bar; `exact` is the directory of exact posteriors."""
+    from inference.evaluation.report import compare
 
-    table = Table("problems", "number", "method", title="KL(exact ‖ answer), nats")
-    for heading in ("mean", "± standard error", "median", "90 % quantile", "worst"):
-        table.add_column(heading, justify="right")
-    subset = None
-    for row in report.rows():
-        if subset not in (None, row.subset):
-            table.add_section()
-        first = row.subset != subset
-        subset = row.subset
-        table.add_row(
-            row.subset if first else "",
-            str(row.problems) if first else "",
-            row.method,
-            *(
-                "-" if value != value else f"{value:.4f}"
-                for value in (row.mean, row.standard_error, row.median, row.ninetieth, row.worst)
-            ),
-        )
-    console().print(table)
-    if report.unresolved:
-        print(f"{report.unresolved} problems are finer than the grid of the exact posterior")
+    directory = exact or cache_directory() / "exact"
+    found = []
+    with told("problems") as progress:
+        for dimension in dimensions:
+            cache = directory / f"{family}-{dimension}.pt"
+            found.append(
+                compare(methods, dimension, count, costly_count, family, cache=cache, progress=progress)
+            )
+    return found
+
+
+def measured(
+    network: DistributionTransformer, components: int, count: int, family: str = "mixed"
+) -> list[Comparison]:
+    """What a model card shows: the network alone and as a worker uses it, beside the Gaussian sum."""
+    from inference.evaluation.methods import gaussian_sum, ours
+
+    return comparisons([*ours(network, [components]), gaussian_sum()], family, CARD_DIMENSIONS, count)
+
+
+@contextmanager
+def told(unit: str) -> Iterator[Progress]:
+    """A progress bar, a line for everything that is done."""
+    with progress_bar(unit) as bar:
+        tasks: dict[str, Any] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total, note="")
+            bar.update(tasks[what], completed=done)
+
+        yield progress

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.streams.cli.conftest import Run, assert_one_line
+
+
+@pytest.fixture(autouse=True)
+def exact(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where exact posteriors are kept."""
+    monkeypatch.setenv("BELIEFSTREAM_EXACT", str(tmp_path / "exact"))
+    return tmp_path / "exact"
+
+
+def test_an_evaluation_is_printed_and_kept(
+    run: Run, small_weights: Path, tmp_path: Path, exact: Path
+) -> None:
+    sizes = ("--dimensions", "1,2", "--count", "3", "--particle-problems", "1", "--components", "8,9")
+    result = run("evaluate", *sizes, "--weights", str(small_weights), "--json", "kept.json")
+    assert result.status == 0, result.err
+    for row in ("network, K = 9", "checked and refined, K = 8", "EKF", "UKF", "particle filter 10,000"):
+        assert row in result.out
+    for row in ("with outliers", "one mode", "log evidence", "d = 2, family mixed"):
+        assert row in result.out
+    first, second = json.loads((tmp_path / "kept.json").read_text())["comparisons"]
+    assert (first["dimension"], second["dimension"]) == (1, 2)
+    assert len(first["divergences"]["EKF"]) == 3
+    assert {path.name for path in exact.iterdir()} == {"mixed-1.pt", "mixed-2.pt"}
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (("--weights", "no-such-weights"), "no-such-weights"),
+        (("--family", "cubic"), "planar"),
+        (("--dimensions", "2,x"), "--dimensions"),
+        (("--dimensions", "12"), "--dimensions"),
+        (("--components", "4"), "--components"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_explained(run: Run, options: tuple[str, ...], part: str) -> None:
+    assert_one_line(run("evaluate", *options), part)
