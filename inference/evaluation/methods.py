@@ -29,6 +29,7 @@ class Answer(NamedTuple):
 
     log_density: Callable[[Tensor], Tensor]  # at points (B, P, d); returns (B, P)
     kernels: int  # of the density, on which the memory it takes depends
+    mixture: GaussianMixture | None = None  # where the density is one
     log_evidence: Tensor | None = None  # (B,), where the method tells it
     effective_sample_size: Tensor | None = None  # (B,)
 
@@ -84,7 +85,7 @@ def updated(network: DistributionTransformer, settings: Settings, name: str) -> 
 
 def of_mixture(mixture: GaussianMixture) -> Answer:
     """A mixture is its own density."""
-    return Answer(mixture.log_density, mixture.components)
+    return Answer(mixture.log_density, mixture.components, mixture)
 
 
 def ours(

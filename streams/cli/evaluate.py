@@ -14,6 +14,8 @@ from streams.cli.common import CommandError, progress_bar, settings_for, whole_n
 from streams.cli.train import cache_directory
 
 if TYPE_CHECKING:
+    from inference.evaluation.calibration import Calibration
+    from inference.evaluation.long_run import LongRun
     from inference.evaluation.methods import Method
     from inference.evaluation.report import Comparison, Progress
     from inference.transformer import DistributionTransformer
@@ -49,6 +51,13 @@ def evaluate(
             show_default="in the user's cache directory",
         ),
     ] = None,
+    calibration: Annotated[
+        int, typer.Option(min=0, help="problems of each dimension, other ones, for ranks and coverage")
+    ] = 10_000,
+    steps: Annotated[
+        int, typer.Option(min=0, help="of a simulated run of many entities, whose coverage should stay")
+    ] = 1000,
+    entities: Annotated[int, typer.Option(min=2, help="of that run")] = 100,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="all figures, and every problem")] = None,
 ) -> None:
     """Hold the network, the checked update and the classical filters against exact posteriors.
@@ -60,22 +69,29 @@ def evaluate(
     """
     import torch
 
-    from inference.evaluation.methods import baselines, ours
+    from inference.evaluation.methods import baselines, gaussian_sum, ours
     from inference.weights import load
-    from streams.cli.evaluation_tables import show
+    from streams.cli import evaluation_tables as tables
 
     settings = settings_for(weights=weights)
     torch.set_num_threads(settings.threads)
     sizes = whole_numbers(components, "--components", 8) or ()
     chosen = chosen_dimensions(family, dimensions)
-    methods = [*ours(load(settings.weights), sizes), *baselines()]
+    network = load(settings.weights)
+    content: dict[str, Any] = {"weights": settings.weights}
+    methods = [*ours(network, sizes), *baselines()]
     compared = comparisons(methods, family, chosen, count, particle_problems, exact)
-    show(compared)
+    tables.show(compared)
+    content["comparisons"] = [comparison.as_dict() for comparison in compared]
+    if calibration:
+        calibrated = calibrations([*ours(network, sizes[:1]), gaussian_sum()], family, chosen, calibration)
+        tables.show_calibration(calibrated)
+        content["calibration"] = [found.as_dict() for found in calibrated]
+    if steps:
+        run = long_run(network, sizes[0], steps, entities)
+        tables.show_run(run)
+        content["run"] = run.as_dict()
     if json is not None:
-        content: dict[str, Any] = {
-            "weights": settings.weights,
-            "comparisons": [c.as_dict() for c in compared],
-        }
         json.write_text(json_format.dumps(content, allow_nan=False), encoding="utf-8")
 
 
@@ -111,6 +127,30 @@ def comparisons(
                 compare(methods, dimension, count, costly_count, family, cache=cache, progress=progress)
             )
     return found
+
+
+def calibrations(
+    methods: Sequence[Method], family: str, dimensions: Sequence[int], count: int
+) -> list[Calibration]:
+    """Every method in every dimension, with a progress bar."""
+    from inference.evaluation.calibration import calibrate
+
+    with told("problems") as progress:
+        return [
+            found
+            for dimension in dimensions
+            for found in calibrate(methods, dimension, count, family, progress=progress)
+        ]
+
+
+def long_run(network: DistributionTransformer, components: int, steps: int, entities: int) -> LongRun:
+    """The simulated run, with a progress bar."""
+    from inference.evaluation.long_run import run
+    from inference.update import Settings, Updater
+
+    with told("steps") as progress:
+        updater = Updater(network, settings=Settings(components=components))
+        return run(updater, steps, entities, progress=lambda *at: progress("run", *at))
 
 
 def measured(

@@ -11,6 +11,8 @@ from streams.cli.common import console
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from inference.evaluation.calibration import Calibration, Coverage
+    from inference.evaluation.long_run import LongRun
     from inference.evaluation.report import Comparison, Row
 
 NUMBERS = ("mean", "± standard error", "median", "90 % quantile", "worst")
@@ -23,6 +25,51 @@ def show(compared: Sequence[Comparison]) -> None:
         console().print(_by_kind(comparison))
         notes(comparison)
     console().print(_evidence(compared))
+
+
+def show_calibration(calibrations: Sequence[Calibration]) -> None:
+    """Print coverage, and how far levels and ranks are from uniform."""
+    regions = [f"{row.region:.0%} region" for row in calibrations[0].coverage()]
+    numbers = ["problems", *regions, "levels: KS", "χ², p", "ranks: KS", "χ², p", "KS, 5 %"]
+    table = _table("calibration: share of true states inside the regions", ["d", "method"], numbers)
+    for found in calibrations:
+        *ranks, levels = found.uniformity()
+        furthest, unlikeliest = (
+            max(row.distance for row in ranks),
+            min(row.probability for row in ranks),
+        )
+        table.add_row(
+            str(found.dimension),
+            found.method,
+            str(found.count),
+            *map(_coverage, found.coverage()),
+            f"{levels.distance:.4f}",
+            f"{levels.probability:.2g}",
+            f"{furthest:.4f}",
+            f"{unlikeliest:.2g}",
+            f"{levels.critical:.4f}",
+        )
+    console().print(table)
+    print(
+        "ranks: of the coordinate that is furthest from uniform; KS, 5 %: what uniform ones exceed in 5 % of cases"
+    )
+
+
+def show_run(run: LongRun) -> None:
+    """Print the coverage over the steps, and over all of them."""
+    periods = [*run.periods(), *run.periods(1)]
+    steps, entities = run.levels.shape
+    regions = [f"{row.region:.0%} region" for row in periods[0].coverage]
+    table = _table(f"calibration over {steps} steps of {entities} entities", ["steps"], regions)
+    for period in periods[:-1]:
+        table.add_row(f"{period.first}–{period.last}", *map(_coverage, period.coverage))
+    table.add_section()
+    table.add_row("all", *map(_coverage, periods[-1].coverage))
+    console().print(table)
+
+
+def _coverage(row: Coverage) -> str:
+    return f"{row.share:.2%} ± {row.standard_error:.2%}"
 
 
 def notes(comparison: Comparison) -> None:

@@ -19,16 +19,31 @@ def test_an_evaluation_is_printed_and_kept(
     run: Run, small_weights: Path, tmp_path: Path, exact: Path
 ) -> None:
     sizes = ("--dimensions", "1,2", "--count", "3", "--particle-problems", "1", "--components", "8,9")
-    result = run("evaluate", *sizes, "--weights", str(small_weights), "--json", "kept.json")
+    few = ("--calibration", "20", "--steps", "3", "--entities", "4")
+    result = run("evaluate", *sizes, *few, "--weights", str(small_weights), "--json", "kept.json")
     assert result.status == 0, result.err
     for row in ("network, K = 9", "checked and refined, K = 8", "EKF", "UKF", "particle filter 10,000"):
         assert row in result.out
     for row in ("with outliers", "one mode", "log evidence", "d = 2, family mixed"):
         assert row in result.out
-    first, second = json.loads((tmp_path / "kept.json").read_text())["comparisons"]
+    for row in ("50% region", "calibration over 3 steps of 4 entities", "3–3", "all"):
+        assert row in result.out
+    content = json.loads((tmp_path / "kept.json").read_text())
+    assert [found["problems"] for found in content["calibration"]] == [20] * 6
+    assert (content["run"]["steps"], content["run"]["entities"]) == (3, 4)
+    first, second = content["comparisons"]
     assert (first["dimension"], second["dimension"]) == (1, 2)
     assert len(first["divergences"]["EKF"]) == 3
     assert {path.name for path in exact.iterdir()} == {"mixed-1.pt", "mixed-2.pt"}
+
+
+def test_calibration_and_run_can_be_left_out(run: Run, small_weights: Path, tmp_path: Path) -> None:
+    less = ("--dimensions", "1", "--count", "1", "--calibration", "0", "--steps", "0", "--components", "8")
+    result = run(
+        "evaluate", *less, "--particle-problems", "1", "--weights", str(small_weights), "--json", "a"
+    )
+    assert result.status == 0, result.err
+    assert json.loads((tmp_path / "a").read_text()).keys() == {"weights", "comparisons"}
 
 
 @pytest.mark.parametrize(
