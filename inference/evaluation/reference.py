@@ -28,7 +28,7 @@ PARTICLES = 4096  # of a problem's annealed populations, of which every second i
 GRID_DIMENSIONS = 2
 _DENSITIES_AT_ONCE = 400_000
 _MODES_AT_ONCE = 4  # problems
-_BLOCK = 256  # problems between two writes of the file
+_BLOCK = 128  # problems between two writes of the file
 _BLOCK_SEEDS = 1_000_003
 
 Progress = Callable[[int, int], None]

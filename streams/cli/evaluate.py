@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json as json_format
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,41 +60,116 @@ def evaluate(
         int, typer.Option(min=0, help="of a simulated run of many entities, whose coverage should stay")
     ] = 1000,
     entities: Annotated[int, typer.Option(min=2, help="of that run")] = 100,
+    front: Annotated[
+        bool, typer.Option("--front", help="only speed against accuracy in the plane, of all shipped weights")
+    ] = False,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="all figures, and every problem")] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="pictures; needs matplotlib")] = None,
 ) -> None:
     """Hold the network, the checked update and the classical filters against exact posteriors.
 
     The figure is KL(exact ‖ answer) in nats on problems that no training saw, smaller is better. Exact posteriors are
     computed once and kept.
 
-    Example: beliefstream evaluate --dimensions 1,2,3,4 --count 2000 --json evaluation.json
+    Example: beliefstream evaluate --dimensions 1,2,3,4 --count 2000 --json evaluation.json --plots pictures
     """
     import torch
 
+    if plots is not None and importlib.util.find_spec("matplotlib") is None:
+        raise CommandError("--plots needs matplotlib: pip install 'beliefstream[demo]'")
+    settings = settings_for(weights=weights)
+    sizes = whole_numbers(components, "--components", 8) or ()
+    plan = Plan(
+        family=family,
+        dimensions=chosen_dimensions(family, dimensions),
+        count=count,
+        costly=particle_problems,
+        components=sizes,
+        calibration=calibration,
+        run=(steps, entities),
+        exact=exact or cache_directory() / "exact",
+        plots=plots,
+    )
+    torch.set_num_threads(1 if front else settings.threads)
+    content = speed_front(plan, weights) if front else everything(plan, settings.weights)
+    if json is not None:
+        json.write_text(json_format.dumps(content, allow_nan=False), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to evaluate: the options, checked."""
+
+    family: str
+    dimensions: tuple[int, ...]
+    count: int
+    costly: int | None
+    components: tuple[int, ...]
+    calibration: int
+    run: tuple[int, int]  # steps and entities
+    exact: Path
+    plots: Path | None
+
+
+def everything(plan: Plan, weights: str) -> dict[str, Any]:
+    """Print and plot comparisons, calibration and run; returns what JSON shall hold."""
     from inference.evaluation.methods import baselines, gaussian_sum, ours
     from inference.weights import load
     from streams.cli import evaluation_tables as tables
 
-    settings = settings_for(weights=weights)
-    torch.set_num_threads(settings.threads)
-    sizes = whole_numbers(components, "--components", 8) or ()
-    chosen = chosen_dimensions(family, dimensions)
-    network = load(settings.weights)
-    content: dict[str, Any] = {"weights": settings.weights}
-    methods = [*ours(network, sizes), *baselines()]
-    compared = comparisons(methods, family, chosen, count, particle_problems, exact)
+    network = load(weights)
+    compared = comparisons([*ours(network, plan.components), *baselines()], plan)
     tables.show(compared)
-    content["comparisons"] = [comparison.as_dict() for comparison in compared]
-    if calibration:
-        calibrated = calibrations([*ours(network, sizes[:1]), gaussian_sum()], family, chosen, calibration)
+    content: dict[str, Any] = {"weights": weights, "comparisons": [found.as_dict() for found in compared]}
+    calibrated, run = [], None
+    if plan.calibration:
+        calibrated = calibrations([*ours(network, plan.components[:1]), gaussian_sum()], plan)
         tables.show_calibration(calibrated)
         content["calibration"] = [found.as_dict() for found in calibrated]
-    if steps:
-        run = long_run(network, sizes[0], steps, entities)
+    if plan.run[0]:
+        run = long_run(network, plan)
         tables.show_run(run)
         content["run"] = run.as_dict()
-    if json is not None:
-        json.write_text(json_format.dumps(content, allow_nan=False), encoding="utf-8")
+    if plan.plots is not None:
+        paint(compared, calibrated, run, plan.plots)
+    return content
+
+
+def paint(
+    compared: Sequence[Comparison], calibrated: Sequence[Calibration], run: LongRun | None, directory: Path
+) -> None:
+    """Write the plots of what there is, and print their names."""
+    from inference.evaluation import plots
+
+    paths = [plots.divergences(compared, directory)]
+    if calibrated:
+        checked = [found for found in calibrated if found.method.startswith("checked")]
+        paths += [plots.ranks(checked, directory), plots.coverage(calibrated, directory)]
+    if run is not None:
+        paths.append(plots.run(run, directory))
+    print("plots: " + ", ".join(map(str, paths)))
+
+
+def speed_front(plan: Plan, weights: str | None) -> dict[str, Any]:
+    """Print and plot speed against accuracy, of some weights or all that are shipped; returns what JSON shall hold."""
+    from inference.evaluation.front import DIMENSION, front
+    from inference.evaluation.report import plain
+    from inference.weights import load, path_of
+    from streams.cli import evaluation_tables as tables
+
+    shipped = sorted(path.stem for path in path_of().parent.glob("*.safetensors"))
+    networks = {Path(name).stem: load(name) for name in ([weights] if weights else shipped)}
+    cache = exact_file(plan.exact, plan.family, DIMENSION)
+    with told("problems") as progress:
+        points = front(
+            networks, plan.count, plan.costly, plan.family, plan.components[0], cache, progress=progress
+        )
+    tables.show_front(points)
+    if plan.plots is not None:
+        from inference.evaluation import plots
+
+        print(f"plots: {plots.front(points, plan.plots)}")
+    return {"front": [plain(point) for point in points]}
 
 
 def chosen_dimensions(family: str, dimensions: str) -> tuple[int, ...]:
@@ -107,50 +184,44 @@ def chosen_dimensions(family: str, dimensions: str) -> tuple[int, ...]:
     return found
 
 
-def comparisons(
-    methods: Sequence[Method],
-    family: str,
-    dimensions: Sequence[int],
-    count: int,
-    costly_count: int | None = None,
-    exact: Path | None = None,
-) -> list[Comparison]:
-    """One a dimension, with a progress bar; `exact` is the directory of exact posteriors."""
+def exact_file(directory: Path, family: str, dimension: int) -> Path:
+    """Where the exact posteriors of a family and dimension are kept."""
+    return directory / f"{family}-{dimension}.pt"
+
+
+def comparisons(methods: Sequence[Method], plan: Plan) -> list[Comparison]:
+    """One a dimension, with a progress bar."""
     from inference.evaluation.report import compare
 
-    directory = exact or cache_directory() / "exact"
     found = []
     with told("problems") as progress:
-        for dimension in dimensions:
-            cache = directory / f"{family}-{dimension}.pt"
-            found.append(
-                compare(methods, dimension, count, costly_count, family, cache=cache, progress=progress)
-            )
+        for dimension in plan.dimensions:
+            cache = exact_file(plan.exact, plan.family, dimension)
+            settings: Any = {"family": plan.family, "cache": cache, "progress": progress}
+            found.append(compare(methods, dimension, plan.count, plan.costly, **settings))
     return found
 
 
-def calibrations(
-    methods: Sequence[Method], family: str, dimensions: Sequence[int], count: int
-) -> list[Calibration]:
+def calibrations(methods: Sequence[Method], plan: Plan) -> list[Calibration]:
     """Every method in every dimension, with a progress bar."""
     from inference.evaluation.calibration import calibrate
 
     with told("problems") as progress:
         return [
             found
-            for dimension in dimensions
-            for found in calibrate(methods, dimension, count, family, progress=progress)
+            for dimension in plan.dimensions
+            for found in calibrate(methods, dimension, plan.calibration, plan.family, progress=progress)
         ]
 
 
-def long_run(network: DistributionTransformer, components: int, steps: int, entities: int) -> LongRun:
+def long_run(network: DistributionTransformer, plan: Plan) -> LongRun:
     """The simulated run, with a progress bar."""
     from inference.evaluation.long_run import run
     from inference.update import Settings, Updater
 
     with told("steps") as progress:
-        updater = Updater(network, settings=Settings(components=components))
-        return run(updater, steps, entities, progress=lambda *at: progress("run", *at))
+        updater = Updater(network, settings=Settings(components=plan.components[0]))
+        return run(updater, *plan.run, progress=lambda *at: progress("run", *at))
 
 
 def measured(
@@ -159,7 +230,9 @@ def measured(
     """What a model card shows: the network alone and as a worker uses it, beside the Gaussian sum."""
     from inference.evaluation.methods import gaussian_sum, ours
 
-    return comparisons([*ours(network, [components]), gaussian_sum()], family, CARD_DIMENSIONS, count)
+    directory = cache_directory() / "exact"
+    plan = Plan(family, CARD_DIMENSIONS, count, None, (components,), 0, (0, 0), directory, None)
+    return comparisons([*ours(network, [components]), gaussian_sum()], plan)
 
 
 @contextmanager

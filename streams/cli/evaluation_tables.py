@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from inference.evaluation.calibration import Calibration, Coverage
+    from inference.evaluation.front import Point
     from inference.evaluation.long_run import LongRun
     from inference.evaluation.report import Comparison, Row
 
@@ -65,6 +66,25 @@ def show_run(run: LongRun) -> None:
         table.add_row(f"{period.first}–{period.last}", *map(_coverage, period.coverage))
     table.add_section()
     table.add_row("all", *map(_coverage, periods[-1].coverage))
+    console().print(table)
+
+
+def show_front(points: Sequence[Point]) -> None:
+    """Print speed and accuracy of every point, and mark those on the front."""
+    from inference.evaluation.front import undominated
+
+    best = undominated(list(points))
+    title = "speed against KL(exact ‖ answer), nats, d = 2"
+    table = _table(title, ["weights", "setting"], ["posteriors/s", "problems", *NUMBERS[:3], "on the front"])
+    for point in points:
+        table.add_row(
+            point.group,
+            point.name,
+            f"{point.per_second:,.0f}",
+            str(point.problems),
+            *map(number, (point.mean, point.standard_error, point.median)),
+            "yes" if point in best else "",
+        )
     console().print(table)
 
 
