@@ -11,7 +11,8 @@ import orjson
 from inference.filtering import Outcome, PriorChange
 from schemas import Model, Prior, Reason, Unusable
 from streams.conversion_motions import belief_of, motion_over, state_model
-from streams.conversion_sensors import noise_of, reading_of, sensor_over
+from streams.conversion_readings import reading_of
+from streams.conversion_sensors import noise_of, sensor_over
 
 __all__ = [
     "PosteriorWriter",
