@@ -258,7 +258,11 @@ class Event:
 
 
 def instants(events: Iterable[Event]) -> list[Instant]:
-    """One entity's events in order of time: readings of one time together, priors of that time before them."""
+    """One entity's events in order of time: readings of one time together, priors of that time before them.
+
+    Readings of one time are put in an order of their own, so that it does not matter in which they came; priors of one
+    time are applied in the order given, for the last one stated is the last word.
+    """
     readings: dict[float, list[tuple[Reading, int]]] = defaultdict(list)
     priors: dict[float, list[tuple[PriorChange, int]]] = defaultdict(list)
     for event in events:
@@ -270,9 +274,13 @@ def instants(events: Iterable[Event]) -> list[Instant]:
     for time in sorted({*readings, *priors}):
         result.extend(Instant(time, prior=change, labels=(label,)) for change, label in priors.get(time, ()))
         if time in readings:
-            seen, labels = zip(*readings[time], strict=True)
+            seen, labels = zip(*_ordered(readings[time]), strict=True)
             result.append(Instant(time, seen, labels=labels))
     return result
+
+
+def _ordered(readings: list[tuple[Reading, int]]) -> list[tuple[Reading, int]]:
+    return sorted(readings, key=lambda pair: pair[0].content) if len(readings) > 1 else readings
 
 
 def replay(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +64,25 @@ class Sensor:
         except np.linalg.LinAlgError:
             raise ValueError(f"covariance: not positive definite: {self.covariance.tolist()}") from None
 
+    @functools.cached_property
+    def content(self) -> tuple[Any, ...]:
+        """What tells it from any other sensor, comparable: for an order that does not depend on who came first."""
+        program, function = self.program, ""
+        if program is not None:
+            name = getattr(program.measurement, "__qualname__", type(program.measurement).__qualname__)
+            function = f"{name} {program.layout} {program.output}"
+        heading = self.heading if self.heading is not None else np.zeros(0)
+        return (
+            self.kind,
+            *(
+                part.tobytes()
+                for part in (self.matrix, self.origin, self.covariance, heading, self.parameters)
+            ),
+            (self.outlier_probability, self.outlier_span or 0.0, self.scale, self.bias),
+            (repr(self.noise), function),
+            tuple(part.content for part in self.parts),
+        )
+
     @property
     def dimension(self) -> int:
         return int(self.matrix.shape[1])
@@ -81,6 +102,12 @@ class Reading:
     sensor: Sensor
     value: Array
     covariance: Array | None = None
+
+    @property
+    def content(self) -> tuple[Any, ...]:
+        """What tells it from any other reading, comparable."""
+        covariance = b"" if self.covariance is None else self.covariance.tobytes()
+        return (self.sensor.content, self.value.tobytes(), covariance)
 
 
 def expand(reading: Reading) -> tuple[Reading, ...]:
