@@ -24,7 +24,7 @@ def run_rounds(
 ) -> list[Record]:
     """Advance every entity through its instants; returns the posteriors to emit, each entity's in order."""
     posteriors: list[Record] = []
-    for turn in range(max(len(entity.instants) for entity in entities)):
+    for turn in range(max((len(entity.instants) for entity in entities), default=0)):
         active = [entity for entity in entities if turn < len(entity.instants)]
         for entity, outcome in zip(active, _outcomes(active, turn, updater), strict=True):
             if _settle(entity, entity.instants[turn], outcome, updater) and entity.shows(turn):
