@@ -9,6 +9,7 @@ import numpy as np
 import pymap3d
 
 from inference.noise import Array
+from inference.observations import RANGE
 from inference.sensors import Reading, Sensor
 from schemas import Geodetic, Observation, Reason, Unusable
 
@@ -36,14 +37,21 @@ def reading_of(observation: Observation, sensor: Sensor) -> Reading:
 
     Raises:
         Unusable: `wrong_length`, if the value or its covariance has another length than the sensor's values;
-            `invalid_covariance`, if the square of its standard deviation is 0 or infinite, or its covariance
-            correlates numbers that have models of their own; `invalid`, if the value is no place on Earth.
+            `invalid_covariance`, if the square of its standard deviation is 0 or infinite, or is to serve lengths and
+            angles alike, or its covariance correlates numbers that have models of their own; `invalid`, if the value is
+            no place on Earth.
     """
     value = np.atleast_1d(np.array(observation.value, dtype=float))
     if len(value) != sensor.value_length:
         raise Unusable(
             Reason.wrong_length,
             f"value: {observation.sensor} reports {sensor.value_length} numbers, got {len(value)}",
+        )
+    one_for_all = isinstance(observation.standard_deviation, float)
+    if one_for_all and {part.kind for part in sensor.parts} > {RANGE}:
+        raise Unusable(
+            Reason.invalid_covariance,
+            f"standard_deviation: {observation.sensor} reports a length and angles, expected one number each",
         )
     covariance = _stated_covariance(observation, len(value))
     if covariance is not None and sensor.parts and np.any(covariance != np.diag(np.diag(covariance))):
@@ -58,13 +66,15 @@ def reading_of(observation: Observation, sensor: Sensor) -> Reading:
 
 def _stated_covariance(observation: Observation, length: int) -> Array | None:
     if observation.standard_deviation is not None:
-        variance = observation.standard_deviation * observation.standard_deviation
-        if not 0 < variance < math.inf:
+        with np.errstate(over="ignore", under="ignore"):
+            variances = np.square(np.array(observation.standard_deviation))
+        if not np.all((variances > 0) & (variances < math.inf)):
             raise Unusable(
                 Reason.invalid_covariance,
                 f"standard_deviation: {observation.standard_deviation} has no square that is a positive number",
             )
-        return np.eye(length) * variance
+        covariance: Array = np.eye(length) * variances
+        return covariance
     if observation.covariance is None:
         return None
     if len(observation.covariance) != length:

@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     refine_below: float = Field(
         0.7, ge=0, le=1, description="effective sample size under which a posterior is refined; 0 never"
     )
+    measurements: str = Field(
+        "", description="modules that register measurements of one's own, separated by commas"
+    )
     store: str = Field("memory://", description="where beliefs are kept locally: memory:// or rocksdb://")
     data_directory: Path = Field(Path(".beliefstream"), description="of the local store")
     session_timeout: float = Field(

@@ -18,6 +18,7 @@ from inference.filtering import Instant, StateModel
 from inference.mixture import GaussianMixture
 from inference.motion import transition as linear_transition
 from inference.sensors import encode
+from streams import measurements
 from streams.app import make_updater
 from streams.cli.common import console, progress_bar
 from streams.conversion import state_model
@@ -35,6 +36,7 @@ Step = Callable[[], None]
 
 def fuse_recording(settings: Settings, recording: Recording, score: bool, out: Path | None) -> None:
     """Fuse the recording, write the posteriors to `out` if given, and print how good they are."""
+    measurements.load(settings.measurements)
     log = Log()
     for sensor in recording.sensors:
         log.define_sensor(sensor)

@@ -186,6 +186,19 @@ class TestComposite:
         )
         torch.testing.assert_close(log_likelihood(reading, points()), expected)
 
+    def test_standard_deviations_of_its_own_are_one_each(self) -> None:
+        sensor = sensor_over(parse_sensor(SENSORS["range_bearing"]), NAMES)
+        found = reading_of(observed([4.0, 0.3], standard_deviation=[0.5, 0.1]), sensor).covariance
+        assert found is not None
+        assert found == pytest.approx(np.diag([0.25, 0.01]))
+        with pytest.raises(Unusable, match="standard_deviation: s reports a length and angles") as caught:
+            reading_of(observed([4.0, 0.3], standard_deviation=0.5), sensor)
+        assert caught.value.reason == Reason.invalid_covariance
+        angles = sensor_over(parse_sensor(SENSORS["azimuth_elevation"]), NAMES)
+        alike = reading_of(observed([0.4, 0.3], standard_deviation=0.5), angles).covariance
+        assert alike is not None
+        assert alike == pytest.approx(0.25 * np.eye(2))
+
     def test_noise_that_hangs_together_is_refused(self) -> None:
         sensor = sensor_over(parse_sensor(SENSORS["range_bearing"]), NAMES)
         with pytest.raises(Unusable, match="expected zeros beside the diagonal") as caught:
