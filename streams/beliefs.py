@@ -11,13 +11,14 @@ import functools
 import math
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inference.filtering import Belief
+from inference.readings import ControlReading
 from inference.timeline import Moment, Timeline
 
 VERSION = 2
@@ -27,7 +28,8 @@ _HEADER = struct.Struct("<BBQIIqqddHI")
 _FIRST_HEADER = struct.Struct("<BBBHQIIqqdH")  # of version 1, which kept no past
 _MOMENT = struct.Struct("<dII")  # time, length of its messages and of its belief
 _MESSAGE = struct.Struct("<BqI")
-_BELIEF = struct.Struct("<BBBd")  # components, dimension, whether covariances are triangles, time
+# components, dimension, whether covariances are triangles, inputs under control, time
+_BELIEF = struct.Struct("<BBBBd")
 _WAITING = struct.Struct("<qI")
 
 State = bytes | Belief
@@ -232,27 +234,39 @@ def _stored(state: State | None) -> bytes:
     flat = state.covariances.reshape(count, size * size)
     half = flat.take(lower, axis=1)
     symmetric = half.tobytes() == flat.take(upper, axis=1).tobytes()
-    parts = (state.weights, state.means, half if symmetric else flat)
-    header = _BELIEF.pack(count, size, symmetric, state.time)
+    parts: tuple[NDArray[np.float64], ...] = (state.weights, state.means, half if symmetric else flat)
+    inputs = 0
+    if state.control is not None:
+        inputs = len(state.control.value)
+        parts = (*parts, state.control.value, state.control.covariance)
+    header = _BELIEF.pack(count, size, symmetric, inputs, state.time)
     return header + b"".join(np.ascontiguousarray(part, dtype="<f8").tobytes() for part in parts)
 
 
 def _belief_size(raw: bytes, place: int) -> int:
-    count, size, symmetric, _ = _BELIEF.unpack_from(raw, place)
-    numbers = size * (size + 1) // 2 if symmetric else size * size
-    return int(_BELIEF.size + 8 * count * (1 + size + numbers))
+    count, size, symmetric, inputs, _ = _BELIEF.unpack_from(raw, place)
+    return int(_BELIEF.size + 8 * (_numbers(count, size, symmetric) + inputs * (inputs + 1)))
+
+
+def _numbers(count: int, size: int, symmetric: bool) -> int:
+    return count * (1 + size + (size * (size + 1) // 2 if symmetric else size * size))
 
 
 def belief_of(state: State | None) -> Belief | None:
     """The belief that is stored, if there is one."""
     if not isinstance(state, bytes):
         return state
-    count, size, symmetric, time = _BELIEF.unpack_from(state)
+    count, size, symmetric, inputs, time = _BELIEF.unpack_from(state)
     numbers = np.frombuffer(state, "<f8", offset=_BELIEF.size)
+    control = None
+    if inputs:
+        numbers, held = np.split(numbers, [_numbers(count, size, symmetric)])
+        control = ControlReading(held[:inputs].copy(), held[inputs:].reshape(inputs, inputs).copy())
     if not symmetric:
-        return _belief(time, count, size, numbers)
+        return replace(_belief(time, count, size, numbers), control=control)
     weights, means, half = np.split(numbers, (count, count + count * size))
     covariances = half.reshape(count, -1).take(_triangles(size)[2], axis=1)
+    shape = (count, size, size)
     return Belief(
-        time, weights.copy(), means.reshape(count, size).copy(), covariances.reshape(count, size, size)
+        time, weights.copy(), means.reshape(count, size).copy(), covariances.reshape(shape), control
     )

@@ -2,8 +2,8 @@
 
 What comes late, or at a time there already is, goes to its place: the entity goes back to the last belief before it,
 and what came since is read again, with the definitions now in force, and applied again. A posterior is emitted for
-every new time; where the past of one that was emitted changes, that of the newest time is emitted again, with the next
-revision, and names what is new.
+every new time at which something was observed or stated, none for controls. Where the past of one that was emitted
+changes, that of the newest such time is emitted again, with the next revision, and names what is new.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Entry:
     """A message on its way into the belief.
 
     Attributes:
-        name: in a posterior's `applied`; empty for a prior.
+        name: in a posterior's `applied`; empty for a prior and for a control.
         delivered: the Faust event; None for what was kept from earlier batches.
         again: whether the belief holds it already.
     """
@@ -183,9 +183,10 @@ class EntityBatch:
 
     def _showing(self, late: bool) -> set[int]:
         shown = self.record.shown
-        turns = {turn for turn, instant in enumerate(self.instants) if instant.time > shown}
-        if late and len(turns) < len(self.instants):
-            turns.add(len(self.instants) - len(turns) - 1)  # the last of the newest time there was
+        informing = [turn for turn, instant in enumerate(self.instants) if instant.informs]
+        turns = {turn for turn in informing if self.instants[turn].time > shown}
+        if late and len(turns) < len(informing):
+            turns.add(informing[len(informing) - len(turns) - 1])  # the last of the newest time there was
         return turns
 
     def reject(self, entry: Entry, reason: Reason, detail: str) -> None:
@@ -210,7 +211,9 @@ class EntityBatch:
 
     def apply(self, instant: Instant, outcome: Outcome) -> None:
         """Make the outcome the belief, and its messages part of the past."""
-        self.belief, self.outcome = outcome.belief, outcome
+        self.belief = outcome.belief
+        if instant.informs:
+            self.outcome = outcome
         entries = [self.entries[label] for label in sorted(instant.labels)]  # as they came
         content = pack(entry.message for entry in entries)
         moments = self.record.past.moments
@@ -223,7 +226,9 @@ class EntityBatch:
             self.applied.append(entry)
             self.record.sequence += 1
             self.record.prior_sequence += entry.message.is_prior
-            self.revised |= instant.time <= self.record.shown
+            self.revised |= instant.time < self.record.shown or (
+                instant.informs and instant.time == self.record.shown
+            )
             if entry.name:
                 self.names.append(entry.name)
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.filtering import Belief
+from inference.readings import ControlReading
 from inference.timeline import Moment, Timeline
 from streams.beliefs import (
     VERSION,
@@ -34,8 +35,12 @@ kept = st.lists(st.builds(Kept, st.booleans(), offsets, st.binary(max_size=200))
 @st.composite
 def beliefs(draw: st.DrawFn) -> Belief:
     mixture = draw(mixtures())
-    parts = (mixture.weights, mixture.means, mixture.covariances)
-    return Belief(draw(numbers), *(np.array(part) for part in parts))
+    weights, means, covariances = map(np.array, (mixture.weights, mixture.means, mixture.covariances))
+    control = None
+    if draw(st.booleans()):
+        inputs = draw(st.lists(numbers, min_size=1, max_size=3))
+        control = ControlReading(np.array(inputs), np.diag(np.abs(inputs)))
+    return Belief(draw(numbers), weights, means, covariances, control)
 
 
 @st.composite
@@ -66,7 +71,9 @@ def same_state(one: State | None, other: State | None) -> bool:
         return mine is theirs
     parts = ((getattr(mine, part), getattr(theirs, part)) for part in ("weights", "means", "covariances"))
     equal = all(part.shape == its.shape and part.tobytes() == its.tobytes() for part, its in parts)
-    return mine.time == theirs.time and equal
+    if mine.control is None or theirs.control is None:
+        return mine.time == theirs.time and equal and mine.control is theirs.control
+    return mine.time == theirs.time and equal and mine.control.content == theirs.control.content
 
 
 def same(one: BeliefRecord, other: BeliefRecord) -> bool:
