@@ -97,7 +97,17 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
     definitions = Definitions(names.sensors, names.models)
     reader = DefinitionsReader(definitions, (names.sensors, names.models), settings.brokers, reject)
     intake = Intake(definitions, settings.maximum_message_bytes, settings.future_tolerance)
-    fusion = Fusion(names, settings.application, intake, definitions, reader, updater, table, producer)
+    fusion = Fusion(
+        names,
+        settings.application,
+        intake,
+        definitions,
+        reader,
+        updater,
+        table,
+        producer,
+        settings.history,
+    )
 
     @app.task  # type: ignore[untyped-decorator]
     async def read_definitions() -> None:

@@ -35,6 +35,12 @@ class Settings(BaseSettings):
     future_tolerance: float = Field(
         60.0, ge=0, description="how far ahead of the worker's clock a live time may be, seconds"
     )
+    history: int = Field(
+        256,
+        ge=1,
+        description="times of an entity, counted from its newest, that late observations can change; the window of its "
+        "model bounds them too",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the network runs")
     weights: str = Field("equivariant-32x4", description="shipped weights by name, or a .safetensors file")
     precision: Literal["single", "double"] = Field(

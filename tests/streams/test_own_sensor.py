@@ -106,8 +106,8 @@ def test_fuse_loads_it(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) 
     posterior = parse(Posterior, result.out.strip().encode())
     assert posterior.applied == ("line:4", "line:5")
     mixture = posterior.mixture
-    arrays = (np.array(part) for part in (mixture.weights, mixture.means, mixture.covariances))
-    assert exact(Belief(posterior.time, *arrays).mixture()) < 0.1
+    weights, means, covariances = map(np.array, (mixture.weights, mixture.means, mixture.covariances))
+    assert exact(Belief(posterior.time, weights, means, covariances).mixture()) < 0.1
 
 
 def test_a_measurement_that_nobody_knows_is_told_with_every_observation(folder: Path, run: Run) -> None:
