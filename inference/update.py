@@ -54,11 +54,11 @@ class Settings:
     growth: int = 2
     merge_below: float = 0.002
     points: int = 96
-    refine_below: float = 0.97
+    refine_below: float = 0.95
     refine_rounds: int = 3
     refine_steps: int = 2
     refine_points: int = 512
-    repeat_below: float = 0.9
+    repeat_below: float = 0.8
     repeat_points: tuple[int, ...] = (2048, 8192)
     defend_below: float = 0.8
     defence: float = 0.1
@@ -236,9 +236,9 @@ class Updater:
         size = (settings.refine_rounds, settings.refine_steps)
         answer, source = refine(local, answer, source, added, *size, settings.refine_points)
         now = self._better(prior, local, answer, source, now, settings.points)
-        left = torch.arange(prior.batch)
+        left, enough = torch.arange(prior.batch), min(settings.refine_below, settings.repeat_below)
         for points in settings.repeat_points:
-            still = torch.nonzero(now.effective_sample_size[left] < settings.repeat_below)[:, 0]
+            still = torch.nonzero(now.effective_sample_size[left] < enough)[:, 0]
             if len(still) == 0:
                 break
             left, there = left[still], still.to(self.device)
