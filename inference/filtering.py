@@ -137,10 +137,13 @@ def _advance_alike(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
 
 def _under_control(outcome: Outcome, step: Step) -> Outcome:
     """With the inputs that hold from the instant on."""
-    before = step.belief.control if step.belief is not None else None
+    inputs = step.model.motion.inputs
+    control = step.belief.control if step.belief is not None else None
+    if control is not None and len(control.value) != inputs:
+        control = None  # reported to another motion
     if step.instant.control is not None:
-        before = held(before, step.instant.control, step.model.motion.inputs)
-    return outcome if before is None else replace(outcome, belief=replace(outcome.belief, control=before))
+        control = held(control, step.instant.control, inputs)
+    return outcome if control is None else replace(outcome, belief=replace(outcome.belief, control=control))
 
 
 def predict(steps: Sequence[Step]) -> GaussianMixture:

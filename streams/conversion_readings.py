@@ -53,7 +53,7 @@ def reading_of(observation: Observation, sensor: Sensor) -> Reading:
             Reason.invalid_covariance,
             f"standard_deviation: {observation.sensor} reports a length and angles, expected one number each",
         )
-    covariance = _stated_covariance(observation, len(value))
+    covariance = stated_covariance(observation, len(value))
     if covariance is not None and sensor.parts and np.any(covariance != np.diag(np.diag(covariance))):
         raise Unusable(
             Reason.invalid_covariance,
@@ -64,7 +64,8 @@ def reading_of(observation: Observation, sensor: Sensor) -> Reading:
     return Reading(sensor, value, covariance)
 
 
-def _stated_covariance(observation: Observation, length: int) -> Array | None:
+def stated_covariance(observation: Observation, length: int) -> Array | None:
+    """The covariance that came with the observation, ``(length, length)``, if one did; raises Unusable."""
     if observation.standard_deviation is not None:
         with np.errstate(over="ignore", under="ignore"):
             variances = np.square(np.array(observation.standard_deviation))

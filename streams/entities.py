@@ -30,7 +30,7 @@ class Entry:
     """A message on its way into the belief.
 
     Attributes:
-        name: in a posterior's `applied`; empty for a prior and for a control.
+        name: in a posterior's `applied`; empty for a prior. That of a control is not used, for none is of it alone.
         delivered: the Faust event; None for what was kept from earlier batches.
         again: whether the belief holds it already.
     """
@@ -229,7 +229,7 @@ class EntityBatch:
             self.revised |= instant.time < self.record.shown or (
                 instant.informs and instant.time == self.record.shown
             )
-            if entry.name:
+            if entry.name and entry.event.control is None:
                 self.names.append(entry.name)
 
     def shows(self, turn: int) -> bool:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 
 from inference.filtering import Event
-from schemas import Observation, Prior, Reason, Unusable, parse
+from schemas import ControlSensor, Observation, Prior, Reason, Unusable, parse
 from streams.conversion import prior_change, reading_of
+from streams.conversion_controls import control_of
 from streams.registry import Definitions, EntityModel
 
 
@@ -35,6 +36,9 @@ class Intake:
         if sensor is None:
             raise Unusable(Reason.unknown_sensor, f"sensor: no definition of {message.sensor!r}")
         self._time(message.time, model, now)
+        if isinstance(sensor, ControlSensor):
+            control = control_of(message, sensor, model.message)
+            return message, Event(message.entity, message.time, control=control)
         reading = reading_of(message, model.sensor(sensor))
         return message, Event(message.entity, message.time, reading=reading)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -61,7 +61,7 @@ class Log:
     @property
     def observations(self) -> int:
         """How many there are."""
-        return sum(event.reading is not None for event in self._events)
+        return sum(event.prior is None for event in self._events)
 
     @property
     def priors(self) -> int:
@@ -94,12 +94,12 @@ class Log:
             event, name = self._intake.prior(key, raw, now), ""
         else:
             message, event = self._intake.observation(key, raw, now)
-            name = message.id or place
-        self._events.append(Event(event.entity, event.time, event.reading, event.prior, label))
+            name = message.id or place if event.control is None else ""
+        self._events.append(replace(event, label=label))
         self._names.append(name)
 
     def timelines(self) -> dict[str, list[Instant]]:
-        """Each entity's instants in order of time; one posterior will come of each."""
+        """Each entity's instants in order of time; one posterior will come of each that informs."""
         events: dict[str, list[Event]] = defaultdict(list)
         for event in self._events:
             events[event.entity].append(event)
@@ -112,6 +112,9 @@ class Log:
         priors: dict[str, int] = defaultdict(int)
         for entity, outcome in replay(self._events, lambda name: self._model(name).state, updater):
             instant = next(remaining[entity])
+            while not instant.informs:
+                sequences[entity] += len(instant.labels)
+                instant = next(remaining[entity])
             sequences[entity] += len(instant.labels)
             priors[entity] += instant.prior is not None
             names = [self._names[label] for label in sorted(instant.labels)]

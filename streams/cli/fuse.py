@@ -59,7 +59,8 @@ def fuse(
     count = 0
     timelines = log.timelines()
     with _output(out) as output, progress_bar("posteriors") as progress:
-        task = progress.add_task("fuse", total=sum(map(len, timelines.values())), note="")
+        total = sum(instant.informs for timeline in timelines.values() for instant in timeline)
+        task = progress.add_task("fuse", total=total, note="")
         for fused in log.fuse(updater):
             output.write(fused.to_json() + b"\n")
             count += 1

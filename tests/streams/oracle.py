@@ -12,9 +12,10 @@ import numpy as np
 
 from inference.filtering import Event, Outcome, replay
 from inference.update import Updater
-from schemas import Mixture, Model, Observation, PositionSensor, Posterior, Prior, Sensor
+from schemas import ControlSensor, Mixture, Model, Observation, PositionSensor, Posterior, Prior, Sensor
 from streams.app import make_updater
 from streams.conversion import prior_change, reading_of
+from streams.conversion_controls import control_of
 from streams.registry import EntityModel
 from streams.settings import Settings
 from streams.simulation import Simulation, fleet_model
@@ -39,7 +40,11 @@ def expected(
         Event(prior.entity, prior.time, prior=prior_change(prior, model.coordinate_names)) for prior in priors
     ]
     for seen in observations:
-        reading = reading_of(seen, entity_model.sensor(known[seen.sensor]))
+        sensor = known[seen.sensor]
+        if isinstance(sensor, ControlSensor):
+            events.append(Event(seen.entity, seen.time, control=control_of(seen, sensor, model)))
+            continue
+        reading = reading_of(seen, entity_model.sensor(sensor))
         events.append(Event(seen.entity, seen.time, reading=reading))
     outcomes: dict[str, list[Outcome]] = {}
     for entity, outcome in replay(events, lambda _: entity_model.state, updater(precision)):

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from inference.filtering import Outcome
-from schemas import Mixture, Observation, PositionSensor, Prior, RangeSensor, Reason
+from schemas import ControlSensor, Mixture, Observation, PositionSensor, Prior, RangeSensor, Reason
 from streams.simulation import fleet_model, fleet_sensors, simulate
 from tests.brokers import Broker
 from tests.conftest import eventually, unique_names
+from tests.streams import odometry
 from tests.streams.oracle import (
     check_ends,
     check_order,
@@ -237,16 +238,38 @@ def test_in_any_order_within_the_window_the_stream_ends_as_the_replay_does(fleet
     outcomes = expected(simulation.model, simulation.sensors, sent, stated, "double")
     arriving = delayed(sent, 1.9)
     middle = next(place for place, seen in enumerate(arriving) if seen.time > 5.5)
-    for part in (arriving[:middle], arriving[middle:]):
-        for seen in part:
-            fleet.stream.observations.send_message(seen)
-        fleet.stream.observations.flush()
-        for each in stated if part[0] is arriving[0] else ():
-            fleet.stream.priors.send_message(each).result(30)
+    for seen in arriving[:middle]:
+        fleet.stream.observations.send_message(seen)
+    for each in stated:
+        fleet.stream.priors.send_message(each)
+    # all of it has posteriors before what is older comes
+    fleet.complete(messages_of(arriving[:middle], stated))
+    for seen in arriving[middle:]:
+        fleet.stream.observations.send_message(seen)
     found = fleet.complete(messages_of(sent, stated))
     check_ends(found, outcomes, DOUBLE, sent)
     revised = [taken[-1].revision for taken in found.values()]
     assert max(revised) > 0
+
+
+def test_odometry_drives_the_belief_and_comes_late_too(fleet: Fleet) -> None:
+    reports, _ = odometry.drive("robot", duration=4.0)
+    fleet.stream.define([*odometry.SENSORS, odometry.MODEL.model_copy(update={"entity": "robot"})])
+    outcomes = expected(odometry.MODEL, odometry.SENSORS, reports, precision="double")
+    ranges = [seen for seen in reports if seen.sensor != odometry.ODOMETRY.sensor]
+    # the last one is on time, so that the last posterior counts them all
+    for seen in [*delayed([seen for seen in reports if seen is not ranges[-1]], 1.9), ranges[-1]]:
+        fleet.stream.observations.send_message(seen)
+    check_ends(fleet.complete(messages_of(reports)), outcomes, DOUBLE, ranges)
+    accelerometer = ControlSensor(sensor="accelerometer", inputs=("ax",), standard_deviation=0.1)
+    fleet.stream.define([accelerometer])
+    raw = Observation(entity="robot", sensor="accelerometer", time=4.0, value=1.0).to_json()
+    place = fleet.stream.send(fleet.stream.names.topics.observations, b"robot", raw)
+    letter = fleet.stream.dead_letters.wait_for(
+        lambda records: dead_letters_of(records).get(place), 20, "the observation is a dead letter"
+    )
+    assert letter.reason == Reason.missing_coordinates
+    assert "takes speed, turn_rate" in letter.detail
 
 
 def test_a_prior_older_than_the_window_is_late(fleet: Fleet) -> None:

@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schemas import BearingSensor, Mixture, Model, PositionSensor, RangeSensor, Reason, Unusable
+from schemas import (
+    BearingSensor,
+    ControlSensor,
+    Coordinate,
+    Mixture,
+    Model,
+    PositionSensor,
+    RangeSensor,
+    Reason,
+    Unicycle,
+    Unusable,
+)
 from streams.intake import Intake
 from streams.registry import Definitions, EntityModel
 from streams.simulation import fleet_model
@@ -137,3 +148,64 @@ def test_a_model_of_fixed_steps_takes_times_on_its_raster_only(intake: Intake) -
         intake.observation(b"clock", observation(entity="clock", sensor="x", time=late + 0.1), NOW)
     assert caught.value.reason == Reason.invalid_time
     assert caught.value.detail == "time: 1764066000.6 is no whole number of steps of 0.5 s from 0.0"
+
+
+@pytest.fixture
+def robot(intake: Intake) -> Intake:
+    """With a unicycle whose speed and turn rate are inputs, and sensors of both, of one, and of another."""
+    names = ("x", "y", "heading")
+    model = Model(
+        entity="robot",
+        name="robot",
+        coordinates=tuple(Coordinate(name=name, unit="m") for name in names),
+        motion=Unicycle(),
+        prior=Mixture.gaussian((0.0, 0.0, 0.0), 1.0),
+    )
+    intake._definitions.models["robot"] = EntityModel(model)
+    for sensor in (
+        ControlSensor(sensor="odometry", inputs=("turn_rate", "speed"), standard_deviation=(0.1, 0.2)),
+        ControlSensor(sensor="gyro", inputs=("turn_rate",), standard_deviation=0.0),
+        ControlSensor(sensor="accelerometer", inputs=("ax",), standard_deviation=0.1),
+    ):
+        intake._definitions.sensors[sensor.sensor] = sensor
+    return intake
+
+
+def test_a_report_of_inputs_is_a_control_of_the_motion_in_its_order(robot: Intake) -> None:
+    raw = observation(entity="robot", sensor="odometry", value=[0.5, 2.0])
+    event = robot.observation(b"robot", raw, NOW)[1]
+    assert event.reading is None
+    assert event.control is not None
+    assert event.control.inputs == (1, 0)  # speed comes first in the motion
+    assert event.control.value.tolist() == [0.5, 2.0]
+    np.testing.assert_allclose(event.control.covariance, np.diag([0.01, 0.04]))
+
+
+def test_noise_that_comes_with_a_report_of_inputs_takes_the_place_of_the_sensors(robot: Intake) -> None:
+    raw = observation(entity="robot", sensor="gyro", value=0.5, standard_deviation=0.3)
+    control = robot.observation(b"robot", raw, NOW)[1].control
+    assert control is not None
+    np.testing.assert_allclose(control.covariance, [[0.09]])
+    control = robot.observation(b"robot", observation(entity="robot", sensor="gyro", value=0.5), NOW)[
+        1
+    ].control
+    assert control is not None
+    assert control.covariance.tolist() == [[0.0]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "says"),
+    [
+        ({"sensor": "accelerometer", "value": 1.0}, Reason.missing_coordinates, "takes speed, turn_rate"),
+        ({"sensor": "odometry", "value": 1.0}, Reason.wrong_length, "reports 2 numbers, got 1"),
+        ({"entity": "mower", "sensor": "gyro"}, Reason.missing_coordinates, "takes none"),
+    ],
+)
+def test_a_report_of_inputs_that_the_motion_cannot_take_has_its_reason(
+    robot: Intake, changes: dict[str, Any], reason: Reason, says: str
+) -> None:
+    raw = observation(**{"entity": "robot", **changes})
+    with pytest.raises(Unusable) as caught:
+        robot.observation(json.loads(raw)["entity"].encode(), raw, NOW)
+    assert caught.value.reason == reason
+    assert says in caught.value.detail

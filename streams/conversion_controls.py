@@ -1,0 +1,38 @@
+"""From what a control sensor reports to inputs of a model's motion."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from inference.readings import ControlReading
+from schemas import ControlSensor, Model, Observation, Reason, Unusable
+from streams.conversion_readings import stated_covariance
+
+
+def control_of(observation: Observation, sensor: ControlSensor, model: Model) -> ControlReading:
+    """One report of that sensor, for the motion of that model.
+
+    Noise given with the observation takes the place of the sensor's.
+
+    Raises:
+        Unusable: `missing_coordinates`, if the motion does not take one of the inputs; `wrong_length`, if the value or
+            its covariance has another length; `invalid_covariance`, if its standard deviation has no positive square.
+    """
+    known = model.motion.input_names
+    missing = [name for name in sensor.inputs if name not in known]
+    if missing:
+        raise Unusable(
+            Reason.missing_coordinates,
+            f"sensor: {sensor.sensor} reports the inputs {', '.join(missing)}; the motion {model.motion.kind} of "
+            f"{model.name} takes {', '.join(known) or 'none'}",
+        )
+    value = np.atleast_1d(np.array(observation.value, dtype=float))
+    if len(value) != sensor.value_length:
+        raise Unusable(
+            Reason.wrong_length,
+            f"value: {observation.sensor} reports {sensor.value_length} numbers, got {len(value)}",
+        )
+    covariance = stated_covariance(observation, len(value))
+    if covariance is None:
+        covariance = np.array(sensor.noise_covariance, dtype=float)
+    return ControlReading(value, covariance, tuple(known.index(name) for name in sensor.inputs))
