@@ -21,7 +21,7 @@ from schemas.model import Model
 from schemas.observation import Observation
 from schemas.posterior import Posterior
 from schemas.prior import Prior
-from schemas.sensor import BearingSensor, LinearSensor, PositionSensor, RangeSensor, sensor_adapter
+from schemas.sensor import KINDS, sensor_adapter
 
 Schema = dict[str, Any]
 
@@ -29,7 +29,6 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _FORMAT = "application/schema+json;version=2020-12"
 _BINDING = "0.5.0"  # of AsyncAPI's Kafka bindings
 _PARTITIONS = 8
-_SENSORS: tuple[type[Message], ...] = (PositionSensor, LinearSensor, RangeSensor, BearingSensor)
 _VALIDATION: JsonSchemaMode = "validation"
 
 
@@ -198,11 +197,11 @@ def _dead_letter_headers() -> Schema:
 
 
 def _component_schemas() -> Schema:
-    types: tuple[type[Message], ...] = (Observation, Model, Prior, Posterior, *_SENSORS)
+    types: tuple[type[Message], ...] = (Observation, Model, Prior, Posterior, *KINDS)
     messages = [(message, _VALIDATION) for message in types]
     _, schema = models_json_schema(messages, ref_template="#/components/schemas/{model}")
     definitions: Schema = schema["$defs"]
-    definitions["Sensor"] = {"oneOf": [{"$ref": f"#/components/schemas/{s.__name__}"} for s in _SENSORS]}
+    definitions["Sensor"] = {"oneOf": [{"$ref": f"#/components/schemas/{s.__name__}"} for s in KINDS]}
     sound: Schema = _plain(dict(sorted(definitions.items())))
     return sound
 

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from schemas.base import Matrix
 
 _ASYMMETRY = 1e-6  # relative to the largest entry of the matrix
+_NEGATIVE = 1e-9  # least eigenvalue that rounding explains, relative to the largest entry
 
 
 def checked(matrix: Matrix, size: int | None = None) -> Matrix:
@@ -48,6 +49,23 @@ def checked_stack(stack: NDArray[np.float64]) -> NDArray[np.float64]:
         worst = next(i for i in range(len(stack)) if not _positive_definite(symmetric[i : i + 1]))
         raise _invalid(f"expected a positive definite matrix{_which(stack, worst)}")
     return symmetric
+
+
+def semidefinite(matrix: Matrix, size: int | None = None) -> Matrix:
+    """As `checked`, of a (D, D) matrix that may be singular: of noise that does not reach every coordinate."""
+    rows = len(matrix)
+    if rows == 0 or any(len(row) != rows for row in matrix):
+        raise _invalid("expected a square matrix")
+    if size is not None and rows != size:
+        raise _invalid(f"expected a matrix of {size} by {size}, got {rows} by {rows}")
+    array = np.asarray(matrix, dtype=np.float64)
+    largest = np.abs(array).max()
+    if np.abs(array - array.T).max() > _ASYMMETRY * largest:
+        raise _invalid("expected a symmetric matrix")
+    symmetric = array / 2 + array.T / 2
+    if np.linalg.eigvalsh(symmetric)[0] < -_NEGATIVE * largest:
+        raise _invalid("expected a positive semidefinite matrix")
+    return to_matrix(symmetric)
 
 
 def to_matrix(array: NDArray[np.float64]) -> Matrix:

@@ -9,11 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from schemas.base import MAXIMUM_COORDINATES, Message, Name, Number, distinct
 from schemas.mixture import Mixture
-
-_NonNegative = Annotated[Number, Field(ge=0)]
-_Names = Annotated[
-    tuple[Name, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_COORDINATES)
-]
+from schemas.motions import AnyMotion, Motion
 
 
 class Coordinate(Message):
@@ -29,48 +25,6 @@ class Coordinate(Message):
             description="the unit of the coordinate, such as m or m/s",
         ),
     ]
-
-
-class RandomWalk(Message):
-    """Every coordinate diffuses on its own: the variance grows by spectral_density times the elapsed time."""
-
-    kind: Annotated[Literal["random_walk"], Field(description="of the motion: random_walk")] = "random_walk"
-    spectral_density: Annotated[
-        _NonNegative
-        | Annotated[tuple[_NonNegative, ...], Field(fail_fast=True), Field(max_length=MAXIMUM_COORDINATES)],
-        Field(
-            description="one for all coordinates or one each, in squared units of the coordinate per second"
-        ),
-    ]
-
-
-class ConstantVelocity(Message):
-    """Velocities integrate into positions; white noise acceleration acts on each pair alike."""
-
-    kind: Annotated[Literal["constant_velocity"], Field(description="of the motion: constant_velocity")] = (
-        "constant_velocity"
-    )
-    positions: Annotated[_Names, Field(description="names of the position coordinates")]
-    velocities: Annotated[_Names, Field(description="names of their velocities, in the same order")]
-    spectral_density: Annotated[
-        _NonNegative,
-        Field(description="of the acceleration, in squared units of the position per cubic second"),
-    ]
-
-    @field_validator("velocities")
-    @classmethod
-    def _in_pairs(cls, velocities: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        positions = info.data.get("positions")
-        if positions is not None and len(velocities) != len(positions):
-            raise PydanticCustomError("wrong_size", "expected one velocity for each position")
-        if positions is not None and not distinct((*positions, *velocities)):
-            raise PydanticCustomError(
-                "repeated_name", "expected each coordinate once in positions and velocities"
-            )
-        return velocities
-
-
-Motion = Annotated[RandomWalk | ConstantVelocity, Field(discriminator="kind")]
 
 
 class Model(Message):
@@ -122,20 +76,24 @@ class Model(Message):
 
     @field_validator("motion")
     @classmethod
-    def _moves_the_coordinates(
-        cls, motion: RandomWalk | ConstantVelocity, info: ValidationInfo
-    ) -> RandomWalk | ConstantVelocity:
+    def _moves_the_coordinates(cls, motion: AnyMotion, info: ValidationInfo) -> AnyMotion:
         coordinates: tuple[Coordinate, ...] | None = info.data.get("coordinates")
         if coordinates is None:
             return motion
-        names = {coordinate.name for coordinate in coordinates}
-        if isinstance(motion, ConstantVelocity):
-            if names != {*motion.positions, *motion.velocities}:
+        names, moved = {coordinate.name for coordinate in coordinates}, motion.coordinate_names
+        if moved is not None and set(moved) != names:
+            raise PydanticCustomError(
+                "wrong_coordinates",
+                "expected the motion to move exactly the coordinates, it moves {moved}",
+                {"moved": ", ".join(moved)},
+            )
+        for field, size in motion.sizes.items():
+            if size != len(names):
                 raise PydanticCustomError(
-                    "wrong_coordinates", "expected positions and velocities to be exactly the coordinates"
+                    "wrong_size",
+                    "expected one {field} for each coordinate, got {size}",
+                    {"field": field, "size": size},
                 )
-        elif isinstance(motion.spectral_density, tuple) and len(motion.spectral_density) != len(names):
-            raise PydanticCustomError("wrong_size", "expected one spectral_density for each coordinate")
         return motion
 
     @field_validator("prior")

@@ -1,12 +1,14 @@
 """A simulated fleet with known truth: entities moving in a plane, seen by sensors with noise and outliers.
 
-`report` draws what a sensor reports, exactly by the meaning that `schemas.sensor` gives to its fields.
+`report` draws what a sensor with Gaussian noise and outliers reports, exactly by the meaning that `schemas.sensor`
+gives to its fields.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,10 +23,10 @@ from schemas import (
     Observation,
     PositionSensor,
     RangeSensor,
-    Sensor,
 )
 
 Array = NDArray[np.float64]
+Simulated: TypeAlias = PositionSensor | LinearSensor | RangeSensor | BearingSensor
 
 HALF_WIDTH = 100.0  # m, of the plane, whose centre is the origin
 OUTLIER_WIDENING = 10.0  # how much wider the noise of outlying positions and linear sensors is
@@ -56,7 +58,7 @@ class Simulation:
     """
 
     model: Model
-    sensors: tuple[Sensor, ...]
+    sensors: tuple[Simulated, ...]
     observations: list[Observation]
     entities: tuple[str, ...]
     times: Array
@@ -115,7 +117,7 @@ def simulate(
 
 
 def report(
-    sensor: Sensor, state: dict[str, float], generator: np.random.Generator
+    sensor: Simulated, state: dict[str, float], generator: np.random.Generator
 ) -> float | tuple[float, ...]:
     """One value as the sensor reports it, with its calibration, its noise and, now and then, an outlier.
 
@@ -191,7 +193,7 @@ def fleet_model() -> Model:
     )
 
 
-def fleet_sensors() -> tuple[Sensor, ...]:
+def fleet_sensors() -> tuple[Simulated, ...]:
     """Two position sensors, ranges to the four corners, bearings from three stations outside the plane."""
     corners = [(side * HALF_WIDTH, end * HALF_WIDTH) for side in (-1, 1) for end in (-1, 1)]
     stations = [(0.0, -110.0), (-110.0, 55.0), (110.0, 55.0)]

@@ -164,18 +164,23 @@ def _show(
 
 def _sensor_row(sensor: Any) -> tuple[str, ...]:
     shown = ("sensor", "kind", "coordinates", "outlier_probability")
-    rest = sensor.model_dump(mode="json", exclude_defaults=True, exclude=set(shown))
-    details = ", ".join(f"{name} {value}" for name, value in rest.items())
+    outliers = getattr(sensor, "outlier_probability", None)  # a composite's are those of its parts
     return (
         sensor.sensor,
         sensor.kind,
-        ", ".join(sensor.coordinates),
-        f"{sensor.outlier_probability:g}",
-        details,
+        ", ".join(sensor.coordinate_names),
+        "" if outliers is None else f"{outliers:g}",
+        _details(sensor, shown),
     )
 
 
 def _model_row(model: Any) -> tuple[str, ...]:
     coordinates = ", ".join(f"{each.name} ({each.unit})" for each in model.coordinates)
-    motion = f"{model.motion.kind} {model.motion.spectral_density}"
+    motion = f"{model.motion.kind}: {_details(model.motion, ('kind',))}"
     return model.entity, f"{model.name} {model.version}", coordinates, motion, str(model.components)
+
+
+def _details(message: Any, without: tuple[str, ...]) -> str:
+    """The other fields that are not what they are by default."""
+    rest = message.model_dump(mode="json", exclude_defaults=True, exclude=set(without))
+    return ", ".join(f"{name} {value}" for name, value in rest.items())

@@ -24,18 +24,17 @@ from schemas import (
     RandomWalk,
     RangeSensor,
     Reason,
-    Sensor,
     Unusable,
     parse,
 )
 from streams.conversion import PosteriorWriter, belief_of, prior_change, reading_of, sensor_over, state_model
-from streams.simulation import fleet_model, report
+from streams.simulation import Simulated, fleet_model, report
 
 NAMES = ("vx", "y", "x")
 STATE = {"vx": 2.0, "y": -3.0, "x": 4.0}
 QUIET = 1e-9  # a standard deviation that leaves the value what it should be
 
-SENSORS: tuple[Sensor, ...] = (
+SENSORS: tuple[Simulated, ...] = (
     PositionSensor(sensor="s", standard_deviation=QUIET, scale=2.0, bias=1.0),
     PositionSensor(
         sensor="s", coordinates=("x", "vx", "y"), covariance=tuple(map(tuple, np.eye(3) * QUIET**2))
@@ -49,7 +48,7 @@ SENSORS: tuple[Sensor, ...] = (
 
 
 @pytest.mark.parametrize("sensor", SENSORS, ids=lambda sensor: sensor.kind)
-def test_the_likelihood_is_at_its_highest_at_the_state_that_was_reported(sensor: Sensor) -> None:
+def test_the_likelihood_is_at_its_highest_at_the_state_that_was_reported(sensor: Simulated) -> None:
     value = report(sensor, STATE, np.random.default_rng(0))
     seen = Observation(entity="e", sensor="s", time=0.0, value=value, standard_deviation=0.1)
     reading = reading_of(seen, sensor_over(sensor, NAMES))
@@ -62,11 +61,11 @@ def test_the_likelihood_is_at_its_highest_at_the_state_that_was_reported(sensor:
 
 
 @pytest.mark.parametrize("sensor", SENSORS, ids=lambda sensor: sensor.kind)
-def test_a_coordinate_that_the_state_lacks_is_named(sensor: Sensor) -> None:
+def test_a_coordinate_that_the_state_lacks_is_named(sensor: Simulated) -> None:
     with pytest.raises(Unusable) as caught:
         sensor_over(sensor, ("a", "b"))
     assert caught.value.reason == Reason.missing_coordinates
-    assert all(name in caught.value.detail for name in sensor.coordinates)
+    assert all(name in caught.value.detail for name in sensor.coordinate_names)
 
 
 @pytest.mark.parametrize("deviation", [1e200, 1e-200])

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from schemas import BearingSensor, ConstantVelocity, LinearSensor, PositionSensor, RangeSensor, Sensor
-from streams.simulation import Simulation, report, simulate
+from schemas import BearingSensor, ConstantVelocity, LinearSensor, PositionSensor, RangeSensor
+from streams.simulation import Simulated, Simulation, report, simulate
 
 STATE = {"x": 3.0, "y": -4.0, "vx": 1.0, "vy": 2.0}
 DRAWS = 4000
@@ -24,7 +24,7 @@ def fleet() -> Simulation:
     return simulate(entities=20, duration=60.0, seed=3)
 
 
-def draws(sensor: Sensor, state: dict[str, float] = STATE) -> NDArray[np.float64]:
+def draws(sensor: Simulated, state: dict[str, float] = STATE) -> NDArray[np.float64]:
     """Many reports of one state, (DRAWS,) or (DRAWS, length)."""
     generator = np.random.default_rng(5)
     return np.array([report(sensor, state, generator) for _ in range(DRAWS)])

@@ -1,0 +1,36 @@
+"""How a state moves between observations; the field `kind` tells which motion it is."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
+
+from schemas.motions.base import MotionBase
+from schemas.motions.kinematic import ConstantAcceleration, ConstantVelocity, MeanReverting, RandomWalk
+from schemas.motions.system import LinearMotion
+from schemas.motions.turning import CoordinatedTurn, Unicycle
+
+__all__ = [
+    "AnyMotion",
+    "ConstantAcceleration",
+    "ConstantVelocity",
+    "CoordinatedTurn",
+    "LinearMotion",
+    "MeanReverting",
+    "Motion",
+    "MotionBase",
+    "RandomWalk",
+    "Unicycle",
+]
+
+AnyMotion: TypeAlias = (
+    RandomWalk
+    | ConstantVelocity
+    | ConstantAcceleration
+    | MeanReverting
+    | LinearMotion
+    | Unicycle
+    | CoordinatedTurn
+)
+Motion: TypeAlias = Annotated[AnyMotion, Field(discriminator="kind")]

@@ -1,0 +1,74 @@
+"""What the motions have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from schemas.base import MAXIMUM_COORDINATES, Message, Name, Number, distinct
+
+NonNegative = Annotated[Number, Field(ge=0)]
+Names = Annotated[
+    tuple[Name, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_COORDINATES)
+]
+Pair = Annotated[tuple[Name, ...], Field(fail_fast=True), Field(min_length=2, max_length=2)]
+Inputs = Annotated[tuple[Name, ...], Field(fail_fast=True), Field(max_length=MAXIMUM_COORDINATES)]
+Each = Annotated[tuple[Number, ...], Field(fail_fast=True), Field(max_length=MAXIMUM_COORDINATES)]
+EachNonNegative = Annotated[
+    tuple[NonNegative, ...], Field(fail_fast=True), Field(max_length=MAXIMUM_COORDINATES)
+]
+
+
+class MotionBase(Message):
+    """Base of every motion.
+
+    A motion that takes inputs (odometry, accelerations) gets them from sensors of the kind `control`; without
+    reports they are zero.
+    """
+
+    @property
+    def coordinate_names(self) -> tuple[str, ...] | None:
+        """The coordinates that it moves, which must be all of the state; None if it moves any."""
+        return None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Fields that have one entry for each coordinate, and how many."""
+        return {}
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Its inputs, in order."""
+        return ()
+
+
+def sizes(**fields: object) -> dict[str, int]:
+    """How many entries those fields have that are tuples."""
+    return {name: len(value) for name, value in fields.items() if isinstance(value, tuple)}
+
+
+def each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names, checked to be distinct."""
+    if not distinct(names):
+        raise PydanticCustomError("repeated_name", "expected each name once")
+    return names
+
+
+def in_step(names: tuple[str, ...], info: ValidationInfo, *others: str, singular: str) -> tuple[str, ...]:
+    """The names, checked to be as many as the first of the `others` and none of all of them."""
+    given = [info.data.get(other) for other in others]
+    if given[0] is not None and len(names) != len(given[0]):
+        raise PydanticCustomError(
+            "wrong_size",
+            "expected one {singular} for each position",
+            {"singular": singular},
+        )
+    if None not in given and not distinct(name for group in (*given, names) for name in group or ()):
+        raise PydanticCustomError(
+            "repeated_name",
+            "expected each coordinate once in {fields}",
+            {"fields": " and ".join([*others, str(info.field_name)])},
+        )
+    return names

@@ -1,0 +1,132 @@
+"""Linear motions of chains and single coordinates: random walk, mean reversion, constant velocity or acceleration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from schemas.base import Number
+from schemas.motions.base import (
+    Each,
+    EachNonNegative,
+    Inputs,
+    MotionBase,
+    Names,
+    NonNegative,
+    each_once,
+    in_step,
+    sizes,
+)
+
+
+class RandomWalk(MotionBase):
+    """Every coordinate diffuses on its own: the variance grows by spectral_density times the elapsed time."""
+
+    kind: Annotated[Literal["random_walk"], Field(description="of the motion: random_walk")] = "random_walk"
+    spectral_density: Annotated[
+        NonNegative | EachNonNegative,
+        Field(
+            description="one for all coordinates or one each, in squared units of the coordinate per second"
+        ),
+    ]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return sizes(spectral_density=self.spectral_density)
+
+
+class MeanReverting(MotionBase):
+    """Every coordinate is drawn back to a mean on its own: dx = -rate (x - mean) dt + dW (Ornstein-Uhlenbeck)."""
+
+    kind: Annotated[Literal["mean_reverting"], Field(description="of the motion: mean_reverting")] = (
+        "mean_reverting"
+    )
+    rate: Annotated[
+        NonNegative | EachNonNegative, Field(description="one for all coordinates or one each, per second")
+    ]
+    mean: Annotated[
+        Number | Each, Field(description="one for all coordinates or one each, in their units")
+    ] = 0.0
+    spectral_density: Annotated[
+        NonNegative | EachNonNegative,
+        Field(
+            description="one for all coordinates or one each, in squared units of the coordinate per second"
+        ),
+    ]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return sizes(rate=self.rate, mean=self.mean, spectral_density=self.spectral_density)
+
+
+class ConstantVelocity(MotionBase):
+    """Velocities integrate into positions; white noise acceleration acts on each pair alike."""
+
+    kind: Annotated[Literal["constant_velocity"], Field(description="of the motion: constant_velocity")] = (
+        "constant_velocity"
+    )
+    positions: Annotated[Names, Field(description="names of the position coordinates")]
+    velocities: Annotated[Names, Field(description="names of their velocities, in the same order")]
+    spectral_density: Annotated[
+        NonNegative,
+        Field(description="of the acceleration, in squared units of the position per cubic second"),
+    ]
+    inputs: Annotated[
+        Inputs,
+        Field(
+            description="names of reported accelerations, one for each position, in its unit per square second; "
+            "empty: none are reported"
+        ),
+    ] = ()
+
+    @field_validator("velocities")
+    @classmethod
+    def _in_pairs(cls, velocities: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return in_step(velocities, info, "positions", singular="velocity")
+
+    @field_validator("inputs")
+    @classmethod
+    def _one_each(cls, inputs: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        positions = info.data.get("positions")
+        if inputs and positions is not None and len(inputs) != len(positions):
+            raise PydanticCustomError("wrong_size", "expected none, or one for each of positions")
+        return each_once(inputs)
+
+    @property
+    def coordinate_names(self) -> tuple[str, ...]:
+        return (*self.positions, *self.velocities)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return self.inputs
+
+
+class ConstantAcceleration(MotionBase):
+    """Accelerations integrate into velocities, these into positions; white noise jerk acts on each axis alike."""
+
+    kind: Annotated[
+        Literal["constant_acceleration"], Field(description="of the motion: constant_acceleration")
+    ] = "constant_acceleration"
+    positions: Annotated[Names, Field(description="names of the position coordinates")]
+    velocities: Annotated[Names, Field(description="names of their velocities, in the same order")]
+    accelerations: Annotated[Names, Field(description="names of their accelerations, in the same order")]
+    spectral_density: Annotated[
+        NonNegative,
+        Field(description="of the jerk, in squared units of the position per second to the fifth"),
+    ]
+
+    @field_validator("velocities")
+    @classmethod
+    def _in_pairs(cls, velocities: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return in_step(velocities, info, "positions", singular="velocity")
+
+    @field_validator("accelerations")
+    @classmethod
+    def _in_triples(cls, accelerations: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return in_step(accelerations, info, "positions", "velocities", singular="acceleration")
+
+    @property
+    def coordinate_names(self) -> tuple[str, ...]:
+        return (*self.positions, *self.velocities, *self.accelerations)

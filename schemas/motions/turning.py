@@ -1,0 +1,139 @@
+"""Motions in the plane that turn: unicycle and coordinated turn."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from schemas.base import Name
+from schemas.motions.base import MotionBase, NonNegative, Pair, each_once, in_step
+
+_Positions = Annotated[Pair, Field(description="names of the two position coordinates, in metres")]
+_TurnRateDensity = Annotated[
+    NonNegative,
+    Field(
+        description="white noise of the turn rate, in squared radians per cubic second; 0 where that is an input"
+    ),
+]
+
+
+class Unicycle(MotionBase):
+    """Moves where it heads: dx = v cos h dt, dy = v sin h dt, dh = w dt, each with white noise.
+
+    Speed v and turn rate w are coordinates of the state where they are named here, and then wander; the others are the
+    inputs `speed` (m/s) and `turn_rate` (rad/s), as odometry reports them, in this order.
+    """
+
+    kind: Annotated[Literal["unicycle"], Field(description="of the motion: unicycle")] = "unicycle"
+    positions: _Positions = ("x", "y")
+    heading: Annotated[
+        Name,
+        Field(description="name of the heading, in radians from the first position's axis to the second's"),
+    ] = "heading"
+    speed: Annotated[
+        Name | None, Field(description="name of the speed coordinate, in m/s; absent: it is an input")
+    ] = None
+    turn_rate: Annotated[
+        Name | None, Field(description="name of the turn rate coordinate, in rad/s; absent: it is an input")
+    ] = None
+    position_density: Annotated[
+        NonNegative, Field(description="white noise of each position, in square metres per second")
+    ] = 0.0
+    heading_density: Annotated[
+        NonNegative, Field(description="white noise of the heading, in squared radians per second")
+    ] = 0.0
+    speed_density: Annotated[
+        NonNegative,
+        Field(
+            description="white noise of the speed, in square metres per cubic second; 0 where that is an input"
+        ),
+    ] = 0.0
+    turn_rate_density: _TurnRateDensity = 0.0
+
+    @field_validator("turn_rate")
+    @classmethod
+    def _each_once(cls, turn_rate: str | None, info: ValidationInfo) -> str | None:
+        single = (info.data.get("heading"), info.data.get("speed"), turn_rate)
+        each_once((*info.data.get("positions", ()), *(name for name in single if name is not None)))
+        return turn_rate
+
+    @field_validator("speed_density", "turn_rate_density")
+    @classmethod
+    def _of_a_coordinate(cls, density: float, info: ValidationInfo) -> float:
+        return _of_a_coordinate(density, info)
+
+    @property
+    def coordinate_names(self) -> tuple[str, ...]:
+        rest = (name for name in (self.speed, self.turn_rate) if name is not None)
+        return (*self.positions, self.heading, *rest)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return tuple(name for name in ("speed", "turn_rate") if getattr(self, name) is None)
+
+
+class CoordinatedTurn(MotionBase):
+    """Velocity of constant length that turns at a rate; white acceleration, and a turn rate that wanders.
+
+    Where `turn_rate` names no coordinate, it is the input `turn_rate` (rad/s), as a gyroscope reports it.
+    """
+
+    kind: Annotated[Literal["coordinated_turn"], Field(description="of the motion: coordinated_turn")] = (
+        "coordinated_turn"
+    )
+    positions: _Positions = ("x", "y")
+    velocities: Annotated[Pair, Field(description="names of their velocities, in the same order")] = (
+        "vx",
+        "vy",
+    )
+    turn_rate: Annotated[
+        Name | None,
+        Field(
+            description="name of the turn rate coordinate, in rad/s from the first position's axis to the second's; "
+            "absent: it is an input",
+        ),
+    ] = None
+    acceleration_density: Annotated[
+        NonNegative, Field(description="white noise of each velocity, in square metres per cubic second")
+    ] = 0.0
+    turn_rate_density: _TurnRateDensity = 0.0
+
+    @field_validator("velocities")
+    @classmethod
+    def _in_pairs(cls, velocities: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return in_step(velocities, info, "positions", singular="velocity")
+
+    @field_validator("turn_rate")
+    @classmethod
+    def _each_once(cls, turn_rate: str | None, info: ValidationInfo) -> str | None:
+        if turn_rate is not None:
+            each_once((*info.data.get("positions", ()), *info.data.get("velocities", ()), turn_rate))
+        return turn_rate
+
+    @field_validator("turn_rate_density")
+    @classmethod
+    def _of_a_coordinate(cls, density: float, info: ValidationInfo) -> float:
+        return _of_a_coordinate(density, info)
+
+    @property
+    def coordinate_names(self) -> tuple[str, ...]:
+        rest = () if self.turn_rate is None else (self.turn_rate,)
+        return (*self.positions, *self.velocities, *rest)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return ("turn_rate",) if self.turn_rate is None else ()
+
+
+def _of_a_coordinate(density: float, info: ValidationInfo) -> float:
+    """The density, checked to be 0 where it would be that of an input."""
+    name = str(info.field_name).removesuffix("_density")
+    if density and name in info.data and info.data[name] is None:
+        raise PydanticCustomError(
+            "invalid_motion",
+            "expected 0, for {name} is an input: its noise comes with the control",
+            {"name": name},
+        )
+    return density

@@ -1,0 +1,1 @@
+"""The kinds of sensors; `schemas.sensor` has them together."""

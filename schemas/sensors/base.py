@@ -1,0 +1,162 @@
+"""What the kinds of sensors have in common.
+
+A sensor reports `scale * h(state) + bias + noise`. The standard deviation is that of the reported number:
+as an observation of h(state) it is `(value - bias) / scale`, with deviation `standard_deviation / |scale|`.
+Angles are in radians, counter-clockwise from the first axis towards the second; in degrees with a scale of 180/pi, a
+compass (degrees clockwise from the second axis) with a scale of -180/pi and a bias of 90.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Protocol
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from schemas import covariance as covariance_checks
+from schemas.base import MAXIMUM_COORDINATES, Matrix, Message, Name, Number, Vector, distinct
+from schemas.sensors.noise import Noise
+
+Coordinates = Annotated[
+    tuple[Name, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_COORDINATES)
+]
+PlaneCoordinates = Annotated[tuple[Name, ...], Field(fail_fast=True), Field(min_length=2, max_length=2)]
+SpaceCoordinates = Annotated[tuple[Name, ...], Field(fail_fast=True), Field(min_length=3, max_length=3)]
+PositiveNumber = Annotated[Number, Field(gt=0)]
+OutlierProbability = Annotated[
+    Number, Field(ge=0, le=0.9, description="that an observation is an outlier, 0 to 0.9; no unit")
+]
+
+
+class SensorBase(Message):
+    """Base of every kind of sensor."""
+
+    defines: ClassVar[bool] = True
+
+    sensor: Annotated[Name, Field(description="the name of the sensor; also the key of the record")]
+
+    @field_validator("coordinates", "velocities", "inputs", check_fields=False)
+    @classmethod
+    def _distinct_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not distinct(names):
+            raise PydanticCustomError("repeated_name", "expected each coordinate once")
+        return names
+
+    @property
+    def coordinate_names(self) -> tuple[str, ...]:
+        """The state coordinates that the sensor sees."""
+        names: tuple[str, ...] = getattr(self, "coordinates", ())
+        return names
+
+    @property
+    def value_length(self) -> int:
+        """How many numbers an observation of this sensor has."""
+        return 1
+
+
+class Calibrated(Message):
+    """Outliers and calibration."""
+
+    outlier_probability: OutlierProbability = 0.0
+    scale: Annotated[
+        Number,
+        Field(
+            description="calibration: reported unit per unit of h(state), not 0",
+            json_schema_extra={"not": {"const": 0}},
+        ),
+    ] = 1.0
+    bias: Annotated[Number, Field(description="calibration: added to what is reported, in its units")] = 0.0
+
+    @field_validator("scale")
+    @classmethod
+    def _not_zero(cls, scale: float) -> float:
+        if scale == 0:
+            raise PydanticCustomError("invalid_scale", "expected a scale other than 0")
+        return scale
+
+
+class Channel(Calibrated):
+    """One reported number: its noise, its outliers, its calibration."""
+
+    standard_deviation: Annotated[PositiveNumber, Field(description="of the noise, in the reported unit")]
+    noise: Annotated[
+        Noise | None, Field(description="what is not Gaussian about the noise; absent: nothing")
+    ] = None
+
+    @field_validator("noise")
+    @classmethod
+    def _leaves_inliers(cls, noise: Noise | None, info: ValidationInfo) -> Noise | None:
+        outliers = info.data.get("outlier_probability")
+        if noise is not None and outliers is not None and outliers + noise.clutter_probability >= 1:
+            raise PydanticCustomError(
+                "invalid_noise",
+                "expected clutter and outliers of less than 1 in all, got {total}",
+                {"total": f"{outliers + noise.clutter_probability:g}"},
+            )
+        return noise
+
+
+class ScalarSensor(Channel, SensorBase):
+    """A sensor that reports one number."""
+
+
+class Placed(Message):
+    """What observes the entity, or is observed by it, from a known place."""
+
+    coordinates: Annotated[
+        Coordinates, Field(description="names of the state coordinates that are the place of the entity")
+    ] = ("x", "y")
+    position: Annotated[Vector, Field(description="where the sensor is, in the units of the coordinates")]
+
+    @field_validator("position")
+    @classmethod
+    def _as_long(cls, position: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        return as_many(position, info, "coordinates")
+
+
+class HasNoise(Protocol):
+    """A sensor whose noise is a standard deviation of every number, or a covariance."""
+
+    @property
+    def standard_deviation(self) -> float | None: ...
+    @property
+    def covariance(self) -> Matrix | None: ...
+
+
+StandardDeviation = Annotated[
+    PositiveNumber | None, Field(description="of the noise of every number, in the reported units")
+]
+Covariance = Annotated[
+    Matrix | None,
+    Field(
+        description="of the noise, in the squared reported units; instead of standard_deviation",
+        validate_default=True,
+    ),
+]
+
+
+def one_noise(
+    covariance: Matrix | None, info: ValidationInfo, values: tuple[Any, ...] | None
+) -> Matrix | None:
+    """The covariance, checked: the noise is given in exactly one way and fits the number of values."""
+    if "standard_deviation" in info.data and (info.data["standard_deviation"] is None) == (
+        covariance is None
+    ):
+        raise PydanticCustomError(
+            "invalid_noise", "expected exactly one of standard_deviation and covariance"
+        )
+    return (
+        None if covariance is None else covariance_checks.checked(covariance, len(values) if values else None)
+    )
+
+
+def as_many(numbers: tuple[float, ...], info: ValidationInfo, field: str) -> tuple[float, ...]:
+    """The numbers, checked to be one for each name in another field."""
+    names = info.data.get(field)
+    if names is not None and len(numbers) != len(names):
+        raise PydanticCustomError(
+            "wrong_size",
+            "expected {expected} numbers, one for each of {field}",
+            {"expected": len(names), "field": field},
+        )
+    return numbers

@@ -1,0 +1,101 @@
+"""Sensors that report several numbers at once, each with noise, outliers and calibration of its own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schemas.sensors.angles import Headed, PlacedInPlane
+from schemas.sensors.base import Channel, Placed, SensorBase, SpaceCoordinates
+from schemas.sensors.distances import RangeChannel
+
+_Range = Annotated[RangeChannel, Field(description="the first number: how the distance is reported")]
+_Bearing = Annotated[
+    Channel, Field(description="the second number: how the direction is reported, in radians unless scaled")
+]
+_Azimuth = Annotated[
+    Channel, Field(description="how the azimuth is reported, before the elevation; in radians unless scaled")
+]
+_Elevation = Annotated[
+    Channel, Field(description="the last number: how the elevation is reported, in radians unless scaled")
+]
+
+
+class _PlacedInSpace(Placed):
+    coordinates: Annotated[
+        SpaceCoordinates,
+        Field(
+            description="three state coordinates; the azimuth counts from the first's axis to the second's"
+        ),
+    ] = ("x", "y", "z")
+
+
+class RangeBearingSensor(PlacedInPlane, SensorBase):
+    """Observes distance and direction of the entity from a place: see `range` and `bearing`."""
+
+    kind: Annotated[Literal["range_bearing"], Field(description="of the sensor: range_bearing")] = (
+        "range_bearing"
+    )
+    range: _Range
+    bearing: _Bearing
+
+    @property
+    def value_length(self) -> int:
+        """Range and bearing."""
+        return 2
+
+
+class RangeRelativeBearingSensor(Headed, PlacedInPlane, SensorBase):
+    """Observes distance and direction of a landmark, from the entity's own heading: see `relative_bearing`."""
+
+    kind: Annotated[
+        Literal["range_relative_bearing"], Field(description="of the sensor: range_relative_bearing")
+    ] = "range_relative_bearing"
+    range: _Range
+    bearing: _Bearing
+
+    @property
+    def coordinate_names(self) -> tuple[str, ...]:
+        """Place and heading."""
+        return (*self.coordinates, self.heading)
+
+    @property
+    def value_length(self) -> int:
+        """Range and bearing."""
+        return 2
+
+
+class AzimuthElevationSensor(_PlacedInSpace, SensorBase):
+    """Observes the direction of the entity from a place in space.
+
+    The azimuth is atan2(dy, dx), the elevation atan2(dz, |(dx, dy)|), of d = coordinates - position. Outliers are
+    uniform on the circle, and on the half circle of the elevation.
+    """
+
+    kind: Annotated[Literal["azimuth_elevation"], Field(description="of the sensor: azimuth_elevation")] = (
+        "azimuth_elevation"
+    )
+    azimuth: _Azimuth
+    elevation: _Elevation
+
+    @property
+    def value_length(self) -> int:
+        """Azimuth and elevation."""
+        return 2
+
+
+class RangeAzimuthElevationSensor(_PlacedInSpace, SensorBase):
+    """Observes distance and direction of the entity from a place in space: see `azimuth_elevation`."""
+
+    kind: Annotated[
+        Literal["range_azimuth_elevation"], Field(description="of the sensor: range_azimuth_elevation")
+    ] = "range_azimuth_elevation"
+    range: _Range
+    azimuth: _Azimuth
+    elevation: _Elevation
+
+    @property
+    def value_length(self) -> int:
+        """Range, azimuth and elevation."""
+        return 3

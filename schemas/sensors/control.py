@@ -1,0 +1,85 @@
+"""A sensor of the inputs of a motion: odometry, an inertial measurement unit."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from schemas import covariance as covariance_checks
+from schemas.base import MAXIMUM_COORDINATES, Matrix, Name, Number
+from schemas.sensors.base import SensorBase
+
+_Deviation = Annotated[Number, Field(ge=0)]
+
+
+class ControlSensor(SensorBase):
+    """Reports inputs of the model's motion; each report holds from its time on until the next.
+
+    The inputs are named by the motion: `speed` (m/s) and `turn_rate` (rad/s) of a unicycle that does not have them in
+    its state, `turn_rate` of a coordinated turn, what a constant velocity or a linear motion calls theirs.
+    """
+
+    kind: Annotated[Literal["control"], Field(description="of the sensor: control")] = "control"
+    inputs: Annotated[
+        tuple[Name, ...],
+        Field(fail_fast=True),
+        Field(
+            min_length=1,
+            max_length=MAXIMUM_COORDINATES,
+            description="names of the inputs reported, in the order of an observation's numbers and their units",
+        ),
+    ]
+    standard_deviation: Annotated[
+        _Deviation
+        | Annotated[tuple[_Deviation, ...], Field(fail_fast=True), Field(max_length=MAXIMUM_COORDINATES)]
+        | None,
+        Field(
+            description="of the noise: one for all inputs or one each, in the units of the inputs; 0: exact"
+        ),
+    ] = None
+    covariance: Annotated[
+        Matrix | None,
+        Field(
+            description="of the noise, in the squared units of the inputs; instead of standard_deviation",
+            validate_default=True,
+        ),
+    ] = None
+
+    @field_validator("standard_deviation")
+    @classmethod
+    def _one_each(
+        cls, deviation: float | tuple[float, ...] | None, info: ValidationInfo
+    ) -> float | tuple[float, ...] | None:
+        inputs = info.data.get("inputs")
+        if isinstance(deviation, tuple) and inputs is not None and len(deviation) != len(inputs):
+            raise PydanticCustomError("wrong_size", "expected one standard_deviation for each of inputs")
+        return deviation
+
+    @field_validator("covariance")
+    @classmethod
+    def _one_noise(cls, covariance: Matrix | None, info: ValidationInfo) -> Matrix | None:
+        if "standard_deviation" in info.data and (info.data["standard_deviation"] is None) == (
+            covariance is None
+        ):
+            raise PydanticCustomError(
+                "invalid_noise", "expected exactly one of standard_deviation and covariance"
+            )
+        inputs = info.data.get("inputs")
+        size = None if inputs is None else len(inputs)
+        return None if covariance is None else covariance_checks.semidefinite(covariance, size)
+
+    @property
+    def noise_covariance(self) -> Matrix:
+        """The covariance, however the noise was given, (C, C)."""
+        if self.covariance is not None:
+            return self.covariance
+        deviations = np.broadcast_to(np.array(self.standard_deviation), len(self.inputs))
+        return covariance_checks.to_matrix(np.diag(deviations**2))
+
+    @property
+    def value_length(self) -> int:
+        """One number an input."""
+        return len(self.inputs)

@@ -1,0 +1,126 @@
+"""Sensors of lengths and what follows from them: range, speed, range rate, signal strength, time difference."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from schemas.base import Number, Vector, distinct
+from schemas.sensors.base import Channel, Coordinates, Placed, PositiveNumber, ScalarSensor, as_many
+
+SPEED_OF_LIGHT = 299_792_458.0  # metres a second
+
+MaximumRange = Annotated[
+    PositiveNumber,
+    Field(description="outliers are uniform on [0, maximum_range], in metres (the unit of h)"),
+]
+
+
+class RangeChannel(Channel):
+    """The reported distance."""
+
+    maximum_range: MaximumRange = 100.0
+
+
+class RangeSensor(Placed, RangeChannel, ScalarSensor):
+    """Observes the distance of the entity from a place: h(state) = |coordinates - position|."""
+
+    kind: Annotated[Literal["range"], Field(description="of the sensor: range")] = "range"
+
+
+class SpeedSensor(ScalarSensor):
+    """Observes how fast the entity moves: h(state) = |coordinates|."""
+
+    kind: Annotated[Literal["speed"], Field(description="of the sensor: speed")] = "speed"
+    coordinates: Annotated[
+        Coordinates, Field(description="names of the coordinates that are its velocity")
+    ] = (
+        "vx",
+        "vy",
+    )
+    maximum_speed: Annotated[
+        PositiveNumber,
+        Field(description="outliers are uniform on [0, maximum_speed], in the unit of the coordinates"),
+    ] = 100.0
+
+
+class RangeRateSensor(Placed, ScalarSensor):
+    """Observes how fast the distance from a place grows (Doppler): h(state) = velocity along the line of sight."""
+
+    kind: Annotated[Literal["range_rate"], Field(description="of the sensor: range_rate")] = "range_rate"
+    velocities: Annotated[
+        Coordinates, Field(description="names of the velocities, in the order of the coordinates")
+    ] = ("vx", "vy")
+    maximum_speed: Annotated[
+        PositiveNumber,
+        Field(description="outliers are uniform on [-maximum_speed, maximum_speed], in the velocities' unit"),
+    ] = 100.0
+
+    @field_validator("velocities")
+    @classmethod
+    def _one_each(cls, velocities: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        coordinates = info.data.get("coordinates")
+        if coordinates is not None and len(velocities) != len(coordinates):
+            raise PydanticCustomError("wrong_size", "expected one velocity for each of coordinates")
+        if coordinates is not None and not distinct((*coordinates, *velocities)):
+            raise PydanticCustomError("repeated_name", "expected none of coordinates among the velocities")
+        return velocities
+
+    @property
+    def coordinate_names(self) -> tuple[str, ...]:
+        """Place and velocity."""
+        return (*self.coordinates, *self.velocities)
+
+
+class SignalStrengthSensor(Placed, ScalarSensor):
+    """Observes received power by the log-distance law.
+
+    h(state) = reference_power - 10 exponent log10(|coordinates - position| / reference_distance), in decibels.
+    """
+
+    kind: Annotated[Literal["signal_strength"], Field(description="of the sensor: signal_strength")] = (
+        "signal_strength"
+    )
+    reference_power: Annotated[
+        Number, Field(description="received at the reference distance, in dB (or dBm, as reported)")
+    ]
+    exponent: Annotated[PositiveNumber, Field(description="of the loss, 2 in free space; no unit")] = 2.0
+    reference_distance: Annotated[PositiveNumber, Field(description="in the unit of the coordinates")] = 1.0
+    outlier_span: Annotated[
+        PositiveNumber, Field(description="outliers are uniform on a width of this, in dB")
+    ] = 100.0
+
+
+class TimeDifferenceSensor(ScalarSensor):
+    """Observes how much later the receiver at `first` hears the entity than the one at `second`.
+
+    h(state) = (|coordinates - first| - |coordinates - second|) / propagation_speed, in seconds; outliers are uniform on
+    what the distance of the receivers allows.
+    """
+
+    kind: Annotated[Literal["time_difference"], Field(description="of the sensor: time_difference")] = (
+        "time_difference"
+    )
+    coordinates: Annotated[
+        Coordinates, Field(description="names of the state coordinates that are the place of the entity")
+    ] = ("x", "y")
+    first: Annotated[Vector, Field(description="place of the one receiver, in the units of the coordinates")]
+    second: Annotated[Vector, Field(description="place of the other, in the units of the coordinates")]
+    propagation_speed: Annotated[
+        PositiveNumber,
+        Field(description="of the signal, in units of the coordinates per second; by default that of light"),
+    ] = SPEED_OF_LIGHT
+
+    @field_validator("first", "second")
+    @classmethod
+    def _as_long(cls, place: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        return as_many(place, info, "coordinates")
+
+    @field_validator("second")
+    @classmethod
+    def _elsewhere(cls, second: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        if second == info.data.get("first"):
+            raise PydanticCustomError("invalid_place", "expected another place than first")
+        return second

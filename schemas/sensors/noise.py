@@ -1,0 +1,105 @@
+"""Noise of a scalar sensor that is not one Gaussian: components, growth with the value, clutter.
+
+An inlier has the density `Σ weight · N(value; scale·h(state) + bias + component bias, (ratio · σ)²)` with
+`σ = standard_deviation + slope · |scale·h(state)|`; clutter has a density of the reported value that does not depend on
+the state. All in the units of the value as reported. The range sensor `.7·N(r, (.1(r+1))²) + .2·Exp(1) + .1·U(0, 20)`
+of Whittle et al. (arXiv 2502.02463, section 4.3.1) is a `standard_deviation` of .1 and
+
+    {"slope": 0.1, "clutter": [{"kind": "exponential", "probability": 0.2, "mean": 1},
+                               {"kind": "uniform", "probability": 0.1, "low": 0, "high": 20}]}
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from schemas.base import Message, Number
+
+MOST_PARTS = 8  # components of a noise, or laws of its clutter
+_WEIGHTS_TOLERANCE = 1e-6
+
+_Probability = Annotated[
+    Number, Field(gt=0, lt=1, description="that a report is of this law, above 0 and below 1; no unit")
+]
+
+
+class NoiseComponent(Message):
+    """One Gaussian of the noise of inliers: a reflection of a radio signal arrives late, and less sharply."""
+
+    weight: Annotated[
+        Number, Field(gt=0, le=1, description="share of the inliers; all weights sum to 1; no unit")
+    ]
+    bias: Annotated[Number, Field(description="mean of this component, in the reported unit")] = 0.0
+    ratio: Annotated[
+        Number, Field(gt=0, description="its standard deviation by that of the sensor; no unit")
+    ] = 1.0
+
+
+class UniformClutter(Message):
+    """Reports between two values alike, whatever the state."""
+
+    kind: Annotated[Literal["uniform"], Field(description="of the clutter: uniform")] = "uniform"
+    probability: _Probability
+    low: Annotated[Number, Field(description="least value, in the reported unit")]
+    high: Annotated[Number, Field(description="greatest value, in the reported unit; above low")]
+
+    @field_validator("high")
+    @classmethod
+    def _above_low(cls, high: float, info: ValidationInfo) -> float:
+        low = info.data.get("low")
+        if low is not None and high <= low:
+            raise PydanticCustomError("invalid_noise", "expected more than low, {low}", {"low": low})
+        return high
+
+
+class ExponentialClutter(Message):
+    """Reports from zero on, ever rarer, whatever the state: a range cut short by what stands before."""
+
+    kind: Annotated[Literal["exponential"], Field(description="of the clutter: exponential")] = "exponential"
+    probability: _Probability
+    mean: Annotated[Number, Field(gt=0, description="of the value, in the reported unit")]
+
+
+Clutter = Annotated[UniformClutter | ExponentialClutter, Field(discriminator="kind")]
+
+
+class Noise(Message):
+    """What is not plainly Gaussian about a scalar sensor."""
+
+    components: Annotated[
+        tuple[NoiseComponent, ...],
+        Field(
+            max_length=MOST_PARTS,
+            description="Gaussians of the inliers' noise, their weights summing to 1; empty: one, without bias",
+        ),
+    ] = ()
+    slope: Annotated[
+        Number,
+        Field(
+            ge=0,
+            description="the standard deviation grows by this share of |scale · h(state)|, what the state would have "
+            "the sensor report before bias; no unit",
+        ),
+    ] = 0.0
+    clutter: Annotated[
+        tuple[Clutter, ...],
+        Field(max_length=MOST_PARTS, description="laws of reports that do not depend on the state"),
+    ] = ()
+
+    @field_validator("components")
+    @classmethod
+    def _weights_sum_to_one(cls, components: tuple[NoiseComponent, ...]) -> tuple[NoiseComponent, ...]:
+        total = sum(component.weight for component in components)
+        if components and abs(total - 1) > _WEIGHTS_TOLERANCE:
+            raise PydanticCustomError(
+                "invalid_noise", "expected weights that sum to 1, got {total}", {"total": f"{total:g}"}
+            )
+        return components
+
+    @property
+    def clutter_probability(self) -> float:
+        """That a report is clutter."""
+        return sum(law.probability for law in self.clutter)

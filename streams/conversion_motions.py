@@ -1,0 +1,103 @@
+"""From a model's definition to what is assumed of its entities."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import numpy as np
+
+from inference import motion as moving
+from inference.filtering import Belief, StateModel
+from schemas import Mixture, Model
+from schemas.motions import (
+    ConstantAcceleration,
+    ConstantVelocity,
+    CoordinatedTurn,
+    LinearMotion,
+    MeanReverting,
+    Motion,
+    RandomWalk,
+    Unicycle,
+)
+
+
+def belief_of(mixture: Mixture, time: float) -> Belief:
+    """A mixture as arrays."""
+    return Belief(
+        time, np.array(mixture.weights), np.array(mixture.means), np.array(mixture.covariances, dtype=float)
+    )
+
+
+def state_model(model: Model) -> StateModel:
+    """What is assumed of the entities of a model."""
+    motion = motion_over(model.motion, model.coordinate_names)
+    return StateModel(motion, belief_of(model.prior, 0.0), model.components)
+
+
+def motion_over(motion: Motion, names: tuple[str, ...]) -> moving.Motion:
+    """How a state with these coordinates moves, which are those that the motion moves."""
+    match motion:
+        case RandomWalk():
+            return moving.RandomWalk(_each(motion.spectral_density, names))
+        case MeanReverting():
+            numbers = (motion.rate, motion.mean, motion.spectral_density)
+            return moving.MeanReverting(*(_each(number, names) for number in numbers))
+        case ConstantVelocity():
+            return moving.ConstantVelocity(
+                _axes(motion.positions, names),
+                _axes(motion.velocities, names),
+                motion.spectral_density,
+                controlled=bool(motion.inputs),
+            )
+        case ConstantAcceleration():
+            return moving.ConstantAcceleration(
+                _axes(motion.positions, names),
+                _axes(motion.velocities, names),
+                _axes(motion.accelerations, names),
+                motion.spectral_density,
+            )
+        case LinearMotion():
+            return _linear(motion)
+        case Unicycle() | CoordinatedTurn():
+            return _turning(motion, names)
+        case _:
+            assert_never(motion)
+
+
+def _linear(motion: LinearMotion) -> moving.Motion:
+    if motion.drift is not None and motion.diffusion is not None:
+        return moving.Linear(motion.drift, motion.diffusion, motion.input_matrix)
+    assert motion.transition is not None and motion.noise is not None and motion.step is not None
+    return moving.FixedStep(motion.transition, motion.noise, motion.step, motion.input_matrix)
+
+
+def _turning(motion: Unicycle | CoordinatedTurn, names: tuple[str, ...]) -> moving.Motion:
+    turn_rate = None if motion.turn_rate is None else names.index(motion.turn_rate)
+    first, second = _axes(motion.positions, names)
+    if isinstance(motion, Unicycle):
+        return moving.Unicycle(
+            position=(first, second),
+            heading=names.index(motion.heading),
+            speed=None if motion.speed is None else names.index(motion.speed),
+            turn_rate=turn_rate,
+            position_density=motion.position_density,
+            heading_density=motion.heading_density,
+            speed_density=motion.speed_density,
+            turn_rate_density=motion.turn_rate_density,
+        )
+    along, across = _axes(motion.velocities, names)
+    return moving.CoordinatedTurn(
+        positions=(first, second),
+        velocities=(along, across),
+        turn_rate=turn_rate,
+        acceleration_density=motion.acceleration_density,
+        turn_rate_density=motion.turn_rate_density,
+    )
+
+
+def _axes(wanted: tuple[str, ...], names: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(names.index(name) for name in wanted)
+
+
+def _each(value: float | tuple[float, ...], names: tuple[str, ...]) -> tuple[float, ...]:
+    return value if isinstance(value, tuple) else (value,) * len(names)

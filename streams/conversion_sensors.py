@@ -1,0 +1,324 @@
+"""From a sensor's definition to its measurement model, and from what it reports to a reading."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, TypedDict, assert_never
+
+import numpy as np
+import pymap3d
+
+from inference import sensors as measurement
+from inference.noise import Array, Exponential, Noise, Uniform
+from inference.sensors import Reading, Sensor
+from schemas import Noise as NoiseMessage
+from schemas import Observation, Reason, UniformClutter, Unusable
+from schemas import Sensor as SensorMessage
+from schemas.sensor import (
+    AzimuthElevationSensor,
+    BearingSensor,
+    Channel,
+    ControlSensor,
+    CourseSensor,
+    Geodetic,
+    GeodeticSensor,
+    HeadingSensor,
+    LinearSensor,
+    OwnSensor,
+    PositionSensor,
+    RangeAzimuthElevationSensor,
+    RangeBearingSensor,
+    RangeRateSensor,
+    RangeRelativeBearingSensor,
+    RangeSensor,
+    RelativeBearingSensor,
+    SignalStrengthSensor,
+    SpeedSensor,
+    TimeDifferenceSensor,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class LocalPosition(Sensor):
+    """A position sensor that reports latitude, longitude (and altitude): metres about `origin` once converted."""
+
+    place: Geodetic | None = None
+
+    def local(self, value: Array) -> Array:
+        """Metres east, north (and up) of degrees and metres; raises Unusable (`invalid`) for what is no place."""
+        assert self.place is not None
+        for index, (name, bound) in enumerate((("latitude", 90.0), ("longitude", 360.0))):
+            if not abs(value[index]) <= bound:
+                raise Unusable(Reason.invalid, f"value[{index}]: {value[index]} is no {name} in degrees")
+        origin = (self.place.latitude, self.place.longitude, self.place.altitude)
+        altitude = value[2] if len(value) > 2 else self.place.altitude
+        metres = pymap3d.geodetic2enu(value[0], value[1], altitude, *origin)
+        return np.array(metres[: len(value)], dtype=float)
+
+
+def sensor_over(sensor: SensorMessage, names: tuple[str, ...]) -> Sensor:
+    """A sensor's measurement model over a state with these coordinates.
+
+    Raises:
+        Unusable: `missing_coordinates`, if the state lacks one that the sensor sees; `invalid_definition`, if its
+            noise is no number a computer can square, its own measurement is not known or does not take its
+            coordinates and parameters, or it is a control.
+    """
+    missing = [name for name in sensor.coordinate_names if name not in names]
+    if missing:
+        raise Unusable(
+            Reason.missing_coordinates,
+            f"sensor: {sensor.sensor} sees {', '.join(missing)}, which the model's state {list(names)} lacks",
+        )
+    try:
+        return _sensor_over(sensor, _State(names))
+    except (ArithmeticError, ValueError) as error:
+        raise Unusable(
+            Reason.invalid_definition, f"sensor: {sensor.sensor} cannot be used: {error}"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _State:
+    """The coordinates of a state."""
+
+    names: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.names)
+
+    def axes(self, *names: str) -> list[int]:
+        return [self.names.index(name) for name in names]
+
+
+def _sensor_over(sensor: SensorMessage, state: _State) -> Sensor:
+    match sensor:
+        case PositionSensor() | LinearSensor() | GeodeticSensor():
+            return _of_coordinates(sensor, state)
+        case (
+            RangeSensor()
+            | SpeedSensor()
+            | RangeRateSensor()
+            | SignalStrengthSensor()
+            | TimeDifferenceSensor()
+        ):
+            return _of_lengths(sensor, state)
+        case BearingSensor() | RelativeBearingSensor() | HeadingSensor() | CourseSensor():
+            return _of_angles(sensor, state)
+        case (
+            AzimuthElevationSensor()
+            | RangeBearingSensor()
+            | RangeRelativeBearingSensor()
+            | RangeAzimuthElevationSensor()
+        ):
+            return measurement.composite(_parts(sensor, state))
+        case OwnSensor():
+            return _own(sensor, state)
+        case ControlSensor():
+            raise ValueError("a control reports inputs of the motion, no state")
+        case _:
+            assert_never(sensor)
+
+
+def _of_coordinates(sensor: PositionSensor | LinearSensor | GeodeticSensor, state: _State) -> Sensor:
+    covariance, probability = _covariance(sensor), sensor.outlier_probability
+    if isinstance(sensor, GeodeticSensor):
+        plain = measurement.position(state.axes(*sensor.coordinates), state.size, covariance, probability)
+        return LocalPosition(
+            plain.kind, plain.matrix, plain.origin, plain.covariance, probability, place=sensor.origin
+        )
+    scale, bias, noise = sensor.scale, sensor.bias, noise_of(sensor.noise)
+    if isinstance(sensor, PositionSensor):
+        axes = state.axes(*sensor.coordinates)
+        return measurement.position(axes, state.size, covariance, probability, scale, bias, noise)
+    matrix = np.zeros((len(sensor.rows), state.size))
+    for row, coefficients in enumerate(sensor.rows):
+        for name, coefficient in coefficients.items():
+            matrix[row, state.names.index(name)] = coefficient
+    return measurement.linear(matrix, covariance, probability, scale, bias, noise)
+
+
+def _of_lengths(
+    sensor: RangeSensor | SpeedSensor | RangeRateSensor | SignalStrengthSensor | TimeDifferenceSensor,
+    state: _State,
+) -> Sensor:
+    axes, size, how = state.axes(*sensor.coordinates), state.size, _channel(sensor)
+    match sensor:
+        case RangeSensor():
+            return measurement.range_to(
+                axes, size, sensor.position, maximum_range=sensor.maximum_range, **how
+            )
+        case SpeedSensor():
+            return measurement.speed(axes, size, maximum_speed=sensor.maximum_speed, **how)
+        case RangeRateSensor():
+            velocities, most = state.axes(*sensor.velocities), sensor.maximum_speed
+            return measurement.range_rate(axes, velocities, size, sensor.position, maximum_speed=most, **how)
+        case SignalStrengthSensor():
+            return measurement.signal_strength(
+                axes,
+                size,
+                sensor.position,
+                reference_power=sensor.reference_power,
+                exponent=sensor.exponent,
+                reference_distance=sensor.reference_distance,
+                outlier_span=sensor.outlier_span,
+                **how,
+            )
+        case TimeDifferenceSensor():
+            speed = sensor.propagation_speed
+            return measurement.time_difference(
+                axes, size, sensor.first, sensor.second, propagation_speed=speed, **how
+            )
+        case _:
+            assert_never(sensor)
+
+
+def _of_angles(
+    sensor: BearingSensor | RelativeBearingSensor | HeadingSensor | CourseSensor, state: _State
+) -> Sensor:
+    axes, size, how = state.axes(*sensor.coordinates), state.size, _channel(sensor)
+    match sensor:
+        case BearingSensor():
+            return measurement.bearing(axes, size, sensor.position, **how)
+        case RelativeBearingSensor():
+            (heading,) = state.axes(sensor.heading)
+            return measurement.relative_bearing(axes, heading, size, sensor.position, **how)
+        case HeadingSensor():
+            return measurement.heading(axes[0], size, **how)
+        case CourseSensor():
+            return measurement.course(axes, size, **how)
+        case _:
+            assert_never(sensor)
+
+
+def _parts(
+    sensor: AzimuthElevationSensor
+    | RangeBearingSensor
+    | RangeRelativeBearingSensor
+    | RangeAzimuthElevationSensor,
+    state: _State,
+) -> list[Sensor]:
+    axes, size, place = state.axes(*sensor.coordinates), state.size, sensor.position
+    parts: list[Sensor] = []
+    if not isinstance(sensor, AzimuthElevationSensor):
+        most = sensor.range.maximum_range
+        parts.append(measurement.range_to(axes, size, place, maximum_range=most, **_channel(sensor.range)))
+    if isinstance(sensor, RangeBearingSensor):
+        parts.append(measurement.bearing(axes, size, place, **_channel(sensor.bearing)))
+    elif isinstance(sensor, RangeRelativeBearingSensor):
+        (heading,) = state.axes(sensor.heading)
+        parts.append(measurement.relative_bearing(axes, heading, size, place, **_channel(sensor.bearing)))
+    else:
+        parts.append(measurement.azimuth(axes, size, place, **_channel(sensor.azimuth)))
+        parts.append(measurement.elevation(axes, size, place, **_channel(sensor.elevation)))
+    return parts
+
+
+def _own(sensor: OwnSensor, state: _State) -> Sensor:
+    made = [
+        measurement.function(
+            sensor.measurement,
+            state.axes(*sensor.coordinates),
+            state.size,
+            parameters=sensor.parameters,
+            outlier_span=sensor.outlier_span,
+            origin=sensor.position,
+            output=output,
+            **_channel(sensor),
+        )
+        for output in ([None] if sensor.outputs is None else range(sensor.outputs))
+    ]
+    return made[0] if sensor.outputs is None else measurement.composite(made)
+
+
+class _How(TypedDict):
+    standard_deviation: float
+    outlier_probability: float
+    scale: float
+    bias: float
+    noise: Noise | None
+
+
+def _channel(channel: Channel) -> _How:
+    return {
+        "standard_deviation": channel.standard_deviation,
+        "outlier_probability": channel.outlier_probability,
+        "scale": channel.scale,
+        "bias": channel.bias,
+        "noise": noise_of(channel.noise),
+    }
+
+
+def noise_of(noise: NoiseMessage | None) -> Noise | None:
+    """The noise of a scalar, about its standard deviation."""
+    if noise is None:
+        return None
+    parts: dict[str, Any] = {}
+    if noise.components:
+        parts = {
+            "weights": tuple(each.weight for each in noise.components),
+            "biases": tuple(each.bias for each in noise.components),
+            "ratios": tuple(each.ratio for each in noise.components),
+        }
+    clutter = tuple(
+        (
+            law.probability,
+            Uniform(law.low, law.high) if isinstance(law, UniformClutter) else Exponential(law.mean),
+        )
+        for law in noise.clutter
+    )
+    return Noise(slope=noise.slope, clutter=clutter, **parts)
+
+
+def _covariance(sensor: PositionSensor | LinearSensor | GeodeticSensor) -> Array:
+    if sensor.covariance is not None:
+        return np.array(sensor.covariance)
+    assert sensor.standard_deviation is not None
+    return np.eye(sensor.value_length) * sensor.standard_deviation**2
+
+
+def reading_of(observation: Observation, sensor: Sensor) -> Reading:
+    """One report of that sensor.
+
+    Raises:
+        Unusable: `wrong_length`, if the value or its covariance has another length than the sensor's values;
+            `invalid_covariance`, if the square of its standard deviation is 0 or infinite, or its covariance
+            correlates numbers that have models of their own; `invalid`, if the value is no place on Earth.
+    """
+    value = np.atleast_1d(np.array(observation.value, dtype=float))
+    if len(value) != sensor.value_length:
+        raise Unusable(
+            Reason.wrong_length,
+            f"value: {observation.sensor} reports {sensor.value_length} numbers, got {len(value)}",
+        )
+    covariance = _stated_covariance(observation, len(value))
+    if covariance is not None and sensor.parts and np.any(covariance != np.diag(np.diag(covariance))):
+        raise Unusable(
+            Reason.invalid_covariance,
+            f"covariance: the numbers of {observation.sensor} are independent, expected zeros beside the diagonal",
+        )
+    if isinstance(sensor, LocalPosition):
+        value = sensor.local(value)
+    return Reading(sensor, value, covariance)
+
+
+def _stated_covariance(observation: Observation, length: int) -> Array | None:
+    if observation.standard_deviation is not None:
+        variance = observation.standard_deviation * observation.standard_deviation
+        if not 0 < variance < math.inf:
+            raise Unusable(
+                Reason.invalid_covariance,
+                f"standard_deviation: {observation.standard_deviation} has no square that is a positive number",
+            )
+        return np.eye(length) * variance
+    if observation.covariance is None:
+        return None
+    if len(observation.covariance) != length:
+        rows = len(observation.covariance)
+        raise Unusable(
+            Reason.wrong_length,
+            f"covariance: {observation.sensor} reports {length} numbers, got {rows} rows",
+        )
+    return np.array(observation.covariance)

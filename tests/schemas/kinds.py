@@ -1,0 +1,144 @@
+"""One definition of every kind, as JSON would have it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PLACE: dict[str, Any] = {"position": [1.0, 2.0]}
+NOISE: dict[str, Any] = {"standard_deviation": 0.3}
+PUBLISHED: dict[str, Any] = {  # Whittle et al., arXiv 2502.02463, section 4.3.1
+    "standard_deviation": 0.1,
+    "noise": {
+        "slope": 0.1,
+        "clutter": [
+            {"kind": "exponential", "probability": 0.2, "mean": 1.0},
+            {"kind": "uniform", "probability": 0.1, "low": 0.0, "high": 20.0},
+        ],
+    },
+}
+REFLECTED: dict[str, Any] = {
+    "standard_deviation": 0.2,
+    "noise": {"components": [{"weight": 0.8}, {"weight": 0.2, "bias": 1.5, "ratio": 3.0}]},
+}
+
+SENSORS: dict[str, dict[str, Any]] = {
+    "position": {"standard_deviation": 2.0, "outlier_probability": 0.1},
+    "linear": {"rows": [{"x": 2.0, "vx": -1.0}], **REFLECTED, "bias": 0.5},
+    "geodetic": {
+        "origin": {"latitude": 50.75, "longitude": -1.25},
+        "covariance": [[4.0, 1.0], [1.0, 9.0]],
+        "outlier_probability": 0.05,
+    },
+    "range": {**PLACE, **PUBLISHED},
+    "speed": {**REFLECTED, "maximum_speed": 30.0, "outlier_probability": 0.1},
+    "range_rate": {**PLACE, **NOISE, "maximum_speed": 50.0, "outlier_probability": 0.2, "scale": -2.0},
+    "signal_strength": {
+        **PLACE,
+        **REFLECTED,
+        "reference_power": -40.0,
+        "exponent": 2.4,
+        "outlier_span": 60.0,
+    },
+    "time_difference": {"first": [9.0, 0.0], "second": [-9.0, 1.0], **NOISE, "propagation_speed": 343.0},
+    "bearing": {**PLACE, **NOISE, "outlier_probability": 0.2, "scale": -57.3, "bias": 90.0},
+    "relative_bearing": {**PLACE, **NOISE, "noise": {"slope": 0.05}, "outlier_probability": 0.1},
+    "heading": {**NOISE, "outlier_probability": 0.1},
+    "course": {**NOISE, "bias": 0.2},
+    "azimuth_elevation": {
+        "position": [1.0, 2.0, 0.5],
+        "azimuth": NOISE,
+        "elevation": {"standard_deviation": 0.05, "outlier_probability": 0.1},
+    },
+    "range_bearing": {**PLACE, "range": {**PUBLISHED, "maximum_range": 50.0}, "bearing": NOISE},
+    "range_relative_bearing": {**PLACE, "range": REFLECTED, "bearing": {**NOISE, "outlier_probability": 0.1}},
+    "range_azimuth_elevation": {
+        "position": [1.0, 2.0, 0.5],
+        "range": {**NOISE, "scale": 0.1},
+        "azimuth": NOISE,
+        "elevation": NOISE,
+    },
+    "own": {
+        "measurement": "signal_strength",
+        "coordinates": ["x", "y", "z"],
+        "position": [1.0, 2.0, 0.5],
+        "parameters": {"reference_power": -40.0, "exponent": 2.0, "reference_distance": 1.0},
+        "outlier_span": 80.0,
+        "outlier_probability": 0.1,
+        **NOISE,
+    },
+    "control": {"inputs": ["speed", "turn_rate"], "standard_deviation": [0.1, 0.02]},
+}
+for kind, definition in SENSORS.items():
+    definition.update(kind=kind, sensor=f"{kind}-1")
+
+# the name of a motion with its coordinates
+MOTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "walk": ("x y", {"kind": "random_walk", "spectral_density": [0.5, 2.0]}),
+    "velocity": (
+        "y vy vx x",
+        {
+            "kind": "constant_velocity",
+            "positions": ["x", "y"],
+            "velocities": ["vx", "vy"],
+            "spectral_density": 0.3,
+            "inputs": ["ax", "ay"],
+        },
+    ),
+    "acceleration": (
+        "x vx ax y vy ay z vz az",
+        {
+            "kind": "constant_acceleration",
+            "positions": ["x", "y", "z"],
+            "velocities": ["vx", "vy", "vz"],
+            "accelerations": ["ax", "ay", "az"],
+            "spectral_density": 0.3,
+        },
+    ),
+    "reverting": (
+        "x y",
+        {"kind": "mean_reverting", "rate": 0.5, "mean": [1.0, -1.0], "spectral_density": 2.0},
+    ),
+    "linear": (
+        "x v",
+        {
+            "kind": "linear",
+            "drift": [[0.0, 1.0], [-2.0, -0.3]],
+            "diffusion": [[0.0, 0.0], [0.0, 0.4]],
+            "inputs": ["force"],
+            "input_matrix": [[0.0], [1.0]],
+        },
+    ),
+    "steps": (
+        "x v",
+        {
+            "kind": "linear",
+            "transition": [[1.0, 0.5], [0.0, 0.9]],
+            "noise": [[0.1, 0.0], [0.0, 0.2]],
+            "step": 0.5,
+        },
+    ),
+    "unicycle": ("x y heading", {"kind": "unicycle", "heading_density": 0.01, "position_density": 0.02}),
+    "unicycle with its own speed": (
+        "heading v y x",
+        {"kind": "unicycle", "speed": "v", "speed_density": 0.3},
+    ),
+    "turn": (
+        "x y vx vy w",
+        {"kind": "coordinated_turn", "turn_rate": "w", "turn_rate_density": 0.1, "acceleration_density": 0.2},
+    ),
+    "turn under a gyroscope": ("x vx y vy", {"kind": "coordinated_turn", "acceleration_density": 0.2}),
+}
+
+
+def model(name: str) -> dict[str, Any]:
+    """A model with that motion."""
+    coordinates, motion = MOTIONS[name]
+    names = coordinates.split()
+    identity = [[float(i == j) for j in range(len(names))] for i in range(len(names))]
+    return {
+        "entity": "*",
+        "name": "moving",
+        "coordinates": [{"name": each, "unit": "m"} for each in names],
+        "motion": motion,
+        "prior": {"weights": [1.0], "means": [[0.0] * len(names)], "covariances": [identity]},
+    }
