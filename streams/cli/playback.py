@@ -21,10 +21,16 @@ SOURCE = "/beliefstream/cli"
 
 
 class RecordingName(StrEnum):
-    """The recordings there are."""
+    """The recordings there are, and all of them."""
 
     plaza1 = "plaza1"
     plaza2 = "plaza2"
+    uwb_planar = "uwb_planar"
+    mrclam_robot1 = "mrclam_robot1"
+    ble_rssi = "ble_rssi"
+    laser_radar = "laser_radar"
+    ais_solent = "ais_solent"
+    all = "all"
 
 
 def simulate(
@@ -47,26 +53,49 @@ def simulate(
 
     settings = settings_for(brokers)
     simulation = run(entities, duration, rate, seed, epoch=time.time())
-    _define(settings, simulation.model, simulation.sensors)
+    _define(settings, [simulation.model], simulation.sensors)
     _send(settings, simulation.observations, speed, "simulate")
 
 
 def replay(
-    recording: Annotated[RecordingName, typer.Argument(help="plaza1: a lawn mower, 32 min; plaza2: 7 min")],
+    recording: Annotated[
+        RecordingName,
+        typer.Argument(
+            help="plaza1, plaza2: ranges to a lawn mower; uwb_planar: to a turning body; mrclam_robot1: landmarks and "
+            "odometry; ble_rssi: signal strength; laser_radar: places and echoes; ais_solent: 91 ships; all of them"
+        ),
+    ],
     speed: Annotated[
         float, typer.Option(min=0, help="times as fast as real time; 0: as fast as the broker takes it")
     ] = 16.0,
-    entity: Annotated[str, typer.Option(help="what the robot is called")] = "mower",
+    entity: Annotated[
+        str | None, typer.Option(help="what the entity is called", show_default="the recording's own")
+    ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="fuse here and now, without Kafka")] = False,
     score: Annotated[
-        bool, typer.Option("--score", help="with --offline: compare with the truth, beside EKF and particles")
+        bool, typer.Option("--score", help="with --offline: score them, beside EKF, UKF and particles")
     ] = False,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="choose its settings once more, by its first third, and print them")
+    ] = False,
+    wide_prior: Annotated[
+        bool, typer.Option("--wide-prior", help="with --offline: a prior that knows the place to 1 km only")
+    ] = False,
+    limit: Annotated[
+        float, typer.Option(help="with --offline: share of the scored part to take, from its beginning")
+    ] = 1.0,
+    data: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="of the data", show_default="of BELIEFSTREAM_DATA")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="with --offline: posteriors, as JSON lines")
     ] = None,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="with --score: the table, as JSON")
+    ] = None,
     brokers: Brokers = None,
 ) -> None:
-    """Replay a recording of ultra-wideband ranges: defines its model and sensors, and sends what they observed.
+    """Replay a recording of real sensors: defines its models and sensors, and sends what they observed.
 
     Recorded time begins now, so at a higher speed it runs ahead of the clock; what an entity is sent again
     before the clock has caught up is late. Replay again at once under another name (--entity).
@@ -74,30 +103,47 @@ def replay(
     Example: beliefstream replay plaza1 --speed 16
 
     Example: beliefstream replay plaza2 --offline --score
+
+    Example: beliefstream replay all --offline --score --json scores.json
     """
-    from streams.recordings import plaza
+    from streams.recordings import READERS, limited, read, with_wide_prior
 
-    if not offline and (score or out is not None):
-        raise CommandError("--score and --out need --offline")
+    if not offline and (score or out is not None or wide_prior or limit != 1):
+        raise CommandError("--score, --out, --wide-prior and --limit need --offline")
+    if json is not None and not score:
+        raise CommandError("--json needs --score")
+    names = [recording.value] if recording is not RecordingName.all else list(READERS)
     settings = settings_for(brokers)
-    if offline:
-        from streams.cli.scoring import fuse_recording
+    options = {"data": data} | ({"entity": entity} if entity is not None else {})
+    if tune:
+        from streams.cli.scoring import tune_recording
 
-        fuse_recording(settings, plaza(recording.value, entity), score, out)
+        for name in names:
+            tune_recording(settings, name, READERS[name], data)
         return
-    recorded = plaza(recording.value, entity)
-    shifted = plaza(recording.value, entity, epoch=time.time() - recorded.observations[0].time)
-    _define(settings, shifted.model, shifted.sensors)
+    if offline:
+        from streams.cli.scoring import fuse_recordings
+
+        chosen = [limited(read(name, **options), limit) for name in names]
+        wide = [with_wide_prior(part) for part in chosen] if wide_prior else chosen
+        fuse_recordings(settings, wide, score, out, json)
+        return
+    if len(names) > 1:
+        raise CommandError("all of them are for --offline; onto topics, one at a time")
+    shifted = read(names[0], **options)
+    shifted = read(names[0], epoch=time.time() - shifted.observations[0].time, **options)
+    _define(settings, shifted.models, shifted.sensors)
     _send(settings, shifted.observations, speed, f"replay {recording.value}")
 
 
-def _define(settings: Settings, model: Model, sensors: Sequence[Sensor]) -> None:
+def _define(settings: Settings, models: Sequence[Model], sensors: Sequence[Sensor]) -> None:
     from streams.client import Registry
 
     with Registry(settings.brokers, settings.sensors, settings.models, source=SOURCE) as registry:
         for sensor in sensors:
             registry.set_sensor(sensor)
-        registry.set_model(model)
+        for model in models:
+            registry.set_model(model)
 
 
 def _send(settings: Settings, observations: Sequence[Observation], speed: float, title: str) -> None:

@@ -1,8 +1,25 @@
-"""Recordings of real sensors with a known truth, as observations."""
+"""Recordings of real sensors, most with a known truth, as observations."""
 
 from __future__ import annotations
 
 from streams.recordings.plaza import plaza
-from streams.recordings.recording import Recording, RecordingUnavailable
+from streams.recordings.readers import READERS, Reader, read
+from streams.recordings.recording import (
+    DATA_VARIABLE,
+    Recording,
+    RecordingUnavailable,
+    limited,
+    with_wide_prior,
+)
 
-__all__ = ["Recording", "RecordingUnavailable", "plaza"]
+__all__ = [
+    "DATA_VARIABLE",
+    "READERS",
+    "Reader",
+    "Recording",
+    "RecordingUnavailable",
+    "limited",
+    "plaza",
+    "read",
+    "with_wide_prior",
+]

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 
 from inference import linear_algebra as la
+from inference.evaluation.baselines.motion import linearised
 from inference.mixture import GaussianMixture
+from inference.motion import Control, Motion
 from inference.observations import ANGLE, LINEAR, Observations, wrap
 
 _TINY = 1e-12  # squared distance to a sensor below which it has no direction
@@ -160,6 +162,10 @@ class ExtendedKalmanFilter:
         transition, noise = transition.to(self.mean.dtype), noise.to(self.mean.dtype)
         self.mean = la.times(transition, self.mean)
         self.covariance = la.symmetrise(transition @ self.covariance @ transition.mT + noise)
+
+    def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None:
+        """Move by `motion`, linearised at the mean, for `interval` ``(B,)`` seconds under a control held."""
+        self.mean, self.covariance = linearised(motion, self.mean, self.covariance, interval, control)
 
     def update(self, observations: Observations) -> Tensor:
         """Take in all observations, one after the other; returns which were used, ``(B, N)`` bool."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from inference import linear_algebra as la
 from inference.mixture import LOG_TWO_PI, GaussianMixture
+from inference.motion import Control, Motion
 from inference.observations import Observations
 
 _PAIRS_AT_ONCE = 4_000_000  # kernels times points in memory
@@ -60,6 +61,11 @@ class ParticleFilter:
             device=self.particles.device,
         )
         self.particles = self.particles @ transition.to(self.particles.dtype).mT + draw @ root.mT
+
+    def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None:
+        """Resample where needed, then draw where `motion` takes each particle in `interval` ``(B,)`` seconds."""
+        self.resample()
+        self.particles = motion.sample(self.particles, interval, control, self.generator)
 
     def update(self, observations: Observations) -> None:
         """Weigh by the likelihood of all of an entity's observations."""
@@ -106,19 +112,24 @@ class ParticleFilter:
         """``(B, d)`` over some of the coordinates."""
         return (self.log_weights.exp()[..., None] * self._over(axes)).sum(1)
 
-    def sample(self, count: int, axes: Sequence[int] | None = None) -> Tensor:
-        """Independent points of the kernel density, ``(B, count, d)``."""
+    def sample(self, count: int, axes: Sequence[int] | None = None, noise: Tensor | None = None) -> Tensor:
+        """Independent points of the kernel density, ``(B, count, d)``; of it with `noise` as in `log_density`."""
         points = self._over(axes)
         index = torch.multinomial(self.log_weights.exp(), count, replacement=True, generator=self.generator)
         centres = points.gather(1, index[..., None].expand(-1, -1, points.shape[-1]))
         draw = torch.randn(
             centres.shape, generator=self.generator, dtype=centres.dtype, device=centres.device
         )
-        return centres + draw @ self._kernel_factor(axes).mT
+        return centres + draw @ self._kernel_factor(axes, noise).mT
 
-    def log_density(self, points: Tensor, axes: Sequence[int] | None = None) -> Tensor:
-        """Log kernel density at `points` ``(B, P, d)``, over some of the coordinates; returns ``(B, P)``."""
-        centres, factor = self._over(axes), self._kernel_factor(axes)
+    def log_density(
+        self, points: Tensor, axes: Sequence[int] | None = None, noise: Tensor | None = None
+    ) -> Tensor:
+        """Log kernel density at `points` ``(B, P, d)``, over some of the coordinates; returns ``(B, P)``.
+
+        With a covariance `noise` ``(B, d, d)`` it is the density of those coordinates plus Gaussian noise.
+        """
+        centres, factor = self._over(axes), self._kernel_factor(axes, noise)
         middle = self.mean(axes)[:, None]
         whitened = torch.linalg.solve_triangular(factor, (centres - middle).mT, upper=False)  # (B, d, count)
         constant = la.log_diagonal(factor) + 0.5 * factor.shape[-1] * LOG_TWO_PI
@@ -134,7 +145,7 @@ class ParticleFilter:
     def _over(self, axes: Sequence[int] | None) -> Tensor:
         return self.particles if axes is None else self.particles[..., list(axes)]
 
-    def _kernel_factor(self, axes: Sequence[int] | None) -> Tensor:
+    def _kernel_factor(self, axes: Sequence[int] | None, noise: Tensor | None = None) -> Tensor:
         """Lower factor of the kernels' covariance, by Silverman's rule, ``(B, d, d)``."""
         _, covariance = self.moments(axes)
         size = covariance.shape[-1]
@@ -142,5 +153,6 @@ class ParticleFilter:
         cloud = self._over(axes).var(1, unbiased=False)
         covariance = covariance + torch.diag_embed(1e-8 * cloud + torch.finfo(cloud.dtype).tiny)
         bandwidth = (self.effective_sample_size * (size + 2) / 4) ** (-1 / (size + 4))
-        factor: Tensor = torch.linalg.cholesky(covariance)
-        return bandwidth[:, None, None] * factor
+        kernel = bandwidth.square()[:, None, None] * covariance
+        factor: Tensor = torch.linalg.cholesky(kernel if noise is None else kernel + noise)
+        return factor

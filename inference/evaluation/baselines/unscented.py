@@ -19,8 +19,10 @@ from torch import Tensor
 
 from inference import linear_algebra as la
 from inference.evaluation.baselines.kalman import measure
+from inference.evaluation.baselines.motion import unscented
 from inference.mixture import GaussianMixture
-from inference.observations import ANGLE, Observations
+from inference.motion import Control, Motion
+from inference.observations import Observations
 
 _CENTRE = 1 / 3  # weight of the sigma point at the mean; a third is exact to fourth order along each axis
 
@@ -52,6 +54,11 @@ class UnscentedKalmanFilter:
         self.mean = la.times(transition, self.mean)
         self.covariance = la.symmetrise(transition @ self.covariance @ transition.mT + noise)
 
+    def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None:
+        """Move by `motion`, through sigma points, for `interval` ``(B,)`` seconds under a control held."""
+        belief, sigma = (self.mean, self.covariance), self._sigma_points()
+        self.mean, self.covariance = unscented(motion, belief, sigma, interval, control)
+
     def update(self, observations: Observations) -> Tensor:
         """Take in all observations, one after the other; returns which were used, ``(B, N)`` bool."""
         observations = observations.to(dtype=self.mean.dtype)
@@ -66,7 +73,7 @@ class UnscentedKalmanFilter:
         offsets, weights = self._sigma_points()
         residual = measure(observations, index, self.mean[:, None] + offsets).residual
         relative = residual - residual[:, :1]
-        is_angle = (observations.kind[:, index] == ANGLE)[:, None]
+        is_angle = observations.wraps[:, index, None]
         turn = 2 * math.pi / observations.standard_deviation[:, index, None]
         first = relative[..., 0]
         whole = torch.where(is_angle, turn * torch.round(first / turn), 0.0)

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from schemas import Posterior, parse
-from streams.cli.scoring import fuse_recording
+from streams.cli.scoring import fuse_recordings
 from streams.recordings import plaza
 from streams.settings import Settings
+from tests.streams.cli.conftest import Run, assert_one_line
 
-OBSERVATIONS = 60
+OBSERVATIONS = 40
 
 
 def test_a_recording_is_fused_offline_and_scored_beside_the_baselines(
@@ -19,15 +20,30 @@ def test_a_recording_is_fused_offline_and_scored_beside_the_baselines(
 ) -> None:
     whole = plaza("plaza2")
     part = dataclasses.replace(whole, observations=whole.observations[:OBSERVATIONS])
-    out = tmp_path / "posteriors.jsonl"
-    fuse_recording(Settings(weights=str(small_weights)), part, score=True, out=out)
+    out, report = tmp_path / "posteriors.jsonl", tmp_path / "scores.json"
+    fuse_recordings(Settings(weights=str(small_weights)), [part], True, out, report)
     lines = out.read_bytes().splitlines()
     assert len(lines) == OBSERVATIONS
     assert parse(Posterior, lines[-1]).sequence == OBSERVATIONS
     assert json.loads(lines[0])["applied"] == ["line:1"]
+    rows = json.loads(report.read_text())
+    assert [row["method"] for row in rows] == [
+        "Beliefstream",
+        "extended Kalman",
+        "unscented Kalman",
+        "particles 3000",
+        "particles 10000",
+    ]
     table = capsys.readouterr().out
-    for row in ("Beliefstream", "extended Kalman filter", "particle filter"):
-        (line,) = (line for line in table.splitlines() if row in line)
-        cells = [cell.strip() for cell in line.split("│")[2:-1]]
-        assert int(cells[0]) == OBSERVATIONS
-        assert float(cells[1]) < 5.0  # m: near the truth, where a mistake in axes or times would not be
+    for row in rows:
+        assert row["method"][:8] in table
+        assert row["cases"] == OBSERVATIONS
+        assert row["rmse"] < 5.0  # m: near the truth, where a mistake in axes or times would not be
+
+
+def test_options_that_need_others_say_so(run: Run, tmp_path: Path) -> None:
+    assert_one_line(run("replay", "plaza1", "--wide-prior"), "--offline")
+    assert_one_line(run("replay", "plaza1", "--offline", "--json", "x.json"), "--score")
+    assert_one_line(run("replay", "all"), "--offline")
+    assert_one_line(run("replay", "plaza2", "--offline", "--limit", "2"), "limit")
+    assert_one_line(run("replay", "ble_rssi", "--offline", "--data", str(tmp_path)), "BELIEFSTREAM_DATA")

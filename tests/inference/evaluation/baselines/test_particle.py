@@ -13,6 +13,7 @@ from inference.evaluation.baselines import ExtendedKalmanFilter, ParticleFilter
 from inference.evaluation.exact import grid_posterior
 from inference.mixture import GaussianMixture
 from tests.inference.plain_models import (
+    assert_near,
     bearing,
     distance,
     generator,
@@ -168,3 +169,20 @@ def test_it_is_a_function_of_the_generator() -> None:
 def test_a_single_particle_is_refused() -> None:
     with pytest.raises(ValueError, match="particles"):
         ParticleFilter(random_mixture(1, 1, 1, 2), 1, generator(0))
+
+
+def test_a_density_with_noise_is_that_of_wider_kernels() -> None:
+    belief, noise = weighted(), random_covariances(6, 2, dimension=2)
+    points = random_normal(4, 2, 5, 2)
+    _, covariance = belief.moments([0, 2])
+    bandwidth = (belief.effective_sample_size * (2 + 2) / 4) ** (-1 / 6)
+    kernel = bandwidth.square()[:, None, None] * covariance + noise
+    centres = belief.particles[..., [0, 2]]
+    kernels = GaussianMixture(
+        belief.log_weights, centres, kernel[:, None].expand(-1, centres.shape[1], -1, -1)
+    )
+    assert_near(belief.log_density(points, [0, 2], noise), kernels.log_density(points), 1e-6)
+    draws = belief.sample(20_000, [0, 2], noise)
+    torch.testing.assert_close(draws.mean(1), kernels.moments()[0], rtol=0, atol=0.05)
+    for row in range(2):
+        torch.testing.assert_close(torch.cov(draws[row].T), kernels.moments()[1][row], rtol=0.05, atol=0.05)

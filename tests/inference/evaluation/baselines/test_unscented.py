@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.evaluation.baselines import ExtendedKalmanFilter, UnscentedKalmanFilter
+from inference.sensors import Reading, encode, function
 from tests.inference.plain_models import (
     assert_near,
     bearing,
@@ -93,3 +95,17 @@ def test_covariances_stay_positive_definite_under_very_sharp_sensors() -> None:
 def test_a_gate_that_is_no_probability_is_refused(gate: float) -> None:
     with pytest.raises(ValueError, match="gate"):
         UnscentedKalmanFilter(torch.zeros(1, 2), torch.eye(2)[None], gate=gate)
+
+
+def test_directions_by_a_function_wrap_too() -> None:
+    def direction(state: torch.Tensor) -> torch.Tensor:
+        return torch.atan2(state[1], state[0])
+
+    sensor = function(direction, [0, 1], 2, 0.02, angle=True)
+    observations = encode([[Reading(sensor, np.array([-math.pi + 0.02]))]], 2)
+    mean, covariance = numbers(-5.0, 0.1), 0.1 * torch.eye(2, dtype=torch.float64)
+    found, same = (UnscentedKalmanFilter(mean[None], covariance[None]) for _ in range(2))
+    assert bool(found.update(observations).all())
+    same.update(observe([bearing(numbers(0.0, 0.0), -math.pi + 0.02, 0.02)]))
+    assert_near(found.mean, same.mean, 1e-6)
+    assert_near(found.covariance, same.covariance, 1e-6)

@@ -48,7 +48,7 @@ def test_the_calibration_explains_the_ranges(which: Any) -> None:
     calibrated, true = distances(plaza(which))
     error = calibrated - true
     assert abs(error.mean()) < 0.05
-    assert error.std() == pytest.approx(0.55 / 1.069, rel=0.05)
+    assert error.std() == pytest.approx(0.5366 / 1.069, rel=0.05)
     assert np.abs(error).max() < 2
 
 

@@ -1,0 +1,204 @@
+"""Ships in the Solent: 84 minutes of what 91 of them reported of themselves by radio (AIS), on 12 January 2016.
+
+From dstl/Stone-Soup (MIT), 18 623 reports of place, course and speed. Nobody else knows where the ships were, so what
+is scored is the prediction of each ship's next reported place, before it is applied.
+
+Exact duplicates are left out, and so are places further than 50 km from the middle: ships do not jump there and back.
+A course says nothing of a ship that lies still; it is used from 0.5 kn on, with the error that an error of the speed
+makes of it.
+
+Chosen on the first third of the recording, by the evidence of a Kalman filter (`reports`):
+
+    place_deviation         2.5 m
+    speed_deviation         0.2727 kn
+    course_deviation        2.1 °
+    spectral_density        0.009091 m²/s³
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from schemas import (
+    ConstantVelocity,
+    Coordinate,
+    CourseSensor,
+    Geodetic,
+    GeodeticSensor,
+    Mixture,
+    Model,
+    Observation,
+    Sensor,
+    SpeedSensor,
+)
+from streams.recordings.recording import Recording, data_file, third
+from streams.recordings.reports import Reports, likeliest
+
+FILE = "ais_solent/SolentAIS_20160112_130211.csv"
+MIDDLE = Geodetic(latitude=50.75, longitude=-1.25)
+FARTHEST = 50_000.0  # m, from the middle
+METRES_A_DEGREE = 111_200.0  # of latitude; for `FARTHEST` and the priors, which need no more
+KNOT = 0.514444  # m/s
+SLOWEST = 0.5  # kn, of which a course is used
+OUTLIER_PROBABILITY = 0.02  # of course and speed
+PRIOR_STANDARD_DEVIATIONS = (30.0, 30.0, 1.0, 1.0)  # m, m, m/s, m/s, about the first report
+
+
+@dataclass(frozen=True)
+class AisSettings:
+    """Numbers chosen on the first third; their units are in the module's docstring."""
+
+    place_deviation: float = 2.5
+    speed_deviation: float = 0.2727
+    course_deviation: float = 2.1
+    spectral_density: float = 0.009091
+
+
+@dataclass(frozen=True)
+class _Report:
+    time: float
+    ship: str
+    latitude: float
+    longitude: float
+    course: float  # degrees, clockwise from north
+    speed: float  # kn
+
+    @property
+    def place(self) -> tuple[float, float]:
+        """East and north of the middle, m, to a part in a thousand."""
+        east = np.cos(np.radians(MIDDLE.latitude)) * (self.longitude - MIDDLE.longitude)
+        return METRES_A_DEGREE * float(east), METRES_A_DEGREE * (self.latitude - MIDDLE.latitude)
+
+
+def _read(data: Path | None) -> list[_Report]:
+    with data_file("ais_solent", FILE, data).open(newline="") as file:
+        reports = {
+            _Report(
+                datetime.fromisoformat(row["Time"]).replace(tzinfo=UTC).timestamp(),
+                row["MMSI"],
+                float(row["Latitude_degrees"]),
+                float(row["Longitude_degrees"]),
+                float(row["COG_degrees"]),
+                float(row["SOG_knots"]),
+            )
+            for row in csv.DictReader(file)
+        }
+    near = (report for report in reports if float(np.hypot(*report.place)) <= FARTHEST)
+    return sorted(near, key=lambda report: (report.time, report.ship))
+
+
+def ais_solent(
+    entity: str = "ship", epoch: float = 0.0, data: Path | None = None, settings: AisSettings | None = None
+) -> Recording:
+    """Every ship an entity of its own, each report three observations at one time.
+
+    Args:
+        entity: what stands before each ship's number in its name.
+        epoch: added to all times, s; without it they count from the first report.
+        data: the folder of the recorded data; that of BELIEFSTREAM_DATA if None.
+        settings: other numbers than those chosen.
+
+    Raises:
+        RecordingUnavailable: the file is not there.
+    """
+    reports, chosen = _read(data), settings or AisSettings()
+    origin = reports[0].time - epoch
+    ships: dict[str, list[_Report]] = defaultdict(list)
+    for report in reports:
+        ships[report.ship].append(report)
+    models = [_model(f"{entity}-{ship}", own[0], chosen) for ship, own in ships.items()]
+    sensors = _sensors(chosen)
+    observations = []
+    for report in reports:
+        observations += _observations(f"{entity}-{report.ship}", report, report.time - origin, chosen)
+    return Recording(
+        name="ais_solent",
+        model=models[0],
+        others=tuple(models[1:]),
+        sensors=sensors,
+        observations=observations,
+        coordinates=("x", "y"),
+        scored_from=third([report.time - origin for report in reports]),
+        lost_beyond=1000.0,
+    )
+
+
+def fit(data: Path | None = None) -> AisSettings:
+    """The settings of greatest evidence over the first third; raises RecordingUnavailable."""
+    reports = _read(data)
+    end = third([report.time for report in reports])
+    ships: dict[str, list[_Report]] = defaultdict(list)
+    for report in reports:
+        if report.time < end:
+            ships[report.ship].append(report)
+    most = max(map(len, ships.values()))
+    padded = [own + own[-1:] * (most - len(own)) for own in ships.values()]
+    table = Reports(
+        np.array([len(own) for own in ships.values()]),
+        np.array([[report.time for report in own] for own in padded]),
+        np.array([[report.place for report in own] for own in padded]),
+        np.array([[np.radians(90 - report.course) for report in own] for own in padded]),
+        np.array([[KNOT * report.speed for report in own] for own in padded]),
+    )
+    return likeliest(table, AisSettings(), (1.0, KNOT, np.pi / 180, 1.0), SLOWEST * KNOT)
+
+
+def _observations(entity: str, report: _Report, time: float, chosen: AisSettings) -> list[Observation]:
+    found = [
+        Observation(entity=entity, sensor="ais/place", time=time, value=(report.latitude, report.longitude)),
+        Observation(entity=entity, sensor="ais/speed", time=time, value=report.speed),
+    ]
+    if report.speed >= SLOWEST:
+        turned = np.degrees(chosen.speed_deviation / report.speed)
+        deviation = float(np.hypot(chosen.course_deviation, turned))
+        found.append(
+            Observation(
+                entity=entity,
+                sensor="ais/course",
+                time=time,
+                value=report.course,
+                standard_deviation=deviation,
+            )
+        )
+    return found
+
+
+def _sensors(chosen: AisSettings) -> tuple[Sensor, ...]:
+    return (
+        GeodeticSensor(sensor="ais/place", origin=MIDDLE, standard_deviation=chosen.place_deviation),
+        SpeedSensor(
+            sensor="ais/speed",
+            standard_deviation=chosen.speed_deviation,
+            scale=1 / KNOT,
+            maximum_speed=50.0,
+            outlier_probability=OUTLIER_PROBABILITY,
+        ),
+        CourseSensor(
+            sensor="ais/course",
+            standard_deviation=chosen.course_deviation,
+            scale=-180 / np.pi,
+            bias=90.0,
+            outlier_probability=OUTLIER_PROBABILITY,
+        ),
+    )
+
+
+def _model(entity: str, first: _Report, chosen: AisSettings) -> Model:
+    units = {"x": "m", "y": "m", "vx": "m/s", "vy": "m/s"}
+    speed, course = KNOT * first.speed, np.radians(first.course)
+    mean = (*first.place, float(speed * np.sin(course)), float(speed * np.cos(course)))
+    return Model(
+        entity=entity,
+        name="ship",
+        coordinates=tuple(Coordinate(name=name, unit=unit) for name, unit in units.items()),
+        motion=ConstantVelocity(
+            positions=("x", "y"), velocities=("vx", "vy"), spectral_density=chosen.spectral_density
+        ),
+        prior=Mixture.gaussian(mean, PRIOR_STANDARD_DEVIATIONS),
+    )

@@ -1,0 +1,139 @@
+"""Bluetooth signal strength: a beacon carried zigzag through a hall of 20 m by 17 m with 12 receivers, for 97 s.
+
+From philotuxo/Position-Annotated-BLE-RSSI-Dataset (CC0), the recording `zigzagging_with_rotation`; the rows are not in
+time order and get sorted. Whoever carries the beacon turns as he walks and shadows it, so that one reading says
+little: the errors are of some 6 dB, which at 10 m is a factor of two in the distance.
+
+Receivers hang at 1.2 m and 2.3 m, the beacon is at about 1.8 m; the path loss is fitted to the distance in the plane.
+
+Chosen on the first third of the recording by maximum likelihood, path loss, noise and motion from the truth:
+
+    reference_power         -58.86 dBm
+    exponent                1.828
+    deviation               5.652 dB
+    spectral_density        0.00627 m²/s³
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas import ConstantVelocity, Coordinate, Mixture, Model, Observation, SignalStrengthSensor
+from streams.recordings.fitting import acceleration_density
+from streams.recordings.recording import Recording, data_file, third
+
+FILE = "ble_rssi/zigzagging_with_rotation_all_sensors.mbd"
+RECEIVERS = "ble_rssi/tetam.dev"
+SPACING = 1.0  # s, at which the truth tells how the beacon moves
+PRIOR_MEAN = (9.5, 9.0, 0.0, 0.0)  # m, m, m/s, m/s: the middle of the hall
+PRIOR_STANDARD_DEVIATIONS = (6.0, 6.0, 1.0, 1.0)
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BleSettings:
+    """Numbers chosen on the first third; their units are in the module's docstring."""
+
+    reference_power: float = -58.86
+    exponent: float = 1.828
+    deviation: float = 5.652
+    spectral_density: float = 0.00627
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    receivers: dict[str, tuple[float, float]]
+    times: Array  # (N,) s since the epoch, increasing
+    heard_by: list[str]
+    strength: Array  # (N,) dBm
+    truth: Array  # (N, 2) m
+
+
+def _read(data: Path | None) -> _Rows:
+    devices = data_file("ble_rssi", RECEIVERS, data).read_text().splitlines()[0]
+    dongles = json.loads(devices.removeprefix("Dongles:"))
+    lines = data_file("ble_rssi", FILE, data).read_text().splitlines()
+    rows = sorted((line.split(",") for line in lines if line.strip()), key=lambda row: float(row[0]))
+    return _Rows(
+        {name: (float(place[0]), float(place[1])) for name, (place, *_) in dongles.items()},
+        np.array([float(row[0]) for row in rows]),
+        [row[1] for row in rows],
+        np.array([float(row[3]) for row in rows]),
+        np.array([[float(cell) for cell in row[4:6]] for row in rows]),
+    )
+
+
+def ble_rssi(
+    entity: str = "beacon", epoch: float = 0.0, data: Path | None = None, settings: BleSettings | None = None
+) -> Recording:
+    """Every reading of every receiver.
+
+    Args:
+        entity: what the beacon is called.
+        epoch: added to all times, s; without it they count from the first reading.
+        data: the folder of the recorded data; that of BELIEFSTREAM_DATA if None.
+        settings: other numbers than those chosen.
+
+    Raises:
+        RecordingUnavailable: a file is not there.
+    """
+    rows, chosen = _read(data), settings or BleSettings()
+    times = rows.times - rows.times[0] + epoch
+    sensors = {name: _sensor(name, place, chosen) for name, place in rows.receivers.items()}
+    known, place = np.unique(times, return_index=True)
+    return Recording(
+        name="ble_rssi",
+        model=_model(entity, chosen),
+        sensors=tuple(sensors.values()),
+        observations=[
+            Observation(entity=entity, sensor=sensors[name].sensor, time=time, value=value)
+            for name, time, value in zip(rows.heard_by, times.tolist(), rows.strength.tolist(), strict=True)
+        ],
+        coordinates=("x", "y"),
+        truth_times=known,
+        truth=rows.truth[place],
+        scored_from=third(times),
+        lost_beyond=10.0,
+    )
+
+
+def fit(data: Path | None = None) -> BleSettings:
+    """The path loss common to all receivers, and the motion, by the truth; raises RecordingUnavailable."""
+    rows = _read(data)
+    first = rows.times < third(rows.times)
+    places = np.array([rows.receivers[name] for name in rows.heard_by])
+    distance = np.linalg.norm(rows.truth - places, axis=1)[first]
+    columns = np.column_stack([np.ones_like(distance), -10 * np.log10(distance)])
+    (power, exponent), *_ = np.linalg.lstsq(columns, rows.strength[first], rcond=None)
+    errors = rows.strength[first] - columns @ (power, exponent)
+    density = acceleration_density(rows.times[first], rows.truth[first], SPACING)
+    return BleSettings(float(power), float(exponent), float(np.sqrt(np.square(errors).mean())), density)
+
+
+def _sensor(name: str, place: tuple[float, float], chosen: BleSettings) -> SignalStrengthSensor:
+    return SignalStrengthSensor(
+        sensor=f"ble_rssi/{name}",
+        position=place,
+        reference_power=chosen.reference_power,
+        exponent=chosen.exponent,
+        standard_deviation=chosen.deviation,
+    )
+
+
+def _model(entity: str, chosen: BleSettings) -> Model:
+    units = {"x": "m", "y": "m", "vx": "m/s", "vy": "m/s"}
+    return Model(
+        entity=entity,
+        name="beacon",
+        coordinates=tuple(Coordinate(name=name, unit=unit) for name, unit in units.items()),
+        motion=ConstantVelocity(
+            positions=("x", "y"), velocities=("vx", "vy"), spectral_density=chosen.spectral_density
+        ),
+        prior=Mixture.gaussian(PRIOR_MEAN, PRIOR_STANDARD_DEVIATIONS),
+    )

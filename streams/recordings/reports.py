@@ -1,0 +1,118 @@
+"""The likeliest settings of ships' reports, where no truth is known: by a Kalman filter of all ships at once.
+
+Course and speed are taken as the velocity they stand for, with the noise they give it along and across; so the filter
+is linear, and its evidence is a sum over a ship's reports. The settings are found one after the other on a geometric
+raster around the value before, in a few passes with a finer raster each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+RASTERS = (2.0, 1.4, 1.1)  # ratio of neighbouring candidates, a pass each
+CANDIDATES = range(-4, 5)  # powers of it
+
+Array = NDArray[np.float64]
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, eq=False)
+class Reports:
+    """What `S` ships said, padded to the ``N`` reports of the busiest; metres, seconds, radians."""
+
+    count: NDArray[np.int64]  # (S,)
+    times: Array  # (S, N)
+    places: Array  # (S, N, 2)
+    course: Array  # (S, N), counter-clockwise from the first axis
+    speed: Array  # (S, N)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Of reports and motion: m, m/s, rad, m²/s³; each ``(C,)`` for as many candidates."""
+
+    place: Array
+    speed: Array
+    course: Array
+    density: Array
+
+
+def evidence(reports: Reports, noise: Noise, slowest: float) -> Array:
+    """Log evidence ``(C,)`` of all reports but each ship's first, which begins its filter.
+
+    Under `slowest`, m/s, the course is not used: the velocity is known to that in all directions.
+    """
+    candidates, ships = len(noise.place), len(reports.count)
+    mean = np.zeros((candidates, ships, 4))
+    spread = np.zeros((candidates, ships, 4, 4))
+    total = np.zeros(candidates)
+    for turn in range(reports.times.shape[1]):
+        value, covariance = _reported(reports, noise, turn, slowest)
+        there = reports.count > turn
+        if turn == 0:
+            mean[:], spread[:] = value, covariance
+            continue
+        interval = np.where(there, reports.times[:, turn] - reports.times[:, turn - 1], 0.0)
+        moved, predicted = _predict(mean, spread, interval, noise.density)
+        innovation, sum_of_both = value - moved, predicted + covariance
+        solved = np.linalg.solve(sum_of_both, innovation[..., None])[..., 0]
+        _, determinant = np.linalg.slogdet(sum_of_both)
+        log_density = -0.5 * ((innovation * solved).sum(-1) + determinant + 4 * np.log(2 * np.pi))
+        total += np.where(there, log_density, 0.0).sum(1)
+        gain = np.linalg.solve(sum_of_both, predicted).swapaxes(-1, -2)
+        mean = moved + (gain @ innovation[..., None])[..., 0]
+        spread = predicted - gain @ predicted
+        spread = (spread + spread.swapaxes(-1, -2)) / 2
+    return total
+
+
+def _reported(reports: Reports, noise: Noise, turn: int, slowest: float) -> tuple[Array, Array]:
+    """Place and velocity ``(S, 4)``, and their noise ``(C, S, 4, 4)``."""
+    course, speed = reports.course[:, turn], reports.speed[:, turn]
+    direction = np.stack([np.cos(course), np.sin(course)], -1)
+    value = np.concatenate([reports.places[:, turn], speed[:, None] * direction], -1)
+    along = np.broadcast_to(noise.speed[:, None] ** 2, (len(noise.speed), len(speed)))
+    across = along + (speed * noise.course[:, None]) ** 2
+    still = speed < slowest
+    along, across = (np.where(still, along + slowest**2, part) for part in (along, across))
+    covariance = np.zeros((*along.shape, 4, 4))
+    covariance[..., 0, 0] = covariance[..., 1, 1] = noise.place[:, None] ** 2
+    outer = direction[:, :, None] * direction[:, None, :]
+    covariance[..., 2:, 2:] = across[..., None, None] * np.eye(2) + (along - across)[..., None, None] * outer
+    return value, covariance
+
+
+def _predict(mean: Array, spread: Array, interval: Array, density: Array) -> tuple[Array, Array]:
+    """Constant velocity over `interval` ``(S,)``."""
+    ships, one = len(interval), np.eye(2)
+    matrix = np.tile(np.eye(4), (ships, 1, 1))
+    matrix[:, :2, 2:] = interval[:, None, None] * one
+    noise = np.zeros((ships, 4, 4))
+    noise[:, :2, :2] = (interval**3 / 3)[:, None, None] * one
+    noise[:, :2, 2:] = noise[:, 2:, :2] = (interval**2 / 2)[:, None, None] * one
+    noise[:, 2:, 2:] = interval[:, None, None] * one
+    moved = (matrix @ mean[..., None])[..., 0]
+    return moved, matrix @ spread @ matrix.swapaxes(-1, -2) + density[:, None, None, None] * noise
+
+
+def likeliest(reports: Reports, start: S, units: Sequence[float], slowest: float) -> S:
+    """Settings of greatest evidence, from `start` on.
+
+    `start` is a dataclass of four numbers, those of `Noise` in its order; `units` are what one of each is, in
+    the units of `Noise`.
+    """
+    names = [field.name for field in dataclasses.fields(start)]  # type: ignore[arg-type]
+    best = np.array([getattr(start, name) for name in names])
+    for ratio in RASTERS:
+        for number in range(len(names)):
+            tried = np.tile(best, (len(CANDIDATES), 1))
+            tried[:, number] *= np.power(ratio, CANDIDATES)
+            found = evidence(reports, Noise(*(tried * units).T), slowest)
+            best = tried[int(np.argmax(found))]
+    return dataclasses.replace(start, **dict(zip(names, best.tolist(), strict=True)))  # type: ignore[type-var]

@@ -1,0 +1,8 @@
+"""Recordings fused here and scored, beside the classical filters on the same motion, sensors and outliers."""
+
+from __future__ import annotations
+
+from streams.recordings.scores.measures import Row
+from streams.recordings.scores.run import Progress, score
+
+__all__ = ["Progress", "Row", "score"]

@@ -1,0 +1,191 @@
+"""How good a run of beliefs was: error, density and calibration at the targets, and whether it lost the entity.
+
+The target of a case is the truth or, where nobody knows it, the next report. Every number is over the scored
+coordinates:
+
+- error: distance of the belief's mean from the target; its root mean square, median and 99 % quantile;
+- NLL: mean of minus the log density at the target, nats;
+- coverage: share of targets inside the highest-density region of 50, 90 and 99 %, over at most `LEVELS` cases evenly
+  spread;
+- energy score: ``E|X − x| − E|X − X'| / 2`` (T. Gneiting and A. Raftery, "Strictly proper scoring rules, prediction,
+  and estimation", JASA 102, 2007, eq. 22), by scoringrules from `DRAWS` draws of each belief;
+- divergences: runs of at least `LOST_FOR` cases in a row with an error beyond what the recording calls lost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inference.evaluation.baselines import ParticleFilter
+from inference.mixture import GaussianMixture
+
+REGIONS = (0.5, 0.9, 0.99)
+DRAWS = 128  # of each belief
+LEVELS = 500  # cases of which the region is found
+LOST_FOR = 20
+_BATCH = 256
+
+Array = NDArray[np.float64]
+
+
+class Estimate(Protocol):
+    """A belief over the scored coordinates, of one entity."""
+
+    def mean(self) -> Tensor:
+        """``(1, d)``."""
+        ...
+
+    def log_density(self, points: Tensor) -> Tensor:
+        """``(1, P)`` at `points` ``(1, P, d)``."""
+        ...
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Independent draws ``(1, count, d)``."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Mixtures:
+    """Beliefs that are Gaussian mixtures: `Estimate` for one, and for a batch of them alike."""
+
+    mixture: GaussianMixture
+
+    def mean(self) -> Tensor:
+        return self.mixture.moments()[0]
+
+    def log_density(self, points: Tensor) -> Tensor:
+        return self.mixture.log_density(points)
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        return self.mixture.sample(count, generator)
+
+
+@dataclass(frozen=True, eq=False)
+class Particles:
+    """Weighted particles, as their kernel density over `axes`, plus Gaussian `noise` ``(1, d, d)`` if given."""
+
+    belief: ParticleFilter
+    axes: list[int]
+    noise: Tensor | None = None
+
+    def mean(self) -> Tensor:
+        return self.belief.mean(self.axes)
+
+    def log_density(self, points: Tensor) -> Tensor:
+        return self.belief.log_density(points, self.axes, self.noise)
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        return self.belief.sample(count, self.axes, self.noise)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one recording; lengths in the unit of the coordinates, NLL in nats."""
+
+    recording: str
+    method: str
+    cases: int
+    rmse: float
+    median: float
+    error99: float
+    negative_log_likelihood: float
+    coverage50: float
+    coverage90: float
+    coverage99: float
+    energy_score: float
+    updates_per_second: float
+    divergences: int
+
+    def to_dict(self) -> dict[str, str | int | float]:
+        """For JSON."""
+        return asdict(self)
+
+
+class Scores:
+    """Collects the cases of one method on one recording.
+
+    Args:
+        cases: how many there will be, so that those whose region is found are evenly spread.
+        lost_beyond: an error that counts as lost.
+    """
+
+    def __init__(self, cases: int, lost_beyond: float) -> None:
+        self._stride = max(1, math.ceil(cases / LEVELS))
+        self._lost_beyond = lost_beyond
+        self._generator = torch.Generator().manual_seed(17)
+        self._errors: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        self._log_density: list[float] = []
+        self._levels: list[float] = []
+        self._energy: list[float] = []
+
+    def add(self, entity: str, time: float, estimate: Estimate, target: Tensor) -> None:
+        """One case; `target` ``(1, d)``."""
+        self.add_batch([entity], [time], estimate, target)
+
+    def add_batch(self, entities: list[str], times: list[float], estimate: Estimate, targets: Tensor) -> None:
+        """Several cases at once, of a batch of ``B`` beliefs; `targets` ``(B, d)``."""
+        first = len(self._log_density)
+        errors = (estimate.mean() - targets).square().sum(-1).sqrt().tolist()
+        for entity, time, error in zip(entities, times, errors, strict=True):
+            self._errors[entity].append((time, error))
+        draws = estimate.sample(DRAWS, self._generator)
+        self._energy.extend(_energy(draws, targets).tolist())
+        chosen = [i for i in range(len(times)) if (first + i) % self._stride == 0]
+        if chosen:
+            density = estimate.log_density(torch.cat([targets[:, None], draws], 1))
+            levels = (density[:, 1:] > density[:, :1]).double().mean(-1)
+            self._levels.extend(levels[chosen].tolist())
+        else:
+            density = estimate.log_density(targets[:, None])
+        self._log_density.extend(density[:, 0].tolist())
+
+    def row(self, recording: str, method: str, updates_per_second: float) -> Row:
+        """Over everything added; NaN throughout if nothing was."""
+        errors = np.array([error for cases in self._errors.values() for _, error in cases])
+        levels = np.array(self._levels)
+        some = len(errors) > 0
+        quantile = {share: float(np.quantile(errors, share)) if some else math.nan for share in (0.5, 0.99)}
+        covered = [float((levels <= region).mean()) if some else math.nan for region in REGIONS]
+        return Row(
+            recording,
+            method,
+            len(errors),
+            math.sqrt(float(np.square(errors).mean())) if some else math.nan,
+            quantile[0.5],
+            quantile[0.99],
+            -float(np.mean(self._log_density)) if some else math.nan,
+            covered[0],
+            covered[1],
+            covered[2],
+            float(np.mean(self._energy)) if some else math.nan,
+            updates_per_second,
+            sum(self._divergences(cases) for cases in self._errors.values()),
+        )
+
+    def _divergences(self, cases: list[tuple[float, float]]) -> int:
+        found = run = 0
+        for _, error in sorted(cases):
+            run = 0 if error <= self._lost_beyond else run + 1  # what is no number is lost too
+            found += run == LOST_FOR
+        return found
+
+
+def _energy(draws: Tensor, targets: Tensor) -> Array:
+    from scoringrules import es_ensemble  # here: it takes a second to import
+
+    # independent draws: the spread from each and the next is unbiased, and needs no pair of all
+    scores: Array = es_ensemble(targets.numpy(), draws.numpy(), estimator="akr", backend="numpy")
+    return scores
+
+
+def batches(count: int) -> list[slice]:
+    """Of beliefs scored at once."""
+    return [slice(start, start + _BATCH) for start in range(0, count, _BATCH)]

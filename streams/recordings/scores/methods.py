@@ -1,0 +1,139 @@
+"""Ours and the classical filters on the same instants, motion, sensors and outliers, each scored as it goes."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from inference.encoding import encode
+from inference.evaluation.baselines import ExtendedKalmanFilter, ParticleFilter, UnscentedKalmanFilter
+from inference.filtering import Belief, Instant, Outcome, Step, advance, predict
+from inference.mixture import GaussianMixture
+from inference.motion import Control, Motion
+from inference.observations import Observations
+from inference.readings import expanded
+from inference.update import Updater
+from streams.recordings.scores.measures import Estimate, Mixtures, Particles, Scores, batches
+from streams.recordings.scores.tracks import Case, Track
+
+Tick = Callable[[], None]
+
+
+class Filter(Protocol):
+    """What every classical filter of one entity can do."""
+
+    def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None: ...
+
+    def update(self, observations: Observations) -> object: ...
+
+
+def _kalman(belief: ExtendedKalmanFilter | UnscentedKalmanFilter, axes: list[int], case: Case) -> Estimate:
+    return Mixtures(_reported(belief.mixture().marginal(axes), case))
+
+
+def _reported(mixture: GaussianMixture, case: Case) -> GaussianMixture:
+    if case.noise is None:
+        return mixture
+    return GaussianMixture(mixture.log_weights, mixture.means, mixture.covariances + case.noise[:, None])
+
+
+class Method:
+    """A classical filter: how it begins, and how its belief is read."""
+
+    def __init__(self, name: str, begin: Callable[[GaussianMixture], Filter]) -> None:
+        self.name, self.begin = name, begin
+
+    def estimate(self, belief: Filter, axes: list[int], case: Case) -> Estimate:
+        """Of the scored coordinates, with the noise of a report where one is predicted."""
+        if isinstance(belief, ParticleFilter):
+            return Particles(belief, axes, case.noise)
+        assert isinstance(belief, ExtendedKalmanFilter | UnscentedKalmanFilter)
+        return _kalman(belief, axes, case)
+
+
+def _particles(count: int) -> Method:
+    def begin(prior: GaussianMixture) -> Filter:
+        return ParticleFilter(prior, count, torch.Generator().manual_seed(0))
+
+    return Method(f"particles {count}", begin)
+
+
+METHODS = (
+    Method("extended Kalman", lambda prior: ExtendedKalmanFilter(*prior.moments())),
+    Method("unscented Kalman", lambda prior: UnscentedKalmanFilter(*prior.moments())),
+    _particles(3_000),
+    _particles(10_000),
+)
+OURS = "Beliefstream"
+
+
+def run(method: Method, track: Track, scores: Scores, tick: Tick) -> float:
+    """One entity through a classical filter; returns the seconds that moving and updating took."""
+    belief = method.begin(track.model.prior.mixture())
+    motion, seconds, before = track.model.motion, 0.0, track.instants[0].time
+    for number, instant in enumerate(track.instants):
+        began = time.perf_counter()
+        for interval, control in track.controls.between(before, instant.time):
+            belief.move(motion, torch.tensor([interval], dtype=torch.float64), control)
+        seconds, before = seconds + time.perf_counter() - began, instant.time
+        case = track.cases.get(number)
+        if case is not None and case.noise is not None:
+            scores.add(track.entity, instant.time, method.estimate(belief, track.axes, case), case.target)
+        began = time.perf_counter()
+        belief.update(encode([list(expanded(instant.readings))], motion.dimension))
+        seconds += time.perf_counter() - began
+        if case is not None and case.noise is None:
+            scores.add(track.entity, instant.time, method.estimate(belief, track.axes, case), case.target)
+        tick()
+    return seconds
+
+
+def steered(track: Track, updater: Updater) -> Iterator[Outcome]:
+    """Our own posteriors of an entity under control: carried across every change of it to each instant."""
+    belief, motion = replace(track.model.prior, time=track.instants[0].time), track.model.motion
+    for instant in track.instants:
+        mixture = belief.mixture()
+        for interval, control in track.controls.between(belief.time, instant.time):
+            mixture = motion.predict(mixture, torch.tensor([interval], dtype=torch.float64), control)
+        means, covariances = mixture.means[0].numpy(), mixture.covariances[0].numpy()
+        moved = Belief(instant.time, belief.weights, means, covariances)
+        (outcome,) = advance([Step(moved, track.model, instant)], updater)
+        belief = outcome.belief
+        yield outcome
+
+
+def score_ours(tracks: Iterable[Track], outcomes: Mapping[str, Sequence[Outcome]], scores: Scores) -> None:
+    """Our own posteriors, `outcomes` by entity: an instant each."""
+    cases: dict[int, list[tuple[Track, int, Step]]] = defaultdict(list)
+    for track in tracks:
+        own = outcomes[track.entity]
+        for number, case in track.cases.items():
+            # a report is predicted from the belief before it; a truth compares with the belief of that time
+            belief = own[number].belief if case.noise is None else own[number - 1].belief
+            step = Step(belief, track.model, Instant(track.instants[number].time))
+            cases[len(belief.weights)].append((track, number, step))
+    for alike in cases.values():
+        for part in batches(len(alike)):
+            _score_some(alike[part], scores)
+
+
+def _score_some(some: Sequence[tuple[Track, int, Step]], scores: Scores) -> None:
+    moved = predict([step for _, _, step in some])
+    axes = some[0][0].axes
+    chosen = [track.cases[number] for track, number, _ in some]
+    seen = moved.marginal(axes)
+    if chosen[0].noise is not None:
+        noise = torch.cat([case.noise for case in chosen if case.noise is not None])
+        seen = GaussianMixture(seen.log_weights, seen.means, seen.covariances + noise[:, None])
+    scores.add_batch(
+        [track.entity for track, _, _ in some],
+        [track.instants[number].time for track, number, _ in some],
+        Mixtures(seen),
+        torch.cat([case.target for case in chosen]),
+    )

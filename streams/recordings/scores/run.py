@@ -1,0 +1,72 @@
+"""One recording through every method."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+from inference.filtering import Outcome
+from inference.update import Updater
+from streams.offline import Fused, Log
+from streams.recordings.recording import Recording
+from streams.recordings.scores.measures import Row, Scores
+from streams.recordings.scores.methods import METHODS, OURS, Method, run, score_ours, steered
+from streams.recordings.scores.tracks import Track, control_sensors, log_of, tracks_of
+from streams.registry import EntityModel
+
+Progress = Callable[[str, int], None]  # of which method, how many instants more
+
+
+def _silent(method: str, instants: int) -> None:
+    """No progress is shown."""
+
+
+def score(
+    recording: Recording,
+    updater: Updater,
+    progress: Progress = _silent,
+    take: Callable[[Fused], None] | None = None,
+    methods: tuple[Method, ...] = METHODS,
+) -> list[Row]:
+    """Ours first, then `methods`; `take` gets our posteriors as they come."""
+    log = log_of(recording)
+    tracks = tracks_of(recording, log)
+    cases, instants = sum(len(t.cases) for t in tracks), sum(len(t.instants) for t in tracks)
+    outcomes: dict[str, list[Outcome]] = defaultdict(list)
+    taken, began = 0.0, time.perf_counter()
+    for fused in _fused(recording, log, tracks, updater):
+        paused = time.perf_counter()
+        outcomes[fused.entity].append(fused.outcome)
+        if take is not None:
+            take(fused)
+        progress(OURS, 1)
+        taken += time.perf_counter() - paused
+    seconds = time.perf_counter() - began - taken
+    scores = Scores(cases, recording.lost_beyond)
+    score_ours(tracks, outcomes, scores)
+    rows = [scores.row(recording.name, OURS, instants / seconds)]
+    return rows + [_classical(recording, tracks, method, (cases, instants), progress) for method in methods]
+
+
+def _fused(recording: Recording, log: Log, tracks: list[Track], updater: Updater) -> Iterator[Fused]:
+    """Our posteriors, as a worker would send them."""
+    if not any(track.controls.times for track in tracks):
+        yield from log.fuse(updater)
+        return
+    models = {model.entity: EntityModel(model) for model in recording.models}
+    controls = control_sensors(recording)
+    lines = [line for line, o in enumerate(recording.observations, 1) if o.sensor not in controls]
+    for track in tracks:
+        for number, outcome in enumerate(steered(track, updater), 1):
+            applied = [f"line:{lines[label]}" for label in track.instants[number - 1].labels]
+            yield Fused(track.entity, models[track.entity], outcome, number, 0, applied)
+
+
+def _classical(
+    recording: Recording, tracks: list[Track], method: Method, sizes: tuple[int, int], progress: Progress
+) -> Row:
+    cases, instants = sizes
+    scores = Scores(cases, recording.lost_beyond)
+    seconds = sum(run(method, track, scores, lambda: progress(method.name, 1)) for track in tracks)
+    return scores.row(recording.name, method.name, instants / seconds)

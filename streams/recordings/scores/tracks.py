@@ -1,0 +1,158 @@
+"""What a recording says of each entity, as the filters take it, and what their beliefs are held against."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from inference.filtering import Instant, StateModel
+from inference.motion import Control
+from inference.observations import LINEAR
+from inference.readings import Reading, expanded
+from schemas import ControlSensor, Model
+from streams.offline import Log
+from streams.recordings import tag_range as _tag_range  # noqa: F401  (registers it)
+from streams.recordings.recording import Recording
+from streams.registry import EntityModel
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A belief to be scored: that after an instant against the truth, or that before it against its report."""
+
+    target: Tensor  # (1, d)
+    noise: Tensor | None = None  # (1, d, d), of a report; None for the truth
+
+
+@dataclass(frozen=True, eq=False)
+class Controls:
+    """What was reported of the inputs of an entity's motion: each holds until the next."""
+
+    times: list[float]
+    reports: list[Control]  # a batch of one each
+
+    def between(self, start: float, end: float) -> Iterator[tuple[float, Control | None]]:
+        """The pieces of an interval, s each, in which one control holds; before the first there is none."""
+        place = bisect_right(self.times, start) - 1
+        while start < end:
+            until = min(self.times[place + 1], end) if place + 1 < len(self.times) else end
+            if until > start:
+                yield until - start, self.reports[place] if place >= 0 else None
+            start, place = until, place + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """One entity's way through a recording.
+
+    Attributes:
+        entity: its name.
+        model: what is assumed of it.
+        axes: the scored coordinates.
+        instants: in order of time.
+        cases: by the number of the instant.
+        controls: of its motion; none reported if empty.
+    """
+
+    entity: str
+    model: StateModel
+    axes: list[int]
+    instants: list[Instant]
+    cases: dict[int, Case]
+    controls: Controls
+
+
+def log_of(*recordings: Recording) -> Log:
+    """Recordings of different entities as one log that can be fused."""
+    log = Log()
+    for recording in recordings:
+        for sensor in recording.sensors:
+            log.define_sensor(sensor)
+        for model in recording.models:
+            log.define_model(model)
+        controls = control_sensors(recording)
+        for number, observation in enumerate(recording.observations, 1):
+            if observation.sensor not in controls:
+                log.add(observation.to_json(), f"line:{number}")
+    return log
+
+
+def control_sensors(recording: Recording) -> dict[str, ControlSensor]:
+    """Those sensors that report inputs of a motion, by name."""
+    return {sensor.sensor: sensor for sensor in recording.sensors if isinstance(sensor, ControlSensor)}
+
+
+def controls_of(recording: Recording, model: Model) -> Controls:
+    """What was reported of the inputs of one entity's motion."""
+    sensors = control_sensors(recording)
+    controls = Controls([], [])
+    for observation in recording.observations:
+        sensor = sensors.get(observation.sensor)
+        if sensor is None or observation.entity != model.entity:
+            continue
+        order = [sensor.inputs.index(name) for name in model.motion.input_names]
+        value = torch.tensor(observation.values, dtype=torch.float64)[order]
+        controls.times.append(observation.time)
+        controls.reports.append(Control(value[None], _spread(sensor)[order][:, order][None]))
+    return controls
+
+
+def _spread(sensor: ControlSensor) -> Tensor:
+    if sensor.covariance is not None:
+        return torch.tensor(sensor.covariance, dtype=torch.float64)
+    deviation = torch.tensor(sensor.standard_deviation, dtype=torch.float64).expand(len(sensor.inputs))
+    return torch.diag(deviation.square())
+
+
+def tracks_of(recording: Recording, log: Log) -> list[Track]:
+    """Every entity's, by name."""
+    models = {model.entity: model for model in recording.models}
+    found = []
+    for entity, instants in sorted(log.timelines().items()):
+        model = models[entity]
+        axes = [model.coordinate_names.index(name) for name in recording.coordinates]
+        cases = _truths(recording, instants) if recording.has_truth else _reports(recording, instants, axes)
+        found.append(
+            Track(entity, EntityModel(model).state, axes, instants, cases, controls_of(recording, model))
+        )
+    return found
+
+
+def _truths(recording: Recording, instants: Sequence[Instant]) -> dict[int, Case]:
+    first = max(recording.scored_from, recording.truth_times[0])
+    last = recording.truth_times[-1]
+    numbers = [i for i, instant in enumerate(instants) if instant.readings and first <= instant.time <= last]
+    if not numbers:
+        return {}
+    truth = torch.from_numpy(recording.truth_at([instants[i].time for i in numbers]))
+    return {i: Case(truth[row : row + 1]) for row, i in enumerate(numbers)}
+
+
+def _reports(recording: Recording, instants: Sequence[Instant], axes: list[int]) -> dict[int, Case]:
+    """Reports of exactly the scored coordinates, from the second on: of the first nothing was known."""
+    found = {}
+    for number, instant in enumerate(instants):
+        if number == 0 or instant.time < recording.scored_from:
+            continue
+        for reading in expanded(instant.readings):
+            case = _report(reading, axes)
+            if case is not None:
+                found[number] = case
+                break
+    return found
+
+
+def _report(reading: Reading, axes: list[int]) -> Case | None:
+    sensor = reading.sensor
+    if sensor.kind != LINEAR or len(sensor.matrix) != len(axes):
+        return None
+    matrix = torch.from_numpy(sensor.matrix)
+    if not torch.equal(matrix, torch.eye(matrix.shape[1], dtype=matrix.dtype)[axes]):
+        return None
+    covariance = reading.covariance if reading.covariance is not None else sensor.covariance
+    value = torch.from_numpy((reading.value - sensor.bias) / sensor.scale - sensor.origin)
+    return Case(value[None], torch.from_numpy(covariance / sensor.scale**2)[None])

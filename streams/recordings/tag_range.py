@@ -1,0 +1,23 @@
+"""The distance from an anchor to a tag that a turning body carries: a measurement of this library's own recordings."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from inference.measurement import register
+
+
+@register("tag_range")
+def tag_range(state: Tensor, lever: Tensor, height: Tensor) -> Tensor:
+    """Distance in space, m.
+
+    Args:
+        state: ``(3,)`` the body's place from the anchor's, m and m, and its heading, rad.
+        lever: ``(2,)`` of the tag from the body's origin, in the body's frame, m.
+        height: of the tag above the anchor, m.
+    """
+    cosine, sine = torch.cos(state[2]), torch.sin(state[2])
+    x = state[0] + cosine * lever[0] - sine * lever[1]
+    y = state[1] + sine * lever[0] + cosine * lever[1]
+    return (x.square() + y.square() + height.square() + 1e-12).sqrt()

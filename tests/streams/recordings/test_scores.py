@@ -1,0 +1,124 @@
+"""A cut of every recording through every method: near the truth, and found again from a prior of 1 km."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from inference.transformer import Configuration, DistributionTransformer
+from inference.update import Settings, Updater
+from schemas import Model, Posterior, parse
+from streams.offline import Fused
+from streams.recordings import Recording, with_wide_prior
+from streams.recordings.readers import Reader
+from streams.recordings.scores import score
+from streams.recordings.scores.methods import METHODS, OURS
+from streams.recordings.tuning import evidences, first_third, tune
+from tests.streams.recordings.test_readers import recorded
+
+pytest.importorskip("scoringrules", reason="the energy score comes from it")
+FEW = METHODS[:3]  # without the many particles
+
+
+@pytest.fixture(scope="module")
+def updater() -> Updater:
+    """With a small network that never was trained: the check and the refinement make its answers right."""
+    torch.manual_seed(0)
+    network = DistributionTransformer(Configuration(width=8, layers=1, heads=2, hidden=8))
+    return Updater(network, settings=Settings(points=64, refine_points=256))
+
+
+def cut(name: str, request: pytest.FixtureRequest, seconds: float, scored_from: float) -> Recording:
+    """The beginning of a recording, scored from some seconds on."""
+    recording = recorded(name, request)
+    first = recording.observations[0].time
+    kept = [o for o in recording.observations if o.time < first + seconds]
+    return dataclasses.replace(recording, observations=kept, scored_from=first + scored_from)
+
+
+CUTS = {  # seconds, of them not scored, and the most that an error may be, m
+    "plaza2": (12.0, 4.0, 2.0),
+    "uwb_planar": (5.0, 1.0, 0.3),
+    "mrclam_robot1": (12.0, 2.0, 0.5),
+    "ble_rssi": (4.0, 1.0, 15.0),
+    "laser_radar": (2.5, 1.0, 0.6),
+    "ais_solent": (20.0, 2.0, 60.0),
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_every_method_follows_a_recording(
+    name: str, request: pytest.FixtureRequest, updater: Updater
+) -> None:
+    seconds, unscored, most = CUTS[name]
+    recording = cut(name, request, seconds, unscored)
+    taken: list[Fused] = []
+    rows = score(recording, updater, take=taken.append, methods=FEW)
+    assert [row.method for row in rows] == [OURS, *(method.name for method in FEW)]
+    for row in rows:
+        assert row.cases == rows[0].cases > 5
+        assert row.divergences == 0
+        # 24 sharp ranges at once leave next to none of so few particles
+        assert row.rmse < most or (name == "uwb_planar" and row.method.startswith("particles")), row
+    posterior = parse(Posterior, taken[-1].to_json())
+    last = posterior.applied[-1]
+    assert recording.observations[int(last.removeprefix("line:")) - 1].time == posterior.time
+
+
+@pytest.mark.parametrize("name", ["laser_radar"])
+def test_from_a_prior_of_a_kilometre_it_is_found(
+    name: str, request: pytest.FixtureRequest, updater: Updater
+) -> None:
+    seconds, _, most = CUTS[name]
+    (row,) = score(with_wide_prior(cut(name, request, 2 * seconds, seconds)), updater, methods=())
+    assert row.rmse < 2 * most
+
+
+def test_the_evidence_chooses_the_motion_that_the_reports_show(
+    request: pytest.FixtureRequest, updater: Updater
+) -> None:
+    recording = cut("laser_radar", request, 3.0, 3.0)
+    still = dataclasses.replace(recording, model=_with_density(recording, 1e-4))
+    found = evidences([still, recording], updater)
+    assert found[1] > found[0] + 5
+
+
+def _with_density(recording: Recording, density: float) -> Model:
+    motion = recording.model.motion.model_copy(update={"spectral_density": density})
+    return recording.model.model_copy(update={"motion": motion})
+
+
+def test_settings_are_chosen_by_evidence_where_the_truth_does_not_show_them(
+    request: pytest.FixtureRequest, updater: Updater
+) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Chosen:
+        spectral_density: float = 0.01
+
+    def read(data: object = None, settings: Chosen | None = None) -> Recording:
+        recording = cut("laser_radar", request, 2.0, 2.0)
+        return dataclasses.replace(
+            recording,
+            model=_with_density(recording, (settings or Chosen()).spectral_density),
+        )
+
+    heard: list[tuple[str, float, float]] = []
+    chosen = tune(
+        Reader(read, lambda data: Chosen(), ("spectral_density",)),
+        None,
+        updater,
+        lambda *one: heard.append(one),
+    )
+    best = max(heard, key=lambda one: one[2])
+    assert chosen.spectral_density == pytest.approx(best[1], rel=1e-3)
+    assert len(heard) == 7 and {name for name, _, _ in heard} == {"spectral_density"}
+
+
+def test_the_first_third_holds_nothing_that_is_scored(request: pytest.FixtureRequest) -> None:
+    recording = recorded("ais_solent", request)
+    part = first_third(recording)
+    assert max(o.time for o in part.observations) < recording.scored_from
+    assert 15 <= len(part.models) <= 20
+    assert {o.entity for o in part.observations} <= {model.entity for model in part.models}
