@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from inference.encoding import encode
 from inference.mixture import GaussianMixture
-from inference.motion import Motion
-from inference.readings import Reading, expanded
+from inference.motion import Control, Motion
+from inference.readings import ControlReading, Reading, expanded, held, together
 from inference.reduction import reduce
 from inference.update import Method, Update, Updater
 
@@ -28,12 +28,16 @@ MOST_TOGETHER = 6  # observations in one update: as many as the network was trai
 
 @dataclass(frozen=True, eq=False)
 class Belief:
-    """A mixture over one entity's state at one time: weights ``(k,)``, means ``(k, D)``, covariances ``(k, D, D)``."""
+    """A mixture over one entity's state at one time: weights ``(k,)``, means ``(k, D)``, covariances ``(k, D, D)``.
+
+    `control` are the motion's inputs from that time on, all of them; None, zero, before any was reported.
+    """
 
     time: float
     weights: Array
     means: Array
     covariances: Array
+    control: ControlReading | None = None
 
     def mixture(self) -> GaussianMixture:
         """As a batch of one, float64."""
@@ -64,12 +68,18 @@ class PriorChange:
 
 @dataclass(frozen=True, eq=False)
 class Instant:
-    """What becomes known of one entity at one time: readings or a prior, with the labels of their events."""
+    """What becomes known of one entity at one time: readings, a prior or a control, with the labels of their events."""
 
     time: float
     readings: tuple[Reading, ...] = ()
     prior: PriorChange | None = None
     labels: tuple[int, ...] = ()
+    control: ControlReading | None = None
+
+    @property
+    def informs(self) -> bool:
+        """Whether something is observed or stated; a control alone says nothing of the state at its time."""
+        return bool(self.readings) or self.prior is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +99,7 @@ class Outcome:
     effective_sample_size: float
     log_evidence: float
     surprise: float
-    method: str  # transformer, refined, kalman, fallback; prior where none was observed
+    method: str  # transformer, refined, kalman, fallback; prior where none was observed, predicted under a control
 
 
 def advance(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
@@ -110,19 +120,34 @@ def advance(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
 
 def _advance_alike(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
     predicted = predict(steps)
-    stated = [i for i, step in enumerate(steps) if step.instant.prior is not None]
-    observed = [i for i, step in enumerate(steps) if step.instant.prior is None]
-    outcomes = {i: _state_prior(predicted.rows(slice(i, i + 1)), steps[i], updater) for i in stated}
+    outcomes: dict[int, Outcome] = {}
+    observed = [i for i, step in enumerate(steps) if step.instant.readings]
+    for i, step in enumerate(steps):
+        if step.instant.prior is not None:
+            outcomes[i] = _state_prior(predicted.rows(slice(i, i + 1)), step, updater)
+        elif not step.instant.readings:
+            outcomes[i] = Outcome(_belief(predicted, i, step.instant.time), 1.0, 0.0, 1.0, "predicted")
     if observed:
         some = predicted.rows(torch.tensor(observed))
         update = _observe([steps[i].instant.readings for i in observed], some, updater)
         times = [steps[i].instant.time for i in observed]
         outcomes |= dict(zip(observed, _split(update, times), strict=True))
-    return [outcomes[i] for i in range(len(steps))]
+    return [_under_control(outcomes[i], step) for i, step in enumerate(steps)]
+
+
+def _under_control(outcome: Outcome, step: Step) -> Outcome:
+    """With the inputs that hold from the instant on."""
+    before = step.belief.control if step.belief is not None else None
+    if step.instant.control is not None:
+        before = held(before, step.instant.control, step.model.motion.inputs)
+    return outcome if before is None else replace(outcome, belief=replace(outcome.belief, control=before))
 
 
 def predict(steps: Sequence[Step]) -> GaussianMixture:
-    """Beliefs moved to the time of their instants, as one batch; a model's prior where there is no belief."""
+    """Beliefs moved to the time of their instants under the controls in force, as one batch.
+
+    Where there is no belief it is the model's prior, which is not moved.
+    """
     beliefs = [step.belief or replace(step.model.prior, time=step.instant.time) for step in steps]
     intervals = torch.tensor(
         [step.instant.time - belief.time for step, belief in zip(steps, beliefs, strict=True)],
@@ -136,13 +161,31 @@ def predict(steps: Sequence[Step]) -> GaussianMixture:
     for index, step in enumerate(steps):
         by_motion[id(step.model.motion)].append(index)
     if len(by_motion) == 1:
-        return steps[0].model.motion.predict(mixture, intervals, None)
+        motion = steps[0].model.motion
+        return motion.predict(mixture, intervals, _controls(beliefs, motion.inputs))
     means, covariances = mixture.means.clone(), mixture.covariances.clone()
     for indices in by_motion.values():
         rows = torch.tensor(indices)
-        moved = steps[indices[0]].model.motion.predict(mixture.rows(rows), intervals[rows], None)
+        motion = steps[indices[0]].model.motion
+        control = _controls([beliefs[index] for index in indices], motion.inputs)
+        moved = motion.predict(mixture.rows(rows), intervals[rows], control)
         means[rows], covariances[rows] = moved.means, moved.covariances
     return GaussianMixture(mixture.log_weights, means, covariances)
+
+
+def _controls(beliefs: Sequence[Belief], count: int) -> Control | None:
+    """The inputs of all, zero and exact where none was reported; None where that is so of all, or there are none.
+
+    What was kept under a motion of other inputs is taken as not reported.
+    """
+    known = [belief.control for belief in beliefs]
+    if not count or all(control is None for control in known):
+        return None
+    value, covariance = np.zeros((len(known), count)), np.zeros((len(known), count, count))
+    for row, control in enumerate(known):
+        if control is not None and len(control.value) == count:
+            value[row], covariance[row] = control.value, control.covariance
+    return Control(torch.from_numpy(value), torch.from_numpy(covariance))
 
 
 def _stack(beliefs: Sequence[Belief]) -> GaussianMixture:
@@ -248,37 +291,55 @@ def _split(update: Update, times: Sequence[float]) -> list[Outcome]:
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """One entry of a log: a reading or a prior of one entity; `label` is the caller's own."""
+    """One entry of a log: a reading, a prior or a control of one entity; `label` is the caller's own."""
 
     entity: str
     time: float
     reading: Reading | None = None
     prior: PriorChange | None = None
     label: int = -1
+    control: ControlReading | None = None
 
 
 def instants(events: Iterable[Event]) -> list[Instant]:
-    """One entity's events in order of time: readings of one time together, priors of that time before them."""
+    """One entity's events in order of time: readings of one time together, priors of that time before them.
+
+    A control comes after them, for it holds from its time on. Readings of one time are put in an order of their own, so
+    that it does not matter in which they came; priors of one time are applied in the order given, for the last one
+    stated is the last word.
+    """
     readings: dict[float, list[tuple[Reading, int]]] = defaultdict(list)
     priors: dict[float, list[tuple[PriorChange, int]]] = defaultdict(list)
+    controls: dict[float, list[tuple[ControlReading, int]]] = defaultdict(list)
     for event in events:
+        if event.control is not None:
+            controls[event.time].append((event.control, event.label))
         if event.reading is not None:
             readings[event.time].append((event.reading, event.label))
         if event.prior is not None:
             priors[event.time].append((event.prior, event.label))
     result: list[Instant] = []
-    for time in sorted({*readings, *priors}):
+    for time in sorted({*readings, *priors, *controls}):
         result.extend(Instant(time, prior=change, labels=(label,)) for change, label in priors.get(time, ()))
         if time in readings:
-            seen, labels = zip(*readings[time], strict=True)
+            seen, labels = zip(*_ordered(readings[time]), strict=True)
             result.append(Instant(time, seen, labels=labels))
+        if time in controls:
+            reported, labels = zip(*controls[time], strict=True)
+            result.append(Instant(time, labels=labels, control=together(reported)))
     return result
+
+
+def _ordered(readings: list[tuple[Reading, int]]) -> list[tuple[Reading, int]]:
+    return sorted(readings, key=lambda pair: pair[0].content) if len(readings) > 1 else readings
 
 
 def replay(
     events: Iterable[Event], model_of: Callable[[str], StateModel], updater: Updater
 ) -> Iterator[tuple[str, Outcome]]:
     """The whole log in order of event time; yields every posterior of every entity, each entity's in order.
+
+    There is one for each instant that `informs`; controls move the belief on, and have no posterior of their own.
 
     Entities do not depend on each other, so they go through `advance` side by side: the r-th instants of all together.
     """
@@ -292,4 +353,5 @@ def replay(
         steps = [Step(beliefs.get(entity), model_of(entity), timelines[entity][turn]) for entity in active]
         for entity, outcome in zip(active, advance(steps, updater), strict=True):
             beliefs[entity] = outcome.belief
-            yield entity, outcome
+            if timelines[entity][turn].informs:
+                yield entity, outcome

@@ -70,7 +70,10 @@ def find(name: str) -> Measurement:
     """
     if name not in _registered:
         for entry in metadata.entry_points(group=ENTRY_POINTS, name=name):
-            function = entry.load()
+            try:
+                function = entry.load()
+            except Exception as error:  # a package of somebody else's may raise anything
+                raise ValueError(f"function: {name!r} of {entry.value} cannot be loaded: {error}") from error
             if name not in _registered:  # its module may have used the decorator
                 register(name)(function)
     if name not in _registered:

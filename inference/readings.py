@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +64,25 @@ class Sensor:
         except np.linalg.LinAlgError:
             raise ValueError(f"covariance: not positive definite: {self.covariance.tolist()}") from None
 
+    @functools.cached_property
+    def content(self) -> tuple[Any, ...]:
+        """What tells it from any other sensor, comparable: for an order that does not depend on who came first."""
+        program, function = self.program, ""
+        if program is not None:
+            name = getattr(program.measurement, "__qualname__", type(program.measurement).__qualname__)
+            function = f"{name} {program.layout} {program.output}"
+        heading = self.heading if self.heading is not None else np.zeros(0)
+        return (
+            self.kind,
+            *(
+                part.tobytes()
+                for part in (self.matrix, self.origin, self.covariance, heading, self.parameters)
+            ),
+            (self.outlier_probability, self.outlier_span or 0.0, self.scale, self.bias),
+            (repr(self.noise), function),
+            tuple(part.content for part in self.parts),
+        )
+
     @property
     def dimension(self) -> int:
         return int(self.matrix.shape[1])
@@ -81,6 +102,70 @@ class Reading:
     sensor: Sensor
     value: Array
     covariance: Array | None = None
+
+    @property
+    def content(self) -> tuple[Any, ...]:
+        """What tells it from any other reading, comparable."""
+        covariance = b"" if self.covariance is None else self.covariance.tobytes()
+        return (self.sensor.content, self.value.tobytes(), covariance)
+
+
+@dataclass(frozen=True, eq=False)
+class ControlReading:
+    """What was reported of a motion's inputs, held from its time on until the next report of them.
+
+    value ``(c,)`` in the units of the inputs; covariance ``(c, c)`` of its error, positive semidefinite; which of the
+    motion's inputs they are, in order, None for all of them.
+    """
+
+    value: Array
+    covariance: Array
+    inputs: tuple[int, ...] | None = None
+
+    @property
+    def content(self) -> tuple[Any, ...]:
+        """What tells it from any other, comparable."""
+        return (self.inputs or (), self.value.tobytes(), self.covariance.tobytes())
+
+
+def held(before: ControlReading | None, report: ControlReading, count: int) -> ControlReading:
+    """All `count` inputs after a report of some: the others stay as they were, at first exactly zero.
+
+    Errors of inputs that were reported together stay correlated, others are independent.
+
+    Raises ValueError where the report names an input that the motion lacks, or has another number of values.
+    """
+    chosen = list(range(count)) if report.inputs is None else list(report.inputs)
+    if not count:
+        raise ValueError("control: this motion takes no inputs")
+    if len(chosen) != len(report.value) or len(set(chosen)) != len(chosen) or max(chosen) >= count:
+        raise ValueError(
+            f"control: {len(report.value)} values for inputs {chosen} of a motion that takes {count}"
+        )
+    value = np.zeros(count) if before is None else before.value.copy()
+    covariance = np.zeros((count, count)) if before is None else before.covariance.copy()
+    value[chosen] = report.value
+    covariance[chosen, :] = covariance[:, chosen] = 0.0
+    covariance[np.ix_(chosen, chosen)] = report.covariance
+    return ControlReading(value, covariance)
+
+
+def together(reports: Sequence[ControlReading]) -> ControlReading:
+    """Several reports of one time as one, in an order of their own: of an input reported twice the last one holds."""
+    if len(reports) == 1:
+        return reports[0]
+    ordered = sorted(reports, key=lambda report: report.content)
+    count = 1 + max(max(report.inputs or range(len(report.value))) for report in ordered)
+    whole: ControlReading | None = None
+    named: set[int] = set()
+    for report in ordered:
+        chosen = tuple(range(len(report.value))) if report.inputs is None else report.inputs
+        whole = held(whole, ControlReading(report.value, report.covariance, chosen), count)
+        named.update(chosen)
+    assert whole is not None
+    inputs = tuple(sorted(named))
+    places = list(inputs)
+    return ControlReading(whole.value[places], whole.covariance[np.ix_(places, places)], inputs)
 
 
 def expand(reading: Reading) -> tuple[Reading, ...]:

@@ -21,7 +21,7 @@ from inference.mixture import GaussianMixture, component_log_density
 
 OLD_POINTS = 12.0  # effective points that a component's old shape counts for
 LEAST_WEIGHT, MOST_ADDED = 1e-3, 0.9  # of the answer, that added components may take together
-CHUNK = 64  # problems at once: their points stay in the processor's cache
+CHUNK = 32_768  # points at once: they stay in the processor's cache
 
 
 def refine(
@@ -42,8 +42,7 @@ def refine(
         rounds: how often new points are drawn; steps: of expectation-maximisation a round; points: a round.
     """
     parts = []
-    for first in range(0, answer.batch, CHUNK):
-        rows = torch.arange(first, min(first + CHUNK, answer.batch), device=source.device)
+    for rows in torch.split(torch.arange(answer.batch, device=source.device), max(1, CHUNK // points)):
         some, mixture, origin = local.rows(rows.cpu()), answer.rows(rows), source[rows]
         for turn in range(rounds):
             weighted = some.weigh(mixture, points, seed=101 + 10 * turn)

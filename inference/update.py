@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -27,38 +26,10 @@ from inference.observations import LINEAR, Observations
 from inference.prediction import Prediction
 from inference.reduction import reduce
 from inference.refinement import refine
+from inference.results import Method, Update, joined
 from inference.transformer import DistributionTransformer, duplicate_components
 
-
-class Method(IntEnum):
-    """How a posterior was found."""
-
-    TRANSFORMER = 0
-    REFINED = 1
-    KALMAN = 2
-    FALLBACK = 3
-
-
-@dataclass(frozen=True)
-class Update:
-    """Posterior and quality of a batch; the vectors are ``(B,)``."""
-
-    posterior: GaussianMixture
-    effective_sample_size: Tensor  # share of the points, 0 to 1
-    log_evidence: Tensor  # log p(observations), in the sensors' own units
-    surprise: Tensor  # p-value of the observations under the prediction, 0 to 1
-    method: Tensor  # of `Method`, int64
-
-    def rows(self, index: Tensor) -> Update:
-        vectors = (self.effective_sample_size, self.log_evidence, self.surprise, self.method)
-        return Update(self.posterior.rows(index), *(vector[index] for vector in vectors))
-
-    def with_rows(self, index: Tensor, other: Update) -> Update:
-        """With the entities at `index` taken from `other`."""
-        keep = torch.ones(len(self.method), dtype=torch.bool)
-        keep[index] = False
-        kept = torch.nonzero(keep)[:, 0]
-        return _joined([(kept, self.rows(kept)), (index, other)])
+__all__ = ["Method", "Settings", "Update", "Updater"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +44,8 @@ class Settings:
         refine_below: effective sample size under which an answer is refined; 0 never refines.
         refine_rounds, refine_steps, refine_points: size of the refinement: how often points are drawn, steps of
             expectation-maximisation on them, how many.
+        repeat_below: effective sample size, refined, under which it is refined again, with each of
+            `repeat_points` in turn.
         defend_below: effective sample size, refined, under which a wide component is added; 0 never.
         defence: weight of that component.
     """
@@ -85,6 +58,8 @@ class Settings:
     refine_rounds: int = 3
     refine_steps: int = 2
     refine_points: int = 512
+    repeat_below: float = 0.9
+    repeat_points: tuple[int, ...] = (2048, 8192)
     defend_below: float = 0.8
     defence: float = 0.1
 
@@ -92,14 +67,6 @@ class Settings:
     def most_components(self) -> int:
         """Of any posterior."""
         return self.components * self.growth
-
-
-def _joined(parts: list[tuple[Tensor, Update]]) -> Update:
-    order = torch.argsort(torch.cat([index for index, _ in parts]))
-    posterior = concatenate([update.posterior for _, update in parts])
-    names = ("effective_sample_size", "log_evidence", "surprise", "method")
-    vectors = [torch.cat([getattr(update, name) for _, update in parts]) for name in names]
-    return Update(posterior, *vectors).rows(order)
 
 
 class Updater:
@@ -165,7 +132,7 @@ class Updater:
                 if not bool(grown[index[0]]):
                     some = some.places(torch.arange(min(some.components, usual)).expand(some.batch, -1))
                 parts.append((index, self._transform(some, seen, axes)))
-        return _joined(parts) if len(parts) > 1 else parts[0][1].rows(torch.argsort(parts[0][0]))
+        return joined(parts) if len(parts) > 1 else parts[0][1].rows(torch.argsort(parts[0][0]))
 
     def _reduced(self, mixture: GaussianMixture) -> GaussianMixture:
         return reduce(mixture, self.settings.most_components, self.settings.merge_below)
@@ -203,13 +170,14 @@ class Updater:
             answer, source = _replace(
                 answer, source, Prediction.of(local.prior, local.observations), local, unusable
             )
-        result = self._checked(prior, local, answer, source, surprise)
+        result = self._checked(prior, local, answer, source, surprise, self.settings.points)
         refinable = (result.effective_sample_size < self.settings.refine_below) & ~unusable.cpu()
         if bool(refinable.any()):
             index = torch.nonzero(refinable)[:, 0]
-            refined = self._refined(prior.rows(index), local.rows(index), answer, source, surprise, index)
-            better = refined.effective_sample_size > result.effective_sample_size[index]
-            result = result.with_rows(index[better], refined.rows(torch.nonzero(better)[:, 0]))
+            there = index.to(self.device)
+            some, now = local.rows(index), result.rows(index)
+            refined = self._refined(prior.rows(index), some, answer.rows(there), source[there], now)
+            result = result.with_rows(index, refined)
         poor = torch.nonzero(result.effective_sample_size < self.settings.defend_below)[:, 0]
         if len(poor):
             rows = result.rows(poor)
@@ -224,15 +192,13 @@ class Updater:
         answer: GaussianMixture,
         source: Tensor,
         surprise: Tensor,
+        points: int,
     ) -> Update:
         """Extend an answer to the whole state, reduce it, and measure what is left."""
         whole = self._reduced(local.extend(prior, answer, source))
-        reduced = local.localise(whole)
-        weighted = local.weigh(reduced, self.settings.points, seed=11)
-        size, evidence = importance.effective_sample_size(weighted)
         method = torch.full((prior.batch,), Method.TRANSFORMER, dtype=torch.int64)
-        size = torch.nan_to_num(size.double().cpu(), nan=0.0)
-        return Update(whole, size, evidence.double().cpu(), surprise, method)
+        unmeasured = torch.zeros(prior.batch, dtype=torch.float64)
+        return self._measured(local, Update(whole, unmeasured, unmeasured, surprise, method), points)
 
     def _defended(self, prior: GaussianMixture, local: LocalProblem, poor: Update) -> Update:
         """With a wide component that has the exact posterior's moments, as importance sampling estimates them."""
@@ -252,12 +218,9 @@ class Updater:
             torch.cat([answered.covariances, whole.covariances], 1),
         )
         posterior = self._reduced(joint)
-        weighted = local.weigh(local.localise(posterior), self.settings.points, seed=11)
-        size, evidence = importance.effective_sample_size(weighted)
-        size = torch.nan_to_num(size.double().cpu(), nan=0.0)
-        return replace(
-            poor, posterior=posterior, effective_sample_size=size, log_evidence=evidence.double().cpu()
-        )
+        defended = self._measured(local, replace(poor, posterior=posterior), self.settings.refine_points)
+        sound = _finite(posterior) & (defended.effective_sample_size > 0)
+        return poor.with_rows(sound.nonzero()[:, 0], defended.rows(sound.nonzero()[:, 0]))
 
     def _refined(
         self,
@@ -265,16 +228,49 @@ class Updater:
         local: LocalProblem,
         answer: GaussianMixture,
         source: Tensor,
-        surprise: Tensor,
-        index: Tensor,
+        now: Update,
     ) -> Update:
-        answer, source = answer.rows(index.to(self.device)), source[index.to(self.device)]
+        """The better of what there is `now` and its refinement; what is still poor is refined with more points."""
         settings = self.settings
         added = settings.most_components - settings.components
-        size = (settings.refine_rounds, settings.refine_steps, settings.refine_points)
-        answer, source = refine(local, answer, source, added, *size)
-        result = self._checked(prior, local, answer, source, surprise[index])
-        return replace(result, method=torch.full_like(result.method, Method.REFINED))
+        size = (settings.refine_rounds, settings.refine_steps)
+        answer, source = refine(local, answer, source, added, *size, settings.refine_points)
+        now = self._better(prior, local, answer, source, now, settings.points)
+        left = torch.arange(prior.batch)
+        for points in settings.repeat_points:
+            still = torch.nonzero(now.effective_sample_size[left] < settings.repeat_below)[:, 0]
+            if len(still) == 0:
+                break
+            left, there = left[still], still.to(self.device)
+            part, answer, source = local.rows(left), answer.rows(there), source[there]
+            answer, source = refine(part, answer, source, 0, *size, points)
+            more = self._better(prior.rows(left), part, answer, source, now.rows(left), points)
+            now = now.with_rows(left, more)
+        return now
+
+    def _better(
+        self,
+        prior: GaussianMixture,
+        local: LocalProblem,
+        answer: GaussianMixture,
+        source: Tensor,
+        now: Update,
+        points: int,
+    ) -> Update:
+        """For each entity the one with the larger effective sample size, both measured on as many points."""
+        found = self._checked(prior, local, answer, source, now.surprise, points)
+        found = replace(found, method=torch.full_like(found.method, Method.REFINED))
+        if points != self.settings.points:
+            now = self._measured(local, now, points)
+        better = torch.nonzero(found.effective_sample_size > now.effective_sample_size)[:, 0]
+        return now.with_rows(better, found.rows(better))
+
+    def _measured(self, local: LocalProblem, update: Update, points: int) -> Update:
+        """With its effective sample size and evidence estimated on `points`."""
+        weighted = local.weigh(local.localise(update.posterior), points, seed=11)
+        size, evidence = importance.effective_sample_size(weighted)
+        size = torch.nan_to_num(size.double().cpu(), nan=0.0)
+        return replace(update, effective_sample_size=size, log_evidence=evidence.double().cpu())
 
 
 def _finite(mixture: GaussianMixture) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -55,10 +55,12 @@ _MOST_FAULTS = 4  # listed in one line; the rest is counted
 
 def explain(error: ValidationError) -> str:
     """One line that names each field at fault, what is wrong and the value: `field: message (value)`."""
-    faults: dict[str, list[tuple[str, str]]] = {}
+    faults: dict[str, list[_Fault]] = {}
     for fault in error.errors(include_url=False, include_context=False):
         shown = "" if fault["type"] in ("missing", "json_invalid") else f" ({_show(fault['input'])})"
-        faults.setdefault(_place(fault["loc"]), []).append((fault["msg"], shown))
+        faults.setdefault(_place(fault["loc"]), []).append(
+            _Fault(fault["msg"], shown, fault["type"].endswith("_type"))
+        )
     lines = [_line(place, found) for place, found in faults.items() if not _deeper(place, faults)]
     rest = [f"and {len(lines) - _MOST_FAULTS} more"] if len(lines) > _MOST_FAULTS else []
     return "; ".join(lines[:_MOST_FAULTS] + rest)
@@ -78,11 +80,18 @@ def distinct(names: Iterable[str]) -> bool:
     return len(set(listed)) == len(listed)
 
 
-def _line(place: str, found: list[tuple[str, str]]) -> str:
-    """The faults of one field, where a choice of types was open, joined by "or"."""
-    first, *others = dict.fromkeys(message for message, _ in found)
+class _Fault(NamedTuple):
+    message: str
+    shown: str  # the value
+    of_type: bool  # it is of another type than was tried
+
+
+def _line(place: str, found: list[_Fault]) -> str:
+    """The faults of one field, where a choice of types was open, joined by "or"; that of the type it is, if any."""
+    told = [fault for fault in found if not fault.of_type] or found
+    first, *others = dict.fromkeys(fault.message for fault in told)
     message = " or ".join([first, *(other.removeprefix("Input should be ") for other in others)])
-    return f"{place}: {message}{found[0][1]}"
+    return f"{place}: {message}{found[0].shown}"
 
 
 def _deeper(place: str, faults: Iterable[str]) -> bool:

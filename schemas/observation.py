@@ -11,6 +11,8 @@ from schemas import covariance as covariance_checks
 from schemas.base import MAXIMUM_VALUES, Identifier, Matrix, Message, Name, Number, Vector
 from schemas.time import Time
 
+_Positive = Annotated[Number, Field(gt=0)]
+
 
 class Observation(Message):
     """One observation. Noise given here takes the place of the noise in the sensor's definition."""
@@ -26,17 +28,40 @@ class Observation(Message):
         Field(description="the reported number or numbers, in the units of the sensor"),
     ]
     standard_deviation: Annotated[
-        Annotated[Number, Field(gt=0)] | None,
-        Field(description="of the noise of every number in value, in the units of the value"),
+        _Positive
+        | Annotated[
+            tuple[_Positive, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_VALUES)
+        ]
+        | None,
+        Field(
+            description="of the noise: one for every number in value or one each, in the units of the value "
+            "(of degrees of latitude and longitude, in metres)"
+        ),
     ] = None
     covariance: Annotated[
         Matrix | None,
-        Field(description="of the noise, in the squared units of the value; not beside standard_deviation"),
+        Field(
+            description="of the noise, in the squared units of the value (of degrees of latitude and longitude, in "
+            "square metres); not beside standard_deviation"
+        ),
     ] = None
     id: Annotated[
         Identifier | None,
         Field(description="an identifier of the reporter's own, repeated in the posterior; no unit"),
     ] = None
+
+    @field_validator("standard_deviation")
+    @classmethod
+    def _one_each(
+        cls, deviation: float | tuple[float, ...] | None, info: ValidationInfo
+    ) -> float | tuple[float, ...] | None:
+        value = info.data.get("value")
+        size = len(value) if isinstance(value, tuple) else 1
+        if isinstance(deviation, tuple) and value is not None and len(deviation) != size:
+            raise PydanticCustomError(
+                "wrong_length", "expected one number, or {size} as in value", {"size": size}
+            )
+        return deviation
 
     # Runs only when a covariance is given: the scalar case, ten thousand times a second, pays nothing for it.
     @field_validator("covariance")

@@ -45,11 +45,18 @@ class Posterior(Message):
     sequence: Annotated[
         int,
         Field(
-            strict=True, ge=1, description="number of the posterior of this entity, counted from 1; no unit"
+            strict=True,
+            ge=1,
+            description="how many messages of this entity have been applied: rises with every posterior, by the number "
+            "of observations and priors that are new in it; no unit",
         ),
     ]
     revision: Annotated[
-        _Count, Field(description="how often a late observation has changed the past; no unit")
+        _Count,
+        Field(
+            description="how often what came late has changed the past of a posterior and had the newest sent again; "
+            "no unit"
+        ),
     ]
     coordinates: Annotated[
         tuple[Coordinate, ...],

@@ -16,7 +16,7 @@ from inference.device import choose_device
 from inference.update import Settings as Accuracy
 from inference.update import Updater
 from schemas import Reason
-from streams import metrics
+from streams import measurements, metrics
 from streams.dead_letters import dead_letter
 from streams.fusion import Fusion
 from streams.health import add_pages
@@ -39,7 +39,11 @@ def make_updater(settings: Settings) -> Updater:
 
 
 def create_app(settings: Settings, updater: Updater) -> faust.App:
-    """A worker's application; nothing is started yet."""
+    """A worker's application; nothing is started yet.
+
+    Raises ValueError if a module of measurements of one's own cannot be imported.
+    """
+    measurements.load(settings.measurements)
     app = faust.App(
         settings.application,
         broker=[f"kafka://{broker}" for broker in settings.brokers.split(",")],
@@ -93,7 +97,17 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
     definitions = Definitions(names.sensors, names.models)
     reader = DefinitionsReader(definitions, (names.sensors, names.models), settings.brokers, reject)
     intake = Intake(definitions, settings.maximum_message_bytes, settings.future_tolerance)
-    fusion = Fusion(names, settings.application, intake, definitions, reader, updater, table, producer)
+    fusion = Fusion(
+        names,
+        settings.application,
+        intake,
+        definitions,
+        reader,
+        updater,
+        table,
+        producer,
+        settings.history,
+    )
 
     @app.task  # type: ignore[untyped-decorator]
     async def read_definitions() -> None:

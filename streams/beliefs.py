@@ -1,25 +1,70 @@
-"""What is kept of an entity: its belief, and which messages are already in it.
+"""What is kept of an entity: its belief, its recent past, and which messages are already in it.
 
 A record's value in the table and its changelog. The offsets make application idempotent: after a crash the broker
-delivers again what had not been acknowledged, and what a belief already holds is skipped.
+delivers again what had not been acknowledged, and what a belief already holds is skipped. The past is what
+`inference.timeline` needs to take in what comes late; it stays as bytes until then.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 import struct
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inference.filtering import Belief
+from inference.readings import ControlReading
+from inference.timeline import Moment, Timeline
 
-VERSION = 1
-# version, has a belief, components, dimension, sequence, revision, prior sequence, two offsets, time, length of names
-_HEADER = struct.Struct("<BBHHQIIqqdH")
+VERSION = 2
+# version, has a base; sequence, revision, prior sequence, two offsets, time of the newest posterior and of the base,
+# length of names, moments
+_HEADER = struct.Struct("<BBQIIqqddHI")
+_FIRST_HEADER = struct.Struct("<BBBHQIIqqdH")  # of version 1, which kept no past
+_MOMENT = struct.Struct("<dII")  # time, length of its messages and of its belief
+_MESSAGE = struct.Struct("<BqI")
+# components, dimension, whether covariances are triangles, inputs under control, time
+_BELIEF = struct.Struct("<BBBBd")
+_WAITING = struct.Struct("<qI")
+
+State = bytes | Belief
+"""A belief as it is stored, or one not stored yet."""
 
 
 class UnknownVersion(ValueError):
     """A changelog record was written by another version of Beliefstream."""
+
+
+class Kept(NamedTuple):
+    """A message that is in the belief, and may have to be applied again."""
+
+    is_prior: bool
+    offset: int
+    value: bytes
+
+
+def pack(messages: Iterable[Kept]) -> bytes:
+    """The messages of one moment as bytes."""
+    return b"".join(
+        _MESSAGE.pack(message.is_prior, message.offset, len(message.value)) + message.value
+        for message in messages
+    )
+
+
+def unpack(raw: bytes) -> list[Kept]:
+    """What `pack` has packed."""
+    found, place = [], 0
+    while place < len(raw):
+        kind, offset, length = _MESSAGE.unpack_from(raw, place)
+        place += _MESSAGE.size
+        found.append(Kept(bool(kind), offset, raw[place : place + length]))
+        place += length
+    return found
 
 
 @dataclass
@@ -27,15 +72,17 @@ class BeliefRecord:
     """One entity's record.
 
     Attributes:
-        belief: None until the first observation.
+        past: moments with their messages, packed; the newest one's state is the belief.
         coordinates: names of the state, in order.
-        sequence: number of posteriors emitted.
+        sequence: number of messages applied.
+        revision: how often the past was changed after its posterior had been emitted.
         prior_sequence: number of priors applied.
         observation_offset, prior_offset: the last message of each topic that was dealt with; -1 for none.
         pending: stated priors that no observation has reached in time, as (offset, the message's value).
+        shown: time of the newest posterior emitted.
     """
 
-    belief: Belief | None = None
+    past: Timeline[bytes, State] = field(default_factory=Timeline)
     coordinates: tuple[str, ...] = ()
     sequence: int = 0
     revision: int = 0
@@ -43,68 +90,183 @@ class BeliefRecord:
     observation_offset: int = -1
     prior_offset: int = -1
     pending: list[tuple[int, bytes]] = field(default_factory=list)
+    shown: float = -math.inf
+
+    @classmethod
+    def of(cls, belief: Belief, coordinates: tuple[str, ...], **others: Any) -> BeliefRecord:
+        """With a belief that has no past."""
+        return cls(Timeline(belief, belief.time), coordinates, shown=belief.time, **others)
+
+    @property
+    def has_belief(self) -> bool:
+        """Whether anything has been applied."""
+        return self.past.base is not None or bool(self.past.moments)
+
+    @property
+    def belief(self) -> Belief | None:
+        """The newest; None until the first observation."""
+        moments = self.past.moments
+        return belief_of(moments[-1].state if moments else self.past.base)
+
+    def forget(self) -> None:
+        """Give up the belief and its past."""
+        self.past, self.shown = Timeline(), -math.inf
 
     def encode(self) -> bytes:
         """To bytes, exactly."""
-        names = "\n".join(self.coordinates).encode()
-        count, size = self.belief.means.shape if self.belief is not None else (0, 0)
+        names, past = "\n".join(self.coordinates).encode(), self.past
+        base = _stored(past.base)
         header = _HEADER.pack(
             VERSION,
-            self.belief is not None,
-            count,
-            size,
+            past.base is not None,
             self.sequence,
             self.revision,
             self.prior_sequence,
             self.observation_offset,
             self.prior_offset,
-            self.belief.time if self.belief is not None else 0.0,
+            self.shown,
+            past.base_time,
             len(names),
+            len(past.moments),
         )
-        parts = [header, names]
-        if self.belief is not None:
-            arrays = (self.belief.weights, self.belief.means, self.belief.covariances)
-            parts.extend(np.ascontiguousarray(array, dtype="<f8").tobytes() for array in arrays)
+        parts = [header, names, base]
+        for moment in past.moments:
+            state = _stored(moment.state)
+            parts.extend((_MOMENT.pack(moment.time, len(moment.content), len(state)), moment.content, state))
         for offset, value in self.pending:
-            parts.append(struct.pack("<qI", offset, len(value)) + value)
+            parts.append(_WAITING.pack(offset, len(value)) + value)
         return b"".join(parts)
 
     @classmethod
     def decode(cls, raw: bytes) -> BeliefRecord:
-        """From bytes.
+        """From bytes, of this version or one before it.
 
         Raises:
             UnknownVersion: they are of another version.
         """
+        if raw[0] == 1:
+            return _decode_first(raw)
         if raw[0] != VERSION:
-            raise UnknownVersion(f"changelog: record of version {raw[0]}, this program reads {VERSION}")
+            raise UnknownVersion(f"changelog: record of version {raw[0]}, this program reads 1 to {VERSION}")
         header = _HEADER.unpack_from(raw)
-        _, has_belief, count, size, sequence, revision, prior_sequence, observed, stated, time, length = (
+        _, has_base, sequence, revision, stated, observed, last_prior, shown, base_time, length, count = (
             header
         )
         place = _HEADER.size
         names = raw[place : place + length].decode()
         place += length
-        belief = None
-        if has_belief:
-            total = count * (1 + size + size * size)
-            numbers = np.frombuffer(raw, "<f8", total, place).copy()
-            place += 8 * total
-            weights, means, covariances = np.split(numbers, (count, count + count * size))
-            belief = Belief(time, weights, means.reshape(count, size), covariances.reshape(count, size, size))
-        pending = []
-        while place < len(raw):
-            offset, length = struct.unpack_from("<qI", raw, place)
-            place += 12
-            pending.append((offset, raw[place : place + length]))
-            place += length
+        base: State | None = None
+        if has_base:
+            end = place + _belief_size(raw, place)
+            base, place = raw[place:end], end
+        moments: list[Moment[bytes, State]] = []
+        for _ in range(count):
+            time, content, state = _MOMENT.unpack_from(raw, place)
+            middle = place + _MOMENT.size + content
+            packed = raw[place + _MOMENT.size : middle]
+            place = middle + state
+            moments.append(Moment(time, packed, raw[middle:place] if state else None))
         return cls(
-            belief,
-            tuple(names.split("\n")) if names else (),
+            Timeline(base, base_time, moments),
+            _names(names),
             sequence,
             revision,
-            prior_sequence,
-            observed,
             stated,
-            pending,
+            observed,
+            last_prior,
+            _waiting(raw, place),
+            shown,
         )
+
+
+def _names(joined: str) -> tuple[str, ...]:
+    return tuple(joined.split("\n")) if joined else ()
+
+
+def _waiting(raw: bytes, place: int) -> list[tuple[int, bytes]]:
+    pending = []
+    while place < len(raw):
+        offset, length = _WAITING.unpack_from(raw, place)
+        place += _WAITING.size
+        pending.append((offset, raw[place : place + length]))
+        place += length
+    return pending
+
+
+def _decode_first(raw: bytes) -> BeliefRecord:
+    header = _FIRST_HEADER.unpack_from(raw)
+    _, has_belief, count, size, sequence, revision, stated, observed, last_prior, time, length = header
+    place = _FIRST_HEADER.size
+    names = _names(raw[place : place + length].decode())
+    place += length
+    past: Timeline[bytes, State] = Timeline()
+    if has_belief:
+        total = count * (1 + size + size * size)
+        past = Timeline(_belief(time, count, size, np.frombuffer(raw, "<f8", total, place)), time)
+        place += 8 * total
+    shown = time if has_belief else -math.inf
+    pending = _waiting(raw, place)
+    return BeliefRecord(past, names, sequence, revision, stated, observed, last_prior, pending, shown)
+
+
+def _belief(time: float, count: int, size: int, numbers: NDArray[np.float64]) -> Belief:
+    weights, means, covariances = np.split(numbers.copy(), (count, count + count * size))
+    return Belief(time, weights, means.reshape(count, size), covariances.reshape(count, size, size))
+
+
+@functools.cache
+def _triangles(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Places of the lower and the upper triangle in a flat matrix, and of the matrix in the lower triangle."""
+    rows, columns = np.tril_indices(size)
+    where = np.zeros((size, size), dtype=np.intp)
+    where[rows, columns] = where[columns, rows] = np.arange(len(rows))
+    return rows * size + columns, columns * size + rows, where.ravel()
+
+
+def _stored(state: State | None) -> bytes:
+    """A belief as bytes, exactly; nothing for none."""
+    if state is None:
+        return b""
+    if isinstance(state, bytes):
+        return state
+    count, size = state.means.shape
+    lower, upper, _ = _triangles(size)
+    flat = state.covariances.reshape(count, size * size)
+    half = flat.take(lower, axis=1)
+    symmetric = half.tobytes() == flat.take(upper, axis=1).tobytes()
+    parts: tuple[NDArray[np.float64], ...] = (state.weights, state.means, half if symmetric else flat)
+    inputs = 0
+    if state.control is not None:
+        inputs = len(state.control.value)
+        parts = (*parts, state.control.value, state.control.covariance)
+    header = _BELIEF.pack(count, size, symmetric, inputs, state.time)
+    return header + b"".join(np.ascontiguousarray(part, dtype="<f8").tobytes() for part in parts)
+
+
+def _belief_size(raw: bytes, place: int) -> int:
+    count, size, symmetric, inputs, _ = _BELIEF.unpack_from(raw, place)
+    return int(_BELIEF.size + 8 * (_numbers(count, size, symmetric) + inputs * (inputs + 1)))
+
+
+def _numbers(count: int, size: int, symmetric: bool) -> int:
+    return count * (1 + size + (size * (size + 1) // 2 if symmetric else size * size))
+
+
+def belief_of(state: State | None) -> Belief | None:
+    """The belief that is stored, if there is one."""
+    if not isinstance(state, bytes):
+        return state
+    count, size, symmetric, inputs, time = _BELIEF.unpack_from(state)
+    numbers = np.frombuffer(state, "<f8", offset=_BELIEF.size)
+    control = None
+    if inputs:
+        numbers, held = np.split(numbers, [_numbers(count, size, symmetric)])
+        control = ControlReading(held[:inputs].copy(), held[inputs:].reshape(inputs, inputs).copy())
+    if not symmetric:
+        return replace(_belief(time, count, size, numbers), control=control)
+    weights, means, half = np.split(numbers, (count, count + count * size))
+    covariances = half.reshape(count, -1).take(_triangles(size)[2], axis=1)
+    shape = (count, size, size)
+    return Belief(
+        time, weights.copy(), means.reshape(count, size).copy(), covariances.reshape(shape), control
+    )

@@ -11,7 +11,8 @@ import orjson
 from inference.filtering import Outcome, PriorChange
 from schemas import Model, Prior, Reason, Unusable
 from streams.conversion_motions import belief_of, motion_over, state_model
-from streams.conversion_sensors import noise_of, reading_of, sensor_over
+from streams.conversion_readings import reading_of
+from streams.conversion_sensors import noise_of, sensor_over
 
 __all__ = [
     "PosteriorWriter",
@@ -56,15 +57,21 @@ class PosteriorWriter:
         self._coordinates = [coordinate.model_dump() for coordinate in model.coordinates]
 
     def write(
-        self, entity: str, outcome: Outcome, sequence: int, prior_sequence: int, applied: list[str]
+        self,
+        entity: str,
+        outcome: Outcome,
+        sequence: int,
+        prior_sequence: int,
+        applied: list[str],
+        revision: int = 0,
     ) -> bytes:
-        """One message; `sequence` counts the entity's posteriors, `prior_sequence` its priors."""
+        """One message; `sequence` counts the entity's applied messages, `prior_sequence` the priors among them."""
         belief = outcome.belief
         message = {
             "entity": entity,
             "time": belief.time,
             "sequence": sequence,
-            "revision": 0,
+            "revision": revision,
             "coordinates": self._coordinates,
             "mixture": {
                 "weights": belief.weights,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import assert_never
 
 import numpy as np
+from torch import Tensor
 
 from inference import motion as moving
 from inference.filtering import Belief, StateModel
-from schemas import Mixture, Model
+from schemas import Mixture, Model, Reason, Unusable
 from schemas.motions import (
     ConstantAcceleration,
     ConstantVelocity,
@@ -21,6 +22,13 @@ from schemas.motions import (
 )
 
 
+class _OnRaster(moving.FixedStep):
+    """A belief kept from another model may be off the raster: it then counts as at the nearest step."""
+
+    def _power(self, interval: Tensor) -> tuple[Tensor, Tensor]:
+        return super()._power((interval.double() / self.step).round() * self.step)
+
+
 def belief_of(mixture: Mixture, time: float) -> Belief:
     """A mixture as arrays."""
     return Belief(
@@ -29,8 +37,15 @@ def belief_of(mixture: Mixture, time: float) -> Belief:
 
 
 def state_model(model: Model) -> StateModel:
-    """What is assumed of the entities of a model."""
-    motion = motion_over(model.motion, model.coordinate_names)
+    """What is assumed of the entities of a model.
+
+    Raises:
+        Unusable: `invalid_definition`, if its numbers are beyond what a computer can take.
+    """
+    try:
+        motion = motion_over(model.motion, model.coordinate_names)
+    except (ArithmeticError, ValueError) as error:
+        raise Unusable(Reason.invalid_definition, f"motion: {error}") from error
     return StateModel(motion, belief_of(model.prior, 0.0), model.components)
 
 
@@ -68,7 +83,7 @@ def _linear(motion: LinearMotion) -> moving.Motion:
     if motion.drift is not None and motion.diffusion is not None:
         return moving.Linear(motion.drift, motion.diffusion, motion.input_matrix)
     assert motion.transition is not None and motion.noise is not None and motion.step is not None
-    return moving.FixedStep(motion.transition, motion.noise, motion.step, motion.input_matrix)
+    return _OnRaster(motion.transition, motion.noise, motion.step, motion.input_matrix)
 
 
 def _turning(motion: Unicycle | CoordinatedTurn, names: tuple[str, ...]) -> moving.Motion:

@@ -1,19 +1,17 @@
-"""From a sensor's definition to its measurement model, and from what it reports to a reading."""
+"""From a sensor's definition to its measurement model."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, TypedDict, assert_never
 
 import numpy as np
-import pymap3d
 
 from inference import sensors as measurement
 from inference.noise import Array, Exponential, Noise, Uniform
-from inference.sensors import Reading, Sensor
+from inference.sensors import Sensor
 from schemas import Noise as NoiseMessage
-from schemas import Observation, Reason, UniformClutter, Unusable
+from schemas import Reason, UniformClutter, Unusable
 from schemas import Sensor as SensorMessage
 from schemas.sensor import (
     AzimuthElevationSensor,
@@ -21,7 +19,6 @@ from schemas.sensor import (
     Channel,
     ControlSensor,
     CourseSensor,
-    Geodetic,
     GeodeticSensor,
     HeadingSensor,
     LinearSensor,
@@ -37,24 +34,7 @@ from schemas.sensor import (
     SpeedSensor,
     TimeDifferenceSensor,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class LocalPosition(Sensor):
-    """A position sensor that reports latitude, longitude (and altitude): metres about `origin` once converted."""
-
-    place: Geodetic | None = None
-
-    def local(self, value: Array) -> Array:
-        """Metres east, north (and up) of degrees and metres; raises Unusable (`invalid`) for what is no place."""
-        assert self.place is not None
-        for index, (name, bound) in enumerate((("latitude", 90.0), ("longitude", 360.0))):
-            if not abs(value[index]) <= bound:
-                raise Unusable(Reason.invalid, f"value[{index}]: {value[index]} is no {name} in degrees")
-        origin = (self.place.latitude, self.place.longitude, self.place.altitude)
-        altitude = value[2] if len(value) > 2 else self.place.altitude
-        metres = pymap3d.geodetic2enu(value[0], value[1], altitude, *origin)
-        return np.array(metres[: len(value)], dtype=float)
+from streams.conversion_readings import LocalPosition
 
 
 def sensor_over(sensor: SensorMessage, names: tuple[str, ...]) -> Sensor:
@@ -277,48 +257,3 @@ def _covariance(sensor: PositionSensor | LinearSensor | GeodeticSensor) -> Array
         return np.array(sensor.covariance)
     assert sensor.standard_deviation is not None
     return np.eye(sensor.value_length) * sensor.standard_deviation**2
-
-
-def reading_of(observation: Observation, sensor: Sensor) -> Reading:
-    """One report of that sensor.
-
-    Raises:
-        Unusable: `wrong_length`, if the value or its covariance has another length than the sensor's values;
-            `invalid_covariance`, if the square of its standard deviation is 0 or infinite, or its covariance
-            correlates numbers that have models of their own; `invalid`, if the value is no place on Earth.
-    """
-    value = np.atleast_1d(np.array(observation.value, dtype=float))
-    if len(value) != sensor.value_length:
-        raise Unusable(
-            Reason.wrong_length,
-            f"value: {observation.sensor} reports {sensor.value_length} numbers, got {len(value)}",
-        )
-    covariance = _stated_covariance(observation, len(value))
-    if covariance is not None and sensor.parts and np.any(covariance != np.diag(np.diag(covariance))):
-        raise Unusable(
-            Reason.invalid_covariance,
-            f"covariance: the numbers of {observation.sensor} are independent, expected zeros beside the diagonal",
-        )
-    if isinstance(sensor, LocalPosition):
-        value = sensor.local(value)
-    return Reading(sensor, value, covariance)
-
-
-def _stated_covariance(observation: Observation, length: int) -> Array | None:
-    if observation.standard_deviation is not None:
-        variance = observation.standard_deviation * observation.standard_deviation
-        if not 0 < variance < math.inf:
-            raise Unusable(
-                Reason.invalid_covariance,
-                f"standard_deviation: {observation.standard_deviation} has no square that is a positive number",
-            )
-        return np.eye(length) * variance
-    if observation.covariance is None:
-        return None
-    if len(observation.covariance) != length:
-        rows = len(observation.covariance)
-        raise Unusable(
-            Reason.wrong_length,
-            f"covariance: {observation.sensor} reports {length} numbers, got {rows} rows",
-        )
-    return np.array(observation.covariance)

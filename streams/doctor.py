@@ -44,6 +44,7 @@ def examine(settings: Settings, worker_url: str) -> Iterator[Finding]:
         yield topics
         if topics.state is State.ok:
             yield from examine_definitions(settings)
+            yield examine_measurements(settings)
     else:
         yield Finding("topics, definitions", State.skipped, "no broker answers")
     yield examine_device(settings)
@@ -105,6 +106,33 @@ def examine_definitions(settings: Settings) -> Iterator[Finding]:
         else:
             mend = f"beliefstream {subject} set FILE; beliefstream simulate defines some too"
             yield Finding(subject, State.problem, "none is defined: every observation is a dead letter", mend)
+
+
+def examine_measurements(settings: Settings) -> Finding:
+    """Whether the measurements that sensors of the kind `own` name are there; the broker answers by now."""
+    try:
+        from inference.measurement import find
+        from streams import measurements
+        from streams.client import Registry
+
+        loaded = measurements.load(settings.measurements)
+    except ModuleNotFoundError as error:
+        return Finding("measurements", State.skipped, f"{error.name} is missing")
+    except ValueError as error:
+        return Finding("measurements", State.problem, str(error), "name modules that a worker can import")
+    sensors = Registry(settings.brokers, settings.sensors, settings.models).sensors()
+    wanted = {name: sensor.measurement for name, sensor in sensors.items() if sensor.kind == "own"}
+    faults = []
+    for name, measurement in sorted(wanted.items()):
+        try:
+            find(measurement)
+        except ValueError as error:
+            faults.append(f"sensor {name}: {error}")
+    if faults:
+        mend = f"name the module that registers it in {measurements.SETTING}, here and for the workers"
+        return Finding("measurements", State.problem, "; ".join(faults[:3]), mend)
+    found = f"{', '.join(loaded)}; " if loaded else ""
+    return Finding("measurements", State.ok, f"{found}sensors of one's own: {len(wanted)}")
 
 
 def examine_device(settings: Settings) -> Finding:

@@ -9,6 +9,7 @@ is no belief whose posteriors are missing.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import weakref
 from collections import Counter
@@ -24,19 +25,22 @@ from faust.types import TP, EventT
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from inference.filtering import Event
+from inference.timeline import MOST
 from inference.update import Updater
-from schemas import Reason, Unusable
+from schemas import Observation, Reason, Unusable
 from streams import metrics
-from streams.beliefs import BeliefRecord
+from streams.beliefs import BeliefRecord, Kept
 from streams.dead_letters import dead_letter
+from streams.entities import EntityBatch, Entry
 from streams.intake import Intake
 from streams.registry import Definitions, DefinitionsReader
-from streams.rounds import NOT_FINITE, EntityBatch, run_rounds
+from streams.rounds import run_rounds
 from streams.sending import Record, send_all
 from streams.topics import TopicNames
 
 log = structlog.get_logger()
 UNKNOWN = (Reason.unknown_sensor, Reason.unknown_entity)
+LONGEST_AS_IT_CAME = 1024  # bytes; longer observations are kept without what is not needed
 MOST_PENDING = 64  # priors of one entity that wait for their time
 SENDING_SECONDS = 60  # how long a broker may be away before the worker gives up and is started again
 
@@ -56,6 +60,7 @@ class Fusion:
 
     Args:
         table: the Faust table of beliefs, by entity key.
+        history: moments of an entity that late observations can reach.
         producer: gives the running aiokafka producer.
     """
 
@@ -69,10 +74,12 @@ class Fusion:
         updater: Updater,
         table: Any,
         producer: Any,
+        history: int = MOST,
     ) -> None:
         self._names, self._application = names, application
         self._intake, self._definitions, self._reader = intake, definitions, reader
         self._updater, self._table, self._producer = updater, table, producer
+        self._most_moments = history
         self.processed: dict[TP, int] = {}  # the offset after the last one dealt with
 
     async def process(self, events: Sequence[EventT[Any]]) -> None:
@@ -96,10 +103,9 @@ class Fusion:
             )
             metrics.UPDATE_SECONDS.observe(time.perf_counter() - started)
             for entity in work:
-                for position in entity.failed:
-                    self._reject(entity.events[position].message, batch, Reason.numerical, NOT_FINITE)
+                entity.tidy(self._most_moments)
         for entity in batch.entities.values():
-            self._reject_lost(entity, batch)
+            self._reject_of(entity, batch)
         await self._send([*posteriors, *batch.dead])
         await self._keep(batch.entities.values())
         self._measure(events, batch)
@@ -120,28 +126,43 @@ class Fusion:
                     continue
                 entity.count(message.offset, is_prior)
             try:
-                accepted, name = self._read(event, is_prior, now)
+                entry = self._read(event, is_prior, now)
             except Unusable as unusable:
                 if unusable.reason in UNKNOWN and not last_word:
                     return None
                 self._reject(message, batch, unusable.reason, unusable.detail)
                 continue
             assert entity is not None
-            entity.accept(event, accepted, name)
+            entity.accept(entry)
         return batch
 
-    def _read(self, event: EventT[Any], is_prior: bool, now: float) -> tuple[Event, str]:
-        message = event.message
+    def _read(self, delivered: EventT[Any], is_prior: bool, now: float) -> Entry:
+        message = delivered.message
+        observation, event = self._understood(message.key, message.value, is_prior, now)
+        value = message.value or b""
+        if observation is None:
+            return Entry(event, Kept(True, message.offset, value), "", delivered)
+        if len(value) > LONGEST_AS_IT_CAME:
+            value = observation.to_json()
+        name = observation.id or f"{message.partition}:{message.offset}"
+        return Entry(event, Kept(False, message.offset, value), name, delivered)
+
+    def _read_again(self, key: bytes, kept: Kept) -> Event:
+        """The event of a message kept earlier; raises Unusable if it no longer fits the definitions."""
+        return self._understood(key, kept.value, kept.is_prior, math.inf)[1]
+
+    def _understood(
+        self, key: bytes | None, value: bytes | None, is_prior: bool, now: float
+    ) -> tuple[Observation | None, Event]:
         try:
             if is_prior:
-                return self._intake.prior(message.key, message.value, now), ""
-            observation, accepted = self._intake.observation(message.key, message.value, now)
+                return None, self._intake.prior(key, value, now)
+            return self._intake.observation(key, value, now)
         except Unusable:
             raise
         except (ArithmeticError, ValueError) as error:
             # numbers that nobody thought of cost a dead letter, not a worker that stops at each restart
             raise Unusable(Reason.numerical, f"message: {error}") from error
-        return accepted, observation.id or f"{message.partition}:{message.offset}"
 
     def _entity(self, key: bytes, event: EventT[Any], batch: Batch) -> EntityBatch:
         entity = batch.entities.get(key)
@@ -158,10 +179,15 @@ class Fusion:
         source = (message.topic, message.partition, message.offset)
         self._dead_letter(batch, source, (message.key, message.value), reason, detail)
 
-    def _reject_lost(self, entity: EntityBatch, batch: Batch) -> None:
-        for offset, value, reason, detail in entity.lost:
-            source = (self._names.priors, entity.partition, offset)
-            self._dead_letter(batch, source, (entity.key, value), reason, detail)
+    def _reject_of(self, entity: EntityBatch, batch: Batch) -> None:
+        """What could not be applied, as it came if it came with this batch."""
+        for message, delivered, reason, detail in entity.rejected:
+            if delivered is not None:
+                self._reject(delivered.message, batch, reason, detail)
+                continue
+            topic = self._names.priors if message.is_prior else self._names.observations
+            source = (topic, entity.partition, message.offset)
+            self._dead_letter(batch, source, (entity.key, message.value), reason, detail)
 
     def _dead_letter(
         self,
@@ -175,23 +201,13 @@ class Fusion:
         batch.rejected[source[0], reason] += 1
 
     def _plan(self, batch: Batch) -> None:
-        """Give every entity its instants in order of event time; what lies before its belief is late."""
+        """Give every entity its instants in order of event time."""
         for entity in batch.entities.values():
             model = self._definitions.model_for(entity.name)
-            if model is None or not (entity.accepted or entity.record.pending):
+            if model is None or not (entity.entries or entity.record.pending):
                 continue
             entity.use(model)
-            for position in entity.split_late():
-                assert entity.record.belief is not None
-                detail = f"time: {entity.accepted[position].time} lies before the belief's {entity.record.belief.time}"
-                self._reject(entity.events[position].message, batch, Reason.late, detail)
-            for position in entity.plan(self._waited, MOST_PENDING):
-                detail = f"time: {MOST_PENDING} priors of this entity already wait for their time"
-                self._reject(entity.events[position].message, batch, Reason.future, detail)
-
-    def _waited(self, key: bytes, raw: bytes) -> Event:
-        """A prior kept earlier, read again; raises Unusable if it no longer fits its model."""
-        return self._intake.prior(key, raw, float("inf"))
+            entity.plan(self._read_again, MOST_PENDING, self._most_moments)
 
     async def _send(self, records: Iterable[Record]) -> dict[TopicPartition, int]:
         """Send all, again if the broker is away for a while; sequence numbers let readers drop what comes twice."""
@@ -237,12 +253,12 @@ class Fusion:
         metrics.OBSERVATIONS.labels("duplicate").inc(batch.duplicates)
         accepted = 0
         for entity in batch.entities.values():
-            for position in entity.applied:
-                if entity.accepted[position].reading is None:
+            for entry in entity.applied:
+                if entry.message.is_prior:
                     continue
                 accepted += 1
-                received = entity.events[position].message.time_in
+                received = entry.delivered.message.time_in
                 if received is not None:
                     metrics.END_TO_END_SECONDS.observe(max(0.0, ticks - received))
-                metrics.EVENT_LAG_SECONDS.observe(max(0.0, now - entity.accepted[position].time))
+                metrics.EVENT_LAG_SECONDS.observe(max(0.0, now - entry.event.time))
         metrics.OBSERVATIONS.labels("accepted").inc(accepted)

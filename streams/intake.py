@@ -61,6 +61,8 @@ class Intake:
         return model
 
     def _time(self, time: float, model: EntityModel, now: float) -> None:
+        if (complaint := model.message.motion.complaint(time)) is not None:
+            raise Unusable(Reason.invalid_time, f"time: {complaint}")
         if model.message.live_time and time > now + self._future_tolerance:
             ahead = time - now if math.isfinite(time) else math.inf
             raise Unusable(

@@ -112,9 +112,9 @@ class Log:
         priors: dict[str, int] = defaultdict(int)
         for entity, outcome in replay(self._events, lambda name: self._model(name).state, updater):
             instant = next(remaining[entity])
-            sequences[entity] += 1
+            sequences[entity] += len(instant.labels)
             priors[entity] += instant.prior is not None
-            names = [self._names[label] for label in instant.labels]
+            names = [self._names[label] for label in sorted(instant.labels)]
             applied = [name for name in names if name]
             yield Fused(entity, self._model(entity), outcome, sequences[entity], priors[entity], applied)
 

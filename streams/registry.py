@@ -34,15 +34,24 @@ class EntityModel:
         self.message = model
         self.state = state_model(model)
         self.writer = PosteriorWriter(model)
-        self._sensors: dict[str, tuple[SensorMessage, Sensor]] = {}
+        self._sensors: dict[str, tuple[SensorMessage, Sensor | Unusable]] = {}
 
     def sensor(self, definition: SensorMessage) -> Sensor:
-        """The measurement model over this model's state; raises Unusable (`missing_coordinates`)."""
+        """The measurement model over this model's state; raises Unusable as `sensor_over` does."""
         known = self._sensors.get(definition.sensor)
         if known is None or known[0] is not definition:
-            known = (definition, sensor_over(definition, self.message.coordinate_names))
+            known = (definition, self._made(definition))
             self._sensors[definition.sensor] = known
+        if isinstance(known[1], Unusable):
+            raise Unusable(known[1].reason, known[1].detail)
         return known[1]
+
+    def _made(self, definition: SensorMessage) -> Sensor | Unusable:
+        """The fault is kept too: to look for a measurement that is not there takes time, at every observation."""
+        try:
+            return sensor_over(definition, self.message.coordinate_names)
+        except Unusable as fault:
+            return fault
 
 
 class Definitions:

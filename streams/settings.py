@@ -35,6 +35,12 @@ class Settings(BaseSettings):
     future_tolerance: float = Field(
         60.0, ge=0, description="how far ahead of the worker's clock a live time may be, seconds"
     )
+    history: int = Field(
+        256,
+        ge=1,
+        description="times of an entity, counted from its newest, that late observations can change; the window of its "
+        "model bounds them too",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the network runs")
     weights: str = Field("equivariant-32x4", description="shipped weights by name, or a .safetensors file")
     precision: Literal["single", "double"] = Field(
@@ -46,6 +52,9 @@ class Settings(BaseSettings):
     points: int = Field(96, ge=16, description="importance samples that check each posterior")
     refine_below: float = Field(
         0.7, ge=0, le=1, description="effective sample size under which a posterior is refined; 0 never"
+    )
+    measurements: str = Field(
+        "", description="modules that register measurements of one's own, separated by commas"
     )
     store: str = Field("memory://", description="where beliefs are kept locally: memory:// or rocksdb://")
     data_directory: Path = Field(Path(".beliefstream"), description="of the local store")

@@ -28,6 +28,8 @@ PARTICLES = 4096  # of a problem's annealed populations, of which every second i
 GRID_DIMENSIONS = 2
 _DENSITIES_AT_ONCE = 400_000
 _MODES_AT_ONCE = 4  # problems
+_BLOCK = 128  # problems between two writes of the file
+_BLOCK_SEEDS = 1_000_003
 
 Progress = Callable[[int, int], None]
 
@@ -95,6 +97,11 @@ class Reference:
         """Of some of the problems."""
         return Reference(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
+    def and_then(self, other: Reference) -> Reference:
+        """Of these problems, then those of `other`."""
+        names = self.__dataclass_fields__
+        return Reference(*(torch.cat([getattr(self, name), getattr(other, name)]) for name in names))
+
 
 def _modes(problems: Problems, points: Tensor) -> Tensor:
     parts = []
@@ -118,22 +125,46 @@ def references(
 ) -> tuple[Problems, Reference]:
     """Held-out problems and their exact posteriors; kept in the file `cache`, if one is given.
 
-    What the file holds is used if it is of the same problems: the first of more will do. Otherwise it is computed and
-    the file replaced.
+    What the file holds of the same problems is used, and the rest computed and added, `_BLOCK` problems at a time, so
+    that a run cut off goes on. A file of other problems is replaced. `progress` is told how many are done, of how many.
     """
     problems = held_out_problems(family, dimension, count, seed)
-    if cache is not None and cache.exists():
-        stored = torch.load(cache, weights_only=True)
-        marks = _marks(problems)
-        if len(stored["marks"]) >= count and torch.equal(stored["marks"][:count], marks):
-            return problems, Reference(**stored["reference"]).rows(slice(0, count))
-    reference = Reference.of(problems, seed, progress)
-    if cache is not None:
-        content = {name: getattr(reference, name) for name in Reference.__dataclass_fields__}
-        fresh = cache.with_name(f"{cache.name}.{os.getpid()}")
-        torch.save({"marks": _marks(problems), "reference": content}, fresh)
-        fresh.replace(cache)
-    return problems, reference
+    reference = _stored(cache, problems) if cache is not None else None
+    done = 0 if reference is None else len(reference.points)
+    for start in range(done, count, _BLOCK):
+
+        def tell(number: int, _: int, start: int = start) -> None:
+            if progress is not None:
+                progress(start + number, count)
+
+        block = rows(problems, slice(start, start + _BLOCK))
+        fresh = Reference.of(block, seed * _BLOCK_SEEDS + start, tell)
+        reference = fresh if reference is None else reference.and_then(fresh)
+        if cache is not None:
+            _store(cache, problems, reference)
+    assert reference is not None  # count is at least 1
+    return problems, reference.rows(slice(0, count))
+
+
+def _stored(cache: Path, problems: Problems) -> Reference | None:
+    """What the file holds, if it is of these problems, or the first of them, or of more."""
+    if not cache.exists():
+        return None
+    stored, marks = torch.load(cache, weights_only=True), _marks(problems)
+    common = min(len(stored["marks"]), len(marks))
+    same = stored["marks"].shape[1:] == marks.shape[1:] and torch.equal(
+        stored["marks"][:common], marks[:common]
+    )
+    return Reference(**stored["reference"]) if same else None
+
+
+def _store(cache: Path, problems: Problems, reference: Reference) -> None:
+    marks = _marks(rows(problems, slice(0, len(reference.points))))
+    content = {name: getattr(reference, name) for name in Reference.__dataclass_fields__}
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    fresh = cache.with_name(f"{cache.name}.{os.getpid()}")
+    torch.save({"marks": marks, "reference": content}, fresh)
+    fresh.replace(cache)
 
 
 def _marks(problems: Problems) -> Tensor:

@@ -1,177 +1,199 @@
-"""How far each method's answer is from the exact posterior, on held-out problems in the plane.
+"""How far each method's answer is from the exact posterior, on held-out problems of one dimension.
 
-The figure is KL(exact ‖ answer) in nats, one a problem, on the exact posterior's grid.
+The figure is KL(exact ‖ answer) in nats, the mean of ``log exact − log answer`` over 2 048 points of equal mass, one
+figure a problem. Problems whose exact posterior is not resolved are counted, and left in.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from inference.evaluation.baselines import ParticleFilter, gaussian_sum_update
-from inference.evaluation.exact import GridPosterior, grid_posterior
-from inference.mixture import GaussianMixture
-from inference.observations import Observations
-from inference.training.families import Problems, planar
-from inference.transformer import DistributionTransformer, duplicate_components
+from inference.evaluation.methods import Answer, Method
+from inference.evaluation.problems import kinds, rows
+from inference.evaluation.reference import Reference, references
+from inference.training.families import Problems
 
-# Of a CPU generator's seed PyTorch uses the low 32 bits only; training steps of seed 0 use small numbers.
-HELD_OUT_SEED = 4_000_000_007
-PARTICLES = 10_000
-_REPRESENTATIVES = 2048  # points of the exact posterior at which a kernel density is evaluated
+ALL = "all"
+TRUSTED = 0.5  # effective sample size from which on the log evidence is held against the exact one
 
-Answer = Callable[[GaussianMixture, Observations], GaussianMixture]
-Progress = Callable[[int, int], None]
+Progress = Callable[[str, int, int], None]
 
 
 class Row(NamedTuple):
-    """One method on one subset of the problems; divergences in nats."""
+    """One method on the problems of one kind; divergences in nats."""
 
     method: str
-    subset: str
+    kind: str
     problems: int
     mean: float
-    standard_error: float
+    standard_error: float  # of the mean; NaN for one problem
     median: float
     ninetieth: float
     worst: float
 
 
+class Evidence(NamedTuple):
+    """Log evidence against the exact one, where the effective sample size is at least `TRUSTED`."""
+
+    method: str
+    problems: int  # of these
+    of: int  # of all
+    mean_absolute_error: float  # nats
+    worst: float
+
+
 @dataclass(frozen=True)
-class Report:
-    """Divergences of each method, problem by problem."""
+class Comparison:
+    """Every method on ``P`` problems of one family and dimension.
 
-    divergences: dict[str, Tensor]  # (P,) nats
-    outliers: Tensor  # (P,) bool: some observation of the problem may be an outlier
-    observations: Tensor  # (P,) number of observations
-    unresolved: int  # problems whose exact posterior is finer than the grid could be
-
-    def subsets(self) -> dict[str, Tensor]:
-        """Which problems each subset holds, ``(P,)`` bool."""
-        numbers = sorted({int(number) for number in self.observations})
-        chosen = {
-            "all": torch.ones_like(self.outliers),
-            "without outliers": ~self.outliers,
-            "with outliers": self.outliers,
-        }
-        plural = {1: "observation"}
-        by_number = {f"{n} {plural.get(n, 'observations')}": self.observations == n for n in numbers}
-        return {name: subset for name, subset in (chosen | by_number).items() if bool(subset.any())}
-
-    def rows(self) -> list[Row]:
-        """A table: every method on every subset."""
-        return [
-            _row(method, name, divergence[subset])
-            for name, subset in self.subsets().items()
-            for method, divergence in self.divergences.items()
-        ]
-
-    def to_json(self) -> str:
-        """The table and every single divergence; a standard error that does not exist is null."""
-        table = [
-            {
-                key: None if isinstance(value, float) and math.isnan(value) else value
-                for key, value in row.items()
-            }
-            for row in (row._asdict() for row in self.rows())
-        ]
-        content = {
-            "table": table,
-            "unresolved": self.unresolved,
-            "divergences": {method: values.tolist() for method, values in self.divergences.items()},
-            "outliers": self.outliers.tolist(),
-            "observations": self.observations.tolist(),
-        }
-        return json.dumps(content, indent=1)
-
-
-def _row(method: str, subset: str, divergence: Tensor) -> Row:
-    count = len(divergence)
-    error = float(divergence.std()) / math.sqrt(count) if count > 1 else math.nan
-    median, ninetieth = divergence.quantile(torch.tensor([0.5, 0.9], dtype=divergence.dtype)).tolist()
-    return Row(
-        method, subset, count, float(divergence.mean()), error, median, ninetieth, float(divergence.max())
-    )
-
-
-def planar_problems(count: int = 512, seed: int = HELD_OUT_SEED) -> Problems:
-    """Problems in the plane that no training step saw, in float64."""
-    problems = planar().sample(count, 2, torch.Generator().manual_seed(seed))
-    return Problems(
-        problems.prior.to(dtype=torch.float64).normalised(),
-        problems.source,
-        problems.state.to(torch.float64),
-        problems.observations.to(dtype=torch.float64),
-    )
-
-
-def network_alone(network: DistributionTransformer, components: int = 8) -> Answer:
-    """The network's answer as it comes, without refinement, with `components` components."""
-
-    def answer(prior: GaussianMixture, observations: Observations) -> GaussianMixture:
-        parameter = next(network.parameters())
-        kind, device = parameter.dtype, parameter.device
-        tokens = duplicate_components(prior.to(dtype=kind, device=device), components)
-        with torch.no_grad():
-            estimate = network(tokens, observations.to(dtype=kind, device=device))
-        log_weights, means, factors = (part.to("cpu", torch.float64) for part in estimate)
-        return GaussianMixture(log_weights, means, factors @ factors.mT).normalised()
-
-    return answer
-
-
-def evaluate(
-    network: DistributionTransformer | Answer,
-    components: int = 8,
-    count: int = 512,
-    progress: Progress | None = None,
-    others: Mapping[str, Answer] | None = None,
-    seed: int = HELD_OUT_SEED,
-) -> Report:
-    """Compare the network alone, the classical baselines and any `others` with the exact posterior.
-
-    A network that is not a `DistributionTransformer` is called as it is, and `components` is not used. Takes
-    about a second a problem on one core. `progress` is told how many problems are done, of how many.
+    Attributes:
+        divergences: by method, of the first problems, as many as it was run on.
+        kinds: which problems are of which kind, by name, ``(P,)`` bool each; the first is all of them.
+        evidence_errors: answered less exact log evidence by method, ``(P,)``.
+        sample_sizes: effective sample size by method, ``(P,)``.
+        unresolved: exact posteriors finer than the grid could be, ``(P,)`` bool.
+        exact_errors: standard errors of the exact log evidence, ``(P,)``, zero on a grid.
     """
-    problems = planar_problems(count, seed)
-    alone = network_alone(network, components) if isinstance(network, DistributionTransformer) else network
-    methods: dict[str, Answer] = {"network": alone, "Gaussian sum": gaussian_sum_update, **(others or {})}
-    answers = {name: method(problems.prior, problems.observations) for name, method in methods.items()}
-    particles = f"particle filter {PARTICLES}"
-    divergences: dict[str, list[float]] = {name: [] for name in (*answers, particles)}
-    unresolved = 0
-    for index in range(count):
-        one = slice(index, index + 1)
-        prior, observations = problems.prior.rows(one), problems.observations.rows_of(one)
-        exact = grid_posterior(prior, observations)
-        unresolved += not exact.resolved
-        for name, answer in answers.items():
-            divergences[name].append(exact.divergence(answer.rows(one)))
-        generator = torch.Generator().manual_seed(index)
-        divergences[particles].append(_particle_divergence(exact, prior, observations, generator))
-        if progress is not None:
-            progress(index + 1, count)
-    used = problems.observations.mask
-    return Report(
-        {name: torch.tensor(values, dtype=torch.float64) for name, values in divergences.items()},
-        ((problems.observations.outlier_probability > 0) & used).any(1),
-        used.sum(1),
-        unresolved,
-    )
+
+    family: str
+    dimension: int
+    divergences: dict[str, Tensor]
+    kinds: dict[str, Tensor]
+    evidence_errors: dict[str, Tensor]
+    sample_sizes: dict[str, Tensor]
+    unresolved: Tensor
+    exact_errors: Tensor
+
+    @property
+    def count(self) -> int:
+        return len(self.unresolved)
+
+    def rows(self, only: Sequence[str] | None = None) -> list[Row]:
+        """Every method on all kinds of problems, or some of them; a method without such problems has no row."""
+        found = []
+        for kind, of_kind in self.kinds.items():
+            for method, values in self.divergences.items():
+                chosen = values[of_kind[: len(values)]]
+                if len(chosen) and (only is None or kind in only):
+                    found.append(_row(method, kind, chosen))
+        return found
+
+    def evidence(self) -> list[Evidence]:
+        """A row for every method that tells its log evidence; NaN where no sample size is large enough."""
+        found = []
+        for method, errors in self.evidence_errors.items():
+            trusted = errors[self.sample_sizes[method] >= TRUSTED].abs()
+            mean = float(trusted.mean()) if len(trusted) else math.nan
+            worst = float(trusted.max()) if len(trusted) else math.nan
+            found.append(Evidence(method, len(trusted), len(errors), mean, worst))
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Tables and single problems, as JSON can hold them: what is not finite is null."""
+        return {
+            "family": self.family,
+            "dimension": self.dimension,
+            "problems": self.count,
+            "unresolved": int(self.unresolved.sum()),
+            "exact_standard_error": float(self.exact_errors.mean()),
+            "table": [plain(row) for row in self.rows()],
+            "evidence": [plain(row) for row in self.evidence()],
+            "divergences": {name: numbers(values) for name, values in self.divergences.items()},
+            "evidence_errors": {name: numbers(values) for name, values in self.evidence_errors.items()},
+            "sample_sizes": {name: numbers(values) for name, values in self.sample_sizes.items()},
+            "kinds": {name: values.tolist() for name, values in self.kinds.items()},
+            "unresolved_problems": self.unresolved.nonzero()[:, 0].tolist(),
+            "exact_standard_errors": numbers(self.exact_errors),
+        }
 
 
-def _particle_divergence(
-    exact: GridPosterior, prior: GaussianMixture, observations: Observations, generator: torch.Generator
-) -> float:
-    """KL(exact ‖ kernel density), at points of equal mass: all pairs with the grid are too many."""
-    belief = ParticleFilter(prior, PARTICLES, generator)
-    belief.update(observations)
-    chosen = exact.representatives(_REPRESENTATIVES)
-    answered = belief.log_density(exact.points[chosen][None])[0]
-    return float((exact.log_density[chosen] - answered).mean())
+def plain(row: Any) -> dict[str, Any]:
+    """A named tuple as JSON can hold it: what is not finite is null."""
+    return {name: _number(value) for name, value in row._asdict().items()}
+
+
+def numbers(values: Tensor) -> list[Any]:
+    """A vector as JSON can hold it."""
+    return [_number(value) for value in values.tolist()]
+
+
+def _number(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _row(method: str, kind: str, values: Tensor) -> Row:
+    count = len(values)
+    error = float(values.std()) / math.sqrt(count) if count > 1 else math.nan
+    median, ninetieth = values.quantile(torch.tensor([0.5, 0.9], dtype=values.dtype)).tolist()
+    return Row(method, kind, count, float(values.mean()), error, median, ninetieth, float(values.max()))
+
+
+def compare(
+    methods: Sequence[Method],
+    dimension: int,
+    count: int,
+    costly_count: int | None = None,
+    family: str = "mixed",
+    seed: int = 0,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Run every method on the same held-out problems.
+
+    Args:
+        methods: of distinct names.
+        dimension: of the state.
+        count: of problems.
+        costly_count: of the problems that costly methods are run on; all, if None.
+        family: of `FAMILIES`. seed: of the problems.
+        cache: file in which the exact posteriors are kept.
+        progress: is told what is being done, how many problems are done, of how many.
+
+    Raises:
+        ValueError: for a family, count or seed that does not exist.
+    """
+
+    def tell(what: str) -> Callable[[int, int], None]:
+        return lambda done, total: progress(f"{what}, d = {dimension}", done, total) if progress else None
+
+    problems, reference = references(family, dimension, count, seed, cache, tell("exact posteriors"))
+    divergences, errors, sizes = {}, {}, {}
+    for method in methods:
+        number = count if costly_count is None or not method.costly else min(count, costly_count)
+        found = _run(method, problems, reference, number, tell(method.name))
+        divergences[method.name] = found[0]
+        if found[1] is not None and found[2] is not None:
+            errors[method.name], sizes[method.name] = found[1] - reference.log_evidence, found[2]
+    of_kind = {ALL: torch.ones(count, dtype=torch.bool), **kinds(problems.prior, problems.observations)}
+    of_kind |= {"one mode": reference.modes <= 1, "several modes": reference.modes > 1}
+    unresolved, exact = ~reference.resolved, reference.standard_error
+    return Comparison(family, dimension, divergences, of_kind, errors, sizes, unresolved, exact)
+
+
+def _run(
+    method: Method, problems: Problems, reference: Reference, count: int, progress: Callable[[int, int], None]
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Divergence, log evidence and effective sample size of the first `count` problems."""
+    divergences: list[Tensor] = []
+    answers: list[Answer] = []
+    for index in torch.split(torch.arange(count), method.batch):
+        some = rows(problems, index)
+        answer = method.respond(some.prior, some.observations, int(index[0]))
+        found = reference.rows(index).divergence_from(answer.log_density, answer.kernels)
+        divergences.append(torch.nan_to_num(found, nan=math.inf, posinf=math.inf))
+        answers.append(answer)
+        progress(int(index[-1]) + 1, count)
+    evidence = [answer.log_evidence for answer in answers if answer.log_evidence is not None]
+    sizes = [answer.effective_sample_size for answer in answers if answer.effective_sample_size is not None]
+    return torch.cat(divergences), _whole(evidence), _whole(sizes)
+
+
+def _whole(parts: list[Tensor]) -> Tensor | None:
+    return torch.cat(parts) if parts else None

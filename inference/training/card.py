@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from inference.evaluation.report import Report
+from inference.evaluation.report import ALL, Comparison
 from inference.training.train import Plan
 
 _TEMPLATE = """\
@@ -107,23 +107,25 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def accuracy(report: Report | None, components: int) -> str:
-    """The table of an evaluation."""
-    if report is None:
+def accuracy(evaluated: Sequence[Comparison]) -> str:
+    """The tables of an evaluation, a dimension each; says so if there was none."""
+    if not evaluated:
         return "Not evaluated."
     lines = [
-        f"KL(exact ‖ answer) in nats on {len(report.outliers)} held-out problems in the plane (family `planar`), "
-        f"the network alone with K = {components}; exact on a grid.",
+        f"KL(exact ‖ answer) in nats on {evaluated[0].count} held-out problems of each dimension d, family "
+        f"`{evaluated[0].family}`.",
         "",
-        "| problems | number | method | mean | ± | median | 90 % | worst |",
-        "|---|---:|---|---:|---:|---:|---:|---:|",
+        "| d | method | mean | ± | median | 90 % | worst |",
+        "|---:|---|---:|---:|---:|---:|---:|",
     ]
-    for row in report.rows():
-        values = (row.mean, row.standard_error, row.median, row.ninetieth, row.worst)
-        numbers = " | ".join("" if value != value else f"{value:.4f}" for value in values)
-        lines.append(f"| {row.subset} | {row.problems} | {row.method} | {numbers} |")
-    if report.unresolved:
-        lines += ["", f"{report.unresolved} problems are finer than the grid."]
+    for comparison in evaluated:
+        for row in comparison.rows([ALL]):
+            values = (row.mean, row.standard_error, row.median, row.ninetieth, row.worst)
+            numbers = " | ".join("" if value != value else f"{value:.4f}" for value in values)
+            lines.append(f"| {comparison.dimension} | {row.method} | {numbers} |")
+    unresolved = sum(int(comparison.unresolved.sum()) for comparison in evaluated)
+    if unresolved:
+        lines += ["", f"{unresolved} problems are finer than the grid of the exact posterior."]
     return "\n".join(lines)
 
 

@@ -43,6 +43,10 @@ class MotionBase(Message):
         """Its inputs, in order."""
         return ()
 
+    def complaint(self, time: float) -> str | None:
+        """Why it has no state at that time, seconds since the epoch; None if it has."""
+        return None
+
 
 def sizes(**fields: object) -> dict[str, int]:
     """How many entries those fields have that are tuples."""

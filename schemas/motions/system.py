@@ -11,6 +11,8 @@ from schemas import covariance as covariance_checks
 from schemas.base import Matrix, Number
 from schemas.motions.base import Inputs, MotionBase, each_once, sizes
 
+_OFF_RASTER = 5e-4  # steps; today's epoch in float64 is good to 2.4e-7 s
+
 
 class LinearMotion(MotionBase):
     """Any linear motion, in continuous time or in steps of one length.
@@ -36,11 +38,15 @@ class LinearMotion(MotionBase):
         Matrix | None, Field(description="covariance of one step, in squared units of the coordinates")
     ] = None
     step: Annotated[
-        Annotated[Number, Field(gt=0)] | None,
-        Field(
-            description="length of a step, in seconds; times must be whole steps apart", validate_default=True
-        ),
+        Annotated[Number, Field(ge=0.001)] | None,
+        Field(description="length of a step, in seconds, .001 at least", validate_default=True),
     ] = None
+    start: Annotated[
+        Number,
+        Field(
+            description="a time at which a step ends, seconds since the epoch: all times are whole steps from there"
+        ),
+    ] = 0.0
     inputs: Annotated[Inputs, Field(description="names of what is reported as control, in its units")] = ()
     input_matrix: Annotated[
         Matrix | None,
@@ -99,3 +105,11 @@ class LinearMotion(MotionBase):
     @property
     def input_names(self) -> tuple[str, ...]:
         return self.inputs
+
+    def complaint(self, time: float) -> str | None:
+        if self.step is None:
+            return None
+        steps = (time - self.start) / self.step
+        if abs(steps - round(steps)) <= _OFF_RASTER:
+            return None
+        return f"{time} is no whole number of steps of {self.step} s from {self.start}"

@@ -36,7 +36,11 @@ class Unicycle(MotionBase):
         Name | None, Field(description="name of the speed coordinate, in m/s; absent: it is an input")
     ] = None
     turn_rate: Annotated[
-        Name | None, Field(description="name of the turn rate coordinate, in rad/s; absent: it is an input")
+        Name | None,
+        Field(
+            description="name of the turn rate coordinate, in rad/s; absent: it is an input",
+            validate_default=True,
+        ),
     ] = None
     position_density: Annotated[
         NonNegative, Field(description="white noise of each position, in square metres per second")
@@ -84,10 +88,9 @@ class CoordinatedTurn(MotionBase):
         "coordinated_turn"
     )
     positions: _Positions = ("x", "y")
-    velocities: Annotated[Pair, Field(description="names of their velocities, in the same order")] = (
-        "vx",
-        "vy",
-    )
+    velocities: Annotated[
+        Pair, Field(description="names of their velocities, in the same order", validate_default=True)
+    ] = ("vx", "vy")
     turn_rate: Annotated[
         Name | None,
         Field(

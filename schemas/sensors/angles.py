@@ -25,7 +25,10 @@ class Headed(Message):
 
     heading: Annotated[
         Name,
-        Field(description="name of the state coordinate that is the entity's heading, in radians"),
+        Field(
+            description="name of the state coordinate that is the entity's heading, in radians",
+            validate_default=True,
+        ),
     ] = "heading"
 
     @field_validator("heading")

@@ -51,7 +51,8 @@ class RangeRateSensor(Placed, ScalarSensor):
 
     kind: Annotated[Literal["range_rate"], Field(description="of the sensor: range_rate")] = "range_rate"
     velocities: Annotated[
-        Coordinates, Field(description="names of the velocities, in the order of the coordinates")
+        Coordinates,
+        Field(description="names of the velocities, in the order of the coordinates", validate_default=True),
     ] = ("vx", "vy")
     maximum_speed: Annotated[
         PositiveNumber,

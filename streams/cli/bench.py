@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def bench(
     update: bool = typer.Option(True, help="time the update alone"),
     stream: bool = typer.Option(True, help="time a worker end to end on the embedded broker"),
+    late: bool = typer.Option(True, help="what a late observation costs, and how large records are"),
     entities: int = typer.Option(1000, help="entities of the stream"),
     reports: int = typer.Option(20, help="observations of each entity"),
 ) -> None:
@@ -35,6 +41,8 @@ def bench(
                 line.note,
             )
         console.print(table)
+    if late:
+        _print_late(console)
     if stream:
         from streams.bench.stream import measure as measure_stream
 
@@ -45,3 +53,24 @@ def bench(
         table.add_row("Faust agent that only echoes", f"{echoed:,.0f}", "100 %")
         table.add_row("one worker", f"{fused:,.0f}", f"{fused / echoed:.0%}")
         console.print(table)
+
+
+def _print_late(console: Console) -> None:
+    from rich.table import Table
+
+    from streams.app import make_updater
+    from streams.bench.late import costs, sizes
+    from streams.settings import Settings
+
+    updater = make_updater(Settings())
+    found = costs(updater)
+    table = Table("behind the newest", "instants computed", "ms", "× on time", title="a late observation")
+    for cost in found:
+        ratio = cost.milliseconds / found[0].milliseconds
+        behind = f"{cost.behind} observations" if cost.behind else "on time"
+        table.add_row(behind, f"{cost.instants:.1f}", f"{cost.milliseconds:.2f}", f"{ratio:.1f}")
+    console.print(table)
+    table = Table("window, s", "moments", "beliefs", "bytes", title="an entity's record, 2 observations/s")
+    for size in sizes(updater):
+        table.add_row(f"{size.window:g}", f"{size.moments:.1f}", f"{size.beliefs:.1f}", f"{size.bytes:,.0f}")
+    console.print(table)

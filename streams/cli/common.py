@@ -141,6 +141,19 @@ def numbers(text: str) -> list[float]:
         raise CommandError(f"expected numbers separated by commas, such as 1,2.5, got {text!r}") from None
 
 
+def whole_numbers(text: str | None, option: str, least: int) -> tuple[int, ...] | None:
+    """`1,2` as whole numbers from `least`; raises CommandError that names the option and shows what is none."""
+    if text is None:
+        return None
+    try:
+        found = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or min(found) < least:
+        raise CommandError(f"{option}: expected whole numbers from {least}, with commas, got {text!r}")
+    return found
+
+
 def moment(text: str | None) -> float | str | None:
     """A time given as seconds since the epoch or in RFC 3339, which the message then checks."""
     if text is None:

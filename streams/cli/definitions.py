@@ -35,6 +35,8 @@ Source = Annotated[
 def set_sensors(source: Source, brokers: Brokers = None) -> None:
     """Define sensors, or replace their definitions: all of them, or none if one is not valid.
 
+    docs/definitions.md and the JSON Schemas of `beliefstream contract` say what kinds and noise there are.
+
     Example: beliefstream sensors set '{"sensor": "beacon-1", "kind": "range", "position": [0, 5],
     "standard_deviation": 0.3}'
     """
@@ -76,6 +78,8 @@ def remove_sensors(
 @models.command("set")
 def set_models(source: Source, brokers: Brokers = None) -> None:
     """Define the models of entities (`*`: of all that have none): all of them, or none if one is not valid.
+
+    docs/definitions.md and the JSON Schemas of `beliefstream contract` say what motions there are.
 
     Example: beliefstream models set '{"entity": "*", "name": "walker",
     "coordinates": [{"name": "x", "unit": "m"}],

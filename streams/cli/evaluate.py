@@ -2,80 +2,248 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json as json_format
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.common import console, progress_bar, settings_for
+from streams.cli.common import CommandError, progress_bar, settings_for, whole_numbers
+from streams.cli.train import cache_directory
 
 if TYPE_CHECKING:
-    from inference.evaluation.report import Report
+    from inference.evaluation.calibration import Calibration
+    from inference.evaluation.long_run import LongRun
+    from inference.evaluation.methods import Method
+    from inference.evaluation.report import Comparison, Progress
     from inference.transformer import DistributionTransformer
+
+CARD_DIMENSIONS = (1, 2, 3, 4)
+MOST_DIMENSIONS = 9
 
 
 def evaluate(
-    count: Annotated[int, typer.Option(min=1, help="problems; one takes about a second")] = 512,
-    components: Annotated[int, typer.Option(min=8, max=64, help="of the network's answer")] = 8,
+    family: Annotated[str, typer.Option(help="of problems: mixed or planar")] = "mixed",
+    dimensions: Annotated[
+        str, typer.Option(metavar="D,...", help="of the state; the shipped weights never saw more than 4")
+    ] = "1,2,3,4",
+    count: Annotated[
+        int, typer.Option(min=1, help="problems of each dimension; published figures: 2000")
+    ] = 256,
+    components: Annotated[
+        str, typer.Option(metavar="K,...", help="of the network's answers, each at least 8")
+    ] = "8,16,32",
+    particle_problems: Annotated[
+        int, typer.Option(min=1, help="of each dimension, the first of them, for the particle filters")
+    ] = 128,
     weights: Annotated[
         str | None,
         typer.Option(help="by name, or a .safetensors file", show_default="of BELIEFSTREAM_WEIGHTS"),
     ] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="the same, and every problem")] = None,
+    exact: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            envvar="BELIEFSTREAM_EXACT",
+            help="keeps the exact posteriors, which take a second for a problem of each dimension",
+            show_default="in the user's cache directory",
+        ),
+    ] = None,
+    calibration: Annotated[
+        int, typer.Option(min=0, help="problems of each dimension, other ones, for ranks and coverage")
+    ] = 10_000,
+    steps: Annotated[
+        int, typer.Option(min=0, help="of a simulated run of many entities, whose coverage should stay")
+    ] = 1000,
+    entities: Annotated[int, typer.Option(min=2, help="of that run")] = 100,
+    front: Annotated[
+        bool, typer.Option("--front", help="only speed against accuracy in the plane, of all shipped weights")
+    ] = False,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="all figures, and every problem")] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="pictures; needs matplotlib")] = None,
 ) -> None:
-    """Compare the network with the exact posterior on held-out problems in the plane, beside classical filters.
+    """Hold the network, the checked update and the classical filters against exact posteriors.
 
-    The figure is KL(exact ‖ answer) in nats, smaller is better.
+    The figure is KL(exact ‖ answer) in nats on problems that no training saw, smaller is better. Exact posteriors are
+    computed once and kept.
 
-    Example: beliefstream evaluate --count 512 --components 8 --json evaluation.json
+    Example: beliefstream evaluate --dimensions 1,2,3,4 --count 2000 --json evaluation.json --plots pictures
     """
     import torch
 
-    from inference.weights import load
-
+    if plots is not None and importlib.util.find_spec("matplotlib") is None:
+        raise CommandError("--plots needs matplotlib: pip install 'beliefstream[demo]'")
     settings = settings_for(weights=weights)
-    torch.set_num_threads(settings.threads)
-    report = measured(load(settings.weights), components, count)
-    _show(report)
+    sizes = whole_numbers(components, "--components", 8) or ()
+    plan = Plan(
+        family=family,
+        dimensions=chosen_dimensions(family, dimensions),
+        count=count,
+        costly=particle_problems,
+        components=sizes,
+        calibration=calibration,
+        run=(steps, entities),
+        exact=exact or cache_directory() / "exact",
+        plots=plots,
+    )
+    torch.set_num_threads(1 if front else settings.threads)
+    content = speed_front(plan, weights) if front else everything(plan, settings.weights)
     if json is not None:
-        json.write_text(report.to_json())
+        json.write_text(json_format.dumps(content, allow_nan=False), encoding="utf-8")
 
 
-def measured(network: DistributionTransformer, components: int, count: int) -> Report:
-    """The report, with a progress bar: the network alone, and as a worker uses it."""
-    from inference.evaluation.report import evaluate as run
-    from inference.update import Settings as Accuracy
-    from inference.update import Updater
+@dataclass(frozen=True)
+class Plan:
+    """What to evaluate: the options, checked."""
 
-    updater = Updater(network, settings=Accuracy(components=components))
-    checked = {"checked and refined": lambda prior, seen: updater.update(prior, seen).posterior}
+    family: str
+    dimensions: tuple[int, ...]
+    count: int
+    costly: int | None
+    components: tuple[int, ...]
+    calibration: int
+    run: tuple[int, int]  # steps and entities
+    exact: Path
+    plots: Path | None
 
-    with progress_bar("problems") as progress:
-        task = progress.add_task("evaluate", total=count, note="")
-        return run(network, components, count, lambda done, _: progress.update(task, completed=done), checked)
+
+def everything(plan: Plan, weights: str) -> dict[str, Any]:
+    """Print and plot comparisons, calibration and run; returns what JSON shall hold."""
+    from inference.evaluation.methods import baselines, gaussian_sum, ours
+    from inference.weights import load
+    from streams.cli import evaluation_tables as tables
+
+    network = load(weights)
+    compared = comparisons([*ours(network, plan.components), *baselines()], plan)
+    tables.show(compared)
+    content: dict[str, Any] = {"weights": weights, "comparisons": [found.as_dict() for found in compared]}
+    calibrated, run = [], None
+    if plan.calibration:
+        calibrated = calibrations([*ours(network, plan.components[:1]), gaussian_sum()], plan)
+        tables.show_calibration(calibrated)
+        content["calibration"] = [found.as_dict() for found in calibrated]
+    if plan.run[0]:
+        run = long_run(network, plan)
+        tables.show_run(run)
+        content["run"] = run.as_dict()
+    if plan.plots is not None:
+        paint(compared, calibrated, run, plan.plots)
+    return content
 
 
-def _show(report: Report) -> None:
-    from rich.table import Table
+def paint(
+    compared: Sequence[Comparison], calibrated: Sequence[Calibration], run: LongRun | None, directory: Path
+) -> None:
+    """Write the plots of what there is, and print their names."""
+    from inference.evaluation import plots
 
-    table = Table("problems", "number", "method", title="KL(exact ‖ answer), nats")
-    for heading in ("mean", "± standard error", "median", "90 % quantile", "worst"):
-        table.add_column(heading, justify="right")
-    subset = None
-    for row in report.rows():
-        if subset not in (None, row.subset):
-            table.add_section()
-        first = row.subset != subset
-        subset = row.subset
-        table.add_row(
-            row.subset if first else "",
-            str(row.problems) if first else "",
-            row.method,
-            *(
-                "-" if value != value else f"{value:.4f}"
-                for value in (row.mean, row.standard_error, row.median, row.ninetieth, row.worst)
-            ),
+    paths = [plots.divergences(compared, directory)]
+    if calibrated:
+        checked = [found for found in calibrated if found.method.startswith("checked")]
+        paths += [plots.ranks(checked, directory), plots.coverage(calibrated, directory)]
+    if run is not None:
+        paths.append(plots.run(run, directory))
+    print("plots: " + ", ".join(map(str, paths)))
+
+
+def speed_front(plan: Plan, weights: str | None) -> dict[str, Any]:
+    """Print and plot speed against accuracy, of some weights or all that are shipped; returns what JSON shall hold."""
+    from inference.evaluation.front import DIMENSION, front
+    from inference.evaluation.report import plain
+    from inference.weights import load, path_of
+    from streams.cli import evaluation_tables as tables
+
+    shipped = sorted(path.stem for path in path_of().parent.glob("*.safetensors"))
+    networks = {Path(name).stem: load(name) for name in ([weights] if weights else shipped)}
+    cache = exact_file(plan.exact, plan.family, DIMENSION)
+    with told("problems") as progress:
+        points = front(
+            networks, plan.count, plan.costly, plan.family, plan.components[0], cache, progress=progress
         )
-    console().print(table)
-    if report.unresolved:
-        print(f"{report.unresolved} problems are finer than the grid of the exact posterior")
+    tables.show_front(points)
+    if plan.plots is not None:
+        from inference.evaluation import plots
+
+        print(f"plots: {plots.front(points, plan.plots)}")
+    return {"front": [plain(point) for point in points]}
+
+
+def chosen_dimensions(family: str, dimensions: str) -> tuple[int, ...]:
+    """The dimensions that an option names; raises CommandError for what the family does not have."""
+    from inference.training.families import FAMILIES
+
+    if family not in FAMILIES:
+        raise CommandError(f"--family: expected {' or '.join(FAMILIES)}, got {family!r}")
+    found = whole_numbers(dimensions, "--dimensions", 1) or ()
+    if max(found) > MOST_DIMENSIONS:
+        raise CommandError(f"--dimensions: expected 1 to {MOST_DIMENSIONS}, got {dimensions!r}")
+    return found
+
+
+def exact_file(directory: Path, family: str, dimension: int) -> Path:
+    """Where the exact posteriors of a family and dimension are kept."""
+    return directory / f"{family}-{dimension}.pt"
+
+
+def comparisons(methods: Sequence[Method], plan: Plan) -> list[Comparison]:
+    """One a dimension, with a progress bar."""
+    from inference.evaluation.report import compare
+
+    found = []
+    with told("problems") as progress:
+        for dimension in plan.dimensions:
+            cache = exact_file(plan.exact, plan.family, dimension)
+            settings: Any = {"family": plan.family, "cache": cache, "progress": progress}
+            found.append(compare(methods, dimension, plan.count, plan.costly, **settings))
+    return found
+
+
+def calibrations(methods: Sequence[Method], plan: Plan) -> list[Calibration]:
+    """Every method in every dimension, with a progress bar."""
+    from inference.evaluation.calibration import calibrate
+
+    with told("problems") as progress:
+        return [
+            found
+            for dimension in plan.dimensions
+            for found in calibrate(methods, dimension, plan.calibration, plan.family, progress=progress)
+        ]
+
+
+def long_run(network: DistributionTransformer, plan: Plan) -> LongRun:
+    """The simulated run, with a progress bar."""
+    from inference.evaluation.long_run import run
+    from inference.update import Settings, Updater
+
+    with told("steps") as progress:
+        updater = Updater(network, settings=Settings(components=plan.components[0]))
+        return run(updater, *plan.run, progress=lambda *at: progress("run", *at))
+
+
+def measured(
+    network: DistributionTransformer, components: int, count: int, family: str = "mixed"
+) -> list[Comparison]:
+    """What a model card shows: the network alone and as a worker uses it, beside the Gaussian sum."""
+    from inference.evaluation.methods import gaussian_sum, ours
+
+    directory = cache_directory() / "exact"
+    plan = Plan(family, CARD_DIMENSIONS, count, None, (components,), 0, (0, 0), directory, None)
+    return comparisons([*ours(network, [components]), gaussian_sum()], plan)
+
+
+@contextmanager
+def told(unit: str) -> Iterator[Progress]:
+    """A progress bar, a line for everything that is done."""
+    with progress_bar(unit) as bar:
+        tasks: dict[str, Any] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total, note="")
+            bar.update(tasks[what], completed=done)
+
+        yield progress

@@ -38,9 +38,11 @@ def fuse(
 
     Example: beliefstream fuse log.jsonl --sensors sensors.json --models models.json --out posteriors.jsonl
     """
+    from streams import measurements
     from streams.offline import Log
 
     settings = settings_for()
+    measurements.load(settings.measurements)
     log = Log(settings.maximum_message_bytes, settings.future_tolerance)
     lines = _lines(file)
     for raw in read_definitions(sensors) if sensors else ():

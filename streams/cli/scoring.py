@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from streams import measurements
 from streams.app import make_updater
 from streams.cli.common import console, progress_bar
 from streams.recordings.scores import Row, score
@@ -40,6 +41,7 @@ def fuse_recordings(
         out: file for the posteriors, as JSON lines; none if None.
         report: file for the table, as JSON; none if None.
     """
+    measurements.load(settings.measurements)
     updater, rows, sent = make_updater(settings), list[Row](), 0
     with progress_bar("posteriors") as progress, out.open("wb") if out else nullcontext() as file:
         for recording in recordings:

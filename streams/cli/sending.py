@@ -40,8 +40,12 @@ def observe(
     value: Annotated[list[str], typer.Argument(metavar="VALUE...", help="what the sensor reports")],
     time: When = None,
     standard_deviation: Annotated[
-        float | None,
-        typer.Option(help="of the noise of every number", show_default="of the sensor's definition"),
+        str | None,
+        typer.Option(
+            metavar="NUMBER[,...]",
+            help="of the noise: one for all numbers, or one each",
+            show_default="of the sensor's definition",
+        ),
     ] = None,
     id: Annotated[str | None, typer.Option(help="an identifier, which the posterior repeats")] = None,
     brokers: Brokers = None,
@@ -52,11 +56,15 @@ def observe(
     """
     from streams.client import ObservationProducer
 
-    reported = numbers(",".join(value))
+    reported = _one_or_all(numbers(",".join(value)))
+    noise = None if standard_deviation is None else _one_or_all(numbers(standard_deviation))
     settings = settings_for(brokers)
     with ObservationProducer(settings.brokers, settings.observations, source=SOURCE) as producer:
-        number_or_numbers = reported if len(reported) > 1 else reported[0]
-        _report(producer.send(entity, sensor, number_or_numbers, moment(time), standard_deviation, id=id))
+        _report(producer.send(entity, sensor, reported, moment(time), noise, id=id))
+
+
+def _one_or_all(numbers: list[float]) -> float | list[float]:
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 @prior.command("set")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.common import CommandError, progress_bar, settings_for
+from streams.cli.common import CommandError, progress_bar, settings_for, whole_numbers
 
 if TYPE_CHECKING:
     from inference.training.train import Plan, Training
@@ -70,7 +70,8 @@ def train(
         Path | None, typer.Option(metavar="DIR", help="where weights and model card go; nowhere if not given")
     ] = None,
     problems: Annotated[
-        int, typer.Option(min=0, help="to evaluate on for the card; one takes about a second")
+        int,
+        typer.Option(min=0, help="of each dimension, to evaluate on for the card; one takes about a second"),
     ] = 512,
     device: Annotated[Device, typer.Option(help="where to train")] = Device.auto,
     threads: Annotated[
@@ -100,10 +101,10 @@ def train(
     plan = make_plan(
         sizes,
         family=family,
-        dimensions=_whole_numbers(dimensions, "--dimensions", 1),
+        dimensions=whole_numbers(dimensions, "--dimensions", 1),
         steps=steps,
         batch=batch,
-        tokens=_whole_numbers(tokens, "--tokens", 8),
+        tokens=whole_numbers(tokens, "--tokens", 8),
         learning_rate=learning_rate,
         warm_up=warm_up,
         weight_decay=weight_decay,
@@ -201,15 +202,18 @@ def write_weights(training: Training, directory: Path, name: str, problems: int)
     target = directory / f"{name}.safetensors"
     weights.save(network, target, facts)
     # the file's own content is what is evaluated
-    report = measured(weights.load(str(target)), COMPONENTS, problems) if problems else None
+    evaluated = (
+        measured(weights.load(str(target)), COMPONENTS, problems, training.plan.family) if problems else []
+    )
     commands = [
         ("The weights", f"beliefstream train{_given(training.plan)} --out {directory}"),
         (
             "The table",
-            f"beliefstream evaluate --count {problems} --components {COMPONENTS} --weights {target}",
+            f"beliefstream evaluate --family {training.plan.family} --count {problems} --components {COMPONENTS} "
+            f"--weights {target}",
         ),
     ]
-    text = card.model_card(name, facts, card.accuracy(report, COMPONENTS), commands)
+    text = card.model_card(name, facts, card.accuracy(evaluated), commands)
     target.with_suffix(".md").write_text(text, encoding="utf-8")
     print(f"wrote {target} and {target.with_suffix('.md').name}")
 
@@ -229,18 +233,6 @@ def _given(plan: Plan) -> str:
             shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
             options += f" --{name.replace('_', '-')} {shown}"
     return options
-
-
-def _whole_numbers(text: str | None, option: str, least: int) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    try:
-        found = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        found = ()
-    if not found or min(found) < least:
-        raise CommandError(f"{option}: expected whole numbers from {least}, with commas, got {text!r}")
-    return found
 
 
 def cache_directory() -> Path:

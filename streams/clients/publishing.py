@@ -165,7 +165,7 @@ class ObservationProducer(Publisher):
         sensor: str,
         value: float | Sequence[float] | ArrayLike,
         time: When | None = None,
-        standard_deviation: float | None = None,
+        standard_deviation: float | Sequence[float] | ArrayLike | None = None,
         covariance: ArrayLike | None = None,
         id: str | None = None,
     ) -> Future[Place]:
@@ -176,7 +176,7 @@ class ObservationProducer(Publisher):
             sensor: the name of the sensor.
             value: the reported number or numbers, in the units of the sensor.
             time: when it was true; now, if absent.
-            standard_deviation: of every number, in place of that of the sensor.
+            standard_deviation: of every number or one each, in place of that of the sensor.
             covariance: (D, D), in place of that of the sensor; not beside `standard_deviation`.
             id: an identifier of your own, which the posterior repeats.
 
@@ -189,7 +189,7 @@ class ObservationProducer(Publisher):
             "sensor": sensor,
             "time": _seconds(time),
             "value": _plain(value),
-            "standard_deviation": standard_deviation,
+            "standard_deviation": _plain(standard_deviation),
             "covariance": _plain(covariance),
             "id": id,
         }

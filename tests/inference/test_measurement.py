@@ -134,3 +134,10 @@ def test_a_function_that_cannot_be_used_is_refused_when_it_is_stated(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Program.of(resolve(function), 2, numbers, None)
+
+
+def test_a_package_whose_measurement_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = metadata.EntryPoint("broken", "no_such_package:field", ENTRY_POINTS)
+    monkeypatch.setattr(metadata, "entry_points", lambda **_: [broken])
+    with pytest.raises(ValueError, match=r"'broken' of no_such_package:field cannot be loaded: No module"):
+        find("broken")

@@ -96,10 +96,11 @@ def test_a_thin_ring_takes_more_components_and_comes_nearer() -> None:
 
 
 def test_problems_do_not_depend_on_the_others_of_their_batch() -> None:
-    local = local_of(refinement.CHUNK + 3, seed=6)
+    count = refinement.CHUNK // 128 + 3  # of two chunks
+    local = local_of(count, seed=6)
     source = own_sources(local.prior)
     together, _ = refinement.refine(local, local.prior, source, 4, rounds=2, steps=1, points=128)
-    last = torch.tensor([refinement.CHUNK + 2])
+    last = torch.tensor([count - 1])
     alone, _ = refinement.refine(
         local.rows(last), local.prior.rows(last), source[last], 4, rounds=2, steps=1, points=128
     )

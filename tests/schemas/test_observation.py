@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from schemas import Observation, Reason, explain, parse, reason_of
+from schemas import Observation, Reason, Unusable, explain, parse, reason_of
 
 
 def test_noise_is_given_once() -> None:
@@ -13,6 +13,29 @@ def test_noise_is_given_once() -> None:
         Observation(entity="a", sensor="s", time=0.0, value=1.0, standard_deviation=1.0, covariance=((1.0,),))
     assert reason_of(caught.value) == Reason.invalid
     assert "not both" in explain(caught.value)
+
+
+def test_every_number_may_have_its_own_standard_deviation() -> None:
+    raw = b'{"entity":"a","sensor":"s","time":3.0,"value":[1.0,2.0],"standard_deviation":[0.5,0.1]}'
+    observation = parse(Observation, raw)
+    assert observation.standard_deviation == (0.5, 0.1)
+    assert observation.to_json() == raw
+
+
+@pytest.mark.parametrize(
+    ("deviation", "field", "reason"),
+    [
+        (b"[0.5]", "standard_deviation", Reason.wrong_length),
+        (b"[0.5,0.1,0.2]", "standard_deviation", Reason.wrong_length),
+        (b"[0.5,0]", "standard_deviation[1]", Reason.invalid),
+        (b"[]", "standard_deviation", Reason.invalid),
+    ],
+)
+def test_standard_deviations_are_as_many_as_the_numbers(deviation: bytes, field: str, reason: Reason) -> None:
+    raw = b'{"entity":"a","sensor":"s","time":3.0,"value":[1.0,2.0],"standard_deviation":' + deviation + b"}"
+    with pytest.raises(Unusable) as caught:
+        parse(Observation, raw)
+    assert (caught.value.reason, caught.value.detail.split(":")[0]) == (reason, field)
 
 
 def test_a_number_is_one_value() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -94,6 +95,41 @@ def check_order(
         assert [each.time for each in taken] == [due.belief.time for due in outcomes[entity]]
         assert [name for each in taken for name in each.applied] == ids[entity]
         assert all(0 <= after - before <= 1 for before, after in pairwise(e.prior_sequence for e in taken))
+
+
+def delayed(observations: Sequence[Observation], most: float, seed: int = 0) -> list[Observation]:
+    """The observations as they arrive when each is up to `most` seconds under way."""
+    generator = np.random.default_rng(seed)
+    arrivals = [seen.time + generator.uniform(0, most) for seen in observations]
+    return [observations[place] for place in np.argsort(arrivals, kind="stable")]
+
+
+def messages_of(observations: Iterable[Observation], priors: Iterable[Prior] = ()) -> dict[str, int]:
+    """How many there are of each entity: the sequence of its last posterior."""
+    return dict(Counter([seen.entity for seen in observations] + [prior.entity for prior in priors]))
+
+
+def check_ends(
+    found: Mapping[str, Sequence[Posterior]],
+    outcomes: Mapping[str, Sequence[Outcome]],
+    exact: float,
+    observations: Iterable[Observation] | None = None,
+) -> None:
+    """In whatever order the log came, every entity ends in the belief of the replay, and time never goes back.
+
+    With `observations`, each of them is named by exactly one posterior.
+    """
+    assert found.keys() == outcomes.keys()
+    for entity, taken in found.items():
+        assert distance(taken[-1].mixture, outcomes[entity][-1]) < exact, entity
+        assert taken[-1].time == outcomes[entity][-1].belief.time
+        for before, after in pairwise(taken):
+            assert before.time <= after.time
+            assert before.sequence < after.sequence
+            assert before.revision + (before.time == after.time) >= after.revision >= before.revision
+    if observations is not None:
+        named = Counter(name for taken in found.values() for each in taken for name in each.applied)
+        assert named == Counter(seen.id for seen in observations)
 
 
 def linear_fleet(simulation: Simulation, observations: int) -> tuple[Model, Sensor, list[Observation]]:

@@ -12,10 +12,13 @@ import pytest
 
 from schemas import (
     DeadLetter,
+    Geodetic,
+    GeodeticSensor,
     LinearSensor,
     Mixture,
     Model,
     Observation,
+    OwnSensor,
     PositionSensor,
     RangeSensor,
     Reason,
@@ -34,6 +37,8 @@ SENSORS: tuple[Sensor, ...] = (
     RangeSensor(sensor="range", position=(0.0, 0.0), standard_deviation=0.5),
     LinearSensor(sensor="height", rows=({"z": 1.0},), standard_deviation=1.0),
     RangeSensor(sensor="absurd", position=(0.0, 0.0), standard_deviation=1e200),
+    OwnSensor(sensor="homemade", measurement="nobodys", coordinates=("x",), standard_deviation=1.0),
+    GeodeticSensor(sensor="satellite", origin=Geodetic(latitude=50.0, longitude=8.0), standard_deviation=3.0),
 )
 MODELS = (
     fleet_model().model_copy(update={"entity": ENTITY}),
@@ -101,6 +106,8 @@ OBSERVATIONS: dict[str, Case] = {
     "noise that cannot be squared": Case(R.invalid_covariance, observation(standard_deviation=1e200)),
     "noise whose square is zero": Case(R.invalid_covariance, observation(standard_deviation=1e-200)),
     "a sensor whose noise cannot be squared": Case(R.invalid_definition, observation(sensor="absurd")),
+    "a measurement that nobody registered": Case(R.invalid_definition, observation(sensor="homemade")),
+    "no place on Earth": Case(R.invalid, observation(sensor="satellite", value=[91.0, 8.0])),
     "key of another entity": Case(R.key_mismatch, observation(), b"somebody"),
     "key that is not text": Case(R.key_mismatch, observation(), b"\xff\xfe"),
     "null key": Case(R.key_mismatch, observation(), None),

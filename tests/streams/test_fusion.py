@@ -10,11 +10,20 @@ import numpy as np
 import pytest
 
 from inference.filtering import Outcome
-from schemas import Mixture, Observation, PositionSensor, Prior, Reason
+from schemas import Mixture, Observation, PositionSensor, Prior, RangeSensor, Reason
 from streams.simulation import fleet_model, fleet_sensors, simulate
 from tests.brokers import Broker
 from tests.conftest import eventually, unique_names
-from tests.streams.oracle import check_order, distance, expected, linear_fleet, shift
+from tests.streams.oracle import (
+    check_ends,
+    check_order,
+    delayed,
+    distance,
+    expected,
+    linear_fleet,
+    messages_of,
+    shift,
+)
 from tests.streams.workers import Stream, Worker, dead_letters_of, posteriors_of, stream
 
 DOUBLE = 1e-6  # component by component, through JSON; measured 5e-12 without it
@@ -52,6 +61,16 @@ class Fleet:
             return found if {entity: len(taken) for entity, taken in found.items()} == counts else None
 
         found: dict[str, list[Any]] = self.stream.posteriors.wait_for(complete, 60, f"posteriors {counts}")
+        return found
+
+    def complete(self, last: dict[str, int]) -> dict[str, list[Any]]:
+        """The posteriors of these entities, once each has come to that sequence."""
+
+        def there(records: list[Any]) -> dict[str, list[Any]] | None:
+            found = posteriors_of(record for record in records if record.key.decode() in last)
+            return found if {entity: taken[-1].sequence for entity, taken in found.items()} == last else None
+
+        found: dict[str, list[Any]] = self.stream.posteriors.wait_for(there, 60, f"sequences {last}")
         return found
 
 
@@ -204,13 +223,39 @@ def test_a_prior_takes_effect_at_its_time(fleet: Fleet) -> None:
     assert np.allclose(jumped.mixture.mean(), (12.0, -5.0, 0.5, 0.0))
 
 
-def test_a_prior_older_than_the_belief_is_late(fleet: Fleet) -> None:
+def test_in_any_order_within_the_window_the_stream_ends_as_the_replay_does(fleet: Fleet) -> None:
+    """Every kind of sensor, outliers, a prior in the middle; in as many batches as the worker makes of it."""
+    simulation = simulate(entities=6, duration=8.0, seed=8)
+    names = {old: f"delayed-{number}" for number, old in enumerate(simulation.entities)}
+    sent = [
+        seen.model_copy(update={"entity": names[seen.entity], "id": f"seen-{number}"})
+        for number, seen in enumerate(simulation.observations)
+    ]
+    stated = [prior("delayed-0", "product"), prior("delayed-1", "replace y, x")]
+    fleet.stream.define([*simulation.sensors])
+    fleet.stream.define(simulation.model.model_copy(update={"entity": entity}) for entity in names.values())
+    outcomes = expected(simulation.model, simulation.sensors, sent, stated, "double")
+    arriving = delayed(sent, 1.9)
+    middle = next(place for place, seen in enumerate(arriving) if seen.time > 5.5)
+    for part in (arriving[:middle], arriving[middle:]):
+        for seen in part:
+            fleet.stream.observations.send_message(seen)
+        fleet.stream.observations.flush()
+        for each in stated if part[0] is arriving[0] else ():
+            fleet.stream.priors.send_message(each).result(30)
+    found = fleet.complete(messages_of(sent, stated))
+    check_ends(found, outcomes, DOUBLE, sent)
+    revised = [taken[-1].revision for taken in found.values()]
+    assert max(revised) > 0
+
+
+def test_a_prior_older_than_the_window_is_late(fleet: Fleet) -> None:
     model = fleet_model().model_copy(update={"entity": "late-prior"})
     fleet.stream.define([model, *fleet_sensors()])
     sensor = fleet_sensors()[0].sensor
     fleet.stream.observations.send("late-prior", sensor, (1.0, 2.0), time=100.0, id="one")
     fleet.posteriors({"late-prior": 1})
-    place = fleet.stream.priors.replace("late-prior", model.prior, time=99.0).result(30)
+    place = fleet.stream.priors.replace("late-prior", model.prior, time=97.9).result(30)
     where = (place.topic, place.partition, place.offset)
     letter = fleet.stream.dead_letters.wait_for(
         lambda records: dead_letters_of(records).get(where), 20, "the prior is a dead letter"
@@ -249,25 +294,18 @@ def test_an_observation_ahead_of_its_model_is_a_dead_letter_and_those_after_it_a
 
 
 def test_observations_of_one_time_are_one_update(fleet: Fleet) -> None:
-    """Those that come together: sent while the worker still reads a definition, they are one batch."""
-    simulation = simulate(entities=1, duration=4.0, seed=5)
-    model, sensor, observations = linear_fleet(simulation, 4)
-    together = [
-        Observation(**seen.model_dump() | {"entity": "at-once", "time": float(number // 2)})
-        for number, seen in enumerate(observations)
+    """However they come: here one by one, with ranges, so that two updates would not end as one does."""
+    sensors = [sensor for sensor in fleet_sensors() if isinstance(sensor, RangeSensor)]
+    model = fleet_model().model_copy(update={"entity": "at-once"})
+    fleet.stream.define([model, *sensors])
+    sent = [
+        Observation(entity="at-once", sensor=sensor.sensor, time=5.0, value=60.0 + number, id=f"{number}")
+        for number, sensor in enumerate(sensors)
     ]
-    fleet.stream.define([model.model_copy(update={"entity": "at-once"}), sensor])
-    outcomes = expected(model, [sensor], together)["at-once"]
-    assert len(outcomes) == 2
-    for seen in together:
+    outcomes = expected(model, sensors, sent, precision="double")
+    assert len(outcomes["at-once"]) == 1
+    for number, seen in enumerate(sent, 1):
         fleet.stream.observations.send_message(seen)
-
-    def last(records: list[Any]) -> Any:
-        taken = posteriors_of(record for record in records if record.key == b"at-once").get("at-once", [])
-        return sum(len(each.applied) for each in taken) == len(together) and taken[-1]
-
-    posterior = fleet.stream.posteriors.wait_for(last, 20, "all are applied")
-    # linear and Gaussian: the same whether in one update or in two
-    assert np.allclose(
-        posterior.mixture.mean(), outcomes[-1].belief.mixture().moments()[0][0].numpy(), atol=1e-6
-    )
+        found = fleet.complete({"at-once": number})
+    check_ends(found, outcomes, DOUBLE, sent)
+    assert found["at-once"][-1].revision == len(sent) - 1

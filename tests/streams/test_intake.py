@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schemas import BearingSensor, Mixture, PositionSensor, RangeSensor, Reason, Unusable
+from schemas import BearingSensor, Mixture, Model, PositionSensor, RangeSensor, Reason, Unusable
 from streams.intake import Intake
 from streams.registry import Definitions, EntityModel
 from streams.simulation import fleet_model
+from tests.schemas import kinds
 
 NOW = 1000.0
 KEY = b"mower"
@@ -121,3 +122,18 @@ def test_a_prior_over_some_coordinates_knows_which(intake: Intake) -> None:
     event = intake.prior(KEY, prior(mixture=mixture, coordinates=["vy", "x"], mode="product"), NOW)
     assert event.prior is not None
     assert (event.prior.axes, event.prior.mode) == ((3, 0), "product")
+
+
+def test_a_model_of_fixed_steps_takes_times_on_its_raster_only(intake: Intake) -> None:
+    steps = Model.model_validate({**kinds.model("steps"), "entity": "clock"})
+    definitions = intake._definitions
+    definitions.models["clock"] = EntityModel(steps)
+    definitions.sensors["x"] = PositionSensor(sensor="x", coordinates=("x",), standard_deviation=1.0)
+    late = 1_764_066_000.5
+    assert (
+        intake.observation(b"clock", observation(entity="clock", sensor="x", time=late), NOW)[1].time == late
+    )
+    with pytest.raises(Unusable) as caught:
+        intake.observation(b"clock", observation(entity="clock", sensor="x", time=late + 0.1), NOW)
+    assert caught.value.reason == Reason.invalid_time
+    assert caught.value.detail == "time: 1764066000.6 is no whole number of steps of 0.5 s from 0.0"

@@ -9,11 +9,19 @@ from typing import Any
 import pytest
 
 from inference.filtering import Outcome
-from schemas import Mixture, Observation, Prior
+from schemas import Mixture, Observation, Posterior, Prior
 from streams.simulation import simulate
 from tests.brokers import Broker, KafkaNode
 from tests.conftest import Names, eventually
-from tests.streams.oracle import check_order, distance, expected, linear_fleet
+from tests.streams.oracle import (
+    check_ends,
+    check_order,
+    delayed,
+    distance,
+    expected,
+    linear_fleet,
+    messages_of,
+)
 from tests.streams.workers import PARTITIONS, Stream, Worker, posteriors_of, stream
 
 SMALL_BATCH = 32  # so that a kill meets many of them
@@ -24,7 +32,7 @@ WAIT = 60.0  # seconds
 class Run:
     """A stream with a log whose posteriors are known, sent in parts."""
 
-    def __init__(self, opened: Stream, entities: int, duration: float) -> None:
+    def __init__(self, opened: Stream, entities: int, duration: float, delay: float = 0.0) -> None:
         self.stream = opened
         simulation = simulate(entities=entities, duration=duration, seed=6)
         model, sensor, self.observations = linear_fleet(simulation, len(simulation.observations))
@@ -37,6 +45,7 @@ class Run:
             mode="product",
         )
         self.outcomes: dict[str, list[Outcome]] = expected(model, [sensor], self.observations, [self.prior])
+        self.observations = delayed(self.observations, delay)
         opened.define([model, sensor])
 
     def send(self, observations: list[Observation]) -> None:
@@ -76,6 +85,19 @@ class Run:
         assert self.stream.dead_letters.records == []
         records = len(self.stream.posteriors.records)
         return {"observations": len(self.observations), "posteriors": records, "sent twice": records - due}
+
+    def check_ends(self) -> None:
+        """Waits until every entity has come to its end, whatever the order in which observations came."""
+        last = messages_of(self.observations, [self.prior])
+
+        def complete(records: list[Any]) -> Any:
+            found = posteriors_of(records)
+            return {entity: taken[-1].sequence for entity, taken in found.items()} == last and found
+
+        found = self.stream.posteriors.wait_for(complete, WAIT, f"{sum(last.values())} messages are applied")
+        check_ends(found, self.outcomes, EXACT)
+        self.stream.dead_letters.poll()
+        assert self.stream.dead_letters.records == []
 
     def wait_until_all_is_committed(self) -> None:
         topic = self.stream.names.topics.observations
@@ -144,3 +166,25 @@ def test_a_worker_killed_before_its_first_commit_goes_on_where_it_was(
         run.send(run.observations[half:])
         opened.worker().start()
         run.check()
+
+
+@pytest.mark.chaos
+def test_late_observations_go_to_their_place_across_a_kill(
+    broker: Broker, names: Names, tmp_path: Path
+) -> None:
+    with stream(broker, names, tmp_path) as opened:
+        run = Run(opened, entities=10, duration=10.0, delay=1.9)
+        half = len(run.observations) // 2
+        worker = opened.worker(batch=SMALL_BATCH).start()
+        run.send_prior()
+        run.send(run.observations[:half])
+        run.wait_for_posteriors(half // 3)
+        worker.kill()
+        run.send(run.observations[half:])
+        opened.worker(batch=SMALL_BATCH).start()
+        run.check_ends()
+        assert max(posterior.revision for posterior in last_posteriors(opened)) > 0
+
+
+def last_posteriors(opened: Stream) -> list[Posterior]:
+    return [taken[-1] for taken in posteriors_of(opened.posteriors.records).values()]

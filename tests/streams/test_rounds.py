@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +12,11 @@ from inference.filtering import Belief, Event, PriorChange
 from inference.sensors import Reading
 from inference.update import Updater
 from schemas import Mixture, PositionSensor, Posterior, Reason, Unusable, parse
-from streams.beliefs import BeliefRecord
+from streams.beliefs import BeliefRecord, Kept, unpack
 from streams.conversion import belief_of, sensor_over
+from streams.entities import EntityBatch, Entry
 from streams.registry import EntityModel
-from streams.rounds import EntityBatch, run_rounds
+from streams.rounds import run_rounds
 from streams.simulation import fleet_model
 from streams.topics import TopicNames
 from tests.streams.oracle import updater as shared_updater
@@ -23,15 +24,6 @@ from tests.streams.oracle import updater as shared_updater
 MODEL = EntityModel(fleet_model())
 SENSOR = sensor_over(PositionSensor(sensor="s", standard_deviation=1.0), MODEL.message.coordinate_names)
 STATED = PriorChange(belief_of(Mixture.gaussian((5.0, 5.0, 0.0, 0.0), 1.0), 0.0))
-
-
-class Message(NamedTuple):
-    offset: int
-    value: bytes
-
-
-class Delivered(NamedTuple):
-    message: Message
 
 
 @pytest.fixture(scope="module")
@@ -47,29 +39,41 @@ def stated(time: float, change: PriorChange = STATED) -> Event:
     return Event("e", time, prior=change)
 
 
-def batch(*events: Event, record: BeliefRecord | None = None, key: bytes = b"e") -> EntityBatch:
-    """An entity's batch; the events have ids 0, 1, ... and offsets 100, 101, ..."""
+def batch(
+    *events: Event, record: BeliefRecord | None = None, key: bytes = b"e", first: int = 100
+) -> EntityBatch:
+    """An entity's batch; the events have ids 0, 1, ... and offsets 100, 101, ..., or from `first` on."""
     entity = EntityBatch(key, 0, record or BeliefRecord())
     for number, event in enumerate(events):
         kind = "prior" if event.prior is not None else "seen"
-        value = json.dumps({"kind": kind, "time": event.time}).encode()
-        entity.accept(
-            Delivered(Message(100 + number, value)), event, "" if event.prior is not None else str(number)
+        x = float(event.reading.value[0]) if event.reading is not None else 0.0
+        value = json.dumps({"kind": kind, "time": event.time, "x": x}).encode()
+        is_prior = event.prior is not None
+        entry = Entry(
+            event, Kept(is_prior, first + number, value), "" if is_prior else str(first - 100 + number)
         )
+        entity.accept(entry)
     entity.use(MODEL)
     return entity
 
 
-def waited(key: bytes, raw: bytes) -> Event:
-    """Reads a prior back that `batch` has put into a message."""
-    return stated(json.loads(raw)["time"])
+def read(key: bytes, kept: Kept) -> Event:
+    """Reads a message back that `batch` has made."""
+    content = json.loads(kept.value)
+    return stated(content["time"]) if kept.is_prior else seen(content["time"], content["x"])
 
 
 def run(updater: Updater, *entities: EntityBatch) -> list[Posterior]:
     for entity in entities:
-        assert entity.plan(waited, 64) == []
+        entity.plan(read, 64, 256)
     records = run_rounds(entities, updater, TopicNames(), "tests")
+    for entity in entities:
+        entity.tidy(256)
     return [parse(Posterior, record.value) for record in records]
+
+
+def reasons(entity: EntityBatch) -> list[tuple[int, Reason]]:
+    return [(rejected.message.offset, rejected.reason) for rejected in entity.rejected]
 
 
 def test_events_are_applied_in_order_of_their_time(updater: Updater) -> None:
@@ -83,16 +87,84 @@ def test_events_are_applied_in_order_of_their_time(updater: Updater) -> None:
     ]
     assert [each.sequence for each in posteriors] == [1, 2, 3, 4]
     assert [each.prior_sequence for each in posteriors] == [0, 1, 1, 1]
-    assert sorted(entity.applied) == [0, 1, 2, 3]
+    assert sorted(entry.message.offset for entry in entity.applied) == [100, 101, 102, 103]
 
 
-def test_what_lies_before_the_belief_is_late_and_left_out(updater: Updater) -> None:
+def test_what_lies_before_the_window_is_late_and_left_out(updater: Updater) -> None:
     first = batch(seen(5.0))
     run(updater, first)
-    entity = batch(seen(4.9), seen(5.0), stated(1.0), seen(6.0), record=first.record)
-    assert entity.split_late() == [0, 2]
+    entity = batch(seen(2.9), seen(3.0), stated(1.0), seen(6.0), seen(3.9), record=first.record)
     posteriors = run(updater, entity)
+    assert reasons(entity) == [(100, Reason.late), (102, Reason.late), (104, Reason.late)]
     assert [each.applied for each in posteriors] == [("1",), ("3",)]
+
+
+def test_a_late_observation_changes_the_past_and_says_so(updater: Updater) -> None:
+    events = [seen(1.0, 0.0), seen(2.0, 1.0), seen(3.0, 4.0), seen(1.5, -1.0), seen(4.0, 4.0)]
+    in_order = batch(*sorted(events, key=lambda event: event.time))
+    expected = run(updater, in_order)
+    first = batch(*events[:3])
+    assert [each.revision for each in run(updater, first)] == [0, 0, 0]
+    again = BeliefRecord.decode(first.record.encode())  # as another worker reads it
+    late = batch(*events[3:], record=again, first=103)
+    posteriors = run(updater, late)
+    assert [(each.time, each.sequence, each.revision, each.applied) for each in posteriors] == [
+        (3.0, 4, 1, ("3",)),
+        (4.0, 5, 1, ("4",)),
+    ]
+    assert [each.mixture for each in posteriors] == [each.mixture for each in expected[-2:]]
+    kept = [message.offset for moment in late.record.past.moments for message in unpack(moment.content)]
+    assert kept[-3:] == [101, 102, 104]
+
+
+def test_observations_of_one_time_are_one_update_whenever_they_come(updater: Updater) -> None:
+    together = run(updater, batch(seen(1.0), seen(2.0, 1.0), seen(2.0, 5.0)))
+    assert [each.applied for each in together] == [("0",), ("1", "2")]
+    assert [each.sequence for each in together] == [1, 3]
+    first = batch(seen(1.0), seen(2.0, 5.0))
+    run(updater, first)
+    later = run(updater, batch(seen(2.0, 1.0), record=first.record, first=102))
+    assert [(each.time, each.revision, each.sequence, each.applied) for each in later] == [
+        (2.0, 1, 3, ("2",))
+    ]
+    assert later[0].mixture == together[-1].mixture
+    assert later[0].quality == together[-1].quality
+
+
+def test_a_late_prior_goes_to_its_time(updater: Updater) -> None:
+    expected = run(updater, batch(seen(1.0), stated(1.5), seen(2.0), seen(3.0)))[-1]
+    first = batch(seen(1.0), seen(2.0), seen(3.0))
+    run(updater, first)
+    found = run(updater, batch(stated(1.5), record=first.record, first=7))
+    assert [(each.time, each.prior_sequence, each.applied) for each in found] == [(3.0, 1, ())]
+    assert found[0].mixture == expected.mixture
+
+
+def test_what_can_no_longer_be_read_leaves_the_past_with_its_reason(updater: Updater) -> None:
+    first = batch(seen(1.0), seen(2.0, 50.0), seen(3.0))
+    run(updater, first)
+
+    def without_the_second(key: bytes, kept: Kept) -> Event:
+        if kept.offset == 101:
+            raise Unusable(Reason.unknown_sensor, "sensor: gone")
+        return read(key, kept)
+
+    later = batch(seen(1.5), record=first.record, first=103)
+    later.plan(without_the_second, 64, 256)
+    found = parse(Posterior, run_rounds([later], updater, TopicNames(), "tests")[-1].value)
+    assert reasons(later) == [(101, Reason.unknown_sensor)]
+    assert found.mixture == run(updater, batch(seen(1.0), seen(1.5), seen(3.0)))[-1].mixture
+
+
+def test_a_late_observation_that_fails_leaves_those_of_its_time(updater: Updater) -> None:
+    first = batch(seen(1.0), seen(2.0), seen(3.0))
+    before = run(updater, first)[-1]
+    entity = batch(seen(2.0, 1e300), record=first.record, first=103)
+    assert run(updater, entity) == []
+    assert reasons(entity) == [(103, Reason.numerical)]
+    belief = first.record.belief
+    assert belief is not None
+    assert np.array_equal(belief.means, before.mixture.means)
 
 
 def test_a_prior_waits_for_an_observation_at_or_after_its_time(updater: Updater) -> None:
@@ -113,20 +185,21 @@ def test_a_prior_waits_for_an_observation_at_or_after_its_time(updater: Updater)
 
 def test_no_more_priors_wait_than_allowed() -> None:
     entity = batch(*(stated(float(time)) for time in range(1, 5)))
-    assert entity.plan(waited, 3) == [3]
+    entity.plan(read, 3, 256)
+    assert reasons(entity) == [(103, Reason.future)]
     assert [offset for offset, _ in entity.record.pending] == [100, 101, 102]
 
 
 def test_a_waiting_prior_that_no_longer_fits_its_model_is_lost_with_its_reason(updater: Updater) -> None:
     entity = batch(stated(5.0))
-    entity.plan(waited, 64)
+    entity.plan(read, 64, 256)
     later = batch(seen(6.0), record=entity.record)
 
-    def refuse(key: bytes, raw: bytes) -> Event:
+    def refuse(key: bytes, kept: Kept) -> Event:
         raise Unusable(Reason.wrong_length, "mixture: the model has 2 coordinates")
 
-    assert later.plan(refuse, 64) == []
-    assert [(offset, reason) for offset, _, reason, _ in later.lost] == [(100, Reason.wrong_length)]
+    later.plan(refuse, 64, 256)
+    assert reasons(later) == [(100, Reason.wrong_length)]
     assert later.record.pending == []
 
 
@@ -136,14 +209,14 @@ def test_an_update_that_is_not_finite_leaves_the_belief_and_the_others_alone(upd
         batch(seen(1.0), seen(2.0), key=b"good"),
     )
     posteriors = run(updater, bad, good)
-    assert bad.failed == [1]
+    assert reasons(bad) == [(101, Reason.numerical)]
     assert {(each.entity, each.sequence, each.applied) for each in posteriors} == {
         ("bad", 1, ("0",)),
         ("bad", 2, ("2",)),
         ("good", 1, ("0",)),
         ("good", 2, ("1",)),
     }
-    assert good.failed == []
+    assert reasons(good) == []
 
 
 def test_an_update_that_raises_leaves_the_others_alone(updater: Updater) -> None:
@@ -158,7 +231,7 @@ def test_an_update_that_raises_leaves_the_others_alone(updater: Updater) -> None
     unhappy = Unhappy(updater.network, updater.device, updater.settings)
     bad, good = batch(seen(1.0, 1e6), key=b"bad"), batch(seen(1.0), key=b"good")
     assert [each.entity for each in run(unhappy, bad, good)] == ["good"]
-    assert bad.failed == [0]
+    assert reasons(bad) == [(100, Reason.numerical)]
 
 
 def test_a_prior_that_cannot_be_applied_is_lost_with_its_place(updater: Updater) -> None:
@@ -166,18 +239,18 @@ def test_a_prior_that_cannot_be_applied_is_lost_with_its_place(updater: Updater)
     run(updater, first)
     far = PriorChange(belief_of(Mixture.gaussian((1e200, 0.0, 0.0, 0.0), 1.0), 0.0), "product")
     entity = batch(seen(6.0), record=first.record)
-    assert entity.plan(lambda key, raw: stated(5.0, far), 64) == []
+    entity.plan(lambda key, kept: stated(5.0, far), 64, 256)
     posteriors = [
         parse(Posterior, record.value) for record in run_rounds([entity], updater, TopicNames(), "tests")
     ]
-    assert [(offset, reason) for offset, _, reason, _ in entity.lost] == [(100, Reason.numerical)]
+    assert reasons(entity) == [(100, Reason.numerical)]
     assert [each.applied for each in posteriors] == [("0",)]
     assert posteriors[-1].prior_sequence == 0
 
 
 def test_a_belief_over_other_coordinates_is_given_up() -> None:
     old = Belief(9.0, np.ones(1), np.zeros((1, 1)), np.eye(1)[None])
-    entity = EntityBatch(b"e", 0, BeliefRecord(old, ("x",), sequence=4))
+    entity = EntityBatch(b"e", 0, BeliefRecord.of(old, ("x",), sequence=4))
     entity.use(MODEL)
     assert entity.record.belief is None
     assert entity.record.coordinates == MODEL.message.coordinate_names

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inference.evaluation import exact
 from inference.evaluation.exact import grid_posterior
-from inference.evaluation.report import planar_problems
+from inference.evaluation.problems import held_out_problems
 from inference.mixture import GaussianMixture
 from inference.observations import Observations
 from tests.inference.plain_models import (
@@ -117,7 +117,7 @@ def test_a_mode_far_narrower_than_the_first_cells_is_found() -> None:
 
 
 def test_no_point_of_a_cell_beats_the_bound_on_the_cell() -> None:
-    problems = planar_problems(24, seed=123)
+    problems = held_out_problems("planar", 2, 24, seed=23)
     for index in range(24):
         one = slice(index, index + 1)
         prior, observations = problems.prior.rows(one), problems.observations.rows_of(one)

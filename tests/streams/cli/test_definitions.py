@@ -9,6 +9,7 @@ import pytest
 
 from schemas import Model, parse, parse_sensor
 from tests.conftest import Names
+from tests.schemas import kinds
 from tests.streams.cli.conftest import Run, assert_one_line
 from tests.streams.cli.examples import BEACON, GPS, WALKER
 
@@ -33,6 +34,21 @@ def test_definitions_come_from_a_file_or_standard_input(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(WALKER.encode())))
     assert run("models", "set", "-").out == "set model of *\n"
     assert len(run("sensors", "list").out.splitlines()) == 2
+
+
+def test_every_kind_is_set_and_listed_as_it_was(run: Run, topics: Names) -> None:
+    names = [definition["sensor"] for definition in kinds.SENSORS.values()]
+    assert run("sensors", "set", json.dumps(list(kinds.SENSORS.values()))).status == 0
+    listed = [parse_sensor(line.encode()) for line in run("sensors", "list").out.splitlines()]
+    assert listed == [parse_sensor(kinds.SENSORS[name.removesuffix("-1")]) for name in sorted(names)]
+    models = [{**kinds.model(name), "entity": f"e{i}"} for i, name in enumerate(kinds.MOTIONS)]
+    assert run("models", "set", json.dumps(models)).status == 0
+    found = [parse(Model, line.encode()) for line in run("models", "list").out.splitlines()]
+    assert found == [Model.model_validate(each) for each in models]
+    for listing, kind in (("sensors", "range_azimuth"), ("models", "coordinated_turn")):
+        result = run(listing, "list", "--format", "table")
+        assert result.status == 0
+        assert kind[:6] in result.out
 
 
 def test_models_are_set_listed_and_removed(run: Run, topics: Names) -> None:

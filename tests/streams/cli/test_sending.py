@@ -33,6 +33,14 @@ def test_an_observation_is_sent_as_given(run: Run, topics: Names, embedded_broke
     )
 
 
+def test_every_number_may_have_its_own_standard_deviation(
+    run: Run, topics: Names, embedded_broker: EmbeddedNode
+) -> None:
+    assert run("observe", "mower", "radar", "5", "0.2", "--standard-deviation", "0.5,0.1").status == 0
+    observation = parse(Observation, sent(embedded_broker, topics.topics.observations))
+    assert (observation.value, observation.standard_deviation) == ((5.0, 0.2), (0.5, 0.1))
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [

@@ -7,6 +7,7 @@ import pytest
 
 from streams.settings import Settings
 from tests.conftest import Names
+from tests.schemas.kinds import SENSORS
 from tests.streams.cli.conftest import Run, assert_one_line
 from tests.streams.cli.examples import BEACON, WALKER
 
@@ -47,7 +48,16 @@ def test_the_doctor_finds_no_fault_where_all_is_there(
     skipped = {"worker", "clock"}
     assert found == {
         subject: "skipped" if subject in skipped else "ok"
-        for subject in ("broker", "topics", "models", "sensors", "device", "weights", *skipped)
+        for subject in (
+            "broker",
+            "topics",
+            "models",
+            "sensors",
+            "measurements",
+            "device",
+            "weights",
+            *skipped,
+        )
     }
 
 
@@ -59,6 +69,18 @@ def test_the_doctor_says_how_to_mend_what_is_missing(
     assert_one_line(result, "3 problems")
     for mend in ("beliefstream models set", "beliefstream sensors set", "BELIEFSTREAM_WEIGHTS"):
         assert mend in result.out
+
+
+def test_the_doctor_finds_measurements_that_are_not_there(
+    run: Run, topics: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = json.dumps({**SENSORS["own"], "measurement": "nobodys"})
+    assert run("sensors", "set", own).status == 0
+    found = run("doctor", "--url", "http://127.0.0.1:1").out
+    assert "sensor own-1: function: no measurement is registered as 'nobodys'" in found
+    assert "→ name the module that registers it in BELIEFSTREAM_MEASUREMENTS" in found
+    monkeypatch.setenv("BELIEFSTREAM_MEASUREMENTS", "no_such_module")
+    assert "no_such_module cannot be imported" in run("doctor", "--url", "http://127.0.0.1:1").out
 
 
 def test_the_doctor_does_not_stop_at_a_broker_that_is_away(run: Run) -> None:

@@ -32,7 +32,10 @@ SMALL = (
 )
 
 
-def test_a_training_stops_goes_on_and_writes_weights_and_card(run: Run, tmp_path: Path) -> None:
+def test_a_training_stops_goes_on_and_writes_weights_and_card(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # of the exact posteriors
     stopped = run("train", *SMALL, "--stop-after", "0")
     assert stopped.status == 0
     assert "stopped at step 20 of 40" in stopped.out
@@ -43,7 +46,12 @@ def test_a_training_stops_goes_on_and_writes_weights_and_card(run: Run, tmp_path
     made = tmp_path / "made" / "equivariant-8x1.safetensors"
     assert weights.load(str(made)).configuration.width == 8
     text = made.with_suffix(".md").read_text()
-    for part in ("| seed | 0 |", "| samples | 80 in 1, 80 in 2 coordinates |", "| all | 1 | network |"):
+    for part in (
+        "| seed | 0 |",
+        "| samples | 80 in 1, 80 in 2 coordinates |",
+        "| 1 | network, K = 8 |",
+        "| 4 | checked and refined, K = 8 |",
+    ):
         assert part in text
     assert (
         "beliefstream train --dimensions 2,1 --steps 40 --batch 4 --width 8 --layers 1 --heads 2 --hidden 8"
@@ -83,15 +91,3 @@ def test_defaults_are_those_of_the_plan_and_so_they_are_shown() -> None:
 
 def test_samples_are_counted_by_dimension() -> None:
     assert card.samples(Plan(dimensions=(2, 1), batch=10), 5) == "20 in 1, 30 in 2 coordinates"
-
-
-def test_an_evaluation_is_printed_and_kept(run: Run, small_weights: Path, tmp_path: Path) -> None:
-    result = run("evaluate", "--count", "2", "--weights", str(small_weights), "--json", "kept.json")
-    assert result.status == 0, result.err
-    for row in ("network", "Gaussian sum", "particle filter"):
-        assert row in result.out
-    assert len(json.loads((tmp_path / "kept.json").read_text())["outliers"]) == 2
-
-
-def test_weights_that_are_not_there_cannot_be_evaluated(run: Run) -> None:
-    assert_one_line(run("evaluate", "--weights", "no-such-weights"), "no-such-weights")

@@ -1,0 +1,96 @@
+"""Speed against accuracy: what each setting of the check costs and gains, for each set of weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from inference.evaluation.methods import Method, baselines, network_alone, updated
+from inference.evaluation.problems import held_out_problems
+from inference.evaluation.report import ALL, Progress, compare
+from inference.transformer import DistributionTransformer
+from inference.update import Settings
+
+THRESHOLDS = (0.0, 0.7, 0.9, 0.97)  # of the effective sample size below which answers are refined
+DIMENSION = 2
+BATCH = 512
+BASELINES = "baselines"
+_SECONDS = 1.0  # of processor time, at least, that a speed is measured over
+_FEW = 64  # particle filters' problems
+
+
+class Point(NamedTuple):
+    """One method: posteriors a second of one processor core, and its divergence from the exact posteriors in nats."""
+
+    group: str  # name of the weights, or `BASELINES`
+    name: str
+    per_second: float
+    problems: int
+    mean: float
+    standard_error: float
+    median: float
+
+
+def front(
+    networks: Mapping[str, DistributionTransformer],
+    count: int,
+    costly_count: int | None = None,
+    family: str = "mixed",
+    components: int = 8,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> list[Point]:
+    """Every network alone, checked, and refined below each of `THRESHOLDS`; then Gaussian sum and particle filters.
+
+    Speed is that of batches of 512 problems in the plane, in processor time of this process, so that one thread has to
+    be set; of the particle filters, without their density. See `compare` for the other arguments.
+    """
+    groups = {name: _settings(network, components) for name, network in networks.items()}
+    groups[BASELINES] = [method for method in baselines() if method.name not in ("EKF", "UKF")]
+    points = []
+    for group, methods in groups.items():
+        compared = compare(methods, DIMENSION, count, costly_count, family, cache=cache, progress=progress)
+        rows = {row.method: row for row in compared.rows([ALL])}
+        for method in methods:
+            row, speed = rows[method.name], posteriors_a_second(method, family)
+            points.append(
+                Point(group, method.name, speed, row.problems, row.mean, row.standard_error, row.median)
+            )
+    return points
+
+
+def _settings(network: DistributionTransformer, components: int) -> list[Method]:
+    settings = Settings(components=components)
+    refined = [
+        updated(
+            network,
+            replace(settings, refine_below=threshold),
+            f"refined below {threshold:g}" if threshold else "checked",
+        )
+        for threshold in THRESHOLDS
+    ]
+    return [replace(network_alone(network, components), name="alone"), *refined]
+
+
+def posteriors_a_second(method: Method, family: str) -> float:
+    """Of one core, on the first batch of held-out problems, after a first call that is not counted."""
+    problems = held_out_problems(family, DIMENSION, _FEW if method.costly else BATCH)
+    method.respond(problems.prior, problems.observations, 0)
+    calls, start = 0, time.process_time()
+    while (spent := time.process_time() - start) < _SECONDS or calls == 0:
+        method.respond(problems.prior, problems.observations, calls)
+        calls += 1
+    return calls * len(problems.state) / spent
+
+
+def undominated(points: list[Point]) -> list[Point]:
+    """Those that no other one beats in both speed and mean divergence, the fastest first."""
+    best, found = float("inf"), []
+    for point in sorted(points, key=lambda point: (-point.per_second, point.mean)):
+        if point.mean < best:
+            best = point.mean
+            found.append(point)
+    return found

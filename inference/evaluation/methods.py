@@ -1,0 +1,141 @@
+"""What is compared: the network, the update as a worker runs it, and the classical filters, each as a log density."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from inference.evaluation.baselines import (
+    ExtendedKalmanFilter,
+    ParticleFilter,
+    UnscentedKalmanFilter,
+    gaussian_sum_update,
+)
+from inference.mixture import GaussianMixture
+from inference.observations import Observations
+from inference.transformer import DistributionTransformer, duplicate_components
+from inference.update import Settings, Updater
+
+PARTICLES = (1_000, 10_000)
+ITERATIONS = 3  # of the Gaussian sum's linearisations
+
+
+class Answer(NamedTuple):
+    """What a method says of a batch of ``B`` problems."""
+
+    log_density: Callable[[Tensor], Tensor]  # at points (B, P, d); returns (B, P)
+    kernels: int  # of the density, on which the memory it takes depends
+    mixture: GaussianMixture | None = None  # where the density is one
+    log_evidence: Tensor | None = None  # (B,), where the method tells it
+    effective_sample_size: Tensor | None = None  # (B,)
+
+
+Respond = Callable[[GaussianMixture, Observations, int], Answer]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method by name.
+
+    Attributes:
+        name: as tables show it.
+        respond: from prior, observations and a number that is another one for every batch.
+        batch: problems at once.
+        costly: run on the first problems only, where the caller says so.
+    """
+
+    name: str
+    respond: Respond
+    batch: int = 256
+    costly: bool = False
+
+
+def network_alone(network: DistributionTransformer, components: int) -> Method:
+    """The network's answer as it comes: not reduced, not checked, not refined, in float32."""
+
+    def respond(prior: GaussianMixture, observations: Observations, _: int) -> Answer:
+        parameter = next(network.parameters())
+        kind, device = parameter.dtype, parameter.device
+        tokens = duplicate_components(prior.to(dtype=kind, device=device), components)
+        with torch.inference_mode():
+            estimate = network(tokens, observations.to(dtype=kind, device=device))
+        log_weights, means, factors = (part.to("cpu", torch.float64) for part in estimate)
+        return of_mixture(GaussianMixture(log_weights, means, factors @ factors.mT).normalised())
+
+    return Method(f"network, K = {components}", respond)
+
+
+def updated(network: DistributionTransformer, settings: Settings, name: str) -> Method:
+    """The update as a worker runs it."""
+    updater = Updater(network, settings=settings)
+
+    def respond(prior: GaussianMixture, observations: Observations, _: int) -> Answer:
+        update = updater.update(prior, observations)
+        answer = of_mixture(update.posterior)
+        return answer._replace(
+            log_evidence=update.log_evidence, effective_sample_size=update.effective_sample_size
+        )
+
+    return Method(name, respond)
+
+
+def of_mixture(mixture: GaussianMixture) -> Answer:
+    """A mixture is its own density."""
+    return Answer(mixture.log_density, mixture.components, mixture)
+
+
+def ours(
+    network: DistributionTransformer, components: Sequence[int], settings: Settings | None = None
+) -> list[Method]:
+    """The network alone, and checked and refined, with each number of components."""
+    settings = settings or Settings()
+    alone = [network_alone(network, number) for number in components]
+    checked = [
+        updated(network, replace(settings, components=number), f"checked and refined, K = {number}")
+        for number in components
+    ]
+    return alone + checked
+
+
+def baselines() -> list[Method]:
+    """Extended and unscented Kalman filters with their gates, the iterated Gaussian sum, particle filters."""
+    return [
+        Method("EKF", _extended),
+        Method("UKF", _unscented),
+        gaussian_sum(),
+        *(Method(f"particle filter {n:,}", _particles(n), 8, costly=True) for n in PARTICLES),
+    ]
+
+
+def gaussian_sum() -> Method:
+    """One iterated extended Kalman filter a component, aware of outliers."""
+
+    def respond(prior: GaussianMixture, observations: Observations, _: int) -> Answer:
+        return of_mixture(gaussian_sum_update(prior, observations, ITERATIONS))
+
+    return Method("iterated Gaussian-sum EKF", respond)
+
+
+def _extended(prior: GaussianMixture, observations: Observations, _: int) -> Answer:
+    belief = ExtendedKalmanFilter(*prior.moments())
+    belief.update(observations)
+    return of_mixture(belief.mixture())
+
+
+def _unscented(prior: GaussianMixture, observations: Observations, _: int) -> Answer:
+    belief = UnscentedKalmanFilter(*prior.moments())
+    belief.update(observations)
+    return of_mixture(belief.mixture())
+
+
+def _particles(count: int) -> Respond:
+    def respond(prior: GaussianMixture, observations: Observations, number: int) -> Answer:
+        belief = ParticleFilter(prior, count, torch.Generator().manual_seed(number))
+        belief.update(observations)
+        return Answer(belief.log_density, count)
+
+    return respond

@@ -1,0 +1,50 @@
+"""What an update returns: the posterior, how it was found and how good it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from inference.mixture import GaussianMixture, concatenate
+
+
+class Method(IntEnum):
+    """How a posterior was found."""
+
+    TRANSFORMER = 0
+    REFINED = 1
+    KALMAN = 2
+    FALLBACK = 3
+
+
+@dataclass(frozen=True)
+class Update:
+    """Posterior and quality of a batch; the vectors are ``(B,)``."""
+
+    posterior: GaussianMixture
+    effective_sample_size: Tensor  # share of the points, 0 to 1
+    log_evidence: Tensor  # log p(observations), in the sensors' own units
+    surprise: Tensor  # p-value of the observations under the prediction, 0 to 1
+    method: Tensor  # of `Method`, int64
+
+    def rows(self, index: Tensor) -> Update:
+        vectors = (self.effective_sample_size, self.log_evidence, self.surprise, self.method)
+        return Update(self.posterior.rows(index), *(vector[index] for vector in vectors))
+
+    def with_rows(self, index: Tensor, other: Update) -> Update:
+        """With the entities at `index` taken from `other`."""
+        keep = torch.ones(len(self.method), dtype=torch.bool)
+        keep[index] = False
+        kept = torch.nonzero(keep)[:, 0]
+        return joined([(kept, self.rows(kept)), (index, other)])
+
+
+def joined(parts: list[tuple[Tensor, Update]]) -> Update:
+    order = torch.argsort(torch.cat([index for index, _ in parts]))
+    posterior = concatenate([update.posterior for _, update in parts])
+    names = ("effective_sample_size", "log_evidence", "surprise", "method")
+    vectors = [torch.cat([getattr(update, name) for _, update in parts]) for name in names]
+    return Update(posterior, *vectors).rows(order)

@@ -1,0 +1,252 @@
+"""One entity's part of a batch: what is due, from which belief on, and what it adds to the record.
+
+What comes late, or at a time there already is, goes to its place: the entity goes back to the last belief before it,
+and what came since is read again, with the definitions now in force, and applied again. A posterior is emitted for
+every new time at which something was observed or stated, none for controls. Where the past of one that was emitted
+changes, that of the newest such time is emitted again, with the next revision, and names what is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import structlog
+
+from inference.filtering import Belief, Event, Instant, Outcome, instants
+from inference.timeline import Moment
+from schemas import Reason, Unusable
+from streams.beliefs import BeliefRecord, Kept, belief_of, pack, unpack
+from streams.registry import EntityModel
+
+log = structlog.get_logger()
+NOT_FINITE = "update: the posterior is not finite"
+Reader = Callable[[bytes, Kept], Event]
+
+
+@dataclass(slots=True)
+class Entry:
+    """A message on its way into the belief.
+
+    Attributes:
+        name: in a posterior's `applied`; empty for a prior and for a control.
+        delivered: the Faust event; None for what was kept from earlier batches.
+        again: whether the belief holds it already.
+    """
+
+    event: Event
+    message: Kept
+    name: str = ""
+    delivered: Any = None
+    again: bool = False
+
+
+class Rejected(NamedTuple):
+    """A message for the dead letters."""
+
+    message: Kept
+    delivered: Any
+    reason: Reason
+    detail: str
+
+
+@dataclass
+class EntityBatch:
+    """One entity's part of a batch; the labels of its instants index `entries`."""
+
+    key: bytes
+    partition: int
+    record: BeliefRecord
+    last_event: Any = None
+    entries: list[Entry] = field(default_factory=list)
+    model: EntityModel | None = None
+    belief: Belief | None = None  # where it stands in event time
+    instants: list[Instant] = field(default_factory=list)
+    showing: set[int] = field(default_factory=set)  # the instants whose posteriors are emitted
+    applied: list[Entry] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)  # of what no posterior has named yet
+    revised: bool = False  # something came before the newest posterior, and none says so yet
+    outcome: Outcome | None = None
+
+    @property
+    def name(self) -> str:
+        return self.key.decode(errors="replace")
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether there is anything to remember; an entity known from bad messages only is not."""
+        return self.record.has_belief or bool(self.record.pending)
+
+    def is_new(self, offset: int, is_prior: bool) -> bool:
+        """Whether the belief does not hold this message already."""
+        return offset > (self.record.prior_offset if is_prior else self.record.observation_offset)
+
+    def count(self, offset: int, is_prior: bool) -> None:
+        """Note that this message has been dealt with, whatever becomes of it."""
+        if is_prior:
+            self.record.prior_offset = offset
+        else:
+            self.record.observation_offset = offset
+
+    def accept(self, entry: Entry) -> None:
+        self.entries.append(entry)
+
+    def use(self, model: EntityModel) -> None:
+        """Go on with this model; a belief over other coordinates is given up for the model's prior."""
+        names = model.message.coordinate_names
+        if self.record.has_belief and self.record.coordinates != names:
+            log.warning("the model's coordinates changed, the belief starts again", entity=self.name)
+            self.record.forget()
+        self.record.coordinates = names
+        self.model = model
+
+    def plan(self, read: Reader, most_pending: int, most_moments: int) -> None:
+        """Order what is due into instants, and go back to the belief they begin from.
+
+        What is too late for the model's window is rejected, and so is a prior that cannot wait. A prior is due once an
+        observation at or after its time is there, so that observations from before it, still on their way, are not
+        shut out by it.
+        """
+        assert self.model is not None
+        reach = self.record.past.reach(self.model.message.lateness_window, most_moments)
+        due: list[Entry] = []
+        ahead: list[Entry] = []
+        for entry in self.entries:
+            time = entry.event.time
+            if time < (floor := reach.floor):
+                detail = (
+                    f"time: {time} lies before {floor}, from which on the past of this entity can be changed"
+                )
+                self.reject(entry, Reason.late, detail)
+            elif entry.event.prior is not None and time > reach.newest:
+                ahead.append(entry)
+            else:
+                reach.note(time)
+                due.append(entry)
+        waited = self._waited(read, reach.newest)
+        due = [*waited, *self._wait(ahead, reach.newest, most_pending), *due]
+        if not due:
+            return
+        first = min(entry.event.time for entry in due)
+        late = first <= self.record.shown
+        self.entries = [*self._go_back(first, read), *due]
+        labelled = [replace(entry.event, label=label) for label, entry in enumerate(self.entries)]
+        self.instants = instants(labelled)
+        self.showing = self._showing(late)
+
+    def _waited(self, read: Reader, newest: float) -> list[Entry]:
+        """The priors kept earlier that are due now."""
+        waiting, due = [], []
+        for offset, raw in self.record.pending:
+            entry = self._read(Kept(True, offset, raw), read)
+            if entry is None:
+                continue
+            if entry.event.time <= newest:
+                due.append(entry)
+            else:
+                waiting.append((offset, raw))
+        self.record.pending = waiting
+        return due
+
+    def _wait(self, ahead: Sequence[Entry], newest: float, most: int) -> list[Entry]:
+        """New priors: those that are due already are returned, the others kept."""
+        due, waiting = [], self.record.pending
+        for entry in ahead:
+            if entry.event.time <= newest:
+                due.append(entry)
+            elif len(waiting) < most:
+                waiting.append((entry.message.offset, entry.message.value))
+            else:
+                detail = f"time: {most} priors of this entity already wait for their time"
+                self.reject(entry, Reason.future, detail)
+        return due
+
+    def _go_back(self, time: float, read: Reader) -> list[Entry]:
+        """To the last belief before `time`; returns what has to be applied again."""
+        state, taken = self.record.past.rewind(time)
+        self.belief = belief_of(state)
+        messages = [message for moment in taken for message in unpack(moment.content)]
+        entries = [self._read(message, read) for message in messages]
+        found = [entry for entry in entries if entry is not None]
+        for entry in found:
+            entry.again = True
+        return found
+
+    def _read(self, message: Kept, read: Reader) -> Entry | None:
+        try:
+            return Entry(read(self.key, message), message)
+        except Unusable as unusable:  # its model or its sensor is another one now
+            self.rejected.append(Rejected(message, None, unusable.reason, unusable.detail))
+            return None
+
+    def _showing(self, late: bool) -> set[int]:
+        shown = self.record.shown
+        informing = [turn for turn, instant in enumerate(self.instants) if instant.informs]
+        turns = {turn for turn in informing if self.instants[turn].time > shown}
+        if late and len(turns) < len(informing):
+            turns.add(informing[len(informing) - len(turns) - 1])  # the last of the newest time there was
+        return turns
+
+    def reject(self, entry: Entry, reason: Reason, detail: str) -> None:
+        self.rejected.append(Rejected(entry.message, entry.delivered, reason, detail))
+
+    def fail(self, labels: Sequence[int]) -> None:
+        """What these labels name could not be applied."""
+        for label in labels:
+            self.reject(self.entries[label], Reason.numerical, NOT_FINITE)
+
+    def without_new(self, instant: Instant) -> Instant | None:
+        """The instant as it was before this batch, if it is another one and not empty."""
+        old = [label for label in instant.labels if self.entries[label].again]
+        if not old or len(old) == len(instant.labels):
+            return None
+        readings = [
+            reading
+            for reading, label in zip(instant.readings, instant.labels, strict=True)
+            if self.entries[label].again
+        ]
+        return replace(instant, readings=tuple(readings), labels=tuple(old))
+
+    def apply(self, instant: Instant, outcome: Outcome) -> None:
+        """Make the outcome the belief, and its messages part of the past."""
+        self.belief = outcome.belief
+        if instant.informs:
+            self.outcome = outcome
+        entries = [self.entries[label] for label in sorted(instant.labels)]  # as they came
+        content = pack(entry.message for entry in entries)
+        moments = self.record.past.moments
+        if moments and moments[-1].time == instant.time:
+            content = moments.pop().content + content
+        moments.append(Moment(instant.time, content, outcome.belief))
+        for entry in entries:
+            if entry.again:
+                continue
+            self.applied.append(entry)
+            self.record.sequence += 1
+            self.record.prior_sequence += entry.message.is_prior
+            self.revised |= instant.time < self.record.shown or (
+                instant.informs and instant.time == self.record.shown
+            )
+            if entry.name:
+                self.names.append(entry.name)
+
+    def shows(self, turn: int) -> bool:
+        """Whether to emit a posterior after this instant."""
+        new = self.instants[turn].time > self.record.shown
+        return turn in self.showing and (new or self.revised)
+
+    def show(self) -> list[str]:
+        """Note that the posterior is emitted now; returns the names of what is new in it."""
+        assert self.belief is not None
+        self.record.revision += self.revised
+        self.record.shown = max(self.record.shown, self.belief.time)
+        names, self.names, self.revised = self.names, [], False
+        return names
+
+    def tidy(self, most_moments: int) -> None:
+        """Bound what is kept."""
+        assert self.model is not None
+        self.record.past.thin()
+        self.record.past.forget(self.model.message.lateness_window, most_moments)

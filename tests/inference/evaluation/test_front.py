@@ -1,0 +1,82 @@
+"""Speed against accuracy: who beats whom, what is measured, and that every plot is drawn."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from inference import weights
+from inference.evaluation import front as module
+from inference.evaluation import plots
+from inference.evaluation.calibration import calibrate
+from inference.evaluation.front import BASELINES, THRESHOLDS, Point, front, posteriors_a_second, undominated
+from inference.evaluation.long_run import LongRun
+from inference.evaluation.methods import Answer, Method, gaussian_sum, of_mixture
+from inference.evaluation.report import compare
+from inference.mixture import GaussianMixture
+from inference.observations import Observations
+from inference.transformer import Configuration, DistributionTransformer
+from tests.inference.plain_models import generator
+
+PNG = b"\x89PNG"
+
+
+def point(speed: float, mean: float) -> Point:
+    return Point("weights", f"{speed}, {mean}", speed, 10, mean, 0.1 * mean, mean)
+
+
+def test_the_front_is_what_nothing_beats_in_both() -> None:
+    fast, slow, right = point(1000, 0.5), point(900, 0.6), point(10, 0.01)
+    same_speed_better, broken = point(1000, 0.4), point(5000, math.inf)
+    assert undominated([slow, right, fast, same_speed_better, broken]) == [same_speed_better, right]
+
+
+def test_speed_is_processor_time_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(prior: GaussianMixture, observations: Observations, _: int) -> Answer:
+        until = time.process_time() + 0.05
+        while time.process_time() < until:
+            pass
+        return of_mixture(prior)
+
+    monkeypatch.setattr(module, "_SECONDS", 0.1)
+    assert posteriors_a_second(Method("busy", busy), "mixed") == pytest.approx(512 / 0.05, rel=0.2)
+
+
+def test_every_setting_of_every_network_is_a_point(
+    monkeypatch: pytest.MonkeyPatch, small: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "_SECONDS", 0.0)
+    monkeypatch.setattr(module, "BATCH", 8)
+    points = front({"small": weights.load(str(small))}, 3, 1)
+    ours = [found for found in points if found.group == "small"]
+    assert [found.name for found in ours[:2]] == ["alone", "checked"]
+    assert len(ours) == 1 + len(THRESHOLDS)
+    assert {found.problems for found in ours} == {3}
+    assert [found.problems for found in points if found.group == BASELINES] == [3, 1, 1]
+    assert all(found.per_second > 0 and math.isfinite(found.mean) for found in points)
+    assert plots.front(points, tmp_path / "new").read_bytes().startswith(PNG)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    weights.save(DistributionTransformer(Configuration(width=8, layers=1, heads=2, hidden=8)), path, {})
+    return path
+
+
+def test_plots_are_drawn_of_few_problems_too(tmp_path: Path) -> None:
+    compared = [compare([gaussian_sum()], dimension, 2) for dimension in (1, 2)]
+    calibrated = [found for dimension in (1, 3) for found in calibrate([gaussian_sum()], dimension, 2)]
+    run = LongRun(*(torch.rand(*shape, generator=generator(1)).double() for shape in ((3, 2, 4), (3, 2))))
+    drawn = [
+        plots.divergences(compared, tmp_path),
+        plots.ranks(calibrated, tmp_path),
+        plots.coverage(calibrated, tmp_path),
+        plots.run(run, tmp_path),
+    ]
+    assert {path.name for path in drawn} == {"divergences.png", "ranks.png", "coverage.png", "run.png"}
+    assert all(path.read_bytes().startswith(PNG) for path in drawn)

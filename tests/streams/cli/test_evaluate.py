@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.streams.cli.conftest import Run, assert_one_line
+
+
+@pytest.fixture(autouse=True)
+def exact(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where exact posteriors are kept."""
+    monkeypatch.setenv("BELIEFSTREAM_EXACT", str(tmp_path / "exact"))
+    return tmp_path / "exact"
+
+
+def test_an_evaluation_is_printed_and_kept(
+    run: Run, small_weights: Path, tmp_path: Path, exact: Path
+) -> None:
+    sizes = ("--dimensions", "1,2", "--count", "3", "--particle-problems", "1", "--components", "8,9")
+    few = ("--calibration", "20", "--steps", "3", "--entities", "4")
+    kept = ("--json", "kept.json", "--plots", "pictures")
+    result = run("evaluate", *sizes, *few, "--weights", str(small_weights), *kept)
+    assert result.status == 0, result.err
+    for row in ("network, K = 9", "checked and refined, K = 8", "EKF", "UKF", "particle filter 10,000"):
+        assert row in result.out
+    for row in ("with outliers", "one mode", "log evidence", "d = 2, family mixed"):
+        assert row in result.out
+    for row in ("50% region", "calibration over 3 steps of 4 entities", "3–3", "all"):
+        assert row in result.out
+    content = json.loads((tmp_path / "kept.json").read_text())
+    assert [found["problems"] for found in content["calibration"]] == [20] * 6
+    assert (content["run"]["steps"], content["run"]["entities"]) == (3, 4)
+    assert (tmp_path / "pictures" / "run.png").exists()
+    first, second = content["comparisons"]
+    assert (first["dimension"], second["dimension"]) == (1, 2)
+    assert len(first["divergences"]["EKF"]) == 3
+    assert {path.name for path in exact.iterdir()} == {"mixed-1.pt", "mixed-2.pt"}
+
+
+def test_calibration_and_run_can_be_left_out(run: Run, small_weights: Path, tmp_path: Path) -> None:
+    less = ("--dimensions", "1", "--count", "1", "--calibration", "0", "--steps", "0", "--components", "8")
+    result = run(
+        "evaluate", *less, "--particle-problems", "1", "--weights", str(small_weights), "--json", "a"
+    )
+    assert result.status == 0, result.err
+    assert json.loads((tmp_path / "a").read_text()).keys() == {"weights", "comparisons"}
+
+
+def test_the_front_is_measured_alone(
+    run: Run, small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inference.evaluation.front.BATCH", 8)
+    monkeypatch.setattr("inference.evaluation.front._SECONDS", 0.0)
+    few = ("--front", "--count", "2", "--particle-problems", "1", "--weights", str(small_weights))
+    result = run("evaluate", *few, "--json", "front.json", "--plots", "docs")
+    assert result.status == 0, result.err
+    assert "refined below 0.97" in result.out
+    content = json.loads((tmp_path / "front.json").read_text())
+    assert {point["group"] for point in content["front"]} == {"small", "baselines"}
+    assert (tmp_path / "docs" / "front.png").exists()
+
+
+def test_plots_without_matplotlib_are_refused_before_the_work(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert_one_line(run("evaluate", "--plots", "pictures"), "beliefstream[demo]")
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (("--weights", "no-such-weights"), "no-such-weights"),
+        (("--family", "cubic"), "planar"),
+        (("--dimensions", "2,x"), "--dimensions"),
+        (("--dimensions", "12"), "--dimensions"),
+        (("--components", "4"), "--components"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_explained(run: Run, options: tuple[str, ...], part: str) -> None:
+    assert_one_line(run("evaluate", *options), part)
