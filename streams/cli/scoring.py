@@ -85,7 +85,13 @@ def _show(recordings: Sequence[Recording], rows: Sequence[Row]) -> None:
     from rich.table import Table
 
     table = Table("recording", "method", title="against the truth; ais_solent: against each next report")
-    for heading in ("cases", *(name for name, _ in LENGTHS), "NLL", *(name for name, _ in COVERAGES)):
+    for heading in (
+        "cases",
+        *(name for name, _ in LENGTHS),
+        "NLL",
+        "over ours",
+        *(name for name, _ in COVERAGES),
+    ):
         table.add_column(heading, justify="right")
     for heading in ("energy", "updates/s", "lost"):
         table.add_column(heading, justify="right")
@@ -105,6 +111,7 @@ def _cells(row: Row) -> list[str]:
         str(row.cases),
         *(f"{getattr(row, name):.3f}" for _, name in LENGTHS),
         f"{row.negative_log_likelihood:.3f}",
+        "" if row.method == OURS else f"{row.over_ours:+.3f} ± {row.over_ours_error:.3f}",
         *(f"{getattr(row, name):.1%}" for _, name in COVERAGES),
         f"{row.energy_score:.3f}",
         f"{row.updates_per_second:.0f}",

@@ -9,6 +9,8 @@ coordinates:
   spread;
 - energy score: ``E|X − x| − E|X − X'| / 2`` (T. Gneiting and A. Raftery, "Strictly proper scoring rules, prediction,
   and estimation", JASA 102, 2007, eq. 22), by scoringrules from `DRAWS` draws of each belief;
+- NLL over ours: mean difference to our NLL on the same cases, and its standard error from the means of `BLOCKS`
+  stretches of the recording, for neighbouring cases err alike;
 - divergences: runs of at least `LOST_FOR` cases in a row with an error beyond what the recording calls lost.
 """
 
@@ -31,6 +33,7 @@ REGIONS = (0.5, 0.9, 0.99)
 DRAWS = 128  # of each belief
 LEVELS = 500  # cases of which the region is found
 LOST_FOR = 20
+BLOCKS = 20
 _BATCH = 256
 
 Array = NDArray[np.float64]
@@ -103,6 +106,8 @@ class Row:
     energy_score: float
     updates_per_second: float
     divergences: int
+    over_ours: float = 0.0
+    over_ours_error: float = 0.0
 
     def to_dict(self) -> dict[str, str | int | float]:
         """For JSON."""
@@ -122,7 +127,7 @@ class Scores:
         self._lost_beyond = lost_beyond
         self._generator = torch.Generator().manual_seed(17)
         self._errors: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        self._log_density: list[float] = []
+        self._log_density: dict[tuple[str, float], float] = {}
         self._levels: list[float] = []
         self._energy: list[float] = []
 
@@ -145,7 +150,20 @@ class Scores:
             self._levels.extend(levels[chosen].tolist())
         else:
             density = estimate.log_density(targets[:, None])
-        self._log_density.extend(density[:, 0].tolist())
+        self._log_density.update(zip(zip(entities, times, strict=True), density[:, 0].tolist(), strict=True))
+
+    def over(self, ours: Scores) -> tuple[float, float]:
+        """How much larger the NLL is than that of `ours` on the same cases, and the standard error of that.
+
+        NaN where there are none.
+        """
+        keys = sorted(self._log_density, key=lambda key: (key[1], key[0]))
+        if not keys:
+            return math.nan, math.nan
+        difference = np.array([ours._log_density[key] - self._log_density[key] for key in keys])
+        blocks = [block.mean() for block in np.array_split(difference, BLOCKS) if len(block)]
+        error = np.std(blocks, ddof=1) / math.sqrt(len(blocks)) if len(blocks) > 1 else math.nan
+        return float(difference.mean()), float(error)
 
     def row(self, recording: str, method: str, updates_per_second: float) -> Row:
         """Over everything added; NaN throughout if nothing was."""
@@ -161,7 +179,7 @@ class Scores:
             math.sqrt(float(np.square(errors).mean())) if some else math.nan,
             quantile[0.5],
             quantile[0.99],
-            -float(np.mean(self._log_density)) if some else math.nan,
+            -float(np.mean(list(self._log_density.values()))) if some else math.nan,
             covered[0],
             covered[1],
             covered[2],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 
 from inference.filtering import Outcome
 from inference.update import Updater
@@ -46,7 +48,13 @@ def score(
     scores = Scores(cases, recording.lost_beyond)
     score_ours(tracks, outcomes, scores)
     rows = [scores.row(recording.name, OURS, instants / seconds)]
-    return rows + [_classical(recording, tracks, method, (cases, instants), progress) for method in methods]
+    for method in methods:
+        theirs = Scores(cases, recording.lost_beyond)
+        spent = sum(run(method, track, theirs, partial(progress, method.name, 1)) for track in tracks)
+        row = theirs.row(recording.name, method.name, instants / spent)
+        over, error = theirs.over(scores)
+        rows.append(replace(row, over_ours=over, over_ours_error=error))
+    return rows
 
 
 def _fused(recording: Recording, log: Log, tracks: list[Track], updater: Updater) -> Iterator[Fused]:
@@ -61,12 +69,3 @@ def _fused(recording: Recording, log: Log, tracks: list[Track], updater: Updater
         for number, outcome in enumerate(steered(track, updater), 1):
             applied = [f"line:{lines[label]}" for label in track.instants[number - 1].labels]
             yield Fused(track.entity, models[track.entity], outcome, number, 0, applied)
-
-
-def _classical(
-    recording: Recording, tracks: list[Track], method: Method, sizes: tuple[int, int], progress: Progress
-) -> Row:
-    cases, instants = sizes
-    scores = Scores(cases, recording.lost_beyond)
-    seconds = sum(run(method, track, scores, lambda: progress(method.name, 1)) for track in tracks)
-    return scores.row(recording.name, method.name, instants / seconds)

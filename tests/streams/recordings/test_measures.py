@@ -57,6 +57,22 @@ def test_particles_score_as_the_density_they_came_from() -> None:
     assert second.energy_score == pytest.approx(first.energy_score, rel=0.05)
 
 
+def test_nll_over_ours_is_paired_by_case_whatever_the_order() -> None:
+    wide = GaussianMixture.gaussian(*(4.0 * part for part in standard(1).moments()))
+    ours, theirs = Scores(40, 10.0), Scores(40, 10.0)
+    targets = torch.randn(40, 1, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    for number in range(40):
+        ours.add("a", number, Mixtures(standard(1)), targets[number])
+    for number in reversed(range(40)):
+        theirs.add("a", number, Mixtures(wide), targets[number])
+    squared = targets.square().sum(-1)[:, 0]
+    expected = math.log(4.0) + 0.5 * squared / 4 - 0.5 * squared
+    over, error = theirs.over(ours)
+    assert over == pytest.approx(float(expected.mean()))
+    assert error == pytest.approx(float(expected.view(20, 2).mean(1).std()) / math.sqrt(20))
+    assert ours.over(ours) == (0.0, 0.0)
+
+
 def lost_for(*runs: tuple[int, float]) -> int:
     """Divergences of errors one after the other: so many cases with such an error each."""
     scores, number = Scores(100, 5.0), 0
