@@ -54,11 +54,11 @@ class Settings:
     growth: int = 2
     merge_below: float = 0.002
     points: int = 96
-    refine_below: float = 0.95
+    refine_below: float = 0.9
     refine_rounds: int = 3
     refine_steps: int = 2
     refine_points: int = 512
-    repeat_below: float = 0.8
+    repeat_below: float = 0.85
     repeat_points: tuple[int, ...] = (2048, 8192)
     defend_below: float = 0.8
     defence: float = 0.1
