@@ -99,7 +99,7 @@ def test_a_run_ends_well_with_both_tables_and_leaves_nothing_with_the_ports_take
 
 
 def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
-    demo = Demo(tmp_path)
+    demo = Demo(tmp_path, "--duration", "60")  # so that it is not over by itself before
     demo.wait_until("playing")
     assert demo.left_over() != []
     os.killpg(demo.process.pid, signal.SIGINT)
