@@ -51,10 +51,10 @@ class Settings(BaseSettings):
     threads: int = Field(1, ge=1, description="threads of the network on the CPU")
     points: int = Field(96, ge=16, description="importance samples that check each posterior")
     refine_below: float = Field(
-        0.9,
+        0.7,
         ge=0,
         le=1,
-        description="effective sample size under which a posterior is refined; 0 never; .7 is faster where many are",
+        description="effective sample size under which a posterior is refined; 0 never; .9 is nearer and slower",
     )
     measurements: str = Field(
         "", description="modules that register measurements of one's own, separated by commas"
