@@ -219,8 +219,8 @@ class Updater:
         )
         posterior = self._reduced(joint)
         defended = self._measured(local, replace(poor, posterior=posterior), self.settings.refine_points)
-        sound = _finite(posterior) & (defended.effective_sample_size > 0)
-        return poor.with_rows(sound.nonzero()[:, 0], defended.rows(sound.nonzero()[:, 0]))
+        sound = torch.nonzero(defended.effective_sample_size > 0)[:, 0]  # 0 where anything is not a number
+        return poor.with_rows(sound, defended.rows(sound))
 
     def _refined(
         self,

@@ -244,3 +244,23 @@ def test_refinement_brings_poor_answers_nearer() -> None:
         before = exact.divergence(plain.posterior.rows(one))
         gains.append(before - exact.divergence(refined.posterior.rows(one)))
     assert float(np.mean(gains)) > 0
+
+
+def test_a_poor_answer_is_defended_whatever_the_others_of_its_batch_are() -> None:
+    prior, observations, _ = sampled(48, seed=21)
+    chosen = Settings(refine_below=0.0)
+    defending = Updater(updater().network, settings=chosen, dtype=DOUBLE)
+    plain = Updater(updater().network, settings=replace(chosen, defend_below=0.0), dtype=DOUBLE)
+    size = plain.update(prior, observations).effective_sample_size
+    poor = torch.nonzero(size < chosen.defend_below)[:, 0]
+    assert len(poor) > 3
+    together = defending.update(prior, observations)
+    for row in poor.tolist():
+        alone = defending.update(prior.rows(slice(row, row + 1)), observations.rows_of(slice(row, row + 1)))
+        one = torch.tensor([row])
+        for part, other in zip(
+            together.rows(one).posterior.moments(), alone.posterior.moments(), strict=True
+        ):
+            torch.testing.assert_close(part, other, rtol=1e-6, atol=1e-6)
+        undefended = plain.update(prior.rows(one), observations.rows_of(one)).posterior.moments()[1]
+        assert float(la.trace(alone.posterior.moments()[1] - undefended).abs()) > 0
