@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from inference import linear_algebra as la
+from inference.evaluation.baselines.gaussian import GaussianFilter
 from inference.evaluation.baselines.motion import linearised
-from inference.mixture import GaussianMixture
 from inference.motion import Control, Motion
 from inference.observations import ANGLE, LINEAR, Observations, wrap
 
@@ -131,16 +131,10 @@ def iterate(
     return innovation, joseph(covariances, innovation.gain, measured.jacobian)
 
 
-class ExtendedKalmanFilter:
-    """Extended Kalman filter of ``B`` entities in ``D`` coordinates, float64.
-
-    With linear sensors and no gate it is the Kalman filter. Outlier probabilities are not used: the gate is
-    what guards the filter.
+class ExtendedKalmanFilter(GaussianFilter):
+    """Extended Kalman filter; see `GaussianFilter`.
 
     Args:
-        mean: ``(B, D)``.
-        covariance: ``(B, D, D)``, positive definite.
-        gate: probability that the chi-square gate lets an inlier through; None for no gate.
         iterations: linearisations an observation; 1 is the plain filter.
 
     Raises:
@@ -150,42 +144,21 @@ class ExtendedKalmanFilter:
     def __init__(
         self, mean: Tensor, covariance: Tensor, gate: float | None = 0.9973, iterations: int = 1
     ) -> None:
-        if gate is not None and not 0 < gate < 1:
-            raise ValueError(f"gate: expected a probability inside (0, 1), got {gate}")
+        super().__init__(mean, covariance, gate)
         if iterations < 1:
             raise ValueError(f"iterations: expected at least 1, got {iterations}")
-        self.mean, self.covariance = mean.to(torch.float64), covariance.to(torch.float64)
-        self.gate, self.iterations = gate, iterations
-
-    def predict(self, transition: Tensor, noise: Tensor) -> None:
-        """Move by ``x ← transition x + N(0, noise)``; both ``(B, D, D)``."""
-        transition, noise = transition.to(self.mean.dtype), noise.to(self.mean.dtype)
-        self.mean = la.times(transition, self.mean)
-        self.covariance = la.symmetrise(transition @ self.covariance @ transition.mT + noise)
+        self.iterations = iterations
 
     def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None:
         """Move by `motion`, linearised at the mean, for `interval` ``(B,)`` seconds under a control held."""
         self.mean, self.covariance = linearised(motion, self.mean, self.covariance, interval, control)
-
-    def update(self, observations: Observations) -> Tensor:
-        """Take in all observations, one after the other; returns which were used, ``(B, N)`` bool."""
-        observations = observations.to(dtype=self.mean.dtype)
-        used = [self._update_one(observations, index) for index in range(observations.kind.shape[1])]
-        return torch.stack(used, -1) if used else observations.mask
 
     def _update_one(self, observations: Observations, index: int) -> Tensor:
         means, covariances = self.mean[:, None], self.covariance[:, None]
         accepted = observations.mask[:, index]
         if self.gate is not None:
             predicted = innovate(measure(observations, index, means), torch.zeros_like(means), covariances)
-            # the distribution function of chi-square with r degrees of freedom is P(r/2, q/2)
-            tail = torch.special.gammainc(0.5 * observations.rows[:, index], 0.5 * predicted.squared[:, 0])
-            accepted = accepted & (tail <= self.gate)
+            accepted = self._accepted(observations, index, predicted.squared[:, 0])
         innovation, updated = iterate(observations, index, means, covariances, self.iterations)
-        self.mean = torch.where(accepted[:, None], self.mean + innovation.step[:, 0], self.mean)
-        self.covariance = torch.where(accepted[:, None, None], updated[:, 0], self.covariance)
+        self._take(accepted, self.mean + innovation.step[:, 0], updated[:, 0])
         return accepted
-
-    def mixture(self) -> GaussianMixture:
-        """The belief, one component an entity."""
-        return GaussianMixture.gaussian(self.mean, self.covariance)

@@ -18,56 +18,22 @@ import torch
 from torch import Tensor
 
 from inference import linear_algebra as la
+from inference.evaluation.baselines.gaussian import GaussianFilter
 from inference.evaluation.baselines.kalman import measure
 from inference.evaluation.baselines.motion import unscented
-from inference.mixture import GaussianMixture
 from inference.motion import Control, Motion
 from inference.observations import Observations
 
 _CENTRE = 1 / 3  # weight of the sigma point at the mean; a third is exact to fourth order along each axis
 
 
-class UnscentedKalmanFilter:
-    """Unscented Kalman filter of ``B`` entities in ``D`` coordinates, float64.
-
-    With linear sensors and no gate it is the Kalman filter. Outlier probabilities are not used: the gate is
-    what guards the filter.
-
-    Args:
-        mean: ``(B, D)``.
-        covariance: ``(B, D, D)``, positive definite.
-        gate: probability that the chi-square gate lets an inlier through; None for no gate.
-
-    Raises:
-        ValueError: if `gate` is not inside (0, 1).
-    """
-
-    def __init__(self, mean: Tensor, covariance: Tensor, gate: float | None = 0.9973) -> None:
-        if gate is not None and not 0 < gate < 1:
-            raise ValueError(f"gate: expected a probability inside (0, 1), got {gate}")
-        self.mean, self.covariance = mean.to(torch.float64), covariance.to(torch.float64)
-        self.gate = gate
-
-    def predict(self, transition: Tensor, noise: Tensor) -> None:
-        """Move by ``x ← transition x + N(0, noise)``; both ``(B, D, D)``. Exact, so that no sigma points are needed."""
-        transition, noise = transition.to(self.mean.dtype), noise.to(self.mean.dtype)
-        self.mean = la.times(transition, self.mean)
-        self.covariance = la.symmetrise(transition @ self.covariance @ transition.mT + noise)
+class UnscentedKalmanFilter(GaussianFilter):
+    """Unscented Kalman filter; see `GaussianFilter`."""
 
     def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None:
         """Move by `motion`, through sigma points, for `interval` ``(B,)`` seconds under a control held."""
         belief, sigma = (self.mean, self.covariance), self._sigma_points()
         self.mean, self.covariance = unscented(motion, belief, sigma, interval, control)
-
-    def update(self, observations: Observations) -> Tensor:
-        """Take in all observations, one after the other; returns which were used, ``(B, N)`` bool."""
-        observations = observations.to(dtype=self.mean.dtype)
-        used = [self._update_one(observations, index) for index in range(observations.kind.shape[1])]
-        return torch.stack(used, -1) if used else observations.mask
-
-    def mixture(self) -> GaussianMixture:
-        """The belief, one component an entity."""
-        return GaussianMixture.gaussian(self.mean, self.covariance)
 
     def _update_one(self, observations: Observations, index: int) -> Tensor:
         offsets, weights = self._sigma_points()
@@ -87,11 +53,9 @@ class UnscentedKalmanFilter:
         accepted = observations.mask[:, index]
         if self.gate is not None:
             squared = (innovation * torch.linalg.solve(spread, innovation[..., None])[..., 0]).sum(-1)
-            tail = torch.special.gammainc(0.5 * observations.rows[:, index], 0.5 * squared)
-            accepted = accepted & (tail <= self.gate)
+            accepted = self._accepted(observations, index, squared)
         updated = la.symmetrise(self.covariance - gain @ spread @ gain.mT)
-        self.mean = torch.where(accepted[:, None], self.mean + la.times(gain, innovation), self.mean)
-        self.covariance = torch.where(accepted[:, None, None], updated, self.covariance)
+        self._take(accepted, self.mean + la.times(gain, innovation), updated)
         return accepted
 
     def _sigma_points(self) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,66 @@
+"""What the classical filters that keep one Gaussian an entity have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from inference import linear_algebra as la
+from inference.mixture import GaussianMixture
+from inference.observations import Observations
+
+
+class GaussianFilter(ABC):
+    """Filter of ``B`` entities in ``D`` coordinates, float64, that takes in one observation after the other.
+
+    With linear sensors and no gate it is the Kalman filter. Outlier probabilities are not used: the gate is
+    what guards the filter.
+
+    Args:
+        mean: ``(B, D)``.
+        covariance: ``(B, D, D)``, positive definite.
+        gate: probability that the chi-square gate lets an inlier through; None for no gate.
+
+    Raises:
+        ValueError: if `gate` is not inside (0, 1).
+    """
+
+    def __init__(self, mean: Tensor, covariance: Tensor, gate: float | None = 0.9973) -> None:
+        if gate is not None and not 0 < gate < 1:
+            raise ValueError(f"gate: expected a probability inside (0, 1), got {gate}")
+        self.mean, self.covariance = mean.to(torch.float64), covariance.to(torch.float64)
+        self.gate = gate
+
+    def predict(self, transition: Tensor, noise: Tensor) -> None:
+        """Move by ``x ← transition x + N(0, noise)``, exactly; both ``(B, D, D)``."""
+        transition, noise = transition.to(self.mean.dtype), noise.to(self.mean.dtype)
+        self.mean = la.times(transition, self.mean)
+        self.covariance = la.symmetrise(transition @ self.covariance @ transition.mT + noise)
+
+    def update(self, observations: Observations) -> Tensor:
+        """Take in all observations, one after the other; returns which were used, ``(B, N)`` bool."""
+        observations = observations.to(dtype=self.mean.dtype)
+        used = [self._update_one(observations, index) for index in range(observations.kind.shape[1])]
+        return torch.stack(used, -1) if used else observations.mask
+
+    def mixture(self) -> GaussianMixture:
+        """The belief, one component an entity."""
+        return GaussianMixture.gaussian(self.mean, self.covariance)
+
+    @abstractmethod
+    def _update_one(self, observations: Observations, index: int) -> Tensor:
+        """Take in one observation of each entity; returns whether it was used, ``(B,)`` bool."""
+
+    def _accepted(self, observations: Observations, index: int, squared: Tensor) -> Tensor:
+        """Which observations are there and pass the gate; `squared` ``(B,)`` Mahalanobis length of the innovation."""
+        assert self.gate is not None
+        # the distribution function of chi-square with r degrees of freedom is P(r/2, q/2)
+        tail: Tensor = torch.special.gammainc(0.5 * observations.rows[:, index], 0.5 * squared)
+        return observations.mask[:, index] & (tail <= self.gate)
+
+    def _take(self, accepted: Tensor, mean: Tensor, covariance: Tensor) -> None:
+        """Go on with these where the observation is accepted."""
+        self.mean = torch.where(accepted[:, None], mean, self.mean)
+        self.covariance = torch.where(accepted[:, None, None], covariance, self.covariance)
