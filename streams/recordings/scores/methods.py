@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -13,12 +12,11 @@ from torch import Tensor
 
 from inference.encoding import encode
 from inference.evaluation.baselines import ExtendedKalmanFilter, ParticleFilter, UnscentedKalmanFilter
-from inference.filtering import Belief, Instant, Outcome, Step, advance, predict
+from inference.filtering import Instant, Outcome, Step, predict
 from inference.mixture import GaussianMixture
 from inference.motion import Control, Motion
 from inference.observations import Observations
 from inference.readings import expanded
-from inference.update import Updater
 from streams.recordings.scores.measures import Estimate, Mixtures, Particles, Scores, batches
 from streams.recordings.scores.tracks import Case, Track
 
@@ -92,20 +90,6 @@ def run(method: Method, track: Track, scores: Scores, tick: Tick) -> float:
             scores.add(track.entity, instant.time, method.estimate(belief, track.axes, case), case.target)
         tick()
     return seconds
-
-
-def steered(track: Track, updater: Updater) -> Iterator[Outcome]:
-    """Our own posteriors of an entity under control: carried across every change of it to each instant."""
-    belief, motion = replace(track.model.prior, time=track.instants[0].time), track.model.motion
-    for instant in track.instants:
-        mixture = belief.mixture()
-        for interval, control in track.controls.between(belief.time, instant.time):
-            mixture = motion.predict(mixture, torch.tensor([interval], dtype=torch.float64), control)
-        means, covariances = mixture.means[0].numpy(), mixture.covariances[0].numpy()
-        moved = Belief(instant.time, belief.weights, means, covariances)
-        (outcome,) = advance([Step(moved, track.model, instant)], updater)
-        belief = outcome.belief
-        yield outcome
 
 
 def score_ours(tracks: Iterable[Track], outcomes: Mapping[str, Sequence[Outcome]], scores: Scores) -> None:

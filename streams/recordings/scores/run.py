@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 from inference.filtering import Outcome
 from inference.update import Updater
-from streams.offline import Fused, Log
+from streams.offline import Fused
 from streams.recordings.recording import Recording
 from streams.recordings.scores.measures import Row, Scores
-from streams.recordings.scores.methods import METHODS, OURS, Method, run, score_ours, steered
-from streams.recordings.scores.tracks import Track, control_sensors, log_of, tracks_of
-from streams.registry import EntityModel
+from streams.recordings.scores.methods import METHODS, OURS, Method, run, score_ours
+from streams.recordings.scores.tracks import log_of, tracks_of
 
 Progress = Callable[[str, int], None]  # of which method, how many instants more
 
@@ -37,7 +36,7 @@ def score(
     cases, instants = sum(len(t.cases) for t in tracks), sum(len(t.instants) for t in tracks)
     outcomes: dict[str, list[Outcome]] = defaultdict(list)
     taken, began = 0.0, time.perf_counter()
-    for fused in _fused(recording, log, tracks, updater):
+    for fused in log.fuse(updater):
         paused = time.perf_counter()
         outcomes[fused.entity].append(fused.outcome)
         if take is not None:
@@ -55,17 +54,3 @@ def score(
         over, error = theirs.over(scores)
         rows.append(replace(row, over_ours=over, over_ours_error=error))
     return rows
-
-
-def _fused(recording: Recording, log: Log, tracks: list[Track], updater: Updater) -> Iterator[Fused]:
-    """Our posteriors, as a worker would send them."""
-    if not any(track.controls.times for track in tracks):
-        yield from log.fuse(updater)
-        return
-    models = {model.entity: EntityModel(model) for model in recording.models}
-    controls = control_sensors(recording)
-    lines = [line for line, o in enumerate(recording.observations, 1) if o.sensor not in controls]
-    for track in tracks:
-        for number, outcome in enumerate(steered(track, updater), 1):
-            applied = [f"line:{lines[label]}" for label in track.instants[number - 1].labels]
-            yield Fused(track.entity, models[track.entity], outcome, number, 0, applied)

@@ -12,8 +12,7 @@ from torch import Tensor
 from inference.filtering import Instant, StateModel
 from inference.motion import Control
 from inference.observations import LINEAR
-from inference.readings import Reading, expanded
-from schemas import ControlSensor, Model
+from inference.readings import Reading, expanded, held
 from streams.offline import Log
 from streams.recordings import tag_range as _tag_range  # noqa: F401  (registers it)
 from streams.recordings.recording import Recording
@@ -53,7 +52,7 @@ class Track:
         entity: its name.
         model: what is assumed of it.
         axes: the scored coordinates.
-        instants: in order of time.
+        instants: that inform, in order of time.
         cases: by the number of the instant.
         controls: of its motion; none reported if empty.
     """
@@ -74,51 +73,34 @@ def log_of(*recordings: Recording) -> Log:
             log.define_sensor(sensor)
         for model in recording.models:
             log.define_model(model)
-        controls = control_sensors(recording)
         for number, observation in enumerate(recording.observations, 1):
-            if observation.sensor not in controls:
-                log.add(observation.to_json(), f"line:{number}")
+            log.add(observation.to_json(), f"line:{number}")
     return log
 
 
-def control_sensors(recording: Recording) -> dict[str, ControlSensor]:
-    """Those sensors that report inputs of a motion, by name."""
-    return {sensor.sensor: sensor for sensor in recording.sensors if isinstance(sensor, ControlSensor)}
-
-
-def controls_of(recording: Recording, model: Model) -> Controls:
-    """What was reported of the inputs of one entity's motion."""
-    sensors = control_sensors(recording)
-    controls = Controls([], [])
-    for observation in recording.observations:
-        sensor = sensors.get(observation.sensor)
-        if sensor is None or observation.entity != model.entity:
-            continue
-        order = [sensor.inputs.index(name) for name in model.motion.input_names]
-        value = torch.tensor(observation.values, dtype=torch.float64)[order]
-        controls.times.append(observation.time)
-        controls.reports.append(Control(value[None], _spread(sensor)[order][:, order][None]))
+def controls_of(instants: Sequence[Instant], inputs: int) -> Controls:
+    """What was reported of the `inputs` of one entity's motion, as they hold from each report on."""
+    controls, control = Controls([], []), None
+    for instant in instants:
+        if instant.control is not None:
+            control = held(control, instant.control, inputs)
+            value, covariance = torch.from_numpy(control.value), torch.from_numpy(control.covariance)
+            controls.times.append(instant.time)
+            controls.reports.append(Control(value[None], covariance[None]))
     return controls
-
-
-def _spread(sensor: ControlSensor) -> Tensor:
-    if sensor.covariance is not None:
-        return torch.tensor(sensor.covariance, dtype=torch.float64)
-    deviation = torch.tensor(sensor.standard_deviation, dtype=torch.float64).expand(len(sensor.inputs))
-    return torch.diag(deviation.square())
 
 
 def tracks_of(recording: Recording, log: Log) -> list[Track]:
     """Every entity's, by name."""
     models = {model.entity: model for model in recording.models}
     found = []
-    for entity, instants in sorted(log.timelines().items()):
-        model = models[entity]
+    for entity, timeline in sorted(log.timelines().items()):
+        model, instants = models[entity], [instant for instant in timeline if instant.informs]
+        state = EntityModel(model).state
         axes = [model.coordinate_names.index(name) for name in recording.coordinates]
         cases = _truths(recording, instants) if recording.has_truth else _reports(recording, instants, axes)
-        found.append(
-            Track(entity, EntityModel(model).state, axes, instants, cases, controls_of(recording, model))
-        )
+        controls = controls_of(timeline, state.motion.inputs)
+        found.append(Track(entity, state, axes, instants, cases, controls))
     return found
 
 

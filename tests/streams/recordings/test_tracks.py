@@ -95,7 +95,8 @@ def test_the_inputs_of_a_motion_are_taken_in_its_order() -> None:
         prior=Mixture.gaussian((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     )
     told = Observation(entity="r", sensor="wheels", time=1.0, value=(0.3, 2.0))
-    controls = controls_of(Recording("drive", model, (wheels,), [told], ("x", "y")), model)
+    (timeline,) = log_of(Recording("drive", model, (wheels,), [told], ("x", "y"))).timelines().values()
+    controls = controls_of(timeline, 2)
     assert controls.times == [1.0]
     assert controls.reports[0].value.tolist() == [[2.0, 0.3]]  # speed, turn rate
     assert controls.reports[0].covariance.flatten().tolist() == pytest.approx([0.04, 0.0, 0.0, 0.01])
