@@ -13,7 +13,6 @@ from streams.app import make_updater
 from streams.cli.common import console, progress_bar
 from streams.recordings.scores import Row, score
 from streams.recordings.scores.methods import METHODS, OURS
-from streams.recordings.scores.tracks import log_of, tracks_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -68,12 +67,11 @@ def fuse_recordings(
         report.write_text(json.dumps([row.to_dict() for row in rows], indent=1) + "\n")
 
 
-def _ticks(progress: Progress, recording: Recording) -> Callable[[str, int], None]:
+def _ticks(progress: Progress, recording: Recording) -> Callable[[str, int, int], None]:
     """Shows how far each method is; a bar a method, when it begins."""
-    total = sum(len(track.instants) for track in tracks_of(recording, log_of(recording)))
     tasks: dict[str, object] = {}
 
-    def tick(method: str, instants: int) -> None:
+    def tick(method: str, instants: int, total: int) -> None:
         if method not in tasks:
             tasks[method] = progress.add_task(f"{recording.name}: {method}", total=total, note="")
         progress.advance(tasks[method], instants)  # type: ignore[arg-type]

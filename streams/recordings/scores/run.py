@@ -16,10 +16,10 @@ from streams.recordings.scores.measures import Row, Scores
 from streams.recordings.scores.methods import METHODS, OURS, Method, run, score_ours
 from streams.recordings.scores.tracks import log_of, tracks_of
 
-Progress = Callable[[str, int], None]  # of which method, how many instants more
+Progress = Callable[[str, int, int], None]  # of which method, how many instants more, of how many
 
 
-def _silent(method: str, instants: int) -> None:
+def _silent(method: str, instants: int, total: int) -> None:
     """No progress is shown."""
 
 
@@ -41,7 +41,7 @@ def score(
         outcomes[fused.entity].append(fused.outcome)
         if take is not None:
             take(fused)
-        progress(OURS, 1)
+        progress(OURS, 1, instants)
         taken += time.perf_counter() - paused
     seconds = time.perf_counter() - began - taken
     scores = Scores(cases, recording.lost_beyond)
@@ -49,7 +49,9 @@ def score(
     rows = [scores.row(recording.name, OURS, instants / seconds)]
     for method in methods:
         theirs = Scores(cases, recording.lost_beyond)
-        spent = sum(run(method, track, theirs, partial(progress, method.name, 1)) for track in tracks)
+        spent = sum(
+            run(method, track, theirs, partial(progress, method.name, 1, instants)) for track in tracks
+        )
         row = theirs.row(recording.name, method.name, instants / spent)
         over, error = theirs.over(scores)
         rows.append(replace(row, over_ours=over, over_ours_error=error))
