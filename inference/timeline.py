@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Generic, TypeVar
 
-from inference.filtering import Belief, Event, Instant, Outcome, StateModel, Step, advance, instants
+from inference.events import Belief, Event, Instant, StateModel, instants
+from inference.filtering import Outcome, Step, advance
 from inference.update import Updater
 
 Content = TypeVar("Content")

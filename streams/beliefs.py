@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.filtering import Belief
+from inference.events import Belief
 from inference.readings import ControlReading
 from inference.timeline import Moment, Timeline
 

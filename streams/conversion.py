@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 import orjson
 
-from inference.filtering import Outcome, PriorChange
+from inference.events import PriorChange
+from inference.filtering import Outcome
 from schemas import Model, Prior, Reason, Unusable
 from streams.conversion_motions import belief_of, motion_over, state_model
 from streams.conversion_readings import reading_of

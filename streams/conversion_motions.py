@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from inference import motion as moving
-from inference.filtering import Belief, StateModel
+from inference.events import Belief, StateModel
 from schemas import Mixture, Model, Reason, Unusable
 from schemas.motions import (
     ConstantAcceleration,

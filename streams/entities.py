@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from inference.filtering import Belief, Event, Instant, Outcome, instants
+from inference.events import Belief, Event, Instant, instants
+from inference.filtering import Outcome
 from inference.timeline import Moment
 from schemas import Reason, Unusable
 from streams.beliefs import BeliefRecord, Kept, belief_of, pack, unpack

@@ -24,7 +24,7 @@ from faust.streams import _current_event  # the only way to write a table outsid
 from faust.types import TP, EventT
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
-from inference.filtering import Event
+from inference.events import Event
 from inference.timeline import MOST
 from inference.update import Updater
 from schemas import Observation, Reason, Unusable

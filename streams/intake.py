@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from inference.filtering import Event
+from inference.events import Event
 from schemas import ControlSensor, Observation, Prior, Reason, Unusable, parse
 from streams.conversion import prior_change, reading_of
 from streams.conversion_controls import control_of

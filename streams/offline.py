@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from inference.filtering import Event, Instant, Outcome, instants, replay
+from inference.events import Event, Instant, instants
+from inference.filtering import Outcome, replay
 from inference.update import Updater
 from schemas import Model, Sensor, parse, parse_sensor
 from streams.intake import Intake

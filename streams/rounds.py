@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import structlog
 
-from inference.filtering import Instant, Outcome, Step, advance
+from inference.events import Instant
+from inference.filtering import Outcome, Step, advance
 from inference.update import Updater
 from schemas import cloudevents
 from streams import metrics

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from inference.filtering import Event
+from inference.events import Event
 from inference.timeline import MOST
 from inference.update import Updater
 from schemas import Model, Observation, Sensor

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from inference.evaluation.baselines import ExtendedKalmanFilter, ParticleFilter
 from inference.evaluation.scores import mixture_level
-from inference.filtering import Event, Instant, StateModel, instants
+from inference.events import Event, Instant, StateModel, instants
 from inference.mixture import GaussianMixture, concatenate
 from inference.motion import transition as linear_transition
 from inference.observations import Observations

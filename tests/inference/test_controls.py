@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference import sensors, weights
-from inference.filtering import Belief, Event, Instant, StateModel, Step, advance, instants, replay
+from inference.events import Belief, Event, Instant, StateModel, instants
+from inference.filtering import Step, advance, replay
 from inference.motion import ConstantVelocity, RandomWalk, Unicycle
 from inference.readings import ControlReading, Reading, held, together
 from inference.timeline import Filter

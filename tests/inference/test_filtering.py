@@ -7,18 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference import sensors
-from inference.filtering import (
-    Belief,
-    Event,
-    Instant,
-    Outcome,
-    PriorChange,
-    StateModel,
-    Step,
-    advance,
-    instants,
-    replay,
-)
+from inference.events import Belief, Event, Instant, PriorChange, StateModel, instants
+from inference.filtering import Outcome, Step, advance, replay
 from inference.motion import ConstantVelocity, RandomWalk
 from inference.motion import transition as transition_of
 from inference.sensors import Reading

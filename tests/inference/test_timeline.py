@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference import sensors, weights
-from inference.filtering import Belief, Event, Outcome, PriorChange, StateModel, replay
+from inference.events import Belief, Event, PriorChange, StateModel
+from inference.filtering import Outcome, replay
 from inference.motion import ConstantVelocity
 from inference.sensors import Reading
 from inference.timeline import Filter, Moment, Reach, Timeline

@@ -10,7 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from inference.filtering import Event, Outcome, replay
+from inference.events import Event
+from inference.filtering import Outcome, replay
 from inference.update import Updater
 from schemas import ControlSensor, Mixture, Model, Observation, PositionSensor, Posterior, Prior, Sensor
 from streams.app import make_updater

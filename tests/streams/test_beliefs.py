@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.filtering import Belief
+from inference.events import Belief
 from inference.readings import ControlReading
 from inference.timeline import Moment, Timeline
 from streams.beliefs import (

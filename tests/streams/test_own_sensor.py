@@ -16,7 +16,7 @@ import torch
 import streams
 from inference import measurement, weights
 from inference.evaluation.exact import grid_posterior
-from inference.filtering import Belief
+from inference.events import Belief
 from inference.mixture import GaussianMixture
 from inference.sensors import encode
 from inference.update import Updater

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inference.filtering import Belief, Event, PriorChange
+from inference.events import Belief, Event, PriorChange
 from inference.sensors import Reading
 from inference.update import Updater
 from schemas import Mixture, PositionSensor, Posterior, Reason, Unusable, parse

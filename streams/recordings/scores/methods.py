@@ -12,7 +12,8 @@ from torch import Tensor
 
 from inference.encoding import encode
 from inference.evaluation.baselines import ExtendedKalmanFilter, ParticleFilter, UnscentedKalmanFilter
-from inference.filtering import Instant, Outcome, Step, predict
+from inference.events import Instant
+from inference.filtering import Outcome, Step, predict
 from inference.mixture import GaussianMixture
 from inference.motion import Control, Motion
 from inference.observations import Observations

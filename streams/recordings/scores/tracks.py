@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inference.filtering import Instant, StateModel
+from inference.events import Instant, StateModel
 from inference.motion import Control
 from inference.observations import LINEAR
 from inference.readings import Reading, expanded, held

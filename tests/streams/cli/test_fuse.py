@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from inference.device import choose_device
-from inference.filtering import Event, Outcome, replay
+from inference.events import Event
+from inference.filtering import Outcome, replay
 from inference.update import Updater
 from schemas import Posterior, parse
 from streams.app import make_updater
