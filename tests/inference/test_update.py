@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference import linear_algebra as la
-from inference import sensors
+from inference import sensors, weights
 from inference.evaluation.exact import grid_posterior
 from inference.mixture import GaussianMixture
 from inference.observations import Observations
@@ -249,8 +249,9 @@ def test_refinement_brings_poor_answers_nearer() -> None:
 def test_a_poor_answer_is_defended_whatever_the_others_of_its_batch_are() -> None:
     prior, observations, _ = sampled(48, seed=21)
     chosen = Settings(refine_below=0.0)
-    defending = Updater(updater().network, settings=chosen, dtype=DOUBLE)
-    plain = Updater(updater().network, settings=replace(chosen, defend_below=0.0), dtype=DOUBLE)
+    network = weights.load()  # its own: it is turned into double precision
+    defending = Updater(network, settings=chosen, dtype=DOUBLE)
+    plain = Updater(network, settings=replace(chosen, defend_below=0.0), dtype=DOUBLE)
     size = plain.update(prior, observations).effective_sample_size
     poor = torch.nonzero(size < chosen.defend_below)[:, 0]
     assert len(poor) > 3

@@ -41,6 +41,8 @@ class Demo:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # as in a terminal: what a shell runs in the background ignores Ctrl-C, and so would its children
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     @property
@@ -99,7 +101,7 @@ def test_a_run_ends_well_with_both_tables_and_leaves_nothing_with_the_ports_take
 
 
 def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
-    demo = Demo(tmp_path, "--duration", "60")  # so that it is not over by itself before
+    demo = Demo(tmp_path)
     demo.wait_until("playing")
     assert demo.left_over() != []
     os.killpg(demo.process.pid, signal.SIGINT)
