@@ -18,6 +18,7 @@ class Method(IntEnum):
     REFINED = 1
     KALMAN = 2
     FALLBACK = 3
+    LINEARISED = 4
 
 
 @dataclass(frozen=True)

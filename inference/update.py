@@ -5,9 +5,12 @@
    zero mean and unit spread. Coordinates that no sensor touches follow exactly: for a state s with y = H s observed
    and token j a refinement of component k, ``m ← m + G (m'_j − H m)`` and ``P ← P − G (H P Hᵀ − S'_j) Gᵀ`` with
    ``G = P Hᵀ (H P Hᵀ)⁻¹``.
-3. Every answer is reduced, then checked by importance sampling; where its effective sample size is below a threshold it
-   is refined, and the better one kept. Where it is still low, the mixture cannot say the posterior (a thin ring, say):
-   one wide component is added, so that no part of it is lost for good, and the next observations can decide.
+3. Where the observations are all but linear over each component, a linearised update takes the place of the network
+   (`nearly_linear`): its error vanishes with what they say, so that many in a row do not add up.
+4. Every answer of the network is reduced, then checked by importance sampling; where its effective sample size is
+   below a threshold it is refined, and the better one kept. Where it is still low, the mixture cannot say the posterior
+   (a thin ring, say): one wide component is added, so that no part of it is lost for good, and the next observations
+   can decide.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from inference import importance
+from inference import importance, nearly_linear
 from inference import linear_algebra as la
 from inference.local import LocalProblem
 from inference.mixture import GaussianMixture, concatenate
@@ -46,6 +49,7 @@ class Settings:
             expectation-maximisation on them, how many.
         repeat_below: effective sample size, refined, under which it is refined again, with each of
             `repeat_points` in turn.
+        linear_below: nats; where linearising costs less, by `nearly_linear.divergence`, it is done; 0 never.
         defend_below: effective sample size, refined, under which a wide component is added; 0 never.
         defence: weight of that component.
     """
@@ -60,6 +64,7 @@ class Settings:
     refine_points: int = 512
     repeat_below: float = 0.85
     repeat_points: tuple[int, ...] = (2048, 8192)
+    linear_below: float = 0.002
     defend_below: float = 0.8
     defence: float = 0.1
 
@@ -120,13 +125,17 @@ class Updater:
         usual = self.settings.components
         grown = prior.present.sum(1) > usual
         code = code + (grown * (1 << prior.dimension))
-        code = torch.where(closed, -1, code)
+        divergence = nearly_linear.divergence(prior, observations)
+        nearly = divergence < self.settings.linear_below
+        code = torch.where(closed, -1, torch.where(nearly, -2, code))
         parts: list[tuple[Tensor, Update]] = []
         for pattern in sorted(set(code.tolist())):
             index = torch.nonzero(code == pattern)[:, 0]
             some, seen = prior.rows(index), observations.rows_of(index)
             if pattern == -1:
                 parts.append((index, self._kalman(some, seen)))
+            elif pattern == -2:
+                parts.append((index, self._linearised(some, seen, divergence[index])))
             else:
                 axes = torch.nonzero(touched[index[0]])[:, 0].tolist()
                 if not bool(grown[index[0]]):
@@ -154,6 +163,16 @@ class Updater:
             prediction.surprise(prior),
             torch.full((count,), Method.KALMAN, dtype=torch.int64),
         )
+
+    def _linearised(self, prior: GaussianMixture, observations: Observations, divergence: Tensor) -> Update:
+        """One linearised update a component and hypothesis of an outlier: exact where all sensors are linear."""
+        posterior, evidence = nearly_linear.update(
+            prior, observations, self.settings.most_components, self.settings.merge_below
+        )
+        surprise = Prediction.of(prior, observations).surprise(prior)
+        method = torch.where(divergence > 0, int(Method.LINEARISED), int(Method.KALMAN))
+        # of two Gaussians that are near, the chi-square divergence is twice the Kullback-Leibler divergence
+        return Update(posterior, 1 / (1 + 2 * divergence), evidence, surprise, method)
 
     def _transform(self, prior: GaussianMixture, observations: Observations, axes: list[int]) -> Update:
         local = LocalProblem.of(prior, observations, axes, self.device, self.dtype)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from schemas import Reason
+from schemas.posterior import Method
 
 REGISTRY = CollectorRegistry()
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -50,7 +53,7 @@ EFFECTIVE_SAMPLE_SIZE = Histogram(
 )
 POSTERIORS = Counter(
     "beliefstream_posteriors",
-    "Posteriors by method: transformer, refined, kalman, fallback, prior (a stated prior)",
+    "Posteriors by method: transformer, refined, kalman, linearised, fallback, prior (a stated prior)",
     ["method"],
     registry=REGISTRY,
 )
@@ -68,7 +71,7 @@ for _outcome in ("accepted", "rejected", "duplicate"):
     OBSERVATIONS.labels(_outcome)
 for _reason in Reason:
     DEAD_LETTERS.labels(_reason.value)
-for _method in ("transformer", "refined", "kalman", "fallback", "prior"):
+for _method in get_args(Method):
     POSTERIORS.labels(_method)
 
 NAMES = frozenset(

@@ -147,7 +147,9 @@ def posteriors(draw: st.DrawFn) -> Posterior:
             effective_sample_size=draw(shares),
             log_evidence=draw(numbers),
             surprise=draw(shares),
-            method=draw(st.sampled_from(["transformer", "refined", "kalman", "fallback", "prior"])),
+            method=draw(
+                st.sampled_from(["transformer", "refined", "kalman", "linearised", "fallback", "prior"])
+            ),
         ),
         applied=tuple(draw(st.lists(identifiers, max_size=3))),
         prior_sequence=draw(st.integers(0, 10)),

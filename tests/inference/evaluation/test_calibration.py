@@ -121,7 +121,7 @@ class TooSure(Updater):
 
 @pytest.fixture(scope="module")
 def runs() -> list[LongRun]:
-    return [long_run.run(made, STEPS, 20) for made in (updater(), TooSure(updater().network))]
+    return [long_run.run(made, STEPS, 60) for made in (updater(), TooSure(updater().network))]
 
 
 def test_a_run_of_many_steps_stays_calibrated_and_one_too_sure_does_not(runs: list[LongRun]) -> None:
