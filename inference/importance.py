@@ -55,7 +55,7 @@ class Weighted:
     target: Tensor  # log of prior × likelihood, not normalised
     proposal: Tensor  # log density the points were drawn from
     answer: Tensor  # log density of the answer q
-    prior_components: Tensor  # log of weight × density of each component of the prior, (B, P, K)
+    prior_components: Tensor  # log of weight × density of each component of the prior, (B, K, P)
 
 
 def gauss_newton_images(
@@ -135,16 +135,17 @@ def weigh(
     own = component_log_density(points, answer.means, factors)
     # the same offsets with covariances four times as large: a quarter of the exponent
     constant = la.log_diagonal(factors) + 0.5 * answer.dimension * math.log(2 * math.pi)
-    widened = (own + constant[:, None]) / WIDENING - constant[:, None]
-    widened = widened - 0.5 * answer.dimension * math.log(WIDENING)
-    weights = answer.log_weights[:, None]
-    prior_components = prior.log_weights[:, None] + component_log_density(points, prior.means, prior_factors)
-    log_answer = torch.logsumexp(weights + own, -1)
-    log_prior = torch.logsumexp(prior_components, -1)
-    image_components = images.log_weights[:, None] + component_log_density(
+    lost = (1 - 1 / WIDENING) * constant + 0.5 * answer.dimension * math.log(WIDENING)
+    widened = torch.add((answer.log_weights - lost)[..., None], own, alpha=1 / WIDENING)
+    prior_components = prior.log_weights[..., None] + component_log_density(
+        points, prior.means, prior_factors
+    )
+    log_answer = torch.logsumexp(answer.log_weights[..., None] + own, 1)
+    log_prior = torch.logsumexp(prior_components, 1)
+    image_components = images.log_weights[..., None] + component_log_density(
         points, images.means, image_factors
     )
-    log_wide, log_images = torch.logsumexp(weights + widened, -1), torch.logsumexp(image_components, -1)
+    log_wide, log_images = torch.logsumexp(widened, 1), torch.logsumexp(image_components, 1)
     parts = torch.stack([log_answer, log_wide, log_prior, log_images], -1)
     shares = parts.new_tensor([near, spread, around, rest]) / count
     proposal = torch.logsumexp(parts + shares.log(), -1)

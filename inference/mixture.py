@@ -22,16 +22,17 @@ LOG_TWO_PI = math.log(2 * math.pi)
 def component_log_density(points: Tensor, means: Tensor, factors: Tensor) -> Tensor:
     """Log density of each of ``K`` Gaussians at each of ``P`` points.
 
-    `points` ``(B, P, D)``, `means` ``(B, K, D)``, lower Cholesky `factors` ``(B, K, D, D)``; returns ``(B, P, K)``.
+    `points` ``(B, P, D)``, `means` ``(B, K, D)``, lower Cholesky `factors` ``(B, K, D, D)``; returns ``(B, K, P)``:
+    sums over a few components are then sums of long rows, which a processor does several numbers at a time.
     """
     inverse = la.invert_lower(factors)
-    # whitened offset without the (B, P, K, D, D) intermediate: L⁻¹x − L⁻¹m, the product a batched matmul
+    # whitened offset without the (B, K, P, D, D) intermediate: L⁻¹x − L⁻¹m, the product a batched matmul
     batch, components, size = means.shape
     flat = inverse.reshape(batch, components * size, size)
-    image = (points @ flat.mT).view(batch, points.shape[1], components, size)
-    whitened = image - la.times(inverse, means)[:, None]
+    shift = la.times(inverse, means).reshape(batch, components * size, 1)
+    whitened = torch.baddbmm(-shift, flat, points.mT).view(batch, components, size, -1)
     constant = la.log_diagonal(factors) + 0.5 * size * LOG_TWO_PI
-    return -0.5 * la.squared_norm(whitened) - constant[:, None]
+    return torch.add(-constant[..., None], la.squared_norm(whitened.transpose(2, 3)), alpha=-0.5)
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class GaussianMixture:
     def log_density(self, points: Tensor) -> Tensor:
         """Log density at `points` ``(B, P, D)``; returns ``(B, P)``."""
         logs = component_log_density(points, self.means, self.factors())
-        return torch.logsumexp(self.log_weights[:, None] + logs, -1)
+        return torch.logsumexp(self.log_weights[..., None] + logs, 1)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """`count` independent points an entity, ``(B, count, D)``."""
@@ -145,7 +146,7 @@ class GaussianMixture:
         """Given that coordinates `axes` equal `values` ``(B, len(axes))``; over the others, in their order."""
         rest = [axis for axis in range(self.dimension) if axis not in set(axes)]
         seen = self.marginal(axes)
-        evidence = component_log_density(values[:, None], seen.means, seen.factors())[:, 0]
+        evidence = component_log_density(values[:, None], seen.means, seen.factors())[..., 0]
         floor = torch.finfo(self.covariances.dtype).tiny
         gain = self.covariances[..., rest, :][..., list(axes)] @ la.invert(seen.covariances, floor)
         means = self.means[..., rest] + la.times(gain, values[:, None] - seen.means)

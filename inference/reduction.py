@@ -1,9 +1,10 @@
 """Fewer components with as little loss as possible.
 
-Components of negligible weight go; then the pair whose merging costs least is merged, again and again, while the cost
-is below a threshold or there are too many. The cost is Runnalls' upper bound on the Kullback-Leibler divergence that
-merging adds (A. R. Runnalls, "Kullback-Leibler Approach to Gaussian Mixture Reduction", IEEE Trans. Aerospace and
-Electronic Systems 43(3), 2007, eq. 16). Everything runs over the whole batch.
+Components of negligible weight go; then pairs that are each other's cheapest to merge are merged, all of them at once,
+again and again, while the cost is below a threshold; then the cheapest, while there are too many. The cost is Runnalls'
+upper bound on the Kullback-Leibler divergence that merging adds (A. R. Runnalls, "Kullback-Leibler Approach to Gaussian
+Mixture Reduction", IEEE Trans. Aerospace and Electronic Systems 43(3), 2007, eq. 16; he merges one pair at a time).
+Everything runs over the whole batch.
 """
 
 from __future__ import annotations
@@ -90,26 +91,42 @@ def reduce(mixture: GaussianMixture, components: int, threshold: float = 0.01) -
 
 
 def _merge(weights: Tensor, means: Tensor, covariances: Tensor, components: int, threshold: float) -> None:
-    """Merge in place, cheapest pair first; a merged-away component keeps weight zero."""
+    """Merge in place; a merged-away component keeps weight zero."""
     places = weights.shape[1]
     parts = _Parts(weights, means, covariances, _log_determinant(covariances))
-    cost = _pair_cost(parts.expanded(2), parts.expanded(1))
-    cost.diagonal(dim1=1, dim2=2).fill_(math.inf)
+    every = torch.arange(len(weights), device=weights.device)[:, None]
+    left, right = torch.triu_indices(places, places, 1, device=weights.device)
+    cost = torch.full((*weights.shape, places), math.inf, dtype=weights.dtype, device=weights.device)
+    cost[:, left, right] = _pair_cost(parts.at(every, left), parts.at(every, right))
+    cost = torch.minimum(cost, cost.mT)
     while True:
-        best, where = cost.flatten(1).min(1)
-        crowded = (weights > 0).sum(1) > components
-        active = torch.nonzero(((best < threshold) | crowded) & best.isfinite())[:, 0]
-        if len(active) == 0:
+        row, first, second = _pairs(cost, (weights > 0).sum(1) - components, threshold)
+        if len(row) == 0:
             return
-        first = torch.minimum(where[active] // places, where[active] % places)
-        second = torch.maximum(where[active] // places, where[active] % places)
-        one, other = parts.at(active, first), parts.at(active, second)
+        one, other = parts.at(row, first), parts.at(row, second)
         total, mean, covariance = _merged(one[:2], other[:2], (one.covariances, other.covariances))
         fresh = _Parts(total, mean, covariance, _log_determinant(covariance))
         for part, value in zip(parts, fresh, strict=True):
-            part[active, first] = value
-        weights[active, second] = 0.0
-        row = _pair_cost(fresh.expanded(1), parts.at(active))
-        row[torch.arange(len(active)), first] = math.inf
-        cost[active, first], cost[active, :, first] = row, row
-        cost[active, second], cost[active, :, second] = math.inf, math.inf
+            part[row, first] = value
+        weights[row, second] = 0.0
+        cost[row, first] = cost[row, :, first] = _pair_cost(fresh.expanded(1), parts.at(row))
+        cost[row, second] = cost[row, :, second] = math.inf
+        cost.diagonal(dim1=1, dim2=2).fill_(math.inf)
+        # two that were merged in one row, each with the other as it is now, but for rounding
+        cost = torch.minimum(cost, cost.mT)
+
+
+def _pairs(cost: Tensor, excess: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Row, first and second of the pairs to merge now; `cost` ``(B, K, K)``, symmetric, `excess` ``(B,)`` too many.
+
+    Where no pair is cheap enough any more, the cheapest, no more than there are too many.
+    """
+    place = torch.arange(cost.shape[1], device=cost.device)
+    partner = cost.argmin(2)  # of several the first, so that some pair is mutual
+    least = cost.gather(2, partner[..., None])[..., 0]
+    mutual = (partner.gather(1, partner) == place) & (place < partner) & least.isfinite()
+    cheap = mutual & (least < threshold)
+    rank = torch.where(mutual, least, math.inf).argsort(1).argsort(1)
+    chosen = torch.where(cheap.any(1, keepdim=True), cheap, mutual & (rank < excess[:, None]))
+    row, first = torch.nonzero(chosen, as_tuple=True)
+    return row, first, partner[row, first]

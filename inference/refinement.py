@@ -74,7 +74,7 @@ def add_components(
     index = index.clamp(max=share.shape[1] - 1)
     row = torch.arange(len(share), device=share.device)[:, None]
     means = weighted.points[row, index]
-    origin = weighted.prior_components[row, index].argmax(-1)
+    origin = weighted.prior_components.mT[row, index].argmax(-1)
     covariances = local_covariances(means, local.prior.covariances[row, origin], local.observations)
     taken = total.clamp(LEAST_WEIGHT, MOST_ADDED)
     log_weights = (taken / count).log().expand(-1, count)
@@ -93,22 +93,22 @@ def maximise(answer: GaussianMixture, weighted: Weighted, source: Tensor | None)
     out by the prior's responsibilities first, then among the answer's components of that source.
     """
     share = torch.softmax(weighted.target - weighted.proposal, 1)
-    logs = answer.log_weights[:, None] + component_log_density(
+    logs = answer.log_weights[..., None] + component_log_density(
         weighted.points, answer.means, answer.factors()
     )
     if source is None:
-        responsibility = torch.softmax(logs, -1)
+        responsibility = torch.softmax(logs, 1)
     else:
         responsibility = _within_sources(logs, weighted.prior_components, source)
-    responsibility = responsibility * share[..., None]
-    mass = responsibility.sum(1)
+    responsibility = responsibility * share[:, None]
+    mass = responsibility.sum(2)
     safe = mass.clamp_min(1e-20)
-    effective = mass.square() / responsibility.square().sum(1).clamp_min(1e-20)
+    effective = mass.square() / responsibility.square().sum(2).clamp_min(1e-20)
     old = torch.where(mass < 1e-6, 1.0, OLD_POINTS / (effective + OLD_POINTS))
-    found = (responsibility.mT @ weighted.points) / safe[..., None]
+    found = (responsibility @ weighted.points) / safe[..., None]
     means = found + old[..., None] * (answer.means - found)
-    offset = weighted.points[:, :, None] - means[:, None]
-    scatter = torch.einsum("bpjd,bpje->bjde", offset * responsibility[..., None], offset)
+    offset = weighted.points.mT[:, None] - means[..., None]  # (B, J, d, P)
+    scatter = (offset * responsibility[:, :, None]) @ offset.mT
     kept = answer.covariances + la.outer(answer.means - means, answer.means - means)
     part = old[..., None, None]
     covariances = (1 - part) * scatter / safe[..., None, None] + part * kept
@@ -119,11 +119,11 @@ def maximise(answer: GaussianMixture, weighted: Weighted, source: Tensor | None)
 
 
 def _within_sources(answer: Tensor, prior: Tensor, source: Tensor) -> Tensor:
-    """Responsibilities ``(B, P, J)``: the prior's ``(B, P, K)``, shared out among the components of each source."""
-    index = source[:, None].expand(-1, answer.shape[1], -1)
+    """Responsibilities ``(B, J, P)``: the prior's ``(B, K, P)``, shared out among the components of each source."""
+    index = source[..., None].expand(-1, -1, answer.shape[2])
     lowest = torch.full_like(prior, -math.inf)
-    highest = lowest.scatter_reduce(2, index, answer, "amax").gather(2, index)
+    highest = lowest.scatter_reduce(1, index, answer, "amax").gather(1, index)
     # an absent component has log weight -inf, and so has the highest of an absent source
     relative = torch.where(answer > -math.inf, (answer - highest).exp(), 0.0)
-    total = torch.zeros_like(prior).scatter_add(2, index, relative).gather(2, index)
-    return torch.softmax(prior, -1).gather(2, index) * relative / total.clamp_min(1e-30)
+    total = torch.zeros_like(prior).scatter_add(1, index, relative).gather(1, index)
+    return torch.softmax(prior, 1).gather(1, index) * relative / total.clamp_min(1e-30)

@@ -46,12 +46,12 @@ def improve(
 
 def _step(mixture: GaussianMixture, points: Tensor) -> GaussianMixture:
     batch, components, size = mixture.means.shape
-    logs = mixture.log_weights[:, None] + component_log_density(points, mixture.means, mixture.factors())
-    share = torch.softmax(logs, -1)
-    mass = share.sum(1) + 1e-9
+    logs = mixture.log_weights[..., None] + component_log_density(points, mixture.means, mixture.factors())
+    share = torch.softmax(logs, 1)
+    mass = share.sum(2) + 1e-9
     products = la.outer(points, points).flatten(2)
-    means = share.mT @ points / mass[..., None]
-    second = (share.mT @ products).view(batch, components, size, size) / mass[..., None, None]
+    means = share @ points / mass[..., None]
+    second = (share @ products).view(batch, components, size, size) / mass[..., None, None]
     ridge = _RIDGE * covariance_of(points) + 1e-12 * torch.eye(size, dtype=points.dtype)
     covariances = la.symmetrise(second - la.outer(means, means)) + ridge[:, None]
     return GaussianMixture((mass / mass.sum(1, keepdim=True)).log(), means, covariances)
@@ -108,7 +108,7 @@ class Proposal:
     def log_density(self, points: Tensor) -> Tensor:
         """At `points` ``(B, P, d)``; returns ``(B, P)``."""
         logs = component_log_density(points, self.mixture.means, self.factors)
-        return torch.logsumexp(self.mixture.log_weights[:, None] + logs, -1)
+        return torch.logsumexp(self.mixture.log_weights[..., None] + logs, 1)
 
     def rows(self, index: Tensor) -> Proposal:
         """Of some of the problems."""

@@ -28,7 +28,7 @@ def component_consistent_loss(
     """Mean over the batch, in nats; `source` ``(B,)`` and `state` ``(B, d)`` as drawn."""
     estimate = network(tokens, observations)
     logs = (
-        component_log_density(state[:, None], estimate.means, estimate.factors)[:, 0] + estimate.log_weights
+        component_log_density(state[:, None], estimate.means, estimate.factors)[..., 0] + estimate.log_weights
     )
     own = logs.masked_fill(tokens.source != source[:, None], -1e9)
     return (-torch.logsumexp(own, 1)).clamp(max=WORST).mean()

@@ -31,7 +31,7 @@ def test_a_step_gives_each_source_the_mass_that_the_posterior_has_of_it() -> Non
     weighted = local.weigh(local.prior, 256, seed=3)
     moved = refinement.maximise(local.prior, weighted, own_sources(local.prior))
     shares = torch.softmax(weighted.target - weighted.proposal, 1)
-    expected = (shares[..., None] * torch.softmax(weighted.prior_components, -1)).sum(1)
+    expected = (shares[:, None] * torch.softmax(weighted.prior_components, 1)).sum(2)
     assert float((moved.log_weights.exp() - expected).abs().max()) < 0.01
 
 
@@ -40,7 +40,7 @@ def test_responsibilities_within_sources_are_the_priors_shared_out() -> None:
     answer = 40 * torch.randn(3, 5, 6, generator=generator, dtype=DOUBLE)
     prior = torch.randn(3, 5, 3, generator=generator, dtype=DOUBLE)
     source = torch.tensor([0, 2, 2, 1, 0, 2]).expand(3, -1)
-    shares = refinement._within_sources(answer, prior, source)
+    shares = refinement._within_sources(answer.mT, prior.mT, source).mT
     for k in range(3):
         mine = source[0] == k
         expected = torch.softmax(prior, -1)[..., k, None] * torch.softmax(answer[..., mine], -1)
@@ -56,7 +56,7 @@ def test_a_component_that_no_point_speaks_for_keeps_its_shape() -> None:
     )
     points = local.prior.sample(64, torch.Generator().manual_seed(1))
     zeros = torch.zeros(1, 64, dtype=DOUBLE)
-    weighted = Weighted(points, zeros, zeros, zeros, torch.zeros(1, 64, 1, dtype=DOUBLE))
+    weighted = Weighted(points, zeros, zeros, zeros, torch.zeros(1, 1, 64, dtype=DOUBLE))
     moved = refinement.maximise(far, weighted, None)
     torch.testing.assert_close(moved.covariances[0, 1], far.covariances[0, 1], rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(moved.means[0, 1], far.means[0, 1])

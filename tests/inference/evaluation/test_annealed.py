@@ -33,7 +33,7 @@ def closed_form(
     gain = prior.covariances @ matrix.mT @ torch.linalg.inv(spread)
     offset = value - prior.means @ matrix.mT
     seen = GaussianMixture(prior.log_weights, torch.zeros_like(offset), spread)
-    joint = prior.log_weights + component_log_density(offset, seen.means, seen.factors()).diagonal(0, 1, 2)
+    joint = prior.log_weights + component_log_density(offset, seen.means, seen.factors()).diagonal(0, 2, 1)
     means = prior.means + (gain @ offset[..., None])[..., 0]
     covariances = prior.covariances - gain @ matrix @ prior.covariances
     evidence = torch.logsumexp(joint, 1)
@@ -55,7 +55,7 @@ def test_a_mixture_seen_by_linear_sensors_has_the_closed_form(dimension: int) ->
     assert bool(((found.points[0].mean(0) - mean[0]).abs() < 6 * error).all())
     # the share of each component's mass among the samples
     logs = component_log_density(found.points, posterior.means, posterior.factors())
-    mass = torch.softmax(logs + posterior.log_weights, -1)[0].mean(0)
+    mass = torch.softmax(logs + posterior.log_weights[..., None], 1)[0].mean(1)
     torch.testing.assert_close(mass, posterior.log_weights[0].exp(), rtol=0, atol=0.06)
 
 
