@@ -46,20 +46,15 @@ class _Parts(NamedTuple):
     covariances: Tensor
     log_determinants: Tensor
 
-    def expanded(self, dimension: int) -> _Parts:
-        """With a new dimension of size one, to be broadcast."""
-        return _Parts(*(part.unsqueeze(dimension) for part in self))
-
     def at(self, *index: Tensor) -> _Parts:
         return _Parts(*(part[index] for part in self))
 
 
 def _pair_cost(first: _Parts, second: _Parts) -> Tensor:
-    """Runnalls' cost of merging components, broadcast against each other."""
+    """Runnalls' cost of merging components one by one."""
     total, _, merged = _merged(first[:2], second[:2], (first.covariances, second.covariances))
     cost = total * _log_determinant(merged) - first.weights * first.log_determinants
-    cost = 0.5 * (cost - second.weights * second.log_determinants)
-    return torch.where((first.weights > 0) & (second.weights > 0), cost, torch.full_like(cost, math.inf))
+    return 0.5 * (cost - second.weights * second.log_determinants)
 
 
 def reduce(mixture: GaussianMixture, components: int, threshold: float = 0.01) -> GaussianMixture:
@@ -92,28 +87,42 @@ def reduce(mixture: GaussianMixture, components: int, threshold: float = 0.01) -
 
 def _merge(weights: Tensor, means: Tensor, covariances: Tensor, components: int, threshold: float) -> None:
     """Merge in place; a merged-away component keeps weight zero."""
-    places = weights.shape[1]
     parts = _Parts(weights, means, covariances, _log_determinant(covariances))
-    every = torch.arange(len(weights), device=weights.device)[:, None]
-    left, right = torch.triu_indices(places, places, 1, device=weights.device)
-    cost = torch.full((*weights.shape, places), math.inf, dtype=weights.dtype, device=weights.device)
-    cost[:, left, right] = _pair_cost(parts.at(every, left), parts.at(every, right))
-    cost = torch.minimum(cost, cost.mT)
+    cost, rows = _costs(parts), torch.arange(len(weights), device=weights.device)
     while True:
-        row, first, second = _pairs(cost, (weights > 0).sum(1) - components, threshold)
-        if len(row) == 0:
+        place, first, second = _pairs(cost, (weights[rows] > 0).sum(1) - components, threshold)
+        if len(place) == 0:
             return
+        # rows in which nothing is left to merge are done
+        busy, place = torch.unique(place, return_inverse=True)
+        rows, cost = rows[busy], cost[busy]
+        row = rows[place]
         one, other = parts.at(row, first), parts.at(row, second)
         total, mean, covariance = _merged(one[:2], other[:2], (one.covariances, other.covariances))
         fresh = _Parts(total, mean, covariance, _log_determinant(covariance))
         for part, value in zip(parts, fresh, strict=True):
             part[row, first] = value
         weights[row, second] = 0.0
-        cost[row, first] = cost[row, :, first] = _pair_cost(fresh.expanded(1), parts.at(row))
-        cost[row, second] = cost[row, :, second] = math.inf
-        cost.diagonal(dim1=1, dim2=2).fill_(math.inf)
+        cost[place, second] = cost[place, :, second] = math.inf
+        pair, third = torch.nonzero(weights[row] > 0, as_tuple=True)
+        pair, third = pair[third != first[pair]], third[third != first[pair]]
+        again = _pair_cost(fresh.at(pair), parts.at(row[pair], third))
+        cost[place[pair], first[pair], third] = cost[place[pair], third, first[pair]] = again
         # two that were merged in one row, each with the other as it is now, but for rounding
         cost = torch.minimum(cost, cost.mT)
+
+
+def _costs(parts: _Parts) -> Tensor:
+    """Of merging each pair, ``(B, K, K)``, symmetric; infinite on the diagonal and where a component is absent."""
+    batch, places = parts.weights.shape
+    device = parts.weights.device
+    cost = torch.full((batch, places, places), math.inf, dtype=parts.weights.dtype, device=device)
+    left, right = torch.triu_indices(places, places, 1, device=device)
+    present = parts.weights > 0
+    row, pair = torch.nonzero(present[:, left] & present[:, right], as_tuple=True)
+    left, right = left[pair], right[pair]
+    cost[row, left, right] = cost[row, right, left] = _pair_cost(parts.at(row, left), parts.at(row, right))
+    return cost
 
 
 def _pairs(cost: Tensor, excess: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:

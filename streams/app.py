@@ -33,7 +33,9 @@ LARGEST_RECORD = 64 * 1024 * 1024  # bytes; a dead letter is as large as what it
 def make_updater(settings: Settings) -> Updater:
     """The network on its device; raises FileNotFoundError or ValueError if the weights cannot be used."""
     torch.set_num_threads(settings.threads)
-    accuracy = Accuracy(points=settings.points, refine_below=settings.refine_below)
+    accuracy = Accuracy(
+        points=settings.points, refine_below=settings.refine_below, repeat_below=settings.repeat_below
+    )
     dtype = torch.float64 if settings.precision == "double" else torch.float32
     return Updater(weights.load(settings.weights), choose_device(settings.device), accuracy, dtype)
 

@@ -56,6 +56,13 @@ class Settings(BaseSettings):
         le=1,
         description="effective sample size under which a posterior is refined; 0 never; .9 is nearer and slower",
     )
+    repeat_below: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="effective sample size, refined, under which it is refined again with 4 and 16 times the points; "
+        ".85 is nearer and several times slower where most problems are hard",
+    )
     measurements: str = Field(
         "", description="modules that register measurements of one's own, separated by commas"
     )
