@@ -18,6 +18,7 @@ from torch import Tensor
 from inference import linear_algebra as la
 from inference.mixture import GaussianMixture, component_log_density
 from inference.observations import Observations
+from inference.transformer import Tokens
 
 SHARES = (
     0.55,
@@ -27,6 +28,7 @@ SHARES = (
 )  # of the points: answer, widened answer, prior, Gauss-Newton images of the prior
 WIDENING = 4.0  # of the covariance
 TRUNCATION = 30.0  # of an importance weight
+CHECK_SEED = 11  # of the points that check an answer
 
 
 @lru_cache(maxsize=64)
@@ -83,6 +85,12 @@ def gauss_newton_images(
     image = torch.where(sound[..., None, None], image, covariances)
     log_weights = torch.full_like(points[..., 0], -math.log(points.shape[1]))
     return GaussianMixture(log_weights, points, image)
+
+
+def prior_images(tokens: Tokens, observations: Observations) -> GaussianMixture:
+    """Images of the prior's components, started where their tokens spread to."""
+    starts = tokens.means + la.times(la.cholesky(tokens.covariances), tokens.spread)
+    return gauss_newton_images(starts, tokens.means, tokens.covariances, observations)
 
 
 def local_covariances(points: Tensor, covariances: Tensor, observations: Observations) -> Tensor:

@@ -11,7 +11,6 @@ from inference import importance
 from inference import linear_algebra as la
 from inference.mixture import GaussianMixture
 from inference.observations import Observations
-from inference.transformer import Tokens
 
 
 @dataclass(frozen=True)
@@ -69,12 +68,6 @@ class LocalProblem:
     def weigh(self, answer: GaussianMixture, count: int, seed: int) -> importance.Weighted:
         """Importance points of an answer in these coordinates."""
         return importance.weigh(self.prior, answer, self.observations, self.images, count, seed)
-
-    def with_images(self, tokens: Tokens) -> LocalProblem:
-        """With the images of the prior's components, started where their tokens spread to."""
-        starts = tokens.means + la.times(la.cholesky(tokens.covariances), tokens.spread)
-        images = importance.gauss_newton_images(starts, tokens.means, tokens.covariances, self.observations)
-        return replace(self, images=images)
 
     def rows(self, index: Tensor) -> LocalProblem:
         there = index.to(self.prior.means.device)

@@ -31,39 +31,51 @@ from inference.reduction import reduce
 MOST_ANGLE = 0.4  # rad: a direction less certain than that may wrap
 
 
-def divergence(prior: GaussianMixture, observations: Observations) -> Tensor:
+def divergence(prior: GaussianMixture, observations: Observations, below: float = math.inf) -> Tensor:
     """About the divergence in nats from the exact posterior to that of linearised observations, ``(B,)``.
 
-    Infinite where noise is not one Gaussian or a direction may wrap: those are for the network, which is checked.
+    What is not under `below` may be larger than stated: curvature alone is enough there. Infinite where noise is not
+    one Gaussian or a direction may wrap: those are for the network, which is checked.
     """
     if not observations.has_plain_noise:
         return torch.full((prior.batch,), math.inf, dtype=prior.means.dtype)
-    factors = prior.factors()
-    linear = observations.linearise(prior.means, factors)
-    signed = linear.residuals.signed  # (B, K, N)
-    gradient = torch.where(
-        signed[..., None].abs() > 1e-6, linear.gradient / signed[..., None], torch.zeros_like(linear.gradient)
-    )
+    linear = observations.linearise(prior.means, prior.factors())
+    signed = linear.residuals.signed
+    spread = linear.information.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()
     bent = linear.curvature.square().sum((-1, -2)) / 4
-    missed = _missed(prior, observations, factors, signed, gradient)
-    defect = torch.maximum(bent, missed) * signed.square().clamp_min(1.0)
-    is_linear = (observations.kind == LINEAR)[:, None]
-    deviation = observations.standard_deviation[:, None]
-    information = linear.information.diagonal(dim1=-2, dim2=-1).sum(-1)
-    spread = information.sqrt() * deviation
-    wraps = observations.wraps[:, None] & ((spread > MOST_ANGLE) | (signed.abs() * deviation > 2.0))
-    defect = torch.where(is_linear, 0.0, torch.where(wraps, math.inf, defect))
-    total = torch.where(observations.mask[:, None], defect, 0.0).sum(-1)
-    share = prior.log_weights.exp()
-    return torch.where(share > 0, share * total, 0.0).sum(1)
+    found = _total(prior, observations, signed, spread, bent)
+    near = torch.nonzero(found < below)[:, 0]
+    if len(near):
+        some, seen = prior.rows(near), observations.rows_of(near)
+        off = signed[near, ..., None]
+        gradient = torch.where(off.abs() > 1e-6, linear.gradient[near] / off, 0.0)
+        larger = torch.maximum(bent[near], _missed(some, seen, signed[near], gradient))
+        found[near] = _total(some, seen, signed[near], spread[near], larger)
+    return found
 
 
-def _missed(
-    prior: GaussianMixture, observations: Observations, factors: Tensor, signed: Tensor, gradient: Tensor
+def _total(
+    prior: GaussianMixture, observations: Observations, signed: Tensor, spread: Tensor, defect: Tensor
 ) -> Tensor:
+    """Over observations and components, ``(B,)``.
+
+    `signed` residuals, `spread` of what is expected, both in noise units, and `defect` at a residual of one:
+    ``(B, K, N)``.
+    """
+    deviation = observations.standard_deviation[:, None]
+    uncertain = (spread * deviation > MOST_ANGLE) | (signed.abs() * deviation > 2.0)
+    defect = defect * signed.square().clamp_min(1.0)
+    defect = torch.where(observations.wraps[:, None] & uncertain, math.inf, defect)
+    exact = (observations.kind == LINEAR) | ~observations.mask
+    defect = torch.where(exact[:, None], 0.0, defect)
+    share = prior.log_weights.exp()
+    return torch.where(share > 0, share * defect.sum(-1), 0.0).sum(1)
+
+
+def _missed(prior: GaussianMixture, observations: Observations, signed: Tensor, gradient: Tensor) -> Tensor:
     """Mean square of what a linear h misses at two standard deviations, over sixteen, ``(B, K, N)``."""
     batch, components, size = prior.means.shape
-    steps = 2 * factors.mT  # rows: the columns of the factor
+    steps = 2 * prior.factors().mT  # rows: the columns of the factor
     points = torch.cat([prior.means[:, :, None] + steps, prior.means[:, :, None] - steps], 2)
     there = observations.residuals(points.view(batch, -1, size)).signed
     there = there.view(batch, components, 2 * size, -1)

@@ -23,14 +23,16 @@ from torch import Tensor
 
 from inference import importance, nearly_linear
 from inference import linear_algebra as la
+from inference.compilation import Compiled
+from inference.fallback import finite, with_fallback
 from inference.local import LocalProblem
-from inference.mixture import GaussianMixture, concatenate
+from inference.mixture import GaussianMixture
 from inference.observations import LINEAR, Observations
 from inference.prediction import Prediction
 from inference.reduction import reduce
 from inference.refinement import refine
 from inference.results import Method, Update, joined
-from inference.transformer import DistributionTransformer, duplicate_components
+from inference.transformer import DistributionTransformer, Estimate, Tokens, duplicate_components
 
 __all__ = ["Method", "Settings", "Update", "Updater"]
 
@@ -79,6 +81,7 @@ class Updater:
 
     `dtype` is what the network computes in. In float32 a sum rounds differently in a batch of another size, which now
     and then tips a decision to merge or to refine; in float64 an answer does not depend on the rest of its batch.
+    `compiled` is used where it has a package that fits.
     """
 
     def __init__(
@@ -87,16 +90,19 @@ class Updater:
         device: torch.device | None = None,
         settings: Settings | None = None,
         dtype: torch.dtype = torch.float32,
+        compiled: Compiled | None = None,
     ) -> None:
         self.device, self.dtype = device or torch.device("cpu"), dtype
         self.network = network.to(self.device, dtype).eval()
         self.settings = settings or Settings()
+        self.compiled = compiled
 
     def with_components(self, components: int) -> Updater:
         """The same network with another bound on the number of components."""
         if components == self.settings.components:
             return self
-        return Updater(self.network, self.device, replace(self.settings, components=components), self.dtype)
+        settings = replace(self.settings, components=components)
+        return Updater(self.network, self.device, settings, self.dtype, self.compiled)
 
     @torch.inference_mode()
     def update(self, prior: GaussianMixture, observations: Observations) -> Update:
@@ -125,7 +131,7 @@ class Updater:
         usual = self.settings.components
         grown = prior.present.sum(1) > usual
         code = code + (grown * (1 << prior.dimension))
-        divergence = nearly_linear.divergence(prior, observations)
+        divergence = nearly_linear.divergence(prior, observations, self.settings.linear_below)
         nearly = divergence < self.settings.linear_below
         code = torch.where(closed, -1, torch.where(nearly, -2, code))
         parts: list[tuple[Tensor, Update]] = []
@@ -181,14 +187,12 @@ class Updater:
         tokens = duplicate_components(
             local.prior, self.settings.components if fits else self.settings.most_components
         )
-        local = local.with_images(tokens)
-        estimate = self.network(tokens, local.observations)
+        images, estimate = self._answer(tokens, local.observations)
+        local = replace(local, images=images)
         answer = GaussianMixture(estimate.log_weights, estimate.means, estimate.factors @ estimate.factors.mT)
-        source, unusable = tokens.source, ~_finite(answer)
+        source, unusable = tokens.source, ~finite(answer)
         if bool(unusable.any()):
-            answer, source = _replace(
-                answer, source, Prediction.of(local.prior, local.observations), local, unusable
-            )
+            answer, source = with_fallback(answer, source, local, unusable)
         result = self._checked(prior, local, answer, source, surprise, self.settings.points)
         refinable = (result.effective_sample_size < self.settings.refine_below) & ~unusable.cpu()
         if bool(refinable.any()):
@@ -203,6 +207,12 @@ class Updater:
             result = result.with_rows(poor, self._defended(prior.rows(poor), local.rows(poor), rows))
         method = torch.where(unusable.cpu(), int(Method.FALLBACK), result.method)
         return replace(result, method=method)
+
+    def _answer(self, tokens: Tokens, observations: Observations) -> tuple[GaussianMixture, Estimate]:
+        found = self.compiled.answer(tokens, observations) if self.compiled is not None else None
+        if found is not None:
+            return found
+        return importance.prior_images(tokens, observations), self.network(tokens, observations)
 
     def _checked(
         self,
@@ -286,39 +296,11 @@ class Updater:
 
     def _measured(self, local: LocalProblem, update: Update, points: int) -> Update:
         """With its effective sample size and evidence estimated on `points`."""
-        weighted = local.weigh(local.localise(update.posterior), points, seed=11)
-        size, evidence = importance.effective_sample_size(weighted)
+        answer, found = local.localise(update.posterior), None
+        if self.compiled is not None and points == self.settings.points:
+            found = self.compiled.check(local.prior, answer, local.images, local.observations)
+        size, evidence = found or importance.effective_sample_size(
+            local.weigh(answer, points, importance.CHECK_SEED)
+        )
         size = torch.nan_to_num(size.double().cpu(), nan=0.0)
         return replace(update, effective_sample_size=size, log_evidence=evidence.double().cpu())
-
-
-def _finite(mixture: GaussianMixture) -> Tensor:
-    parts = (mixture.log_weights, mixture.means.flatten(1), mixture.covariances.flatten(1))
-    return torch.stack([part.isfinite().all(1) for part in parts]).all(0)
-
-
-def _replace(
-    answer: GaussianMixture, source: Tensor, prediction: Prediction, local: LocalProblem, unusable: Tensor
-) -> tuple[GaussianMixture, Tensor]:
-    """Put one Gauss-Newton step a component where the network's answer is not finite."""
-    gain = la.invert(prediction.precision + prediction.information)
-    means = local.prior.means + la.times(gain, prediction.gradient)
-    simple = GaussianMixture(local.prior.log_weights + prediction.log_evidence, means, gain).normalised()
-    usable = _finite(simple)[:, None]
-    covariances = torch.where(usable[..., None, None], simple.covariances, local.prior.covariances)
-    safe = GaussianMixture(
-        torch.where(usable, simple.log_weights, local.prior.log_weights),
-        torch.where(usable[..., None], simple.means, local.prior.means),
-        covariances,
-    )
-    own = torch.arange(safe.components, device=source.device).expand(safe.batch, -1)
-    places = answer.components
-    padded = concatenate([safe, answer.rows(slice(0, 0))])
-    own = torch.nn.functional.pad(own, (0, places - own.shape[1]))
-    chosen = unusable[:, None]
-    merged = GaussianMixture(
-        torch.where(chosen, padded.log_weights, answer.log_weights),
-        torch.where(chosen[..., None], padded.means, answer.means),
-        torch.where(chosen[..., None, None], padded.covariances, answer.covariances),
-    )
-    return merged, torch.where(chosen, own, source)

@@ -12,6 +12,7 @@ import torch
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from inference import weights
+from inference.compilation import Compiled
 from inference.device import choose_device
 from inference.update import Settings as Accuracy
 from inference.update import Updater
@@ -37,7 +38,9 @@ def make_updater(settings: Settings) -> Updater:
         points=settings.points, refine_below=settings.refine_below, repeat_below=settings.repeat_below
     )
     dtype = torch.float64 if settings.precision == "double" else torch.float32
-    return Updater(weights.load(settings.weights), choose_device(settings.device), accuracy, dtype)
+    network = weights.load(settings.weights)
+    compiled = Compiled(network, settings.points, settings.compiled)
+    return Updater(network, choose_device(settings.device), accuracy, dtype, compiled)
 
 
 def create_app(settings: Settings, updater: Updater) -> faust.App:

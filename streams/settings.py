@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from streams.directories import cache_directory
 from streams.topics import TopicNames
 
 
@@ -47,6 +48,10 @@ class Settings(BaseSettings):
         "single",
         description="of the network; double takes about 1.5 times as long, and a posterior then equals the replay "
         "of the log to 9 digits, however messages fall into batches",
+    )
+    compiled: Path = Field(
+        default_factory=lambda: cache_directory() / "compiled",
+        description="directory of the compiled networks that `beliefstream compile` makes",
     )
     threads: int = Field(1, ge=1, description="threads of the network on the CPU")
     points: int = Field(96, ge=16, description="importance samples that check each posterior")

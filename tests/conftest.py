@@ -5,11 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
 import pytest
+import torch
 
+from inference.compilation import compile_network
+from inference.transformer import Configuration, DistributionTransformer
+from inference.weights import load, save
 from streams.topics import TopicNames
 from tests.brokers import Broker, EmbeddedNode, KafkaNode
 
@@ -48,6 +53,29 @@ def broker(request: pytest.FixtureRequest) -> Broker:
     """Each of the two brokers in turn."""
     found: Broker = request.getfixturevalue(f"{request.param}_broker")
     return found
+
+
+@dataclass(frozen=True)
+class CompiledNetwork:
+    """A small network, and its package for one coordinate and a check of 16 points."""
+
+    weights: Path
+    directory: Path
+    points: int = 16
+
+
+@pytest.fixture(scope="session")
+def compiled_network(tmp_path_factory: pytest.TempPathFactory) -> CompiledNetwork:
+    """Compiled once a session: it takes most of a minute."""
+    place = tmp_path_factory.mktemp("compiled")
+    made = CompiledNetwork(place / "small.safetensors", place / "packages")
+    torch.manual_seed(0)
+    network = DistributionTransformer(Configuration(width=8, layers=1, heads=2, hidden=8))
+    for head in network.parameters():  # heads begin at zero: without a change they would say nothing
+        torch.nn.init.normal_(head, std=0.2)
+    save(network, made.weights, {})
+    compile_network(load(str(made.weights)), 1, made.points, made.directory)
+    return made
 
 
 @dataclass(frozen=True)

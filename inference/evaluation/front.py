@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from inference.compilation import Compiled
 from inference.evaluation.methods import Method, baselines, network_alone, updated
 from inference.evaluation.problems import held_out_problems
 from inference.evaluation.report import ALL, Progress, compare
@@ -42,13 +43,16 @@ def front(
     components: int = 8,
     cache: Path | None = None,
     progress: Progress | None = None,
+    compiled: Path | None = None,
 ) -> list[Point]:
     """Every network alone, checked, and refined below each of `THRESHOLDS`; then Gaussian sum and particle filters.
+
+    Where the directory `compiled` holds a network's package, also "fast": compiled, checked, and left as it is.
 
     Speed is that of batches of 512 problems in the plane, in processor time of this process, so that one thread has to
     be set; of the particle filters, without their density. See `compare` for the other arguments.
     """
-    groups = {name: _settings(network, components) for name, network in networks.items()}
+    groups = {name: _settings(network, components, compiled) for name, network in networks.items()}
     groups[BASELINES] = [method for method in baselines() if method.name not in ("EKF", "UKF")]
     points = []
     for group, methods in groups.items():
@@ -62,8 +66,13 @@ def front(
     return points
 
 
-def _settings(network: DistributionTransformer, components: int) -> list[Method]:
+def _settings(network: DistributionTransformer, components: int, directory: Path | None) -> list[Method]:
     settings = Settings(components=components)
+    fast = []
+    if directory is not None:
+        compiled = Compiled(network, settings.points, directory)
+        if compiled.available(DIMENSION):
+            fast.append(updated(network, replace(settings, refine_below=0, defend_below=0), "fast", compiled))
     refined = [
         updated(
             network,
@@ -72,7 +81,7 @@ def _settings(network: DistributionTransformer, components: int) -> list[Method]
         )
         for threshold in THRESHOLDS
     ]
-    return [replace(network_alone(network, components), name="alone"), *refined]
+    return [replace(network_alone(network, components), name="alone"), *fast, *refined]
 
 
 def posteriors_a_second(method: Method, family: str) -> float:

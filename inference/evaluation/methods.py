@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from inference.compilation import Compiled
 from inference.evaluation.baselines import (
     ExtendedKalmanFilter,
     ParticleFilter,
@@ -69,9 +70,11 @@ def network_alone(network: DistributionTransformer, components: int) -> Method:
     return Method(f"network, K = {components}", respond)
 
 
-def updated(network: DistributionTransformer, settings: Settings, name: str) -> Method:
+def updated(
+    network: DistributionTransformer, settings: Settings, name: str, compiled: Compiled | None = None
+) -> Method:
     """The update as a worker runs it."""
-    updater = Updater(network, settings=settings)
+    updater = Updater(network, settings=settings, compiled=compiled)
 
     def respond(prior: GaussianMixture, observations: Observations, _: int) -> Answer:
         update = updater.update(prior, observations)

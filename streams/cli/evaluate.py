@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streams.cli.common import CommandError, progress_bar, settings_for, whole_numbers
-from streams.cli.train import cache_directory
+from streams.directories import cache_directory
 
 if TYPE_CHECKING:
     from inference.evaluation.calibration import Calibration
@@ -91,7 +91,7 @@ def evaluate(
         plots=plots,
     )
     torch.set_num_threads(1 if front else settings.threads)
-    content = speed_front(plan, weights) if front else everything(plan, settings.weights)
+    content = speed_front(plan, weights, settings.compiled) if front else everything(plan, settings.weights)
     if json is not None:
         json.write_text(json_format.dumps(content, allow_nan=False), encoding="utf-8")
 
@@ -150,7 +150,7 @@ def paint(
     print("plots: " + ", ".join(map(str, paths)))
 
 
-def speed_front(plan: Plan, weights: str | None) -> dict[str, Any]:
+def speed_front(plan: Plan, weights: str | None, compiled: Path) -> dict[str, Any]:
     """Print and plot speed against accuracy, of some weights or all that are shipped; returns what JSON shall hold."""
     from inference.evaluation.front import DIMENSION, front
     from inference.evaluation.report import plain
@@ -162,7 +162,7 @@ def speed_front(plan: Plan, weights: str | None) -> dict[str, Any]:
     cache = exact_file(plan.exact, plan.family, DIMENSION)
     with told("problems") as progress:
         points = front(
-            networks, plan.count, plan.costly, plan.family, plan.components[0], cache, progress=progress
+            *(networks, plan.count, plan.costly, plan.family, plan.components[0], cache, progress, compiled)
         )
     tables.show_front(points)
     if plan.plots is not None:

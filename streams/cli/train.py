@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streams.cli.common import CommandError, progress_bar, settings_for, whole_numbers
+from streams.directories import cache_directory
 
 if TYPE_CHECKING:
     from inference.training.train import Plan, Training
@@ -233,14 +233,3 @@ def _given(plan: Plan) -> str:
             shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
             options += f" --{name.replace('_', '-')} {shown}"
     return options
-
-
-def cache_directory() -> Path:
-    """Where this user's programs keep what they can make again."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "beliefstream"

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 
 from inference import refinement
 from inference.evaluation.exact import grid_posterior
-from inference.importance import Weighted
+from inference.importance import Weighted, prior_images
 from inference.local import LocalProblem
 from inference.mixture import GaussianMixture
 from inference.sensors import Reading, encode, range_to
@@ -19,7 +20,12 @@ DOUBLE = torch.float64
 def local_of(count: int, seed: int) -> LocalProblem:
     prior, observations, _ = sampled(count, seed=seed)
     local = LocalProblem.of(prior, observations, [0, 1], torch.device("cpu"), DOUBLE)
-    return local.with_images(duplicate_components(local.prior, 8))
+    return with_images(local)
+
+
+def with_images(local: LocalProblem) -> LocalProblem:
+    tokens = duplicate_components(local.prior, 8)
+    return replace(local, images=prior_images(tokens, local.observations))
 
 
 def own_sources(mixture: GaussianMixture) -> torch.Tensor:
@@ -84,7 +90,7 @@ def test_a_thin_ring_takes_more_components_and_comes_nearer() -> None:
     ring = encode([[Reading(range_to([0, 1], 2, [0.2, 0.1], 0.05), torch.tensor([1.2]).numpy())]], 2)
     exact = grid_posterior(prior, ring)
     local = LocalProblem.of(prior, ring, [0, 1], torch.device("cpu"), DOUBLE)
-    local = local.with_images(duplicate_components(local.prior, 8))
+    local = with_images(local)
     start, source = local.images, torch.zeros(1, 8).long()
     gaps = []
     for added in (0, 8, 24):
