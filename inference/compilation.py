@@ -228,7 +228,7 @@ class Compiled:
         package = self._fitting(observations)
         if (
             package is None
-            or images.components != TOKENS
+            or images.components != 2 * TOKENS
             or max(prior.components, answer.components) > MOST_PLACES
         ):
             return None

@@ -18,7 +18,7 @@ from torch import Tensor
 from inference import linear_algebra as la
 from inference.mixture import GaussianMixture, component_log_density
 from inference.observations import Observations
-from inference.transformer import Tokens
+from inference.transformer import Tokens, spread_points
 
 SHARES = (
     0.55,
@@ -28,6 +28,7 @@ SHARES = (
 )  # of the points: answer, widened answer, prior, Gauss-Newton images of the prior
 WIDENING = 4.0  # of the covariance
 TRUNCATION = 30.0  # of an importance weight
+FARTHER = 5 / 3  # times as far as tokens spread to, the second images start: two standard deviations
 CHECK_SEED = 11  # of the points that check an answer
 
 
@@ -88,9 +89,21 @@ def gauss_newton_images(
 
 
 def prior_images(tokens: Tokens, observations: Observations) -> GaussianMixture:
-    """Images of the prior's components, started where their tokens spread to."""
-    starts = tokens.means + la.times(la.cholesky(tokens.covariances), tokens.spread)
-    return gauss_newton_images(starts, tokens.means, tokens.covariances, observations)
+    """Two images a token ``(B, 2 K)``: started where it spreads to, and from farther out on the other side.
+
+    Where one lies on this side of a sensor the other may lie beyond it: what a range leaves is a shell, and each side
+    of it can hold a mode.
+    """
+    factors = la.cholesky(tokens.covariances)
+    any_way = spread_points(*tokens.means.shape[1:]).to(tokens.means).expand_as(tokens.means)
+    away = torch.where((tokens.rank > 0)[..., None], -tokens.spread, any_way)
+    starts = [la.times(factors, tokens.spread), la.times(factors, FARTHER * away)]
+    return gauss_newton_images(
+        torch.cat([tokens.means + start for start in starts], 1),
+        tokens.means.repeat(1, 2, 1),
+        tokens.covariances.repeat(1, 2, 1, 1),
+        observations,
+    )
 
 
 def local_covariances(points: Tensor, covariances: Tensor, observations: Observations) -> Tensor:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +30,38 @@ from inference.prediction import Prediction
 from inference.reduction import reduce
 
 MOST_ANGLE = 0.4  # rad: a direction less certain than that may wrap
+
+
+class Scaled(NamedTuple):
+    """Problems in coordinates ``y = (x − shift) / scale`` where what their sensors touch has about unit spread."""
+
+    prior: GaussianMixture
+    observations: Observations
+    shift: Tensor  # (B, D)
+    scale: Tensor  # (B,)
+
+    @classmethod
+    def of(cls, prior: GaussianMixture, observations: Observations, touched: Tensor) -> Scaled:
+        """`touched` ``(B, D)`` says which coordinates are."""
+        shift, covariance = prior.moments()
+        variances = torch.where(touched, covariance.diagonal(dim1=-2, dim2=-1), 0.0)
+        scale = (variances.sum(1) / touched.sum(1).clamp_min(1)).sqrt()
+        means = (prior.means - shift[:, None]) / scale[:, None, None]
+        covariances = prior.covariances / scale[:, None, None, None].square()
+        there = GaussianMixture(prior.log_weights, means, covariances)
+        return cls(there, observations.in_coordinates(shift, scale), shift, scale)
+
+    def rows(self, index: Tensor) -> Scaled:
+        """Of some of the entities."""
+        some, seen = self.prior.rows(index), self.observations.rows_of(index)
+        return Scaled(some, seen, self.shift[index], self.scale[index])
+
+    def back(self, mixture: GaussianMixture) -> GaussianMixture:
+        """`mixture` in the state's own coordinates."""
+        means = mixture.means * self.scale[:, None, None] + self.shift[:, None]
+        return GaussianMixture(
+            mixture.log_weights, means, mixture.covariances * self.scale[:, None, None, None].square()
+        )
 
 
 def divergence(prior: GaussianMixture, observations: Observations, below: float = math.inf) -> Tensor:

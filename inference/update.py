@@ -54,21 +54,23 @@ class Settings:
         linear_below: nats; where linearising costs less, by `nearly_linear.divergence`, it is done; 0 never.
         defend_below: effective sample size, refined, under which a wide component is added; 0 never.
         defence: weight of that component.
+        refined_defence: its weight in any other answer that was refined: points may all have missed a thin sheet.
     """
 
     components: int = 8
     growth: int = 2
     merge_below: float = 0.002
     points: int = 96
-    refine_below: float = 0.9
+    refine_below: float = 0.95
     refine_rounds: int = 3
     refine_steps: int = 2
     refine_points: int = 512
-    repeat_below: float = 0.85
+    repeat_below: float = 0.9
     repeat_points: tuple[int, ...] = (2048, 8192)
     linear_below: float = 0.002
     defend_below: float = 0.8
     defence: float = 0.1
+    refined_defence: float = 0.003
 
     @property
     def most_components(self) -> int:
@@ -131,7 +133,8 @@ class Updater:
         usual = self.settings.components
         grown = prior.present.sum(1) > usual
         code = code + (grown * (1 << prior.dimension))
-        divergence = nearly_linear.divergence(prior, observations, self.settings.linear_below)
+        scaled = nearly_linear.Scaled.of(prior, observations, touched)
+        divergence = nearly_linear.divergence(*scaled[:2], self.settings.linear_below)
         nearly = divergence < self.settings.linear_below
         code = torch.where(closed, -1, torch.where(nearly, -2, code))
         parts: list[tuple[Tensor, Update]] = []
@@ -139,9 +142,9 @@ class Updater:
             index = torch.nonzero(code == pattern)[:, 0]
             some, seen = prior.rows(index), observations.rows_of(index)
             if pattern == -1:
-                parts.append((index, self._kalman(some, seen)))
+                parts.append((index, self._kalman(scaled.rows(index))))
             elif pattern == -2:
-                parts.append((index, self._linearised(some, seen, divergence[index])))
+                parts.append((index, self._linearised(scaled.rows(index), divergence[index])))
             else:
                 axes = torch.nonzero(touched[index[0]])[:, 0].tolist()
                 if not bool(grown[index[0]]):
@@ -152,9 +155,10 @@ class Updater:
     def _reduced(self, mixture: GaussianMixture) -> GaussianMixture:
         return reduce(mixture, self.settings.most_components, self.settings.merge_below)
 
-    def _kalman(self, prior: GaussianMixture, observations: Observations) -> Update:
+    def _kalman(self, problem: nearly_linear.Scaled) -> Update:
         """Exact: one Kalman update a component, weighted by its evidence."""
-        prediction = Prediction.of(prior, observations)
+        prior = problem.prior
+        prediction = Prediction.of(prior, problem.observations)
         gain = la.invert(prediction.precision + prediction.information)
         posterior = GaussianMixture(
             prior.log_weights + prediction.log_evidence,
@@ -163,18 +167,20 @@ class Updater:
         ).normalised()
         count = prior.batch
         return Update(
-            self._reduced(posterior),
+            self._reduced(problem.back(posterior)),
             torch.ones(count, dtype=torch.float64),
             torch.logsumexp(prior.log_weights + prediction.log_evidence, 1),
             prediction.surprise(prior),
             torch.full((count,), Method.KALMAN, dtype=torch.int64),
         )
 
-    def _linearised(self, prior: GaussianMixture, observations: Observations, divergence: Tensor) -> Update:
+    def _linearised(self, problem: nearly_linear.Scaled, divergence: Tensor) -> Update:
         """One linearised update a component and hypothesis of an outlier: exact where all sensors are linear."""
+        prior, observations = problem.prior, problem.observations
         posterior, evidence = nearly_linear.update(
             prior, observations, self.settings.most_components, self.settings.merge_below
         )
+        posterior = problem.back(posterior)
         surprise = Prediction.of(prior, observations).surprise(prior)
         method = torch.where(divergence > 0, int(Method.LINEARISED), int(Method.KALMAN))
         # of two Gaussians that are near, the chi-square divergence is twice the Kullback-Leibler divergence
@@ -201,10 +207,13 @@ class Updater:
             some, now = local.rows(index), result.rows(index)
             refined = self._refined(prior.rows(index), some, answer.rows(there), source[there], now)
             result = result.with_rows(index, refined)
-        poor = torch.nonzero(result.effective_sample_size < self.settings.defend_below)[:, 0]
-        if len(poor):
-            rows = result.rows(poor)
-            result = result.with_rows(poor, self._defended(prior.rows(poor), local.rows(poor), rows))
+        poor = result.effective_sample_size < self.settings.defend_below
+        others = (result.method == int(Method.REFINED)) & ~poor
+        for chosen, share in ((poor, self.settings.defence), (others, self.settings.refined_defence)):
+            index = torch.nonzero(chosen)[:, 0]
+            if len(index) and share:
+                defended = self._defended(prior.rows(index), local.rows(index), result.rows(index), share)
+                result = result.with_rows(index, defended)
         method = torch.where(unusable.cpu(), int(Method.FALLBACK), result.method)
         return replace(result, method=method)
 
@@ -229,7 +238,7 @@ class Updater:
         unmeasured = torch.zeros(prior.batch, dtype=torch.float64)
         return self._measured(local, Update(whole, unmeasured, unmeasured, surprise, method), points)
 
-    def _defended(self, prior: GaussianMixture, local: LocalProblem, poor: Update) -> Update:
+    def _defended(self, prior: GaussianMixture, local: LocalProblem, poor: Update, share: float) -> Update:
         """With a wide component that has the exact posterior's moments, as importance sampling estimates them."""
         answer = local.localise(poor.posterior)
         weighted = local.weigh(answer, self.settings.refine_points, seed=301)
@@ -239,7 +248,6 @@ class Updater:
         whole = local.extend(
             GaussianMixture.gaussian(*prior.moments()), wide, torch.zeros(len(mean), 1).long()
         )
-        share = self.settings.defence
         answered = poor.posterior
         joint = GaussianMixture(
             torch.cat([answered.log_weights + math.log(1 - share), whole.log_weights + math.log(share)], 1),

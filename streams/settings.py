@@ -43,7 +43,7 @@ class Settings(BaseSettings):
         "model bounds them too",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the network runs")
-    weights: str = Field("equivariant-32x4", description="shipped weights by name, or a .safetensors file")
+    weights: str = Field("equivariant-32x4-16", description="shipped weights by name, or a .safetensors file")
     precision: Literal["single", "double"] = Field(
         "single",
         description="of the network; double takes about 1.5 times as long, and a posterior then equals the replay "
@@ -59,14 +59,14 @@ class Settings(BaseSettings):
         0.7,
         ge=0,
         le=1,
-        description="effective sample size under which a posterior is refined; 0 never; .9 is nearer and slower",
+        description="effective sample size under which a posterior is refined; 0 never; .95 is nearer and slower",
     )
     repeat_below: float = Field(
         0.3,
         ge=0,
         le=1,
         description="effective sample size, refined, under which it is refined again with 4 and 16 times the points; "
-        ".85 is nearer and several times slower where most problems are hard",
+        ".9 is nearer and several times slower where most problems are hard",
     )
     measurements: str = Field(
         "", description="modules that register measurements of one's own, separated by commas"

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from inference.transformer import Configuration, DistributionTransformer
 
-DEFAULT = "equivariant-32x4"
+DEFAULT = "equivariant-32x4-16"
 
 
 def path_of(name: str = DEFAULT) -> Path:

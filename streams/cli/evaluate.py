@@ -225,14 +225,14 @@ def long_run(network: DistributionTransformer, plan: Plan) -> LongRun:
 
 
 def measured(
-    network: DistributionTransformer, components: int, count: int, family: str = "mixed"
+    network: DistributionTransformer, components: tuple[int, ...], count: int, family: str = "mixed"
 ) -> list[Comparison]:
     """What a model card shows: the network alone and as a worker uses it, beside the Gaussian sum."""
     from inference.evaluation.methods import gaussian_sum, ours
 
     directory = cache_directory() / "exact"
-    plan = Plan(family, CARD_DIMENSIONS, count, None, (components,), 0, (0, 0), directory, None)
-    return comparisons([*ours(network, [components]), gaussian_sum()], plan)
+    plan = Plan(family, CARD_DIMENSIONS, count, None, components, 0, (0, 0), directory, None)
+    return comparisons([*ours(network, components), gaussian_sum()], plan)
 
 
 @contextmanager

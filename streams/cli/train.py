@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 REPORT_EVERY = 20  # steps; a stop is noticed then
 SAVE_EVERY = 500  # steps
 SMOOTHING = 0.95  # of the losses shown
-COMPONENTS = 8  # of the answers evaluated for the card
+COMPONENTS = (8, 16, 32)  # of the answers evaluated for the card
 
 
 class Device(StrEnum):
@@ -92,7 +92,7 @@ def train(
     import torch
 
     from inference.device import choose_device
-    from inference.training.train import Training
+    from inference.training.train import Plan, Training
 
     settings_for()
     if threads is not None:
@@ -112,6 +112,8 @@ def train(
         initial=initial,
     )
     name = f"equivariant-{plan.configuration.width}x{plan.configuration.layers}"
+    if plan.tokens != Plan.tokens:
+        name += f"-{max(plan.tokens)}"  # tokens
     place = checkpoint or cache_directory() / "training" / f"{name}.pt"
     training = Training(plan, place, choose_device(device.value).type, compile_network=compile)
     log = place.with_suffix(".jsonl")
@@ -209,8 +211,8 @@ def write_weights(training: Training, directory: Path, name: str, problems: int)
         ("The weights", f"beliefstream train{_given(training.plan)} --out {directory}"),
         (
             "The table",
-            f"beliefstream evaluate --family {training.plan.family} --count {problems} --components {COMPONENTS} "
-            f"--weights {target}",
+            f"beliefstream evaluate --family {training.plan.family} --count {problems} "
+            f"--components {','.join(map(str, COMPONENTS))} --weights {target}",
         ),
     ]
     text = card.model_card(name, facts, card.accuracy(evaluated), commands)

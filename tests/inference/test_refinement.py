@@ -91,7 +91,7 @@ def test_a_thin_ring_takes_more_components_and_comes_nearer() -> None:
     exact = grid_posterior(prior, ring)
     local = LocalProblem.of(prior, ring, [0, 1], torch.device("cpu"), DOUBLE)
     local = with_images(local)
-    start, source = local.images, torch.zeros(1, 8).long()
+    start, source = local.images.places(torch.arange(8)[None]), torch.zeros(1, 8).long()
     gaps = []
     for added in (0, 8, 24):
         better, origin = refinement.refine(local, start, source, added, rounds=4, steps=3, points=1024)
