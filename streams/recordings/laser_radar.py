@@ -3,7 +3,7 @@
 500 rows 50 ms apart, by turns from a laser scanner (place) and a radar (distance, direction and its growth), both at
 the origin. From udacity/CarND-Extended-Kalman-Filter-Project, MIT.
 
-Chosen on the first third of the recording by maximum likelihood, noise and motion from the truth:
+Chosen on the first third of the recording by `beliefstream replay laser_radar --tune`:
 
     laser_deviation         0.1437 m
     range_deviation         0.3108 m

@@ -11,7 +11,7 @@ on their own, as three entities would. The sensors are of a kind of their own, `
 The quaternion's columns are not in the order w, x, y, z that the publication says: with x, w, z, y the ranges fit the
 truth to 8 cm, else only to 23 cm.
 
-Chosen on the first third of the recording by maximum likelihood from the truth, beside the bias of each range:
+Chosen on the first third of the recording by `beliefstream replay uwb_planar --tune`, beside the bias of each range:
 
     deviation               0.06811 m
     outlier_probability     0.001383
