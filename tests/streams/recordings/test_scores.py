@@ -11,12 +11,14 @@ import torch
 from inference.transformer import Configuration, DistributionTransformer
 from inference.update import Settings, Updater
 from schemas import Model, Posterior, parse
+from streams.app import make_updater
 from streams.offline import Fused
 from streams.recordings import Recording, with_wide_prior
 from streams.recordings.readers import Reader
 from streams.recordings.scores import Row, score
 from streams.recordings.scores.methods import METHODS, OURS
 from streams.recordings.tuning import first_third, scored, tune
+from streams.settings import Settings as WorkerSettings
 from tests.streams.recordings.test_readers import recorded
 
 pytest.importorskip("scoringrules", reason="the energy score comes from it")
@@ -68,12 +70,11 @@ def test_every_method_follows_a_recording(
     assert recording.observations[int(last.removeprefix("line:")) - 1].time == posterior.time
 
 
-@pytest.mark.parametrize("name", ["laser_radar"])
-def test_from_a_prior_of_a_kilometre_it_is_found(
-    name: str, request: pytest.FixtureRequest, updater: Updater
-) -> None:
+@pytest.mark.parametrize("name", [name for name in CUTS if name != "ais_solent"])  # whose truth nobody knows
+def test_from_a_prior_of_a_kilometre_it_is_found(name: str, request: pytest.FixtureRequest) -> None:
     seconds, _, most = CUTS[name]
-    (row,) = score(with_wide_prior(cut(name, request, 2 * seconds, seconds)), updater, methods=())
+    wide = with_wide_prior(cut(name, request, 2 * seconds, seconds))
+    (row,) = score(wide, make_updater(WorkerSettings()), methods=())
     assert row.rmse < 2 * most
 
 
