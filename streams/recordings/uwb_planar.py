@@ -13,9 +13,9 @@ truth to 8 cm, else only to 23 cm.
 
 Chosen on the first third of the recording by `beliefstream replay uwb_planar --tune`, beside the bias of each range:
 
-    deviation               0.06811 m
-    outlier_probability     0.001383
-    place_density           0.007951 m²/s³
+    deviation               0.09264 m
+    outlier_probability     0.01245
+    place_density           0.2068 m²/s³
     heading_density         0.04079 rad²/s³
 """
 
@@ -59,9 +59,9 @@ Array = NDArray[np.float64]
 class UwbSettings:
     """Numbers chosen on the first third; units in the module's docstring, biases in m, all tags of an anchor a row."""
 
-    deviation: float = 0.06811
-    outlier_probability: float = 0.001383
-    place_density: float = 0.007951
+    deviation: float = 0.09264
+    outlier_probability: float = 0.01245
+    place_density: float = 0.2068
     heading_density: float = 0.04079
     biases: tuple[float, ...] = (
         0.1847,
