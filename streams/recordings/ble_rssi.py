@@ -8,10 +8,10 @@ Receivers hang at 1.2 m and 2.3 m, the beacon is at about 1.8 m; the path loss i
 
 Chosen on the first third of the recording by `beliefstream replay ble_rssi --tune`, beside the offset of each receiver:
 
-    reference_power         -58.86 dBm
-    exponent                1.828
-    deviation               5.652 dB
-    spectral_density        0.00627 m²/s³
+    reference_power         -59.28 dBm
+    exponent                1.778
+    deviation               9.059 dB
+    spectral_density        0.05643 m²/s³
 """
 
 from __future__ import annotations
@@ -41,11 +41,24 @@ Array = NDArray[np.float64]
 class BleSettings:
     """Numbers chosen on the first third; their units are in the module's docstring."""
 
-    reference_power: float = -58.86
-    exponent: float = 1.828
-    deviation: float = 5.652
-    spectral_density: float = 0.00627
-    offsets: tuple[float, ...] = (0.0,) * 12
+    reference_power: float = -59.28
+    exponent: float = 1.778
+    deviation: float = 9.059
+    spectral_density: float = 0.05643
+    offsets: tuple[float, ...] = (
+        -0.9956,
+        0.7589,
+        2.523,
+        -1.753,
+        0.315,
+        1.071,
+        -5.508,
+        0.7163,
+        -0.8877,
+        0.6373,
+        1.117,
+        2.005,
+    )
 
 
 @dataclass(frozen=True, eq=False)
