@@ -43,12 +43,12 @@ READERS: dict[str, Reader] = {
     "uwb_planar": Reader(
         uwb_planar.uwb_planar,
         uwb_planar.fit,
-        ("deviation", "place_density", "heading_density", "outlier_probability"),
+        ("deviation", "place_density", "outlier_probability"),
     ),
     "mrclam_robot1": Reader(
         mrclam.mrclam,
         mrclam.fit,
-        ("range_deviation", "bearing_deviation", "speed_deviation", "turn_rate_deviation"),
+        ("range_deviation", "bearing_deviation"),  # the odometry's errors are those that it shows
     ),
     "ble_rssi": Reader(ble_rssi.ble_rssi, ble_rssi.fit, ("deviation", "spectral_density")),
     "laser_radar": Reader(
@@ -62,11 +62,8 @@ READERS: dict[str, Reader] = {
             "range_rate_deviation",
         ),
     ),
-    "ais_solent": Reader(
-        ais_solent.ais_solent,
-        ais_solent.fit,
-        ("place_deviation", "speed_deviation", "course_deviation", "spectral_density"),
-    ),
+    # the density of each next report is what the ships' settings are fitted to
+    "ais_solent": Reader(ais_solent.ais_solent, ais_solent.fit),
 }
 
 

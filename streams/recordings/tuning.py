@@ -6,6 +6,8 @@ independent ones would, and a filter that believes they do is far too sure. So d
 of motion are those with which the filter, run over the first third, gives the truth the greatest density (where nobody
 knows the truth, each next report). One number is changed after the other, on a geometric raster around the value
 before, in passes that get finer; all candidates of a number run side by side, as entities of one log.
+
+What a reader does not have searched stays as the residuals show it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any
 from inference.filtering import Outcome
 from inference.update import Updater
 from streams.recordings.readers import Reader
-from streams.recordings.recording import Recording
+from streams.recordings.recording import Recording, third
 from streams.recordings.scores.measures import Row, Scores
 from streams.recordings.scores.methods import OURS, score_ours
 from streams.recordings.scores.tracks import log_of, tracks_of
@@ -28,6 +30,7 @@ from streams.recordings.scores.tracks import log_of, tracks_of
 RASTERS = (3.0, 1.7, 1.25)  # ratio of neighbouring candidates, a pass each
 CANDIDATES = range(-2, 3)  # powers of it
 LEAST_GAIN = 0.01  # nats a case, for which a value is changed: less is chance
+SETTLING = 1 / 3  # of what serves: until then a prior that may know the place decides, and nothing is scored
 MOST_ENTITIES = 20  # of a recording; where there are more, every so many-th serves
 
 Report = Callable[[str, float, Row], None]  # of a candidate: name and value of the number changed, scores
@@ -73,14 +76,15 @@ def first_third(recording: Recording) -> Recording:
 
 
 def scored(recordings: Sequence[Recording], updater: Updater) -> list[Row]:
-    """Our scores on each recording from its beginning on, all of them fused side by side."""
+    """Our scores on each recording once it has settled, all of them fused side by side."""
     parts = [_renamed(recording, f"@{number}") for number, recording in enumerate(recordings)]
     outcomes: dict[str, list[Outcome]] = defaultdict(list)
     for fused in log_of(*parts).fuse(updater):
         outcomes[fused.entity].append(fused.outcome)
     rows = []
     for part in parts:
-        whole = dataclasses.replace(part, scored_from=-math.inf)
+        settled = third([observation.time for observation in part.observations], SETTLING)
+        whole = dataclasses.replace(part, scored_from=settled)
         tracks = tracks_of(whole, log_of(whole))
         scores = Scores(sum(len(track.cases) for track in tracks), part.lost_beyond)
         score_ours(tracks, outcomes, scores)

@@ -154,7 +154,7 @@ def test_anchors_along_a_wall_do_not_take_the_mirror_image_for_the_place(seed: i
     events = []
     for anchor in [np.array([side, y]) for side in (-3.5, 3.5) for y in (-3.0, -2.0, -1.0, 1.0, 2.0, 3.0)]:
         sensor = sensors.range_to([0, 1], 2, anchor.tolist(), 0.15, outlier_probability=0.002)
-        value = np.linalg.norm(place - anchor, keepdims=True) + 0.15 * random.normal(size=1)
+        value = np.atleast_1d(np.linalg.norm(place - anchor)) + 0.15 * random.normal(size=1)
         events.append(Event("a", 0.0, Reading(sensor, value)))
     wide = StateModel(RandomWalk((0.1, 0.1)), gaussian((place + 100 * away).tolist(), [1e4, 1e4]))
     ((_, outcome),) = replay(events, lambda _: wide, updater())
