@@ -40,11 +40,7 @@ def _plaza(which: PlazaName) -> Callable[..., Recording]:
 READERS: dict[str, Reader] = {
     "plaza1": Reader(_plaza("plaza1"), fit_plaza, ("deviation", "spectral_density", "outlier_probability")),
     "plaza2": Reader(_plaza("plaza2"), fit_plaza, settings_of="plaza1"),
-    "uwb_planar": Reader(
-        uwb_planar.uwb_planar,
-        uwb_planar.fit,
-        ("deviation", "place_density", "outlier_probability"),
-    ),
+    "uwb_planar": Reader(uwb_planar.uwb_planar, uwb_planar.fit, ("deviation", "place_density")),
     "mrclam_robot1": Reader(
         mrclam.mrclam,
         mrclam.fit,

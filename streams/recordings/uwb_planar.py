@@ -13,8 +13,8 @@ truth to 8 cm, else only to 23 cm.
 
 Chosen on the first third of the recording by `beliefstream replay uwb_planar --tune`, beside the bias of each range:
 
-    deviation               0.09264 m
-    outlier_probability     0.01245
+    deviation               0.09616 m
+    outlier_probability     0.001383
     place_density           0.2068 m²/s³
     heading_density         0.04079 rad²/s³
 """
@@ -59,8 +59,8 @@ Array = NDArray[np.float64]
 class UwbSettings:
     """Numbers chosen on the first third; units in the module's docstring, biases in m, all tags of an anchor a row."""
 
-    deviation: float = 0.09264
-    outlier_probability: float = 0.01245
+    deviation: float = 0.09616
+    outlier_probability: float = 0.001383
     place_density: float = 0.2068
     heading_density: float = 0.04079
     biases: tuple[float, ...] = (
