@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 import torch
 
+from inference import weights
 from inference.transformer import Configuration, DistributionTransformer
 from inference.update import Settings, Updater
 from schemas import Model, Posterior, parse
-from streams.app import make_updater
 from streams.offline import Fused
 from streams.recordings import Recording, with_wide_prior
 from streams.recordings.readers import Reader
@@ -18,7 +18,6 @@ from streams.recordings.recording import third
 from streams.recordings.scores import Row, score
 from streams.recordings.scores.methods import METHODS, OURS
 from streams.recordings.tuning import first_third, scored, tune
-from streams.settings import Settings as WorkerSettings
 from tests.streams.recordings.test_readers import recorded
 
 pytest.importorskip("scoringrules", reason="the energy score comes from it")
@@ -74,7 +73,7 @@ def test_every_method_follows_a_recording(
 def test_from_a_prior_of_a_kilometre_it_is_found(name: str, request: pytest.FixtureRequest) -> None:
     seconds, _, most = CUTS[name]
     wide = with_wide_prior(cut(name, request, 2 * seconds, seconds))
-    (row,) = score(wide, make_updater(WorkerSettings()), methods=())
+    (row,) = score(wide, Updater(weights.load()), methods=())
     assert row.rmse < 2 * most
 
 
