@@ -6,6 +6,7 @@ through it without any Kafka, and is what the posteriors of a stream must equal.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -149,7 +150,7 @@ def _stack(beliefs: Sequence[Belief]) -> GaussianMixture:
 
 def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, updater: Updater) -> Update:
     """Update with all readings of an instant, at most `MOST_TOGETHER` numbers or vectors at a time."""
-    readings = [expanded(row) for row in readings]
+    readings = [_spread(expanded(row)) for row in readings]
     first = [row[:MOST_TOGETHER] for row in readings]
     update = updater.update(prior, encode(first, prior.dimension))
     more = [i for i, row in enumerate(readings) if len(row) > MOST_TOGETHER]
@@ -166,6 +167,16 @@ def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, upda
         rest.method,
     )
     return update.with_rows(index, joint)
+
+
+def _spread(readings: Sequence[Reading]) -> Sequence[Reading]:
+    """So that those taken together are not neighbours, if they are more than go into one update.
+
+    Readings of one time are in order of their sensors. Sensors side by side, as the anchors along one wall, cannot tell
+    a place from its mirror image; a part of them from all sides can.
+    """
+    parts = math.ceil(len(readings) / MOST_TOGETHER)
+    return readings if parts < 2 else [each for start in range(parts) for each in readings[start::parts]]
 
 
 def _state_prior(predicted: GaussianMixture, step: Step, updater: Updater) -> Outcome:

@@ -123,8 +123,16 @@ def tune_recording(settings: Settings, name: str, reader: Reader, data: Path | N
 
     from streams.recordings.tuning import tune
 
-    def report(number: str, value: float, evidence: float) -> None:
-        print(f"{name}: {number} {value:.4g}: log evidence {evidence:.2f}", flush=True)
+    if reader.settings_of is not None:
+        print(f"{name}: takes the settings of {reader.settings_of} as they are")
+        return
+
+    def report(number: str, value: float, row: Row) -> None:
+        print(
+            f"{name}: {number} {value:.4g}: NLL {row.negative_log_likelihood:.3f}, RMSE {row.rmse:.4g}, "
+            f"{row.coverage90:.1%} in 90 %",
+            flush=True,
+        )
 
     chosen = tune(reader, data, make_updater(settings), report)
     present = type(chosen)()

@@ -7,7 +7,8 @@ Exact duplicates are left out, and so are places further than 50 km from the mid
 A course says nothing of a ship that lies still; it is used from 0.5 kn on, with the error that an error of the speed
 makes of it.
 
-Chosen on the first third of the recording, by the evidence of a Kalman filter (`reports`):
+Chosen on the first third of the recording by `beliefstream replay ais_solent --tune`, for the density that a Kalman
+filter gives each next report (`reports`):
 
     place_deviation         2.5 m
     speed_deviation         0.2727 kn

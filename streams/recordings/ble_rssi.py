@@ -6,12 +6,12 @@ little: the errors are of some 6 dB, which at 10 m is a factor of two in the dis
 
 Receivers hang at 1.2 m and 2.3 m, the beacon is at about 1.8 m; the path loss is fitted to the distance in the plane.
 
-Chosen on the first third of the recording by maximum likelihood, path loss, noise and motion from the truth:
+Chosen on the first third of the recording by `beliefstream replay ble_rssi --tune`, beside the offset of each receiver:
 
-    reference_power         -58.86 dBm
-    exponent                1.828
-    deviation               5.652 dB
-    spectral_density        0.00627 m²/s³
+    reference_power         -59.28 dBm
+    exponent                1.778
+    deviation               9.059 dB
+    spectral_density        0.05643 m²/s³
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from streams.recordings.recording import Recording, data_file, third
 
 FILE = "ble_rssi/zigzagging_with_rotation_all_sensors.mbd"
 RECEIVERS = "ble_rssi/tetam.dev"
+PULL = 10.0  # readings of each receiver, as it were, that show no offset
 SPACING = 1.0  # s, at which the truth tells how the beacon moves
 PRIOR_MEAN = (9.5, 9.0, 0.0, 0.0)  # m, m, m/s, m/s: the middle of the hall
 PRIOR_STANDARD_DEVIATIONS = (6.0, 6.0, 1.0, 1.0)
@@ -40,10 +41,24 @@ Array = NDArray[np.float64]
 class BleSettings:
     """Numbers chosen on the first third; their units are in the module's docstring."""
 
-    reference_power: float = -58.86
-    exponent: float = 1.828
-    deviation: float = 5.652
-    spectral_density: float = 0.00627
+    reference_power: float = -59.28
+    exponent: float = 1.778
+    deviation: float = 9.059
+    spectral_density: float = 0.05643
+    offsets: tuple[float, ...] = (
+        -0.9956,
+        0.7589,
+        2.523,
+        -1.753,
+        0.315,
+        1.071,
+        -5.508,
+        0.7163,
+        -0.8877,
+        0.6373,
+        1.117,
+        2.005,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +100,10 @@ def ble_rssi(
     """
     rows, chosen = _read(data), settings or BleSettings()
     times = rows.times - rows.times[0] + epoch
-    sensors = {name: _sensor(name, place, chosen) for name, place in rows.receivers.items()}
+    sensors = {
+        name: _sensor(name, place, offset, chosen)
+        for (name, place), offset in zip(rows.receivers.items(), chosen.offsets, strict=True)
+    }
     known, place = np.unique(times, return_index=True)
     return Recording(
         name="ble_rssi",
@@ -104,23 +122,29 @@ def ble_rssi(
 
 
 def fit(data: Path | None = None) -> BleSettings:
-    """The path loss common to all receivers, and the motion, by the truth; raises RecordingUnavailable."""
+    """The path loss, how each receiver departs from it, and the motion, by the truth; raises RecordingUnavailable."""
     rows = _read(data)
     first = rows.times < third(rows.times)
     places = np.array([rows.receivers[name] for name in rows.heard_by])
     distance = np.linalg.norm(rows.truth - places, axis=1)[first]
-    columns = np.column_stack([np.ones_like(distance), -10 * np.log10(distance)])
-    (power, exponent), *_ = np.linalg.lstsq(columns, rows.strength[first], rcond=None)
-    errors = rows.strength[first] - columns @ (power, exponent)
+    own = np.array([[heard == name for name in rows.receivers] for heard in rows.heard_by])[first]
+    columns = np.column_stack([np.ones_like(distance), -10 * np.log10(distance), own])
+    # least squares; the few readings of a receiver are pulled to no offset, as by PULL that show none
+    weight = np.diag([0.0, 0.0, *[PULL] * own.shape[1]])
+    found = np.linalg.solve(columns.T @ columns + weight, columns.T @ rows.strength[first])
+    deviation = float(np.sqrt(np.square(rows.strength[first] - columns @ found).mean()))
+    power, exponent, *offsets = found.tolist()
     density = acceleration_density(rows.times[first], rows.truth[first], SPACING)
-    return BleSettings(float(power), float(exponent), float(np.sqrt(np.square(errors).mean())), density)
+    return BleSettings(power, exponent, deviation, density, tuple(offsets))
 
 
-def _sensor(name: str, place: tuple[float, float], chosen: BleSettings) -> SignalStrengthSensor:
+def _sensor(
+    name: str, place: tuple[float, float], offset: float, chosen: BleSettings
+) -> SignalStrengthSensor:
     return SignalStrengthSensor(
         sensor=f"ble_rssi/{name}",
         position=place,
-        reference_power=chosen.reference_power,
+        reference_power=chosen.reference_power + offset,
         exponent=chosen.exponent,
         standard_deviation=chosen.deviation,
     )

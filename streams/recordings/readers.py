@@ -19,13 +19,15 @@ class Reader:
 
     Attributes:
         read: takes `entity`, `epoch`, `data` and `settings`, each with a default.
-        fit: settings with all that the truth of the first third shows; takes the data folder.
-        by_evidence: names of the settings that it does not show, in the order in which they are chosen.
+        fit: settings by the residuals of the first third; takes the data folder.
+        searched: names of the settings that are then chosen by the density of the truth, in that order.
+        settings_of: the recording whose settings this one takes as they are; None if it has its own.
     """
 
     read: Callable[..., Recording]
     fit: Callable[[Path | None], Any]
-    by_evidence: tuple[str, ...] = ()
+    searched: tuple[str, ...] = ()
+    settings_of: str | None = None
 
 
 def _plaza(which: PlazaName) -> Callable[..., Recording]:
@@ -36,12 +38,27 @@ def _plaza(which: PlazaName) -> Callable[..., Recording]:
 
 
 READERS: dict[str, Reader] = {
-    "plaza1": Reader(_plaza("plaza1"), fit_plaza, ("spectral_density",)),
-    "plaza2": Reader(_plaza("plaza2"), fit_plaza),
-    "uwb_planar": Reader(uwb_planar.uwb_planar, uwb_planar.fit),
-    "mrclam_robot1": Reader(mrclam.mrclam, mrclam.fit),
-    "ble_rssi": Reader(ble_rssi.ble_rssi, ble_rssi.fit),
-    "laser_radar": Reader(laser_radar.laser_radar, laser_radar.fit),
+    "plaza1": Reader(_plaza("plaza1"), fit_plaza, ("deviation", "spectral_density", "outlier_probability")),
+    "plaza2": Reader(_plaza("plaza2"), fit_plaza, settings_of="plaza1"),
+    "uwb_planar": Reader(uwb_planar.uwb_planar, uwb_planar.fit, ("deviation", "place_density")),
+    "mrclam_robot1": Reader(
+        mrclam.mrclam,
+        mrclam.fit,
+        ("range_deviation", "bearing_deviation"),  # the odometry's errors are those that it shows
+    ),
+    "ble_rssi": Reader(ble_rssi.ble_rssi, ble_rssi.fit, ("deviation", "spectral_density")),
+    "laser_radar": Reader(
+        laser_radar.laser_radar,
+        laser_radar.fit,
+        (
+            "spectral_density",
+            "laser_deviation",
+            "range_deviation",
+            "bearing_deviation",
+            "range_rate_deviation",
+        ),
+    ),
+    # the density of each next report is what the ships' settings are fitted to
     "ais_solent": Reader(ais_solent.ais_solent, ais_solent.fit),
 }
 

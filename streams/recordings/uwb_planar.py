@@ -11,11 +11,11 @@ on their own, as three entities would. The sensors are of a kind of their own, `
 The quaternion's columns are not in the order w, x, y, z that the publication says: with x, w, z, y the ranges fit the
 truth to 8 cm, else only to 23 cm.
 
-Chosen on the first third of the recording by maximum likelihood from the truth, beside the bias of each range:
+Chosen on the first third of the recording by `beliefstream replay uwb_planar --tune`, beside the bias of each range:
 
-    deviation               0.06811 m
+    deviation               0.09616 m
     outlier_probability     0.001383
-    place_density           0.007951 m²/s³
+    place_density           0.2068 m²/s³
     heading_density         0.04079 rad²/s³
 """
 
@@ -59,9 +59,9 @@ Array = NDArray[np.float64]
 class UwbSettings:
     """Numbers chosen on the first third; units in the module's docstring, biases in m, all tags of an anchor a row."""
 
-    deviation: float = 0.06811
+    deviation: float = 0.09616
     outlier_probability: float = 0.001383
-    place_density: float = 0.007951
+    place_density: float = 0.2068
     heading_density: float = 0.04079
     biases: tuple[float, ...] = (
         0.1847,

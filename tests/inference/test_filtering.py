@@ -147,6 +147,20 @@ def test_more_readings_at_once_than_the_network_was_trained_on_are_all_used() ->
     np.testing.assert_allclose(np.diag(outcome.belief.covariances[0])[:2], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_anchors_along_a_wall_do_not_take_the_mirror_image_for_the_place(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    place, away = random.uniform(-2.5, 2.5, 2), random.normal(size=2)
+    events = []
+    for anchor in [np.array([side, y]) for side in (-3.5, 3.5) for y in (-3.0, -2.0, -1.0, 1.0, 2.0, 3.0)]:
+        sensor = sensors.range_to([0, 1], 2, anchor.tolist(), 0.15, outlier_probability=0.002)
+        value = np.atleast_1d(np.linalg.norm(place - anchor)) + 0.15 * random.normal(size=1)
+        events.append(Event("a", 0.0, Reading(sensor, value)))
+    wide = StateModel(RandomWalk((0.1, 0.1)), gaussian((place + 100 * away).tolist(), [1e4, 1e4]))
+    ((_, outcome),) = replay(events, lambda _: wide, updater())
+    assert np.linalg.norm(outcome.belief.weights @ outcome.belief.means - place) < 0.5
+
+
 def test_an_instant_before_the_belief_is_refused() -> None:
     step = Step(
         gaussian([0, 0, 0, 0], [1, 1, 1, 1], time=5.0), MODEL, Instant(4.0, (Reading(POSITION, np.zeros(2)),))

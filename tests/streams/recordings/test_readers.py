@@ -85,7 +85,7 @@ def test_what_the_truth_shows_is_what_was_chosen(name: str, request: pytest.Fixt
     reader, chosen = READERS[name], settings_of(name)
     fitted = rounded(reader.fit(data))
     for field in dataclasses.fields(chosen):
-        if field.name not in reader.by_evidence:
+        if field.name not in reader.searched:
             assert getattr(fitted, field.name) == getattr(chosen, field.name), field.name
 
 
