@@ -23,16 +23,20 @@ def _assemble(entries: list[list[Tensor | None]], like: Tensor) -> Tensor:
 
 
 def cholesky(matrix: Tensor, floor: float = 1e-12) -> Tensor:
-    """Lower factor of a symmetric positive definite ``(..., d, d)``; pivots below `floor` are raised to it."""
-    size = matrix.shape[-1]
+    """Lower factor of a symmetric positive definite ``(..., d, d)``.
+
+    Pivots below `floor` are raised to it, and so are those that are nothing but rounding beside their diagonal entry:
+    left as they come out, they would make an inverse of any size.
+    """
+    size, rounding = matrix.shape[-1], torch.finfo(matrix.dtype).eps
     factor: list[list[Tensor | None]] = [[None] * size for _ in range(size)]
     for column in range(size):
-        pivot = matrix[..., column, column]
+        entire = pivot = matrix[..., column, column]
         for k in range(column):
             entry = factor[column][k]
             assert entry is not None
             pivot = pivot - entry.square()
-        diagonal = pivot.clamp_min(floor).sqrt()
+        diagonal = torch.maximum(pivot, rounding * entire).clamp_min(floor).sqrt()
         factor[column][column] = diagonal
         for row in range(column + 1, size):
             value = matrix[..., row, column]

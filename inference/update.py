@@ -243,7 +243,9 @@ class Updater:
         answer = local.localise(poor.posterior)
         weighted = local.weigh(answer, self.settings.refine_points, seed=301)
         mean, covariance = importance.moments(weighted)
-        wide = GaussianMixture.gaussian(mean, importance.WIDENING * covariance)
+        # no wider than the prior, whose spread is one here: or it would grow from one observation to the next
+        factor = (covariance.shape[-1] / la.trace(covariance)).clamp(max=importance.WIDENING)
+        wide = GaussianMixture.gaussian(mean, factor[:, None, None] * covariance)
         # what no sensor touches follows as it would from the whole prior taken as one Gaussian
         whole = local.extend(
             GaussianMixture.gaussian(*prior.moments()), wide, torch.zeros(len(mean), 1).long()

@@ -62,7 +62,7 @@ class Settings(BaseSettings):
         description="effective sample size under which a posterior is refined; 0 never; .95 is nearer and slower",
     )
     repeat_below: float = Field(
-        0.3,
+        0.5,
         ge=0,
         le=1,
         description="effective sample size, refined, under which it is refined again with 4 and 16 times the points; "

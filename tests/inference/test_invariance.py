@@ -18,6 +18,7 @@ from torch import Tensor
 from inference import linear_algebra as la
 from inference import weights
 from inference.evaluation.problems import held_out_problems, rows
+from inference.evaluation.reference import Reference
 from inference.mixture import GaussianMixture, pad
 from inference.observations import ANGLE, LINEAR, RANGE, Observations, wrap
 from inference.training.families import Problems
@@ -32,14 +33,18 @@ few = settings(max_examples=6, deadline=None)
 
 @functools.cache
 def updater(plain: bool = False) -> Updater:
-    """The shipped network with default settings; plain: as it answers, neither checked nor refined nor merged."""
-    chosen = Settings(refine_below=0.0, defend_below=0.0, merge_below=0.0) if plain else Settings()
+    """The shipped network, refined once; plain: as it answers, neither checked nor refined nor merged.
+
+    Each stage of a refinement makes a rounded digit some tens of times larger.
+    """
+    once = Settings(repeat_points=())
+    chosen = replace(once, refine_below=0.0, defend_below=0.0, merge_below=0.0) if plain else once
     return Updater(weights.load(), settings=chosen, dtype=torch.float64)
 
 
 @functools.cache
-def answered(dimension: int, seed: int, count: int = BATCH) -> tuple[Problems, Update]:
-    problems = held_out_problems("mixed", dimension, count, seed)
+def answered(dimension: int, seed: int) -> tuple[Problems, Update]:
+    problems = held_out_problems("mixed", dimension, BATCH, seed)
     return problems, updater().update(problems.prior, problems.observations)
 
 
@@ -84,17 +89,17 @@ def differences(here: Update, there: Update, matrix: Tensor, scale: float, shift
 def assert_near(
     here: Update, there: Update, matrix: Tensor, scale: float, shift: Tensor, tolerance: float
 ) -> None:
-    """Each stage of a refinement makes a rounded digit some tens of times larger; of other answers none does."""
+    """To `tolerance`, but a hundred times that where a refinement has made rounded digits larger."""
     found = differences(here, there, matrix, scale, shift).abs().amax(1)
     refined = here.method == int(Method.REFINED)
-    assert bool((found < torch.where(refined, 0.05, tolerance)).all()), found
+    assert bool((found < tolerance * torch.where(refined, 100.0, 1.0)).all()), found
 
 
 def assert_same(here: Update, there: Update) -> None:
     eye = torch.eye(here.posterior.dimension, dtype=torch.float64)
     assert_near(here, there, eye, 1.0, torch.zeros(len(eye)).double(), 1e-5)
     for name in ("log_evidence", "effective_sample_size", "surprise"):
-        torch.testing.assert_close(getattr(there, name), getattr(here, name), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(getattr(there, name), getattr(here, name), rtol=1e-4, atol=1e-4)
     assert there.method.tolist() == here.method.tolist()
 
 
@@ -166,18 +171,24 @@ def test_without_duplicates_the_network_moves_with_every_rotation_and_reflection
     torch.testing.assert_close(found, torch.zeros_like(found), rtol=0, atol=1e-3)
 
 
+@functools.cache
+def exact(dimension: int) -> tuple[Problems, Reference]:
+    problems = held_out_problems("mixed", dimension, BATCH)
+    return problems, Reference.of(problems)
+
+
 @few
 @given(st.integers(2, 3), st.integers(0, 1000))
 def test_with_default_settings_a_rotated_answer_is_as_near_as_answers_are_to_the_posterior(
     dimension: int, turn: int
 ) -> None:
-    problems, here = answered(dimension, 0, 4 * BATCH)
+    problems, reference = exact(dimension)
     matrix, none = rotation(dimension, turn), torch.zeros(dimension, dtype=torch.float64)
-    there = updater().update(*moved(problems.prior, problems.observations, matrix, 1.0, none))
-    # of the bulk: a wide component that defends against what all points missed is itself no mass of the posterior
-    bulk = torch.where(here.posterior.log_weights > math.log(0.01), here.posterior.log_weights, -math.inf)
-    drawn = replace(here.posterior, log_weights=bulk).normalised().sample(POINTS, generator(1))
-    divergence = (here.posterior.log_density(drawn) - there.posterior.log_density(drawn @ matrix.mT)).mean(1)
+    there = Updater(weights.load(), dtype=torch.float64).update(
+        *moved(problems.prior, problems.observations, matrix, 1.0, none)
+    )
+    back = there.posterior.affine(matrix.mT.expand(BATCH, -1, -1))
+    divergence = reference.divergence(back)
     assert float(divergence.median()) < 0.05
     assert float(divergence.mean()) < 0.15
-    assert float((there.log_evidence - here.log_evidence).abs().mean()) < 0.05
+    assert float((there.log_evidence - reference.log_evidence).abs().mean()) < 0.1

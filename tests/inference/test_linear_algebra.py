@@ -78,3 +78,14 @@ def test_norm_has_a_gradient_at_zero() -> None:
 def test_gradients_flow_through_the_factor() -> None:
     matrix = random_covariances(3, 2, dimension=3).requires_grad_()
     assert torch.autograd.gradcheck(lambda m: la.cholesky(la.symmetrise(m)), (matrix,))
+
+
+def test_an_inverse_in_single_precision_stays_bounded_where_pivots_are_lost_to_rounding() -> None:
+    # a range of half a millimetre in units of the prior: its information drowns what the prior says across
+    angles = torch.linspace(0.1, 1.4, 50)
+    along = torch.stack([angles.cos(), angles.sin()], 1)
+    precision = torch.eye(2) + 4e7 * la.outer(along, along)
+    across = torch.stack([-along[:, 1], along[:, 0]], 1)
+    spread = la.quadratic(la.invert(precision), across, across)
+    assert float(spread.max()) < 3.0  # exactly 1
+    assert float(spread.min()) > 0.0
