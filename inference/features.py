@@ -84,7 +84,7 @@ def whiten(
 
 def pair_features(frame: Frame, observations: Observations, inverse_hessian: Tensor) -> Tensor:
     """Of each (token, observation) pair, ``(B, K, N, 19)``; `inverse_hessian` ``(B, K, d, d)``."""
-    gradient, information, curvature, residuals = frame.linearisation
+    gradient, information, curvature, _, residuals = frame.linearisation
     hessian = inverse_hessian[:, :, None]
     spread, siblings = frame.spread[:, :, None], frame.siblings[:, :, None]
     probability = observations.outlier_probability[:, None].expand_as(residuals.squared)

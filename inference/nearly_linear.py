@@ -80,9 +80,7 @@ def divergence(prior: GaussianMixture, observations: Observations, below: float 
     near = torch.nonzero(found < below)[:, 0]
     if len(near):
         some, seen = prior.rows(near), observations.rows_of(near)
-        off = signed[near, ..., None]
-        gradient = torch.where(off.abs() > 1e-6, linear.gradient[near] / off, 0.0)
-        larger = torch.maximum(bent[near], _missed(some, seen, signed[near], gradient))
+        larger = torch.maximum(bent[near], _missed(some, seen, signed[near], linear.slope[near]))
         found[near] = _total(some, seen, signed[near], spread[near], larger)
     return found
 
@@ -105,14 +103,14 @@ def _total(
     return torch.where(share > 0, share * defect.sum(-1), 0.0).sum(1)
 
 
-def _missed(prior: GaussianMixture, observations: Observations, signed: Tensor, gradient: Tensor) -> Tensor:
+def _missed(prior: GaussianMixture, observations: Observations, signed: Tensor, slope: Tensor) -> Tensor:
     """Mean square of what a linear h misses at two standard deviations, over sixteen, ``(B, K, N)``."""
     batch, components, size = prior.means.shape
     steps = 2 * prior.factors().mT  # rows: the columns of the factor
     points = torch.cat([prior.means[:, :, None] + steps, prior.means[:, :, None] - steps], 2)
     there = observations.residuals(points.view(batch, -1, size)).signed
     there = there.view(batch, components, 2 * size, -1)
-    along = 2 * gradient.mT  # the residual falls by it
+    along = 2 * slope.mT  # the residual falls by it
     expected = torch.cat([-along, along], 2) + signed[:, :, None]
     return (there - expected).square().mean(2) / 16
 
@@ -198,21 +196,17 @@ def _gaussian(prior: GaussianMixture, single: Observations) -> GaussianMixture:
 
 
 def _second_order(prior: GaussianMixture, single: Observations) -> GaussianMixture:
-    """A scalar observation whose slope, mean and spread are those at points ``m ± √3 L_i``: of second order.
+    """A scalar observation whose mean and spread are those of its expansion to second order, curvature and all.
 
-    A tangent's error is small too, but has a sign, and over many observations it adds up (F. Gustafsson and G. Hendeby,
-    "Some Relations Between Extended and Unscented Kalman Filters", IEEE Trans. Signal Processing 60(2), 2012, III).
+    A tangent's error is small too, but has a sign, and over many observations it adds up (M. Athans, R. P. Wishner and
+    A. Bertolini, "Suboptimal State Estimation for Continuous-Time Nonlinear Systems from Discrete Noisy Measurements",
+    IEEE Trans. Automatic Control 13(5), 1968).
     """
-    factors, (batch, components, size) = prior.factors(), prior.means.shape
-    steps = math.sqrt(3.0) * factors.mT  # rows: the columns of the factor
-    centre = prior.means[:, :, None]
-    points = torch.cat([centre, centre + steps, centre - steps], 2)
-    signed = single.residuals(points.view(batch, -1, size)).signed.view(batch, components, -1)
-    middle, up, down = signed[..., :1], signed[..., 1 : size + 1], signed[..., size + 1 :]
-    bend = (up + down - 2 * middle) / 3
-    off = middle[..., 0] + bend.sum(-1) / 2
-    slope = (down - up) / math.sqrt(12.0)  # of h: the residual falls by it
-    spread = 1 + slope.square().sum(-1) + bend.square().sum(-1) / 2
+    factors = prior.factors()
+    linear = single.linearise(prior.means, factors)
+    slope, bend = linear.slope[:, :, 0], linear.curvature[:, :, 0]
+    off = linear.residuals.signed[..., 0] - la.trace(bend) / 2
+    spread = 1 + slope.square().sum(-1) + bend.square().sum((-1, -2)) / 2
     gain = la.times(factors, slope) / spread[..., None]
     evidence = -0.5 * (off.square() / spread + spread.log()) - single.log_normaliser
     covariances = prior.covariances - la.outer(gain, gain) * spread[..., None, None]

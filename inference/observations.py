@@ -59,6 +59,7 @@ class Linearisation(NamedTuple):
     gradient: Tensor  # Jᵀe, (..., d)
     information: Tensor  # JᵀJ, (..., d, d)
     curvature: Tensor  # Hessian of h, (..., d, d)
+    slope: Tensor  # J of a scalar observation, (..., d)
     residuals: Residuals
 
 
@@ -287,7 +288,7 @@ class Observations:
         gradient = torch.where(linear, gradient, jacobian * residuals.signed[..., None])
         information = torch.where(linear[..., None], gram, la.outer(jacobian, jacobian))
         curvature = torch.where(linear[..., None], torch.zeros_like(curvature), curvature)
-        return Linearisation(gradient, information, curvature, residuals)
+        return Linearisation(gradient, information, curvature, jacobian, residuals)
 
     @staticmethod
     def _angle_derivatives(relative: Tensor, matrix: Tensor, heading: Tensor) -> tuple[Tensor, Tensor]:
