@@ -130,7 +130,8 @@ def front(points: Sequence[Point], directory: Path) -> Path:
     """Speed against mean divergence, both logarithmic, a line a set of weights: `front.png`."""
     with mpl.rc_context(STYLE):
         figure, (axes,) = _panels(1, 5.0, 8.0)
-        for group in dict.fromkeys(point.group for point in points):
+        named: set[str] = set()  # weights differ little, and a name over the same name cannot be read
+        for group in dict.fromkeys(point.group for point in reversed(points)):
             chosen = [point for point in points if point.group == group]
             style = "x" if group == BASELINES else "o-"
             colour = "#888888" if group == BASELINES else None
@@ -138,6 +139,9 @@ def front(points: Sequence[Point], directory: Path) -> Path:
             speeds, means = [point.per_second for point in chosen], [point.mean for point in chosen]
             axes.errorbar(speeds, means, errors, fmt=style, capsize=2, color=colour, label=group)
             for point in chosen:
+                if point.name in named:
+                    continue
+                named.add(point.name)
                 place: Any = {"xytext": (7, -11), "textcoords": "offset points", "fontsize": 8}
                 axes.annotate(point.name, (point.per_second, point.mean), **place)
         best = undominated(list(points))
