@@ -62,7 +62,7 @@ class Weighted:
 
 
 def gauss_newton_images(
-    starts: Tensor, means: Tensor, covariances: Tensor, observations: Observations, rounds: int = 6
+    starts: Tensor, means: Tensor, covariances: Tensor, observations: Observations, rounds: int = 4
 ) -> GaussianMixture:
     """Where Gauss-Newton steps lead from `starts` ``(B, K, d)`` if every observation is an inlier.
 
