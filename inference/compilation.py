@@ -124,7 +124,7 @@ def _compile(network: DistributionTransformer, dimension: int, points: int, dire
     tokens = tuple(duplicate_components(problems.prior, TOKENS))
     seen = _plain_parts(problems.observations, dimension)
     answer, check = Answer(network.float().eval()), Check(points)
-    prior, other = (_parts(pad(problems.prior.rows(slice(None)), TOKENS + more)) for more in (1, 2))
+    prior, other = (_parts(pad(problems.prior, TOKENS + more)) for more in (1, 2))
     images = answer(tokens, seen)[:3]
     check(prior, other, images, seen)  # draws the points, which are constants of the program
     batch = torch.export.Dim("batch", min=2, max=MOST_ENTITIES)

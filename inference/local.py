@@ -41,9 +41,7 @@ class LocalProblem:
         seen = prior.marginal(axes)
         shift, covariance = seen.moments()
         scale = (la.trace(covariance) / len(axes)).sqrt()
-        means = (seen.means - shift[:, None]) / scale[:, None, None]
-        covariances = seen.covariances / scale[:, None, None, None].square()
-        double = GaussianMixture(seen.log_weights, means, covariances)
+        double = seen.in_coordinates(shift, scale)
         matrix = observations.matrix[..., axes]
         rows = max(observations.rows_needed, min(2, len(axes)))
         projected = replace(
@@ -105,9 +103,8 @@ class LocalProblem:
 
     def localise(self, whole: GaussianMixture) -> GaussianMixture:
         """A mixture over the state in the local coordinates, as the network's numbers."""
-        seen = whole.marginal(self.axes)
-        means = (seen.means - self.shift[:, None]) / self.scale[:, None, None]
-        covariances = seen.covariances / self.scale[:, None, None, None].square()
-        return GaussianMixture(seen.log_weights, means, covariances).to(
-            dtype=self.prior.means.dtype, device=self.prior.means.device
+        return (
+            whole.marginal(self.axes)
+            .in_coordinates(self.shift, self.scale)
+            .to(dtype=self.prior.means.dtype, device=self.prior.means.device)
         )

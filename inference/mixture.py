@@ -154,6 +154,21 @@ class GaussianMixture:
         covariances = la.symmetrise(self.covariances[..., rest, :][..., rest] - reduced)
         return GaussianMixture(self.log_weights + evidence, means, covariances).normalised()
 
+    def in_coordinates(self, shift: Tensor, scale: Tensor) -> GaussianMixture:
+        """Of y, where the state is ``x = shift + scale · y``; `shift` ``(B, D)``, `scale` ``(B,)``."""
+        means = (self.means - shift[:, None]) / scale[:, None, None]
+        return GaussianMixture(
+            self.log_weights, means, self.covariances / scale[:, None, None, None].square()
+        )
+
+    def where(self, chosen: Tensor, other: GaussianMixture) -> GaussianMixture:
+        """These components where `chosen` ``(B, 1 or K)``, elsewhere those of `other` in the same places."""
+        return GaussianMixture(
+            torch.where(chosen, self.log_weights, other.log_weights),
+            torch.where(chosen[..., None], self.means, other.means),
+            torch.where(chosen[..., None, None], self.covariances, other.covariances),
+        )
+
     def affine(self, matrix: Tensor, covariance: Tensor | None = None) -> GaussianMixture:
         """Of ``matrix x`` plus Gaussian noise; `matrix` ``(B, E, D)``, `covariance` ``(B, E, E)``."""
         means = la.times(matrix[:, None], self.means)

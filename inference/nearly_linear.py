@@ -46,9 +46,7 @@ class Scaled(NamedTuple):
         shift, covariance = prior.moments()
         variances = torch.where(touched, covariance.diagonal(dim1=-2, dim2=-1), 0.0)
         scale = (variances.sum(1) / touched.sum(1).clamp_min(1)).sqrt()
-        means = (prior.means - shift[:, None]) / scale[:, None, None]
-        covariances = prior.covariances / scale[:, None, None, None].square()
-        there = GaussianMixture(prior.log_weights, means, covariances)
+        there = prior.in_coordinates(shift, scale)
         return cls(there, observations.in_coordinates(shift, scale), shift, scale)
 
     def rows(self, index: Tensor) -> Scaled:
@@ -143,39 +141,21 @@ def _hypotheses(prior: GaussianMixture, single: Observations) -> GaussianMixture
     """Every component as it is if the one observation is an inlier, and if it is not; not normalised."""
     probability, used = single.outlier_probability[:, 0], single.mask
     inlier = _gaussian(prior, single)
-    parts = [_weighted(inlier, torch.log1p(-probability), prior, used)]
+    log_weights = inlier.log_weights + torch.log1p(-probability)[:, None]
+    parts = [GaussianMixture(log_weights, inlier.means, inlier.covariances).where(used, prior)]
     if bool((probability > 0).any()):
         is_linear = single.kind == LINEAR
-        outlier = prior
-        log_density = single.outlier_log_density.expand_as(prior.log_weights)
-        weights = prior.log_weights + log_density
+        weights = prior.log_weights + single.outlier_log_density
+        outlier = GaussianMixture(weights, prior.means, prior.covariances)
         if bool(is_linear.any()):
-            wide = _kalman(prior, _widened(single))
-            weights = torch.where(is_linear, wide.log_weights, weights)
-            chosen = is_linear[..., None]
-            outlier = GaussianMixture(
-                weights,
-                torch.where(chosen, wide.means, prior.means),
-                torch.where(chosen[..., None], wide.covariances, prior.covariances),
-            )
-        never = torch.full_like(weights, -math.inf)
-        weights = torch.where(used & (probability > 0)[:, None], weights + probability.log()[:, None], never)
+            outlier = _kalman(prior, _widened(single)).where(is_linear, outlier)
+        possible = used & (probability > 0)[:, None]
+        weights = torch.where(possible, outlier.log_weights + probability.log()[:, None], -math.inf)
         parts.append(GaussianMixture(weights, outlier.means, outlier.covariances))
     return GaussianMixture(
         torch.cat([part.log_weights for part in parts], 1),
         torch.cat([part.means for part in parts], 1),
         torch.cat([part.covariances for part in parts], 1),
-    )
-
-
-def _weighted(
-    moved: GaussianMixture, log_factor: Tensor, prior: GaussianMixture, used: Tensor
-) -> GaussianMixture:
-    """`moved` where there is an observation, else `prior`."""
-    return GaussianMixture(
-        torch.where(used, moved.log_weights + log_factor[:, None], prior.log_weights),
-        torch.where(used[..., None], moved.means, prior.means),
-        torch.where(used[..., None, None], moved.covariances, prior.covariances),
     )
 
 
@@ -187,12 +167,7 @@ def _gaussian(prior: GaussianMixture, single: Observations) -> GaussianMixture:
     bent = _second_order(prior, single)
     if not bool(is_linear.any()):
         return bent
-    straight, chosen = _kalman(prior, single), is_linear[..., None]
-    return GaussianMixture(
-        torch.where(is_linear, straight.log_weights, bent.log_weights),
-        torch.where(chosen, straight.means, bent.means),
-        torch.where(chosen[..., None], straight.covariances, bent.covariances),
-    )
+    return _kalman(prior, single).where(is_linear, bent)
 
 
 def _second_order(prior: GaussianMixture, single: Observations) -> GaussianMixture:
@@ -215,10 +190,7 @@ def _second_order(prior: GaussianMixture, single: Observations) -> GaussianMixtu
 
 
 def _kalman(prior: GaussianMixture, single: Observations) -> GaussianMixture:
-    prediction = Prediction.of(prior, single)
-    gain = la.invert(prediction.precision + prediction.information)
-    means = prior.means + la.times(gain, prediction.gradient)
-    return GaussianMixture(prior.log_weights + prediction.log_evidence, means, la.symmetrise(gain))
+    return Prediction.of(prior, single).posterior(prior)
 
 
 def _widened(single: Observations) -> Observations:

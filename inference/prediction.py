@@ -43,6 +43,12 @@ class Prediction:
             gradient, information, precision, distance, -0.5 * distance - grown - constant[:, None], rows
         )
 
+    def posterior(self, prior: GaussianMixture) -> GaussianMixture:
+        """One Kalman update a component, weighted by its evidence; not normalised."""
+        gain = la.invert(self.precision + self.information)
+        means = prior.means + la.times(gain, self.gradient)
+        return GaussianMixture(prior.log_weights + self.log_evidence, means, la.symmetrise(gain))
+
     def surprise(self, prior: GaussianMixture) -> Tensor:
         """Probability of observations at least as far from the prediction, by the linearised innovation, ``(B,)``."""
         freedom = (self.rows[:, None] / 2).expand_as(self.distance)

@@ -159,12 +159,7 @@ class Updater:
         """Exact: one Kalman update a component, weighted by its evidence."""
         prior = problem.prior
         prediction = Prediction.of(prior, problem.observations)
-        gain = la.invert(prediction.precision + prediction.information)
-        posterior = GaussianMixture(
-            prior.log_weights + prediction.log_evidence,
-            prior.means + la.times(gain, prediction.gradient),
-            la.symmetrise(gain),
-        ).normalised()
+        posterior = prediction.posterior(prior).normalised()
         count = prior.batch
         return Update(
             self._reduced(problem.back(posterior)),
