@@ -1,6 +1,6 @@
 """The network and its check compiled ahead of time, for about twice their speed on a CPU.
 
-`compile_network` makes one package a dimension with `torch.export` and AOTInductor, which takes about a minute and
+`compile_network` makes packages for a dimension with `torch.export` and AOTInductor, which takes about a minute and
 needs a C++ compiler; `Compiled` loads what there is in milliseconds. A package takes any number of entities, of
 observations and of components: nothing is ever compiled while a stream runs. Where there is no package, or an
 observation's noise is not one Gaussian, or it is a function of one's own, the same code runs uncompiled.
@@ -30,7 +30,11 @@ from inference.transformer import DistributionTransformer, Estimate, Tokens, dup
 # what an observation is described by where its noise is plain and it is no function
 PLAIN = tuple(field.name for field in fields(Observations))[:11]
 MOST_ENTITIES, MOST_OBSERVATIONS, MOST_PLACES = 65_536, 64, 64
-ANSWER, CHECK = "answer.pt2", "check.pt2"
+NETWORK, CHECK = "network.pt2", "check.pt2"
+WALKS = (
+    (2, 4),
+    (1, 2),
+)  # images a token and steps of each: those of the default settings and of the fast ones
 TOKENS = 8  # of the compiled network; an answer of more is computed uncompiled
 
 Call = Callable[..., list[Tensor]]
@@ -41,16 +45,29 @@ def _observations(parts: tuple[Tensor, ...]) -> Observations:
 
 
 class Answer(nn.Module):
-    """Tokens and observations in; images and the network's answer out."""
+    """Tokens and observations in; the network's answer out."""
 
     def __init__(self, network: DistributionTransformer) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, tokens: tuple[Tensor, ...], observations: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        all_tokens, seen = Tokens(*tokens), _observations(observations)
-        images = importance.prior_images(all_tokens, seen)
-        return (*_parts(images), *self.network(all_tokens, seen))
+        return tuple(self.network(Tokens(*tokens), _observations(observations)))
+
+
+class Images(nn.Module):
+    """Tokens and observations in; images of the prior out."""
+
+    def __init__(self, each: int, rounds: int) -> None:
+        super().__init__()
+        self.each, self.rounds = each, rounds
+
+    def forward(
+        self, tokens: tuple[Tensor, ...], observations: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return _parts(
+            importance.prior_images(Tokens(*tokens), _observations(observations), self.each, self.rounds)
+        )
 
 
 class Check(nn.Module):
@@ -123,24 +140,32 @@ def _compile(network: DistributionTransformer, dimension: int, points: int, dire
     problems = FAMILIES["mixed"]().sample(8, dimension, torch.Generator().manual_seed(0))
     tokens = tuple(duplicate_components(problems.prior, TOKENS))
     seen = _plain_parts(problems.observations, dimension)
-    answer, check = Answer(network.float().eval()), Check(points)
-    prior, other = (_parts(pad(problems.prior, TOKENS + more)) for more in (1, 2))
-    images = answer(tokens, seen)[:3]
-    check(prior, other, images, seen)  # draws the points, which are constants of the program
     batch = torch.export.Dim("batch", min=2, max=MOST_ENTITIES)
     number = torch.export.Dim("number", min=2, max=MOST_OBSERVATIONS)
-    before, after = (torch.export.Dim(name, min=2, max=MOST_PLACES) for name in ("before", "after"))
-    observed = tuple({0: batch, 1: number} for _ in seen)
-    given = tuple({0: batch} for _ in tokens)
-    program = torch.export.export(answer, (tokens, seen), dynamic_shapes=(given, observed))
-    _package(program, directory / ANSWER)
-    shapes = (
-        *(tuple({0: batch, 1: count} for _ in range(3)) for count in (before, after)),
-        given[:3],
-        observed,
+    observed, given = tuple({0: batch, 1: number} for _ in seen), tuple({0: batch} for _ in tokens)
+    taken = (given, observed)
+    _package(
+        torch.export.export(Answer(network.float().eval()), (tokens, seen), dynamic_shapes=taken),
+        directory / NETWORK,
     )
-    program = torch.export.export(check, (prior, other, images, seen), dynamic_shapes=shapes)
-    _package(program, directory / CHECK)
+    check = Check(points)
+    prior, other, images = (_parts(pad(problems.prior, TOKENS + more)) for more in (1, 2, 3))
+    check(prior, other, images, seen)  # draws the points, which are constants of the program
+    counts = (torch.export.Dim(name, min=2, max=MOST_PLACES) for name in ("before", "after", "walked"))
+    mixtures = (tuple({0: batch, 1: count} for _ in range(3)) for count in counts)
+    shapes = (*mixtures, observed)
+    _package(
+        torch.export.export(check, (prior, other, images, seen), dynamic_shapes=shapes), directory / CHECK
+    )
+    for walk in WALKS:
+        _package(
+            torch.export.export(Images(*walk), (tokens, seen), dynamic_shapes=taken),
+            directory / _walked(*walk),
+        )
+
+
+def _walked(each: int, rounds: int) -> str:
+    return f"images-{each}-{rounds}.pt2"
 
 
 def _package(program: torch.export.ExportedProgram, path: Path) -> None:
@@ -182,40 +207,45 @@ class Compiled:
 
     def __init__(self, network: DistributionTransformer, points: int, directory: Path) -> None:
         self._network, self._points, self._directory = network, points, directory
-        self._loaded: dict[int, tuple[Call, Call] | None] = {}
+        self._loaded: dict[tuple[int, str], Call | None] = {}
 
     def available(self, dimension: int) -> bool:
         """Whether there is a package for states of that many coordinates."""
-        return self._package(dimension) is not None
+        return self._package(dimension, NETWORK) is not None
 
-    def _package(self, dimension: int) -> tuple[Call, Call] | None:
-        if dimension not in self._loaded:
-            place = package_path(self._network, dimension, self._points, self._directory)
-            found = None
-            if place.exists():
-                answer, check = (str(place / name) for name in (ANSWER, CHECK))
-                load = torch._inductor.aoti_load_package
-                found = load(answer), load(check)
-            self._loaded[dimension] = found
-        return self._loaded[dimension]
+    def _package(self, dimension: int, name: str) -> Call | None:
+        if (dimension, name) not in self._loaded:
+            place = package_path(self._network, dimension, self._points, self._directory) / name
+            found = torch._inductor.aoti_load_package(str(place)) if place.exists() else None
+            self._loaded[dimension, name] = found
+        return self._loaded[dimension, name]
 
-    def _fitting(self, observations: Observations) -> tuple[Call, Call] | None:
+    def _fitting(self, observations: Observations, name: str) -> Call | None:
         plain = observations.has_plain_noise and observations.functions is None
         if not plain or observations.value.shape[-1] > observations.dimension:
             return None
         if observations.value.dtype != torch.float32 or observations.value.device.type != "cpu":
             return None
-        return self._package(observations.dimension)
+        return self._package(observations.dimension, name)
 
-    def answer(self, tokens: Tokens, observations: Observations) -> tuple[GaussianMixture, Estimate] | None:
-        """Images of the prior and the network's answer; None where no package fits."""
-        package = self._fitting(observations)
+    def answer(self, tokens: Tokens, observations: Observations) -> Estimate | None:
+        """The network's answer; None where no package fits."""
+        found = self._of_tokens(tokens, observations, NETWORK)
+        return None if found is None else Estimate(*found)
+
+    def images(
+        self, tokens: Tokens, observations: Observations, each: int, rounds: int
+    ) -> GaussianMixture | None:
+        """As `importance.prior_images`; None where no package fits."""
+        found = self._of_tokens(tokens, observations, _walked(each, rounds))
+        return None if found is None else GaussianMixture(*found)
+
+    def _of_tokens(self, tokens: Tokens, observations: Observations, name: str) -> list[Tensor] | None:
+        package = self._fitting(observations, name)
         if package is None or tokens.source.shape[1] != TOKENS:
             return None
-        batch = observations.batch
-        results = package[0](_two(tuple(tokens)), _two(_plain_parts(observations, observations.dimension)))
-        parts = [result[:batch] for result in results]
-        return GaussianMixture(*parts[:3]), Estimate(*parts[3:])
+        results = package(_two(tuple(tokens)), _two(_plain_parts(observations, observations.dimension)))
+        return [result[: observations.batch] for result in results]
 
     def check(
         self,
@@ -225,18 +255,14 @@ class Compiled:
         observations: Observations,
     ) -> tuple[Tensor, Tensor] | None:
         """Effective sample size and log evidence; None where no package fits."""
-        package = self._fitting(observations)
-        if (
-            package is None
-            or images.components != 2 * TOKENS
-            or max(prior.components, answer.components) > MOST_PLACES
-        ):
+        package = self._fitting(observations, CHECK)
+        most = max(prior.components, answer.components, images.components)
+        if package is None or most > MOST_PLACES:
             return None
-        batch = observations.batch
-        mixtures = [_two(_parts(pad(mixture, 2))) for mixture in (prior, answer)]
+        mixtures = [_two(_parts(pad(mixture, 2))) for mixture in (prior, answer, images)]
         seen = _two(_plain_parts(observations, observations.dimension))
-        size, evidence = package[1](*mixtures, _two(_parts(images)), seen)
-        return size[:batch], evidence[:batch]
+        size, evidence = package(*mixtures, seen)
+        return size[: observations.batch], evidence[: observations.batch]
 
 
 def _two(parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

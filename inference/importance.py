@@ -62,17 +62,22 @@ class Weighted:
 
 
 def gauss_newton_images(
-    starts: Tensor, means: Tensor, covariances: Tensor, observations: Observations, rounds: int = 4
+    starts: Tensor,
+    means: Tensor,
+    covariances: Tensor,
+    observations: Observations,
+    used: Tensor,
+    rounds: int,
 ) -> GaussianMixture:
-    """Where Gauss-Newton steps lead from `starts` ``(B, K, d)`` if every observation is an inlier.
+    """Where Gauss-Newton steps lead from `starts` ``(B, K, d)`` if every observation they use is an inlier.
 
-    `means` and `covariances` are of the prior's component of each start. The covariance is that of the linearised
-    posterior, cut to where the linearisation holds: across, a ring is no longer than it is straight.
+    `means` and `covariances` are of the prior's component of each start, `used` ``(B, K or 1, N)`` a float. The
+    covariance is that of the linearised posterior, cut to where the linearisation holds: across, a ring is no longer
+    than it is straight.
     """
     floor = torch.finfo(means.dtype).tiny
     precision = la.invert(covariances, floor)
     identity = torch.eye(means.shape[-1], dtype=means.dtype, device=means.device).expand_as(covariances)
-    used = observations.mask[:, None].to(means.dtype)
     points, total = starts, precision
     for _ in range(rounds):
         linear = observations.linearise(points, identity)
@@ -88,22 +93,43 @@ def gauss_newton_images(
     return GaussianMixture(log_weights, points, image)
 
 
-def prior_images(tokens: Tokens, observations: Observations) -> GaussianMixture:
-    """Two images a token ``(B, 2 K)``: started where it spreads to, and from farther out on the other side.
+def prior_images(tokens: Tokens, observations: Observations, each: int, rounds: int) -> GaussianMixture:
+    """One or two images for `each` token ``(B, each · K)``: started where it spreads to, and from farther out.
 
-    Where one lies on this side of a sensor the other may lie beyond it: what a range leaves is a shell, and each side
-    of it can hold a mode.
+    The second start is on the other side. Where one lies on this side of a sensor the other may lie beyond it: what a
+    range leaves is a shell, and each side of it can hold a mode. The second ones also leave out an observation in turn.
     """
     factors = la.cholesky(tokens.covariances)
-    any_way = spread_points(*tokens.means.shape[1:]).to(tokens.means).expand_as(tokens.means)
-    away = torch.where((tokens.rank > 0)[..., None], -tokens.spread, any_way)
-    starts = [la.times(factors, tokens.spread), la.times(factors, FARTHER * away)]
-    return gauss_newton_images(
-        torch.cat([tokens.means + start for start in starts], 1),
-        tokens.means.repeat(1, 2, 1),
-        tokens.covariances.repeat(1, 2, 1, 1),
-        observations,
-    )
+    count = tokens.means.shape[1]
+    starts = tokens.means + la.times(factors, tokens.spread)
+    used = observations.mask[:, None].to(starts.dtype).expand(-1, count, -1)
+    if each == 2:
+        any_way = spread_points(*tokens.means.shape[1:]).to(tokens.means).expand_as(tokens.means)
+        away = torch.where((tokens.rank > 0)[..., None], -tokens.spread, any_way)
+        starts = torch.cat([starts, tokens.means + la.times(factors, FARTHER * away)], 1)
+        mean = (tokens.log_weights.exp()[..., None] * tokens.means).sum(1)
+        used = torch.cat([used, with_one_left_out(observations, mean, count)], 1)
+    means, covariances = tokens.means.repeat(1, each, 1), tokens.covariances.repeat(1, each, 1, 1)
+    return gauss_newton_images(starts, means, covariances, observations, used, rounds)
+
+
+def with_one_left_out(observations: Observations, near: Tensor, count: int) -> Tensor:
+    """Which observations to use, as a float ``(B, count, N)``: all, or in turn all but one that may be an outlier.
+
+    Whose turn it is goes by the residuals at `near` ``(B, d)``, so that it does not depend on the order they come in.
+    """
+    turn = torch.arange(count, device=near.device) % (observations.mask.shape[1] + 1)
+    chosen = ranks(observations, near)[:, None] + 1 == turn[:, None]
+    several = (observations.mask.sum(1) > 1)[:, None]
+    doubtful = (observations.outlier_probability > 0) & several
+    return (observations.mask[:, None] & ~(chosen & doubtful[:, None])).to(near.dtype)
+
+
+def ranks(observations: Observations, near: Tensor) -> Tensor:
+    """Places ``(B, N)`` of the observations in falling order of their residuals at `near` ``(B, d)``."""
+    size = observations.residuals(near[:, None]).squared[:, 0]
+    size = torch.where(observations.mask, size, -1.0)
+    return size.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
 
 
 def local_covariances(points: Tensor, covariances: Tensor, observations: Observations) -> Tensor:

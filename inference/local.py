@@ -17,6 +17,7 @@ from inference.observations import Observations
 class LocalProblem:
     """A problem in the coordinates its sensors touch, shifted and scaled: y = (x − shift) / scale."""
 
+    whole: GaussianMixture  # the prior over all coordinates
     axes: list[int]
     shift: Tensor
     scale: Tensor
@@ -52,6 +53,7 @@ class LocalProblem:
             heading=observations.heading[..., axes],
         ).in_coordinates(shift, scale)
         return cls(
+            prior,
             axes,
             shift,
             scale,
@@ -70,6 +72,7 @@ class LocalProblem:
     def rows(self, index: Tensor) -> LocalProblem:
         there = index.to(self.prior.means.device)
         return LocalProblem(
+            self.whole.rows(index),
             self.axes,
             self.shift[index],
             self.scale[index],
@@ -81,7 +84,14 @@ class LocalProblem:
             self.images.rows(there),
         )
 
-    def extend(self, prior: GaussianMixture, answer: GaussianMixture, source: Tensor) -> GaussianMixture:
+    def with_images(self, index: Tensor, images: GaussianMixture) -> LocalProblem:
+        """With other images for some of the entities, as many as there are."""
+        place = torch.full((self.images.batch,), -1, dtype=torch.int64)
+        place[index] = torch.arange(len(index))
+        place = place.to(images.means.device)
+        return replace(self, images=images.rows(place).where((place >= 0)[:, None], self.images))
+
+    def extend(self, answer: GaussianMixture, source: Tensor) -> GaussianMixture:
         """The answer in the state's own coordinates, those that no sensor touches included."""
         answer = answer.to(dtype=torch.float64, device=torch.device("cpu"))
         means = answer.means * self.scale[:, None, None] + self.shift[:, None]
@@ -91,9 +101,8 @@ class LocalProblem:
             return GaussianMixture(
                 answer.log_weights, means[..., order], covariances[..., order, :][..., order]
             )
-        row = torch.arange(prior.batch)[:, None]
-        source = source.cpu()
-        old_means, old = prior.means[row, source], prior.covariances[row, source]
+        chosen = self.whole.places(source.cpu())
+        old_means, old = chosen.means, chosen.covariances
         across = old[..., self.axes]
         seen = old[..., self.axes, :][..., self.axes]
         gain = across @ la.invert(seen, torch.finfo(seen.dtype).tiny)

@@ -169,6 +169,10 @@ class GaussianMixture:
             torch.where(chosen[..., None, None], self.covariances, other.covariances),
         )
 
+    def scaled_by(self, log_share: Tensor | float) -> GaussianMixture:
+        """With weights times a share, ``(B, 1)`` or one number, given as its log."""
+        return GaussianMixture(self.log_weights + log_share, self.means, self.covariances)
+
     def affine(self, matrix: Tensor, covariance: Tensor | None = None) -> GaussianMixture:
         """Of ``matrix x`` plus Gaussian noise; `matrix` ``(B, E, D)``, `covariance` ``(B, E, E)``."""
         means = la.times(matrix[:, None], self.means)
@@ -209,11 +213,7 @@ def pad(mixture: GaussianMixture, components: int) -> GaussianMixture:
     weights = mixture.log_weights.new_full((batch, missing), -math.inf)
     means = mixture.means.new_zeros(batch, missing, size)
     eye = torch.eye(size, dtype=means.dtype, device=means.device).expand(batch, missing, size, size)
-    return GaussianMixture(
-        torch.cat([mixture.log_weights, weights], 1),
-        torch.cat([mixture.means, means], 1),
-        torch.cat([mixture.covariances, eye], 1),
-    )
+    return beside([mixture, GaussianMixture(weights, means, eye)])
 
 
 def concatenate(mixtures: Sequence[GaussianMixture]) -> GaussianMixture:
@@ -224,4 +224,13 @@ def concatenate(mixtures: Sequence[GaussianMixture]) -> GaussianMixture:
         torch.cat([m.log_weights for m in padded]),
         torch.cat([m.means for m in padded]),
         torch.cat([m.covariances for m in padded]),
+    )
+
+
+def beside(mixtures: Sequence[GaussianMixture]) -> GaussianMixture:
+    """For each entity the components of all of them; weights are left as they are."""
+    return GaussianMixture(
+        torch.cat([mixture.log_weights for mixture in mixtures], 1),
+        torch.cat([mixture.means for mixture in mixtures], 1),
+        torch.cat([mixture.covariances for mixture in mixtures], 1),
     )

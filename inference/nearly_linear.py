@@ -18,59 +18,34 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from inference import linear_algebra as la
-from inference.mixture import GaussianMixture
-from inference.observations import LINEAR, WIDE_OUTLIER, Observations
+from inference.mixture import GaussianMixture, beside
+from inference.observations import LINEAR, WIDE_OUTLIER, Linearisation, Observations
 from inference.prediction import Prediction
 from inference.reduction import reduce
 
 MOST_ANGLE = 0.4  # rad: a direction less certain than that may wrap
 
 
-class Scaled(NamedTuple):
-    """Problems in coordinates ``y = (x − shift) / scale`` where what their sensors touch has about unit spread."""
-
-    prior: GaussianMixture
-    observations: Observations
-    shift: Tensor  # (B, D)
-    scale: Tensor  # (B,)
-
-    @classmethod
-    def of(cls, prior: GaussianMixture, observations: Observations, touched: Tensor) -> Scaled:
-        """`touched` ``(B, D)`` says which coordinates are."""
-        shift, covariance = prior.moments()
-        variances = torch.where(touched, covariance.diagonal(dim1=-2, dim2=-1), 0.0)
-        scale = (variances.sum(1) / touched.sum(1).clamp_min(1)).sqrt()
-        there = prior.in_coordinates(shift, scale)
-        return cls(there, observations.in_coordinates(shift, scale), shift, scale)
-
-    def rows(self, index: Tensor) -> Scaled:
-        """Of some of the entities."""
-        some, seen = self.prior.rows(index), self.observations.rows_of(index)
-        return Scaled(some, seen, self.shift[index], self.scale[index])
-
-    def back(self, mixture: GaussianMixture) -> GaussianMixture:
-        """`mixture` in the state's own coordinates."""
-        means = mixture.means * self.scale[:, None, None] + self.shift[:, None]
-        return GaussianMixture(
-            mixture.log_weights, means, mixture.covariances * self.scale[:, None, None, None].square()
-        )
-
-
-def divergence(prior: GaussianMixture, observations: Observations, below: float = math.inf) -> Tensor:
+def divergence(
+    prior: GaussianMixture,
+    observations: Observations,
+    below: float = math.inf,
+    linear: Linearisation | None = None,
+) -> Tensor:
     """About the divergence in nats from the exact posterior to that of linearised observations, ``(B,)``.
 
     What is not under `below` may be larger than stated: curvature alone is enough there. Infinite where noise is not
-    one Gaussian or a direction may wrap: those are for the network, which is checked.
+    one Gaussian or a direction may wrap: those are for the network, which is checked. `linear` is what the
+    observations are at the prior's means, in the frames of its factors, where that is known.
     """
     if not observations.has_plain_noise:
         return torch.full((prior.batch,), math.inf, dtype=prior.means.dtype)
-    linear = observations.linearise(prior.means, prior.factors())
+    linear = linear or observations.linearise(prior.means, prior.factors())
     signed = linear.residuals.signed
     spread = linear.information.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()
     bent = linear.curvature.square().sum((-1, -2)) / 4
@@ -114,12 +89,20 @@ def _missed(prior: GaussianMixture, observations: Observations, signed: Tensor, 
 
 
 def update(
-    prior: GaussianMixture, observations: Observations, components: int, threshold: float
+    prior: GaussianMixture,
+    observations: Observations,
+    components: int,
+    threshold: float,
+    linear: Linearisation | None = None,
 ) -> tuple[GaussianMixture, Tensor]:
-    """Posterior of at most `components`, and the log evidence ``(B,)``; see `inference.reduction.reduce`."""
+    """Posterior of at most `components`, and the log evidence ``(B,)``; see `inference.reduction.reduce`.
+
+    `linear` as in `divergence`.
+    """
+    linear = linear or observations.linearise(prior.means, prior.factors())
     total = torch.zeros(prior.batch, dtype=prior.means.dtype)
     belief, row = prior, torch.arange(prior.batch)[:, None]
-    for places in _order(prior, observations).unbind(1):
+    for places in _order(prior, observations, linear).unbind(1):
         single = observations.map(lambda tensor, n=places[:, None]: tensor[row, n])  # type: ignore[misc]
         if not bool(single.mask.any()):
             continue
@@ -129,9 +112,8 @@ def update(
     return belief, total
 
 
-def _order(prior: GaussianMixture, observations: Observations) -> Tensor:
+def _order(prior: GaussianMixture, observations: Observations, linear: Linearisation) -> Tensor:
     """Places ``(B, N)`` of what says most first, so that the result is the same in whatever order they are given."""
-    linear = observations.linearise(prior.means, prior.factors())
     said = linear.information.diagonal(dim1=-2, dim2=-1).sum(-1) + linear.residuals.squared
     said = (prior.log_weights.exp()[..., None] * said).sum(1)
     return torch.where(observations.mask, said, -1.0).argsort(dim=1, descending=True, stable=True)
@@ -152,11 +134,7 @@ def _hypotheses(prior: GaussianMixture, single: Observations) -> GaussianMixture
         possible = used & (probability > 0)[:, None]
         weights = torch.where(possible, outlier.log_weights + probability.log()[:, None], -math.inf)
         parts.append(GaussianMixture(weights, outlier.means, outlier.covariances))
-    return GaussianMixture(
-        torch.cat([part.log_weights for part in parts], 1),
-        torch.cat([part.means for part in parts], 1),
-        torch.cat([part.covariances for part in parts], 1),
-    )
+    return beside(parts)
 
 
 def _gaussian(prior: GaussianMixture, single: Observations) -> GaussianMixture:

@@ -62,6 +62,16 @@ class Linearisation(NamedTuple):
     slope: Tensor  # J of a scalar observation, (..., d)
     residuals: Residuals
 
+    def rows(self, index: Tensor) -> Linearisation:
+        """Of some of the entities."""
+        return Linearisation(
+            self.gradient[index],
+            self.information[index],
+            self.curvature[index],
+            self.slope[index],
+            Residuals(*(tensor[index] for tensor in self.residuals)),
+        )
+
 
 @dataclass(frozen=True)
 class Observations:

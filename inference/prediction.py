@@ -2,52 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from inference import linear_algebra as la
 from inference.mixture import GaussianMixture
-from inference.observations import Observations
+from inference.observations import Linearisation, Observations
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """All of an entity's observations linearised at each component's mean."""
+class Prediction(NamedTuple):
+    """All of an entity's observations linearised at each component's mean, in the frame of its factor."""
 
+    factors: Tensor  # of the prior, (B, K, D, D)
     gradient: Tensor  # (B, K, D)
-    information: Tensor  # (B, K, D, D)
-    precision: Tensor  # of the prior, (B, K, D, D)
+    gain: Tensor  # covariance that is left, (B, K, D, D)
     distance: Tensor  # squared Mahalanobis length of the joint innovation, (B, K)
     log_evidence: Tensor  # (B, K)
     rows: Tensor  # degrees of freedom, (B,)
 
     @classmethod
     def of(cls, prior: GaussianMixture, observations: Observations) -> Prediction:
-        used = observations.mask[:, None].to(prior.means.dtype)
-        eye = torch.eye(prior.dimension, dtype=prior.means.dtype, device=prior.means.device)
-        linear = observations.linearise(prior.means, eye.expand_as(prior.covariances))
+        factors = prior.factors()
+        return cls.of_linearised(factors, observations, observations.linearise(prior.means, factors))
+
+    @classmethod
+    def of_linearised(cls, factors: Tensor, observations: Observations, linear: Linearisation) -> Prediction:
+        """From what `observations` are at the prior's means, in the frames of its `factors`."""
+        used = observations.mask[:, None].to(factors.dtype)
         gradient = (linear.gradient * used[..., None]).sum(2)
         information = (linear.information * used[..., None, None]).sum(2)
-        precision = la.invert(prior.covariances, torch.finfo(prior.means.dtype).tiny)
-        gain = la.invert(precision + information)
+        identity = torch.eye(factors.shape[-1], dtype=factors.dtype, device=factors.device)
+        grown = la.cholesky(identity + information)
+        gain = la.invert_from_factor(grown)
         squared = (linear.residuals.squared * used).sum(-1)
         distance = (squared - la.quadratic(gain, gradient, gradient)).clamp_min(0)
-        grown = la.log_diagonal(la.cholesky(precision + information)) - la.log_diagonal(
-            la.cholesky(precision)
-        )
         constant = (observations.log_normaliser * observations.mask).sum(-1)
+        log_evidence = -0.5 * distance - la.log_diagonal(grown) - constant[:, None]
         rows = (observations.rows * observations.mask).sum(-1)
-        return cls(
-            gradient, information, precision, distance, -0.5 * distance - grown - constant[:, None], rows
-        )
+        return cls(factors, gradient, gain, distance, log_evidence, rows)
+
+    def rows_of(self, index: Tensor) -> Prediction:
+        """Of some of the entities."""
+        return Prediction(*(tensor[index] for tensor in self))
 
     def posterior(self, prior: GaussianMixture) -> GaussianMixture:
         """One Kalman update a component, weighted by its evidence; not normalised."""
-        gain = la.invert(self.precision + self.information)
-        means = prior.means + la.times(gain, self.gradient)
-        return GaussianMixture(prior.log_weights + self.log_evidence, means, la.symmetrise(gain))
+        means = prior.means + la.times(self.factors, la.times(self.gain, self.gradient))
+        covariances = la.symmetrise(self.factors @ self.gain @ self.factors.mT)
+        return GaussianMixture(prior.log_weights + self.log_evidence, means, covariances)
 
     def surprise(self, prior: GaussianMixture) -> Tensor:
         """Probability of observations at least as far from the prediction, by the linearised innovation, ``(B,)``."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from inference import linear_algebra as la
 from inference.importance import Weighted, local_covariances
 from inference.local import LocalProblem
-from inference.mixture import GaussianMixture, component_log_density
+from inference.mixture import GaussianMixture, beside, component_log_density, concatenate
 
 OLD_POINTS = 12.0  # effective points that a component's old shape counts for
 LEAST_WEIGHT, MOST_ADDED = 1e-3, 0.9  # of the answer, that added components may take together
@@ -51,12 +51,7 @@ def refine(
             for _ in range(steps):
                 mixture = maximise(mixture, weighted, origin if some.partial else None)
         parts.append((mixture, origin))
-    joint = GaussianMixture(
-        torch.cat([mixture.log_weights for mixture, _ in parts]),
-        torch.cat([mixture.means for mixture, _ in parts]),
-        torch.cat([mixture.covariances for mixture, _ in parts]),
-    )
-    return joint, torch.cat([origin for _, origin in parts])
+    return concatenate([mixture for mixture, _ in parts]), torch.cat([origin for _, origin in parts])
 
 
 def add_components(
@@ -78,11 +73,7 @@ def add_components(
     covariances = local_covariances(means, local.prior.covariances[row, origin], local.observations)
     taken = total.clamp(LEAST_WEIGHT, MOST_ADDED)
     log_weights = (taken / count).log().expand(-1, count)
-    joint = GaussianMixture(
-        torch.cat([answer.log_weights + (1 - taken).log(), log_weights], 1),
-        torch.cat([answer.means, means], 1),
-        torch.cat([answer.covariances, covariances], 1),
-    )
+    joint = beside([answer.scaled_by((1 - taken).log()), GaussianMixture(log_weights, means, covariances)])
     return joint, torch.cat([source, origin], 1)
 
 

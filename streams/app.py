@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from inference import weights
+from inference.accuracy import FAST
 from inference.compilation import Compiled
 from inference.device import choose_device
 from inference.update import Settings as Accuracy
@@ -37,6 +39,8 @@ def make_updater(settings: Settings) -> Updater:
     accuracy = Accuracy(
         points=settings.points, refine_below=settings.refine_below, repeat_below=settings.repeat_below
     )
+    if settings.fast:
+        accuracy = replace(FAST, points=settings.points)
     dtype = torch.float64 if settings.precision == "double" else torch.float32
     network = weights.load(settings.weights)
     compiled = Compiled(network, settings.points, settings.compiled)

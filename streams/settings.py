@@ -68,6 +68,11 @@ class Settings(BaseSettings):
         description="effective sample size, refined, under which it is refined again with 4 and 16 times the points; "
         ".9 is nearer and several times slower where most problems are hard",
     )
+    fast: bool = Field(
+        False,
+        description="check posteriors at fewer places and leave them as they are: neither refined nor defended, "
+        "whatever `refine_below` says; for where thousands a second count more than the last tenth of a nat",
+    )
     measurements: str = Field(
         "", description="modules that register measurements of one's own, separated by commas"
     )

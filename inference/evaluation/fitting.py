@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from inference import linear_algebra as la
-from inference.mixture import GaussianMixture, component_log_density
+from inference.mixture import GaussianMixture, beside, component_log_density
 
 _LEAST_SHARE = 0.1  # of an equal share of the weight, below which a component begins anew
 _RIDGE = 1e-6  # of the samples' covariance, added to every component's
@@ -86,12 +86,8 @@ class Proposal:
         self, fitted: GaussianMixture, prior: GaussianMixture, widening: float = 1.2, defence: float = 0.05
     ) -> None:
         wide = GaussianMixture(fitted.log_weights, fitted.means, widening * fitted.covariances)
-        parts = (wide, math.log1p(-defence)), (prior, math.log(defence))
-        self.mixture = GaussianMixture(
-            torch.cat([part.log_weights + share for part, share in parts], 1),
-            torch.cat([part.means for part, _ in parts], 1),
-            torch.cat([part.covariances for part, _ in parts], 1),
-        ).normalised()
+        parts = [wide.scaled_by(math.log1p(-defence)), prior.scaled_by(math.log(defence))]
+        self.mixture = beside(parts).normalised()
         self.factors = self.mixture.factors()
         self.fitted = fitted
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from inference.accuracy import FAST
 from inference.compilation import Compiled
 from inference.evaluation.methods import Method, baselines, network_alone, updated
 from inference.evaluation.problems import held_out_problems
@@ -72,7 +73,7 @@ def _settings(network: DistributionTransformer, components: int, directory: Path
     if directory is not None:
         compiled = Compiled(network, settings.points, directory)
         if compiled.available(DIMENSION):
-            fast.append(updated(network, replace(settings, refine_below=0, defend_below=0), "fast", compiled))
+            fast.append(updated(network, replace(FAST, components=components), "fast", compiled))
     refined = [
         updated(
             network,

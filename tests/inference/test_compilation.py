@@ -9,6 +9,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from inference import compilation, importance
+from inference.accuracy import FAST
 from inference.compilation import Compiled, compile_network, package_path
 from inference.mixture import GaussianMixture, pad
 from inference.noise import NoiseMixture
@@ -45,6 +46,7 @@ def compiled(network: DistributionTransformer, compiled_network: CompiledNetwork
     return Compiled(network, compiled_network.points, compiled_network.directory)
 
 
+@pytest.mark.parametrize("walk", compilation.WALKS)
 @pytest.mark.parametrize(("batch", "observations", "components"), SHAPES)
 @torch.inference_mode()
 def test_every_shape_has_the_answers_of_the_uncompiled_network(
@@ -54,21 +56,30 @@ def test_every_shape_has_the_answers_of_the_uncompiled_network(
     batch: int,
     observations: int,
     components: int,
+    walk: tuple[int, int],
 ) -> None:
     prior, seen = problems(batch, observations, components)
     tokens = duplicate_components(prior, 8)
     found = compiled.answer(tokens, seen)
     assert found is not None
-    images, expected = importance.prior_images(tokens, seen), network(tokens, seen)
-    for part, other in zip(found[1], expected, strict=True):
+    expected = network(tokens, seen)
+    for part, other in zip(found, expected, strict=True):
         torch.testing.assert_close(part, other, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(found[0].means, images.means, rtol=1e-3, atol=1e-3)
+    walked = compiled.images(tokens, seen, *walk)
+    images = importance.prior_images(tokens, seen, *walk)
+    assert walked is not None
+    torch.testing.assert_close(walked.means, images.means, rtol=1e-3, atol=1e-3)
     answer = GaussianMixture(expected.log_weights, expected.means, expected.factors @ expected.factors.mT)
     checked = compiled.check(prior, answer, images, seen)
     assert checked is not None
     weighted = importance.weigh(prior, answer, seen, images, compiled_network.points, importance.CHECK_SEED)
     for part, other in zip(checked, importance.effective_sample_size(weighted), strict=True):
         torch.testing.assert_close(part, other, rtol=1e-3, atol=1e-3)
+
+
+def test_the_walks_compiled_are_those_of_the_settings() -> None:
+    walks = [(settings.images, settings.image_rounds) for settings in (Settings(), FAST)]
+    assert walks == list(compilation.WALKS)
 
 
 def test_an_update_uses_it_and_nothing_is_compiled_meanwhile(
@@ -78,7 +89,7 @@ def test_an_update_uses_it_and_nothing_is_compiled_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     used = []
-    for name in ("answer", "check"):
+    for name in ("answer", "images", "check"):
         original = getattr(compiled, name)
 
         def counted(*arguments: object, original: object = original) -> object:
@@ -101,7 +112,7 @@ def test_an_update_uses_it_and_nothing_is_compiled_meanwhile(
         means = [update.posterior.moments()[0] for update in (here, there)]
         torch.testing.assert_close(*means, rtol=1e-2, atol=1e-2)
     assert {name: dict(counter) for name, counter in counters.items()} == before
-    assert len(used) >= 2 * len(SHAPES)
+    assert len(used) >= 3 * len(SHAPES)
     assert all(used)
 
 

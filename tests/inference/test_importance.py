@@ -27,7 +27,9 @@ def linear_problem() -> tuple[GaussianMixture, Observations, GaussianMixture]:
 def weigh(
     prior: GaussianMixture, answer: GaussianMixture, observations: Observations, count: int, seed: int
 ) -> importance.Weighted:
-    images = importance.gauss_newton_images(prior.means, prior.means, prior.covariances, observations)
+    images = importance.gauss_newton_images(
+        prior.means, prior.means, prior.covariances, observations, observations.mask[:, None].double(), 4
+    )
     return importance.weigh(prior, answer, observations, images, count, seed)
 
 
@@ -89,7 +91,9 @@ def test_the_proposal_sees_a_ring_that_the_answer_and_the_prior_hardly_touch() -
     observations = encode([[Reading(sensor, np.array([40.0]))]], 2)
     tokens = duplicate_components(prior, 8)
     starts = tokens.means + 250.0 * tokens.spread
-    images = importance.gauss_newton_images(starts, tokens.means, tokens.covariances, observations)
+    images = importance.gauss_newton_images(
+        starts, tokens.means, tokens.covariances, observations, observations.mask[:, None].double(), 4
+    )
     distance = (images.means[0] - torch.tensor([20.0, 10.0], dtype=torch.float64)).norm(dim=-1)
     assert int(((distance - 40).abs() < 2).sum()) >= 6
     weighted = importance.weigh(prior, prior, observations, images, 2048, seed=1)

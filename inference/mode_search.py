@@ -1,0 +1,236 @@
+"""Where the modes of a posterior lie, searched for from many places.
+
+Gauss-Newton images start inside the prior and take all observations for inliers. That is enough while a sensor bends
+little over the prior; from a prior of a kilometre, ranges good to a decimetre leave modes that such a walk does not
+reach. Here it also starts around each sensor, at the reported distance or along the reported direction, goes in damped
+steps (D. W. Marquardt, "An Algorithm for Least-Squares Estimation of Nonlinear Parameters", SIAM J. 11(2), 1963), first
+with the weights of P. J. Huber ("Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35(1),
+1964), which an outlier cannot lead astray, then with the posterior's own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from inference import linear_algebra as la
+from inference.importance import local_covariances, ranks, with_one_left_out
+from inference.mixture import LOG_TWO_PI, GaussianMixture, beside, component_log_density
+from inference.observations import ANGLE, RANGE, Observations
+from inference.scaled import Scaled
+from inference.transformer import spread_points
+
+STARTS = 32  # around sensors, of each problem
+FIRST_ROUNDS, ROBUST_ROUNDS, LAST_ROUNDS = 6, 8, 6  # only the best starts take part in the second and third
+HUBER = 1.5  # standard deviations
+# where so unlikely observations leave several unexpected outliers, modes are searched for that much sooner
+UNLIKELY, SEVERAL, SOONER = 0.05, 1.5, 100.0
+# of the images' weight, shared out evenly; no simple fraction, or points would fall on borders between images, and
+# rounding decide to which
+EVENLY = 0.4183
+LEVEL = 1e-7  # nats; a step that changes less is taken: at the peak rounding alone would say which are
+ALIKE = 1e-4  # nats
+APART = 1.0  # squared Mahalanobis distance within which two peaks are one
+FARTHEST = 4.0  # times the distance of the prior from a sensor, that a direction is followed
+
+
+class Modes(NamedTuple):
+    """The peaks found, ``M`` for each problem, and the component of the prior that each lies in ``(B, M)``."""
+
+    laplace: (
+        GaussianMixture  # weighted by their evidence, and the prior as it is if all observations are outliers
+    )
+    images: GaussianMixture  # the peaks alone, the weak ones too
+    source: Tensor
+
+    def answer(self, index: Tensor) -> tuple[GaussianMixture, Tensor]:
+        """To some of the problems, and the component of the prior that each part refines."""
+        there = index.to(self.source.device)
+        return self.laplace.rows(there), self.source[there]
+
+
+def bend(problem: Scaled) -> Tensor:
+    """How far a residual bends over one standard deviation of the prior, in those of the noise, at most: ``(B,)``."""
+    size = problem.linear.curvature.square().sum((-1, -2)).sqrt() * problem.observations.mask[:, None]
+    return (size.amax(2) * problem.prior.present).amax(1)
+
+
+def outliers(answer: GaussianMixture, observations: Observations) -> Tensor:
+    """How many observations more than expected are outliers to an answer, by its means ``(B,)``."""
+    log_odds = observations.residuals(answer.means).log_odds
+    excess = torch.sigmoid(-log_odds) - observations.outlier_probability[:, None]
+    return (answer.log_weights.exp() * (excess * observations.mask[:, None]).sum(2)).sum(1)
+
+
+def search(prior: GaussianMixture, observations: Observations, images: GaussianMixture, count: int) -> Modes:
+    """The `count` best peaks of the posterior that damped steps reach from `images` and from around the sensors."""
+    mean, _ = prior.moments()
+    observations = _ordered(observations, mean)
+    # absent components come last and start where all others do, so that it does not matter how many there are
+    own = torch.where(prior.present[..., None], prior.means, mean[:, None])
+    starts = torch.cat([images.means, _around_sensors(prior, observations), own], 1)
+    climb = _Climb.of(prior, observations, starts)
+    points = climb.walk(starts, FIRST_ROUNDS, robust=True)
+    covariances = local_covariances(points, climb.covariances, observations)
+    best = _distinct(points, la.cholesky(covariances), climb.promise(points), count)
+    climb, points = climb.places(best), points.gather(1, best[..., None].expand(-1, -1, points.shape[-1]))
+    points = climb.walk(points, ROBUST_ROUNDS, robust=True)
+    points = climb.walk(points, LAST_ROUNDS, robust=False)
+    found = local_covariances(points, climb.covariances, observations)
+    height = prior.log_density(points) + observations.log_likelihood(points)
+    volume = la.log_diagonal(la.cholesky(found)) + 0.5 * points.shape[-1] * LOG_TWO_PI
+    peaks = GaussianMixture(torch.nan_to_num(height + volume, nan=-math.inf), points, found)
+    peaks = _without_repeated(peaks)
+    outliers = prior.scaled_by(observations.log_likelihood(prior.means))
+    origin = torch.arange(prior.components, device=starts.device).expand(prior.batch, -1)
+    share = (1 - EVENLY) * torch.softmax(peaks.log_weights, 1) + EVENLY / count
+    return Modes(
+        beside([peaks, outliers]).normalised(),
+        GaussianMixture(share.log(), peaks.means, peaks.covariances),
+        torch.cat([climb.source, origin], 1),
+    )
+
+
+def _ordered(observations: Observations, near: Tensor) -> Observations:
+    """In falling order of their residuals at `near`, so that the order they came in does not share out the starts."""
+    row, order = torch.arange(len(near), device=near.device)[:, None], ranks(observations, near).argsort(1)
+    return observations.map(lambda tensor: tensor[row, order])
+
+
+def _around_sensors(prior: GaussianMixture, observations: Observations) -> Tensor:
+    """Places that fit one observation each, and lie near the prior's mean in what it does not see ``(B, S, d)``."""
+    batch, number, rows, size = observations.matrix.shape
+    each = max(2, -(-STARTS // number))
+    mean, covariance = prior.moments()
+    relative = la.times(observations.matrix, mean[:, None]) - observations.origin
+    seen = (observations.matrix != 0).any(-1)
+    ways = spread_points(number * each, rows).to(mean).view(number, each, rows) * seen[:, :, None]
+    ways = ways / la.norm(ways, True).clamp_min(1e-9)
+    ring = ways * observations.value[..., 0].abs()[..., None, None]
+    wanted = torch.where((observations.kind == RANGE)[..., None, None], ring, relative[:, :, None])
+    if observations.has_angles:
+        direction = observations.value[..., 0] + (observations.heading * mean[:, None]).sum(-1)
+        reach = torch.maximum(la.norm(relative), la.trace(covariance)[:, None].sqrt())
+        steps = FARTHEST ** torch.linspace(-1, 1, each, dtype=mean.dtype, device=mean.device)
+        along = relative[:, :, None].repeat(1, 1, each, 1)
+        distance = reach[..., None] * steps
+        along[..., 0], along[..., 1] = (
+            distance * direction.cos()[..., None],
+            distance * direction.sin()[..., None],
+        )
+        wanted = torch.where((observations.kind == ANGLE)[..., None, None], along, wanted)
+    back = torch.linalg.pinv(observations.matrix)
+    places = mean[:, None, None] + la.times(back[:, :, None], wanted - relative[:, :, None])
+    useful = observations.mask & ((observations.kind == RANGE) | (observations.kind == ANGLE))
+    places = torch.where(useful[..., None, None], places, mean[:, None, None])
+    return places.reshape(batch, number * each, size)
+
+
+@dataclass(frozen=True)
+class _Climb:
+    """Damped Gauss-Newton steps, each start drawn by the component of the prior that it lies in, ``(B, S)``."""
+
+    source: Tensor
+    means: Tensor
+    covariances: Tensor
+    precision: Tensor
+    used: Tensor  # which observations lead the robust steps, as a float (B, S, N)
+    observations: Observations
+
+    @classmethod
+    def of(cls, prior: GaussianMixture, observations: Observations, starts: Tensor) -> _Climb:
+        inside = prior.log_weights[..., None] + component_log_density(starts, prior.means, prior.factors())
+        source = inside.argmax(1)
+        own = prior.places(source)
+        floor = torch.finfo(starts.dtype).tiny
+        precision = la.invert(own.covariances, floor)
+        # as many as there are unknowns fit anything, and Huber's loss would always leave out the same one
+        used = with_one_left_out(observations, prior.moments()[0], starts.shape[1])
+        return cls(source, own.means, own.covariances, precision, used, observations)
+
+    def places(self, index: Tensor) -> _Climb:
+        """Some of the starts, ``(B, J)``."""
+        row = torch.arange(len(index), device=index.device)[:, None]
+        return _Climb(
+            self.source[row, index],
+            self.means[row, index],
+            self.covariances[row, index],
+            self.precision[row, index],
+            self.used[row, index],
+            self.observations,
+        )
+
+    def walk(self, points: Tensor, rounds: int, robust: bool) -> Tensor:
+        """Where the steps lead from `points` ``(B, S, d)``; a step that leads away from the peak is not taken."""
+        identity = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device)
+        used = self.used if robust else self.observations.mask[:, None].to(points.dtype)
+        now = self._cost(points, robust)
+        damping = torch.full_like(now, 1e-3)
+        for _ in range(rounds):
+            linear = self.observations.linearise(points, identity.expand_as(self.precision))
+            inlier = HUBER / linear.residuals.squared.sqrt().clamp_min(HUBER)
+            weight = used * (inlier if robust else torch.sigmoid(linear.residuals.log_odds))
+            total = self.precision + (linear.information * weight[..., None, None]).sum(2)
+            pull = la.times(self.precision, self.means - points) + (linear.gradient * weight[..., None]).sum(
+                2
+            )
+            damped = total + (damping * la.trace(total))[..., None, None] * identity
+            moved = points + la.times(la.invert(damped, torch.finfo(points.dtype).tiny), pull)
+            then = self._cost(moved, robust)
+            better = then < now + LEVEL
+            points = torch.where(better[..., None], moved, points)
+            now = torch.where(better, then, now)
+            damping = torch.where(better, 0.1 * damping, 10 * damping).clamp(1e-12, 1e6)
+        return points
+
+    def promise(self, points: Tensor) -> Tensor:
+        """The higher the likelier a peak is near, ``(B, S)``: under noise of Cauchy's law, of all observations."""
+        residuals, offset = self.observations.residuals(points), points - self.means
+        fit = (torch.log1p(residuals.squared) * self.observations.mask[:, None]).sum(2)
+        return -fit - 0.5 * la.quadratic(self.precision, offset, offset)
+
+    def _cost(self, points: Tensor, robust: bool) -> Tensor:
+        """Minus the log posterior up to a constant, or with Huber's loss in place of the noise, ``(B, S)``."""
+        residuals, offset = self.observations.residuals(points), points - self.means
+        if robust:
+            size = residuals.squared.sqrt()
+            loss = (
+                torch.where(size < HUBER, 0.5 * residuals.squared, HUBER * (size - 0.5 * HUBER)) * self.used
+            )
+        else:
+            loss = -residuals.log_likelihood * self.observations.mask[:, None]
+        return loss.sum(2) + 0.5 * la.quadratic(self.precision, offset, offset)
+
+
+def _distinct(points: Tensor, factors: Tensor, height: Tensor, count: int) -> Tensor:
+    """Indices ``(B, count)`` of the highest, of those that are one peak the highest; then of what is left over."""
+    row = torch.arange(len(points), device=points.device)
+    # starts that end on one peak differ by rounding only, and must not take turns by it
+    left, chosen = torch.nan_to_num(height / ALIKE, nan=-math.inf).round().clamp_min(-1e30), []
+    inverse = la.invert_lower(factors)
+    for _ in range(count):
+        best = left.argmax(1)
+        chosen.append(best)
+        offset = points - points[row, best][:, None]
+        distance = la.squared_norm(la.times(inverse[row, best][:, None], offset))
+        left = torch.where(distance < APART, left - 1e30, left)
+        left[row, best] = -math.inf
+    return torch.stack(chosen, 1)
+
+
+def _without_repeated(peaks: GaussianMixture) -> GaussianMixture:
+    """Of starts that ended on one peak only the first keeps its weight."""
+    inverse = la.invert_lower(peaks.factors())
+    offset = peaks.means[:, :, None] - peaks.means[:, None]  # of the first from the second
+    near = la.squared_norm(la.times(inverse[:, None], offset)) < APART
+    height = (peaks.log_weights / ALIKE).round()
+    higher, level = height[:, :, None] < height[:, None], height[:, :, None] == height[:, None]
+    order = torch.arange(peaks.components, device=near.device)
+    repeated = (near & (higher | (level & (order < order[:, None])))).any(2)
+    return GaussianMixture(
+        torch.where(repeated, -math.inf, peaks.log_weights), peaks.means, peaks.covariances
+    )
