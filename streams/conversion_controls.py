@@ -10,7 +10,7 @@ from streams.conversion_readings import stated_covariance
 
 
 def control_of(observation: Observation, sensor: ControlSensor, model: Model) -> ControlReading:
-    """One report of that sensor, for the motion of that model.
+    """One report of that sensor, for the motion of that model, its calibration undone.
 
     Noise given with the observation takes the place of the sensor's.
 
@@ -35,4 +35,6 @@ def control_of(observation: Observation, sensor: ControlSensor, model: Model) ->
     covariance = stated_covariance(observation, len(value))
     if covariance is None:
         covariance = np.array(sensor.noise_covariance, dtype=float)
+    scale = np.broadcast_to(np.array(sensor.scale, dtype=float), value.shape)
+    value, covariance = (value - np.array(sensor.bias)) / scale, covariance / np.outer(scale, scale)
     return ControlReading(value, covariance, tuple(known.index(name) for name in sensor.inputs))

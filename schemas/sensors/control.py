@@ -13,6 +13,9 @@ from schemas.base import MAXIMUM_COORDINATES, Matrix, Name, Number
 from schemas.sensors.base import SensorBase
 
 _Deviation = Annotated[Number, Field(ge=0)]
+_Numbers = (
+    Number | Annotated[tuple[Number, ...], Field(fail_fast=True), Field(max_length=MAXIMUM_COORDINATES)]
+)
 
 
 class ControlSensor(SensorBase):
@@ -36,27 +39,42 @@ class ControlSensor(SensorBase):
         _Deviation
         | Annotated[tuple[_Deviation, ...], Field(fail_fast=True), Field(max_length=MAXIMUM_COORDINATES)]
         | None,
-        Field(
-            description="of the noise: one for all inputs or one each, in the units of the inputs; 0: exact"
-        ),
+        Field(description="of the noise: one for all inputs or one each, in the units reported; 0: exact"),
     ] = None
     covariance: Annotated[
         Matrix | None,
         Field(
-            description="of the noise, in the squared units of the inputs; instead of standard_deviation",
+            description="of the noise, in the squared units reported; instead of standard_deviation",
             validate_default=True,
         ),
     ] = None
+    scale: Annotated[
+        _Numbers,
+        Field(description="calibration: reported unit per unit of the input, not 0; one for all or one each"),
+    ] = 1.0
+    bias: Annotated[
+        _Numbers,
+        Field(description="calibration: added to what is reported, in its units; one for all or one each"),
+    ] = 0.0
 
-    @field_validator("standard_deviation")
+    @field_validator("standard_deviation", "scale", "bias")
     @classmethod
     def _one_each(
-        cls, deviation: float | tuple[float, ...] | None, info: ValidationInfo
+        cls, value: float | tuple[float, ...] | None, info: ValidationInfo
     ) -> float | tuple[float, ...] | None:
         inputs = info.data.get("inputs")
-        if isinstance(deviation, tuple) and inputs is not None and len(deviation) != len(inputs):
-            raise PydanticCustomError("wrong_size", "expected one standard_deviation for each of inputs")
-        return deviation
+        if isinstance(value, tuple) and inputs is not None and len(value) != len(inputs):
+            raise PydanticCustomError(
+                "wrong_size", "expected one {name} for each of inputs", {"name": str(info.field_name)}
+            )
+        return value
+
+    @field_validator("scale")
+    @classmethod
+    def _not_zero(cls, scale: float | tuple[float, ...]) -> float | tuple[float, ...]:
+        if 0 in (scale if isinstance(scale, tuple) else (scale,)):
+            raise PydanticCustomError("invalid_scale", "expected a scale other than 0")
+        return scale
 
     @field_validator("covariance")
     @classmethod

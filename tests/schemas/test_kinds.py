@@ -184,6 +184,8 @@ CLUTTERED = {"clutter": [{"kind": "uniform", "probability": 0.6, "low": 0, "high
             "control.standard_deviation",
             "one standard_deviation for each",
         ),
+        ("control", {"scale": [1, 0]}, "control.scale", "other than 0"),
+        ("control", {"bias": [1, 2, 3]}, "control.bias", "one bias for each of inputs"),
         ("control", {"standard_deviation": -1}, "control.standard_deviation", "(-1)"),
         ("control", {"standard_deviation": None}, "control.covariance", "exactly one of"),
         (

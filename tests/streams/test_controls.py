@@ -62,3 +62,32 @@ def test_a_range_older_than_the_newest_control_is_not_a_revision() -> None:
     posteriors(table, [*ahead, *earlier])
     found = posteriors(table, [last])
     assert [(each.time, each.revision, each.applied) for each in found] == [(last.time, 0, (last.id,))]
+
+
+def test_a_calibrated_sensor_says_what_a_right_one_says() -> None:
+    early = [seen for seen in SEEN if seen.time <= 3.0]
+    scale, bias = (1.25, -2.0), (0.3, 0.05)
+    calibrated = ODOMETRY.model_copy(
+        update={
+            "scale": scale,
+            "bias": bias,
+            "standard_deviation": None,
+            "covariance": [
+                [each * a * b for each, b in zip(row, scale, strict=True)]
+                for row, a in zip(ODOMETRY.noise_covariance, scale, strict=True)
+            ],
+        }
+    )
+
+    def distorted(seen: Observation) -> Observation:
+        if seen.sensor != ODOMETRY.sensor:
+            return seen
+        assert isinstance(seen.value, tuple)
+        value = tuple(s * v + b for s, v, b in zip(scale, seen.value, bias, strict=True))
+        return seen.model_copy(update={"value": value})
+
+    others = tuple(sensor for sensor in SENSORS if sensor.sensor != ODOMETRY.sensor)
+    table = Table(MODEL, (*others, calibrated), updater("double"))
+    found = posteriors(table, [distorted(seen) for seen in early])
+    outcomes = expected(MODEL, SENSORS, early, precision="double")["robot"]
+    assert distance(found[-1].mixture, outcomes[-1]) < DOUBLE
