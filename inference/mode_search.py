@@ -87,7 +87,8 @@ def search(prior: GaussianMixture, observations: Observations, images: GaussianM
     peaks = _without_repeated(peaks)
     outliers = prior.scaled_by(observations.log_likelihood(prior.means))
     origin = torch.arange(prior.components, device=starts.device).expand(prior.batch, -1)
-    share = (1 - EVENLY) * torch.softmax(peaks.log_weights, 1) + EVENLY / count
+    share = torch.nan_to_num(torch.softmax(peaks.log_weights, 1), nan=1 / count)  # where no peak has a height
+    share = (1 - EVENLY) * share + EVENLY / count
     return Modes(
         beside([peaks, outliers]).normalised(),
         GaussianMixture(share.log(), peaks.means, peaks.covariances),
@@ -118,10 +119,8 @@ def _around_sensors(prior: GaussianMixture, observations: Observations) -> Tenso
         steps = FARTHEST ** torch.linspace(-1, 1, each, dtype=mean.dtype, device=mean.device)
         along = relative[:, :, None].repeat(1, 1, each, 1)
         distance = reach[..., None] * steps
-        along[..., 0], along[..., 1] = (
-            distance * direction.cos()[..., None],
-            distance * direction.sin()[..., None],
-        )
+        along[..., 0] = distance * direction.cos()[..., None]
+        along[..., 1] = distance * direction.sin()[..., None]
         wanted = torch.where((observations.kind == ANGLE)[..., None, None], along, wanted)
     back = torch.linalg.pinv(observations.matrix)
     places = mean[:, None, None] + la.times(back[:, :, None], wanted - relative[:, :, None])
