@@ -24,10 +24,13 @@ from streams.dead_letters import dead_letter
 from streams.fusion import Fusion
 from streams.health import add_pages
 from streams.intake import Intake
-from streams.recovery import SafeTableManager, use_fetch_high_watermark, use_safe_consumer
+from streams.recovery import use_fetch_high_watermark, use_safe_consumer
 from streams.registry import Definitions, DefinitionsReader
+from streams.restoring import BeliefTableManager
 from streams.sending import send_all
 from streams.settings import Settings
+from streams.stores import BeliefTable
+from streams.topics import topic_id
 
 log = structlog.get_logger()
 LARGEST_RECORD = 64 * 1024 * 1024  # bytes; a dead letter is as large as what it came from
@@ -56,7 +59,8 @@ def create_app(settings: Settings, updater: Updater) -> faust.App:
     app = faust.App(
         settings.application,
         broker=[f"kafka://{broker}" for broker in settings.brokers.split(",")],
-        TableManager=SafeTableManager,
+        TableManager=BeliefTableManager,
+        Table=BeliefTable,
         store=settings.store,
         datadir=str(settings.data_directory),
         topic_partitions=settings.partitions,
@@ -91,7 +95,13 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
         "partitions": settings.partitions,
     }
     source = app.topic(names.observations, names.priors, **raw)
-    table = app.Table("beliefs", key_type=bytes, value_type=bytes, partitions=settings.partitions)
+    on_disk = {
+        "directory": settings.belief_directory,
+        "topic_id": lambda: topic_id(settings.brokers, names.beliefs_changelog),
+    }
+    table: Any = app.Table(
+        "beliefs", key_type=bytes, value_type=bytes, partitions=settings.partitions, options=on_disk
+    )
 
     async def producer() -> AIOKafkaProducer:
         return (await app.maybe_start_producer())._producer
@@ -113,7 +123,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
         definitions,
         reader,
         updater,
-        table,
+        table.store,
         producer,
         settings.history,
     )

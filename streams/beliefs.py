@@ -21,11 +21,12 @@ from inference.events import Belief
 from inference.readings import ControlReading
 from inference.timeline import Moment, Timeline
 
-VERSION = 2
+VERSION = 3
 # version, has a base; sequence, revision, prior sequence, two offsets, time of the newest posterior and of the base,
-# length of names, moments
-_HEADER = struct.Struct("<BBQIIqqddHI")
-_FIRST_HEADER = struct.Struct("<BBBHQIIqqdH")  # of version 1, which kept no past
+# when it was last heard of, length of names, moments
+_HEADER = struct.Struct("<BBQIIqqdddHI")
+_SECOND_HEADER = struct.Struct("<BBQIIqqddHI")  # of version 2, which did not say when it was heard of
+_FIRST_HEADER = struct.Struct("<BBBHQIIqqdH")  # of version 1, which kept no past either
 _MOMENT = struct.Struct("<dII")  # time, length of its messages and of its belief
 _MESSAGE = struct.Struct("<BqI")
 # components, dimension, whether covariances are triangles, inputs under control, time
@@ -38,6 +39,17 @@ State = bytes | Belief
 
 class UnknownVersion(ValueError):
     """A changelog record was written by another version of Beliefstream."""
+
+
+def check_version(raw: bytes, topic: str, partition: int, key: bytes) -> None:
+    """Raises UnknownVersion, with all that helps to find the record, if this program cannot read it."""
+    version = raw[0] if raw else 0
+    if not 1 <= version <= VERSION:
+        place = f"topic {topic}, partition {partition}, key {key.decode(errors='replace')!r}"
+        raise UnknownVersion(
+            f"changelog: {place}: a record of version {version}, this program reads 1 to {VERSION}. Start the version "
+            "of Beliefstream that wrote it, or begin anew under another BELIEFSTREAM_APPLICATION."
+        )
 
 
 class Kept(NamedTuple):
@@ -80,6 +92,7 @@ class BeliefRecord:
         observation_offset, prior_offset: the last message of each topic that was dealt with; -1 for none.
         pending: stated priors that no observation has reached in time, as (offset, the message's value).
         shown: time of the newest posterior emitted.
+        heard: what time it was in its partition when a message of it last came, by the others' event times.
     """
 
     past: Timeline[bytes, State] = field(default_factory=Timeline)
@@ -91,6 +104,7 @@ class BeliefRecord:
     prior_offset: int = -1
     pending: list[tuple[int, bytes]] = field(default_factory=list)
     shown: float = -math.inf
+    heard: float = -math.inf
 
     @classmethod
     def of(cls, belief: Belief, coordinates: tuple[str, ...], **others: Any) -> BeliefRecord:
@@ -126,6 +140,7 @@ class BeliefRecord:
             self.prior_offset,
             self.shown,
             past.base_time,
+            self.heard,
             len(names),
             len(past.moments),
         )
@@ -146,13 +161,15 @@ class BeliefRecord:
         """
         if raw[0] == 1:
             return _decode_first(raw)
-        if raw[0] != VERSION:
+        if not 2 <= raw[0] <= VERSION:
             raise UnknownVersion(f"changelog: record of version {raw[0]}, this program reads 1 to {VERSION}")
-        header = _HEADER.unpack_from(raw)
-        _, has_base, sequence, revision, stated, observed, last_prior, shown, base_time, length, count = (
-            header
-        )
-        place = _HEADER.size
+        if raw[0] == 2:
+            *header, length, count = _SECOND_HEADER.unpack_from(raw)
+            heard, place = -math.inf, _SECOND_HEADER.size
+        else:
+            *header, heard, length, count = _HEADER.unpack_from(raw)
+            place = _HEADER.size
+        _, has_base, sequence, revision, stated, observed, last_prior, shown, base_time = header
         names = raw[place : place + length].decode()
         place += length
         base: State | None = None
@@ -176,6 +193,7 @@ class BeliefRecord:
             last_prior,
             _waiting(raw, place),
             shown,
+            heard,
         )
 
 

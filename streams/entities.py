@@ -59,7 +59,7 @@ class EntityBatch:
     key: bytes
     partition: int
     record: BeliefRecord
-    last_event: Any = None
+    is_known: bool = False  # whether there was a record of it before
     entries: list[Entry] = field(default_factory=list)
     model: EntityModel | None = None
     belief: Belief | None = None  # where it stands in event time

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-import weakref
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,6 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
-from faust.streams import _current_event  # the only way to write a table outside of a stream's own iteration
 from faust.types import TP, EventT
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
@@ -36,6 +34,7 @@ from streams.intake import Intake
 from streams.registry import Definitions, DefinitionsReader
 from streams.rounds import run_rounds
 from streams.sending import Record, send_all
+from streams.stores import BeliefStore
 from streams.topics import TopicNames
 
 log = structlog.get_logger()
@@ -59,7 +58,7 @@ class Fusion:
     """Turns batches into posteriors.
 
     Args:
-        table: the Faust table of beliefs, by entity key.
+        store: of the beliefs.
         history: moments of an entity that late observations can reach.
         producer: gives the running aiokafka producer.
     """
@@ -72,15 +71,20 @@ class Fusion:
         definitions: Definitions,
         reader: DefinitionsReader,
         updater: Updater,
-        table: Any,
+        store: BeliefStore,
         producer: Any,
         history: int = MOST,
     ) -> None:
         self._names, self._application = names, application
         self._intake, self._definitions, self._reader = intake, definitions, reader
-        self._updater, self._table, self._producer = updater, table, producer
+        self._updater, self._store, self._producer = updater, store, producer
         self._most_moments = history
         self.processed: dict[TP, int] = {}  # the offset after the last one dealt with
+
+    @property
+    def entities(self) -> int:
+        """How many this worker holds beliefs of."""
+        return len(self._store)
 
     async def process(self, events: Sequence[EventT[Any]]) -> None:
         """Apply a batch; returns when everything that follows from it is durable."""
@@ -167,12 +171,10 @@ class Fusion:
     def _entity(self, key: bytes, event: EventT[Any], batch: Batch) -> EntityBatch:
         entity = batch.entities.get(key)
         if entity is None:
-            _current_event.set(weakref.ref(event))
-            raw = self._table.data.get(key)
+            raw = self._store.read(event.message.partition, key)
             record = BeliefRecord.decode(raw) if raw is not None else BeliefRecord()
-            entity = EntityBatch(key, event.message.partition, record)
+            entity = EntityBatch(key, event.message.partition, record, is_known=raw is not None)
             batch.entities[key] = entity
-        entity.last_event = event
         return entity
 
     def _reject(self, message: Any, batch: Batch, reason: Reason, detail: str) -> None:
@@ -226,20 +228,16 @@ class Fusion:
         raise AssertionError("unreachable")
 
     async def _keep(self, entities: Iterable[EntityBatch]) -> None:
-        """Changelog first, then the table."""
+        """Changelog first, then the store."""
         changelog = self._names.beliefs_changelog
         kept = [(entity, entity.record.encode()) for entity in entities if entity.worth_keeping]
         offsets = await self._send(
             Record(changelog, entity.partition, entity.key, value) for entity, value in kept
         )
-        for partition, offset in offsets.items():
-            self._table.data.set_persisted_offset(TP(partition.topic, partition.partition), offset)
-        for entity, value in kept:
-            _current_event.set(weakref.ref(entity.last_event))
-            self._table.data[entity.key] = value
-            partitions = getattr(self._table.data, "_key_partition", None)
-            if partitions is not None:  # lets the memory store drop what another worker takes over
-                partitions[entity.key] = entity.partition
+        for place, last in offsets.items():
+            of = [(entity, value) for entity, value in kept if entity.partition == place.partition]
+            growth = sum(not entity.is_known for entity, _ in of)
+            self._store.keep(place.partition, {entity.key: value for entity, value in of}, last, growth)
 
     def _measure(self, events: Sequence[EventT[Any]], batch: Batch) -> None:
         now, ticks = time.time(), time.monotonic()

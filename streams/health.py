@@ -48,9 +48,7 @@ def add_pages(app: faust.App, reader: DefinitionsReader, fusion: Fusion) -> None
 
 def refresh(app: faust.App, fusion: Fusion) -> None:
     """Gauges as they are now."""
-    store: Any = app.tables["beliefs"].data  # type: ignore[attr-defined]
-    if hasattr(store, "_key_partition"):  # only the memory store knows its size at once
-        metrics.ENTITIES.set(len(store.data))
+    metrics.ENTITIES.set(fusion.entities)
     metrics.CONSUMER_LAG.clear()
     consumer = app.consumer
     for place, done in list(fusion.processed.items()):

@@ -37,5 +37,11 @@ def configure(style: str = "auto", level: str = "INFO") -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # Faust and aiokafka tell every step of a rebalance at INFO; warnings are what an operator needs
-    for name in ("faust", "mode", "aiokafka", "kafka", "aiohttp", "streams.recovery"):
+    ours = (
+        "streams.recovery",
+        "streams.restoring",
+        "streams.stores",
+        "streams.disk",
+    )  # services of Faust's kind
+    for name in ("faust", "mode", "aiokafka", "kafka", "aiohttp", *ours):
         logging.getLogger(name).setLevel(logging.WARNING)

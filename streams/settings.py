@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -76,8 +77,13 @@ class Settings(BaseSettings):
     measurements: str = Field(
         "", description="modules that register measurements of one's own, separated by commas"
     )
-    store: str = Field("memory://", description="where beliefs are kept locally: memory:// or rocksdb://")
-    data_directory: Path = Field(Path(".beliefstream"), description="of the local store")
+    store: Literal["memory://", "rocksdb://"] = Field(
+        "memory://",
+        description="where beliefs are kept locally: memory:// or rocksdb://, on disk, from where a restart is faster",
+    )
+    data_directory: Path = Field(
+        Path(".beliefstream"), description="of the local store on disk; each worker needs its own"
+    )
     session_timeout: float = Field(
         10.0, ge=6, description="after which a silent worker's partitions go to others, seconds; 6 at least"
     )
@@ -100,6 +106,11 @@ class Settings(BaseSettings):
             posteriors=self.posteriors,
             dead_letters=self.dead_letters,
         )
+
+    @property
+    def belief_directory(self) -> Path:
+        """Where this application's beliefs lie on disk; several applications may share a data directory."""
+        return self.data_directory / quote(self.application, safe="")
 
     def environment(self) -> dict[str, str]:
         """The same settings as environment variables, for a worker in a process of its own."""

@@ -13,7 +13,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-__all__ = ["DEAD_LETTER_BYTES", "MESSAGE_BYTES", "TopicError", "TopicNames", "check", "create"]
+__all__ = ["DEAD_LETTER_BYTES", "MESSAGE_BYTES", "TopicError", "TopicNames", "check", "create", "topic_id"]
 
 PARTITIONS = 8
 # `max.message.bytes` of every topic. Kafka's own limit of 1 MiB is refused in the producer, so that an
@@ -179,6 +179,15 @@ def check(
         *compaction_problems(names, found),
         *size_problems(names, found),
     ]
+
+
+def topic_id(bootstrap_servers: str, name: str) -> str:
+    """The broker's own id of a topic: one that is deleted and made again has another; raises TopicError."""
+    with administration(bootstrap_servers) as admin:
+        (described,) = admin.describe_topics([name])
+    if described["error_code"] != 0:
+        raise TopicError(f"The topic {name!r} does not exist.")
+    return str(described["topic_id"])
 
 
 def partition_problems(names: TopicNames, counts: Mapping[str, int], partitions: int | None) -> Iterator[str]:

@@ -33,6 +33,7 @@ def worker(
     if problems:
         raise CommandError(f"topics: {' '.join(problems)} (beliefstream topics create makes them)")
     _check_port(settings)
+    lock = _claim_directory(settings)  # for as long as it is referred to  # noqa: F841
     logs.configure(settings.logs)
     _run(settings)
 
@@ -48,6 +49,22 @@ def _check_port(settings: Settings) -> None:
         except OSError as error:
             place = f"{settings.web_host}:{settings.web_port}"
             raise CommandError(f"{place}: {error.strerror}; BELIEFSTREAM_WEB_PORT is another port") from None
+
+
+def _claim_directory(settings: Settings) -> object:
+    """The lock of the directory with beliefs on disk, if that is where they are kept."""
+    if settings.store != "rocksdb://":
+        return None
+    try:
+        from streams.disk import DirectoryInUse, claim
+    except ImportError as error:
+        raise CommandError(
+            f"store: rocksdb:// needs {error.name} (pip install 'beliefstream[rocksdb]')"
+        ) from None
+    try:
+        return claim(settings.belief_directory)
+    except (DirectoryInUse, OSError) as error:
+        raise CommandError(f"data_directory: {error}") from None
 
 
 def _run(settings: Settings) -> None:

@@ -27,6 +27,7 @@ from tests.streams.workers import PARTITIONS, Stream, Worker, posteriors_of, str
 SMALL_BATCH = 32  # so that a kill meets many of them
 EXACT = 1e-8
 WAIT = 60.0  # seconds
+STORES = ("memory://", "rocksdb://")
 
 
 class Run:
@@ -124,27 +125,31 @@ def opened(kafka_broker: KafkaNode, names: Names, tmp_path: Path) -> Iterator[St
 
 @pytest.mark.chaos
 @pytest.mark.kafka
-def test_killed_twice_and_stopped_once_nothing_is_lost_and_nothing_applied_twice(opened: Stream) -> None:
+@pytest.mark.parametrize("store", STORES)
+def test_killed_twice_and_stopped_once_nothing_is_lost_and_nothing_applied_twice(
+    opened: Stream, tmp_path: Path, store: str
+) -> None:
+    kept: dict[str, Any] = {"batch": SMALL_BATCH, "store": store, "data_directory": tmp_path / "beliefs"}
     run = Run(opened, entities=40, duration=50.0)
     total = len(run.observations)
     parts = [run.observations[start : start + total // 3 + 1] for start in range(0, total, total // 3 + 1)]
-    worker = opened.worker(batch=SMALL_BATCH).start()
+    worker = opened.worker(**kept).start()
     run.send_prior()
 
     run.send(parts[0])
     killed_in_mid_stream(run, worker, at=total // 9, of=len(parts[0]))
 
     run.send(parts[1])  # the next one starts into a backlog
-    worker = opened.worker(batch=SMALL_BATCH).start()
+    worker = opened.worker(**kept).start()
     killed_in_mid_stream(run, worker, at=total * 4 // 9, of=len(parts[0]) + len(parts[1]))
 
-    worker = opened.worker(batch=SMALL_BATCH).start()
+    worker = opened.worker(**kept).start()
     run.send(parts[2])
     done = run.wait_for_posteriors(total * 7 // 9)
     assert worker.terminate() == 0, worker.log()[-3000:]
     assert done < total, "the worker was too fast to be stopped in mid-stream"
 
-    worker = opened.worker(batch=SMALL_BATCH).start()
+    worker = opened.worker(**kept).start()
     print(run.check())
     run.wait_until_all_is_committed()
     # the one before it was stopped, not killed: it had committed all that it had done

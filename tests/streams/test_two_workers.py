@@ -1,4 +1,7 @@
-"""Two workers share the partitions; when one is killed the other takes over, and nothing is lost or applied twice."""
+"""Two workers share the partitions; when one is killed the other takes over, and nothing is lost or applied twice.
+
+Each keeps its beliefs on its own disk, from where it goes on with partitions that come back to it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import pytest
 from tests.brokers import KafkaNode
 from tests.conftest import Names, eventually
 from tests.streams.test_restart import Run
-from tests.streams.workers import Worker, stream
+from tests.streams.workers import Stream, Worker, stream
 
 TAKE_OVER = 60.0  # seconds; the session (6 s), the recovery and a margin
 SMALL_BATCH = 32
@@ -24,11 +27,14 @@ def owned(worker: Worker, topic: str) -> set[str]:
 def test_two_workers_share_the_partitions_and_one_takes_over(
     kafka_broker: KafkaNode, names: Names, tmp_path: Path
 ) -> None:
+    def started(opened: Stream, name: str) -> Worker:
+        return opened.worker(batch=SMALL_BATCH, store="rocksdb://", data_directory=tmp_path / name).launch()
+
     with stream(kafka_broker, names, tmp_path) as opened:
         run = Run(opened, entities=40, duration=40.0)
         topic = names.topics.observations
         every = {f"{topic}-{partition}" for partition in range(4)}
-        workers = [opened.worker(batch=SMALL_BATCH).launch() for _ in range(2)]
+        workers = [started(opened, name) for name in ("one", "two")]
         first, second = (worker.wait_until_ready() for worker in workers)
 
         def shared() -> bool:
@@ -51,9 +57,10 @@ def test_two_workers_share_the_partitions_and_one_takes_over(
         eventually(lambda: owned(first, topic) == every, TAKE_OVER, "the first has taken over")
         run.wait_for_posteriors(2 * third)
 
-        # and back: a third one joins, the first one goes, with what has happened meanwhile only in the changelog
-        joined = opened.worker(batch=SMALL_BATCH).start()
-        eventually(lambda: owned(joined, topic), TAKE_OVER, "the third one has partitions")
+        # and back: the second one comes again, with what it had kept on its disk, and what the first one has written
+        # since only in the changelog; then the first one goes
+        joined = started(opened, "two").wait_until_ready()
+        eventually(lambda: owned(joined, topic), TAKE_OVER, "the second one has partitions again")
         run.send(run.observations[2 * third :])
         run.wait_for_posteriors(2 * third + third // 3)
         first.kill()

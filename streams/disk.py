@@ -1,0 +1,255 @@
+"""Beliefs on a worker's own disk, in RocksDB: a restart reads only what the changelog has got since.
+
+The changelog is the truth, and this a copy that saves time. What cannot be a copy of it is thrown away and made again:
+that of another application or another changelog, one written by a newer program, one that has gone further than the
+changelog, one that lay about for longer than the changelog remembers what was forgotten.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import rocksdict
+import structlog
+from faust.types import TP
+from filelock import FileLock, Timeout
+
+from streams.beliefs import VERSION
+from streams.stores import BeliefStore, Changes
+
+log = structlog.get_logger()
+STATE = b"\0state"  # entity names have no such character
+WRITE_BUFFER_BYTES = 8 * 1024 * 1024  # of each partition, twice
+BLOCK_CACHE_BYTES = 64 * 1024 * 1024  # of all partitions together
+OPEN_FILES = 256  # of each partition
+# Kafka forgets a tombstone a day after it was compacted (delete.retention.ms). A copy that has missed it would keep
+# what was forgotten; half the time leaves room for clocks and for the recovery itself.
+STALE_SECONDS = 12 * 3600.0
+
+
+class DirectoryInUse(RuntimeError):
+    """Another worker keeps its beliefs there."""
+
+
+def claim(directory: Path) -> FileLock:
+    """Make the directory this process's own until it ends, however it ends; raises DirectoryInUse."""
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(directory / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise DirectoryInUse(
+            f"{directory}: another worker keeps its beliefs there; each needs a BELIEFSTREAM_DATA_DIRECTORY of its own"
+        ) from None
+    return lock
+
+
+@dataclass(frozen=True)
+class Copy:
+    """What a partition on disk is a copy of.
+
+    Attributes:
+        application, topic: whose changelog, by name.
+        topic_id: the broker's own for that topic; another one if it is made again.
+        version: of the records, the newest one there may be.
+        offset: of the changelog's last record that is in it; -1 for none.
+        records: how many it holds.
+        written: when it was last written to, seconds since the epoch.
+    """
+
+    application: str
+    topic: str
+    topic_id: str
+    version: int = VERSION
+    offset: int = -1
+    records: int = 0
+    written: float = 0.0
+
+    def fault(self, found: Copy) -> str | None:
+        """Why what is found cannot be gone on with, if it cannot."""
+        for field in ("application", "topic", "topic_id"):
+            wanted, there = getattr(self, field), getattr(found, field)
+            if wanted != there:
+                return f"it is of {field} {there!r}, not {wanted!r}"
+        if found.version > self.version:
+            return f"its records may be of version {found.version}, this program reads up to {self.version}"
+        return None
+
+
+class DiskStore(BeliefStore):
+    """One RocksDB a partition, opened when it is first assigned and kept open; writes survive the process's death."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        options: Any = self.options
+        self._directory: Path = options["directory"]
+        self._topic_id: Callable[[], str] = options["topic_id"]
+        self._databases: dict[int, rocksdict.Rdict] = {}
+        self._copies: dict[int, Copy] = {}
+        self._blank: Copy | None = None
+        self._cache = rocksdict.Cache(BLOCK_CACHE_BYTES)
+
+    def read(self, partition: int, key: bytes) -> bytes | None:
+        found: bytes | None = self._database(partition).get(key)
+        return found
+
+    def write(self, partition: int, changes: Changes, offset: int, growth: int | None = None) -> None:
+        database, copy = self._database(partition), self._copies[partition]
+        if growth is None:
+            growth = sum(value is not None for value in changes.values()) - self._known(partition, changes)
+        version = max([copy.version, *(value[0] for value in changes.values() if value)])
+        copy = replace(
+            copy, version=version, offset=offset, records=copy.records + growth, written=time.time()
+        )
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for key, value in changes.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        batch.put(STATE, orjson.dumps(asdict(copy)))
+        database.write(batch)
+        self._copies[partition] = copy
+
+    def keep(self, partition: int, changes: Changes, last: int, growth: int) -> None:
+        self._database(partition)
+        offset = self._copies[partition].offset
+        if last == offset + len(changes):
+            offset = last
+        else:
+            # Another worker has written in between, and what that was is not here; or a record was sent twice. The
+            # next recovery reads on from where all is known.
+            log.warning(
+                "the changelog has records that this worker has not written", partition=partition, offset=last
+            )
+        self.write(partition, changes, offset, growth)
+
+    def _known(self, partition: int, changes: Changes) -> int:
+        """How many of these keys there are already."""
+        if not self._copies[partition].records:
+            return 0
+        database = self._databases[partition]
+        likely: list[Any] = [key for key in changes if database.key_may_exist(key)]
+        found: Any = database.get(likely) if likely else ()
+        return sum(value is not None for value in found)
+
+    def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:  # type: ignore[override]
+        every: Any = self._database(partition).items()
+        return ((key, value) for key, value in every if key != STATE)
+
+    def size(self, partition: int) -> int:
+        self._database(partition)
+        return self._copies[partition].records
+
+    def release(self, partition: int) -> None:
+        pass  # what it holds is a copy up to an offset, and goes on from there if it comes back
+
+    def persisted_offset(self, tp: TP) -> int | None:
+        self._database(tp.partition)
+        offset = self._copies[tp.partition].offset
+        return offset if offset >= 0 else None
+
+    def reset_state(self) -> None:
+        for partition in list(self._databases):
+            self._begin_again(partition, "it is to be reset")
+
+    def check_against(self, tp: TP, first: int, last: int) -> None:
+        self._database(tp.partition)
+        copy = self._copies[tp.partition]
+        if copy.offset < 0 or copy.offset == last:
+            return
+        age = time.time() - copy.written
+        if copy.offset > last:
+            fault = f"it goes up to offset {copy.offset}, the changelog ends at {last}"
+        elif copy.offset + 1 < first:
+            fault = f"it goes up to offset {copy.offset}, the changelog begins at {first}"
+        elif age > STALE_SECONDS:
+            fault = (
+                f"it is {age / 3600:.0f} hours old, the changelog may have forgotten what was forgotten since"
+            )
+        else:
+            return
+        self._begin_again(tp.partition, fault)
+
+    def complete(self, tp: TP, last: int) -> None:
+        self._database(tp.partition)
+        if last > self._copies[tp.partition].offset:
+            self.write(tp.partition, {}, last, 0)
+
+    async def on_stop(self) -> None:
+        for database in self._databases.values():
+            database.close()
+        self._databases.clear()
+
+    def _path(self, partition: int) -> Path:
+        return self._directory / f"partition-{partition}"
+
+    def _database(self, partition: int) -> rocksdict.Rdict:
+        database = self._databases.get(partition)
+        return database if database is not None else self._open(partition)
+
+    def _open(self, partition: int) -> rocksdict.Rdict:
+        path, blank = self._path(partition), self._new_copy()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            database = rocksdict.Rdict(str(path), self._rocksdb_options())
+        except Exception as error:  # rocksdict has no exceptions of its own
+            if str(error).startswith("IO error"):
+                raise  # the disk is full, or may not be written to
+            return self._made_anew(partition, f"it cannot be read: {error}")
+        self._databases[partition], self._copies[partition] = database, blank
+        raw = database.get(STATE)
+        if raw is None:
+            return database
+        try:
+            found = Copy(**orjson.loads(raw))
+            fault = blank.fault(found)
+        except (TypeError, ValueError):
+            fault = "it does not say what it is a copy of"
+        if fault is not None:
+            return self._begin_again(partition, fault)
+        self._copies[partition] = replace(found, version=blank.version)
+        return database
+
+    def _begin_again(self, partition: int, fault: str) -> rocksdict.Rdict:
+        self._databases.pop(partition).close()
+        return self._made_anew(partition, fault)
+
+    def _made_anew(self, partition: int, fault: str) -> rocksdict.Rdict:
+        path = self._path(partition)
+        log.warning(
+            "a partition's beliefs on disk are read anew from the changelog",
+            directory=str(path),
+            partition=partition,
+            reason=fault,
+        )
+        shutil.rmtree(path)
+        self._databases[partition] = rocksdict.Rdict(str(path), self._rocksdb_options())
+        self._copies[partition] = self._new_copy()
+        return self._databases[partition]
+
+    def _new_copy(self) -> Copy:
+        if self._blank is None:
+            topic = self.table.changelog_topic.get_topic_name()
+            self._blank = Copy(self.app.conf.id, topic, self._topic_id())
+        return self._blank
+
+    def _rocksdb_options(self) -> rocksdict.Options:
+        table = rocksdict.BlockBasedOptions()
+        table.set_block_cache(self._cache)
+        table.set_bloom_filter(10, block_based=False)
+        options = rocksdict.Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_block_based_table_factory(table)
+        options.set_compression_type(rocksdict.DBCompressionType.lz4())
+        options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+        options.set_max_write_buffer_number(2)
+        options.set_max_open_files(OPEN_FILES)
+        options.set_keep_log_file_num(2)
+        return options

@@ -1,0 +1,164 @@
+"""Where a worker keeps its beliefs: in memory, or on its own disk (`streams.disk`); each partition on its own.
+
+Faust's stores take one entry at a time, find its partition in the event that is being processed, and its disk store
+notes how far it has come before it holds what it has come to: killed between the two, a worker that gets the partition
+back later goes on from beliefs that lack something. Here a batch's changes to a partition and the changelog offset they
+go up to are one write.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import faust
+from faust.stores import base
+from faust.types import TP, EventT
+
+from streams.beliefs import UnknownVersion, check_version
+
+Changes = Mapping[bytes, bytes | None]
+"""Records by key; None for one that is forgotten."""
+
+
+class BeliefStore(base.Store[bytes, bytes], abc.ABC):
+    """Records by partition and key; Faust calls what it needs for recovery, the agent the rest."""
+
+    on_disk = True
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.partitions: set[int] = set()  # those assigned
+        self.unreadable: dict[tuple[TP, bytes], str] = {}  # why, by place and key
+
+    @abc.abstractmethod
+    def read(self, partition: int, key: bytes) -> bytes | None:
+        """The record, if there is one."""
+
+    @abc.abstractmethod
+    def write(self, partition: int, changes: Changes, offset: int, growth: int | None = None) -> None:
+        """Make the changes, and note that they go up to that offset of the changelog; both or neither.
+
+        `growth` is by how many there are more records then, for one who knows.
+        """
+
+    def keep(self, partition: int, changes: Changes, last: int, growth: int) -> None:
+        """Write this worker's own changes, which the changelog has up to offset `last`."""
+        self.write(partition, changes, last, growth)
+
+    def check_against(self, tp: TP, first: int, last: int) -> None:
+        """Give up what cannot have come from a changelog with these first and last offsets; before a recovery."""
+
+    def complete(self, tp: TP, last: int) -> None:
+        """All of the changelog up to that offset is in it; after a recovery."""
+
+    @abc.abstractmethod
+    def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:  # type: ignore[override]
+        """A partition's records as they are at this moment; may be called in another thread than `write`."""
+
+    @abc.abstractmethod
+    def size(self, partition: int) -> int:
+        """How many records there are."""
+
+    def __len__(self) -> int:
+        return sum(self.size(partition) for partition in self.partitions)
+
+    def apply_changelog_batch(
+        self, batch: Iterable[EventT[Any]], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]
+    ) -> None:
+        """Take records of the changelog, and note those of an unknown version that no later one replaces."""
+        changes: dict[TP, dict[bytes, bytes | None]] = defaultdict(dict)
+        ends: dict[TP, int] = {}
+        for event in batch:
+            message = event.message
+            place, key, value = message.tp, message.key or b"", message.value
+            self.unreadable.pop((place, key), None)
+            if value is not None:
+                try:
+                    check_version(value, place.topic, place.partition, key)
+                except UnknownVersion as fault:
+                    self.unreadable[place, key] = str(fault)
+            changes[place][key] = value
+            ends[place] = message.offset
+        for place, made in changes.items():
+            self.write(place.partition, made, ends[place])
+
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        """Faust calls this before a recovery."""
+        topics = self.table.changelog_topic.topics
+        self.partitions = {tp.partition for tp in assigned if tp.topic in topics}
+        for tp in revoked | newly_assigned:
+            if tp.topic in topics:
+                self.release(tp.partition)
+                self.unreadable = {place: why for place, why in self.unreadable.items() if place[0] != tp}
+
+    async def backup_partition(self, *_: Any, **__: Any) -> None:
+        raise NotImplementedError("the changelog is the backup")
+
+    def restore_backup(self, *_: Any, **__: Any) -> None:
+        raise NotImplementedError("the changelog is the backup")
+
+    @abc.abstractmethod
+    def release(self, partition: int) -> None:
+        """It was another worker's, or is now."""
+
+
+class MemoryStore(BeliefStore):
+    """Keeps records in memory; a recovery reads the whole changelog."""
+
+    on_disk = False
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._records: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
+
+    def read(self, partition: int, key: bytes) -> bytes | None:
+        return self._records[partition].get(key)
+
+    def write(self, partition: int, changes: Changes, offset: int, growth: int | None = None) -> None:
+        records = self._records[partition]
+        for key, value in changes.items():
+            if value is None:
+                records.pop(key, None)
+            else:
+                records[key] = value
+
+    def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:  # type: ignore[override]
+        return iter(list(self._records[partition].items()))
+
+    def size(self, partition: int) -> int:
+        return len(self._records[partition])
+
+    def release(self, partition: int) -> None:
+        # the changelog is read from its beginning if it comes back, and does not name what is forgotten by then
+        self._records.pop(partition, None)
+
+    def persisted_offset(self, tp: TP) -> int | None:
+        return None
+
+    def reset_state(self) -> None:
+        self._records.clear()
+
+
+class BeliefTable(faust.Table[bytes, bytes]):
+    """A Faust table over one of our stores; `options` are those of `streams.disk.DiskStore`."""
+
+    def _new_store(self) -> BeliefStore:
+        arguments: dict[str, Any] = {"table_name": self.name, "key_type": bytes, "value_type": bytes}
+        url = self.app.conf.store
+        if url.scheme == "memory":
+            return MemoryStore(url, self.app, self, **arguments)
+        from streams.disk import DiskStore  # needs rocksdict, which not every worker has
+
+        return DiskStore(url, self.app, self, options=self.options, **arguments)
+
+    @property
+    def store(self) -> BeliefStore:
+        """The table's store."""
+        store: Any = self.data
+        assert isinstance(store, BeliefStore)
+        return store

@@ -1,0 +1,160 @@
+"""Beliefs on disk: what is written is there for the next process, and what cannot be a copy is made again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import faust
+import pytest
+import structlog
+from faust.types import TP
+
+from streams.beliefs import VERSION
+from streams.disk import DirectoryInUse, DiskStore, claim
+from streams.stores import BeliefTable
+
+PLACE = TP("app-beliefs-changelog", 0)
+RECORDS: dict[bytes, bytes | None] = {b"anna": b"\3one", b"berta": b"\3two"}
+
+
+class Process:
+    """What a worker makes of a data directory when it starts."""
+
+    def __init__(self, directory: Path, application: str = "app", topic_id: str = "first") -> None:
+        app = faust.App(application, broker="kafka://127.0.0.1:1", store="rocksdb://", Table=BeliefTable)
+        options = {"directory": directory, "topic_id": lambda: topic_id}
+        table = app.Table("beliefs", key_type=bytes, value_type=bytes, partitions=1, options=options)
+        assert isinstance(table, BeliefTable)
+        store = table.store
+        assert isinstance(store, DiskStore)
+        store.partitions = {0}
+        self.store = store
+
+    def end(self) -> None:
+        for database in self.store._databases.values():
+            database.close()
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """A directory with two records, up to offset 7."""
+    process = Process(tmp_path)
+    process.store.write(0, RECORDS, 7)
+    process.end()
+    return tmp_path
+
+
+def test_the_next_process_finds_what_was_written(written: Path) -> None:
+    store = Process(written).store
+    assert store.persisted_offset(PLACE) == 7
+    assert {key: store.read(0, key) for key in RECORDS} == RECORDS
+    assert dict(store.items(0)) == RECORDS
+    assert len(store) == 2
+
+
+def test_records_are_counted(tmp_path: Path) -> None:
+    store = Process(tmp_path).store
+    store.write(0, RECORDS, 1)
+    store.write(0, {b"anna": b"\3new", b"clara": b"\3three", b"nobody": None}, 4)
+    assert len(store) == 3 == len(dict(store.items(0)))
+    store.write(0, {b"anna": None, b"berta": None}, 6)
+    assert len(store) == 1 == len(dict(store.items(0)))
+    assert store.read(0, b"anna") is None
+
+
+def test_own_records_move_the_offset_only_where_nobody_else_wrote(written: Path) -> None:
+    store = Process(written).store
+    store.keep(0, {b"anna": b"\3three", b"clara": b"\3four"}, 9, growth=1)
+    assert store.persisted_offset(PLACE) == 9
+    store.keep(0, {b"anna": b"\3five"}, 12, growth=0)  # 10 and 11 are another worker's
+    assert store.read(0, b"anna") == b"\3five"
+    assert store.persisted_offset(PLACE) == 9
+    store.complete(PLACE, 12)  # a recovery has read them
+    store.keep(0, {b"anna": b"\3six"}, 13, growth=0)
+    assert store.persisted_offset(PLACE) == 13
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 7), (8, 7), (0, 20), (8, 20)])
+def test_a_copy_that_is_up_to_date_or_behind_is_gone_on_with(written: Path, first: int, last: int) -> None:
+    store = Process(written).store
+    store.check_against(PLACE, first, last)
+    assert store.persisted_offset(PLACE) == 7
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "reason"),
+    [
+        (0, 6, "it goes up to offset 7, the changelog ends at 6"),
+        (0, -1, "it goes up to offset 7, the changelog ends at -1"),
+        (9, 20, "it goes up to offset 7, the changelog begins at 9"),
+    ],
+)
+def test_a_copy_of_another_past_is_made_again(written: Path, first: int, last: int, reason: str) -> None:
+    with structlog.testing.capture_logs() as logs:
+        store = Process(written).store
+        store.check_against(PLACE, first, last)
+    assert [line["reason"] for line in logs] == [reason]
+    assert store.persisted_offset(PLACE) is None
+    assert len(store) == 0 == len(dict(store.items(0)))
+    store.write(0, {b"anna": b"\3again"}, 0)
+    assert store.read(0, b"anna") == b"\3again"
+
+
+def test_a_copy_that_may_have_missed_what_was_forgotten_is_made_again(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr("streams.disk.time.time", lambda: now + 13 * 3600)
+    store = Process(written).store
+    store.check_against(PLACE, 0, 7)  # nothing has happened since
+    assert store.persisted_offset(PLACE) == 7
+    store.check_against(PLACE, 0, 8)
+    assert store.persisted_offset(PLACE) is None
+
+
+@pytest.mark.parametrize(
+    ("application", "topic_id", "reason"),
+    [
+        ("other", "first", "it is of application 'app', not 'other'"),
+        ("app", "second", "it is of topic_id 'first', not 'second'"),
+    ],
+)
+def test_a_copy_of_something_else_is_made_again(
+    written: Path, application: str, topic_id: str, reason: str
+) -> None:
+    with structlog.testing.capture_logs() as logs:
+        store = Process(written, application, topic_id).store
+        assert store.persisted_offset(PLACE) is None
+    assert [line["reason"] for line in logs] == [reason]
+    assert len(store) == 0
+
+
+def test_a_copy_with_records_of_a_newer_program_is_made_again(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    process.store.write(0, RECORDS | {b"clara": bytes([VERSION + 1])}, 7)
+    process.store.write(0, {b"clara": None}, 8)
+    process.end()
+    with structlog.testing.capture_logs() as logs:
+        assert Process(tmp_path).store.persisted_offset(PLACE) is None
+    assert f"of version {VERSION + 1}, this program reads up to {VERSION}" in logs[0]["reason"]
+
+
+def test_a_damaged_copy_is_made_again(written: Path) -> None:
+    for file in (written / "partition-0").glob("MANIFEST-*"):
+        file.write_bytes(b"nonsense")
+    with structlog.testing.capture_logs() as logs:
+        store = Process(written).store
+        assert store.persisted_offset(PLACE) is None
+    assert logs[0]["reason"].startswith("it cannot be read: Corruption")
+    store.write(0, RECORDS, 7)
+    assert len(store) == 2
+
+
+def test_a_directory_is_one_workers_only(tmp_path: Path) -> None:
+    lock = claim(tmp_path / "app")
+    with pytest.raises(DirectoryInUse, match="another worker keeps its beliefs there"):
+        claim(tmp_path / "app")
+    claim(tmp_path / "other")
+    lock.release()
+    claim(tmp_path / "app")
