@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ class StateModel:
     motion: Motion
     prior: Belief  # its time is not used
     components: int = 8
+    expires_after: float = math.inf  # seconds since the last instant; what comes later starts from the prior
 
 
 @dataclass(frozen=True, eq=False)

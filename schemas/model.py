@@ -59,6 +59,14 @@ class Model(Message):
         Number,
         Field(ge=0, description="how far behind the newest an observation may be to be used, in seconds"),
     ] = 2.0
+    expires_after: Annotated[
+        Number | None,
+        Field(
+            gt=0,
+            description="how long after the last observation, in event time, an entity is forgotten, in seconds; the "
+            "next one then starts from the prior; never by default",
+        ),
+    ] = None
     live_time: Annotated[
         bool,
         Field(

@@ -21,6 +21,7 @@ from inference.update import Updater
 from schemas import Reason
 from streams import measurements, metrics
 from streams.dead_letters import dead_letter
+from streams.expiry import Expiry
 from streams.fusion import Fusion
 from streams.health import add_pages
 from streams.intake import Intake
@@ -115,6 +116,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
 
     definitions = Definitions(names.sensors, names.models)
     reader = DefinitionsReader(definitions, (names.sensors, names.models), settings.brokers, reject)
+    expiry = Expiry(names, definitions, table.store, lambda place: app.consumer.committed.get(place, 0))  # type: ignore[attr-defined]
     intake = Intake(definitions, settings.maximum_message_bytes, settings.future_tolerance)
     fusion = Fusion(
         names,
@@ -125,6 +127,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
         updater,
         table.store,
         producer,
+        expiry,
         settings.history,
     )
 

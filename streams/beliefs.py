@@ -41,6 +41,15 @@ class UnknownVersion(ValueError):
     """A changelog record was written by another version of Beliefstream."""
 
 
+def glance(raw: bytes) -> tuple[float, float]:
+    """The time of the newest posterior and when it was last heard of, without reading all of a record."""
+    if raw[0] != VERSION:
+        record = BeliefRecord.decode(raw)
+        return record.shown, record.heard
+    header = _HEADER.unpack_from(raw)
+    return header[7], header[9]
+
+
 def check_version(raw: bytes, topic: str, partition: int, key: bytes) -> None:
     """Raises UnknownVersion, with all that helps to find the record, if this program cannot read it."""
     version = raw[0] if raw else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import assert_never
 
 import numpy as np
@@ -46,7 +47,8 @@ def state_model(model: Model) -> StateModel:
         motion = motion_over(model.motion, model.coordinate_names)
     except (ArithmeticError, ValueError) as error:
         raise Unusable(Reason.invalid_definition, f"motion: {error}") from error
-    return StateModel(motion, belief_of(model.prior, 0.0), model.components)
+    expires_after = math.inf if model.expires_after is None else model.expires_after
+    return StateModel(motion, belief_of(model.prior, 0.0), model.components, expires_after)
 
 
 def motion_over(motion: Motion, names: tuple[str, ...]) -> moving.Motion:

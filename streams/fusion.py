@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +30,7 @@ from streams import metrics
 from streams.beliefs import BeliefRecord, Kept
 from streams.dead_letters import dead_letter
 from streams.entities import EntityBatch, Entry
+from streams.expiry import Expiry
 from streams.intake import Intake
 from streams.registry import Definitions, DefinitionsReader
 from streams.rounds import run_rounds
@@ -49,6 +50,7 @@ class Batch:
     """A batch on its way: entities by key, what is to be sent to the dead letters, and what to count."""
 
     entities: dict[bytes, EntityBatch] = field(default_factory=dict)
+    times: dict[int, list[float]] = field(default_factory=dict)  # of observations, by partition
     dead: list[Record] = field(default_factory=list)
     rejected: Counter[tuple[str, Reason]] = field(default_factory=Counter)  # by topic and reason
     duplicates: int = 0
@@ -61,6 +63,7 @@ class Fusion:
         store: of the beliefs.
         history: moments of an entity that late observations can reach.
         producer: gives the running aiokafka producer.
+        expiry: says what is to be forgotten.
     """
 
     def __init__(
@@ -73,12 +76,13 @@ class Fusion:
         updater: Updater,
         store: BeliefStore,
         producer: Any,
+        expiry: Expiry,
         history: int = MOST,
     ) -> None:
         self._names, self._application = names, application
         self._intake, self._definitions, self._reader = intake, definitions, reader
         self._updater, self._store, self._producer = updater, store, producer
-        self._most_moments = history
+        self._expiry, self._most_moments = expiry, history
         self.processed: dict[TP, int] = {}  # the offset after the last one dealt with
 
     @property
@@ -111,7 +115,7 @@ class Fusion:
         for entity in batch.entities.values():
             self._reject_of(entity, batch)
         await self._send([*posteriors, *batch.dead])
-        await self._keep(batch.entities.values())
+        await self._keep(batch.entities.values(), self._expire(batch))
         self._measure(events, batch)
 
     def _validate(self, events: Sequence[EventT[Any]], last_word: bool) -> Batch | None:
@@ -138,6 +142,8 @@ class Fusion:
                 continue
             assert entity is not None
             entity.accept(entry)
+            if not is_prior:
+                batch.times.setdefault(message.partition, []).append(entry.event.time)
         return batch
 
     def _read(self, delivered: EventT[Any], is_prior: bool, now: float) -> Entry:
@@ -227,17 +233,33 @@ class Fusion:
                 return await send_all(producer, records)
         raise AssertionError("unreachable")
 
-    async def _keep(self, entities: Iterable[EntityBatch]) -> None:
+    def _expire(self, batch: Batch) -> list[tuple[int, bytes]]:
+        """Let the time of the partitions go on; partition and key of what is to be forgotten by it."""
+        for partition, times in batch.times.items():
+            self._expiry.note(partition, times)
+        for entity in batch.entities.values():
+            entity.record.heard = max(entity.record.heard, self._expiry.now(entity.partition))
+        return self._expiry.due(batch.entities)
+
+    async def _keep(self, entities: Iterable[EntityBatch], forgotten: Iterable[tuple[int, bytes]]) -> None:
         """Changelog first, then the store."""
+        changes: dict[int, dict[bytes, bytes | None]] = defaultdict(dict)
+        growth: Counter[int] = Counter()
+        for entity in entities:
+            if entity.worth_keeping:
+                changes[entity.partition][entity.key] = entity.record.encode()
+                growth[entity.partition] += not entity.is_known
+        for partition, key in forgotten:
+            changes[partition][key] = None
+            growth[partition] -= 1
         changelog = self._names.beliefs_changelog
-        kept = [(entity, entity.record.encode()) for entity in entities if entity.worth_keeping]
         offsets = await self._send(
-            Record(changelog, entity.partition, entity.key, value) for entity, value in kept
+            Record(changelog, partition, key, value)
+            for partition, made in changes.items()
+            for key, value in made.items()
         )
         for place, last in offsets.items():
-            of = [(entity, value) for entity, value in kept if entity.partition == place.partition]
-            growth = sum(not entity.is_known for entity, _ in of)
-            self._store.keep(place.partition, {entity.key: value for entity, value in of}, last, growth)
+            self._store.keep(place.partition, changes[place.partition], last, growth[place.partition])
 
     def _measure(self, events: Sequence[EventT[Any]], batch: Batch) -> None:
         now, ticks = time.time(), time.monotonic()

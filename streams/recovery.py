@@ -150,6 +150,8 @@ class SafeConsumer(Consumer):
         self._fetching = asyncio.Lock()
         self._seeks = 0
         self._seeks_before_fetch = 0
+        # The offsets that the broker has, next to be read; what Faust calls committed may have failed to be.
+        self.committed: dict[TP, int] = {}
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
         """Fetches for up to `timeout` seconds and yields what came, until the next seek."""
@@ -180,6 +182,19 @@ class SafeConsumer(Consumer):
             ]
             if uncommitted:
                 await self._thread.seek_to_beginning(*uncommitted)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seeks all partitions to their committed offsets, and returns these."""
+        offsets = await super().seek_to_committed()
+        self.committed = {TP(*tp): offset for tp, offset in offsets.items() if offset is not None}
+        return offsets
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        assigned = self.assignment()
+        done: bool = await super()._commit(offsets)
+        if done:
+            self.committed.update({tp: offset for tp, offset in offsets.items() if tp in assigned})
+        return done
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
         """Seeks the partitions to the given offsets."""

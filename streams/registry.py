@@ -61,6 +61,12 @@ class Definitions:
         self.sensors: dict[str, SensorMessage] = {}
         self.models: dict[str, EntityModel] = {}
         self._sensors_topic, self._models_topic = sensors_topic, models_topic
+        self._expiring: set[str] = set()
+
+    @property
+    def expire(self) -> bool:
+        """Whether any model says that its entities are to be forgotten."""
+        return bool(self._expiring)
 
     def model_for(self, entity: str) -> EntityModel | None:
         """The entity's own model, or else the one for all."""
@@ -75,6 +81,8 @@ class Definitions:
         key = (record.key or b"").decode(errors="replace")
         if record.value is None:
             (self.sensors if record.topic == self._sensors_topic else self.models).pop(key, None)
+            if record.topic == self._models_topic:
+                self._expiring.discard(key)
         elif record.topic == self._sensors_topic:
             sensor = parse_sensor(record.value)
             _same("sensor", sensor.sensor, key)
@@ -83,6 +91,7 @@ class Definitions:
             model = parse(Model, record.value)
             _same("entity", model.entity, key)
             self.models[key] = EntityModel(model)
+            (self._expiring.discard if model.expires_after is None else self._expiring.add)(key)
 
 
 def _same(field: str, name: str, key: str) -> None:

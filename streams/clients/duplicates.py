@@ -9,6 +9,7 @@ from schemas import Posterior
 
 class _Seen(NamedTuple):
     order: tuple[int, int]  # sequence, revision
+    time: float
     content: int  # hash of what the posterior is of
 
 
@@ -17,7 +18,7 @@ class Duplicates:
 
     A worker that dies between sending posteriors and remembering it sends its last posterior of an entity
     again, with the same sequence. The one sent again may be of more observations than the first: then it is
-    no duplicate. A sequence that begins again at 1 belongs to a belief that was begun anew.
+    no duplicate. A sequence that begins again at 1, or of a later time, belongs to a belief that was begun anew.
     """
 
     def __init__(self) -> None:
@@ -31,7 +32,7 @@ class Duplicates:
         if last is not None:
             if order == last.order and content == last.content:
                 return False
-            if order < last.order and posterior.sequence > 1:
+            if order < last.order and posterior.sequence > 1 and posterior.time <= last.time:
                 return False
-        self._seen[posterior.entity] = _Seen(order, content)
+        self._seen[posterior.entity] = _Seen(order, posterior.time, content)
         return True

@@ -116,6 +116,7 @@ def models(draw: st.DrawFn) -> Model:
         prior=draw(mixtures(size=2)),
         components=draw(st.integers(1, 64)),
         lateness_window=draw(positive),
+        expires_after=draw(st.none() | positive),
         live_time=draw(st.booleans()),
     )
 

@@ -38,6 +38,7 @@ def test_defaults() -> None:
     model = Model.model_validate(PLANAR)
     assert (model.version, model.components, model.lateness_window, model.live_time) == (1, 8, 2.0, False)
     assert model.coordinate_names == ("x", "y", "u", "v")
+    assert model.expires_after is None
 
 
 def test_a_random_walk_has_one_density_or_one_each() -> None:
@@ -80,6 +81,8 @@ def test_the_prior_is_over_all_coordinates() -> None:
         ("components", 0),
         ("components", 65),
         ("lateness_window", -1),
+        ("expires_after", 0),
+        ("expires_after", "1 h"),
         ("live_time", "yes"),
         ("live_time", 1),
         ("coordinates", []),

@@ -1,0 +1,141 @@
+"""Forgets the entities of which nothing has been heard for as long as their model says (`expires_after`).
+
+That a belief has expired is decided by its own entity's event times alone, in `inference.filtering.advance`: what comes
+after so long a gap starts from the model's prior, in a worker as in a replay. Here only what has expired is found and
+given up: when that happens makes no difference to the posteriors of an entity whose clock goes as the others' do.
+
+It is given up by event time: a partition's own, as the observations of all its entities tell it. The wall clock would
+forget what a backlog still speaks of.
+
+What redelivery could bring again must stay, for the record's offsets are what keeps it from being applied twice: an
+entity is forgotten only when all that its record holds has been committed, and is not delivered any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Container, Iterable
+
+import structlog
+from faust.types import TP
+
+from streams.beliefs import BeliefRecord, glance
+from streams.registry import Definitions
+from streams.stores import BeliefStore
+from streams.topics import TopicNames
+
+log = structlog.get_logger()
+RECENT = 64  # observations of a partition whose times are looked at
+LEAST = 16  # of them, before it is known what time it is
+MOST_AT_ONCE = 1000  # entities forgotten with one batch
+REST = 20  # times as long as a search took, before the next one
+SHORTEST_REST = 1.0  # seconds
+
+
+class EventClock:
+    """What time it is in a partition, by its observations' own times.
+
+    The lower quartile of those that came last: a device whose clock is years ahead moves it only if three quarters of
+    the observations are its own, and one that is behind may hold it back, which forgets nothing.
+    """
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=RECENT)
+
+    def note(self, times: Iterable[float]) -> None:
+        self._times.extend(times)
+
+    @property
+    def now(self) -> float:
+        """Seconds of event time; minus infinity until enough has come."""
+        if len(self._times) < LEAST:
+            return -math.inf
+        return sorted(self._times)[len(self._times) // 4]
+
+
+class Expiry:
+    """Finds what has expired in the partitions of a worker.
+
+    Args:
+        committed: up to which offset, itself excluded, a partition of a source topic has been committed for certain.
+    """
+
+    def __init__(
+        self,
+        names: TopicNames,
+        definitions: Definitions,
+        store: BeliefStore,
+        committed: Callable[[TP], int],
+    ) -> None:
+        self._names, self._definitions, self._store = names, definitions, store
+        self._committed = committed
+        self._clocks: defaultdict[int, EventClock] = defaultdict(EventClock)
+        self._found: deque[tuple[int, bytes]] = deque()
+        self._search: asyncio.Future[list[tuple[int, bytes]]] | None = None
+        self._next_search = -math.inf
+
+    def note(self, partition: int, times: Iterable[float]) -> None:
+        """Observations of those times have come."""
+        self._clocks[partition].note(times)
+
+    def now(self, partition: int) -> float:
+        """What time it is there."""
+        return self._clocks[partition].now
+
+    def due(self, busy: Container[bytes]) -> list[tuple[int, bytes]]:
+        """Partition and key of what is to be forgotten now; not the `busy` ones, which are being changed."""
+        self._look()
+        due = []
+        for _ in range(min(MOST_AT_ONCE, len(self._found))):
+            partition, key = self._found.popleft()
+            if key not in busy and partition in self._store.partitions and self._is_due(partition, key):
+                due.append((partition, key))
+        return due
+
+    def _is_due(self, partition: int, key: bytes) -> bool:
+        raw = self._store.read(partition, key)
+        if raw is None:
+            return False
+        record = BeliefRecord.decode(raw)
+        heard = max(record.past.newest, record.heard)
+        return (
+            self._has_expired(key, heard, self.now(partition))
+            and not record.pending  # a stated prior that waits for its time
+            and record.observation_offset < self._committed(TP(self._names.observations, partition))
+            and record.prior_offset < self._committed(TP(self._names.priors, partition))
+        )
+
+    def _has_expired(self, key: bytes, heard: float, now: float) -> bool:
+        model = self._definitions.model_for(key.decode(errors="replace"))
+        if model is None or model.message.expires_after is None:
+            return False
+        # within the window something late may still come, for which the belief has not expired
+        return heard + model.message.expires_after + model.message.lateness_window < now
+
+    def _look(self) -> None:
+        """Take what a search has found, and begin another one if it is time."""
+        if self._search is not None and self._search.done():
+            search, self._search = self._search, None
+            self._found.extend(search.result())
+        if self._search is None and not self._found and time.monotonic() >= self._next_search:
+            if not self._definitions.expire:
+                return
+            clocks = {partition: self.now(partition) for partition in self._store.partitions}
+            self._search = asyncio.get_running_loop().run_in_executor(None, self._all_expired, clocks)
+
+    def _all_expired(self, clocks: dict[int, float]) -> list[tuple[int, bytes]]:
+        """Goes through all records, in a thread of its own, by what is quick to read of them."""
+        began = time.monotonic()
+        found = [
+            (partition, key)
+            for partition, now in clocks.items()
+            if now > -math.inf
+            for key, raw in self._store.items(partition)
+            if self._has_expired(key, max(glance(raw)), now)
+        ]
+        ended = time.monotonic()
+        self._next_search = ended + max(SHORTEST_REST, REST * (ended - began))
+        return found
