@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from streams.topics import TopicNames
 from tests.brokers import KafkaNode
 from tests.conftest import Names, eventually
 from tests.streams.oracle import distance, expected
-from tests.streams.workers import PARTITIONS, Reading, Stream, stream
+from tests.streams.workers import PARTITIONS, Reading, Stream, Worker, stream
 
 EXPIRES = 60.0  # seconds
 MODEL = Model(
@@ -134,19 +136,34 @@ def test_a_prior_that_waits_and_a_clock_that_is_behind_keep_an_entity(forgetting
 class Run:
     """One partition's worth of entities: some that go quiet, and others that let the time go on."""
 
-    def __init__(self, opened: Stream, topic: str) -> None:
-        self.stream, self.topic = opened, topic
+    def __init__(self, opened: Stream, directory: Path) -> None:
+        self.stream, self.topic = opened, opened.names.topics.observations
+        self._directory, self._held = directory, directory / "held"
         self.sent: list[Observation] = []
+        self.now = 0.0
         names = (f"entity-{number}" for number in range(1000))
-        self.names = iter([name for name in names if self._partition(name) == 0])
+        self.names = (name for name in names if self._partition(name) == 0)
         self.others = [next(self.names) for _ in range(4)]
-        self.changelog = opened._open(
-            Reading(opened.broker.bootstrap_servers, opened.names.topics.beliefs_changelog)
-        )
+        servers = opened.broker.bootstrap_servers
+        self.changelog = opened._open(Reading(servers, opened.names.topics.beliefs_changelog))
 
     @staticmethod
     def _partition(name: str) -> int:
         return int(partitioner.murmur2(name.encode()) & 0x7FFFFFFF) % PARTITIONS
+
+    def worker(self) -> Worker:
+        worker = self.stream.worker(store="rocksdb://", data_directory=self._directory / "beliefs")
+        worker.command = [sys.executable, "-m", "tests.streams.held_worker"]
+        worker.environment["HOLD"] = str(self._held)
+        return worker.start()
+
+    def hold(self) -> None:
+        """No commit succeeds from now on."""
+        self._held.touch()
+
+    def release(self) -> None:
+        """Commits succeed again."""
+        self._held.unlink()
 
     def send(self, entity: str, at: float, count: int = 1) -> int:
         """Observations a tenth of a second apart; the offset of the last."""
@@ -178,61 +195,69 @@ class Run:
     def committed(self) -> int:
         return self.stream.committed(self.topic, 0)
 
-    def newest_applied(self) -> int:
-        """The newest offset that any record of the changelog knows of."""
-        values = [record.value for record in self.changelog.records if record.value is not None]
-        return max(BeliefRecord.decode(value).observation_offset for value in values)
+    def check_next(self, quiet: str) -> None:
+        """Its next observation starts from the prior, and no reader takes it for a duplicate."""
+        self.send(quiet, self.now + 5000.0)
+        before = self.posteriors(quiet)
+        eventually(lambda: self.posteriors(quiet)[-1].time > self.now, 60, "the next observation is applied")
+        *_, last = self.posteriors(quiet)
+        (first,) = expected(MODEL, [SENSOR], [self.sent[-1]])[quiet]
+        assert distance(last.mixture, first) < EXACT
+        assert last.sequence == 1
+        outcomes = expected(MODEL, [SENSOR], [seen for seen in self.sent if seen.entity == quiet])[quiet]
+        duplicates = Duplicates()
+        taken = [posterior for posterior in [*before, last] if duplicates.is_new(posterior)]
+        assert max(distance(each.mixture, due) for each, due in zip(taken, outcomes, strict=True)) < EXACT
+
+    def check_others(self) -> None:
+        for other in self.others:
+            named = {name for posterior in self.posteriors(other) for name in posterior.applied}
+            assert named == {seen.id for seen in self.sent if seen.entity == other}
+        self.stream.dead_letters.poll()
+        assert self.stream.dead_letters.records == []
+
+    def let_time_go_on(self, until: Callable[[], Any], what: str) -> int:
+        """Sends observations of the others, from where they were on; the offset of the last."""
+        deadline = time.monotonic() + 60
+        while not until():
+            assert time.monotonic() < deadline, f"not within 60 s: {what}"
+            last = [self.send(other, self.now, count=4) for other in self.others]
+            self.now += 0.5
+        return last[-1]
+
+
+@pytest.fixture
+def run(kafka_broker: KafkaNode, names: Names, tmp_path: Path) -> Iterator[Run]:
+    with stream(kafka_broker, names, tmp_path) as opened:
+        opened.define([SENSOR, MODEL])
+        yield Run(opened, tmp_path)
 
 
 @pytest.mark.chaos
 @pytest.mark.kafka
-def test_killed_between_tombstone_and_commit_nothing_forgotten_is_applied_again(
-    kafka_broker: KafkaNode, names: Names, tmp_path: Path
-) -> None:
-    """The quiet entity's observations and those that make it expire come together, as in a backlog."""
-    with stream(kafka_broker, names, tmp_path) as opened:
-        opened.define([SENSOR, MODEL])
-        run = Run(opened, names.topics.observations)
-        settings = {"store": "rocksdb://", "data_directory": tmp_path / "beliefs"}
-        worker = opened.worker(**settings).start()
-        now, hit, quiet = 0.0, False, ""
-        for _ in range(4):  # a commit comes once a second, and may come in between
-            quiet, now = next(run.names), now + 1000.0
-            last = run.send(quiet, now, count=5)
-            now += 1000.0
-            deadline = time.monotonic() + 60
-            while not run.forgotten(quiet):
-                assert time.monotonic() < deadline, worker.log()[-2000:]
-                for other in run.others:
-                    run.send(other, now, count=4)
-                now += 0.5
-            worker.kill()
-            run.changelog.poll(0.5)
-            assert run.committed() > last  # or else it would be delivered again
-            hit = run.committed() <= run.newest_applied()
-            worker = opened.worker(**settings).start()
-            if hit:
-                break
-        assert hit, "a commit came each time before the kill"
-        end = run.send(run.others[0], now)
-        eventually(lambda: run.committed() > end, 60, "all has been processed")
+def test_killed_between_tombstone_and_commit_nothing_is_applied_again(run: Run) -> None:
+    gone, kept = next(run.names), next(run.names)
+    worker = run.worker()
+    place = run.send(gone, at=0.0, count=5)
+    eventually(lambda: run.committed() > place, 30, "the first one's observations are committed")
+    run.hold()
+    run.send(kept, at=0.0, count=5)
+    run.now = 1000.0
+    run.let_time_go_on(lambda: run.forgotten(gone), "the first one is forgotten")
+    worker.kill()
+    assert run.committed() == place + 1
+    run.changelog.poll(1.0)
+    assert not run.forgotten(kept), "its observations are delivered again, and nothing would know them"
+
+    run.release()
+    worker = run.worker()
+    run.let_time_go_on(lambda: run.forgotten(kept), "now the second one is forgotten too")
+    end = run.send(run.others[0], run.now)
+    eventually(lambda: run.committed() > end, 30, "all is committed")
+    for quiet in (gone, kept):
         assert [posterior.sequence for posterior in run.posteriors(quiet)] == [1, 2, 3, 4, 5]
         assert run.forgotten(quiet)
-        assert worker.metrics()["beliefstream_entities"] == len(run.others)
-
-        run.send(quiet, now + 5000.0)
-        eventually(lambda: len(run.posteriors(quiet)) == 6, 60, "the next observation is applied")
-        every = run.posteriors(quiet)
-        outcomes = expected(MODEL, [SENSOR], [seen for seen in run.sent if seen.entity == quiet])[quiet]
-        assert max(distance(each.mixture, due) for each, due in zip(every, outcomes, strict=True)) < EXACT
-        (first,) = expected(MODEL, [SENSOR], [run.sent[-1]])[quiet]
-        assert distance(every[-1].mixture, first) < EXACT
-        assert every[-1].sequence == 1
-        assert worker.metrics()["beliefstream_entities"] == len(run.others) + 1
-        duplicates = Duplicates()
-        assert all(duplicates.is_new(posterior) for posterior in every)
-        for other in run.others:
-            applied = {name for posterior in run.posteriors(other) for name in posterior.applied}
-            assert applied == {seen.id for seen in run.sent if seen.entity == other}
-        opened.dead_letters.poll()
-        assert opened.dead_letters.records == []
+    assert worker.metrics()["beliefstream_entities"] == len(run.others)
+    run.check_next(gone)
+    assert worker.metrics()["beliefstream_entities"] == len(run.others) + 1
+    run.check_others()

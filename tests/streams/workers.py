@@ -57,17 +57,17 @@ class Worker:
             **{name: getattr(names.topics, name) for name in TOPICS},
             **settings,
         )
-        self._environment = os.environ | chosen.environment()
+        self.command = [str(Path(sys.executable).with_name("beliefstream")), "worker"]
+        self.environment = os.environ | chosen.environment()
         self._output = directory / f"worker-{self.port}.log"
         self._guard: subprocess.Popen[bytes] | None = None
 
     def launch(self) -> Self:
         """Starts the process, and does not wait for it."""
-        command = [str(Path(sys.executable).with_name("beliefstream")), "worker"]
         with self._output.open("ab") as output:
             self._guard = subprocess.Popen(
-                guarded(command, STOP_TIMEOUT),
-                env=self._environment,
+                guarded(self.command, STOP_TIMEOUT),
+                env=self.environment,
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
