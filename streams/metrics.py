@@ -58,6 +58,11 @@ POSTERIORS = Counter(
     registry=REGISTRY,
 )
 ENTITIES = Gauge("beliefstream_entities", "Entities whose belief this worker holds", registry=REGISTRY)
+RECOVERY_SECONDS = Gauge(
+    "beliefstream_recovery_seconds",
+    "Time that it took to restore beliefs after the last change of partitions",
+    registry=REGISTRY,
+)
 CONSUMER_LAG = Gauge(
     "beliefstream_consumer_lag",
     "Messages between the end of a partition and what this worker has processed",
@@ -85,6 +90,7 @@ NAMES = frozenset(
         "beliefstream_effective_sample_size",
         "beliefstream_posteriors_total",
         "beliefstream_entities",
+        "beliefstream_recovery_seconds",
         "beliefstream_consumer_lag",
         "beliefstream_build_info",
     }

@@ -170,6 +170,18 @@ class SafeConsumer(Consumer):
             self._seeks_before_fetch = self._seeks
             return await super()._getmany(active_partitions, timeout)
 
+    async def read(self, partitions: set[TP], timeout: float) -> Mapping[TP, list[Any]]:
+        """What comes from these partitions within `timeout` seconds, as aiokafka has it, even if the flow is paused."""
+        async with self._fetching:
+            thread = self._thread
+            reading = asyncio.ensure_future(thread.call_thread(_fetched, thread, partitions, timeout))
+            try:
+                found: Mapping[TP, list[Any]] = await asyncio.shield(reading)
+            except asyncio.CancelledError:
+                await reading  # as in any fetch, or it would go on beneath the next seek
+                raise
+            return found
+
     async def perform_seek(self) -> None:
         """Seeks all partitions to their committed offsets."""
         self._seeks += 1
@@ -205,6 +217,12 @@ class SafeConsumer(Consumer):
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         # `offset_to` is the offset of the record just read, and Faust takes it as part of the gap.
         await super()._add_gap(tp, offset_from, offset_to - 1)
+
+
+async def _fetched(thread: AIOKafkaConsumerThread, partitions: set[TP], timeout: float) -> Any:
+    fetcher = thread._ensure_consumer()._fetcher
+    with fetcher._subscriptions.fetch_context():
+        return await fetcher.fetched_records(partitions, timeout=timeout)
 
 
 class HighWatermarkThread(AIOKafkaConsumerThread):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import abc
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import faust
@@ -69,21 +69,25 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
         self, batch: Iterable[EventT[Any]], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]
     ) -> None:
         """Take records of the changelog, and note those of an unknown version that no later one replaces."""
-        changes: dict[TP, dict[bytes, bytes | None]] = defaultdict(dict)
-        ends: dict[TP, int] = {}
+        by_place: dict[TP, list[Any]] = defaultdict(list)
         for event in batch:
-            message = event.message
-            place, key, value = message.tp, message.key or b"", message.value
+            by_place[event.message.tp].append(event.message)
+        for place, records in by_place.items():
+            self.restore(place, records)
+
+    def restore(self, place: TP, records: Sequence[Any]) -> None:
+        """Take records of one partition of the changelog: they have `key`, `value` and `offset`."""
+        changes: dict[bytes, bytes | None] = {}
+        for record in records:
+            key, value = record.key or b"", record.value
+            changes[key] = value
             self.unreadable.pop((place, key), None)
             if value is not None:
                 try:
                     check_version(value, place.topic, place.partition, key)
                 except UnknownVersion as fault:
                     self.unreadable[place, key] = str(fault)
-            changes[place][key] = value
-            ends[place] = message.offset
-        for place, made in changes.items():
-            self.write(place.partition, made, ends[place])
+        self.write(place.partition, changes, records[-1].offset)
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0

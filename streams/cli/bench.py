@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,11 @@ def bench(
     update: bool = typer.Option(True, help="time the update alone"),
     stream: bool = typer.Option(True, help="time a worker end to end on the embedded broker"),
     late: bool = typer.Option(True, help="what a late observation costs, and how large records are"),
+    state: bool = typer.Option(False, help="memory, disk and recovery of many beliefs; takes some minutes"),
+    brokers: Annotated[
+        str | None, typer.Option(help="of the state, as host:port", show_default="the embedded broker")
+    ] = None,
+    kept: int = typer.Option(100_000, help="entities of the state, each of 8 components"),
     entities: int = typer.Option(1000, help="entities of the stream"),
     reports: int = typer.Option(20, help="observations of each entity"),
 ) -> None:
@@ -43,6 +48,8 @@ def bench(
         console.print(table)
     if late:
         _print_late(console)
+    if state:
+        _print_state(console, brokers, kept)
     if stream:
         from streams.bench.stream import measure as measure_stream
 
@@ -53,6 +60,31 @@ def bench(
         table.add_row("Faust agent that only echoes", f"{echoed:,.0f}", "100 %")
         table.add_row("one worker", f"{fused:,.0f}", f"{fused / echoed:.0%}")
         console.print(table)
+
+
+def _print_state(console: Console, brokers: str | None, entities: int) -> None:
+    from rich.table import Table
+
+    from streams.bench.state import measure
+    from streams.broker import EmbeddedBroker
+
+    if brokers is None:
+        with EmbeddedBroker() as embedded:
+            found = measure(embedded.bootstrap_servers, True, entities)
+    else:
+        found = measure(brokers, False, entities)
+    size, changelog = f"{found.record:,.0f} bytes", f"{found.changelog / 1e6:,.0f} MB"
+    table = Table("store", "recovery, s", "start to ready, s", "memory, MB", "disk, MB")
+    table.title = f"{found.entities:,} beliefs, {size} each, {changelog} of changelog"
+    for each in found.starts:
+        table.add_row(
+            each.name,
+            f"{each.recovery:.1f}",
+            f"{each.seconds:.1f}",
+            f"{each.resident / 1e6:,.0f}",
+            f"{each.disk / 1e6:,.0f}",
+        )
+    console.print(table)
 
 
 def _print_late(console: Console) -> None:

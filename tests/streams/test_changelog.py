@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from inference.events import Belief, Event, instants
 from inference.filtering import Step, advance
 from schemas import Coordinate, Mixture, Model, Observation, PositionSensor, RandomWalk
 from streams.beliefs import VERSION, BeliefRecord
+from streams.bench.state import records, send
 from streams.conversion import reading_of
 from streams.registry import EntityModel
 from streams.stores import BeliefTable
@@ -25,6 +27,7 @@ from tests.streams.workers import PARTITIONS, posteriors_of, stream
 START_TIMEOUT = 90.0  # seconds
 WAIT = 30.0  # seconds
 NEWER = 99
+MANY = 3000  # beliefs
 SENSOR = PositionSensor(sensor="gps", standard_deviation=1.0)
 MODEL = Model(
     entity="*",
@@ -67,6 +70,9 @@ def test_an_unknown_version_is_refused_and_the_first_is_gone_on_with(
         unknown = bytes([NEWER]) + BeliefRecord().encode()[1:]
         _, where, _ = opened.send(changelog, b"berta", unknown)
 
+        many = records(MANY, 8, PARTITIONS, changelog)
+        assert asyncio.run(send(kafka_broker.bootstrap_servers, many)) > 4000 * MANY
+
         refused = opened.worker().launch()
         assert refused.ended(START_TIMEOUT) == 1
         lines = [line for line in refused.log().splitlines() if "version" in line]
@@ -81,11 +87,11 @@ def test_an_unknown_version_is_refused_and_the_first_is_gone_on_with(
         stale = BeliefRecord.of(BELIEF, ("x", "y"), sequence=500)
         leave_behind(tmp_path / "beliefs", names.app_id, partition, stale)
         worker = opened.worker(store="rocksdb://", data_directory=tmp_path / "beliefs").start()
-        assert worker.metrics()["beliefstream_entities"] == 1
+        assert worker.metrics()["beliefstream_entities"] == 1 + MANY
         assert "read anew from the changelog" in worker.log()
         opened.observations.send_message(SEEN)
         (record,) = opened.posteriors.wait_for(lambda records: records, WAIT, "a posterior")
-        assert worker.metrics()["beliefstream_entities"] == 1
+        assert worker.metrics()["beliefstream_entities"] == 1 + MANY
 
     ((posterior,),) = posteriors_of([record]).values()
     assert posterior.sequence == 8

@@ -11,7 +11,10 @@ import structlog
 from faust.types import TP
 
 from streams.beliefs import VERSION
+from streams.cli.common import CommandError
+from streams.cli.worker import _claim_directory
 from streams.disk import DirectoryInUse, DiskStore, claim
+from streams.settings import Settings
 from streams.stores import BeliefTable
 
 PLACE = TP("app-beliefs-changelog", 0)
@@ -158,3 +161,15 @@ def test_a_directory_is_one_workers_only(tmp_path: Path) -> None:
     claim(tmp_path / "other")
     lock.release()
     claim(tmp_path / "app")
+
+
+def test_a_worker_says_that_its_directory_is_taken(tmp_path: Path) -> None:
+    settings = Settings(store="rocksdb://", data_directory=tmp_path, application="beacons/2")
+    lock = claim(settings.belief_directory)
+    with pytest.raises(
+        CommandError, match=r"data_directory: .*beacons%2F2: another worker keeps its beliefs there"
+    ):
+        _claim_directory(settings)
+    lock.release()
+    assert _claim_directory(settings) is not None
+    assert _claim_directory(Settings(store="memory://", data_directory=tmp_path)) is None

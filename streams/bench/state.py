@@ -1,0 +1,167 @@
+"""What many beliefs cost a worker: memory, disk, changelog, and the time until it is ready again."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from aiokafka import AIOKafkaProducer
+from kafka.partitioner.default import murmur2
+
+from inference.events import Belief
+from inference.timeline import Moment
+from streams import topics
+from streams.beliefs import BeliefRecord, Kept, pack
+from streams.bench.stream import process
+from streams.broker import free_port
+from streams.sending import Record, send_all
+from streams.settings import Settings
+
+COORDINATES = ("x", "y", "vx", "vy")
+RATE, WINDOW = (
+    2.0,
+    2.0,
+)  # observations a second, and the lateness window in seconds: what a record's past is made of
+TOGETHER = 2000  # records on their way to the broker at a time
+LIMIT = 600.0  # seconds until a start counts as stuck
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of a worker on the same changelog.
+
+    Attributes:
+        seconds: from the start of the process until it is ready.
+        recovery: of these, to restore the beliefs.
+        resident: memory of the process then, bytes.
+        disk: bytes in its data directory.
+    """
+
+    name: str
+    seconds: float
+    recovery: float
+    resident: int
+    disk: int
+
+
+@dataclass(frozen=True)
+class State:
+    """What was measured; sizes in bytes."""
+
+    entities: int
+    record: float  # mean size
+    changelog: int  # keys and values, as sent
+    starts: Sequence[Start]
+
+
+def belief(random: np.random.Generator, time_: float, components: int) -> Belief:
+    size = len(COORDINATES)
+    root = random.normal(size=(components, size, size))
+    covariances = root @ root.transpose(0, 2, 1)
+    weights = random.uniform(size=components)
+    return Belief(time_, weights / weights.sum(), random.normal(size=(components, size)), covariances)
+
+
+def record(random: np.random.Generator, name: str, components: int) -> bytes:
+    """Of an entity that has been observed for a while, every belief in it of so many components."""
+    moments = round(RATE * WINDOW) + 1
+    kept = BeliefRecord.of(belief(random, 0.0, components), COORDINATES, sequence=1000)
+    for number in range(1, moments + 1):
+        at = number / RATE
+        seen = f'{{"entity":"{name}","sensor":"radar-{number}","time":{at},"value":{random.normal()}}}'
+        content = pack([Kept(False, number, seen.encode())])
+        kept.past.moments.append(Moment(at, content, belief(random, at, components)))
+        kept.past.thin()
+    kept.shown = moments / RATE
+    return kept.encode()
+
+
+def records(count: int, components: int, partitions: int, changelog: str) -> Iterator[Record]:
+    """A changelog of so many entities, as a worker would write it."""
+    random = np.random.default_rng(0)
+    for number in range(count):
+        name = f"entity-{number}"
+        partition = (murmur2(name.encode()) & 0x7FFFFFFF) % partitions
+        yield Record(changelog, partition, name.encode(), record(random, name, components))
+
+
+async def send(brokers: str, these: Iterable[Record]) -> int:
+    """Send many records, some at a time; their size in bytes."""
+    size = 0
+    async with AIOKafkaProducer(bootstrap_servers=brokers, acks="all", max_batch_size=262144) as producer:
+        rest = iter(these)
+        while batch := list(islice(rest, TOGETHER)):
+            await send_all(producer, batch)
+            size += sum(each.size for each in batch)
+    return size
+
+
+def start(name: str, settings: Settings, log: Path, entities: int) -> Start:
+    """Start a worker, wait until it is ready with so many entities, and look at it."""
+    began = time.perf_counter()
+    with process([sys.executable, "-m", "streams.cli", "worker"], settings.environment(), log) as child:
+        while page(settings, "/readyz") is None:
+            if child.poll() is not None or time.perf_counter() - began > LIMIT:
+                raise RuntimeError(f"bench: the worker is not ready; see {log}")
+            time.sleep(0.05)
+        seconds = time.perf_counter() - began
+        samples = dict(line.rsplit(" ", 1) for line in (page(settings, "/metrics") or "").splitlines())
+        if samples.get("beliefstream_entities") != str(float(entities)):
+            raise RuntimeError(f"bench: the worker does not hold {entities} entities; see {log}")
+        resident = 1024 * int(subprocess.check_output(["ps", "-o", "rss=", "-p", str(child.pid)]))
+    disk = sum(file.stat().st_size for file in settings.data_directory.rglob("*") if file.is_file())
+    return Start(name, seconds, float(samples["beliefstream_recovery_seconds"]), resident, disk)
+
+
+def page(settings: Settings, path: str) -> str | None:
+    """A page of the worker, if it answers with 200."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{settings.web_port}{path}", timeout=30) as answer:
+            content: bytes = answer.read()
+            return content.decode()
+    except (urllib.error.HTTPError, OSError):
+        return None
+
+
+def measure(brokers: str, is_embedded: bool, entities: int, components: int = 8) -> State:
+    """Starts of a worker without any beliefs, and with them in memory, on an empty and on a full disk."""
+    folder = Path(tempfile.mkdtemp(prefix="beliefstream-bench-"))
+
+    def settings(application: str, store: str, place: str) -> Settings:
+        return Settings(
+            brokers=brokers,
+            application=application,
+            store=store,
+            data_directory=folder / place,
+            web_port=free_port(),
+            fetch_high_watermark=is_embedded,
+            logs="console",
+            session_timeout=6.0,
+        )
+
+    name = f"bench-{uuid4().hex[:8]}"
+    empty = settings(f"{name}-empty", "memory://", "none")
+    topics.create(brokers, empty.names, partitions=empty.partitions)
+    full = settings(name, "memory://", "none")
+    topics.create(brokers, full.names, partitions=full.partitions)
+    changelog = records(entities, components, full.partitions, full.names.beliefs_changelog)
+    size = asyncio.run(send(brokers, changelog))
+    log = folder / "worker.log"
+    starts = [
+        start("no beliefs", empty, log, 0),
+        start("memory://", full, log, entities),
+        start("rocksdb://, empty", settings(name, "rocksdb://", "disk"), log, entities),
+        start("rocksdb://, warm", settings(name, "rocksdb://", "disk"), log, entities),
+    ]
+    return State(entities, size / entities, size, starts)
