@@ -237,8 +237,9 @@ class Fusion:
         """Let the time of the partitions go on; partition and key of what is to be forgotten by it."""
         for partition, times in batch.times.items():
             self._expiry.note(partition, times)
+        now = {partition: self._expiry.now(partition) for partition in batch.times}
         for entity in batch.entities.values():
-            entity.record.heard = max(entity.record.heard, self._expiry.now(entity.partition))
+            entity.record.heard = max(entity.record.heard, now.get(entity.partition, -math.inf))
         return self._expiry.due(batch.entities)
 
     async def _keep(self, entities: Iterable[EntityBatch], forgotten: Iterable[tuple[int, bytes]]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from streams.conversion import reading_of, sensor_over, state_model
 from streams.settings import Settings
 from streams.simulation import Simulation, simulate
 from tests.streams.cli.conftest import Run, assert_one_line
-from tests.streams.cli.examples import BEACON, WALKER
+from tests.streams.cli.examples import BEACON, GPS, WALKER
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +94,21 @@ def test_bad_lines_are_told_and_left_out(run: Run, tmp_path: Path) -> None:
     ]
     assert [line.split(":")[0] for line in told[:-1]] == ["line 3", "line 4", "line 6"]
     assert "2 observations, 1 priors, 3 lines that cannot be used; 3 posteriors" in told[-1]
+
+
+def test_after_too_long_a_gap_an_entity_starts_from_the_prior(run: Run, tmp_path: Path) -> None:
+    walker = json.dumps({**json.loads(WALKER), "expires_after": 60})
+
+    def fused(*times: float) -> list[Posterior]:
+        seen = [{"entity": "a", "sensor": "gps", "time": time, "value": [time / 10, 1]} for time in times]
+        lines = [GPS, walker, *map(json.dumps, seen)]
+        (tmp_path / "log.jsonl").write_text("\n".join(lines))
+        return [parse(Posterior, line) for line in run("fuse", "log.jsonl").out.encode().splitlines()]
+
+    after_gap, alone, within = fused(0, 61)[-1], fused(61)[-1], fused(0, 60)[-1]
+    assert after_gap.mixture == alone.mixture
+    assert after_gap.sequence == 2
+    assert within.mixture.covariances != fused(60)[-1].mixture.covariances
 
 
 def test_strict_fuses_nothing_of_a_log_with_bad_lines(run: Run, tmp_path: Path) -> None:
