@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import faust
 import structlog
@@ -19,6 +20,7 @@ from inference.update import Updater
 from schemas import Reason
 from streams import measurements, metrics
 from streams.dead_letters import dead_letter
+from streams.fencing import Fenced, Fencing
 from streams.fusion import Fusion
 from streams.health import add_pages
 from streams.intake import Intake
@@ -99,6 +101,16 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
         await send_all(await producer(), [letter])
         metrics.DEAD_LETTERS.labels(reason.value).inc()
 
+    fencing = Fencing(settings.application, names.beliefs_changelog, producer)
+
+    async def fence(partitions: Collection[int]) -> None:
+        try:
+            await fencing.take(partitions)
+        except Exception:
+            log.exception("partitions cannot be taken over, the worker stops")
+            os._exit(70)
+
+    cast(SafeTableManager, app.tables).fence = fence
     definitions = Definitions(names.sensors, names.models)
     reader = DefinitionsReader(definitions, (names.sensors, names.models), settings.brokers, reject)
     intake = Intake(definitions, settings.maximum_message_bytes, settings.future_tolerance)
@@ -111,6 +123,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
         updater,
         table,
         producer,
+        fencing,
         settings.history,
     )
 
@@ -127,6 +140,9 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
         async for events in stream.noack_take(settings.batch, within=settings.batch_seconds):  # type: ignore[attr-defined]
             try:
                 await fusion.process(events)
+            except Fenced as fenced:
+                log.error("fenced: the worker stops, for another one has its partitions", detail=str(fenced))
+                os._exit(70)
             except Exception:
                 # an exception inside take() would acknowledge the batch: stop at once, so that it is delivered again
                 log.exception("a batch failed, the worker stops")

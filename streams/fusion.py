@@ -3,7 +3,8 @@
 The order of the last steps is the promise. Posteriors and dead letters are durable first, then the beliefs' changelog,
 then the local table, then the source offsets. Killed at any point, a worker finds either the old belief and the
 messages still to come, or the new belief, which knows the offsets it holds and skips what is delivered again; and there
-is no belief whose posteriors are missing.
+is no belief whose posteriors are missing. All of it is written under the leases held when the batch began, and none of
+it once another worker has taken them (`streams.fencing`).
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ import math
 import time
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, ProducerFenced
 from faust.streams import _current_event  # the only way to write a table outside of a stream's own iteration
 from faust.types import TP, EventT
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from inference.events import Event
 from inference.timeline import MOST
@@ -32,10 +33,11 @@ from streams import metrics
 from streams.beliefs import BeliefRecord, Kept
 from streams.dead_letters import dead_letter
 from streams.entities import EntityBatch, Entry
+from streams.fencing import Fenced, Fencing
 from streams.intake import Intake
 from streams.registry import Definitions, DefinitionsReader
 from streams.rounds import run_rounds
-from streams.sending import Record, send_all
+from streams.sending import Lease, Record, deliver, fill
 from streams.topics import TopicNames
 
 log = structlog.get_logger()
@@ -62,6 +64,7 @@ class Fusion:
         table: the Faust table of beliefs, by entity key.
         history: moments of an entity that late observations can reach.
         producer: gives the running aiokafka producer.
+        fencing: has the right to write.
     """
 
     def __init__(
@@ -74,17 +77,25 @@ class Fusion:
         updater: Updater,
         table: Any,
         producer: Any,
+        fencing: Fencing,
         history: int = MOST,
     ) -> None:
         self._names, self._application = names, application
         self._intake, self._definitions, self._reader = intake, definitions, reader
         self._updater, self._table, self._producer = updater, table, producer
+        self._fencing = fencing
         self._most_moments = history
         self.processed: dict[TP, int] = {}  # the offset after the last one dealt with
 
     async def process(self, events: Sequence[EventT[Any]]) -> None:
-        """Apply a batch; returns when everything that follows from it is durable."""
+        """Apply a batch; returns when everything that follows from it is durable.
+
+        Raises:
+            Fenced: another worker has taken the partition of one of them; no belief of it has been changed.
+        """
         await self._reader.complete.wait()
+        await self._fencing.renew()
+        leases = self._fencing.leases  # before the first belief is looked up
         metrics.BATCH_SIZE.observe(len(events))
         batch = self._validate(events, last_word=False)
         if batch is None:
@@ -106,8 +117,8 @@ class Fusion:
                 entity.tidy(self._most_moments)
         for entity in batch.entities.values():
             self._reject_of(entity, batch)
-        await self._send([*posteriors, *batch.dead])
-        await self._keep(batch.entities.values())
+        await self._send([*posteriors, *batch.dead], leases)
+        await self._keep(batch.entities.values(), leases)
         self._measure(events, batch)
 
     def _validate(self, events: Sequence[EventT[Any]], last_word: bool) -> Batch | None:
@@ -209,29 +220,36 @@ class Fusion:
             entity.use(model)
             entity.plan(self._read_again, MOST_PENDING, self._most_moments)
 
-    async def _send(self, records: Iterable[Record]) -> dict[TopicPartition, int]:
-        """Send all, again if the broker is away for a while; sequence numbers let readers drop what comes twice."""
+    async def _send(
+        self, records: Iterable[Record], leases: Mapping[int, Lease]
+    ) -> dict[TopicPartition, int]:
+        """Send all, again if the broker is away for a while."""
         records = list(records)
         if not records:
             return {}
+        if strange := {record.partition for record in records} - leases.keys():
+            raise Fenced(f"this worker does not own the partitions {sorted(strange)}")
         producer: AIOKafkaProducer = await self._producer()
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(KafkaError),
-            stop=stop_after_delay(SENDING_SECONDS),
-            wait=wait_exponential_jitter(0.2, 5.0),
-            reraise=True,
-        ):
-            with attempt:
-                return await send_all(producer, records)
+        try:
+            batches = fill(producer, records, leases)
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception(_passes),
+                stop=stop_after_delay(SENDING_SECONDS),
+                wait=wait_exponential_jitter(0.2, 5.0),
+                reraise=True,
+            ):
+                with attempt:
+                    return await deliver(producer, batches)
+        except ProducerFenced as error:
+            raise Fenced("another worker has taken over a partition of this batch") from error
         raise AssertionError("unreachable")
 
-    async def _keep(self, entities: Iterable[EntityBatch]) -> None:
+    async def _keep(self, entities: Iterable[EntityBatch], leases: Mapping[int, Lease]) -> None:
         """Changelog first, then the table."""
         changelog = self._names.beliefs_changelog
         kept = [(entity, entity.record.encode()) for entity in entities if entity.worth_keeping]
-        offsets = await self._send(
-            Record(changelog, entity.partition, entity.key, value) for entity, value in kept
-        )
+        records = [Record(changelog, entity.partition, entity.key, value) for entity, value in kept]
+        offsets = await self._send(records, leases)
         for partition, offset in offsets.items():
             self._table.data.set_persisted_offset(TP(partition.topic, partition.partition), offset)
         for entity, value in kept:
@@ -262,3 +280,7 @@ class Fusion:
                     metrics.END_TO_END_SECONDS.observe(max(0.0, ticks - received))
                 metrics.EVENT_LAG_SECONDS.observe(max(0.0, now - entry.event.time))
         metrics.OBSERVATIONS.labels("accepted").inc(accepted)
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, KafkaError) and not isinstance(error, ProducerFenced)

@@ -31,7 +31,8 @@ would commit past a record it has not processed. `SafeConsumer` leaves that reco
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 
@@ -44,6 +45,7 @@ from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport, server_list
 from faust.types import TP
+from faust.types.transports import ConsumerT
 from faust.types.tuples import Message
 
 if TYPE_CHECKING:
@@ -69,6 +71,15 @@ class SafeRecovery(Recovery):
     ) -> None:
         self._rebalances = self._app.rebalancing_count
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+
+    async def _build_highwaters(
+        self, consumer: ConsumerT, tps: set[TP], destination: Counter[TP], title: str
+    ) -> None:
+        # The first thing Faust does in a recovery. What a former owner has written before the fence is read.
+        fence = cast(SafeTableManager, self.tables).fence
+        if fence is not None and title == "active":
+            await fence({tp.partition for tp in tps})
+        await super()._build_highwaters(consumer, tps, destination, title)
 
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
         """Faust calls this when the tables are restored."""
@@ -126,9 +137,14 @@ class SafeRecovery(Recovery):
 class SafeTableManager(TableManager):
     """For `faust.App(..., TableManager=SafeTableManager)`, together with `use_safe_consumer(app)`.
 
+    Attributes:
+        fence: is awaited with the partitions that this worker owns from now on, before their changelog is read.
+
     Raises:
         ImproperlyConfigured: when the worker starts, if that was not called.
     """
+
+    fence: Callable[[Collection[int]], Awaitable[None]] | None = None
 
     async def on_start(self) -> None:
         if not isinstance(self.app.consumer, SafeConsumer):

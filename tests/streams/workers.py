@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -61,12 +61,13 @@ class Worker:
         self._output = directory / f"worker-{self.port}.log"
         self._guard: subprocess.Popen[bytes] | None = None
 
+    command: Sequence[str] = (str(Path(sys.executable).with_name("beliefstream")), "worker")
+
     def launch(self) -> Self:
         """Starts the process, and does not wait for it."""
-        command = [str(Path(sys.executable).with_name("beliefstream")), "worker"]
         with self._output.open("ab") as output:
             self._guard = subprocess.Popen(
-                guarded(command, STOP_TIMEOUT),
+                guarded([*self.command], STOP_TIMEOUT),
                 env=self._environment,
                 stdin=subprocess.PIPE,
                 stdout=output,
