@@ -116,6 +116,7 @@ class Fusion:
             for entity in work:
                 entity.tidy(self._most_moments)
         for entity in batch.entities.values():
+            batch.duplicates += entity.repeated
             self._reject_of(entity, batch)
         await self._send([*posteriors, *batch.dead], leases)
         await self._keep(batch.entities.values(), leases)
@@ -156,11 +157,12 @@ class Fusion:
         if len(value) > LONGEST_AS_IT_CAME:
             value = observation.to_json()
         name = observation.id or f"{message.partition}:{message.offset}"
-        return Entry(event, Kept(False, message.offset, value), name, delivered)
+        return Entry(event, Kept(False, message.offset, value), name, delivered, id=observation.id or "")
 
-    def _read_again(self, key: bytes, kept: Kept) -> Event:
-        """The event of a message kept earlier; raises Unusable if it no longer fits the definitions."""
-        return self._understood(key, kept.value, kept.is_prior, math.inf)[1]
+    def _read_again(self, key: bytes, kept: Kept) -> tuple[Event, str]:
+        """The event and id of a message kept earlier; raises Unusable if it no longer fits the definitions."""
+        observation, event = self._understood(key, kept.value, kept.is_prior, math.inf)
+        return event, (observation.id if observation is not None else None) or ""
 
     def _understood(
         self, key: bytes | None, value: bytes | None, is_prior: bool, now: float
