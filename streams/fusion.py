@@ -252,14 +252,15 @@ class Fusion:
         kept = [(entity, entity.record.encode()) for entity in entities if entity.worth_keeping]
         records = [Record(changelog, entity.partition, entity.key, value) for entity, value in kept]
         offsets = await self._send(records, leases)
-        for partition, offset in offsets.items():
-            self._table.data.set_persisted_offset(TP(partition.topic, partition.partition), offset)
         for entity, value in kept:
             _current_event.set(weakref.ref(entity.last_event))
             self._table.data[entity.key] = value
             partitions = getattr(self._table.data, "_key_partition", None)
             if partitions is not None:  # lets the memory store drop what another worker takes over
                 partitions[entity.key] = entity.partition
+        # last: a store on disk that says it holds what it does not would never read it again
+        for partition, offset in offsets.items():
+            self._table.data.set_persisted_offset(TP(partition.topic, partition.partition), offset)
 
     def _measure(self, events: Sequence[EventT[Any]], batch: Batch) -> None:
         now, ticks = time.time(), time.monotonic()

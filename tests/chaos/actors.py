@@ -55,6 +55,17 @@ class AimedWorker(Worker):
     def running(self) -> bool:
         return self._guard is not None and self._guard.poll() is None
 
+    @property
+    def ready(self) -> bool:
+        """Whether it processes observations."""
+        return self.running and not self.suspended and self.page("/readyz")[0] == 200
+
+    def ask_to_end(self) -> None:
+        """SIGTERM, and no waiting."""
+        assert self._guard is not None
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+
     def suspend(self) -> None:
         """SIGSTOP: it does nothing, sends no heartbeats, and does not know."""
         os.kill(self.pid, signal.SIGSTOP)

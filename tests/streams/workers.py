@@ -46,17 +46,17 @@ class Worker:
 
     def __init__(self, broker: Broker, names: Names, directory: Path, **settings: Any) -> None:
         self.port = free_port()
-        chosen = Settings(
-            brokers=broker.bootstrap_servers,
-            application=names.app_id,
-            partitions=PARTITIONS,
-            session_timeout=SESSION,
-            web_port=self.port,
-            fetch_high_watermark=broker.is_embedded,
-            logs="json",
-            **{name: getattr(names.topics, name) for name in TOPICS},
-            **settings,
-        )
+        defaults: dict[str, Any] = {
+            "brokers": broker.bootstrap_servers,
+            "application": names.app_id,
+            "partitions": PARTITIONS,
+            "session_timeout": SESSION,
+            "web_port": self.port,
+            "fetch_high_watermark": broker.is_embedded,
+            "logs": "json",
+        }
+        defaults |= {name: getattr(names.topics, name) for name in TOPICS}
+        chosen = Settings(**(defaults | settings))
         self._environment = os.environ | chosen.environment()
         self._output = directory / f"worker-{self.port}.log"
         self._guard: subprocess.Popen[bytes] | None = None
