@@ -24,6 +24,7 @@ from streams.fencing import Fenced, Fencing
 from streams.fusion import Fusion
 from streams.health import add_pages
 from streams.intake import Intake
+from streams.origin import Origins
 from streams.recovery import SafeTableManager, use_fetch_high_watermark, use_safe_consumer
 from streams.registry import Definitions, DefinitionsReader
 from streams.sending import send_all
@@ -110,7 +111,17 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
             log.exception("partitions cannot be taken over, the worker stops")
             os._exit(70)
 
-    cast(SafeTableManager, app.tables).fence = fence
+    origins = Origins(names, settings.brokers, table, fencing, producer)
+
+    async def examine(consumer: Any, partitions: Collection[int]) -> bool:
+        try:
+            return await origins.examine(consumer, partitions)
+        except Exception:
+            log.exception("beliefs cannot be held against their source, the worker stops")
+            os._exit(70)
+
+    manager = cast(SafeTableManager, app.tables)
+    manager.fence, manager.examine = fence, examine
     definitions = Definitions(names.sensors, names.models)
     reader = DefinitionsReader(definitions, (names.sensors, names.models), settings.brokers, reject)
     intake = Intake(definitions, settings.maximum_message_bytes, settings.future_tolerance)

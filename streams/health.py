@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from streams import metrics
 from streams.fusion import Fusion
+from streams.origin import INTERNAL
 from streams.registry import DefinitionsReader
 
 
@@ -50,7 +51,7 @@ def refresh(app: faust.App, fusion: Fusion) -> None:
     """Gauges as they are now."""
     store: Any = app.tables["beliefs"].data  # type: ignore[attr-defined]
     if hasattr(store, "_key_partition"):  # only the memory store knows its size at once
-        metrics.ENTITIES.set(len(store.data))
+        metrics.ENTITIES.set(sum(key[:1] != INTERNAL for key in store.data))
     metrics.CONSUMER_LAG.clear()
     consumer = app.consumer
     for place, done in list(fusion.processed.items()):

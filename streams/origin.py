@@ -1,0 +1,184 @@
+"""What the beliefs of a partition were computed from, and what to do when that is not there any more.
+
+Beside the beliefs a changelog partition holds one record of ours: the ids of the topics that the offsets in the beliefs
+count in, and where the changelog itself began. At every recovery it is held against what the broker has now.
+
+- The changelog begins later, or is empty: beliefs have been deleted. Kafka does that to no compacted topic by itself,
+  but a wrong `cleanup.policy`, `kafka-delete-records` or a topic made again do. The partition's observations and priors
+  are read from their beginning: what a belief holds already is skipped, what has lost its belief gets it again.
+- A source topic has another id: it was deleted and made again, and its offsets count anew. The offsets in the beliefs
+  are forgotten, or as many new observations would be taken for old ones; the beliefs go on.
+
+The committed offsets are moved first, then the record is written: killed in between, a worker does it again. What the
+source log does not hold any more cannot be computed: it is said in an error, and counted where it can be
+(`beliefstream_lost_offsets_total`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import structlog
+from aiokafka import AIOKafkaProducer
+from faust.streams import _current_event  # a store on disk asks it for the partition
+from faust.types import TP
+
+from streams import topics
+from streams.beliefs import BeliefRecord
+from streams.fencing import Fencing
+from streams.sending import Record, send_all
+from streams.topics import TopicNames
+
+log = structlog.get_logger()
+INTERNAL = b"\0"
+"""First byte of the keys of what is not a belief in the changelog; no entity is called so."""
+ORIGIN_KEY = INTERNAL + b"origin-%d"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Of one partition's beliefs. `changelog_start`: its first offset; `topics`: their ids by name."""
+
+    changelog_start: int
+    topics: Mapping[str, str]
+
+
+class Origins:
+    """Compares what the beliefs were computed from with what is there.
+
+    Args:
+        table: the Faust table of beliefs.
+        producer: gives the running aiokafka producer.
+    """
+
+    def __init__(
+        self,
+        names: TopicNames,
+        brokers: str,
+        table: Any,
+        fencing: Fencing,
+        producer: Callable[[], Awaitable[AIOKafkaProducer]],
+    ) -> None:
+        self._names, self._brokers, self._table = names, brokers, table
+        self._fencing, self._producer = fencing, producer
+
+    async def examine(self, consumer: Any, partitions: Collection[int]) -> bool:
+        """After the beliefs of these partitions are restored; whether the committed offsets have been moved back.
+
+        Raises:
+            streams.topics.TopicError: the broker cannot be asked.
+        """
+        changelog = self._names.beliefs_changelog
+        starts = await consumer.earliest_offsets(*(TP(changelog, partition) for partition in partitions))
+        ids = await asyncio.to_thread(self._topic_ids)
+        moved = False
+        for partition in partitions:
+            now = Origin(starts.get(TP(changelog, partition)) or 0, ids)
+            known = self._known(partition)
+            if known == now:
+                continue
+            remade = {name for name in ids if known is not None and known.topics.get(name) != ids[name]}
+            again = set(ids) if self._emptied(partition, known, now) else remade
+            if again and not await self._move_back(consumer, partition, again):
+                return False  # another rebalance has begun, and will come here again
+            moved |= bool(again)
+            changed = self._without_offsets(partition, remade)
+            await self._write(partition, [*changed, (ORIGIN_KEY % partition, orjson.dumps(asdict(now)))])
+        return moved
+
+    def _topic_ids(self) -> dict[str, str]:
+        sources = [self._names.observations, self._names.priors]
+        with topics.administration(self._brokers) as admin:
+            return {each["name"]: str(each["topic_id"]) for each in admin.describe_topics(sources)}
+
+    def _emptied(self, partition: int, known: Origin | None, now: Origin) -> bool:
+        """Whether beliefs are missing that were there."""
+        if known is None:
+            return now.changelog_start > 0 or not any(True for _ in self._keys(partition))
+        return now.changelog_start > known.changelog_start
+
+    async def _move_back(self, consumer: Any, partition: int, names: Collection[str]) -> bool:
+        places = [TP(name, partition) for name in names]
+        earliest = await consumer.earliest_offsets(*places)
+        committed = consumer._committed_offset
+        back = {place: earliest[place] or 0 for place in places if committed.get(place)}
+        if not back:
+            return True  # a new partition
+        log.error(
+            "the changelog has lost beliefs or their offsets: the source log is read again",
+            partition=partition,
+            offsets={place.topic: offset for place, offset in back.items()},
+        )
+        if lost := {place.topic: offset for place, offset in back.items() if offset > 0}:
+            log.error(
+                "what the source log held before these offsets is lost", partition=partition, offsets=lost
+            )
+        return bool(await consumer._commit(back))
+
+    def _keys(self, partition: int) -> Iterator[bytes]:
+        """Of the partition's beliefs."""
+        store = self._table.data
+        if hasattr(store, "_db_for_partition"):
+            keys: list[bytes] = list(store._db_for_partition(partition).keys())
+            return (key for key in keys if key[:1] != INTERNAL and key != store.offset_key)
+        owners = store._key_partition
+        return (key for key in list(store.data) if owners.get(key) == partition and key[:1] != INTERNAL)
+
+    def _without_offsets(self, partition: int, remade: Collection[str]) -> list[tuple[bytes, bytes]]:
+        """The partition's records as they are once the offsets in these topics are forgotten."""
+        if not remade:
+            return []
+        log.error(
+            "a topic was made again: its offsets count anew", partition=partition, topics=sorted(remade)
+        )
+        changed = []
+        for key in self._keys(partition):
+            with at(partition):
+                record = BeliefRecord.decode(self._table.data[key])
+            if self._names.observations in remade:
+                record.observation_offset = -1
+            if self._names.priors in remade:
+                record.prior_offset = -1
+            changed.append((key, record.encode()))
+        return changed
+
+    def _known(self, partition: int) -> Origin | None:
+        with at(partition):
+            raw = self._table.data.get(ORIGIN_KEY % partition)
+        return Origin(**orjson.loads(raw)) if raw is not None else None
+
+    async def _write(self, partition: int, changed: Collection[tuple[bytes, bytes]]) -> None:
+        changelog = self._names.beliefs_changelog
+        records = [Record(changelog, partition, key, value) for key, value in changed]
+        await send_all(await self._producer(), records, self._fencing.leases)
+        owners = getattr(self._table.data, "_key_partition", None)
+        for key, value in changed:
+            with at(partition):
+                self._table.data[key] = value
+            if owners is not None:
+                owners[key] = partition
+
+
+class _Event:
+    """As much of one as a store looks at."""
+
+    def __init__(self, partition: int) -> None:
+        self.message = SimpleNamespace(partition=partition)
+
+
+@contextmanager
+def at(partition: int) -> Iterator[None]:
+    """Reads and writes of the table are of this partition."""
+    event = _Event(partition)
+    token = _current_event.set(weakref.ref(event))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        _current_event.reset(token)
