@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo test lint format bench train evaluate contract picture clean
+.PHONY: demo test lint format bench chaos train evaluate contract picture clean
 
 demo: .venv/demo
 	$(BIN)/beliefstream demo $(ARGS)
@@ -23,6 +23,10 @@ format: .venv/dev
 
 bench: .venv/dev
 	$(BIN)/beliefstream bench $(ARGS)
+
+# about 20 minutes; tests/chaos/__main__.py says what it does, docs/chaos.md what came of it
+chaos: .venv/dev
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 train: .venv/demo
 	$(BIN)/beliefstream train $(ARGS)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import faust
 import structlog
@@ -22,10 +23,12 @@ from schemas import Reason
 from streams import measurements, metrics
 from streams.dead_letters import dead_letter
 from streams.expiry import Expiry
+from streams.fencing import Fenced, Fencing
 from streams.fusion import Fusion
 from streams.health import add_pages
 from streams.intake import Intake
-from streams.recovery import use_fetch_high_watermark, use_safe_consumer
+from streams.origin import Origins
+from streams.recovery import SafeTableManager, use_fetch_high_watermark, use_safe_consumer
 from streams.registry import Definitions, DefinitionsReader
 from streams.restoring import BeliefTableManager
 from streams.sending import send_all
@@ -114,6 +117,26 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
         await send_all(await producer(), [letter])
         metrics.DEAD_LETTERS.labels(reason.value).inc()
 
+    fencing = Fencing(settings.application, names.beliefs_changelog, producer)
+
+    async def fence(partitions: Collection[int]) -> None:
+        try:
+            await fencing.take(partitions)
+        except Exception:
+            log.exception("partitions cannot be taken over, the worker stops")
+            os._exit(70)
+
+    origins = Origins(names, settings.brokers, table.store, fencing, producer)
+
+    async def examine(consumer: Any, partitions: Collection[int]) -> bool:
+        try:
+            return await origins.examine(consumer, partitions)
+        except Exception:
+            log.exception("beliefs cannot be held against their source, the worker stops")
+            os._exit(70)
+
+    manager = cast(SafeTableManager, app.tables)
+    manager.fence, manager.examine = fence, examine
     definitions = Definitions(names.sensors, names.models)
     reader = DefinitionsReader(definitions, (names.sensors, names.models), settings.brokers, reject)
     expiry = Expiry(names, definitions, table.store, lambda place: app.consumer.committed.get(place, 0))  # type: ignore[attr-defined]
@@ -127,6 +150,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
         updater,
         table.store,
         producer,
+        fencing,
         expiry,
         settings.history,
     )
@@ -144,6 +168,9 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
         async for events in stream.noack_take(settings.batch, within=settings.batch_seconds):  # type: ignore[attr-defined]
             try:
                 await fusion.process(events)
+            except Fenced as fenced:
+                log.error("fenced: the worker stops, for another one has its partitions", detail=str(fenced))
+                os._exit(70)
             except Exception:
                 # an exception inside take() would acknowledge the batch: stop at once, so that it is delivered again
                 log.exception("a batch failed, the worker stops")

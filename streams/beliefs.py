@@ -21,6 +21,8 @@ from inference.events import Belief
 from inference.readings import ControlReading
 from inference.timeline import Moment, Timeline
 
+INTERNAL = b"\0"
+"""First byte of the keys of what is no belief in the changelog; no entity is called so."""
 VERSION = 3
 # version, has a base; sequence, revision, prior sequence, two offsets, time of the newest posterior and of the base,
 # when it was last heard of, length of names, moments

@@ -20,11 +20,11 @@ import structlog
 from faust.types import TP
 from filelock import FileLock, Timeout
 
-from streams.beliefs import VERSION
+from streams.beliefs import INTERNAL, VERSION
 from streams.stores import BeliefStore, Changes
 
 log = structlog.get_logger()
-STATE = b"\0state"  # entity names have no such character
+STATE = INTERNAL + b"state"
 WRITE_BUFFER_BYTES = 8 * 1024 * 1024  # of each partition, twice
 BLOCK_CACHE_BYTES = 64 * 1024 * 1024  # of all partitions together
 OPEN_FILES = 256  # of each partition
@@ -101,9 +101,10 @@ class DiskStore(BeliefStore):
 
     def write(self, partition: int, changes: Changes, offset: int, growth: int | None = None) -> None:
         database, copy = self._database(partition), self._copies[partition]
+        beliefs = {key: value for key, value in changes.items() if key[:1] != INTERNAL}
         if growth is None:
-            growth = sum(value is not None for value in changes.values()) - self._known(partition, changes)
-        version = max([copy.version, *(value[0] for value in changes.values() if value)])
+            growth = sum(value is not None for value in beliefs.values()) - self._known(partition, beliefs)
+        version = max([copy.version, *(value[0] for value in beliefs.values() if value)])
         copy = replace(
             copy, version=version, offset=offset, records=copy.records + growth, written=time.time()
         )
@@ -141,7 +142,7 @@ class DiskStore(BeliefStore):
 
     def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:  # type: ignore[override]
         every: Any = self._database(partition).items()
-        return ((key, value) for key, value in every if key != STATE)
+        return ((key, value) for key, value in every if key[:1] != INTERNAL)
 
     def size(self, partition: int) -> int:
         self._database(partition)

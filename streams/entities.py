@@ -4,6 +4,9 @@ What comes late, or at a time there already is, goes to its place: the entity go
 and what came since is read again, with the definitions now in force, and applied again. A posterior is emitted for
 every new time at which something was observed or stated, none for controls. Where the past of one that was emitted
 changes, that of the newest such time is emitted again, with the next revision, and names what is new.
+
+An observation that has an id is applied once, however often it is sent: another one of its time with this id is dropped
+as long as that time can be changed, and is late after that.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from streams.registry import EntityModel
 
 log = structlog.get_logger()
 NOT_FINITE = "update: the posterior is not finite"
-Reader = Callable[[bytes, Kept], Event]
+Reader = Callable[[bytes, Kept], tuple[Event, str]]
+"""The event of a kept message, and the id its sender gave it, empty for none."""
 
 
 @dataclass(slots=True)
@@ -34,6 +38,7 @@ class Entry:
         name: in a posterior's `applied`; empty for a prior. That of a control is not used, for none is of it alone.
         delivered: the Faust event; None for what was kept from earlier batches.
         again: whether the belief holds it already.
+        id: that its sender gave it; empty for none.
     """
 
     event: Event
@@ -41,6 +46,7 @@ class Entry:
     name: str = ""
     delivered: Any = None
     again: bool = False
+    id: str = ""
 
 
 class Rejected(NamedTuple):
@@ -68,6 +74,7 @@ class EntityBatch:
     applied: list[Entry] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     names: list[str] = field(default_factory=list)  # of what no posterior has named yet
+    repeated: int = 0  # observations that the belief held already, by their ids
     revised: bool = False  # something came before the newest posterior, and none says so yet
     outcome: Outcome | None = None
 
@@ -132,10 +139,24 @@ class EntityBatch:
             return
         first = min(entry.event.time for entry in due)
         late = first <= self.record.shown
-        self.entries = [*self._go_back(first, read), *due]
+        self.entries = self._once([*self._go_back(first, read), *due])
         labelled = [replace(entry.event, label=label) for label, entry in enumerate(self.entries)]
         self.instants = instants(labelled)
         self.showing = self._showing(late)
+
+    def _once(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Without those that repeat one before them. All there is of their times is among `entries`."""
+        seen: set[tuple[float, str]] = set()
+        kept = []
+        for entry in entries:
+            if entry.id:
+                mark = (entry.event.time, entry.id)
+                if mark in seen:
+                    self.repeated += 1
+                    continue
+                seen.add(mark)
+            kept.append(entry)
+        return kept
 
     def _waited(self, read: Reader, newest: float) -> list[Entry]:
         """The priors kept earlier that are due now."""
@@ -177,7 +198,8 @@ class EntityBatch:
 
     def _read(self, message: Kept, read: Reader) -> Entry | None:
         try:
-            return Entry(read(self.key, message), message)
+            event, name = read(self.key, message)
+            return Entry(event, message, id=name)
         except Unusable as unusable:  # its model or its sensor is another one now
             self.rejected.append(Rejected(message, None, unusable.reason, unusable.detail))
             return None

@@ -3,7 +3,8 @@
 The order of the last steps is the promise. Posteriors and dead letters are durable first, then the beliefs' changelog,
 then the local table, then the source offsets. Killed at any point, a worker finds either the old belief and the
 messages still to come, or the new belief, which knows the offsets it holds and skips what is delivered again; and there
-is no belief whose posteriors are missing.
+is no belief whose posteriors are missing. All of it is written under the leases held when the batch began, and none of
+it once another worker has taken them (`streams.fencing`).
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ import asyncio
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, ProducerFenced
 from faust.types import TP, EventT
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from inference.events import Event
 from inference.timeline import MOST
@@ -31,11 +32,12 @@ from streams.beliefs import BeliefRecord, Kept
 from streams.dead_letters import dead_letter
 from streams.entities import EntityBatch, Entry
 from streams.expiry import Expiry
+from streams.fencing import Fenced, Fencing
 from streams.intake import Intake
 from streams.registry import Definitions, DefinitionsReader
 from streams.rounds import run_rounds
-from streams.sending import Record, send_all
-from streams.stores import BeliefStore
+from streams.sending import Lease, Record, deliver, fill
+from streams.stores import NOT_KNOWN, BeliefStore
 from streams.topics import TopicNames
 
 log = structlog.get_logger()
@@ -63,6 +65,7 @@ class Fusion:
         store: of the beliefs.
         history: moments of an entity that late observations can reach.
         producer: gives the running aiokafka producer.
+        fencing: has the right to write.
         expiry: says what is to be forgotten.
     """
 
@@ -76,13 +79,14 @@ class Fusion:
         updater: Updater,
         store: BeliefStore,
         producer: Any,
+        fencing: Fencing,
         expiry: Expiry,
         history: int = MOST,
     ) -> None:
         self._names, self._application = names, application
         self._intake, self._definitions, self._reader = intake, definitions, reader
         self._updater, self._store, self._producer = updater, store, producer
-        self._expiry, self._most_moments = expiry, history
+        self._fencing, self._expiry, self._most_moments = fencing, expiry, history
         self.processed: dict[TP, int] = {}  # the offset after the last one dealt with
 
     @property
@@ -91,8 +95,14 @@ class Fusion:
         return len(self._store)
 
     async def process(self, events: Sequence[EventT[Any]]) -> None:
-        """Apply a batch; returns when everything that follows from it is durable."""
+        """Apply a batch; returns when everything that follows from it is durable.
+
+        Raises:
+            Fenced: another worker has taken the partition of one of them; no belief of it has been changed.
+        """
         await self._reader.complete.wait()
+        await self._fencing.renew()
+        leases = self._fencing.leases  # before the first belief is looked up
         metrics.BATCH_SIZE.observe(len(events))
         batch = self._validate(events, last_word=False)
         if batch is None:
@@ -113,9 +123,10 @@ class Fusion:
             for entity in work:
                 entity.tidy(self._most_moments)
         for entity in batch.entities.values():
+            batch.duplicates += entity.repeated
             self._reject_of(entity, batch)
-        await self._send([*posteriors, *batch.dead])
-        await self._keep(batch.entities.values(), self._expire(batch))
+        await self._send([*posteriors, *batch.dead], leases)
+        await self._keep(batch.entities.values(), self._expire(batch), leases)
         self._measure(events, batch)
 
     def _validate(self, events: Sequence[EventT[Any]], last_word: bool) -> Batch | None:
@@ -155,11 +166,12 @@ class Fusion:
         if len(value) > LONGEST_AS_IT_CAME:
             value = observation.to_json()
         name = observation.id or f"{message.partition}:{message.offset}"
-        return Entry(event, Kept(False, message.offset, value), name, delivered)
+        return Entry(event, Kept(False, message.offset, value), name, delivered, id=observation.id or "")
 
-    def _read_again(self, key: bytes, kept: Kept) -> Event:
-        """The event of a message kept earlier; raises Unusable if it no longer fits the definitions."""
-        return self._understood(key, kept.value, kept.is_prior, math.inf)[1]
+    def _read_again(self, key: bytes, kept: Kept) -> tuple[Event, str]:
+        """The event and id of a message kept earlier; raises Unusable if it no longer fits the definitions."""
+        observation, event = self._understood(key, kept.value, kept.is_prior, math.inf)
+        return event, (observation.id if observation is not None else None) or ""
 
     def _understood(
         self, key: bytes | None, value: bytes | None, is_prior: bool, now: float
@@ -217,20 +229,28 @@ class Fusion:
             entity.use(model)
             entity.plan(self._read_again, MOST_PENDING, self._most_moments)
 
-    async def _send(self, records: Iterable[Record]) -> dict[TopicPartition, int]:
-        """Send all, again if the broker is away for a while; sequence numbers let readers drop what comes twice."""
+    async def _send(
+        self, records: Iterable[Record], leases: Mapping[int, Lease]
+    ) -> dict[TopicPartition, int]:
+        """Send all, again if the broker is away for a while."""
         records = list(records)
         if not records:
             return {}
+        if strange := {record.partition for record in records} - leases.keys():
+            raise Fenced(f"this worker does not own the partitions {sorted(strange)}")
         producer: AIOKafkaProducer = await self._producer()
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(KafkaError),
-            stop=stop_after_delay(SENDING_SECONDS),
-            wait=wait_exponential_jitter(0.2, 5.0),
-            reraise=True,
-        ):
-            with attempt:
-                return await send_all(producer, records)
+        try:
+            batches = fill(producer, records, leases)
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception(_passes),
+                stop=stop_after_delay(SENDING_SECONDS),
+                wait=wait_exponential_jitter(0.2, 5.0),
+                reraise=True,
+            ):
+                with attempt:
+                    return await deliver(producer, batches)
+        except ProducerFenced as error:
+            raise Fenced("another worker has taken over a partition of this batch") from error
         raise AssertionError("unreachable")
 
     def _expire(self, batch: Batch) -> list[tuple[int, bytes]]:
@@ -242,7 +262,12 @@ class Fusion:
             entity.record.heard = max(entity.record.heard, now.get(entity.partition, -math.inf))
         return self._expiry.due(batch.entities)
 
-    async def _keep(self, entities: Iterable[EntityBatch], forgotten: Iterable[tuple[int, bytes]]) -> None:
+    async def _keep(
+        self,
+        entities: Iterable[EntityBatch],
+        forgotten: Iterable[tuple[int, bytes]],
+        leases: Mapping[int, Lease],
+    ) -> None:
         """Changelog first, then the store."""
         changes: dict[int, dict[bytes, bytes | None]] = defaultdict(dict)
         growth: Counter[int] = Counter()
@@ -254,13 +279,15 @@ class Fusion:
             changes[partition][key] = None
             growth[partition] -= 1
         changelog = self._names.beliefs_changelog
-        offsets = await self._send(
+        records = [
             Record(changelog, partition, key, value)
             for partition, made in changes.items()
             for key, value in made.items()
-        )
-        for place, last in offsets.items():
-            self._store.keep(place.partition, changes[place.partition], last, growth[place.partition])
+        ]
+        offsets = await self._send(records, leases)
+        for partition, made in changes.items():
+            last = offsets.get(TopicPartition(changelog, partition), NOT_KNOWN)
+            self._store.keep(partition, made, last, growth[partition])
 
     def _measure(self, events: Sequence[EventT[Any]], batch: Batch) -> None:
         now, ticks = time.time(), time.monotonic()
@@ -283,3 +310,7 @@ class Fusion:
                     metrics.END_TO_END_SECONDS.observe(max(0.0, ticks - received))
                 metrics.EVENT_LAG_SECONDS.observe(max(0.0, now - entry.event.time))
         metrics.OBSERVATIONS.labels("accepted").inc(accepted)
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, KafkaError) and not isinstance(error, ProducerFenced)

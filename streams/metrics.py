@@ -69,6 +69,12 @@ CONSUMER_LAG = Gauge(
     ["topic", "partition"],
     registry=REGISTRY,
 )
+LOST_OFFSETS = Counter(
+    "beliefstream_lost_offsets",
+    "Messages that were deleted from a source topic before they were read",
+    ["topic"],
+    registry=REGISTRY,
+)
 BUILD = Info("beliefstream_build", "Version, device, network and weights of this worker", registry=REGISTRY)
 
 # every series from the start, so that rates and ratios begin at 0 and not at the first event
@@ -92,6 +98,7 @@ NAMES = frozenset(
         "beliefstream_entities",
         "beliefstream_recovery_seconds",
         "beliefstream_consumer_lag",
+        "beliefstream_lost_offsets_total",
         "beliefstream_build_info",
     }
 )

@@ -26,17 +26,26 @@ looks again after the seek.
 **The record after a gap counted as processed.** `Consumer._add_gap` includes the record that was just read.
 Offsets are missing from a log where transactions end or compaction has been; a worker killed at that moment
 would commit past a record it has not processed. `SafeConsumer` leaves that record out.
+
+**What is gone passed over in silence.** Where the log begins after the committed offset Kafka's clients go on at its
+beginning, and Faust acknowledges the rest as a gap. `SafeConsumer` says how much it was. A topic that is deleted and
+made again under a running worker begins at 0; Faust drops all up to the offset it had come to. `SafeConsumer` stops the
+worker, for the new one begins with a recovery, where `streams.origin` sees to it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 
 import aiokafka
 import faust
+import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 from faust.exceptions import ImproperlyConfigured
@@ -44,10 +53,15 @@ from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport, server_list
 from faust.types import TP
+from faust.types.transports import ConsumerT
 from faust.types.tuples import Message
+
+from streams import metrics
 
 if TYPE_CHECKING:
     from faust.app.base import App
+
+log = structlog.get_logger()
 
 __all__ = [
     "SafeConsumer",
@@ -69,6 +83,15 @@ class SafeRecovery(Recovery):
     ) -> None:
         self._rebalances = self._app.rebalancing_count
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+
+    async def _build_highwaters(
+        self, consumer: ConsumerT, tps: set[TP], destination: Counter[TP], title: str
+    ) -> None:
+        # The first thing Faust does in a recovery. What a former owner has written before the fence is read.
+        fence = cast(SafeTableManager, self.tables).fence
+        if fence is not None and title == "active":
+            await fence({tp.partition for tp in tps})
+        await super()._build_highwaters(consumer, tps, destination, title)
 
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
         """Faust calls this when the tables are restored."""
@@ -98,6 +121,10 @@ class SafeRecovery(Recovery):
             await self._wait(consumer.perform_seek(), timeout=app.conf.broker_request_timeout)
             if self._superseded(generation_id):
                 return
+            if await self._moved_back():
+                await self._wait(consumer.perform_seek(), timeout=app.conf.broker_request_timeout)
+            if self._superseded(generation_id):
+                return
         # No await from here until the flow is resumed: a rebalance cannot come between.
         consumer.resume_partitions({tp for tp in consumer.assignment() if not self._is_changelog_tp(tp)})
         self.completed.set()
@@ -109,6 +136,20 @@ class SafeRecovery(Recovery):
             self.tables.on_standbys_ready()
         app.on_rebalance_end()
         self.log.info("Worker ready")
+
+    async def _moved_back(self) -> bool:
+        """Whether the committed offsets are others now, for what was computed from them is not there any more."""
+        examine = cast(SafeTableManager, self.tables).examine
+        partitions = {tp.partition for tp in self.active_tps}
+        if examine is None or not partitions:
+            return False
+        found = []
+
+        async def ask() -> None:
+            found.append(await examine(self._app.consumer, partitions))
+
+        await self._wait(ask())  # which returns nothing, and raises if another rebalance begins
+        return found == [True]
 
     def _superseded(self, generation_id: int) -> bool:
         """Whether another rebalance has begun, after which Faust starts a recovery of its own."""
@@ -126,9 +167,17 @@ class SafeRecovery(Recovery):
 class SafeTableManager(TableManager):
     """For `faust.App(..., TableManager=SafeTableManager)`, together with `use_safe_consumer(app)`.
 
+    Attributes:
+        fence: is awaited with the partitions that this worker owns from now on, before their changelog is read.
+        examine: is awaited with the consumer and the partitions once it is read; says whether it has committed other
+            offsets.
+
     Raises:
         ImproperlyConfigured: when the worker starts, if that was not called.
     """
+
+    fence: Callable[[Collection[int]], Awaitable[None]] | None = None
+    examine: Callable[[Any, Collection[int]], Awaitable[bool]] | None = None
 
     async def on_start(self) -> None:
         if not isinstance(self.app.consumer, SafeConsumer):
@@ -152,6 +201,7 @@ class SafeConsumer(Consumer):
         self._seeks_before_fetch = 0
         # The offsets that the broker has, next to be read; what Faust calls committed may have failed to be.
         self.committed: dict[TP, int] = {}
+        self._told: dict[TP, int] = defaultdict(int)  # up to where it has been said what is lost
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
         """Fetches for up to `timeout` seconds and yields what came, until the next seek."""
@@ -161,6 +211,13 @@ class SafeConsumer(Consumer):
             async for partition, message in messages:
                 if self._seeks != self._seeks_before_fetch:
                     return  # fetched before the seek, and to be fetched again
+                if (
+                    not message.offset
+                    and self._read_offset.get(partition)
+                    and not self._is_changelog_tp(partition)
+                ):
+                    log.error("a topic was made again, the worker stops", topic=partition.topic)
+                    os._exit(70)
                 yield partition, message
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
@@ -194,6 +251,10 @@ class SafeConsumer(Consumer):
             ]
             if uncommitted:
                 await self._thread.seek_to_beginning(*uncommitted)
+        committed = {tp: self._committed_offset.get(tp) for tp in self.assignment()}
+        due = {tp: offset for tp, offset in committed.items() if offset and not self._is_changelog_tp(tp)}
+        if due:
+            await self._tell_lost(due)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seeks all partitions to their committed offsets, and returns these."""
@@ -217,6 +278,25 @@ class SafeConsumer(Consumer):
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         # `offset_to` is the offset of the record just read, and Faust takes it as part of the gap.
         await super()._add_gap(tp, offset_from, offset_to - 1)
+        await self._tell_lost({tp: offset_from}, offset_to)
+
+    async def _tell_lost(self, due: Mapping[TP, int], end: float = math.inf) -> None:
+        """Says which of the messages from `due` to `end` their log does not hold any more, each once."""
+        begins = await self.earliest_offsets(*due)
+        for tp, first in due.items():
+            first = max(first, self._told[tp])
+            begin = int(min(begins.get(tp) or 0, end))
+            if begin <= first:
+                continue
+            self._told[tp] = begin
+            metrics.LOST_OFFSETS.labels(tp.topic).inc(begin - first)
+            log.error(
+                "the log begins after what was to be read next: messages are lost",
+                topic=tp.topic,
+                partition=tp.partition,
+                first=first,
+                lost=begin - first,
+            )
 
 
 async def _fetched(thread: AIOKafkaConsumerThread, partitions: set[TP], timeout: float) -> Any:

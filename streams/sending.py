@@ -1,24 +1,28 @@
 """Sends many records at once, and returns when the broker has all of them.
 
 `AIOKafkaProducer.send` costs a future and several task switches a record. Filling a batch per partition and
-sending it whole costs them once a batch: two to three times as many records a second.
+sending it whole costs them once a batch: two to three times as many records a second. A batch is filled once and
+may be delivered again: under a lease (see `streams.fencing`) it has a sequence number, and the broker takes it once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import MessageSizeTooLargeError
 
-__all__ = ["Record", "send_all"]
+__all__ = ["Batches", "Lease", "Record", "deliver", "fill", "send_all"]
 
-# Bytes of key, value and headers from which on a record goes alone, through `send`, which refuses what is
-# larger than the producer's `max_request_size`. A batch would take any first record, and leave the refusal to
-# the broker.
-ALONE_BYTES = 64 * 1024
+# Bytes of key, value and headers from which on a record is measured against the producer's `max_request_size`: a
+# batch takes any first record, and would leave the refusal to the broker.
+LARGE_BYTES = 64 * 1024
+SEQUENCES = 2**31  # sequence numbers, after which they begin anew
 
 
 class Record(NamedTuple):
@@ -47,7 +51,49 @@ class Record(NamedTuple):
         return size
 
 
-async def send_all(producer: AIOKafkaProducer, records: Iterable[Record]) -> dict[TopicPartition, int]:
+@dataclass
+class Lease:
+    """The right to write what follows from one partition, until somebody else takes it (`streams.fencing`).
+
+    Attributes:
+        identity: the transactional id.
+        producer, epoch: what every batch carries.
+        since: when it was given or renewed, seconds of the monotonic clock.
+    """
+
+    identity: str
+    producer: int
+    epoch: int
+    since: float = field(default_factory=time.monotonic)
+    _next: dict[TopicPartition, int] = field(default_factory=dict)
+
+    def number(self, place: TopicPartition, count: int) -> int:
+        """The sequence number of a batch's first record; the next batch to `place` goes on after its `count`."""
+        first = self._next.get(place, 0)
+        self._next[place] = (first + count) % SEQUENCES
+        return first
+
+
+@dataclass
+class Batch:
+    """Records of one partition that travel together.
+
+    Attributes:
+        delivered: whether the broker has them.
+        last: the offset of the last of them; None if not known.
+    """
+
+    filled: Any
+    delivered: bool = False
+    last: int | None = None
+
+
+Batches = Mapping[TopicPartition, Sequence[Batch]]
+
+
+async def send_all(
+    producer: AIOKafkaProducer, records: Iterable[Record], leases: Mapping[int, Lease] | None = None
+) -> dict[TopicPartition, int]:
     """Sends the records, those of one partition in their order, and waits until all are acknowledged.
 
     Args:
@@ -55,6 +101,7 @@ async def send_all(producer: AIOKafkaProducer, records: Iterable[Record]) -> dic
             acknowledged survives a broker. Its `max_batch_size` (bytes) decides how many records travel
             together.
         records: any number, for any number of partitions.
+        leases: by partition, the right to write to it; None to write without.
 
     Returns:
         For every partition the offset of the last of its records.
@@ -62,78 +109,88 @@ async def send_all(producer: AIOKafkaProducer, records: Iterable[Record]) -> dic
     Raises:
         aiokafka.errors.KafkaError: at least one record was not acknowledged (the first error); others may
             have been. It is raised only when the fate of all is known.
+        aiokafka.errors.ProducerFenced: another worker has the right by now.
+        KeyError: `leases` is given, and has none for a partition.
+    """
+    return await deliver(producer, fill(producer, records, leases))
+
+
+def fill(
+    producer: AIOKafkaProducer, records: Iterable[Record], leases: Mapping[int, Lease] | None = None
+) -> Batches:
+    """The records as batches that can be delivered, more than once if need be.
+
+    Raises:
+        aiokafka.errors.MessageSizeTooLargeError: a record is larger than the producer's `max_request_size`.
+        KeyError: as in `send_all`.
     """
     partitions: defaultdict[TopicPartition, list[Record]] = defaultdict(list)
     for record in records:
+        if record.size >= LARGE_BYTES and record.size > (limit := producer._max_request_size):
+            raise MessageSizeTooLargeError(f"{record.topic}: {record.size} bytes are more than {limit}")
         partitions[TopicPartition(record.topic, record.partition)].append(record)
-    # Side by side: a partition's next batch is taken only when its former one has left.
-    outcomes = await asyncio.gather(
-        *(send_partition(producer, partition, batch) for partition, batch in partitions.items()),
-        return_exceptions=True,
-    )
-    offsets: dict[TopicPartition, int] = {}
-    for partition, outcome in zip(partitions, outcomes, strict=True):
-        if isinstance(outcome, BaseException):
-            raise outcome
-        offsets[partition] = outcome
-    return offsets
+    held = {place: leases[place.partition] if leases is not None else None for place in partitions}
+    return {
+        place: _fill_partition(producer, place, several, held[place]) for place, several in partitions.items()
+    }
 
 
-async def send_partition(
-    producer: AIOKafkaProducer, partition: TopicPartition, records: Sequence[Record]
-) -> int:
-    """Sends the records of one partition in order; returns the last offset, raises as `send_all` does."""
-    # (acknowledgement, how many records it is for)
-    sent: list[tuple[asyncio.Future[Any], int]] = []
-    batch = producer.create_batch()
-    try:
-        for record in records:
-            if record.size >= ALONE_BYTES:
-                await send_batch(producer, batch, partition, sent)
-                batch = producer.create_batch()
-                sent.append((await send_alone(producer, record), 1))
-            elif not append(batch, record):
-                await send_batch(producer, batch, partition, sent)
-                batch = producer.create_batch()
-                append(batch, record)  # an empty batch takes a record of any size
-        await send_batch(producer, batch, partition, sent)
-    finally:
-        # Even when a later batch could not be handed over: nothing is left in flight unobserved.
-        acknowledgements: list[Any] = await asyncio.gather(
-            *(future for future, _ in sent), return_exceptions=True
-        )
-    for acknowledgement in acknowledgements:
-        if isinstance(acknowledgement, BaseException):
-            raise acknowledgement
-    # A batch is acknowledged with the offset of its first record.
-    return int(acknowledgements[-1].offset) + sent[-1][1] - 1
+def _fill_partition(
+    producer: AIOKafkaProducer, place: TopicPartition, records: Sequence[Record], lease: Lease | None
+) -> list[Batch]:
+    filled = [producer.create_batch()]
+    for record in records:
+        if not _append(filled[-1], record):
+            filled.append(producer.create_batch())
+            _append(filled[-1], record)  # an empty batch takes a record of any size
+    for batch in filled:
+        batch.close()  # or a `send` from elsewhere could slip into it, and the last offset would not be ours
+        if lease is not None:
+            first = lease.number(place, batch.record_count())
+            batch._set_producer_state(lease.producer, lease.epoch, first)
+    return [Batch(batch) for batch in filled]
 
 
-def append(batch: Any, record: Record) -> bool:
+def _append(batch: Any, record: Record) -> bool:
     """Whether the record still went into the batch."""
     taken = batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
     return taken is not None
 
 
-async def send_batch(
-    producer: AIOKafkaProducer,
-    batch: Any,
-    partition: TopicPartition,
-    sent: list[tuple[asyncio.Future[Any], int]],
-) -> None:
-    """Hands a batch over, if there is anything in it."""
-    count = batch.record_count()
-    if count:
-        batch.close()  # or a `send` from elsewhere could slip into it, and the last offset would not be ours
-        sent.append((await producer.send_batch(batch, partition.topic, partition=partition.partition), count))
+async def deliver(producer: AIOKafkaProducer, batches: Batches) -> dict[TopicPartition, int]:
+    """Sends what has not been delivered yet; returns and raises as `send_all` does.
 
-
-async def send_alone(producer: AIOKafkaProducer, record: Record) -> asyncio.Future[Any]:
-    future: asyncio.Future[Any] = await producer.send(
-        record.topic,
-        value=record.value,
-        key=record.key,
-        partition=record.partition,
-        headers=list(record.headers),
+    An offset is left out where the broker only says that it has had the batch before.
+    """
+    # Side by side: a partition's next batch is taken only when its former one has left.
+    outcomes = await asyncio.gather(
+        *(_deliver_partition(producer, place, several) for place, several in batches.items()),
+        return_exceptions=True,
     )
-    return future
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    lasts = {place: several[-1].last for place, several in batches.items()}
+    return {place: last for place, last in lasts.items() if last is not None}
+
+
+async def _deliver_partition(
+    producer: AIOKafkaProducer, place: TopicPartition, batches: Sequence[Batch]
+) -> None:
+    sent: list[tuple[Batch, asyncio.Future[Any]]] = []
+    try:
+        for batch in batches:
+            if not batch.delivered:
+                future = await producer.send_batch(batch.filled, place.topic, partition=place.partition)
+                sent.append((batch, future))
+    finally:
+        # Even when a later batch could not be handed over: nothing is left in flight unobserved.
+        answers: list[Any] = await asyncio.gather(*(future for _, future in sent), return_exceptions=True)
+        for (batch, _), answer in zip(sent, answers, strict=True):
+            if not isinstance(answer, BaseException):
+                batch.delivered = True
+                if answer.offset >= 0:  # a batch is acknowledged with the offset of its first record
+                    batch.last = answer.offset + batch.filled.record_count() - 1
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer

@@ -17,10 +17,12 @@ import faust
 from faust.stores import base
 from faust.types import TP, EventT
 
-from streams.beliefs import UnknownVersion, check_version
+from streams.beliefs import INTERNAL, UnknownVersion, check_version
 
 Changes = Mapping[bytes, bytes | None]
 """Records by key; None for one that is forgotten."""
+NOT_KNOWN = -1
+"""The offset of a record that the changelog has had before."""
 
 
 class BeliefStore(base.Store[bytes, bytes], abc.ABC):
@@ -41,11 +43,11 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
     def write(self, partition: int, changes: Changes, offset: int, growth: int | None = None) -> None:
         """Make the changes, and note that they go up to that offset of the changelog; both or neither.
 
-        `growth` is by how many there are more records then, for one who knows.
+        `growth` is by how many there are more beliefs then, for one who knows.
         """
 
     def keep(self, partition: int, changes: Changes, last: int, growth: int) -> None:
-        """Write this worker's own changes, which the changelog has up to offset `last`."""
+        """Write this worker's own changes, which the changelog has up to offset `last`, if that is not `NOT_KNOWN`."""
         self.write(partition, changes, last, growth)
 
     def check_against(self, tp: TP, first: int, last: int) -> None:
@@ -56,11 +58,14 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
 
     @abc.abstractmethod
     def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:  # type: ignore[override]
-        """A partition's records as they are at this moment; may be called in another thread than `write`."""
+        """A partition's beliefs as they are at this moment; may be called in another thread than `write`.
+
+        What else is kept there (`INTERNAL`) is neither among them nor counted.
+        """
 
     @abc.abstractmethod
     def size(self, partition: int) -> int:
-        """How many records there are."""
+        """How many beliefs there are."""
 
     def __len__(self) -> int:
         return sum(self.size(partition) for partition in self.partitions)
@@ -82,7 +87,7 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
             key, value = record.key or b"", record.value
             changes[key] = value
             self.unreadable.pop((place, key), None)
-            if value is not None:
+            if value is not None and key[:1] != INTERNAL:
                 try:
                     check_version(value, place.topic, place.partition, key)
                 except UnknownVersion as fault:
@@ -119,13 +124,17 @@ class MemoryStore(BeliefStore):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._records: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
+        self._internal: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
 
     def read(self, partition: int, key: bytes) -> bytes | None:
-        return self._records[partition].get(key)
+        return self._of(partition, key).get(key)
+
+    def _of(self, partition: int, key: bytes) -> dict[bytes, bytes]:
+        return (self._internal if key[:1] == INTERNAL else self._records)[partition]
 
     def write(self, partition: int, changes: Changes, offset: int, growth: int | None = None) -> None:
-        records = self._records[partition]
         for key, value in changes.items():
+            records = self._of(partition, key)
             if value is None:
                 records.pop(key, None)
             else:
@@ -140,12 +149,14 @@ class MemoryStore(BeliefStore):
     def release(self, partition: int) -> None:
         # the changelog is read from its beginning if it comes back, and does not name what is forgotten by then
         self._records.pop(partition, None)
+        self._internal.pop(partition, None)
 
     def persisted_offset(self, tp: TP) -> int | None:
         return None
 
     def reset_state(self) -> None:
         self._records.clear()
+        self._internal.clear()
 
 
 class BeliefTable(faust.Table[bytes, bytes]):

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -40,16 +42,42 @@ class EmbeddedNode(EmbeddedBroker):
     is_embedded = True
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a node of a cluster is.
+
+    Attributes:
+        number: of the node. port, controller_port: where it listens.
+        front_port, back_port: clients that come by `back_port` are told that the node is at `front_port`, where a
+            proxy listens; neither if there is none.
+    """
+
+    number: int = 1
+    port: int = field(default_factory=free_port)
+    controller_port: int = field(default_factory=free_port)
+    front_port: int = 0
+    back_port: int = 0
+
+
 class KafkaNode:
     """One Apache Kafka node, broker and controller in one, which can be stopped, killed and started again.
 
     It keeps its ports and its data over restarts; leaving the context deletes the data.
+
+    Args:
+        place: its own.
+        cluster: the places of all nodes; those of one cluster have one `cluster_id`.
     """
 
     is_embedded = False
 
-    def __init__(self) -> None:
-        self.port, self.controller_port = free_port(), free_port()
+    def __init__(
+        self, place: Place | None = None, cluster: Sequence[Place] = (), cluster_id: str = ""
+    ) -> None:
+        self._place = place or Place()
+        self._cluster = list(cluster) or [self._place]
+        self._cluster_id = cluster_id or new_cluster_id()
+        self.port, self.controller_port = self._place.port, self._place.controller_port
         self.directory = Path(tempfile.mkdtemp(prefix="beliefstream-kafka-"))
         self._libraries = kafka_libraries()
         self._properties = self.directory / "server.properties"
@@ -62,17 +90,32 @@ class KafkaNode:
         return f"127.0.0.1:{self.port}"
 
     @property
+    def front_servers(self) -> str:
+        """For clients that come through the proxy."""
+        return f"127.0.0.1:{self._place.front_port}"
+
+    @property
+    def number(self) -> int:
+        """Of the node in its cluster."""
+        return self._place.number
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.running
 
     def start(self) -> Self:
         """Starts the node and returns when it answers Kafka requests."""
+        process = self.launch()
+        wait_until_answers(f"127.0.0.1:{self.port}", START_TIMEOUT, process)
+        return self
+
+    def launch(self) -> GuardedProcess:
+        """Starts the node, and does not wait for it."""
         assert self._process is None, "already started"
         output = (self.directory / "server.log").open("a+b")
         command = self._java("kafka.Kafka", str(self._properties))
         self._process = GuardedProcess(command, grace=STOP_TIMEOUT, output=output)
-        wait_until_answers(self.bootstrap_servers, START_TIMEOUT, self._process)
-        return self
+        return self._process
 
     def stop(self) -> None:
         """Asks the node to shut down cleanly and waits until it is gone."""
@@ -110,27 +153,34 @@ class KafkaNode:
         return [java_program("java"), *tuning, logging, "-cp", f"{self._libraries}/*", *arguments]
 
     def _format_storage(self) -> None:
-        arguments = ("format", "--cluster-id", uuid4().hex[:22], "--config", str(self._properties))
+        arguments = ("format", "--cluster-id", self._cluster_id, "--config", str(self._properties))
         command = self._java("kafka.tools.StorageTool", *arguments)
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode != 0:
             raise RuntimeError(f"Kafka's storage could not be formatted:\n{result.stdout}{result.stderr}")
 
     def _configuration(self) -> str:
+        copies = min(3, len(self._cluster))
+        voters = ",".join(f"{each.number}@127.0.0.1:{each.controller_port}" for each in self._cluster)
+        listening, known, protocols = "", "", ""
+        if self._place.front_port:
+            listening = f",FRONT://127.0.0.1:{self._place.back_port}"
+            known, protocols = f",FRONT://127.0.0.1:{self._place.front_port}", ",FRONT:PLAINTEXT"
         settings = {
             "process.roles": "broker,controller",
-            "node.id": 1,
-            "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
+            "node.id": self.number,
+            "controller.quorum.voters": voters,
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller_port}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller_port}{listening}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}{known}",
+            "listener.security.protocol.map": f"PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}",
             "log.dirs": self.directory / "data",
             # One node cannot hold the three replicas that are the default.
-            "offsets.topic.replication.factor": 1,
-            "transaction.state.log.replication.factor": 1,
-            "transaction.state.log.min.isr": 1,
-            "share.coordinator.state.topic.replication.factor": 1,
-            "share.coordinator.state.topic.min.isr": 1,
+            "offsets.topic.replication.factor": copies,
+            "transaction.state.log.replication.factor": copies,
+            "transaction.state.log.min.isr": (copies + 1) // 2,
+            "share.coordinator.state.topic.replication.factor": copies,
+            "share.coordinator.state.topic.min.isr": (copies + 1) // 2,
             "offsets.topic.num.partitions": 4,  # default 50: every one is a file to open at a restart
             "transaction.state.log.num.partitions": 4,
             # Tests do not wait for further members, and kill workers: these may have a session of a second.
@@ -143,6 +193,37 @@ class KafkaNode:
             "auto.create.topics.enable": "false",  # a topic that nobody created is a bug a test must see
         }
         return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def new_cluster_id() -> str:
+    return uuid4().hex[:22]
+
+
+class KafkaCluster:
+    """Three nodes of Apache Kafka on one machine; any one can be missed."""
+
+    is_embedded = False
+
+    def __init__(self, size: int = 3) -> None:
+        places = [Place(number) for number in range(1, size + 1)]
+        cluster_id = new_cluster_id()
+        self.nodes = [KafkaNode(place, places, cluster_id) for place in places]
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return ",".join(node.bootstrap_servers for node in self.nodes)
+
+    def __enter__(self) -> Self:
+        processes = [node.launch() for node in self.nodes]  # none answers before most are there
+        for node, process in zip(self.nodes, processes, strict=True):
+            wait_until_answers(node.bootstrap_servers, START_TIMEOUT, process)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for node in self.nodes:
+            node.__exit__(kind, error, trace)
 
 
 def java_program(name: str) -> str:

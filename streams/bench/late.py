@@ -47,7 +47,8 @@ class Table:
                 record = BeliefRecord.decode(stored) if stored is not None else BeliefRecord()
                 entity = batch[key] = EntityBatch(key, 0, record)
             message, event = self._intake.observation(key, raw, 0.0)
-            entity.accept(Entry(event, Kept(False, self._offset, raw), message.id or str(self._offset)))
+            name, kept = message.id or str(self._offset), Kept(False, self._offset, raw)
+            entity.accept(Entry(event, kept, name, id=message.id or ""))
             self._offset += 1
         for entity in batch.values():
             model = self._definitions.model_for(entity.name)
@@ -60,8 +61,9 @@ class Table:
             self.records[key] = entity.record.encode()
         return posteriors, sum(len(entity.instants) for entity in batch.values())
 
-    def _read(self, key: bytes, kept: Kept) -> Event:
-        return self._intake.observation(key, kept.value, 0.0)[1]
+    def _read(self, key: bytes, kept: Kept) -> tuple[Event, str]:
+        message, event = self._intake.observation(key, kept.value, 0.0)
+        return event, message.id or ""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from inference.events import Event
+from inference.events import Belief, Event
 from inference.filtering import Outcome, replay
 from inference.update import Updater
 from schemas import ControlSensor, Mixture, Model, Observation, PositionSensor, Posterior, Prior, Sensor
@@ -58,7 +58,11 @@ def distance(posterior: Mixture, outcome: Outcome) -> float:
 
     Of weights as they are, of means in standard deviations of their component, of covariances relative to those.
     """
-    belief = outcome.belief
+    return belief_distance(posterior, outcome.belief)
+
+
+def belief_distance(posterior: Mixture, belief: Belief) -> float:
+    """As `distance`, to a belief."""
     if posterior.components != len(belief.weights):
         return float("inf")
     deviations = np.sqrt(np.diagonal(belief.covariances, axis1=1, axis2=2))

@@ -43,6 +43,29 @@ def test_any_delays_within_the_window_and_any_batches_end_as_the_replay_does(
     check_ends(found, outcomes, DOUBLE, OBSERVATIONS)
 
 
+def test_what_is_sent_again_with_its_id_is_applied_once() -> None:
+    """At once, in a later batch, and late."""
+    observations = OBSERVATIONS[:30]
+    batches = [
+        observations[:10] + observations[:10],
+        observations[5:20],
+        observations[20:] + observations[25:27],
+        observations[-8:],
+    ]
+    found = through(Table(SIMULATION.model, SIMULATION.sensors, updater("double")), batches)
+    outcomes = expected(SIMULATION.model, SIMULATION.sensors, observations, precision="double")
+    check_ends(found, outcomes, DOUBLE, observations)
+    for entity, taken in found.items():
+        assert taken[-1].sequence == sum(seen.entity == entity for seen in observations)
+        assert taken[-1].revision == 0
+
+
+def test_without_an_id_every_message_counts() -> None:
+    seen = OBSERVATIONS[0].model_copy(update={"id": None})
+    found = through(Table(SIMULATION.model, SIMULATION.sensors, updater("double")), [[seen, seen], [seen]])
+    assert found[seen.entity][-1].sequence == 3
+
+
 def test_a_record_keeps_the_window_and_not_much_more() -> None:
     simulation = simulate(entities=1, duration=20.0, seed=2)
     table = Table(simulation.model, simulation.sensors, updater())

@@ -57,10 +57,10 @@ def batch(
     return entity
 
 
-def read(key: bytes, kept: Kept) -> Event:
-    """Reads a message back that `batch` has made."""
+def read(key: bytes, kept: Kept) -> tuple[Event, str]:
+    """Reads a message back that `batch` has made, and which had no id of its sender's."""
     content = json.loads(kept.value)
-    return stated(content["time"]) if kept.is_prior else seen(content["time"], content["x"])
+    return stated(content["time"]) if kept.is_prior else seen(content["time"], content["x"]), ""
 
 
 def run(updater: Updater, *entities: EntityBatch) -> list[Posterior]:
@@ -144,7 +144,7 @@ def test_what_can_no_longer_be_read_leaves_the_past_with_its_reason(updater: Upd
     first = batch(seen(1.0), seen(2.0, 50.0), seen(3.0))
     run(updater, first)
 
-    def without_the_second(key: bytes, kept: Kept) -> Event:
+    def without_the_second(key: bytes, kept: Kept) -> tuple[Event, str]:
         if kept.offset == 101:
             raise Unusable(Reason.unknown_sensor, "sensor: gone")
         return read(key, kept)
@@ -195,7 +195,7 @@ def test_a_waiting_prior_that_no_longer_fits_its_model_is_lost_with_its_reason(u
     entity.plan(read, 64, 256)
     later = batch(seen(6.0), record=entity.record)
 
-    def refuse(key: bytes, kept: Kept) -> Event:
+    def refuse(key: bytes, kept: Kept) -> tuple[Event, str]:
         raise Unusable(Reason.wrong_length, "mixture: the model has 2 coordinates")
 
     later.plan(refuse, 64, 256)
@@ -239,7 +239,7 @@ def test_a_prior_that_cannot_be_applied_is_lost_with_its_place(updater: Updater)
     run(updater, first)
     far = PriorChange(belief_of(Mixture.gaussian((1e200, 0.0, 0.0, 0.0), 1.0), 0.0), "product")
     entity = batch(seen(6.0), record=first.record)
-    entity.plan(lambda key, kept: stated(5.0, far), 64, 256)
+    entity.plan(lambda key, kept: (stated(5.0, far), ""), 64, 256)
     posteriors = [
         parse(Posterior, record.value) for record in run_rounds([entity], updater, TopicNames(), "tests")
     ]

@@ -89,7 +89,7 @@ def test_record_without_value_deletes_and_one_without_key_is_sent(broker: Broker
     assert received(broker, posteriors, 1)[0].key is None
 
 
-def test_record_the_producer_refuses_raises_after_the_others_are_sent(broker: Broker, names: Names) -> None:
+def test_record_the_producer_refuses_raises_before_any_is_sent(broker: Broker, names: Names) -> None:
     create(broker.bootstrap_servers, names.topics)
     topic = names.topics.posteriors
     records = [
@@ -99,7 +99,7 @@ def test_record_the_producer_refuses_raises_after_the_others_are_sent(broker: Br
     ]
     with pytest.raises(MessageSizeTooLargeError):
         send(broker, records, max_request_size=1_000_000)
-    assert {record.key for record in received(broker, topic, 2)} == {b"a", b"c"}
+    assert send(broker, records[:1]) == {TopicPartition(topic, 0): 0}
 
 
 @pytest.mark.kafka

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -46,27 +46,29 @@ class Worker:
 
     def __init__(self, broker: Broker, names: Names, directory: Path, **settings: Any) -> None:
         self.port = free_port()
-        chosen = Settings(
-            brokers=broker.bootstrap_servers,
-            application=names.app_id,
-            partitions=PARTITIONS,
-            session_timeout=SESSION,
-            web_port=self.port,
-            fetch_high_watermark=broker.is_embedded,
-            logs="json",
-            **{name: getattr(names.topics, name) for name in TOPICS},
-            **settings,
-        )
+        defaults: dict[str, Any] = {
+            "brokers": broker.bootstrap_servers,
+            "application": names.app_id,
+            "partitions": PARTITIONS,
+            "session_timeout": SESSION,
+            "web_port": self.port,
+            "fetch_high_watermark": broker.is_embedded,
+            "logs": "json",
+        }
+        defaults |= {name: getattr(names.topics, name) for name in TOPICS}
+        chosen = Settings(**(defaults | settings))
         self.command = [str(Path(sys.executable).with_name("beliefstream")), "worker"]
         self.environment = os.environ | chosen.environment()
         self._output = directory / f"worker-{self.port}.log"
         self._guard: subprocess.Popen[bytes] | None = None
 
+    command: Sequence[str] = (str(Path(sys.executable).with_name("beliefstream")), "worker")
+
     def launch(self) -> Self:
         """Starts the process, and does not wait for it."""
         with self._output.open("ab") as output:
             self._guard = subprocess.Popen(
-                guarded(self.command, STOP_TIMEOUT),
+                guarded([*self.command], STOP_TIMEOUT),
                 env=self.environment,
                 stdin=subprocess.PIPE,
                 stdout=output,

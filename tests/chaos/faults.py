@@ -1,0 +1,209 @@
+"""The faults. Each is a generator: it does a step and yields, and the run goes on in between."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from streams.broker import wait_until_answers
+from tests.brokers import START_TIMEOUT
+from tests.chaos.stage import Fault, Stage
+from tests.streams.workers import SESSION
+
+AWAY_SECONDS = 5.0  # of a broker or a connection
+FULL_BYTES = 100_000  # of a file, when the disk is full
+PREFERRED = 0  # of the kinds of election: the first of the replicas
+LONGEST = 120.0  # seconds until an aimed fault has met its point
+
+
+def until(condition: Callable[[], bool], seconds: float, what: str) -> Iterator[None]:
+    """Yields until it holds."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > limit:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        yield
+
+
+def pause(seconds: float) -> Iterator[None]:
+    """Lets the run go on for so long: the fault lasts."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield
+
+
+def killed(stage: Stage) -> Iterator[None]:
+    stage.random.choice(stage.crew).kill()
+    yield
+
+
+def terminated(stage: Stage) -> Iterator[None]:
+    worker = stage.random.choice(stage.crew)
+    worker.ask_to_end()
+    yield from until(lambda: not worker.running or worker not in stage.crew, LONGEST, "a worker ends")
+
+
+def aimed(point: str) -> Fault:
+    """kill -9 at a point in the worker's own code."""
+
+    def fault(stage: Stage) -> Iterator[None]:
+        times = 1 if point in ("rebalance", "fenced", "recovery", "restored") else stage.random.randint(2, 12)
+        yield from replace(stage, f"{point}:{times}:kill")
+
+    return fault
+
+
+def replace(stage: Stage, aim: str) -> Iterator[None]:
+    """One of the crew is replaced by a worker with an appointment, which it keeps."""
+    place = stage.random.randrange(len(stage.crew))
+    stage.crew[place].kill()
+    worker = stage.crew[place] = stage.new_worker(place, aim).launch()
+    yield from until(lambda: stage.crew[place] is not worker, LONGEST, f"a worker comes to {aim}")
+
+
+def zombie(stage: Stage) -> Iterator[None]:
+    """It sleeps past its session with a batch in its hands, and wakes up when others have its partitions."""
+    place = stage.random.randrange(len(stage.crew))
+    point = stage.random.choice(("computed", "between"))
+    stage.crew[place].kill()
+    worker = stage.crew[place] = stage.new_worker(
+        place, f"{point}:{stage.random.randint(2, 8)}:stop"
+    ).launch()
+    yield from until(lambda: worker.suspended, LONGEST, "a worker suspends itself")
+    if len(stage.crew) == 1:
+        stage.crew.append(stage.new_worker(len(stage.crew)).launch())
+    others = [each for each in stage.crew if each is not worker]
+    harmed = dict(stage.progress.grown)
+    yield from pause(SESSION + 2)
+    yield from until(
+        lambda: all(each.ready for each in others) and stage._grown(harmed), LONGEST, "others take over"
+    )
+    worker.wake()
+    yield from until(
+        lambda: not worker.running or worker not in stage.crew or worker.ready, LONGEST, "it notices"
+    )
+
+
+def added(stage: Stage) -> Iterator[None]:
+    stage.crew.append(stage.new_worker(len(stage.crew)).launch())
+    yield
+
+
+def removed(stage: Stage) -> Iterator[None]:
+    if len(stage.crew) > 1:
+        worker = stage.crew.pop()
+        worker.ask_to_end()
+        yield from until(lambda: not worker.running, LONGEST, "a worker leaves")
+    yield
+
+
+def broker_killed(stage: Stage) -> Iterator[None]:
+    node = stage.random.choice(stage.nodes)
+    node.kill()
+    yield from pause(AWAY_SECONDS)
+    node.start()
+    yield
+
+
+def broker_restarted(stage: Stage) -> Iterator[None]:
+    node = stage.random.choice(stage.nodes)
+    node.stop()
+    node.start()
+    yield
+
+
+def broker_lost(stage: Stage) -> Iterator[None]:
+    """One of three, for longer than any session."""
+    node = stage.random.choice(stage.nodes)
+    node.kill()
+    yield from pause(3 * SESSION)
+    wait_until_answers(f"127.0.0.1:{node.port}", START_TIMEOUT, node.launch())
+    yield
+
+
+def leader_moved(stage: Stage) -> Iterator[None]:
+    """Of every partition: the order of its replicas is turned round, and the first of them elected."""
+    admin = KafkaAdminClient(bootstrap_servers=stage.broker.bootstrap_servers.split(","))
+    numbers = [node.number for node in stage.nodes]
+    turn = stage.random.randrange(1, len(numbers))
+    topics = stage.names.topics
+    try:
+        places = [
+            TopicPartition(topic, partition)
+            for topic in (topics.observations, topics.beliefs_changelog, topics.posteriors)
+            for partition in range(stage.partitions)
+        ]
+        rows = {place: numbers[(place.partition + turn) % len(numbers) :] for place in places}
+        admin.alter_partition_reassignments(
+            {place: [*row, *(n for n in numbers if n not in row)] for place, row in rows.items()}
+        )
+        yield from until(lambda: not admin.list_partition_reassignments(), LONGEST, "replicas are in order")
+        admin.elect_leaders(PREFERRED, places, raise_errors=False)
+    finally:
+        admin.close()
+    yield
+
+
+def connection_cut(stage: Stage) -> Iterator[None]:
+    assert stage.proxy is not None
+    stage.proxy.cut()
+    yield from pause(stage.random.uniform(0.5, AWAY_SECONDS))
+    stage.proxy.mend()
+
+
+def connection_flickers(stage: Stage) -> Iterator[None]:
+    """Answers are lost, and producers retry what the broker has."""
+    assert stage.proxy is not None
+    for _ in range(8):
+        stage.proxy.cut()
+        stage.proxy.mend()
+        yield from pause(stage.random.uniform(0.2, 1.0))
+
+
+def clock_jumps(stage: Stage) -> Iterator[None]:
+    """A day forward, and a day back."""
+    file = stage.directory / "clock"
+    file.write_text("0")
+    place = stage.random.randrange(len(stage.crew))
+    stage.crew[place].kill()
+    worker = stage.crew[place] = stage.new_worker(place, clock=file).launch()
+    yield from until(lambda: worker.ready, LONGEST, "a worker with a clock of its own is ready")
+    for shift in (86_400.0, -86_400.0, 0.0):
+        file.write_text(str(shift))
+        worker.look_at_clock()
+        yield from pause(1.0)
+
+
+def compacted(stage: Stage) -> Iterator[None]:
+    """The changelog, at once and often; then a worker recovers from what is left."""
+    topic = stage.names.topics.beliefs_changelog
+    configure(
+        stage,
+        topic,
+        {"segment.ms": "200", "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "200"},
+    )
+    yield from pause(AWAY_SECONDS)
+    stage.random.choice(stage.crew).kill()
+    yield
+
+
+def configure(stage: Stage, topic: str, settings: dict[str, str]) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=stage.broker.bootstrap_servers.split(","))
+    try:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, settings)])
+    finally:
+        admin.close()
+
+
+def disk_full(stage: Stage) -> Iterator[None]:
+    """No file of a worker may grow beyond what it is: writes of its local store fail. It comes back with room again."""
+    place = stage.random.randrange(len(stage.crew))
+    worker = stage.crew[place]
+    yield from until(lambda: worker.ready, LONGEST, "a worker is ready")
+    _, hard = resource.prlimit(worker.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (FULL_BYTES, hard))
+    yield from until(lambda: stage.crew[place] is not worker, LONGEST, "a worker cannot write")

@@ -1,0 +1,109 @@
+"""Which faults meet which stage, and how much of the workload; all of it follows from the seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streams.broker import free_port
+from tests.brokers import KafkaCluster, KafkaNode, Place
+from tests.chaos import faults
+from tests.chaos.proxy import Proxy
+from tests.chaos.stage import Fault, Stage
+from tests.chaos.worker import POINTS
+from tests.chaos.workload import Workload
+
+AIMED: dict[str, Fault] = {f"kill -9 ({point})": faults.aimed(point) for point in POINTS}
+EVERYWHERE: dict[str, Fault] = {
+    "kill -9 at random": faults.killed,
+    "SIGTERM": faults.terminated,
+    "zombie wakes up": faults.zombie,
+    "worker added": faults.added,
+    "worker removed": faults.removed,
+    "broker restarted": faults.broker_restarted,
+    "broker killed, restarted": faults.broker_killed,
+    "changelog compacted": faults.compacted,
+}
+PROXIED: dict[str, Fault] = {
+    "connection cut": faults.connection_cut,
+    "answers lost, sends retried": faults.connection_flickers,
+    "clock jumps a day": faults.clock_jumps,
+}
+CLUSTERED: dict[str, Fault] = {
+    "leaders moved": faults.leader_moved,
+    "one of three brokers lost": faults.broker_lost,
+}
+ON_DISK: dict[str, Fault] = {"local store's disk full": faults.disk_full, "kill -9 at random": faults.killed}
+SUBSET = ("kill -9 (flying)", "kill -9 (landing)", "kill -9 (recovery)", "connection cut", "zombie wakes up")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One stage: its share of the observations, what it runs on, and its faults in order."""
+
+    name: str
+    share: float
+    brokers: int
+    faults: list[tuple[str, Fault]]
+    settings: dict[str, Any]
+
+
+def full(seed: int, rounds: int = 2) -> list[Part]:
+    """Every fault: those on one broker `rounds` times, in an order of the seed."""
+    return [
+        Part("one broker", 0.75, 1, _order(seed, EVERYWHERE | PROXIED | AIMED, rounds), {}),
+        Part("three brokers", 0.15, 3, _order(seed, EVERYWHERE | CLUSTERED), {}),
+        Part("rocksdb", 0.1, 1, _order(seed, ON_DISK), {"store": "rocksdb://"}),
+    ]
+
+
+def subset(seed: int) -> list[Part]:
+    """Some, for every change of the code."""
+    known = EVERYWHERE | PROXIED | AIMED
+    return [Part("one broker", 1.0, 1, _order(seed, {name: known[name] for name in SUBSET}), {})]
+
+
+def _order(seed: int, chosen: dict[str, Fault], rounds: int = 1) -> list[tuple[str, Fault]]:
+    generator, order = random.Random(seed), []
+    for _ in range(rounds):
+        turn = list(chosen.items())
+        generator.shuffle(turn)
+        order.extend(turn)
+    return order
+
+
+@dataclass(frozen=True)
+class Front:
+    """What workers take for the broker."""
+
+    bootstrap_servers: str
+    is_embedded: bool = False
+
+
+@contextmanager
+def stage(part: Part, workload: Workload, directory: Path) -> Iterator[Stage]:
+    """The part's stage, with its brokers."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if part.brokers > 1:
+        with KafkaCluster(part.brokers) as cluster:
+            yield Stage(
+                workload,
+                cluster,
+                cluster,
+                cluster.nodes,
+                part.faults,
+                directory,
+                None,
+                replication=part.brokers,
+            )
+        return
+    place = Place(front_port=free_port(), back_port=free_port())
+    with KafkaNode(place) as node, Proxy(place.front_port, place.back_port) as proxy:
+        front = Front(node.front_servers)
+        yield Stage(
+            workload, node, front, [node], part.faults, directory, proxy, workers=2, settings=part.settings
+        )

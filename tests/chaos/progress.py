@@ -1,0 +1,96 @@
+"""What a run's topics say: posteriors and dead letters, and what has been lost or applied twice by them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from kafka import KafkaConsumer, TopicPartition
+
+from schemas import DeadLetter
+from streams.topics import MESSAGE_BYTES, TopicNames
+
+
+@dataclass
+class Taken:
+    """The posteriors of one entity, as a reader takes them: those with a new sequence number."""
+
+    sequence: int = 0
+    prior_sequence: int = 0
+    last: bytes = b""
+
+
+@dataclass
+class Progress:
+    """Reads both topics as they grow.
+
+    Attributes:
+        grown: posteriors by partition, sent twice or not.
+        faults: what no order of faults may bring about, in words.
+        named: the ids of all observations that any posterior names.
+    """
+
+    servers: str
+    names: TopicNames
+    partitions: int
+    grown: Counter[int] = field(default_factory=Counter)
+    entities: dict[str, Taken] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
+    faults: list[str] = field(default_factory=list)
+    letters: dict[tuple[str, int, int], str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._consumer = KafkaConsumer(
+            bootstrap_servers=self.servers.split(","),
+            group_id=None,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=MESSAGE_BYTES,
+        )
+        topics = (self.names.posteriors, self.names.dead_letters)
+        self._consumer.assign([TopicPartition(topic, n) for topic in topics for n in range(self.partitions)])
+
+    @property
+    def applied(self) -> int:
+        """Messages that are in the beliefs."""
+        return sum(taken.sequence for taken in self.entities.values())
+
+    def poll(self, seconds: float = 0.0) -> None:
+        """Reads what is there."""
+        for place, records in self._consumer.poll(timeout_ms=round(seconds * 1000)).items():
+            if place.topic == self.names.dead_letters:
+                for record in records:
+                    letter = DeadLetter.from_record(record.key, record.value, record.headers)
+                    self.letters[letter.topic, letter.partition, letter.offset] = letter.reason.value
+                continue
+            self.grown[place.partition] += len(records)
+            for record in records:
+                self._take(record.key.decode(), record.value)
+
+    def _take(self, entity: str, value: bytes) -> None:
+        posterior: dict[str, Any] = orjson.loads(value)
+        taken = self.entities.setdefault(entity, Taken())
+        applied = posterior["applied"]
+        self.named.update(applied)
+        sequence, stated = posterior["sequence"], posterior["prior_sequence"]
+        if sequence <= taken.sequence:
+            return
+        if sequence > taken.sequence + len(applied) + stated - taken.prior_sequence:
+            self.faults.append(f"{entity}: a gap in the sequence, from {taken.sequence} to {sequence}")
+        self.entities[entity] = Taken(sequence, stated, value)
+
+    def missing(self, due: Mapping[str, int]) -> int:
+        """Messages that are not in the beliefs yet."""
+        return sum(max(0, count - self._sequence(entity)) for entity, count in due.items())
+
+    def double(self, due: Mapping[str, int]) -> int:
+        """Messages too many in the beliefs."""
+        return sum(max(0, self._sequence(entity) - count) for entity, count in due.items())
+
+    def _sequence(self, entity: str) -> int:
+        return self.entities[entity].sequence if entity in self.entities else 0
+
+    def close(self) -> None:
+        self._consumer.close()

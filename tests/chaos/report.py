@@ -1,0 +1,76 @@
+"""The table of a chaos run, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class StageReport:
+    """What one stage has shown. `recoveries`: by fault, the seconds of each time."""
+
+    name: str
+    brokers: int
+    messages: int
+    seconds: float
+    restarts: int
+    lost: int
+    double: int
+    recoveries: dict[str, list[float]]
+
+
+@dataclass
+class Report:
+    """Of a run."""
+
+    command: str
+    seed: int
+    entities: int
+    partitions: int
+    failure: str = ""
+    stages: list[StageReport] = field(default_factory=list)
+
+    def write(self, path: Path) -> None:
+        """As Markdown to `path`, and as JSON beside it."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.markdown())
+        path.with_suffix(".json").write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    def markdown(self) -> str:
+        """The whole page."""
+        messages, seconds = sum(s.messages for s in self.stages), sum(s.seconds for s in self.stages)
+        said = self.failure or (
+            "Every belief equals the single-threaded replay of the log without duplicates; no observation is missing, "
+            "none is applied twice, sequence numbers have no gaps, dead letters are exactly those planted."
+        )
+        lines = [
+            "# Chaos",
+            "",
+            f"`{self.command}`: {messages:,} messages of {self.entities} entities in {self.partitions} partitions,"
+            f" {seconds / 60:.0f} minutes. {said}",
+            "",
+            "Recovery is from the fault until all workers are ready and every partition has new posteriors; it holds"
+            " how long the fault lasts. Lost and double are counted at the end of a stage, over all of its faults.",
+            "",
+            "| stage | fault | times | recovery, median | worst | lost | double |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for stage in self.stages:
+            for fault, taken in sorted(stage.recoveries.items()):
+                middle = sorted(taken)[len(taken) // 2]
+                lines.append(
+                    f"| {stage.name} | {fault} | {len(taken)} | {middle:.1f} s | {max(taken):.1f} s "
+                    f"| {stage.lost} | {stage.double} |"
+                )
+        return "\n".join(lines) + "\n"
+
+
+def by_fault(taken: list[tuple[str, float]]) -> dict[str, list[float]]:
+    """Seconds of each time, by fault."""
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for fault, seconds in taken:
+        found[fault].append(round(seconds, 2))
+    return dict(found)

@@ -1,0 +1,272 @@
+"""One run: a broker or three, workers that come back when they end, a workload, and faults one after another."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
+
+from schemas import Model, Posterior, parse
+from streams import topics
+from streams.client import PriorPublisher, Registry
+from streams.topics import MESSAGE_BYTES
+from tests.brokers import Broker, KafkaNode
+from tests.chaos.actors import AimedWorker
+from tests.chaos.progress import Progress
+from tests.chaos.proxy import Proxy
+from tests.chaos.workload import Planted, Segment, Workload, beliefs
+from tests.conftest import unique_names
+from tests.streams.oracle import belief_distance, updater
+
+MOST_AHEAD = 8_000  # observations that are sent and not applied yet
+TRICKLE = 500  # of them while a fault has not been got over and the next is due
+CHUNK = 500
+STUCK_SECONDS = 240.0
+EXACT = 1e-6  # component by component, through JSON and in whatever batches
+ENDED = {70, -9, 137, 1}  # how a worker ends that was killed, or that found another one in its place
+
+
+class Committed:
+    """What the workers' group has committed of one topic."""
+
+    def __init__(self, servers: str, group: str, topic: str) -> None:
+        self._topic = topic
+        self._consumer = KafkaConsumer(
+            bootstrap_servers=servers.split(","), group_id=group, enable_auto_commit=False
+        )
+
+    def reached(self, ends: Mapping[int, int]) -> bool:
+        """Whether all of these partitions are dealt with up to there."""
+        try:
+            return all(
+                (self._consumer.committed(TopicPartition(self._topic, partition)) or 0) >= end
+                for partition, end in ends.items()
+            )
+        except KafkaError:
+            return False
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+class Failed(AssertionError):
+    """The promise was broken; the message says where and with which seed."""
+
+
+@dataclass
+class Line:
+    """Of the report."""
+
+    fault: str
+    recovery: float  # seconds from the fault until every partition has posteriors again
+
+
+Fault = Callable[["Stage"], Iterator[None]]
+"""Does its harm, a step between any two turns of the run."""
+
+
+@dataclass
+class Stage:
+    """What the faults act on.
+
+    Args:
+        broker: for the clients of the tests. front: for the workers; the same if there is no proxy.
+        nodes: that can be killed.
+        faults: by name, in order; spread over the workload.
+        workers: how many there are as long as no fault changes it.
+    """
+
+    workload: Workload
+    broker: Broker
+    front: Broker
+    nodes: list[KafkaNode]
+    faults: list[tuple[str, Fault]]
+    directory: Path
+    proxy: Proxy | None = None
+    workers: int = 2
+    partitions: int = 8
+    replication: int = 1
+    settings: dict[str, Any] = field(default_factory=dict)
+    say: Callable[[str], None] = print
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.workload.seed)
+        self.names = unique_names()
+        self.crew: list[AimedWorker] = []
+        self.lines: list[Line] = []
+        self.restarts = self.lost = self.double = 0
+        self._due: dict[str, int] = {}
+        self._planted: dict[tuple[str, int, int], bytes] = {}
+        servers, chosen = self.broker.bootstrap_servers, self.names.topics
+        topics.create(servers, chosen, partitions=self.partitions, replication=self.replication)
+        self._producer = KafkaProducer(
+            bootstrap_servers=servers.split(","),
+            max_request_size=MESSAGE_BYTES,
+            linger_ms=20,
+            delivery_timeout_ms=300_000,
+        )
+        self._priors = PriorPublisher(servers, chosen.priors)
+        self._registry = Registry(servers, chosen.sensors, chosen.models)
+        self.progress = Progress(servers, chosen, self.partitions)
+        self._turns: Iterator[None] = iter(())
+        self._sent, self._until_next = 0, float(MOST_AHEAD)
+
+    def new_worker(self, place: int, aim: str = "", **others: Any) -> AimedWorker:
+        """For that place in the crew, whose local store it goes on with; not started."""
+        settings: dict[str, Any] = {"partitions": self.partitions, "precision": "double", "batch": 256}
+        settings |= {"data_directory": self.directory / f"data-{place}"} | self.settings
+        return AimedWorker(self.front, self.names, self.directory, aim=aim, **(settings | others))
+
+    def tend(self) -> None:
+        """Who has ended is started again, as an orchestrator does."""
+        for place, worker in enumerate(self.crew):
+            if worker.running:
+                continue
+            self.restarts += 1
+            self.crew[place] = self.new_worker(place).launch()
+
+    def run(self) -> list[Line]:
+        """Sends everything, through all faults; returns the report's lines.
+
+        Raises Failed if the promise was broken.
+        """
+        try:
+            self.crew = [self.new_worker(place).launch() for place in range(self.workers)]
+            self._turns = self._through_faults()
+            for number in range(self.workload.segments):
+                self._pass_segment(self.workload.segment(number))
+            while self.lines_missing():
+                self._turn(0.2)
+            self._check()
+            return self.lines
+        finally:
+            for worker in self.crew:
+                worker.stop()
+            for client in (self._producer, self._priors, self._registry, self.progress):
+                client.close()
+
+    def lines_missing(self) -> bool:
+        return len(self.lines) < len(self.faults)
+
+    def _pass_segment(self, segment: Segment) -> None:
+        for definition in [*segment.definitions, segment.probe]:
+            if isinstance(definition, Model):
+                self._registry.set_model(definition)
+            else:
+                self._registry.set_sensor(definition)
+        self._begin_with_priors(segment)
+        for entity, count in segment.counts.items():
+            self._due[entity] = self._due.get(entity, 0) + count
+        total, seen = sum(self._due.values()), set[bytes]()
+        before = self.progress.applied
+        for start in range(0, len(segment.messages), CHUNK):
+            for message in segment.messages[start : start + CHUNK]:
+                self._send(message)
+                if not isinstance(message, Planted):
+                    seen.add(message[1])
+            self._sent = before + len(seen)
+            self._turn()
+            self._wait(self._wants_more, "the workers keep up")
+        self._producer.flush()
+        self._wait(lambda: self.progress.missing(self._due) == 0, f"all {total} messages are applied")
+        self.say(f"segment {segment.number + 1} of {self.workload.segments}: {total} messages applied")
+
+    def _wants_more(self) -> bool:
+        """Whether to send on: there is work to do, and what is to meet the next fault is not used up before it."""
+        ahead = self._sent - self.progress.applied
+        return ahead < (MOST_AHEAD if self._sent < self._until_next else TRICKLE)
+
+    def _begin_with_priors(self, segment: Segment) -> None:
+        places = [self._priors.send_message(prior).result(120) for prior in segment.priors]
+        ends: dict[int, int] = {}
+        for place in places:
+            ends[place.partition] = max(ends.get(place.partition, 0), place.offset + 1)
+        committed = Committed(self.broker.bootstrap_servers, self.names.app_id, self.names.topics.priors)
+        try:
+            self._wait(lambda: committed.reached(ends), "the priors are read", pause=0.2)
+        finally:
+            committed.close()
+
+    def _send(self, message: tuple[bytes, bytes] | Planted) -> None:
+        topic = self.names.topics.observations
+        if isinstance(message, Planted):
+            place = self._producer.send(topic, key=message.key, value=message.value).get(120)
+            self._planted[place.topic, place.partition, place.offset] = message.value
+        else:
+            self._producer.send(topic, key=message[0], value=message[1])
+
+    def _turn(self, pause: float = 0.0) -> None:
+        self.progress.poll(pause)
+        self.tend()
+        next(self._turns, None)
+
+    def _wait(self, condition: Callable[[], bool], what: str, pause: float = 0.05) -> None:
+        last, since = self.progress.applied, time.monotonic()
+        while not condition():
+            self._turn(pause)
+            if (applied := self.progress.applied) != last:
+                last, since = applied, time.monotonic()
+            if time.monotonic() - since > STUCK_SECONDS:
+                raise Failed(
+                    f"seed {self.workload.seed}: not within {STUCK_SECONDS:g} s: {what}; {self._state()}"
+                )
+
+    def _state(self) -> str:
+        logs = "\n".join(worker.log()[-2000:] for worker in self.crew)
+        return f"applied {self.progress.applied}, missing {self.progress.missing(self._due)}, {self.lines}\n{logs}"
+
+    def _through_faults(self) -> Iterator[None]:
+        """Each at its share of the way, one after another."""
+        total, count = self.workload.observations, len(self.faults)
+        shares = [0.9 * total * (turn + self.random.uniform(0.2, 0.8)) / count for turn in range(count)]
+        for (name, fault), share, following in zip(self.faults, shares, [*shares[1:], math.inf], strict=True):
+            while self.progress.applied < share:
+                yield
+            self._until_next = following
+            self.say(f"{name} at {self.progress.applied}")
+            started = time.monotonic()
+            yield from fault(self)
+            harmed = dict(self.progress.grown)
+            while not all(worker.ready for worker in self.crew) or not self._grown(harmed):
+                yield
+            self.lines.append(Line(name, time.monotonic() - started))
+
+    def _grown(self, harmed: dict[int, int]) -> bool:
+        """Whether every partition has had posteriors since; or there is nothing left to come."""
+        if self.progress.missing(self._due) == 0:
+            return True
+        return all(self.progress.grown[n] > harmed.get(n, 0) for n in range(self.partitions))
+
+    def _check(self) -> None:
+        """What the topics and the replay say; raises Failed."""
+        progress, due, faults = self.progress, self._due, self.progress.faults
+        for _ in range(5):
+            progress.poll(0.2)
+        self.lost, self.double = progress.missing(due), progress.double(due)
+        if self.lost or self.double:
+            faults.append(f"{self.lost} messages are lost, {self.double} applied twice")
+        strange, absent = (
+            progress.letters.keys() - self._planted.keys(),
+            self._planted.keys() - progress.letters.keys(),
+        )
+        faults.extend(f"an unexpected dead letter, {progress.letters[place]}: {place}" for place in strange)
+        faults.extend(f"a dead letter is missing: {place}" for place in absent)
+        exact = beliefs(self.workload, updater("double"))
+        worst = 0.0
+        for entity, belief in exact.items():
+            taken = progress.entities.get(entity)
+            apart = belief_distance(parse(Posterior, taken.last).mixture, belief) if taken else float("inf")
+            worst = max(worst, apart)
+            if apart > EXACT:
+                faults.append(f"{entity}: its belief is {apart:.2g} from that of the replay")
+        self.say(f"largest distance to the replay {worst:.1e}")
+        if faults:
+            more = f" and {len(faults) - 10} more" if len(faults) > 10 else ""
+            raise Failed(f"seed {self.workload.seed}: " + "; ".join(faults[:10]) + more)

@@ -1,0 +1,147 @@
+"""What is deleted under the service: it computes again what it can, and says what it cannot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from streams import topics
+from tests.brokers import KafkaNode
+from tests.conftest import Names, eventually
+from tests.streams.test_restart import SMALL_BATCH, Run
+from tests.streams.workers import PARTITIONS, Stream, stream
+
+WAIT = 60.0  # seconds
+
+
+@pytest.fixture
+def opened(kafka_broker: KafkaNode, names: Names, tmp_path: Path) -> Iterator[Stream]:
+    with stream(kafka_broker, names, tmp_path) as opened:
+        yield opened
+
+
+class Half:
+    """A stream of which the first half has been applied."""
+
+    def __init__(self, opened: Stream) -> None:
+        self.stream, self.topics = opened, opened.names.topics
+        self.run = Run(opened, entities=8, duration=10.0)
+        self.half = len(self.run.observations) // 2
+        self.worker = opened.worker(batch=SMALL_BATCH).start()
+        self.run.send_prior()
+        self.run.send(self.run.observations[: self.half])
+        self.run.wait_for_posteriors(self.half)
+        eventually(lambda: self.committed() == self.half, WAIT, "the first half is committed")
+
+    def committed(self) -> int:
+        return sum(self.stream.committed(self.topics.observations, n) for n in range(PARTITIONS))
+
+    def admin(self) -> KafkaAdminClient:
+        return KafkaAdminClient(bootstrap_servers=self.stream.broker.bootstrap_servers)
+
+    def delete_records(self, topic: str) -> None:
+        """All there are; Kafka does that to a compacted topic only while it is set up wrongly."""
+        places = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
+        admin = self.admin()
+        try:
+            for policy in ("delete", "compact" if topic in self.topics.compacted else "delete"):
+                admin.alter_configs(
+                    [ConfigResource(ConfigResourceType.TOPIC, topic, {"cleanup.policy": policy})]
+                )
+                if policy == "delete":
+                    admin.delete_records(dict.fromkeys(places, -1))
+        finally:
+            admin.close()
+
+    def make_again(self, topic: str) -> None:
+        """Deletes the topic, and creates it when it has gone."""
+        admin = self.admin()
+        try:
+            admin.delete_topics([topic])
+            eventually(lambda: topic not in admin.list_topics(), WAIT, "the topic has gone")
+        finally:
+            admin.close()
+        topics.create(self.stream.broker.bootstrap_servers, self.topics, partitions=PARTITIONS)
+
+    def go_on(self) -> list[dict[str, object]]:
+        """With another worker and the second half; returns what that worker has logged as errors."""
+        worker = self.stream.worker(batch=SMALL_BATCH).start()
+        self.run.send(self.run.observations[self.half :])
+        self.run.check()
+        return errors(worker.log())
+
+
+def errors(log: str) -> list[dict[str, object]]:
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    return [line for line in lines if line["level"] == "error"]
+
+
+@pytest.mark.chaos
+@pytest.mark.kafka
+@pytest.mark.parametrize("running", [True, False])
+def test_an_emptied_changelog_is_computed_again(opened: Stream, running: bool) -> None:
+    half = Half(opened)
+    if not running:
+        half.worker.kill()
+    half.delete_records(half.topics.beliefs_changelog)
+    if running:
+        half.worker.kill()
+    said = half.go_on()
+    assert any("lost beliefs" in str(line["event"]) for line in said)
+    assert not any("is lost" in str(line["event"]) for line in said)
+
+
+@pytest.mark.chaos
+@pytest.mark.kafka
+def test_a_changelog_made_again_is_computed_again(opened: Stream) -> None:
+    half = Half(opened)
+    half.worker.kill()
+    half.make_again(half.topics.beliefs_changelog)
+    half.go_on()
+
+
+@pytest.mark.chaos
+@pytest.mark.kafka
+def test_a_source_made_again_goes_on_with_the_beliefs_there_are(opened: Stream) -> None:
+    half = Half(opened)
+    half.make_again(half.topics.observations)
+    half.worker.stop()
+    said = half.go_on()
+    assert any("made again" in str(line["event"]) for line in said)
+
+
+@pytest.mark.chaos
+@pytest.mark.kafka
+def test_what_a_truncated_source_has_lost_is_said_and_counted(opened: Stream) -> None:
+    half = Half(opened)
+    half.worker.kill()
+    quarter = half.half + half.half // 2
+    half.run.send(half.run.observations[half.half : quarter])
+    half.delete_records(half.topics.observations)
+    worker = opened.worker(batch=SMALL_BATCH).start()
+    half.run.send(half.run.observations[quarter:])
+    kept = half.half + len(half.run.observations) - quarter
+    half.run.wait_for_posteriors(kept)
+    name = f"beliefstream_lost_offsets_total/{half.topics.observations}"
+    eventually(lambda: worker.metrics().get(name) == quarter - half.half, WAIT, "what is lost is counted")
+    lost = [line["lost"] for line in errors(worker.log()) if "messages are lost" in str(line["event"])]
+    assert sum(map(int, map(str, lost))) == quarter - half.half
+
+
+@pytest.mark.chaos
+@pytest.mark.kafka
+def test_what_no_log_holds_is_said_to_be_lost(opened: Stream) -> None:
+    half = Half(opened)
+    half.worker.kill()
+    half.delete_records(half.topics.beliefs_changelog)
+    half.delete_records(half.topics.observations)
+    worker = opened.worker(batch=SMALL_BATCH).start()
+    said = [line for line in errors(worker.log()) if "is lost" in str(line["event"])]
+    assert {line["partition"] for line in said} == set(range(PARTITIONS))
+    half.run.send(half.run.observations[half.half :])
+    half.run.wait_for_posteriors(len(half.run.observations))  # it goes on, from the models' priors

@@ -1,0 +1,130 @@
+"""A worker with an appointment: it kills or suspends itself at a point where no test could hit it from outside.
+
+`python -m tests.chaos.worker` is `beliefstream worker` with these variables:
+
+- `CHAOS_AIM=POINT:TIMES:ACTION`: at the given pass through the point, ACTION is `kill` (-9) or `stop` (SIGSTOP). The
+  points, in the order in which a worker comes by: `rebalance` (partitions are assigned), `fenced` (it may write, and
+  has not read), `recovery` (it reads the changelog), `restored` (it has, and has not sought), `computed` (nothing is
+  sent), `flying` (posteriors are on their way), `between` (posteriors are durable, beliefs are not), `landing`
+  (beliefs are on their way), `kept` (all is durable, nothing is acknowledged).
+- `CHAOS_CLOCK=FILE`: the wall clock is off by the seconds in the file, which is looked at on every SIGUSR1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from streams import fusion
+from streams.fusion import Fusion
+from streams.recovery import SafeRecovery
+
+POINTS = (
+    "rebalance",
+    "fenced",
+    "recovery",
+    "restored",
+    "computed",
+    "flying",
+    "between",
+    "landing",
+    "kept",
+)
+IN_FLIGHT_SECONDS = 0.002  # from handing batches over: they have left, and most are not acknowledged
+
+
+class Appointment:
+    """Where and when, and what then."""
+
+    def __init__(self, aim: str) -> None:
+        self.point, times, action = aim.split(":")
+        if self.point not in POINTS:
+            raise ValueError(f"CHAOS_AIM: {self.point!r} is none of {', '.join(POINTS)}")
+        self.times = int(times)
+        self.signal = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}[action]
+        self._passed: Counter[str] = Counter()
+
+    def pass_by(self, point: str) -> None:
+        """Keeps the appointment if this is the place and the time."""
+        self._passed[point] += 1
+        if point == self.point and self._passed[point] == self.times:
+            os.kill(os.getpid(), self.signal)
+
+
+def before(owner: Any, name: str, call: Callable[..., Any]) -> None:
+    """Has a coroutine function of a class call something first."""
+    original: Callable[..., Awaitable[Any]] = getattr(owner, name)
+
+    async def changed(*arguments: Any, **options: Any) -> Any:
+        call(*arguments, **options)
+        return await original(*arguments, **options)
+
+    setattr(owner, name, changed)
+
+
+def after(owner: Any, name: str, call: Callable[[], Any]) -> None:
+    """Has a coroutine function of a class call something when it has ended."""
+    original: Callable[..., Awaitable[Any]] = getattr(owner, name)
+
+    async def changed(*arguments: Any, **options: Any) -> Any:
+        outcome = await original(*arguments, **options)
+        call()
+        return outcome
+
+    setattr(owner, name, changed)
+
+
+def keep(appointment: Appointment) -> None:
+    """Puts the points into the worker's code."""
+    passing = appointment.pass_by
+    before(SafeRecovery, "on_rebalance", lambda *_: passing("rebalance"))
+    before(SafeRecovery, "_build_offsets", lambda *_: passing("fenced"))
+    before(SafeRecovery, "on_recovery_completed", lambda *_: passing("restored"))
+    after(SafeRecovery, "_seek_offsets", lambda: passing("recovery"))
+    before(Fusion, "_send", lambda self, records, leases: passing(_point(self, records)))
+    after(Fusion, "_keep", lambda: passing("kept"))
+    original_deliver: Callable[..., Awaitable[Any]] = vars(fusion)["deliver"]
+
+    async def deliver(producer: Any, batches: Any) -> Any:
+        task = asyncio.ensure_future(original_deliver(producer, batches))
+        await asyncio.wait([task], timeout=IN_FLIGHT_SECONDS)
+        changelog = any(place.topic.endswith("-changelog") for place in batches)
+        passing("landing" if changelog else "flying")
+        return await task
+
+    vars(fusion)["deliver"] = deliver
+
+
+def _point(self: Fusion, records: Any) -> str:
+    return "between" if records and records[0].topic == self._names.beliefs_changelog else "computed"
+
+
+def shift_clock(file: Path) -> None:
+    """`time.time` differs from the machine's by what the file says."""
+    true, shift = time.time, [float(file.read_text())]
+
+    def look_again(*_: object) -> None:
+        shift[0] = float(file.read_text())
+
+    signal.signal(signal.SIGUSR1, look_again)
+    time.time = lambda: true() + shift[0]
+
+
+def main() -> None:
+    if aim := os.environ.get("CHAOS_AIM"):
+        keep(Appointment(aim))
+    if clock := os.environ.get("CHAOS_CLOCK"):
+        shift_clock(Path(clock))
+    from streams.cli import main as beliefstream
+
+    beliefstream(["worker"])
+
+
+if __name__ == "__main__":
+    main()
