@@ -80,8 +80,3 @@ class AimedWorker(Worker):
     def wait_until_suspended(self) -> Self:
         eventually(lambda: self.suspended, START_TIMEOUT, "the worker has suspended itself")
         return self
-
-    def wait_until_ended(self, timeout: float) -> int:
-        """Its exit status."""
-        assert self._guard is not None
-        return self._guard.wait(timeout)

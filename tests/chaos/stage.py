@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from tests.conftest import unique_names
 from tests.streams.oracle import belief_distance, updater
 
 MOST_AHEAD = 8_000  # observations that are sent and not applied yet
-TRICKLE = 500  # of them while a fault has not been got over and the next is due
+TRICKLE = 5  # messages at a time, if a fault has not been got over and the next is due
+LASTING = 120.0  # seconds for which a fault may last without using up what the others are to meet
 CHUNK = 500
 STUCK_SECONDS = 240.0
 EXACT = 1e-6  # component by component, through JSON and in whatever batches
@@ -116,7 +118,9 @@ class Stage:
         self._registry = Registry(servers, chosen.sensors, chosen.models)
         self.progress = Progress(servers, chosen, self.partitions)
         self._turns: Iterator[None] = iter(())
-        self._sent, self._until_next = 0, float(MOST_AHEAD)
+        self._sent, self._until_next = 0, 0.0
+        spare = 0.5 * self.workload.observations / max(1, len(self.faults))  # of each fault's share
+        self._trickle_seconds = LASTING * TRICKLE / spare
 
     def new_worker(self, place: int, aim: str = "", **others: Any) -> AimedWorker:
         """For that place in the crew, whose local store it goes on with; not started."""
@@ -166,22 +170,29 @@ class Stage:
             self._due[entity] = self._due.get(entity, 0) + count
         total, seen = sum(self._due.values()), set[bytes]()
         before = self.progress.applied
-        for start in range(0, len(segment.messages), CHUNK):
-            for message in segment.messages[start : start + CHUNK]:
+        place = 0
+        while place < len(segment.messages):
+            spent = self._sent >= self._until_next
+            part = segment.messages[place : place + (TRICKLE if spent else CHUNK)]
+            for message in part:
                 self._send(message)
                 if not isinstance(message, Planted):
                     seen.add(message[1])
+            place += len(part)
             self._sent = before + len(seen)
-            self._turn()
-            self._wait(self._wants_more, "the workers keep up")
+            now = time.monotonic()
+            self._wait(
+                partial(self._wants_more, now + self._trickle_seconds if spent else now),
+                "the workers keep up",
+            )
         self._producer.flush()
         self._wait(lambda: self.progress.missing(self._due) == 0, f"all {total} messages are applied")
         self.say(f"segment {segment.number + 1} of {self.workload.segments}: {total} messages applied")
 
-    def _wants_more(self) -> bool:
-        """Whether to send on: there is work to do, and what is to meet the next fault is not used up before it."""
+    def _wants_more(self, earliest: float) -> bool:
+        """Whether to send on, at the given time or once the fault has been got over."""
         ahead = self._sent - self.progress.applied
-        return ahead < (MOST_AHEAD if self._sent < self._until_next else TRICKLE)
+        return ahead < MOST_AHEAD and (time.monotonic() >= earliest or self._sent < self._until_next)
 
     def _begin_with_priors(self, segment: Segment) -> None:
         places = [self._priors.send_message(prior).result(120) for prior in segment.priors]
@@ -209,6 +220,7 @@ class Stage:
 
     def _wait(self, condition: Callable[[], bool], what: str, pause: float = 0.05) -> None:
         last, since = self.progress.applied, time.monotonic()
+        self._turn()
         while not condition():
             self._turn(pause)
             if (applied := self.progress.applied) != last:
@@ -226,7 +238,9 @@ class Stage:
         """Each at its share of the way, one after another."""
         total, count = self.workload.observations, len(self.faults)
         shares = [0.9 * total * (turn + self.random.uniform(0.2, 0.8)) / count for turn in range(count)]
-        for (name, fault), share, following in zip(self.faults, shares, [*shares[1:], math.inf], strict=True):
+        self._until_next = shares[0] if shares else math.inf
+        ends = [*shares[1:], shares[-1] + 0.3 * (total - shares[-1])] if shares else []
+        for (name, fault), share, following in zip(self.faults, shares, ends, strict=True):
             while self.progress.applied < share:
                 yield
             self._until_next = following
@@ -237,6 +251,7 @@ class Stage:
             while not all(worker.ready for worker in self.crew) or not self._grown(harmed):
                 yield
             self.lines.append(Line(name, time.monotonic() - started))
+        self._until_next = math.inf
 
     def _grown(self, harmed: dict[int, int]) -> bool:
         """Whether every partition has had posteriors since; or there is nothing left to come."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
@@ -17,6 +18,7 @@ from tests.streams.test_restart import SMALL_BATCH, Run
 from tests.streams.workers import PARTITIONS, Stream, stream
 
 WAIT = 60.0  # seconds
+STOPPED = 70  # exit status of a worker that has to begin anew
 
 
 @pytest.fixture
@@ -28,11 +30,12 @@ def opened(kafka_broker: KafkaNode, names: Names, tmp_path: Path) -> Iterator[St
 class Half:
     """A stream of which the first half has been applied."""
 
-    def __init__(self, opened: Stream) -> None:
+    def __init__(self, opened: Stream, **settings: Any) -> None:
+        self.settings = {"batch": SMALL_BATCH} | settings
         self.stream, self.topics = opened, opened.names.topics
         self.run = Run(opened, entities=8, duration=10.0)
         self.half = len(self.run.observations) // 2
-        self.worker = opened.worker(batch=SMALL_BATCH).start()
+        self.worker = opened.worker(**self.settings).start()
         self.run.send_prior()
         self.run.send(self.run.observations[: self.half])
         self.run.wait_for_posteriors(self.half)
@@ -70,7 +73,7 @@ class Half:
 
     def go_on(self) -> list[dict[str, object]]:
         """With another worker and the second half; returns what that worker has logged as errors."""
-        worker = self.stream.worker(batch=SMALL_BATCH).start()
+        worker = self.stream.worker(**self.settings).start()
         self.run.send(self.run.observations[self.half :])
         self.run.check()
         return errors(worker.log())
@@ -102,6 +105,18 @@ def test_a_changelog_made_again_is_computed_again(opened: Stream) -> None:
     half = Half(opened)
     half.worker.kill()
     half.make_again(half.topics.beliefs_changelog)
+    half.go_on()
+
+
+@pytest.mark.chaos
+@pytest.mark.kafka
+def test_a_local_store_of_another_changelog_is_discarded(opened: Stream, tmp_path: Path) -> None:
+    half = Half(opened, store="rocksdb://", data_directory=tmp_path / "data")
+    half.worker.kill()
+    half.make_again(half.topics.beliefs_changelog)
+    refusing = opened.worker(**half.settings).launch()
+    assert refusing.wait_until_ended(WAIT) == STOPPED
+    assert any("store is discarded" in str(line["event"]) for line in errors(refusing.log()))
     half.go_on()
 
 

@@ -138,6 +138,11 @@ class Worker:
         if self._guard is not None and self._guard.poll() is None:
             self.kill()
 
+    def wait_until_ended(self, timeout: float) -> int:
+        """Its exit status, when it has ended by itself."""
+        assert self._guard is not None
+        return self._guard.wait(timeout)
+
     def log(self) -> str:
         return self._output.read_text(errors="replace")
 
