@@ -92,22 +92,6 @@ class SafeRecovery(Recovery):
         if fence is not None and title == "active":
             await fence({tp.partition for tp in tps})
         await super()._build_highwaters(consumer, tps, destination, title)
-        if title == "active":
-            self._discard_what_is_ahead(destination)
-
-    def _discard_what_is_ahead(self, ends: Counter[TP]) -> None:
-        """A local store that has come further than the changelog is of another changelog; begin without it."""
-        held = {tp: self.active_offsets[tp] for tp in ends}
-        ahead = [tp for tp, offset in held.items() if offset is not None and offset > ends[tp]]
-        if not ahead:
-            return
-        log.error(
-            "the changelog was made again: the local store is discarded, the worker stops",
-            partitions=sorted(tp.partition for tp in ahead),
-        )
-        for table in {self.tp_to_table[tp] for tp in ahead}:
-            table.reset_state()
-        os._exit(70)
 
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
         """Faust calls this when the tables are restored."""
