@@ -52,6 +52,7 @@ def create_app(settings: Settings, updater: Updater) -> faust.App:
     app = faust.App(
         settings.application,
         broker=[f"kafka://{broker}" for broker in settings.brokers.split(",")],
+        broker_credentials=settings.security.credentials(),
         TableManager=SafeTableManager,
         store=settings.store,
         datadir=str(settings.data_directory),
@@ -69,7 +70,11 @@ def create_app(settings: Settings, updater: Updater) -> faust.App:
         broker_commit_interval=1.0,
         web_bind=settings.web_host,
         web_port=settings.web_port,
+        # nothing of Faust's own but the page "/", which says OK
         web_tables_enabled=False,
+        web_router_enabled=False,
+        web_graph_enabled=False,
+        web_stats_enabled=False,
         worker_redirect_stdouts=False,
     )
     (use_fetch_high_watermark if settings.fetch_high_watermark else use_safe_consumer)(app)
@@ -100,7 +105,9 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
         metrics.DEAD_LETTERS.labels(reason.value).inc()
 
     definitions = Definitions(names.sensors, names.models)
-    reader = DefinitionsReader(definitions, (names.sensors, names.models), settings.brokers, reject)
+    reader = DefinitionsReader(
+        definitions, (names.sensors, names.models), settings.brokers, reject, settings.client_options
+    )
     intake = Intake(definitions, settings.maximum_message_bytes, settings.future_tolerance)
     fusion = Fusion(
         names,
@@ -142,4 +149,4 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
             "weights": settings.weights,
         }
     )
-    add_pages(app, reader, fusion)
+    add_pages(app, reader, fusion, settings.token)

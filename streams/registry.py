@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -91,12 +92,21 @@ def _same(field: str, name: str, key: str) -> None:
 
 
 class DefinitionsReader:
-    """Reads both topics with a consumer of its own, outside any group, for every worker reads them whole."""
+    """Reads both topics with a consumer of its own, outside any group, for every worker reads them whole.
+
+    `options` are further ones of `aiokafka.AIOKafkaConsumer`.
+    """
 
     def __init__(
-        self, definitions: Definitions, topics: tuple[str, str], brokers: str, reject: Reject
+        self,
+        definitions: Definitions,
+        topics: tuple[str, str],
+        brokers: str,
+        reject: Reject,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.definitions = definitions
+        self._options = options or {}
         self._topics, self._brokers, self._reject = topics, brokers, reject
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
@@ -107,7 +117,10 @@ class DefinitionsReader:
     async def start(self) -> None:
         """Read both topics to their end, then follow them in the background."""
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._brokers, auto_offset_reset="earliest", enable_auto_commit=False
+            bootstrap_servers=self._brokers,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            **self._options,
         )
         await self._consumer.start()
         partitions = [
