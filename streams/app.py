@@ -104,7 +104,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
         await send_all(await producer(), [letter])
         metrics.DEAD_LETTERS.labels(reason.value).inc()
 
-    definitions = Definitions(names.sensors, names.models)
+    definitions = Definitions(names.sensors, names.models, settings.maximum_message_bytes)
     reader = DefinitionsReader(
         definitions, (names.sensors, names.models), settings.brokers, reject, settings.client_options
     )

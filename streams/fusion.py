@@ -169,7 +169,11 @@ class Fusion:
         if entity is None:
             _current_event.set(weakref.ref(event))
             raw = self._table.data.get(key)
-            record = BeliefRecord.decode(raw) if raw is not None else BeliefRecord()
+            try:
+                record = BeliefRecord.decode(raw) if raw is not None else BeliefRecord()
+            except ValueError as fault:
+                fault.add_note(f"the belief of {key!r}")
+                raise
             entity = EntityBatch(key, event.message.partition, record)
             batch.entities[key] = entity
         entity.last_event = event

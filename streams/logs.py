@@ -9,6 +9,8 @@ from typing import Any
 
 import structlog
 
+from schemas import printable
+
 # At DEBUG these write out every request, and one of them carries the password to the broker.
 WITH_PASSWORDS = ("kafka.net", "kafka.protocol", "aiokafka.conn")
 # Faust and aiokafka tell every step of a rebalance at INFO; warnings are what an operator needs.
@@ -77,12 +79,3 @@ def without_control_characters(
         if isinstance(value, str) and not value.isprintable():
             event[name] = printable(value, "\n\t" if name in ("exception", "stack") else "")
     return event
-
-
-def printable(text: str, but: str = "") -> str:
-    """The text with everything that is no visible character or space escaped, except for those in `but`."""
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() or each in but else each.encode("unicode_escape").decode() for each in text
-    )

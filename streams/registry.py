@@ -58,7 +58,8 @@ class EntityModel:
 class Definitions:
     """The sensors and models in force. `sensors` and `models` are by name and by entity (or `*`)."""
 
-    def __init__(self, sensors_topic: str, models_topic: str) -> None:
+    def __init__(self, sensors_topic: str, models_topic: str, maximum_bytes: int = 1_000_000) -> None:
+        self._maximum_bytes = maximum_bytes  # longer ones are refused before they are parsed
         self.sensors: dict[str, SensorMessage] = {}
         self.models: dict[str, EntityModel] = {}
         self._sensors_topic, self._models_topic = sensors_topic, models_topic
@@ -74,6 +75,9 @@ class Definitions:
             Unusable: it is no definition; nothing has changed.
         """
         key = (record.key or b"").decode(errors="replace")
+        if record.value is not None and len(record.value) > self._maximum_bytes:
+            too_large = f"message: {len(record.value)} bytes, more than {self._maximum_bytes} are not read"
+            raise Unusable(Reason.too_large, too_large)
         if record.value is None:
             (self.sensors if record.topic == self._sensors_topic else self.models).pop(key, None)
         elif record.topic == self._sensors_topic:
@@ -88,7 +92,7 @@ class Definitions:
 
 def _same(field: str, name: str, key: str) -> None:
     if name != key:
-        raise Unusable(Reason.key_mismatch, f"{field}: {name!r} is not the record's key {key!r}")
+        raise Unusable(Reason.key_mismatch, f"{field}: {name!r} is not the record's key {key[:80]!r}")
 
 
 class DefinitionsReader:

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _failed(line: str) -> int:
-    from streams.logs import printable
+    from schemas import printable
 
     shown = printable(" ".join(line.split()))
     print(f"beliefstream: {shown[:LONGEST]}", file=sys.stderr)
