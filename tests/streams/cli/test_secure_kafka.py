@@ -240,9 +240,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-@pytest.mark.parametrize(
-    "command", [("topics", "check"), ("observe", "mower", "beacon-1", "1"), ("worker",)], ids=" ".join
-)
+@pytest.mark.parametrize("command", [("observe", "mower", "beacon-1", "1"), ("worker",)], ids=" ".join)
 def test_what_does_not_fit_is_told_in_a_line_and_soon(
     deployment: Deployment, run: Run, monkeypatch: pytest.MonkeyPatch, name: str, command: tuple[str, ...]
 ) -> None:
