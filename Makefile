@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo test lint format bench chaos train evaluate contract picture clean
+.PHONY: demo test lint format bench chaos fuzz audit train evaluate contract picture clean
 
 demo: .venv/demo
 	$(BIN)/beliefstream demo $(ARGS)
@@ -27,6 +27,15 @@ bench: .venv/dev
 # about 20 minutes; tests/chaos/__main__.py says what it does, docs/chaos.md what came of it
 chaos: .venv/dev
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+# a million inputs for the decoders, about a quarter of an hour; FUZZ_INPUTS=... is another number
+fuzz: .venv/dev
+	$(BIN)/python -m pytest tests/fuzz -m long -s $(ARGS)
+
+# known vulnerabilities of what is installed; fails where the package index does not tell them
+audit: .venv/dev
+	$(BIN)/pip freeze --exclude-editable > .venv/installed.txt
+	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement .venv/installed.txt $(ARGS)
 
 train: .venv/demo
 	$(BIN)/beliefstream train $(ARGS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schemas import cloudevents
-from schemas.base import Message, Name, Unusable, explain
+from schemas.base import Message, Name, Unusable, explain, printable
 from schemas.dead_letter import DeadLetter
 from schemas.decoding import parse
 from schemas.mixture import Mixture
@@ -106,6 +106,7 @@ __all__ = [
     "from_rfc3339",
     "parse",
     "parse_sensor",
+    "printable",
     "reason_of",
     "to_rfc3339",
 ]

@@ -22,17 +22,22 @@ Matrix = Annotated[tuple[Vector, ...], Field(fail_fast=True)]
 Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9._:/@+-]{1,128}$")]
 """1 to 128 characters out of `A-Z a-z 0-9 . _ : / @ + -`: entities, sensors, models and coordinates."""
 
-Identifier = Annotated[str, Field(strict=True, pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,128}$")]
-"""1 to 128 characters, none of them a control character."""
+_UNSEEN = r"\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+
+Identifier = Annotated[str, Field(strict=True, pattern=f"^[^{_UNSEEN}]{{1,128}}$")]
+"""1 to 128 characters, none of them a control character, an end of a line, or one that is not seen."""
+
+Unit = Annotated[str, Field(strict=True, pattern=f"^[^{_UNSEEN}]{{1,32}}$")]
+"""1 to 32 characters, as of `Identifier`."""
 
 
 class Unusable(ValueError):
     """A message that cannot be used: `reason` from the closed list, `detail` one line for a person."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
         self.reason = reason
-        self.detail = detail
+        self.detail = printable(detail)  # it quotes what came from outside
+        super().__init__(f"{reason}: {self.detail}")
 
 
 class Message(BaseModel):
@@ -43,6 +48,9 @@ class Message(BaseModel):
     defines: ClassVar[bool] = False
     """Whether it defines something (a sensor, a model), so that a bad one is an `invalid_definition`."""
 
+    most_parts: ClassVar[int] = 100_000
+    """Commas and colons that its JSON may have: a bound on its values and fields, looked at before it is parsed."""
+
     def to_json(self) -> bytes:
         """UTF-8 JSON without the fields that are absent; reading it back gives an equal message."""
         return self.__pydantic_serializer__.to_json(self, exclude_none=True)
@@ -51,18 +59,21 @@ class Message(BaseModel):
 _shortened = reprlib.Repr()
 _shortened.maxstring = _shortened.maxother = _shortened.maxlong = 80
 _MOST_FAULTS = 4  # listed in one line; the rest is counted
+_LONGEST = 400  # characters of a fault's message, some of which quote the input
+_MOST_READ = 64  # faults looked at; a message may have as many as it has fields
 
 
 def explain(error: ValidationError) -> str:
     """One line that names each field at fault, what is wrong and the value: `field: message (value)`."""
     faults: dict[str, list[_Fault]] = {}
-    for fault in error.errors(include_url=False, include_context=False):
+    for fault in error.errors(include_url=False, include_context=False)[:_MOST_READ]:
         shown = "" if fault["type"] in ("missing", "json_invalid") else f" ({_show(fault['input'])})"
         faults.setdefault(_place(fault["loc"]), []).append(
-            _Fault(fault["msg"], shown, fault["type"].endswith("_type"))
+            _Fault(fault["msg"][:_LONGEST], shown, fault["type"].endswith("_type"))
         )
     lines = [_line(place, found) for place, found in faults.items() if not _deeper(place, faults)]
-    rest = [f"and {len(lines) - _MOST_FAULTS} more"] if len(lines) > _MOST_FAULTS else []
+    more = len(lines) + max(0, error.error_count() - _MOST_READ) - _MOST_FAULTS
+    rest = [f"and {more} more"] if more > 0 else []
     return "; ".join(lines[:_MOST_FAULTS] + rest)
 
 
@@ -72,6 +83,23 @@ def unusable(error: ValidationError, *, defines: bool = False) -> Unusable:
     if defines and reason not in (Reason.not_json, Reason.not_finite):
         reason = Reason.invalid_definition
     return Unusable(reason, explain(error))
+
+
+def check_parts(raw: bytes, most: int) -> None:
+    """Raises Unusable for JSON of more commas and colons than `most`, which would take long to parse and to explain."""
+    if len(raw) > most and raw.count(b",") + raw.count(b":") > most:
+        raise Unusable(Reason.too_large, f"message: more than {most} values and fields are not read")
+
+
+def printable(text: str, but: str = "") -> str:
+    """The text with everything that is no visible character or space escaped, except for those in `but`.
+
+    What comes from elsewhere then cannot move a terminal's cursor, nor begin a line of its own in a log.
+    """
+    if text.isprintable():
+        return text
+    shown = (each if each.isprintable() or each in but else each.encode("unicode_escape") for each in text)
+    return "".join(each if isinstance(each, str) else each.decode() for each in shown)
 
 
 def distinct(names: Iterable[str]) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from schemas.base import printable
 from schemas.time import to_rfc3339
 
 OBSERVATION = "org.beliefstream.observation.v1"
@@ -40,12 +41,15 @@ def headers(type: str, source: str, id: str, time: float) -> list[tuple[str, byt
 
 
 def parse(headers: Iterable[tuple[str, bytes | None]] | None) -> dict[str, str]:
-    """The CloudEvents attributes that are there, by name (`id`, `source`, `type`, `datacontenttype`, ...)."""
+    """The CloudEvents attributes that are there, by name (`id`, `source`, `type`, `datacontenttype`, ...).
+
+    Anything may stand in them; what is not printable comes escaped.
+    """
     attributes = {}
     for name, content in headers or ():
-        text = (content or b"").decode(errors="replace")
+        text = printable((content or b"").decode(errors="replace"))
         if name.startswith(_PREFIX):
-            attributes[name.removeprefix(_PREFIX)] = text
+            attributes[printable(name.removeprefix(_PREFIX))] = text
         elif name.lower() == "content-type":
             attributes["datacontenttype"] = text
     return attributes

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
-from schemas.base import Message, unusable
+from schemas.base import Message, printable, unusable
 from schemas.reasons import Reason, reason_of
 
 __all__ = ["DeadLetter", "Reason", "reason_of"]
@@ -29,8 +29,18 @@ class DeadLetter(Message):
     """A message that could not be used. Key and value travel as they came, everything else in headers."""
 
     reason: Annotated[Reason, Field(description="from a closed list; header beliefstream_reason")]
-    detail: Annotated[str, Field(description="one line for a person; header beliefstream_detail")]
-    topic: Annotated[str, Field(description="where it came from; header beliefstream_source_topic")]
+    detail: Annotated[
+        str,
+        AfterValidator(printable),
+        Field(description="one line for a person; header beliefstream_detail"),
+    ]
+    topic: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9._-]{1,249}$",
+            description="where it came from; header beliefstream_source_topic",
+        ),
+    ]
     partition: Annotated[
         int, Field(ge=0, description="of that topic; header beliefstream_source_partition; no unit")
     ]

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from schemas.base import Message, Unusable, unusable
+from schemas.base import Message, Unusable, check_parts, unusable
 from schemas.reasons import Reason
 
 M = TypeVar("M", bound=Message)
@@ -16,11 +16,12 @@ def parse(message: type[M], raw: bytes | None) -> M:
     """A message from UTF-8 JSON; `parse_sensor` does the same for sensors, of which there are several kinds.
 
     Raises:
-        Unusable: with a line that names the field and the value, and the reason: `not_json`, `not_finite`,
+        Unusable: with a line that names the field and the value, and the reason: `too_large`, `not_json`, `not_finite`,
             `invalid_time`, `invalid_covariance`, `wrong_length`, `invalid`; for a model `invalid_definition`.
     """
     if raw is None:
         raise Unusable(Reason.not_json, "message: expected JSON, got a record without a value")
+    check_parts(raw, message.most_parts)
     try:
         return message.model_validate_json(raw)
     except ValidationError as error:

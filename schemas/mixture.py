@@ -46,7 +46,11 @@ class Mixture(Message):
         ),
     ]
     covariances: Annotated[
-        Annotated[tuple[Matrix, ...], Field(min_length=1, max_length=MAXIMUM_COMPONENTS)],
+        Annotated[
+            tuple[Matrix, ...],
+            Field(fail_fast=True),
+            Field(min_length=1, max_length=MAXIMUM_COMPONENTS),
+        ],
         BeforeValidator(_listed),
         Field(
             description="K covariances of D by D numbers each, symmetric positive definite, in products of "

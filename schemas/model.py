@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from schemas.base import MAXIMUM_COORDINATES, Message, Name, Number, distinct
+from schemas.base import MAXIMUM_COORDINATES, Message, Name, Number, Unit, distinct
 from schemas.mixture import Mixture
 from schemas.motions import AnyMotion, Motion
 
@@ -16,15 +16,7 @@ class Coordinate(Message):
     """One coordinate of the state."""
 
     name: Annotated[Name, Field(description="by which sensors and priors refer to it")]
-    unit: Annotated[
-        str,
-        Field(
-            strict=True,
-            min_length=1,
-            max_length=32,
-            description="the unit of the coordinate, such as m or m/s",
-        ),
-    ]
+    unit: Annotated[Unit, Field(description="the unit of the coordinate, such as m or m/s")]
 
 
 class Model(Message):

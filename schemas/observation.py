@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -16,6 +16,8 @@ _Positive = Annotated[Number, Field(gt=0)]
 
 class Observation(Message):
     """One observation. Noise given here takes the place of the noise in the sensor's definition."""
+
+    most_parts: ClassVar[int] = 5_000  # 64 values with their covariance
 
     entity: Annotated[Name, Field(description="what is observed; also the key of the record")]
     sensor: Annotated[Name, Field(description="the sensor that observed, as named on the topic of sensors")]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from schemas.base import MAXIMUM_COORDINATES, Message, Name, Number
+from schemas.base import MAXIMUM_COORDINATES, Identifier, Message, Name, Number
 from schemas.mixture import Mixture
 from schemas.model import Coordinate
 from schemas.time import Time
@@ -40,6 +40,8 @@ class Quality(Message):
 class Posterior(Message):
     """The belief about one entity at one time."""
 
+    most_parts: ClassVar[int] = 250_000  # a mixture, and the names of a whole batch
+
     entity: Annotated[Name, Field(description="whose state it is; also the key of the record")]
     time: Annotated[Time, Field(description="of the state: seconds since the epoch UTC")]
     sequence: Annotated[
@@ -70,7 +72,7 @@ class Posterior(Message):
     mixture: Annotated[Mixture, Field(description="the belief over all coordinates, in their units")]
     quality: Annotated[Quality, Field(description="how far the mixture may be trusted")]
     applied: Annotated[
-        tuple[Annotated[str, Field(strict=True)], ...],
+        tuple[Identifier, ...],
         Field(fail_fast=True),
         Field(description="ids, or partition:offset, of the observations new in this posterior; no unit"),
     ]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias, get_args
 from pydantic import Field, TypeAdapter, ValidationError
 
 from schemas.base import Unusable as Unusable
-from schemas.base import unusable
+from schemas.base import check_parts, unusable
 from schemas.sensors.angles import BearingSensor, CourseSensor, HeadingSensor, RelativeBearingSensor
 from schemas.sensors.base import Channel, Coordinates, SensorBase
 from schemas.sensors.composites import (
@@ -96,11 +96,12 @@ def parse_sensor(definition: bytes | dict[str, Any] | None) -> Sensor:
     """A sensor from its JSON or from the object in it.
 
     Raises:
-        Unusable: with reason `invalid_definition`, `not_json` or `not_finite`.
+        Unusable: with reason `invalid_definition`, `not_json`, `not_finite` or `too_large`.
     """
     try:
         if isinstance(definition, dict):
             return sensor_adapter.validate_python(definition)
+        check_parts(definition or b"", SensorBase.most_parts)
         return sensor_adapter.validate_json(definition or b"")
     except ValidationError as error:
         raise unusable(error, defines=True) from error

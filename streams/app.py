@@ -63,6 +63,7 @@ def create_app(settings: Settings, updater: Updater) -> faust.App:
     app = faust.App(
         settings.application,
         broker=[f"kafka://{broker}" for broker in settings.brokers.split(",")],
+        broker_credentials=settings.security.credentials(),
         TableManager=BeliefTableManager,
         Table=BeliefTable,
         store=settings.store,
@@ -81,7 +82,11 @@ def create_app(settings: Settings, updater: Updater) -> faust.App:
         broker_commit_interval=1.0,
         web_bind=settings.web_host,
         web_port=settings.web_port,
+        # nothing of Faust's own but the page "/", which says OK
         web_tables_enabled=False,
+        web_router_enabled=False,
+        web_graph_enabled=False,
+        web_stats_enabled=False,
         worker_redirect_stdouts=False,
     )
     (use_fetch_high_watermark if settings.fetch_high_watermark else use_safe_consumer)(app)
@@ -101,7 +106,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
     source = app.topic(names.observations, names.priors, **raw)
     on_disk = {
         "directory": settings.belief_directory,
-        "topic_id": lambda: topic_id(settings.brokers, names.beliefs_changelog),
+        "topic_id": lambda: topic_id(settings.brokers, names.beliefs_changelog, **settings.client_options),
     }
     table: Any = app.Table(
         "beliefs", key_type=bytes, value_type=bytes, partitions=settings.partitions, options=on_disk
@@ -126,7 +131,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
             log.exception("partitions cannot be taken over, the worker stops")
             os._exit(70)
 
-    origins = Origins(names, settings.brokers, table.store, fencing, producer)
+    origins = Origins(names, settings.brokers, settings.client_options, table.store, fencing, producer)
 
     async def examine(consumer: Any, partitions: Collection[int]) -> bool:
         try:
@@ -137,8 +142,10 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
 
     manager = cast(SafeTableManager, app.tables)
     manager.fence, manager.examine = fence, examine
-    definitions = Definitions(names.sensors, names.models)
-    reader = DefinitionsReader(definitions, (names.sensors, names.models), settings.brokers, reject)
+    definitions = Definitions(names.sensors, names.models, settings.maximum_message_bytes)
+    reader = DefinitionsReader(
+        definitions, (names.sensors, names.models), settings.brokers, reject, settings.client_options
+    )
     expiry = Expiry(names, definitions, table.store, lambda place: app.consumer.committed.get(place, 0))  # type: ignore[attr-defined]
     intake = Intake(definitions, settings.maximum_message_bytes, settings.future_tolerance)
     fusion = Fusion(
@@ -186,4 +193,4 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
             "weights": settings.weights,
         }
     )
-    add_pages(app, reader, fusion)
+    add_pages(app, reader, fusion, settings.token)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import functools
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,9 @@ _MESSAGE = struct.Struct("<BqI")
 _BELIEF = struct.Struct("<BBBBd")
 _WAITING = struct.Struct("<qI")
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 State = bytes | Belief
 """A belief as it is stored, or one not stored yet."""
 
@@ -43,6 +46,32 @@ class UnknownVersion(ValueError):
     """A changelog record was written by another version of Beliefstream."""
 
 
+class DamagedRecord(ValueError):
+    """A changelog record is not what `encode` makes."""
+
+
+def _told(read: Callable[P, R]) -> Callable[P, R]:
+    """The function, whose complaints about bytes come out as DamagedRecord."""
+
+    @functools.wraps(read)
+    def reading(*arguments: P.args, **options: P.kwargs) -> R:
+        try:
+            return read(*arguments, **options)
+        except (UnknownVersion, DamagedRecord):
+            raise
+        except (struct.error, IndexError, ValueError) as error:
+            raise DamagedRecord(f"changelog: a record cannot be read: {error}") from error
+
+    return reading
+
+
+def _reaches(raw: bytes, place: int) -> int:
+    if place > len(raw):
+        raise DamagedRecord(f"changelog: a record of {len(raw)} bytes ends early, {place} are needed")
+    return place
+
+
+@_told
 def glance(raw: bytes) -> tuple[float, float]:
     """The time of the newest posterior and when it was last heard of, without reading all of a record."""
     if raw[0] != VERSION:
@@ -79,13 +108,14 @@ def pack(messages: Iterable[Kept]) -> bytes:
     )
 
 
+@_told
 def unpack(raw: bytes) -> list[Kept]:
-    """What `pack` has packed."""
+    """What `pack` has packed; raises DamagedRecord for anything else."""
     found, place = [], 0
     while place < len(raw):
         kind, offset, length = _MESSAGE.unpack_from(raw, place)
         place += _MESSAGE.size
-        found.append(Kept(bool(kind), offset, raw[place : place + length]))
+        found.append(Kept(bool(kind), offset, raw[place : _reaches(raw, place + length)]))
         place += length
     return found
 
@@ -164,11 +194,13 @@ class BeliefRecord:
         return b"".join(parts)
 
     @classmethod
+    @_told
     def decode(cls, raw: bytes) -> BeliefRecord:
         """From bytes, of this version or one before it.
 
         Raises:
             UnknownVersion: they are of another version.
+            DamagedRecord: they are cut off, or no record at all; what is read later may raise it too.
         """
         if raw[0] == 1:
             return _decode_first(raw)
@@ -192,7 +224,7 @@ class BeliefRecord:
             time, content, state = _MOMENT.unpack_from(raw, place)
             middle = place + _MOMENT.size + content
             packed = raw[place + _MOMENT.size : middle]
-            place = middle + state
+            place = _reaches(raw, middle + state)
             moments.append(Moment(time, packed, raw[middle:place] if state else None))
         return cls(
             Timeline(base, base_time, moments),
@@ -214,10 +246,11 @@ def _names(joined: str) -> tuple[str, ...]:
 
 def _waiting(raw: bytes, place: int) -> list[tuple[int, bytes]]:
     pending = []
+    _reaches(raw, place)
     while place < len(raw):
         offset, length = _WAITING.unpack_from(raw, place)
         place += _WAITING.size
-        pending.append((offset, raw[place : place + length]))
+        pending.append((offset, raw[place : _reaches(raw, place + length)]))
         place += length
     return pending
 
@@ -281,8 +314,9 @@ def _numbers(count: int, size: int, symmetric: bool) -> int:
     return count * (1 + size + (size * (size + 1) // 2 if symmetric else size * size))
 
 
+@_told
 def belief_of(state: State | None) -> Belief | None:
-    """The belief that is stored, if there is one."""
+    """The belief that is stored, if there is one; raises DamagedRecord."""
     if not isinstance(state, bytes):
         return state
     count, size, symmetric, inputs, time = _BELIEF.unpack_from(state)

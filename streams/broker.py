@@ -13,9 +13,10 @@ import signal
 import socket
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 import structlog
 from kafka import KafkaAdminClient
@@ -126,12 +127,20 @@ class GuardedProcess:
         command: the program and its arguments.
         grace: seconds between SIGTERM and SIGKILL when it is ended.
         output: where its standard output and error go; a temporary file if not given.
+        environment: its variables; those of this process if not given.
     """
 
-    def __init__(self, command: list[str], grace: float, output: IO[bytes] | None = None) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        grace: float,
+        output: IO[bytes] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._output = output or tempfile.TemporaryFile()  # noqa: SIM115  closed in `stop`
         self._guard = subprocess.Popen(
             guarded(command, grace),
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=self._output,
             stderr=subprocess.STDOUT,
@@ -192,13 +201,16 @@ def free_port(preferred: int = 0, host: str = "127.0.0.1") -> int:
     raise BrokerError(f"No free port at {host} between {PORTS.start} and {PORTS.stop - 1}.")
 
 
-def wait_until_answers(bootstrap_servers: str, timeout: float, process: GuardedProcess | None = None) -> None:
+def wait_until_answers(
+    bootstrap_servers: str, timeout: float, process: GuardedProcess | None = None, **kafka_options: Any
+) -> None:
     """Returns once the broker answers a Kafka metadata request.
 
     Args:
         bootstrap_servers: `host:port` of one broker.
         timeout: seconds.
         process: the broker's process, to stop waiting when it has ended.
+        kafka_options: of `kafka.KafkaAdminClient`, such as `security_protocol`, `sasl_*` and `ssl_*`.
 
     Raises:
         BrokerError: it ended, with the end of its output, or it did not answer in time.
@@ -214,18 +226,21 @@ def wait_until_answers(bootstrap_servers: str, timeout: float, process: GuardedP
             with attempt:
                 if process is not None and not process.running:
                     raise BrokerError(f"The broker ended while starting:\n{process.tail()}")
-                ask_for_metadata(bootstrap_servers)
+                ask_for_metadata(bootstrap_servers, **kafka_options)
     except (OSError, KafkaError) as error:
         raise BrokerError(f"No broker answers at {bootstrap_servers} after {timeout:g} s: {error}") from error
 
 
-def ask_for_metadata(bootstrap_servers: str) -> None:
-    """One metadata request; raises OSError or KafkaError."""
+def ask_for_metadata(bootstrap_servers: str, **kafka_options: Any) -> None:
+    """One metadata request, with options of `kafka.KafkaAdminClient`; raises OSError or KafkaError."""
     host, _, port = bootstrap_servers.rpartition(":")
     # Kafka clients log every refused connection: knock first, ask when the door opens.
     socket.create_connection((host, int(port)), timeout=2).close()
     client = KafkaAdminClient(
-        bootstrap_servers=bootstrap_servers, request_timeout_ms=5000, bootstrap_timeout_ms=5000
+        bootstrap_servers=bootstrap_servers,
+        request_timeout_ms=5000,
+        bootstrap_timeout_ms=5000,
+        **kafka_options,
     )
     try:
         client.list_topics()

@@ -57,13 +57,19 @@ def examine_broker(settings: Settings) -> Finding:
     from kafka.errors import KafkaError
 
     from streams.broker import ask_for_metadata
+    from streams.clients.refusal import refusal
+    from streams.security import SecurityError
 
+    try:
+        options = settings.client_options
+    except SecurityError as error:
+        return Finding("broker", State.problem, str(error), "the file must be readable, and as PEM has it")
     reasons = []
     for server in settings.brokers.split(","):
         try:
-            ask_for_metadata(server)
+            ask_for_metadata(server, **options)
         except (OSError, ValueError, KafkaError) as error:
-            reasons.append(f"{server}: {error or type(error).__name__}")
+            reasons.append(f"{server}: {refusal(server, options) or error or type(error).__name__}")
         else:
             return Finding("broker", State.ok, f"answers at {server}")
     mend = "start one (beliefstream broker), or name another with --brokers or BELIEFSTREAM_BROKERS"
@@ -75,7 +81,9 @@ def examine_topics(settings: Settings) -> Finding:
     from streams.topics import TopicError, check
 
     try:
-        problems = check(settings.brokers, settings.names, partitions=settings.partitions)
+        problems = check(
+            settings.brokers, settings.names, partitions=settings.partitions, **settings.client_options
+        )
     except TopicError as error:
         return Finding("topics", State.problem, str(error), "look at the broker's log")
     if not problems:
@@ -93,7 +101,7 @@ def examine_definitions(settings: Settings) -> Iterator[Finding]:
     """Whether there are models and sensors."""
     from streams.client import BrokerUnavailable, Registry, TopicMissing
 
-    registry = Registry(settings.brokers, settings.sensors, settings.models)
+    registry = Registry(settings.brokers, settings.sensors, settings.models, **settings.client_options)
     for subject, read in (("models", registry.models), ("sensors", registry.sensors)):
         try:
             found = sorted(read())
@@ -120,7 +128,9 @@ def examine_measurements(settings: Settings) -> Finding:
         return Finding("measurements", State.skipped, f"{error.name} is missing")
     except ValueError as error:
         return Finding("measurements", State.problem, str(error), "name modules that a worker can import")
-    sensors = Registry(settings.brokers, settings.sensors, settings.models).sensors()
+    sensors = Registry(
+        settings.brokers, settings.sensors, settings.models, **settings.client_options
+    ).sensors()
     wanted = {name: sensor.measurement for name, sensor in sensors.items() if sensor.kind == "own"}
     faults = []
     for name, measurement in sorted(wanted.items()):

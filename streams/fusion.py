@@ -190,7 +190,11 @@ class Fusion:
         entity = batch.entities.get(key)
         if entity is None:
             raw = self._store.read(event.message.partition, key)
-            record = BeliefRecord.decode(raw) if raw is not None else BeliefRecord()
+            try:
+                record = BeliefRecord.decode(raw) if raw is not None else BeliefRecord()
+            except ValueError as fault:
+                fault.add_note(f"the belief of {key!r}")
+                raise
             entity = EntityBatch(key, event.message.partition, record, is_known=raw is not None)
             batch.entities[key] = entity
         return entity

@@ -1,16 +1,20 @@
-"""/healthz, /readyz and /metrics."""
+"""/healthz, /readyz and /metrics; the last is for those who know the token, if there is one."""
 
 from __future__ import annotations
 
+import hmac
 from typing import Any
 
 import faust
 from faust.types import TP
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import SecretStr
 
 from streams import metrics
 from streams.fusion import Fusion
 from streams.registry import DefinitionsReader
+
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="beliefstream"'}
 
 
 def reasons_not_ready(app: faust.App, reader: DefinitionsReader) -> list[str]:
@@ -25,8 +29,24 @@ def reasons_not_ready(app: faust.App, reader: DefinitionsReader) -> list[str]:
     return waits
 
 
-def add_pages(app: faust.App, reader: DefinitionsReader, fusion: Fusion) -> None:
-    """Serve the pages with the app's own web server."""
+def may_read(authorization: str | None, token: SecretStr | None) -> bool:
+    """Whether a request with this `Authorization` header has the token; every one, if there is none.
+
+    How long the answer takes does not tell how much of a wrong token is right.
+    """
+    if token is None:
+        return True
+    scheme, _, given = (authorization or "").partition(" ")
+    wanted = token.get_secret_value().encode()
+    # compared in any case, and as bytes: text beyond ASCII cannot be
+    same = hmac.compare_digest(given.strip().encode(errors="surrogateescape"), wanted)
+    return same and scheme.lower() == "bearer"
+
+
+def add_pages(
+    app: faust.App, reader: DefinitionsReader, fusion: Fusion, token: SecretStr | None = None
+) -> None:
+    """Serve the pages with the app's own web server; /metrics with `token` only, if there is one."""
 
     @app.page("/healthz")
     async def healthz(view: Any, request: Any) -> Any:
@@ -41,6 +61,8 @@ def add_pages(app: faust.App, reader: DefinitionsReader, fusion: Fusion) -> None
 
     @app.page("/metrics")
     async def page(view: Any, request: Any) -> Any:
+        if not may_read(request.headers.get("Authorization"), token):
+            return view.json({"error": "a bearer token is needed"}, status=401, headers=CHALLENGE)
         refresh(app, fusion)
         body = generate_latest(metrics.REGISTRY)
         return view.bytes(body, content_type=CONTENT_TYPE_LATEST.split(";")[0])

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
+from schemas import printable
+
+# At DEBUG these write out every request, and one of them carries the password to the broker.
+WITH_PASSWORDS = ("kafka.net", "kafka.protocol", "aiokafka.conn")
+# Faust and aiokafka tell every step of a rebalance at INFO; warnings are what an operator needs.
+LIBRARIES = (
+    "faust",
+    "mode",
+    "aiokafka",
+    "kafka",
+    "aiohttp",
+    # ours, but services of Faust's kind
+    "streams.recovery",
+    "streams.restoring",
+    "streams.stores",
+    "streams.disk",
+)
+
 
 def configure(style: str = "auto", level: str = "INFO") -> None:
-    """`style` is json, console, or auto (console where stderr is a terminal)."""
+    """`style` is json, console, or auto (console where stderr is a terminal); at `DEBUG` the libraries log too."""
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -18,6 +37,7 @@ def configure(style: str = "auto", level: str = "INFO") -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        without_control_characters,
     ]
     renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
     structlog.configure(
@@ -35,13 +55,38 @@ def configure(style: str = "auto", level: str = "INFO") -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
-    # Faust and aiokafka tell every step of a rebalance at INFO; warnings are what an operator needs
-    ours = (
-        "streams.recovery",
-        "streams.restoring",
-        "streams.stores",
-        "streams.disk",
-    )  # services of Faust's kind
-    for name in ("faust", "mode", "aiokafka", "kafka", "aiohttp", *ours):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    root.setLevel(level.upper())
+    for name in LIBRARIES:
+        logging.getLogger(name).setLevel(logging.DEBUG if level.upper() == "DEBUG" else logging.WARNING)
+    silence_passwords()
+
+
+def configure_command(debug: bool = False) -> None:
+    """For commands: warnings to stderr, and nothing of Kafka's client, whose errors become the command's own line."""
+    processors = [each for each in structlog.get_config()["processors"] if each != without_control_characters]
+    structlog.configure(
+        processors=[*processors[:-1], without_control_characters, processors[-1]],  # the last one renders
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.getLogger("kafka").setLevel(logging.DEBUG if debug else logging.CRITICAL)
+    if debug:
+        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+    silence_passwords()
+
+
+def silence_passwords() -> None:
+    """Keep what a library would log of passwords out of the log, whatever its level."""
+    for name in WITH_PASSWORDS:
+        if logging.getLogger(name).getEffectiveLevel() < logging.INFO:
+            logging.getLogger(name).setLevel(logging.INFO)
+
+
+def without_control_characters(
+    logger: object, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A structlog processor: text that came from elsewhere cannot move the cursor, nor begin a line of its own."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[name] = printable(value, "\n\t" if name in ("exception", "stack") else "")
+    return event

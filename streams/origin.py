@@ -49,6 +49,7 @@ class Origins:
     """Compares what the beliefs were computed from with what is there.
 
     Args:
+        options: of the connection that asks for the topics' ids.
         store: of the beliefs.
         producer: gives the running aiokafka producer.
     """
@@ -57,11 +58,13 @@ class Origins:
         self,
         names: TopicNames,
         brokers: str,
+        options: Mapping[str, Any],
         store: BeliefStore,
         fencing: Fencing,
         producer: Callable[[], Awaitable[AIOKafkaProducer]],
     ) -> None:
-        self._names, self._brokers, self._store = names, brokers, store
+        self._names, self._store = names, store
+        self._brokers, self._options = brokers, options
         self._fencing, self._producer = fencing, producer
 
     async def examine(self, consumer: Any, partitions: Collection[int]) -> bool:
@@ -90,7 +93,7 @@ class Origins:
 
     def _topic_ids(self) -> dict[str, str]:
         sources = [self._names.observations, self._names.priors]
-        with topics.administration(self._brokers) as admin:
+        with topics.administration(self._brokers, self._options) as admin:
             return {each["name"]: str(each["topic_id"]) for each in admin.describe_topics(sources)}
 
     def _emptied(self, partition: int, known: Origin | None, now: Origin) -> bool:

@@ -51,7 +51,13 @@ from aiokafka.errors import KafkaTimeoutError
 from faust.exceptions import ImproperlyConfigured
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport, server_list
+from faust.transport.drivers.aiokafka import (
+    AIOKafkaConsumerThread,
+    Consumer,
+    Transport,
+    credentials_to_aiokafka_auth,
+    server_list,
+)
 from faust.types import TP
 from faust.types.transports import ConsumerT
 from faust.types.tuples import Message
@@ -319,7 +325,9 @@ class HighWatermarkThread(AIOKafkaConsumerThread):
             return ends
         transport = cast(Transport, self.transport)
         reader = aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=server_list(transport.url, transport.default_port), auto_offset_reset="earliest"
+            bootstrap_servers=server_list(transport.url, transport.default_port),
+            auto_offset_reset="earliest",
+            **credentials_to_aiokafka_auth(self.app.conf.broker_credentials, self.app.conf.ssl_context),
         )
         await reader.start()
         try:

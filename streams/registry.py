@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -57,7 +58,8 @@ class EntityModel:
 class Definitions:
     """The sensors and models in force. `sensors` and `models` are by name and by entity (or `*`)."""
 
-    def __init__(self, sensors_topic: str, models_topic: str) -> None:
+    def __init__(self, sensors_topic: str, models_topic: str, maximum_bytes: int = 1_000_000) -> None:
+        self._maximum_bytes = maximum_bytes  # longer ones are refused before they are parsed
         self.sensors: dict[str, SensorMessage] = {}
         self.models: dict[str, EntityModel] = {}
         self._sensors_topic, self._models_topic = sensors_topic, models_topic
@@ -79,6 +81,9 @@ class Definitions:
             Unusable: it is no definition; nothing has changed.
         """
         key = (record.key or b"").decode(errors="replace")
+        if record.value is not None and len(record.value) > self._maximum_bytes:
+            too_large = f"message: {len(record.value)} bytes, more than {self._maximum_bytes} are not read"
+            raise Unusable(Reason.too_large, too_large)
         if record.value is None:
             (self.sensors if record.topic == self._sensors_topic else self.models).pop(key, None)
             if record.topic == self._models_topic:
@@ -96,16 +101,25 @@ class Definitions:
 
 def _same(field: str, name: str, key: str) -> None:
     if name != key:
-        raise Unusable(Reason.key_mismatch, f"{field}: {name!r} is not the record's key {key!r}")
+        raise Unusable(Reason.key_mismatch, f"{field}: {name!r} is not the record's key {key[:80]!r}")
 
 
 class DefinitionsReader:
-    """Reads both topics with a consumer of its own, outside any group, for every worker reads them whole."""
+    """Reads both topics with a consumer of its own, outside any group, for every worker reads them whole.
+
+    `options` are further ones of `aiokafka.AIOKafkaConsumer`.
+    """
 
     def __init__(
-        self, definitions: Definitions, topics: tuple[str, str], brokers: str, reject: Reject
+        self,
+        definitions: Definitions,
+        topics: tuple[str, str],
+        brokers: str,
+        reject: Reject,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.definitions = definitions
+        self._options = options or {}
         self._topics, self._brokers, self._reject = topics, brokers, reject
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
@@ -116,7 +130,10 @@ class DefinitionsReader:
     async def start(self) -> None:
         """Read both topics to their end, then follow them in the background."""
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._brokers, auto_offset_reset="earliest", enable_auto_commit=False
+            bootstrap_servers=self._brokers,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            **self._options,
         )
         await self._consumer.start()
         partitions = [

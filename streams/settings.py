@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streams.directories import cache_directory
+from streams.security import Mechanism, Protocol, Security, SecurityError, read_secret
 from streams.topics import TopicNames
+
+TOKEN = re.compile(
+    r"[A-Za-z0-9._~+/=-]{16,512}"
+)  # what RFC 6750 lets a header carry, and not guessed in a day
+SECRETS = ("sasl_password", "ssl_key_password", "web_token")
+"""Settings that are secret; each may be given as a file too, by the setting of that name with `_file`."""
+OPTIONAL = (
+    *SECRETS,
+    *(f"{name}_file" for name in SECRETS),
+    *("ssl_ca_file", "ssl_certificate_file", "ssl_key_file"),
+)
+PROTECTION = ("security_protocol", "sasl_mechanism", "sasl_username", *OPTIONAL)
+"""What protects connections: settings that fit the brokers and web endpoints of a deployment, and no others."""
 
 
 class Settings(BaseSettings):
@@ -21,6 +36,24 @@ class Settings(BaseSettings):
     )
 
     brokers: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, host:port[,host:port...]")
+    security_protocol: Protocol = Field(
+        "PLAINTEXT", description="whether brokers are reached by TLS, SASL or both"
+    )
+    sasl_mechanism: Mechanism = Field(
+        "SCRAM-SHA-512", description="how user and password are proven to brokers"
+    )
+    sasl_username: str = Field("", description="user name at the brokers")
+    sasl_password: SecretStr | None = Field(None, description="password at the brokers; never shown")
+    sasl_password_file: Path | None = Field(None, description="file with that password, in its place")
+    ssl_ca_file: Path | None = Field(
+        None, description="certificates (PEM) that have signed the brokers'; the system's, if absent"
+    )
+    ssl_certificate_file: Path | None = Field(
+        None, description="our own certificate (PEM), for brokers that ask for one"
+    )
+    ssl_key_file: Path | None = Field(None, description="its key (PEM), if that is in a file of its own")
+    ssl_key_password: SecretStr | None = Field(None, description="of an encrypted key; never shown")
+    ssl_key_password_file: Path | None = Field(None, description="file with that password, in its place")
     application: str = Field("beliefstream", description="name of the application and its consumer group")
     observations: str = Field("observations", description="topic of observations")
     sensors: str = Field("sensors", description="topic of sensor definitions, compacted")
@@ -89,10 +122,24 @@ class Settings(BaseSettings):
     )
     web_host: str = Field("127.0.0.1", description="address of /healthz, /readyz and /metrics")
     web_port: int = Field(8080, ge=0, le=65535, description="port of /healthz, /readyz and /metrics")
+    web_token: SecretStr | None = Field(
+        None,
+        description="bearer token that /metrics asks for, 16 characters at least; open, if absent; never shown",
+    )
+    web_token_file: Path | None = Field(None, description="file with that token, in its place")
     logs: Literal["auto", "json", "console"] = Field("auto", description="auto: console in a terminal")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least that a worker logs; debug: of the libraries too, and of commands"
+    )
     fetch_high_watermark: bool = Field(
         False, description="ask for the end of a topic by reading; the embedded broker needs it"
     )
+
+    @field_validator(*OPTIONAL, mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: Any) -> Any:
+        """As in a compose file that passes on a variable that is not set."""
+        return None if value == "" else value
 
     @property
     def names(self) -> TopicNames:
@@ -112,7 +159,48 @@ class Settings(BaseSettings):
         """Where this application's beliefs lie on disk; several applications may share a data directory."""
         return self.data_directory / quote(self.application, safe="")
 
+    @property
+    def security(self) -> Security:
+        """What protects connections to the brokers; raises SecurityError where a secret's file cannot be read."""
+        return Security(
+            self.security_protocol,
+            self.sasl_mechanism,
+            self.sasl_username,
+            self._secret("sasl_password"),
+            self.ssl_ca_file,
+            self.ssl_certificate_file,
+            self.ssl_key_file,
+            self._secret("ssl_key_password"),
+        )
+
+    @property
+    def client_options(self) -> dict[str, Any]:
+        """Options of every Kafka client but Faust; raises SecurityError."""
+        return self.security.options()
+
+    @property
+    def token(self) -> SecretStr | None:
+        """The bearer token of the web endpoints; raises SecurityError where it is short or its file cannot be read."""
+        token = self._secret("web_token")
+        if token is not None and not TOKEN.fullmatch(token.get_secret_value()):
+            allowed = "16 to 512 characters out of A-Z a-z 0-9 . _ ~ + / = -"
+            raise SecurityError(f"{self.model_config['env_prefix']}WEB_TOKEN: expected {allowed}")
+        return token
+
+    def _secret(self, name: str) -> SecretStr | None:
+        variable = f"{self.model_config['env_prefix']}{name.upper()}"
+        return read_secret(variable, getattr(self, name), getattr(self, f"{name}_file"))
+
     def environment(self) -> dict[str, str]:
-        """The same settings as environment variables, for a worker in a process of its own."""
-        values: dict[str, Any] = self.model_dump(mode="json")
-        return {f"BELIEFSTREAM_{name.upper()}": str(value) for name, value in values.items()}
+        """The same settings as environment variables, for a worker in a process of its own; with the secrets."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {
+            f"{self.model_config['env_prefix']}{name.upper()}": (
+                value.get_secret_value()
+                if isinstance(value, SecretStr)
+                else ""
+                if value is None
+                else str(value)
+            )
+            for name, value in values.items()
+        }

@@ -11,7 +11,9 @@ from typing import Any, Self
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
-from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from kafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
+
+from streams.clients.connection import BrokerRefused, connect
 
 __all__ = ["DEAD_LETTER_BYTES", "MESSAGE_BYTES", "TopicError", "TopicNames", "check", "create", "topic_id"]
 
@@ -84,6 +86,7 @@ def create(
     replication: int = 1,
     retention: timedelta = RETENTION,
     dead_letter_retention: timedelta = DEAD_LETTER_RETENTION,
+    **kafka_options: Any,
 ) -> list[str]:
     """Creates the topics that do not exist yet; those that do are left as they are (see `check`).
 
@@ -91,7 +94,8 @@ def create(
         bootstrap_servers: `host:port[,host:port...]`. names: the topics' names. partitions: of all but
         `sensors` and `models`, which have one. replication: copies of each partition; with three or more, two
         must have a record before it is acknowledged. retention: how long observations, priors and posteriors
-        are kept. dead_letter_retention: how long dead letters are kept.
+        are kept. dead_letter_retention: how long dead letters are kept. kafka_options: of
+        `kafka.KafkaAdminClient`, such as `security_protocol`, `sasl_*` and `ssl_*`.
 
     Returns:
         The names of those created, in the order of `names`.
@@ -109,7 +113,7 @@ def create(
         )
         for name in names
     ]
-    with administration(bootstrap_servers) as admin:
+    with administration(bootstrap_servers, kafka_options) as admin:
         answer = admin.create_topics(wanted, raise_errors=False)
         outcomes = {topic["name"]: topic for topic in answer["topics"]}
         created = [name for name in names if outcomes[name]["error_code"] == 0]
@@ -149,7 +153,11 @@ def settings(
 
 
 def check(
-    bootstrap_servers: str, names: TopicNames | None = None, *, partitions: int | None = PARTITIONS
+    bootstrap_servers: str,
+    names: TopicNames | None = None,
+    *,
+    partitions: int | None = PARTITIONS,
+    **kafka_options: Any,
 ) -> list[str]:
     """What is wrong with the topics at this broker, a sentence each; empty if nothing is.
 
@@ -157,12 +165,13 @@ def check(
         bootstrap_servers: `host:port[,host:port...]`.
         names: the topics' names.
         partitions: how many there should be; None to accept any number that is the same everywhere.
+        kafka_options: as of `create`.
 
     Raises:
         TopicError: the broker does not answer.
     """
     names = names or TopicNames()
-    with administration(bootstrap_servers) as admin:
+    with administration(bootstrap_servers, kafka_options) as admin:
         described = admin.describe_topics(list(names))
         counts = {topic["name"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in counts]
@@ -172,7 +181,12 @@ def check(
         name: {setting: str(entry["value"]) for setting, entry in entries.items()}
         for name, entries in answer.get("topic", {}).items()
     }
-    missing = [f"The topic {name!r} does not exist." for name in names if name not in counts]
+    hidden = {t["name"] for t in described if t["error_code"] == TopicAuthorizationFailedError.errno}
+    missing = [
+        f"The topic {name!r} {'may not be seen by this user' if name in hidden else 'does not exist'}."
+        for name in names
+        if name not in counts
+    ]
     return [
         *missing,
         *partition_problems(names, counts, partitions),
@@ -181,9 +195,9 @@ def check(
     ]
 
 
-def topic_id(bootstrap_servers: str, name: str) -> str:
+def topic_id(bootstrap_servers: str, name: str, **kafka_options: Any) -> str:
     """The broker's own id of a topic: one that is deleted and made again has another; raises TopicError."""
-    with administration(bootstrap_servers) as admin:
+    with administration(bootstrap_servers, kafka_options) as admin:
         (described,) = admin.describe_topics([name])
     if described["error_code"] != 0:
         raise TopicError(f"The topic {name!r} does not exist.")
@@ -235,14 +249,17 @@ def size_problems(names: TopicNames, found: Mapping[str, Mapping[str, str]]) -> 
 
 
 @contextmanager
-def administration(bootstrap_servers: str) -> Iterator[Any]:
+def administration(bootstrap_servers: str, options: Mapping[str, Any]) -> Iterator[Any]:
     """An admin client, whose errors come out as TopicError."""
+    chosen = {
+        "request_timeout_ms": REQUEST_TIMEOUT_MS,
+        "bootstrap_timeout_ms": CONNECT_TIMEOUT_MS,
+        **options,
+    }
     try:
-        admin = KafkaAdminClient(
-            bootstrap_servers=bootstrap_servers.split(","),
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
-            bootstrap_timeout_ms=CONNECT_TIMEOUT_MS,
-        )
+        admin = connect(KafkaAdminClient, bootstrap_servers, chosen)
+    except BrokerRefused as error:
+        raise TopicError(f"{error}") from error
     except (KafkaError, OSError, ValueError) as error:
         raise TopicError(f"No broker answers at {bootstrap_servers}: {error}") from error
     try:

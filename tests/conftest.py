@@ -23,6 +23,7 @@ T = TypeVar("T")
 MARKERS = {
     "kafka": "runs on Apache Kafka itself (needs java and mvn)",
     "soak": "runs for minutes under load",
+    "long": "takes many minutes; only where asked for by -m long",
     "chaos": "kills processes, workers or brokers",
 }
 
@@ -30,6 +31,11 @@ MARKERS = {
 def pytest_configure(config: pytest.Config) -> None:
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "long" not in config.option.markexpr:
+        items[:] = [item for item in items if item.get_closest_marker("long") is None]
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,9 @@ class SensorBase(Message):
     """Base of every kind of sensor."""
 
     defines: ClassVar[bool] = True
+    most_parts: ClassVar[int] = (
+        20_000  # 64 values with their covariance, tables among the parameters of one's own
+    )
 
     sensor: Annotated[Name, Field(description="the name of the sensor; also the key of the record")]
 

@@ -17,7 +17,7 @@ from schemas import Observation
 from streams import topics
 from streams.broker import EmbeddedBroker, free_port
 from streams.client import ObservationProducer, Registry
-from streams.settings import Settings
+from streams.settings import PROTECTION, Settings
 from streams.simulation import simulate
 
 LIMIT = 300.0  # seconds until a run counts as stuck
@@ -85,6 +85,7 @@ def measure(entities: int = 1000, reports: int = 20) -> tuple[float, float, int]
             fetch_high_watermark=True,
             data_directory=folder / "data",
             logs="console",
+            **{name: Settings.model_fields[name].default for name in PROTECTION},
         )
         count = prepare(settings, entities, reports)
         names = settings.names

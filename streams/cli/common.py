@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from pydantic import ValidationError
     from rich.console import Console
     from rich.progress import Progress
 
@@ -48,33 +50,34 @@ def settings_for(brokers: str | None = None, **changes: Any) -> Settings:
     """Settings from the environment; `brokers` and other changes, where not None, come from options.
 
     From here on libraries log warnings only, to stderr, and Kafka's client nothing: its errors reach the user
-    as the command's own line.
+    as the command's own line. With BELIEFSTREAM_LOG_LEVEL=debug all of them log all they have.
 
     Raises CommandError that names the variable at fault.
     """
-    import logging
-
-    import structlog
     from pydantic import ValidationError
 
+    from streams import logs
     from streams.settings import Settings
 
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    logs.configure_command()
     given = {name: value for name, value in {"brokers": brokers, **changes}.items() if value is not None}
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as error:
-        faults = [
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']} ({fault['input']!r})"
-            for fault in error.errors()
-        ]
-        prefix = Settings.model_config["env_prefix"]
-        lines = [f"{prefix}{name.upper()}:{rest}" for name, _, rest in (f.partition(":") for f in faults)]
-        raise CommandError("; ".join(lines)) from None
+        raise CommandError("; ".join(_faults(error))) from None
+    if settings.log_level == "debug":
+        logs.configure_command(debug=True)
+    return settings
+
+
+def _faults(error: ValidationError) -> Iterator[str]:
+    """A line each, which names the variable and the value, unless that is a secret."""
+    from streams.settings import SECRETS, Settings
+
+    for fault in error.errors(include_url=False):
+        name = ".".join(map(str, fault["loc"]))
+        shown = "" if name in SECRETS or not name else f" ({fault['input']!r})"
+        yield f"{Settings.model_config['env_prefix']}{name.upper()}: {fault['msg']}{shown}"
 
 
 def resolve(chosen: Format | None) -> Format:

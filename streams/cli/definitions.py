@@ -125,7 +125,13 @@ def _registry(brokers: str | None) -> Registry:
     from streams.client import Registry
 
     settings = settings_for(brokers)
-    return Registry(settings.brokers, settings.sensors, settings.models, source="/beliefstream/cli")
+    return Registry(
+        settings.brokers,
+        settings.sensors,
+        settings.models,
+        source="/beliefstream/cli",
+        **settings.client_options,
+    )
 
 
 def _parse_all(raws: list[bytes], read: Callable[[bytes], D]) -> list[D]:
@@ -159,10 +165,11 @@ def _show(
             print(definition.to_json().decode())
         return
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(*columns)
     for definition in definitions:
-        table.add_row(*row(definition))
+        table.add_row(*map(Text, row(definition)))  # as text: names are not markup
     console().print(table)
 
 

@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _failed(line: str) -> int:
-    shown = " ".join(line.split())
+    from schemas import printable
+
+    shown = printable(" ".join(line.split()))
     print(f"beliefstream: {shown[:LONGEST]}", file=sys.stderr)
     return 1
 

@@ -139,7 +139,9 @@ def replay(
 def _define(settings: Settings, models: Sequence[Model], sensors: Sequence[Sensor]) -> None:
     from streams.client import Registry
 
-    with Registry(settings.brokers, settings.sensors, settings.models, source=SOURCE) as registry:
+    with Registry(
+        settings.brokers, settings.sensors, settings.models, source=SOURCE, **settings.client_options
+    ) as registry:
         for sensor in sensors:
             registry.set_sensor(sensor)
         for model in models:
@@ -152,7 +154,9 @@ def _send(settings: Settings, observations: Sequence[Observation], speed: float,
 
     began, first, sent = time.monotonic(), observations[0].time, 0
     with (
-        ObservationProducer(settings.brokers, settings.observations, source=SOURCE) as producer,
+        ObservationProducer(
+            settings.brokers, settings.observations, source=SOURCE, **settings.client_options
+        ) as producer,
         progress_bar("observations") as progress,
     ):
         task = progress.add_task(title, total=len(observations), note="")

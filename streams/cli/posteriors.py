@@ -43,6 +43,7 @@ def posteriors(
         entities=entity,
         from_beginning=from_beginning,
         timeout=timeout,
+        **settings.client_options,
     ) as consumer:
         try:
             for posterior in consumer:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
 
 INTERVAL = 1.0  # seconds between two questions
 WINDOW = 10.0  # seconds that rates and quantiles look back
@@ -33,11 +37,14 @@ class Snapshot:
         }
 
 
-def scrape(url: str) -> Snapshot:
-    """What the worker at `url` says now; raises OSError or ValueError if none answers there."""
+def scrape(url: str, token: SecretStr | None = None) -> Snapshot:
+    """What the worker at `url` says now, asked with its token; raises OSError or ValueError if none answers there."""
     from prometheus_client.parser import text_string_to_metric_families
 
-    with urllib.request.urlopen(f"{url.rstrip('/')}/metrics", timeout=TIMEOUT) as answer:
+    request = urllib.request.Request(f"{url.rstrip('/')}/metrics")
+    if token is not None:  # not for whoever we might be sent on to
+        request.add_unredirected_header("Authorization", f"Bearer {token.get_secret_value()}")
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
         text = answer.read().decode()
     values = {
         (sample.name, tuple(sorted(sample.labels.items()))): float(sample.value)
@@ -106,8 +113,9 @@ class Scraper:
         problem: why there is no answer; empty while there is.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: SecretStr | None = None) -> None:
         self.url, self.history, self.problem = url, History(), ""
+        self._token = token
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -122,8 +130,11 @@ class Scraper:
     def _run(self) -> None:
         while not self._ended.is_set():
             try:
-                self.history.add(scrape(self.url))
+                self.history.add(scrape(self.url, self._token))
                 self.problem = ""
+            except urllib.error.HTTPError as error:
+                hint = " (BELIEFSTREAM_WEB_TOKEN)" if error.code == 401 else ""
+                self.problem = f"the worker at {self.url} answers {error.code} {error.reason}{hint}"
             except (OSError, ValueError) as error:
                 self.problem = f"no worker answers at {self.url}: {getattr(error, 'reason', error)}"
             self._ended.wait(INTERVAL)

@@ -59,7 +59,9 @@ def observe(
     reported = _one_or_all(numbers(",".join(value)))
     noise = None if standard_deviation is None else _one_or_all(numbers(standard_deviation))
     settings = settings_for(brokers)
-    with ObservationProducer(settings.brokers, settings.observations, source=SOURCE) as producer:
+    with ObservationProducer(
+        settings.brokers, settings.observations, source=SOURCE, **settings.client_options
+    ) as producer:
         _report(producer.send(entity, sensor, reported, moment(time), noise, id=id))
 
 
@@ -98,7 +100,9 @@ def set_prior(
     stated = _mixture(mean, standard_deviation, mixture)
     names = None if coordinates is None else tuple(coordinates.split(","))
     settings = settings_for(brokers)
-    with PriorPublisher(settings.brokers, settings.priors, source=SOURCE) as publisher:
+    with PriorPublisher(
+        settings.brokers, settings.priors, source=SOURCE, **settings.client_options
+    ) as publisher:
         send = publisher.product if mode is Mode.product else publisher.replace
         _report(send(entity, stated, moment(time), names, id))
 

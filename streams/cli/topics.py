@@ -35,7 +35,11 @@ def create(
 
     settings = settings_for(brokers, partitions=partitions)
     made = create_topics(
-        settings.brokers, settings.names, partitions=settings.partitions, replication=replication
+        settings.brokers,
+        settings.names,
+        partitions=settings.partitions,
+        replication=replication,
+        **settings.client_options,
     )
     for name in made:
         print(f"created {name}")
@@ -58,7 +62,9 @@ def check(brokers: Brokers = None, partitions: Partitions = None) -> None:
 def _complain(settings: Settings) -> None:
     from streams.topics import check as check_topics
 
-    problems = check_topics(settings.brokers, settings.names, partitions=settings.partitions)
+    problems = check_topics(
+        settings.brokers, settings.names, partitions=settings.partitions, **settings.client_options
+    )
     for problem in problems:
         print(problem)
     if problems:

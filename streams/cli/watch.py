@@ -45,8 +45,8 @@ def watch(
     recent = Recent()
     deadline = time.monotonic() + duration if duration is not None else float("inf")
     with (
-        PosteriorConsumer(settings.brokers, settings.posteriors) as consumer,
-        Scraper(place) as worker,
+        PosteriorConsumer(settings.brokers, settings.posteriors, **settings.client_options) as consumer,
+        Scraper(place, settings.token) as worker,
         Live(console=console(), auto_refresh=False) as live,
     ):
         try:
@@ -86,7 +86,7 @@ def view(worker: Scraper, recent: Recent) -> RenderableType:
     for heading in ("time", "entity", "sequence", "belief", "ESS", "method"):
         table.add_column(heading, no_wrap=heading != "belief")
     for posterior in reversed(recent.latest):
-        table.add_row(*row(posterior))
+        table.add_row(*map(Text, row(posterior)))  # as text: names are not markup
     above: RenderableType
     if worker.problem:
         above = Text(worker.problem, style="yellow")
@@ -127,5 +127,7 @@ def _number(value: float, shape: str) -> str:
 
 
 def _reasons(dead: dict[str, float]) -> str:
+    from rich.markup import escape
+
     most = sorted(((count, reason) for reason, count in dead.items() if count), reverse=True)[:3]
-    return f" ({', '.join(f'{reason} {count:.0f}' for count, reason in most)})" if most else ""
+    return f" ({', '.join(f'{escape(reason)} {count:.0f}' for count, reason in most)})" if most else ""

@@ -25,16 +25,22 @@ def worker(
     Example: BELIEFSTREAM_BROKERS=kafka:9092 BELIEFSTREAM_DEVICE=auto beliefstream worker
     """
     from streams import logs, topics
+    from streams.rights import missing_rights
 
     settings = settings_for(brokers)
+    options = settings.client_options
     if create_topics:
-        topics.create(settings.brokers, settings.names, partitions=settings.partitions)
-    problems = topics.check(settings.brokers, settings.names, partitions=settings.partitions)
+        topics.create(settings.brokers, settings.names, partitions=settings.partitions, **options)
+    if settings.security_protocol != "PLAINTEXT" and (
+        lacking := missing_rights(settings.brokers, settings.names, settings.application, **options)
+    ):
+        raise CommandError(f"rights: {' '.join(lacking)} (deploy/SECURITY.md lists those of a worker)")
+    problems = topics.check(settings.brokers, settings.names, partitions=settings.partitions, **options)
     if problems:
         raise CommandError(f"topics: {' '.join(problems)} (beliefstream topics create makes them)")
     _check_port(settings)
     lock = _claim_directory(settings)  # for as long as it is referred to  # noqa: F841
-    logs.configure(settings.logs)
+    logs.configure(settings.logs, settings.log_level)
     _run(settings)
 
 
@@ -71,7 +77,8 @@ def _run(settings: Settings) -> None:
     # torch and Faust take seconds to import; what can go wrong before has been looked at
     import sys
 
-    if sys.platform != "win32":
+    # uvloop 0.23 often waits 30 s for a TLS connection to end that is closed while a fetch is on its way
+    if sys.platform != "win32" and not settings.security.encrypted:
         import mode.loop
 
         mode.loop.use("uvloop")

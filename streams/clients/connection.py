@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,12 +13,15 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import AuthorizationError, IncompatibleBrokerVersion, KafkaConfigurationError, KafkaError
 from kafka.net.compat import KafkaNetClient
 
+from streams.clients.refusal import refusal
+
 C = TypeVar("C")
 
 CONNECT_TIMEOUT = (
     10.0  # seconds until a broker that does not answer, or a topic that is not there, is an error
 )
 HANDSHAKE_GRACE = 1.0  # seconds beyond it, after which a connection that hangs is given up
+PATIENCE = 1.0  # seconds without a connection after which we look ourselves whether one is refused
 POLL_TIMEOUT = 0.2  # seconds; how soon a wait notices its deadline
 
 
@@ -31,13 +34,22 @@ class BrokerUnavailable(ConnectionError):
         self.servers = named
 
 
+class BrokerRefused(BrokerUnavailable):
+    """A broker is there, but user, password or certificates do not fit."""
+
+    def __init__(self, servers: str | list[str], cause: str) -> None:
+        named = servers if isinstance(servers, str) else ",".join(servers)
+        ConnectionError.__init__(self, f"the Kafka broker at {named} cannot be used: {cause}")
+        self.servers = named
+
+
 class TopicMissing(LookupError):
     """The broker has no such topic; topics are never created by the way."""
 
     def __init__(self, topic: str, servers: str | list[str]) -> None:
         named = servers if isinstance(servers, str) else ",".join(servers)
         super().__init__(
-            f"there is no topic {topic!r} at {named}; `beliefstream topics create` creates all of them"
+            f"there is no topic {topic!r} at {named}, or none for this user; `beliefstream topics create` makes all"
         )
         self.topic = topic
 
@@ -49,16 +61,17 @@ class Span(NamedTuple):
     end: int
 
 
-def connect(client: Callable[..., C], servers: str | list[str], options: dict[str, Any]) -> C:
-    """A `KafkaProducer` or `KafkaConsumer` that has reached a broker.
+def connect(client: Any, servers: str | list[str], options: dict[str, Any]) -> Any:
+    """A client of kafka-python that has reached a broker.
 
     Args:
-        client: the class.
+        client: `KafkaProducer`, `KafkaConsumer` or `KafkaAdminClient`.
         servers: `host:port`, or several in a list or separated by commas.
         options: further options of the class, such as `security_protocol`, `sasl_*` and `ssl_*`.
 
     Raises:
         BrokerUnavailable: none of the servers answers within 10 s (option `bootstrap_timeout_ms`).
+        BrokerRefused: user, password or certificates do not fit; told after a second or two.
         ValueError: an option is not one of kafka-python's, or two contradict each other.
     """
     opened: list[Any] = []
@@ -69,24 +82,28 @@ def connect(client: Callable[..., C], servers: str | list[str], options: dict[st
 
     timeout = connect_timeout(options)
     defaults = {"bootstrap_timeout_ms": timeout * 1000, "allow_auto_create_topics": False}
-    merged = {"bootstrap_servers": servers, **defaults, "kafka_client": network, **options}
+    known = {name: value for name, value in defaults.items() if name in client.DEFAULT_CONFIG}
+    merged = {"bootstrap_servers": servers, **known, "kafka_client": network, **options}
     try:
-        return _within(timeout + HANDSHAKE_GRACE, lambda: client(**merged))
+        outcome = _begun(lambda: client(**merged))
+        if not wait([outcome], min(timeout, PATIENCE)).done and (complaint := refusal(servers, options)):
+            raise BrokerRefused(servers, complaint)
+        return _within(timeout + HANDSHAKE_GRACE, outcome)
     except BaseException as error:
         for connection in opened:  # else its thread goes on trying to connect
             with suppress(RuntimeError):  # a producer that hangs cannot be closed from another thread
                 connection.close()
         if isinstance(error, KafkaConfigurationError):
             raise ValueError(str(error)) from error
-        if isinstance(error, (AuthorizationError, IncompatibleBrokerVersion)):
+        if isinstance(error, (AuthorizationError, IncompatibleBrokerVersion, BrokerRefused)):
             raise  # a broker does answer, and says what is wrong
         if isinstance(error, (KafkaError, OSError)):
             raise BrokerUnavailable(servers, error) from error
         raise
 
 
-def _within(timeout: float, call: Callable[[], C]) -> C:
-    """The result of a call, or TimeoutError: kafka-python waits without end for a TLS handshake."""
+def _begun(call: Callable[[], C]) -> Future[C]:
+    """The result to come of a call in a thread of its own: kafka-python waits without end for a TLS handshake."""
     outcome: Future[C] = Future()
 
     def run() -> None:
@@ -96,6 +113,11 @@ def _within(timeout: float, call: Callable[[], C]) -> C:
             outcome.set_exception(error)
 
     threading.Thread(target=run, name="beliefstream-connect", daemon=True).start()
+    return outcome
+
+
+def _within(timeout: float, outcome: Future[C]) -> C:
+    """The result, or TimeoutError."""
     try:
         return outcome.result(timeout)
     except TimeoutError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 import time
 import urllib.request
@@ -19,13 +19,12 @@ from schemas import Model, Sensor
 from streams import topics
 from streams.broker import EmbeddedBroker, GuardedProcess, free_port
 from streams.client import Registry
-from streams.settings import Settings
+from streams.settings import PROTECTION, Settings
 
 BROKER_PORT, WEB_PORT = 9092, 8080
 READY_TIMEOUT = 120.0  # seconds; torch alone takes a while to load from a cold disk
 WORKER_GRACE = 15.0  # seconds for a worker to finish its batch and leave
-# the worker's settings come as an argument and become its environment
-WORKER = "import json, os, sys; os.environ.update(json.loads(sys.argv.pop(1))); from streams.cli import main; main()"
+WORKER = "from streams.cli import main; main()"
 # the broker is the demonstration's own, and so are its topics, whatever a user has set for another
 NOT_FROM_ENVIRONMENT = (
     "application",
@@ -38,6 +37,7 @@ NOT_FROM_ENVIRONMENT = (
     "partitions",
     "maximum_message_bytes",
     "web_host",
+    *PROTECTION,
 )
 
 
@@ -161,10 +161,10 @@ class Stage:
                 "logs": "json",
             }
         )
-        command = [sys.executable, "-c", WORKER, json.dumps(settings.environment()), "worker"]
+        command = [sys.executable, "-c", WORKER, "worker"]
         # appended to: reading the log moves no position that the worker writes at
         output = self.log_file.open("a+b")
-        self._worker = GuardedProcess(command, WORKER_GRACE, output)
+        self._worker = GuardedProcess(command, WORKER_GRACE, output, os.environ | settings.environment())
         self._stack.callback(self._worker.stop, WORKER_GRACE)
         self._say(f"worker   {self.web_address}{changed}: /healthz /readyz /metrics, log {self.log_file}")
 

@@ -87,6 +87,53 @@ def test_the_worker_is_confined(compose: dict[str, Any]) -> None:
         assert service["read_only"] is True
         assert service["user"].split(":")[0] not in ("0", "root")
         assert any(mount.startswith("/data:") for mount in service["tmpfs"])
+        assert service["user"] == dockerfile_user()
+
+
+def dockerfile_user() -> str:
+    """Whom the image runs as, after everything is installed."""
+    users = re.findall(r"^USER (\S+)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    return str(users[-1])
+
+
+def test_the_image_runs_as_a_user_of_its_own_who_owns_its_data_only() -> None:
+    uid, gid = dockerfile_user().split(":")
+    assert int(uid) >= 10000 and int(gid) >= 10000
+    text = (DEPLOY / "Dockerfile").read_text()
+    assert f"install -d -o {uid} -g {gid} /data" in text
+    assert "chown" not in text and "chmod" not in text
+    assert text.index("USER ") < text.index("ENTRYPOINT")
+
+
+def test_all_containers_are_confined(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not {"privileged", "cap_add", "devices", "pid", "network_mode", "ipc"} & set(service), name
+        assert not any("docker.sock" in volume for volume in service.get("volumes", ())), name
+
+
+def test_the_worker_writes_to_its_data_directory_and_nowhere_else(compose: dict[str, Any]) -> None:
+    """All that its settings let it write to is on one of the tmpfs; no volume is mounted."""
+    for name in ("worker", "topics"):
+        service = compose["services"][name]
+        assert "volumes" not in service
+        assert {mount.split(":")[0] for mount in service["tmpfs"]} == {"/data", "/tmp"}
+        assert service["environment"]["BELIEFSTREAM_DATA_DIRECTORY"] == "/data"
+
+
+def test_no_secret_is_written_in_the_files() -> None:
+    secrets = pytest.importorskip("streams.settings").SECRETS
+    for path in (DEPLOY / "compose.yaml", DEPLOY / "Dockerfile"):
+        for secret in secrets:
+            assert f"BELIEFSTREAM_{secret.upper()}:" not in path.read_text()
+            assert f"BELIEFSTREAM_{secret.upper()}=" not in path.read_text()
+
+
+def test_the_page_on_security_names_settings_that_exist() -> None:
+    settings = pytest.importorskip("streams.settings").Settings
+    names = re.findall(r"BELIEFSTREAM_([A-Z_]*[A-Z])", (DEPLOY / "SECURITY.md").read_text())
+    assert names and {name.lower() for name in names} <= set(settings.model_fields)
 
 
 def test_the_worker_is_set_by_settings_that_exist(compose: dict[str, Any]) -> None:

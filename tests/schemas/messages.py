@@ -29,7 +29,7 @@ from schemas.time import EARLIEST, LATEST
 relaxed = settings(deadline=None, max_examples=50)  # the machine may be busy
 
 names = st.text(string.ascii_letters + string.digits + "._:/@+-", min_size=1, max_size=128)
-identifiers = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=128)
+identifiers = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=128)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 positive = st.floats(min_value=1e-100, max_value=1e100)
 shares = st.floats(0, 1)

@@ -112,6 +112,9 @@ OBSERVATIONS: dict[str, Case] = {
     "key that is not text": Case(R.key_mismatch, observation(), b"\xff\xfe"),
     "null key": Case(R.key_mismatch, observation(), None),
     "null key, not JSON": Case(R.not_json, b"{", None),
+    "ten thousand fields": Case(R.too_large, observation(**{f"field{n}": n for n in range(10_000)})),
+    "control characters in its name": Case(R.invalid, observation(entity="\x1b[2J\nINFO forged")),
+    "an identifier that hides": Case(R.invalid, observation(id="a\u202eb\u2028c")),
     "10 MB": Case(R.too_large, observation(id="x" * 10_000_000)),
 }
 PRIORS: dict[str, Case] = {
@@ -145,6 +148,10 @@ SENSOR_DEFINITIONS: dict[str, Case] = {
     "unknown kind": Case(R.invalid_definition, b'{"kind":"sonar","sensor":"position"}', b"position"),
     "NaN": Case(
         R.not_finite, b'{"kind":"position","sensor":"position","standard_deviation":NaN}', b"position"
+    ),
+    "more than a megabyte": Case(R.too_large, b" " * 1_000_001, b"position"),
+    "a kind that would clear the screen": Case(
+        R.invalid_definition, b'{"sensor":"position","kind":"\\u001b[2J"}', b"position"
     ),
     "key of another sensor": Case(
         R.key_mismatch, b'{"kind":"position","sensor":"position","standard_deviation":9}', b"range"
@@ -203,7 +210,7 @@ class Victim:
         assert found.reason == case.reason, found.detail
         assert found.key == case.key
         assert found.value == case.value
-        assert found.detail
+        assert found.detail.isprintable()
         return found
 
 

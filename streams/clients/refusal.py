@@ -1,0 +1,116 @@
+"""Why no connection came about, in words that name what to change.
+
+kafka-python tries again until its time is up, and then says only that it could not bootstrap. One look of our own at
+the door tells a wrong certificate from a port without TLS, and both from a broker that is not there.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from kafka.errors import KafkaError
+from kafka.net.sasl import get_sasl_mechanism
+from kafka.protocol.parser import KafkaProtocol
+from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
+
+TIMEOUT = 3.0  # seconds for one server to answer
+ALERT = 0.5  # seconds after the handshake in which a server says that it wanted more
+
+
+def refusal(servers: str | list[str], options: Mapping[str, Any]) -> str | None:
+    """One line: what is wrong with how the connection is protected; None if that is not what is wrong.
+
+    Takes up to some seconds; to be asked when a client could not connect.
+
+    Args:
+        servers: `host:port`, or several in a list or separated by commas.
+        options: of the client, such as `security_protocol`, `sasl_*` and `ssl_*`.
+    """
+    for server in servers.split(",") if isinstance(servers, str) else servers:
+        with suppress(OSError, ValueError, KafkaError):  # nobody is there: the client's own error says so
+            if (complaint := _complaint(server.strip(), options)) is not None:
+                return complaint
+    return None
+
+
+def _complaint(server: str, options: Mapping[str, Any]) -> str | None:
+    host, _, port = server.rpartition(":")
+    address, protocol = (host.strip("[]"), int(port)), options.get("security_protocol", "PLAINTEXT")
+    with socket.create_connection(address, TIMEOUT) as door:
+        if protocol in ("SSL", "SASL_SSL"):
+            # without a context kafka-python makes one of other options
+            context = options.get("ssl_context") or ssl.create_default_context(
+                cafile=options.get("ssl_cafile")
+            )
+            return _of_tls(door, address[0], context, protocol, options)
+        if _speaks_tls(address):
+            wanted = "SASL_SSL" if protocol == "SASL_PLAINTEXT" else "SSL or SASL_SSL"
+            return f"the broker expects TLS (security protocol {wanted}), and was asked without ({protocol})"
+        return _of_user(door, options) if protocol == "SASL_PLAINTEXT" else None
+
+
+def _speaks_tls(address: tuple[str, int]) -> bool:
+    anyone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(address, TIMEOUT) as door:
+        try:
+            anyone.wrap_socket(door).close()
+        except OSError:
+            return False
+    return True
+
+
+def _of_tls(
+    door: socket.socket, host: str, context: ssl.SSLContext, protocol: str, options: Mapping[str, Any]
+) -> str | None:
+    try:
+        with context.wrap_socket(door, server_hostname=host) as encrypted:
+            if protocol == "SASL_SSL":
+                return _of_user(encrypted, options)
+            encrypted.settimeout(ALERT)
+            encrypted.recv(1)  # a broker that wants a certificate says so only after the handshake
+    except ssl.SSLCertVerificationError as error:
+        return f"the broker's certificate is not trusted: {error.verify_message}"
+    except ssl.SSLError as error:
+        reason = error.reason or str(error)
+        if "ALERT" in reason and "CERTIFICATE" in reason:
+            return f"the broker asks for a certificate that it trusts (it says {reason})"
+        return f"no TLS connection ({protocol}): {reason}; is this a port for TLS?"
+    except ConnectionError:
+        return f"no TLS connection ({protocol}): the other side ends it; is this a port for TLS?"
+    except TimeoutError:  # it waits for a request, as it should
+        if protocol == "SSL":
+            return (
+                "TLS works, but the broker wants more: does it ask for a user (security protocol SASL_SSL)?"
+            )
+    return None
+
+
+def _of_user(door: socket.socket, options: Mapping[str, Any]) -> str | None:
+    """Logs in as a client does. kafka-python may lose the broker's answer if the connection ends just behind it."""
+    name, user = options.get("sasl_mechanism"), options.get("sasl_plain_username")
+    parser = KafkaProtocol(client_id="beliefstream")
+
+    def ask(request: Any) -> Any:
+        parser.send_request(request)
+        door.sendall(parser.send_bytes())
+        while not (answers := parser.receive_bytes(received := door.recv(65536))):
+            if not received:
+                raise ConnectionError
+        return answers[0][1]
+
+    handshake = ask(SaslHandshakeRequest(mechanism=name, version=1))
+    if handshake.error_code:
+        offered = ", ".join(handshake.mechanisms) or "no SASL at all"
+        return f"the broker does not take SASL mechanism {name} here, but {offered}"
+    mechanism = get_sasl_mechanism(name)(host="", **options)
+    while not mechanism.is_done():
+        answer = ask(SaslAuthenticateRequest(mechanism.auth_bytes(), version=0))
+        if answer.error_code:
+            return f"the broker does not accept this password of user {user!r} ({name})"
+        mechanism.receive(answer.auth_bytes)
+    return None

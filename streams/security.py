@@ -1,0 +1,158 @@
+"""How to reach brokers: TLS and SASL for kafka-python, aiokafka and Faust, from one set of settings.
+
+Passwords stay in `SecretStr`s, which show as stars, until a connection is made; nothing here logs.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import SecretStr
+
+if TYPE_CHECKING:
+    from faust.auth import Credentials
+
+__all__ = ["Mechanism", "Protocol", "Security", "SecurityError", "read_secret"]
+
+Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+PREFIX = "BELIEFSTREAM_"
+
+
+class Password(str):
+    """A password as clients take it; libraries that write out their configuration write stars."""
+
+    def __repr__(self) -> str:
+        return "'**********'"
+
+
+class SecurityError(ValueError):
+    """A certificate, a key or a secret cannot be used; one line that names the variable, never the secret."""
+
+
+@dataclass(frozen=True)
+class Security:
+    """What protects a connection to a broker.
+
+    Attributes:
+        protocol: Kafka's `security.protocol`.
+        mechanism: of SASL.
+        username, password: of SASL; both are needed with it.
+        ca_file: certificates (PEM) that have signed the brokers'; absent: those of the system.
+        certificate_file, key_file: our own (PEM), for brokers that ask for one; one file may hold both.
+        key_password: of the key, if it is encrypted.
+    """
+
+    protocol: Protocol = "PLAINTEXT"
+    mechanism: Mechanism = "SCRAM-SHA-512"
+    username: str = ""
+    password: SecretStr | None = None
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    key_password: SecretStr | None = None
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether connections are TLS."""
+        return self.protocol in ("SSL", "SASL_SSL")
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether a user's name and password are sent."""
+        return self.protocol in ("SASL_PLAINTEXT", "SASL_SSL")
+
+    def options(self) -> dict[str, Any]:
+        """Options of kafka-python's clients, and of aiokafka's, which call them alike.
+
+        Raises:
+            SecurityError: a file cannot be used, or user or password are missing.
+        """
+        chosen: dict[str, Any] = {"security_protocol": self.protocol}
+        if self.encrypted:
+            chosen["ssl_context"] = self._context()
+        if self.authenticated:
+            chosen["sasl_mechanism"] = self.mechanism
+            chosen["sasl_plain_username"], chosen["sasl_plain_password"] = self._user()
+        return chosen
+
+    def credentials(self) -> Credentials | None:
+        """The same for Faust, None for plain connections; raises as `options`."""
+        from faust.auth import SASLCredentials, SSLCredentials
+
+        context = self._context() if self.encrypted else None
+        if self.authenticated:
+            name, password = self._user()
+            return SASLCredentials(
+                username=name, password=password, ssl_context=context, mechanism=self.mechanism
+            )
+        return None if context is None else SSLCredentials(context)
+
+    def _user(self) -> tuple[str, str]:
+        if not self.username:
+            raise SecurityError(f"{PREFIX}SASL_USERNAME: {self.protocol} needs a user's name")
+        if self.password is None:
+            names = f"{PREFIX}SASL_PASSWORD or {PREFIX}SASL_PASSWORD_FILE"
+            raise SecurityError(f"{names}: {self.protocol} needs a password")
+        return self.username, Password(self.password.get_secret_value())
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        if self.ca_file is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # it, and none that the system trusts
+            _load(f"{PREFIX}SSL_CA_FILE", self.ca_file, lambda path: context.load_verify_locations(path))
+        if self.certificate_file is not None:
+            _readable(f"{PREFIX}SSL_KEY_FILE", self.key_file or self.certificate_file)
+            _load(
+                f"{PREFIX}SSL_CERTIFICATE_FILE",
+                self.certificate_file,
+                lambda path: context.load_cert_chain(path, self.key_file, self._key_password),
+            )
+        return context
+
+    def _key_password(self) -> str:
+        # Without a callback OpenSSL asks at the terminal, and a worker waits for an answer.
+        return "" if self.key_password is None else self.key_password.get_secret_value()
+
+
+def read_secret(variable: str, value: SecretStr | None, file: Path | None) -> SecretStr | None:
+    """A secret given by itself or as the content of a file, without the newline at its end.
+
+    Args:
+        variable: the environment's name of the former; that of the latter ends in `_FILE`.
+
+    Raises:
+        SecurityError: both are given, or the file cannot be read, or there is nothing in it.
+    """
+    if file is None:
+        return value
+    if value is not None:
+        raise SecurityError(f"{variable}: give it or {variable}_FILE, not both")
+    content = _readable(f"{variable}_FILE", file)
+    try:
+        text = content.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise SecurityError(f"{variable}_FILE: {file} is not text in UTF-8") from None
+    if not text:
+        raise SecurityError(f"{variable}_FILE: {file} is empty")
+    return SecretStr(text)
+
+
+def _readable(variable: str, file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise SecurityError(f"{variable}: {file}: {error.strerror}") from None
+
+
+def _load(variable: str, file: Path, load: Callable[[Path], object]) -> None:
+    _readable(variable, file)
+    try:
+        load(file)
+    except (ssl.SSLError, ValueError) as error:  # ValueError: a password of more than 1024 bytes
+        reason = getattr(error, "reason", None) or error
+        raise SecurityError(f"{variable}: {file} cannot be used: {reason}") from None
