@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from inference import weights
 from inference.compilation import Compiled
 from inference.device import choose_device
+from inference.memory import Room, SparingUpdater
 from inference.update import Settings as Accuracy
 from inference.update import Updater
 from schemas import Reason
@@ -32,7 +33,7 @@ LARGEST_RECORD = 64 * 1024 * 1024  # bytes; a dead letter is as large as what it
 
 
 def make_updater(settings: Settings) -> Updater:
-    """The network on its device; raises FileNotFoundError or ValueError if the weights cannot be used."""
+    """The network on its device; raises FileNotFoundError or ValueError if weights or packages cannot be used."""
     torch.set_num_threads(settings.threads)
     accuracy = Accuracy(
         points=settings.points, refine_below=settings.refine_below, repeat_below=settings.repeat_below
@@ -40,7 +41,9 @@ def make_updater(settings: Settings) -> Updater:
     dtype = torch.float64 if settings.precision == "double" else torch.float32
     network = weights.load(settings.weights)
     compiled = Compiled(network, settings.points, settings.compiled)
-    return Updater(network, choose_device(settings.device), accuracy, dtype, compiled)
+    compiled.load_all()
+    room = Room(lambda answer: metrics.OUT_OF_MEMORY.labels(answer).inc())
+    return SparingUpdater(network, choose_device(settings.device), accuracy, dtype, compiled, room)
 
 
 def create_app(settings: Settings, updater: Updater) -> faust.App:

@@ -6,6 +6,7 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
+from inference.memory import Answer
 from schemas import Reason
 from schemas.posterior import Method
 
@@ -64,6 +65,12 @@ CONSUMER_LAG = Gauge(
     ["topic", "partition"],
     registry=REGISTRY,
 )
+OUT_OF_MEMORY = Counter(
+    "beliefstream_out_of_memory",
+    "Batches that the device had no memory for, by the way out: halved, or cpu (then marked fallback)",
+    ["answer"],
+    registry=REGISTRY,
+)
 BUILD = Info("beliefstream_build", "Version, device, network and weights of this worker", registry=REGISTRY)
 
 # every series from the start, so that rates and ratios begin at 0 and not at the first event
@@ -73,6 +80,8 @@ for _reason in Reason:
     DEAD_LETTERS.labels(_reason.value)
 for _method in get_args(Method):
     POSTERIORS.labels(_method)
+for _answer in get_args(Answer):
+    OUT_OF_MEMORY.labels(_answer)
 
 NAMES = frozenset(
     {
@@ -86,6 +95,7 @@ NAMES = frozenset(
         "beliefstream_posteriors_total",
         "beliefstream_entities",
         "beliefstream_consumer_lag",
+        "beliefstream_out_of_memory_total",
         "beliefstream_build_info",
     }
 )
