@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import faust
 import structlog
@@ -23,10 +23,11 @@ from streams.dead_letters import dead_letter
 from streams.fusion import Fusion
 from streams.health import add_pages
 from streams.intake import Intake
-from streams.recovery import SafeTableManager, use_fetch_high_watermark, use_safe_consumer
+from streams.recovery import SafeConsumer, SafeTableManager, use_fetch_high_watermark, use_safe_consumer
 from streams.registry import Definitions, DefinitionsReader
 from streams.sending import send_all
 from streams.settings import Settings
+from streams.turns import Turns
 
 log = structlog.get_logger()
 LARGEST_RECORD = 64 * 1024 * 1024  # bytes; a dead letter is as large as what it came from
@@ -125,17 +126,27 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
             log.exception("definitions cannot be read")
             os._exit(70)
 
+    turns = Turns(settings.batch, lambda message: cast(SafeConsumer, app.consumer).let_go(message))
+    app.flow_control.manage_queue(cast(Any, turns))
+
     @app.agent(source, name="fuse")
     async def fuse(stream: faust.StreamT[bytes]) -> None:
         async for events in stream.noack_take(settings.batch, within=settings.batch_seconds):  # type: ignore[attr-defined]
-            try:
-                await fusion.process(events)
-            except Exception:
-                # an exception inside take() would acknowledge the batch: stop at once, so that it is delivered again
-                log.exception("a batch failed, the worker stops")
-                os._exit(70)
-            for event in events:
-                await stream.ack(event)
+            turn = turns.take(events)
+            while turn:
+                try:
+                    await fusion.process(turn)
+                except Exception:
+                    # an exception inside take() would acknowledge the batch: stop at once, for it to be delivered again
+                    log.exception("a batch failed, the worker stops")
+                    os._exit(70)
+                done = turns.done(turn)
+                for event in done:
+                    await stream.ack(event)
+                fusion.acknowledged(done)
+                # while others come in, what waits takes its turn with them
+                alone = turns.full or cast(Any, stream.channel).queue.empty()
+                turn = turns.take() if alone else []
 
     metrics.BUILD.info(
         {

@@ -80,7 +80,7 @@ class Fusion:
         self._intake, self._definitions, self._reader = intake, definitions, reader
         self._updater, self._table, self._producer = updater, table, producer
         self._most_moments = history
-        self.processed: dict[TP, int] = {}  # the offset after the last one dealt with
+        self.processed: dict[TP, int] = {}  # the offset after the last one acknowledged
 
     async def process(self, events: Sequence[EventT[Any]]) -> None:
         """Apply a batch; returns when everything that follows from it is durable."""
@@ -109,6 +109,11 @@ class Fusion:
         await self._send([*posteriors, *batch.dead])
         await self._keep(batch.entities.values())
         self._measure(events, batch)
+
+    def acknowledged(self, events: Sequence[EventT[Any]]) -> None:
+        """Note how far each partition has been dealt with; its events are in order."""
+        for event in events:
+            self.processed[event.message.tp] = event.message.offset + 1
 
     def _validate(self, events: Sequence[EventT[Any]], last_word: bool) -> Batch | None:
         """Sort the events into entities and dead letters.
@@ -243,9 +248,9 @@ class Fusion:
 
     def _measure(self, events: Sequence[EventT[Any]], batch: Batch) -> None:
         now, ticks = time.time(), time.monotonic()
-        for event in events:
-            place = TP(event.message.topic, event.message.partition)
-            self.processed[place] = max(self.processed.get(place, 0), event.message.offset + 1)
+        stamps = [event.message.timestamp for event in events if event.message.timestamp]
+        if stamps:
+            metrics.RECORD_AGE_SECONDS.observe(max(0.0, now - min(stamps)))
         for (topic, reason), count in batch.rejected.items():
             metrics.DEAD_LETTERS.labels(reason.value).inc(count)
             if topic == self._names.observations:

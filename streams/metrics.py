@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 from inference.memory import Answer
 from schemas import Reason
 from schemas.posterior import Method
 
 REGISTRY = CollectorRegistry()
+ProcessCollector(
+    registry=REGISTRY
+)  # memory, processor time and open files of the worker, under their usual names
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 OBSERVATIONS = Counter(
@@ -44,6 +47,13 @@ EVENT_LAG_SECONDS = Histogram(
     "beliefstream_event_lag_seconds",
     "Wall clock minus the time of the observation when its posterior is acknowledged",
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86400),
+    registry=REGISTRY,
+)
+RECORD_AGE_SECONDS = Histogram(
+    "beliefstream_record_age_seconds",
+    "Time since the oldest record of a batch was written to its topic, by its timestamp there, when the batch's "
+    "posteriors are acknowledged",
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600, 86400),
     registry=REGISTRY,
 )
 EFFECTIVE_SAMPLE_SIZE = Histogram(
@@ -91,6 +101,7 @@ NAMES = frozenset(
         "beliefstream_update_seconds",
         "beliefstream_end_to_end_seconds",
         "beliefstream_event_lag_seconds",
+        "beliefstream_record_age_seconds",
         "beliefstream_effective_sample_size",
         "beliefstream_posteriors_total",
         "beliefstream_entities",
