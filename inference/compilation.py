@@ -196,14 +196,14 @@ class Compiled:
         """Whether there is a package for states of that many coordinates; raises as `load_all` does."""
         return self._package(dimension) is not None
 
-    def load_all(self) -> None:
-        """Load every package there is, so that a bad one is found before a stream runs.
+    def load_all(self) -> list[int]:
+        """Load every package there is, so that a bad one is found before a stream runs; returns their dimensions.
 
         Raises ValueError that names a file that is not whole or cannot be loaded.
         """
-        if self._directory.exists():
-            for dimension in range(1, MOST_DIMENSIONS + 1):
-                self._package(dimension)
+        if not self._directory.exists():
+            return []
+        return [dimension for dimension in range(1, MOST_DIMENSIONS + 1) if self.available(dimension)]
 
     def _package(self, dimension: int) -> tuple[Call, Call] | None:
         if dimension not in self._loaded:
