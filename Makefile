@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo test lint format bench chaos fuzz audit train evaluate contract picture clean
+.PHONY: demo test soak lint format bench chaos fuzz audit train evaluate contract picture clean
 
 demo: .venv/demo
 	$(BIN)/beliefstream demo $(ARGS)
 
 test: lint
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: .venv/dev
+	$(BIN)/python -m pytest -m soak -s $(ARGS)
 
 lint: .venv/dev
 	$(BIN)/ruff check .

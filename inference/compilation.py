@@ -12,8 +12,10 @@ import hashlib
 import platform
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import fields
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
@@ -31,10 +33,9 @@ from inference.transformer import DistributionTransformer, Estimate, Tokens, dup
 PLAIN = tuple(field.name for field in fields(Observations))[:11]
 MOST_ENTITIES, MOST_OBSERVATIONS, MOST_PLACES = 65_536, 64, 64
 NETWORK, CHECK = "network.pt2", "check.pt2"
-WALKS = (
-    (2, 4),
-    (1, 2),
-)  # images a token and steps of each: those of the default settings and of the fast ones
+# images a token and steps of each: those of the default settings and of the fast ones
+WALKS = ((2, 4), (1, 2))
+MOST_DIMENSIONS = 16  # of a state
 TOKENS = 8  # of the compiled network; an answer of more is computed uncompiled
 
 Call = Callable[..., list[Tensor]]
@@ -97,13 +98,18 @@ class Check(nn.Module):
 
 def package_path(network: DistributionTransformer, dimension: int, points: int, directory: Path) -> Path:
     """Where the packages of these weights, this code, this PyTorch and this processor lie."""
+    return directory / f"{package_digest(network, points)}-{dimension}"
+
+
+def package_digest(network: DistributionTransformer, points: int) -> str:
+    """Of all that a package depends on but its dimension."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
     for file in sorted(Path(str(resources.files("inference"))).glob("*.py")):
         digest.update(file.read_bytes())
     digest.update(f"{torch.__version__} {platform.machine()} {_processor()} {points}".encode())
-    return directory / f"{digest.hexdigest()[:16]}-{dimension}"
+    return digest.hexdigest()[:16]
 
 
 def _processor() -> str:
@@ -210,15 +216,30 @@ class Compiled:
         self._loaded: dict[tuple[int, str], Call | None] = {}
 
     def available(self, dimension: int) -> bool:
-        """Whether there is a package for states of that many coordinates."""
+        """Whether there are packages for states of that many coordinates; raises as `load_all` does."""
         return self._package(dimension, NETWORK) is not None
+
+    def load_all(self) -> list[int]:
+        """Load every package there is, so that a bad one is found before a stream runs; returns their dimensions.
+
+        Raises ValueError that names a file that is not whole or cannot be loaded.
+        """
+        if not self._directory.exists():
+            return []
+        names = (NETWORK, CHECK, *(_walked(*walk) for walk in WALKS))
+        dimensions = range(1, MOST_DIMENSIONS + 1)
+        found = {d: [self._package(d, name) for name in names] for d in dimensions}
+        return [dimension for dimension in dimensions if all(found[dimension])]
 
     def _package(self, dimension: int, name: str) -> Call | None:
         if (dimension, name) not in self._loaded:
-            place = package_path(self._network, dimension, self._points, self._directory) / name
-            found = torch._inductor.aoti_load_package(str(place)) if place.exists() else None
-            self._loaded[dimension, name] = found
+            place = self._directory / f"{self._digest}-{dimension}"
+            self._loaded[dimension, name] = _load(place / name) if place.exists() else None
         return self._loaded[dimension, name]
+
+    @cached_property
+    def _digest(self) -> str:
+        return package_digest(self._network, self._points)
 
     def _fitting(self, observations: Observations, name: str) -> Call | None:
         plain = observations.has_plain_noise and observations.functions is None
@@ -263,6 +284,19 @@ class Compiled:
         seen = _two(_plain_parts(observations, observations.dimension))
         size, evidence = package(*mixtures, seen)
         return size[: observations.batch], evidence[: observations.batch]
+
+
+def _load(path: Path) -> Call:
+    try:
+        with zipfile.ZipFile(path) as archive:  # what is loaded is code: a torn file must not come to run
+            torn = archive.testzip()
+        if torn is not None:
+            raise ValueError(f"{torn} in it is damaged")
+        loaded: Call = torch._inductor.aoti_load_package(str(path))
+    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError) as error:
+        remedy = f"delete {path.parent} and run `beliefstream compile`"
+        raise ValueError(f"compiled: {path} cannot be used: {error}; {remedy}") from error
+    return loaded
 
 
 def _two(parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

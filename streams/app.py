@@ -17,6 +17,7 @@ from inference import weights
 from inference.accuracy import FAST
 from inference.compilation import Compiled
 from inference.device import choose_device
+from inference.memory import Room, SparingUpdater
 from inference.update import Settings as Accuracy
 from inference.update import Updater
 from schemas import Reason
@@ -28,20 +29,21 @@ from streams.fusion import Fusion
 from streams.health import add_pages
 from streams.intake import Intake
 from streams.origin import Origins
-from streams.recovery import SafeTableManager, use_fetch_high_watermark, use_safe_consumer
+from streams.recovery import SafeConsumer, SafeTableManager, use_fetch_high_watermark, use_safe_consumer
 from streams.registry import Definitions, DefinitionsReader
 from streams.restoring import BeliefTableManager
 from streams.sending import send_all
 from streams.settings import Settings
 from streams.stores import BeliefTable
 from streams.topics import topic_id
+from streams.turns import Turns
 
 log = structlog.get_logger()
 LARGEST_RECORD = 64 * 1024 * 1024  # bytes; a dead letter is as large as what it came from
 
 
 def make_updater(settings: Settings) -> Updater:
-    """The network on its device; raises FileNotFoundError or ValueError if the weights cannot be used."""
+    """The network on its device; raises FileNotFoundError or ValueError if weights or packages cannot be used."""
     torch.set_num_threads(settings.threads)
     accuracy = Accuracy(
         points=settings.points, refine_below=settings.refine_below, repeat_below=settings.repeat_below
@@ -51,7 +53,9 @@ def make_updater(settings: Settings) -> Updater:
     dtype = torch.float64 if settings.precision == "double" else torch.float32
     network = weights.load(settings.weights)
     compiled = Compiled(network, settings.points, settings.compiled)
-    return Updater(network, choose_device(settings.device), accuracy, dtype, compiled)
+    compiled.load_all()
+    room = Room(lambda answer: metrics.OUT_OF_MEMORY.labels(answer).inc())
+    return SparingUpdater(network, choose_device(settings.device), accuracy, dtype, compiled, room)
 
 
 def create_app(settings: Settings, updater: Updater) -> faust.App:
@@ -170,20 +174,32 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
             log.exception("definitions cannot be read")
             os._exit(70)
 
+    turns = Turns(settings.batch, lambda message: cast(SafeConsumer, app.consumer).let_go(message))
+    app.flow_control.manage_queue(cast(Any, turns))
+
     @app.agent(source, name="fuse")
     async def fuse(stream: faust.StreamT[bytes]) -> None:
         async for events in stream.noack_take(settings.batch, within=settings.batch_seconds):  # type: ignore[attr-defined]
-            try:
-                await fusion.process(events)
-            except Fenced as fenced:
-                log.error("fenced: the worker stops, for another one has its partitions", detail=str(fenced))
-                os._exit(70)
-            except Exception:
-                # an exception inside take() would acknowledge the batch: stop at once, so that it is delivered again
-                log.exception("a batch failed, the worker stops")
-                os._exit(70)
-            for event in events:
-                await stream.ack(event)
+            turn = turns.take(events)
+            while turn:
+                try:
+                    await fusion.process(turn)
+                except Fenced as fenced:
+                    log.error(
+                        "fenced: the worker stops, for another one has its partitions", detail=str(fenced)
+                    )
+                    os._exit(70)
+                except Exception:
+                    # an exception inside take() would acknowledge the batch: stop at once, for it to be delivered again
+                    log.exception("a batch failed, the worker stops")
+                    os._exit(70)
+                done = turns.done(turn)
+                for event in done:
+                    await stream.ack(event)
+                fusion.acknowledged(done)
+                # while others come in, what waits takes its turn with them
+                alone = turns.full or cast(Any, stream.channel).queue.empty()
+                turn = turns.take() if alone else []
 
     metrics.BUILD.info(
         {

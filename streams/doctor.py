@@ -8,35 +8,20 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import Enum
 
+from streams.findings import Finding, State
 from streams.settings import Settings
+
+__all__ = ["Finding", "State", "examine"]
 
 TIMEOUT = 3.0  # seconds; a worker that is up answers in milliseconds
 SKEW = 2.0  # seconds; HTTP tells whole seconds, and the answer takes a moment
 
 
-class State(Enum):
-    """What was found."""
-
-    ok = "ok"
-    problem = "problem"
-    skipped = "skipped"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """About one subject; `mend` says what to do about a problem."""
-
-    subject: str
-    state: State
-    detail: str
-    mend: str = ""
-
-
 def examine(settings: Settings, worker_url: str) -> Iterator[Finding]:
     """One finding after the other, as they are made."""
+    from streams.doctor_records import examine_records
+
     broker = examine_broker(settings)
     yield broker
     if broker.state is State.ok:
@@ -45,10 +30,11 @@ def examine(settings: Settings, worker_url: str) -> Iterator[Finding]:
         if topics.state is State.ok:
             yield from examine_definitions(settings)
             yield examine_measurements(settings)
+            yield from examine_records(settings)
     else:
         yield Finding("topics, definitions", State.skipped, "no broker answers")
     yield examine_device(settings)
-    yield examine_weights(settings)
+    yield from examine_weights(settings)
     yield from examine_worker(worker_url)
 
 
@@ -89,11 +75,12 @@ def examine_topics(settings: Settings) -> Finding:
     if not problems:
         return Finding("topics", State.ok, f"all there, {settings.partitions} partitions")
     missing = any("does not exist" in problem for problem in problems)
-    mend = (
-        "beliefstream topics create makes those that are missing"
-        if missing
-        else "change the topics with the broker's tools, or BELIEFSTREAM_PARTITIONS to what they have"
-    )
+    if missing:
+        mend = "beliefstream topics create makes those that are missing"
+    elif any("cleanup.policy" in problem for problem in problems):
+        mend = "kafka-configs.sh --alter --topic NAME --add-config cleanup.policy=compact"
+    else:
+        mend = "change the topics with the broker's tools, or BELIEFSTREAM_PARTITIONS to what they have"
     return Finding("topics", State.problem, " ".join(problems), mend)
 
 
@@ -165,19 +152,31 @@ def examine_device(settings: Settings) -> Finding:
     return Finding("device", State.ok, f"{device.type}, {name}, PyTorch {torch.__version__}")
 
 
-def examine_weights(settings: Settings) -> Finding:
-    """Whether they can be used."""
+def examine_weights(settings: Settings) -> Iterator[Finding]:
+    """Whether they can be used, and what is compiled for them."""
     try:
+        from inference.compilation import Compiled
         from inference.weights import load
 
         network = load(settings.weights)
     except ModuleNotFoundError as error:
-        return Finding("weights", State.skipped, f"{error.name} is missing")
+        yield Finding("weights", State.skipped, f"{error.name} is missing")
+        return
     except (OSError, ValueError) as error:
         mend = "BELIEFSTREAM_WEIGHTS is the name of shipped weights or a .safetensors file"
-        return Finding("weights", State.problem, str(error), mend)
+        yield Finding("weights", State.problem, str(error), mend)
+        return
     count = sum(parameter.numel() for parameter in network.parameters())
-    return Finding("weights", State.ok, f"{settings.weights}, {count:,} parameters")
+    yield Finding("weights", State.ok, f"{settings.weights}, {count:,} parameters")
+    try:
+        dimensions = Compiled(network, settings.points, settings.compiled).load_all()
+    except ValueError as error:
+        yield Finding("compiled", State.problem, str(error), "workers refuse to start while it is there")
+        return
+    found = (
+        f"for {', '.join(map(str, dimensions))} coordinates" if dimensions else "nothing; it may be slower"
+    )
+    yield Finding("compiled", State.ok, found)
 
 
 def examine_worker(url: str) -> Iterator[Finding]:

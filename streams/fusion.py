@@ -87,7 +87,7 @@ class Fusion:
         self._intake, self._definitions, self._reader = intake, definitions, reader
         self._updater, self._store, self._producer = updater, store, producer
         self._fencing, self._expiry, self._most_moments = fencing, expiry, history
-        self.processed: dict[TP, int] = {}  # the offset after the last one dealt with
+        self.processed: dict[TP, int] = {}  # the offset after the last one acknowledged
 
     @property
     def entities(self) -> int:
@@ -128,6 +128,11 @@ class Fusion:
         await self._send([*posteriors, *batch.dead], leases)
         await self._keep(batch.entities.values(), self._expire(batch), leases)
         self._measure(events, batch)
+
+    def acknowledged(self, events: Sequence[EventT[Any]]) -> None:
+        """Note how far each partition has been dealt with; its events are in order."""
+        for event in events:
+            self.processed[event.message.tp] = event.message.offset + 1
 
     def _validate(self, events: Sequence[EventT[Any]], last_word: bool) -> Batch | None:
         """Sort the events into entities and dead letters.
@@ -295,9 +300,9 @@ class Fusion:
 
     def _measure(self, events: Sequence[EventT[Any]], batch: Batch) -> None:
         now, ticks = time.time(), time.monotonic()
-        for event in events:
-            place = TP(event.message.topic, event.message.partition)
-            self.processed[place] = max(self.processed.get(place, 0), event.message.offset + 1)
+        stamps = [event.message.timestamp for event in events if event.message.timestamp]
+        if stamps:
+            metrics.RECORD_AGE_SECONDS.observe(max(0.0, now - min(stamps)))
         for (topic, reason), count in batch.rejected.items():
             metrics.DEAD_LETTERS.labels(reason.value).inc(count)
             if topic == self._names.observations:

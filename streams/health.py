@@ -6,7 +6,7 @@ import hmac
 from typing import Any
 
 import faust
-from faust.types import TP
+from faust.exceptions import ConsumerNotStarted
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import SecretStr
 
@@ -72,8 +72,14 @@ def refresh(app: faust.App, fusion: Fusion) -> None:
     """Gauges as they are now."""
     metrics.ENTITIES.set(fusion.entities)
     metrics.CONSUMER_LAG.clear()
-    consumer = app.consumer
-    for place, done in list(fusion.processed.items()):
-        end = consumer.highwater(TP(*place)) if place in consumer.assignment() else None
-        if end is not None:
-            metrics.CONSUMER_LAG.labels(place.topic, str(place.partition)).set(max(0, end - done))
+    consumer: Any = app.consumer
+    try:
+        assigned = consumer.assignment()
+    except ConsumerNotStarted:
+        return
+    for place in assigned:
+        end = consumer.highwater(place)
+        if end is None or place.topic in app.tables.changelog_topics:  # None: nothing was fetched yet
+            continue
+        done = max(fusion.processed.get(place, 0), consumer._committed_offset.get(place) or 0)
+        metrics.CONSUMER_LAG.labels(place.topic, str(place.partition)).set(max(0, end - done))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
+from inference.memory import Answer
 from schemas import Reason
 from schemas.posterior import Method
 
 REGISTRY = CollectorRegistry()
+ProcessCollector(
+    registry=REGISTRY
+)  # memory, processor time and open files of the worker, under their usual names
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 OBSERVATIONS = Counter(
@@ -45,6 +49,13 @@ EVENT_LAG_SECONDS = Histogram(
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86400),
     registry=REGISTRY,
 )
+RECORD_AGE_SECONDS = Histogram(
+    "beliefstream_record_age_seconds",
+    "Time since the oldest record of a batch was written to its topic, by its timestamp there, when the batch's "
+    "posteriors are acknowledged",
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600, 86400),
+    registry=REGISTRY,
+)
 EFFECTIVE_SAMPLE_SIZE = Histogram(
     "beliefstream_effective_sample_size",
     "Share of importance samples from a posterior that count: 1 is the exact posterior",
@@ -75,6 +86,12 @@ LOST_OFFSETS = Counter(
     ["topic"],
     registry=REGISTRY,
 )
+OUT_OF_MEMORY = Counter(
+    "beliefstream_out_of_memory",
+    "Batches that the device had no memory for, by the way out: halved, or cpu (then marked fallback)",
+    ["answer"],
+    registry=REGISTRY,
+)
 BUILD = Info("beliefstream_build", "Version, device, network and weights of this worker", registry=REGISTRY)
 
 # every series from the start, so that rates and ratios begin at 0 and not at the first event
@@ -84,6 +101,8 @@ for _reason in Reason:
     DEAD_LETTERS.labels(_reason.value)
 for _method in get_args(Method):
     POSTERIORS.labels(_method)
+for _answer in get_args(Answer):
+    OUT_OF_MEMORY.labels(_answer)
 
 NAMES = frozenset(
     {
@@ -93,12 +112,14 @@ NAMES = frozenset(
         "beliefstream_update_seconds",
         "beliefstream_end_to_end_seconds",
         "beliefstream_event_lag_seconds",
+        "beliefstream_record_age_seconds",
         "beliefstream_effective_sample_size",
         "beliefstream_posteriors_total",
         "beliefstream_entities",
         "beliefstream_recovery_seconds",
         "beliefstream_consumer_lag",
         "beliefstream_lost_offsets_total",
+        "beliefstream_out_of_memory_total",
         "beliefstream_build_info",
     }
 )

@@ -61,6 +61,7 @@ from faust.transport.drivers.aiokafka import (
 from faust.types import TP
 from faust.types.transports import ConsumerT
 from faust.types.tuples import Message
+from mode.utils.futures import notify
 
 from streams import metrics
 
@@ -280,6 +281,11 @@ class SafeConsumer(Consumer):
         self._seeks += 1
         async with self._fetching:
             await super().seek_wait(partitions)
+
+    def let_go(self, message: Message) -> None:
+        """Do not wait for a message that was delivered and will not be acknowledged before it is delivered again."""
+        self._unacked_messages.discard(message)
+        notify(self._waiting_for_ack)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         # `offset_to` is the offset of the record just read, and Faust takes it as part of the gap.

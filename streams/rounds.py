@@ -57,6 +57,8 @@ def _outcomes(active: Sequence[EntityBatch], turn: int, updater: Updater) -> lis
     steps = [_step(entity, entity.instants[turn]) for entity in active]
     try:
         return list(advance(steps, updater))
+    except MemoryError:
+        raise  # no fault of these messages: the worker stops, and they are delivered again
     except Exception:
         log.exception("a round failed, its entities are tried one by one")
     return [_alone(step, updater) for step in steps]
@@ -65,6 +67,8 @@ def _outcomes(active: Sequence[EntityBatch], turn: int, updater: Updater) -> lis
 def _alone(step: Step, updater: Updater) -> Outcome | None:
     try:
         return advance([step], updater)[0]
+    except MemoryError:
+        raise
     except Exception as error:
         log.error("an update failed", error=repr(error))
         return None

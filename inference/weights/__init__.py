@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from inference.transformer import Configuration, DistributionTransformer
 
@@ -33,7 +35,7 @@ def save(network: DistributionTransformer, path: Path, metadata: dict[str, str])
 def load(name: str = DEFAULT) -> DistributionTransformer:
     """The network of that name, or of a `.safetensors` file.
 
-    Raises FileNotFoundError if there is none, ValueError if the file is not whole or of another shape.
+    Raises FileNotFoundError if there is none, ValueError if the file is not whole, of another shape or not finite.
     """
     path = path_of(name)
     if not path.exists():
@@ -42,8 +44,27 @@ def load(name: str = DEFAULT) -> DistributionTransformer:
         with safe_open(path, "pt") as file:
             described = json.loads((file.metadata() or {})["configuration"])
         sizes = {key: int(described[key]) for key in ("width", "layers", "heads", "hidden")}
-        network = DistributionTransformer(Configuration(**sizes))
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, KeyError, RuntimeError, json.JSONDecodeError) as error:
+        if min(sizes.values()) < 1 or sizes["width"] % sizes["heads"]:
+            raise ValueError(f"there is no network with {sizes}")
+        network, found = DistributionTransformer(Configuration(**sizes)), load_file(path)
+        _check(network.state_dict(), found)
+        network.load_state_dict(found)
+    except KeyError as error:
+        raise ValueError(f"weights: {path} cannot be used: it does not say its {error}") from error
+    except (SafetensorError, RuntimeError, ValueError, TypeError, OSError) as error:
         raise ValueError(f"weights: {path} cannot be used: {error}") from error
     return network.eval()
+
+
+def _check(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Raises ValueError that names the first tensor that is not as the configuration says, or not finite."""
+    for name in (*wanted, *(name for name in found if name not in wanted)):
+        if name not in found:
+            raise ValueError(f"there is no tensor {name}")
+        if name not in wanted:
+            raise ValueError(f"its configuration has no tensor {name}")
+        shape, expected = tuple(found[name].shape), tuple(wanted[name].shape)
+        if shape != expected:
+            raise ValueError(f"{name} has the shape {shape}, its configuration says {expected}")
+        if not bool(found[name].isfinite().all()):
+            raise ValueError(f"{name} has numbers that are not finite")

@@ -203,11 +203,10 @@ class Reader:
         deadline = time.monotonic() + self._connect_timeout
         while waiting:
             self._poll(deadline)
-            for partition in [
-                each for each in waiting if (mark := self._consumer.highwater(each)) is not None
-            ]:
-                ends[partition] = max(mark, ends[partition])
-                waiting.discard(partition)
+            for partition in list(waiting):
+                if (mark := self._consumer.highwater(partition)) is not None:
+                    ends[partition] = max(mark, ends[partition])
+                    waiting.discard(partition)
         return {each.partition: Span(begins[each], ends[each]) for each in self.partitions}
 
     def read_all(self, timeout: float) -> list[Any]:

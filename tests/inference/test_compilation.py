@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -149,3 +151,30 @@ def test_what_a_package_cannot_do_is_left_to_the_uncompiled_network(compiled: Co
     two, plane, _ = sampled(5, 2)
     single = torch.float32
     assert compiled.answer(duplicate_components(two.to(dtype=single), 8), plane.to(dtype=single)) is None
+
+
+@pytest.mark.parametrize("name", [compilation.NETWORK, compilation.CHECK])
+@pytest.mark.parametrize("fault", ["cut", "damaged", "missing"])
+def test_a_package_that_is_not_whole_is_found_before_a_stream_runs(
+    network: DistributionTransformer,
+    compiled_network: CompiledNetwork,
+    tmp_path: Path,
+    name: str,
+    fault: str,
+) -> None:
+    points = compiled_network.points
+    sound = package_path(network, 1, points, compiled_network.directory)
+    place = tmp_path / sound.name
+    shutil.copytree(sound, place)
+    content = bytearray((place / name).read_bytes())
+    if fault == "cut":
+        (place / name).write_bytes(content[: len(content) // 2])
+    elif fault == "damaged":
+        content[len(content) // 2] ^= 0xFF
+        (place / name).write_bytes(content)
+    else:
+        (place / name).unlink()
+    with pytest.raises(ValueError, match=rf"compiled: .*{name} cannot be used: .*`beliefstream compile`"):
+        Compiled(network, points, tmp_path).load_all()
+    Compiled(network, points, compiled_network.directory).load_all()
+    Compiled(network, points, tmp_path / "none").load_all()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from inference.events import Belief, Event, PriorChange
+from inference.memory import OutOfMemory
 from inference.sensors import Reading
 from inference.update import Updater
 from schemas import Mixture, PositionSensor, Posterior, Reason, Unusable, parse
@@ -232,6 +233,19 @@ def test_an_update_that_raises_leaves_the_others_alone(updater: Updater) -> None
     bad, good = batch(seen(1.0, 1e6), key=b"bad"), batch(seen(1.0), key=b"good")
     assert [each.entity for each in run(unhappy, bad, good)] == ["good"]
     assert reasons(bad) == [(100, Reason.numerical)]
+
+
+def test_a_machine_without_memory_is_no_fault_of_the_messages(updater: Updater) -> None:
+    class Full(Updater):
+        """On a machine without memory."""
+
+        def update(self, prior: Any, observations: Any) -> Any:
+            raise OutOfMemory("no memory")
+
+    entity = batch(seen(1.0))
+    with pytest.raises(OutOfMemory):
+        run(Full(updater.network, updater.device, updater.settings), entity)
+    assert reasons(entity) == []
 
 
 def test_a_prior_that_cannot_be_applied_is_lost_with_its_place(updater: Updater) -> None:

@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from schemas import Posterior, parse
 from streams.broker import ask_for_metadata, free_port
 from tests.brokers import EmbeddedNode
-from tests.conftest import eventually, unique_names
+from tests.conftest import Names, eventually, unique_names
 from tests.streams.cli.conftest import Run, assert_one_line, environment, set_environment
 from tests.streams.cli.examples import BEACON, WALKER
 
@@ -117,6 +120,22 @@ def test_the_worker_is_watched_and_found_well(
 def test_a_port_that_is_taken_is_told(worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     set_environment(monkeypatch, worker.variables)
     assert_one_line(run("worker"), worker.variables["BELIEFSTREAM_WEB_PORT"], "BELIEFSTREAM_WEB_PORT")
+
+
+@pytest.mark.parametrize("fault", ["cut", "of another shape", "absent"])
+def test_weights_that_cannot_be_used_are_told_before_anything_runs(
+    topics: Names, run: Run, monkeypatch: pytest.MonkeyPatch, small_weights: Path, tmp_path: Path, fault: str
+) -> None:
+    path = tmp_path / "mine.safetensors"
+    if fault == "cut":
+        path.write_bytes(small_weights.read_bytes()[:-100])
+    elif fault == "of another shape":
+        with safe_open(small_weights, "pt") as file:
+            metadata = file.metadata()
+        save_file({**load_file(small_weights), "embed": torch.zeros(2)}, path, metadata)
+    monkeypatch.setenv("BELIEFSTREAM_WEIGHTS", str(path))
+    monkeypatch.setenv("BELIEFSTREAM_WEB_PORT", str(free_port()))
+    assert_one_line(run("worker"), "weights: ", str(path))
 
 
 def test_topics_that_are_missing_are_told(

@@ -1,0 +1,144 @@
+"""An updater for a device whose memory may run out: fewer entities at once, then the CPU, and back again.
+
+A batch that does not fit is halved until it does. Where fewer than `FEWEST` entities do not fit either, the CPU answers
+in the device's place, and its answers are marked `fallback`. What has fitted is the bound from then on; every
+`RETRY_SECONDS` twice as many are tried, so that a device whose memory was short for a while is soon used as before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from inference.compilation import Compiled
+from inference.mixture import GaussianMixture
+from inference.observations import Observations
+from inference.results import Method, Update, joined
+from inference.transformer import DistributionTransformer
+from inference.update import Settings, Updater
+
+FEWEST = 8  # entities; a device without room for them has none for the network
+RETRY_SECONDS = 30.0
+
+Answer = Literal["halved", "cpu"]
+
+
+class OutOfMemory(MemoryError):
+    """Not even a few entities fit into the memory of the CPU; no fault of what was observed."""
+
+
+@dataclass
+class Room:
+    """How many entities the device has room for, as far as is known; shared by all updaters on it.
+
+    Args:
+        told: called with each way out that was taken. clock: seconds, rising.
+
+    Attributes:
+        most: None for any number, 0 where there is room for none.
+    """
+
+    told: Callable[[Answer], None] = lambda answer: None
+    clock: Callable[[], float] = time.monotonic
+    most: int | None = None
+    retry_at: float = 0.0
+    failed: int = 0  # the most that did not fit
+
+    def allowed(self, batch: int) -> int:
+        """How many of `batch` to try at once; 0 to leave the device alone."""
+        if self.most is not None and self.clock() >= self.retry_at:
+            self.most = max(FEWEST, 2 * self.most)
+            self.retry_at = self.clock() + RETRY_SECONDS
+            if self.most >= self.failed:
+                self.most, self.failed = None, 0
+        return batch if self.most is None else min(batch, self.most)
+
+    def exceeded(self, tried: int) -> None:
+        """Note that so many did not fit."""
+        self.most = tried // 2 if tried >= 2 * FEWEST else 0
+        self.failed = max(self.failed, tried)
+        self.retry_at = self.clock() + RETRY_SECONDS
+        self.told("halved" if self.most else "cpu")
+
+
+class SparingUpdater(Updater):
+    """`Updater` that outlives a device without memory.
+
+    Args:
+        spare: a network for the CPU, a copy of `network` by default; the others as of `Updater`.
+    """
+
+    def __init__(
+        self,
+        network: DistributionTransformer,
+        device: torch.device | None = None,
+        settings: Settings | None = None,
+        dtype: torch.dtype = torch.float32,
+        compiled: Compiled | None = None,
+        room: Room | None = None,
+        spare: DistributionTransformer | None = None,
+    ) -> None:
+        spare = spare or deepcopy(network)
+        super().__init__(network, device, settings, dtype, compiled)
+        self._room = room or Room()
+        self._on_cpu = Updater(spare, torch.device("cpu"), settings, dtype, compiled)
+
+    def with_components(self, components: int) -> Updater:
+        if components == self.settings.components:
+            return self
+        settings, spare = replace(self.settings, components=components), self._on_cpu.network
+        return SparingUpdater(
+            self.network, self.device, settings, self.dtype, self.compiled, self._room, spare
+        )
+
+    def update(self, prior: GaussianMixture, observations: Observations) -> Update:
+        """As `Updater.update`; raises OutOfMemory where the CPU has no memory either."""
+        if prior.batch != observations.batch or not prior.batch:
+            return super().update(prior, observations)  # which says what is wrong
+        parts: list[tuple[Tensor, Update]] = []
+        start = 0
+        while start < prior.batch:
+            count = self._room.allowed(prior.batch - start)
+            index = torch.arange(start, start + (count or prior.batch - start))
+            part = prior.rows(index), observations.rows_of(index)
+            if count == prior.batch:  # all of them: the usual case
+                part = prior, observations
+            found = self._tried(*part) if count else self._without_device(*part)
+            if found is not None:
+                parts.append((index, found))
+                start += len(index)
+        return parts[0][1] if len(parts) == 1 else joined(parts)
+
+    def _tried(self, prior: GaussianMixture, observations: Observations) -> Update | None:
+        """None where the device has no room for so many."""
+        try:
+            return super().update(prior, observations)
+        except RuntimeError as error:
+            if not _is_memory(error):
+                raise
+        # out here the exception, and the tensors that its frames hold, are gone
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._room.exceeded(prior.batch)
+        return None
+
+    def _without_device(self, prior: GaussianMixture, observations: Observations) -> Update:
+        try:
+            found = self._on_cpu.update(prior, observations)
+        except RuntimeError as error:
+            if not _is_memory(error):
+                raise
+            raise OutOfMemory(f"update: no memory for {prior.batch} entities, on the CPU either") from error
+        answered = (found.method == int(Method.TRANSFORMER)) | (found.method == int(Method.REFINED))
+        return replace(found, method=torch.where(answered, int(Method.FALLBACK), found.method))
+
+
+def _is_memory(error: RuntimeError) -> bool:
+    """The allocators of the CPU raise no class of their own."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

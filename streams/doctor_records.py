@@ -1,0 +1,140 @@
+"""What records and committed offsets say of clients and workers: partitioners, clocks, and whether anything moves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.partitioner import murmur2
+
+from streams.clients.connection import BrokerUnavailable, Reader, Span, connect
+from streams.findings import Finding, State
+from streams.settings import Settings
+
+TAIL = 200  # records of a partition that are looked at, the newest
+READING_SECONDS = 10.0
+AHEAD_SECONDS = 2.0  # of our clock
+PATIENCE = 10.0  # seconds in which a group that works commits: once a second, and a batch takes less
+
+
+def examine_records(settings: Settings) -> Iterator[Finding]:
+    """Partitioner, clocks and group; the topics are there by now."""
+    try:
+        spans = {topic: _spans(settings, topic) for topic in (settings.observations, settings.priors)}
+        records = [record for topic, ends in spans.items() for record in _tail(settings, topic, ends)]
+        yield examine_partitioner(records, {topic: len(ends) for topic, ends in spans.items()})
+        yield examine_timestamps(records)
+        yield examine_group(settings, spans)
+    except BrokerUnavailable as error:
+        yield Finding("records", State.problem, str(error), "look at the broker's log")
+
+
+def examine_partitioner(records: list[Any], counts: dict[str, int]) -> Finding:
+    """Whether the newest records lie where murmur2, which Java's and Python's clients use, puts their keys."""
+    keyed = [record for record in records if record.key is not None]
+    if not keyed:
+        return Finding("partitioner", State.skipped, "there are no records")
+    astray = [each for each in keyed if _partition_of(each.key, counts[each.topic]) != each.partition]
+    if not astray:
+        return Finding(
+            "partitioner", State.ok, f"the newest {len(keyed)} records lie where their keys belong"
+        )
+    shown = astray[-1]
+    belongs = _partition_of(shown.key, counts[shown.topic])
+    detail = (
+        f"{len(astray)} of the newest {len(keyed)} records lie in another partition than their keys belong to, such as "
+        f"{shown.key[:80].decode(errors='replace')!r} of {shown.topic!r} in {shown.partition}, not {belongs}: one "
+        "entity's records then have two owners, and two beliefs"
+    )
+    mend = (
+        "librdkafka producers need partitioner=murmur2_random, others Java's default; none may choose a partition "
+        "itself, and topics must not have been given more partitions while records lie in them"
+    )
+    return Finding("partitioner", State.problem, detail, mend)
+
+
+def _partition_of(key: bytes, count: int) -> int:
+    return int((murmur2(key) & 0x7FFFFFFF) % count)
+
+
+def examine_timestamps(records: list[Any]) -> Finding:
+    """Whether a record was written in what is the future by our clock; that of one written late tells nothing."""
+    if not records:
+        return Finding("clocks", State.skipped, "there are no records")
+    newest = max(records, key=lambda record: record.timestamp)
+    ahead = newest.timestamp / 1000 - time.time()
+    if ahead <= AHEAD_SECONDS:
+        return Finding("clocks", State.ok, "no record is stamped in the future")
+    whose = "the broker's clock" if newest.timestamp_type == 1 else "the sender's clock"
+    key = (newest.key or b"")[:80].decode(errors="replace")
+    detail = (
+        f"a record of {key!r} in {newest.topic!r} is stamped {ahead:.0f} s ahead of our clock: {whose} is ahead, or "
+        "ours behind"
+    )
+    mend = (
+        "synchronise clocks (NTP); a live time more than BELIEFSTREAM_FUTURE_TOLERANCE ahead is a dead letter"
+    )
+    return Finding("clocks", State.problem, detail, mend)
+
+
+def examine_group(settings: Settings, spans: dict[str, dict[int, Span]]) -> Finding:
+    """Whether the workers' group has read all, or at least goes on reading."""
+    places = {
+        TopicPartition(topic, number): span
+        for topic, found in spans.items()
+        for number, span in found.items()
+        if span.end > span.begin
+    }
+    options = {"group_id": settings.application, "enable_auto_commit": False, **settings.client_options}
+    consumer: Any = connect(KafkaConsumer, settings.brokers, options)
+    try:
+        before = {place: consumer.committed(place) or places[place].begin for place in places}
+        behind = {place for place in places if before[place] < places[place].end}
+        still, deadline = set(behind), time.monotonic() + PATIENCE
+        while still and time.monotonic() < deadline:
+            time.sleep(0.5)
+            still = {place for place in still if (consumer.committed(place) or 0) <= before[place]}
+    finally:
+        consumer.close()
+    if not behind:
+        return Finding("group", State.ok, f"{settings.application!r} has read all")
+    waiting = sum(places[place].end - before[place] for place in behind)
+    if not still:
+        return Finding("group", State.ok, f"{settings.application!r} goes on; {waiting} messages wait")
+    stuck = ", ".join(f"{place.topic}-{place.partition} at {before[place]}" for place in sorted(still))
+    waiting = sum(places[place].end - before[place] for place in still)
+    detail = f"{settings.application!r} has not moved for {PATIENCE:.0f} s: {stuck}; {waiting} messages wait"
+    mend = (
+        "is a worker running, of this BELIEFSTREAM_APPLICATION? Its /readyz and its log say what it waits for"
+    )
+    return Finding("group", State.problem, detail, mend)
+
+
+def _spans(settings: Settings, topic: str) -> dict[int, Span]:
+    with Reader(settings.brokers, topic, settings.client_options) as reader:
+        return reader.spans()
+
+
+def _tail(settings: Settings, topic: str, spans: dict[int, Span]) -> list[Any]:
+    """The newest records of each partition, up to the end as it was."""
+    ends = {TopicPartition(topic, number): span for number, span in spans.items() if span.end > span.begin}
+    if not ends:
+        return []
+    options = {"group_id": None, "enable_auto_commit": False, **settings.client_options}
+    consumer: Any = connect(KafkaConsumer, settings.brokers, options)
+    found: list[Any] = []
+    try:
+        consumer.assign(list(ends))
+        for place, span in ends.items():
+            consumer.seek(place, max(span.begin, span.end - TAIL))
+        deadline = time.monotonic() + READING_SECONDS
+        while any(consumer.position(place) < span.end for place, span in ends.items()):
+            if time.monotonic() > deadline:
+                raise BrokerUnavailable(settings.brokers, f"the end of {topic} could not be read in time")
+            for records in consumer.poll(timeout_ms=200).values():
+                found.extend(records)
+    finally:
+        consumer.close()
+    return found

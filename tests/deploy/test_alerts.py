@@ -1,0 +1,164 @@
+"""The alerts: right by promtool, each with its section in the runbook, and each set off by a real worker."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from inference import weights
+from inference.transformer import Configuration, DistributionTransformer
+from schemas import Coordinate, Mixture, Model, RandomWalk, RangeSensor
+from tests.brokers import KafkaNode
+from tests.conftest import eventually, unique_names
+from tests.prometheus import Prometheus, program, prometheus
+from tests.streams.workers import Stream, Worker, stream
+
+yaml = pytest.importorskip("yaml")
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+RULES: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus/rules.yml").read_text())
+ALERTS: dict[str, dict[str, Any]] = {
+    rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"]
+}
+INTERVAL = "500ms"
+WINDOW = "5s"  # of rates
+HOLD = "1s"  # for how long a condition must hold
+PATIENCE = 30.0  # seconds for an alert to fire
+BACKLOG = 12_000  # on one partition: more than FallingBehind allows
+
+
+def test_promtool_finds_the_rules_right(tmp_path: Path) -> None:
+    for path in (DEPLOY / "prometheus/rules.yml", Path(__file__).with_name("rules_test.yml")):
+        shutil.copy(path, tmp_path)
+    for command in (["check", "rules", "rules.yml"], ["test", "rules", "rules_test.yml"]):
+        done = subprocess.run([program("promtool"), *command], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_tries_every_alert_and_every_alert_is_set_off_below() -> None:
+    tried = yaml.safe_load(Path(__file__).with_name("rules_test.yml").read_text())["tests"]
+    expected = {each["alertname"] for case in tried for each in case["alert_rule_test"] if each["exp_alerts"]}
+    assert expected == ALERTS.keys()
+    assert set(re.findall(r'fires\(\w+, "(\w+)"\)', Path(__file__).read_text())) == ALERTS.keys()
+
+
+def test_every_alert_has_its_section_in_the_runbook() -> None:
+    sections = re.split(r"^## ", (DEPLOY / "RUNBOOK.md").read_text(), flags=re.MULTILINE)[1:]
+    found = {section.split("\n", 1)[0]: section for section in sections}
+    assert found.keys() == ALERTS.keys()
+    for name, rule in ALERTS.items():
+        path, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+        assert (DEPLOY.parent / path).is_file()
+        assert anchor == name.lower()
+        assert [word for word in ("**Means**", "**Look at**", "**Do**") if word in found[name]] == [
+            "**Means**",
+            "**Look at**",
+            "**Do**",
+        ]
+        assert len(found[name].splitlines()) <= 24, f"{name}: longer than a screen"
+
+
+def hastened() -> dict[str, Any]:
+    """The rules with the same conditions and thresholds, over seconds where they have minutes."""
+    rules = yaml.safe_load(yaml.safe_dump(RULES))
+    for group in rules["groups"]:
+        for rule in group["rules"]:
+            rule["expr"] = re.sub(r"\[\d+m\]", f"[{WINDOW}]", rule["expr"])
+            rule["for"] = HOLD
+    return dict(rules)
+
+
+class Site:
+    """A broker, a worker and the Prometheus that watches it."""
+
+    def __init__(self, opened: Stream, worker: Worker, watching: Prometheus) -> None:
+        self.stream, self.worker, self.watching = opened, worker, watching
+        self._fired: set[str] = set()
+
+    def fired(self) -> set[str]:
+        """What fires now, or has when we looked before."""
+        self._fired |= self.watching.firing()
+        return self._fired
+
+    def forget(self, alert: str) -> None:
+        self._fired.discard(alert)
+
+    def observe(self, sensor: str, value: float, entities: list[str], count: int = 1) -> None:
+        """Send `count` observations of each entity, acknowledged."""
+        now, topic = time.time(), self.stream.names.topics.observations
+        for number in range(count):
+            for entity in entities:
+                body = f'{{"entity":"{entity}","sensor":"{sensor}","time":{now + 1e-4 * number},"value":{value}}}'
+                self.stream.raw.send(topic, key=entity.encode(), value=body.encode())
+        self.stream.raw.flush()
+
+
+def fires(site: Site, alert: str) -> None:
+    """Waits until it does, if it has not."""
+    eventually(lambda: alert in site.fired(), PATIENCE, f"{alert} fires")
+
+
+def quiet(site: Site, alert: str) -> None:
+    """Waits until it has ceased, and forgets that it has fired."""
+    eventually(lambda: alert not in site.watching.firing(), PATIENCE, f"{alert} has ceased")
+    site.forget(alert)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """With a network as it is before training, never refined, so that its answers to hard problems are poor."""
+    program("prometheus")
+    monkeypatch.setenv("PYTHONPATH", str(DEPLOY.parent))
+    poor = tmp_path / "poor.safetensors"
+    torch.manual_seed(0)
+    weights.save(DistributionTransformer(Configuration(width=8, layers=1, heads=2, hidden=8)), poor, {})
+    with KafkaNode() as broker, stream(broker, unique_names(), tmp_path) as opened:
+        model = Model(
+            entity="*",
+            name="wide",
+            motion=RandomWalk(spectral_density=1.0),
+            coordinates=tuple(Coordinate(name=name, unit="m") for name in ("x", "y", "z")),
+            prior=Mixture.gaussian((0.0, 0.0, 0.0), 100.0),
+        )
+        sharp = RangeSensor(
+            sensor="sharp", coordinates=("x", "y", "z"), position=(30.0, 20.0, 10.0), standard_deviation=1e-6
+        )
+        opened.define([sharp, model])
+        worker = opened.worker(
+            weights=str(poor), refine_below=0.0, measurements="tests.deploy.tight_device"
+        ).start()
+        with prometheus(hastened(), f"127.0.0.1:{worker.port}", tmp_path, INTERVAL) as watching:
+            yield Site(opened, worker, watching)
+
+
+@pytest.mark.kafka
+def test_every_alert_fires_for_a_real_worker_and_ceases(site: Site) -> None:
+    quiet(site, "NoWorker")  # it fires until the worker has been scraped once
+    assert site.fired() == set()
+
+    site.observe("nobodys", 1.0, ["a", "b"], 5)
+    fires(site, "DeadLetters")
+    site.observe("sharp", 80.0, [f"e-{number}" for number in range(300)])
+    fires(site, "OutOfMemory")
+    fires(site, "LowEffectiveSampleSize")
+    quiet(site, "DeadLetters")
+
+    site.observe("sharp", 80.0, ["hot"], BACKLOG)
+    fires(site, "FallingBehind")
+    fires(site, "SlowPosteriors")
+    quiet(site, "NoProgress")  # over seconds it may have been none
+    broker = site.stream.broker
+    assert isinstance(broker, KafkaNode)
+    broker.kill()  # with most of the backlog still to come
+    fires(site, "NoProgress")
+
+    site.worker.kill()
+    fires(site, "NoWorker")

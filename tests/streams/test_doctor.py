@@ -1,0 +1,186 @@
+"""What the doctor says of real brokers on which something is wrong, and how to mend it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import NewTopic
+
+from inference import weights
+from inference.compilation import package_path
+from streams import doctor_records, topics
+from streams.doctor import Finding, State, examine, examine_device, examine_topics, examine_weights
+from streams.doctor_records import examine_records
+from streams.settings import Settings
+from tests.brokers import Broker
+from tests.conftest import Names
+
+NOBODY = "http://127.0.0.1:1"
+PARTITIONS = 4
+
+
+@pytest.fixture
+def settings(broker: Broker, names: Names, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Of topics that exist, without records."""
+    monkeypatch.setattr(doctor_records, "PATIENCE", 2.0)
+    topics.create(broker.bootstrap_servers, names.topics, partitions=PARTITIONS)
+    return settings_of(broker, names)
+
+
+def settings_of(broker: Broker, names: Names, **changes: Any) -> Settings:
+    chosen: dict[str, Any] = {name: getattr(names.topics, name) for name in TOPICS}
+    given = {"brokers": broker.bootstrap_servers, "application": names.app_id, "partitions": PARTITIONS}
+    return Settings(**{**given, **chosen, **changes})
+
+
+TOPICS = ("observations", "sensors", "models", "priors", "posteriors", "dead_letters")
+
+
+@pytest.fixture
+def producer(broker: Broker) -> Iterator[Any]:
+    opened = KafkaProducer(bootstrap_servers=broker.bootstrap_servers)
+    yield opened
+    opened.close()
+
+
+def found(settings: Settings) -> dict[str, Finding]:
+    findings = {finding.subject: finding for finding in examine_records(settings)}
+    assert "records" not in findings, findings["records"]
+    return findings
+
+
+def problem(finding: Finding, *parts: str) -> None:
+    """It is one, says all of `parts`, and how to mend it."""
+    assert finding.state is State.problem
+    for part in parts:
+        assert part in finding.detail
+    assert finding.mend
+
+
+def test_without_records_there_is_nothing_to_say(settings: Settings) -> None:
+    findings = found(settings)
+    assert {subject: finding.state for subject, finding in findings.items()} == {
+        "partitioner": State.skipped,
+        "clocks": State.skipped,
+        "group": State.ok,
+    }
+
+
+def test_records_of_our_own_clients_lie_where_they_belong(settings: Settings, producer: Any) -> None:
+    for number in range(50):
+        producer.send(settings.observations, key=b"e-%d" % number, value=b"{}")
+    producer.flush()
+    findings = found(settings)
+    assert findings["partitioner"].state is State.ok
+    assert "50 records" in findings["partitioner"].detail
+    assert findings["clocks"].state is State.ok
+
+
+def test_a_record_in_the_wrong_partition_is_found_by_its_key(settings: Settings, producer: Any) -> None:
+    right = producer.send(settings.observations, key=b"anna", value=b"{}").get(30).partition
+    wrong = (right + 1) % PARTITIONS
+    producer.send(settings.observations, key=b"anna", value=b"{}", partition=wrong).get(30)
+    finding = found(settings)["partitioner"]
+    problem(finding, "1 of the newest 2", "'anna'", settings.observations, f"in {wrong}, not {right}")
+    assert "murmur2_random" in finding.mend
+
+
+def test_a_record_from_the_future_tells_of_a_clock(settings: Settings, producer: Any) -> None:
+    ahead = round((time.time() + 90) * 1000)
+    producer.send(settings.priors, key=b"anna", value=b"{}", timestamp_ms=ahead).get(30)
+    problem(found(settings)["clocks"], "'anna'", settings.priors, "s ahead of our clock", "sender's clock")
+
+
+def test_a_group_that_does_not_move_is_found_with_its_places(settings: Settings, producer: Any) -> None:
+    for _ in range(3):
+        place = producer.send(settings.observations, key=b"anna", value=b"{}").get(30)
+    finding = found(settings)["group"]
+    problem(finding, settings.application, f"{place.topic}-{place.partition} at 0", "3 messages wait")
+    assert "/readyz" in finding.mend
+
+
+def test_a_group_that_has_read_all_or_goes_on_is_well(settings: Settings, producer: Any) -> None:
+    places = [producer.send(settings.observations, key=b"anna", value=b"{}").get(30) for _ in range(30)]
+    partition = TopicPartition(settings.observations, places[0].partition)
+    group: Any = KafkaConsumer(
+        bootstrap_servers=settings.brokers, group_id=settings.application, enable_auto_commit=False
+    )
+    group.assign([partition])
+    stop = threading.Event()
+
+    def commit_one_after_the_other() -> None:
+        for offset in range(1, 30):
+            group.seek(partition, offset)
+            group.commit()
+            if stop.wait(0.2):
+                return
+
+    reader = threading.Thread(target=commit_one_after_the_other)
+    reader.start()
+    try:
+        finding = found(settings)["group"]
+    finally:
+        stop.set()
+        reader.join()
+    assert finding.state is State.ok
+    assert "goes on" in finding.detail
+    group.seek(partition, 30)
+    group.commit()
+    group.close()
+    finding = found(settings)["group"]
+    assert finding.state is State.ok
+    assert "has read all" in finding.detail
+
+
+def test_another_number_of_partitions_is_found(settings: Settings, broker: Broker, names: Names) -> None:
+    assert examine_topics(settings).state is State.ok
+    finding = examine_topics(settings_of(broker, names, partitions=8))
+    problem(finding, f"The topic {settings.observations!r} has 4 partitions instead of 8")
+    assert "BELIEFSTREAM_PARTITIONS" in finding.mend
+
+
+def test_a_changelog_that_forgets_is_found(broker: Broker, names: Names) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
+    changelog = names.topics.beliefs_changelog
+    forgetful = NewTopic(changelog, PARTITIONS, 1, topic_configs={"cleanup.policy": "delete"})
+    admin.create_topics([forgetful])
+    admin.close()
+    topics.create(broker.bootstrap_servers, names.topics, partitions=PARTITIONS)
+    finding = examine_topics(settings_of(broker, names))
+    problem(finding, f"The topic {changelog!r} has cleanup.policy=delete instead of compact")
+    assert "cleanup.policy=compact" in finding.mend
+
+
+def test_all_of_it_is_looked_at_one_after_the_other(settings: Settings) -> None:
+    findings = {finding.subject: finding for finding in examine(settings, NOBODY)}
+    assert list(findings) == [
+        *("broker", "topics", "models", "sensors", "measurements", "partitioner", "clocks", "group"),
+        *("device", "weights", "compiled", "worker", "clock"),
+    ]
+    for subject in ("models", "sensors"):
+        problem(findings[subject], "none is defined")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_found() -> None:
+    problem(examine_device(Settings(device="cuda")), "no CUDA device")
+
+
+def test_weights_and_packages_that_are_not_whole_are_found(tmp_path: Path) -> None:
+    torn = tmp_path / "torn.safetensors"
+    torn.write_bytes(weights.path_of().read_bytes()[:1000])
+    (finding,) = examine_weights(Settings(weights=str(torn)))
+    problem(finding, str(torn))
+    place = package_path(weights.load(), 2, Settings().points, tmp_path)
+    place.mkdir()
+    (place / "answer.pt2").write_bytes(b"torn")
+    sound, finding = examine_weights(Settings(compiled=tmp_path))
+    assert sound.state is State.ok
+    problem(finding, str(place), "beliefstream compile")
