@@ -103,8 +103,8 @@ def stone_soup_update() -> Callable[[], object]:
     return work
 
 
-def measure(updater: Updater, repeats: int = 9) -> list[Speed]:
-    """The table's lines; the first is the baseline of the ratios."""
+def measure(updater: Updater, small: Updater, repeats: int = 9) -> list[Speed]:
+    """The table's lines, `small` being of the small network; the first is the baseline of the ratios."""
     torch.set_num_threads(1)
     soup = timed(stone_soup_update(), 300)
     lines = [Speed("Stone Soup, one EKF update", 1 / soup, "range + bearing, one Gaussian, not checked")]
@@ -127,8 +127,12 @@ def measure(updater: Updater, repeats: int = 9) -> list[Speed]:
     share = float((updater.update(prior, observations).method == 1).double().mean())
     note = f"batch 512, up to 8 components and 6 observations, checked, {share:.0%} refined"
     lines.append(Speed("update, planar family", BATCH / seconds, note))
-    fast = Updater(updater.network, settings=FAST, compiled=updater.compiled)
-    seconds = timed(lambda: fast.update(prior, observations), repeats)
-    how = "compiled" if updater.compiled is not None and updater.compiled.available(2) else "not compiled"
-    lines.append(Speed("fast, planar family", BATCH / seconds, f"{how}, checked and left as it is"))
+    for name, network, compiled in (
+        ("fast", updater.network, updater.compiled),
+        ("fast and small", small.network, small.compiled),
+    ):
+        fast = Updater(network, settings=FAST, compiled=compiled)
+        seconds = timed(lambda fast=fast: fast.update(prior, observations), repeats)  # type: ignore[misc]
+        how = "compiled" if compiled is not None and compiled.available(2) else "not compiled"
+        lines.append(Speed(f"{name}, planar family", BATCH / seconds, f"{how}, checked and left as it is"))
     return lines

@@ -36,7 +36,7 @@ def bench(
     if update:
         from streams.bench.update import measure
 
-        lines = measure(make_updater(Settings()))
+        lines = measure(make_updater(Settings()), make_updater(Settings(weights="equivariant-16x3")))
         table = Table("one core", "posteriors/s", "× Stone Soup", "what", title="update alone")
         for line in lines:
             table.add_row(
