@@ -19,13 +19,14 @@ from inference.update import Settings as Accuracy
 from inference.update import Updater
 from schemas import Reason
 from streams import measurements, metrics
+from streams.consuming import use_fetch_high_watermark, use_safe_consumer
 from streams.dead_letters import dead_letter
 from streams.fencing import Fenced, Fencing
 from streams.fusion import Fusion
 from streams.health import add_pages
 from streams.intake import Intake
 from streams.origin import Origins
-from streams.recovery import SafeTableManager, use_fetch_high_watermark, use_safe_consumer
+from streams.recovery import SafeTableManager
 from streams.registry import Definitions, DefinitionsReader
 from streams.sending import send_all
 from streams.settings import Settings

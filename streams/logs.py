@@ -37,5 +37,5 @@ def configure(style: str = "auto", level: str = "INFO") -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # Faust and aiokafka tell every step of a rebalance at INFO; warnings are what an operator needs
-    for name in ("faust", "mode", "aiokafka", "kafka", "aiohttp", "streams.recovery"):
+    for name in ("faust", "mode", "aiokafka", "kafka", "aiohttp", "streams.recovery", "streams.consuming"):
         logging.getLogger(name).setLevel(logging.WARNING)
