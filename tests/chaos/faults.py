@@ -69,11 +69,12 @@ def zombie(stage: Stage) -> Iterator[None]:
     """It sleeps past its session with a batch in its hands, and wakes up when others have its partitions."""
     place = stage.random.randrange(len(stage.crew))
     point = stage.random.choice(("computed", "between"))
+    aim = f"{point}:{stage.random.randint(2, 8)}:stop"
     stage.crew[place].kill()
-    worker = stage.crew[place] = stage.new_worker(
-        place, f"{point}:{stage.random.randint(2, 8)}:stop"
-    ).launch()
-    yield from until(lambda: worker.suspended, LONGEST, "a worker suspends itself")
+    worker = stage.crew[place] = stage.new_worker(place, aim).launch()
+    yield from until(lambda: worker.suspended or not worker.running, LONGEST, "a worker suspends itself")
+    if not worker.running:
+        raise Failed(f"it ended before it came to {aim}:\n{worker.log()[-2000:]}")
     if len(stage.crew) == 1:
         stage.crew.append(stage.new_worker(len(stage.crew)).launch())
     others = [each for each in stage.crew if each is not worker]
