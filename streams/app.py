@@ -22,6 +22,7 @@ from inference.update import Settings as Accuracy
 from inference.update import Updater
 from schemas import Reason
 from streams import measurements, metrics
+from streams.consuming import SafeConsumer, use_fetch_high_watermark, use_safe_consumer
 from streams.dead_letters import dead_letter
 from streams.expiry import Expiry
 from streams.fencing import Fenced, Fencing
@@ -29,7 +30,7 @@ from streams.fusion import Fusion
 from streams.health import add_pages
 from streams.intake import Intake
 from streams.origin import Origins
-from streams.recovery import SafeConsumer, SafeTableManager, use_fetch_high_watermark, use_safe_consumer
+from streams.recovery import SafeTableManager
 from streams.registry import Definitions, DefinitionsReader
 from streams.restoring import BeliefTableManager
 from streams.sending import send_all

@@ -21,6 +21,7 @@ LIBRARIES = (
     "kafka",
     "aiohttp",
     # ours, but services of Faust's kind
+    "streams.consuming",
     "streams.recovery",
     "streams.restoring",
     "streams.stores",

@@ -19,7 +19,8 @@ from faust.types import TP
 from faust.types.transports import ConsumerT
 
 from streams import metrics
-from streams.recovery import SafeConsumer, SafeRecovery, SafeTableManager
+from streams.consuming import SafeConsumer
+from streams.recovery import SafeRecovery, SafeTableManager
 from streams.stores import BeliefStore, BeliefTable
 
 log = structlog.get_logger()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import resource
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from streams.broker import wait_until_answers
 from tests.brokers import START_TIMEOUT
 from tests.chaos.stage import Failed, Fault, Stage
 from tests.streams.workers import SESSION
@@ -69,11 +69,12 @@ def zombie(stage: Stage) -> Iterator[None]:
     """It sleeps past its session with a batch in its hands, and wakes up when others have its partitions."""
     place = stage.random.randrange(len(stage.crew))
     point = stage.random.choice(("computed", "between"))
+    aim = f"{point}:{stage.random.randint(2, 8)}:stop"
     stage.crew[place].kill()
-    worker = stage.crew[place] = stage.new_worker(
-        place, f"{point}:{stage.random.randint(2, 8)}:stop"
-    ).launch()
-    yield from until(lambda: worker.suspended, LONGEST, "a worker suspends itself")
+    worker = stage.crew[place] = stage.new_worker(place, aim).launch()
+    yield from until(lambda: worker.suspended or not worker.running, LONGEST, "a worker suspends itself")
+    if not worker.running:
+        raise Failed(f"it ended before it came to {aim}:\n{worker.log()[-2000:]}")
     if len(stage.crew) == 1:
         stage.crew.append(stage.new_worker(len(stage.crew)).launch())
     others = [each for each in stage.crew if each is not worker]
@@ -120,8 +121,10 @@ def broker_lost(stage: Stage) -> Iterator[None]:
     """One of three, for longer than any session."""
     node = stage.random.choice(stage.nodes)
     node.kill()
-    yield from pause(3 * SESSION)
-    wait_until_answers(f"127.0.0.1:{node.port}", START_TIMEOUT, node.launch())
+    # from a thread of its own: a client of the run itself may stand still until the node is back
+    back = threading.Timer(3 * SESSION, node.start)
+    back.start()
+    yield from until(lambda: not back.is_alive(), LONGEST + START_TIMEOUT, "the broker is back")
     yield
 
 

@@ -17,7 +17,8 @@ from typing import Any, cast
 import faust
 from faust.types import TP, StreamT
 
-from streams.recovery import SafeTableManager, use_fetch_high_watermark, use_safe_consumer
+from streams.consuming import use_fetch_high_watermark, use_safe_consumer
+from streams.recovery import SafeTableManager
 
 app = faust.App(
     os.environ["APP_ID"],

@@ -18,7 +18,8 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from faust.types import TP
 from kafka import KafkaConsumer, KafkaProducer
 
-from streams.recovery import SafeConsumer, SafeTableManager, high_watermarks, use_safe_consumer
+from streams.consuming import SafeConsumer, high_watermarks, use_safe_consumer
+from streams.recovery import SafeTableManager
 from streams.sending import Record, send_all
 from streams.topics import create
 from tests.brokers import Broker

@@ -1,0 +1,246 @@
+"""What Faust 0.15.3 does wrong when it seeks and fetches, put right in a consumer (see `streams.recovery`).
+
+**A fetch in flight across a seek.** A fetch takes up to a second. One that began before the seek can end
+after it, with records from the new position; Faust drops those of partitions that are not resumed yet, and
+the position has moved past them. (It also asks aiokafka for "the active partitions", and an empty set means
+all of them there.) So records are lost at a restart even with the order above put right, and table entries
+when a rebalance interrupts a recovery. `SafeConsumer` lets a fetch end before it seeks, and drops what that
+fetch brought.
+
+**Partitions without a committed offset left where they are.** aiokafka's `seek_to_committed` passes over them.
+Records that were fetched from them during a recovery, and dropped, are then never read again: all that a worker
+had been sent before its first commit was lost if it was killed before. `SafeConsumer` seeks them to their
+beginning, where a group without offsets starts.
+
+**The record after a gap counted as processed.** `Consumer._add_gap` includes the record that was just read.
+Offsets are missing from a log where transactions end or compaction has been; a worker killed at that moment
+would commit past a record it has not processed. `SafeConsumer` leaves that record out.
+
+**What is gone passed over in silence.** Where the log begins after the committed offset Kafka's clients go on at its
+beginning, and Faust acknowledges the rest as a gap. `SafeConsumer` says how much it was. A topic that is deleted and
+made again under a running worker begins at 0; Faust drops all up to the offset it had come to. `SafeConsumer` stops the
+worker, for the new one begins with a recovery, where `streams.origin` sees to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any, cast
+
+import aiokafka
+import faust
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaTimeoutError
+from faust.transport.drivers.aiokafka import (
+    AIOKafkaConsumerThread,
+    Consumer,
+    Transport,
+    credentials_to_aiokafka_auth,
+    server_list,
+)
+from faust.types import TP
+from faust.types.tuples import Message
+from mode.utils.futures import notify
+
+from streams import metrics
+
+__all__ = ["SafeConsumer", "high_watermarks", "use_fetch_high_watermark", "use_safe_consumer"]
+
+log = structlog.get_logger()
+
+
+class SafeConsumer(Consumer):
+    """Consumer whose seeks wait for the fetch in flight, and which does not skip the record after a gap."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._fetching = asyncio.Lock()
+        self._seeks = 0
+        self._seeks_before_fetch = 0
+        # The offsets that the broker has, next to be read; what Faust calls committed may have failed to be.
+        self.committed: dict[TP, int] = {}
+        self._told: dict[TP, int] = defaultdict(int)  # up to where it has been said what is lost
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
+        """Fetches for up to `timeout` seconds and yields what came, until the next seek."""
+        async with aclosing(
+            cast(AsyncGenerator[tuple[TP, Message], None], super().getmany(timeout))
+        ) as messages:
+            async for partition, message in messages:
+                if self._seeks != self._seeks_before_fetch:
+                    return  # fetched before the seek, and to be fetched again
+                if (
+                    not message.offset
+                    and self._read_offset.get(partition)
+                    and not self._is_changelog_tp(partition)
+                ):
+                    log.error("a topic was made again, the worker stops", topic=partition.topic)
+                    os._exit(70)
+                yield partition, message
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        async with self._fetching:
+            # Counted here: `getmany` may have waited for the flow to be resumed, through a whole recovery and its
+            # seeks.
+            self._seeks_before_fetch = self._seeks
+            return await super()._getmany(active_partitions, timeout)
+
+    async def read(self, partitions: set[TP], timeout: float) -> Mapping[TP, list[Any]]:
+        """What comes from these partitions within `timeout` seconds, as aiokafka has it, even if the flow is paused."""
+        async with self._fetching:
+            thread = self._thread
+            reading = asyncio.ensure_future(thread.call_thread(_fetched, thread, partitions, timeout))
+            try:
+                found: Mapping[TP, list[Any]] = await asyncio.shield(reading)
+            except asyncio.CancelledError:
+                await reading  # as in any fetch, or it would go on beneath the next seek
+                raise
+            return found
+
+    async def perform_seek(self) -> None:
+        """Seeks all partitions to their committed offsets."""
+        self._seeks += 1
+        async with self._fetching:
+            await super().perform_seek()
+            uncommitted = [
+                TopicPartition(*tp)
+                for tp in self.assignment()
+                if not self._committed_offset.get(tp) and not self._is_changelog_tp(tp)
+            ]
+            if uncommitted:
+                await self._thread.seek_to_beginning(*uncommitted)
+        committed = {tp: self._committed_offset.get(tp) for tp in self.assignment()}
+        due = {tp: offset for tp, offset in committed.items() if offset and not self._is_changelog_tp(tp)}
+        if due:
+            await self._tell_lost(due)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seeks all partitions to their committed offsets, and returns these."""
+        offsets = await super().seek_to_committed()
+        self.committed = {TP(*tp): offset for tp, offset in offsets.items() if offset is not None}
+        return offsets
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        assigned = self.assignment()
+        done: bool = await super()._commit(offsets)
+        if done:
+            self.committed.update({tp: offset for tp, offset in offsets.items() if tp in assigned})
+        return done
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        """Seeks the partitions to the given offsets."""
+        self._seeks += 1
+        async with self._fetching:
+            await super().seek_wait(partitions)
+
+    def let_go(self, message: Message) -> None:
+        """Do not wait for a message that was delivered and will not be acknowledged before it is delivered again."""
+        self._unacked_messages.discard(message)
+        notify(self._waiting_for_ack)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        # `offset_to` is the offset of the record just read, and Faust takes it as part of the gap.
+        await super()._add_gap(tp, offset_from, offset_to - 1)
+        await self._tell_lost({tp: offset_from}, offset_to)
+
+    async def _tell_lost(self, due: Mapping[TP, int], end: float = math.inf) -> None:
+        """Says which of the messages from `due` to `end` their log does not hold any more, each once."""
+        begins = await self.earliest_offsets(*due)
+        for tp, first in due.items():
+            first = max(first, self._told[tp])
+            begin = int(min(begins.get(tp) or 0, end))
+            if begin <= first:
+                continue
+            self._told[tp] = begin
+            metrics.LOST_OFFSETS.labels(tp.topic).inc(begin - first)
+            log.error(
+                "the log begins after what was to be read next: messages are lost",
+                topic=tp.topic,
+                partition=tp.partition,
+                first=first,
+                lost=begin - first,
+            )
+
+
+async def _fetched(thread: AIOKafkaConsumerThread, partitions: set[TP], timeout: float) -> Any:
+    fetcher = thread._ensure_consumer()._fetcher
+    with fetcher._subscriptions.fetch_context():
+        return await fetcher.fetched_records(partitions, timeout=timeout)
+
+
+class HighWatermarkThread(AIOKafkaConsumerThread):
+    """Asks for the end of a partition by reading its last batch, where ListOffsets(LATEST) is too small.
+
+    The embedded broker answers with the offset of the last batch's first record, plus one. Faust would end
+    the recovery of its tables there, and lose what the rest of that batch says.
+    """
+
+    async def _highwaters(self, partitions: list[TP]) -> Mapping[TP, int]:
+        ends = dict(await super()._highwaters(partitions))
+        filled = {TopicPartition(*tp): end for tp, end in ends.items() if end}
+        if not filled:
+            return ends
+        transport = cast(Transport, self.transport)
+        reader = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=server_list(transport.url, transport.default_port),
+            auto_offset_reset="earliest",
+            **credentials_to_aiokafka_auth(self.app.conf.broker_credentials, self.app.conf.ssl_context),
+        )
+        await reader.start()
+        try:
+            async with asyncio.timeout(self.app.conf.broker_request_timeout):
+                marks = await high_watermarks(reader, filled)
+        except TimeoutError as error:
+            raise KafkaTimeoutError(f"No high watermark for {sorted(filled)}") from error
+        finally:
+            await reader.stop()
+        return {tp: marks.get(TopicPartition(*tp), end) for tp, end in ends.items()}
+
+
+async def high_watermarks(
+    reader: aiokafka.AIOKafkaConsumer, ends: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    """The high watermark that comes with a fetch, for every partition of `ends`, none of them empty.
+
+    Args:
+        reader: a started consumer without a group.
+        ends: for every partition the offset after one of its records.
+    """
+    reader.assign(list(ends))
+    for partition, end in ends.items():
+        reader.seek(partition, end - 1)
+    marks: dict[TopicPartition, int] = {}
+    while len(marks) < len(ends):
+        await reader.getmany(timeout_ms=200)
+        for partition in ends:
+            mark = reader.highwater(partition)
+            if mark is not None:
+                marks[partition] = mark
+    return marks
+
+
+class HighWatermarkConsumer(SafeConsumer):
+    """`SafeConsumer` for brokers whose ListOffsets(LATEST) is too small."""
+
+    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+        return HighWatermarkThread(self, loop=self.loop, beacon=self.beacon)
+
+
+def use_safe_consumer(app: faust.App) -> None:
+    """Has the app read with `SafeConsumer`; to be called before the worker starts."""
+    cast(Any, app.transport).Consumer = SafeConsumer
+
+
+def use_fetch_high_watermark(app: faust.App) -> None:
+    """As `use_safe_consumer`, and asks for the end of changelogs by reading: for the embedded broker only.
+
+    A broker's ListOffsets(LATEST) is right by Kafka's protocol, so this is off unless a setting asks for it:
+    it costs a connection and a fetch at every rebalance.
+    """
+    cast(Any, app.transport).Consumer = HighWatermarkConsumer
