@@ -85,7 +85,7 @@ def errors(log: str) -> list[dict[str, object]]:
 
 @pytest.mark.chaos
 @pytest.mark.kafka
-@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize("running", [pytest.param(True, marks=pytest.mark.soak), False])
 def test_an_emptied_changelog_is_computed_again(opened: Stream, running: bool) -> None:
     half = Half(opened)
     if not running:
@@ -98,6 +98,7 @@ def test_an_emptied_changelog_is_computed_again(opened: Stream, running: bool) -
     assert not any("is lost" in str(line["event"]) for line in said)
 
 
+@pytest.mark.soak
 @pytest.mark.chaos
 @pytest.mark.kafka
 def test_a_changelog_made_again_is_computed_again(opened: Stream) -> None:
@@ -107,6 +108,7 @@ def test_a_changelog_made_again_is_computed_again(opened: Stream) -> None:
     half.go_on()
 
 
+@pytest.mark.soak
 @pytest.mark.chaos
 @pytest.mark.kafka
 def test_a_local_store_of_another_changelog_is_discarded(opened: Stream, tmp_path: Path) -> None:
@@ -126,6 +128,7 @@ def test_a_source_made_again_goes_on_with_the_beliefs_there_are(opened: Stream) 
     assert any("made again" in str(line["event"]) for line in said)
 
 
+@pytest.mark.soak
 @pytest.mark.chaos
 @pytest.mark.kafka
 def test_what_a_truncated_source_has_lost_is_said_and_counted(opened: Stream) -> None:
@@ -144,6 +147,7 @@ def test_what_a_truncated_source_has_lost_is_said_and_counted(opened: Stream) ->
     assert sum(map(int, map(str, lost))) == quarter - half.half
 
 
+@pytest.mark.soak
 @pytest.mark.chaos
 @pytest.mark.kafka
 def test_what_no_log_holds_is_said_to_be_lost(opened: Stream) -> None:

@@ -18,7 +18,7 @@ NOTICE = 30.0  # seconds
 
 @pytest.mark.chaos
 @pytest.mark.kafka
-@pytest.mark.parametrize("point", ["computed", "between"])
+@pytest.mark.parametrize("point", [pytest.param("computed", marks=pytest.mark.soak), "between"])
 def test_a_zombie_changes_no_belief(
     kafka_broker: KafkaNode, names: Names, tmp_path: Path, point: str
 ) -> None:

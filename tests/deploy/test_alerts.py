@@ -139,6 +139,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             yield Site(opened, worker, watching)
 
 
+@pytest.mark.soak
 @pytest.mark.kafka
 def test_every_alert_fires_for_a_real_worker_and_ceases(site: Site) -> None:
     quiet(site, "NoWorker")  # it fires until the worker has been scraped once

@@ -154,7 +154,7 @@ class Run:
 
     def worker(self) -> Worker:
         worker = self.stream.worker(store="rocksdb://", data_directory=self._directory / "beliefs")
-        worker.command = [sys.executable, "-m", "tests.streams.held_worker"]
+        worker.command = (sys.executable, "-m", "tests.streams.held_worker")
         worker.environment["HOLD"] = str(self._held)
         return worker.start()
 

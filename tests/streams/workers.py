@@ -57,7 +57,6 @@ class Worker:
         }
         defaults |= {name: getattr(names.topics, name) for name in TOPICS}
         chosen = Settings(**(defaults | settings))
-        self.command = [str(Path(sys.executable).with_name("beliefstream")), "worker"]
         self.environment = os.environ | chosen.environment()
         self._output = directory / f"worker-{self.port}.log"
         self._guard: subprocess.Popen[bytes] | None = None
