@@ -108,6 +108,7 @@ class SecureKafkaNode(KafkaNode):
         settings = {
             "listeners": f"SASL_SSL://127.0.0.1:{self.port},SSL://127.0.0.1:{self.certificate_port},"
             f"CONTROLLER://127.0.0.1:{self.controller_port}",
+            "advertised.listeners": f"SASL_SSL://127.0.0.1:{self.port},SSL://127.0.0.1:{self.certificate_port}",
             "listener.security.protocol.map": "SASL_SSL:SASL_SSL,SSL:SSL,CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "SASL_SSL",
             "sasl.mechanism.inter.broker.protocol": "PLAIN",
