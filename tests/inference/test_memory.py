@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -44,15 +44,16 @@ class Device:
     def __init__(self, room: int, spare: DistributionTransformer | None = None) -> None:
         self.answers: list[Answer] = []
         self.now = 0.0
-        self.network = Tight()
-        self.network.room = room
+        network = Tight()
+        network.room = room
         self.updater = SparingUpdater(
-            self.network,
+            network,
             settings=NEVER_REFINED,
             dtype=torch.float64,
             room=Room(self.answers.append, lambda: self.now),
             spare=spare or weights.load(),
         )
+        self.network = cast(Tight, self.updater.network)  # a copy, in double precision
 
     def asked(self) -> list[int]:
         """The batches since the last call."""
