@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from inference.update import Settings, Updater
 from tests.inference.problems import sampled
 
 BATCH = 64
-NEVER_REFINED = Settings(refine_below=0.0, defend_below=0.0, linear_below=0.0)
+NEVER_REFINED = Settings(refine_below=0.0, defend_below=0.0, linear_below=0.0, search_above=math.inf)
 
 
 class Tight(DistributionTransformer):
