@@ -226,10 +226,11 @@ def _without_repeated(peaks: GaussianMixture) -> GaussianMixture:
     inverse = la.invert_lower(peaks.factors())
     offset = peaks.means[:, :, None] - peaks.means[:, None]  # of the first from the second
     near = la.squared_norm(la.times(inverse[:, None], offset)) < APART
-    height = (peaks.log_weights / ALIKE).round()
-    higher, level = height[:, :, None] < height[:, None], height[:, :, None] == height[:, None]
+    above = peaks.log_weights[:, None] - peaks.log_weights[:, :, None]  # of the second over the first
+    highest = ~(near & (above > ALIKE)).any(2)
     order = torch.arange(peaks.components, device=near.device)
-    repeated = (near & (higher | (level & (order < order[:, None])))).any(2)
+    earlier = highest[:, None] & (above.abs() <= ALIKE) & (order < order[:, None])
+    repeated = ~highest | (near & earlier).any(2)
     return GaussianMixture(
         torch.where(repeated, -math.inf, peaks.log_weights), peaks.means, peaks.covariances
     )
