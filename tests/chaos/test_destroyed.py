@@ -118,6 +118,7 @@ def test_a_local_store_of_another_changelog_is_discarded(opened: Stream, tmp_pat
     half.go_on()  # the copy is of another topic by its id, and is made anew
 
 
+@pytest.mark.soak
 @pytest.mark.chaos
 @pytest.mark.kafka
 def test_a_source_made_again_goes_on_with_the_beliefs_there_are(opened: Stream) -> None:

@@ -89,7 +89,7 @@ def idle_group(opened: Stream) -> KafkaConsumer:
         max_poll_records=1,
         metadata_max_age_ms=1000,  # the topic is new, and may not be known to it yet
     )
-    eventually(lambda: consumer.poll(timeout_ms=100) or consumer.assignment(), 20, "the consumer has joined")
+    eventually(lambda: consumer.poll(timeout_ms=100) or consumer.assignment(), 60, "the consumer has joined")
     return consumer
 
 
