@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -71,7 +70,7 @@ class SparingUpdater(Updater):
     """`Updater` that outlives a device without memory.
 
     Args:
-        spare: a network for the CPU, a copy of `network` by default; the others as of `Updater`.
+        spare: a network for the CPU, `network` by default; the others as of `Updater`.
     """
 
     def __init__(
@@ -84,10 +83,9 @@ class SparingUpdater(Updater):
         room: Room | None = None,
         spare: DistributionTransformer | None = None,
     ) -> None:
-        spare = spare or deepcopy(network)
         super().__init__(network, device, settings, dtype, compiled)
         self._room = room or Room()
-        self._on_cpu = Updater(spare, torch.device("cpu"), settings, dtype, compiled)
+        self._on_cpu = Updater(spare or network, torch.device("cpu"), settings, dtype, compiled)
 
     def with_components(self, components: int) -> Updater:
         if components == self.settings.components:

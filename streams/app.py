@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import faust
 import structlog
@@ -39,6 +39,7 @@ from streams.stores import BeliefTable
 from streams.topics import topic_id
 from streams.turns import Turns
 
+T = TypeVar("T")
 log = structlog.get_logger()
 LARGEST_RECORD = 64 * 1024 * 1024  # bytes; a dead letter is as large as what it came from
 
@@ -99,6 +100,17 @@ def create_app(settings: Settings, updater: Updater) -> faust.App:
     return app
 
 
+async def _or_stop(work: Awaitable[T], failure: str) -> T:
+    """What is awaited; where it fails, the process ends at once, as Faust would go on without it."""
+    try:
+        return await work
+    except Fenced as fenced:
+        log.error("fenced: the worker stops, for another one has its partitions", detail=str(fenced))
+    except Exception:
+        log.exception(failure)
+    os._exit(70)
+
+
 def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
     names = settings.names
     raw: dict[str, Any] = {
@@ -130,20 +142,13 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
     fencing = Fencing(settings.application, names.beliefs_changelog, producer)
 
     async def fence(partitions: Collection[int]) -> None:
-        try:
-            await fencing.take(partitions)
-        except Exception:
-            log.exception("partitions cannot be taken over, the worker stops")
-            os._exit(70)
+        await _or_stop(fencing.take(partitions), "partitions cannot be taken over, the worker stops")
 
     origins = Origins(names, settings.brokers, settings.client_options, table.store, fencing, producer)
 
     async def examine(consumer: Any, partitions: Collection[int]) -> bool:
-        try:
-            return await origins.examine(consumer, partitions)
-        except Exception:
-            log.exception("beliefs cannot be held against their source, the worker stops")
-            os._exit(70)
+        held = origins.examine(consumer, partitions)
+        return await _or_stop(held, "beliefs cannot be held against their source, the worker stops")
 
     manager = cast(SafeTableManager, app.tables)
     manager.fence, manager.examine = fence, examine
@@ -169,11 +174,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
 
     @app.task  # type: ignore[untyped-decorator]
     async def read_definitions() -> None:
-        try:
-            await reader.start()
-        except Exception:
-            log.exception("definitions cannot be read")
-            os._exit(70)
+        await _or_stop(reader.start(), "definitions cannot be read")
 
     turns = Turns(settings.batch, lambda message: cast(SafeConsumer, app.consumer).let_go(message))
     app.flow_control.manage_queue(cast(Any, turns))
@@ -183,17 +184,8 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
         async for events in stream.noack_take(settings.batch, within=settings.batch_seconds):  # type: ignore[attr-defined]
             turn = turns.take(events)
             while turn:
-                try:
-                    await fusion.process(turn)
-                except Fenced as fenced:
-                    log.error(
-                        "fenced: the worker stops, for another one has its partitions", detail=str(fenced)
-                    )
-                    os._exit(70)
-                except Exception:
-                    # an exception inside take() would acknowledge the batch: stop at once, for it to be delivered again
-                    log.exception("a batch failed, the worker stops")
-                    os._exit(70)
+                # an exception inside take() would acknowledge the batch: stop at once, for it to be delivered again
+                await _or_stop(fusion.process(turn), "a batch failed, the worker stops")
                 done = turns.done(turn)
                 for event in done:
                     await stream.ack(event)

@@ -49,10 +49,11 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import CompactString, Int16, Int32, Int64, Schema, TaggedFields
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
+from streams.beliefs import INTERNAL
 from streams.sending import Lease, Record, deliver, fill
 
 log = structlog.get_logger()
-FENCE_KEY = b"\0fence"
+FENCE_KEY = INTERNAL + b"fence"
 """The key of the tombstone that every new owner writes to its changelog; no entity is called so."""
 RENEW_SECONDS = 3600.0
 TAKE_SECONDS = 60.0  # how long the coordinator may be away before a new owner gives up

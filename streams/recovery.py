@@ -135,6 +135,7 @@ class SafeTableManager(TableManager):
 
     Attributes:
         fence: is awaited with the partitions that this worker owns from now on, before their changelog is read.
+        recovery_class: restores the tables.
         examine: is awaited with the consumer and the partitions once it is read; says whether it has committed other
             offsets.
 
@@ -142,6 +143,7 @@ class SafeTableManager(TableManager):
         ImproperlyConfigured: when the worker starts, if that was not called.
     """
 
+    recovery_class: type[SafeRecovery] = SafeRecovery
     fence: Callable[[Collection[int]], Awaitable[None]] | None = None
     examine: Callable[[Any, Collection[int]], Awaitable[bool]] | None = None
 
@@ -153,5 +155,5 @@ class SafeTableManager(TableManager):
     @property
     def recovery(self) -> Recovery:
         if self._recovery is None:
-            self._recovery = SafeRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+            self._recovery = self.recovery_class(self.app, self, beacon=self.beacon, loop=self.loop)
         return self._recovery

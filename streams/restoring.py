@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import structlog
-from faust.tables.recovery import Recovery
 from faust.types import TP
 from faust.types.transports import ConsumerT
 
@@ -96,11 +95,7 @@ class BeliefRecovery(SafeRecovery):
 class BeliefTableManager(SafeTableManager):
     """For `faust.App(..., TableManager=BeliefTableManager, Table=BeliefTable)`, as `SafeTableManager`."""
 
-    @property
-    def recovery(self) -> Recovery:
-        if self._recovery is None:
-            self._recovery = BeliefRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
-        return self._recovery
+    recovery_class = BeliefRecovery
 
 
 def refuse(unreadable: Mapping[Any, str]) -> None:
