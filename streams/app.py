@@ -95,7 +95,9 @@ def create_app(settings: Settings, updater: Updater) -> faust.App:
         web_stats_enabled=False,
         worker_redirect_stdouts=False,
     )
-    (use_fetch_high_watermark if settings.fetch_high_watermark else use_safe_consumer)(app)
+    (use_fetch_high_watermark if settings.fetch_high_watermark else use_safe_consumer)(
+        app, settings.names.priors
+    )
     _add_agent(app, settings, updater)
     return app
 

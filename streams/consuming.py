@@ -20,6 +20,10 @@ would commit past a record it has not processed. `SafeConsumer` leaves that reco
 beginning, and Faust acknowledges the rest as a gap. `SafeConsumer` says how much it was. A topic that is deleted and
 made again under a running worker begins at 0; Faust drops all up to the offset it had come to. `SafeConsumer` stops the
 worker, for the new one begins with a recovery, where `streams.origin` sees to it.
+
+Beside that, `SafeConsumer` reads the priors that are there at its start before the observations. A prior waits for
+its time, and comes too late once an observation is applied that lies a window after it: which of two backlogs is read
+faster must not decide that.
 """
 
 from __future__ import annotations
@@ -66,6 +70,10 @@ class SafeConsumer(Consumer):
         # The offsets that the broker has, next to be read; what Faust calls committed may have failed to be.
         self.committed: dict[TP, int] = {}
         self._told: dict[TP, int] = defaultdict(int)  # up to where it has been said what is lost
+        self._priors: str = getattr(self.transport, "priors", "")
+        self._priors_ends: dict[
+            TP, int
+        ] = {}  # where the priors ended at the start, if they are not read up to there
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
         """Fetches for up to `timeout` seconds and yields what came, until the next seek."""
@@ -89,7 +97,25 @@ class SafeConsumer(Consumer):
             # Counted here: `getmany` may have waited for the flow to be resumed, through a whole recovery and its
             # seeks.
             self._seeks_before_fetch = self._seeks
+            if self._priors_ends and active_partitions:
+                active_partitions = active_partitions - await self._waiting_for_priors()
+                if not active_partitions:  # to aiokafka that would mean all of them
+                    await asyncio.sleep(timeout)
+                    return {}
             return await super()._getmany(active_partitions, timeout)
+
+    async def _waiting_for_priors(self) -> set[TP]:
+        """The partitions to be read later."""
+        positions = await self._thread.call_thread(_positions, self._thread, set(self._priors_ends))
+        self._priors_ends = {
+            tp: end for tp, end in self._priors_ends.items() if positions.get(tp, end - 1) < end
+        }
+        numbers = {tp.partition for tp in self._priors_ends}
+        return {
+            tp
+            for tp in self.assignment()
+            if tp.partition in numbers and tp.topic != self._priors and not self._is_changelog_tp(tp)
+        }
 
     async def read(self, partitions: set[TP], timeout: float) -> Mapping[TP, list[Any]]:
         """What comes from these partitions within `timeout` seconds, as aiokafka has it, even if the flow is paused."""
@@ -119,6 +145,9 @@ class SafeConsumer(Consumer):
         due = {tp: offset for tp, offset in committed.items() if offset and not self._is_changelog_tp(tp)}
         if due:
             await self._tell_lost(due)
+        priors = [tp for tp in self.assignment() if tp.topic == self._priors]
+        ends = await self.highwaters(*priors) if priors else {}
+        self._priors_ends = {TP(*tp): end for tp, end in ends.items() if end}
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seeks all partitions to their committed offsets, and returns these."""
@@ -172,6 +201,16 @@ async def _fetched(thread: AIOKafkaConsumerThread, partitions: set[TP], timeout:
     fetcher = thread._ensure_consumer()._fetcher
     with fetcher._subscriptions.fetch_context():
         return await fetcher.fetched_records(partitions, timeout=timeout)
+
+
+async def _positions(thread: AIOKafkaConsumerThread, partitions: set[TP]) -> dict[TP, int]:
+    """The offsets to be read next, where they are known; without waiting for the others."""
+    subscription = thread._ensure_consumer()._subscription.subscription
+    if subscription is None or subscription.assignment is None:
+        return {}
+    assigned = {TP(*tp) for tp in subscription.assignment.tps}
+    states = {tp: subscription.assignment.state_value(TopicPartition(*tp)) for tp in partitions & assigned}
+    return {tp: state.position for tp, state in states.items() if state.has_valid_position}
 
 
 class HighWatermarkThread(AIOKafkaConsumerThread):
@@ -232,15 +271,17 @@ class HighWatermarkConsumer(SafeConsumer):
         return HighWatermarkThread(self, loop=self.loop, beacon=self.beacon)
 
 
-def use_safe_consumer(app: faust.App) -> None:
-    """Has the app read with `SafeConsumer`; to be called before the worker starts."""
-    cast(Any, app.transport).Consumer = SafeConsumer
+def use_safe_consumer(app: faust.App, priors: str = "") -> None:
+    """Has the app read with `SafeConsumer`, this topic first; to be called before the worker starts."""
+    transport = cast(Any, app.transport)
+    transport.Consumer, transport.priors = SafeConsumer, priors
 
 
-def use_fetch_high_watermark(app: faust.App) -> None:
+def use_fetch_high_watermark(app: faust.App, priors: str = "") -> None:
     """As `use_safe_consumer`, and asks for the end of changelogs by reading: for the embedded broker only.
 
     A broker's ListOffsets(LATEST) is right by Kafka's protocol, so this is off unless a setting asks for it:
     it costs a connection and a fetch at every rebalance.
     """
-    cast(Any, app.transport).Consumer = HighWatermarkConsumer
+    transport = cast(Any, app.transport)
+    transport.Consumer, transport.priors = HighWatermarkConsumer, priors

@@ -27,7 +27,7 @@ def main() -> int:
         if asked.stage and asked.stage not in part.name:
             continue
         observations = round(asked.observations * part.share)
-        segments = max(2, round(asked.segments * part.share))
+        segments = part.segments or max(2, round(asked.segments * part.share))
         workload = Workload(asked.seed + number, observations, asked.entities, segments)
         print(f"{part.name}: {len(part.faults)} faults, {observations} observations", flush=True)
         try:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from streams.broker import free_port
-from tests.brokers import KafkaCluster, KafkaNode, Place
-from tests.chaos import faults
+from tests.brokers import EmbeddedNode, KafkaCluster, KafkaNode, Place
+from tests.chaos import destruction, faults
 from tests.chaos.proxy import Proxy
 from tests.chaos.stage import Fault, Stage
 from tests.chaos.worker import POINTS
@@ -38,33 +38,54 @@ CLUSTERED: dict[str, Fault] = {
     "one of three brokers lost": faults.broker_lost,
 }
 ON_DISK: dict[str, Fault] = {"local store's disk full": faults.disk_full, "kill -9 at random": faults.killed}
+# in this order: what the changelog has lost is in the source log only as long as that is whole; and a worker that
+# recovers from what is left in the end
+DESTROYED: dict[str, Fault] = {
+    "changelog partition emptied": destruction.changelog_emptied,
+    "changelog deleted, made again": destruction.changelog_made_again,
+    "source truncated beyond its offset": destruction.source_truncated,
+    "source deleted, made again": destruction.source_made_again,
+    "kill -9 at random": faults.killed,
+}
 SUBSET = ("kill -9 (flying)", "kill -9 (landing)", "kill -9 (recovery)", "connection cut", "zombie wakes up")
+EMBEDDED = ("kill -9 at random", "kill -9 (between)", "kill -9 (kept)", "SIGTERM")
 
 
 @dataclass(frozen=True)
 class Part:
-    """One stage: its share of the observations, what it runs on, and its faults in order."""
+    """One stage: its share of the observations, what it runs on, and its faults in order.
+
+    Attributes:
+        brokers: nodes of Apache Kafka; none for the embedded broker.
+        segments: between which definitions change; 0 for as many as there are in the run, by its share.
+    """
 
     name: str
     share: float
     brokers: int
     faults: list[tuple[str, Fault]]
     settings: dict[str, Any]
+    segments: int = 0
 
 
 def full(seed: int, rounds: int = 2) -> list[Part]:
     """Every fault: those on one broker `rounds` times, in an order of the seed."""
     return [
-        Part("one broker", 0.75, 1, _order(seed, EVERYWHERE | PROXIED | AIMED, rounds), {}),
+        Part("one broker", 0.71, 1, _order(seed, EVERYWHERE | PROXIED | AIMED, rounds), {}),
         Part("three brokers", 0.15, 3, _order(seed, EVERYWHERE | CLUSTERED), {}),
         Part("rocksdb", 0.1, 1, _order(seed, ON_DISK), {"store": "rocksdb://"}),
+        # definitions stay: what is computed again is computed with those that are in force then
+        Part("destroyed logs", 0.04, 1, list(DESTROYED.items()), {}, segments=1),
     ]
 
 
 def subset(seed: int) -> list[Part]:
     """Some, for every change of the code."""
     known = EVERYWHERE | PROXIED | AIMED
-    return [Part("one broker", 1.0, 1, _order(seed, {name: known[name] for name in SUBSET}), {})]
+    return [
+        Part("one broker", 1.0, 1, _order(seed, {name: known[name] for name in SUBSET}), {}),
+        Part("embedded broker", 1.0, 0, _order(seed, {name: known[name] for name in EMBEDDED}), {}),
+    ]
 
 
 def _order(seed: int, chosen: dict[str, Fault], rounds: int = 1) -> list[tuple[str, Fault]]:
@@ -88,6 +109,12 @@ class Front:
 def stage(part: Part, workload: Workload, directory: Path) -> Iterator[Stage]:
     """The part's stage, with its brokers."""
     directory.mkdir(parents=True, exist_ok=True)
+    if not part.brokers:
+        with EmbeddedNode() as embedded:
+            yield Stage(
+                workload, embedded, embedded, [], part.faults, directory, None, settings=part.settings
+            )
+        return
     if part.brokers > 1:
         with KafkaCluster(part.brokers) as cluster:
             yield Stage(

@@ -54,6 +54,15 @@ class Committed:
         except KafkaError:
             return False
 
+    def reached_end(self, partitions: int) -> bool:
+        """Whether all there is in the topic is dealt with."""
+        places = [TopicPartition(self._topic, partition) for partition in range(partitions)]
+        try:
+            ends = self._consumer.end_offsets(places)
+        except KafkaError:
+            return False
+        return self.reached({place.partition: end for place, end in ends.items() if end})
+
     def close(self) -> None:
         self._consumer.close()
 
@@ -104,6 +113,7 @@ class Stage:
         self.crew: list[AimedWorker] = []
         self.lines: list[Line] = []
         self.restarts = self.lost = self.double = 0
+        self.holding = False  # whether a fault wants nothing to be sent
         self._due: dict[str, int] = {}
         self._planted: dict[tuple[str, int, int], bytes] = {}
         servers, chosen = self.broker.bootstrap_servers, self.names.topics
@@ -156,6 +166,30 @@ class Stage:
             for client in (self._producer, self._priors, self._registry, self.progress):
                 client.close()
 
+    def come_to_rest(self, seconds: float) -> Iterator[None]:
+        """Yields until all that has been sent is dealt with; nothing more is, until `holding` is taken back."""
+        self.holding = True
+        self._producer.flush()
+        committed = Committed(
+            self.broker.bootstrap_servers, self.names.app_id, self.names.topics.observations
+        )
+        limit = time.monotonic() + seconds
+        try:
+            while not committed.reached_end(self.partitions):
+                if time.monotonic() > limit:
+                    raise Failed(
+                        f"not within {seconds:g} s: all that was sent is dealt with; {self._state()}"
+                    )
+                yield
+        finally:
+            committed.close()
+
+    def send_in_vain(self, count: int) -> None:
+        """Sound observations that no posterior may name, for they are to be deleted before they are read."""
+        for key, value in self.workload.doomed(count):
+            self._producer.send(self.names.topics.observations, key=key, value=value)
+        self._producer.flush()
+
     def lines_missing(self) -> bool:
         return len(self.lines) < len(self.faults)
 
@@ -191,6 +225,8 @@ class Stage:
 
     def _wants_more(self, earliest: float) -> bool:
         """Whether to send on, at the given time or once the fault has been got over."""
+        if self.holding:
+            return False
         ahead = self._sent - self.progress.applied
         return ahead < MOST_AHEAD and (time.monotonic() >= earliest or self._sent < self._until_next)
 
@@ -273,6 +309,10 @@ class Stage:
         )
         faults.extend(f"an unexpected dead letter, {progress.letters[place]}: {place}" for place in strange)
         faults.extend(f"a dead letter is missing: {place}" for place in absent)
+        unknown = progress.entities.keys() - due.keys()
+        faults.extend(
+            f"{entity}: there is a belief of it, and nothing to compute it from" for entity in unknown
+        )
         exact = beliefs(self.workload, updater("double"))
         worst = 0.0
         for entity, belief in exact.items():

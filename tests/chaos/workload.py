@@ -159,6 +159,11 @@ class Workload:
         segment.messages = [message for _, message in queue]
         return segment
 
+    def doomed(self, count: int) -> list[tuple[bytes, bytes]]:
+        """Observations that are to be lost before a worker sees them; of entities that no other message names."""
+        names = (f"doomed-{number:04d}" for number in range(count))
+        return [_written(name, "fix", START, "[0.0, 0.0]", name) for name in names]
+
     def _prior(self, entity: int, time: float, mode: int) -> Prior:
         mixture = Mixture(
             weights=(0.7, 0.3),

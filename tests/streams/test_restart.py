@@ -22,7 +22,7 @@ from tests.streams.oracle import (
     linear_fleet,
     messages_of,
 )
-from tests.streams.workers import PARTITIONS, Stream, Worker, posteriors_of, stream
+from tests.streams.workers import PARTITIONS, Stream, Worker, dead_letters_of, posteriors_of, stream
 
 SMALL_BATCH = 32  # so that a kill meets many of them
 EXACT = 1e-8
@@ -30,17 +30,23 @@ WAIT = 60.0  # seconds
 
 
 class Run:
-    """A stream with a log whose posteriors are known, sent in parts."""
+    """A stream with a log whose posteriors are known, sent in parts.
 
-    def __init__(self, opened: Stream, entities: int, duration: float, delay: float = 0.0) -> None:
+    Args:
+        stated: the number of the observation before which its entity gets a prior.
+    """
+
+    def __init__(
+        self, opened: Stream, entities: int, duration: float, delay: float = 0.0, stated: int = -1
+    ) -> None:
         self.stream = opened
         simulation = simulate(entities=entities, duration=duration, seed=6)
         model, sensor, self.observations = linear_fleet(simulation, len(simulation.observations))
         # one that waits for its time while workers come and go
-        last = self.observations[-1]
+        after = self.observations[stated]
         self.prior = Prior(
-            entity=last.entity,
-            time=last.time - 1e-3,
+            entity=after.entity,
+            time=after.time - 1e-3,
             mixture=Mixture.gaussian((1.0, 2.0, 3.0, 4.0), 1.0),
             mode="product",
         )
@@ -96,8 +102,6 @@ class Run:
 
         found = self.stream.posteriors.wait_for(complete, WAIT, f"{sum(last.values())} messages are applied")
         check_ends(found, self.outcomes, EXACT)
-        self.stream.dead_letters.poll()
-        assert self.stream.dead_letters.records == []
 
     def wait_until_all_is_committed(self) -> None:
         topic = self.stream.names.topics.observations
@@ -188,7 +192,25 @@ def test_late_observations_go_to_their_place_across_a_kill(
         run.send(run.observations[half:])
         opened.worker(batch=SMALL_BATCH).start()
         run.check_ends()
+        opened.dead_letters.poll()
+        assert opened.dead_letters.records == []
         assert max(posterior.revision for posterior in last_posteriors(opened)) > 0
+
+
+@pytest.mark.kafka
+def test_the_priors_of_a_backlog_are_read_before_its_observations(opened: Stream) -> None:
+    """However much there is before them: megabytes that cannot be used, which take several fetches."""
+    run = Run(opened, entities=4, duration=20.0, stated=20)
+    key, topic = run.prior.entity.encode(), opened.names.topics.priors
+    spoiled = [opened.send(topic, key, b"x" * 500_000) for _ in range(16)]
+    opened.priors.send_message(run.prior).result(30)
+    run.send(run.observations)
+    opened.worker(maximum_message_bytes=400_000).start()
+    run.check_ends()
+    found = opened.dead_letters.wait_for(
+        lambda records: len(records) >= len(spoiled) and dead_letters_of(records), WAIT, "they are refused"
+    )
+    assert found.keys() == set(spoiled)
 
 
 def last_posteriors(opened: Stream) -> list[Posterior]:
