@@ -78,9 +78,10 @@ def configure_command(debug: bool = False) -> None:
 
 def silence_passwords() -> None:
     """Keep what a library would log of passwords out of the log, whatever its level."""
-    for name in WITH_PASSWORDS:
-        if logging.getLogger(name).getEffectiveLevel() < logging.INFO:
-            logging.getLogger(name).setLevel(logging.INFO)
+    for logger in map(logging.getLogger, WITH_PASSWORDS):
+        logger.setLevel(logging.NOTSET)
+        if logger.getEffectiveLevel() < logging.INFO:
+            logger.setLevel(logging.INFO)
 
 
 def without_control_characters(

@@ -14,6 +14,7 @@ import torch
 from inference import weights
 from inference.transformer import Configuration, DistributionTransformer
 from streams.cli import main
+from streams.logs import WITH_PASSWORDS
 from streams.topics import create
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
@@ -71,11 +72,15 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
         assert ended.value.code in (0, 1)
         return Result(int(ended.value.code), out, err)
 
-    level, threads = logging.getLogger("kafka").level, torch.get_num_threads()
+    threads, root = torch.get_num_threads(), logging.getLogger()
+    handlers = root.handlers[:]
+    levels = {logger: logger.level for logger in (root, *map(logging.getLogger, ("kafka", *WITH_PASSWORDS)))}
     yield call
     torch.set_num_threads(threads)
     structlog.reset_defaults()
-    logging.getLogger("kafka").setLevel(level)
+    root.handlers[:] = handlers  # one for a stream that is closed now would complain for every other test
+    for logger, level in levels.items():
+        logger.setLevel(level)
 
 
 @pytest.fixture
