@@ -11,6 +11,7 @@ import pytest
 from kafka import KafkaConsumer
 
 from schemas import Observation
+from streams.clients.connection import find_partitions
 from streams.simulation import simulate
 from tests.brokers import KafkaNode
 from tests.conftest import Names, eventually
@@ -82,14 +83,14 @@ class Flood:
 
 def idle_group(opened: Stream) -> KafkaConsumer:
     """A consumer of posteriors that has joined its group, has read little, and reads no more."""
+    servers, topic = opened.broker.bootstrap_servers, opened.names.topics.posteriors
     consumer = KafkaConsumer(
-        opened.names.topics.posteriors,
-        bootstrap_servers=opened.broker.bootstrap_servers,
-        group_id=f"{opened.names.app_id}-idle",
-        max_poll_records=1,
-        metadata_max_age_ms=1000,  # the topic is new, and may not be known to it yet
+        bootstrap_servers=servers, group_id=f"{opened.names.app_id}-idle", max_poll_records=1
     )
-    eventually(lambda: consumer.poll(timeout_ms=100) or consumer.assignment(), 60, "the consumer has joined")
+    consumer.subscribe([topic])
+    # a member that joins before it knows the partitions is assigned none, and stays so
+    find_partitions(consumer, topic, servers, 20)
+    eventually(lambda: consumer.poll(timeout_ms=100) or consumer.assignment(), 20, "the consumer has joined")
     return consumer
 
 
