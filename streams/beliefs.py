@@ -7,19 +7,26 @@ delivers again what had not been acknowledged, and what a belief already holds i
 
 from __future__ import annotations
 
-import functools
 import math
 import struct
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from inference.events import Belief
-from inference.readings import ControlReading
 from inference.timeline import Moment, Timeline
+from streams.belief_bytes import (
+    State,
+    UnknownVersion,
+    belief_from,
+    belief_of,
+    reaches,
+    stored,
+    stored_size,
+    told,
+)
 
 INTERNAL = b"\0"
 """First byte of the keys of what is no belief in the changelog; no entity is called so."""
@@ -31,47 +38,10 @@ _SECOND_HEADER = struct.Struct("<BBQIIqqddHI")  # of version 2, which did not sa
 _FIRST_HEADER = struct.Struct("<BBBHQIIqqdH")  # of version 1, which kept no past either
 _MOMENT = struct.Struct("<dII")  # time, length of its messages and of its belief
 _MESSAGE = struct.Struct("<BqI")
-# components, dimension, whether covariances are triangles, inputs under control, time
-_BELIEF = struct.Struct("<BBBBd")
 _WAITING = struct.Struct("<qI")
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
-State = bytes | Belief
-"""A belief as it is stored, or one not stored yet."""
-
-
-class UnknownVersion(ValueError):
-    """A changelog record was written by another version of Beliefstream."""
-
-
-class DamagedRecord(ValueError):
-    """A changelog record is not what `encode` makes."""
-
-
-def _told(read: Callable[P, R]) -> Callable[P, R]:
-    """The function, whose complaints about bytes come out as DamagedRecord."""
-
-    @functools.wraps(read)
-    def reading(*arguments: P.args, **options: P.kwargs) -> R:
-        try:
-            return read(*arguments, **options)
-        except (UnknownVersion, DamagedRecord):
-            raise
-        except (struct.error, IndexError, ValueError) as error:
-            raise DamagedRecord(f"changelog: a record cannot be read: {error}") from error
-
-    return reading
-
-
-def _reaches(raw: bytes, place: int) -> int:
-    if place > len(raw):
-        raise DamagedRecord(f"changelog: a record of {len(raw)} bytes ends early, {place} are needed")
-    return place
-
-
-@_told
+@told
 def glance(raw: bytes) -> tuple[float, float]:
     """The time of the newest posterior and when it was last heard of, without reading all of a record."""
     if raw[0] != VERSION:
@@ -108,14 +78,14 @@ def pack(messages: Iterable[Kept]) -> bytes:
     )
 
 
-@_told
+@told
 def unpack(raw: bytes) -> list[Kept]:
     """What `pack` has packed; raises DamagedRecord for anything else."""
     found, place = [], 0
     while place < len(raw):
         kind, offset, length = _MESSAGE.unpack_from(raw, place)
         place += _MESSAGE.size
-        found.append(Kept(bool(kind), offset, raw[place : _reaches(raw, place + length)]))
+        found.append(Kept(bool(kind), offset, raw[place : reaches(raw, place + length)]))
         place += length
     return found
 
@@ -170,7 +140,7 @@ class BeliefRecord:
     def encode(self) -> bytes:
         """To bytes, exactly."""
         names, past = "\n".join(self.coordinates).encode(), self.past
-        base = _stored(past.base)
+        base = stored(past.base)
         header = _HEADER.pack(
             VERSION,
             past.base is not None,
@@ -187,14 +157,14 @@ class BeliefRecord:
         )
         parts = [header, names, base]
         for moment in past.moments:
-            state = _stored(moment.state)
+            state = stored(moment.state)
             parts.extend((_MOMENT.pack(moment.time, len(moment.content), len(state)), moment.content, state))
         for offset, value in self.pending:
             parts.append(_WAITING.pack(offset, len(value)) + value)
         return b"".join(parts)
 
     @classmethod
-    @_told
+    @told
     def decode(cls, raw: bytes) -> BeliefRecord:
         """From bytes, of this version or one before it.
 
@@ -217,14 +187,14 @@ class BeliefRecord:
         place += length
         base: State | None = None
         if has_base:
-            end = place + _belief_size(raw, place)
+            end = place + stored_size(raw, place)
             base, place = raw[place:end], end
         moments: list[Moment[bytes, State]] = []
         for _ in range(count):
             time, content, state = _MOMENT.unpack_from(raw, place)
             middle = place + _MOMENT.size + content
             packed = raw[place + _MOMENT.size : middle]
-            place = _reaches(raw, middle + state)
+            place = reaches(raw, middle + state)
             moments.append(Moment(time, packed, raw[middle:place] if state else None))
         return cls(
             Timeline(base, base_time, moments),
@@ -246,11 +216,11 @@ def _names(joined: str) -> tuple[str, ...]:
 
 def _waiting(raw: bytes, place: int) -> list[tuple[int, bytes]]:
     pending = []
-    _reaches(raw, place)
+    reaches(raw, place)
     while place < len(raw):
         offset, length = _WAITING.unpack_from(raw, place)
         place += _WAITING.size
-        pending.append((offset, raw[place : _reaches(raw, place + length)]))
+        pending.append((offset, raw[place : reaches(raw, place + length)]))
         place += length
     return pending
 
@@ -264,72 +234,8 @@ def _decode_first(raw: bytes) -> BeliefRecord:
     past: Timeline[bytes, State] = Timeline()
     if has_belief:
         total = count * (1 + size + size * size)
-        past = Timeline(_belief(time, count, size, np.frombuffer(raw, "<f8", total, place)), time)
+        past = Timeline(belief_from(time, count, size, np.frombuffer(raw, "<f8", total, place)), time)
         place += 8 * total
     shown = time if has_belief else -math.inf
     pending = _waiting(raw, place)
     return BeliefRecord(past, names, sequence, revision, stated, observed, last_prior, pending, shown)
-
-
-def _belief(time: float, count: int, size: int, numbers: NDArray[np.float64]) -> Belief:
-    weights, means, covariances = np.split(numbers.copy(), (count, count + count * size))
-    return Belief(time, weights, means.reshape(count, size), covariances.reshape(count, size, size))
-
-
-@functools.cache
-def _triangles(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Places of the lower and the upper triangle in a flat matrix, and of the matrix in the lower triangle."""
-    rows, columns = np.tril_indices(size)
-    where = np.zeros((size, size), dtype=np.intp)
-    where[rows, columns] = where[columns, rows] = np.arange(len(rows))
-    return rows * size + columns, columns * size + rows, where.ravel()
-
-
-def _stored(state: State | None) -> bytes:
-    """A belief as bytes, exactly; nothing for none."""
-    if state is None:
-        return b""
-    if isinstance(state, bytes):
-        return state
-    count, size = state.means.shape
-    lower, upper, _ = _triangles(size)
-    flat = state.covariances.reshape(count, size * size)
-    half = flat.take(lower, axis=1)
-    symmetric = half.tobytes() == flat.take(upper, axis=1).tobytes()
-    parts: tuple[NDArray[np.float64], ...] = (state.weights, state.means, half if symmetric else flat)
-    inputs = 0
-    if state.control is not None:
-        inputs = len(state.control.value)
-        parts = (*parts, state.control.value, state.control.covariance)
-    header = _BELIEF.pack(count, size, symmetric, inputs, state.time)
-    return header + b"".join(np.ascontiguousarray(part, dtype="<f8").tobytes() for part in parts)
-
-
-def _belief_size(raw: bytes, place: int) -> int:
-    count, size, symmetric, inputs, _ = _BELIEF.unpack_from(raw, place)
-    return int(_BELIEF.size + 8 * (_numbers(count, size, symmetric) + inputs * (inputs + 1)))
-
-
-def _numbers(count: int, size: int, symmetric: bool) -> int:
-    return count * (1 + size + (size * (size + 1) // 2 if symmetric else size * size))
-
-
-@_told
-def belief_of(state: State | None) -> Belief | None:
-    """The belief that is stored, if there is one; raises DamagedRecord."""
-    if not isinstance(state, bytes):
-        return state
-    count, size, symmetric, inputs, time = _BELIEF.unpack_from(state)
-    numbers = np.frombuffer(state, "<f8", offset=_BELIEF.size)
-    control = None
-    if inputs:
-        numbers, held = np.split(numbers, [_numbers(count, size, symmetric)])
-        control = ControlReading(held[:inputs].copy(), held[inputs:].reshape(inputs, inputs).copy())
-    if not symmetric:
-        return replace(_belief(time, count, size, numbers), control=control)
-    weights, means, half = np.split(numbers, (count, count + count * size))
-    covariances = half.reshape(count, -1).take(_triangles(size)[2], axis=1)
-    shape = (count, size, size)
-    return Belief(
-        time, weights.copy(), means.reshape(count, size).copy(), covariances.reshape(shape), control
-    )

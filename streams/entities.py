@@ -21,7 +21,8 @@ from inference.events import Belief, Event, Instant, instants
 from inference.filtering import Outcome
 from inference.timeline import Moment
 from schemas import Reason, Unusable
-from streams.beliefs import BeliefRecord, Kept, belief_of, pack, unpack
+from streams.belief_bytes import belief_of
+from streams.beliefs import BeliefRecord, Kept, pack, unpack
 from streams.registry import EntityModel
 
 log = structlog.get_logger()

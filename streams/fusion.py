@@ -14,7 +14,6 @@ import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -28,8 +27,8 @@ from inference.timeline import MOST
 from inference.update import Updater
 from schemas import Observation, Reason, Unusable
 from streams import metrics
+from streams.batches import Batch
 from streams.beliefs import BeliefRecord, Kept
-from streams.dead_letters import dead_letter
 from streams.entities import EntityBatch, Entry
 from streams.expiry import Expiry
 from streams.fencing import Fenced, Fencing
@@ -45,17 +44,6 @@ UNKNOWN = (Reason.unknown_sensor, Reason.unknown_entity)
 LONGEST_AS_IT_CAME = 1024  # bytes; longer observations are kept without what is not needed
 MOST_PENDING = 64  # priors of one entity that wait for their time
 SENDING_SECONDS = 60  # how long a broker may be away before the worker gives up and is started again
-
-
-@dataclass
-class Batch:
-    """A batch on its way: entities by key, what is to be sent to the dead letters, and what to count."""
-
-    entities: dict[bytes, EntityBatch] = field(default_factory=dict)
-    times: dict[int, list[float]] = field(default_factory=dict)  # of observations, by partition
-    dead: list[Record] = field(default_factory=list)
-    rejected: Counter[tuple[str, Reason]] = field(default_factory=Counter)  # by topic and reason
-    duplicates: int = 0
 
 
 class Fusion:
@@ -127,7 +115,7 @@ class Fusion:
             self._reject_of(entity, batch)
         await self._send([*posteriors, *batch.dead], leases)
         await self._keep(batch.entities.values(), self._expire(batch), leases)
-        self._measure(events, batch)
+        batch.measure(events)
 
     def acknowledged(self, events: Sequence[EventT[Any]]) -> None:
         """Note how far each partition has been dealt with; its events are in order."""
@@ -139,7 +127,7 @@ class Fusion:
 
         Returns None where one names an unknown sensor or entity, unless this is the last word on it.
         """
-        batch, now = Batch(), time.time()
+        batch, now = Batch(self._names), time.time()
         for event in events:
             message = event.message
             is_prior = message.topic == self._names.priors
@@ -154,7 +142,7 @@ class Fusion:
             except Unusable as unusable:
                 if unusable.reason in UNKNOWN and not last_word:
                     return None
-                self._reject(message, batch, unusable.reason, unusable.detail)
+                batch.reject(message, unusable.reason, unusable.detail)
                 continue
             assert entity is not None
             entity.accept(entry)
@@ -204,30 +192,15 @@ class Fusion:
             batch.entities[key] = entity
         return entity
 
-    def _reject(self, message: Any, batch: Batch, reason: Reason, detail: str) -> None:
-        source = (message.topic, message.partition, message.offset)
-        self._dead_letter(batch, source, (message.key, message.value), reason, detail)
-
     def _reject_of(self, entity: EntityBatch, batch: Batch) -> None:
         """What could not be applied, as it came if it came with this batch."""
         for message, delivered, reason, detail in entity.rejected:
             if delivered is not None:
-                self._reject(delivered.message, batch, reason, detail)
+                batch.reject(delivered.message, reason, detail)
                 continue
             topic = self._names.priors if message.is_prior else self._names.observations
             source = (topic, entity.partition, message.offset)
-            self._dead_letter(batch, source, (entity.key, message.value), reason, detail)
-
-    def _dead_letter(
-        self,
-        batch: Batch,
-        source: tuple[str, int, int],
-        content: tuple[bytes | None, bytes | None],
-        reason: Reason,
-        detail: str,
-    ) -> None:
-        batch.dead.append(dead_letter(self._names.dead_letters, reason, detail, source, *content))
-        batch.rejected[source[0], reason] += 1
+            batch.dead_letter(source, (entity.key, message.value), reason, detail)
 
     def _plan(self, batch: Batch) -> None:
         """Give every entity its instants in order of event time."""
@@ -297,28 +270,6 @@ class Fusion:
         for partition, made in changes.items():
             last = offsets.get(TopicPartition(changelog, partition), NOT_KNOWN)
             self._store.keep(partition, made, last, growth[partition])
-
-    def _measure(self, events: Sequence[EventT[Any]], batch: Batch) -> None:
-        now, ticks = time.time(), time.monotonic()
-        stamps = [event.message.timestamp for event in events if event.message.timestamp]
-        if stamps:
-            metrics.RECORD_AGE_SECONDS.observe(max(0.0, now - min(stamps)))
-        for (topic, reason), count in batch.rejected.items():
-            metrics.DEAD_LETTERS.labels(reason.value).inc(count)
-            if topic == self._names.observations:
-                metrics.OBSERVATIONS.labels("rejected").inc(count)
-        metrics.OBSERVATIONS.labels("duplicate").inc(batch.duplicates)
-        accepted = 0
-        for entity in batch.entities.values():
-            for entry in entity.applied:
-                if entry.message.is_prior:
-                    continue
-                accepted += 1
-                received = entry.delivered.message.time_in
-                if received is not None:
-                    metrics.END_TO_END_SECONDS.observe(max(0.0, ticks - received))
-                metrics.EVENT_LAG_SECONDS.observe(max(0.0, now - entry.event.time))
-        metrics.OBSERVATIONS.labels("accepted").inc(accepted)
 
 
 def _passes(error: BaseException) -> bool:

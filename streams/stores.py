@@ -17,7 +17,8 @@ import faust
 from faust.stores import base
 from faust.types import TP, EventT
 
-from streams.beliefs import INTERNAL, UnknownVersion, check_version
+from streams.belief_bytes import UnknownVersion
+from streams.beliefs import INTERNAL, check_version
 
 Changes = Mapping[bytes, bytes | None]
 """Records by key; None for one that is forgotten."""

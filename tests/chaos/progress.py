@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
 
 from schemas import DeadLetter
 from streams.topics import MESSAGE_BYTES, TopicNames
@@ -91,6 +92,38 @@ class Progress:
 
     def _sequence(self, entity: str) -> int:
         return self.entities[entity].sequence if entity in self.entities else 0
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+class Committed:
+    """What the workers' group has committed of one topic."""
+
+    def __init__(self, servers: str, group: str, topic: str) -> None:
+        self._topic = topic
+        self._consumer = KafkaConsumer(
+            bootstrap_servers=servers.split(","), group_id=group, enable_auto_commit=False
+        )
+
+    def reached(self, ends: Mapping[int, int]) -> bool:
+        """Whether all of these partitions are dealt with up to there."""
+        try:
+            return all(
+                (self._consumer.committed(TopicPartition(self._topic, partition)) or 0) >= end
+                for partition, end in ends.items()
+            )
+        except KafkaError:
+            return False
+
+    def reached_end(self, partitions: int) -> bool:
+        """Whether all there is in the topic is dealt with."""
+        places = [TopicPartition(self._topic, partition) for partition in range(partitions)]
+        try:
+            ends = self._consumer.end_offsets(places)
+        except KafkaError:
+            return False
+        return self.reached({place.partition: end for place, end in ends.items() if end})
 
     def close(self) -> None:
         self._consumer.close()

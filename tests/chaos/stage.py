@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import KafkaError
+from kafka import KafkaProducer
 
 from schemas import Model, Posterior, parse
 from streams import topics
@@ -20,7 +19,7 @@ from streams.client import PriorPublisher, Registry
 from streams.topics import MESSAGE_BYTES
 from tests.brokers import Broker, KafkaNode
 from tests.chaos.actors import AimedWorker
-from tests.chaos.progress import Progress
+from tests.chaos.progress import Committed, Progress
 from tests.chaos.proxy import Proxy
 from tests.chaos.workload import Planted, Segment, Workload, beliefs
 from tests.conftest import unique_names
@@ -33,38 +32,6 @@ CHUNK = 500
 STUCK_SECONDS = 240.0
 EXACT = 1e-6  # component by component, through JSON and in whatever batches
 ENDED = {70, -9, 137, 1}  # how a worker ends that was killed, or that found another one in its place
-
-
-class Committed:
-    """What the workers' group has committed of one topic."""
-
-    def __init__(self, servers: str, group: str, topic: str) -> None:
-        self._topic = topic
-        self._consumer = KafkaConsumer(
-            bootstrap_servers=servers.split(","), group_id=group, enable_auto_commit=False
-        )
-
-    def reached(self, ends: Mapping[int, int]) -> bool:
-        """Whether all of these partitions are dealt with up to there."""
-        try:
-            return all(
-                (self._consumer.committed(TopicPartition(self._topic, partition)) or 0) >= end
-                for partition, end in ends.items()
-            )
-        except KafkaError:
-            return False
-
-    def reached_end(self, partitions: int) -> bool:
-        """Whether all there is in the topic is dealt with."""
-        places = [TopicPartition(self._topic, partition) for partition in range(partitions)]
-        try:
-            ends = self._consumer.end_offsets(places)
-        except KafkaError:
-            return False
-        return self.reached({place.partition: end for place, end in ends.items() if end})
-
-    def close(self) -> None:
-        self._consumer.close()
 
 
 class Failed(AssertionError):

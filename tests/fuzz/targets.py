@@ -16,7 +16,8 @@ from inference.events import Belief
 from inference.readings import ControlReading
 from inference.timeline import Moment, Timeline
 from schemas import DeadLetter, Posterior, Reason, Unusable, cloudevents, parse
-from streams.beliefs import BeliefRecord, DamagedRecord, Kept, State, UnknownVersion, belief_of, pack, unpack
+from streams.belief_bytes import DamagedRecord, State, UnknownVersion, belief_of
+from streams.beliefs import BeliefRecord, Kept, pack, unpack
 from streams.cli.posteriors import row
 from streams.dead_letters import dead_letter
 from streams.intake import Intake

@@ -12,16 +12,8 @@ from hypothesis import strategies as st
 from inference.events import Belief
 from inference.readings import ControlReading
 from inference.timeline import Moment, Timeline
-from streams.beliefs import (
-    VERSION,
-    BeliefRecord,
-    Kept,
-    State,
-    UnknownVersion,
-    belief_of,
-    pack,
-    unpack,
-)
+from streams.belief_bytes import State, UnknownVersion, belief_of
+from streams.beliefs import VERSION, BeliefRecord, Kept, pack, unpack
 from tests.schemas.messages import mixtures, names, numbers, relaxed
 
 counts = st.integers(0, 2**32 - 1)

@@ -1,0 +1,69 @@
+"""A batch on its way: what it holds of each entity, what cannot be used, and what is measured of it in the end."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from faust.types import EventT
+
+from schemas import Reason
+from streams import metrics
+from streams.dead_letters import dead_letter
+from streams.entities import EntityBatch
+from streams.sending import Record
+from streams.topics import TopicNames
+
+
+@dataclass
+class Batch:
+    """Entities by key, what is to be sent to the dead letters, and what to count."""
+
+    names: TopicNames
+    entities: dict[bytes, EntityBatch] = field(default_factory=dict)
+    times: dict[int, list[float]] = field(default_factory=dict)  # of observations, by partition
+    dead: list[Record] = field(default_factory=list)
+    rejected: Counter[tuple[str, Reason]] = field(default_factory=Counter)  # by topic and reason
+    duplicates: int = 0
+
+    def reject(self, message: Any, reason: Reason, detail: str) -> None:
+        """A message as Faust delivered it."""
+        source = (message.topic, message.partition, message.offset)
+        self.dead_letter(source, (message.key, message.value), reason, detail)
+
+    def dead_letter(
+        self,
+        source: tuple[str, int, int],
+        content: tuple[bytes | None, bytes | None],
+        reason: Reason,
+        detail: str,
+    ) -> None:
+        """A message by its topic, partition and offset, with key and value."""
+        self.dead.append(dead_letter(self.names.dead_letters, reason, detail, source, *content))
+        self.rejected[source[0], reason] += 1
+
+    def measure(self, events: Sequence[EventT[Any]]) -> None:
+        """Once all that follows from these events is durable."""
+        now, ticks = time.time(), time.monotonic()
+        stamps = [event.message.timestamp for event in events if event.message.timestamp]
+        if stamps:
+            metrics.RECORD_AGE_SECONDS.observe(max(0.0, now - min(stamps)))
+        for (topic, reason), count in self.rejected.items():
+            metrics.DEAD_LETTERS.labels(reason.value).inc(count)
+            if topic == self.names.observations:
+                metrics.OBSERVATIONS.labels("rejected").inc(count)
+        metrics.OBSERVATIONS.labels("duplicate").inc(self.duplicates)
+        accepted = 0
+        for entity in self.entities.values():
+            for entry in entity.applied:
+                if entry.message.is_prior:
+                    continue
+                accepted += 1
+                received = entry.delivered.message.time_in
+                if received is not None:
+                    metrics.END_TO_END_SECONDS.observe(max(0.0, ticks - received))
+                metrics.EVENT_LAG_SECONDS.observe(max(0.0, now - entry.event.time))
+        metrics.OBSERVATIONS.labels("accepted").inc(accepted)

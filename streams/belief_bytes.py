@@ -1,0 +1,120 @@
+"""A belief as bytes, and what complains of bytes that are none."""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.events import Belief
+from inference.readings import ControlReading
+
+# components, dimension, whether covariances are triangles, inputs under control, time
+_BELIEF = struct.Struct("<BBBBd")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+State = bytes | Belief
+"""A belief as it is stored, or one not stored yet."""
+
+
+class UnknownVersion(ValueError):
+    """A changelog record was written by another version of Beliefstream."""
+
+
+class DamagedRecord(ValueError):
+    """A changelog record is not what `encode` makes."""
+
+
+def told(read: Callable[P, R]) -> Callable[P, R]:
+    """The function, whose complaints about bytes come out as DamagedRecord."""
+
+    @functools.wraps(read)
+    def reading(*arguments: P.args, **options: P.kwargs) -> R:
+        try:
+            return read(*arguments, **options)
+        except (UnknownVersion, DamagedRecord):
+            raise
+        except (struct.error, IndexError, ValueError) as error:
+            raise DamagedRecord(f"changelog: a record cannot be read: {error}") from error
+
+    return reading
+
+
+def reaches(raw: bytes, place: int) -> int:
+    """The place, if there are so many bytes; raises DamagedRecord."""
+    if place > len(raw):
+        raise DamagedRecord(f"changelog: a record of {len(raw)} bytes ends early, {place} are needed")
+    return place
+
+
+def belief_from(time: float, count: int, size: int, numbers: NDArray[np.float64]) -> Belief:
+    """Weights, means and whole covariances in one array, one after the other."""
+    weights, means, covariances = np.split(numbers.copy(), (count, count + count * size))
+    return Belief(time, weights, means.reshape(count, size), covariances.reshape(count, size, size))
+
+
+@functools.cache
+def _triangles(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Places of the lower and the upper triangle in a flat matrix, and of the matrix in the lower triangle."""
+    rows, columns = np.tril_indices(size)
+    where = np.zeros((size, size), dtype=np.intp)
+    where[rows, columns] = where[columns, rows] = np.arange(len(rows))
+    return rows * size + columns, columns * size + rows, where.ravel()
+
+
+def stored(state: State | None) -> bytes:
+    """A belief as bytes, exactly; nothing for none."""
+    if state is None:
+        return b""
+    if isinstance(state, bytes):
+        return state
+    count, size = state.means.shape
+    lower, upper, _ = _triangles(size)
+    flat = state.covariances.reshape(count, size * size)
+    half = flat.take(lower, axis=1)
+    symmetric = half.tobytes() == flat.take(upper, axis=1).tobytes()
+    parts: tuple[NDArray[np.float64], ...] = (state.weights, state.means, half if symmetric else flat)
+    inputs = 0
+    if state.control is not None:
+        inputs = len(state.control.value)
+        parts = (*parts, state.control.value, state.control.covariance)
+    header = _BELIEF.pack(count, size, symmetric, inputs, state.time)
+    return header + b"".join(np.ascontiguousarray(part, dtype="<f8").tobytes() for part in parts)
+
+
+def stored_size(raw: bytes, place: int) -> int:
+    """Bytes of the belief that begins at that place."""
+    count, size, symmetric, inputs, _ = _BELIEF.unpack_from(raw, place)
+    return int(_BELIEF.size + 8 * (_numbers(count, size, symmetric) + inputs * (inputs + 1)))
+
+
+def _numbers(count: int, size: int, symmetric: bool) -> int:
+    return count * (1 + size + (size * (size + 1) // 2 if symmetric else size * size))
+
+
+@told
+def belief_of(state: State | None) -> Belief | None:
+    """The belief that is stored, if there is one; raises DamagedRecord."""
+    if not isinstance(state, bytes):
+        return state
+    count, size, symmetric, inputs, time = _BELIEF.unpack_from(state)
+    numbers = np.frombuffer(state, "<f8", offset=_BELIEF.size)
+    control = None
+    if inputs:
+        numbers, held = np.split(numbers, [_numbers(count, size, symmetric)])
+        control = ControlReading(held[:inputs].copy(), held[inputs:].reshape(inputs, inputs).copy())
+    if not symmetric:
+        return replace(belief_from(time, count, size, numbers), control=control)
+    weights, means, half = np.split(numbers, (count, count + count * size))
+    covariances = half.reshape(count, -1).take(_triangles(size)[2], axis=1)
+    shape = (count, size, size)
+    return Belief(
+        time, weights.copy(), means.reshape(count, size).copy(), covariances.reshape(shape), control
+    )
