@@ -124,22 +124,27 @@ def check_ends(
     outcomes: Mapping[str, Sequence[Outcome]],
     exact: float,
     observations: Iterable[Observation] | None = None,
+    kills: int = 0,
 ) -> None:
     """In whatever order the log came, every entity ends in the belief of the replay, and time never goes back.
 
-    With `observations`, each of them is named by exactly one posterior.
+    With `observations`, each of them is named by exactly one posterior. What a worker had sent of a batch when it was
+    killed comes again in other batches, so that each of the `kills` may set an entity back once.
     """
     assert found.keys() == outcomes.keys()
     for entity, taken in found.items():
         assert distance(taken[-1].mixture, outcomes[entity][-1]) < exact, entity
         assert taken[-1].time == outcomes[entity][-1].belief.time
-        for before, after in pairwise(taken):
-            assert before.time <= after.time
-            assert before.sequence < after.sequence
-            assert before.revision + (before.time == after.time) >= after.revision >= before.revision
+        assert all(before.sequence < after.sequence for before, after in pairwise(taken))
+        assert sum(not _goes_on(before, after) for before, after in pairwise(taken)) <= kills, entity
     if observations is not None:
         named = Counter(name for taken in found.values() for each in taken for name in each.applied)
         assert named == Counter(seen.id for seen in observations)
+
+
+def _goes_on(before: Posterior, after: Posterior) -> bool:
+    again = before.time == after.time
+    return before.time <= after.time and before.revision + again >= after.revision >= before.revision
 
 
 def linear_fleet(simulation: Simulation, observations: int) -> tuple[Model, Sensor, list[Observation]]:

@@ -92,7 +92,7 @@ class Run:
         records = len(self.stream.posteriors.records)
         return {"observations": len(self.observations), "posteriors": records, "sent twice": records - due}
 
-    def check_ends(self) -> None:
+    def check_ends(self, kills: int = 0) -> None:
         """Waits until every entity has come to its end, whatever the order in which observations came."""
         last = messages_of(self.observations, [self.prior])
 
@@ -101,7 +101,7 @@ class Run:
             return {entity: taken[-1].sequence for entity, taken in found.items()} == last and found
 
         found = self.stream.posteriors.wait_for(complete, WAIT, f"{sum(last.values())} messages are applied")
-        check_ends(found, self.outcomes, EXACT)
+        check_ends(found, self.outcomes, EXACT, kills=kills)
 
     def wait_until_all_is_committed(self) -> None:
         topic = self.stream.names.topics.observations
@@ -191,7 +191,7 @@ def test_late_observations_go_to_their_place_across_a_kill(
         worker.kill()
         run.send(run.observations[half:])
         opened.worker(batch=SMALL_BATCH).start()
-        run.check_ends()
+        run.check_ends(kills=1)
         opened.dead_letters.poll()
         assert opened.dead_letters.records == []
         assert max(posterior.revision for posterior in last_posteriors(opened)) > 0
