@@ -47,7 +47,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import CompactString, Int16, Int32, Int64, Schema, TaggedFields
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from streams.beliefs import INTERNAL
 from streams.sending import Lease, Record, deliver, fill
@@ -153,7 +153,7 @@ class Fencing:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(_passes),
             stop=stop_after_delay(TAKE_SECONDS),
-            wait=wait_exponential_jitter(0.05, 2.0),
+            wait=wait_random_exponential(0.05, 2.0),
             reraise=True,
         ):
             with attempt:

@@ -20,7 +20,7 @@ import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 from faust.types import TP, EventT
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from inference.events import Event
 from inference.timeline import MOST
@@ -226,7 +226,7 @@ class Fusion:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception(_passes),
                 stop=stop_after_delay(SENDING_SECONDS),
-                wait=wait_exponential_jitter(0.2, 5.0),
+                wait=wait_random_exponential(0.2, 5.0),
                 reraise=True,
             ):
                 with attempt:
