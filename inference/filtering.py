@@ -78,13 +78,22 @@ def _advance_alike(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
         if step.instant.prior is not None:
             outcomes[i] = _state_prior(predicted.rows(slice(i, i + 1)), step, updater)
         elif not step.instant.readings:
-            outcomes[i] = Outcome(_belief(predicted, i, step.instant.time), 1.0, 0.0, 1.0, "predicted")
+            outcomes[i] = _carried_on(predicted, i, step, updater)
     if observed:
         some = predicted.rows(torch.tensor(observed))
         update = _observe([steps[i].instant.readings for i in observed], some, updater)
         times = [steps[i].instant.time for i in observed]
         outcomes |= dict(zip(observed, _split(update, times), strict=True))
     return [_under_control(outcomes[i], step) for i, step in enumerate(steps)]
+
+
+def _carried_on(predicted: GaussianMixture, row: int, step: Step, updater: Updater) -> Outcome:
+    """The prediction as it is; a model's prior may have more components than a belief keeps."""
+    belief = _belief(predicted, row, step.instant.time)
+    if len(belief.weights) > (most := updater.settings.components):
+        reduced = reduce(predicted.rows(slice(row, row + 1)), most, updater.settings.merge_below)
+        belief = _belief(reduced, 0, step.instant.time)
+    return Outcome(belief, 1.0, 0.0, 1.0, "predicted")
 
 
 def _under_control(outcome: Outcome, step: Step) -> Outcome:

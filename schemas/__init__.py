@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schemas import cloudevents
-from schemas.base import Message, Name, Unusable, explain, printable
+from schemas.base import Message, Name, Unusable, explain, is_name, printable
 from schemas.dead_letter import DeadLetter
 from schemas.decoding import parse
 from schemas.mixture import Mixture
@@ -104,6 +104,7 @@ __all__ = [
     "cloudevents",
     "explain",
     "from_rfc3339",
+    "is_name",
     "parse",
     "parse_sensor",
     "printable",

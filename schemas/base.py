@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,7 +20,8 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Vector = Annotated[tuple[Number, ...], Field(fail_fast=True)]
 Matrix = Annotated[tuple[Vector, ...], Field(fail_fast=True)]
 
-Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9._:/@+-]{1,128}$")]
+_NAME = r"[A-Za-z0-9._:/@+-]{1,128}"
+Name = Annotated[str, Field(strict=True, pattern=f"^{_NAME}$")]
 """1 to 128 characters out of `A-Z a-z 0-9 . _ : / @ + -`: entities, sensors, models and coordinates."""
 
 _UNSEEN = r"\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
@@ -29,6 +31,11 @@ Identifier = Annotated[str, Field(strict=True, pattern=f"^[^{_UNSEEN}]{{1,128}}$
 
 Unit = Annotated[str, Field(strict=True, pattern=f"^[^{_UNSEEN}]{{1,32}}$")]
 """1 to 32 characters, as of `Identifier`."""
+
+
+def is_name(key: bytes | None) -> TypeGuard[bytes]:
+    """Whether a record's key may be a `Name`."""
+    return key is not None and re.fullmatch(_NAME.encode(), key) is not None
 
 
 class Unusable(ValueError):

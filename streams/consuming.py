@@ -21,9 +21,9 @@ beginning, and Faust acknowledges the rest as a gap. `SafeConsumer` says how muc
 made again under a running worker begins at 0; Faust drops all up to the offset it had come to. `SafeConsumer` stops the
 worker, for the new one begins with a recovery, where `streams.origin` sees to it.
 
-Beside that, `SafeConsumer` reads the priors that are there at its start before the observations. A prior waits for
-its time, and comes too late once an observation is applied that lies a window after it: which of two backlogs is read
-faster must not decide that.
+Beside that, `SafeConsumer` reads the priors that are there after a seek, which every rebalance ends with, before the
+observations of their partitions. A prior waits for its time, and comes too late once an observation is applied that
+lies a window after it: which of two backlogs is read faster must not decide that.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ log = structlog.get_logger()
 
 
 class SafeConsumer(Consumer):
-    """Consumer whose seeks wait for the fetch in flight, and which does not skip the record after a gap."""
+    """Consumer whose seeks wait for the fetch in flight, which does not skip the record after a gap, says what is gone,
+    and reads priors first."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -69,11 +70,11 @@ class SafeConsumer(Consumer):
         self._seeks_before_fetch = 0
         # The offsets that the broker has, next to be read; what Faust calls committed may have failed to be.
         self.committed: dict[TP, int] = {}
+        self._begun: set[TP] = set()  # of which something has been delivered since the last seek
         self._told: dict[TP, int] = defaultdict(int)  # up to where it has been said what is lost
         self._priors: str = getattr(self.transport, "priors", "")
-        self._priors_ends: dict[
-            TP, int
-        ] = {}  # where the priors ended at the start, if they are not read up to there
+        # of priors not read up to there: where to begin, and where they ended after the last seek
+        self._priors_due: dict[TP, tuple[int, int]] = {}
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
         """Fetches for up to `timeout` seconds and yields what came, until the next seek."""
@@ -83,13 +84,11 @@ class SafeConsumer(Consumer):
             async for partition, message in messages:
                 if self._seeks != self._seeks_before_fetch:
                     return  # fetched before the seek, and to be fetched again
-                if (
-                    not message.offset
-                    and self._read_offset.get(partition)
-                    and not self._is_changelog_tp(partition)
-                ):
+                begun = partition in self._begun or self._read_offset.get(partition)
+                if not message.offset and begun and not self._is_changelog_tp(partition):
                     log.error("a topic was made again, the worker stops", topic=partition.topic)
                     os._exit(70)
+                self._begun.add(partition)
                 yield partition, message
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
@@ -97,7 +96,7 @@ class SafeConsumer(Consumer):
             # Counted here: `getmany` may have waited for the flow to be resumed, through a whole recovery and its
             # seeks.
             self._seeks_before_fetch = self._seeks
-            if self._priors_ends and active_partitions:
+            if self._priors_due and active_partitions:
                 active_partitions = active_partitions - await self._waiting_for_priors()
                 if not active_partitions:  # to aiokafka that would mean all of them
                     await asyncio.sleep(timeout)
@@ -106,11 +105,14 @@ class SafeConsumer(Consumer):
 
     async def _waiting_for_priors(self) -> set[TP]:
         """The partitions to be read later."""
-        positions = await self._thread.call_thread(_positions, self._thread, set(self._priors_ends))
-        self._priors_ends = {
-            tp: end for tp, end in self._priors_ends.items() if positions.get(tp, end - 1) < end
+        places = await self._thread.call_thread(_positions, self._thread, set(self._priors_due))
+        due = {tp: (places.get(tp, place), end) for tp, (place, end) in self._priors_due.items()}
+        # where the place has gone back, the topic is another one now, and may end before
+        before = self._priors_due
+        self._priors_due = {
+            tp: due[tp] for tp, (place, _) in before.items() if place <= due[tp][0] < due[tp][1]
         }
-        numbers = {tp.partition for tp in self._priors_ends}
+        numbers = {tp.partition for tp in self._priors_due}
         return {
             tp
             for tp in self.assignment()
@@ -133,6 +135,7 @@ class SafeConsumer(Consumer):
         """Seeks all partitions to their committed offsets."""
         self._seeks += 1
         async with self._fetching:
+            self._begun.clear()
             await super().perform_seek()
             uncommitted = [
                 TopicPartition(*tp)
@@ -147,7 +150,7 @@ class SafeConsumer(Consumer):
             await self._tell_lost(due)
         priors = [tp for tp in self.assignment() if tp.topic == self._priors]
         ends = await self.highwaters(*priors) if priors else {}
-        self._priors_ends = {TP(*tp): end for tp, end in ends.items() if end}
+        self._priors_due = {TP(*tp): (0, end) for tp, end in ends.items() if end}
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seeks all partitions to their committed offsets, and returns these."""
@@ -166,6 +169,7 @@ class SafeConsumer(Consumer):
         """Seeks the partitions to the given offsets."""
         self._seeks += 1
         async with self._fetching:
+            self._begun.clear()
             await super().seek_wait(partitions)
 
     def let_go(self, message: Message) -> None:

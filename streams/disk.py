@@ -31,6 +31,9 @@ OPEN_FILES = 256  # of each partition
 # Kafka forgets a tombstone a day after it was compacted (delete.retention.ms). A copy that has missed it would keep
 # what was forgotten; half the time leaves room for clocks and for the recovery itself.
 STALE_SECONDS = 12 * 3600.0
+SKEW_SECONDS = (
+    300.0  # a copy from further ahead says that the clock has been put back, and nothing about its age
+)
 
 
 class DirectoryInUse(RuntimeError):
@@ -170,10 +173,8 @@ class DiskStore(BeliefStore):
             fault = f"it goes up to offset {copy.offset}, the changelog ends at {last}"
         elif copy.offset + 1 < first:
             fault = f"it goes up to offset {copy.offset}, the changelog begins at {first}"
-        elif age > STALE_SECONDS:
-            fault = (
-                f"it is {age / 3600:.0f} hours old, the changelog may have forgotten what was forgotten since"
-            )
+        elif not -SKEW_SECONDS < age < STALE_SECONDS:
+            fault = f"it is {age / 3600:.0f} hours old by the clock, the changelog may not say any more what is gone"
         else:
             return
         self._begin_again(tp.partition, fault)

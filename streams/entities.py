@@ -11,6 +11,7 @@ as long as that time can be changed, and is late after that.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -27,6 +28,11 @@ from streams.registry import EntityModel
 
 log = structlog.get_logger()
 NOT_FINITE = "update: the posterior is not finite"
+# What bounds a record, so that its changelog (`streams.topics.MESSAGE_BYTES`) always takes it, and the work of a batch.
+MEBIBYTE = 2**20
+MOST_WAITING, WAITING_BYTES = 1000, 4 * MEBIBYTE  # priors that wait for their time
+MOST_AT_ONCE, BYTES_AT_ONCE = 512, 2 * MEBIBYTE  # messages of one time, which are one update
+PAST_BYTES = 4 * MEBIBYTE  # of all messages that may have to be applied again
 Reader = Callable[[bytes, Kept], tuple[Event, str]]
 """The event of a kept message, and the id its sender gave it, empty for none."""
 
@@ -111,10 +117,11 @@ class EntityBatch:
         self.record.coordinates = names
         self.model = model
 
-    def plan(self, read: Reader, most_pending: int, most_moments: int) -> None:
+    def plan(self, read: Reader, most_moments: int) -> None:
         """Order what is due into instants, and go back to the belief they begin from.
 
-        What is too late for the model's window is rejected, and so is a prior that cannot wait. A prior is due once an
+        What is too late for the model's window is rejected, and so are priors and messages of one time that are too
+        many to be kept. A prior is due once an
         observation at or after its time is there, so that observations from before it, still on their way, are not
         shut out by it.
         """
@@ -122,6 +129,7 @@ class EntityBatch:
         reach = self.record.past.reach(self.model.message.lateness_window, most_moments)
         due: list[Entry] = []
         ahead: list[Entry] = []
+        held: dict[float, tuple[int, int]] = {}
         for entry in self.entries:
             time = entry.event.time
             if time < (floor := reach.floor):
@@ -131,11 +139,14 @@ class EntityBatch:
                 self.reject(entry, Reason.late, detail)
             elif entry.event.prior is not None and time > reach.newest:
                 ahead.append(entry)
+            elif not self._has_room(entry, held):
+                detail = f"time: {held[time][0]} messages of {time} are more than one update takes ({MOST_AT_ONCE})"
+                self.reject(entry, Reason.too_large, detail)
             else:
                 reach.note(time)
                 due.append(entry)
         waited = self._waited(read, reach.newest)
-        due = [*waited, *self._wait(ahead, reach.newest, most_pending), *due]
+        due = [*waited, *self._wait(ahead, reach.newest), *due]
         if not due:
             return
         first = min(entry.event.time for entry in due)
@@ -144,6 +155,22 @@ class EntityBatch:
         labelled = [replace(entry.event, label=label) for label, entry in enumerate(self.entries)]
         self.instants = instants(labelled)
         self.showing = self._showing(late)
+
+    def _has_room(self, entry: Entry, held: dict[float, tuple[int, int]]) -> bool:
+        """Whether its time can take one more message; notes in `held` how many there are and how long."""
+        time = entry.event.time
+        count, size = held[time] if time in held else self._held(time)
+        held[time] = (count + 1, size + len(entry.message.value))
+        return held[time][0] <= MOST_AT_ONCE and held[time][1] <= BYTES_AT_ONCE
+
+    def _held(self, time: float) -> tuple[int, int]:
+        """How many messages of that time the past holds, and their bytes."""
+        moments = self.record.past.moments
+        place = bisect_left(moments, time, key=lambda moment: moment.time)
+        if place == len(moments) or moments[place].time != time:
+            return 0, 0
+        content = moments[place].content
+        return len(unpack(content)), len(content)
 
     def _once(self, entries: Sequence[Entry]) -> list[Entry]:
         """Without those that repeat one before them. All there is of their times is among `entries`."""
@@ -173,16 +200,20 @@ class EntityBatch:
         self.record.pending = waiting
         return due
 
-    def _wait(self, ahead: Sequence[Entry], newest: float, most: int) -> list[Entry]:
+    def _wait(self, ahead: Sequence[Entry], newest: float) -> list[Entry]:
         """New priors: those that are due already are returned, the others kept."""
         due, waiting = [], self.record.pending
+        size = sum(len(value) for _, value in waiting)
         for entry in ahead:
             if entry.event.time <= newest:
                 due.append(entry)
-            elif len(waiting) < most:
+            elif len(waiting) < MOST_WAITING and size + len(entry.message.value) <= WAITING_BYTES:
                 waiting.append((entry.message.offset, entry.message.value))
+                size += len(entry.message.value)
             else:
-                detail = f"time: {most} priors of this entity already wait for their time"
+                detail = (
+                    f"time: {len(waiting)} priors of this entity, {size} bytes, already wait for their time"
+                )
                 self.reject(entry, Reason.future, detail)
         return due
 
@@ -272,5 +303,10 @@ class EntityBatch:
     def tidy(self, most_moments: int) -> None:
         """Bound what is kept."""
         assert self.model is not None
-        self.record.past.thin()
-        self.record.past.forget(self.model.message.lateness_window, most_moments)
+        past, window = self.record.past, self.model.message.lateness_window
+        past.thin()
+        past.forget(window, most_moments)
+        most = len(past.moments)
+        while most > 1 and sum(len(moment.content) for moment in past.moments) > PAST_BYTES:
+            most //= 2
+            past.forget(window, most)

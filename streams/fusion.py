@@ -25,7 +25,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_r
 from inference.events import Event
 from inference.timeline import MOST
 from inference.update import Updater
-from schemas import Observation, Reason, Unusable
+from schemas import Observation, Reason, Unusable, is_name
 from streams import metrics
 from streams.batches import Batch
 from streams.beliefs import BeliefRecord, Kept
@@ -42,7 +42,6 @@ from streams.topics import TopicNames
 log = structlog.get_logger()
 UNKNOWN = (Reason.unknown_sensor, Reason.unknown_entity)
 LONGEST_AS_IT_CAME = 1024  # bytes; longer observations are kept without what is not needed
-MOST_PENDING = 64  # priors of one entity that wait for their time
 SENDING_SECONDS = 60  # how long a broker may be away before the worker gives up and is started again
 
 
@@ -131,7 +130,8 @@ class Fusion:
         for event in events:
             message = event.message
             is_prior = message.topic == self._names.priors
-            entity = self._entity(message.key, event, batch) if message.key is not None else None
+            # a key that names nobody must not reach the store, whose own records have keys too
+            entity = self._entity(message.key, event, batch) if is_name(message.key) else None
             if entity is not None:
                 if not entity.is_new(message.offset, is_prior):
                     batch.duplicates += not is_prior
@@ -209,7 +209,7 @@ class Fusion:
             if model is None or not (entity.entries or entity.record.pending):
                 continue
             entity.use(model)
-            entity.plan(self._read_again, MOST_PENDING, self._most_moments)
+            entity.plan(self._read_again, self._most_moments)
 
     async def _send(
         self, records: Iterable[Record], leases: Mapping[int, Lease]

@@ -21,7 +21,6 @@ from streams.topics import TopicNames
 
 LARGEST = 1_000_000  # bytes of a message
 ENTITIES = 64
-MOST_PENDING = 64
 
 
 class Table:
@@ -54,7 +53,7 @@ class Table:
             model = self._definitions.model_for(entity.name)
             assert model is not None
             entity.use(model)
-            entity.plan(self._read, MOST_PENDING, self._most)
+            entity.plan(self._read, self._most)
         posteriors = run_rounds(list(batch.values()), self._updater, TopicNames(), "bench")
         for key, entity in batch.items():
             entity.tidy(self._most)

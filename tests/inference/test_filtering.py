@@ -73,6 +73,17 @@ def test_positions_alone_make_a_kalman_filter() -> None:
         np.testing.assert_allclose(outcome.belief.covariances[0], covariance, atol=1e-3)
 
 
+def test_a_prior_of_many_components_is_reduced_by_a_control_too() -> None:
+    count = 200
+    means = np.random.default_rng(0).normal(scale=30.0, size=(count, 4))
+    wide = Belief(0.0, np.full(count, 1 / count), means, np.tile(np.eye(4), (count, 1, 1)))
+    step = Step(None, StateModel(MODEL.motion, wide), Instant(1.0))
+    (outcome,) = advance([step], updater())
+    assert outcome.method == "predicted"
+    assert len(outcome.belief.weights) <= updater().settings.components
+    np.testing.assert_allclose(outcome.belief.weights @ outcome.belief.means, means.mean(0), atol=1e-6)
+
+
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_the_order_of_the_log_does_not_matter(seed: int) -> None:

@@ -7,15 +7,20 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from schemas import (
     Message,
     Model,
+    Name,
     Observation,
     Posterior,
     Prior,
     Reason,
     Unusable,
+    is_name,
     parse,
     parse_sensor,
     printable,
@@ -158,3 +163,13 @@ def test_what_is_escaped_can_be_told_from_what_is_not() -> None:
     assert printable("plain é 漢") == "plain é 漢"
     assert printable("a\x1b[2J\r\nb\u202e") == "a\\x1b[2J\\r\\nb\\u202e"
     assert printable("a\nb\x07", "\n") == "a\nb\\x07"
+
+
+@given(st.binary(max_size=140) | st.from_regex(rb"[A-Za-z0-9._:/@+\-\n\x00]{0,140}", fullmatch=True))
+def test_a_key_is_a_name_where_a_message_could_name_it(key: bytes) -> None:
+    try:
+        TypeAdapter(Name).validate_python(key.decode())
+    except ValueError:  # no text, or no name
+        assert not is_name(key)
+    else:
+        assert is_name(key)

@@ -24,11 +24,12 @@ from schemas import (
     Reason,
     Sensor,
 )
+from streams.origin import ORIGIN_KEY
 from streams.simulation import fleet_model
 from tests.brokers import Broker
 from tests.conftest import unique_names
 from tests.streams.oracle import distance, expected
-from tests.streams.workers import Stream, dead_letters_of, posteriors_of, stream
+from tests.streams.workers import PARTITIONS, Stream, dead_letters_of, posteriors_of, stream
 
 ENTITY, LIVE = "victim", "live"
 POSITION = PositionSensor(sensor="position", standard_deviation=1.5)
@@ -111,6 +112,7 @@ OBSERVATIONS: dict[str, Case] = {
     "key of another entity": Case(R.key_mismatch, observation(), b"somebody"),
     "key that is not text": Case(R.key_mismatch, observation(), b"\xff\xfe"),
     "null key": Case(R.key_mismatch, observation(), None),
+    "empty key": Case(R.key_mismatch, observation(), b""),
     "null key, not JSON": Case(R.not_json, b"{", None),
     "ten thousand fields": Case(R.too_large, observation(**{f"field{n}": n for n in range(10_000)})),
     "control characters in its name": Case(R.invalid, observation(entity="\x1b[2J\nINFO forged")),
@@ -228,6 +230,27 @@ def test_a_bad_observation_is_a_dead_letter(victim: Victim, name: str) -> None:
 @pytest.mark.parametrize("name", PRIORS)
 def test_a_bad_prior_is_a_dead_letter(victim: Victim, name: str) -> None:
     victim.check(victim.stream.names.topics.priors, PRIORS[name])
+
+
+def test_a_key_of_the_worker_s_own_records_is_a_dead_letter(victim: Victim) -> None:
+    """It keeps what is no belief under such keys, each partition its own."""
+    places = []
+    for number in range(PARTITIONS):
+        for topic in (victim.stream.names.topics.observations, victim.stream.names.topics.priors):
+            sent = victim.stream.raw.send(
+                topic, key=ORIGIN_KEY % number, value=observation(), partition=number
+            )
+            place = sent.get(30)
+            places.append((place.topic, place.partition, place.offset))
+    victim.good()
+
+    def all_told(records: list[Any]) -> Any:
+        found = dead_letters_of(records)
+        return found if found.keys() >= set(places) else None
+
+    letters = victim.stream.dead_letters.wait_for(all_told, WAIT, "dead letters")
+    reasons = {letters[place].reason for place in places}
+    assert reasons == {R.key_mismatch, R.invalid}  # an observation is no prior
 
 
 def test_an_observation_before_the_belief_is_late(victim: Victim) -> None:

@@ -104,11 +104,13 @@ def test_a_copy_of_another_past_is_made_again(written: Path, first: int, last: i
     assert store.read(0, b"anna") == b"\3again"
 
 
+@pytest.mark.parametrize("hours", [13, -13])
 def test_a_copy_that_may_have_missed_what_was_forgotten_is_made_again(
-    written: Path, monkeypatch: pytest.MonkeyPatch
+    written: Path, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
+    """It is old, or the clock has been put back and nobody knows."""
     now = time.time()
-    monkeypatch.setattr("streams.disk.time.time", lambda: now + 13 * 3600)
+    monkeypatch.setattr("streams.disk.time.time", lambda: now + hours * 3600)
     store = Process(written).store
     store.check_against(PLACE, 0, 7)  # nothing has happened since
     assert store.persisted_offset(PLACE) == 7

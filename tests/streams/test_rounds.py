@@ -13,6 +13,7 @@ from inference.memory import OutOfMemory
 from inference.sensors import Reading
 from inference.update import Updater
 from schemas import Mixture, PositionSensor, Posterior, Reason, Unusable, parse
+from streams import entities
 from streams.beliefs import BeliefRecord, Kept, unpack
 from streams.conversion import belief_of, sensor_over
 from streams.entities import EntityBatch, Entry
@@ -66,7 +67,7 @@ def read(key: bytes, kept: Kept) -> tuple[Event, str]:
 
 def run(updater: Updater, *entities: EntityBatch) -> list[Posterior]:
     for entity in entities:
-        entity.plan(read, 64, 256)
+        entity.plan(read, 256)
     records = run_rounds(entities, updater, TopicNames(), "tests")
     for entity in entities:
         entity.tidy(256)
@@ -151,7 +152,7 @@ def test_what_can_no_longer_be_read_leaves_the_past_with_its_reason(updater: Upd
         return read(key, kept)
 
     later = batch(seen(1.5), record=first.record, first=103)
-    later.plan(without_the_second, 64, 256)
+    later.plan(without_the_second, 256)
     found = parse(Posterior, run_rounds([later], updater, TopicNames(), "tests")[-1].value)
     assert reasons(later) == [(101, Reason.unknown_sensor)]
     assert found.mixture == run(updater, batch(seen(1.0), seen(1.5), seen(3.0)))[-1].mixture
@@ -184,22 +185,54 @@ def test_a_prior_waits_for_an_observation_at_or_after_its_time(updater: Updater)
     assert [offset for offset, _ in entity.record.pending] == [102]
 
 
-def test_no_more_priors_wait_than_allowed() -> None:
+def test_no_more_priors_wait_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entities, "MOST_WAITING", 3)
     entity = batch(*(stated(float(time)) for time in range(1, 5)))
-    entity.plan(read, 3, 256)
+    entity.plan(read, 256)
     assert reasons(entity) == [(103, Reason.future)]
     assert [offset for offset, _ in entity.record.pending] == [100, 101, 102]
 
 
+def test_priors_that_wait_are_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = batch(stated(1.0))
+    monkeypatch.setattr(entities, "WAITING_BYTES", 2 * len(one.entries[0].message.value) + 1)
+    entity = batch(*(stated(float(time)) for time in range(1, 5)))
+    entity.plan(read, 256)
+    assert reasons(entity) == [(102, Reason.future), (103, Reason.future)]
+
+
+def test_messages_of_one_time_are_bounded_however_many_batches_they_come_in(
+    updater: Updater, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device whose clock stands still: the first are applied, the others refused, and other times go on."""
+    monkeypatch.setattr(entities, "MOST_AT_ONCE", 3)
+    entity = batch(seen(1.0), seen(1.0))
+    run(updater, entity)
+    entity = batch(*(seen(1.0) for _ in range(3)), seen(2.0), record=entity.record, first=200)
+    posteriors = run(updater, entity)
+    assert [reason for _, reason in reasons(entity)] == [Reason.too_large] * 2
+    assert entity.record.sequence == 4
+    assert [posterior.time for posterior in posteriors] == [1.0, 2.0]
+
+
+def test_a_past_of_many_bytes_is_shortened(updater: Updater, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entities, "PAST_BYTES", 1)
+    entity = batch(*(seen(1.0 + 0.1 * step) for step in range(8)))
+    run(updater, entity)
+    assert len(entity.record.past.moments) < 8
+    later = batch(seen(3.0), record=BeliefRecord.decode(entity.record.encode()))
+    assert [posterior.time for posterior in run(updater, later)] == [3.0]
+
+
 def test_a_waiting_prior_that_no_longer_fits_its_model_is_lost_with_its_reason(updater: Updater) -> None:
     entity = batch(stated(5.0))
-    entity.plan(read, 64, 256)
+    entity.plan(read, 256)
     later = batch(seen(6.0), record=entity.record)
 
     def refuse(key: bytes, kept: Kept) -> tuple[Event, str]:
         raise Unusable(Reason.wrong_length, "mixture: the model has 2 coordinates")
 
-    later.plan(refuse, 64, 256)
+    later.plan(refuse, 256)
     assert reasons(later) == [(100, Reason.wrong_length)]
     assert later.record.pending == []
 
@@ -253,7 +286,7 @@ def test_a_prior_that_cannot_be_applied_is_lost_with_its_place(updater: Updater)
     run(updater, first)
     far = PriorChange(belief_of(Mixture.gaussian((1e200, 0.0, 0.0, 0.0), 1.0), 0.0), "product")
     entity = batch(seen(6.0), record=first.record)
-    entity.plan(lambda key, kept: (stated(5.0, far), ""), 64, 256)
+    entity.plan(lambda key, kept: (stated(5.0, far), ""), 256)
     posteriors = [
         parse(Posterior, record.value) for record in run_rounds([entity], updater, TopicNames(), "tests")
     ]
