@@ -22,6 +22,7 @@ from inference.update import Settings as Accuracy
 from inference.update import Updater
 from schemas import Reason
 from streams import measurements, metrics
+from streams.connecting import fault_of, use_safe_connections
 from streams.consuming import SafeConsumer, use_fetch_high_watermark, use_safe_consumer
 from streams.dead_letters import dead_letter
 from streams.expiry import Expiry
@@ -41,6 +42,7 @@ from streams.turns import Turns
 
 T = TypeVar("T")
 log = structlog.get_logger()
+LOOK_SECONDS = 5.0
 LARGEST_RECORD = 64 * 1024 * 1024  # bytes; a dead letter is as large as what it came from
 
 
@@ -66,6 +68,7 @@ def create_app(settings: Settings, updater: Updater) -> faust.App:
     Raises ValueError if a module of measurements of one's own cannot be imported.
     """
     measurements.load(settings.measurements)
+    use_safe_connections()
     app = faust.App(
         settings.application,
         broker=[f"kafka://{broker}" for broker in settings.brokers.split(",")],
@@ -177,6 +180,15 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
     @app.task  # type: ignore[untyped-decorator]
     async def read_definitions() -> None:
         await _or_stop(reader.start(), "definitions cannot be read")
+
+    @app.timer(LOOK_SECONDS)  # type: ignore[untyped-decorator]
+    async def look_after_connections() -> None:
+        sending = (await producer()).client
+        reading = cast(Any, app.consumer)._thread._consumer
+        for client in (sending, reading and reading._client, reader.client):
+            if fault := fault_of(client):
+                log.error("the metadata of a connection is not kept any more, the worker stops", fault=fault)
+                os._exit(70)
 
     turns = Turns(settings.batch, lambda message: cast(SafeConsumer, app.consumer).let_go(message))
     app.flow_control.manage_queue(cast(Any, turns))

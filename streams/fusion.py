@@ -223,14 +223,16 @@ class Fusion:
         producer: AIOKafkaProducer = await self._producer()
         try:
             batches = fill(producer, records, leases)
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception(_passes),
-                stop=stop_after_delay(SENDING_SECONDS),
-                wait=wait_random_exponential(0.2, 5.0),
-                reraise=True,
-            ):
-                with attempt:
-                    return await deliver(producer, batches)
+            # a batch that is never answered would be waited for without end
+            async with asyncio.timeout(2 * SENDING_SECONDS):
+                async for attempt in AsyncRetrying(
+                    retry=retry_if_exception(_passes),
+                    stop=stop_after_delay(SENDING_SECONDS),
+                    wait=wait_random_exponential(0.2, 5.0),
+                    reraise=True,
+                ):
+                    with attempt:
+                        return await deliver(producer, batches)
         except ProducerFenced as error:
             raise Fenced("another worker has taken over a partition of this batch") from error
         raise AssertionError("unreachable")

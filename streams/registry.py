@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.client import AIOKafkaClient
 
 from inference.sensors import Sensor
 from schemas import Model, Reason, Unusable, parse, parse_sensor
@@ -126,6 +127,11 @@ class DefinitionsReader:
         self._reading = asyncio.Lock()
         self._refused: deque[tuple[ConsumerRecord, Unusable]] = deque()
         self.complete = asyncio.Event()
+
+    @property
+    def client(self) -> AIOKafkaClient | None:
+        """Its connections; None before it has started."""
+        return self._consumer._client if self._consumer is not None else None
 
     async def start(self) -> None:
         """Read both topics to their end, then follow them in the background."""

@@ -1,0 +1,93 @@
+"""Connections that break at the worst moment, under the loop that a worker runs on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import uvloop
+from aiokafka import AIOKafkaProducer
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.metadata import MetadataRequest
+
+from streams import connecting
+from tests.brokers import EmbeddedNode
+from tests.conftest import Names
+
+WAIT = 10.0  # seconds
+
+
+@pytest.fixture
+def safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AIOKafkaConnection, "send", AIOKafkaConnection.send)  # to be put back
+    connecting.use_safe_connections()
+
+
+def with_producer(broker: EmbeddedNode, act: Callable[[AIOKafkaProducer], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
+        producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers)
+        await producer.start()
+        try:
+            return await act(producer)
+        finally:
+            await producer.stop()
+
+    return uvloop.run(run())
+
+
+async def reset(producer: AIOKafkaProducer) -> AIOKafkaConnection:
+    """One of its connections, of which only the transport knows yet that it is no more."""
+    await producer.client.force_metadata_update()
+    connection: AIOKafkaConnection = next(iter(producer.client._conns.values()))
+    connection._writer.transport.abort()
+    await asyncio.sleep(0)
+    return connection
+
+
+def test_a_write_to_a_closed_transport_is_a_broken_connection(
+    embedded_broker: EmbeddedNode, safe: None
+) -> None:
+    async def act(producer: AIOKafkaProducer) -> None:
+        connection = await reset(producer)
+        with pytest.raises(KafkaConnectionError, match="closed"):
+            connection.send(MetadataRequest([]))
+
+    with_producer(embedded_broker, act)
+
+
+def test_a_client_whose_metadata_nobody_keeps_is_found(embedded_broker: EmbeddedNode) -> None:
+    async def act(producer: AIOKafkaProducer) -> tuple[str | None, str | None]:
+        client, before = producer.client, connecting.fault_of(producer.client)
+
+        def broken(*_: object) -> None:
+            raise RuntimeError("the handler is closed")
+
+        client._metadata_update = broken
+        client.force_metadata_update()
+        async with asyncio.timeout(WAIT):
+            await asyncio.wait([client._sync_task])
+        fault = connecting.fault_of(client)
+        client._sync_task = None  # which the client would wait for at its end
+        return before, fault
+
+    assert with_producer(embedded_broker, act) == (None, "RuntimeError('the handler is closed')")
+    assert connecting.fault_of(None) is None
+
+
+def test_a_producer_goes_on_after_all_its_connections_were_reset(
+    embedded_broker: EmbeddedNode, names: Names, safe: None
+) -> None:
+    async def act(producer: AIOKafkaProducer) -> int:
+        for _ in range(20):
+            for connection in list(producer.client._conns.values()):
+                connection._writer.transport.abort()
+            await asyncio.sleep(0)
+            async with asyncio.timeout(WAIT):
+                sent = await producer.send_and_wait(names.topics.posteriors, b"still here", partition=0)
+            assert connecting.fault_of(producer.client) is None
+        return int(sent.offset)
+
+    assert with_producer(embedded_broker, act) >= 19
