@@ -23,6 +23,7 @@ from streams.dead_letters import dead_letter
 from streams.intake import Intake
 from streams.offline import Log
 from streams.registry import Definitions
+from tests.fuzz.applying import apply, observed
 from tests.fuzz.mutation import mutant
 from tests.schemas.kinds import MOTIONS, SENSORS, model
 
@@ -141,6 +142,31 @@ def state_model(raw: bytes) -> bool:
         assert not made.models
         return told(unusable)
     return True
+
+
+def applied_observation(raw: bytes) -> bool:
+    key = keyed(raw, "entity")
+    return key is not None and apply(definitions(), key, NOW, [(False, raw)])
+
+
+def applied_prior(raw: bytes) -> bool:
+    """With an observation that it waits for."""
+    key = keyed(raw, "entity")
+    if key is None or definitions().model_for(key.decode(errors="replace")) is None:
+        return False
+    return apply(definitions(), key, NOW, [(True, raw), observed(definitions(), key.decode(), NOW)])
+
+
+def applied_model(raw: bytes) -> bool:
+    made = Definitions("sensors", "models")
+    key = keyed(raw, "entity")
+    try:
+        made.apply(record("models", key, raw))
+    except Unusable as unusable:
+        return told(unusable)
+    assert key is not None
+    entity = "anyone" if key == b"*" else key.decode()
+    return apply(made, entity.encode(), NOW, [observed(made, entity, NOW)])
 
 
 def posterior(raw: bytes) -> bool:
@@ -281,5 +307,8 @@ TARGETS: dict[str, Target] = {
     "line of a log": Target((*OBSERVATIONS, *PRIORS), log_line),
     "dead letter": Target((_lines(LETTER.headers()),), dead_letter_headers),
     "CloudEvents headers": Target((_lines(EVENTS),), cloud_events),
+    "observation, applied": Target(OBSERVATIONS, applied_observation),
+    "prior, applied": Target(PRIORS, applied_prior),
+    "model, applied": Target(MODEL_SEEDS, applied_model),
     "belief": Target(_beliefs(), belief_record),
 }

@@ -1,0 +1,61 @@
+"""What is accepted goes all the way: through the update, into the record, and back from its bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from inference.events import Event
+from schemas import LinearSensor, Posterior, Unusable, parse
+from streams.beliefs import BeliefRecord, Kept
+from streams.entities import EntityBatch, Entry
+from streams.intake import Intake
+from streams.registry import Definitions
+from streams.rounds import run_rounds
+from streams.topics import TopicNames
+from tests.streams.oracle import updater
+
+TOPICS = TopicNames()
+
+
+def apply(definitions: Definitions, key: bytes, now: float, messages: Sequence[tuple[bool, bytes]]) -> bool:
+    """Two batches of one entity, with all messages (whether a prior, value) in both; whether any is applied.
+
+    Whatever they do to its belief, posteriors can be read, and the record is gone on with.
+    """
+    accept, record = Intake(definitions, 1_000_000, 60.0), BeliefRecord()
+
+    def read(key: bytes, kept: Kept) -> tuple[Event, str]:
+        if kept.is_prior:
+            return accept.prior(key, kept.value, now), ""
+        return accept.observation(key, kept.value, now)[1], ""
+
+    model = definitions.model_for(key.decode(errors="replace"))
+    for first in (0, len(messages)):
+        entity = EntityBatch(key, 0, record)
+        for number, (is_prior, value) in enumerate(messages):
+            kept = Kept(is_prior, first + number, value)
+            try:
+                event, _ = read(key, kept)
+            except (Unusable, ArithmeticError, ValueError):  # as `Fusion` takes them for dead letters
+                continue
+            entity.accept(Entry(event, kept, f"{first + number}"))
+        if not entity.entries:
+            return False
+        assert model is not None
+        entity.use(model)
+        entity.plan(read, 256)
+        for posterior in run_rounds([entity], updater(), TOPICS, "fuzz"):
+            parse(Posterior, posterior.value)
+        entity.tidy(256)
+        record = BeliefRecord.decode(entity.record.encode())
+    return record.has_belief
+
+
+def observed(definitions: Definitions, entity: str, now: float) -> tuple[bool, bytes]:
+    """An observation of the first coordinate of that entity's state."""
+    model = definitions.model_for(entity)
+    assert model is not None
+    first = model.message.coordinate_names[0]
+    definitions.sensors["first"] = LinearSensor(sensor="first", rows=({first: 1.0},), standard_deviation=1.0)
+    return False, json.dumps({"entity": entity, "sensor": "first", "time": now, "value": 1.0}).encode()
