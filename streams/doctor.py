@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterator
 
-from streams.findings import Finding, State
+from streams.findings import Finding, State, absent
 from streams.settings import Settings
 
 __all__ = ["Finding", "State", "examine"]
@@ -77,12 +77,13 @@ def examine_definitions(settings: Settings, missing: Collection[str] = frozenset
         ("sensors", settings.sensors, registry.sensors),
     ):
         if topic in missing:
-            yield Finding(subject, State.skipped, f"there is no topic {topic!r}")
+            yield Finding(subject, State.skipped, absent(topic))
             continue
         try:
             found = sorted(read())
         except (BrokerUnavailable, TopicMissing, KafkaError) as error:
-            yield Finding(subject, State.problem, str(error), "beliefstream topics check")
+            mend = "beliefstream topics check; deploy/SECURITY.md lists the rights of each user"
+            yield Finding(subject, State.problem, str(error), mend)
             continue
         if found:
             rest = f" and {len(found) - 5} more" if len(found) > 5 else ""
@@ -108,7 +109,7 @@ def examine_measurements(settings: Settings, missing: Collection[str] = frozense
     except ValueError as error:
         return Finding("measurements", State.problem, str(error), "name modules that a worker can import")
     if settings.sensors in missing:
-        return Finding("measurements", State.skipped, f"there is no topic {settings.sensors!r}")
+        return Finding("measurements", State.skipped, absent(settings.sensors))
     registry = Registry(settings.brokers, settings.sensors, settings.models, **settings.client_options)
     try:
         sensors = registry.sensors()

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
+from kafka.errors import AuthorizationError, KafkaError
 from kafka.partitioner import murmur2
 
 from streams.clients.connection import BrokerUnavailable, Reader, Span, TopicMissing, connect
-from streams.findings import Finding, State
+from streams.findings import Finding, State, absent
 from streams.settings import Settings
 
 TAIL = 200  # records of a partition that are looked at, the newest
@@ -24,13 +24,13 @@ def examine_records(settings: Settings, missing: Collection[str] = frozenset()) 
     """Partitioner, clocks and group, of the topics that are not `missing`."""
     there = [topic for topic in (settings.observations, settings.priors) if topic not in missing]
     if not there:
-        neither = f"there is neither topic {settings.observations!r} nor {settings.priors!r}"
+        neither = f"{absent(settings.observations)}; the same of {settings.priors!r}"
         for subject in ("partitioner", "clocks", "group"):
             yield Finding(subject, State.skipped, neither)
         return
     if len(there) == 1:
-        (absent,) = {settings.observations, settings.priors} - {*there}
-        detail = f"there is no topic {absent!r}: partitioner, clocks and group are of {there[0]!r} alone"
+        (other,) = {settings.observations, settings.priors} - {*there}
+        detail = f"{absent(other)}: partitioner, clocks and group are of {there[0]!r} alone"
         yield Finding("records", State.skipped, detail)
     made = set()
     try:
@@ -40,7 +40,13 @@ def examine_records(settings: Settings, missing: Collection[str] = frozenset()) 
             yield finding
     except (BrokerUnavailable, TopicMissing, KafkaError) as error:
         subjects = ", ".join(each for each in ("partitioner", "clocks", "group") if each not in made)
-        yield Finding(subjects, State.problem, f"records cannot be read: {error}", "look at the broker's log")
+        if isinstance(error, AuthorizationError):
+            told = f"this user may not read records and offsets: {error}"
+            yield Finding(subjects, State.skipped, told, "run it as the worker's user: deploy/SECURITY.md")
+        else:
+            yield Finding(
+                subjects, State.problem, f"records cannot be read: {error}", "look at the broker's log"
+            )
 
 
 def _examined(settings: Settings, spans: dict[str, dict[int, Span]]) -> Iterator[Finding]:

@@ -25,6 +25,8 @@ def examine_topics(settings: Settings) -> Finding:
     missing = any("does not exist" in problem for problem in problems)
     if missing:
         mend = "beliefstream topics create makes those that are missing"
+    elif any("may not be seen" in problem for problem in problems):
+        mend = "deploy/SECURITY.md lists the rights of each user; a device and a consumer need not see all"
     elif any("cleanup.policy" in problem for problem in problems):
         mend = "kafka-configs.sh --alter --topic NAME --add-config cleanup.policy=compact"
     else:

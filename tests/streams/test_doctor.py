@@ -231,7 +231,7 @@ def test_a_topic_that_is_missing_stops_only_what_needs_it(
     problem(findings["models"], "none is defined")
     for subject in ("sensors", "measurements"):
         assert findings[subject].state is State.skipped
-        assert findings[subject].detail == f"there is no topic {settings.sensors!r}"
+        assert findings[subject].detail.startswith(f"there is no topic {settings.sensors!r}")
     assert findings["records"].state is State.skipped
     assert f"no topic {settings.priors!r}" in findings["records"].detail
     assert findings["partitioner"].state is State.ok
@@ -243,7 +243,7 @@ def test_what_cannot_be_looked_at_is_said_check_by_check(broker: Broker, names: 
     problem(findings["topics"], "does not exist")
     for subject in ("models", "sensors", "measurements", "partitioner", "clocks", "group"):
         assert findings[subject].state is State.skipped
-        assert "there is n" in findings[subject].detail
+        assert "there is no topic" in findings[subject].detail
     nowhere = all_of(Settings(brokers=f"127.0.0.1:{free_port()}"))
     problem(nowhere["broker"], "none answers")
     skipped = nowhere["topics, models, sensors, measurements, partitioner, clocks, group"]
