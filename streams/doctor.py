@@ -7,9 +7,9 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-from streams.findings import Finding, State
+from streams.findings import Finding, State, absent
 from streams.settings import Settings
 
 __all__ = ["Finding", "State", "examine"]
@@ -21,18 +21,21 @@ SKEW = 2.0  # seconds; HTTP tells whole seconds, and the answer takes a moment
 def examine(settings: Settings, worker_url: str) -> Iterator[Finding]:
     """One finding after the other, as they are made."""
     from streams.doctor_records import examine_records
+    from streams.doctor_topics import examine_topics, missing_topics
 
     broker = examine_broker(settings)
     yield broker
     if broker.state is State.ok:
         topics = examine_topics(settings)
         yield topics
-        if topics.state is State.ok:
-            yield from examine_definitions(settings)
-            yield examine_measurements(settings)
-            yield from examine_records(settings)
+        # what is wrong with one topic must not hide what another says
+        missing = frozenset() if topics.state is State.ok else missing_topics(settings)
+        yield from examine_definitions(settings, missing)
+        yield examine_measurements(settings, missing)
+        yield from examine_records(settings, missing)
     else:
-        yield Finding("topics, definitions", State.skipped, "no broker answers")
+        subjects = "topics, models, sensors, measurements, partitioner, clocks, group"
+        yield Finding(subjects, State.skipped, "no broker answers")
     yield examine_device(settings)
     yield from examine_weights(settings)
     yield from examine_worker(worker_url)
@@ -62,38 +65,25 @@ def examine_broker(settings: Settings) -> Finding:
     return Finding("broker", State.problem, f"none answers: {'; '.join(reasons)}", mend)
 
 
-def examine_topics(settings: Settings) -> Finding:
-    """Whether they are there and as they must be."""
-    from streams.topics import TopicError, check
+def examine_definitions(settings: Settings, missing: Collection[str] = frozenset()) -> Iterator[Finding]:
+    """Whether there are models and sensors; skipped where the topic is among the `missing`."""
+    from kafka.errors import KafkaError
 
-    try:
-        problems = check(
-            settings.brokers, settings.names, partitions=settings.partitions, **settings.client_options
-        )
-    except TopicError as error:
-        return Finding("topics", State.problem, str(error), "look at the broker's log")
-    if not problems:
-        return Finding("topics", State.ok, f"all there, {settings.partitions} partitions")
-    missing = any("does not exist" in problem for problem in problems)
-    if missing:
-        mend = "beliefstream topics create makes those that are missing"
-    elif any("cleanup.policy" in problem for problem in problems):
-        mend = "kafka-configs.sh --alter --topic NAME --add-config cleanup.policy=compact"
-    else:
-        mend = "change the topics with the broker's tools, or BELIEFSTREAM_PARTITIONS to what they have"
-    return Finding("topics", State.problem, " ".join(problems), mend)
-
-
-def examine_definitions(settings: Settings) -> Iterator[Finding]:
-    """Whether there are models and sensors."""
     from streams.client import BrokerUnavailable, Registry, TopicMissing
 
     registry = Registry(settings.brokers, settings.sensors, settings.models, **settings.client_options)
-    for subject, read in (("models", registry.models), ("sensors", registry.sensors)):
+    for subject, topic, read in (
+        ("models", settings.models, registry.models),
+        ("sensors", settings.sensors, registry.sensors),
+    ):
+        if topic in missing:
+            yield Finding(subject, State.skipped, absent(topic))
+            continue
         try:
             found = sorted(read())
-        except (BrokerUnavailable, TopicMissing) as error:
-            yield Finding(subject, State.problem, str(error), "beliefstream topics check")
+        except (BrokerUnavailable, TopicMissing, KafkaError) as error:
+            mend = "beliefstream topics check; deploy/SECURITY.md lists the rights of each user"
+            yield Finding(subject, State.problem, str(error), mend)
             continue
         if found:
             rest = f" and {len(found) - 5} more" if len(found) > 5 else ""
@@ -103,21 +93,28 @@ def examine_definitions(settings: Settings) -> Iterator[Finding]:
             yield Finding(subject, State.problem, "none is defined: every observation is a dead letter", mend)
 
 
-def examine_measurements(settings: Settings) -> Finding:
+def examine_measurements(settings: Settings, missing: Collection[str] = frozenset()) -> Finding:
     """Whether the measurements that sensors of the kind `own` name are there; the broker answers by now."""
+    from kafka.errors import KafkaError
+
+    from streams.client import BrokerUnavailable, Registry, TopicMissing
+
     try:
         from inference.measurement import find
         from streams import measurements
-        from streams.client import Registry
 
         loaded = measurements.load(settings.measurements)
     except ModuleNotFoundError as error:
         return Finding("measurements", State.skipped, f"{error.name} is missing")
     except ValueError as error:
         return Finding("measurements", State.problem, str(error), "name modules that a worker can import")
-    sensors = Registry(
-        settings.brokers, settings.sensors, settings.models, **settings.client_options
-    ).sensors()
+    if settings.sensors in missing:
+        return Finding("measurements", State.skipped, absent(settings.sensors))
+    registry = Registry(settings.brokers, settings.sensors, settings.models, **settings.client_options)
+    try:
+        sensors = registry.sensors()
+    except (BrokerUnavailable, TopicMissing, KafkaError) as error:
+        return Finding("measurements", State.skipped, f"sensors cannot be read: {error}")
     wanted = {name: sensor.measurement for name, sensor in sensors.items() if sensor.kind == "own"}
     faults = []
     for name, measurement in sorted(wanted.items()):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import AuthorizationError, KafkaError
 from kafka.partitioner import murmur2
 
-from streams.clients.connection import BrokerUnavailable, Reader, Span, connect
-from streams.findings import Finding, State
+from streams.clients.connection import BrokerUnavailable, Reader, Span, TopicMissing, connect
+from streams.findings import Finding, State, absent
 from streams.settings import Settings
 
 TAIL = 200  # records of a partition that are looked at, the newest
@@ -19,16 +20,40 @@ AHEAD_SECONDS = 2.0  # of our clock
 PATIENCE = 10.0  # seconds in which a group that works commits: once a second, and a batch takes less
 
 
-def examine_records(settings: Settings) -> Iterator[Finding]:
-    """Partitioner, clocks and group; the topics are there by now."""
+def examine_records(settings: Settings, missing: Collection[str] = frozenset()) -> Iterator[Finding]:
+    """Partitioner, clocks and group, of the topics that are not `missing`."""
+    there = [topic for topic in (settings.observations, settings.priors) if topic not in missing]
+    if not there:
+        neither = f"{absent(settings.observations)}; the same of {settings.priors!r}"
+        for subject in ("partitioner", "clocks", "group"):
+            yield Finding(subject, State.skipped, neither)
+        return
+    if len(there) == 1:
+        (other,) = {settings.observations, settings.priors} - {*there}
+        detail = f"{absent(other)}: partitioner, clocks and group are of {there[0]!r} alone"
+        yield Finding("records", State.skipped, detail)
+    made = set()
     try:
-        spans = {topic: _spans(settings, topic) for topic in (settings.observations, settings.priors)}
-        records = [record for topic, ends in spans.items() for record in _tail(settings, topic, ends)]
-        yield examine_partitioner(records, {topic: len(ends) for topic, ends in spans.items()})
-        yield examine_timestamps(records)
-        yield examine_group(settings, spans)
-    except BrokerUnavailable as error:
-        yield Finding("records", State.problem, str(error), "look at the broker's log")
+        spans = {topic: _spans(settings, topic) for topic in there}
+        for finding in _examined(settings, spans):
+            made.add(finding.subject)
+            yield finding
+    except (BrokerUnavailable, TopicMissing, KafkaError) as error:
+        subjects = ", ".join(each for each in ("partitioner", "clocks", "group") if each not in made)
+        if isinstance(error, AuthorizationError):
+            told = f"this user may not read records and offsets: {error}"
+            yield Finding(subjects, State.skipped, told, "run it as the worker's user: deploy/SECURITY.md")
+        else:
+            yield Finding(
+                subjects, State.problem, f"records cannot be read: {error}", "look at the broker's log"
+            )
+
+
+def _examined(settings: Settings, spans: dict[str, dict[int, Span]]) -> Iterator[Finding]:
+    records = [record for topic, ends in spans.items() for record in _tail(settings, topic, ends)]
+    yield examine_partitioner(records, {topic: len(ends) for topic, ends in spans.items()})
+    yield examine_timestamps(records)
+    yield examine_group(settings, spans)
 
 
 def examine_partitioner(records: list[Any], counts: dict[str, int]) -> Finding:

@@ -22,3 +22,8 @@ class Finding:
     state: State
     detail: str
     mend: str = ""
+
+
+def absent(topic: str) -> str:
+    """Why something about a topic was not looked at."""
+    return f"there is no topic {topic!r}, or none for this user"

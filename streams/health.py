@@ -63,13 +63,14 @@ def add_pages(
     async def page(view: Any, request: Any) -> Any:
         if not may_read(request.headers.get("Authorization"), token):
             return view.json({"error": "a bearer token is needed"}, status=401, headers=CHALLENGE)
-        refresh(app, fusion)
+        refresh(app, reader, fusion)
         body = generate_latest(metrics.REGISTRY)
         return view.bytes(body, content_type=CONTENT_TYPE_LATEST.split(";")[0])
 
 
-def refresh(app: faust.App, fusion: Fusion) -> None:
-    """Gauges as they are now."""
+def refresh(app: faust.App, reader: DefinitionsReader, fusion: Fusion) -> None:
+    """Gauges as they are now; a worker that has not fetched anything yet knows no lag, but that it is not ready."""
+    metrics.READY.set(not reasons_not_ready(app, reader))
     metrics.ENTITIES.set(fusion.entities)
     metrics.CONSUMER_LAG.clear()
     consumer: Any = app.consumer

@@ -68,6 +68,11 @@ POSTERIORS = Counter(
     ["method"],
     registry=REGISTRY,
 )
+READY = Gauge(
+    "beliefstream_ready",
+    "1 when this worker processes observations, 0 while it waits for what /readyz names",
+    registry=REGISTRY,
+)
 ENTITIES = Gauge("beliefstream_entities", "Entities whose belief this worker holds", registry=REGISTRY)
 RECOVERY_SECONDS = Gauge(
     "beliefstream_recovery_seconds",
@@ -115,6 +120,7 @@ NAMES = frozenset(
         "beliefstream_record_age_seconds",
         "beliefstream_effective_sample_size",
         "beliefstream_posteriors_total",
+        "beliefstream_ready",
         "beliefstream_entities",
         "beliefstream_recovery_seconds",
         "beliefstream_consumer_lag",

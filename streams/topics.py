@@ -15,7 +15,15 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorization
 
 from streams.clients.connection import BrokerRefused, connect
 
-__all__ = ["DEAD_LETTER_BYTES", "MESSAGE_BYTES", "TopicError", "TopicNames", "check", "create", "topic_id"]
+__all__ = [
+    "DEAD_LETTER_BYTES",
+    "MESSAGE_BYTES",
+    "TopicError",
+    "TopicNames",
+    "check",
+    "create",
+    "topic_id",
+]
 
 PARTITIONS = 8
 # `max.message.bytes` of every topic. Kafka's own limit of 1 MiB is refused in the producer, so that an
@@ -30,6 +38,7 @@ DEAD_LETTER_RETENTION = timedelta(days=30)
 # The log cleaner leaves a partition's newest segment alone, and a worker that takes over reads all of it: 64
 # MiB in place of 1 GiB bounds that time.
 CHANGELOG_SEGMENT_BYTES = 64 * 1024 * 1024
+UNPACKED = "uncompressed"  # `compression.type`
 REQUEST_TIMEOUT_MS = 30_000
 CONNECT_TIMEOUT_MS = 5_000
 
@@ -76,6 +85,11 @@ class TopicNames:
     def unpartitioned(self) -> tuple[str, ...]:
         """Topics with a single partition, which every worker reads whole."""
         return self.sensors, self.models
+
+    @property
+    def read_by_workers(self) -> tuple[str, ...]:
+        """Topics that others write to and workers read."""
+        return self.observations, self.priors, self.sensors, self.models
 
 
 def create(
@@ -142,6 +156,10 @@ def settings(
     else:
         chosen["cleanup.policy"] = "delete"
         chosen["retention.ms"] = round(retention.total_seconds() * 1000)
+    if name in names.read_by_workers:
+        # has the broker unpack what comes compressed, and hold it to max.message.bytes: clients unpack whatever a
+        # few MB turn out to be
+        chosen["compression.type"] = UNPACKED
     if name == names.beliefs_changelog:
         chosen["segment.bytes"] = CHANGELOG_SEGMENT_BYTES
     if name == names.dead_letters:

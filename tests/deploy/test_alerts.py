@@ -32,6 +32,7 @@ INTERVAL = "500ms"
 WINDOW = "5s"  # of rates
 HOLD = "1s"  # for how long a condition must hold
 PATIENCE = 30.0  # seconds for an alert to fire
+SESSION = 20.0  # seconds for which a worker that was killed holds its partitions; a new one starts in 10
 BACKLOG = 12_000  # on one partition: more than FallingBehind allows
 
 
@@ -106,9 +107,9 @@ def fires(site: Site, alert: str) -> None:
     eventually(lambda: alert in site.fired(), PATIENCE, f"{alert} fires")
 
 
-def quiet(site: Site, alert: str) -> None:
+def quiet(site: Site, alert: str, patience: float = PATIENCE) -> None:
     """Waits until it has ceased, and forgets that it has fired."""
-    eventually(lambda: alert not in site.watching.firing(), PATIENCE, f"{alert} has ceased")
+    eventually(lambda: alert not in site.watching.firing(), patience, f"{alert} has ceased")
     site.forget(alert)
 
 
@@ -133,7 +134,10 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         )
         opened.define([sharp, model])
         worker = opened.worker(
-            weights=str(poor), refine_below=0.0, measurements="tests.deploy.tight_device"
+            weights=str(poor),
+            refine_below=0.0,
+            measurements="tests.deploy.tight_device",
+            session_timeout=SESSION,
         ).start()
         with prometheus(hastened(), f"127.0.0.1:{worker.port}", tmp_path, INTERVAL) as watching:
             yield Site(opened, worker, watching)
@@ -163,3 +167,10 @@ def test_every_alert_fires_for_a_real_worker_and_ceases(site: Site) -> None:
 
     site.worker.kill()
     fires(site, "NoWorker")
+
+    broker.start()
+    site.worker.launch()  # which answers, and has to wait for the session of the one that was killed
+    fires(site, "NotReady")
+    quiet(site, "NoWorker")
+    quiet(site, "NotReady", PATIENCE + 2 * SESSION)  # a rebalance may take as long again
+    assert site.worker.metrics()["beliefstream_ready"] == 1.0

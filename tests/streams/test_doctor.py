@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,17 @@ from kafka.admin import NewTopic
 from inference import weights
 from inference.compilation import package_path
 from streams import doctor_records, topics
-from streams.doctor import Finding, State, examine, examine_device, examine_topics, examine_weights
+from streams.broker import free_port
+from streams.doctor import (
+    Finding,
+    State,
+    examine,
+    examine_device,
+    examine_weights,
+    examine_worker,
+)
 from streams.doctor_records import examine_records
+from streams.doctor_topics import examine_topics
 from streams.settings import Settings
 from tests.brokers import Broker
 from tests.conftest import Names
@@ -146,6 +157,22 @@ def test_another_number_of_partitions_is_found(settings: Settings, broker: Broke
     assert "BELIEFSTREAM_PARTITIONS" in finding.mend
 
 
+def test_topics_whose_batches_only_workers_unpack_are_named(
+    settings: Settings, broker: Broker, names: Names
+) -> None:
+    assert examine_topics(settings).detail == f"all there, {PARTITIONS} partitions"
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
+    as_they_come = f"{names.topics.priors}-as-they-come"
+    admin.create_topics(
+        [NewTopic(as_they_come, PARTITIONS, 1, topic_configs={"max.message.bytes": "12582912"})]
+    )
+    admin.wait_for_topics([as_they_come], timeout_ms=30_000)
+    admin.close()
+    finding = examine_topics(settings_of(broker, names, priors=as_they_come))
+    assert finding.state is State.ok  # where every sender is trusted
+    assert finding.detail.endswith(f"(deploy/SECURITY.md): {as_they_come}")
+
+
 def test_a_changelog_that_forgets_is_found(broker: Broker, names: Names) -> None:
     admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
     changelog = names.topics.beliefs_changelog
@@ -166,6 +193,109 @@ def test_all_of_it_is_looked_at_one_after_the_other(settings: Settings) -> None:
     ]
     for subject in ("models", "sensors"):
         problem(findings[subject], "none is defined")
+
+
+def missing_but(broker: Broker, names: Names, *there: str) -> Settings:
+    """Of topics of which only these are there."""
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
+    admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in there])
+    admin.wait_for_topics(list(there), timeout_ms=30_000)
+    admin.close()
+    return settings_of(broker, names)
+
+
+def all_of(settings: Settings) -> dict[str, Finding]:
+    return {finding.subject: finding for finding in examine(settings, NOBODY)}
+
+
+def test_a_wrong_number_of_partitions_does_not_hide_a_group_that_is_stuck(
+    settings: Settings, broker: Broker, names: Names, producer: Any
+) -> None:
+    place = producer.send(settings.observations, key=b"anna", value=b"{}").get(30)
+    findings = all_of(settings_of(broker, names, partitions=8))
+    problem(findings["topics"], f"The topic {settings.observations!r} has 4 partitions instead of 8")
+    problem(findings["group"], f"{place.topic}-{place.partition} at 0", "1 messages wait")
+    assert findings["partitioner"].state is State.ok
+    for subject in ("models", "sensors"):
+        problem(findings[subject], "none is defined")
+
+
+def test_a_topic_that_is_missing_stops_only_what_needs_it(
+    broker: Broker, names: Names, producer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor_records, "PATIENCE", 2.0)
+    settings = missing_but(broker, names, names.topics.observations, names.topics.models)
+    place = producer.send(settings.observations, key=b"anna", value=b"{}").get(30)
+    findings = all_of(settings)
+    problem(findings["topics"], f"The topic {settings.sensors!r} does not exist")
+    problem(findings["models"], "none is defined")
+    for subject in ("sensors", "measurements"):
+        assert findings[subject].state is State.skipped
+        assert findings[subject].detail.startswith(f"there is no topic {settings.sensors!r}")
+    assert findings["records"].state is State.skipped
+    assert f"no topic {settings.priors!r}" in findings["records"].detail
+    assert findings["partitioner"].state is State.ok
+    problem(findings["group"], f"{place.topic}-{place.partition} at 0")
+
+
+def test_what_cannot_be_looked_at_is_said_check_by_check(broker: Broker, names: Names) -> None:
+    findings = all_of(settings_of(broker, names))
+    problem(findings["topics"], "does not exist")
+    for subject in ("models", "sensors", "measurements", "partitioner", "clocks", "group"):
+        assert findings[subject].state is State.skipped
+        assert "there is no topic" in findings[subject].detail
+    nowhere = all_of(Settings(brokers=f"127.0.0.1:{free_port()}"))
+    problem(nowhere["broker"], "none answers")
+    skipped = nowhere["topics, models, sensors, measurements, partitioner, clocks, group"]
+    assert (skipped.state, skipped.detail) == (State.skipped, "no broker answers")
+
+
+@contextmanager
+def worker_of_another_time(ahead: float) -> Iterator[str]:
+    """The URL of a server that is ready, and whose clock is `ahead` of ours, seconds."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b'{"ready": true, "waiting_for": [], "assigned": ["observations-0"]}'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string(round(time.time() + ahead) if timestamp is None else timestamp)
+
+        def log_message(self, format: str, *values: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("ahead", "told"), [(3600.0, "3600 s behind the worker's"), (-3600.0, "3600 s ahead of the worker's")]
+)
+def test_a_clock_an_hour_off_the_workers_is_found(ahead: float, told: str) -> None:
+    with worker_of_another_time(ahead) as url:
+        worker, clock = examine_worker(url)
+    assert worker.state is State.ok
+    assert clock.state is State.problem and clock.mend
+    seconds, words = told.split(" ", 1)
+    given, rest = clock.detail.split(" ", 1)
+    assert rest == words
+    assert abs(int(given) - int(seconds)) <= 2
+
+
+def test_a_clock_that_agrees_with_the_workers_is_well() -> None:
+    with worker_of_another_time(0.0) as url:
+        findings = {finding.subject: finding.state for finding in examine_worker(url)}
+    assert findings == {"worker": State.ok, "clock": State.ok}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,10 @@ from streams.app import create_app
 from streams.health import reasons_not_ready
 from streams.registry import Definitions, DefinitionsReader
 from streams.settings import Settings
+from tests.brokers import EmbeddedNode
+from tests.conftest import Names, eventually
 from tests.streams.oracle import updater
+from tests.streams.workers import START_TIMEOUT, stream
 
 
 async def nowhere(*_: Any) -> None:
@@ -35,6 +39,17 @@ def test_a_worker_that_has_not_started_waits_for_definitions_and_beliefs(reader:
     app.in_recovery = True
     app.rebalancing = True
     assert reasons_not_ready(app, reader) == ["partitions are being assigned", "beliefs are being recovered"]
+
+
+def test_a_worker_exports_whether_it_is_ready_from_before_it_is(
+    embedded_broker: EmbeddedNode, names: Names, tmp_path: Path
+) -> None:
+    with stream(embedded_broker, names, tmp_path) as opened:
+        worker = opened.worker().launch()
+        eventually(lambda: worker.page("/metrics")[0] == 200, START_TIMEOUT, "the worker answers")
+        assert (worker.metrics()["beliefstream_ready"], worker.page("/readyz")[0]) == (0.0, 503)
+        worker.wait_until_ready()
+        assert worker.metrics()["beliefstream_ready"] == 1.0
 
 
 def test_every_metric_of_the_contract_is_exposed_in_base_units() -> None:

@@ -21,6 +21,7 @@ PAUSE = 0.05  # seconds between two sendings
 AT_ONCE = 5  # observations
 HEARTBEAT = SESSION / 4  # seconds until a worker hears that another has left or come
 CALM = 3.0  # seconds
+LONGEST = SESSION + 14.0  # seconds that a pause may last, however long the rebalances took
 
 
 class Steady:
@@ -124,7 +125,7 @@ def test_posteriors_pause_for_the_rebalances_only(
         for begin, end, rebalance in upgrades:
             found = pauses(opened, begin, end)
             print(f"rebalance {rebalance:.2f} s, pauses {found}, {usual:.2f} s before")
-            assert max(found.values()) < rebalance + HEARTBEAT + 2 * usual + 1.0
+            assert max(found.values()) < min(rebalance + HEARTBEAT + 2 * usual + 1.0, LONGEST)
 
 
 def shared(workers: list[Worker], topic: str) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import NewTopic
+from kafka.errors import MessageSizeTooLargeError
 
 from streams.broker import free_port
 from streams.topics import DEAD_LETTER_BYTES, MESSAGE_BYTES, TopicError, TopicNames, check, create
@@ -13,6 +14,7 @@ from tests.brokers import Broker
 from tests.conftest import Names
 
 TEN_MEGABYTES = 10_000_000
+BOMB_BYTES = 40_000_000
 
 
 def make(broker: Broker, *topics: NewTopic) -> None:
@@ -103,6 +105,28 @@ def test_ten_megabytes_pass_observations_and_their_dead_letter_too(broker: Broke
     letter = next(consumer)
     consumer.close()
     assert (len(letter.value), letter.headers) == (TEN_MEGABYTES, headers)
+
+
+@pytest.mark.kafka
+def test_a_batch_that_unpacks_to_more_than_a_message_may_be_is_refused(
+    kafka_broker: Broker, names: Names
+) -> None:
+    servers = kafka_broker.bootstrap_servers
+    create(servers, names.topics, partitions=1)
+    as_it_comes = f"{names.topics.observations}-as-it-comes"
+    limit = {"max.message.bytes": str(MESSAGE_BYTES)}
+    make(kafka_broker, NewTopic(as_it_comes, num_partitions=1, replication_factor=1, topic_configs=limit))
+    producer = KafkaProducer(
+        bootstrap_servers=servers, compression_type="gzip", max_request_size=2 * BOMB_BYTES, retries=0
+    )
+    bomb = bytes(BOMB_BYTES)  # 40 kB as it is sent
+    producer.send(as_it_comes, key=b"boat", value=bomb).get(30)  # a consumer gets all of it
+    for topic in names.topics.read_by_workers:
+        with pytest.raises(MessageSizeTooLargeError):
+            producer.send(topic, key=b"boat", value=bomb).get(30)
+    honest = producer.send(names.topics.observations, key=b"boat", value=b"0" * TEN_MEGABYTES)
+    assert honest.get(30).offset == 0
+    producer.close()
 
 
 @pytest.mark.kafka

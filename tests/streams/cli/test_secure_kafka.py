@@ -19,6 +19,7 @@ from kafka import KafkaProducer
 from kafka.errors import TopicAuthorizationFailedError
 
 from schemas import Posterior, parse
+from streams import doctor_records
 from streams.broker import free_port
 from streams.rights import missing_rights
 from streams.topics import TopicNames
@@ -306,3 +307,29 @@ def test_topics_that_a_user_may_not_see_are_told(
     result = run("topics", "check")
     assert result.status == 1
     assert "'models' may not be seen by this user" in result.out
+
+
+SEEN = {
+    "device": [
+        "topics: The topic 'sensors' may not be seen by this user",
+        "models: there is no topic 'models'",
+    ],
+    "operator": ["topics: all there, 2 partitions"],
+    "worker": ["topics: all there, 2 partitions", "group: 'beliefstream' has"],
+}
+
+
+@pytest.mark.parametrize("user", SEEN)
+def test_the_doctor_says_what_a_user_may_not_see(
+    deployment: Deployment, run: Run, monkeypatch: pytest.MonkeyPatch, user: str
+) -> None:
+    options = deployment.node.security("device").options()
+    producer = KafkaProducer(bootstrap_servers=deployment.node.bootstrap_servers, **options)
+    producer.send(NAMES.observations, key=b"nobody", value=None).get(10)  # without effect
+    producer.close()
+    monkeypatch.setattr(doctor_records, "PATIENCE", 1.0)
+    set_environment(monkeypatch, deployment.variables(user, log_level="info"))
+    told = " ".join(run("doctor", "--url", "http://127.0.0.1:1").out.split())
+    hidden = "skipped partitioner, clocks, group: this user may not read records and offsets"
+    assert (hidden in told) == (user != "worker"), told
+    assert all(each in told for each in SEEN[user]), told

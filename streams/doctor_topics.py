@@ -1,0 +1,57 @@
+"""What the broker says of the topics themselves."""
+
+from __future__ import annotations
+
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from streams.findings import Finding, State
+from streams.settings import Settings
+from streams.topics import UNPACKED, TopicError, administration, check
+
+
+def examine_topics(settings: Settings) -> Finding:
+    """Whether they are there and as they must be."""
+    place, options = (settings.brokers, settings.names), settings.client_options
+    try:
+        problems = check(*place, partitions=settings.partitions, **options)
+        compressed = [] if problems else kept_compressed(settings)
+    except TopicError as error:
+        return Finding("topics", State.problem, str(error), "look at the broker's log")
+    if not problems:
+        there = f"all there, {settings.partitions} partitions"
+        if compressed:
+            there += f"; what is compressed is unpacked by workers only (deploy/SECURITY.md): {', '.join(compressed)}"
+        return Finding("topics", State.ok, there)
+    missing = any("does not exist" in problem for problem in problems)
+    if missing:
+        mend = "beliefstream topics create makes those that are missing"
+    elif any("may not be seen" in problem for problem in problems):
+        mend = "deploy/SECURITY.md lists the rights of each user; a device and a consumer need not see all"
+    elif any("cleanup.policy" in problem for problem in problems):
+        mend = "kafka-configs.sh --alter --topic NAME --add-config cleanup.policy=compact"
+    else:
+        mend = "change the topics with the broker's tools, or BELIEFSTREAM_PARTITIONS to what they have"
+    return Finding("topics", State.problem, " ".join(problems), mend)
+
+
+def missing_topics(settings: Settings) -> frozenset[str]:
+    """Those that are not there, or not for this user; none where the broker does not tell them."""
+    try:
+        with administration(settings.brokers, settings.client_options) as admin:
+            described = admin.describe_topics(list(settings.names))
+    except TopicError:
+        return frozenset()
+    return frozenset(topic["name"] for topic in described if topic["error_code"] != 0)
+
+
+def kept_compressed(settings: Settings) -> list[str]:
+    """Topics that workers read, and whose batches nobody unpacks before them; raises TopicError.
+
+    Nothing is wrong with that where every sender is trusted: `check` does not name it, and workers start.
+    """
+    names = settings.names
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names.read_by_workers]
+    with administration(settings.brokers, settings.client_options) as admin:
+        found = admin.describe_configs(resources, config_filter="all").get("topic", {})
+    kept = {name: entries.get("compression.type", {}).get("value") for name, entries in found.items()}
+    return [name for name in names.read_by_workers if kept.get(name) != UNPACKED]
