@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.chaos import plan
 from tests.chaos.report import Report, StageReport, by_fault
-from tests.chaos.stage import Failed
+from tests.chaos.verdict import Failed
 from tests.chaos.workload import Workload
 
 PARTITIONS = 8

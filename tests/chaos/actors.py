@@ -129,6 +129,13 @@ class AimedWorker(Worker):
         """kill -9; nothing if it has ended, which is not forgotten."""
         if not self.running:
             return
+        assert self._guard is not None
+        assert self._guard.stdin is not None
+        if self._guard.stdin.closed:  # it is about to end, as it was asked to
+            with contextlib.suppress(OSError, IndexError):
+                os.kill(self.pid, signal.SIGKILL)
+            self._guard.wait(10)
+            return
         self.asked = "kill"
         with contextlib.suppress(BrokenPipeError):  # it ends just now
             super().kill()

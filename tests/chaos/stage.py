@@ -23,6 +23,7 @@ from tests.chaos import verdict
 from tests.chaos.actors import AimedWorker
 from tests.chaos.progress import Committed, Place, Progress
 from tests.chaos.proxy import Proxy
+from tests.chaos.verdict import Failed
 from tests.chaos.workload import Planted, Segment, Workload, beliefs
 from tests.conftest import unique_names
 from tests.streams.oracle import updater
@@ -34,10 +35,6 @@ CHUNK = 500
 STUCK_SECONDS = 240.0
 RECOVERY_SECONDS = 180.0  # at most, after a fault
 MOST_SHOWN = 10  # faults, of all that are found
-
-
-class Failed(AssertionError):
-    """The promise was broken; the message says where and with which seed."""
 
 
 @dataclass
@@ -134,7 +131,7 @@ class Stage:
             self._check()
             return self.lines
         finally:
-            for worker in self.crew:
+            for worker in self.everyone:
                 worker.stop()
             for client in (self._producer, self._priors, self._registry, self.progress):
                 client.close()

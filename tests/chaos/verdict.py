@@ -18,7 +18,12 @@ from tests.streams.oracle import belief_distance
 EXACT = 1e-6  # component by component, through JSON and in whatever batches
 CLIENTS = ("aiokafka", "kafka")  # say every connection that breaks, and try again
 FENCED = 70  # exit status of a worker that finds another one in its place
+SILENT_SECONDS = 60  # of a broker that is to answer
 TRACEBACK = "Traceback (most recent call last)"
+
+
+class Failed(AssertionError):
+    """The promise was broken; the message says where and with which seed."""
 
 
 def dead_letters(found: Counter[Place], planted: Counter[Place]) -> list[str]:
@@ -92,7 +97,9 @@ def changelog(servers: str, topic: str, partitions: int) -> dict[bytes, bytes | 
         consumer.seek_to_beginning()
         found: dict[bytes, bytes | None] = {}
         while any(consumer.position(place) < ends[place] for place in places):
-            for records in consumer.poll(timeout_ms=1000).values():
+            if not (polled := consumer.poll(timeout_ms=SILENT_SECONDS * 1000)):
+                raise Failed(f"{topic}: it cannot be read to its end, {ends}")
+            for records in polled.values():
                 found.update((record.key, record.value) for record in records)
         return found
     finally:
