@@ -288,7 +288,8 @@ class Stage:
         faults.extend(verdict.logs(self.everyone, self.allowed))
         topic = self.names.topics.beliefs_changelog
         kept = verdict.changelog(self.broker.bootstrap_servers, topic, self.partitions)
-        differing, apart = verdict.against(beliefs(self.workload, updater("double")), progress, kept, due)
+        exact = beliefs(self.workload, updater("double"))
+        differing, apart = verdict.against(exact, progress.entities, kept, due)
         faults.extend(differing)
         self.say(f"largest distance to the replay {apart:.1e}, in posteriors and changelog")
         if faults:

@@ -6,10 +6,13 @@ import shlex
 import socket
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from streams.beliefs import INTERNAL, BeliefRecord
 from streams.broker import free_port
 from tests.chaos import plan, verdict
 from tests.chaos.__main__ import arguments, command
@@ -52,6 +55,29 @@ def test_every_option_that_is_not_as_by_default_is_in_the_command() -> None:
     assert command(parser, asked) == f'make chaos ARGS="{words}"'
     again = parser.parse_args(shlex.split(words))
     assert vars(again) | {"report": None} == vars(asked) | {"report": None}
+
+
+def test_beliefs_of_the_changelog_are_held_against_the_replay() -> None:
+    exact, due = beliefs(SMALL, updater("double"), last=0), SMALL.segment(0).counts
+    kept: dict[bytes, bytes | None] = {
+        entity.encode(): BeliefRecord.of(belief, ("x", "y"), sequence=due[entity]).encode()
+        for entity, belief in exact.items()
+    }
+    kept |= {INTERNAL + b"origin": b"{}", b"forgotten": None}
+
+    def faults(changed: dict[bytes, bytes | None]) -> list[str]:
+        found, _ = verdict.against(exact, {}, kept | changed, due)
+        return [fault for fault in found if "posterior" not in fault]
+
+    assert len(verdict.against(exact, {}, kept, due)[0]) == len(exact)  # no posterior of any
+    assert faults({}) == []
+    belief = exact["entity-0004"]
+    moved = replace(belief, means=belief.means + 1e-4 * np.sqrt(belief.covariances[0, 0, 0]))
+    for other, count in ((moved, due["entity-0004"]), (belief, 1)):
+        record = BeliefRecord.of(other, ("x", "y"), sequence=count)
+        assert len(faults({b"entity-0004": record.encode()})) == 1
+    assert len(faults({b"entity-0004": None})) == 1
+    assert len(faults({b"doomed-0001": kept[b"entity-0004"]})) == 2  # nothing is due, and nothing computes it
 
 
 def test_dead_letters_may_come_twice_and_offsets_again() -> None:

@@ -12,7 +12,7 @@ from schemas import Mixture, Posterior, parse
 from streams.beliefs import INTERNAL, BeliefRecord
 from streams.topics import MESSAGE_BYTES
 from tests.chaos.actors import AimedWorker
-from tests.chaos.progress import Place, Progress
+from tests.chaos.progress import Place, Taken
 from tests.streams.oracle import belief_distance
 
 EXACT = 1e-6  # component by component, through JSON and in whatever batches
@@ -34,7 +34,7 @@ def dead_letters(found: Counter[Place], planted: Counter[Place]) -> list[str]:
 
 def against(
     exact: Mapping[str, Belief],
-    progress: Progress,
+    entities: Mapping[str, Taken],
     kept: Mapping[bytes, bytes | None],
     due: Mapping[str, int],
 ) -> tuple[list[str], float]:
@@ -43,9 +43,9 @@ def against(
     Looks at the last posterior of each entity, and at its belief in the changelog, which a worker goes on from.
 
     Args:
-        kept: of the changelog, as `changelog` reads it. due: messages of every entity.
+        entities: their posteriors. kept: of the changelog, as `changelog` reads it. due: messages of every entity.
     """
-    shown = {entity: parse(Posterior, each.last).mixture for entity, each in progress.entities.items()}
+    shown = {entity: parse(Posterior, each.last).mixture for entity, each in entities.items()}
     records = {
         key.decode(): BeliefRecord.decode(value)
         for key, value in kept.items()
