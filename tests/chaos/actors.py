@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import json
 import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
+
 from tests.brokers import Broker
+from tests.chaos.worker import KEPT
 from tests.conftest import Names, eventually
 from tests.streams.workers import START_TIMEOUT, Worker
 
@@ -19,8 +25,13 @@ class AimedWorker(Worker):
     Args:
         aim: as `CHAOS_AIM` there; empty for none.
         clock: a file with the seconds that its clock is off.
+
+    Attributes:
+        asked: how it was asked to end, "kill" or "terminate"; empty if it was not.
+        allowed: texts; errors of it that hold one of them are what was to be brought about.
     """
 
+    _numbers = itertools.count(1)
     command = (sys.executable, "-m", "tests.chaos.worker")
 
     def __init__(
@@ -34,6 +45,11 @@ class AimedWorker(Worker):
     ) -> None:
         super().__init__(broker, names, directory, **settings)
         self.environment |= {"CHAOS_AIM": aim, "CHAOS_CLOCK": str(clock or "")}
+        # no two workers have one log: a port may be drawn twice
+        self._output = directory / f"worker-{next(self._numbers):03d}-{self.port}.log"
+        self.directory = Path(settings.get("data_directory", directory))
+        self.asked = ""
+        self.allowed: set[str] = set()
 
     @property
     def pid(self) -> int:
@@ -56,14 +72,81 @@ class AimedWorker(Worker):
         return self._guard is not None and self._guard.poll() is None
 
     @property
+    def name(self) -> str:
+        """Of its log."""
+        return self._output.name
+
+    @property
+    def status(self) -> int | None:
+        """How it has ended, or None; 1 also if a signal ended it, for so the guard says it."""
+        return None if self._guard is None else self._guard.poll()
+
+    @property
     def ready(self) -> bool:
         """Whether it processes observations."""
-        return self.running and not self.suspended and self.page("/readyz")[0] == 200
+        if not self.running or self.suspended:
+            return False
+        with contextlib.suppress(pytest.fail.Exception):  # it ends just now
+            return self.page("/readyz")[0] == 200
+        return False
+
+    @property
+    def owned(self) -> set[str]:
+        """`topic-partition` of what it processes; nothing if it does not, or has ended."""
+        if not self.running or self.suspended:
+            return set()
+        with contextlib.suppress(pytest.fail.Exception):  # it ends just now
+            return self.assigned
+        return set()
+
+    @property
+    def kept_appointment(self) -> bool:
+        """Whether it has come to where it was to be killed or suspended."""
+        return KEPT in self.log()
+
+    @property
+    def fenced(self) -> bool:
+        """Whether it has stopped because another worker has its partitions."""
+        return any(str(line["event"]).startswith("fenced") for line in self.said())
+
+    def said(self) -> list[dict[str, Any]]:
+        """The events in its log; a line that is half written is none."""
+        found = []
+        for line in self.log().splitlines():
+            if line.startswith('{"'):
+                with contextlib.suppress(ValueError):
+                    found.append(json.loads(line))
+        return [line for line in found if isinstance(line, dict) and "event" in line]
+
+    def log(self) -> str:
+        return super().log() if self._output.exists() else ""
+
+    @property
+    def log_bytes(self) -> int:
+        return self._output.stat().st_size
+
+    def kill(self) -> None:
+        """kill -9; nothing if it has ended, which is not forgotten."""
+        if not self.running:
+            return
+        assert self._guard is not None
+        assert self._guard.stdin is not None
+        if self._guard.stdin.closed:  # it is about to end, as it was asked to
+            with contextlib.suppress(OSError, IndexError):
+                os.kill(self.pid, signal.SIGKILL)
+            self._guard.wait(10)
+            return
+        self.asked = "kill"
+        with contextlib.suppress(BrokenPipeError):  # it ends just now
+            super().kill()
 
     def ask_to_end(self) -> None:
         """SIGTERM, and no waiting."""
+        if not self.running:
+            return
         assert self._guard is not None
         assert self._guard.stdin is not None
+        self.asked = "terminate"
         self._guard.stdin.close()
 
     def suspend(self) -> None:

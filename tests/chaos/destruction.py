@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from streams import topics
-from tests.chaos.faults import LONGEST, configure, until
+from streams.topics import TopicNames
+from tests.chaos.faults import LONGEST, until
 from tests.chaos.stage import Stage
 from tests.conftest import eventually
 
 GONE_SECONDS = 60.0
 DOOMED = 400  # observations
+# what a worker says of these faults
+READ_AGAIN = "the changelog has lost beliefs or their offsets: the source log is read again"
+LOST = "messages are lost"
+MADE_AGAIN = "a topic was made again"
 
 
 def changelog_emptied(stage: Stage) -> Iterator[None]:
     """One partition, as retention does it where the topic was set up wrongly; the beliefs are to be computed again."""
-    topic, partition = stage.names.topics.beliefs_changelog, stage.random.randrange(stage.partitions)
-    configure(stage, topic, {"cleanup.policy": "delete"})
-    delete_records(stage, topic, [partition])
-    configure(stage, topic, {"cleanup.policy": "compact"})
+    stage.allowed.add(READ_AGAIN)
+    chosen, partition = stage.names.topics, stage.random.randrange(stage.partitions)
+    delete_records(stage.broker.bootstrap_servers, chosen, chosen.beliefs_changelog, [partition])
     kill_all(stage)
     yield
 
 
 def changelog_made_again(stage: Stage) -> Iterator[None]:
+    stage.allowed.add(READ_AGAIN)
     kill_all(stage)
-    make_again(stage, stage.names.topics.beliefs_changelog)
+    _make_again(stage, stage.names.topics.beliefs_changelog)
     yield
 
 
 def source_truncated(stage: Stage) -> Iterator[None]:
     """Beyond the committed offset. Nobody can compute what is gone, but every message of it is counted."""
+    stage.allowed.add(LOST)
     yield from stage.come_to_rest(LONGEST)
     kill_all(stage)
     stage.send_in_vain(DOOMED)
-    delete_records(stage, stage.names.topics.observations, range(stage.partitions))
+    chosen = stage.names.topics
+    delete_records(stage.broker.bootstrap_servers, chosen, chosen.observations, range(stage.partitions))
     yield from until(lambda: said_to_be_lost(stage) >= DOOMED, LONGEST, "what is lost is said")
     if said_to_be_lost(stage) != DOOMED:
         stage.progress.faults.append(f"{said_to_be_lost(stage)} messages are said to be lost, not {DOOMED}")
@@ -46,8 +53,9 @@ def source_truncated(stage: Stage) -> Iterator[None]:
 
 def source_made_again(stage: Stage) -> Iterator[None]:
     """Under workers that run; its offsets count anew."""
+    stage.allowed.add(MADE_AGAIN)
     yield from stage.come_to_rest(LONGEST)
-    make_again(stage, stage.names.topics.observations)
+    _make_again(stage, stage.names.topics.observations)
     stage.holding = False
     yield
 
@@ -57,33 +65,41 @@ def kill_all(stage: Stage) -> None:
         worker.kill()
 
 
-def delete_records(stage: Stage, topic: str, partitions: range | list[int]) -> None:
-    """All there are now."""
-    admin = KafkaAdminClient(bootstrap_servers=stage.broker.bootstrap_servers.split(","))
+def _make_again(stage: Stage, topic: str) -> None:
+    chosen, servers = stage.names.topics, stage.broker.bootstrap_servers
+    make_again(servers, chosen, topic, stage.partitions, stage.replication)
+
+
+def delete_records(servers: str, names: TopicNames, topic: str, partitions: Iterable[int]) -> None:
+    """All there are now; Kafka does that to a compacted topic only while it is set up wrongly."""
+    admin = KafkaAdminClient(bootstrap_servers=servers.split(","))
     try:
+        if topic in names.compacted:
+            _set_policy(admin, topic, "delete")
         admin.delete_records({TopicPartition(topic, partition): -1 for partition in partitions})
+        if topic in names.compacted:
+            _set_policy(admin, topic, "compact")
     finally:
         admin.close()
 
 
-def make_again(stage: Stage, topic: str) -> None:
+def _set_policy(admin: KafkaAdminClient, topic: str, policy: str) -> None:
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"cleanup.policy": policy})])
+
+
+def make_again(servers: str, names: TopicNames, topic: str, partitions: int, replication: int = 1) -> None:
     """Deletes the topic, and creates it when it has gone."""
-    servers = stage.broker.bootstrap_servers
     admin = KafkaAdminClient(bootstrap_servers=servers.split(","))
     try:
         admin.delete_topics([topic])
         eventually(lambda: topic not in admin.list_topics(), GONE_SECONDS, "the topic has gone")
     finally:
         admin.close()
-    topics.create(servers, stage.names.topics, partitions=stage.partitions, replication=stage.replication)
+    topics.create(servers, names, partitions=partitions, replication=replication)
 
 
 def said_to_be_lost(stage: Stage) -> int:
     """Messages, by what all workers have logged; what two of them say of the same offsets counts once."""
-    found: set[tuple[int, int, int]] = set()
-    for log in stage.directory.glob("worker-*.log"):
-        for line in log.read_text(errors="replace").splitlines():
-            if line.startswith("{") and "messages are lost" in line:
-                said = json.loads(line)
-                found.add((said["partition"], said["first"], said["lost"]))
+    said = [line for worker in stage.everyone for line in worker.said() if LOST in str(line["event"])]
+    found = {(line["partition"], line["first"], line["lost"]) for line in said}
     return sum(lost for _, _, lost in found)

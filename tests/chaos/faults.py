@@ -11,12 +11,19 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from tests.brokers import START_TIMEOUT
-from tests.chaos.stage import Failed, Fault, Stage
+from tests.chaos.actors import AimedWorker
+from tests.chaos.gaps import Gaps
+from tests.chaos.stage import Fault, Stage
+from tests.chaos.verdict import FENCED, Failed
 from tests.streams.workers import SESSION
 
+DAY = 86_400.0  # seconds
+ATTEMPTS = 3  # to start a worker that gets a partition which its local store has already
 AWAY_SECONDS = 5.0  # of a broker or a connection
 FULL_BYTES = 100_000  # of a file, when the disk is full
+FULL = "File too large"  # says RocksDB then
 PREFERRED = 0  # of the kinds of election: the first of the replicas
+NO_BROKER = "No broker answers at"  # says a worker that starts just then, and ends
 LONGEST = 120.0  # seconds until an aimed fault has met its point
 
 
@@ -44,7 +51,7 @@ def killed(stage: Stage) -> Iterator[None]:
 def terminated(stage: Stage) -> Iterator[None]:
     worker = stage.random.choice(stage.crew)
     worker.ask_to_end()
-    yield from until(lambda: not worker.running or worker not in stage.crew, LONGEST, "a worker ends")
+    yield from until(lambda: not worker.running, LONGEST, "a worker ends")
 
 
 def aimed(point: str) -> Fault:
@@ -62,7 +69,10 @@ def replace(stage: Stage, aim: str) -> Iterator[None]:
     place = stage.random.randrange(len(stage.crew))
     stage.crew[place].kill()
     worker = stage.crew[place] = stage.new_worker(place, aim).launch()
-    yield from until(lambda: stage.crew[place] is not worker, LONGEST, f"a worker comes to {aim}")
+    yield from until(lambda: not worker.running, LONGEST, f"a worker comes to {aim}")
+    # the guard says 1 of SIGKILL; the line in the log is the last that the worker has done
+    if worker.status != 1 or not worker.kept_appointment:
+        raise Failed(f"it ended with {worker.status} before it came to {aim}:\n{worker.log()[-2000:]}")
 
 
 def zombie(stage: Stage) -> Iterator[None]:
@@ -73,20 +83,26 @@ def zombie(stage: Stage) -> Iterator[None]:
     stage.crew[place].kill()
     worker = stage.crew[place] = stage.new_worker(place, aim).launch()
     yield from until(lambda: worker.suspended or not worker.running, LONGEST, "a worker suspends itself")
-    if not worker.running:
+    if not worker.suspended:
         raise Failed(f"it ended before it came to {aim}:\n{worker.log()[-2000:]}")
     if len(stage.crew) == 1:
         stage.crew.append(stage.new_worker(len(stage.crew)).launch())
-    others = [each for each in stage.crew if each is not worker]
     harmed = dict(stage.progress.grown)
     yield from pause(SESSION + 2)
     yield from until(
-        lambda: all(each.ready for each in others) and stage._grown(harmed), LONGEST, "others take over"
+        lambda: all_owned(stage, worker) and stage.grown(harmed), LONGEST, "others take over its partitions"
     )
     worker.wake()
-    yield from until(
-        lambda: not worker.running or worker not in stage.crew or worker.ready, LONGEST, "it notices"
-    )
+    yield from until(lambda: not worker.running, LONGEST, "it notices")
+    if worker.status != FENCED or not worker.fenced:
+        raise Failed(f"a zombie ended with {worker.status}, and was not fenced:\n{worker.log()[-2000:]}")
+
+
+def all_owned(stage: Stage, zombie: AimedWorker) -> bool:
+    """Whether others have every partition of the observations."""
+    owned = set[str]().union(*(worker.owned for worker in stage.crew if worker is not zombie))
+    topic = stage.names.topics.observations
+    return owned >= {f"{topic}-{partition}" for partition in range(stage.partitions)}
 
 
 def added(stage: Stage) -> Iterator[None]:
@@ -103,6 +119,7 @@ def removed(stage: Stage) -> Iterator[None]:
 
 
 def broker_killed(stage: Stage) -> Iterator[None]:
+    stage.allowed.add(NO_BROKER)
     node = stage.random.choice(stage.nodes)
     node.kill()
     time.sleep(AWAY_SECONDS)  # the run stands still, for its own clients would wait for the broker
@@ -111,6 +128,7 @@ def broker_killed(stage: Stage) -> Iterator[None]:
 
 
 def broker_restarted(stage: Stage) -> Iterator[None]:
+    stage.allowed.add(NO_BROKER)
     node = stage.random.choice(stage.nodes)
     node.stop()
     node.start()
@@ -153,6 +171,7 @@ def leader_moved(stage: Stage) -> Iterator[None]:
 
 def connection_cut(stage: Stage) -> Iterator[None]:
     assert stage.proxy is not None
+    stage.allowed.add(NO_BROKER)
     stage.proxy.cut()
     yield from pause(stage.random.uniform(0.5, AWAY_SECONDS))
     stage.proxy.mend()
@@ -161,6 +180,7 @@ def connection_cut(stage: Stage) -> Iterator[None]:
 def connection_flickers(stage: Stage) -> Iterator[None]:
     """Answers are lost, and producers retry what the broker has."""
     assert stage.proxy is not None
+    stage.allowed.add(NO_BROKER)
     for _ in range(8):
         stage.proxy.cut()
         stage.proxy.mend()
@@ -168,14 +188,19 @@ def connection_flickers(stage: Stage) -> Iterator[None]:
 
 
 def clock_jumps(stage: Stage) -> Iterator[None]:
-    """A day forward, and a day back."""
-    file = stage.directory / "clock"
-    file.write_text("0")
-    place = stage.random.randrange(len(stage.crew))
-    stage.crew[place].kill()
-    worker = stage.crew[place] = stage.new_worker(place, clock=file).launch()
-    yield from until(lambda: worker.ready, LONGEST, "a worker with a clock of its own is ready")
-    for shift in (86_400.0, -86_400.0, 0.0):
+    """A day forward, and a day back. Whoever starts a day ahead takes its local store for one of yesterday."""
+    file, place = stage.directory / "clock", stage.random.randrange(len(stage.crew))
+    on_disk = "store" in stage.settings
+    file.write_text(str(DAY if on_disk else 0.0))
+    for _ in range(ATTEMPTS if on_disk else 1):
+        stage.crew[place].kill()
+        worker = stage.crew[place] = stage.new_worker(place, clock=file).launch()
+        yield from until(lambda: worker.ready, LONGEST, "a worker with a clock of its own is ready")  # noqa: B023
+        if discards := [line for line in worker.said() if "hours old" in str(line.get("reason", ""))]:
+            break
+    if on_disk and not discards:
+        raise Failed(f"no local store is taken for one of yesterday:\n{worker.log()[-2000:]}")
+    for shift in (DAY, -DAY, 0.0):
         file.write_text(str(shift))
         worker.look_at_clock()
         yield from pause(1.0)
@@ -189,7 +214,12 @@ def compacted(stage: Stage) -> Iterator[None]:
         topic,
         {"segment.ms": "200", "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "200"},
     )
-    yield from pause(AWAY_SECONDS)
+    # records that come from now on, for an earlier fault may have compacted those before
+    gaps = Gaps(stage.broker.bootstrap_servers, topic, stage.partitions)
+    try:
+        yield from until(gaps.found, LONGEST, "the changelog is compacted")
+    finally:
+        gaps.close()
     stage.random.choice(stage.crew).kill()
     yield
 
@@ -203,10 +233,16 @@ def configure(stage: Stage, topic: str, settings: dict[str, str]) -> None:
 
 
 def disk_full(stage: Stage) -> Iterator[None]:
-    """No file of a worker may grow beyond what it is: writes of its local store fail. It comes back with room again."""
+    """No file of a worker's local store may grow beyond what it is: it ends, and comes back with room again."""
     place = stage.random.randrange(len(stage.crew))
     worker = stage.crew[place]
     yield from until(lambda: worker.ready, LONGEST, "a worker is ready")
+    worker.allowed.add(FULL)
     _, hard = resource.prlimit(worker.pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (FULL_BYTES, hard))
-    yield from until(lambda: stage.crew[place] is not worker, LONGEST, "a worker cannot write")
+    # its log is a file too, and is to say what failed: it keeps room to grow by so much
+    full = worker.log_bytes + FULL_BYTES
+    resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (full, hard))
+    yield from until(lambda: not worker.running, LONGEST, "a worker cannot write")
+    said = [str(line.get("exception", "")) for line in worker.said()]
+    if not any(FULL in each and str(worker.directory) in each for each in said):
+        raise Failed(f"a worker ended with {worker.status}, and not of its store:\n{worker.log()[-2000:]}")

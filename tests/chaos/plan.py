@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +38,16 @@ CLUSTERED: dict[str, Fault] = {
     "leaders moved": faults.leader_moved,
     "one of three brokers lost": faults.broker_lost,
 }
-ON_DISK: dict[str, Fault] = {"local store's disk full": faults.disk_full, "kill -9 at random": faults.killed}
+ON_DISK: dict[str, Fault] = {
+    "local store's disk full": faults.disk_full,
+    "kill -9 at random": faults.killed,
+    "kill -9 (recovery)": faults.aimed("recovery"),
+    "kill -9 (landing)": faults.aimed("landing"),
+    "kill -9 (kept)": faults.aimed("kept"),
+    "zombie wakes up": faults.zombie,
+    "worker added": faults.added,
+    "clock jumps a day": faults.clock_jumps,
+}
 # in this order: what the changelog has lost is in the source log only as long as that is whole; and a worker that
 # recovers from what is left in the end
 DESTROYED: dict[str, Fault] = {
@@ -68,7 +78,7 @@ class Part:
     segments: int = 0
 
 
-def full(seed: int, rounds: int = 2) -> list[Part]:
+def full(seed: int, rounds: int = 1) -> list[Part]:
     """Every fault: those on one broker `rounds` times, in an order of the seed."""
     return [
         Part("one broker", 0.71, 1, _order(seed, EVERYWHERE | PROXIED | AIMED, rounds), {}),
@@ -76,6 +86,24 @@ def full(seed: int, rounds: int = 2) -> list[Part]:
         Part("rocksdb", 0.1, 1, _order(seed, ON_DISK), {"store": "rocksdb://"}),
         # definitions stay: what is computed again is computed with those that are in force then
         Part("destroyed logs", 0.04, 1, list(DESTROYED.items()), {}, segments=1),
+    ]
+
+
+def workloads(
+    seed: int, observations: int, entities: int, segments: int, rounds: int = 1
+) -> list[tuple[Part, Workload]]:
+    """Every part with its share of the observations, of which there are at least so many in all."""
+    return [
+        (
+            part,
+            Workload(
+                seed + number,
+                math.ceil(observations * part.share),
+                entities,
+                part.segments or max(2, round(segments * part.share)),
+            ),
+        )
+        for number, part in enumerate(full(seed, rounds))
     ]
 
 
@@ -126,6 +154,7 @@ def stage(part: Part, workload: Workload, directory: Path) -> Iterator[Stage]:
                 directory,
                 None,
                 replication=part.brokers,
+                settings=part.settings,
             )
         return
     place = Place(front_port=free_port(), back_port=free_port())

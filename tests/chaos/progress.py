@@ -14,6 +14,9 @@ from kafka.errors import KafkaError
 from schemas import DeadLetter
 from streams.topics import MESSAGE_BYTES, TopicNames
 
+Place = tuple[str, int, int, bytes]
+"""Topic, partition, offset, and the value there: a topic that is made again has the same offsets again."""
+
 
 @dataclass
 class Taken:
@@ -31,7 +34,7 @@ class Progress:
     Attributes:
         grown: posteriors by partition, sent twice or not.
         faults: what no order of faults may bring about, in words.
-        named: the ids of all observations that any posterior names.
+        letters: dead letters by the place and the value of what they came from; how often each was sent.
     """
 
     servers: str
@@ -39,9 +42,8 @@ class Progress:
     partitions: int
     grown: Counter[int] = field(default_factory=Counter)
     entities: dict[str, Taken] = field(default_factory=dict)
-    named: set[str] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
-    letters: dict[tuple[str, int, int], str] = field(default_factory=dict)
+    letters: Counter[Place] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._consumer = KafkaConsumer(
@@ -64,7 +66,7 @@ class Progress:
             if place.topic == self.names.dead_letters:
                 for record in records:
                     letter = DeadLetter.from_record(record.key, record.value, record.headers)
-                    self.letters[letter.topic, letter.partition, letter.offset] = letter.reason.value
+                    self.letters[letter.topic, letter.partition, letter.offset, letter.value or b""] += 1
                 continue
             self.grown[place.partition] += len(records)
             for record in records:
@@ -74,7 +76,6 @@ class Progress:
         posterior: dict[str, Any] = orjson.loads(value)
         taken = self.entities.setdefault(entity, Taken())
         applied = posterior["applied"]
-        self.named.update(applied)
         sequence, stated = posterior["sequence"], posterior["prior_sequence"]
         if sequence <= taken.sequence:
             return

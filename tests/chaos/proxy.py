@@ -24,6 +24,7 @@ class Proxy:
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._cut = False
+        self._cuts = 0
         self._listener = socket.create_server(("127.0.0.1", port))
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -31,12 +32,14 @@ class Proxy:
         """Breaks all connections, in the middle of whatever they carry."""
         with self._lock:
             self._cut = True
+            self._cuts += 1
             broken, self._open = self._open, set()
         for connection in broken:
             _close(connection)
 
     def mend(self) -> None:
-        self._cut = False
+        with self._lock:
+            self._cut = False
 
     def __enter__(self) -> Self:
         return self
@@ -53,7 +56,9 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            if self._cut:
+            with self._lock:
+                cut, cuts = self._cut, self._cuts
+            if cut:
                 _close(client)
                 continue
             try:
@@ -62,10 +67,19 @@ class Proxy:
             except OSError:
                 _close(client)
                 continue
-            with self._lock:
+            self._connect(client, server, cuts)
+
+    def _connect(self, client: socket.socket, server: socket.socket, cuts: int) -> None:
+        """Unless all has been cut since the client was accepted."""
+        with self._lock:
+            if whole := cuts == self._cuts:
                 self._open |= {client, server}
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
+        if not whole:
+            _close(client)
+            _close(server)
+            return
+        for source, sink in ((client, server), (server, client)):
+            threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
 
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Self
 
 
 @dataclass
@@ -65,6 +66,25 @@ class Report:
                     f"| {stage.name} | {fault} | {len(taken)} | {middle:.1f} s | {max(taken):.1f} s "
                     f"| {stage.lost} | {stage.double} |"
                 )
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """From the JSON that `write` has written."""
+        known = json.loads(path.read_text())
+        return cls(**(known | {"stages": [StageReport(**stage) for stage in known["stages"]]}))
+
+    def summary(self) -> str:
+        """A Markdown table of all stages together; lost and double are those of the stages that a fault was in."""
+        found: defaultdict[str, list[StageReport]] = defaultdict(list)
+        for stage in self.stages:
+            for fault in stage.recoveries:
+                found[fault].append(stage)
+        lines = ["| fault | times | worst recovery | lost | double |", "|---|---|---|---|---|"]
+        for fault, stages in sorted(found.items()):
+            taken = [seconds for stage in stages for seconds in stage.recoveries[fault]]
+            lost, double = sum(stage.lost for stage in stages), sum(stage.double for stage in stages)
+            lines.append(f"| {fault} | {len(taken)} | {max(taken):.0f} s | {lost} | {double} |")
         return "\n".join(lines) + "\n"
 
 

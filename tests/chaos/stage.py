@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,29 +14,27 @@ from typing import Any
 
 from kafka import KafkaProducer
 
-from schemas import Model, Posterior, parse
+from schemas import Model
 from streams import topics
 from streams.client import PriorPublisher, Registry
 from streams.topics import MESSAGE_BYTES
 from tests.brokers import Broker, KafkaNode
+from tests.chaos import verdict
 from tests.chaos.actors import AimedWorker
-from tests.chaos.progress import Committed, Progress
+from tests.chaos.progress import Committed, Place, Progress
 from tests.chaos.proxy import Proxy
+from tests.chaos.verdict import Failed
 from tests.chaos.workload import Planted, Segment, Workload, beliefs
 from tests.conftest import unique_names
-from tests.streams.oracle import belief_distance, updater
+from tests.streams.oracle import updater
 
 MOST_AHEAD = 8_000  # observations that are sent and not applied yet
 TRICKLE = 5  # messages at a time, if a fault has not been got over and the next is due
 LASTING = 120.0  # seconds for which a fault may last without using up what the others are to meet
 CHUNK = 500
 STUCK_SECONDS = 240.0
-EXACT = 1e-6  # component by component, through JSON and in whatever batches
-ENDED = {70, -9, 137, 1}  # how a worker ends that was killed, or that found another one in its place
-
-
-class Failed(AssertionError):
-    """The promise was broken; the message says where and with which seed."""
+RECOVERY_SECONDS = 180.0  # at most, after a fault
+MOST_SHOWN = 10  # faults, of all that are found
 
 
 @dataclass
@@ -78,11 +77,13 @@ class Stage:
         self.random = random.Random(self.workload.seed)
         self.names = unique_names()
         self.crew: list[AimedWorker] = []
+        self.everyone: list[AimedWorker] = []  # who has ever been of it
+        self.allowed: set[str] = set()  # texts: an error that holds one of them is what a fault was to do
         self.lines: list[Line] = []
         self.restarts = self.lost = self.double = 0
         self.holding = False  # whether a fault wants nothing to be sent
         self._due: dict[str, int] = {}
-        self._planted: dict[tuple[str, int, int], bytes] = {}
+        self._planted: Counter[Place] = Counter()
         servers, chosen = self.broker.bootstrap_servers, self.names.topics
         topics.create(servers, chosen, partitions=self.partitions, replication=self.replication)
         self._producer = KafkaProducer(
@@ -101,9 +102,12 @@ class Stage:
 
     def new_worker(self, place: int, aim: str = "", **others: Any) -> AimedWorker:
         """For that place in the crew, whose local store it goes on with; not started."""
+        directory = self.directory / f"data-{place}"
         settings: dict[str, Any] = {"partitions": self.partitions, "precision": "double", "batch": 256}
-        settings |= {"data_directory": self.directory / f"data-{place}"} | self.settings
-        return AimedWorker(self.front, self.names, self.directory, aim=aim, **(settings | others))
+        settings |= {"data_directory": directory} | self.settings | others
+        worker = AimedWorker(self.front, self.names, self.directory, aim=aim, **settings)
+        self.everyone.append(worker)
+        return worker
 
     def tend(self) -> None:
         """Who has ended is started again, as an orchestrator does."""
@@ -123,12 +127,11 @@ class Stage:
             self._turns = self._through_faults()
             for number in range(self.workload.segments):
                 self._pass_segment(self.workload.segment(number))
-            while self.lines_missing():
-                self._turn(0.2)
+            self._wait_for_faults()
             self._check()
             return self.lines
         finally:
-            for worker in self.crew:
+            for worker in self.everyone:
                 worker.stop()
             for client in (self._producer, self._priors, self._registry, self.progress):
                 client.close()
@@ -144,9 +147,7 @@ class Stage:
         try:
             while not committed.reached_end(self.partitions):
                 if time.monotonic() > limit:
-                    raise Failed(
-                        f"not within {seconds:g} s: all that was sent is dealt with; {self._state()}"
-                    )
+                    raise self._failed(f"not within {seconds:g} s: all that was sent is dealt with")
                 yield
         finally:
             committed.close()
@@ -157,8 +158,16 @@ class Stage:
             self._producer.send(self.names.topics.observations, key=key, value=value)
         self._producer.flush()
 
-    def lines_missing(self) -> bool:
-        return len(self.lines) < len(self.faults)
+    def _wait_for_faults(self) -> None:
+        """Those that are under way or due when all has been sent."""
+        done, since = len(self.lines), time.monotonic()
+        while len(self.lines) < len(self.faults):
+            self._turn(0.2)
+            if len(self.lines) > done:
+                done, since = len(self.lines), time.monotonic()
+            if time.monotonic() - since > STUCK_SECONDS:
+                name = self.faults[done][0]
+                raise self._failed(f"not within {STUCK_SECONDS:g} s: {name} is got over")
 
     def _pass_segment(self, segment: Segment) -> None:
         for definition in [*segment.definitions, segment.probe]:
@@ -212,7 +221,7 @@ class Stage:
         topic = self.names.topics.observations
         if isinstance(message, Planted):
             place = self._producer.send(topic, key=message.key, value=message.value).get(120)
-            self._planted[place.topic, place.partition, place.offset] = message.value
+            self._planted[place.topic, place.partition, place.offset, message.value] += 1
         else:
             self._producer.send(topic, key=message[0], value=message[1])
 
@@ -229,13 +238,13 @@ class Stage:
             if (applied := self.progress.applied) != last:
                 last, since = applied, time.monotonic()
             if time.monotonic() - since > STUCK_SECONDS:
-                raise Failed(
-                    f"seed {self.workload.seed}: not within {STUCK_SECONDS:g} s: {what}; {self._state()}"
-                )
+                raise self._failed(f"not within {STUCK_SECONDS:g} s: {what}")
 
-    def _state(self) -> str:
-        logs = "\n".join(worker.log()[-2000:] for worker in self.crew)
-        return f"applied {self.progress.applied}, missing {self.progress.missing(self._due)}, {self.lines}\n{logs}"
+    def _failed(self, what: str) -> Failed:
+        """With the state of the run."""
+        logs = "\n".join(f"{worker.name}: {worker.log()[-2000:]}" for worker in self.crew)
+        state = f"applied {self.progress.applied}, missing {self.progress.missing(self._due)}, {self.lines}"
+        return Failed(f"seed {self.workload.seed}: {what}; {state}\n{logs}")
 
     def _through_faults(self) -> Iterator[None]:
         """Each at its share of the way, one after another."""
@@ -250,45 +259,39 @@ class Stage:
             self.say(f"{name} at {self.progress.applied}")
             started = time.monotonic()
             yield from fault(self)
-            harmed = dict(self.progress.grown)
-            while not all(worker.ready for worker in self.crew) or not self._grown(harmed):
-                yield
+            yield from self._recovery(name)
             self.lines.append(Line(name, time.monotonic() - started))
         self._until_next = math.inf
 
-    def _grown(self, harmed: dict[int, int]) -> bool:
+    def _recovery(self, name: str) -> Iterator[None]:
+        harmed, limit = dict(self.progress.grown), time.monotonic() + RECOVERY_SECONDS
+        while not all(worker.ready for worker in self.crew) or not self.grown(harmed):
+            if time.monotonic() > limit:
+                raise self._failed(f"not within {RECOVERY_SECONDS:g} s: recovery from {name}")
+            yield
+
+    def grown(self, harmed: dict[int, int]) -> bool:
         """Whether every partition has had posteriors since; or there is nothing left to come."""
         if self.progress.missing(self._due) == 0:
             return True
         return all(self.progress.grown[n] > harmed.get(n, 0) for n in range(self.partitions))
 
     def _check(self) -> None:
-        """What the topics and the replay say; raises Failed."""
+        """What the topics, the replay and the workers' logs say; raises Failed."""
         progress, due, faults = self.progress, self._due, self.progress.faults
         for _ in range(5):
             progress.poll(0.2)
         self.lost, self.double = progress.missing(due), progress.double(due)
         if self.lost or self.double:
             faults.append(f"{self.lost} messages are lost, {self.double} applied twice")
-        strange, absent = (
-            progress.letters.keys() - self._planted.keys(),
-            self._planted.keys() - progress.letters.keys(),
-        )
-        faults.extend(f"an unexpected dead letter, {progress.letters[place]}: {place}" for place in strange)
-        faults.extend(f"a dead letter is missing: {place}" for place in absent)
-        unknown = progress.entities.keys() - due.keys()
-        faults.extend(
-            f"{entity}: there is a belief of it, and nothing to compute it from" for entity in unknown
-        )
+        faults.extend(verdict.dead_letters(progress.letters, self._planted))
+        faults.extend(verdict.logs(self.everyone, self.allowed))
+        topic = self.names.topics.beliefs_changelog
+        kept = verdict.changelog(self.broker.bootstrap_servers, topic, self.partitions)
         exact = beliefs(self.workload, updater("double"))
-        worst = 0.0
-        for entity, belief in exact.items():
-            taken = progress.entities.get(entity)
-            apart = belief_distance(parse(Posterior, taken.last).mixture, belief) if taken else float("inf")
-            worst = max(worst, apart)
-            if apart > EXACT:
-                faults.append(f"{entity}: its belief is {apart:.2g} from that of the replay")
-        self.say(f"largest distance to the replay {worst:.1e}")
+        differing, apart = verdict.against(exact, progress.entities, kept, due)
+        faults.extend(differing)
+        self.say(f"largest distance to the replay {apart:.1e}, in posteriors and changelog")
         if faults:
-            more = f" and {len(faults) - 10} more" if len(faults) > 10 else ""
-            raise Failed(f"seed {self.workload.seed}: " + "; ".join(faults[:10]) + more)
+            more = f" and {len(faults) - MOST_SHOWN} more" if len(faults) > MOST_SHOWN else ""
+            raise Failed(f"seed {self.workload.seed}: " + "; ".join(faults[:MOST_SHOWN]) + more)

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import shlex
+import socket
+import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.chaos import plan
+from streams.beliefs import INTERNAL, BeliefRecord
+from streams.broker import free_port
+from tests.chaos import plan, verdict
+from tests.chaos.__main__ import arguments, command
+from tests.chaos.actors import AimedWorker
+from tests.chaos.plan import Front
+from tests.chaos.proxy import Proxy
 from tests.chaos.report import Report, StageReport, by_fault
+from tests.chaos.worker import POINTS
 from tests.chaos.workload import Planted, Workload, beliefs
+from tests.conftest import unique_names
 from tests.streams.oracle import updater
 
 SMALL = Workload(seed=3, observations=800, entities=10, segments=2)
@@ -21,6 +35,102 @@ def test_a_seed_says_everything() -> None:
     names = [name for name, _ in plan.full(3)[0].faults]
     assert names == [name for name, _ in plan.full(3)[0].faults]
     assert sorted(names) == sorted(name for name, _ in plan.full(4)[0].faults)
+
+
+def test_a_million_is_at_least_a_million() -> None:
+    asked = arguments().parse_args([])
+    parts = plan.workloads(asked.seed, asked.observations, asked.entities, asked.segments, asked.rounds)
+    assert [part.name for part, _ in parts] == [part.name for part in plan.full(asked.seed)]
+    assert sum(workload.total for _, workload in parts) >= asked.observations == 1_000_000
+    counts = Counter(name for part, _ in parts for name, _ in part.faults)
+    assert {f"kill -9 ({point})" for point in POINTS} <= counts.keys()
+
+
+def test_every_option_that_is_not_as_by_default_is_in_the_command() -> None:
+    parser = arguments()
+    asked = parser.parse_args(
+        ["--seed", "7", "--rounds", "2", "--stage", "three brokers", "--report", "x.md"]
+    )
+    words = "--seed 7 --observations 1000000 --rounds 2 --stage 'three brokers'"
+    assert command(parser, asked) == f'make chaos ARGS="{words}"'
+    again = parser.parse_args(shlex.split(words))
+    assert vars(again) | {"report": None} == vars(asked) | {"report": None}
+
+
+def test_beliefs_of_the_changelog_are_held_against_the_replay() -> None:
+    exact, due = beliefs(SMALL, updater("double"), last=0), SMALL.segment(0).counts
+    kept: dict[bytes, bytes | None] = {
+        entity.encode(): BeliefRecord.of(belief, ("x", "y"), sequence=due[entity]).encode()
+        for entity, belief in exact.items()
+    }
+    kept |= {INTERNAL + b"origin": b"{}", b"forgotten": None}
+
+    def faults(changed: dict[bytes, bytes | None]) -> list[str]:
+        found, _ = verdict.against(exact, {}, kept | changed, due)
+        return [fault for fault in found if "posterior" not in fault]
+
+    assert len(verdict.against(exact, {}, kept, due)[0]) == len(exact)  # no posterior of any
+    assert faults({}) == []
+    belief = exact["entity-0004"]
+    moved = replace(belief, means=belief.means + 1e-4 * np.sqrt(belief.covariances[0, 0, 0]))
+    for other, count in ((moved, due["entity-0004"]), (belief, 1)):
+        record = BeliefRecord.of(other, ("x", "y"), sequence=count)
+        assert len(faults({b"entity-0004": record.encode()})) == 1
+    assert len(faults({b"entity-0004": None})) == 1
+    assert len(faults({b"doomed-0001": kept[b"entity-0004"]})) == 2  # nothing is due, and nothing computes it
+
+
+def test_dead_letters_may_come_twice_and_offsets_again() -> None:
+    planted = Counter({("observations", 0, 5, b"old"): 1, ("observations", 0, 5, b"new"): 1})
+    assert verdict.dead_letters(planted + planted, planted) == []
+    one = Counter({("observations", 0, 5, b"old"): 2})
+    assert verdict.dead_letters(one, planted) == ["a dead letter is missing: ('observations', 0, 5, b'new')"]
+    assert "unexpected" in verdict.dead_letters(planted, one)[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "faults"),
+    [
+        (["aimed"], 0),  # as its appointment leaves it
+        ([], 1),
+        (["batch failed"], 2),
+        (["fenced"], 1),  # with another status than that of one that is fenced
+        (["crash"], 2),
+        (["aimed", "crash"], 1),
+        (["aimed", "batch failed", "half a line"], 1),
+    ],
+)
+def test_an_end_that_no_fault_has_asked_for_is_a_fault(tmp_path: Path, said: list[str], faults: int) -> None:
+    """By a process that logs what a worker would, and ends with 1."""
+    lines = {
+        "aimed": "an appointment is kept: kept:2:kill",
+        "batch failed": '{"event": "a batch failed, the worker stops", "level": "error", "logger": "streams.app"}',
+        "fenced": '{"event": "fenced: the worker stops", "level": "error", "logger": "streams.app"}',
+        "crash": "Traceback (most recent call last):",
+        "half a line": '{"event": "a batch fai',
+    }
+    worker = AimedWorker(Front("127.0.0.1:1"), unique_names(), tmp_path)
+    text = "\n".join(lines[each] for each in said)
+    worker.command = (sys.executable, "-c", f"print({text!r}); raise SystemExit(1)")
+    worker.launch().wait_until_ended(30)
+    assert len(verdict.logs([worker], [])) == faults
+    assert len(verdict.logs([worker], ["a batch failed"])) <= faults
+    worker.kill()  # has ended: that it is killed now does not excuse it
+    assert len(verdict.logs([worker], [])) == faults
+
+
+def test_a_connection_from_before_a_cut_does_not_survive_it() -> None:
+    front = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as server, Proxy(front, server.getsockname()[1]) as proxy:
+        client, beyond = socket.create_connection(("127.0.0.1", front)), server.accept()[0]
+        proxy.cut()
+        proxy.mend()
+        late, target = socket.socketpair()
+        proxy._connect(late, target, cuts=0)  # accepted before the cut, connected after it
+        for each in (client, beyond):
+            each.settimeout(10)
+            assert each.recv(1) == b""
+        assert late.fileno() == target.fileno() == -1
 
 
 def test_the_workload_has_what_it_promises() -> None:
@@ -50,7 +160,18 @@ def test_the_report_names_every_fault(tmp_path: Path) -> None:
     report.write(tmp_path / "chaos.md")
     page = (tmp_path / "chaos.md").read_text()
     assert "| one broker | kill -9 | 2 | 5.0 s | 5.0 s | 0 | 0 |" in page
-    assert (tmp_path / "chaos.json").exists()
+    assert Report.read(tmp_path / "chaos.json") == report
+
+
+def test_the_summary_takes_all_stages_together() -> None:
+    stages = [
+        StageReport("one broker", 1, 99, 60.0, 3, 0, 0, {"kill -9": [3.0, 5.2], "zombie": [9.0]}),
+        StageReport("rocksdb", 1, 99, 60.0, 3, 2, 1, {"kill -9": [7.4]}),
+    ]
+    assert Report("make chaos", 1, 10, 8, stages=stages).summary().splitlines()[2:] == [
+        "| kill -9 | 3 | 7 s | 2 | 1 |",
+        "| zombie | 1 | 9 s | 0 | 0 |",
+    ]
 
 
 @pytest.mark.chaos

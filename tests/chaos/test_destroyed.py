@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka import KafkaAdminClient, TopicPartition
-from kafka.admin import ConfigResource, ConfigResourceType
 
-from streams import topics
 from tests.brokers import KafkaNode
+from tests.chaos import destruction
 from tests.conftest import Names, eventually
 from tests.streams.test_restart import SMALL_BATCH, Run
 from tests.streams.workers import PARTITIONS, Stream, stream
@@ -43,32 +41,12 @@ class Half:
     def committed(self) -> int:
         return sum(self.stream.committed(self.topics.observations, n) for n in range(PARTITIONS))
 
-    def admin(self) -> KafkaAdminClient:
-        return KafkaAdminClient(bootstrap_servers=self.stream.broker.bootstrap_servers)
-
     def delete_records(self, topic: str) -> None:
-        """All there are; Kafka does that to a compacted topic only while it is set up wrongly."""
-        places = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
-        admin = self.admin()
-        try:
-            for policy in ("delete", "compact" if topic in self.topics.compacted else "delete"):
-                admin.alter_configs(
-                    [ConfigResource(ConfigResourceType.TOPIC, topic, {"cleanup.policy": policy})]
-                )
-                if policy == "delete":
-                    admin.delete_records(dict.fromkeys(places, -1))
-        finally:
-            admin.close()
+        servers = self.stream.broker.bootstrap_servers
+        destruction.delete_records(servers, self.topics, topic, range(PARTITIONS))
 
     def make_again(self, topic: str) -> None:
-        """Deletes the topic, and creates it when it has gone."""
-        admin = self.admin()
-        try:
-            admin.delete_topics([topic])
-            eventually(lambda: topic not in admin.list_topics(), WAIT, "the topic has gone")
-        finally:
-            admin.close()
-        topics.create(self.stream.broker.bootstrap_servers, self.topics, partitions=PARTITIONS)
+        destruction.make_again(self.stream.broker.bootstrap_servers, self.topics, topic, PARTITIONS)
 
     def go_on(self) -> list[dict[str, object]]:
         """With another worker and the second half; returns what that worker has logged as errors."""

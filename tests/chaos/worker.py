@@ -2,11 +2,12 @@
 
 `python -m tests.chaos.worker` is `beliefstream worker` with these variables:
 
-- `CHAOS_AIM=POINT:TIMES:ACTION`: at the given pass through the point, ACTION is `kill` (-9) or `stop` (SIGSTOP). The
-  points, in the order in which a worker comes by: `rebalance` (partitions are assigned), `fenced` (it may write, and
-  has not read), `recovery` (it reads the changelog), `restored` (it has, and has not sought), `computed` (nothing is
-  sent), `flying` (posteriors are on their way), `between` (posteriors are durable, beliefs are not), `landing`
-  (beliefs are on their way), `kept` (all is durable, nothing is acknowledged).
+- `CHAOS_AIM=POINT:TIMES:ACTION`: at the given pass through the point, ACTION is `kill` (-9) or `stop` (SIGSTOP), after
+  a line in the log that begins with `KEPT`. The points, in the order in which a worker comes by: `rebalance`
+  (partitions are assigned), `fenced` (it may write, and has not read), `recovery` (it reads the changelog), `restored`
+  (it has, and has not sought), `computed` (nothing is sent), `flying` (posteriors are on their way), `between`
+  (posteriors are durable, beliefs are not), `landing` (beliefs are on their way), `kept` (all is durable, nothing is
+  acknowledged).
 - `CHAOS_CLOCK=FILE`: the wall clock is off by the seconds in the file, which is looked at on every SIGUSR1.
 """
 
@@ -36,6 +37,7 @@ POINTS = (
     "landing",
     "kept",
 )
+KEPT = "an appointment is kept"
 IN_FLIGHT_SECONDS = 0.002  # from handing batches over: they have left, and most are not acknowledged
 
 
@@ -43,6 +45,7 @@ class Appointment:
     """Where and when, and what then."""
 
     def __init__(self, aim: str) -> None:
+        self.aim = aim
         self.point, times, action = aim.split(":")
         if self.point not in POINTS:
             raise ValueError(f"CHAOS_AIM: {self.point!r} is none of {', '.join(POINTS)}")
@@ -54,6 +57,7 @@ class Appointment:
         """Keeps the appointment if this is the place and the time."""
         self._passed[point] += 1
         if point == self.point and self._passed[point] == self.times:
+            os.write(2, f"{KEPT}: {self.aim}\n".encode())  # nothing is buffered
             os.kill(os.getpid(), self.signal)
 
 

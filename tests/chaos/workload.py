@@ -6,6 +6,7 @@ known which definition each observation meets. Within a segment observations are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -58,7 +59,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Workload:
-    """Args: observations: about so many, in all. entities: how many. segments: how many."""
+    """Args: observations: at least so many, in all. entities: how many. segments: how many."""
 
     seed: int
     observations: int
@@ -68,7 +69,12 @@ class Workload:
     @property
     def ticks(self) -> int:
         """Observations of an entity in a segment."""
-        return max(CALM + 4, self.observations // (self.entities * self.segments))
+        return max(CALM + 4, math.ceil(self.observations / (self.entities * self.segments)))
+
+    @property
+    def total(self) -> int:
+        """Observations, those that come twice counted once."""
+        return self.ticks * self.entities * self.segments
 
     @property
     def names(self) -> list[str]:

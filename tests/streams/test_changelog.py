@@ -74,7 +74,7 @@ def test_an_unknown_version_is_refused_and_the_first_is_gone_on_with(
         assert asyncio.run(send(kafka_broker.bootstrap_servers, many)) > 4000 * MANY
 
         refused = opened.worker().launch()
-        assert refused.ended(START_TIMEOUT) == 1
+        assert refused.wait_until_ended(START_TIMEOUT) == 1
         lines = [line for line in refused.log().splitlines() if "version" in line]
         assert lines == [
             f"beliefstream: changelog: topic {changelog}, partition {where}, key 'berta': a record of version "

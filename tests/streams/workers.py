@@ -119,11 +119,6 @@ class Worker:
         self._guard.stdin.close()
         return self._guard.wait(STOP_TIMEOUT + 5)
 
-    def ended(self, timeout: float) -> int:
-        """Waits until it has ended by itself; the exit status."""
-        assert self._guard is not None
-        return self._guard.wait(timeout)
-
     def kill(self) -> None:
         """kill -9."""
         assert self._guard is not None
