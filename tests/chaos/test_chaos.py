@@ -174,6 +174,17 @@ def test_the_summary_takes_all_stages_together() -> None:
     ]
 
 
+def test_readme_shows_the_last_run() -> None:
+    """Its table is `Report.summary` of docs/chaos.json, of a run with every fault that held the promise."""
+    root = Path(__file__).parents[2]
+    report = Report.read(root / "docs" / "chaos.json")
+    planned = {name for part in plan.full(report.seed) for name, _ in part.faults}
+    assert not report.failure
+    assert {fault for stage in report.stages for fault in stage.recoveries} == planned
+    shown = (root / "README.md").read_text().split("<!-- chaos -->")[1].split("<!-- /chaos -->")[0]
+    assert shown.strip() == report.summary().strip()
+
+
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("broker", [pytest.param("one broker", marks=pytest.mark.kafka), "embedded broker"])
