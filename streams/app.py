@@ -183,9 +183,9 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
 
     @app.timer(LOOK_SECONDS)  # type: ignore[untyped-decorator]
     async def look_after_connections() -> None:
-        sending = (await producer()).client
-        reading = cast(Any, app.consumer)._thread._consumer
-        for client in (sending, reading and reading._client, reader.client):
+        # neither is there before it has started, nor after it has ended
+        sending, reading = cast(Any, app.producer)._producer, cast(Any, app.consumer)._thread._consumer
+        for client in (sending and sending.client, reading and reading._client, reader.client):
             if fault := fault_of(client):
                 log.error("the metadata of a connection is not kept any more, the worker stops", fault=fault)
                 os._exit(70)

@@ -53,6 +53,11 @@ class Report:
             f"`{self.command}`: {messages:,} messages of {self.entities} entities in {self.partitions} partitions,"
             f" {seconds / 60:.0f} minutes. {said}",
             "",
+            "A tenth of the observations are late; some come twice, or cannot be used; priors are stated. Models and"
+            " sensors change when all before is applied, for it is known then which of them an observation meets; they"
+            " stay as they are in the stage of the destroyed logs, in which 400 observations are deleted before they"
+            " are read: workers must say and count them.",
+            "",
             "Recovery is from the fault until all workers are ready and every partition has new posteriors; it holds"
             " how long the fault lasts. Lost and double are counted at the end of a stage, over all of its faults.",
             "",

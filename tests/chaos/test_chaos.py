@@ -181,6 +181,7 @@ def test_readme_shows_the_last_run() -> None:
     planned = {name for part in plan.full(report.seed) for name, _ in part.faults}
     assert not report.failure
     assert {fault for stage in report.stages for fault in stage.recoveries} == planned
+    assert (root / "docs" / "chaos.md").read_text() == report.markdown()
     readme = (root / "README.md").read_text()
     assert report.command in readme
     shown = readme.split("<!-- chaos -->")[1].split("<!-- /chaos -->")[0]
