@@ -88,7 +88,7 @@ def _advance_alike(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
 
 
 def _carried_on(predicted: GaussianMixture, row: int, step: Step, updater: Updater) -> Outcome:
-    """The prediction as it is; a model's prior may have more components than a belief keeps."""
+    """The prediction; a model's prior may have more components than a belief keeps, and is reduced."""
     belief = _belief(predicted, row, step.instant.time)
     if len(belief.weights) > (most := updater.settings.components):
         reduced = reduce(predicted.rows(slice(row, row + 1)), most, updater.settings.merge_below)

@@ -96,6 +96,12 @@ class Timeline(Generic[Content, State]):
             self.base, self.base_time = moments[count - 1].state, moments[count - 1].time
             del moments[:count]
 
+    def close(self) -> None:
+        """Give up the past: only the newest state remains, and nothing before it can be changed."""
+        if self.moments:
+            self.base, self.base_time = self.moments[-1].state, self.moments[-1].time
+            self.moments.clear()
+
 
 class Reach:
     """Which times may still change a timeline, while events come in.

@@ -37,7 +37,7 @@ def use_safe_connections() -> None:
 
 
 def fault_of(client: AIOKafkaClient | None) -> str | None:
-    """What the task has died of that keeps the client's metadata up to date; None while it lives, or has ended well."""
+    """What the task has died of that keeps the client's metadata up to date; None while it lives, or was cancelled."""
     task = client._sync_task if client is not None else None
     if task is None or not task.done() or task.cancelled():
         return None

@@ -73,6 +73,7 @@ class SafeConsumer(Consumer):
         self._begun: set[TP] = set()  # of which something has been delivered since the last seek
         self._told: dict[TP, int] = defaultdict(int)  # up to where it has been said what is lost
         self._priors: str = getattr(self.transport, "priors", "")
+        self._held_back = False  # whether observations wait for priors
         # of priors not read up to there: where to begin, and where they ended after the last seek
         self._priors_due: dict[TP, tuple[int, int]] = {}
 
@@ -97,7 +98,13 @@ class SafeConsumer(Consumer):
             # seeks.
             self._seeks_before_fetch = self._seeks
             if self._priors_due and active_partitions:
-                active_partitions = active_partitions - await self._waiting_for_priors()
+                waiting = await self._waiting_for_priors()
+                if waiting and not self._held_back:
+                    log.info("priors are read before observations", partitions=len(waiting))
+                elif self._held_back and not waiting:
+                    log.info("priors are read")
+                self._held_back = bool(waiting)
+                active_partitions = active_partitions - waiting
                 if not active_partitions:  # to aiokafka that would mean all of them
                     await asyncio.sleep(timeout)
                     return {}

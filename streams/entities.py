@@ -11,7 +11,6 @@ as long as that time can be changed, and is late after that.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -28,10 +27,11 @@ from streams.registry import EntityModel
 
 log = structlog.get_logger()
 NOT_FINITE = "update: the posterior is not finite"
-# What bounds a record, so that its changelog (`streams.topics.MESSAGE_BYTES`) always takes it, and the work of a batch.
+# What bounds the work of a batch, and a record, which with its states (3 MiB at most) must fit into a message of the
+# changelog (`streams.topics.MESSAGE_BYTES`).
 MEBIBYTE = 2**20
 MOST_WAITING, WAITING_BYTES = 1000, 4 * MEBIBYTE  # priors that wait for their time
-MOST_AT_ONCE, BYTES_AT_ONCE = 512, 2 * MEBIBYTE  # messages of one time, which are one update
+MOST_OF_ONE_TIME, BYTES_OF_ONE_TIME = 512, 2 * MEBIBYTE  # messages of one time, which are one update
 PAST_BYTES = 4 * MEBIBYTE  # of all messages that may have to be applied again
 Reader = Callable[[bytes, Kept], tuple[Event, str]]
 """The event of a kept message, and the id its sender gave it, empty for none."""
@@ -120,16 +120,14 @@ class EntityBatch:
     def plan(self, read: Reader, most_moments: int) -> None:
         """Order what is due into instants, and go back to the belief they begin from.
 
-        What is too late for the model's window is rejected, and so are priors and messages of one time that are too
-        many to be kept. A prior is due once an
-        observation at or after its time is there, so that observations from before it, still on their way, are not
-        shut out by it.
+        What is too late for the model's window is rejected, and so are priors in waiting and messages of one time that
+        are too many to be kept. A prior is due once an observation at or after its time is there, so that observations
+        from before it, still on their way, are not shut out by it.
         """
         assert self.model is not None
         reach = self.record.past.reach(self.model.message.lateness_window, most_moments)
         due: list[Entry] = []
         ahead: list[Entry] = []
-        held: dict[float, tuple[int, int]] = {}
         for entry in self.entries:
             time = entry.event.time
             if time < (floor := reach.floor):
@@ -139,9 +137,6 @@ class EntityBatch:
                 self.reject(entry, Reason.late, detail)
             elif entry.event.prior is not None and time > reach.newest:
                 ahead.append(entry)
-            elif not self._has_room(entry, held):
-                detail = f"time: {held[time][0]} messages of {time} are more than one update takes ({MOST_AT_ONCE})"
-                self.reject(entry, Reason.too_large, detail)
             else:
                 reach.note(time)
                 due.append(entry)
@@ -151,38 +146,35 @@ class EntityBatch:
             return
         first = min(entry.event.time for entry in due)
         late = first <= self.record.shown
-        self.entries = self._once([*self._go_back(first, read), *due])
+        self.entries = self._admitted([*self._go_back(first, read), *due])
         labelled = [replace(entry.event, label=label) for label, entry in enumerate(self.entries)]
         self.instants = instants(labelled)
         self.showing = self._showing(late)
 
-    def _has_room(self, entry: Entry, held: dict[float, tuple[int, int]]) -> bool:
-        """Whether its time can take one more message; notes in `held` how many there are and how long."""
-        time = entry.event.time
-        count, size = held[time] if time in held else self._held(time)
-        held[time] = (count + 1, size + len(entry.message.value))
-        return held[time][0] <= MOST_AT_ONCE and held[time][1] <= BYTES_AT_ONCE
+    def _admitted(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Without those that repeat one before them, and those that are too many of one time.
 
-    def _held(self, time: float) -> tuple[int, int]:
-        """How many messages of that time the past holds, and their bytes."""
-        moments = self.record.past.moments
-        place = bisect_left(moments, time, key=lambda moment: moment.time)
-        if place == len(moments) or moments[place].time != time:
-            return 0, 0
-        content = moments[place].content
-        return len(unpack(content)), len(content)
-
-    def _once(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Without those that repeat one before them. All there is of their times is among `entries`."""
+        All there is of their times is among `entries`, and what came earlier comes first.
+        """
         seen: set[tuple[float, str]] = set()
+        held: dict[float, tuple[int, int]] = {}
         kept = []
         for entry in entries:
+            time, length = entry.event.time, len(entry.message.value)
             if entry.id:
-                mark = (entry.event.time, entry.id)
-                if mark in seen:
+                if (time, entry.id) in seen:
                     self.repeated += 1
                     continue
-                seen.add(mark)
+                seen.add((time, entry.id))
+            count, size = held.get(time, (0, 0))
+            if not entry.again and (count >= MOST_OF_ONE_TIME or size + length > BYTES_OF_ONE_TIME):
+                detail = (
+                    f"time: of {time} there are {count} messages, {size} bytes, already; one update takes "
+                    f"{MOST_OF_ONE_TIME} of {BYTES_OF_ONE_TIME} bytes"
+                )
+                self.reject(entry, Reason.too_large, detail)
+                continue
+            held[time] = (count + 1, size + length)
             kept.append(entry)
         return kept
 
@@ -307,6 +299,9 @@ class EntityBatch:
         past.thin()
         past.forget(window, most_moments)
         most = len(past.moments)
-        while most > 1 and sum(len(moment.content) for moment in past.moments) > PAST_BYTES:
+        while most and sum(len(moment.content) for moment in past.moments) > PAST_BYTES:
             most //= 2
-            past.forget(window, most)
+            if most:
+                past.forget(window, most)
+            else:
+                past.close()

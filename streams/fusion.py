@@ -25,7 +25,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_r
 from inference.events import Event
 from inference.timeline import MOST
 from inference.update import Updater
-from schemas import Observation, Reason, Unusable, is_name
+from schemas import Observation, Prior, Reason, Unusable, is_name, parse
 from streams import metrics
 from streams.batches import Batch
 from streams.beliefs import BeliefRecord, Kept
@@ -41,7 +41,7 @@ from streams.topics import TopicNames
 
 log = structlog.get_logger()
 UNKNOWN = (Reason.unknown_sensor, Reason.unknown_entity)
-LONGEST_AS_IT_CAME = 1024  # bytes; longer observations are kept without what is not needed
+LONGEST_AS_IT_CAME = 1024  # bytes; longer messages are kept without what is not needed
 SENDING_SECONDS = 60  # how long a broker may be away before the worker gives up and is started again
 
 
@@ -155,6 +155,8 @@ class Fusion:
         observation, event = self._understood(message.key, message.value, is_prior, now)
         value = message.value or b""
         if observation is None:
+            if len(value) > LONGEST_AS_IT_CAME:
+                value = parse(Prior, value).to_json()
             return Entry(event, Kept(True, message.offset, value), "", delivered)
         if len(value) > LONGEST_AS_IT_CAME:
             value = observation.to_json()

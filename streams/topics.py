@@ -18,8 +18,10 @@ from streams.clients.connection import BrokerRefused, connect
 __all__ = [
     "DEAD_LETTER_BYTES",
     "MESSAGE_BYTES",
+    "UNPACKED",
     "TopicError",
     "TopicNames",
+    "administration",
     "check",
     "create",
     "topic_id",
