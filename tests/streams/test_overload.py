@@ -52,11 +52,13 @@ class Flood:
         opened.define([model, sensor])
         self._line = b'{"entity":"%s","sensor":"' + sensor.sensor.encode() + b'","time":%.4f,"value":[1,2]}'
         self.sent = 0
+        self._newest = 0.0  # in event time, which goes on however fast this is sent: none is late
         self.lags: list[float] = []
         self.memory: list[float] = []
 
     def send(self, count: int) -> None:
-        start = time.time()
+        start = max(time.time(), self._newest)
+        self._newest = start + 1e-4 * count
         for number in range(self.sent, self.sent + count):
             entity = b"e-%d" % (number % self._entities)
             value = self._line % (entity, start + 1e-4 * (number - self.sent))
