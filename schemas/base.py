@@ -21,6 +21,7 @@ Vector = Annotated[tuple[Number, ...], Field(fail_fast=True)]
 Matrix = Annotated[tuple[Vector, ...], Field(fail_fast=True)]
 
 _NAME = r"[A-Za-z0-9._:/@+-]{1,128}"
+_KEY = re.compile(_NAME.encode())
 Name = Annotated[str, Field(strict=True, pattern=f"^{_NAME}$")]
 """1 to 128 characters out of `A-Z a-z 0-9 . _ : / @ + -`: entities, sensors, models and coordinates."""
 
@@ -35,7 +36,7 @@ Unit = Annotated[str, Field(strict=True, pattern=f"^[^{_UNSEEN}]{{1,32}}$")]
 
 def is_name(key: bytes | None) -> TypeGuard[bytes]:
     """Whether a record's key may be a `Name`."""
-    return key is not None and re.fullmatch(_NAME.encode(), key) is not None
+    return key is not None and _KEY.fullmatch(key) is not None
 
 
 class Unusable(ValueError):

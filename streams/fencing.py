@@ -47,10 +47,9 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import CompactString, Int16, Int32, Int64, Schema, TaggedFields
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from streams.beliefs import INTERNAL
-from streams.sending import Lease, Record, deliver, fill
+from streams.sending import Lease, Record, attempts, deliver, fill
 
 log = structlog.get_logger()
 FENCE_KEY = INTERNAL + b"fence"
@@ -150,12 +149,7 @@ class Fencing:
 
     async def _take(self, producer: AIOKafkaProducer, partition: int) -> Lease:
         identity = f"{self._application}-beliefs-{partition}"
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception(_passes),
-            stop=stop_after_delay(TAKE_SECONDS),
-            wait=wait_random_exponential(0.05, 2.0),
-            reraise=True,
-        ):
+        async for attempt in attempts(_passes, TAKE_SECONDS, first=0.05, longest=2.0):
             with attempt:
                 lease = await _init(producer, identity)
                 fence = Record(self._changelog, partition, FENCE_KEY, None)

@@ -20,12 +20,11 @@ import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 from faust.types import TP, EventT
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from inference.events import Event
 from inference.timeline import MOST
 from inference.update import Updater
-from schemas import Observation, Prior, Reason, Unusable, is_name, parse
+from schemas import Observation, Prior, Reason, Unusable, is_name
 from streams import metrics
 from streams.batches import Batch
 from streams.beliefs import BeliefRecord, Kept
@@ -35,7 +34,7 @@ from streams.fencing import Fenced, Fencing
 from streams.intake import Intake
 from streams.registry import Definitions, DefinitionsReader
 from streams.rounds import run_rounds
-from streams.sending import Lease, Record, deliver, fill
+from streams.sending import Lease, Record, attempts, deliver, fill
 from streams.stores import NOT_KNOWN, BeliefStore
 from streams.topics import TopicNames
 
@@ -152,29 +151,24 @@ class Fusion:
 
     def _read(self, delivered: EventT[Any], is_prior: bool, now: float) -> Entry:
         message = delivered.message
-        observation, event = self._understood(message.key, message.value, is_prior, now)
+        content, event = self._understood(message.key, message.value, is_prior, now)
         value = message.value or b""
-        if observation is None:
-            if len(value) > LONGEST_AS_IT_CAME:
-                value = parse(Prior, value).to_json()
-            return Entry(event, Kept(True, message.offset, value), "", delivered)
-        if len(value) > LONGEST_AS_IT_CAME:
-            value = observation.to_json()
-        name = observation.id or f"{message.partition}:{message.offset}"
-        return Entry(event, Kept(False, message.offset, value), name, delivered, id=observation.id or "")
+        kept = Kept(is_prior, message.offset, content.to_json() if len(value) > LONGEST_AS_IT_CAME else value)
+        if isinstance(content, Prior):
+            return Entry(event, kept, "", delivered)
+        name = content.id or f"{message.partition}:{message.offset}"
+        return Entry(event, kept, name, delivered, id=content.id or "")
 
     def _read_again(self, key: bytes, kept: Kept) -> tuple[Event, str]:
         """The event and id of a message kept earlier; raises Unusable if it no longer fits the definitions."""
-        observation, event = self._understood(key, kept.value, kept.is_prior, math.inf)
-        return event, (observation.id if observation is not None else None) or ""
+        content, event = self._understood(key, kept.value, kept.is_prior, math.inf)
+        return event, (content.id if isinstance(content, Observation) else None) or ""
 
     def _understood(
         self, key: bytes | None, value: bytes | None, is_prior: bool, now: float
-    ) -> tuple[Observation | None, Event]:
+    ) -> tuple[Observation | Prior, Event]:
         try:
-            if is_prior:
-                return None, self._intake.prior(key, value, now)
-            return self._intake.observation(key, value, now)
+            return (self._intake.prior if is_prior else self._intake.observation)(key, value, now)
         except Unusable:
             raise
         except (ArithmeticError, ValueError) as error:
@@ -227,12 +221,7 @@ class Fusion:
             batches = fill(producer, records, leases)
             # a batch that is never answered would be waited for without end
             async with asyncio.timeout(2 * SENDING_SECONDS):
-                async for attempt in AsyncRetrying(
-                    retry=retry_if_exception(_passes),
-                    stop=stop_after_delay(SENDING_SECONDS),
-                    wait=wait_random_exponential(0.2, 5.0),
-                    reraise=True,
-                ):
+                async for attempt in attempts(_passes, SENDING_SECONDS, first=0.2, longest=5.0):
                     with attempt:
                         return await deliver(producer, batches)
         except ProducerFenced as error:

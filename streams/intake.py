@@ -42,15 +42,15 @@ class Intake:
         reading = reading_of(message, model.sensor(sensor))
         return message, Event(message.entity, message.time, reading=reading)
 
-    def prior(self, key: bytes | None, value: bytes | None, now: float) -> Event:
-        """The event of a stated prior; raises Unusable."""
+    def prior(self, key: bytes | None, value: bytes | None, now: float) -> tuple[Prior, Event]:
+        """The message of a stated prior and its event; raises Unusable."""
         self._size(value)
         message = parse(Prior, value)
         _own_key(message.entity, key)
         model = self._model(message.entity)
         self._time(message.time, model, now)
         change = prior_change(message, model.message.coordinate_names)
-        return Event(message.entity, message.time, prior=change)
+        return message, Event(message.entity, message.time, prior=change)
 
     def _size(self, value: bytes | None) -> None:
         if value is not None and len(value) > self._maximum_bytes:

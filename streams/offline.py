@@ -92,7 +92,7 @@ class Log:
         key, is_prior = _glance(raw)
         now, label = time.time(), len(self._events)
         if is_prior:
-            event, name = self._intake.prior(key, raw, now), ""
+            (_, event), name = self._intake.prior(key, raw, now), ""
         else:
             message, event = self._intake.observation(key, raw, now)
             name = message.id or place if event.control is None else ""

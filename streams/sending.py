@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import MessageSizeTooLargeError
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-__all__ = ["Batches", "Lease", "Record", "deliver", "fill", "send_all"]
+__all__ = ["Batches", "Lease", "Record", "attempts", "deliver", "fill", "send_all"]
 
 # Bytes of key, value and headers from which on a record is measured against the producer's `max_request_size`: a
 # batch takes any first record, and would leave the refusal to the broker.
@@ -155,6 +156,18 @@ def _append(batch: Any, record: Record) -> bool:
     """Whether the record still went into the batch."""
     taken = batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
     return taken is not None
+
+
+def attempts(
+    passes: Callable[[BaseException], bool], seconds: float, first: float, longest: float
+) -> AsyncRetrying:
+    """To try again for so many seconds while what is raised passes; waits grow from `first` to `longest` seconds."""
+    return AsyncRetrying(
+        retry=retry_if_exception(passes),
+        stop=stop_after_delay(seconds),
+        wait=wait_random_exponential(first, longest),
+        reraise=True,
+    )
 
 
 async def deliver(producer: AIOKafkaProducer, batches: Batches) -> dict[TopicPartition, int]:

@@ -27,7 +27,7 @@ def apply(definitions: Definitions, key: bytes, now: float, messages: Sequence[t
 
     def read(key: bytes, kept: Kept) -> tuple[Event, str]:
         if kept.is_prior:
-            return accept.prior(key, kept.value, now), ""
+            return accept.prior(key, kept.value, now)[1], ""
         return accept.observation(key, kept.value, now)[1], ""
 
     model = definitions.model_for(key.decode(errors="replace"))

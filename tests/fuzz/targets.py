@@ -109,7 +109,7 @@ def observation(raw: bytes) -> bool:
 
 def prior(raw: bytes) -> bool:
     try:
-        event = Intake(definitions(), 1_000_000, 60.0).prior(keyed(raw, "entity"), raw, NOW)
+        _, event = Intake(definitions(), 1_000_000, 60.0).prior(keyed(raw, "entity"), raw, NOW)
     except Unusable as unusable:
         return told(unusable)
     assert math.isfinite(event.time)

@@ -130,7 +130,7 @@ def test_a_fault_of_a_prior_has_its_reason(intake: Intake, value: bytes, reason:
 
 def test_a_prior_over_some_coordinates_knows_which(intake: Intake) -> None:
     mixture = Mixture.gaussian((1.0, 2.0), 1.0).model_dump()
-    event = intake.prior(KEY, prior(mixture=mixture, coordinates=["vy", "x"], mode="product"), NOW)
+    _, event = intake.prior(KEY, prior(mixture=mixture, coordinates=["vy", "x"], mode="product"), NOW)
     assert event.prior is not None
     assert (event.prior.axes, event.prior.mode) == ((3, 0), "product")
 
