@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Collection
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, TypeVar, cast
@@ -12,6 +13,7 @@ import faust
 import structlog
 import torch
 from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka.errors import KafkaError
 
 from inference import weights
 from inference.accuracy import FAST
@@ -37,6 +39,7 @@ from streams.restoring import BeliefTableManager
 from streams.sending import send_all
 from streams.settings import Settings
 from streams.stores import BeliefTable
+from streams.topic_ids import topic_ids
 from streams.topics import topic_id
 from streams.turns import Turns
 
@@ -98,11 +101,18 @@ def create_app(settings: Settings, updater: Updater) -> faust.App:
         web_stats_enabled=False,
         worker_redirect_stdouts=False,
     )
-    (use_fetch_high_watermark if settings.fetch_high_watermark else use_safe_consumer)(
-        app, settings.names.priors
-    )
+
+    async def ids(names: Collection[str]) -> dict[str, str]:
+        return await topic_ids((await _producer(app)).client, names)
+
+    use = use_fetch_high_watermark if settings.fetch_high_watermark else use_safe_consumer
+    use(app, settings.names.priors, ids)
     _add_agent(app, settings, updater)
     return app
+
+
+async def _producer(app: faust.App) -> AIOKafkaProducer:
+    return (await app.maybe_start_producer())._producer
 
 
 async def _or_stop(work: Awaitable[T], failure: str) -> T:
@@ -135,7 +145,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
     )
 
     async def producer() -> AIOKafkaProducer:
-        return (await app.maybe_start_producer())._producer
+        return await _producer(app)
 
     async def reject(record: ConsumerRecord, reason: Reason, detail: str) -> None:
         log.warning("a definition cannot be used", topic=record.topic, key=record.key, detail=detail)
@@ -149,7 +159,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
     async def fence(partitions: Collection[int]) -> None:
         await _or_stop(fencing.take(partitions), "partitions cannot be taken over, the worker stops")
 
-    origins = Origins(names, settings.brokers, settings.client_options, table.store, fencing, producer)
+    origins = Origins(names, table.store, fencing, producer)
 
     async def examine(consumer: Any, partitions: Collection[int]) -> bool:
         held = origins.examine(consumer, partitions)
@@ -188,6 +198,13 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
         for client in (sending and sending.client, reading and reading._client, reader.client):
             if fault := fault_of(client):
                 log.error("the metadata of a connection is not kept any more, the worker stops", fault=fault)
+                os._exit(70)
+
+    @app.timer(LOOK_SECONDS)  # type: ignore[untyped-decorator]
+    async def look_after_definitions() -> None:
+        with suppress(KafkaError, OSError):  # no broker answers: another time
+            if others := await reader.made_again():
+                log.error("a topic was made again, the worker stops", topics=others)
                 os._exit(70)
 
     turns = Turns(settings.batch, lambda message: cast(SafeConsumer, app.consumer).let_go(message))

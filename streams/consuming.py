@@ -18,8 +18,11 @@ would commit past a record it has not processed. `SafeConsumer` leaves that reco
 
 **What is gone passed over in silence.** Where the log begins after the committed offset Kafka's clients go on at its
 beginning, and Faust acknowledges the rest as a gap. `SafeConsumer` says how much it was. A topic that is deleted and
-made again under a running worker begins at 0; Faust drops all up to the offset it had come to. `SafeConsumer` stops the
-worker, for the new one begins with a recovery, where `streams.origin` sees to it.
+made again under a running worker begins at 0; Faust drops all up to the offset it had come to, and where the new topic
+already holds more, nothing that is read says that it is another one. So after every fetch `SafeConsumer` asks for the
+topics' ids: what came before an answer with the old id is of the old topic. Else it stops the worker, for the new one
+begins with a recovery, where `streams.origin` sees to it. Where the broker knows no ids, an offset 0 in mid-stream
+does.
 
 Beside that, `SafeConsumer` reads the priors that are there after a seek, which every rebalance ends with, before the
 observations of their partitions. A prior waits for its time, and comes too late once an observation is applied that
@@ -32,31 +35,28 @@ import asyncio
 import math
 import os
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing
 from typing import Any, cast
 
-import aiokafka
 import faust
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaTimeoutError
 from faust.transport.drivers.aiokafka import (
     AIOKafkaConsumerThread,
     Consumer,
-    Transport,
-    credentials_to_aiokafka_auth,
-    server_list,
 )
 from faust.types import TP
 from faust.types.tuples import Message
 from mode.utils.futures import notify
 
 from streams import metrics
+from streams.watermarks import HighWatermarkThread
 
-__all__ = ["SafeConsumer", "high_watermarks", "use_fetch_high_watermark", "use_safe_consumer"]
+__all__ = ["SafeConsumer", "use_fetch_high_watermark", "use_safe_consumer"]
 
 log = structlog.get_logger()
+TopicIds = Callable[[Collection[str]], Awaitable[Mapping[str, str]]]
 
 
 class SafeConsumer(Consumer):
@@ -73,6 +73,8 @@ class SafeConsumer(Consumer):
         self._begun: set[TP] = set()  # of which something has been delivered since the last seek
         self._told: dict[TP, int] = defaultdict(int)  # up to where it has been said what is lost
         self._priors: str = getattr(self.transport, "priors", "")
+        self._ask_ids: TopicIds | None = getattr(self.transport, "topic_ids", None)
+        self._ids: Mapping[str, str] = {}  # of the topics that are read
         self._held_back = False  # whether observations wait for priors
         # of priors not read up to there: where to begin, and where they ended after the last seek
         self._priors_due: dict[TP, tuple[int, int]] = {}
@@ -87,8 +89,7 @@ class SafeConsumer(Consumer):
                     return  # fetched before the seek, and to be fetched again
                 begun = partition in self._begun or self._read_offset.get(partition)
                 if not message.offset and begun and not self._is_changelog_tp(partition):
-                    log.error("a topic was made again, the worker stops", topic=partition.topic)
-                    os._exit(70)
+                    self._stop([partition.topic])
                 self._begun.add(partition)
                 yield partition, message
 
@@ -108,7 +109,26 @@ class SafeConsumer(Consumer):
                 if not active_partitions:  # to aiokafka that would mean all of them
                     await asyncio.sleep(timeout)
                     return {}
-            return await super()._getmany(active_partitions, timeout)
+            found = await super()._getmany(active_partitions, timeout)
+            if any(tp.topic in self._ids for tp in found or ()):
+                await self._check_ids()
+            return found
+
+    async def take_ids(self, topics: Collection[str]) -> Mapping[str, str]:
+        """Their ids, without those that the broker cannot say; the worker stops where it reads one with another id."""
+        self._ids = await self._ask_ids(topics) if self._ask_ids else {}
+        return self._ids
+
+    async def _check_ids(self) -> None:
+        assert self._ask_ids is not None
+        now = await self._ask_ids(self._ids)
+        # one that is not there any more has been read before it went
+        if others := [topic for topic, known in self._ids.items() if now.get(topic, known) != known]:
+            self._stop(others)
+
+    def _stop(self, topics: Collection[str]) -> None:
+        log.error("a topic was made again, the worker stops", topics=sorted(topics))
+        os._exit(70)
 
     async def _waiting_for_priors(self) -> set[TP]:
         """The partitions to be read later."""
@@ -224,57 +244,6 @@ async def _positions(thread: AIOKafkaConsumerThread, partitions: set[TP]) -> dic
     return {tp: state.position for tp, state in states.items() if state.has_valid_position}
 
 
-class HighWatermarkThread(AIOKafkaConsumerThread):
-    """Asks for the end of a partition by reading its last batch, where ListOffsets(LATEST) is too small.
-
-    The embedded broker answers with the offset of the last batch's first record, plus one. Faust would end
-    the recovery of its tables there, and lose what the rest of that batch says.
-    """
-
-    async def _highwaters(self, partitions: list[TP]) -> Mapping[TP, int]:
-        ends = dict(await super()._highwaters(partitions))
-        filled = {TopicPartition(*tp): end for tp, end in ends.items() if end}
-        if not filled:
-            return ends
-        transport = cast(Transport, self.transport)
-        reader = aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=server_list(transport.url, transport.default_port),
-            auto_offset_reset="earliest",
-            **credentials_to_aiokafka_auth(self.app.conf.broker_credentials, self.app.conf.ssl_context),
-        )
-        await reader.start()
-        try:
-            async with asyncio.timeout(self.app.conf.broker_request_timeout):
-                marks = await high_watermarks(reader, filled)
-        except TimeoutError as error:
-            raise KafkaTimeoutError(f"No high watermark for {sorted(filled)}") from error
-        finally:
-            await reader.stop()
-        return {tp: marks.get(TopicPartition(*tp), end) for tp, end in ends.items()}
-
-
-async def high_watermarks(
-    reader: aiokafka.AIOKafkaConsumer, ends: Mapping[TopicPartition, int]
-) -> dict[TopicPartition, int]:
-    """The high watermark that comes with a fetch, for every partition of `ends`, none of them empty.
-
-    Args:
-        reader: a started consumer without a group.
-        ends: for every partition the offset after one of its records.
-    """
-    reader.assign(list(ends))
-    for partition, end in ends.items():
-        reader.seek(partition, end - 1)
-    marks: dict[TopicPartition, int] = {}
-    while len(marks) < len(ends):
-        await reader.getmany(timeout_ms=200)
-        for partition in ends:
-            mark = reader.highwater(partition)
-            if mark is not None:
-                marks[partition] = mark
-    return marks
-
-
 class HighWatermarkConsumer(SafeConsumer):
     """`SafeConsumer` for brokers whose ListOffsets(LATEST) is too small."""
 
@@ -282,17 +251,24 @@ class HighWatermarkConsumer(SafeConsumer):
         return HighWatermarkThread(self, loop=self.loop, beacon=self.beacon)
 
 
-def use_safe_consumer(app: faust.App, priors: str = "") -> None:
-    """Has the app read with `SafeConsumer`, this topic first; to be called before the worker starts."""
-    transport = cast(Any, app.transport)
-    transport.Consumer, transport.priors = SafeConsumer, priors
+def use_safe_consumer(app: faust.App, priors: str = "", topic_ids: TopicIds | None = None) -> None:
+    """Has the app read with `SafeConsumer`; to be called before the worker starts.
+
+    Args:
+        priors: the topic that is read first. topic_ids: asks the broker; without it no ids are compared.
+    """
+    _use(app, SafeConsumer, priors, topic_ids)
 
 
-def use_fetch_high_watermark(app: faust.App, priors: str = "") -> None:
+def use_fetch_high_watermark(app: faust.App, priors: str = "", topic_ids: TopicIds | None = None) -> None:
     """As `use_safe_consumer`, and asks for the end of changelogs by reading: for the embedded broker only.
 
     A broker's ListOffsets(LATEST) is right by Kafka's protocol, so this is off unless a setting asks for it:
     it costs a connection and a fetch at every rebalance.
     """
+    _use(app, HighWatermarkConsumer, priors, topic_ids)
+
+
+def _use(app: faust.App, consumer: type[SafeConsumer], priors: str, topic_ids: TopicIds | None) -> None:
     transport = cast(Any, app.transport)
-    transport.Consumer, transport.priors = HighWatermarkConsumer, priors
+    transport.Consumer, transport.priors, transport.topic_ids = consumer, priors, topic_ids

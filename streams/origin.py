@@ -3,9 +3,10 @@
 Beside the beliefs a changelog partition holds one record of ours: the ids of the topics that the offsets in the beliefs
 count in, and where the changelog itself began. At every recovery it is held against what the broker has now.
 
-- The changelog begins later, or is empty: beliefs have been deleted. Kafka does that to no compacted topic by itself,
-  but a wrong `cleanup.policy`, `kafka-delete-records` or a topic made again do. The partition's observations and priors
-  are read from their beginning: what a belief holds already is skipped, what has lost its belief gets it again.
+- The changelog begins later, or does not hold our record: beliefs have been deleted. Kafka does that to no compacted
+  topic by itself, but a wrong `cleanup.policy`, `kafka-delete-records` or a topic made again do. The partition's
+  observations and priors are read from their beginning: what a belief holds already is skipped, what has lost its
+  belief gets it again.
 - A source topic has another id: it was deleted and made again, and its offsets count anew. The offsets in the beliefs
   are forgotten, or as many new observations would be taken for old ones; the beliefs go on.
 
@@ -16,7 +17,6 @@ source log does not hold any more cannot be computed: it is said in an error, an
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,7 +26,6 @@ import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from faust.types import TP
 
-from streams import topics
 from streams.beliefs import INTERNAL, BeliefRecord
 from streams.fencing import Fencing
 from streams.sending import Record, send_all
@@ -49,7 +48,6 @@ class Origins:
     """Compares what the beliefs were computed from with what is there.
 
     Args:
-        options: of the connection that asks for the topics' ids.
         store: of the beliefs.
         producer: gives the running aiokafka producer.
     """
@@ -57,25 +55,22 @@ class Origins:
     def __init__(
         self,
         names: TopicNames,
-        brokers: str,
-        options: Mapping[str, Any],
         store: BeliefStore,
         fencing: Fencing,
         producer: Callable[[], Awaitable[AIOKafkaProducer]],
     ) -> None:
         self._names, self._store = names, store
-        self._brokers, self._options = brokers, options
         self._fencing, self._producer = fencing, producer
 
     async def examine(self, consumer: Any, partitions: Collection[int]) -> bool:
         """After the beliefs of these partitions are restored; whether the committed offsets have been moved back.
 
         Raises:
-            streams.topics.TopicError: the broker cannot be asked.
+            aiokafka.errors.KafkaError, TimeoutError: the broker cannot be asked.
         """
         changelog = self._names.beliefs_changelog
         starts = await consumer.earliest_offsets(*(TP(changelog, partition) for partition in partitions))
-        ids = await asyncio.to_thread(self._topic_ids)
+        ids = dict(await consumer.take_ids((self._names.observations, self._names.priors)))
         moved = False
         for partition in partitions:
             now = Origin(starts.get(TP(changelog, partition)) or 0, ids)
@@ -83,7 +78,7 @@ class Origins:
             if known == now:
                 continue
             remade = {name for name in ids if known is not None and known.topics.get(name) != ids[name]}
-            again = set(ids) if self._emptied(partition, known, now) else remade
+            again = set(ids) if self._emptied(known, now) else remade
             if again and not await self._move_back(consumer, partition, again):
                 return False  # another rebalance has begun, and will come here again
             moved |= bool(again)
@@ -91,16 +86,12 @@ class Origins:
             await self._write(partition, [*changed, (ORIGIN_KEY % partition, orjson.dumps(asdict(now)))])
         return moved
 
-    def _topic_ids(self) -> dict[str, str]:
-        sources = [self._names.observations, self._names.priors]
-        with topics.administration(self._brokers, self._options) as admin:
-            return {each["name"]: str(each["topic_id"]) for each in admin.describe_topics(sources)}
+    def _emptied(self, known: Origin | None, now: Origin) -> bool:
+        """Whether beliefs may be missing that were there.
 
-    def _emptied(self, partition: int, known: Origin | None, now: Origin) -> bool:
-        """Whether beliefs are missing that were there."""
-        if known is None:
-            return now.changelog_start > 0 or next(self._store.items(partition), None) is None
-        return now.changelog_start > known.changelog_start
+        A changelog without our record is new, or was made again under a worker that has written more beliefs since.
+        """
+        return known is None or now.changelog_start > known.changelog_start
 
     async def _move_back(self, consumer: Any, partition: int, names: Collection[str]) -> bool:
         places = [TP(name, partition) for name in names]

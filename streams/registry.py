@@ -19,6 +19,7 @@ from inference.sensors import Sensor
 from schemas import Model, Reason, Unusable, parse, parse_sensor
 from schemas import Sensor as SensorMessage
 from streams.conversion import PosteriorWriter, sensor_over, state_model
+from streams.topic_ids import topic_ids
 
 log = structlog.get_logger()
 ANY = "*"
@@ -124,6 +125,7 @@ class DefinitionsReader:
         self._topics, self._brokers, self._reject = topics, brokers, reject
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
+        self._ids: dict[str, str] = {}  # of the topics as they were read
         self._reading = asyncio.Lock()
         self._refused: deque[tuple[ConsumerRecord, Unusable]] = deque()
         self.complete = asyncio.Event()
@@ -142,6 +144,7 @@ class DefinitionsReader:
             **self._options,
         )
         await self._consumer.start()
+        self._ids = await topic_ids(self._consumer._client, self._topics)
         partitions = [
             TopicPartition(topic, partition)
             for topic in self._topics
@@ -160,6 +163,17 @@ class DefinitionsReader:
         assert self._consumer is not None
         await self._consumer._client.force_metadata_update()
         return sorted(self._consumer.partitions_for_topic(topic) or {0})
+
+    async def made_again(self) -> list[str]:
+        """The topics that are others now than were read: what the new ones begin with may have been passed over.
+
+        Raises:
+            aiokafka.errors.KafkaError, TimeoutError: no broker has answered for half a minute.
+        """
+        if self._consumer is None or not self._ids:
+            return []
+        now = await topic_ids(self._consumer._client, self._topics)
+        return [topic for topic, known in self._ids.items() if now.get(topic, known) != known]
 
     async def stop(self) -> None:
         if self._task is not None:

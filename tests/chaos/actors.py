@@ -52,13 +52,6 @@ class AimedWorker(Worker):
         self.allowed: set[str] = set()
 
     @property
-    def pid(self) -> int:
-        """Of the worker itself, which is the guard's only child."""
-        assert self._guard is not None
-        guard = self._guard.pid
-        return int(Path(f"/proc/{guard}/task/{guard}/children").read_text().split()[0])
-
-    @property
     def suspended(self) -> bool:
         """Whether SIGSTOP has reached it."""
         try:
@@ -148,13 +141,6 @@ class AimedWorker(Worker):
         assert self._guard.stdin is not None
         self.asked = "terminate"
         self._guard.stdin.close()
-
-    def suspend(self) -> None:
-        """SIGSTOP: it does nothing, sends no heartbeats, and does not know."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def wake(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
 
     def look_at_clock(self) -> None:
         """Its clock file has changed."""

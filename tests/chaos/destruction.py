@@ -7,13 +7,11 @@ from collections.abc import Iterable, Iterator
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from streams import topics
 from streams.topics import TopicNames
 from tests.chaos.faults import LONGEST, until
 from tests.chaos.stage import Stage
-from tests.conftest import eventually
+from tests.streams.workers import make_again
 
-GONE_SECONDS = 60.0
 DOOMED = 400  # observations
 # what a worker says of these faults
 READ_AGAIN = "the changelog has lost beliefs or their offsets: the source log is read again"
@@ -85,17 +83,6 @@ def delete_records(servers: str, names: TopicNames, topic: str, partitions: Iter
 
 def _set_policy(admin: KafkaAdminClient, topic: str, policy: str) -> None:
     admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"cleanup.policy": policy})])
-
-
-def make_again(servers: str, names: TopicNames, topic: str, partitions: int, replication: int = 1) -> None:
-    """Deletes the topic, and creates it when it has gone."""
-    admin = KafkaAdminClient(bootstrap_servers=servers.split(","))
-    try:
-        admin.delete_topics([topic])
-        eventually(lambda: topic not in admin.list_topics(), GONE_SECONDS, "the topic has gone")
-    finally:
-        admin.close()
-    topics.create(servers, names, partitions=partitions, replication=replication)
 
 
 def said_to_be_lost(stage: Stage) -> int:

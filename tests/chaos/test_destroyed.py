@@ -13,7 +13,7 @@ from tests.brokers import KafkaNode
 from tests.chaos import destruction
 from tests.conftest import Names, eventually
 from tests.streams.test_restart import SMALL_BATCH, Run
-from tests.streams.workers import PARTITIONS, Stream, stream
+from tests.streams.workers import PARTITIONS, Stream, make_again, stream
 
 WAIT = 60.0  # seconds
 
@@ -25,13 +25,13 @@ def opened(kafka_broker: KafkaNode, names: Names, tmp_path: Path) -> Iterator[St
 
 
 class Half:
-    """A stream of which the first half has been applied."""
+    """A stream of which the first half, or another share, has been applied."""
 
-    def __init__(self, opened: Stream, **settings: Any) -> None:
+    def __init__(self, opened: Stream, share: float = 0.5, **settings: Any) -> None:
         self.settings = {"batch": SMALL_BATCH} | settings
         self.stream, self.topics = opened, opened.names.topics
         self.run = Run(opened, entities=8, duration=10.0)
-        self.half = len(self.run.observations) // 2
+        self.half = int(share * len(self.run.observations))
         self.worker = opened.worker(**self.settings).start()
         self.run.send_prior()
         self.run.send(self.run.observations[: self.half])
@@ -46,7 +46,7 @@ class Half:
         destruction.delete_records(servers, self.topics, topic, range(PARTITIONS))
 
     def make_again(self, topic: str) -> None:
-        destruction.make_again(self.stream.broker.bootstrap_servers, self.topics, topic, PARTITIONS)
+        make_again(self.stream.broker.bootstrap_servers, self.topics, topic, PARTITIONS)
 
     def go_on(self) -> list[dict[str, object]]:
         """With another worker and the second half; returns what that worker has logged as errors."""
@@ -86,6 +86,20 @@ def test_a_changelog_made_again_is_computed_again(opened: Stream) -> None:
     half.go_on()
 
 
+@pytest.mark.chaos
+@pytest.mark.kafka
+def test_a_changelog_made_again_under_a_worker_that_goes_on_is_computed_again(opened: Stream) -> None:
+    """What it writes from then on is there, and the beliefs that it had written before are not."""
+    half = Half(opened)
+    half.make_again(half.topics.beliefs_changelog)
+    first = half.run.observations[half.half]
+    half.run.send([first])
+    half.run.wait_for_posteriors(half.half + 1)
+    half.half += 1
+    half.worker.kill()
+    half.go_on()
+
+
 @pytest.mark.soak
 @pytest.mark.chaos
 @pytest.mark.kafka
@@ -105,6 +119,21 @@ def test_a_source_made_again_goes_on_with_the_beliefs_there_are(opened: Stream) 
     half.worker.stop()
     said = half.go_on()
     assert any("made again" in str(line["event"]) for line in said)
+
+
+@pytest.mark.chaos
+@pytest.mark.kafka
+def test_a_source_made_again_and_filled_before_a_worker_looks_is_noticed(opened: Stream) -> None:
+    """Beyond the offsets that it had come to: nothing in what it reads next says that it is another topic."""
+    half = Half(opened, share=0.2)
+    half.worker.suspend()
+    half.make_again(half.topics.observations)
+    half.run.send(half.run.observations[half.half :])
+    half.worker.wake()
+    assert half.worker.wait_until_ended(WAIT) == 70
+    assert any("made again" in str(line["event"]) for line in errors(half.worker.log()))
+    opened.worker(**half.settings).start()
+    half.run.check()
 
 
 @pytest.mark.soak

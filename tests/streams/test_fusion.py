@@ -28,6 +28,9 @@ from tests.streams.oracle import (
 from tests.streams.workers import Stream, Worker, dead_letters_of, posteriors_of, stream
 
 DOUBLE = 1e-6  # component by component, through JSON; measured 5e-12 without it
+# Each round of a refinement draws points where the one before has come to: of what rounds differently in a batch of
+# another size, 1e-14, a dozen rounds make up to 4e-5 here (150 ways to cut this log into batches).
+REFINED = 1e-3
 # In float32 a matrix product rounds differently in a batch of another size: 1e-7 of a number, amplified where the
 # posterior is ill-conditioned.
 ROUNDING = 2e-3
@@ -95,7 +98,12 @@ def test_a_worker_says_when_it_is_ready(fleet: Fleet) -> None:
 def test_posteriors_equal_the_replay_of_the_log(fleet: Fleet) -> None:
     observations, found, outcomes = followed(fleet, "double")
     pairs = [pair for entity in found for pair in zip(found[entity], outcomes[entity], strict=True)]
-    assert max(distance(posterior.mixture, outcome) for posterior, outcome in pairs) < DOUBLE
+    for entity, taken in found.items():
+        bound = DOUBLE
+        for posterior, outcome in zip(taken, outcomes[entity], strict=True):
+            if outcome.method == "refined":
+                bound = REFINED  # from here on
+            assert distance(posterior.mixture, outcome) < bound, (entity, posterior.sequence)
     assert all(posterior.quality.method == outcome.method for posterior, outcome in pairs)
     assert {outcome.method for _, outcome in pairs} >= {"transformer", "kalman"}
     assert len(observations) == len(pairs)

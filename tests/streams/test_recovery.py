@@ -18,10 +18,11 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from faust.types import TP
 from kafka import KafkaConsumer, KafkaProducer
 
-from streams.consuming import SafeConsumer, high_watermarks, use_safe_consumer
+from streams.consuming import SafeConsumer, use_safe_consumer
 from streams.recovery import SafeTableManager
 from streams.sending import Record, send_all
 from streams.topics import create
+from streams.watermarks import high_watermarks
 from tests.brokers import Broker
 from tests.conftest import Names, eventually
 

@@ -18,6 +18,7 @@ from streams.simulation import fleet_model
 from streams.topics import create
 from tests.brokers import Broker
 from tests.conftest import Names, unique_names
+from tests.streams.workers import make_again
 
 BROKEN = b'{"kind":"range","sensor":"range","position":[0],"standard_deviation":1}'
 WAIT = 30.0  # seconds
@@ -39,6 +40,9 @@ class Topics:
             producer.send(topic, key=key, value=value)
         producer.flush(30)
         producer.close()
+
+    def make_again(self, topic: str) -> None:
+        make_again(self.broker.bootstrap_servers, self.names, topic, partitions=1)
 
     async def reject(self, record: ConsumerRecord, reason: Reason, detail: str) -> None:
         if self.failures > 0:
@@ -161,3 +165,15 @@ def test_a_definition_under_a_key_of_another_name_changes_nothing() -> None:
         definitions.apply(record)
     assert caught.value.reason == Reason.key_mismatch
     assert definitions.sensors == {}
+
+
+def test_a_topic_that_was_made_again_is_told_from_the_one_before(topics: Topics) -> None:
+    topics.registry.set_model(fleet_model())
+
+    async def read() -> tuple[list[str], list[str]]:
+        async with topics.reader() as reader:
+            before = await reader.made_again()
+            await asyncio.to_thread(topics.make_again, topics.names.sensors)
+            return before, await reader.made_again()
+
+    assert asyncio.run(read()) == ([], [topics.names.sensors])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
 from schemas import DeadLetter, Posterior, parse
@@ -24,11 +25,12 @@ from streams.broker import free_port
 from streams.client import ObservationProducer, PriorPublisher, Registry
 from streams.guard import KILL, guarded
 from streams.settings import Settings
-from streams.topics import MESSAGE_BYTES
+from streams.topics import MESSAGE_BYTES, TopicNames
 from tests.brokers import Broker
 from tests.conftest import Names, eventually
 
 START_TIMEOUT = 90.0  # seconds; 4 to 10 s, most of it importing torch
+GONE_SECONDS = 60.0  # until a topic that was deleted is not there any more
 STOP_TIMEOUT = 30.0  # seconds between SIGTERM and SIGKILL
 PARTITIONS = 4
 SESSION = 6.0  # seconds; the least that a worker takes
@@ -97,6 +99,13 @@ class Worker:
             return 0, ""
 
     @property
+    def pid(self) -> int:
+        """Of the worker itself, which is the guard's only child."""
+        assert self._guard is not None
+        guard = self._guard.pid
+        return int(Path(f"/proc/{guard}/task/{guard}/children").read_text().split()[0])
+
+    @property
     def assigned(self) -> set[str]:
         """`topic-partition` of what it owns, once it is ready; else nothing."""
         status, body = self.page("/readyz")
@@ -126,6 +135,13 @@ class Worker:
         self._guard.stdin.write(KILL)
         self._guard.stdin.flush()
         self._guard.wait(10)
+
+    def suspend(self) -> None:
+        """SIGSTOP: it does nothing, sends no heartbeats, and does not know."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def wake(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
 
     def stop(self) -> None:
         """Ends it however it can, if it runs."""
@@ -258,3 +274,14 @@ def dead_letters_of(records: Iterable[Any]) -> dict[tuple[str, int, int], DeadLe
     """By the place of what they came from; one that was sent twice counts once."""
     letters = (DeadLetter.from_record(record.key, record.value, record.headers) for record in records)
     return {(letter.topic, letter.partition, letter.offset): letter for letter in letters}
+
+
+def make_again(servers: str, names: TopicNames, topic: str, partitions: int, replication: int = 1) -> None:
+    """Deletes the topic, and creates it when it has gone."""
+    admin = KafkaAdminClient(bootstrap_servers=servers.split(","))
+    try:
+        admin.delete_topics([topic])
+        eventually(lambda: topic not in admin.list_topics(), GONE_SECONDS, "the topic has gone")
+    finally:
+        admin.close()
+    topics.create(servers, names, partitions=partitions, replication=replication)

@@ -1,0 +1,135 @@
+"""The ids of topics, which tell a topic from another one of the same name that was made after it.
+
+aiokafka 0.14 asks for metadata in a version that has no ids; this is a later one. Version 12 of the protocol came with
+Kafka 3.1 (https://kafka.apache.org/protocol#The_Messages_Metadata).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from io import BytesIO
+from uuid import UUID
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError, NodeNotReadyError
+from aiokafka.protocol.abstract import AbstractType
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import (
+    Boolean,
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Schema,
+    TaggedFields,
+)
+
+from streams.sending import attempts
+
+NO_ID = UUID(int=0)
+METADATA, VERSION = 3, 12
+ASKING_SECONDS, ANSWER_SECONDS = 30.0, 5.0  # all attempts, and each of them
+
+
+class _Uuid(AbstractType[UUID]):  # type: ignore[misc]
+    @classmethod
+    def encode(cls, value: UUID) -> bytes:
+        return value.bytes
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> UUID:
+        return UUID(bytes=data.read(16))
+
+
+class _Answer(Response):  # type: ignore[misc]
+    API_KEY, API_VERSION = METADATA, VERSION
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(
+                ("node_id", Int32),
+                ("host", CompactString("utf-8")),
+                ("port", Int32),
+                ("rack", CompactString("utf-8")),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_id", CompactString("utf-8")),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("name", CompactString("utf-8")),
+                ("topic_id", _Uuid),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("isr", CompactArray(Int32)),
+                        ("offline_replicas", CompactArray(Int32)),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("authorized_operations", Int32),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class _Question(RequestStruct):  # type: ignore[misc]
+    FLEXIBLE_VERSION = True
+    API_KEY, API_VERSION = METADATA, VERSION
+    RESPONSE_TYPE = _Answer
+    SCHEMA = Schema(
+        (
+            "topics",
+            CompactArray(("topic_id", _Uuid), ("name", CompactString("utf-8")), ("tags", TaggedFields)),
+        ),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_topic_authorized_operations", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class _TopicIds(Request[_Question]):  # type: ignore[misc]
+    API_KEY = METADATA
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._names = names
+
+    def build(self, request_struct_class: type[_Question]) -> _Question:
+        return request_struct_class([(NO_ID, name, {}) for name in self._names], False, False, {})
+
+
+async def topic_ids(client: AIOKafkaClient, names: Collection[str]) -> dict[str, str]:
+    """Their ids by name, without those that are not there; of a broker that does not know the request, none.
+
+    Raises:
+        aiokafka.errors.KafkaError, TimeoutError: no broker has answered for half a minute.
+    """
+    async for attempt in attempts(_passes, ASKING_SECONDS, first=0.1, longest=2.0):
+        with attempt:
+            node = client.get_random_node()
+            if node is None:
+                raise NodeNotReadyError("no broker is known")
+            async with asyncio.timeout(ANSWER_SECONDS):
+                try:
+                    answer = await client.send(node, _TopicIds(names))
+                except NotImplementedError:
+                    return {}
+            return {name: str(found) for _, name, found, *_ in answer.topics if found != NO_ID}
+    return {}  # never reached: the last attempt raises
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, KafkaError | OSError)  # a TimeoutError is an OSError

@@ -1,0 +1,71 @@
+"""The end of a partition where a broker's own answer lies before it, as the embedded one's does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import cast
+
+import aiokafka
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaTimeoutError
+from faust.transport.drivers.aiokafka import (
+    AIOKafkaConsumerThread,
+    Transport,
+    credentials_to_aiokafka_auth,
+    server_list,
+)
+from faust.types import TP
+
+__all__ = ["HighWatermarkThread", "high_watermarks"]
+
+
+class HighWatermarkThread(AIOKafkaConsumerThread):
+    """Asks for the end of a partition by reading its last batch, where ListOffsets(LATEST) is too small.
+
+    The embedded broker answers with the offset of the last batch's first record, plus one. Faust would end
+    the recovery of its tables there, and lose what the rest of that batch says.
+    """
+
+    async def _highwaters(self, partitions: list[TP]) -> Mapping[TP, int]:
+        ends = dict(await super()._highwaters(partitions))
+        filled = {TopicPartition(*tp): end for tp, end in ends.items() if end}
+        if not filled:
+            return ends
+        transport = cast(Transport, self.transport)
+        reader = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=server_list(transport.url, transport.default_port),
+            auto_offset_reset="earliest",
+            **credentials_to_aiokafka_auth(self.app.conf.broker_credentials, self.app.conf.ssl_context),
+        )
+        await reader.start()
+        try:
+            async with asyncio.timeout(self.app.conf.broker_request_timeout):
+                marks = await high_watermarks(reader, filled)
+        except TimeoutError as error:
+            raise KafkaTimeoutError(f"No high watermark for {sorted(filled)}") from error
+        finally:
+            await reader.stop()
+        return {tp: marks.get(TopicPartition(*tp), end) for tp, end in ends.items()}
+
+
+async def high_watermarks(
+    reader: aiokafka.AIOKafkaConsumer, ends: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    """The high watermark that comes with a fetch, for every partition of `ends`, none of them empty.
+
+    Args:
+        reader: a started consumer without a group.
+        ends: for every partition the offset after one of its records.
+    """
+    reader.assign(list(ends))
+    for partition, end in ends.items():
+        reader.seek(partition, end - 1)
+    marks: dict[TopicPartition, int] = {}
+    while len(marks) < len(ends):
+        await reader.getmany(timeout_ms=200)
+        for partition in ends:
+            mark = reader.highwater(partition)
+            if mark is not None:
+                marks[partition] = mark
+    return marks
