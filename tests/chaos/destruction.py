@@ -35,6 +35,16 @@ def changelog_made_again(stage: Stage) -> Iterator[None]:
     yield
 
 
+def changelog_made_again_under_workers(stage: Stage) -> Iterator[None]:
+    """Which write on: what they are killed with looks like a changelog, and most beliefs are not in it."""
+    stage.allowed.add(READ_AGAIN)
+    _make_again(stage, stage.names.topics.beliefs_changelog)
+    before = dict(stage.progress.grown)
+    yield from until(lambda: stage.grown(before), LONGEST, "all partitions have posteriors again")
+    kill_all(stage)
+    yield
+
+
 def source_truncated(stage: Stage) -> Iterator[None]:
     """Beyond the committed offset. Nobody can compute what is gone, but every message of it is counted."""
     stage.allowed.add(LOST)

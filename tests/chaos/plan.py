@@ -53,6 +53,7 @@ ON_DISK: dict[str, Fault] = {
 DESTROYED: dict[str, Fault] = {
     "changelog partition emptied": destruction.changelog_emptied,
     "changelog deleted, made again": destruction.changelog_made_again,
+    "changelog made again under workers": destruction.changelog_made_again_under_workers,
     "source truncated beyond its offset": destruction.source_truncated,
     "source deleted, made again": destruction.source_made_again,
     "kill -9 at random": faults.killed,

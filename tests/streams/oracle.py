@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+import torch
 
 from inference.events import Belief, Event
 from inference.filtering import Outcome, replay
+from inference.mixture import GaussianMixture
 from inference.update import Updater
 from schemas import ControlSensor, Mixture, Model, Observation, PositionSensor, Posterior, Prior, Sensor
 from streams.app import make_updater
@@ -85,6 +87,32 @@ def shift(posterior: Mixture, outcome: Outcome) -> float:
     moved = np.abs(posterior.mean() - exact.mean()) / deviations
     spread = np.abs(posterior.standard_deviations() / deviations - 1)
     return float(max(moved.max(), spread.max()))
+
+
+def bounds(outcomes: Iterable[Outcome], exact: float, refined: float) -> Iterator[float]:
+    """How far from each of an entity's outcomes its posterior may be: `exact` until one is refined, then `refined`.
+
+    Each round of a refinement draws points where the one before has come to, and makes more of what rounds differently
+    in a batch of another size; where a problem is symmetric that decides which of two components are merged.
+    """
+    bound = exact
+    for outcome in outcomes:
+        bound = refined if outcome.method == "refined" else bound
+        yield bound
+
+
+def total_variation(posterior: Mixture, outcome: Outcome, points: int = 1000) -> float:
+    """Half the integral of the difference of the two densities: 0 if they are the same, 1 if they are disjoint."""
+    both = [
+        GaussianMixture.from_weights(
+            *(torch.as_tensor(np.asarray(part))[None] for part in (one.weights, one.means, one.covariances))
+        )
+        for one in (posterior, outcome.belief)
+    ]
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.cat([mixture.sample(points, generator) for mixture in both], 1)
+    first, second = (mixture.log_density(drawn) for mixture in both)
+    return float(torch.tanh((first - second).abs() / 2).mean())
 
 
 def check_order(

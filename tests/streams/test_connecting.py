@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from streams import connecting
-from tests.brokers import EmbeddedNode
+from tests.brokers import Broker, EmbeddedNode
 from tests.conftest import Names
 
 WAIT = 10.0  # seconds
@@ -26,7 +26,7 @@ def safe(monkeypatch: pytest.MonkeyPatch) -> None:
     connecting.use_safe_connections()
 
 
-def with_producer(broker: EmbeddedNode, act: Callable[[AIOKafkaProducer], Awaitable[Any]]) -> Any:
+def with_producer(broker: Broker, act: Callable[[AIOKafkaProducer], Awaitable[Any]]) -> Any:
     async def run() -> Any:
         producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers)
         await producer.start()

