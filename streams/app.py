@@ -25,21 +25,21 @@ from inference.update import Updater
 from schemas import Reason
 from streams import measurements, metrics
 from streams.connecting import fault_of, use_safe_connections
-from streams.consuming import SafeConsumer, use_fetch_high_watermark, use_safe_consumer
+from streams.consuming import TOPIC_CHANGED, SafeConsumer, use_fetch_high_watermark, use_safe_consumer
 from streams.dead_letters import dead_letter
 from streams.expiry import Expiry
 from streams.fencing import Fenced, Fencing
 from streams.fusion import Fusion
 from streams.health import add_pages
 from streams.intake import Intake
-from streams.origin import Origins
+from streams.origin import Origins, Repartitioned
 from streams.recovery import SafeTableManager
 from streams.registry import Definitions, DefinitionsReader
 from streams.restoring import BeliefTableManager
 from streams.sending import send_all
 from streams.settings import Settings
 from streams.stores import BeliefTable
-from streams.topic_ids import topic_ids
+from streams.topic_states import TopicState, topic_states
 from streams.topics import topic_id
 from streams.turns import Turns
 
@@ -102,11 +102,11 @@ def create_app(settings: Settings, updater: Updater) -> faust.App:
         worker_redirect_stdouts=False,
     )
 
-    async def ids(names: Collection[str]) -> dict[str, str]:
-        return await topic_ids((await _producer(app)).client, names)
+    async def states(names: Collection[str]) -> dict[str, TopicState]:
+        return await topic_states((await _producer(app)).client, names)
 
     use = use_fetch_high_watermark if settings.fetch_high_watermark else use_safe_consumer
-    use(app, settings.names.priors, ids)
+    use(app, settings.names.priors, states)
     _add_agent(app, settings, updater)
     return app
 
@@ -121,6 +121,10 @@ async def _or_stop(work: Awaitable[T], failure: str) -> T:
         return await work
     except Fenced as fenced:
         log.error("fenced: the worker stops, for another one has its partitions", detail=str(fenced))
+    except Repartitioned as moved:
+        log.error(
+            "the worker stops, for entities are in other partitions than their beliefs", detail=str(moved)
+        )
     except Exception:
         log.exception(failure)
     os._exit(70)
@@ -203,8 +207,8 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
     @app.timer(LOOK_SECONDS)  # type: ignore[untyped-decorator]
     async def look_after_definitions() -> None:
         with suppress(KafkaError, OSError):  # no broker answers: another time
-            if others := await reader.made_again():
-                log.error("a topic was made again, the worker stops", topics=others)
+            if found := await reader.changes():
+                log.error(TOPIC_CHANGED, changes=found)
                 os._exit(70)
 
     turns = Turns(settings.batch, lambda message: cast(SafeConsumer, app.consumer).let_go(message))

@@ -19,10 +19,11 @@ would commit past a record it has not processed. `SafeConsumer` leaves that reco
 **What is gone passed over in silence.** Where the log begins after the committed offset Kafka's clients go on at its
 beginning, and Faust acknowledges the rest as a gap. `SafeConsumer` says how much it was. A topic that is deleted and
 made again under a running worker begins at 0; Faust drops all up to the offset it had come to, and where the new topic
-already holds more, nothing that is read says that it is another one. So after every fetch `SafeConsumer` asks for the
-topics' ids: what came before an answer with the old id is of the old topic. Else it stops the worker, for the new one
-begins with a recovery, where `streams.origin` sees to it. Where the broker knows no ids, an offset 0 in mid-stream
-does.
+already holds more, nothing that is read says that it is another one. Where partitions are added to a topic, entities
+move to others, away from their beliefs. So after every fetch `SafeConsumer` asks for the topics' ids and numbers of
+partitions: what came before an answer with the old ones is of the topic as it was. Else it stops the worker, for the
+new one begins with a look at the topics and a recovery, where `streams.origin` sees to it. Where the broker knows no
+ids, an offset 0 in mid-stream stops it.
 
 Beside that, `SafeConsumer` reads the priors that are there after a seek, which every rebalance ends with, before the
 observations of their partitions. A prior waits for its time, and comes too late once an observation is applied that
@@ -51,12 +52,14 @@ from faust.types.tuples import Message
 from mode.utils.futures import notify
 
 from streams import metrics
+from streams.topic_states import TopicState, changes
 from streams.watermarks import HighWatermarkThread
 
 __all__ = ["SafeConsumer", "use_fetch_high_watermark", "use_safe_consumer"]
 
 log = structlog.get_logger()
-TopicIds = Callable[[Collection[str]], Awaitable[Mapping[str, str]]]
+TOPIC_CHANGED = "a topic has changed under the worker, which stops"
+TopicStates = Callable[[Collection[str]], Awaitable[Mapping[str, TopicState]]]
 
 
 class SafeConsumer(Consumer):
@@ -73,8 +76,8 @@ class SafeConsumer(Consumer):
         self._begun: set[TP] = set()  # of which something has been delivered since the last seek
         self._told: dict[TP, int] = defaultdict(int)  # up to where it has been said what is lost
         self._priors: str = getattr(self.transport, "priors", "")
-        self._ask_ids: TopicIds | None = getattr(self.transport, "topic_ids", None)
-        self._ids: Mapping[str, str] = {}  # of the topics that are read
+        self._ask_topics: TopicStates | None = getattr(self.transport, "topic_states", None)
+        self._topics: Mapping[str, TopicState] = {}  # those that are read, as they must stay
         self._held_back = False  # whether observations wait for priors
         # of priors not read up to there: where to begin, and where they ended after the last seek
         self._priors_due: dict[TP, tuple[int, int]] = {}
@@ -89,7 +92,7 @@ class SafeConsumer(Consumer):
                     return  # fetched before the seek, and to be fetched again
                 begun = partition in self._begun or self._read_offset.get(partition)
                 if not message.offset and begun and not self._is_changelog_tp(partition):
-                    self._stop([partition.topic])
+                    self._stop([f"{partition.topic!r} was made again"])
                 self._begun.add(partition)
                 yield partition, message
 
@@ -110,24 +113,23 @@ class SafeConsumer(Consumer):
                     await asyncio.sleep(timeout)
                     return {}
             found = await super()._getmany(active_partitions, timeout)
-            if any(tp.topic in self._ids for tp in found or ()):
-                await self._check_ids()
+            if any(tp.topic in self._topics for tp in found or ()):
+                await self._check_topics()
             return found
 
-    async def take_ids(self, topics: Collection[str]) -> Mapping[str, str]:
-        """Their ids, without those that the broker cannot say; the worker stops where it reads one with another id."""
-        self._ids = await self._ask_ids(topics) if self._ask_ids else {}
-        return self._ids
+    async def take_topics(self, topics: Collection[str]) -> Mapping[str, TopicState]:
+        """As they are, without those of which the broker says nothing; the worker stops where it reads them changed."""
+        self._topics = await self._ask_topics(topics) if self._ask_topics else {}
+        return self._topics
 
-    async def _check_ids(self) -> None:
-        assert self._ask_ids is not None
-        now = await self._ask_ids(self._ids)
-        # one that is not there any more has been read before it went
-        if others := [topic for topic, known in self._ids.items() if now.get(topic, known) != known]:
-            self._stop(others)
+    async def _check_topics(self) -> None:
+        assert self._ask_topics is not None
+        # one that is not there any more was read before it went
+        if found := changes(self._topics, await self._ask_topics(self._topics)):
+            self._stop(found)
 
-    def _stop(self, topics: Collection[str]) -> None:
-        log.error("a topic was made again, the worker stops", topics=sorted(topics))
+    def _stop(self, changes: Collection[str]) -> None:
+        log.error(TOPIC_CHANGED, changes=list(changes))
         os._exit(70)
 
     async def _waiting_for_priors(self) -> set[TP]:
@@ -251,24 +253,26 @@ class HighWatermarkConsumer(SafeConsumer):
         return HighWatermarkThread(self, loop=self.loop, beacon=self.beacon)
 
 
-def use_safe_consumer(app: faust.App, priors: str = "", topic_ids: TopicIds | None = None) -> None:
+def use_safe_consumer(app: faust.App, priors: str = "", topic_states: TopicStates | None = None) -> None:
     """Has the app read with `SafeConsumer`; to be called before the worker starts.
 
     Args:
-        priors: the topic that is read first. topic_ids: asks the broker; without it no ids are compared.
+        priors: the topic that is read first. topic_states: asks the broker; without it changes are not noticed.
     """
-    _use(app, SafeConsumer, priors, topic_ids)
+    _use(app, SafeConsumer, priors, topic_states)
 
 
-def use_fetch_high_watermark(app: faust.App, priors: str = "", topic_ids: TopicIds | None = None) -> None:
+def use_fetch_high_watermark(
+    app: faust.App, priors: str = "", topic_states: TopicStates | None = None
+) -> None:
     """As `use_safe_consumer`, and asks for the end of changelogs by reading: for the embedded broker only.
 
     A broker's ListOffsets(LATEST) is right by Kafka's protocol, so this is off unless a setting asks for it:
     it costs a connection and a fetch at every rebalance.
     """
-    _use(app, HighWatermarkConsumer, priors, topic_ids)
+    _use(app, HighWatermarkConsumer, priors, topic_states)
 
 
-def _use(app: faust.App, consumer: type[SafeConsumer], priors: str, topic_ids: TopicIds | None) -> None:
+def _use(app: faust.App, consumer: type[SafeConsumer], priors: str, topic_states: TopicStates | None) -> None:
     transport = cast(Any, app.transport)
-    transport.Consumer, transport.priors, transport.topic_ids = consumer, priors, topic_ids
+    transport.Consumer, transport.priors, transport.topic_states = consumer, priors, topic_states

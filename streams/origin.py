@@ -38,10 +38,18 @@ ORIGIN_KEY = INTERNAL + b"origin-%d"
 
 @dataclass(frozen=True)
 class Origin:
-    """Of one partition's beliefs. `changelog_start`: its first offset; `topics`: their ids by name."""
+    """Of one partition's beliefs. `changelog_start`: its first offset; `topics`: their ids by name.
+
+    `partitions`: of the observations; 0 where the broker does not say.
+    """
 
     changelog_start: int
     topics: Mapping[str, str]
+    partitions: int = 0
+
+
+class Repartitioned(ValueError):
+    """Observations have another number of partitions than when the beliefs were computed."""
 
 
 class Origins:
@@ -66,15 +74,19 @@ class Origins:
         """After the beliefs of these partitions are restored; whether the committed offsets have been moved back.
 
         Raises:
+            Repartitioned: entities are in other partitions than their beliefs.
             aiokafka.errors.KafkaError, TimeoutError: the broker cannot be asked.
         """
         changelog = self._names.beliefs_changelog
         starts = await consumer.earliest_offsets(*(TP(changelog, partition) for partition in partitions))
-        ids = dict(await consumer.take_ids((self._names.observations, self._names.priors)))
+        states = await consumer.take_topics((self._names.observations, self._names.priors))
+        ids = {name: state.id for name, state in states.items()}
+        count = states[self._names.observations].partitions if self._names.observations in states else 0
         moved = False
         for partition in partitions:
-            now = Origin(starts.get(TP(changelog, partition)) or 0, ids)
+            now = Origin(starts.get(TP(changelog, partition)) or 0, ids, count)
             known = self._known(partition)
+            self._check_partitions(known, count)
             if known == now:
                 continue
             remade = {name for name in ids if known is not None and known.topics.get(name) != ids[name]}
@@ -85,6 +97,15 @@ class Origins:
             changed = self._without_offsets(partition, remade)
             await self._write(partition, [*changed, (ORIGIN_KEY % partition, orjson.dumps(asdict(now)))])
         return moved
+
+    def _check_partitions(self, known: Origin | None, count: int) -> None:
+        if known is None or 0 in (known.partitions, count) or known.partitions == count:
+            return
+        raise Repartitioned(
+            f"partitions: the beliefs in {self._names.beliefs_changelog!r} were computed from {known.partitions} "
+            f"partitions of {self._names.observations!r}, which has {count} now; make the topics again with "
+            f"{known.partitions}, or begin with another application and other topics"
+        )
 
     def _emptied(self, known: Origin | None, now: Origin) -> bool:
         """Whether beliefs may be missing that were there.

@@ -19,7 +19,7 @@ from inference.sensors import Sensor
 from schemas import Model, Reason, Unusable, parse, parse_sensor
 from schemas import Sensor as SensorMessage
 from streams.conversion import PosteriorWriter, sensor_over, state_model
-from streams.topic_ids import topic_ids
+from streams.topic_states import TopicState, changes, topic_states
 
 log = structlog.get_logger()
 ANY = "*"
@@ -125,7 +125,7 @@ class DefinitionsReader:
         self._topics, self._brokers, self._reject = topics, brokers, reject
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
-        self._ids: dict[str, str] = {}  # of the topics as they were read
+        self._states: dict[str, TopicState] = {}  # of the topics as they were read
         self._reading = asyncio.Lock()
         self._refused: deque[tuple[ConsumerRecord, Unusable]] = deque()
         self.complete = asyncio.Event()
@@ -144,7 +144,7 @@ class DefinitionsReader:
             **self._options,
         )
         await self._consumer.start()
-        self._ids = await topic_ids(self._consumer._client, self._topics)
+        self._states = await topic_states(self._consumer._client, self._topics)
         partitions = [
             TopicPartition(topic, partition)
             for topic in self._topics
@@ -164,16 +164,15 @@ class DefinitionsReader:
         await self._consumer._client.force_metadata_update()
         return sorted(self._consumer.partitions_for_topic(topic) or {0})
 
-    async def made_again(self) -> list[str]:
-        """The topics that are others now than were read: what the new ones begin with may have been passed over.
+    async def changes(self) -> list[str]:
+        """Of the topics since they were read: what a new one begins with may have been passed over.
 
         Raises:
             aiokafka.errors.KafkaError, TimeoutError: no broker has answered for half a minute.
         """
-        if self._consumer is None or not self._ids:
+        if self._consumer is None or not self._states:
             return []
-        now = await topic_ids(self._consumer._client, self._topics)
-        return [topic for topic, known in self._ids.items() if now.get(topic, known) != known]
+        return changes(self._states, await topic_states(self._consumer._client, self._topics))
 
     async def stop(self) -> None:
         if self._task is not None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from streams.consuming import TOPIC_CHANGED
 from streams.topics import TopicNames
 from tests.chaos.faults import LONGEST, until
 from tests.chaos.stage import Stage
@@ -61,7 +62,7 @@ def source_truncated(stage: Stage) -> Iterator[None]:
 
 def source_made_again(stage: Stage) -> Iterator[None]:
     """Under workers that run; its offsets count anew."""
-    stage.allowed.add(MADE_AGAIN)
+    stage.allowed |= {MADE_AGAIN, TOPIC_CHANGED}
     yield from stage.come_to_rest(LONGEST)
     _make_again(stage, stage.names.topics.observations)
     stage.holding = False

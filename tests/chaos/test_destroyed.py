@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from streams.client import ObservationProducer
 from tests.brokers import KafkaNode
 from tests.chaos import destruction
 from tests.conftest import Names, eventually
 from tests.streams.test_restart import SMALL_BATCH, Run
-from tests.streams.workers import PARTITIONS, Stream, make_again, stream
+from tests.streams.workers import PARTITIONS, Stream, add_partitions, make_again, stream
 
 WAIT = 60.0  # seconds
 
@@ -131,9 +132,46 @@ def test_a_source_made_again_and_filled_before_a_worker_looks_is_noticed(opened:
     half.run.send(half.run.observations[half.half :])
     half.worker.wake()
     assert half.worker.wait_until_ended(WAIT) == 70
-    assert any("made again" in str(line["event"]) for line in errors(half.worker.log()))
+    assert f"{half.topics.observations!r} was made again" in half.worker.log()
     opened.worker(**half.settings).start()
     half.run.check()
+
+
+@pytest.mark.chaos
+@pytest.mark.kafka
+def test_partitions_that_are_added_stop_a_worker_before_an_entity_is_told_from_its_belief(
+    opened: Stream,
+) -> None:
+    half, servers = Half(opened), opened.broker.bootstrap_servers
+    topic = half.topics.observations
+    add_partitions(servers, topic, PARTITIONS + 2)
+    with ObservationProducer(servers, topic) as device:  # one that starts now, and sends to all of them
+        for seen in half.run.observations[half.half :]:
+            device.send_message(seen)
+    assert half.worker.wait_until_ended(WAIT) == 70
+    assert f"{topic!r} has {PARTITIONS + 2} partitions now, not {PARTITIONS}" in half.worker.log()
+    another = opened.worker(**half.settings).launch()
+    assert another.wait_until_ended(WAIT) != 0
+    assert f"{topic!r} has {PARTITIONS + 2} partitions instead of {PARTITIONS}" in another.log()
+    opened.posteriors.poll()
+    assert len(opened.posteriors.records) == half.half
+    half.make_again(topic)
+    half.go_on()
+
+
+@pytest.mark.chaos
+@pytest.mark.kafka
+def test_a_worker_refuses_beliefs_that_were_computed_from_another_number_of_partitions(
+    opened: Stream,
+) -> None:
+    half = Half(opened)
+    half.worker.kill()
+    for topic in {*half.topics.partitioned_alike, half.topics.dead_letters}:
+        add_partitions(opened.broker.bootstrap_servers, topic, PARTITIONS + 2)
+    worker = opened.worker(**(half.settings | {"partitions": PARTITIONS + 2})).launch()
+    assert worker.wait_until_ended(WAIT) != 0
+    (said,) = {line["detail"] for line in errors(worker.log()) if "detail" in line}
+    assert f"were computed from {PARTITIONS} partitions of {half.topics.observations!r}" in str(said)
 
 
 @pytest.mark.soak

@@ -172,8 +172,8 @@ def test_a_topic_that_was_made_again_is_told_from_the_one_before(topics: Topics)
 
     async def read() -> tuple[list[str], list[str]]:
         async with topics.reader() as reader:
-            before = await reader.made_again()
+            before = await reader.changes()
             await asyncio.to_thread(topics.make_again, topics.names.sensors)
-            return before, await reader.made_again()
+            return before, await reader.changes()
 
-    assert asyncio.run(read()) == ([], [topics.names.sensors])
+    assert asyncio.run(read()) == ([], [f"{topics.names.sensors!r} was made again"])

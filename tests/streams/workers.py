@@ -285,3 +285,12 @@ def make_again(servers: str, names: TopicNames, topic: str, partitions: int, rep
     finally:
         admin.close()
     topics.create(servers, names, partitions=partitions, replication=replication)
+
+
+def add_partitions(servers: str, topic: str, total: int) -> None:
+    """So that there are so many; Kafka moves no message, and keys go to others from then on."""
+    admin = KafkaAdminClient(bootstrap_servers=servers.split(","))
+    try:
+        admin.create_partitions({topic: total})
+    finally:
+        admin.close()

@@ -1,4 +1,4 @@
-"""The ids of topics, which tell a topic from another one of the same name that was made after it.
+"""The ids of topics, which tell a topic from another one of the same name, and how many partitions they have.
 
 aiokafka 0.14 asks for metadata in a version that has no ids; this is a later one. Version 12 of the protocol came with
 Kafka 3.1 (https://kafka.apache.org/protocol#The_Messages_Metadata).
@@ -7,7 +7,8 @@ Kafka 3.1 (https://kafka.apache.org/protocol#The_Messages_Metadata).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from uuid import UUID
 
@@ -101,7 +102,7 @@ class _Question(RequestStruct):  # type: ignore[misc]
     )
 
 
-class _TopicIds(Request[_Question]):  # type: ignore[misc]
+class _Topics(Request[_Question]):  # type: ignore[misc]
     API_KEY = METADATA
 
     def __init__(self, names: Collection[str]) -> None:
@@ -111,8 +112,16 @@ class _TopicIds(Request[_Question]):  # type: ignore[misc]
         return request_struct_class([(NO_ID, name, {}) for name in self._names], False, False, {})
 
 
-async def topic_ids(client: AIOKafkaClient, names: Collection[str]) -> dict[str, str]:
-    """Their ids by name, without those that are not there; of a broker that does not know the request, none.
+@dataclass(frozen=True)
+class TopicState:
+    """What must stay as it is while a topic is read. `id`: of the broker, another one once it is made again."""
+
+    id: str
+    partitions: int
+
+
+async def topic_states(client: AIOKafkaClient, names: Collection[str]) -> dict[str, TopicState]:
+    """By name, without those that are not there; of a broker that does not know the request, none.
 
     Raises:
         aiokafka.errors.KafkaError, TimeoutError: no broker has answered for half a minute.
@@ -124,11 +133,27 @@ async def topic_ids(client: AIOKafkaClient, names: Collection[str]) -> dict[str,
                 raise NodeNotReadyError("no broker is known")
             async with asyncio.timeout(ANSWER_SECONDS):
                 try:
-                    answer = await client.send(node, _TopicIds(names))
+                    answer = await client.send(node, _Topics(names))
                 except NotImplementedError:
                     return {}
-            return {name: str(found) for _, name, found, *_ in answer.topics if found != NO_ID}
+            return {
+                name: TopicState(str(found), len(partitions))
+                for _, name, found, _, partitions, *_ in answer.topics
+                if found != NO_ID
+            }
     return {}  # never reached: the last attempt raises
+
+
+def changes(before: Mapping[str, TopicState], now: Mapping[str, TopicState]) -> list[str]:
+    """What has happened to these topics; that one is not there any more is no change yet."""
+    found = []
+    for name, known in before.items():
+        state = now.get(name, known)
+        if state.id != known.id:
+            found.append(f"{name!r} was made again")
+        elif state != known:
+            found.append(f"{name!r} has {state.partitions} partitions now, not {known.partitions}")
+    return found
 
 
 def _passes(error: BaseException) -> bool:
