@@ -14,6 +14,7 @@ import structlog
 import torch
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.errors import KafkaError
+from faust.types import TP
 
 from inference import weights
 from inference.accuracy import FAST
@@ -163,7 +164,10 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
     async def fence(partitions: Collection[int]) -> None:
         await _or_stop(fencing.take(partitions), "partitions cannot be taken over, the worker stops")
 
-    origins = Origins(names, table.store, fencing, producer)
+    def committed(place: TP) -> int:
+        return cast(SafeConsumer, app.consumer).committed.get(place, 0)
+
+    origins = Origins(names, table.store, fencing, producer, committed)
 
     async def examine(consumer: Any, partitions: Collection[int]) -> bool:
         held = origins.examine(consumer, partitions)
@@ -175,7 +179,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
     reader = DefinitionsReader(
         definitions, (names.sensors, names.models), settings.brokers, reject, settings.client_options
     )
-    expiry = Expiry(names, definitions, table.store, lambda place: app.consumer.committed.get(place, 0))  # type: ignore[attr-defined]
+    expiry = Expiry(names, definitions, table.store, committed)
     intake = Intake(definitions, settings.maximum_message_bytes, settings.future_tolerance)
     fusion = Fusion(
         names,
@@ -188,6 +192,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
         producer,
         fencing,
         expiry,
+        origins,
         settings.history,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,3 +67,13 @@ class Batch:
                     metrics.END_TO_END_SECONDS.observe(max(0.0, ticks - received))
                 metrics.EVENT_LAG_SECONDS.observe(max(0.0, now - entry.event.time))
         metrics.OBSERVATIONS.labels("accepted").inc(accepted)
+
+
+def reach(events: Iterable[EventT[Any]]) -> dict[int, dict[str, int]]:
+    """The offsets after the last of these events, by partition and topic."""
+    ends: dict[int, dict[str, int]] = {}
+    for event in events:
+        message = event.message
+        of_topics = ends.setdefault(message.partition, {})
+        of_topics[message.topic] = max(of_topics.get(message.topic, 0), message.offset + 1)
+    return ends

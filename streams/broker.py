@@ -198,7 +198,7 @@ def free_port(preferred: int = 0, host: str = "127.0.0.1") -> int:
             except OSError:
                 continue
             return port
-    raise BrokerError(f"No free port at {host} between {PORTS.start} and {PORTS.stop - 1}.")
+    raise BrokerError(f"No free port at {host} between {PORTS[0]} and {PORTS[-1]}.")
 
 
 def wait_until_answers(

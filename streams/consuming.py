@@ -17,13 +17,13 @@ Offsets are missing from a log where transactions end or compaction has been; a 
 would commit past a record it has not processed. `SafeConsumer` leaves that record out.
 
 **What is gone passed over in silence.** Where the log begins after the committed offset Kafka's clients go on at its
-beginning, and Faust acknowledges the rest as a gap. `SafeConsumer` says how much it was. A topic that is deleted and
-made again under a running worker begins at 0; Faust drops all up to the offset it had come to, and where the new topic
-already holds more, nothing that is read says that it is another one. Where partitions are added to a topic, entities
-move to others, away from their beliefs. So after every fetch `SafeConsumer` asks for the topics' ids and numbers of
-partitions: what came before an answer with the old ones is of the topic as it was. Else it stops the worker, for the
-new one begins with a look at the topics and a recovery, where `streams.origin` sees to it. Where the broker knows no
-ids, an offset 0 in mid-stream stops it.
+beginning, and Faust acknowledges the rest as a gap. `SafeConsumer` says how much it was. Where the log ends before what
+was read, they begin it anew, and Faust drops all up to the offset it had come to, new messages among them. A topic that
+is deleted and made again under a running worker is the same to it; and where that holds more already, nothing that is
+read says that it is another one. Where partitions are added, entities move to others, away from their beliefs. So
+`SafeConsumer` stops the worker where a log goes back; and after every fetch it asks for the topics' ids and numbers of
+partitions, for what came before an answer with the old ones is of the topic as it was. Else it stops the worker: the
+new one begins with a look at the topics and a recovery, where `streams.origin` sees to it.
 
 Beside that, `SafeConsumer` reads the priors that are there after a seek, which every rebalance ends with, before the
 observations of their partitions. A prior waits for its time, and comes too late once an observation is applied that
@@ -38,11 +38,12 @@ import os
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import faust
 import structlog
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from faust.transport.drivers.aiokafka import (
     AIOKafkaConsumerThread,
     Consumer,
@@ -59,6 +60,7 @@ __all__ = ["SafeConsumer", "use_fetch_high_watermark", "use_safe_consumer"]
 
 log = structlog.get_logger()
 TOPIC_CHANGED = "a topic has changed under the worker, which stops"
+GOES_BACK = "a log goes back behind what was read, the worker stops"
 TopicStates = Callable[[Collection[str]], Awaitable[Mapping[str, TopicState]]]
 
 
@@ -90,9 +92,11 @@ class SafeConsumer(Consumer):
             async for partition, message in messages:
                 if self._seeks != self._seeks_before_fetch:
                     return  # fetched before the seek, and to be fetched again
-                begun = partition in self._begun or self._read_offset.get(partition)
-                if not message.offset and begun and not self._is_changelog_tp(partition):
-                    self._stop([f"{partition.topic!r} was made again"])
+                read = self._read_offset.get(partition)
+                first = 0 if read is None else read + (partition in self._begun)
+                if message.offset < first and not self._is_changelog_tp(partition):
+                    place = {"topic": partition.topic, "partition": partition.partition}
+                    self._stop(GOES_BACK, **place, due=first, offset=message.offset)
                 self._begun.add(partition)
                 yield partition, message
 
@@ -118,18 +122,30 @@ class SafeConsumer(Consumer):
             return found
 
     async def take_topics(self, topics: Collection[str]) -> Mapping[str, TopicState]:
-        """As they are, without those of which the broker says nothing; the worker stops where it reads them changed."""
-        self._topics = await self._ask_topics(topics) if self._ask_topics else {}
+        """As they are; from then on the worker stops before it takes what was read when they are others.
+
+        Raises:
+            UnknownTopicOrPartitionError: one is not there.
+            KafkaError, TimeoutError: no broker can be asked.
+        """
+        assert self._ask_topics is not None
+        self._topics = await self._ask_topics(topics)
+        if missing := [topic for topic in topics if topic not in self._topics]:
+            raise UnknownTopicOrPartitionError(f"topics that are not there: {', '.join(missing)}")
         return self._topics
 
     async def _check_topics(self) -> None:
         assert self._ask_topics is not None
+        try:
+            now = await self._ask_topics(self._topics)
+        except (KafkaError, OSError) as error:
+            self._stop("no broker says which topics there are, the worker stops", error=repr(error))
         # one that is not there any more was read before it went
-        if found := changes(self._topics, await self._ask_topics(self._topics)):
-            self._stop(found)
+        if found := changes(self._topics, now):
+            self._stop(TOPIC_CHANGED, changes=found)
 
-    def _stop(self, changes: Collection[str]) -> None:
-        log.error(TOPIC_CHANGED, changes=list(changes))
+    def _stop(self, why: str, **details: Any) -> NoReturn:
+        log.error(why, **details)
         os._exit(70)
 
     async def _waiting_for_priors(self) -> set[TP]:

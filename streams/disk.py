@@ -151,6 +151,12 @@ class DiskStore(BeliefStore):
         self._database(partition)
         return self._copies[partition].records
 
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        self._blank = None  # the changelog may have been made again since
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+
     def release(self, partition: int) -> None:
         pass  # what it holds is a copy up to an offset, and goes on from there if it comes back
 
@@ -166,6 +172,10 @@ class DiskStore(BeliefStore):
     def check_against(self, tp: TP, first: int, last: int) -> None:
         self._database(tp.partition)
         copy = self._copies[tp.partition]
+        fault = self._new_copy().fault(copy)
+        if fault is not None:
+            self._begin_again(tp.partition, fault)
+            return
         if copy.offset < 0 or copy.offset == last:
             return
         age = time.time() - copy.written
@@ -202,7 +212,7 @@ class DiskStore(BeliefStore):
         try:
             database = rocksdict.Rdict(str(path), self._rocksdb_options())
         except Exception as error:  # rocksdict has no exceptions of its own
-            if str(error).startswith("IO error"):
+            if str(error).startswith("IO error") and "No such file" not in str(error):
                 raise  # the disk is full, or may not be written to
             return self._made_anew(partition, f"it cannot be read: {error}")
         self._databases[partition], self._copies[partition] = database, blank
@@ -231,7 +241,12 @@ class DiskStore(BeliefStore):
             partition=partition,
             reason=fault,
         )
-        shutil.rmtree(path)
+        # aside first: what is left of a database that is deleted halfway may look like a whole one
+        aside = path.with_suffix(".deleted")
+        shutil.rmtree(aside, ignore_errors=True)
+        if path.exists():
+            path.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
         self._databases[partition] = rocksdict.Rdict(str(path), self._rocksdb_options())
         self._copies[partition] = self._new_copy()
         return self._databases[partition]

@@ -26,12 +26,13 @@ from inference.timeline import MOST
 from inference.update import Updater
 from schemas import Observation, Prior, Reason, Unusable, is_name
 from streams import metrics
-from streams.batches import Batch
+from streams.batches import Batch, reach
 from streams.beliefs import BeliefRecord, Kept
 from streams.entities import EntityBatch, Entry
 from streams.expiry import Expiry
 from streams.fencing import Fenced, Fencing
 from streams.intake import Intake
+from streams.origin import Origins
 from streams.registry import Definitions, DefinitionsReader
 from streams.rounds import run_rounds
 from streams.sending import Lease, Record, attempts, deliver, fill
@@ -53,6 +54,7 @@ class Fusion:
         producer: gives the running aiokafka producer.
         fencing: has the right to write.
         expiry: says what is to be forgotten.
+        origins: say what the beliefs were computed from.
     """
 
     def __init__(
@@ -67,12 +69,14 @@ class Fusion:
         producer: Any,
         fencing: Fencing,
         expiry: Expiry,
+        origins: Origins,
         history: int = MOST,
     ) -> None:
         self._names, self._application = names, application
         self._intake, self._definitions, self._reader = intake, definitions, reader
         self._updater, self._store, self._producer = updater, store, producer
-        self._fencing, self._expiry, self._most_moments = fencing, expiry, history
+        self._fencing, self._expiry, self._origins = fencing, expiry, origins
+        self._most_moments = history
         self.processed: dict[TP, int] = {}  # the offset after the last one acknowledged
 
     @property
@@ -112,7 +116,7 @@ class Fusion:
             batch.duplicates += entity.repeated
             self._reject_of(entity, batch)
         await self._send([*posteriors, *batch.dead], leases)
-        await self._keep(batch.entities.values(), self._expire(batch), leases)
+        await self._keep(batch.entities.values(), self._expire(batch), reach(events), leases)
         batch.measure(events)
 
     def acknowledged(self, events: Sequence[EventT[Any]]) -> None:
@@ -241,10 +245,14 @@ class Fusion:
         self,
         entities: Iterable[EntityBatch],
         forgotten: Iterable[tuple[int, bytes]],
+        read: Mapping[int, Mapping[str, int]],
         leases: Mapping[int, Lease],
     ) -> None:
-        """Changelog first, then the store."""
+        """Changelog first, then the store; `read` is how far the batch goes, by partition and topic."""
         changes: dict[int, dict[bytes, bytes | None]] = defaultdict(dict)
+        for partition, ends in read.items():
+            key, value = self._origins.record(partition, ends)
+            changes[partition][key] = value
         growth: Counter[int] = Counter()
         for entity in entities:
             if entity.worth_keeping:

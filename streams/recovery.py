@@ -11,12 +11,17 @@ seeks first.
 Resuming then would feed records to a worker that no longer owns them, beside the new owner. `SafeRecovery`
 looks again after the seek.
 
+**A recovery that ends and says nothing.** Faust gives each step 90 s; mode reports that they are over as it reports
+that the service is stopped, and Faust leaves the recovery for good: the worker keeps its partitions, and does nothing.
+It is enough that the machine is suspended for so long. `SafeRecovery` stops the worker.
+
 The consumer's part is `streams.consuming`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any, cast
@@ -24,7 +29,7 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 from faust.exceptions import ImproperlyConfigured
 from faust.tables.manager import TableManager
-from faust.tables.recovery import Recovery
+from faust.tables.recovery import Recovery, ServiceStopped
 from faust.types import TP
 from faust.types.transports import ConsumerT
 
@@ -58,6 +63,15 @@ class SafeRecovery(Recovery):
         if fence is not None and title == "active":
             await fence({tp.partition for tp in tps})
         await super()._build_highwaters(consumer, tps, destination, title)
+
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:
+        try:
+            await super()._wait(coro, timeout)
+        except ServiceStopped:
+            if not self.should_stop and not self._app.should_stop:
+                log.error("a step of the recovery takes too long, the worker stops")
+                os._exit(70)
+            raise
 
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
         """Faust calls this when the tables are restored."""

@@ -13,7 +13,7 @@ from io import BytesIO
 from uuid import UUID
 
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError, NodeNotReadyError
+from aiokafka.errors import KafkaError, NodeNotReadyError, UnsupportedVersionError
 from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
@@ -121,10 +121,10 @@ class TopicState:
 
 
 async def topic_states(client: AIOKafkaClient, names: Collection[str]) -> dict[str, TopicState]:
-    """By name, without those that are not there; of a broker that does not know the request, none.
+    """By name, without those that are not there.
 
     Raises:
-        aiokafka.errors.KafkaError, TimeoutError: no broker has answered for half a minute.
+        aiokafka.errors.KafkaError, TimeoutError: no broker has answered for half a minute; or it is too old.
     """
     async for attempt in attempts(_passes, ASKING_SECONDS, first=0.1, longest=2.0):
         with attempt:
@@ -134,14 +134,16 @@ async def topic_states(client: AIOKafkaClient, names: Collection[str]) -> dict[s
             async with asyncio.timeout(ANSWER_SECONDS):
                 try:
                     answer = await client.send(node, _Topics(names))
-                except NotImplementedError:
-                    return {}
+                except NotImplementedError as error:
+                    raise UnsupportedVersionError(
+                        "the broker does not say the ids of topics: Kafka 3.1 or later is needed"
+                    ) from error
             return {
                 name: TopicState(str(found), len(partitions))
                 for _, name, found, _, partitions, *_ in answer.topics
                 if found != NO_ID
             }
-    return {}  # never reached: the last attempt raises
+    raise AssertionError("unreachable")
 
 
 def changes(before: Mapping[str, TopicState], now: Mapping[str, TopicState]) -> list[str]:
@@ -157,4 +159,5 @@ def changes(before: Mapping[str, TopicState], now: Mapping[str, TopicState]) -> 
 
 
 def _passes(error: BaseException) -> bool:
-    return isinstance(error, KafkaError | OSError)  # a TimeoutError is an OSError
+    # a TimeoutError is an OSError
+    return isinstance(error, KafkaError | OSError) and not isinstance(error, UnsupportedVersionError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,14 +12,25 @@ from uuid import uuid4
 
 import pytest
 import torch
+from hypothesis import settings
 
 from inference.compilation import compile_network
 from inference.transformer import Configuration, DistributionTransformer
 from inference.weights import load, save
+from streams import broker as ports
 from streams.topics import TopicNames
 from tests.brokers import Broker, EmbeddedNode, KafkaNode
 
 T = TypeVar("T")
+settings.register_profile("busy machine", settings(), deadline=None)
+settings.load_profile("busy machine")
+
+# processes side by side draw ports from a part each: what one has drawn and not bound yet the other does not draw
+_PROCESS, _PROCESSES = (
+    int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
+    int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
+)
+ports.PORTS = ports.PORTS[_PROCESS::_PROCESSES]
 
 MARKERS = {
     "kafka": "runs on Apache Kafka itself (needs java and mvn)",

@@ -43,12 +43,12 @@ def watch(
     settings = settings_for(brokers)
     place = url or f"http://{settings.web_host}:{settings.web_port}"
     recent = Recent()
-    deadline = time.monotonic() + duration if duration is not None else float("inf")
     with (
         PosteriorConsumer(settings.brokers, settings.posteriors, **settings.client_options) as consumer,
         Scraper(place, settings.token) as worker,
         Live(console=console(), auto_refresh=False) as live,
     ):
+        deadline = time.monotonic() + duration if duration is not None else float("inf")
         try:
             while time.monotonic() < deadline:
                 for posterior in consumer.poll(REFRESH_INTERVAL):

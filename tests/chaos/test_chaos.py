@@ -189,7 +189,7 @@ def test_readme_shows_the_last_run() -> None:
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("broker", [pytest.param("one broker", marks=pytest.mark.kafka), "embedded broker"])
 def test_some_faults_and_no_message_lost_or_applied_twice(tmp_path: Path, broker: str) -> None:
     part = next(part for part in plan.subset(1) if part.name == broker)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from streams.client import ObservationProducer
+from schemas import Posterior, parse
 from tests.brokers import KafkaNode
 from tests.chaos import destruction
+from tests.chaos.actors import AimedWorker
 from tests.conftest import Names, eventually
 from tests.streams.test_restart import SMALL_BATCH, Run
 from tests.streams.workers import PARTITIONS, Stream, add_partitions, make_again, stream
@@ -38,6 +40,11 @@ class Half:
         self.run.send(self.run.observations[: self.half])
         self.run.wait_for_posteriors(self.half)
         eventually(lambda: self.committed() == self.half, WAIT, "the first half is committed")
+
+    def aimed(self, aim: str, directory: Path) -> AimedWorker:
+        """A worker that is in its group still when it wakes."""
+        settings = self.settings | {"session_timeout": 30.0}
+        return AimedWorker(self.stream.broker, self.stream.names, directory, aim=aim, **settings).start()
 
     def committed(self) -> int:
         return sum(self.stream.committed(self.topics.observations, n) for n in range(PARTITIONS))
@@ -89,16 +96,50 @@ def test_a_changelog_made_again_is_computed_again(opened: Stream) -> None:
 
 @pytest.mark.chaos
 @pytest.mark.kafka
-def test_a_changelog_made_again_under_a_worker_that_goes_on_is_computed_again(opened: Stream) -> None:
-    """What it writes from then on is there, and the beliefs that it had written before are not."""
+def test_a_changelog_made_again_under_a_worker_that_goes_on_is_computed_again(
+    opened: Stream, tmp_path: Path
+) -> None:
+    """What it had in hand is in the new one, and the beliefs that it had written before are not."""
     half = Half(opened)
-    half.make_again(half.topics.beliefs_changelog)
-    first = half.run.observations[half.half]
-    half.run.send([first])
-    half.run.wait_for_posteriors(half.half + 1)
-    half.half += 1
     half.worker.kill()
+    aimed = half.aimed("between:1:stop", tmp_path)
+    half.run.send([half.run.observations[half.half]])
+    half.half += 1
+    aimed.wait_until_suspended()
+    half.make_again(half.topics.beliefs_changelog)
+    aimed.wake()
+    half.run.wait_for_posteriors(half.half)
+    half.run.send([half.run.observations[half.half]])
+    half.half += 1
+    assert aimed.wait_until_ended(WAIT) == 70
     half.go_on()
+
+
+@pytest.mark.soak
+@pytest.mark.chaos
+@pytest.mark.kafka
+def test_changelog_and_source_made_again_under_a_worker_that_goes_on(opened: Stream, tmp_path: Path) -> None:
+    """What it had in hand is in the new changelog with offsets of the old source; those say nothing of the new one."""
+    half = Half(opened)
+    half.worker.kill()
+    aimed = half.aimed("between:1:stop", tmp_path)
+    half.run.send([half.run.observations[half.half]])
+    aimed.wait_until_suspended()
+    half.make_again(half.topics.beliefs_changelog)
+    half.make_again(half.topics.observations)
+    aimed.wake()
+    half.run.wait_for_posteriors(half.half + 1)
+    rest = half.run.observations[half.half + 1 :]
+    half.run.send(rest)
+    aimed.wait_until_ended(WAIT)
+    opened.worker(**half.settings).start()
+    due = Counter(seen.id for seen in rest)
+
+    def all_applied(records: list[Any]) -> bool:
+        named = Counter(name for record in records for name in parse(Posterior, record.value).applied)
+        return {name: count for name, count in named.items() if name in due} == due
+
+    opened.posteriors.wait_for(all_applied, WAIT, "each message of the new source is applied once")
 
 
 @pytest.mark.soak
@@ -126,7 +167,7 @@ def test_a_source_made_again_goes_on_with_the_beliefs_there_are(opened: Stream) 
 @pytest.mark.kafka
 def test_a_source_made_again_and_filled_before_a_worker_looks_is_noticed(opened: Stream) -> None:
     """Beyond the offsets that it had come to: nothing in what it reads next says that it is another topic."""
-    half = Half(opened, share=0.2)
+    half = Half(opened, share=0.2, session_timeout=30.0)  # it is in its group still when it wakes
     half.worker.suspend()
     half.make_again(half.topics.observations)
     half.run.send(half.run.observations[half.half :])
@@ -145,9 +186,10 @@ def test_partitions_that_are_added_stop_a_worker_before_an_entity_is_told_from_i
     half, servers = Half(opened), opened.broker.bootstrap_servers
     topic = half.topics.observations
     add_partitions(servers, topic, PARTITIONS + 2)
-    with ObservationProducer(servers, topic) as device:  # one that starts now, and sends to all of them
-        for seen in half.run.observations[half.half :]:
-            device.send_message(seen)
+    device = opened.new_device()  # which sends to all of them
+    for seen in half.run.observations[half.half :]:
+        device.send_message(seen)
+    device.flush()
     assert half.worker.wait_until_ended(WAIT) == 70
     assert f"{topic!r} has {PARTITIONS + 2} partitions now, not {PARTITIONS}" in half.worker.log()
     another = opened.worker(**half.settings).launch()
@@ -159,6 +201,7 @@ def test_partitions_that_are_added_stop_a_worker_before_an_entity_is_told_from_i
     half.go_on()
 
 
+@pytest.mark.soak
 @pytest.mark.chaos
 @pytest.mark.kafka
 def test_a_worker_refuses_beliefs_that_were_computed_from_another_number_of_partitions(

@@ -106,7 +106,7 @@ def test_broker_ends_with_its_owner(how: signal.Signals) -> None:
     owner.send_signal(how)
     owner.wait()
     owner.stdout.close()
-    eventually(lambda: not listens(port), 5, "the broker is gone")
+    eventually(lambda: not listens(port), 30, "the broker is gone")
 
 
 def test_broker_outlives_the_thread_that_started_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -26,7 +27,8 @@ class Process:
 
     def __init__(self, directory: Path, application: str = "app", topic_id: str = "first") -> None:
         app = faust.App(application, broker="kafka://127.0.0.1:1", store="rocksdb://", Table=BeliefTable)
-        options = {"directory": directory, "topic_id": lambda: topic_id}
+        self.topic_id = topic_id
+        options = {"directory": directory, "topic_id": lambda: self.topic_id}
         table = app.Table("beliefs", key_type=bytes, value_type=bytes, partitions=1, options=options)
         assert isinstance(table, BeliefTable)
         store = table.store
@@ -175,3 +177,25 @@ def test_a_worker_says_that_its_directory_is_taken(tmp_path: Path) -> None:
     lock.release()
     assert _claim_directory(settings) is not None
     assert _claim_directory(Settings(store="memory://", data_directory=tmp_path)) is None
+
+
+def test_a_copy_of_a_changelog_that_was_made_again_while_others_had_the_partition_is_made_again(
+    written: Path,
+) -> None:
+    process = Process(written)
+    process.store.check_against(PLACE, 0, 20)
+    assert process.store.persisted_offset(PLACE) == 7
+    process.topic_id = "second"
+    asyncio.run(process.store.on_rebalance({PLACE}, set(), {PLACE}))
+    process.store.check_against(PLACE, 0, 20)
+    assert process.store.persisted_offset(PLACE) is None
+
+
+def test_a_copy_whose_deletion_was_broken_off_is_made_again(written: Path) -> None:
+    for manifest in (written / "partition-0").glob("MANIFEST-*"):
+        manifest.unlink()
+    with structlog.testing.capture_logs() as logs:
+        store = Process(written).store
+        assert store.persisted_offset(PLACE) is None
+    assert len(logs) == 1
+    assert sorted(path.name for path in written.iterdir() if path.is_dir()) == ["partition-0"]

@@ -118,7 +118,7 @@ def test_a_group_that_does_not_move_is_found_with_its_places(settings: Settings,
 
 
 def test_a_group_that_has_read_all_or_goes_on_is_well(settings: Settings, producer: Any) -> None:
-    places = [producer.send(settings.observations, key=b"anna", value=b"{}").get(30) for _ in range(30)]
+    places = [producer.send(settings.observations, key=b"anna", value=b"{}").get(30) for _ in range(300)]
     partition = TopicPartition(settings.observations, places[0].partition)
     group: Any = KafkaConsumer(
         bootstrap_servers=settings.brokers, group_id=settings.application, enable_auto_commit=False
@@ -127,7 +127,7 @@ def test_a_group_that_has_read_all_or_goes_on_is_well(settings: Settings, produc
     stop = threading.Event()
 
     def commit_one_after_the_other() -> None:
-        for offset in range(1, 30):
+        for offset in range(1, 299):
             group.seek(partition, offset)
             group.commit()
             if stop.wait(0.2):
@@ -142,7 +142,7 @@ def test_a_group_that_has_read_all_or_goes_on_is_well(settings: Settings, produc
         reader.join()
     assert finding.state is State.ok
     assert "goes on" in finding.detail
-    group.seek(partition, 30)
+    group.seek(partition, 300)
     group.commit()
     group.close()
     finding = found(settings)["group"]

@@ -59,7 +59,7 @@ def with_two(broker: Broker, names: Names, act: Callable[[Owner, Owner], Awaitab
     asyncio.run(acting())
     reading = Reading(broker.bootstrap_servers, names.topics.beliefs_changelog)
     try:
-        reading.wait_for(lambda records: records and records[-1].value == b"last", 10, "all is read")
+        reading.wait_for(lambda records: records and records[-1].value == b"last", 30, "all is read")
         return [record.value for record in reading.records if record.key != fencing.FENCE_KEY]
     finally:
         reading.close()

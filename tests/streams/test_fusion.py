@@ -158,7 +158,7 @@ def check_counts(fleet: Fleet, before: dict[str, float], count: int, methods: se
         return change if change[accepted] == count else None
 
     # a posterior can be read before the worker has heard that the broker has it
-    change = eventually(counted, 10, "the metrics are up to date")
+    change = eventually(counted, 30, "the metrics are up to date")
     assert change is not None
     assert change.get("beliefstream_observations_total/rejected", 0) == 0
     assert change.get("beliefstream_observations_total/duplicate", 0) == 0

@@ -40,10 +40,11 @@ def test_landmarks_and_odometry(embedded_broker: EmbeddedNode, names: Names, tmp
             found = posteriors_of(records).get(recording.model.entity, [])
             opened.dead_letters.poll(0)
             assert not opened.dead_letters.records
-            return found if found and found[-1].time == outcomes[-1].belief.time else None
+            return found if found and found[-1].sequence == len(sent) else None
 
         found = opened.posteriors.wait_for(newest, 60.0, "all are applied")
-    assert found[-1].sequence == len(sent)
-    assert [each.time for each in found] == [outcome.belief.time for outcome in outcomes]
-    for posterior, outcome in zip(found, outcomes, strict=True):
+    # where a batch ends between two messages of one time, the second comes with a posterior that revises the first
+    last = list({each.time: each for each in found}.values())
+    assert [each.time for each in last] == [outcome.belief.time for outcome in outcomes]
+    for posterior, outcome in zip(last, outcomes, strict=True):
         assert shift(posterior.mixture, outcome) < 1e-6

@@ -30,6 +30,7 @@ from tests.brokers import Broker
 from tests.conftest import Names, eventually
 
 START_TIMEOUT = 90.0  # seconds; 4 to 10 s, most of it importing torch
+PAGE_TIMEOUT = 30.0  # a machine that stands still answers late
 GONE_SECONDS = 60.0  # until a topic that was deleted is not there any more
 STOP_TIMEOUT = 30.0  # seconds between SIGTERM and SIGKILL
 PARTITIONS = 4
@@ -113,13 +114,19 @@ class Worker:
 
     def metrics(self) -> dict[str, float]:
         """Samples by name, with the values of their labels behind it: `beliefstream_..._total/accepted`."""
-        status, body = self.page("/metrics")
+        found = eventually(self._scraped, PAGE_TIMEOUT, "the worker shows its metrics")
+        assert found is not None
+        status, body = found
         assert status == 200, body
         return {
             "/".join([sample.name, *sample.labels.values()]): sample.value
             for family in text_string_to_metric_families(body)
             for sample in family.samples
         }
+
+    def _scraped(self) -> tuple[int, str] | None:
+        found = self.page("/metrics")
+        return found if found[0] else None
 
     def terminate(self) -> int:
         """SIGTERM; the exit status (1 also if a signal ended it)."""
@@ -169,7 +176,7 @@ class Stream:
         self._opened: list[Any] = []
         servers, chosen = broker.bootstrap_servers, names.topics
         topics.create(servers, chosen, partitions=PARTITIONS)
-        self.observations = self._open(ObservationProducer(servers, chosen.observations))
+        self.observations = self.new_device()
         self.priors = self._open(PriorPublisher(servers, chosen.priors))
         self.registry = self._open(Registry(servers, chosen.sensors, chosen.models))
         self.raw = self._open(KafkaProducer(bootstrap_servers=servers, max_request_size=MESSAGE_BYTES))
@@ -179,6 +186,10 @@ class Stream:
     def _open(self, client: Any) -> Any:
         self._opened.append(client)
         return client
+
+    def new_device(self) -> Any:
+        """A producer that knows nothing of what was sent before."""
+        return self._open(ObservationProducer(self.broker.bootstrap_servers, self.names.topics.observations))
 
     def worker(self, **settings: Any) -> Worker:
         """A worker on these topics, not started yet."""
@@ -292,5 +303,11 @@ def add_partitions(servers: str, topic: str, total: int) -> None:
     admin = KafkaAdminClient(bootstrap_servers=servers.split(","))
     try:
         admin.create_partitions({topic: total})
+        # the controller has agreed; the broker that others ask may not have heard of it
+        eventually(
+            lambda: len(admin.describe_topics([topic])[0]["partitions"]) == total,
+            GONE_SECONDS,
+            "they are there",
+        )
     finally:
         admin.close()

@@ -163,7 +163,7 @@ def test_all_works_with_the_documented_rights_and_no_secret_is_written(
         first = parse(Posterior, deployment.command("consumer", *read, "1").encode())
         assert (first.entity, first.applied) == ("mower", ("first",))
         assert_token_is_asked_for(worker)
-        seen = ("watch", "--duration", "1.5", "--url", f"http://127.0.0.1:{worker.port}")
+        seen = ("watch", "--duration", "3", "--url", f"http://127.0.0.1:{worker.port}")
         variables = deployment.variables("consumer", log_level="info")
         set_environment(monkeypatch, variables | {"BELIEFSTREAM_WEB_TOKEN": TOKEN})
         assert "observations/s" in run(*seen).out

@@ -59,7 +59,7 @@ def test_a_bad_observation_is_not_sent(
 def test_without_topics_it_says_how_to_make_them(
     run: Run, embedded_broker: EmbeddedNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.clients.connection.CONNECT_TIMEOUT", 0.5)
+    monkeypatch.setattr("streams.clients.connection.CONNECT_TIMEOUT", 2.0)
     monkeypatch.setenv("BELIEFSTREAM_OBSERVATIONS", "nowhere")
     result = run("observe", "mower", "gps", "1", "--brokers", embedded_broker.bootstrap_servers)
     assert_one_line(result, "nowhere", "topics create")

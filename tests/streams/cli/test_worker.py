@@ -106,10 +106,10 @@ def test_the_worker_is_watched_and_found_well(
     worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_environment(monkeypatch, worker.variables)
-    seen = run("watch", "--duration", "1")
+    seen = run("watch", "--duration", "3")
     assert seen.status == 0, seen.err
     assert "observations/s" in seen.out
-    unseen = run("watch", "--duration", "0.5", "--url", "http://127.0.0.1:1")
+    unseen = run("watch", "--duration", "3", "--url", "http://127.0.0.1:1")
     assert "no worker answers at http://127.0.0.1:1" in unseen.out
     health = run("doctor")
     assert health.status == 0, health.out

@@ -47,7 +47,7 @@ def test_a_broker_that_does_not_answer_is_named(open_client: Opener) -> None:
 @each_client
 def test_a_topic_that_is_not_there_is_named(embedded_broker: EmbeddedNode, open_client: Opener) -> None:
     with pytest.raises(TopicMissing, match="there is no topic"):
-        open_client(embedded_broker.bootstrap_servers, bootstrap_timeout_ms=500)
+        open_client(embedded_broker.bootstrap_servers, bootstrap_timeout_ms=2000)
 
 
 @each_client

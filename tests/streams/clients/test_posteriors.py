@@ -51,7 +51,7 @@ def test_an_iteration_ends_after_the_timeout_and_may_be_taken_up_again(
 ) -> None:
     put(raw, topics.posteriors, posterior(1))
     with PosteriorConsumer(
-        broker.bootstrap_servers, topics.posteriors, from_beginning=True, timeout=QUIET
+        broker.bootstrap_servers, topics.posteriors, from_beginning=True, timeout=3 * QUIET
     ) as consumer:
         assert sequences(list(consumer)) == [1]
         assert list(consumer) == []
