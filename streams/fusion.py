@@ -250,8 +250,8 @@ class Fusion:
     ) -> None:
         """Changelog first, then the store; `read` is how far the batch goes, by partition and topic."""
         changes: dict[int, dict[bytes, bytes | None]] = defaultdict(dict)
-        for partition, ends in read.items():
-            key, value = self._origins.record(partition, ends)
+        for partition in read:
+            key, value = self._origins.ahead(partition)
             changes[partition][key] = value
         growth: Counter[int] = Counter()
         for entity in entities:
@@ -261,6 +261,9 @@ class Fusion:
         for partition, key in forgotten:
             changes[partition][key] = None
             growth[partition] -= 1
+        for partition, ends in read.items():
+            key, value = self._origins.behind(partition, ends)
+            changes[partition][key] = value
         changelog = self._names.beliefs_changelog
         records = [
             Record(changelog, partition, key, value)

@@ -168,7 +168,7 @@ class DefinitionsReader:
         """Of the topics since they were read: what a new one begins with may have been passed over.
 
         Raises:
-            aiokafka.errors.KafkaError, TimeoutError: no broker has answered for half a minute.
+            aiokafka.errors.KafkaError, TimeoutError: no broker has answered for a minute.
         """
         if self._consumer is None or not self._states:
             return []

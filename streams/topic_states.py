@@ -7,9 +7,11 @@ Kafka 3.1 (https://kafka.apache.org/protocol#The_Messages_Metadata).
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 from uuid import UUID
 
 from aiokafka.client import AIOKafkaClient
@@ -30,7 +32,7 @@ from streams.sending import attempts
 
 NO_ID = UUID(int=0)
 METADATA, VERSION = 3, 12
-ASKING_SECONDS, ANSWER_SECONDS = 30.0, 5.0  # all attempts, and each of them
+ASKING_SECONDS, ANSWER_SECONDS = 60.0, 5.0  # all attempts, and each of them
 
 
 class _Uuid(AbstractType[UUID]):  # type: ignore[misc]
@@ -124,11 +126,11 @@ async def topic_states(client: AIOKafkaClient, names: Collection[str]) -> dict[s
     """By name, without those that are not there.
 
     Raises:
-        aiokafka.errors.KafkaError, TimeoutError: no broker has answered for half a minute; or it is too old.
+        aiokafka.errors.KafkaError, TimeoutError: no broker has answered for a minute; or it is too old.
     """
     async for attempt in attempts(_passes, ASKING_SECONDS, first=0.1, longest=2.0):
         with attempt:
-            node = client.get_random_node()
+            node = _node(client)
             if node is None:
                 raise NodeNotReadyError("no broker is known")
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -156,6 +158,12 @@ def changes(before: Mapping[str, TopicState], now: Mapping[str, TopicState]) -> 
         elif state != known:
             found.append(f"{name!r} has {state.partitions} partitions now, not {known.partitions}")
     return found
+
+
+def _node(client: AIOKafkaClient) -> Any:
+    """One that it is connected to, if there is one: another may be one that does not answer."""
+    connected = [node for (node, _), connection in client._conns.items() if connection.connected()]
+    return random.choice(connected) if connected else client.get_random_node()
 
 
 def _passes(error: BaseException) -> bool:

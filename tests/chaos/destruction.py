@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import PolicyViolationError
 
 from streams.consuming import TOPIC_CHANGED
 from streams.topics import TopicNames
 from tests.chaos.faults import LONGEST, until
 from tests.chaos.stage import Stage
+from tests.conftest import eventually
 from tests.streams.workers import make_again
 
 DOOMED = 400  # observations
@@ -85,11 +87,21 @@ def delete_records(servers: str, names: TopicNames, topic: str, partitions: Iter
     try:
         if topic in names.compacted:
             _set_policy(admin, topic, "delete")
-        admin.delete_records({TopicPartition(topic, partition): -1 for partition in partitions})
+        every = {TopicPartition(topic, partition): -1 for partition in partitions}
+        eventually(lambda: _deleted(admin, every), LONGEST, "the broker deletes records")
         if topic in names.compacted:
             _set_policy(admin, topic, "compact")
     finally:
         admin.close()
+
+
+def _deleted(admin: KafkaAdminClient, ends: dict[TopicPartition, int]) -> bool:
+    """Not by a broker that has not heard of the policy yet which the controller has agreed to."""
+    try:
+        admin.delete_records(ends)
+    except PolicyViolationError:
+        return False
+    return True
 
 
 def _set_policy(admin: KafkaAdminClient, topic: str, policy: str) -> None:
