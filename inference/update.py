@@ -39,7 +39,7 @@ class Updater:
 
     `dtype` is what the network computes in. In float32 a sum rounds differently in a batch of another size, which now
     and then tips a decision to merge or to refine; in float64 an answer does not depend on the rest of its batch, but
-    for refined ones, whose rounds make more of the rounding: 1e-5 of a standard deviation, seldom 1e-2.
+    for refined ones, whose rounds make more of the rounding.
     `compiled` is used where it has a package that fits.
     """
 

@@ -35,7 +35,7 @@ REFINED = 1e-3  # 4e-5 at most in 150 cuts of this log into batches: see `test_c
 ROUNDING = 2e-3
 # Where rounding tips a decision (to merge two components, to refine) the mixture has other components from there on.
 # They say the same but where the effective sample size says that an answer is poor, as after a range from far off.
-TIPPED_SHARE = 0.2  # .03 on average, .09 at most
+TIPPED_SHARE = 0.2  # .026 on average, .10 at most
 SOUND, SAME = 0.5, 0.05  # effective sample size; total variation
 EXACT = 1e-8  # of what is found in closed form, in float64
 
