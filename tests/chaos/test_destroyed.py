@@ -94,6 +94,7 @@ def test_a_changelog_made_again_is_computed_again(opened: Stream) -> None:
     half.go_on()
 
 
+@pytest.mark.soak
 @pytest.mark.chaos
 @pytest.mark.kafka
 def test_a_changelog_made_again_under_a_worker_that_goes_on_is_computed_again(
@@ -167,7 +168,7 @@ def test_a_source_made_again_goes_on_with_the_beliefs_there_are(opened: Stream) 
 @pytest.mark.kafka
 def test_a_source_made_again_and_filled_before_a_worker_looks_is_noticed(opened: Stream) -> None:
     """Beyond the offsets that it had come to: nothing in what it reads next says that it is another topic."""
-    half = Half(opened, share=0.2, session_timeout=30.0)  # it is in its group still when it wakes
+    half = Half(opened, share=0.2, session_timeout=15.0)  # it is in its group still when it wakes
     half.worker.suspend()
     half.make_again(half.topics.observations)
     half.run.send(half.run.observations[half.half :])
