@@ -6,6 +6,7 @@ import os
 from collections.abc import Awaitable, Collection
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any, TypeVar, cast
 
@@ -148,9 +149,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
     table: Any = app.Table(
         "beliefs", key_type=bytes, value_type=bytes, partitions=settings.partitions, options=on_disk
     )
-
-    async def producer() -> AIOKafkaProducer:
-        return await _producer(app)
+    producer = partial(_producer, app)
 
     async def reject(record: ConsumerRecord, reason: Reason, detail: str) -> None:
         log.warning("a definition cannot be used", topic=record.topic, key=record.key, detail=detail)

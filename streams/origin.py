@@ -35,7 +35,7 @@ from faust.types import TP
 
 from streams.beliefs import INTERNAL, BeliefRecord
 from streams.fencing import Fencing
-from streams.progress import Faults, Logs, Offsets, Origin, Progress, compare, furthest
+from streams.progress import Faults, Logs, Offsets, Origin, Progress, compare
 from streams.sending import Record, send_all
 from streams.stores import NOT_KNOWN, BeliefStore
 from streams.topics import TopicNames
@@ -44,6 +44,7 @@ T = TypeVar("T", bound="Origin | Progress")
 log = structlog.get_logger()
 ORIGIN_KEY, PROGRESS_KEY = INTERNAL + b"origin-%d", INTERNAL + b"progress-%d"
 READ_AGAIN = "the changelog has lost beliefs or their offsets: the source log is read again"
+MADE_AGAIN = "a topic was made again: its offsets count anew"
 ENDS_EARLY = "the log ends before what was read from it: it has lost its end, which beliefs hold"
 CUT_LOOKS = 5  # a second apart, before a log is believed to have lost its end: a new leader may be behind for a moment
 Entry = tuple[bytes, bytes]
@@ -99,44 +100,41 @@ class Origins:
         starts = await consumer.earliest_offsets(*(TP(changelog, partition) for partition in partitions))
         ids = {name: states[name].id for name in self._sources}
         count = states[self._names.observations].partitions
-        logs, moved = await self._logs(consumer, partitions), False
+        known, now = {partition: self._known(partition) for partition in partitions}, dict[int, Origin]()
         for partition in partitions:
-            now = Origin(states[changelog].id, starts.get(TP(changelog, partition)) or 0, ids, count)
-            known, progress = self._known(partition)
-            self._check_partitions(known, now)
-            faults = compare(known, progress, now, logs[partition])
-            await self._move(consumer, partition, faults, logs[partition])
-            self._origins[partition], self._progress[partition] = now, faults.progress
-            moved |= bool(faults.back)
-            if faults or known != now:
+            start = starts.get(TP(changelog, partition)) or 0
+            now[partition] = Origin(states[changelog].id, start, ids, count)
+            self._check_partitions(known[partition][0], now[partition])
+        found = await self._compared(consumer, known, now)
+        for partition, (logs, faults) in found.items():
+            await self._move(consumer, partition, faults, logs)
+            self._origins[partition], self._progress[partition] = now[partition], faults.progress
+            if faults or known[partition][0] != now[partition]:
                 adapted = list(self._adapted(partition, faults))
                 await self._write(partition, [self.ahead(partition), *adapted, self.behind(partition, {})])
-        return moved
+        return any(faults.back for _, faults in found.values())
 
-    async def _logs(self, consumer: Any, partitions: Collection[int]) -> Mapping[int, Logs]:
-        """Looked at again while one ends before what was read."""
-        places = [TP(name, partition) for partition in partitions for name in self._sources]
+    async def _compared(
+        self, consumer: Any, known: Mapping[int, tuple[Origin | None, Progress]], now: Mapping[int, Origin]
+    ) -> Mapping[int, tuple[Logs, Faults]]:
+        """Looked at again while a log ends before what was read."""
+        places = [TP(name, partition) for partition in known for name in self._sources]
         earliest = await consumer.earliest_offsets(*places)
-        logs: dict[int, Logs] = {}
+        found: dict[int, tuple[Logs, Faults]] = {}
         for look in range(CUT_LOOKS):
             if look:
                 await asyncio.sleep(1.0)
             ends = {TP(*place): end for place, end in (await consumer.highwaters(*places)).items()}
-            logs = {
-                partition: Logs(
+            for partition, (origin, progress) in known.items():
+                logs = Logs(
                     {name: earliest.get(TP(name, partition)) or 0 for name in self._sources},
                     {name: ends.get(TP(name, partition)) or 0 for name in self._sources},
                     self._committed_of(partition),
                 )
-                for partition in partitions
-            }
-            if not any(self._ends_early(partition, logs[partition]) for partition in partitions):
+                found[partition] = logs, compare(origin, progress, now[partition], logs)
+            if not any(faults.cut for _, faults in found.values()):
                 break
-        return logs
-
-    def _ends_early(self, partition: int, logs: Logs) -> bool:
-        due = furthest(self._known(partition)[1].held, logs.committed)
-        return any(end > logs.ends.get(name, 0) for name, end in due.items() if name in self._sources)
+        return found
 
     def _committed_of(self, partition: int) -> dict[str, int]:
         return {name: self._committed(TP(name, partition)) for name in self._sources}
@@ -172,7 +170,7 @@ class Origins:
         """The partition's records as they are once offsets that are not true any more are set back or forgotten."""
         if faults.remade:
             log.error(
-                "a topic was made again: its offsets count anew",
+                MADE_AGAIN,
                 partition=partition,
                 topics=sorted(faults.remade),
             )

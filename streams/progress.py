@@ -41,7 +41,7 @@ class Progress:
 
     def after(self, read: Offsets, committed: Offsets) -> Progress:
         """Once a batch has been dealt with, up to `read`."""
-        return Progress(furthest(self.read, read), furthest(self.held, read), committed)
+        return Progress(_furthest(self.read, read), _furthest(self.held, read), committed)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def compare(known: Origin | None, progress: Progress, now: Origin, logs: Logs) -
         remade = {name for name, id_ in now.topics.items() if known.topics.get(name) != id_}
     same = now.topics.keys() - remade
     held = {name: end for name, end in progress.held.items() if name in same}
-    due = furthest(held, {name: end for name, end in committed.items() if name in same})
+    due = _furthest(held, {name: end for name, end in committed.items() if name in same})
     cut = {name: logs.ends[name] for name, end in due.items() if end > logs.ends[name]}
     back = {}
     for name, count in committed.items():
@@ -96,10 +96,10 @@ def compare(known: Origin | None, progress: Progress, now: Origin, logs: Logs) -
         if place != count or emptied or name in remade:
             back[name] = place
     read = {name: end for name, end in progress.read.items() if name in same} | cut | back
-    held = furthest({name: end for name, end in held.items() if name not in cut} | cut, back)
+    held = _furthest({name: end for name, end in held.items() if name not in cut} | cut, back)
     return Faults(emptied, remade, cut, back, Progress(read, held, progress.committed))
 
 
-def furthest(one: Offsets, other: Offsets) -> dict[str, int]:
+def _furthest(one: Offsets, other: Offsets) -> dict[str, int]:
     """For every topic the larger of both offsets."""
     return {name: max(one.get(name, 0), other.get(name, 0)) for name in {**one, **other}}

@@ -29,10 +29,10 @@ def opened(node: KafkaNode, names: Names, tmp_path: Path) -> Iterator[Stream]:
 
 
 @contextmanager
-def stopped(node: KafkaNode) -> Iterator[list[Path]]:
-    """The directories of all partitions, while the node does not run."""
+def stopped(node: KafkaNode, topic: str) -> Iterator[list[Path]]:
+    """The directories of the topic's partitions, while the node does not run."""
     node.stop()
-    yield list((node.directory / "data").iterdir())
+    yield list((node.directory / "data").glob(f"{topic}-*"))
     node.start()
 
 
@@ -44,18 +44,16 @@ class LostEnd:
     ) -> None:
         self.half = Half(opened, share=0.25)
         self.half.worker.kill()
-        with stopped(node) as directories:
+        with stopped(node, topic) as directories:
             for directory in directories:
-                if directory.name.startswith(f"{topic}-"):
-                    shutil.copytree(directory, aside / directory.name)
+                shutil.copytree(directory, aside / directory.name)
         self.worker = self.with_second_quarter(opened)
         if not running:
             self.worker.kill()
-        with stopped(node) as directories:
+        with stopped(node, topic) as directories:
             for directory in directories:
-                if directory.name.startswith(f"{topic}-"):
-                    shutil.rmtree(directory)
-                    shutil.copytree(aside / directory.name, directory)
+                shutil.rmtree(directory)
+                shutil.copytree(aside / directory.name, directory)
         # to a broker that has lost messages the next ones of the same producer are out of order
         opened.observations = opened.new_device()
 

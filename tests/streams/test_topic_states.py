@@ -66,10 +66,8 @@ def test_a_broker_that_does_not_know_them_is_refused(broker: Broker, names: Name
     async def ask(producer: AIOKafkaProducer) -> None:
         await producer.client.force_metadata_update()
         for connection in producer.client._conns.values():
-            connection._versions[MetadataRequest.API_KEY] = (
-                0,
-                11,
-            )  # as a broker of before Kafka 3.1 has them
+            # as a broker of before Kafka 3.1 has them
+            connection._versions[MetadataRequest.API_KEY] = (0, 11)
         with pytest.raises(UnsupportedVersionError, match=r"Kafka 3\.1 or later"):
             await topic_states(producer.client, [names.topics.observations])
 
