@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from inference.encoding import encode
-from inference.evaluation.adversarial.oracle import Mixture
+from inference.evaluation.adversarial.mixtures import Mixture
 from inference.evaluation.adversarial.problems import Problem
 from inference.mixture import GaussianMixture
 from inference.update import Method, Updater

@@ -21,45 +21,49 @@ LOG_TWO_PI = math.log(2 * math.pi)
 
 
 def wrapped(angle: Array) -> Array:
-    """To [−π, π)."""
-    return np.remainder(angle + math.pi, 2 * math.pi) - math.pi
+    """To [−π, π]."""
+    found: Array = angle - 2 * math.pi * np.rint(angle / (2 * math.pi))
+    return found
+
+
+def length(u: Array) -> Array:
+    """Of the vectors ``(rows, P)``; returns ``(P,)``."""
+    found: Array = np.sqrt(np.einsum("ip,ip->p", u, u))
+    return found
 
 
 def _range_rate(u: Array) -> Array:
-    size = u.shape[-1] // 2
-    return (u[..., :size] * u[..., size:]).sum(-1) / np.linalg.norm(u[..., :size], axis=-1)
+    place, velocity = np.split(u, 2)
+    found: Array = np.einsum("ip,ip->p", place, velocity) / length(place)
+    return found
 
 
 def _signal_strength(u: Array, exponent: Array, reference_distance: Array, reference_power: Array) -> Array:
-    return reference_power - 10 * exponent * np.log10(np.linalg.norm(u, axis=-1) / reference_distance)
+    found: Array = reference_power - 10 * exponent * np.log10(length(u) / reference_distance)
+    return found
 
 
 def _time_difference(u: Array, propagation_speed: Array) -> Array:
-    size = u.shape[-1] // 2
-    return (
-        np.linalg.norm(u[..., :size], axis=-1) - np.linalg.norm(u[..., size:], axis=-1)
-    ) / propagation_speed
+    first, second = np.split(u, 2)
+    found: Array = (length(first) - length(second)) / propagation_speed
+    return found
 
 
-def _staircase(u: Array, width: Array, height: Array) -> Array:
-    return height * np.floor(u[..., 0] / width)
-
-
-FUNCTIONS: dict[str, Callable[..., Array]] = {
-    "projection": lambda u: u[..., 0],
-    "elevation": lambda u: np.arctan2(u[..., 2], np.hypot(u[..., 0], u[..., 1])),
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "projection": lambda u: u[0],
+    "elevation": lambda u: np.arctan2(u[2], np.hypot(u[0], u[1])),
     "range_rate": _range_rate,
     "signal_strength": _signal_strength,
     "time_difference": _time_difference,
-    "sine": lambda u, frequency: np.sin(frequency * u[..., 0]),
-    "double_sine": lambda u, frequency: np.sin(frequency * u[..., 0]) * np.sin(frequency * u[..., 1]),
-    "square": lambda u: u[..., 0] ** 2,
-    "staircase": _staircase,
-    "root": lambda u: np.sqrt(u[..., 0]),
-    "logarithm": lambda u: np.log(u[..., 0]),
-    "mixed_length": lambda u, units: np.sqrt(((units * u) ** 2).sum(-1)),
+    "sine": lambda u, frequency: np.sin(frequency * u[0]),
+    "double_sine": lambda u, frequency: np.sin(frequency * u[0]) * np.sin(frequency * u[1]),
+    "square": lambda u: u[0] ** 2,
+    "staircase": lambda u, width, height: height * np.floor(u[0] / width),
+    "root": lambda u: np.sqrt(u[0]),
+    "logarithm": lambda u: np.log(u[0]),
+    "mixed_length": lambda u, units: length(units[:, None] * u),
 }
-"""By name, of the coordinates relative to the origin ``(..., rows)`` and the parameters."""
+"""By name, of the coordinates relative to the origin ``(rows, P)`` and the parameters."""
 
 
 @dataclass(frozen=True)
@@ -80,77 +84,95 @@ class Seen:
 
     @property
     def is_angle(self) -> bool:
+        """Whether its residuals wrap."""
         sensor = self.sensor
-        return sensor.kind == ANGLE or (sensor.kind == FUNCTION and sensor.program.measurement.angle)
+        return bool(sensor.kind == ANGLE or (sensor.kind == FUNCTION and sensor.program.measurement.angle))
+
+    @property
+    def noise_floor(self) -> Array:
+        """Standard deviation of each number in the units of ``h``, ``(m,)``."""
+        found: Array = np.sqrt(np.diagonal(self.covariances[0])) / abs(self.sensor.scale)
+        return found
 
     def predictions(self, points: Array) -> Array:
-        """``h`` at `points` ``(..., d)``; returns ``(..., m)``, not a number where the function is not."""
+        """``h`` at `points` ``(d, P)``; returns ``(m, P)``, not a number where the function is not."""
         sensor = self.sensor
-        u = points @ sensor.matrix[:, self.axes].T
+        u = sensor.matrix[:, self.axes] @ points
         if sensor.kind == LINEAR:
-            return u
-        u = u - sensor.origin
+            return u  # type: ignore[no-any-return]
+        u = u - sensor.origin[:, None]
         with np.errstate(all="ignore"):
             if sensor.kind == RANGE:
-                found = np.sqrt((u * u).sum(-1))
+                found = length(u)
             elif sensor.kind == ANGLE:
-                found = np.arctan2(u[..., 1], u[..., 0])
+                found = np.arctan2(u[1], u[0])
                 if sensor.heading is not None:
-                    found = found - points @ sensor.heading[self.axes]
+                    found = found - sensor.heading[self.axes] @ points
             else:
                 found = _called(sensor.program, sensor.parameters, u)
-        return np.where(np.isfinite(found), found, np.nan)[..., None]
+                found = np.where(np.isfinite(found), found, np.nan)
+        return np.asarray(found)[None]
 
     def log_likelihood(self, predictions: Array, spread: Array | None = None) -> Array:
-        """Of all reports together where ``h`` is `predictions` ``(P, m)``, widened by `spread` ``(P, m)``; ``(P,)``."""
-        extra = np.zeros_like(predictions) if spread is None else spread * abs(self.sensor.scale)
+        """Of all reports together where ``h`` is `predictions` ``(m, P)``, widened by `spread` ``(m, P)``; ``(P,)``."""
+        extra = None if spread is None else spread * abs(self.sensor.scale)
         found = self._of_rows if self.sensor.kind == LINEAR else self._of_scalar
-        return sum(found(predictions, extra, i) for i in range(len(self.values)))  # type: ignore[return-value]
+        total = found(predictions, extra, 0)
+        for index in range(1, len(self.values)):
+            total = total + found(predictions, extra, index)
+        return total
 
-    def _of_rows(self, predictions: Array, extra: Array, index: int) -> Array:
+    def _of_rows(self, predictions: Array, extra: Array | None, index: int) -> Array:
         sensor = self.sensor
         factor = np.linalg.cholesky(self.covariances[index])
         inverse = np.linalg.inv(factor)
-        offset = (self.values[index] - sensor.scale * predictions - sensor.bias) @ inverse.T
-        wider = (extra**2) @ (inverse**2).T
+        offset = inverse @ ((self.values[index] - sensor.bias)[:, None] - sensor.scale * predictions)
+        wider = None if extra is None else (inverse**2) @ (extra**2)
         constant = np.log(np.diag(factor)).sum() + 0.5 * len(factor) * LOG_TWO_PI
 
         def density(ratio: float) -> Array:
+            if wider is None:
+                inside: Array = (
+                    -0.5 / ratio**2 * (offset**2).sum(0) - constant - len(factor) * math.log(ratio)
+                )
+                return inside
             variance = ratio**2 + wider
-            inside: Array = -0.5 * (offset**2 / variance + np.log(variance)).sum(-1) - constant
-            return inside
+            widened: Array = -0.5 * (offset**2 / variance + np.log(variance)).sum(0) - constant
+            return widened
 
         probability = sensor.outlier_probability
         if probability == 0:
             return density(1.0)
         return np.logaddexp(math.log1p(-probability) + density(1.0), math.log(probability) + density(10.0))
 
-    def _of_scalar(self, predictions: Array, extra: Array, index: int) -> Array:
-        sensor, value = self.sensor, float(self.values[index, 0])
-        expected, extra = sensor.scale * predictions[:, 0] + sensor.bias, extra[:, 0]
-        residual = value - expected
-        deviation = math.sqrt(self.covariances[index, 0, 0]) * np.ones_like(residual)
-        noise = sensor.noise
-        parts, clutter, outlier = ((1.0, 0.0, 1.0),), 0.0, 0.0
+    def _of_scalar(self, predictions: Array, extra: Array | None, index: int) -> Array:
+        sensor, noise, value = self.sensor, self.sensor.noise, float(self.values[index, 0])
+        residual = value - (sensor.scale * predictions[0] + sensor.bias)
+        deviation: Any = math.sqrt(self.covariances[index, 0, 0])
+        parts: Sequence[tuple[float, float, float]] = ((1.0, 0.0, 1.0),)
+        clutter, outlier = 0.0, 0.0
         if noise is not None:
-            parts = tuple(zip(noise.weights, noise.biases, noise.ratios, strict=True))
-            deviation = deviation + noise.slope * np.abs(sensor.scale * predictions[:, 0])
+            parts = list(zip(noise.weights, noise.biases, noise.ratios, strict=True))
+            if noise.slope:
+                deviation = deviation + noise.slope * np.abs(sensor.scale * predictions[0])
             clutter = sum(share for share, _ in noise.clutter)
             outlier = sum(share * _clutter(law, value) for share, law in noise.clutter)
         if sensor.outlier_probability:
             outlier += sensor.outlier_probability / (sensor.outlier_span * abs(sensor.scale))
-        inlier = np.full(len(residual), -math.inf)
-        total = sum(weight for weight, _, _ in parts)
+        total, inlier = sum(weight for weight, _, _ in parts), None
         for weight, bias, ratio in parts:
             offset = residual - bias
             if self.is_angle:
                 offset = wrapped(offset / sensor.scale) * sensor.scale
-            variance = (ratio * deviation) ** 2 + extra**2
+            variance = (ratio * deviation) ** 2
+            if extra is not None:
+                variance = variance + extra[0] ** 2
             log = math.log(weight / total) - 0.5 * (offset**2 / variance + np.log(variance) + LOG_TWO_PI)
-            inlier = np.logaddexp(inlier, log) if len(parts) > 1 else log
-        inlier = np.where(
-            np.isnan(inlier), -math.inf, inlier + math.log1p(-sensor.outlier_probability - clutter)
-        )
+            inlier = log if inlier is None else np.logaddexp(inlier, log)
+        assert inlier is not None
+        inlier = inlier + math.log1p(-sensor.outlier_probability - clutter)
+        if sensor.kind == FUNCTION:
+            inlier = np.where(np.isnan(inlier), -math.inf, inlier)
         return np.logaddexp(inlier, math.log(outlier)) if outlier > 0 else inlier
 
 
@@ -167,8 +189,8 @@ def _called(program: Any, parameters: Array, u: Array) -> Array:
         size = int(np.prod(shape))
         named[name] = parameters[start : start + size].reshape(shape)
         start += size
-    found = FUNCTIONS[program.measurement.name](u, **named)
-    return found if program.output is None else found[..., program.output]
+    found: Array = FUNCTIONS[program.measurement.name](u, **named)
+    return found if program.output is None else found[program.output]
 
 
 def touched(readings: Sequence[Any], dimension: int) -> list[int]:
@@ -178,7 +200,7 @@ def touched(readings: Sequence[Any], dimension: int) -> list[int]:
         used |= (reading.sensor.matrix != 0).any(0)
         if reading.sensor.heading is not None:
             used |= reading.sensor.heading != 0
-    return np.flatnonzero(used).tolist()
+    return [int(axis) for axis in np.flatnonzero(used)]
 
 
 def seen(readings: Sequence[Any], axes: list[int]) -> list[Seen]:

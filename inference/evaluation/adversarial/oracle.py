@@ -15,18 +15,18 @@ import numpy as np
 
 from inference.evaluation.adversarial import grid
 from inference.evaluation.adversarial.likelihood import Array, seen, touched
+from inference.evaluation.adversarial.mixtures import (
+    Mixture,
+    component_logs,
+    log_density,
+    logsumexp,
+    sample,
+    sound,
+)
 
 MOST_CELLS = {1: 2000, 2: 1600, 3: 2500, 4: 4000}
 _SURE = 0.02  # share of drawn mass up to which one run is enough
 _MOST_POINTS = 6000  # at which densities of a whole state are compared
-
-
-class Mixture(NamedTuple):
-    """weights ``(K,)``, means ``(K, D)``, covariances ``(K, D, D)``."""
-
-    weights: Array
-    means: Array
-    covariances: Array
 
 
 class Distance(NamedTuple):
@@ -36,18 +36,26 @@ class Distance(NamedTuple):
     error: float
 
 
+class Points(NamedTuple):
+    """Of one run over the whole state: ``(D, P)``, their shares ``(P,)`` and log densities ``(P,)``."""
+
+    points: Array
+    share: Array
+    log_density: Array
+
+
 @dataclass(frozen=True)
 class Exact:
-    """The exact posterior of one problem as weighted points of the whole state.
+    """The exact posterior of one problem.
 
     Attributes:
-        runs: of each run its points ``(P, D)``, shares ``(P,)`` and log densities ``(P,)`` with its own evidence.
+        runs: independent ones; a single one where no cell was drawn.
         log_evidence: of all runs together; error: of it, nats.
         drawn: share of the mass in cells that were drawn.
+        axes: the coordinates that sensors touch.
     """
 
-    runs: list[tuple[Array, Array, Array]]
-    evidences: list[float]
+    runs: list[Points]
     log_evidence: float
     error: float
     drawn: float
@@ -56,35 +64,26 @@ class Exact:
 
     def divergence(self, answer: Mixture) -> Distance:
         """From the exact posterior to an answer over the whole state."""
-        if not _sound(answer):
+        if not sound(answer):
             return Distance(math.inf, 0.0)
-        values, errors = [], []
-        for points, share, log_density in self.runs:
-            log = log_density - grid.mixture_log_density(*answer, points)
-            value = float(share @ log)
-            values.append(value)
-            # of the points drawn: neighbouring cells are not independent, each is taken as one of the sample
-            errors.append(float(np.sqrt((share**2 * (log - value) ** 2).sum())))
-        difference = max(values) - min(values)
-        error = max(difference / 2, self.error, self._sampled(errors))
+        values, variances = [], []
+        for points, share, log in self.runs:
+            ratio = log - log_density(answer, points)
+            values.append(float(share @ ratio))
+            variances.append(float(share**2 @ (ratio - values[-1]) ** 2))
+        whole = len(self.axes) == len(self.runs[0].points)
+        sampled = math.sqrt(float(np.mean(variances)) / len(values)) * (self.drawn if whole else 1.0)
+        error = max((max(values) - min(values)) / 2, self.error, sampled)
         return Distance(float(np.mean(values)), error)
-
-    def _sampled(self, errors: list[float]) -> float:
-        whole = len(self.axes) == self.runs[0][0].shape[1]
-        size = float(np.mean(errors)) / math.sqrt(len(errors))
-        return size * (self.drawn if whole else 1.0)
 
     def missed(self, answer: Mixture, generator: np.random.Generator, count: int = 400) -> float:
         """Nats by which the answer, as a proposal, finds more evidence than the runs: mass that they missed."""
-        if not _sound(answer):
+        if not sound(answer):
             return 0.0
-        points = _sample(answer, count, generator)
-        seen_points = points[:, self.axes]
-        means, covariances = answer.means[:, self.axes], answer.covariances[:, self.axes][:, :, self.axes]
-        log = self.target.log_joint(seen_points) - grid.mixture_log_density(
-            answer.weights, means, covariances, seen_points
-        )
-        found = float(np.logaddexp.reduce(log)) - math.log(count)
+        there = answer.marginal(self.axes)
+        points = sample(there, count, generator)
+        log = self.target.log_joint(points) - log_density(there, points)
+        found = float(logsumexp(log)) - math.log(count)
         ratio = np.exp(log - log.max())
         error = float(ratio.std() / max(ratio.mean(), 1e-300)) / math.sqrt(count)
         return found - self.log_evidence - min(3 * error, 0.5)
@@ -95,9 +94,7 @@ def solve(
 ) -> Exact:
     """The exact posterior; `readings` of `inference.readings`, `scale` times as many cells as usual."""
     axes = touched(readings, prior.means.shape[1])
-    target = grid.Target(
-        prior.weights, prior.means[:, axes], prior.covariances[:, axes][:, :, axes], seen(readings, axes)
-    )
+    target = grid.Target(prior.marginal(axes), seen(readings, axes))
     most = int(scale * MOST_CELLS.get(len(axes), 6000))
     found = [grid.posterior(target, most, generator)]
     if found[0].drawn > _SURE:  # a rule alone has no error that another run could show
@@ -105,13 +102,11 @@ def solve(
     evidences = [each.log_evidence for each in found]
     together = float(np.logaddexp.reduce(evidences)) - math.log(len(found))
     error = max((max(evidences) - min(evidences)) / 2, max(each.log_error for each in found))
-    parts = []
-    for each in found:
-        points, share, log_density = each.points, each.share, each.log_joint - each.log_evidence
-        if len(axes) < prior.means.shape[1]:
-            points, share, log_density = _completed(prior, target, axes, each, generator)
-        parts.append((points, share, log_density))
-    return Exact(parts, evidences, together, error, max(each.drawn for each in found), target, axes)
+    if len(axes) < prior.means.shape[1]:
+        parts = [_completed(prior, target, axes, each, generator) for each in found]
+    else:
+        parts = [Points(each.points, each.share, each.log_joint - each.log_evidence) for each in found]
+    return Exact(parts, together, error, max(each.drawn for each in found), target, axes)
 
 
 def _completed(
@@ -120,59 +115,34 @@ def _completed(
     axes: list[int],
     found: grid.Posterior,
     generator: np.random.Generator,
-) -> tuple[Array, Array, Array]:
+) -> Points:
     """Points with their untouched coordinates drawn, equal shares, log density of the whole state."""
-    size = prior.means.shape[1]
+    size, components = prior.means.shape[1], len(prior.weights)
     rest = [axis for axis in range(size) if axis not in axes]
     ticks = (np.arange(_MOST_POINTS) + generator.random()) / _MOST_POINTS
     index = np.minimum(np.searchsorted(np.cumsum(found.share), ticks), len(found.share) - 1)
-    points = np.empty((_MOST_POINTS, size))
-    points[:, axes] = found.points[index]
-    logs = grid.component_logs(target.weights, target.means, target.covariances, found.points)
-    shares = np.exp(logs - logs.max(1, keepdims=True))
-    shares = (shares / shares.sum(1, keepdims=True))[index]
-    source = (
-        (np.cumsum(shares, 1) < generator.random((_MOST_POINTS, 1))).sum(1).clip(max=len(prior.weights) - 1)
+    points = np.empty((size, _MOST_POINTS))
+    points[axes] = found.points[:, index]
+    logs = component_logs(target.prior, points[axes])
+    log_source = logs - logsumexp(logs)
+    below = np.cumsum(np.exp(log_source), 0) < generator.random(_MOST_POINTS)
+    source = below.sum(0).clip(max=components - 1)
+    noise = generator.standard_normal((len(rest), _MOST_POINTS))
+    predicted, left = (
+        np.empty((components, len(rest), _MOST_POINTS)),
+        np.empty((components, len(rest), len(rest))),
     )
-    density = np.zeros((_MOST_POINTS, len(prior.weights)))
-    noise = generator.standard_normal((_MOST_POINTS, len(rest)))
-    means, factors = [], []
-    for k in range(len(prior.weights)):
-        covariance = prior.covariances[k]
-        gain = np.linalg.solve(covariance[np.ix_(axes, axes)], covariance[np.ix_(axes, rest)]).T
-        left = covariance[np.ix_(rest, rest)] - gain @ covariance[np.ix_(axes, rest)]
-        means.append(prior.means[k, rest] + (points[:, axes] - prior.means[k, axes]) @ gain.T)
-        factors.append((left + left.T) / 2)
+    for k in range(components):
+        across = prior.covariances[k][np.ix_(axes, rest)]
+        gain = np.linalg.solve(prior.covariances[k][np.ix_(axes, axes)], across).T
+        predicted[k] = prior.means[k, rest][:, None] + gain @ (points[axes] - prior.means[k, axes][:, None])
+        left[k] = prior.covariances[k][np.ix_(rest, rest)] - gain @ across
+        left[k] = (left[k] + left[k].T) / 2
         mine = source == k
-        points[np.ix_(mine, rest)] = means[k][mine] + noise[mine] @ np.linalg.cholesky(factors[k]).T
-    for k in range(len(prior.weights)):
-        zero = np.zeros((1, len(rest)))
-        density[:, k] = grid.mixture_log_density(
-            np.ones(1), zero, factors[k][None], points[:, rest] - means[k]
-        )
-    with np.errstate(divide="ignore"):
-        conditional = grid._logsumexp(np.log(shares) + density)
-    joint = found.log_joint[index] - found.log_evidence + conditional
-    return points, np.full(_MOST_POINTS, 1 / _MOST_POINTS), joint
-
-
-def _sound(answer: Mixture) -> bool:
-    finite = all(bool(np.isfinite(part).all()) for part in answer)
-    return finite and positive_definite(answer.covariances)
-
-
-def positive_definite(covariances: Array) -> bool:
-    """Whether all have a Cholesky factor."""
-    try:
-        factors = np.linalg.cholesky(covariances)
-    except np.linalg.LinAlgError:
-        return False
-    return bool(np.isfinite(factors).all())
-
-
-def _sample(answer: Mixture, count: int, generator: np.random.Generator) -> Array:
-    source = generator.choice(len(answer.weights), count, p=answer.weights / answer.weights.sum())
-    factors = np.linalg.cholesky(answer.covariances)
-    noise = generator.standard_normal((count, answer.means.shape[1]))
-    found: Array = answer.means[source] + np.einsum("pij,pj->pi", factors[source], noise)
-    return found
+        points[np.ix_(rest, mine)] = predicted[k][:, mine] + np.linalg.cholesky(left[k]) @ noise[:, mine]
+    density = np.empty((components, _MOST_POINTS))
+    for k in range(components):
+        centred = Mixture(np.ones(1), np.zeros((1, len(rest))), left[k][None])
+        density[k] = log_density(centred, points[rest] - predicted[k])
+    joint = found.log_joint[index] - found.log_evidence + logsumexp(log_source + density)
+    return Points(points, np.full(_MOST_POINTS, 1 / _MOST_POINTS), joint)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from inference.evaluation.adversarial.likelihood import Array
-from inference.evaluation.adversarial.oracle import Mixture
+from inference.evaluation.adversarial.mixtures import Mixture
 from inference.evaluation.adversarial.problems import (
     Generator,
     Maker,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from inference.evaluation.adversarial.likelihood import LINEAR, Array, Seen
-from inference.evaluation.adversarial.oracle import Mixture
+from inference.evaluation.adversarial.mixtures import Mixture
 from inference.readings import Reading, Sensor
 
 Generator = np.random.Generator
@@ -80,7 +80,7 @@ def report(generator: Generator, sensor: Sensor, at: Array) -> Reading:
     """A value that the sensor may report of the state `at` ``(D,)``, by its own law."""
     axes = list(range(len(at)))
     covariance = np.asarray(sensor.covariance)
-    h = Seen(sensor, np.zeros((1, 1)), covariance[None], axes).predictions(at[None])[0]
+    h = Seen(sensor, np.zeros((1, 1)), covariance[None], axes).predictions(at[:, None])[:, 0]
     expected = sensor.scale * h + sensor.bias
     outlier = generator.random() < sensor.outlier_probability
     if sensor.kind == LINEAR:

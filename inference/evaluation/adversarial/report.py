@@ -79,5 +79,5 @@ def _single(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _number(value: float) -> float | None:
+def _number(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None

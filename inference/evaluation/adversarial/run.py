@@ -10,7 +10,8 @@ import numpy as np
 
 from inference.evaluation.adversarial.answers import Answer, answers
 from inference.evaluation.adversarial.families import FAMILIES, problems
-from inference.evaluation.adversarial.oracle import Distance, Mixture, positive_definite, solve
+from inference.evaluation.adversarial.mixtures import Mixture, positive_definite
+from inference.evaluation.adversarial.oracle import Distance, solve
 from inference.evaluation.adversarial.problems import Problem
 from inference.update import Updater
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inference.evaluation.adversarial.oracle import Mixture
+from inference.evaluation.adversarial.mixtures import Mixture
 from inference.evaluation.adversarial.planar import PLANE, Made, place, reported
 from inference.evaluation.adversarial.problems import (
     Generator,
@@ -165,7 +165,7 @@ def growing_deviation(generator: Generator) -> Made:
 
 def many_components(generator: Generator) -> Made:
     """Priors of 2 to 64 components, nonlinear sensors."""
-    count = int(round(logarithmic(generator, 2, 64)))
+    count = round(logarithmic(generator, 2, 64))
     prior = mixture(generator, 2, count, 0.5, 2.5)
     sensors = []
     for _ in range(int(generator.integers(1, 4))):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from inference.evaluation.adversarial.oracle import Mixture
+from inference.evaluation.adversarial.mixtures import Mixture
 from inference.evaluation.adversarial.planar import Made, place, reported
 from inference.evaluation.adversarial.problems import (
     Generator,
