@@ -183,6 +183,7 @@ def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, upda
         earlier.log_evidence + rest.log_evidence,
         torch.minimum(earlier.surprise, rest.surprise),
         rest.method,
+        earlier.divergence + rest.divergence,
     )
     return update.with_rows(index, joint)
 

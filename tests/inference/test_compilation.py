@@ -75,7 +75,7 @@ def test_every_shape_has_the_answers_of_the_uncompiled_network(
     checked = compiled.check(prior, answer, images, seen)
     assert checked is not None
     weighted = importance.weigh(prior, answer, seen, images, compiled_network.points, importance.CHECK_SEED)
-    for part, other in zip(checked, importance.effective_sample_size(weighted), strict=True):
+    for part, other in zip(checked, importance.quality(weighted), strict=True):
         torch.testing.assert_close(part, other, rtol=1e-3, atol=1e-3)
 
 
