@@ -15,7 +15,12 @@ from schemas.time import Time
 class Prior(Message):
     """A prior for one entity from its time on."""
 
-    entity: Annotated[Name, Field(description="whose prior it is; also the key of the record")]
+    entity: Annotated[
+        Name,
+        Field(
+            description="whose prior it is; also the key of the record, by which murmur2 chooses its partition"
+        ),
+    ]
     mixture: Annotated[Mixture, Field(description="what is known, in the units of the coordinates")]
     time: Annotated[
         Time, Field(description="when it is true: seconds since the epoch UTC, or RFC 3339 with offset")

@@ -18,6 +18,7 @@ class Reason(StrEnum):
     invalid_time = "invalid_time"
     invalid_covariance = "invalid_covariance"
     key_mismatch = "key_mismatch"
+    wrong_partition = "wrong_partition"
     unknown_sensor = "unknown_sensor"
     unknown_entity = "unknown_entity"
     wrong_length = "wrong_length"

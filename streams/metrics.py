@@ -91,6 +91,13 @@ LOST_OFFSETS = Counter(
     ["topic"],
     registry=REGISTRY,
 )
+MISPLACED = Counter(
+    "beliefstream_misplaced_records",
+    "Records in a partition in which their key does not belong by murmur2, by topic: dead letters, unless applied by a "
+    "setting",
+    ["topic"],
+    registry=REGISTRY,
+)
 OUT_OF_MEMORY = Counter(
     "beliefstream_out_of_memory",
     "Batches that the device had no memory for, by the way out: halved, or cpu (then marked fallback)",
@@ -125,6 +132,7 @@ NAMES = frozenset(
         "beliefstream_recovery_seconds",
         "beliefstream_consumer_lag",
         "beliefstream_lost_offsets_total",
+        "beliefstream_misplaced_records_total",
         "beliefstream_out_of_memory_total",
         "beliefstream_build_info",
     }

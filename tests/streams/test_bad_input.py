@@ -27,7 +27,7 @@ from schemas import (
 from streams.origin import ORIGIN_KEY
 from streams.simulation import fleet_model
 from tests.brokers import Broker
-from tests.conftest import unique_names
+from tests.conftest import eventually, unique_names
 from tests.streams.oracle import distance, expected
 from tests.streams.workers import PARTITIONS, Stream, dead_letters_of, posteriors_of, stream
 
@@ -251,6 +251,29 @@ def test_a_key_of_the_worker_s_own_records_is_a_dead_letter(victim: Victim) -> N
     letters = victim.stream.dead_letters.wait_for(all_told, WAIT, "dead letters")
     reasons = {letters[place].reason for place in places}
     assert reasons == {R.key_mismatch, R.invalid}  # an observation is no prior
+
+
+@pytest.mark.parametrize("topic", ["observations", "priors"])
+def test_a_record_in_a_partition_that_is_not_its_key_s_is_a_dead_letter(victim: Victim, topic: str) -> None:
+    """It is sound otherwise, and would begin a second belief of the entity."""
+    named = getattr(victim.stream.names.topics, topic)
+    value = prior(time=1000.0) if topic == "priors" else observation(time=1000.0)
+    counter = f"beliefstream_misplaced_records_total/{named}"
+    assert victim.worker.metrics()[counter] == 0
+    own = victim.sent[0].result(30).partition
+    sent = victim.stream.raw.send(
+        named, key=ENTITY.encode(), value=value, partition=(own + 1) % PARTITIONS
+    ).get(30)
+    place = (sent.topic, sent.partition, sent.offset)
+    victim.good()
+    letter = victim.stream.dead_letters.wait_for(
+        lambda records: dead_letters_of(records).get(place), WAIT, "a dead letter"
+    )
+    assert (letter.reason, letter.value) == (R.wrong_partition, value)
+    assert f"belongs in {own}" in letter.detail
+    eventually(lambda: victim.worker.metrics()[counter] == 1, WAIT, "it is counted")
+    lines = [line for line in victim.worker.log().splitlines() if "do not belong" in line and named in line]
+    assert len(lines) == 1
 
 
 def test_an_observation_before_the_belief_is_late(victim: Victim) -> None:
