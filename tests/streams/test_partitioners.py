@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
+from pathlib import Path
 
 import pytest
 
+import schemas
+from schemas.partitioning import CLIENTS
 from streams.partitioners import CRC32, FNV1A, NO_HASH, ONE, UNKNOWN, partition_of, recognise
 from tests.streams.placements import FNV1A as AS_SARAMA
 from tests.streams.placements import KEYS, LIBRDKAFKA, MURMUR2, PARTITIONS, placed
@@ -77,3 +81,22 @@ def test_chance_is_hardly_ever_taken_for_a_hash(count: int) -> None:
         found = [(key, number) for key, number in found if partition_of(key, count) != number]
         wrong += recognise(found, count) != UNKNOWN
     assert wrong <= 5
+
+
+PAGE = (Path(schemas.__file__).parent.parent / "docs" / "producers.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("row", "placements"), [("murmur2", MURMUR2), ("CRC-32", LIBRDKAFKA)])
+def test_the_page_for_producers_shows_where_real_clients_put_keys(row: str, placements: str) -> None:
+    header, shown = (re.findall(rf"^\| {start} \|(.*)\|$", PAGE, re.MULTILINE)[0] for start in ("key", row))
+    assert header.replace("`", "").replace(" ", "").split("|") == [key.decode() for key in KEYS[:8]]
+    assert shown.replace(" ", "").split("|") == list(placements[:8])
+
+
+def test_the_page_for_producers_has_an_example_of_each_client() -> None:
+    for client in CLIENTS:
+        name = client.name.split(" and ")[0].split(", ")[-1]
+        assert re.search(rf"^\*\*.*{re.escape(name)}", PAGE, re.MULTILINE), name
+    for setting in ("murmur2_random", "topic.partitioner=murmur2_random", "Murmur2Balancer{}", "newMurmur2"):
+        assert any(setting in client.example for client in CLIENTS)
+        assert setting in PAGE
