@@ -23,6 +23,7 @@ class Reason(StrEnum):
     unknown_entity = "unknown_entity"
     wrong_length = "wrong_length"
     missing_coordinates = "missing_coordinates"
+    impossible = "impossible"
     future = "future"
     late = "late"
     invalid_definition = "invalid_definition"

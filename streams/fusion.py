@@ -179,7 +179,7 @@ class Fusion:
         if isinstance(content, Prior):
             return Entry(event, kept, "", delivered)
         name = content.id or f"{message.partition}:{message.offset}"
-        return Entry(event, kept, name, delivered, id=content.id or "")
+        return Entry(event, kept, name, delivered, id=content.id or "", sensor=content.sensor)
 
     def _read_again(self, key: bytes, kept: Kept) -> tuple[Event, str]:
         """The event and id of a message kept earlier; raises Unusable if it no longer fits the definitions."""

@@ -108,6 +108,7 @@ OBSERVATIONS: dict[str, Case] = {
     "noise whose square is zero": Case(R.invalid_covariance, observation(standard_deviation=1e-200)),
     "a sensor whose noise cannot be squared": Case(R.invalid_definition, observation(sensor="absurd")),
     "a measurement that nobody registered": Case(R.invalid_definition, observation(sensor="homemade")),
+    "a range far below zero": Case(R.impossible, observation(value=-50.0)),
     "no place on Earth": Case(R.invalid, observation(sensor="satellite", value=[91.0, 8.0])),
     "key of another entity": Case(R.key_mismatch, observation(), b"somebody"),
     "key that is not text": Case(R.key_mismatch, observation(), b"\xff\xfe"),
@@ -308,7 +309,11 @@ def test_a_number_beyond_all_measure_is_a_dead_letter_or_changes_nothing_for_oth
         fates = [
             (places[i] in letters) + (identifier in applied) for i, identifier in enumerate(("far", "away"))
         ]
-        assert all(letters[place].reason == R.numerical for place in places if place in letters)
+        reasons = {letters[place].reason for place in places if place in letters}
+        assert reasons <= {
+            R.numerical,
+            R.impossible if value < 0 else R.numerical,
+        }  # a range is not below zero
         return fates == [1, 1]
 
     victim.stream.dead_letters.wait_for(settled, WAIT, "each is applied or a dead letter")
@@ -347,6 +352,8 @@ def test_the_metrics_count_dead_letters_by_reason(victim: Victim) -> None:
         there = sum(letter.reason == reason for letter in letters)
         assert metrics.get(f"beliefstream_dead_letters_total/{reason}", 0) == there, reason
     topic = victim.stream.names.topics.observations
+    # of the numbers beyond all measure at least one was applied, and none of the sound ones is among them
+    assert 1 <= metrics["beliefstream_implausible_total/position"] <= 3
     rejected = sum(letter.topic == topic for letter in letters)
     assert metrics["beliefstream_observations_total/rejected"] == rejected
     # what the broker has sent is what came; nothing but that
