@@ -18,7 +18,7 @@ from streams.topics import TopicNames
 log = structlog.get_logger()
 REMEMBERED = 256  # keys and partitions of a topic by which the cause is recognised, the newest
 QUIET_SECONDS = 600.0  # between two lines on the same topic and cause
-LOOK_SECONDS = 1.0  # between two attempts to recognise a cause
+LOOK_SECONDS = 1.0  # between two attempts to recognise a cause, unless there is more to go by
 
 
 class Misplaced(NamedTuple):
@@ -46,7 +46,7 @@ class _Seen:
         self.placements: dict[tuple[bytes, int], None] = {}
         self.untold = 0
         self.told: dict[Cause, float] = {}  # when each was logged last
-        self.next_look = 0.0
+        self.next_look, self.looked_at = 0.0, 0
 
     def add(self, record: Misplaced) -> None:
         place = (record.key, record.partition)
@@ -93,9 +93,9 @@ class Placement:
 
     def _tell(self, seen: _Seen, record: Misplaced) -> None:
         now = self._clock()
-        if now < seen.next_look:
+        if now < seen.next_look and len(seen.placements) == seen.looked_at:
             return
-        seen.next_look = now + LOOK_SECONDS
+        seen.next_look, seen.looked_at = now + LOOK_SECONDS, len(seen.placements)
         cause = recognise(seen.placements, self._partitions)
         if now < seen.told.get(cause, -QUIET_SECONDS) + QUIET_SECONDS:
             return

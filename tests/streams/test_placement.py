@@ -72,6 +72,13 @@ def test_a_thousand_records_are_one_line_a_cause(placement: Placement, names: Na
     assert logs[2]["records"] == 100 * len(found)
 
 
+def test_the_cause_is_told_as_soon_as_there_are_keys_enough(placement: Placement, names: Names) -> None:
+    with capture_logs() as logs:
+        for record in checked(placement, names.topics.observations, placed(LIBRDKAFKA)):
+            placement.note([record])
+    assert [line["partitioner"] for line in logs] == [UNKNOWN.name, CRC32.name]
+
+
 def test_each_topic_has_its_own_line(placement: Placement, names: Names) -> None:
     with capture_logs() as logs:
         for topic in (names.topics.observations, names.topics.priors):
