@@ -50,7 +50,7 @@ def advance(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
 
     Raises ValueError where an instant lies before its belief.
     """
-    steps = [_without_expired(step) for step in steps]
+    steps = [without_expired(step) for step in steps]
     outcomes: list[Outcome | None] = [None] * len(steps)
     groups: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, step in enumerate(steps):
@@ -62,7 +62,7 @@ def advance(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome is not None]
 
 
-def _without_expired(step: Step) -> Step:
+def without_expired(step: Step) -> Step:
     """The step from the model's prior, if the belief is too old to be gone on with."""
     belief = step.belief
     if belief is None or step.instant.time - belief.time <= step.model.expires_after:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from schemas import cloudevents
+from schemas import cloudevents, partitioning
 from schemas.base import Message
 from schemas.dead_letter import HEADERS, DeadLetter
 from schemas.model import Model
@@ -29,6 +29,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _FORMAT = "application/schema+json;version=2020-12"
 _BINDING = "0.5.0"  # of AsyncAPI's Kafka bindings
 _PARTITIONS = 8
+_PARTITIONER = "x-partitioner"
 _VALIDATION: JsonSchemaMode = "validation"
 
 
@@ -43,6 +44,7 @@ class Topic:
     description: str
     event: str | None
     compacted: bool = False
+    by_key: bool = False  # whether its senders must choose partitions by `schemas.partitioning`
 
 
 _TOPICS = (
@@ -53,10 +55,11 @@ _TOPICS = (
         "the entity",
         "What sensors report.",
         cloudevents.OBSERVATION,
+        by_key=True,
     ),
     Topic("sensors", "sensor", "receive", "the sensor", "Sensor definitions.", cloudevents.SENSOR, True),
     Topic("models", "model", "receive", "the entity, or *", "Entity models.", cloudevents.MODEL, True),
-    Topic("priors", "prior", "receive", "the entity", "What operators know.", cloudevents.PRIOR),
+    Topic("priors", "prior", "receive", "the entity", "What operators know.", cloudevents.PRIOR, by_key=True),
     Topic("posteriors", "posterior", "send", "the entity", "Beliefs after updates.", cloudevents.POSTERIOR),
     Topic("dead-letters", "dead_letter", "send", "as it came", "Messages of no use, byte for byte.", None),
 )
@@ -73,6 +76,9 @@ def json_schemas() -> dict[str, Schema]:
     schemas = {name: message.model_json_schema(mode=_VALIDATION) for name, message in plain.items()}
     schemas["sensor"] = {"title": "Sensor", **sensor_adapter.json_schema(mode=_VALIDATION)}
     schemas["dead_letter"] = _dead_letter_headers()
+    for topic in _TOPICS:
+        if topic.by_key:
+            schemas[topic.message] |= {_PARTITIONER: partitioning.extension()}
     return {name: {"$schema": _DIALECT, **_plain(schemas[name])} for name in sorted(schemas)}
 
 
@@ -117,7 +123,7 @@ def write(directory: Path | str) -> list[Path]:
 def _channel(topic: Topic) -> Schema:
     return {
         "address": topic.address,
-        "description": topic.description,
+        "description": f"{topic.description} {partitioning.RULE}" if topic.by_key else topic.description,
         "messages": {topic.message: {"$ref": f"#/components/messages/{topic.message}"}},
         "bindings": {
             "kafka": {
@@ -162,7 +168,13 @@ def _message(topic: Topic) -> Schema:
             "schemaFormat": _FORMAT,
             "schema": {"$ref": f"#/components/schemas/{topic.message.title()}"},
         },
-        "bindings": {"kafka": {"key": key, "bindingVersion": _BINDING}},
+        "bindings": {
+            "kafka": {
+                "key": key,
+                **({_PARTITIONER: partitioning.extension()} if topic.by_key else {}),
+                "bindingVersion": _BINDING,
+            }
+        },
     }
 
 

@@ -35,6 +35,7 @@ from streams.fusion import Fusion
 from streams.health import add_pages
 from streams.intake import Intake
 from streams.origin import Origins, Repartitioned
+from streams.placement import Placement
 from streams.recovery import SafeTableManager
 from streams.registry import Definitions, DefinitionsReader
 from streams.restoring import BeliefTableManager
@@ -192,6 +193,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
         fencing,
         expiry,
         origins,
+        Placement(names, settings.partitions, settings.refuse_misplaced),
         settings.history,
     )
 

@@ -14,19 +14,21 @@ from schemas import Reason
 from streams import metrics
 from streams.dead_letters import dead_letter
 from streams.entities import EntityBatch
+from streams.placement import Misplaced
 from streams.sending import Record
 from streams.topics import TopicNames
 
 
 @dataclass
 class Batch:
-    """Entities by key, what is to be sent to the dead letters, and what to count."""
+    """Entities by partition and key, what is to be sent to the dead letters, and what to count."""
 
     names: TopicNames
-    entities: dict[bytes, EntityBatch] = field(default_factory=dict)
+    entities: dict[tuple[int, bytes], EntityBatch] = field(default_factory=dict)
     times: dict[int, list[float]] = field(default_factory=dict)  # of observations, by partition
     dead: list[Record] = field(default_factory=list)
     rejected: Counter[tuple[str, Reason]] = field(default_factory=Counter)  # by topic and reason
+    misplaced: list[Misplaced] = field(default_factory=list)
     duplicates: int = 0
 
     def reject(self, message: Any, reason: Reason, detail: str) -> None:

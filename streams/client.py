@@ -8,10 +8,11 @@ from __future__ import annotations
 from streams.clients.connection import BrokerUnavailable, TopicMissing
 from streams.clients.posteriors import PosteriorConsumer
 from streams.clients.publishing import ObservationProducer, Place, PriorPublisher
-from streams.clients.registry import Registry
+from streams.clients.registry import DefinitionConflict, Registry
 
 __all__ = [
     "BrokerUnavailable",
+    "DefinitionConflict",
     "ObservationProducer",
     "Place",
     "PosteriorConsumer",

@@ -46,6 +46,7 @@ class Entry:
         delivered: the Faust event; None for what was kept from earlier batches.
         again: whether the belief holds it already.
         id: that its sender gave it; empty for none.
+        sensor: that reported it; empty for a prior.
     """
 
     event: Event
@@ -54,6 +55,7 @@ class Entry:
     delivered: Any = None
     again: bool = False
     id: str = ""
+    sensor: str = ""
 
 
 class Rejected(NamedTuple):

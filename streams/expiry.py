@@ -85,13 +85,17 @@ class Expiry:
         """What time it is there."""
         return self._clocks[partition].now
 
-    def due(self, busy: Container[bytes]) -> list[tuple[int, bytes]]:
+    def due(self, busy: Container[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         """Partition and key of what is to be forgotten now; not the `busy` ones, which are being changed."""
         self._look()
         due = []
         for _ in range(min(MOST_AT_ONCE, len(self._found))):
             partition, key = self._found.popleft()
-            if key not in busy and partition in self._store.partitions and self._is_due(partition, key):
+            if (
+                (partition, key) not in busy
+                and partition in self._store.partitions
+                and self._is_due(partition, key)
+            ):
                 due.append((partition, key))
         return due
 

@@ -33,6 +33,7 @@ from streams.expiry import Expiry
 from streams.fencing import Fenced, Fencing
 from streams.intake import Intake
 from streams.origin import Origins
+from streams.placement import Placement
 from streams.registry import Definitions, DefinitionsReader
 from streams.rounds import run_rounds
 from streams.sending import Lease, Record, attempts, deliver, fill
@@ -55,6 +56,7 @@ class Fusion:
         fencing: has the right to write.
         expiry: says what is to be forgotten.
         origins: say what the beliefs were computed from.
+        placement: finds records that lie in the wrong partition.
     """
 
     def __init__(
@@ -70,12 +72,14 @@ class Fusion:
         fencing: Fencing,
         expiry: Expiry,
         origins: Origins,
+        placement: Placement,
         history: int = MOST,
     ) -> None:
         self._names, self._application = names, application
         self._intake, self._definitions, self._reader = intake, definitions, reader
         self._updater, self._store, self._producer = updater, store, producer
         self._fencing, self._expiry, self._origins = fencing, expiry, origins
+        self._placement = placement
         self._most_moments = history
         self.processed: dict[TP, int] = {}  # the offset after the last one acknowledged
 
@@ -118,6 +122,7 @@ class Fusion:
         await self._send([*posteriors, *batch.dead], leases)
         await self._keep(batch.entities.values(), self._expire(batch), reach(events), leases)
         batch.measure(events)
+        self._placement.note(batch.misplaced)
 
     def acknowledged(self, events: Sequence[EventT[Any]]) -> None:
         """Note how far each partition has been dealt with; its events are in order."""
@@ -134,7 +139,10 @@ class Fusion:
             message = event.message
             is_prior = message.topic == self._names.priors
             # a key that names nobody must not reach the store, whose own records have keys too
-            entity = self._entity(message.key, event, batch) if is_name(message.key) else None
+            key = message.key if is_name(message.key) else None
+            if key is not None and self._is_refused(message, key, batch):
+                continue
+            entity = self._entity(key, event, batch) if key is not None else None
             if entity is not None:
                 if not entity.is_new(message.offset, is_prior):
                     batch.duplicates += not is_prior
@@ -153,6 +161,16 @@ class Fusion:
                 batch.times.setdefault(message.partition, []).append(entry.event.time)
         return batch
 
+    def _is_refused(self, message: Any, key: bytes, batch: Batch) -> bool:
+        """Whether it lies where it does not belong, and is a dead letter for that; noted in any case."""
+        found = self._placement.check(message.topic, key, message.partition, message.offset)
+        if found is None:
+            return False
+        batch.misplaced.append(found)
+        if self._placement.refuse:
+            batch.reject(message, Reason.wrong_partition, found.detail)
+        return self._placement.refuse
+
     def _read(self, delivered: EventT[Any], is_prior: bool, now: float) -> Entry:
         message = delivered.message
         content, event = self._understood(message.key, message.value, is_prior, now)
@@ -161,7 +179,7 @@ class Fusion:
         if isinstance(content, Prior):
             return Entry(event, kept, "", delivered)
         name = content.id or f"{message.partition}:{message.offset}"
-        return Entry(event, kept, name, delivered, id=content.id or "")
+        return Entry(event, kept, name, delivered, id=content.id or "", sensor=content.sensor)
 
     def _read_again(self, key: bytes, kept: Kept) -> tuple[Event, str]:
         """The event and id of a message kept earlier; raises Unusable if it no longer fits the definitions."""
@@ -180,16 +198,17 @@ class Fusion:
             raise Unusable(Reason.numerical, f"message: {error}") from error
 
     def _entity(self, key: bytes, event: EventT[Any], batch: Batch) -> EntityBatch:
-        entity = batch.entities.get(key)
+        place = (event.message.partition, key)
+        entity = batch.entities.get(place)
         if entity is None:
-            raw = self._store.read(event.message.partition, key)
+            raw = self._store.read(*place)
             try:
                 record = BeliefRecord.decode(raw) if raw is not None else BeliefRecord()
             except ValueError as fault:
                 fault.add_note(f"the belief of {key!r}")
                 raise
             entity = EntityBatch(key, event.message.partition, record, is_known=raw is not None)
-            batch.entities[key] = entity
+            batch.entities[place] = entity
         return entity
 
     def _reject_of(self, entity: EntityBatch, batch: Batch) -> None:

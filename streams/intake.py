@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 
 from inference.events import Event
-from schemas import ControlSensor, Observation, Prior, Reason, Unusable, parse
+from schemas import ControlSensor, Observation, Prior, Reason, Sensor, Unusable, parse
 from streams.conversion import prior_change, reading_of
 from streams.conversion_controls import control_of
+from streams.plausibility import Bounds, bounds_of, check_possible
 from streams.registry import Definitions, EntityModel
 
 
@@ -24,6 +25,7 @@ class Intake:
 
     def __init__(self, definitions: Definitions, maximum_bytes: int, future_tolerance: float) -> None:
         self._definitions = definitions
+        self._bounds: dict[str, tuple[Sensor, tuple[Bounds, ...]]] = {}
         self._maximum_bytes, self._future_tolerance = maximum_bytes, future_tolerance
 
     def observation(self, key: bytes | None, value: bytes | None, now: float) -> tuple[Observation, Event]:
@@ -40,6 +42,7 @@ class Intake:
             control = control_of(message, sensor, model.message)
             return message, Event(message.entity, message.time, control=control)
         reading = reading_of(message, model.sensor(sensor))
+        check_possible(message, sensor, self._bounds_of(sensor))
         return message, Event(message.entity, message.time, reading=reading)
 
     def prior(self, key: bytes | None, value: bytes | None, now: float) -> tuple[Prior, Event]:
@@ -51,6 +54,12 @@ class Intake:
         self._time(message.time, model, now)
         change = prior_change(message, model.message.coordinate_names)
         return message, Event(message.entity, message.time, prior=change)
+
+    def _bounds_of(self, sensor: Sensor) -> tuple[Bounds, ...]:
+        known = self._bounds.get(sensor.sensor)
+        if known is None or known[0] is not sensor:
+            known = self._bounds[sensor.sensor] = sensor, bounds_of(sensor)
+        return known[1]
 
     def _size(self, value: bytes | None) -> None:
         if value is not None and len(value) > self._maximum_bytes:

@@ -91,6 +91,20 @@ LOST_OFFSETS = Counter(
     ["topic"],
     registry=REGISTRY,
 )
+MISPLACED = Counter(
+    "beliefstream_misplaced_records",
+    "Records in a partition in which their key does not belong by murmur2, by topic: dead letters, unless applied by a "
+    "setting",
+    ["topic"],
+    registry=REGISTRY,
+)
+_IMPLAUSIBLE = Counter(
+    "beliefstream_implausible",
+    "Observations more than 100 standard deviations, of noise and prediction together, from all that was predicted, by "
+    "sensor (the first 100 of a worker, then other); they are applied, and stated outliers are among them",
+    ["sensor"],
+    registry=REGISTRY,
+)
 OUT_OF_MEMORY = Counter(
     "beliefstream_out_of_memory",
     "Batches that the device had no memory for, by the way out: halved, or cpu (then marked fallback)",
@@ -98,6 +112,18 @@ OUT_OF_MEMORY = Counter(
     registry=REGISTRY,
 )
 BUILD = Info("beliefstream_build", "Version, device, network and weights of this worker", registry=REGISTRY)
+
+OTHER = "other"
+MOST_SENSORS = 100  # with a series of their own
+_sensors: set[str] = set()
+
+
+def count_implausible(sensor: str) -> None:
+    """One more of this sensor."""
+    if len(_sensors) < MOST_SENSORS:
+        _sensors.add(sensor)
+    _IMPLAUSIBLE.labels(sensor if sensor in _sensors else OTHER).inc()
+
 
 # every series from the start, so that rates and ratios begin at 0 and not at the first event
 for _outcome in ("accepted", "rejected", "duplicate"):
@@ -108,6 +134,7 @@ for _method in get_args(Method):
     POSTERIORS.labels(_method)
 for _answer in get_args(Answer):
     OUT_OF_MEMORY.labels(_answer)
+_IMPLAUSIBLE.labels(OTHER)
 
 NAMES = frozenset(
     {
@@ -125,6 +152,8 @@ NAMES = frozenset(
         "beliefstream_recovery_seconds",
         "beliefstream_consumer_lag",
         "beliefstream_lost_offsets_total",
+        "beliefstream_misplaced_records_total",
+        "beliefstream_implausible_total",
         "beliefstream_out_of_memory_total",
         "beliefstream_build_info",
     }

@@ -70,6 +70,11 @@ class Settings(BaseSettings):
     future_tolerance: float = Field(
         60.0, ge=0, description="how far ahead of the worker's clock a live time may be, seconds"
     )
+    refuse_misplaced: bool = Field(
+        True,
+        description="whether a record in another partition than murmur2 of its key gives is a dead letter; otherwise "
+        "it is applied where it lies, to a second belief of its entity, and counted",
+    )
     history: int = Field(
         256,
         ge=1,

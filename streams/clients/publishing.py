@@ -51,6 +51,10 @@ class Publisher:
         self, bootstrap_servers: str | list[str], topic: str, source: str, kafka_options: dict[str, Any]
     ) -> None:
         require_known(kafka_options, KafkaProducer)
+        if "partitioner" in kafka_options:  # a record elsewhere than its key belongs is a dead letter
+            raise ValueError(
+                "partitioner: murmur2 of the key, kafka-python's default, is the only one that may be"
+            )
         self.topic = topic
         self.source = source
         self._servers = bootstrap_servers

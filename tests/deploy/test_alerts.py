@@ -19,7 +19,7 @@ from schemas import Coordinate, Mixture, Model, RandomWalk, RangeSensor
 from tests.brokers import KafkaNode
 from tests.conftest import eventually, unique_names
 from tests.prometheus import Prometheus, program, prometheus
-from tests.streams.workers import Stream, Worker, stream
+from tests.streams.workers import PARTITIONS, Stream, Worker, stream
 
 yaml = pytest.importorskip("yaml")
 
@@ -101,6 +101,15 @@ class Site:
                 self.stream.raw.send(topic, key=entity.encode(), value=body.encode())
         self.stream.raw.flush()
 
+    def misplace(self, entity: str) -> None:
+        """Send an observation to each partition, one of which is the entity's."""
+        body = f'{{"entity":"{entity}","sensor":"nobodys","time":1,"value":1}}'.encode()
+        for partition in range(PARTITIONS):
+            self.stream.raw.send(
+                self.stream.names.topics.observations, key=entity.encode(), value=body, partition=partition
+            )
+        self.stream.raw.flush()
+
 
 def fires(site: Site, alert: str) -> None:
     """Waits until it does, if it has not."""
@@ -151,10 +160,13 @@ def test_every_alert_fires_for_a_real_worker_and_ceases(site: Site) -> None:
 
     site.observe("nobodys", 1.0, ["a", "b"], 5)
     fires(site, "DeadLetters")
+    site.misplace("elsewhere")
+    fires(site, "WrongPartitioner")
     site.observe("sharp", 80.0, [f"e-{number}" for number in range(300)])
     fires(site, "OutOfMemory")
     fires(site, "LowEffectiveSampleSize")
     quiet(site, "DeadLetters")
+    quiet(site, "WrongPartitioner")
 
     site.observe("sharp", 80.0, ["hot"], BACKLOG)
     fires(site, "FallingBehind")

@@ -108,6 +108,25 @@ def test_the_service_sends_posteriors_and_dead_letters_only() -> None:
     assert sent == {"#/channels/posteriors", "#/channels/dead-letters"}
 
 
+@pytest.mark.parametrize("name", ["observation", "prior"])
+def test_the_rule_of_partitions_is_named_with_an_example_for_each_client(name: str) -> None:
+    rules = [
+        json_schemas()[name]["x-partitioner"],
+        asyncapi()["components"]["messages"][name]["bindings"]["kafka"]["x-partitioner"],
+    ]
+    for rule in rules:
+        assert (rule["key"], rule["hash"]) == ("entity", "murmur2")
+        assert rule["partition"] == "(murmur2(key) & 0x7fffffff) % partitions"
+        for client in ("Java", "kafka-python", "confluent-kafka", "kcat", "franz-go", "Sarama"):
+            assert any(client in each for each in rule["clients"]), client
+        assert "topic.partitioner=murmur2_random" in rule["clients"]["kcat"]
+
+
+def test_only_what_producers_send_by_key_names_the_rule() -> None:
+    named = {name for name, schema in json_schemas().items() if "x-partitioner" in schema}
+    assert named == {"observation", "prior"}
+
+
 def test_definitions_are_compacted() -> None:
     compacted = {
         name

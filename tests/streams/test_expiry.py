@@ -85,7 +85,7 @@ class Forgetting:
         self.expiry.note(0, [now] * RECENT)
         self.expiry._found.extend(self.expiry._all_expired({0: self.expiry.now(0)}))
         self.expiry._next_search = math.inf
-        return {key for _, key in self.expiry.due(busy)}
+        return {key for _, key in self.expiry.due({(0, key) for key in busy})}
 
 
 @pytest.fixture(params=["memory://", "rocksdb://"])

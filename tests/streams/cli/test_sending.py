@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from schemas import Observation, Prior, parse
+from streams.client import Registry
 from streams.clients.connection import Reader
+from streams.simulation import fleet_model
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
-from tests.streams.cli.conftest import Run, assert_one_line
+from tests.streams.cli.conftest import Result, Run, assert_one_line
 
 
 def sent(broker: EmbeddedNode, topic: str) -> bytes:
@@ -77,6 +79,28 @@ def test_a_gaussian_prior_is_sent(run: Run, topics: Names, embedded_broker: Embe
     assert prior.mixture.covariances == (((9.0, 0.0), (0.0, 9.0)),)
 
 
+def test_a_prior_that_does_not_fit_the_model_is_not_sent(
+    run: Run, topics: Names, embedded_broker: EmbeddedNode
+) -> None:
+    def stated(entity: str, mean: str, *more: str) -> Result:
+        return run("prior", "set", entity, "--mean", mean, "--standard-deviation", "1", *more)
+
+    unchecked = stated("mower", "1,2,3")
+    assert unchecked.status == 0
+    assert "no model of 'mower'" in unchecked.err
+    with Registry(embedded_broker.bootstrap_servers, topics.topics.sensors, topics.topics.models) as registry:
+        registry.set_model(fleet_model())
+        registry.set_model(fleet_model().model_copy(update={"entity": "mower", "name": "own"}))
+    for entity in ("mower", "anybody"):
+        assert_one_line(stated(entity, "1,2,3"), "4 coordinates (x, y, vx, vy), got 3")
+        assert_one_line(stated(entity, "1", "--coordinates", "z"), "lacks z")
+        assert_one_line(stated(entity, "1,2", "--coordinates", "x,speed"), "lacks speed")
+        assert stated(entity, "1,2,3,4").err == ""
+        assert stated(entity, "1,2", "--coordinates", "y,x").status == 0
+    with Reader(embedded_broker.bootstrap_servers, topics.topics.priors, {}) as reader:
+        assert len(reader.read_all(20)) == 1 + 2 * 2
+
+
 def test_a_mixture_prior_is_sent_from_a_file(
     run: Run, topics: Names, embedded_broker: EmbeddedNode, tmp_path: Path
 ) -> None:
@@ -95,6 +119,18 @@ def test_a_mixture_prior_is_sent_from_a_file(
         (("--mean", "1,x", "--standard-deviation", "1"), "1,x"),
         (("--mean", "1,2", "--standard-deviation", "1,2,3"), "expected 1 or 2"),
         (("--mean", "1", "--standard-deviation", "1", "--mode", "add"), "add"),
+        *(
+            (("--mean", "1,2", "--standard-deviation", wrong), "--standard-deviation: expected positive")
+            for wrong in ("-1", "0", "nan", "inf", "1,-2", "-0.0")
+        ),
+        (("--mean", "1", "--standard-deviation", "1e-200"), "standard_deviations"),
+        (("--mean", "1", "--standard-deviation", "1e200"), "standard_deviations"),
+        *(
+            (("--mean", wrong, "--standard-deviation", "1"), "--mean: expected finite")
+            for wrong in ("nan", "1,inf", "-inf")
+        ),
+        (("--mean", "1,2", "--standard-deviation", "1", "--coordinates", "x"), "coordinates"),
+        (("--mixture", '{"weights": [1], "means": [[0]], "covariances": [[[-1]]]}'), "covariances"),
         (("--mixture", '{"weights": [0.4], "means": [[0]], "covariances": [[[1]]]}'), "weights"),
     ],
 )
