@@ -60,6 +60,7 @@ from faust.types.tuples import Message
 from mode.utils.futures import notify
 
 from streams import metrics
+from streams.logs import SERVICES
 from streams.topic_states import TopicState, changes
 from streams.watermarks import HighWatermarkThread
 
@@ -74,6 +75,8 @@ TopicStates = Callable[[Collection[str]], Awaitable[Mapping[str, TopicState]]]
 class SafeConsumer(Consumer):
     """Consumer whose seeks wait for the fetch in flight, which does not skip the record after a gap, says what is gone,
     and reads priors first."""
+
+    logger = SERVICES
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
