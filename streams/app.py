@@ -25,7 +25,7 @@ from inference.memory import Room, SparingUpdater
 from inference.update import Settings as Accuracy
 from inference.update import Updater
 from schemas import Reason
-from streams import measurements, metrics
+from streams import logs, measurements, metrics
 from streams.connecting import fault_of, use_safe_connections
 from streams.consuming import TOPIC_CHANGED, SafeConsumer, use_fetch_high_watermark, use_safe_consumer
 from streams.dead_letters import dead_letter
@@ -35,6 +35,7 @@ from streams.fusion import Fusion
 from streams.health import add_pages
 from streams.intake import Intake
 from streams.origin import Origins, Repartitioned
+from streams.reachability import Reachability
 from streams.recovery import SafeTableManager
 from streams.registry import Definitions, DefinitionsReader
 from streams.restoring import BeliefTableManager
@@ -67,8 +68,10 @@ def make_updater(settings: Settings) -> Updater:
     return SparingUpdater(network, choose_device(settings.device), accuracy, dtype, compiled, room)
 
 
-def create_app(settings: Settings, updater: Updater) -> faust.App:
+def create_app(settings: Settings, updater: Updater, reachability: Reachability | None = None) -> faust.App:
     """A worker's application; nothing is started yet.
+
+    `reachability` is kept up to date while it runs.
 
     Raises ValueError if a module of measurements of one's own cannot be imported.
     """
@@ -109,7 +112,7 @@ def create_app(settings: Settings, updater: Updater) -> faust.App:
 
     use = use_fetch_high_watermark if settings.fetch_high_watermark else use_safe_consumer
     use(app, settings.names.priors, states)
-    _add_agent(app, settings, updater)
+    _add_agent(app, settings, updater, reachability or Reachability(settings.names))
     return app
 
 
@@ -132,7 +135,7 @@ async def _or_stop(work: Awaitable[T], failure: str) -> T:
     os._exit(70)
 
 
-def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
+def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachability: Reachability) -> None:
     names = settings.names
     raw: dict[str, Any] = {
         "key_type": bytes,
@@ -199,8 +202,17 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
     async def read_definitions() -> None:
         await _or_stop(reader.start(), "definitions cannot be read")
 
+    @app.task  # type: ignore[untyped-decorator]
+    async def watch_brokers() -> None:
+        def client() -> Any:
+            sending = cast(Any, app.producer)._producer
+            return sending and sending.client
+
+        await reachability.watch(client)
+
     @app.timer(LOOK_SECONDS)  # type: ignore[untyped-decorator]
     async def look_after_connections() -> None:
+        logs.write_repeated()
         # neither is there before it has started, nor after it has ended
         sending, reading = cast(Any, app.producer)._producer, cast(Any, app.consumer)._thread._consumer
         for client in (sending and sending.client, reading and reading._client, reader.client):
@@ -241,4 +253,4 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
             "weights": settings.weights,
         }
     )
-    add_pages(app, reader, fusion, settings.token)
+    add_pages(app, reader, fusion, reachability, settings.token)

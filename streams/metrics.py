@@ -73,6 +73,12 @@ READY = Gauge(
     "1 when this worker processes observations, 0 while it waits for what /readyz names",
     registry=REGISTRY,
 )
+BROKER_REACHABLE = Gauge(
+    "beliefstream_broker_reachable",
+    "1 while a broker answers and every partition has a leader, 0 once that has been otherwise for 8 s",
+    registry=REGISTRY,
+)
+BROKER_REACHABLE.set(1)  # until it is known
 ENTITIES = Gauge("beliefstream_entities", "Entities whose belief this worker holds", registry=REGISTRY)
 RECOVERY_SECONDS = Gauge(
     "beliefstream_recovery_seconds",
@@ -121,6 +127,7 @@ NAMES = frozenset(
         "beliefstream_effective_sample_size",
         "beliefstream_posteriors_total",
         "beliefstream_ready",
+        "beliefstream_broker_reachable",
         "beliefstream_entities",
         "beliefstream_recovery_seconds",
         "beliefstream_consumer_lag",
