@@ -232,8 +232,12 @@ class SafeConsumer(Consumer):
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
         done: bool = await super()._commit_offsets(offsets, start_new_transaction)
-        for tp in () if done else offsets:  # which Faust has noted all the same
-            self._committed_offset[tp] = self.committed.get(tp)
+        for tp, offset in () if done else offsets.items():  # which Faust has noted all the same
+            committed = self.committed.get(tp)
+            self._committed_offset[tp] = committed
+            due = range(committed or offset - 1, offset)
+            self._acked[tp].extend(due)
+            self._acked_index[tp].update(due)
         return done
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:

@@ -92,6 +92,27 @@ def test_after_a_refused_first_commit_the_partition_is_read_from_its_beginning(
     asyncio.run(run())
 
 
+def test_what_a_refused_commit_held_goes_with_the_next_one(
+    embedded_broker: EmbeddedNode, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with consuming(embedded_broker, names, monkeypatch) as (consumer, reader, place):
+            for acknowledged in ([0, 1], [2]):
+                consumer._acked[place].extend(acknowledged)
+                refuse(reader)
+                assert not await consumer.force_commit()
+            assert await consumer.force_commit()
+            assert consumer.committed == {place: 3}
+            consumer._acked[place].append(3)
+            refuse(reader)
+            assert not await consumer.force_commit()
+            consumer._acked[place].append(4)
+            assert await consumer.force_commit()
+            assert consumer.committed == {place: 5} == consumer._committed_offset
+
+    asyncio.run(run())
+
+
 def test_offsets_that_the_broker_has_lost_are_not_taken_for_committed(
     embedded_broker: EmbeddedNode, names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
