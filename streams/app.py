@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -32,7 +32,7 @@ from streams.dead_letters import dead_letter
 from streams.expiry import Expiry
 from streams.fencing import Fenced, Fencing
 from streams.fusion import Fusion
-from streams.health import add_pages
+from streams.health import add_pages, reasons_not_ready
 from streams.intake import Intake
 from streams.origin import Origins, Repartitioned
 from streams.reachability import Reachability
@@ -41,6 +41,7 @@ from streams.registry import Definitions, DefinitionsReader
 from streams.restoring import BeliefTableManager
 from streams.sending import send_all
 from streams.settings import Settings
+from streams.stalls import Ends, Stalls, Watched
 from streams.stores import BeliefTable
 from streams.topic_states import TopicState, topic_states
 from streams.topics import topic_id
@@ -135,6 +136,24 @@ async def _or_stop(work: Awaitable[T], failure: str) -> T:
     os._exit(70)
 
 
+def _guard(app: faust.App, settings: Settings, fusion: Fusion, held_up: Callable[[], bool]) -> Stalls:
+    """Against standing still."""
+    sources = (settings.names.observations, settings.names.priors)
+
+    def done() -> dict[TP, int]:
+        consumer = cast(SafeConsumer, app.consumer)
+        return {
+            place: max(fusion.processed.get(place, 0), consumer.committed.get(place, 0))
+            for place in consumer.assignment()
+            if place.topic in sources
+        }
+
+    worker = Watched(
+        done, lambda: fusion.at_work, lambda: bool(cast(SafeConsumer, app.consumer).unacked), held_up
+    )
+    return Stalls(settings.stall_seconds, worker, Ends(settings.brokers, settings.client_options))
+
+
 def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachability: Reachability) -> None:
     names = settings.names
     raw: dict[str, Any] = {
@@ -172,6 +191,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
     origins = Origins(names, table.store, fencing, producer, committed)
 
     async def examine(consumer: Any, partitions: Collection[int]) -> bool:
+        fusion.processed.clear()  # what is read from here on is what was committed
         held = origins.examine(consumer, partitions)
         return await _or_stop(held, "beliefs cannot be held against their source, the worker stops")
 
@@ -209,6 +229,14 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
             return sending and sending.client
 
         await reachability.watch(client)
+
+    stalls = _guard(
+        app, settings, fusion, lambda: app.should_stop or bool(reasons_not_ready(app, reader, reachability))
+    )
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def watch_partitions() -> None:
+        await stalls.watch()
 
     @app.timer(LOOK_SECONDS)  # type: ignore[untyped-decorator]
     async def look_after_connections() -> None:
@@ -253,4 +281,4 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
             "weights": settings.weights,
         }
     )
-    add_pages(app, reader, fusion, reachability, settings.token)
+    add_pages(app, reader, fusion, reachability, settings.token, stalls.shown.set)

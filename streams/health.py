@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from typing import Any
 
 import faust
@@ -52,8 +53,12 @@ def add_pages(
     fusion: Fusion,
     reachability: Reachability,
     token: SecretStr | None = None,
+    shown: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve the pages with the app's own web server; /metrics with `token` only, if there is one."""
+    """Serve the pages with the app's own web server; /metrics with `token` only, if there is one.
+
+    `shown` is called when /metrics has been read.
+    """
 
     @app.page("/healthz")
     async def healthz(view: Any, request: Any) -> Any:
@@ -72,6 +77,7 @@ def add_pages(
             return view.json({"error": "a bearer token is needed"}, status=401, headers=CHALLENGE)
         refresh(app, reader, fusion, reachability)
         body = generate_latest(metrics.REGISTRY)
+        shown()
         return view.bytes(body, content_type=CONTENT_TYPE_LATEST.split(";")[0])
 
 

@@ -97,6 +97,11 @@ LOST_OFFSETS = Counter(
     ["topic"],
     registry=REGISTRY,
 )
+STALLS = Counter(
+    "beliefstream_stalls",
+    "Times this worker has stopped because partitions stood still with messages waiting",
+    registry=REGISTRY,
+)
 OUT_OF_MEMORY = Counter(
     "beliefstream_out_of_memory",
     "Batches that the device had no memory for, by the way out: halved, or cpu (then marked fallback)",
@@ -132,6 +137,7 @@ NAMES = frozenset(
         "beliefstream_recovery_seconds",
         "beliefstream_consumer_lag",
         "beliefstream_lost_offsets_total",
+        "beliefstream_stalls_total",
         "beliefstream_out_of_memory_total",
         "beliefstream_build_info",
     }
