@@ -82,6 +82,7 @@ class Fusion:
         self._placement = placement
         self._most_moments = history
         self.processed: dict[TP, int] = {}  # the offset after the last one acknowledged
+        self.at_work = False  # whether the model has a batch
 
     @property
     def entities(self) -> int:
@@ -110,9 +111,13 @@ class Fusion:
         posteriors: list[Record] = []
         if work:
             started = time.perf_counter()
-            posteriors = await asyncio.to_thread(
-                run_rounds, work, self._updater, self._names, self._application
-            )
+            self.at_work = True
+            try:
+                posteriors = await asyncio.to_thread(
+                    run_rounds, work, self._updater, self._names, self._application
+                )
+            finally:
+                self.at_work = False
             metrics.UPDATE_SECONDS.observe(time.perf_counter() - started)
             for entity in work:
                 entity.tidy(self._most_moments)

@@ -73,6 +73,12 @@ READY = Gauge(
     "1 when this worker processes observations, 0 while it waits for what /readyz names",
     registry=REGISTRY,
 )
+BROKER_REACHABLE = Gauge(
+    "beliefstream_broker_reachable",
+    "1 while a broker answers and every partition has a leader, 0 once that has been otherwise for 8 s",
+    registry=REGISTRY,
+)
+BROKER_REACHABLE.set(1)  # until it is known
 ENTITIES = Gauge("beliefstream_entities", "Entities whose belief this worker holds", registry=REGISTRY)
 RECOVERY_SECONDS = Gauge(
     "beliefstream_recovery_seconds",
@@ -103,6 +109,11 @@ _IMPLAUSIBLE = Counter(
     "Observations more than 100 standard deviations, of noise and prediction together, from all that was predicted, by "
     "sensor (the first 100 of a worker, then other); they are applied, and stated outliers are among them",
     ["sensor"],
+    registry=REGISTRY,
+)
+STALLS = Counter(
+    "beliefstream_stalls",
+    "Times this worker has stopped because partitions stood still with messages waiting",
     registry=REGISTRY,
 )
 OUT_OF_MEMORY = Counter(
@@ -148,12 +159,14 @@ NAMES = frozenset(
         "beliefstream_effective_sample_size",
         "beliefstream_posteriors_total",
         "beliefstream_ready",
+        "beliefstream_broker_reachable",
         "beliefstream_entities",
         "beliefstream_recovery_seconds",
         "beliefstream_consumer_lag",
         "beliefstream_lost_offsets_total",
         "beliefstream_misplaced_records_total",
         "beliefstream_implausible_total",
+        "beliefstream_stalls_total",
         "beliefstream_out_of_memory_total",
         "beliefstream_build_info",
     }

@@ -73,7 +73,16 @@ class BeliefRecovery(SafeRecovery):
             if store.unreadable:
                 refuse(store.unreadable)
             store.complete(tp, self.active_highwaters[tp])
-        metrics.RECOVERY_SECONDS.set(time.monotonic() - self._began)
+        seconds = time.monotonic() - self._began
+        metrics.RECOVERY_SECONDS.set(seconds)
+        numbers = sorted(tp.partition for tp in self.active_tps)
+        beliefs = {tp.partition: store.size(tp.partition) for tp, store in self._stores(self.active_tps)}
+        log.info(
+            "beliefs are restored",
+            partitions=numbers,
+            beliefs=sum(beliefs.values()),
+            seconds=round(seconds, 2),
+        )
         await super().on_recovery_completed(generation_id)
 
     def _restore(self, store: BeliefStore, place: TP, records: Sequence[Any]) -> None:

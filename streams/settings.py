@@ -125,6 +125,12 @@ class Settings(BaseSettings):
     session_timeout: float = Field(
         10.0, ge=6, description="after which a silent worker's partitions go to others, seconds; 6 at least"
     )
+    stall_seconds: float = Field(
+        300.0,
+        ge=5,
+        description="after which a worker stops, to be started again, whose partitions have messages of which none is "
+        "processed, seconds",
+    )
     web_host: str = Field("127.0.0.1", description="address of /healthz, /readyz and /metrics")
     web_port: int = Field(8080, ge=0, le=65535, description="port of /healthz, /readyz and /metrics")
     web_token: SecretStr | None = Field(

@@ -19,6 +19,7 @@ from faust.types import TP, EventT
 
 from streams.belief_bytes import UnknownVersion
 from streams.beliefs import INTERNAL, check_version
+from streams.logs import SERVICES
 
 Changes = Mapping[bytes, bytes | None]
 """Records by key; None for one that is forgotten."""
@@ -29,6 +30,7 @@ NOT_KNOWN = -1
 class BeliefStore(base.Store[bytes, bytes], abc.ABC):
     """Records by partition and key; Faust calls what it needs for recovery, the agent the rest."""
 
+    logger = SERVICES
     on_disk = True
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -162,6 +164,8 @@ class MemoryStore(BeliefStore):
 
 class BeliefTable(faust.Table[bytes, bytes]):
     """A Faust table over one of our stores; `options` are those of `streams.disk.DiskStore`."""
+
+    logger = SERVICES
 
     def _new_store(self) -> BeliefStore:
         arguments: dict[str, Any] = {"table_name": self.name, "key_type": bytes, "value_type": bytes}

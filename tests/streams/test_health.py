@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from streams import metrics
 from streams.app import create_app
 from streams.health import reasons_not_ready
+from streams.reachability import Reachability
 from streams.registry import Definitions, DefinitionsReader
 from streams.settings import Settings
 from tests.brokers import EmbeddedNode
@@ -31,14 +32,21 @@ def reader() -> DefinitionsReader:
 
 def test_a_worker_that_has_not_started_waits_for_definitions_and_beliefs(reader: DefinitionsReader) -> None:
     app = create_app(Settings(application="health", logs="json"), updater())
-    assert reasons_not_ready(app, reader) == ["definitions are being read", "beliefs are being recovered"]
+    reachable = Reachability([])
+    assert reasons_not_ready(app, reader, reachable) == [
+        "definitions are being read",
+        "beliefs are being recovered",
+    ]
     reader.complete.set()
-    assert reasons_not_ready(app, reader) == ["beliefs are being recovered"]
+    assert reasons_not_ready(app, reader, reachable) == ["beliefs are being recovered"]
     app.tables.on_actives_ready()  # type: ignore[attr-defined]
-    assert reasons_not_ready(app, reader) == []
+    assert reasons_not_ready(app, reader, reachable) == []
     app.in_recovery = True
     app.rebalancing = True
-    assert reasons_not_ready(app, reader) == ["partitions are being assigned", "beliefs are being recovered"]
+    assert reasons_not_ready(app, reader, reachable) == [
+        "partitions are being assigned",
+        "beliefs are being recovered",
+    ]
 
 
 def test_a_worker_exports_whether_it_is_ready_from_before_it_is(
