@@ -22,6 +22,7 @@ from schemas.observation import Observation
 from schemas.posterior import Posterior, Quality
 from schemas.prior import Prior
 from schemas.reasons import Reason, reason_of
+from schemas.replay import Replay
 from schemas.sensor import (
     AzimuthElevationSensor,
     BearingSensor,
@@ -93,6 +94,7 @@ __all__ = [
     "RangeSensor",
     "Reason",
     "RelativeBearingSensor",
+    "Replay",
     "Sensor",
     "SignalStrengthSensor",
     "SpeedSensor",

@@ -15,6 +15,7 @@ SENSOR = "org.beliefstream.sensor.v1"
 MODEL = "org.beliefstream.model.v1"
 PRIOR = "org.beliefstream.prior.v1"
 POSTERIOR = "org.beliefstream.posterior.v1"
+REPLAY = "org.beliefstream.replay.v1"
 
 _PREFIX = "ce_"
 _SPECVERSION = ("ce_specversion", b"1.0")

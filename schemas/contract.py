@@ -16,11 +16,12 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from schemas import cloudevents, partitioning
 from schemas.base import Message
-from schemas.dead_letter import HEADERS, DeadLetter
+from schemas.dead_letter import HEADERS, OPTIONAL_HEADERS, DeadLetter
 from schemas.model import Model
 from schemas.observation import Observation
 from schemas.posterior import Posterior
 from schemas.prior import Prior
+from schemas.replay import Replay
 from schemas.sensor import KINDS, sensor_adapter
 
 Schema = dict[str, Any]
@@ -62,6 +63,14 @@ _TOPICS = (
     Topic("priors", "prior", "receive", "the entity", "What operators know.", cloudevents.PRIOR, by_key=True),
     Topic("posteriors", "posterior", "send", "the entity", "Beliefs after updates.", cloudevents.POSTERIOR),
     Topic("dead-letters", "dead_letter", "send", "as it came", "Messages of no use, byte for byte.", None),
+    Topic(
+        "dead-letters",
+        "replay",
+        "send",
+        "none",
+        "Notes of what was sent again from them.",
+        cloudevents.REPLAY,
+    ),
 )
 
 
@@ -72,6 +81,7 @@ def json_schemas() -> dict[str, Schema]:
         "model": Model,
         "prior": Prior,
         "posterior": Posterior,
+        "replay": Replay,
     }
     schemas = {name: message.model_json_schema(mode=_VALIDATION) for name, message in plain.items()}
     schemas["sensor"] = {"title": "Sensor", **sensor_adapter.json_schema(mode=_VALIDATION)}
@@ -93,7 +103,7 @@ def asyncapi() -> Schema:
             "since the epoch (UTC) or RFC 3339. CloudEvents headers (binary mode) are optional.",
         },
         "defaultContentType": "application/json",
-        "channels": {topic.address: _channel(topic) for topic in _TOPICS},
+        "channels": _channels(),
         "operations": {_operation_name(topic): _operation(topic) for topic in _TOPICS},
         "components": {
             "schemas": _component_schemas(),
@@ -118,6 +128,15 @@ def write(directory: Path | str) -> list[Path]:
         (target / name).write_text(text, encoding="utf-8")
         written.append(target / name)
     return written
+
+
+def _channels() -> Schema:
+    """By address; one may carry several messages."""
+    channels: Schema = {}
+    for topic in _TOPICS:
+        messages = _channel(topic)["messages"]
+        channels.setdefault(topic.address, _channel(topic))["messages"].update(messages)
+    return channels
 
 
 def _channel(topic: Topic) -> Schema:
@@ -199,17 +218,22 @@ def _dead_letter_headers() -> Schema:
         properties[number] = {"type": "string", "pattern": "^[0-9]+$"} | {
             key: properties[number][key] for key in ("title", "description")
         }
+    for field, header in HEADERS.items():  # a header that is not there is no null
+        if header in OPTIONAL_HEADERS:
+            properties[field] = {"type": "string"} | {
+                key: properties[field][key] for key in ("title", "description")
+            }
     return {
         "title": "DeadLetterHeaders",
         "description": schema["description"],
         "type": "object",
         "properties": {header: properties[field] for field, header in HEADERS.items()},
-        "required": list(HEADERS.values()),
+        "required": [header for header in HEADERS.values() if header not in OPTIONAL_HEADERS],
     }
 
 
 def _component_schemas() -> Schema:
-    types: tuple[type[Message], ...] = (Observation, Model, Prior, Posterior, *KINDS)
+    types: tuple[type[Message], ...] = (Observation, Model, Prior, Posterior, Replay, *KINDS)
     messages = [(message, _VALIDATION) for message in types]
     _, schema = models_json_schema(messages, ref_template="#/components/schemas/{model}")
     definitions: Schema = schema["$defs"]

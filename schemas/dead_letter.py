@@ -18,11 +18,15 @@ HEADERS = {
     "topic": "beliefstream_source_topic",
     "partition": "beliefstream_source_partition",
     "offset": "beliefstream_source_offset",
+    "replay_of": "beliefstream_replay_of",
 }
 """The header of each field."""
+OPTIONAL_HEADERS = (HEADERS["replay_of"],)
+"""Headers that only some dead letters have."""
 
 _FIELDS = {header: field for field, header in HEADERS.items()}
 _LONGEST_DETAIL = 1000  # characters; a header is for a person to read
+_LONGEST_PLACE = 300  # characters of topic/partition:offset
 
 
 class DeadLetter(Message):
@@ -47,6 +51,13 @@ class DeadLetter(Message):
     offset: Annotated[
         int, Field(ge=0, description="in that partition; header beliefstream_source_offset; no unit")
     ]
+    replay_of: Annotated[
+        Annotated[str, AfterValidator(printable)] | None,
+        Field(
+            description="the dead letter, as topic/partition:offset, from which the message had been sent again "
+            "before it failed once more; header beliefstream_replay_of"
+        ),
+    ] = None
     key: Annotated[bytes | None, Field(description="the original key, byte for byte")] = None
     value: Annotated[bytes | None, Field(description="the original value, byte for byte")] = None
 
@@ -59,6 +70,8 @@ class DeadLetter(Message):
             "partition": str(self.partition),
             "offset": str(self.offset),
         }
+        if self.replay_of is not None:
+            texts["replay_of"] = self.replay_of[:_LONGEST_PLACE]
         return [(HEADERS[field], text.encode(errors="replace")) for field, text in texts.items()]
 
     @classmethod
@@ -79,3 +92,14 @@ class DeadLetter(Message):
             return cls.model_validate({**fields, "key": key, "value": value})
         except ValidationError as error:
             raise unusable(error) from error
+
+
+def replay_of(headers: Iterable[tuple[str, bytes | None]] | None) -> str | None:
+    """The dead letter that a message was sent again from, as topic/partition:offset; None for other messages.
+
+    Anybody may set the header: what is not printable is escaped, and what is long is cut.
+    """
+    for name, content in headers or ():
+        if name == HEADERS["replay_of"]:
+            return printable((content or b"")[:_LONGEST_PLACE].decode(errors="replace"))
+    return None

@@ -28,7 +28,7 @@ from schemas import Reason
 from streams import logs, measurements, metrics
 from streams.connecting import fault_of, use_safe_connections
 from streams.consuming import TOPIC_CHANGED, SafeConsumer, use_fetch_high_watermark, use_safe_consumer
-from streams.dead_letters import dead_letter
+from streams.dead_letters import ANNOUNCER, Example, dead_letter
 from streams.expiry import Expiry
 from streams.fencing import Fenced, Fencing
 from streams.fusion import Fusion
@@ -180,6 +180,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
         letter = dead_letter(names.dead_letters, reason, detail, place, record.key, record.value)
         await send_all(await producer(), [letter])
         metrics.DEAD_LETTERS.labels(reason.value).inc()
+        ANNOUNCER.note(reason, Example(place, record.key, detail))
 
     fencing = Fencing(settings.application, names.beliefs_changelog, producer)
 
@@ -256,6 +257,15 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
             if found := await reader.changes():
                 log.error(TOPIC_CHANGED, changes=found)
                 os._exit(70)
+
+    @app.timer(LOOK_SECONDS)  # type: ignore[untyped-decorator]
+    async def count_dead_letters() -> None:
+        ANNOUNCER.look()
+
+    async def count_last_dead_letters(*_: Any, **__: Any) -> None:
+        ANNOUNCER.flush()
+
+    app.on_before_shutdown.connect(count_last_dead_letters, weak=False)
 
     turns = Turns(settings.batch, lambda message: cast(SafeConsumer, app.consumer).let_go(message))
     app.flow_control.manage_queue(cast(Any, turns))

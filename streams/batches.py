@@ -11,8 +11,9 @@ from typing import Any
 from faust.types import EventT
 
 from schemas import Reason
+from schemas.dead_letter import replay_of
 from streams import metrics
-from streams.dead_letters import dead_letter
+from streams.dead_letters import ANNOUNCER, Example, dead_letter
 from streams.entities import EntityBatch
 from streams.placement import Misplaced
 from streams.sending import Record
@@ -29,12 +30,13 @@ class Batch:
     dead: list[Record] = field(default_factory=list)
     rejected: Counter[tuple[str, Reason]] = field(default_factory=Counter)  # by topic and reason
     misplaced: list[Misplaced] = field(default_factory=list)
+    examples: dict[Reason, Example] = field(default_factory=dict)  # the first of each reason
     duplicates: int = 0
 
     def reject(self, message: Any, reason: Reason, detail: str) -> None:
         """A message as Faust delivered it."""
         source = (message.topic, message.partition, message.offset)
-        self.dead_letter(source, (message.key, message.value), reason, detail)
+        self.dead_letter(source, (message.key, message.value), reason, detail, replay_of(message.headers))
 
     def dead_letter(
         self,
@@ -42,10 +44,12 @@ class Batch:
         content: tuple[bytes | None, bytes | None],
         reason: Reason,
         detail: str,
+        replayed: str | None = None,
     ) -> None:
-        """A message by its topic, partition and offset, with key and value."""
-        self.dead.append(dead_letter(self.names.dead_letters, reason, detail, source, *content))
+        """A message by its topic, partition and offset, with key and value; `replayed` is the letter it came from."""
+        self.dead.append(dead_letter(self.names.dead_letters, reason, detail, source, *content, replayed))
         self.rejected[source[0], reason] += 1
+        self.examples.setdefault(reason, Example(source, content[0], detail))
 
     def measure(self, events: Sequence[EventT[Any]]) -> None:
         """Once all that follows from these events is durable."""
@@ -55,6 +59,7 @@ class Batch:
             metrics.RECORD_AGE_SECONDS.observe(max(0.0, now - min(stamps)))
         for (topic, reason), count in self.rejected.items():
             metrics.DEAD_LETTERS.labels(reason.value).inc(count)
+            ANNOUNCER.note(reason, self.examples[reason], count)
             if topic == self.names.observations:
                 metrics.OBSERVATIONS.labels("rejected").inc(count)
         metrics.OBSERVATIONS.labels("duplicate").inc(self.duplicates)

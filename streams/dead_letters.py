@@ -1,9 +1,21 @@
-"""Messages that could not be used, as records for the dead-letter topic."""
+"""Messages that could not be used: their records for the dead-letter topic, and what the worker logs of them."""
 
 from __future__ import annotations
 
-from schemas import DeadLetter, Reason
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import structlog
+
+from schemas import DeadLetter, Reason, printable
 from streams.sending import Record
+
+log = structlog.get_logger()
+
+PERIOD_SECONDS = 60.0  # of a line with counts
+LONGEST_ENTITY = 80  # bytes shown of a key
 
 
 def dead_letter(
@@ -13,10 +25,88 @@ def dead_letter(
     source: tuple[str, int, int],
     key: bytes | None,
     value: bytes | None,
+    replay_of: str | None = None,
 ) -> Record:
-    """The original key and value; reason, detail and `source` (topic, partition, offset) in headers."""
+    """The original key and value; reason, detail, `source` (topic, partition, offset) and `replay_of` in headers."""
     name, partition, offset = source
-    letter = DeadLetter(reason=reason, detail=detail, topic=name, partition=partition, offset=offset)
+    letter = DeadLetter(
+        reason=reason, detail=detail, topic=name, partition=partition, offset=offset, replay_of=replay_of
+    )
     # a record needs a key or a value; an empty one stands for none at all
     content = value if key is not None or value is not None else b""
     return Record(topic, partition, key, content, letter.headers())
+
+
+class Example(NamedTuple):
+    """One dead letter, for a line of the log; `source` is topic, partition and offset."""
+
+    source: tuple[str, int, int]
+    key: bytes | None
+    detail: str
+
+    def fields(self) -> dict[str, Any]:
+        """What is logged of it."""
+        topic, partition, offset = self.source
+        entity = None
+        if self.key is not None:
+            entity = printable(self.key[:LONGEST_ENTITY].decode(errors="backslashreplace"))
+        place = {"topic": topic, "partition": partition, "offset": offset}
+        return {**place, "entity": entity, "detail": printable(self.detail)}
+
+
+class Announcer:
+    """Logs dead letters: the first of a reason at once, and every period how many there were.
+
+    A reason without a dead letter for a whole period is announced at once again.
+
+    Args:
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._since = clock, clock()
+        self._known: set[Reason] = set()
+        self._counts: Counter[Reason] = Counter()  # in this period
+        self._told = 0  # of these, announced one by one
+        self._newest: Example | None = None
+        self._total = 0
+
+    def note(self, reason: Reason, example: Example, count: int = 1) -> None:
+        """So many more of a reason, all of them written to the dead letters."""
+        self._counts[reason] += count
+        self._total += count
+        self._newest = example
+        if reason not in self._known:
+            self._known.add(reason)
+            self._told += 1
+            log.warning(
+                "dead letter",
+                reason=reason.value,
+                **example.fields(),
+                more=f"the next ones of this reason are counted every {PERIOD_SECONDS:.0f} s",
+            )
+
+    def look(self) -> None:
+        """Log the counts if a period has passed; to be called now and then."""
+        if self._clock() - self._since >= PERIOD_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Log the counts since the last line, if there were more than those announced one by one."""
+        now = self._clock()
+        in_period = self._counts.total()
+        if in_period > self._told and self._newest is not None:
+            log.warning(
+                "dead letters",
+                seconds=round(now - self._since),
+                count=in_period,
+                reasons={reason.value: count for reason, count in self._counts.most_common()},
+                since_start=self._total,
+                newest=self._newest.fields(),
+            )
+        self._known = {*self._counts}
+        self._counts, self._told, self._since = Counter(), 0, now
+
+
+ANNOUNCER = Announcer()
+"""Of this worker."""

@@ -71,15 +71,24 @@ class Publisher:
         self._producer: Any = connect(KafkaProducer, bootstrap_servers, {**defaults, **kafka_options})
 
     def publish(
-        self, key: str, value: bytes | None, headers: list[tuple[str, bytes]] | None = None
+        self,
+        key: str | bytes | None,
+        value: bytes | None,
+        headers: list[tuple[str, bytes]] | None = None,
+        partition: int | None = None,
     ) -> Future[Place]:
         """Sends bytes as they are; a value of None removes the key from a compacted topic.
+
+        The partition is that of the key, unless one is given.
 
         Raises:
             BrokerUnavailable: the buffer is full because the broker has not answered for a while.
         """
+        content = key.encode() if isinstance(key, str) else key
         try:
-            record = self._producer.send(self.topic, value=value, key=key.encode(), headers=headers)
+            record = self._producer.send(
+                self.topic, value=value, key=content, headers=headers, partition=partition
+            )
         except KafkaTimeoutError as error:
             raise BrokerUnavailable(self._servers, error) from error
         outcome: Future[Place] = Future()

@@ -22,6 +22,7 @@ from schemas import (
     Quality,
     RandomWalk,
     RangeSensor,
+    Replay,
     explain,
 )
 
@@ -40,6 +41,7 @@ MESSAGES: list[type[Message]] = [
     Quality,
     RandomWalk,
     RangeSensor,
+    Replay,
 ]
 
 

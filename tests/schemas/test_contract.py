@@ -14,7 +14,7 @@ from schemas import Reason
 from schemas.contract import asyncapi, documents, json_schemas, write
 
 GENERATED = Path(schemas.__file__).parent / "generated"
-MESSAGES = {"observation", "sensor", "model", "prior", "posterior", "dead_letter"}
+MESSAGES = {"observation", "sensor", "model", "prior", "posterior", "dead_letter", "replay"}
 
 
 def references(document: Any) -> Iterator[str]:
@@ -100,6 +100,14 @@ def test_the_document_has_the_structure_of_asyncapi_3() -> None:
             assert resolve(document, message["$ref"]) in channel["messages"].values()
     for reference in references(document):
         assert resolve(document, reference)
+
+
+def test_the_topic_of_dead_letters_carries_notes_of_replays_too() -> None:
+    channel = asyncapi()["channels"]["dead-letters"]
+    assert set(channel["messages"]) == {"dead_letter", "replay"}
+    headers = json_schemas()["dead_letter"]
+    assert headers["properties"]["beliefstream_replay_of"]["type"] == "string"
+    assert "beliefstream_replay_of" not in headers["required"]
 
 
 def test_the_service_sends_posteriors_and_dead_letters_only() -> None:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import DeadLetter, Reason, Unusable
+from schemas.dead_letter import replay_of
 from tests.schemas.messages import relaxed
 
 
@@ -63,3 +64,20 @@ def test_a_record_that_is_no_dead_letter_is_refused(headers: list[tuple[str, byt
     with pytest.raises(Unusable) as caught:
         DeadLetter.from_record(b"k", b"v", headers)
     assert caught.value.reason == Reason.invalid
+
+
+def test_a_letter_says_that_its_message_had_been_sent_again() -> None:
+    letter = DeadLetter(
+        reason=Reason.late, detail="d", topic="t", partition=0, offset=9, replay_of="dead-letters/2:7"
+    )
+    assert letter.headers()[-1] == ("beliefstream_replay_of", b"dead-letters/2:7")
+    assert DeadLetter.from_record(None, None, letter.headers()) == letter
+
+
+def test_the_header_of_a_replay_is_read_whatever_stands_in_it() -> None:
+    assert replay_of(None) is None
+    assert replay_of([("ce_id", b"1")]) is None
+    assert replay_of([("beliefstream_replay_of", b"dead-letters/2:7")]) == "dead-letters/2:7"
+    hostile = replay_of([("beliefstream_replay_of", b"\x1b[2J\xff" + b"x" * 10_000)])
+    assert hostile is not None and hostile.isprintable() and len(hostile) < 400
+    assert replay_of([("beliefstream_replay_of", None)]) == ""

@@ -1,0 +1,143 @@
+"""Which dead letters are to be sent again, and why others are not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Self
+
+from schemas import Reason, Replay
+from streams.clients.publishing import Place
+from streams.clients.received import ReceivedDeadLetter
+
+FORCE = "only --force sends them once more"
+DEFINITION = "are definitions, of which the newest is in force; set them with `sensors set` or `models set`"
+ELSEWHERE = "came from a topic that is not among ours"
+EMPTY = "have neither key nor value"
+TWICE = "repeat another dead letter of the same message"
+SENT = f"were sent again before; {FORCE}"
+INTERRUPTED = f"may have been sent again before, in a replay that was interrupted; {FORCE}"
+FAILED_AGAIN = f"were sent again before and have failed again; {FORCE}"
+BEYOND = "are older than those that --limit takes"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A dead letter that is to be sent again, without its bytes: these are read when it is sent.
+
+    Attributes:
+        id: of the message: topic/partition:offset#digest.
+        place: of the dead letter.
+        time: when the dead letter was written, seconds since the epoch.
+        source: topic/partition:offset of the message; topic: its topic.
+        is_empty: it has neither key nor value.
+        replay_of: the dead letter from which the message had been sent again before.
+    """
+
+    id: str
+    place: Place
+    time: float
+    reason: Reason
+    topic: str
+    source: str
+    entity: str | None
+    sensor: str | None
+    is_empty: bool
+    replay_of: str | None
+
+    @classmethod
+    def of(cls, received: ReceivedDeadLetter) -> Self:
+        """What has to be remembered of a letter."""
+        letter = received.letter
+        return cls(
+            received.id,
+            received.place,
+            received.time,
+            letter.reason,
+            letter.topic,
+            received.source,
+            received.entity,
+            received.sensor,
+            letter.key is None and not letter.value,
+            letter.replay_of,
+        )
+
+
+@dataclass
+class History:
+    """What the notes among the dead letters say of earlier replays.
+
+    Attributes:
+        begun: ids of messages about to be sent again.
+        sent: ids of messages that were sent again, with the place where each lies now.
+    """
+
+    begun: set[str] = field(default_factory=set)
+    sent: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, notes: Iterable[Replay]) -> Self:
+        """All notes together."""
+        history = cls()
+        for note in notes:
+            if note.state == "begun":
+                history.begun.update(note.letters)
+            else:
+                history.sent.update(zip(note.letters, note.places, strict=False))
+        return history
+
+    def obstacles(self, letters: Iterable[Chosen]) -> list[str | None]:
+        """For each letter why it is not to be sent again without force; None if nothing speaks against it."""
+        places = {*self.sent.values()}
+        return [self._obstacle(letter, places) for letter in letters]
+
+    def _obstacle(self, letter: Chosen, places: Collection[str]) -> str | None:
+        if letter.id in self.sent:
+            return SENT
+        if letter.id in self.begun:
+            return INTERRUPTED
+        return FAILED_AGAIN if letter.replay_of is not None or letter.source in places else None
+
+
+@dataclass
+class Plan:
+    """What would be sent again, oldest first, and how many would not, by the cause."""
+
+    chosen: list[Chosen] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+def plan_of(
+    letters: list[Chosen],
+    history: History,
+    sources: Collection[str],
+    definitions: Collection[str],
+    most: int | None = None,
+    force: bool = False,
+) -> Plan:
+    """The newest `most` of the letters that may be sent again.
+
+    Args:
+        letters: those that are selected, in order of time.
+        history: of earlier replays.
+        sources: topics that messages may be sent to again.
+        definitions: topics of definitions.
+        most: of letters; all, if absent.
+        force: send also what was sent again before.
+    """
+    plan, seen = Plan(), set[str]()
+    for letter, obstacle in zip(letters, history.obstacles(letters), strict=True):
+        cause = DEFINITION if letter.topic in definitions else None
+        cause = cause or (None if letter.topic in sources else ELSEWHERE)
+        cause = cause or (EMPTY if letter.is_empty else TWICE if letter.id in seen else None)
+        cause = cause or (None if force else obstacle)
+        if cause is not None:
+            plan.skipped[cause] += 1
+            continue
+        seen.add(letter.id)
+        plan.chosen.append(letter)
+    if most is not None and (beyond := len(plan.chosen) - most) > 0:
+        plan.skipped[BEYOND] = beyond
+        del plan.chosen[:beyond]
+    return plan
