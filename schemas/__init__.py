@@ -22,6 +22,7 @@ from schemas.observation import Observation
 from schemas.posterior import Posterior, Quality
 from schemas.prior import Prior
 from schemas.reasons import Reason, reason_of
+from schemas.reset import LogPosition, Reset, parse_stated
 from schemas.sensor import (
     AzimuthElevationSensor,
     BearingSensor,
@@ -70,6 +71,7 @@ __all__ = [
     "HeadingSensor",
     "LinearMotion",
     "LinearSensor",
+    "LogPosition",
     "MeanReverting",
     "Message",
     "Mixture",
@@ -93,6 +95,7 @@ __all__ = [
     "RangeSensor",
     "Reason",
     "RelativeBearingSensor",
+    "Reset",
     "Sensor",
     "SignalStrengthSensor",
     "SpeedSensor",
@@ -107,6 +110,7 @@ __all__ = [
     "is_name",
     "parse",
     "parse_sensor",
+    "parse_stated",
     "printable",
     "reason_of",
     "to_rfc3339",

@@ -21,6 +21,7 @@ from schemas.model import Model
 from schemas.observation import Observation
 from schemas.posterior import Posterior
 from schemas.prior import Prior
+from schemas.reset import Reset
 from schemas.sensor import KINDS, sensor_adapter
 
 Schema = dict[str, Any]
@@ -34,7 +35,7 @@ _VALIDATION: JsonSchemaMode = "validation"
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic of the contract."""
+    """One topic of the contract, with one of the messages on it."""
 
     address: str
     message: str
@@ -57,6 +58,7 @@ _TOPICS = (
     Topic("sensors", "sensor", "receive", "the sensor", "Sensor definitions.", cloudevents.SENSOR, True),
     Topic("models", "model", "receive", "the entity, or *", "Entity models.", cloudevents.MODEL, True),
     Topic("priors", "prior", "receive", "the entity", "What operators know.", cloudevents.PRIOR),
+    Topic("priors", "reset", "receive", "the entity", "Entities to forget.", cloudevents.RESET),
     Topic("posteriors", "posterior", "send", "the entity", "Beliefs after updates.", cloudevents.POSTERIOR),
     Topic("dead-letters", "dead_letter", "send", "as it came", "Messages of no use, byte for byte.", None),
 )
@@ -68,6 +70,7 @@ def json_schemas() -> dict[str, Schema]:
         "observation": Observation,
         "model": Model,
         "prior": Prior,
+        "reset": Reset,
         "posterior": Posterior,
     }
     schemas = {name: message.model_json_schema(mode=_VALIDATION) for name, message in plain.items()}
@@ -87,7 +90,7 @@ def asyncapi() -> Schema:
             "since the epoch (UTC) or RFC 3339. CloudEvents headers (binary mode) are optional.",
         },
         "defaultContentType": "application/json",
-        "channels": {topic.address: _channel(topic) for topic in _TOPICS},
+        "channels": {topic.address: _channel(topic.address) for topic in _TOPICS},
         "operations": {_operation_name(topic): _operation(topic) for topic in _TOPICS},
         "components": {
             "schemas": _component_schemas(),
@@ -114,11 +117,13 @@ def write(directory: Path | str) -> list[Path]:
     return written
 
 
-def _channel(topic: Topic) -> Schema:
+def _channel(address: str) -> Schema:
+    topics = [topic for topic in _TOPICS if topic.address == address]
+    topic = topics[0]
     return {
         "address": topic.address,
-        "description": topic.description,
-        "messages": {topic.message: {"$ref": f"#/components/messages/{topic.message}"}},
+        "description": " ".join(each.description for each in topics),
+        "messages": {each.message: {"$ref": f"#/components/messages/{each.message}"} for each in topics},
         "bindings": {
             "kafka": {
                 "topic": topic.address,
@@ -197,7 +202,7 @@ def _dead_letter_headers() -> Schema:
 
 
 def _component_schemas() -> Schema:
-    types: tuple[type[Message], ...] = (Observation, Model, Prior, Posterior, *KINDS)
+    types: tuple[type[Message], ...] = (Observation, Model, Prior, Reset, Posterior, *KINDS)
     messages = [(message, _VALIDATION) for message in types]
     _, schema = models_json_schema(messages, ref_template="#/components/schemas/{model}")
     definitions: Schema = schema["$defs"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -37,6 +38,7 @@ from streams.intake import Intake
 from streams.origin import Origins, Repartitioned
 from streams.recovery import SafeTableManager
 from streams.registry import Definitions, DefinitionsReader
+from streams.resets import Resets
 from streams.restoring import BeliefTableManager
 from streams.sending import send_all
 from streams.settings import Settings
@@ -179,7 +181,17 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
         definitions, (names.sensors, names.models), settings.brokers, reject, settings.client_options
     )
     expiry = Expiry(names, definitions, table.store, committed)
-    intake = Intake(definitions, settings.maximum_message_bytes, settings.future_tolerance)
+    intake = Intake(
+        definitions,
+        settings.maximum_message_bytes,
+        settings.future_tolerance,
+        settings.event_tolerance,
+    )
+
+    async def ends(places: Collection[TP]) -> Mapping[TP, int]:
+        found: Mapping[TP, int] = await app.consumer.highwaters(*places)
+        return found
+
     fusion = Fusion(
         names,
         settings.application,
@@ -192,7 +204,9 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
         fencing,
         expiry,
         origins,
+        Resets(names, settings.application, definitions, origins, ends),
         settings.history,
+        settings.event_tolerance < math.inf,
     )
 
     @app.task  # type: ignore[untyped-decorator]

@@ -53,7 +53,7 @@ def simulate(
 
     settings = settings_for(brokers)
     simulation = run(entities, duration, rate, seed, epoch=time.time())
-    _define(settings, [simulation.model], simulation.sensors)
+    _define(settings, [simulation.model], simulation.sensors, speed)
     _send(settings, simulation.observations, speed, "simulate")
 
 
@@ -132,11 +132,12 @@ def replay(
         raise CommandError("all of them are for --offline; onto topics, one at a time")
     shifted = read(names[0], **options)
     shifted = read(names[0], epoch=time.time() - shifted.observations[0].time, **options)
-    _define(settings, shifted.models, shifted.sensors)
+    _define(settings, shifted.models, shifted.sensors, speed)
     _send(settings, shifted.observations, speed, f"replay {recording.value}")
 
 
-def _define(settings: Settings, models: Sequence[Model], sensors: Sequence[Sensor]) -> None:
+def _define(settings: Settings, models: Sequence[Model], sensors: Sequence[Sensor], speed: float) -> None:
+    """Times that begin now are those of the clock unless they are sent faster than real time."""
     from streams.client import Registry
 
     with Registry(
@@ -145,7 +146,7 @@ def _define(settings: Settings, models: Sequence[Model], sensors: Sequence[Senso
         for sensor in sensors:
             registry.set_sensor(sensor)
         for model in models:
-            registry.set_model(model)
+            registry.set_model(model.model_copy(update={"live_time": 0 < speed <= 1}))
 
 
 def _send(settings: Settings, observations: Sequence[Observation], speed: float, title: str) -> None:

@@ -62,7 +62,7 @@ def observe(
     with ObservationProducer(
         settings.brokers, settings.observations, source=SOURCE, **settings.client_options
     ) as producer:
-        _report(producer.send(entity, sensor, reported, moment(time), noise, id=id))
+        report(producer.send(entity, sensor, reported, moment(time), noise, id=id))
 
 
 def _one_or_all(numbers: list[float]) -> float | list[float]:
@@ -104,7 +104,7 @@ def set_prior(
         settings.brokers, settings.priors, source=SOURCE, **settings.client_options
     ) as publisher:
         send = publisher.product if mode is Mode.product else publisher.replace
-        _report(send(entity, stated, moment(time), names, id))
+        report(send(entity, stated, moment(time), names, id))
 
 
 def _mixture(mean: str | None, standard_deviation: str | None, mixture: str | None) -> Mixture:
@@ -123,7 +123,7 @@ def _mixture(mean: str | None, standard_deviation: str | None, mixture: str | No
     return Mixture.gaussian(point, deviations * (len(point) if len(deviations) == 1 else 1))
 
 
-def _report(sent: Future[Any]) -> None:
+def report(sent: Future[Any]) -> None:
     try:
         place = sent.result(TIMEOUT)
     except TimeoutError:
