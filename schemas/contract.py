@@ -22,6 +22,7 @@ from schemas.observation import Observation
 from schemas.posterior import Posterior
 from schemas.prior import Prior
 from schemas.replay import Replay
+from schemas.reset import Reset
 from schemas.sensor import KINDS, sensor_adapter
 
 Schema = dict[str, Any]
@@ -36,7 +37,7 @@ _VALIDATION: JsonSchemaMode = "validation"
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic of the contract."""
+    """One topic of the contract, with one of the messages on it."""
 
     address: str
     message: str
@@ -61,6 +62,7 @@ _TOPICS = (
     Topic("sensors", "sensor", "receive", "the sensor", "Sensor definitions.", cloudevents.SENSOR, True),
     Topic("models", "model", "receive", "the entity, or *", "Entity models.", cloudevents.MODEL, True),
     Topic("priors", "prior", "receive", "the entity", "What operators know.", cloudevents.PRIOR, by_key=True),
+    Topic("priors", "reset", "receive", "the entity", "Entities to forget.", cloudevents.RESET, by_key=True),
     Topic("posteriors", "posterior", "send", "the entity", "Beliefs after updates.", cloudevents.POSTERIOR),
     Topic("dead-letters", "dead_letter", "send", "as it came", "Messages of no use, byte for byte.", None),
     Topic(
@@ -80,6 +82,7 @@ def json_schemas() -> dict[str, Schema]:
         "observation": Observation,
         "model": Model,
         "prior": Prior,
+        "reset": Reset,
         "posterior": Posterior,
         "replay": Replay,
     }
@@ -103,7 +106,7 @@ def asyncapi() -> Schema:
             "since the epoch (UTC) or RFC 3339. CloudEvents headers (binary mode) are optional.",
         },
         "defaultContentType": "application/json",
-        "channels": _channels(),
+        "channels": {topic.address: _channel(topic.address) for topic in _TOPICS},
         "operations": {_operation_name(topic): _operation(topic) for topic in _TOPICS},
         "components": {
             "schemas": _component_schemas(),
@@ -130,20 +133,14 @@ def write(directory: Path | str) -> list[Path]:
     return written
 
 
-def _channels() -> Schema:
-    """By address; one may carry several messages."""
-    channels: Schema = {}
-    for topic in _TOPICS:
-        messages = _channel(topic)["messages"]
-        channels.setdefault(topic.address, _channel(topic))["messages"].update(messages)
-    return channels
-
-
-def _channel(topic: Topic) -> Schema:
+def _channel(address: str) -> Schema:
+    topics = [topic for topic in _TOPICS if topic.address == address]
+    topic = topics[0]
+    description = " ".join(each.description for each in topics)
     return {
         "address": topic.address,
-        "description": f"{topic.description} {partitioning.RULE}" if topic.by_key else topic.description,
-        "messages": {topic.message: {"$ref": f"#/components/messages/{topic.message}"}},
+        "description": f"{description} {partitioning.RULE}" if topic.by_key else description,
+        "messages": {each.message: {"$ref": f"#/components/messages/{each.message}"} for each in topics},
         "bindings": {
             "kafka": {
                 "topic": topic.address,
@@ -233,7 +230,7 @@ def _dead_letter_headers() -> Schema:
 
 
 def _component_schemas() -> Schema:
-    types: tuple[type[Message], ...] = (Observation, Model, Prior, Posterior, Replay, *KINDS)
+    types: tuple[type[Message], ...] = (Observation, Model, Prior, Reset, Posterior, Replay, *KINDS)
     messages = [(message, _VALIDATION) for message in types]
     _, schema = models_json_schema(messages, ref_template="#/components/schemas/{model}")
     definitions: Schema = schema["$defs"]

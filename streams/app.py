@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -39,6 +40,7 @@ from streams.placement import Placement
 from streams.reachability import Reachability
 from streams.recovery import SafeTableManager
 from streams.registry import Definitions, DefinitionsReader
+from streams.resets import Resets
 from streams.restoring import BeliefTableManager
 from streams.sending import send_all
 from streams.settings import Settings
@@ -204,7 +206,17 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
         definitions, (names.sensors, names.models), settings.brokers, reject, settings.client_options
     )
     expiry = Expiry(names, definitions, table.store, committed)
-    intake = Intake(definitions, settings.maximum_message_bytes, settings.future_tolerance)
+    intake = Intake(
+        definitions,
+        settings.maximum_message_bytes,
+        settings.future_tolerance,
+        settings.event_tolerance,
+    )
+
+    async def ends(places: Collection[TP]) -> Mapping[TP, int]:
+        found: Mapping[TP, int] = await app.consumer.highwaters(*places)
+        return found
+
     fusion = Fusion(
         names,
         settings.application,
@@ -218,7 +230,9 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
         expiry,
         origins,
         Placement(names, settings.partitions, settings.refuse_misplaced),
+        Resets(names, settings.application, definitions, origins, ends),
         settings.history,
+        settings.event_tolerance < math.inf,
     )
 
     @app.task  # type: ignore[untyped-decorator]

@@ -94,7 +94,7 @@ class EntityBatch:
     @property
     def worth_keeping(self) -> bool:
         """Whether there is anything to remember; an entity known from bad messages only is not."""
-        return self.record.has_belief or bool(self.record.pending)
+        return self.record.has_belief or bool(self.record.pending) or self.record.resets > 0
 
     def is_new(self, offset: int, is_prior: bool) -> bool:
         """Whether the belief does not hold this message already."""

@@ -23,37 +23,17 @@ import structlog
 from faust.types import TP
 
 from streams.beliefs import BeliefRecord, glance
+from streams.event_clock import LEAST, RECENT, EventClock
 from streams.registry import Definitions
 from streams.stores import BeliefStore
 from streams.topics import TopicNames
 
+__all__ = ["LEAST", "RECENT", "EventClock", "Expiry"]
+
 log = structlog.get_logger()
-RECENT = 64  # observations of a partition whose times are looked at
-LEAST = 16  # of them, before it is known what time it is
 MOST_AT_ONCE = 1000  # entities forgotten with one batch
 REST = 20  # times as long as a search took, before the next one
 SHORTEST_REST = 1.0  # seconds
-
-
-class EventClock:
-    """What time it is in a partition, by its observations' own times.
-
-    The lower quartile of those that came last: a device whose clock is years ahead moves it only if three quarters of
-    the observations are its own, and one that is behind may hold it back, which forgets nothing.
-    """
-
-    def __init__(self) -> None:
-        self._times: deque[float] = deque(maxlen=RECENT)
-
-    def note(self, times: Iterable[float]) -> None:
-        self._times.extend(times)
-
-    @property
-    def now(self) -> float:
-        """Seconds of event time; minus infinity until enough has come."""
-        if len(self._times) < LEAST:
-            return -math.inf
-        return sorted(self._times)[len(self._times) // 4]
 
 
 class Expiry:

@@ -18,7 +18,8 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 OBSERVATIONS = Counter(
     "beliefstream_observations",
-    "Observations read, by outcome: accepted, rejected (a dead letter), duplicate (already applied)",
+    "Observations read, by outcome: accepted, rejected (a dead letter), duplicate (already applied), forgotten (of an "
+    "entity that was reset, and before the reset)",
     ["outcome"],
     registry=REGISTRY,
 )
@@ -137,7 +138,7 @@ def count_implausible(sensor: str) -> None:
 
 
 # every series from the start, so that rates and ratios begin at 0 and not at the first event
-for _outcome in ("accepted", "rejected", "duplicate"):
+for _outcome in ("accepted", "rejected", "duplicate", "forgotten"):
     OBSERVATIONS.labels(_outcome)
 for _reason in Reason:
     DEAD_LETTERS.labels(_reason.value)

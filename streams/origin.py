@@ -46,6 +46,7 @@ ORIGIN_KEY, PROGRESS_KEY = INTERNAL + b"origin-%d", INTERNAL + b"progress-%d"
 READ_AGAIN = "the changelog has lost beliefs or their offsets: the source log is read again"
 MADE_AGAIN = "a topic was made again: its offsets count anew"
 ENDS_EARLY = "the log ends before what was read from it: it has lost its end, which beliefs hold"
+MOST_OFFSET = 2**63 - 2
 CUT_LOOKS = 5  # a second apart, before a log is believed to have lost its end: a new leader may be behind for a moment
 Entry = tuple[bytes, bytes]
 
@@ -86,6 +87,11 @@ class Origins:
         progress = self._progress[partition].after(read, self._committed_of(partition))
         self._progress[partition] = progress
         return PROGRESS_KEY % partition, orjson.dumps(asdict(progress))
+
+    def observations_id(self, partition: int) -> str | None:
+        """The broker's id of the topic of observations; None before the partition has been looked at."""
+        origin = self._origins.get(partition)
+        return origin.topics.get(self._names.observations) if origin is not None else None
 
     async def examine(self, consumer: Any, partitions: Collection[int]) -> bool:
         """After the beliefs of these partitions are restored; whether the committed offsets have been moved back.
@@ -181,7 +187,13 @@ class Origins:
             record = BeliefRecord.decode(value)
             observed = last.get(self._names.observations, record.observation_offset)
             stated = last.get(self._names.priors, record.prior_offset)
-            if record.observation_offset > observed or record.prior_offset > stated:
+            forgotten = min(record.forgotten_before, last.get(self._names.observations, MOST_OFFSET) + 1)
+            if (
+                record.observation_offset > observed
+                or record.prior_offset > stated
+                or record.forgotten_before > forgotten
+            ):
+                record.forgotten_before = forgotten
                 record.observation_offset = min(record.observation_offset, observed)
                 record.prior_offset = min(record.prior_offset, stated)
                 yield key, record.encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -68,7 +69,16 @@ class Settings(BaseSettings):
         1_000_000, ge=1000, description="larger messages are dead letters, bytes"
     )
     future_tolerance: float = Field(
-        60.0, ge=0, description="how far ahead of the worker's clock a live time may be, seconds"
+        60.0,
+        ge=0,
+        description="how far a time may lie ahead of the clock where the model has live_time, as by default; what lies "
+        "further ahead is a dead letter, seconds",
+    )
+    event_tolerance: float = Field(
+        math.inf,
+        gt=0,
+        description="how far a time may lie ahead of the event time of its partition where the model has no live_time, "
+        "as in a replay; longer than any silence of a whole partition, seconds; inf: any",
     )
     refuse_misplaced: bool = Field(
         True,

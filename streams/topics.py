@@ -162,6 +162,9 @@ def settings(
         # has the broker unpack what comes compressed, and hold it to max.message.bytes: clients unpack whatever a
         # few MB turn out to be
         chosen["compression.type"] = UNPACKED
+    if name in (names.observations, names.priors):
+        # the broker says when a record came: whether its time lies in the future is then the same at every reading
+        chosen["message.timestamp.type"] = "LogAppendTime"
     if name == names.beliefs_changelog:
         chosen["segment.bytes"] = CHANGELOG_SEGMENT_BYTES
     if name == names.dead_letters:

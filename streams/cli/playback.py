@@ -57,7 +57,7 @@ def simulate(
 
     settings = settings_for(brokers)
     simulation = run(entities, duration, rate, seed, epoch=time.time())
-    _define(settings, [simulation.model], simulation.sensors, force)
+    _define(settings, [simulation.model], simulation.sensors, speed, force)
     _send(settings, simulation.observations, speed, "simulate")
 
 
@@ -137,13 +137,20 @@ def replay(
         raise CommandError("all of them are for --offline; onto topics, one at a time")
     shifted = read(names[0], **options)
     shifted = read(names[0], epoch=time.time() - shifted.observations[0].time, **options)
-    _define(settings, shifted.models, shifted.sensors, force)
+    _define(settings, shifted.models, shifted.sensors, speed, force)
     _send(settings, shifted.observations, speed, f"replay {recording.value}")
 
 
-def _define(settings: Settings, models: Sequence[Model], sensors: Sequence[Sensor], force: bool) -> None:
-    """Raises CommandError where another definition would be replaced, unless by `force`; nothing is sent then."""
+def _define(
+    settings: Settings, models: Sequence[Model], sensors: Sequence[Sensor], speed: float, force: bool
+) -> None:
+    """Times that begin now are those of the clock unless they are sent faster than real time.
+
+    Raises CommandError where another definition would be replaced, unless by `force`; nothing is sent then.
+    """
     from streams.client import DefinitionConflict, Registry
+
+    models = [model.model_copy(update={"live_time": 0 < speed <= 1}) for model in models]
 
     with Registry(
         settings.brokers, settings.sensors, settings.models, source=SOURCE, **settings.client_options

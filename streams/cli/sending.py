@@ -67,7 +67,7 @@ def observe(
     with ObservationProducer(
         settings.brokers, settings.observations, source=SOURCE, **settings.client_options
     ) as producer:
-        _report(producer.send(entity, sensor, reported, moment(time), noise, id=id))
+        report(producer.send(entity, sensor, reported, moment(time), noise, id=id))
 
 
 def _one_or_all(numbers: list[float]) -> float | list[float]:
@@ -119,7 +119,7 @@ def set_prior(
     with PriorPublisher(
         settings.brokers, settings.priors, source=SOURCE, **settings.client_options
     ) as publisher:
-        _report(publisher.send_message(stated))
+        report(publisher.send_message(stated))
 
 
 def _check_fits(prior: Prior, settings: Settings) -> None:
@@ -171,7 +171,7 @@ def _checked(option: str, text: str, kind: str, holds: Callable[[float], bool]) 
     return found
 
 
-def _report(sent: Future[Any]) -> None:
+def report(sent: Future[Any]) -> None:
     try:
         place = sent.result(TIMEOUT)
     except TimeoutError:

@@ -14,7 +14,7 @@ from schemas import Reason
 from schemas.contract import asyncapi, documents, json_schemas, write
 
 GENERATED = Path(schemas.__file__).parent / "generated"
-MESSAGES = {"observation", "sensor", "model", "prior", "posterior", "dead_letter", "replay"}
+MESSAGES = {"observation", "sensor", "model", "prior", "reset", "posterior", "dead_letter", "replay"}
 
 
 def references(document: Any) -> Iterator[str]:
