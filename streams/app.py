@@ -116,6 +116,7 @@ def create_app(settings: Settings, updater: Updater, reachability: Reachability 
 
     use = use_fetch_high_watermark if settings.fetch_high_watermark else use_safe_consumer
     use(app, settings.names.priors, states)
+    metrics.begin((settings.names.observations, settings.names.priors))
     _add_agent(app, settings, updater, reachability or Reachability(settings.names))
     return app
 

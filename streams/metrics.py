@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
@@ -112,6 +113,14 @@ _IMPLAUSIBLE = Counter(
     ["sensor"],
     registry=REGISTRY,
 )
+LOG_FAULTS = Counter(
+    "beliefstream_log_faults",
+    "Faults of a partition's logs, found when it was taken over, by fault: emptied (the changelog has lost beliefs, "
+    "which are computed again), remade (a source topic was made again), cut (a source log has lost its end), gone "
+    "(messages are to be read again that the source log does not hold any more)",
+    ["fault"],
+    registry=REGISTRY,
+)
 STALLS = Counter(
     "beliefstream_stalls",
     "Times this worker has stopped because partitions stood still with messages waiting",
@@ -147,6 +156,15 @@ for _method in get_args(Method):
 for _answer in get_args(Answer):
     OUT_OF_MEMORY.labels(_answer)
 _IMPLAUSIBLE.labels(OTHER)
+for _fault in ("emptied", "remade", "cut", "gone"):
+    LOG_FAULTS.labels(_fault)
+
+
+def begin(topics: Iterable[str]) -> None:
+    """The series of these source topics from the start too; those of the reasons above are there already."""
+    for topic in topics:
+        LOST_OFFSETS.labels(topic)
+
 
 NAMES = frozenset(
     {
@@ -167,6 +185,7 @@ NAMES = frozenset(
         "beliefstream_lost_offsets_total",
         "beliefstream_misplaced_records_total",
         "beliefstream_implausible_total",
+        "beliefstream_log_faults_total",
         "beliefstream_stalls_total",
         "beliefstream_out_of_memory_total",
         "beliefstream_build_info",

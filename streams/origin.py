@@ -33,6 +33,7 @@ import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from faust.types import TP
 
+from streams import metrics
 from streams.beliefs import INTERNAL, BeliefRecord
 from streams.fencing import Fencing
 from streams.progress import Faults, Logs, Offsets, Origin, Progress, compare
@@ -156,16 +157,19 @@ class Origins:
 
     async def _move(self, consumer: Any, partition: int, faults: Faults, logs: Logs) -> None:
         for name, end in faults.cut.items():
+            metrics.LOG_FAULTS.labels("cut").inc()
             log.error(ENDS_EARLY, topic=name, partition=partition, end=end)
         if not faults.back:
             return  # also in a new partition
         if faults.emptied or faults.remade:
+            metrics.LOG_FAULTS.labels("emptied").inc(faults.emptied)
             log.error(READ_AGAIN, partition=partition, offsets=dict(faults.back))
         else:
             log.warning("the last batches are read again", partition=partition, offsets=dict(faults.back))
         if lost := {
             name: first for name, to in faults.back.items() if (first := logs.earliest[name]) >= max(to, 1)
         }:
+            metrics.LOG_FAULTS.labels("gone").inc()
             log.error(
                 "what the source log held before these offsets is lost", partition=partition, offsets=lost
             )
@@ -175,6 +179,7 @@ class Origins:
     def _adapted(self, partition: int, faults: Faults) -> Iterator[Entry]:
         """The partition's records as they are once offsets that are not true any more are set back or forgotten."""
         if faults.remade:
+            metrics.LOG_FAULTS.labels("remade").inc(len(faults.remade))
             log.error(
                 MADE_AGAIN,
                 partition=partition,
