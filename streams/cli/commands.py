@@ -9,6 +9,7 @@ import typer
 from streams.cli.bench import bench
 from streams.cli.broker import broker
 from streams.cli.compilation import compile
+from streams.cli.dead_letters import dead_letters
 from streams.cli.definitions import models, sensors
 from streams.cli.entities import entity
 from streams.cli.evaluate import evaluate
@@ -26,7 +27,7 @@ from streams.demo.command import demo
 # A broken command is a bug, and a plain traceback says most about it; what users can mend, main() explains.
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    *(broker, worker, simulate, replay, posteriors, watch, fuse),
+    *(broker, worker, simulate, replay, posteriors, dead_letters, watch, fuse),
     *(demo, train, evaluate, compile, bench, contract, doctor, settings),
 )
 for command in _COMMANDS:

@@ -1,0 +1,212 @@
+"""`beliefstream dead-letters`."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streams.cli.common import Brokers, CommandError, Format, Formatted, console, resolve, settings_for
+
+if TYPE_CHECKING:
+    from streams.client import DeadLetterConsumer, Selection
+    from streams.settings import Settings
+
+SHOWN = 100  # letters, without --limit
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def dead_letters(
+    reason: Annotated[
+        list[str] | None, typer.Option(metavar="REASON", help="only of this one; may be repeated")
+    ] = None,
+    sensor: Annotated[
+        list[str] | None, typer.Option(metavar="SENSOR", help="only of this one; may be repeated")
+    ] = None,
+    entity: Annotated[
+        list[str] | None, typer.Option(metavar="ENTITY", help="only of this one, or with this key")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="only from then on: 90s, 15m, 2h, 7d ago, epoch seconds or RFC 3339"
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="the newest so many", show_default=f"{SHOWN}; all with --replay"),
+    ] = None,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="count them by reason, and say what to do")
+    ] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="show what comes from now on (from --since on), until Ctrl-C")
+    ] = False,
+    replay: Annotated[bool, typer.Option("--replay", help="send them again to where they came from")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="with --replay: do not ask")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="with --replay: also those that were sent again before")
+    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="show key and value whole, however long")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="short for --format json")] = False,
+    format: Formatted = None,
+    brokers: Brokers = None,
+) -> None:
+    """Show what could not be used and why, or send it again once that is mended.
+
+    A message that was sent again is not sent a second time, also where it has failed again, without --force.
+
+    Example: beliefstream dead-letters --summary --since 1h; after `sensors set`: beliefstream dead-letters
+    --replay --reason unknown_sensor --sensor beacon-1
+    """
+    from streams.client import Selection
+
+    if summary + follow + replay > 1:
+        raise CommandError("give one of --summary, --follow and --replay")
+    if (yes or force) and not replay:
+        raise CommandError("--yes and --force go with --replay")
+    reasons = {_reason(each) for each in reason or ()}
+    chosen = Selection(reasons, {*(sensor or ())}, {*(entity or ())}, _since(since))
+    shape = resolve(Format.json if as_json else format)
+    settings = settings_for(brokers)
+    if replay:
+        from streams.cli.resending import send_again
+
+        send_again(settings, chosen, limit, force=force, ask=not yes, shape=shape)
+    elif summary:
+        _summarise(settings, chosen, shape)
+    elif follow:
+        _follow(settings, chosen, limit, full, shape)
+    else:
+        _list(settings, chosen, limit or SHOWN, full, shape)
+
+
+def _reason(text: str) -> Any:
+    from schemas import Reason
+
+    try:
+        return Reason(text)
+    except ValueError:
+        raise CommandError(f"--reason: there is no {text!r}, but {', '.join(Reason)}") from None
+
+
+def _since(text: str | None) -> float:
+    """Seconds since the epoch."""
+    from schemas import from_rfc3339
+
+    now = time.time()
+    if text is None:
+        return float("-inf")
+    if (duration := _DURATION.fullmatch(text)) is not None:
+        return now - float(duration[1]) * _SECONDS[duration[2]]
+    try:
+        try:
+            moment = float(text)
+        except ValueError:
+            moment = from_rfc3339(text)
+    except ValueError:
+        wanted = "expected 90s, 15m, 2h, 7d, seconds since the epoch or RFC 3339 with an offset"
+        raise CommandError(f"--since: {wanted}, got {text!r}") from None
+    if not moment <= now:
+        raise CommandError(f"--since: {text!r} lies in the future")
+    return moment
+
+
+def _consumer(settings: Settings, chosen: Selection, **where: Any) -> DeadLetterConsumer:
+    from streams.client import DeadLetterConsumer
+
+    if chosen.since != float("-inf"):
+        where["since"] = chosen.since
+    return DeadLetterConsumer(
+        settings.brokers,
+        settings.dead_letters,
+        reasons=chosen.reasons,
+        sensors=chosen.sensors,
+        entities=chosen.entities,
+        **where,
+        **settings.client_options,
+    )
+
+
+def _list(settings: Settings, chosen: Selection, limit: int, full: bool, shape: Format) -> None:
+    from streams.cli.letters import replay_fields, write_json, write_text
+    from streams.clients.replay_plan import History
+
+    found, count, consumer = _newest(settings, chosen, limit, full, whole=not chosen.is_everything)
+    if consumer.replays or consumer.passed_over:
+        # notes are among the newest records, and may have taken the place of letters
+        found, count, consumer = _newest(settings, chosen, limit, full, whole=True)
+    history = History.of(consumer.replays)
+    write = write_json if shape is Format.json else write_text
+    for shown, identity in found:
+        write({**shown, **replay_fields(history, identity)})
+    _tell_rest(consumer)
+    if not count:
+        print("no dead letters", file=sys.stderr)
+    elif count > limit:
+        print(f"older ones are not shown; --limit shows more than {limit}", file=sys.stderr)
+
+
+def _newest(
+    settings: Settings, chosen: Selection, limit: int, full: bool, whole: bool
+) -> tuple[Iterable[tuple[dict[str, Any], str]], int, DeadLetterConsumer]:
+    """The newest letters with their ids, how many were looked at, and the consumer, which is closed.
+
+    Reads the whole topic, or of each partition no more than may be needed.
+    """
+    from streams.cli.letters import fields
+
+    where: dict[str, Any] = {"from_beginning": True} if whole else {"last": limit + 1}
+    found: deque[tuple[dict[str, Any], str]] = deque(maxlen=limit)
+    count = 0
+    with console(errors=True).status("reading"), _consumer(settings, chosen, **where) as consumer:
+        for received in consumer.stored():
+            found.append((fields(received, full), received.id))
+            count += 1
+    return found, count, consumer
+
+
+def _tell_rest(consumer: DeadLetterConsumer) -> None:
+    if consumer.passed_over:
+        told = f"{consumer.passed_over} records of {consumer.topic} are no dead letters"
+        print(told, file=sys.stderr)
+
+
+def _follow(settings: Settings, chosen: Selection, limit: int | None, full: bool, shape: Format) -> None:
+    from streams.cli.letters import fields, write_json, write_text
+
+    write = write_json if shape is Format.json else write_text
+    with _consumer(settings, chosen) as consumer:
+        try:
+            for number, received in enumerate(consumer, 1):
+                write(fields(received, full))
+                if number == limit:
+                    return
+        except KeyboardInterrupt:
+            return
+
+
+def _summarise(settings: Settings, chosen: Selection, shape: Format) -> None:
+    from streams.cli.letters import Summary, write_json, write_summary
+    from streams.clients.replay_plan import History
+
+    with (
+        console(errors=True).status("reading"),
+        _consumer(settings, chosen, from_beginning=True) as consumer,
+    ):
+        counted = Summary(consumer.stored())
+    rows = counted.rows(History.of(consumer.replays))
+    _tell_rest(consumer)
+    if not rows:
+        print("no dead letters", file=sys.stderr)
+    elif shape is Format.json:
+        for row in rows:
+            write_json(row)
+    else:
+        write_summary(rows)

@@ -1,0 +1,174 @@
+"""How dead letters are shown: safely, whatever stands in them, and short unless all is asked for."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from streams.cli.common import console
+
+if TYPE_CHECKING:
+    from schemas import Reason
+    from streams.clients.received import ReceivedDeadLetter
+    from streams.clients.replay_plan import History
+
+SHOWN_CHARACTERS = 200  # of key and value
+NAMES = 3  # sensors of a reason in the summary
+NAME_CHARACTERS = 80
+
+
+def fields(received: ReceivedDeadLetter, full: bool = False) -> dict[str, Any]:
+    """What is written of one as JSON; key and value whole if `full`."""
+    from schemas import to_rfc3339
+
+    letter, place = received.letter, received.place
+    most = None if full else SHOWN_CHARACTERS
+    return {
+        "time": to_rfc3339(min(max(received.time, 0.0), 253_402_300_799.0)),
+        "reason": letter.reason.value,
+        "detail": letter.detail,
+        "topic": letter.topic,
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "entity": _name(received.entity),
+        "sensor": _name(received.sensor),
+        **_content("key", letter.key, most),
+        **_content("value", letter.value, most),
+        "bytes": len(letter.value or b""),
+        "dead_letter": f"{place.topic}/{place.partition}:{place.offset}",
+        "replay_of": letter.replay_of,
+    }
+
+
+def _name(text: str | None) -> str | None:
+    return None if text is None else text[:NAME_CHARACTERS]
+
+
+def _content(name: str, content: bytes | None, most: int | None) -> dict[str, Any]:
+    """As text, or in base64 where it is none; says if it is cut."""
+    if content is None:
+        return {name: None}
+    part = content if most is None else content[: 4 * most]
+    try:
+        text = part.decode()
+    except UnicodeDecodeError as error:
+        if len(part) == len(content) or error.start < len(part) - 3:
+            part = part[:most]
+            cut = {f"{name}_is_cut": True} if len(part) < len(content) else {}
+            return {f"{name}_base64": base64.b64encode(part).decode(), **cut}
+        text = part[: error.start].decode()  # the cut was within a character
+    cut = {f"{name}_is_cut": True} if len(text[:most].encode()) < len(content) else {}
+    return {name: text[:most], **cut}
+
+
+def replay_fields(history: History, identity: str) -> dict[str, Any]:
+    """What has become of a letter: whether its message was sent again, and to where."""
+    if identity in history.sent:
+        return {"replay": "sent", "replayed_to": history.sent[identity]}
+    return {"replay": "interrupted"} if identity in history.begun else {}
+
+
+def write_json(shown: dict[str, Any]) -> None:
+    """One line of ASCII, which holds no control character whatever stands in the letter."""
+    print(json.dumps(shown), flush=True)
+
+
+def write_text(shown: dict[str, Any]) -> None:
+    """Three lines for a person: what and where from, the detail, and the message."""
+    from rich.text import Text
+
+    from schemas import printable
+
+    parts = [f"{shown['topic']} {shown['partition']}:{shown['offset']}"]
+    parts += [f"{name} {printable(shown[name])}" for name in ("entity", "sensor") if shown[name] is not None]
+    if shown["replay_of"] is not None:
+        parts.append(f"failed again after a replay of {printable(shown['replay_of'])}")
+    if "replay" in shown:
+        to = shown.get("replayed_to")
+        parts.append(f"sent again to {printable(to)}" if to else "a replay of it was interrupted")
+    head = Text.assemble(f"{shown['time'][:23]}  ", (shown["reason"], "bold"), f"  {'  '.join(parts)}")
+    screen = console()
+    for line in (head, Text(f"    {printable(shown['detail'])}"), Text(f"    {_message(shown)}")):
+        screen.print(line, soft_wrap=True)
+
+
+def _message(shown: dict[str, Any]) -> str:
+    from schemas import printable
+
+    if "value_base64" in shown:
+        content = base64.b64decode(shown["value_base64"]).decode(errors="backslashreplace")
+        content = content if "value_is_cut" not in shown else content[:SHOWN_CHARACTERS]
+    elif shown["value"] is None:
+        return "no value"
+    else:
+        content = shown["value"]
+    rest = f" ... ({shown['bytes']:,} bytes)" if "value_is_cut" in shown else ""
+    return f"{printable(content)}{rest}"
+
+
+@dataclass
+class _OfReason:
+    count: int = 0
+    failed_again: int = 0
+    newest: dict[str, Any] = field(default_factory=dict)
+    sensors: Counter[str] = field(default_factory=Counter)
+    messages: set[str] = field(default_factory=set)
+
+
+class Summary:
+    """Dead letters counted by reason."""
+
+    def __init__(self, letters: Iterable[ReceivedDeadLetter]) -> None:
+        self._found: dict[Reason, _OfReason] = {}
+        for received in letters:
+            entry = self._found.setdefault(received.letter.reason, _OfReason())
+            entry.count += 1
+            entry.failed_again += received.letter.replay_of is not None
+            entry.newest = fields(received)
+            entry.messages.add(received.id)
+            if received.sensor is not None:
+                entry.sensors[received.sensor[:NAME_CHARACTERS]] += 1
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there were none."""
+        return not self._found
+
+    def rows(self, history: History) -> list[dict[str, Any]]:
+        """One of each reason, the most frequent first."""
+        from streams.mending import mend
+
+        ordered = sorted(self._found.items(), key=lambda item: (-item[1].count, item[0]))
+        return [
+            {
+                "reason": reason.value,
+                "count": entry.count,
+                "sent_again": len(entry.messages & history.sent.keys()),
+                "failed_again": entry.failed_again,
+                "newest": entry.newest["time"],
+                "sensors": [name for name, _ in entry.sensors.most_common(NAMES)],
+                "mend": mend(reason),
+            }
+            for reason, entry in ordered
+        ]
+
+
+def write_summary(rows: Iterable[dict[str, Any]]) -> None:
+    """Lines for people."""
+    from rich.text import Text
+
+    from schemas import printable
+
+    screen = console()
+    for row in rows:
+        told = [f"newest {row['newest'][:19]}"]
+        told += [
+            f"{row[name]} {name.replace('_', ' ')}" for name in ("sent_again", "failed_again") if row[name]
+        ]
+        told += [f"sensors: {printable(', '.join(row['sensors']))}"] if row["sensors"] else []
+        screen.print(Text.assemble(f"{row['count']:>8,}  ", (row["reason"], "bold"), f"  {'; '.join(told)}"))
+        screen.print(Text(f"          → {row['mend']}"))

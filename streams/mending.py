@@ -1,0 +1,32 @@
+"""What to do about dead letters, by their reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from schemas import Reason
+
+SENDER = "mend the sender"
+MEND: Mapping[Reason, str] = {
+    Reason.too_large: f"{SENDER}, or raise BELIEFSTREAM_MAXIMUM_MESSAGE_BYTES; docs/definitions.md has other limits",
+    Reason.not_json: f"{SENDER}: the value is one JSON object in UTF-8",
+    Reason.invalid: f"{SENDER}: the detail names the field; `beliefstream contract` writes the JSON Schemas",
+    Reason.not_finite: f"{SENDER}: it reports NaN or infinity; leave such observations out",
+    Reason.invalid_time: f"{SENDER}: time is seconds since the epoch (not milliseconds), or RFC 3339 with an offset",
+    Reason.invalid_covariance: f"{SENDER}: noise must be positive definite",
+    Reason.key_mismatch: f"{SENDER}: the record's key is the entity (for a definition, the sensor or entity)",
+    Reason.unknown_sensor: "define the sensor (beliefstream sensors set FILE), then send them again",
+    Reason.unknown_entity: "define a model of the entity or of * (beliefstream models set FILE), then send them again",
+    Reason.wrong_length: f"{SENDER}, or the sensor's definition: they disagree on how many numbers there are",
+    Reason.missing_coordinates: "the sensor needs coordinates that the entity's model lacks: change one of them",
+    Reason.future: "set the sender's clock (NTP), or raise BELIEFSTREAM_FUTURE_TOLERANCE",
+    Reason.late: "raise lateness_window of the model, or send sooner; check the senders' clocks",
+    Reason.invalid_definition: "set the definition again; the one before it is in force meanwhile",
+    Reason.numerical: f"{SENDER}: no belief can hold such numbers; look at the sensor's noise too",
+}
+"""One line for a person, for each reason."""
+
+
+def mend(reason: Reason) -> str:
+    """What to do about a reason."""
+    return MEND.get(reason, "the detail says what is wrong")
