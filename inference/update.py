@@ -7,7 +7,8 @@
    ``G = P Hᵀ (H P Hᵀ)⁻¹``.
 3. Where the observations are all but linear over each component, a linearised update takes the place of the network
    (`nearly_linear`): its error vanishes with what they say, so that many in a row do not add up.
-4. Every answer of the network is reduced, checked and where needed refined: see `inference.checked`.
+4. Where they are weak beside the prior, however bent, exact moments by quadrature do (`settling`, `quadrature`).
+5. Every answer of the network is reduced, checked and where needed refined: see `inference.checked`.
 """
 
 from __future__ import annotations
@@ -29,9 +30,12 @@ from inference.observations import LINEAR, Observations
 from inference.reduction import reduce
 from inference.results import Method, Update, joined
 from inference.scaled import Scaled
+from inference.settling import settle
 from inference.transformer import DistributionTransformer
 
 __all__ = ["Method", "Settings", "Update", "Updater"]
+
+SETTLED = -3  # by quadrature
 
 
 class Updater:
@@ -100,7 +104,11 @@ class Updater:
         nearly = divergence < below
         code = torch.where(closed, -1, torch.where(nearly, -2, code))
         parts: list[tuple[Tensor, Update]] = []
-        for pattern in sorted(set(code.tolist())):
+        index, settled = settle(prior, observations, touched, scaled, ~closed & ~nearly, self.settings)
+        if settled is not None:
+            code[index] = SETTLED
+            parts.append((index, settled))
+        for pattern in sorted(set(code.tolist()) - {SETTLED}):
             index = torch.nonzero(code == pattern)[:, 0]
             some, seen = prior.rows(index), observations.rows_of(index)
             if pattern == -1:
