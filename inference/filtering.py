@@ -42,7 +42,7 @@ class Outcome:
     effective_sample_size: float
     log_evidence: float
     surprise: float
-    method: str  # transformer, refined, kalman, fallback; prior where none was observed, predicted under a control
+    method: str  # of `Method`, in small letters; prior where none was observed, predicted under a control
 
 
 def advance(steps: Sequence[Step], updater: Updater) -> list[Outcome]:

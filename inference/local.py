@@ -87,8 +87,11 @@ class LocalProblem:
             self.shares,
         )
 
-    def extend(self, answer: GaussianMixture) -> GaussianMixture:
-        """The answer in the state's own coordinates, those that no sensor touches included."""
+    def extend(self, answer: GaussianMixture, source: Tensor | None = None) -> GaussianMixture:
+        """The answer in the state's own coordinates, those that no sensor touches included.
+
+        `source` ``(B, J)`` is the prior's component of each part where it is known; else they are weighed.
+        """
         answer = answer.to(dtype=torch.float64, device=torch.device("cpu"))
         means = answer.means * self.scale[:, None, None] + self.shift[:, None]
         covariances = answer.covariances * self.scale[:, None, None, None].square()
@@ -97,7 +100,10 @@ class LocalProblem:
             return GaussianMixture(
                 answer.log_weights, means[..., order], covariances[..., order, :][..., order]
             )
-        shares = responsibilities(answer, self.prior64)
+        if source is None:
+            shares = responsibilities(answer, self.prior64)
+        else:
+            shares = torch.nn.functional.one_hot(source.cpu(), self.whole.components).to(means.dtype)
         return extend(GaussianMixture(answer.log_weights, means, covariances), shares, self.whole, self.axes)
 
     def localise(self, whole: GaussianMixture) -> GaussianMixture:

@@ -21,6 +21,7 @@ class Method(IntEnum):
     KALMAN = 2
     FALLBACK = 3
     LINEARISED = 4
+    QUADRATURE = 5
 
 
 @dataclass(frozen=True)

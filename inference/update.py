@@ -7,7 +7,8 @@
    ``G = P Hᵀ (H P Hᵀ)⁻¹``.
 3. Where the observations are all but linear over each component, a linearised update takes the place of the network
    (`nearly_linear`): its error vanishes with what they say, so that many in a row do not add up.
-4. Every answer of the network is reduced and checked (`inference.checked`). What it might miss, and what the check
+4. Where they are weak beside the prior, however bent, exact moments by quadrature do (`settling`, `quadrature`).
+5. Every answer of the network is reduced and checked (`inference.checked`). What it might miss, and what the check
    finds poor, is searched, refined and measured again (`inference.thorough`).
 """
 
@@ -33,12 +34,13 @@ from inference.mode_search import bend
 from inference.observations import LINEAR, Observations
 from inference.results import Method, Update, joined
 from inference.scaled import Scaled
+from inference.settling import settle
 from inference.thorough import ThoroughNetwork
 from inference.transformer import DistributionTransformer
 
 __all__ = ["Method", "Settings", "Update", "Updater"]
 
-_CLOSED, _NEARLY_LINEAR = -1, -2  # codes of problems that do not reach the network
+_CLOSED, _NEARLY_LINEAR, _SETTLED = -1, -2, -3  # codes of problems that do not reach the network
 # where observations so unlikely may be outliers, they are searched that much sooner
 UNLIKELY, SOONER = 0.05, 10_000.0
 GENTLE = 100.0  # times less, a sensor bends just a little
@@ -110,6 +112,10 @@ class Updater:
         code = torch.where(closed, _CLOSED, torch.where(divergence < below, _NEARLY_LINEAR, code))
         problems = _Problems(prior, observations, scaled, touched, grown, usual)
         parts: list[tuple[Tensor, Update]] = []
+        index, settled = settle(prior, observations, touched, scaled, code >= 0, self.settings)
+        if settled is not None:
+            code[index] = _SETTLED
+            parts.append((index, settled))
         for pattern, solve in ((_CLOSED, self._kalman), (_NEARLY_LINEAR, self._linearised)):
             index = torch.nonzero(code == pattern)[:, 0]
             if len(index):

@@ -66,7 +66,7 @@ EFFECTIVE_SAMPLE_SIZE = Histogram(
 )
 POSTERIORS = Counter(
     "beliefstream_posteriors",
-    "Posteriors by method: transformer, refined, kalman, linearised, fallback, prior (a stated prior)",
+    "Posteriors by method: transformer, refined, kalman, linearised, quadrature, fallback, prior (a stated prior)",
     ["method"],
     registry=REGISTRY,
 )

@@ -100,7 +100,9 @@ def test_an_update_uses_it_and_nothing_is_compiled_meanwhile(
             return result
 
         monkeypatch.setattr(compiled, name, counted)
-    settings = Settings(points=compiled_network.points, refine_below=0, defend_below=0, linear_below=0)
+    settings = Settings(
+        points=compiled_network.points, refine_below=0, defend_below=0, linear_below=0, quadrature_below=0
+    )
     plain, fast = (
         Updater(network, settings=settings),
         Updater(network, settings=settings, compiled=compiled),

@@ -166,7 +166,9 @@ def posteriors(draw: st.DrawFn) -> Posterior:
             log_evidence=draw(numbers),
             surprise=draw(shares),
             method=draw(
-                st.sampled_from(["transformer", "refined", "kalman", "linearised", "fallback", "prior"])
+                st.sampled_from(
+                    ["transformer", "refined", "kalman", "linearised", "quadrature", "fallback", "prior"]
+                )
             ),
         ),
         applied=tuple(draw(st.lists(identifiers, max_size=3))),
