@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from schemas import Observation, Prior, parse
+from schemas import Observation, Prior, Reset, parse, parse_stated
 from streams.client import Registry
 from streams.clients.connection import Reader
 from streams.simulation import fleet_model
+from streams.topics import topic_id
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.streams.cli.conftest import Result, Run, assert_one_line
@@ -109,6 +110,43 @@ def test_a_mixture_prior_is_sent_from_a_file(
     assert run("prior", "set", "mower", "--mixture", str(file)).status == 0
     prior = parse(Prior, sent(embedded_broker, topics.topics.priors))
     assert (prior.mode, prior.mixture.components) == ("replace", 2)
+
+
+def test_a_reset_names_where_the_log_of_observations_ends(
+    run: Run, topics: Names, embedded_broker: EmbeddedNode
+) -> None:
+    for _ in range(2):
+        place = run("observe", "mower", "gps", "1").out.split()[1]
+    result = run("entity", "reset", "mower", "--time", "7", "--id", "again")
+    assert result.status == 0, result.err
+    assert result.out.split() == [topics.topics.priors, f"{place.split(':')[0]}:0"]
+    reset = parse_stated(sent(embedded_broker, topics.topics.priors))
+    assert isinstance(reset, Reset)
+    assert (reset.entity, reset.time, reset.id) == ("mower", 7.0, "again")
+    named = reset.observations_before
+    assert named is not None
+    assert f"{named.partition}:{named.offset - 1}" == place
+    assert named.topic_id == topic_id(embedded_broker.bootstrap_servers, topics.topics.observations)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("a mower",), "entity"),
+        (("mower", "--time", "1769860800000"), "looks like milliseconds"),
+        (("mower", "--time", "1e999"), "time"),
+    ],
+)
+def test_a_bad_reset_is_not_sent(run: Run, topics: Names, arguments: tuple[str, ...], part: str) -> None:
+    assert_one_line(run("entity", "reset", *arguments), part)
+
+
+def test_a_reset_without_observations_is_refused(
+    run: Run, topics: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.clients.connection.CONNECT_TIMEOUT", 1.0)
+    monkeypatch.setenv("BELIEFSTREAM_OBSERVATIONS", "nowhere")
+    assert_one_line(run("entity", "reset", "mower"), "nowhere")
 
 
 @pytest.mark.parametrize(
