@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli import adversarial as hard
 from streams.cli.common import CommandError, progress_bar, settings_for, whole_numbers
 from streams.directories import cache_directory
 
@@ -94,9 +93,11 @@ def evaluate(
         raise CommandError("--plots needs matplotlib: pip install 'beliefstream[demo]'")
     chosen = settings_for(weights=weights)
     if family == "adversarial":
+        from streams.cli.adversarial import adversarial
+
         torch.set_num_threads(chosen.threads)
         with told("") as progress:
-            write(hard.adversarial(chosen, settings, count, seed, only, progress), json)
+            write(adversarial(chosen, settings, count, seed, only, progress), json)
         return
     sizes = whole_numbers(components, "--components", 8) or ()
     plan = Plan(
