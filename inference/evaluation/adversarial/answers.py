@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from inference.encoding import encode
+from inference.evaluation.adversarial.chains import Chain
 from inference.evaluation.adversarial.mixtures import Mixture
 from inference.evaluation.adversarial.problems import Problem
+from inference.events import Belief
+from inference.filtering import Step, advance
 from inference.mixture import GaussianMixture
 from inference.update import Method, Updater
 
@@ -26,7 +30,7 @@ class Answer(NamedTuple):
     quality: float  # the library's own figure, the effective sample size where it has no other
     log_evidence: float
     method: str
-    seconds: float  # of its batch, shared out
+    seconds: float  # of its batch, shared out; of a chain, of one of its updates
 
 
 def answers(problems: Sequence[Problem], updater: Updater, batch: int = BATCH) -> list[Answer]:
@@ -61,6 +65,39 @@ def _together(problems: Sequence[Problem], updater: Updater) -> list[Answer]:
                 float(update.log_evidence[row]),
                 Method(int(update.method[row])).name.lower(),
                 seconds,
+            )
+        )
+    return made
+
+
+def chain_answers(chains: Sequence[Chain], updater: Updater) -> list[Answer]:
+    """Of the last update of each chain, all chains side by side; the log evidence is of all readings."""
+    beliefs: list[Belief | None] = [None] * len(chains)
+    last: list[Any] = [None] * len(chains)
+    evidence, seconds = np.zeros(len(chains)), np.zeros(len(chains))
+    for turn in range(max((len(chain.instants) for chain in chains), default=0)):
+        active = [i for i, chain in enumerate(chains) if turn < len(chain.instants)]
+        started = time.perf_counter()
+        outcomes = advance(
+            [Step(beliefs[i], chains[i].model, chains[i].instants[turn]) for i in active], updater
+        )
+        seconds[active] += (time.perf_counter() - started) / len(active)
+        for i, outcome in zip(active, outcomes, strict=True):
+            beliefs[i], last[i] = outcome.belief, outcome
+            evidence[i] += outcome.log_evidence
+    made = []
+    for i, outcome in enumerate(last):
+        belief, size = outcome.belief, float(outcome.effective_sample_size)
+        # what the belief says has been lost on the way, where it says so
+        lost = getattr(belief, "accumulated_error", getattr(outcome, "accumulated_error", 0.0))
+        made.append(
+            Answer(
+                Mixture(belief.weights, belief.means, belief.covariances),
+                min(size, math.exp(-float(lost))),
+                min(float(getattr(outcome, "quality", size)), math.exp(-float(lost))),
+                float(evidence[i]),
+                outcome.method,
+                float(seconds[i]) / len(chains[i].instants),
             )
         )
     return made

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import zlib
-
-import numpy as np
-
 from inference.evaluation.adversarial import planar, shapes, space
-from inference.evaluation.adversarial.problems import Maker, Problem
+from inference.evaluation.adversarial.problems import Maker, Problem, source
 
 FAMILIES: dict[str, Maker] = {
     "planar": planar.planar,
@@ -45,7 +41,6 @@ def problems(family: str, count: int, seed: int) -> list[Problem]:
         raise ValueError(f"family: expected one of {sorted(FAMILIES)}, got {family!r}")
     found = []
     for number in range(count):
-        generator = np.random.default_rng([seed, zlib.crc32(family.encode()), number])
-        prior, readings = FAMILIES[family](generator)
+        prior, readings = FAMILIES[family](source(family, seed, number))
         found.append(Problem(family, prior, tuple(readings)))
     return found

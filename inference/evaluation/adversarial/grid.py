@@ -25,9 +25,10 @@ from inference.evaluation.adversarial.mixtures import Mixture, log_density, logs
 
 CHANGE = 1.0  # nats across a cell that is resolved
 _NEGLIGIBLE = 1e-7  # share of the mass below which a cell is dropped
-_ENOUGH = 3e-3  # share of the mass that may stay unresolved: along a jump it always is
+_ENOUGH = 1e-2  # share of the mass that may stay unresolved: along a jump it always is
 _FIRST = {1: 300, 2: 40, 3: 13, 4: 8}  # cells along an axis within `_INNER` standard deviations
-_INNER, _OUTER = 6.0, (9.0, 14.0, 24.0, 45.0)
+_INNER = 6.0
+_OUTER = {1: (9.0, 14.0, 24.0, 45.0), 2: (9.0, 14.0, 24.0, 45.0), 3: (12.0, 45.0), 4: (30.0,)}
 _MOST_PASSES = 120
 _WIDER = 1.5  # safety of the widening
 _POWERS = 8  # steps in the search for a power
@@ -124,7 +125,7 @@ def posterior(target: Target, most: int, generator: np.random.Generator, change:
     total = float(logsumexp(mass))
     share = np.exp(mass - total)
     crude = np.exp(whole.log_size + whole.log_f - total)
-    error = 0.06 * float(np.abs(share - crude).sum()) + 0.3 * float(share[done.count :].sum())
+    error = 0.06 * float(np.abs(share - crude).sum()) + 0.2 * float(share[done.count :].sum())
     kept = share > 0
     return Posterior(
         mean[:, None] + factor @ whole.centre[:, kept],
@@ -141,7 +142,7 @@ def _first(target: Target, mean: Array, factor: Array, generator: np.random.Gene
     size, inverse = len(mean), np.linalg.inv(factor)
     centres = (target.prior.means - mean) @ inverse.T
     spread = np.sqrt(np.einsum("ij,kjl,il->ki", inverse, target.prior.covariances, inverse))
-    outer = np.array([far - _INNER for far in _OUTER])
+    outer = np.array([far - _INNER for far in _OUTER[size]])
     edges = []
     for low, high in zip((centres - _INNER * spread).min(0), (centres + _INNER * spread).max(0), strict=True):
         step = (high - low) / _FIRST[size]

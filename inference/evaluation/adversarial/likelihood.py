@@ -61,6 +61,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "staircase": lambda u, width, height: height * np.floor(u[0] / width),
     "root": lambda u: np.sqrt(u[0]),
     "logarithm": lambda u: np.log(u[0]),
+    "slant": lambda u, height: np.sqrt(u[0] ** 2 + height**2),
     "mixed_length": lambda u, units: length(units[:, None] * u),
 }
 """By name, of the coordinates relative to the origin ``(rows, P)`` and the parameters."""
@@ -116,11 +117,32 @@ class Seen:
     def log_likelihood(self, predictions: Array, spread: Array | None = None) -> Array:
         """Of all reports together where ``h`` is `predictions` ``(m, P)``, widened by `spread` ``(m, P)``; ``(P,)``."""
         extra = None if spread is None else spread * abs(self.sensor.scale)
+        if self._is_plain:
+            return self._of_mean(predictions, extra)
+        if extra is not None and len(self.values) > 1:  # together they are as sharp as one of less noise
+            extra = extra * math.sqrt(len(self.values))
         found = self._of_rows if self.sensor.kind == LINEAR else self._of_scalar
         total = found(predictions, extra, 0)
         for index in range(1, len(self.values)):
             total = total + found(predictions, extra, index)
         return total
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether the mean of many reports says all that they say."""
+        sensor, variances = self.sensor, self.covariances[:, 0, 0]
+        plain = sensor.kind != LINEAR and not self.is_angle and sensor.noise is None
+        return plain and sensor.outlier_probability == 0 and len(variances) > 1 and variances.std() == 0
+
+    def _of_mean(self, predictions: Array, extra: Array | None) -> Array:
+        values, count = self.values[:, 0], len(self.values)
+        variance = float(self.covariances[0, 0, 0])
+        within = float(((values - values.mean()) ** 2).sum()) / variance
+        constant = -0.5 * (within + (count - 1) * (math.log(variance) + LOG_TWO_PI) + math.log(count))
+        residual = values.mean() - (self.sensor.scale * predictions[0] + self.sensor.bias)
+        wider = variance / count + (0.0 if extra is None else extra[0] ** 2)
+        found: Array = constant - 0.5 * (residual**2 / wider + np.log(wider) + LOG_TWO_PI)
+        return np.where(np.isnan(found), -math.inf, found)
 
     def _of_rows(self, predictions: Array, extra: Array | None, index: int) -> Array:
         sensor = self.sensor

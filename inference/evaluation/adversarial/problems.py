@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,11 @@ class Problem:
     @property
     def dimension(self) -> int:
         return int(self.prior.means.shape[1])
+
+
+def source(family: str, seed: int, number: int) -> Generator:
+    """Of one problem, the same whatever else is drawn."""
+    return np.random.default_rng([seed, zlib.crc32(family.encode()), number])
 
 
 Maker = Callable[[Generator], tuple[Mixture, Sequence[Reading]]]

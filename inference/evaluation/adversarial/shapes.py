@@ -49,6 +49,10 @@ def mixed_length(u: Tensor, units: Tensor) -> Tensor:
     return (units * u).square().sum().sqrt()
 
 
+def slant(u: Tensor, height: Tensor) -> Tensor:
+    return (u[0].square() + height.square()).sqrt()
+
+
 def sines(generator: Generator) -> Made:
     """One or two sines of a coordinate, one or two coordinates."""
     size = int(generator.integers(1, 3))
@@ -166,7 +170,8 @@ def growing_deviation(generator: Generator) -> Made:
 def many_components(generator: Generator) -> Made:
     """Priors of 2 to 64 components, nonlinear sensors."""
     count = round(logarithmic(generator, 2, 64))
-    prior = mixture(generator, 2, count, 0.5, 2.5)
+    scale = logarithmic(generator, 0.1, 0.6)
+    prior = mixture(generator, 2, count, scale, 1.3 / scale)
     sensors = []
     for _ in range(int(generator.integers(1, 4))):
         where, noise = place(generator, 1.0, 10.0), logarithmic(generator, 0.05, 1.0)
@@ -179,6 +184,7 @@ def many_components(generator: Generator) -> Made:
 
 def linear_components(generator: Generator) -> Made:
     """A position and a prior of 40 components: a closed form, up to reducing its components."""
-    prior = mixture(generator, 2, 40, 0.4, 1.5)
+    scale = logarithmic(generator, 0.1, 0.6)
+    prior = mixture(generator, 2, 40, scale, 1.0 / scale)
     noise = logarithmic(generator, 0.3, 2.0)
     return reported(generator, prior, [position(PLANE, 2, noise**2 * np.eye(2))])

@@ -43,6 +43,10 @@ def moving(order: int) -> Maker:
         # component by component another correlation of place and velocity: the source must be told
         step = generator.uniform(0.3, 2.0, count)
         covariances, means = [], generator.standard_normal((count, size))
+        if (
+            generator.random() < 0.5
+        ):  # places do not tell the components apart, only the other coordinates differ
+            means[:, :3] = means[0, :3] + 0.2 * generator.standard_normal((count, 3))
         for k in range(count):
             shift = np.eye(order + 1)
             for row in range(order + 1):
