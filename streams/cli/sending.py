@@ -8,18 +8,33 @@ import time as clock
 from collections.abc import Callable
 from concurrent.futures import Future
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.cli.common import Brokers, CommandError, moment, numbers, read_source, settings_for
+from streams.cli.common import (
+    Brokers,
+    CommandError,
+    Format,
+    Formatted,
+    moment,
+    numbers,
+    read_source,
+    resolve,
+    settings_for,
+)
+from streams.cli.outcome import CONTROL_SECONDS, Outcome, is_control
+from streams.cli.posteriors import row
 
 if TYPE_CHECKING:
-    from schemas import Mixture, Prior
+    from schemas import DeadLetter, Mixture, Posterior, Prior
+    from streams.clients.publishing import Place
     from streams.settings import Settings
 
 SOURCE = "/beliefstream/cli"
-TIMEOUT = 30.0  # seconds until a message that the broker has not taken is an error
+TIMEOUT = (
+    30.0  # seconds until a message that the broker has not taken, or no worker has answered, is an error
+)
 prior = typer.Typer(name="prior", help="Tell what is known of an entity.")
 
 
@@ -53,9 +68,15 @@ def observe(
         ),
     ] = None,
     id: Annotated[str | None, typer.Option(help="an identifier, which the posterior repeats")] = None,
+    timeout: Annotated[float, typer.Option(min=0, help="seconds to wait for what becomes of it")] = TIMEOUT,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="for its posterior or dead letter")] = True,
+    format: Formatted = None,
     brokers: Brokers = None,
 ) -> None:
-    """Send one observation; prints where the broker put it: topic, partition:offset.
+    """Send one observation and wait for its posterior, which is printed.
+
+    Prints where the broker put the observation too: topic, partition:offset. Exits with 1 and the reason if it
+    becomes a dead letter, and if neither comes in time. With --no-wait it ends when the broker has the observation.
 
     Example: beliefstream observe mower beacon-1 12.5 --standard-deviation 0.3
     """
@@ -67,7 +88,39 @@ def observe(
     with ObservationProducer(
         settings.brokers, settings.observations, source=SOURCE, **settings.client_options
     ) as producer:
-        report(producer.send(entity, sensor, reported, moment(time), noise, id=id))
+        if not wait:
+            report(producer.send(entity, sensor, reported, moment(time), noise, id=id))
+            return
+        control = is_control(settings, sensor)
+        with Outcome(settings, entity) as outcome:
+            place = _sent(producer.send(entity, sensor, reported, moment(time), noise, id=id))
+            shape = resolve(format)
+            told = f"{place.topic} {place.partition}:{place.offset}"
+            print(told, file=sys.stderr if shape is Format.json else sys.stdout, flush=True)
+            found = outcome.wait(place, id, min(timeout, CONTROL_SECONDS) if control else timeout)
+    if found is None and control:
+        print(
+            f"{sensor} is a control: it moves the belief, and no posterior tells of it alone", file=sys.stderr
+        )
+        return
+    _tell(found, told, shape, timeout, id)
+
+
+def _tell(
+    found: Posterior | DeadLetter | None, place: str, shape: Format, timeout: float, id: str | None
+) -> None:
+    """Print the posterior; raise CommandError for a dead letter, or nothing at all."""
+    from schemas import DeadLetter
+
+    if isinstance(found, DeadLetter):
+        raise CommandError(f"dead letter: {found.reason}: {found.detail} ({place})")
+    if found is None:
+        repeated = "; an id that was applied before is dropped" if id is not None else ""
+        raise CommandError(
+            f"{place} was sent, and within {timeout:g} s neither a posterior nor a dead letter came of it: "
+            f"is a worker running (beliefstream doctor){repeated}?"
+        )
+    print(found.to_json().decode() if shape is Format.json else "  ".join(row(found)), flush=True)
 
 
 def _one_or_all(numbers: list[float]) -> float | list[float]:
@@ -171,9 +224,13 @@ def _checked(option: str, text: str, kind: str, holds: Callable[[float], bool]) 
     return found
 
 
-def report(sent: Future[Any]) -> None:
+def _sent(sent: Future[Place]) -> Place:
     try:
-        place = sent.result(TIMEOUT)
+        return sent.result(TIMEOUT)
     except TimeoutError:
         raise CommandError(f"the broker has not taken the message within {TIMEOUT:g} s") from None
+
+
+def report(sent: Future[Place]) -> None:
+    place = _sent(sent)
     print(f"{place.topic} {place.partition}:{place.offset}")

@@ -25,7 +25,7 @@ def sent(broker: EmbeddedNode, topic: str) -> bytes:
 def test_an_observation_is_sent_as_given(run: Run, topics: Names, embedded_broker: EmbeddedNode) -> None:
     result = run(
         *("observe", "mower", "gps", "-1.5", "2", "--time", "2026-01-31T12:00:00Z"),
-        *("--standard-deviation", "0.5", "--id", "first"),
+        *("--standard-deviation", "0.5", "--id", "first", "--no-wait"),
     )
     assert result.status == 0
     topic, place = result.out.split()
@@ -39,7 +39,8 @@ def test_an_observation_is_sent_as_given(run: Run, topics: Names, embedded_broke
 def test_every_number_may_have_its_own_standard_deviation(
     run: Run, topics: Names, embedded_broker: EmbeddedNode
 ) -> None:
-    assert run("observe", "mower", "radar", "5", "0.2", "--standard-deviation", "0.5,0.1").status == 0
+    sent_one = run("observe", "mower", "radar", "5", "0.2", "--standard-deviation", "0.5,0.1", "--no-wait")
+    assert sent_one.status == 0
     observation = parse(Observation, sent(embedded_broker, topics.topics.observations))
     assert (observation.value, observation.standard_deviation) == ((5.0, 0.2), (0.5, 0.1))
 
