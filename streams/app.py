@@ -45,9 +45,8 @@ from streams.restoring import BeliefTableManager
 from streams.sending import send_all
 from streams.settings import Settings
 from streams.stalls import Ends, Stalls, Watched
-from streams.stores import BeliefTable
+from streams.stores import CANNOT_BE_KEPT, BeliefTable, StoreFault
 from streams.topic_states import TopicState, topic_states
-from streams.topics import topic_id
 from streams.turns import Turns
 
 T = TypeVar("T")
@@ -135,6 +134,8 @@ async def _or_stop(work: Awaitable[T], failure: str) -> T:
         log.error(
             "the worker stops, for entities are in other partitions than their beliefs", detail=str(moved)
         )
+    except StoreFault as fault:
+        log.error(CANNOT_BE_KEPT, detail=str(fault))
     except Exception:
         log.exception(failure)
     os._exit(70)
@@ -168,10 +169,14 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
         "partitions": settings.partitions,
     }
     source = app.topic(names.observations, names.priors, **raw)
-    on_disk = {
-        "directory": settings.belief_directory,
-        "topic_id": lambda: topic_id(settings.brokers, names.beliefs_changelog, **settings.client_options),
-    }
+
+    async def changelog_id() -> str:
+        asked = topic_states((await _producer(app)).client, [names.beliefs_changelog])
+        found = await _or_stop(asked, "the changelog's id cannot be asked for, the worker stops")
+        # one that is not there now is noticed by its readers
+        return found[names.beliefs_changelog].id if found else ""
+
+    on_disk = {"directory": settings.belief_directory, "topic_id": changelog_id}
     table: Any = app.Table(
         "beliefs", key_type=bytes, value_type=bytes, partitions=settings.partitions, options=on_disk
     )
