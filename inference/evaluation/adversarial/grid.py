@@ -30,7 +30,7 @@ _FIRST = {1: 300, 2: 40, 3: 13, 4: 8}  # cells along an axis within `_INNER` sta
 _INNER = 6.0
 _OUTER = {1: (9.0, 14.0, 24.0, 45.0), 2: (9.0, 14.0, 24.0, 45.0), 3: (12.0, 45.0), 4: (30.0,)}
 _MOST_PASSES = 120
-_WIDER = 1.5  # safety of the widening
+_WIDER = 1.2  # safety of the widening
 _POWERS = 8  # steps in the search for a power
 
 
@@ -118,7 +118,7 @@ def posterior(target: Target, most: int, generator: np.random.Generator, change:
         cells, done, unresolved = _sorted(cells, done, change)
         if unresolved < _ENOUGH:
             break
-        cells = _kept(cells, done, most, generator)
+        cells = _kept(cells, most, generator)
         cells = _evaluated(target, mean, factor, *_split(cells))
     whole = _Cells.join([done, cells])
     mass = whole.log_size + whole.log_mean
@@ -207,20 +207,23 @@ def _sorted(cells: _Cells, done: _Cells, change: float) -> tuple[_Cells, _Cells,
     with np.errstate(invalid="ignore"):
         fine = (cells.change < change) & (np.abs(cells.log_guide - cells.log_mean) < 0.5 * change)
     coarse, done = cells.take(~fine), _Cells.join([done, cells.take(fine)])
-    share, share_done = _shares(coarse, done)
-    unresolved = float(share.sum())
-    return coarse.take(share > _NEGLIGIBLE), done.take(share_done > 1e-3 * _NEGLIGIBLE), unresolved
+    finished, upper = done.log_size + done.log_mean, _upper(coarse)
+    # against what has been found: a few far cells that promise much must not make the others seem worthless
+    least = logsumexp(np.concatenate([finished, coarse.log_size + coarse.log_f])) + math.log(_NEGLIGIBLE)
+    most = logsumexp(np.concatenate([finished, upper]))
+    unresolved = float(np.exp(upper - most).sum()) if coarse.count else 0.0
+    return coarse.take(upper > least), done.take(finished > least + math.log(1e-3)), unresolved
 
 
-def _shares(cells: _Cells, done: _Cells) -> tuple[Array, Array]:
-    """Upper estimates of the share of the mass in each unresolved and in each resolved cell."""
-    finished, size = done.log_size + done.log_mean, cells.log_size
-    guide = size + np.maximum(cells.log_guide, cells.log_mean)
-    total = logsumexp(np.concatenate([guide, finished]))
-    share = np.exp(guide - total)
-    if cells.count:
-        share = np.maximum(share, _tempered(cells, size))
-    return share, np.exp(finished - total)
+def _upper(cells: _Cells) -> Array:
+    """Upper estimates of the log of the mass in unresolved cells."""
+    return cells.log_size + np.maximum(cells.log_guide, cells.log_mean)
+
+
+def _shares(cells: _Cells) -> Array:
+    """What to draw unresolved cells by: the mass that each may hold, or holds once the density is tempered."""
+    upper = _upper(cells)
+    return np.maximum(np.exp(upper - logsumexp(upper)), _tempered(cells, cells.log_size))
 
 
 def _tempered(cells: _Cells, size: Array) -> Array:
@@ -248,12 +251,12 @@ def _tempered(cells: _Cells, size: Array) -> Array:
     return shares(math.exp(low))
 
 
-def _kept(cells: _Cells, done: _Cells, most: int, generator: np.random.Generator) -> _Cells:
+def _kept(cells: _Cells, most: int, generator: np.random.Generator) -> _Cells:
     """All cells, or about `most` of them: light ones are drawn, and weigh more for it."""
     count = cells.count
     if count <= most:
         return cells
-    share, _ = _shares(cells, done)
+    share = _shares(cells)
     # the threshold with sum of min(share / threshold, 1) = most
     order = np.sort(share)
     below = np.cumsum(order)

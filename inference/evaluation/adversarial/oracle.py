@@ -26,6 +26,7 @@ from inference.evaluation.adversarial.mixtures import (
 
 MOST_CELLS = {1: 2000, 2: 1600, 3: 2500, 4: 4000}
 _SURE = 0.02  # share of drawn mass up to which one run is enough
+_DRAWN = 1.5  # error of the log evidence where all cells are drawn, over the root of their number
 _MOST_POINTS = 6000  # at which densities of a whole state are compared
 
 
@@ -101,12 +102,15 @@ def solve(
         found += [grid.posterior(target, most, generator) for _ in range(runs - 1)]
     evidences = [each.log_evidence for each in found]
     together = float(np.logaddexp.reduce(evidences)) - math.log(len(found))
-    error = max((max(evidences) - min(evidences)) / 2, max(each.log_error for each in found))
+    drawn = max(each.drawn for each in found)
+    error = max(
+        (max(evidences) - min(evidences)) / 2, *(each.log_error for each in found), _DRAWN * drawn / most**0.5
+    )
     if len(axes) < prior.means.shape[1]:
         parts = [_completed(prior, target, axes, each, generator) for each in found]
     else:
         parts = [Points(each.points, each.share, each.log_joint - each.log_evidence) for each in found]
-    return Exact(parts, together, error, max(each.drawn for each in found), target, axes)
+    return Exact(parts, together, error, drawn, target, axes)
 
 
 def _completed(
