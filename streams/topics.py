@@ -217,6 +217,15 @@ def check(
     ]
 
 
+def topic_id(bootstrap_servers: str, name: str, **kafka_options: Any) -> str:
+    """The broker's own id of a topic: one that is deleted and made again has another; raises TopicError."""
+    with administration(bootstrap_servers, kafka_options) as admin:
+        (described,) = admin.describe_topics([name])
+    if described["error_code"] != 0:
+        raise TopicError(f"The topic {name!r} does not exist.")
+    return str(described["topic_id"])
+
+
 def partition_problems(names: TopicNames, counts: Mapping[str, int], partitions: int | None) -> Iterator[str]:
     for name, count in counts.items():
         wanted = 1 if name in names.unpartitioned else partitions
