@@ -210,13 +210,27 @@ class Reader:
         return {each.partition: Span(begins[each], ends[each]) for each in self.partitions}
 
     def end(self, partition: int) -> int:
-        """The offset of the record that will come next, as the broker reports it; needs no right to read.
+        """The offset of the record that will come next: the high watermark, as in `spans`.
+
+        Without the right to read it is what the broker reports.
 
         Raises:
             BrokerUnavailable: the broker does not answer in time.
         """
-        _, ends = self._reported(self._connect_timeout)
-        return {each.partition: ends[each] for each in self.partitions}[partition]
+        (place,) = (each for each in self.partitions if each.partition == partition)
+        begins, ends = self._reported(self._connect_timeout)
+        end = int(ends[place])
+        if begins[place] == end:
+            return end
+        self._consumer.assign([place])  # the others are not to be fetched
+        self._consumer.seek(place, end - 1)
+        deadline = time.monotonic() + self._connect_timeout
+        try:
+            while (mark := self._consumer.highwater(place)) is None:
+                self._poll(deadline)
+        except AuthorizationError:
+            return end
+        return max(int(mark), end)
 
     def read_all(self, timeout: float) -> list[Any]:
         """All records of the topic, up to its end at the time of the call or later.

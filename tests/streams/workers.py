@@ -177,7 +177,7 @@ class Stream:
         servers, chosen = broker.bootstrap_servers, names.topics
         topics.create(servers, chosen, partitions=PARTITIONS)
         self.observations = self.new_device()
-        self.priors = self._open(PriorPublisher(servers, chosen.priors))
+        self.priors = self._open(PriorPublisher(servers, chosen.priors, observations=chosen.observations))
         self.registry = self._open(Registry(servers, chosen.sensors, chosen.models))
         self.raw = self._open(KafkaProducer(bootstrap_servers=servers, max_request_size=MESSAGE_BYTES))
         self.posteriors = self._open(Reading(servers, chosen.posteriors))
