@@ -132,7 +132,7 @@ def test_the_rule_of_partitions_is_named_with_an_example_for_each_client(name: s
 
 def test_only_what_producers_send_by_key_names_the_rule() -> None:
     named = {name for name, schema in json_schemas().items() if "x-partitioner" in schema}
-    assert named == {"observation", "prior"}
+    assert named == {"observation", "prior", "reset"}
 
 
 def test_definitions_are_compacted() -> None:
