@@ -179,7 +179,9 @@ def test_all_works_with_the_documented_rights_and_no_secret_is_written(
     }
     with deployment.worker(**own) as worker:
         worker.wait_until_ready()
-        deployment.command("device", "observe", "mower", "beacon-1", "4.6", "--no-wait", sasl_mechanism="PLAIN")
+        deployment.command(
+            "device", "observe", "mower", "beacon-1", "4.6", "--no-wait", sasl_mechanism="PLAIN"
+        )
         lines = deployment.command("consumer", *read, "2").splitlines()
         assert [json.loads(line)["sequence"] for line in lines] == [1, 2]
     settings = deployment.command("worker", "settings", sasl_password_file="", sasl_password="pass-" * 4)
