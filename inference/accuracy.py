@@ -25,6 +25,7 @@ class Settings:
         search_above: how far a sensor may bend over the prior, in its standard deviations, before modes are searched
             for (`mode_search.bend`); the less, the less likely the observations are. Infinite never searches.
         linear_below: nats; where linearising costs less, by `nearly_linear.divergence`, it is done; 0 never.
+        quadrature_below: nats; where exact moments by quadrature lose less they are the answer (`quadrature`); 0 never.
         prior_share: weight in every answer of the network of one Gaussian as wide as the prior: what is missing where
             no point of the check fell then costs little.
         defend_below: effective sample size, refined, under which a wide component is added; 0 never.
@@ -46,6 +47,7 @@ class Settings:
     repeat_points: tuple[int, ...] = (2048, 8192)
     search_above: float = 300.0
     linear_below: float = 0.002
+    quadrature_below: float = 0.005
     prior_share: float = 0.0003
     defend_below: float = 0.8
     defence: float = 0.1

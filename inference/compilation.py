@@ -72,7 +72,7 @@ class Images(nn.Module):
 
 
 class Check(nn.Module):
-    """Prior, answer, images and observations in; effective sample size and log evidence out."""
+    """Prior, answer, images and observations in; the answer's quality out."""
 
     def __init__(self, points: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Check(nn.Module):
         answer: tuple[Tensor, ...],
         images: tuple[Tensor, ...],
         observations: tuple[Tensor, ...],
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         weighted = importance.weigh(
             GaussianMixture(*prior),
             GaussianMixture(*answer),
@@ -93,7 +93,7 @@ class Check(nn.Module):
             self.points,
             importance.CHECK_SEED,
         )
-        return importance.effective_sample_size(weighted)
+        return tuple(importance.quality(weighted))
 
 
 def package_path(network: DistributionTransformer, dimension: int, points: int, directory: Path) -> Path:
@@ -274,16 +274,15 @@ class Compiled:
         answer: GaussianMixture,
         images: GaussianMixture,
         observations: Observations,
-    ) -> tuple[Tensor, Tensor] | None:
-        """Effective sample size and log evidence; None where no package fits."""
+    ) -> importance.Quality | None:
+        """Quality of an answer; None where no package fits."""
         package = self._fitting(observations, CHECK)
         most = max(prior.components, answer.components, images.components)
         if package is None or most > MOST_PLACES:
             return None
         mixtures = [_two(_parts(pad(mixture, 2))) for mixture in (prior, answer, images)]
         seen = _two(_plain_parts(observations, observations.dimension))
-        size, evidence = package(*mixtures, seen)
-        return size[: observations.batch], evidence[: observations.batch]
+        return importance.Quality(*(part[: observations.batch] for part in package(*mixtures, seen)))
 
 
 def _load(path: Path) -> Call:

@@ -16,13 +16,9 @@ def finite(mixture: GaussianMixture) -> Tensor:
     return torch.stack([part.isfinite().all(1) for part in parts]).all(0)
 
 
-def with_fallback(
-    answer: GaussianMixture, source: Tensor, local: LocalProblem, unusable: Tensor
-) -> tuple[GaussianMixture, Tensor]:
+def with_fallback(answer: GaussianMixture, local: LocalProblem, unusable: Tensor) -> GaussianMixture:
     """Put one Gauss-Newton step a component where the network's answer is not finite."""
     simple = Prediction.of(local.prior, local.observations).posterior(local.prior).normalised()
     safe = simple.where(finite(simple)[:, None], local.prior)
-    own = torch.arange(safe.components, device=source.device).expand(safe.batch, -1)
-    own = torch.nn.functional.pad(own, (0, answer.components - own.shape[1]))
-    chosen = unusable[:, None]
-    return pad(safe, answer.components).where(chosen, answer), torch.where(chosen, own, source)
+    count = max(safe.components, answer.components)
+    return pad(safe, count).where(unusable[:, None], pad(answer, count))

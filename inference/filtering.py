@@ -42,7 +42,7 @@ class Outcome:
     effective_sample_size: float
     log_evidence: float
     surprise: float
-    method: str  # transformer, refined, kalman, fallback; prior where none was observed, predicted under a control
+    method: str  # of `Method`, in small letters; prior where none was observed, predicted under a control
 
 
 def advance(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
@@ -50,7 +50,7 @@ def advance(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
 
     Raises ValueError where an instant lies before its belief.
     """
-    steps = [_without_expired(step) for step in steps]
+    steps = [without_expired(step) for step in steps]
     outcomes: list[Outcome | None] = [None] * len(steps)
     groups: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, step in enumerate(steps):
@@ -62,7 +62,7 @@ def advance(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome is not None]
 
 
-def _without_expired(step: Step) -> Step:
+def without_expired(step: Step) -> Step:
     """The step from the model's prior, if the belief is too old to be gone on with."""
     belief = step.belief
     if belief is None or step.instant.time - belief.time <= step.model.expires_after:
@@ -183,6 +183,7 @@ def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, upda
         earlier.log_evidence + rest.log_evidence,
         torch.minimum(earlier.surprise, rest.surprise),
         rest.method,
+        earlier.divergence + rest.divergence,
     )
     return update.with_rows(index, joint)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ SHARES = (
     0.10,
     0.20,
 )  # of the points: answer, widened answer, prior, Gauss-Newton images of the prior
+SEARCHED_SHARES = (0.35, 0.10, 0.10, 0.45)  # where modes were searched for, and stand among the images
 WIDENING = 4.0  # of the covariance
 TRUNCATION = 30.0  # of an importance weight
 FARTHER = 5 / 3  # times as far as tokens spread to, the second images start: two standard deviations
@@ -39,7 +41,7 @@ def _normal_points(count: int, dimension: int, seed: int) -> Tensor:
     return torch.erfinv(2 * sobol.clamp(1e-4, 1 - 1e-4) - 1) * math.sqrt(2)
 
 
-def _systematic(mixture: GaussianMixture, factors: Tensor, count: int, seed: int) -> Tensor:
+def systematic(mixture: GaussianMixture, factors: Tensor, count: int, seed: int) -> Tensor:
     """`count` points an entity in proportion to the components' weights, ``(B, count, d)``."""
     cumulative = torch.softmax(mixture.log_weights, -1).cumsum(1)
     ticks = (torch.arange(count, device=cumulative.device, dtype=cumulative.dtype) + 0.5) / count
@@ -140,7 +142,7 @@ def local_covariances(points: Tensor, covariances: Tensor, observations: Observa
     precision = la.invert(covariances, torch.finfo(points.dtype).tiny)
     identity = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device).expand_as(covariances)
     linear = observations.linearise(points, identity)
-    inlier = torch.sigmoid(linear.residuals.log_odds.clamp(-12, 12)) * observations.mask[:, None]
+    inlier = observations.weights(linear.residuals.log_odds.clamp(-12, 12)) * observations.mask[:, None]
     total = precision + (linear.information * inlier[..., None, None]).sum(2)
     found = _cut(total, linear.curvature, linear.residuals.signed.abs().clamp_min(1.0) * inlier)
     return torch.where(found.isfinite().flatten(-2).all(-1)[..., None, None], found, covariances)
@@ -163,19 +165,20 @@ def weigh(
     images: GaussianMixture,
     count: int,
     seed: int,
+    shares: tuple[float, ...] = SHARES,
 ) -> Weighted:
-    """Draw `count` points for every problem of the batch and evaluate them."""
+    """Draw `count` points for every problem of the batch, by `shares`, and evaluate them."""
     prior_factors, factors = prior.factors(), answer.factors()
     wide = factors * math.sqrt(WIDENING)
-    near, spread, around = (round(share * count) for share in SHARES[:3])
+    near, spread, around = (round(share * count) for share in shares[:3])
     rest = count - near - spread - around
     image_factors = images.factors()
     points = torch.cat(
         [
-            _systematic(answer, factors, near, seed),
-            _systematic(answer, wide, spread, seed + 1),
-            _systematic(prior, prior_factors, around, seed + 2),
-            _systematic(images, image_factors, rest, seed + 3),
+            systematic(answer, factors, near, seed),
+            systematic(answer, wide, spread, seed + 1),
+            systematic(prior, prior_factors, around, seed + 2),
+            systematic(images, image_factors, rest, seed + 3),
         ],
         1,
     )
@@ -194,27 +197,47 @@ def weigh(
     )
     log_wide, log_images = torch.logsumexp(widened, 1), torch.logsumexp(image_components, 1)
     parts = torch.stack([log_answer, log_wide, log_prior, log_images], -1)
-    shares = parts.new_tensor([near, spread, around, rest]) / count
-    proposal = torch.logsumexp(parts + shares.log(), -1)
+    drawn = parts.new_tensor([near, spread, around, rest]) / count
+    proposal = torch.logsumexp(parts + drawn.log(), -1)
     target = log_prior + observations.log_likelihood(points)
     return Weighted(points, target, proposal, log_answer, prior_components)
 
 
-def effective_sample_size(weighted: Weighted) -> tuple[Tensor, Tensor]:
-    """Of the answer as a proposal, as a share of the points, and the log evidence; each ``(B,)``.
+class Quality(NamedTuple):
+    """How good an answer is, as importance points estimate it; each ``(B,)``."""
 
-    With p the exact posterior and q the answer, the share is ``1 / E_p[min(p/q, 30)]``: 1 only where q = p, and small
-    where q misses mass of p, because the expectation is taken over the defensive points. Weights are truncated
-    (E. L. Ionides, "Truncated Importance Sampling", J. Computational and Graphical Statistics 17(2), 2008): without
-    it, far tails that hold no mass decide alone, and the share says nothing of the distance. The log evidence is
-    log p(observations).
+    effective_sample_size: Tensor  # as a share of the points
+    log_evidence: Tensor
+    divergence: Tensor  # KL(exact ‖ answer) in nats
+    deviation: Tensor  # of `divergence`, its standard error
+
+
+def quality(weighted: Weighted) -> Quality:
+    """Of the answer as a proposal.
+
+    With p the exact posterior and q the answer, the effective sample size is ``1 / E_p[min(p/q, 30)]``: 1 only where
+    q = p, and small where q misses mass of p, because the expectation is taken over the defensive points. Weights are
+    truncated (E. L. Ionides, "Truncated Importance Sampling", J. Computational and Graphical Statistics 17(2), 2008):
+    without it, far tails that hold no mass decide alone, and the share says nothing of the distance. By Jensen's
+    inequality it is at most ``exp(−KL)``, which truncation can hide, so that is its bound here.
+
+    The standard error is by the delta method, of points drawn independently; these are spread more evenly.
     """
     log_weight = weighted.target - weighted.proposal
-    count = math.log(log_weight.shape[1])
+    points = log_weight.shape[1]
+    count = math.log(points)
     log_evidence = torch.logsumexp(log_weight, 1) - count
-    ratio = (weighted.target - weighted.answer - log_evidence[:, None]).clamp(max=math.log(TRUNCATION))
-    mean = torch.logsumexp(log_weight - log_evidence[:, None] + ratio, 1) - count
-    return (-mean).exp().clamp(0.0, 1.0), log_evidence
+    log_ratio = weighted.target - weighted.answer - log_evidence[:, None]
+    truncated = log_ratio.clamp(max=math.log(TRUNCATION))
+    mean = torch.logsumexp(log_weight - log_evidence[:, None] + truncated, 1) - count
+    share = torch.softmax(log_weight, 1)
+    # a point without weight may lie where the ratio has no value
+    log_ratio = torch.where(share > 0, log_ratio, 0.0)
+    divergence = (share * log_ratio).sum(1)
+    influence = share * (log_ratio - divergence[:, None] - 1) + 1 / points
+    deviation = influence.square().sum(1).sqrt()
+    size = torch.minimum((-mean).exp(), (-divergence).exp())
+    return Quality(size.clamp(0.0, 1.0), log_evidence, divergence.clamp_min(0.0), deviation)
 
 
 def moments(weighted: Weighted) -> tuple[Tensor, Tensor]:

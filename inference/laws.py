@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inference.measurement import register
 
-_TINY = 1e-12
+_TINY = 1e-24
 
 
 def _length(vector: Tensor) -> Tensor:

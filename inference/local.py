@@ -11,6 +11,7 @@ from inference import importance
 from inference import linear_algebra as la
 from inference.mixture import GaussianMixture
 from inference.observations import Observations
+from inference.unseen import extend, responsibilities
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class LocalProblem:
     images: (
         GaussianMixture  # of the prior, where the observations would have it: part of every check's proposal
     )
+    shares: tuple[float, ...] = importance.SHARES  # of the points of a check
 
     @classmethod
     def of(
@@ -67,7 +69,7 @@ class LocalProblem:
 
     def weigh(self, answer: GaussianMixture, count: int, seed: int) -> importance.Weighted:
         """Importance points of an answer in these coordinates."""
-        return importance.weigh(self.prior, answer, self.observations, self.images, count, seed)
+        return importance.weigh(self.prior, answer, self.observations, self.images, count, seed, self.shares)
 
     def rows(self, index: Tensor) -> LocalProblem:
         there = index.to(self.prior.means.device)
@@ -82,17 +84,14 @@ class LocalProblem:
             self.observations.rows_of(there),
             self.partial,
             self.images.rows(there),
+            self.shares,
         )
 
-    def with_images(self, index: Tensor, images: GaussianMixture) -> LocalProblem:
-        """With other images for some of the entities, as many as there are."""
-        place = torch.full((self.images.batch,), -1, dtype=torch.int64)
-        place[index] = torch.arange(len(index))
-        place = place.to(images.means.device)
-        return replace(self, images=images.rows(place).where((place >= 0)[:, None], self.images))
+    def extend(self, answer: GaussianMixture, source: Tensor | None = None) -> GaussianMixture:
+        """The answer in the state's own coordinates, those that no sensor touches included.
 
-    def extend(self, answer: GaussianMixture, source: Tensor) -> GaussianMixture:
-        """The answer in the state's own coordinates, those that no sensor touches included."""
+        `source` ``(B, J)`` is the prior's component of each part where it is known; else they are weighed.
+        """
         answer = answer.to(dtype=torch.float64, device=torch.device("cpu"))
         means = answer.means * self.scale[:, None, None] + self.shift[:, None]
         covariances = answer.covariances * self.scale[:, None, None, None].square()
@@ -101,14 +100,11 @@ class LocalProblem:
             return GaussianMixture(
                 answer.log_weights, means[..., order], covariances[..., order, :][..., order]
             )
-        chosen = self.whole.places(source.cpu())
-        old_means, old = chosen.means, chosen.covariances
-        across = old[..., self.axes]
-        seen = old[..., self.axes, :][..., self.axes]
-        gain = across @ la.invert(seen, torch.finfo(seen.dtype).tiny)
-        new_means = old_means + la.times(gain, means - old_means[..., self.axes])
-        new = old - gain @ (seen - covariances) @ gain.mT
-        return GaussianMixture(answer.log_weights, new_means, la.symmetrise(new))
+        if source is None:
+            shares = responsibilities(answer, self.prior64)
+        else:
+            shares = torch.nn.functional.one_hot(source.cpu(), self.whole.components).to(means.dtype)
+        return extend(GaussianMixture(answer.log_weights, means, covariances), shares, self.whole, self.axes)
 
     def localise(self, whole: GaussianMixture) -> GaussianMixture:
         """A mixture over the state in the local coordinates, as the network's numbers."""

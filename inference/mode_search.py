@@ -20,6 +20,7 @@ from torch import Tensor
 from inference import linear_algebra as la
 from inference.importance import local_covariances, ranks, with_one_left_out
 from inference.mixture import LOG_TWO_PI, GaussianMixture, beside, component_log_density
+from inference.nearly_linear import missed
 from inference.observations import ANGLE, RANGE, Observations
 from inference.scaled import Scaled
 from inference.transformer import spread_points
@@ -27,8 +28,6 @@ from inference.transformer import spread_points
 STARTS = 32  # around sensors, of each problem
 FIRST_ROUNDS, ROBUST_ROUNDS, LAST_ROUNDS = 6, 8, 6  # only the best starts take part in the second and third
 HUBER = 1.5  # standard deviations
-# where so unlikely observations leave several unexpected outliers, modes are searched for that much sooner
-UNLIKELY, SEVERAL, SOONER = 0.05, 1.5, 100.0
 # of the images' weight, shared out evenly; no simple fraction, or points would fall on borders between images, and
 # rounding decide to which
 EVENLY = 0.4183
@@ -39,41 +38,46 @@ FARTHEST = 4.0  # times the distance of the prior from a sensor, that a directio
 
 
 class Modes(NamedTuple):
-    """The peaks found, ``M`` for each problem, and the component of the prior that each lies in ``(B, M)``."""
+    """The peaks found, ``M`` for each problem."""
 
     laplace: (
         GaussianMixture  # weighted by their evidence, and the prior as it is if all observations are outliers
     )
     images: GaussianMixture  # the peaks alone, the weak ones too
-    source: Tensor
-
-    def answer(self, index: Tensor) -> tuple[GaussianMixture, Tensor]:
-        """To some of the problems, and the component of the prior that each part refines."""
-        there = index.to(self.source.device)
-        return self.laplace.rows(there), self.source[there]
 
 
 def bend(problem: Scaled) -> Tensor:
-    """How far a residual bends over one standard deviation of the prior, in those of the noise, at most: ``(B,)``."""
-    size = problem.linear.curvature.square().sum((-1, -2)).sqrt() * problem.observations.mask[:, None]
-    return (size.amax(2) * problem.prior.present).amax(1)
+    """How far observations are from linear over the prior, in standard deviations of their noise, at most: ``(B,)``.
 
-
-def outliers(answer: GaussianMixture, observations: Observations) -> Tensor:
-    """How many observations more than expected are outliers to an answer, by its means ``(B,)``."""
-    log_odds = observations.residuals(answer.means).log_odds
-    excess = torch.sigmoid(-log_odds) - observations.outlier_probability[:, None]
-    return (answer.log_weights.exp() * (excess * observations.mask[:, None]).sum(2)).sum(1)
+    The largest of: what a residual bends over one standard deviation of a component; what a linear one would miss at
+    two, for a function may be flat, or straight, just at a mean; and, where noise is not one Gaussian, how far the
+    expected value spreads in the narrowest of its components.
+    """
+    prior, observations, linear = problem.prior, problem.observations, problem.linear
+    size = linear.curvature.square().sum((-1, -2)).sqrt()
+    if observations.functions is not None:
+        beyond = missed(prior, observations, linear.residuals.signed, linear.slope).sqrt()
+        size = torch.maximum(size, torch.where(observations.functions.present[:, None], beyond, 0.0))
+    if observations.mixture is not None:
+        ratio = torch.where(
+            observations.mixture.log_weights > -math.inf, observations.mixture.ratio, math.inf
+        )
+        narrow = observations.standard_deviation * ratio.amin(-1)
+        spread = linear.information.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()
+        spread = spread * linear.residuals.deviation / narrow[:, None]
+        size = torch.maximum(size, torch.where(observations.is_irregular[:, None], spread, 0.0))
+    size = torch.where(observations.mask[:, None], torch.nan_to_num(size, nan=math.inf), 0.0)
+    return torch.where(problem.prior.present, size.amax(2), 0.0).amax(1)
 
 
 def search(prior: GaussianMixture, observations: Observations, images: GaussianMixture, count: int) -> Modes:
     """The `count` best peaks of the posterior that damped steps reach from `images` and from around the sensors."""
     mean, _ = prior.moments()
-    observations = _ordered(observations, mean)
+    observations = ordered(observations, mean)
     # absent components come last and start where all others do, so that it does not matter how many there are
     own = torch.where(prior.present[..., None], prior.means, mean[:, None])
-    starts = torch.cat([images.means, _around_sensors(prior, observations), own], 1)
-    climb = _Climb.of(prior, observations, starts)
+    starts = torch.cat([images.means, _around_sensors(prior, observations), own, mean[:, None]], 1)
+    climb = Climb.of(prior, observations, starts)
     points = climb.walk(starts, FIRST_ROUNDS, robust=True)
     covariances = local_covariances(points, climb.covariances, observations)
     best = _distinct(points, la.cholesky(covariances), climb.promise(points), count)
@@ -86,17 +90,15 @@ def search(prior: GaussianMixture, observations: Observations, images: GaussianM
     peaks = GaussianMixture(torch.nan_to_num(height + volume, nan=-math.inf), points, found)
     peaks = _without_repeated(peaks)
     outliers = prior.scaled_by(observations.log_likelihood(prior.means))
-    origin = torch.arange(prior.components, device=starts.device).expand(prior.batch, -1)
     share = torch.nan_to_num(torch.softmax(peaks.log_weights, 1), nan=1 / count)  # where no peak has a height
     share = (1 - EVENLY) * share + EVENLY / count
     return Modes(
         beside([peaks, outliers]).normalised(),
         GaussianMixture(share.log(), peaks.means, peaks.covariances),
-        torch.cat([climb.source, origin], 1),
     )
 
 
-def _ordered(observations: Observations, near: Tensor) -> Observations:
+def ordered(observations: Observations, near: Tensor) -> Observations:
     """In falling order of their residuals at `near`, so that the order they came in does not share out the starts."""
     row, order = torch.arange(len(near), device=near.device)[:, None], ranks(observations, near).argsort(1)
     return observations.map(lambda tensor: tensor[row, order])
@@ -130,7 +132,7 @@ def _around_sensors(prior: GaussianMixture, observations: Observations) -> Tenso
 
 
 @dataclass(frozen=True)
-class _Climb:
+class Climb:
     """Damped Gauss-Newton steps, each start drawn by the component of the prior that it lies in, ``(B, S)``."""
 
     source: Tensor
@@ -141,7 +143,7 @@ class _Climb:
     observations: Observations
 
     @classmethod
-    def of(cls, prior: GaussianMixture, observations: Observations, starts: Tensor) -> _Climb:
+    def of(cls, prior: GaussianMixture, observations: Observations, starts: Tensor) -> Climb:
         inside = prior.log_weights[..., None] + component_log_density(starts, prior.means, prior.factors())
         source = inside.argmax(1)
         own = prior.places(source)
@@ -151,10 +153,10 @@ class _Climb:
         used = with_one_left_out(observations, prior.moments()[0], starts.shape[1])
         return cls(source, own.means, own.covariances, precision, used, observations)
 
-    def places(self, index: Tensor) -> _Climb:
+    def places(self, index: Tensor) -> Climb:
         """Some of the starts, ``(B, J)``."""
         row = torch.arange(len(index), device=index.device)[:, None]
-        return _Climb(
+        return Climb(
             self.source[row, index],
             self.means[row, index],
             self.covariances[row, index],
@@ -172,7 +174,7 @@ class _Climb:
         for _ in range(rounds):
             linear = self.observations.linearise(points, identity.expand_as(self.precision))
             inlier = HUBER / linear.residuals.squared.sqrt().clamp_min(HUBER)
-            weight = used * (inlier if robust else torch.sigmoid(linear.residuals.log_odds))
+            weight = used * (inlier if robust else self.observations.weights(linear.residuals.log_odds))
             total = self.precision + (linear.information * weight[..., None, None]).sum(2)
             pull = la.times(self.precision, self.means - points) + (linear.gradient * weight[..., None]).sum(
                 2

@@ -17,16 +17,15 @@ and never more.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from inference import linear_algebra as la
+from inference.condensing import condense
 from inference.mixture import GaussianMixture, beside
-from inference.observations import LINEAR, WIDE_OUTLIER, Linearisation, Observations
+from inference.observations import LINEAR, Linearisation, Observations
 from inference.prediction import Prediction
-from inference.reduction import reduce
 
 MOST_ANGLE = 0.4  # rad: a direction less certain than that may wrap
 
@@ -53,7 +52,7 @@ def divergence(
     near = torch.nonzero(found < below)[:, 0]
     if len(near):
         some, seen = prior.rows(near), observations.rows_of(near)
-        larger = torch.maximum(bent[near], _missed(some, seen, signed[near], linear.slope[near]))
+        larger = torch.maximum(bent[near], missed(some, seen, signed[near], linear.slope[near]))
         found[near] = _total(some, seen, signed[near], spread[near], larger)
     return found
 
@@ -76,7 +75,7 @@ def _total(
     return torch.where(share > 0, share * defect.sum(-1), 0.0).sum(1)
 
 
-def _missed(prior: GaussianMixture, observations: Observations, signed: Tensor, slope: Tensor) -> Tensor:
+def missed(prior: GaussianMixture, observations: Observations, signed: Tensor, slope: Tensor) -> Tensor:
     """Mean square of what a linear h misses at two standard deviations, over sixteen, ``(B, K, N)``."""
     batch, components, size = prior.means.shape
     steps = 2 * prior.factors().mT  # rows: the columns of the factor
@@ -94,13 +93,14 @@ def update(
     components: int,
     threshold: float,
     linear: Linearisation | None = None,
-) -> tuple[GaussianMixture, Tensor]:
-    """Posterior of at most `components`, and the log evidence ``(B,)``; see `inference.reduction.reduce`.
+) -> tuple[GaussianMixture, Tensor, Tensor]:
+    """Posterior of at most `components`, the log evidence ``(B,)`` and what reducing costs; see `condensing.condense`.
 
     `linear` as in `divergence`.
     """
     linear = linear or observations.linearise(prior.means, prior.factors())
     total = torch.zeros(prior.batch, dtype=prior.means.dtype)
+    lost = torch.zeros_like(total)
     belief, row = prior, torch.arange(prior.batch)[:, None]
     for places in _order(prior, observations, linear).unbind(1):
         single = observations.map(lambda tensor, n=places[:, None]: tensor[row, n])  # type: ignore[misc]
@@ -108,8 +108,9 @@ def update(
             continue
         joint = _hypotheses(belief, single)
         total = total + torch.logsumexp(joint.log_weights, 1)
-        belief = reduce(joint, components, threshold)
-    return belief, total
+        belief, more = condense(joint, components, threshold)
+        lost = lost + more
+    return belief, total, lost
 
 
 def _order(prior: GaussianMixture, observations: Observations, linear: Linearisation) -> Tensor:
@@ -130,7 +131,7 @@ def _hypotheses(prior: GaussianMixture, single: Observations) -> GaussianMixture
         weights = prior.log_weights + single.outlier_log_density
         outlier = GaussianMixture(weights, prior.means, prior.covariances)
         if bool(is_linear.any()):
-            outlier = _kalman(prior, _widened(single)).where(is_linear, outlier)
+            outlier = _kalman(prior, single.widened()).where(is_linear, outlier)
         possible = used & (probability > 0)[:, None]
         weights = torch.where(possible, outlier.log_weights + probability.log()[:, None], -math.inf)
         parts.append(GaussianMixture(weights, outlier.means, outlier.covariances))
@@ -169,14 +170,3 @@ def _second_order(prior: GaussianMixture, single: Observations) -> GaussianMixtu
 
 def _kalman(prior: GaussianMixture, single: Observations) -> GaussianMixture:
     return Prediction.of(prior, single).posterior(prior)
-
-
-def _widened(single: Observations) -> Observations:
-    """With the noise of an outlier of a linear sensor."""
-    return replace(
-        single,
-        value=single.value / WIDE_OUTLIER,
-        matrix=single.matrix / WIDE_OUTLIER,
-        origin=single.origin / WIDE_OUTLIER,
-        log_scale=single.log_scale + single.rows * math.log(WIDE_OUTLIER),
-    )

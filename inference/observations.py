@@ -32,8 +32,8 @@ __all__ = ["ANGLE", "FUNCTION", "LINEAR", "RANGE", "Linearisation", "Observation
 
 LINEAR, RANGE, ANGLE, FUNCTION = 0, 1, 2, 3
 WIDE_OUTLIER = 10.0  # an outlier of a linear sensor has ten times the standard deviation
-_TINY = 1e-12
-_FAR, _STEEP, _BENT = 1e6, 1e6, 1e9  # most of a function's residual and derivatives, in units of the noise
+_SOFT = 1e-24  # of a squared distance, so that derivatives stay finite at a sensor; its root is far below any noise
+_FAR, _STEEP, _BENT = 1e6, 1e6, 1e9  # most of a function's residual and of derivatives, in units of the noise
 
 
 def _bounded(tensor: Tensor, most: float) -> Tensor:
@@ -204,7 +204,7 @@ class Observations:
         """Reported value less ``h`` at `points` ``(B, P, d)``, wrapped, of the scalar kinds; returns ``(B, P, N)``."""
         relative = self._relative(points)
         functions = self.functions.values(relative) if self.functions is not None else None
-        return self._difference(points, relative, (la.squared_norm(relative) + 1e-8).sqrt(), functions)
+        return self._difference(points, relative, (la.squared_norm(relative) + _SOFT).sqrt(), functions)
 
     @property
     def wraps(self) -> Tensor:
@@ -216,6 +216,22 @@ class Observations:
     def has_plain_noise(self) -> bool:
         """Whether all noise is Gaussian of one standard deviation."""
         return self.mixture is None and self.deviation_slope is None
+
+    @property
+    def finite(self) -> Tensor:
+        """Whose numbers all are, ``(B,)`` bool."""
+        parts = (self.value, self.matrix, self.origin, self.standard_deviation)
+        return torch.stack([part.isfinite().flatten(1).all(1) for part in parts]).all(0)
+
+    @property
+    def is_irregular(self) -> Tensor:
+        """Whose likelihood may have any number of peaks: functions, and noise of several Gaussians ``(B, N)``."""
+        found = torch.zeros_like(self.mask)
+        if self.functions is not None:
+            found = found | self.functions.present
+        if self.mixture is not None:
+            found = found | ((self.mixture.log_weights > -math.inf).sum(-1) > 1)
+        return found
 
     def deviation(self, magnitude: Tensor) -> Tensor:
         """σ(x) where ``|h(x)|`` is `magnitude` ``(B, P, N)``."""
@@ -230,6 +246,25 @@ class Observations:
         """``|h(x)|`` of the scalar kinds where the residual is `difference` ``(B, P, N)``."""
         predicted = self.value[:, None, :, 0] - difference
         return torch.where(self.wraps[:, None], wrap(predicted), predicted).abs()
+
+    def weights(self, log_odds: Tensor) -> Tensor:
+        """How much of each observation's information counts where its log odds are these, ``(B, P, N)``.
+
+        All of an inlier's; of an outlier's nothing, or a hundredth where it has ten times the standard deviation.
+        """
+        inlier = torch.sigmoid(log_odds)
+        wide = torch.where(self.kind == LINEAR, WIDE_OUTLIER**-2, 0.0)[:, None]
+        return inlier + (1 - inlier) * wide
+
+    def widened(self) -> Observations:
+        """With the noise of an outlier of a linear sensor; for linear observations only."""
+        return replace(
+            self,
+            value=self.value / WIDE_OUTLIER,
+            matrix=self.matrix / WIDE_OUTLIER,
+            origin=self.origin / WIDE_OUTLIER,
+            log_scale=self.log_scale + self.rows * math.log(WIDE_OUTLIER),
+        )
 
     def _residuals(self, relative: Tensor, difference: Tensor) -> Residuals:
         linear = (self.kind == LINEAR)[:, None]
@@ -246,17 +281,17 @@ class Observations:
             squared = torch.where(linear, la.squared_norm(several), scalar.square())
             fit = torch.where(linear, -0.5 * squared, fit)
         signed = torch.where(linear, torch.where(rows == 1, several[..., 0], 0.0), scalar)
-        inlier = (1 - probability).clamp_min(_TINY).log() + fit - constant
+        inlier = torch.log1p(-probability) + fit - constant
         wide = -0.5 * squared / WIDE_OUTLIER**2 - constant - rows * math.log(WIDE_OUTLIER)
         density = torch.where(linear, wide, self.outlier_log_density[:, None])
-        outlier = probability.clamp_min(_TINY).log() + density
+        outlier = probability.log() + density  # minus infinity where there are none
         return Residuals(signed, squared, inlier - outlier, torch.logaddexp(inlier, outlier), deviation)
 
     def residuals(self, points: Tensor) -> Residuals:
         """At `points` ``(B, P, d)``."""
         relative = self._relative(points)
         functions = self.functions.values(relative) if self.functions is not None else None
-        distance = (la.squared_norm(relative) + 1e-8).sqrt()
+        distance = (la.squared_norm(relative) + _SOFT).sqrt()
         return self._residuals(relative, self._difference(points, relative, distance, functions))
 
     def log_likelihood(self, points: Tensor) -> Tensor:
@@ -269,7 +304,7 @@ class Observations:
         They are expressed in the frame ``x = point + factor · y`` of each point; `factors` ``(B, K, d, d)``.
         """
         relative = self._relative(points)
-        distance = (la.squared_norm(relative) + 1e-8).sqrt()
+        distance = (la.squared_norm(relative) + _SOFT).sqrt()
         batch, count, rows, size = self.matrix.shape
         flat = self.matrix.reshape(batch, 1, count * rows, size) @ factors
         matrix = flat.view(batch, points.shape[1], count, rows, size)
@@ -286,6 +321,7 @@ class Observations:
             across, bend = self._angle_derivatives(relative, matrix, self.heading[:, None] @ factors)
             slope = torch.where(is_angle, across, slope)
             curvature = torch.where(is_angle[..., None], bend / deviation, curvature)
+        curvature = curvature.clamp(-_BENT, _BENT)  # beside a sensor there is no end to it
         jacobian = slope / deviation[..., 0]
         if self.functions is not None and functions is not None:
             is_function = self.functions.present[:, None, :, None]
@@ -304,11 +340,12 @@ class Observations:
     def _angle_derivatives(relative: Tensor, matrix: Tensor, heading: Tensor) -> tuple[Tensor, Tensor]:
         """First and second derivative of an angle in the plane of the first two rows."""
         first, second = relative[..., 0], relative[..., 1]
-        squared = first.square() + second.square() + 1e-8
+        squared = first.square() + second.square() + _SOFT
         row_first, row_second = matrix[..., 0, :], matrix[..., 1, :]
         radial = row_first * first[..., None] + row_second * second[..., None]
         tangent = row_second * first[..., None] - row_first * second[..., None]
-        across = tangent / squared[..., None] - heading
-        cross = la.outer(radial, tangent)
-        bend = -(cross + cross.mT) / squared.square()[..., None, None]
-        return across, bend
+        turn = tangent / squared[..., None]
+        cross = la.outer(
+            radial / squared[..., None], turn
+        )  # squared once more, it would vanish in single precision
+        return turn - heading, -(cross + cross.mT)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 
 from inference import linear_algebra as la
 from inference.importance import Weighted, local_covariances
@@ -21,42 +20,37 @@ from inference.mixture import GaussianMixture, beside, component_log_density, co
 
 OLD_POINTS = 12.0  # effective points that a component's old shape counts for
 LEAST_WEIGHT, MOST_ADDED = 1e-3, 0.9  # of the answer, that added components may take together
+FLOOR = 1e-18  # of a covariance, as a share of its trace before
 CHUNK = 32_768  # points at once: they stay in the processor's cache
 
 
 def refine(
-    local: LocalProblem,
-    answer: GaussianMixture,
-    source: Tensor,
-    added: int,
-    rounds: int,
-    steps: int,
-    points: int,
-) -> tuple[GaussianMixture, Tensor]:
-    """The answer moved towards the exact posterior, and the component of the prior that each part refines.
+    local: LocalProblem, answer: GaussianMixture, added: int, rounds: int, steps: int, points: int
+) -> GaussianMixture:
+    """The answer moved towards the exact posterior.
 
     Args:
         local: the problems, ``B`` of them.
-        answer: ``(B, J)`` in their coordinates; `source` ``(B, J)``.
+        answer: ``(B, J)`` in their coordinates.
         added: components put where the answer lacks mass, before the first round.
         rounds: how often new points are drawn; steps: of expectation-maximisation a round; points: a round.
     """
     parts = []
-    for rows in torch.split(torch.arange(answer.batch, device=source.device), max(1, CHUNK // points)):
-        some, mixture, origin = local.rows(rows.cpu()), answer.rows(rows), source[rows]
+    for rows in torch.split(torch.arange(answer.batch, device=answer.means.device), max(1, CHUNK // points)):
+        some, mixture = local.rows(rows.cpu()), answer.rows(rows)
         for turn in range(rounds):
             weighted = some.weigh(mixture, points, seed=101 + 10 * turn)
             if turn == 0 and added:
-                mixture, origin = add_components(some, mixture, origin, weighted, added)
+                mixture = add_components(some, mixture, weighted, added)
             for _ in range(steps):
-                mixture = maximise(mixture, weighted, origin if some.partial else None)
-        parts.append((mixture, origin))
-    return concatenate([mixture for mixture, _ in parts]), torch.cat([origin for _, origin in parts])
+                mixture = maximise(mixture, weighted)
+        parts.append(mixture)
+    return concatenate(parts)
 
 
 def add_components(
-    local: LocalProblem, answer: GaussianMixture, source: Tensor, weighted: Weighted, count: int
-) -> tuple[GaussianMixture, Tensor]:
+    local: LocalProblem, answer: GaussianMixture, weighted: Weighted, count: int
+) -> GaussianMixture:
     """With `count` components more, at points that carry mass which the answer lacks, ``p − q`` where positive."""
     log_weight = weighted.target - weighted.proposal
     share = torch.softmax(log_weight, 1)
@@ -73,25 +67,16 @@ def add_components(
     covariances = local_covariances(means, local.prior.covariances[row, origin], local.observations)
     taken = total.clamp(LEAST_WEIGHT, MOST_ADDED)
     log_weights = (taken / count).log().expand(-1, count)
-    joint = beside([answer.scaled_by((1 - taken).log()), GaussianMixture(log_weights, means, covariances)])
-    return joint, torch.cat([source, origin], 1)
+    return beside([answer.scaled_by((1 - taken).log()), GaussianMixture(log_weights, means, covariances)])
 
 
-def maximise(answer: GaussianMixture, weighted: Weighted, source: Tensor | None) -> GaussianMixture:
-    """One weighted expectation-maximisation step.
-
-    With `source` ``(B, J)``, component j stays a refinement of the prior's component ``source[j]``: a point is shared
-    out by the prior's responsibilities first, then among the answer's components of that source.
-    """
+def maximise(answer: GaussianMixture, weighted: Weighted) -> GaussianMixture:
+    """One weighted expectation-maximisation step."""
     share = torch.softmax(weighted.target - weighted.proposal, 1)
     logs = answer.log_weights[..., None] + component_log_density(
         weighted.points, answer.means, answer.factors()
     )
-    if source is None:
-        responsibility = torch.softmax(logs, 1)
-    else:
-        responsibility = _within_sources(logs, weighted.prior_components, source)
-    responsibility = responsibility * share[:, None]
+    responsibility = torch.softmax(logs, 1) * share[:, None]
     mass = responsibility.sum(2)
     safe = mass.clamp_min(1e-20)
     effective = mass.square() / responsibility.square().sum(2).clamp_min(1e-20)
@@ -103,18 +88,9 @@ def maximise(answer: GaussianMixture, weighted: Weighted, source: Tensor | None)
     kept = answer.covariances + la.outer(answer.means - means, answer.means - means)
     part = old[..., None, None]
     covariances = (1 - part) * scatter / safe[..., None, None] + part * kept
-    floor = 1e-8 * torch.eye(answer.dimension, dtype=means.dtype, device=means.device)
+    # relative to the component as it was: noise can be a millionth of the prior
+    least = FLOOR * la.trace(answer.covariances)[..., None, None]
+    floor = least * torch.eye(answer.dimension, dtype=means.dtype, device=means.device)
     weights = mass + (0.5 / share.shape[1]) * answer.log_weights.exp() + 1e-9
     log_weights = (weights / weights.sum(1, keepdim=True)).log()
     return GaussianMixture(log_weights, means, la.symmetrise(covariances) + floor)
-
-
-def _within_sources(answer: Tensor, prior: Tensor, source: Tensor) -> Tensor:
-    """Responsibilities ``(B, J, P)``: the prior's ``(B, K, P)``, shared out among the components of each source."""
-    index = source[..., None].expand(-1, -1, answer.shape[2])
-    lowest = torch.full_like(prior, -math.inf)
-    highest = lowest.scatter_reduce(1, index, answer, "amax").gather(1, index)
-    # an absent component has log weight -inf, and so has the highest of an absent source
-    relative = torch.where(answer > -math.inf, (answer - highest).exp(), 0.0)
-    total = torch.zeros_like(prior).scatter_add(1, index, relative).gather(1, index)
-    return torch.softmax(prior, 1).gather(1, index) * relative / total.clamp_min(1e-30)

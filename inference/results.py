@@ -10,6 +10,8 @@ from torch import Tensor
 
 from inference.mixture import GaussianMixture, concatenate
 
+VECTORS = ("effective_sample_size", "log_evidence", "surprise", "method", "divergence")
+
 
 class Method(IntEnum):
     """How a posterior was found."""
@@ -19,6 +21,7 @@ class Method(IntEnum):
     KALMAN = 2
     FALLBACK = 3
     LINEARISED = 4
+    QUADRATURE = 5
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,11 @@ class Update:
     log_evidence: Tensor  # log p(observations), in the sensors' own units
     surprise: Tensor  # p-value of the observations under the prediction, 0 to 1
     method: Tensor  # of `Method`, int64
+    divergence: Tensor  # estimate of KL(exact ‖ posterior), nats
 
     def rows(self, index: Tensor) -> Update:
-        vectors = (self.effective_sample_size, self.log_evidence, self.surprise, self.method)
-        return Update(self.posterior.rows(index), *(vector[index] for vector in vectors))
+        vectors = (getattr(self, name)[index] for name in VECTORS)
+        return Update(self.posterior.rows(index), *vectors)
 
     def with_rows(self, index: Tensor, other: Update) -> Update:
         """With the entities at `index` taken from `other`."""
@@ -46,6 +50,5 @@ class Update:
 def joined(parts: list[tuple[Tensor, Update]]) -> Update:
     order = torch.argsort(torch.cat([index for index, _ in parts]))
     posterior = concatenate([update.posterior for _, update in parts])
-    names = ("effective_sample_size", "log_evidence", "surprise", "method")
-    vectors = [torch.cat([getattr(update, name) for _, update in parts]) for name in names]
+    vectors = [torch.cat([getattr(update, name) for _, update in parts]) for name in VECTORS]
     return Update(posterior, *vectors).rows(order)

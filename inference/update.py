@@ -7,13 +7,18 @@
    ``G = P Hᵀ (H P Hᵀ)⁻¹``.
 3. Where the observations are all but linear over each component, a linearised update takes the place of the network
    (`nearly_linear`): its error vanishes with what they say, so that many in a row do not add up.
-4. Every answer of the network is reduced, checked and where needed refined: see `inference.checked`.
+4. Where they are weak beside the prior, however bent, exact moments by quadrature do (`settling`, `quadrature`).
+5. Every answer of the network is reduced and checked (`inference.checked`). What it might miss, and what the check
+   finds poor, is searched, refined and measured again (`inference.thorough`).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -22,16 +27,25 @@ from inference import nearly_linear
 from inference.accuracy import Settings
 from inference.checked import CheckedNetwork
 from inference.compilation import Compiled
+from inference.condensing import condense
 from inference.local import LocalProblem
 from inference.mixture import GaussianMixture
 from inference.mode_search import bend
 from inference.observations import LINEAR, Observations
-from inference.reduction import reduce
 from inference.results import Method, Update, joined
 from inference.scaled import Scaled
+from inference.settling import settle
+from inference.thorough import ThoroughNetwork
 from inference.transformer import DistributionTransformer
 
 __all__ = ["Method", "Settings", "Update", "Updater"]
+
+_CLOSED, _NEARLY_LINEAR, _SETTLED = -1, -2, -3  # codes of problems that do not reach the network
+# where observations so unlikely may be outliers, they are searched that much sooner
+UNLIKELY, SOONER = 0.05, 10_000.0
+GENTLE = 100.0  # times less, a sensor bends just a little
+DOUBTED = 0.85  # effective sample size that is enough where a sensor bends somewhat
+SHARP = 1e3  # standard deviations of the noise that single precision can tell across the prior
 
 
 class Updater:
@@ -84,8 +98,6 @@ class Updater:
             raise ValueError("observations: every entity needs at least one")
         # points are shared out in the order of the components, and what is given in another order is the same prior
         prior = prior.ordered()
-        if prior.components > self.settings.most_components:
-            prior = reduce(prior, self.settings.most_components, self.settings.merge_below)
         plain = (observations.kind == LINEAR) & (observations.outlier_probability == 0)
         closed = (plain | ~used).all(1)
         touched = (observations.matrix != 0).any(2) | (observations.heading != 0)
@@ -97,53 +109,115 @@ class Updater:
         code = code + (grown * (1 << prior.dimension))
         scaled, below = Scaled.of(prior, observations, touched), self.settings.linear_below
         divergence = nearly_linear.divergence(scaled.prior, scaled.observations, below, scaled.linear)
-        nearly = divergence < below
-        code = torch.where(closed, -1, torch.where(nearly, -2, code))
+        code = torch.where(closed, _CLOSED, torch.where(divergence < below, _NEARLY_LINEAR, code))
+        problems = _Problems(prior, observations, scaled, touched, grown, usual)
         parts: list[tuple[Tensor, Update]] = []
-        for pattern in sorted(set(code.tolist())):
+        index, settled = settle(prior, observations, touched, scaled, code >= 0, self.settings)
+        if settled is not None:
+            code[index] = _SETTLED
+            parts.append((index, settled))
+        for pattern, solve in ((_CLOSED, self._kalman), (_NEARLY_LINEAR, self._linearised)):
             index = torch.nonzero(code == pattern)[:, 0]
-            some, seen = prior.rows(index), observations.rows_of(index)
-            if pattern == -1:
-                parts.append((index, self._kalman(scaled.rows(index))))
-            elif pattern == -2:
-                parts.append((index, self._linearised(scaled.rows(index), divergence[index])))
-            else:
-                axes = torch.nonzero(touched[index[0]])[:, 0].tolist()
-                if not bool(grown[index[0]]):
-                    some = some.places(torch.arange(min(some.components, usual)).expand(some.batch, -1))
-                parts.append((index, self._transformed(some, seen, axes, scaled.rows(index))))
+            if len(index):
+                parts.append((index, solve(scaled.rows(index), divergence[index])))
+        index = torch.nonzero(code >= 0)[:, 0]
+        if len(index):
+            parts.extend(self._by_network(problems, index, code))
         return joined(parts) if len(parts) > 1 else parts[0][1].rows(torch.argsort(parts[0][0]))
 
-    def _reduced(self, mixture: GaussianMixture) -> GaussianMixture:
-        return reduce(mixture, self.settings.most_components, self.settings.merge_below)
+    def _by_network(
+        self, problems: _Problems, index: Tensor, code: Tensor
+    ) -> Iterator[tuple[Tensor, Update]]:
+        """In one pass where that can be trusted, else thoroughly; `code` tells which problems are of one shape."""
+        settings = self.settings
+        least = torch.full(
+            (len(code),), max(settings.refine_below, settings.defend_below), dtype=torch.float64
+        )
+        least[index] = self._trusted_above(problems.scaled.rows(index)).clamp_min(float(least[0]))
+        hard = least[index] > 1
+        again = [index[hard]]
+        for some in _alike(index[~hard], code):
+            found = self._checked.update(*problems.local(some, self.device, self.dtype))
+            poor = found.effective_sample_size < least[some]
+            good = torch.nonzero(~poor)[:, 0]
+            again.append(some[poor])
+            if len(good):
+                yield some[good], found.rows(good)
+        for some in _alike(torch.cat(again).sort().values, code):
+            yield some, self._thorough.update(*problems.local(some, self.device, torch.float64))
 
-    def _kalman(self, problem: Scaled) -> Update:
-        """Exact: one Kalman update a component, weighted by its evidence."""
+    def _kalman(self, problem: Scaled, _: Tensor) -> Update:
+        """Exact: one Kalman update a component, weighted by its evidence; what reducing it costs is measured."""
         prior, prediction = problem.prior, problem.prediction
-        posterior = prediction.posterior(prior).normalised()
-        count = prior.batch
+        exact = problem.back(prediction.posterior(prior).normalised())
+        posterior, loss = condense(exact, self.settings.most_components, self.settings.merge_below)
         return Update(
-            self._reduced(problem.back(posterior)),
-            torch.ones(count, dtype=torch.float64),
+            posterior,
+            (-loss).exp(),
             torch.logsumexp(prior.log_weights + prediction.log_evidence, 1),
             prediction.surprise(prior),
-            torch.full((count,), Method.KALMAN, dtype=torch.int64),
+            torch.full((prior.batch,), Method.KALMAN, dtype=torch.int64),
+            loss,
         )
 
     def _linearised(self, problem: Scaled, divergence: Tensor) -> Update:
         """One linearised update a component and hypothesis of an outlier: exact where all sensors are linear."""
         prior, most = problem.prior, self.settings.most_components
-        posterior, evidence = nearly_linear.update(
+        posterior, evidence, loss = nearly_linear.update(
             prior, problem.observations, most, self.settings.merge_below, problem.linear
         )
         surprise = problem.prediction.surprise(prior)
         method = torch.where(divergence > 0, int(Method.LINEARISED), int(Method.KALMAN))
         # of two Gaussians that are near, the chi-square divergence is twice the Kullback-Leibler divergence
-        return Update(problem.back(posterior), 1 / (1 + 2 * divergence), evidence, surprise, method)
+        size = (-loss).exp() / (1 + 2 * divergence)
+        return Update(problem.back(posterior), size, evidence, surprise, method, divergence + loss)
 
-    def _transformed(
-        self, prior: GaussianMixture, observations: Observations, axes: list[int], problem: Scaled
-    ) -> Update:
-        local = LocalProblem.of(prior, observations, axes, self.device, self.dtype)
-        surprise = problem.prediction.surprise(problem.prior)
-        return self._checked.update(local, surprise, bend(problem))
+    @cached_property
+    def _thorough(self) -> ThoroughNetwork:
+        return ThoroughNetwork(deepcopy(self.network).double(), self.settings, None)
+
+    def _trusted_above(self, problem: Scaled) -> Tensor:
+        """The effective sample size above which one pass in the network's precision is believed ``(B,)``.
+
+        Infinite where it may miss a part of the posterior and not see it: it is not tried there.
+        """
+        above, observations = self.settings.search_above, problem.observations
+        information = problem.linear.information.diagonal(dim1=-2, dim2=-1).amax(-1)
+        used = problem.prior.present[..., None] & observations.mask[:, None]
+        never = torch.where(used, information, 0.0).amax((1, 2)) > SHARP**2
+        if above == math.inf:
+            return torch.where(never, math.inf, 0.0).double()
+        bent = bend(problem)
+        unlikely = problem.prediction.surprise(problem.prior) < UNLIKELY
+        outliers = (observations.mask & (observations.outlier_probability > 0)).any(1)
+        irregular = (observations.mask & observations.is_irregular).any(1)
+        never |= (bent > above) | (irregular & (bent > above / GENTLE))
+        never |= unlikely & outliers & (bent > above / SOONER)
+        return torch.where(never, math.inf, torch.where(bent > above / GENTLE, DOUBTED, 0.0)).double()
+
+
+@dataclass(frozen=True)
+class _Problems:
+    """A batch with what is known of it."""
+
+    prior: GaussianMixture
+    observations: Observations
+    scaled: Scaled
+    touched: Tensor
+    grown: Tensor
+    usual: int  # components of a prior that has not grown
+
+    def local(self, index: Tensor, device: torch.device, dtype: torch.dtype) -> tuple[LocalProblem, Tensor]:
+        """Some of the entities, all of one shape, with the surprise of their observations."""
+        prior, scaled = self.prior.rows(index), self.scaled.rows(index)
+        axes = torch.nonzero(self.touched[index[0]])[:, 0].tolist()
+        if not bool(self.grown[index[0]]):
+            prior = prior.places(torch.arange(min(prior.components, self.usual)).expand(prior.batch, -1))
+        local = LocalProblem.of(prior, self.observations.rows_of(index), axes, device, dtype)
+        return local, scaled.prediction.surprise(scaled.prior)
+
+
+def _alike(index: Tensor, code: Tensor) -> Iterator[Tensor]:
+    """`index` in parts of one code each."""
+    for pattern in sorted(set(code[index].tolist())):
+        yield index[code[index] == pattern]

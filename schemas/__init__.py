@@ -23,6 +23,7 @@ from schemas.posterior import Posterior, Quality
 from schemas.prior import Prior
 from schemas.reasons import Reason, reason_of
 from schemas.replay import Replay
+from schemas.reset import LogPosition, Reset, parse_stated
 from schemas.sensor import (
     AzimuthElevationSensor,
     BearingSensor,
@@ -71,6 +72,7 @@ __all__ = [
     "HeadingSensor",
     "LinearMotion",
     "LinearSensor",
+    "LogPosition",
     "MeanReverting",
     "Message",
     "Mixture",
@@ -95,6 +97,7 @@ __all__ = [
     "Reason",
     "RelativeBearingSensor",
     "Replay",
+    "Reset",
     "Sensor",
     "SignalStrengthSensor",
     "SpeedSensor",
@@ -109,6 +112,7 @@ __all__ = [
     "is_name",
     "parse",
     "parse_sensor",
+    "parse_stated",
     "printable",
     "reason_of",
     "to_rfc3339",

@@ -14,6 +14,7 @@ OBSERVATION = "org.beliefstream.observation.v1"
 SENSOR = "org.beliefstream.sensor.v1"
 MODEL = "org.beliefstream.model.v1"
 PRIOR = "org.beliefstream.prior.v1"
+RESET = "org.beliefstream.reset.v1"
 POSTERIOR = "org.beliefstream.posterior.v1"
 REPLAY = "org.beliefstream.replay.v1"
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from schemas import cloudevents
+from schemas import cloudevents, partitioning
 from schemas.base import Message
 from schemas.dead_letter import HEADERS, OPTIONAL_HEADERS, DeadLetter
 from schemas.model import Model
@@ -22,6 +22,7 @@ from schemas.observation import Observation
 from schemas.posterior import Posterior
 from schemas.prior import Prior
 from schemas.replay import Replay
+from schemas.reset import Reset
 from schemas.sensor import KINDS, sensor_adapter
 
 Schema = dict[str, Any]
@@ -30,12 +31,13 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _FORMAT = "application/schema+json;version=2020-12"
 _BINDING = "0.5.0"  # of AsyncAPI's Kafka bindings
 _PARTITIONS = 8
+_PARTITIONER = "x-partitioner"
 _VALIDATION: JsonSchemaMode = "validation"
 
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic of the contract."""
+    """One topic of the contract, with one of the messages on it."""
 
     address: str
     message: str
@@ -44,6 +46,7 @@ class Topic:
     description: str
     event: str | None
     compacted: bool = False
+    by_key: bool = False  # whether its senders must choose partitions by `schemas.partitioning`
 
 
 _TOPICS = (
@@ -54,10 +57,12 @@ _TOPICS = (
         "the entity",
         "What sensors report.",
         cloudevents.OBSERVATION,
+        by_key=True,
     ),
     Topic("sensors", "sensor", "receive", "the sensor", "Sensor definitions.", cloudevents.SENSOR, True),
     Topic("models", "model", "receive", "the entity, or *", "Entity models.", cloudevents.MODEL, True),
-    Topic("priors", "prior", "receive", "the entity", "What operators know.", cloudevents.PRIOR),
+    Topic("priors", "prior", "receive", "the entity", "What operators know.", cloudevents.PRIOR, by_key=True),
+    Topic("priors", "reset", "receive", "the entity", "Entities to forget.", cloudevents.RESET, by_key=True),
     Topic("posteriors", "posterior", "send", "the entity", "Beliefs after updates.", cloudevents.POSTERIOR),
     Topic("dead-letters", "dead_letter", "send", "as it came", "Messages of no use, byte for byte.", None),
     Topic(
@@ -77,12 +82,16 @@ def json_schemas() -> dict[str, Schema]:
         "observation": Observation,
         "model": Model,
         "prior": Prior,
+        "reset": Reset,
         "posterior": Posterior,
         "replay": Replay,
     }
     schemas = {name: message.model_json_schema(mode=_VALIDATION) for name, message in plain.items()}
     schemas["sensor"] = {"title": "Sensor", **sensor_adapter.json_schema(mode=_VALIDATION)}
     schemas["dead_letter"] = _dead_letter_headers()
+    for topic in _TOPICS:
+        if topic.by_key:
+            schemas[topic.message] |= {_PARTITIONER: partitioning.extension()}
     return {name: {"$schema": _DIALECT, **_plain(schemas[name])} for name in sorted(schemas)}
 
 
@@ -97,7 +106,7 @@ def asyncapi() -> Schema:
             "since the epoch (UTC) or RFC 3339. CloudEvents headers (binary mode) are optional.",
         },
         "defaultContentType": "application/json",
-        "channels": _channels(),
+        "channels": {topic.address: _channel(topic.address) for topic in _TOPICS},
         "operations": {_operation_name(topic): _operation(topic) for topic in _TOPICS},
         "components": {
             "schemas": _component_schemas(),
@@ -124,20 +133,14 @@ def write(directory: Path | str) -> list[Path]:
     return written
 
 
-def _channels() -> Schema:
-    """By address; one may carry several messages."""
-    channels: Schema = {}
-    for topic in _TOPICS:
-        messages = _channel(topic)["messages"]
-        channels.setdefault(topic.address, _channel(topic))["messages"].update(messages)
-    return channels
-
-
-def _channel(topic: Topic) -> Schema:
+def _channel(address: str) -> Schema:
+    topics = [topic for topic in _TOPICS if topic.address == address]
+    topic = topics[0]
+    description = " ".join(each.description for each in topics)
     return {
         "address": topic.address,
-        "description": topic.description,
-        "messages": {topic.message: {"$ref": f"#/components/messages/{topic.message}"}},
+        "description": f"{description} {partitioning.RULE}" if topic.by_key else description,
+        "messages": {each.message: {"$ref": f"#/components/messages/{each.message}"} for each in topics},
         "bindings": {
             "kafka": {
                 "topic": topic.address,
@@ -181,7 +184,13 @@ def _message(topic: Topic) -> Schema:
             "schemaFormat": _FORMAT,
             "schema": {"$ref": f"#/components/schemas/{topic.message.title()}"},
         },
-        "bindings": {"kafka": {"key": key, "bindingVersion": _BINDING}},
+        "bindings": {
+            "kafka": {
+                "key": key,
+                **({_PARTITIONER: partitioning.extension()} if topic.by_key else {}),
+                "bindingVersion": _BINDING,
+            }
+        },
     }
 
 
@@ -221,7 +230,7 @@ def _dead_letter_headers() -> Schema:
 
 
 def _component_schemas() -> Schema:
-    types: tuple[type[Message], ...] = (Observation, Model, Prior, Posterior, Replay, *KINDS)
+    types: tuple[type[Message], ...] = (Observation, Model, Prior, Reset, Posterior, Replay, *KINDS)
     messages = [(message, _VALIDATION) for message in types]
     _, schema = models_json_schema(messages, ref_template="#/components/schemas/{model}")
     definitions: Schema = schema["$defs"]

@@ -107,7 +107,7 @@ class Mixture(Message):
             covariance: (D, D), instead of `standard_deviations`.
 
         Raises:
-            ValueError: neither or both are given, or the sizes do not agree.
+            ValueError: neither or both are given, the sizes do not agree, or a standard deviation is not positive.
             pydantic.ValidationError: the numbers are no Gaussian.
         """
         if (standard_deviations is None) == (covariance is None):
@@ -116,7 +116,16 @@ class Mixture(Message):
         if covariance is not None:
             matrix = np.asarray(covariance, dtype=np.float64)
         else:
-            matrix = np.diag(np.broadcast_to(np.asarray(standard_deviations, dtype=np.float64), size) ** 2)
+            deviations = np.asarray(standard_deviations, dtype=np.float64)
+            with np.errstate(over="ignore", under="ignore"):
+                variances = deviations**2
+            # the variances alone would not show a negative deviation
+            if not np.all((deviations > 0) & (variances > 0) & (variances < math.inf)):
+                raise ValueError(
+                    "standard_deviations: expected positive numbers, with finite squares that are not 0, got "
+                    f"{deviations.tolist()}"
+                )
+            matrix = np.diag(np.broadcast_to(variances, size))
         point = np.asarray(mean, dtype=np.float64)
         return cls.model_validate({"weights": [1.0], "means": point[None], "covariances": matrix[None]})
 

@@ -63,9 +63,10 @@ class Model(Message):
         bool,
         Field(
             strict=True,
-            description="whether times are those of the wall clock, so that the future is refused; no unit",
+            description="whether times are those of the wall clock, so that a time in the future is refused; false for "
+            "simulated clocks and for logs that run ahead; no unit",
         ),
-    ] = False
+    ] = True
 
     @field_validator("coordinates")
     @classmethod

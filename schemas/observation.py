@@ -19,7 +19,12 @@ class Observation(Message):
 
     most_parts: ClassVar[int] = 5_000  # 64 values with their covariance
 
-    entity: Annotated[Name, Field(description="what is observed; also the key of the record")]
+    entity: Annotated[
+        Name,
+        Field(
+            description="what is observed; also the key of the record, by which murmur2 chooses its partition"
+        ),
+    ]
     sensor: Annotated[Name, Field(description="the sensor that observed, as named on the topic of sensors")]
     time: Annotated[
         Time,

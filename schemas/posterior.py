@@ -12,7 +12,7 @@ from schemas.mixture import Mixture
 from schemas.model import Coordinate
 from schemas.time import Time
 
-Method = Literal["transformer", "refined", "kalman", "linearised", "fallback", "prior"]
+Method = Literal["transformer", "refined", "kalman", "linearised", "quadrature", "fallback", "prior"]
 _Count = Annotated[int, Field(strict=True, ge=0)]
 
 

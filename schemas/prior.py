@@ -7,15 +7,21 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from schemas.base import MAXIMUM_COORDINATES, Identifier, Message, Name, distinct
+from schemas.base import MAXIMUM_COORDINATES, Identifier, Message, Name, Unusable, distinct
 from schemas.mixture import Mixture
+from schemas.reasons import Reason
 from schemas.time import Time
 
 
 class Prior(Message):
     """A prior for one entity from its time on."""
 
-    entity: Annotated[Name, Field(description="whose prior it is; also the key of the record")]
+    entity: Annotated[
+        Name,
+        Field(
+            description="whose prior it is; also the key of the record, by which murmur2 chooses its partition"
+        ),
+    ]
     mixture: Annotated[Mixture, Field(description="what is known, in the units of the coordinates")]
     time: Annotated[
         Time, Field(description="when it is true: seconds since the epoch UTC, or RFC 3339 with offset")
@@ -50,3 +56,23 @@ class Prior(Message):
                 "wrong_size", "expected {expected} names, as the mixture", {"expected": mixture.dimension}
             )
         return coordinates
+
+    def check_fits(self, names: tuple[str, ...]) -> None:
+        """Whether it is over coordinates of a model that has these.
+
+        Raises:
+            Unusable: `wrong_length`, if it names no coordinates and is over another number than the model has;
+                `missing_coordinates`, if the model lacks one that it names.
+        """
+        if self.coordinates is None:
+            if self.mixture.dimension != len(names):
+                wanted = f"{len(names)} coordinates ({', '.join(names)})"
+                raise Unusable(
+                    Reason.wrong_length, f"mixture: the model has {wanted}, got {self.mixture.dimension}"
+                )
+            return
+        if missing := [name for name in self.coordinates if name not in names]:
+            raise Unusable(
+                Reason.missing_coordinates,
+                f"coordinates: the model's state {list(names)} lacks {', '.join(missing)}",
+            )

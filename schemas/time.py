@@ -12,8 +12,11 @@ from pydantic_core import PydanticCustomError
 from schemas.base import Number
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Years 1 to 9999, which is what RFC 3339 can write. It also catches milliseconds given for seconds.
+# Years 1 to 9999, which is what RFC 3339 can write.
 EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0
+# From these numbers on (year 5138 in seconds, 1973 in the unit named) a time is probably not in seconds.
+_OTHER_UNITS = ((1e11, 1e3, "milliseconds"), (1e14, 1e6, "microseconds"), (1e17, 1e9, "nanoseconds"))
+_TOO_LARGE = 1e20  # nanoseconds of the year 5138: beyond, no unit is probable
 _RFC_3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(\.\d+)?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
 )
@@ -35,13 +38,28 @@ def from_rfc3339(text: str) -> float:
 
 
 def to_rfc3339(time: float) -> str:
-    """The RFC 3339 time (UTC, to the microsecond) of seconds since the epoch."""
+    """The RFC 3339 time (UTC, to the microsecond) of seconds since the epoch.
+
+    Raises:
+        ValueError: the time is not finite, or outside the years 1 to 9999.
+    """
+    if not EARLIEST <= time < LATEST + 1:
+        raise ValueError(f"time: {time} seconds since the epoch are not within the years 1 to 9999")
     moment = _EPOCH + timedelta(seconds=time)
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def unit_hint(time: float) -> str:
+    """What to say of a time that is probably in milliseconds, microseconds or nanoseconds; empty for any other."""
+    if not _OTHER_UNITS[0][0] <= time < _TOO_LARGE:
+        return ""
+    _, scale, unit = [entry for entry in _OTHER_UNITS if entry[0] <= time][-1]
+    return f"looks like {unit} since the epoch ({to_rfc3339(time // scale)[:19]}Z); give seconds"
+
+
 def _seconds(value: Any) -> float:
-    if isinstance(value, str):
+    is_number = not isinstance(value, str)
+    if not is_number:
         try:
             value = from_rfc3339(value)
         except ValueError as error:
@@ -53,6 +71,8 @@ def _seconds(value: Any) -> float:
     if not EARLIEST <= value <= LATEST:
         if value - value != 0:  # NaN or infinite
             raise PydanticCustomError("not_finite", "expected a finite number of seconds since the epoch")
+        if is_number and (hint := unit_hint(value)):
+            raise PydanticCustomError("invalid_time", "{hint}", {"hint": hint})
         raise PydanticCustomError(
             "invalid_time", "expected seconds since the epoch, within the years 1 to 9999"
         )

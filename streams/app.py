@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -25,24 +26,27 @@ from inference.memory import Room, SparingUpdater
 from inference.update import Settings as Accuracy
 from inference.update import Updater
 from schemas import Reason
-from streams import measurements, metrics
+from streams import logs, measurements, metrics
 from streams.connecting import fault_of, use_safe_connections
 from streams.consuming import TOPIC_CHANGED, SafeConsumer, use_fetch_high_watermark, use_safe_consumer
 from streams.dead_letters import ANNOUNCER, Example, dead_letter
 from streams.expiry import Expiry
 from streams.fencing import Fenced, Fencing
 from streams.fusion import Fusion
-from streams.health import add_pages
+from streams.health import add_pages, reasons_not_ready
 from streams.intake import Intake
 from streams.origin import Origins, Repartitioned
+from streams.placement import Placement
+from streams.reachability import Reachability
 from streams.recovery import SafeTableManager
 from streams.registry import Definitions, DefinitionsReader
+from streams.resets import Resets
 from streams.restoring import BeliefTableManager
 from streams.sending import send_all
 from streams.settings import Settings
-from streams.stores import BeliefTable
+from streams.stalls import Ends, Stalls, Watched
+from streams.stores import CANNOT_BE_KEPT, BeliefTable, StoreFault
 from streams.topic_states import TopicState, topic_states
-from streams.topics import topic_id
 from streams.turns import Turns
 
 T = TypeVar("T")
@@ -67,8 +71,10 @@ def make_updater(settings: Settings) -> Updater:
     return SparingUpdater(network, choose_device(settings.device), accuracy, dtype, compiled, room)
 
 
-def create_app(settings: Settings, updater: Updater) -> faust.App:
+def create_app(settings: Settings, updater: Updater, reachability: Reachability | None = None) -> faust.App:
     """A worker's application; nothing is started yet.
+
+    `reachability` is kept up to date while it runs.
 
     Raises ValueError if a module of measurements of one's own cannot be imported.
     """
@@ -109,7 +115,8 @@ def create_app(settings: Settings, updater: Updater) -> faust.App:
 
     use = use_fetch_high_watermark if settings.fetch_high_watermark else use_safe_consumer
     use(app, settings.names.priors, states)
-    _add_agent(app, settings, updater)
+    metrics.begin((settings.names.observations, settings.names.priors))
+    _add_agent(app, settings, updater, reachability or Reachability(settings.names))
     return app
 
 
@@ -127,12 +134,32 @@ async def _or_stop(work: Awaitable[T], failure: str) -> T:
         log.error(
             "the worker stops, for entities are in other partitions than their beliefs", detail=str(moved)
         )
+    except StoreFault as fault:
+        log.error(CANNOT_BE_KEPT, detail=str(fault))
     except Exception:
         log.exception(failure)
     os._exit(70)
 
 
-def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
+def _guard(app: faust.App, settings: Settings, fusion: Fusion, held_up: Callable[[], bool]) -> Stalls:
+    """Against standing still."""
+    sources = (settings.names.observations, settings.names.priors)
+
+    def done() -> dict[TP, int]:
+        consumer = cast(SafeConsumer, app.consumer)
+        return {
+            place: max(fusion.processed.get(place, 0), consumer.committed.get(place, 0))
+            for place in consumer.assignment()
+            if place.topic in sources
+        }
+
+    worker = Watched(
+        done, lambda: fusion.at_work, lambda: bool(cast(SafeConsumer, app.consumer).unacked), held_up
+    )
+    return Stalls(settings.stall_seconds, worker, Ends(settings.brokers, settings.client_options))
+
+
+def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachability: Reachability) -> None:
     names = settings.names
     raw: dict[str, Any] = {
         "key_type": bytes,
@@ -142,10 +169,14 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
         "partitions": settings.partitions,
     }
     source = app.topic(names.observations, names.priors, **raw)
-    on_disk = {
-        "directory": settings.belief_directory,
-        "topic_id": lambda: topic_id(settings.brokers, names.beliefs_changelog, **settings.client_options),
-    }
+
+    async def changelog_id() -> str:
+        asked = topic_states((await _producer(app)).client, [names.beliefs_changelog])
+        found = await _or_stop(asked, "the changelog's id cannot be asked for, the worker stops")
+        # one that is not there now is noticed by its readers
+        return found[names.beliefs_changelog].id if found else ""
+
+    on_disk = {"directory": settings.belief_directory, "topic_id": changelog_id}
     table: Any = app.Table(
         "beliefs", key_type=bytes, value_type=bytes, partitions=settings.partitions, options=on_disk
     )
@@ -170,6 +201,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
     origins = Origins(names, table.store, fencing, producer, committed)
 
     async def examine(consumer: Any, partitions: Collection[int]) -> bool:
+        fusion.processed.clear()  # what is read from here on is what was committed
         held = origins.examine(consumer, partitions)
         return await _or_stop(held, "beliefs cannot be held against their source, the worker stops")
 
@@ -180,7 +212,17 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
         definitions, (names.sensors, names.models), settings.brokers, reject, settings.client_options
     )
     expiry = Expiry(names, definitions, table.store, committed)
-    intake = Intake(definitions, settings.maximum_message_bytes, settings.future_tolerance)
+    intake = Intake(
+        definitions,
+        settings.maximum_message_bytes,
+        settings.future_tolerance,
+        settings.event_tolerance,
+    )
+
+    async def ends(places: Collection[TP]) -> Mapping[TP, int]:
+        found: Mapping[TP, int] = await app.consumer.highwaters(*places)
+        return found
+
     fusion = Fusion(
         names,
         settings.application,
@@ -193,15 +235,35 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
         fencing,
         expiry,
         origins,
+        Placement(names, settings.partitions, settings.refuse_misplaced),
+        Resets(names, settings.application, definitions, origins, ends),
         settings.history,
+        settings.event_tolerance < math.inf,
     )
 
     @app.task  # type: ignore[untyped-decorator]
     async def read_definitions() -> None:
         await _or_stop(reader.start(), "definitions cannot be read")
 
+    @app.task  # type: ignore[untyped-decorator]
+    async def watch_brokers() -> None:
+        def client() -> Any:
+            sending = cast(Any, app.producer)._producer
+            return sending and sending.client
+
+        await reachability.watch(client)
+
+    stalls = _guard(
+        app, settings, fusion, lambda: app.should_stop or bool(reasons_not_ready(app, reader, reachability))
+    )
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def watch_partitions() -> None:
+        await stalls.watch()
+
     @app.timer(LOOK_SECONDS)  # type: ignore[untyped-decorator]
     async def look_after_connections() -> None:
+        logs.write_repeated()
         # neither is there before it has started, nor after it has ended
         sending, reading = cast(Any, app.producer)._producer, cast(Any, app.consumer)._thread._consumer
         for client in (sending and sending.client, reading and reading._client, reader.client):
@@ -251,4 +313,4 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater) -> None:
             "weights": settings.weights,
         }
     )
-    add_pages(app, reader, fusion, settings.token)
+    add_pages(app, reader, fusion, reachability, settings.token, stalls.shown.set)

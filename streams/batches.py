@@ -15,21 +15,25 @@ from schemas.dead_letter import replay_of
 from streams import metrics
 from streams.dead_letters import ANNOUNCER, Example, dead_letter
 from streams.entities import EntityBatch
+from streams.placement import Misplaced
 from streams.sending import Record
 from streams.topics import TopicNames
 
 
 @dataclass
 class Batch:
-    """Entities by key, what is to be sent to the dead letters, and what to count."""
+    """Entities by partition and key, what is to be sent to the dead letters, and what to count."""
 
     names: TopicNames
-    entities: dict[bytes, EntityBatch] = field(default_factory=dict)
+    entities: dict[tuple[int, bytes], EntityBatch] = field(default_factory=dict)
     times: dict[int, list[float]] = field(default_factory=dict)  # of observations, by partition
+    resets: list[Record] = field(default_factory=list)  # posteriors that tell of them
     dead: list[Record] = field(default_factory=list)
     rejected: Counter[tuple[str, Reason]] = field(default_factory=Counter)  # by topic and reason
+    misplaced: list[Misplaced] = field(default_factory=list)
     examples: dict[Reason, Example] = field(default_factory=dict)  # the first of each reason
     duplicates: int = 0
+    forgotten: int = 0  # observations that a reset has overtaken
 
     def reject(self, message: Any, reason: Reason, detail: str) -> None:
         """A message as Faust delivered it."""
@@ -61,6 +65,7 @@ class Batch:
             if topic == self.names.observations:
                 metrics.OBSERVATIONS.labels("rejected").inc(count)
         metrics.OBSERVATIONS.labels("duplicate").inc(self.duplicates)
+        metrics.OBSERVATIONS.labels("forgotten").inc(self.forgotten)
         accepted = 0
         for entity in self.entities.values():
             for entry in entity.applied:

@@ -30,10 +30,15 @@ from streams.belief_bytes import (
 
 INTERNAL = b"\0"
 """First byte of the keys of what is no belief in the changelog; no entity is called so."""
-VERSION = 3
+VERSION = 4
+UNRESET_VERSION = (
+    3  # written for entities that have never been reset, so that the program before can read them
+)
+MOST_RESET_IDS = 16  # remembered, to apply a reset once however often it is sent
 # version, has a base; sequence, revision, prior sequence, two offsets, time of the newest posterior and of the base,
 # when it was last heard of, length of names, moments
 _HEADER = struct.Struct("<BBQIIqqdddHI")
+_RESETS = struct.Struct("<IqH")  # of version 4, behind the names: resets, offset, length of their ids
 _SECOND_HEADER = struct.Struct("<BBQIIqqddHI")  # of version 2, which did not say when it was heard of
 _FIRST_HEADER = struct.Struct("<BBBHQIIqqdH")  # of version 1, which kept no past either
 _MOMENT = struct.Struct("<dII")  # time, length of its messages and of its belief
@@ -44,7 +49,7 @@ _WAITING = struct.Struct("<qI")
 @told
 def glance(raw: bytes) -> tuple[float, float]:
     """The time of the newest posterior and when it was last heard of, without reading all of a record."""
-    if raw[0] != VERSION:
+    if raw[0] not in (UNRESET_VERSION, VERSION):
         record = BeliefRecord.decode(raw)
         return record.shown, record.heard
     header = _HEADER.unpack_from(raw)
@@ -104,6 +109,9 @@ class BeliefRecord:
         pending: stated priors that no observation has reached in time, as (offset, the message's value).
         shown: time of the newest posterior emitted.
         heard: what time it was in its partition when a message of it last came, by the others' event times.
+        resets: how often the entity was reset.
+        forgotten_before: observations before that offset were forgotten by a reset, also those not read yet.
+        reset_ids: of the last resets that had an id.
     """
 
     past: Timeline[bytes, State] = field(default_factory=Timeline)
@@ -116,6 +124,9 @@ class BeliefRecord:
     pending: list[tuple[int, bytes]] = field(default_factory=list)
     shown: float = -math.inf
     heard: float = -math.inf
+    resets: int = 0
+    forgotten_before: int = 0
+    reset_ids: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, belief: Belief, coordinates: tuple[str, ...], **others: Any) -> BeliefRecord:
@@ -137,12 +148,27 @@ class BeliefRecord:
         """Give up the belief and its past."""
         self.past, self.shown = Timeline(), -math.inf
 
+    def reset(self, id: str | None, before: int) -> None:
+        """Forget the entity; the offsets stay, and the sequence goes on.
+
+        Args:
+            id: of the reset, if it has one.
+            before: observations before that offset are forgotten too.
+        """
+        self.forget()
+        self.coordinates, self.pending = (), []
+        self.sequence += 1
+        self.resets += 1
+        self.forgotten_before = max(self.forgotten_before, before)
+        if id is not None:
+            self.reset_ids = (*self.reset_ids, id)[-MOST_RESET_IDS:]
+
     def encode(self) -> bytes:
         """To bytes, exactly."""
         names, past = "\n".join(self.coordinates).encode(), self.past
         base = stored(past.base)
         header = _HEADER.pack(
-            VERSION,
+            VERSION if self.resets else UNRESET_VERSION,
             past.base is not None,
             self.sequence,
             self.revision,
@@ -155,13 +181,19 @@ class BeliefRecord:
             len(names),
             len(past.moments),
         )
-        parts = [header, names, base]
+        parts = [header, names, self._encoded_resets(), base]
         for moment in past.moments:
             state = stored(moment.state)
             parts.extend((_MOMENT.pack(moment.time, len(moment.content), len(state)), moment.content, state))
         for offset, value in self.pending:
             parts.append(_WAITING.pack(offset, len(value)) + value)
         return b"".join(parts)
+
+    def _encoded_resets(self) -> bytes:
+        if not self.resets:
+            return b""
+        ids = "\n".join(self.reset_ids).encode()
+        return _RESETS.pack(self.resets, self.forgotten_before, len(ids)) + ids
 
     @classmethod
     @told
@@ -185,6 +217,9 @@ class BeliefRecord:
         _, has_base, sequence, revision, stated, observed, last_prior, shown, base_time = header
         names = raw[place : place + length].decode()
         place += length
+        resets: tuple[int, int, tuple[str, ...]] = (0, 0, ())
+        if raw[0] == VERSION:
+            resets, place = _decoded_resets(raw, place)
         base: State | None = None
         if has_base:
             end = place + stored_size(raw, place)
@@ -207,11 +242,19 @@ class BeliefRecord:
             _waiting(raw, place),
             shown,
             heard,
+            *resets,
         )
 
 
 def _names(joined: str) -> tuple[str, ...]:
     return tuple(joined.split("\n")) if joined else ()
+
+
+def _decoded_resets(raw: bytes, place: int) -> tuple[tuple[int, int, tuple[str, ...]], int]:
+    """How many, the offset and the ids; and the place behind them."""
+    resets, before, length = _RESETS.unpack_from(raw, place)
+    end = reaches(raw, place + _RESETS.size + length)
+    return (resets, before, _names(raw[place + _RESETS.size : end].decode())), end
 
 
 def _waiting(raw: bytes, place: int) -> list[tuple[int, bytes]]:

@@ -10,12 +10,13 @@ from streams.clients.dead_letters import DeadLetterConsumer
 from streams.clients.posteriors import PosteriorConsumer
 from streams.clients.publishing import ObservationProducer, Place, PriorPublisher
 from streams.clients.received import ReceivedDeadLetter, Selection
-from streams.clients.registry import Registry
+from streams.clients.registry import DefinitionConflict, Registry
 from streams.clients.replaying import Replayed, Replayer
 
 __all__ = [
     "BrokerUnavailable",
     "DeadLetterConsumer",
+    "DefinitionConflict",
     "ObservationProducer",
     "Place",
     "PosteriorConsumer",

@@ -27,6 +27,8 @@ def _send_or_say_why(self: AIOKafkaConnection, *arguments: Any, **options: Any) 
     try:
         return _send(self, *arguments, **options)
     except RuntimeError as error:
+        if type(error) is not RuntimeError:
+            raise  # such as NotImplementedError: the broker does not know this version of the request
         self.close(reason=CloseReason.CONNECTION_BROKEN)
         raise KafkaConnectionError(f"Connection at {self.host}:{self.port} broken: {error}") from error
 

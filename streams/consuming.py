@@ -25,6 +25,13 @@ read says that it is another one. Where partitions are added, entities move to o
 partitions, for what came before an answer with the old ones is of the topic as it was. Else it stops the worker: the
 new one begins with a look at the topics and a recovery, where `streams.origin` sees to it.
 
+**A refused commit noted as done.** Faust takes offsets as committed that the broker has refused, as it does while a
+rebalance is on. Where it was the first commit of a partition, the next seek finds nothing committed there and leaves
+Faust's figure as it is: the partition is then taken for one with a committed offset, and is not sought to its
+beginning. What is acknowledged while partitions are taken away stays in Faust's lists, and counts as done when they
+come back. `SafeConsumer` notes what the broker has said, and begins each assignment with empty lists. Where a commit
+fails for another reason Faust may hang, with the partitions; it stops the worker.
+
 Beside that, `SafeConsumer` reads the priors that are there after a seek, which every rebalance ends with, before the
 observations of their partitions. A prior waits for its time, and comes too late once an observation is applied that
 lies a window after it: which of two backlogs is read faster must not decide that.
@@ -53,6 +60,7 @@ from faust.types.tuples import Message
 from mode.utils.futures import notify
 
 from streams import metrics
+from streams.logs import SERVICES
 from streams.topic_states import TopicState, changes
 from streams.watermarks import HighWatermarkThread
 
@@ -67,6 +75,8 @@ TopicStates = Callable[[Collection[str]], Awaitable[Mapping[str, TopicState]]]
 class SafeConsumer(Consumer):
     """Consumer whose seeks wait for the fetch in flight, which does not skip the record after a gap, says what is gone,
     and reads priors first."""
+
+    logger = SERVICES
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -185,11 +195,13 @@ class SafeConsumer(Consumer):
             uncommitted = [
                 TopicPartition(*tp)
                 for tp in self.assignment()
-                if not self._committed_offset.get(tp) and not self._is_changelog_tp(tp)
+                if not self.committed.get(TP(*tp)) and not self._is_changelog_tp(tp)
             ]
+            for place in uncommitted:
+                self._committed_offset.pop(TP(*place), None)
             if uncommitted:
                 await self._thread.seek_to_beginning(*uncommitted)
-        committed = {tp: self._committed_offset.get(tp) for tp in self.assignment()}
+        committed = {tp: self.committed.get(tp) for tp in self.assignment()}
         due = {tp: offset for tp, offset in committed.items() if offset and not self._is_changelog_tp(tp)}
         if due:
             await self._tell_lost(due)
@@ -203,11 +215,29 @@ class SafeConsumer(Consumer):
         self.committed = {TP(*tp): offset for tp, offset in offsets.items() if offset is not None}
         return offsets
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Called by Faust once the partitions of before are dealt with."""
+        for of_before in (self._acked, self._acked_index, self._gap):
+            of_before.clear()
+        await super().on_partitions_assigned(assigned, generation_id)
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         assigned = self.assignment()
         done: bool = await super()._commit(offsets)
         if done:
             self.committed.update({tp: offset for tp, offset in offsets.items() if tp in assigned})
+        elif self._thread.crashed and not cast(Any, self.app)._stopped.is_set():
+            self._stop("offsets cannot be committed, the worker stops", error=repr(self._thread.crash_reason))
+        return done
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+        done: bool = await super()._commit_offsets(offsets, start_new_transaction)
+        for tp, offset in () if done else offsets.items():  # which Faust has noted all the same
+            committed = self.committed.get(tp)
+            self._committed_offset[tp] = committed
+            due = range(committed or offset - 1, offset)
+            self._acked[tp].extend(due)
+            self._acked_index[tp].update(due)
         return done
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:

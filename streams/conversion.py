@@ -10,7 +10,7 @@ import orjson
 
 from inference.events import PriorChange
 from inference.filtering import Outcome
-from schemas import Model, Prior, Reason, Unusable
+from schemas import Model, Prior
 from streams.conversion_motions import belief_of, motion_over, state_model
 from streams.conversion_readings import reading_of
 from streams.conversion_sensors import noise_of, sensor_over
@@ -33,20 +33,10 @@ def prior_change(prior: Prior, names: tuple[str, ...]) -> PriorChange:
     Raises:
         Unusable: `missing_coordinates` or `wrong_length`, if it does not fit the model.
     """
+    prior.check_fits(names)
     mixture = belief_of(prior.mixture, prior.time)
     if prior.coordinates is None:
-        if prior.mixture.dimension != len(names):
-            raise Unusable(
-                Reason.wrong_length,
-                f"mixture: the model has {len(names)} coordinates, got {prior.mixture.dimension}",
-            )
         return PriorChange(mixture, prior.mode)
-    missing = [name for name in prior.coordinates if name not in names]
-    if missing:
-        raise Unusable(
-            Reason.missing_coordinates,
-            f"coordinates: the model's state {list(names)} lacks {', '.join(missing)}",
-        )
     return PriorChange(mixture, prior.mode, tuple(names.index(name) for name in prior.coordinates))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from faust.types import TP
 from filelock import FileLock, Timeout
 
 from streams.beliefs import INTERNAL, VERSION
-from streams.stores import BeliefStore, Changes
+from streams.stores import CANNOT_BE_KEPT, BeliefStore, Changes, StoreFault
 
 log = structlog.get_logger()
 STATE = INTERNAL + b"state"
@@ -92,7 +92,7 @@ class DiskStore(BeliefStore):
         super().__init__(*arguments, **named)
         options: Any = self.options
         self._directory: Path = options["directory"]
-        self._topic_id: Callable[[], str] = options["topic_id"]
+        self._topic_id: Callable[[], Awaitable[str]] = options["topic_id"]
         self._databases: dict[int, rocksdict.Rdict] = {}
         self._copies: dict[int, Copy] = {}
         self._blank: Copy | None = None
@@ -118,7 +118,10 @@ class DiskStore(BeliefStore):
             else:
                 batch.put(key, value)
         batch.put(STATE, orjson.dumps(asdict(copy)))
-        database.write(batch)
+        try:
+            database.write(batch)
+        except Exception as error:  # rocksdict has no exceptions of its own
+            raise self._fault(partition, error) from error
         self._copies[partition] = copy
 
     def keep(self, partition: int, changes: Changes, last: int, growth: int) -> None:
@@ -154,8 +157,10 @@ class DiskStore(BeliefStore):
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
-        self._blank = None  # the changelog may have been made again since
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+        if self.partitions:  # the changelog may have been made again since
+            topic = self.table.changelog_topic.get_topic_name()
+            self._blank = Copy(self.app.conf.id, topic, await self._topic_id())
 
     def release(self, partition: int) -> None:
         pass  # what it holds is a copy up to an offset, and goes on from there if it comes back
@@ -195,8 +200,11 @@ class DiskStore(BeliefStore):
             self.write(tp.partition, {}, last, 0)
 
     async def on_stop(self) -> None:
-        for database in self._databases.values():
-            database.close()
+        for partition, database in self._databases.items():
+            try:
+                database.close()
+            except Exception as error:  # what was not written yet is in the changelog
+                log.error(CANNOT_BE_KEPT, detail=str(self._fault(partition, error)))
         self._databases.clear()
 
     def _path(self, partition: int) -> Path:
@@ -213,7 +221,7 @@ class DiskStore(BeliefStore):
             database = rocksdict.Rdict(str(path), self._rocksdb_options())
         except Exception as error:  # rocksdict has no exceptions of its own
             if str(error).startswith("IO error") and "No such file" not in str(error):
-                raise  # the disk is full, or may not be written to
+                raise self._fault(partition, error) from error
             return self._made_anew(partition, f"it cannot be read: {error}")
         self._databases[partition], self._copies[partition] = database, blank
         raw = database.get(STATE)
@@ -243,18 +251,23 @@ class DiskStore(BeliefStore):
         )
         # aside first: what is left of a database that is deleted halfway may look like a whole one
         aside = path.with_suffix(".deleted")
-        shutil.rmtree(aside, ignore_errors=True)
-        if path.exists():
-            path.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
-        self._databases[partition] = rocksdict.Rdict(str(path), self._rocksdb_options())
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            if path.exists():
+                path.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+            self._databases[partition] = rocksdict.Rdict(str(path), self._rocksdb_options())
+        except Exception as error:
+            raise self._fault(partition, error) from error
         self._copies[partition] = self._new_copy()
         return self._databases[partition]
 
+    def _fault(self, partition: int, error: Exception) -> StoreFault:
+        """The disk is full, or may not be written to."""
+        return StoreFault(f"{self._path(partition)}: {' '.join(str(error).split())}")
+
     def _new_copy(self) -> Copy:
-        if self._blank is None:
-            topic = self.table.changelog_topic.get_topic_name()
-            self._blank = Copy(self.app.conf.id, topic, self._topic_id())
+        assert self._blank is not None, "partitions are assigned first"
         return self._blank
 
     def _rocksdb_options(self) -> rocksdict.Options:

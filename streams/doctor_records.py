@@ -8,10 +8,10 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import AuthorizationError, KafkaError
-from kafka.partitioner import murmur2
 
 from streams.clients.connection import BrokerUnavailable, Reader, Span, TopicMissing, connect
 from streams.findings import Finding, State, absent
+from streams.partitioners import partition_of, recognise
 from streams.settings import Settings
 
 TAIL = 200  # records of a partition that are looked at, the newest
@@ -57,31 +57,53 @@ def _examined(settings: Settings, spans: dict[str, dict[int, Span]]) -> Iterator
 
 
 def examine_partitioner(records: list[Any], counts: dict[str, int]) -> Finding:
-    """Whether the newest records lie where murmur2, which Java's and Python's clients use, puts their keys."""
-    keyed = [record for record in records if record.key is not None]
-    if not keyed:
+    """Whether the newest records lie where murmur2, which Java's and Python's clients use, puts their keys.
+
+    Args:
+        records: of any topics in `counts`, which gives the partitions of each.
+    """
+    if not records:
         return Finding("partitioner", State.skipped, "there are no records")
-    astray = [each for each in keyed if _partition_of(each.key, counts[each.topic]) != each.partition]
-    if not astray:
+    faults = [
+        fault
+        for topic, count in counts.items()
+        if (fault := _misplacement([each for each in records if each.topic == topic], count)) is not None
+    ]
+    if not faults:
         return Finding(
-            "partitioner", State.ok, f"the newest {len(keyed)} records lie where their keys belong"
+            "partitioner", State.ok, f"the newest {len(records)} records lie where their keys belong"
         )
-    shown = astray[-1]
-    belongs = _partition_of(shown.key, counts[shown.topic])
-    detail = (
-        f"{len(astray)} of the newest {len(keyed)} records lie in another partition than their keys belong to, such as "
-        f"{shown.key[:80].decode(errors='replace')!r} of {shown.topic!r} in {shown.partition}, not {belongs}: one "
-        "entity's records then have two owners, and two beliefs"
-    )
-    mend = (
-        "librdkafka producers need partitioner=murmur2_random, others Java's default; none may choose a partition "
-        "itself, and topics must not have been given more partitions while records lie in them"
-    )
-    return Finding("partitioner", State.problem, detail, mend)
+    details, mends = zip(*faults, strict=True)
+    return Finding("partitioner", State.problem, "; ".join(details), "; ".join(dict.fromkeys(mends)))
 
 
-def _partition_of(key: bytes, count: int) -> int:
-    return int((murmur2(key) & 0x7FFFFFFF) % count)
+def _misplacement(records: list[Any], count: int) -> tuple[str, str] | None:
+    """What is wrong with where the records of one topic lie, and how to mend it."""
+    details, mends = [], []
+    keyed = [each for each in records if each.key is not None]
+    astray = [each for each in keyed if partition_of(each.key, count) != each.partition]
+    if astray:
+        shown, cause = astray[-1], recognise(((each.key, each.partition) for each in astray), count)
+        details.append(
+            f"{_share(astray, records)} lie in another partition than their keys belong to, such as {_key(shown)!r} in "
+            f"{shown.partition}, not {partition_of(shown.key, count)} (partitioner: {cause.name}): they are dead "
+            "letters, or second beliefs of their entities with BELIEFSTREAM_REFUSE_MISPLACED=false"
+        )
+        mends.append(f"{cause.mend}; docs/producers.md has an example for each client")
+    if keyless := [each for each in records if each.key is None]:
+        details.append(f"{_share(keyless, records)} have no key, and are dead letters")
+        mends.append("send the entity as the key")
+    if not details:
+        return None
+    return f"{records[0].topic!r}: {', '.join(details)}", "; ".join(mends)
+
+
+def _share(some: list[Any], records: list[Any]) -> str:
+    return f"{len(some)} of the newest {len(records)} records ({len(some) / len(records):.0%})"
+
+
+def _key(record: Any) -> str:
+    return (record.key or b"")[:80].decode(errors="replace")
 
 
 def examine_timestamps(records: list[Any]) -> Finding:
@@ -93,10 +115,9 @@ def examine_timestamps(records: list[Any]) -> Finding:
     if ahead <= AHEAD_SECONDS:
         return Finding("clocks", State.ok, "no record is stamped in the future")
     whose = "the broker's clock" if newest.timestamp_type == 1 else "the sender's clock"
-    key = (newest.key or b"")[:80].decode(errors="replace")
     detail = (
-        f"a record of {key!r} in {newest.topic!r} is stamped {ahead:.0f} s ahead of our clock: {whose} is ahead, or "
-        "ours behind"
+        f"a record of {_key(newest)!r} in {newest.topic!r} is stamped {ahead:.0f} s ahead of our clock: {whose} is "
+        "ahead, or ours behind"
     )
     mend = (
         "synchronise clocks (NTP); a live time more than BELIEFSTREAM_FUTURE_TOLERANCE ahead is a dead letter"

@@ -46,6 +46,7 @@ class Entry:
         delivered: the Faust event; None for what was kept from earlier batches.
         again: whether the belief holds it already.
         id: that its sender gave it; empty for none.
+        sensor: that reported it; empty for a prior.
     """
 
     event: Event
@@ -54,6 +55,7 @@ class Entry:
     delivered: Any = None
     again: bool = False
     id: str = ""
+    sensor: str = ""
 
 
 class Rejected(NamedTuple):
@@ -92,7 +94,7 @@ class EntityBatch:
     @property
     def worth_keeping(self) -> bool:
         """Whether there is anything to remember; an entity known from bad messages only is not."""
-        return self.record.has_belief or bool(self.record.pending)
+        return self.record.has_belief or bool(self.record.pending) or self.record.resets > 0
 
     def is_new(self, offset: int, is_prior: bool) -> bool:
         """Whether the belief does not hold this message already."""

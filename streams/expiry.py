@@ -23,37 +23,17 @@ import structlog
 from faust.types import TP
 
 from streams.beliefs import BeliefRecord, glance
+from streams.event_clock import LEAST, RECENT, EventClock
 from streams.registry import Definitions
 from streams.stores import BeliefStore
 from streams.topics import TopicNames
 
+__all__ = ["LEAST", "RECENT", "EventClock", "Expiry"]
+
 log = structlog.get_logger()
-RECENT = 64  # observations of a partition whose times are looked at
-LEAST = 16  # of them, before it is known what time it is
 MOST_AT_ONCE = 1000  # entities forgotten with one batch
 REST = 20  # times as long as a search took, before the next one
 SHORTEST_REST = 1.0  # seconds
-
-
-class EventClock:
-    """What time it is in a partition, by its observations' own times.
-
-    The lower quartile of those that came last: a device whose clock is years ahead moves it only if three quarters of
-    the observations are its own, and one that is behind may hold it back, which forgets nothing.
-    """
-
-    def __init__(self) -> None:
-        self._times: deque[float] = deque(maxlen=RECENT)
-
-    def note(self, times: Iterable[float]) -> None:
-        self._times.extend(times)
-
-    @property
-    def now(self) -> float:
-        """Seconds of event time; minus infinity until enough has come."""
-        if len(self._times) < LEAST:
-            return -math.inf
-        return sorted(self._times)[len(self._times) // 4]
 
 
 class Expiry:
@@ -85,13 +65,17 @@ class Expiry:
         """What time it is there."""
         return self._clocks[partition].now
 
-    def due(self, busy: Container[bytes]) -> list[tuple[int, bytes]]:
+    def due(self, busy: Container[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         """Partition and key of what is to be forgotten now; not the `busy` ones, which are being changed."""
         self._look()
         due = []
         for _ in range(min(MOST_AT_ONCE, len(self._found))):
             partition, key = self._found.popleft()
-            if key not in busy and partition in self._store.partitions and self._is_due(partition, key):
+            if (
+                (partition, key) not in busy
+                and partition in self._store.partitions
+                and self._is_due(partition, key)
+            ):
                 due.append((partition, key))
         return due
 

@@ -24,16 +24,19 @@ from faust.types import TP, EventT
 from inference.events import Event
 from inference.timeline import MOST
 from inference.update import Updater
-from schemas import Observation, Prior, Reason, Unusable, is_name
+from schemas import Observation, Prior, Reason, Reset, Unusable, is_name
 from streams import metrics
 from streams.batches import Batch, reach
 from streams.beliefs import BeliefRecord, Kept
 from streams.entities import EntityBatch, Entry
+from streams.event_clock import EventClocks
 from streams.expiry import Expiry
 from streams.fencing import Fenced, Fencing
-from streams.intake import Intake
+from streams.intake import Intake, Reference
 from streams.origin import Origins
+from streams.placement import Placement
 from streams.registry import Definitions, DefinitionsReader
+from streams.resets import Resets
 from streams.rounds import run_rounds
 from streams.sending import Lease, Record, attempts, deliver, fill
 from streams.stores import NOT_KNOWN, BeliefStore
@@ -42,6 +45,8 @@ from streams.topics import TopicNames
 log = structlog.get_logger()
 UNKNOWN = (Reason.unknown_sensor, Reason.unknown_entity)
 LONGEST_AS_IT_CAME = 1024  # bytes; longer messages are kept without what is not needed
+BY_BROKER = 1  # the timestamp type of records that the broker has stamped
+NO_LIMIT = Reference(math.inf)
 SENDING_SECONDS = 60  # how long a broker may be away before the worker gives up and is started again
 
 
@@ -55,6 +60,9 @@ class Fusion:
         fencing: has the right to write.
         expiry: says what is to be forgotten.
         origins: say what the beliefs were computed from.
+        placement: finds records that lie in the wrong partition.
+        resets: say how entities are forgotten.
+        event_time: whether times that are not live are held against their partition's event time.
     """
 
     def __init__(
@@ -70,14 +78,20 @@ class Fusion:
         fencing: Fencing,
         expiry: Expiry,
         origins: Origins,
+        placement: Placement,
+        resets: Resets,
         history: int = MOST,
+        event_time: bool = False,
     ) -> None:
         self._names, self._application = names, application
         self._intake, self._definitions, self._reader = intake, definitions, reader
         self._updater, self._store, self._producer = updater, store, producer
         self._fencing, self._expiry, self._origins = fencing, expiry, origins
-        self._most_moments = history
+        self._placement = placement
+        self._resets, self._most_moments = resets, history
+        self._clocks = EventClocks() if event_time else None
         self.processed: dict[TP, int] = {}  # the offset after the last one acknowledged
+        self.at_work = False  # whether the model has a batch
 
     @property
     def entities(self) -> int:
@@ -94,6 +108,7 @@ class Fusion:
         await self._fencing.renew()
         leases = self._fencing.leases  # before the first belief is looked up
         metrics.BATCH_SIZE.observe(len(events))
+        await self._resets.look(events)
         batch = self._validate(events, last_word=False)
         if batch is None:
             # a definition may have been written just before its first message: look once more, then decide on all
@@ -106,18 +121,23 @@ class Fusion:
         posteriors: list[Record] = []
         if work:
             started = time.perf_counter()
-            posteriors = await asyncio.to_thread(
-                run_rounds, work, self._updater, self._names, self._application
-            )
+            self.at_work = True
+            try:
+                posteriors = await asyncio.to_thread(
+                    run_rounds, work, self._updater, self._names, self._application
+                )
+            finally:
+                self.at_work = False
             metrics.UPDATE_SECONDS.observe(time.perf_counter() - started)
             for entity in work:
                 entity.tidy(self._most_moments)
         for entity in batch.entities.values():
             batch.duplicates += entity.repeated
             self._reject_of(entity, batch)
-        await self._send([*posteriors, *batch.dead], leases)
+        await self._send([*batch.resets, *posteriors, *batch.dead], leases)
         await self._keep(batch.entities.values(), self._expire(batch), reach(events), leases)
         batch.measure(events)
+        self._placement.note(batch.misplaced)
 
     def acknowledged(self, events: Sequence[EventT[Any]]) -> None:
         """Note how far each partition has been dealt with; its events are in order."""
@@ -130,49 +150,75 @@ class Fusion:
         Returns None where one names an unknown sensor or entity, unless this is the last word on it.
         """
         batch, now = Batch(self._names), time.time()
+        clocks = self._clocks.copy() if self._clocks is not None else None
         for event in events:
             message = event.message
             is_prior = message.topic == self._names.priors
             # a key that names nobody must not reach the store, whose own records have keys too
-            entity = self._entity(message.key, event, batch) if is_name(message.key) else None
+            key = message.key if is_name(message.key) else None
+            if key is not None and self._is_refused(message, key, batch):
+                continue
+            entity = self._entity(key, event, batch) if key is not None else None
             if entity is not None:
                 if not entity.is_new(message.offset, is_prior):
                     batch.duplicates += not is_prior
                     continue
                 entity.count(message.offset, is_prior)
+                if not is_prior and message.offset < entity.record.forgotten_before:
+                    batch.forgotten += 1
+                    continue
             try:
-                entry = self._read(event, is_prior, now)
+                entry = self._read(event, is_prior, _reference(event.message, now, clocks, entity))
             except Unusable as unusable:
                 if unusable.reason in UNKNOWN and not last_word:
                     return None
                 batch.reject(message, unusable.reason, unusable.detail)
                 continue
             assert entity is not None
+            if isinstance(entry, Reset):
+                self._resets.apply(entity, entry, batch, self._read_again)
+                continue
             entity.accept(entry)
             if not is_prior:
                 batch.times.setdefault(message.partition, []).append(entry.event.time)
+        self._clocks = clocks
         return batch
 
-    def _read(self, delivered: EventT[Any], is_prior: bool, now: float) -> Entry:
+    def _is_refused(self, message: Any, key: bytes, batch: Batch) -> bool:
+        """Whether it lies where it does not belong, and is a dead letter for that; noted in any case."""
+        found = self._placement.check(message.topic, key, message.partition, message.offset)
+        if found is None:
+            return False
+        batch.misplaced.append(found)
+        if self._placement.refuse:
+            batch.reject(message, Reason.wrong_partition, found.detail)
+        return self._placement.refuse
+
+    def _read(self, delivered: EventT[Any], is_prior: bool, reference: Reference) -> Entry | Reset:
         message = delivered.message
-        content, event = self._understood(message.key, message.value, is_prior, now)
+        content, event = self._understood(message.key, message.value, is_prior, reference)
+        if isinstance(content, Reset):
+            return content
+        assert event is not None
         value = message.value or b""
         kept = Kept(is_prior, message.offset, content.to_json() if len(value) > LONGEST_AS_IT_CAME else value)
         if isinstance(content, Prior):
             return Entry(event, kept, "", delivered)
         name = content.id or f"{message.partition}:{message.offset}"
-        return Entry(event, kept, name, delivered, id=content.id or "")
+        return Entry(event, kept, name, delivered, id=content.id or "", sensor=content.sensor)
 
     def _read_again(self, key: bytes, kept: Kept) -> tuple[Event, str]:
         """The event and id of a message kept earlier; raises Unusable if it no longer fits the definitions."""
-        content, event = self._understood(key, kept.value, kept.is_prior, math.inf)
+        content, event = self._understood(key, kept.value, kept.is_prior, NO_LIMIT)
+        assert event is not None
         return event, (content.id if isinstance(content, Observation) else None) or ""
 
     def _understood(
-        self, key: bytes | None, value: bytes | None, is_prior: bool, now: float
-    ) -> tuple[Observation | Prior, Event]:
+        self, key: bytes | None, value: bytes | None, is_prior: bool, reference: Reference
+    ) -> tuple[Observation | Prior | Reset, Event | None]:
         try:
-            return (self._intake.prior if is_prior else self._intake.observation)(key, value, now)
+            read = self._intake.stated if is_prior else self._intake.observation
+            return read(key, value, reference)
         except Unusable:
             raise
         except (ArithmeticError, ValueError) as error:
@@ -180,16 +226,17 @@ class Fusion:
             raise Unusable(Reason.numerical, f"message: {error}") from error
 
     def _entity(self, key: bytes, event: EventT[Any], batch: Batch) -> EntityBatch:
-        entity = batch.entities.get(key)
+        place = (event.message.partition, key)
+        entity = batch.entities.get(place)
         if entity is None:
-            raw = self._store.read(event.message.partition, key)
+            raw = self._store.read(*place)
             try:
                 record = BeliefRecord.decode(raw) if raw is not None else BeliefRecord()
             except ValueError as fault:
                 fault.add_note(f"the belief of {key!r}")
                 raise
             entity = EntityBatch(key, event.message.partition, record, is_known=raw is not None)
-            batch.entities[key] = entity
+            batch.entities[place] = entity
         return entity
 
     def _reject_of(self, entity: EntityBatch, batch: Batch) -> None:
@@ -274,6 +321,14 @@ class Fusion:
         for partition, made in changes.items():
             last = offsets.get(TopicPartition(changelog, partition), NOT_KNOWN)
             self._store.keep(partition, made, last, growth[partition])
+
+
+def _reference(message: Any, now: float, clocks: EventClocks | None, entity: EntityBatch | None) -> Reference:
+    """What the message's time is held against: when the broker stored it, or else the worker's clock."""
+    is_stored = message.timestamp_type == BY_BROKER and message.timestamp is not None
+    clock = clocks.of(message.partition) if clocks is not None else None
+    known = entity.record.heard if entity is not None else -math.inf
+    return Reference(message.timestamp if is_stored else now, is_stored, clock, known)
 
 
 def _passes(error: BaseException) -> bool:

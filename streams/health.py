@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from typing import Any
 
 import faust
@@ -12,14 +13,17 @@ from pydantic import SecretStr
 
 from streams import metrics
 from streams.fusion import Fusion
+from streams.reachability import Reachability
 from streams.registry import DefinitionsReader
 
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="beliefstream"'}
 
 
-def reasons_not_ready(app: faust.App, reader: DefinitionsReader) -> list[str]:
+def reasons_not_ready(app: faust.App, reader: DefinitionsReader, reachability: Reachability) -> list[str]:
     """What a worker still waits for; empty when it processes observations."""
     waits = []
+    if (fault := reachability.fault) is not None:
+        waits.append(fault)
     if not reader.complete.is_set():
         waits.append("definitions are being read")
     if app.rebalancing:
@@ -44,9 +48,17 @@ def may_read(authorization: str | None, token: SecretStr | None) -> bool:
 
 
 def add_pages(
-    app: faust.App, reader: DefinitionsReader, fusion: Fusion, token: SecretStr | None = None
+    app: faust.App,
+    reader: DefinitionsReader,
+    fusion: Fusion,
+    reachability: Reachability,
+    token: SecretStr | None = None,
+    shown: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve the pages with the app's own web server; /metrics with `token` only, if there is one."""
+    """Serve the pages with the app's own web server; /metrics with `token` only, if there is one.
+
+    `shown` is called when /metrics has been read.
+    """
 
     @app.page("/healthz")
     async def healthz(view: Any, request: Any) -> Any:
@@ -54,7 +66,7 @@ def add_pages(
 
     @app.page("/readyz")
     async def readyz(view: Any, request: Any) -> Any:
-        waits = reasons_not_ready(app, reader)
+        waits = reasons_not_ready(app, reader, reachability)
         assigned = sorted(f"{tp.topic}-{tp.partition}" for tp in (app.assignor.assigned_actives() or ()))
         body = {"ready": not waits, "waiting_for": waits, "assigned": assigned}
         return view.json(body, status=503 if waits else 200)
@@ -63,14 +75,16 @@ def add_pages(
     async def page(view: Any, request: Any) -> Any:
         if not may_read(request.headers.get("Authorization"), token):
             return view.json({"error": "a bearer token is needed"}, status=401, headers=CHALLENGE)
-        refresh(app, reader, fusion)
+        refresh(app, reader, fusion, reachability)
         body = generate_latest(metrics.REGISTRY)
+        shown()
         return view.bytes(body, content_type=CONTENT_TYPE_LATEST.split(";")[0])
 
 
-def refresh(app: faust.App, reader: DefinitionsReader, fusion: Fusion) -> None:
+def refresh(app: faust.App, reader: DefinitionsReader, fusion: Fusion, reachability: Reachability) -> None:
     """Gauges as they are now; a worker that has not fetched anything yet knows no lag, but that it is not ready."""
-    metrics.READY.set(not reasons_not_ready(app, reader))
+    metrics.READY.set(not reasons_not_ready(app, reader, reachability))
+    metrics.BROKER_REACHABLE.set(reachability.fault is None)
     metrics.ENTITIES.set(fusion.entities)
     metrics.CONSUMER_LAG.clear()
     consumer: Any = app.consumer
@@ -82,5 +96,5 @@ def refresh(app: faust.App, reader: DefinitionsReader, fusion: Fusion) -> None:
         end = consumer.highwater(place)
         if end is None or place.topic in app.tables.changelog_topics:  # None: nothing was fetched yet
             continue
-        done = max(fusion.processed.get(place, 0), consumer._committed_offset.get(place) or 0)
+        done = max(fusion.processed.get(place, 0), consumer.committed.get(place, 0))
         metrics.CONSUMER_LAG.labels(place.topic, str(place.partition)).set(max(0, end - done))

@@ -6,12 +6,32 @@ Nothing here touches a belief: what cannot be used costs a dead letter and nothi
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from inference.events import Event
-from schemas import ControlSensor, Observation, Prior, Reason, Unusable, parse
+from schemas import ControlSensor, Observation, Prior, Reason, Reset, Sensor, Unusable, parse, parse_stated
+from schemas.time import unit_hint
 from streams.conversion import prior_change, reading_of
 from streams.conversion_controls import control_of
+from streams.event_clock import EventClock
+from streams.plausibility import Bounds, bounds_of, check_possible
 from streams.registry import Definitions, EntityModel
+
+
+class Reference(NamedTuple):
+    """What the time of a message may not lie far ahead of.
+
+    Attributes:
+        now: of the clock, seconds since the epoch; infinity for no limit.
+        is_stored: whether that is when the broker stored the record, or else when the worker reads it.
+        clock: the event time of the partition; None for no limit.
+        known: an earlier reading of that event time, for as long as the clock has none.
+    """
+
+    now: float
+    is_stored: bool = False
+    clock: EventClock | None = None
+    known: float = -math.inf
 
 
 class Intake:
@@ -19,14 +39,25 @@ class Intake:
 
     Args:
         maximum_bytes: longer values are refused before they are parsed.
-        future_tolerance: seconds that a live time may be ahead of the clock.
+        future_tolerance: seconds that a time may lie ahead of the clock where the model has `live_time`.
+        event_tolerance: seconds that a time may lie ahead of its partition's event time where it has not.
     """
 
-    def __init__(self, definitions: Definitions, maximum_bytes: int, future_tolerance: float) -> None:
+    def __init__(
+        self,
+        definitions: Definitions,
+        maximum_bytes: int,
+        future_tolerance: float,
+        event_tolerance: float = math.inf,
+    ) -> None:
         self._definitions = definitions
-        self._maximum_bytes, self._future_tolerance = maximum_bytes, future_tolerance
+        self._bounds: dict[str, tuple[Sensor, tuple[Bounds, ...]]] = {}
+        self._maximum_bytes = maximum_bytes
+        self._future_tolerance, self._event_tolerance = future_tolerance, event_tolerance
 
-    def observation(self, key: bytes | None, value: bytes | None, now: float) -> tuple[Observation, Event]:
+    def observation(
+        self, key: bytes | None, value: bytes | None, now: float | Reference
+    ) -> tuple[Observation, Event]:
         """The message and its event; raises Unusable."""
         self._size(value)
         message = parse(Observation, value)
@@ -35,22 +66,47 @@ class Intake:
         sensor = self._definitions.sensors.get(message.sensor)
         if sensor is None:
             raise Unusable(Reason.unknown_sensor, f"sensor: no definition of {message.sensor!r}")
-        self._time(message.time, model, now)
+        reference = now if isinstance(now, Reference) else Reference(now)
+        self._time(message.time, model, reference)
+        if reference.clock is not None and not model.message.live_time:
+            self._event_time(message.time, reference.clock, reference.known)
         if isinstance(sensor, ControlSensor):
             control = control_of(message, sensor, model.message)
             return message, Event(message.entity, message.time, control=control)
         reading = reading_of(message, model.sensor(sensor))
+        check_possible(message, sensor, self._bounds_of(sensor))
         return message, Event(message.entity, message.time, reading=reading)
 
-    def prior(self, key: bytes | None, value: bytes | None, now: float) -> tuple[Prior, Event]:
+    def prior(self, key: bytes | None, value: bytes | None, now: float | Reference) -> tuple[Prior, Event]:
         """The message of a stated prior and its event; raises Unusable."""
         self._size(value)
-        message = parse(Prior, value)
+        return self._prior(parse(Prior, value), key, now)
+
+    def stated(
+        self, key: bytes | None, value: bytes | None, now: float | Reference
+    ) -> tuple[Prior, Event] | tuple[Reset, None]:
+        """A message of the topic of priors: a prior with its event, or a reset; raises Unusable."""
+        self._size(value)
+        message = parse_stated(value)
+        if isinstance(message, Prior):
+            return self._prior(message, key, now)
         _own_key(message.entity, key)
         model = self._model(message.entity)
-        self._time(message.time, model, now)
+        self._clock(message.time, model, now if isinstance(now, Reference) else Reference(now))
+        return message, None
+
+    def _prior(self, message: Prior, key: bytes | None, now: float | Reference) -> tuple[Prior, Event]:
+        _own_key(message.entity, key)
+        model = self._model(message.entity)
+        self._time(message.time, model, now if isinstance(now, Reference) else Reference(now))
         change = prior_change(message, model.message.coordinate_names)
         return message, Event(message.entity, message.time, prior=change)
+
+    def _bounds_of(self, sensor: Sensor) -> tuple[Bounds, ...]:
+        known = self._bounds.get(sensor.sensor)
+        if known is None or known[0] is not sensor:
+            known = self._bounds[sensor.sensor] = sensor, bounds_of(sensor)
+        return known[1]
 
     def _size(self, value: bytes | None) -> None:
         if value is not None and len(value) > self._maximum_bytes:
@@ -64,15 +120,41 @@ class Intake:
             raise Unusable(Reason.unknown_entity, f"entity: no model of {entity!r} and none for *")
         return model
 
-    def _time(self, time: float, model: EntityModel, now: float) -> None:
+    def _time(self, time: float, model: EntityModel, reference: Reference) -> None:
         if (complaint := model.message.motion.complaint(time)) is not None:
             raise Unusable(Reason.invalid_time, f"time: {complaint}")
-        if model.message.live_time and time > now + self._future_tolerance:
-            ahead = time - now if math.isfinite(time) else math.inf
+        self._clock(time, model, reference)
+
+    def _clock(self, time: float, model: EntityModel, reference: Reference) -> None:
+        """A live time is neither far ahead of the clock nor before 1970."""
+        if not model.message.live_time or reference.now == math.inf:
+            return
+        if time < 0:
             raise Unusable(
-                Reason.future,
-                f"time: {time} is {ahead:.0f} s ahead of the clock, more than {self._future_tolerance:.0f}",
+                Reason.invalid_time,
+                f"time: {time} lies before 1970; a model of such data says live_time: false",
             )
+        if time > reference.now + self._future_tolerance:
+            whose = (
+                "the broker's clock when it stored the record"
+                if reference.is_stored
+                else "the worker's clock"
+            )
+            limit = f"BELIEFSTREAM_FUTURE_TOLERANCE, {self._future_tolerance:g} s"
+            raise Unusable(Reason.future, _ahead(time, reference.now, whose, limit))
+
+    def _event_time(self, time: float, clock: EventClock, known: float) -> None:
+        """Where times are not live: not far ahead of the others' in the partition, as far as these are known."""
+        now = max(clock.now, known)
+        clock.note((time,))  # also of what is refused: after a silence of all, time goes on
+        if now > -math.inf and time > now + self._event_tolerance:
+            limit = f"BELIEFSTREAM_EVENT_TOLERANCE, {self._event_tolerance:g} s"
+            raise Unusable(Reason.future, _ahead(time, now, "the event time of its partition", limit))
+
+
+def _ahead(time: float, now: float, whose: str, limit: str) -> str:
+    hint = f"; it {hint}" if (hint := unit_hint(time)) else ""
+    return f"time: {time} is {time - now:.6g} s ahead of {whose} ({now:.3f}), more than {limit}{hint}"
 
 
 def _own_key(entity: str, key: bytes | None) -> None:

@@ -10,23 +10,14 @@ from typing import Any
 import structlog
 
 from schemas import printable
+from streams.throttling import REPEATED, ThrottledHandler
 
 # At DEBUG these write out every request, and one of them carries the password to the broker.
 WITH_PASSWORDS = ("kafka.net", "kafka.protocol", "aiokafka.conn")
 # Faust and aiokafka tell every step of a rebalance at INFO; warnings are what an operator needs.
-LIBRARIES = (
-    "faust",
-    "mode",
-    "aiokafka",
-    "kafka",
-    "aiohttp",
-    # ours, but services of Faust's kind
-    "streams.consuming",
-    "streams.recovery",
-    "streams.restoring",
-    "streams.stores",
-    "streams.disk",
-)
+LIBRARIES = ("faust", "mode", "aiokafka", "kafka", "aiohttp")
+SERVICES = logging.getLogger("faust.streams")
+"""For services of ours that derive from Faust's: what Faust logs of each of their steps."""
 
 
 def configure(style: str = "auto", level: str = "INFO") -> None:
@@ -47,10 +38,10 @@ def configure(style: str = "auto", level: str = "INFO") -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = ThrottledHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder([REPEATED]), *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
@@ -60,6 +51,13 @@ def configure(style: str = "auto", level: str = "INFO") -> None:
     for name in LIBRARIES:
         logging.getLogger(name).setLevel(logging.DEBUG if level.upper() == "DEBUG" else logging.WARNING)
     silence_passwords()
+
+
+def write_repeated() -> None:
+    """Write how often equal lines were held back, where that is due; to be called every few seconds."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, ThrottledHandler):
+            handler.write_repeated()
 
 
 def configure_command(debug: bool = False) -> None:

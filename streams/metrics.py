@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
@@ -18,7 +19,8 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 OBSERVATIONS = Counter(
     "beliefstream_observations",
-    "Observations read, by outcome: accepted, rejected (a dead letter), duplicate (already applied)",
+    "Observations read, by outcome: accepted, rejected (a dead letter), duplicate (already applied), forgotten (of an "
+    "entity that was reset, and before the reset)",
     ["outcome"],
     registry=REGISTRY,
 )
@@ -64,7 +66,7 @@ EFFECTIVE_SAMPLE_SIZE = Histogram(
 )
 POSTERIORS = Counter(
     "beliefstream_posteriors",
-    "Posteriors by method: transformer, refined, kalman, linearised, fallback, prior (a stated prior)",
+    "Posteriors by method: transformer, refined, kalman, linearised, quadrature, fallback, prior (a stated prior)",
     ["method"],
     registry=REGISTRY,
 )
@@ -73,6 +75,12 @@ READY = Gauge(
     "1 when this worker processes observations, 0 while it waits for what /readyz names",
     registry=REGISTRY,
 )
+BROKER_REACHABLE = Gauge(
+    "beliefstream_broker_reachable",
+    "1 while a broker answers and every partition has a leader, 0 once that has been otherwise for 8 s",
+    registry=REGISTRY,
+)
+BROKER_REACHABLE.set(1)  # until it is known
 ENTITIES = Gauge("beliefstream_entities", "Entities whose belief this worker holds", registry=REGISTRY)
 RECOVERY_SECONDS = Gauge(
     "beliefstream_recovery_seconds",
@@ -91,6 +99,33 @@ LOST_OFFSETS = Counter(
     ["topic"],
     registry=REGISTRY,
 )
+MISPLACED = Counter(
+    "beliefstream_misplaced_records",
+    "Records in a partition in which their key does not belong by murmur2, by topic: dead letters, unless applied by a "
+    "setting",
+    ["topic"],
+    registry=REGISTRY,
+)
+_IMPLAUSIBLE = Counter(
+    "beliefstream_implausible",
+    "Observations more than 100 standard deviations, of noise and prediction together, from all that was predicted, by "
+    "sensor (the first 100 of a worker, then other); they are applied, and stated outliers are among them",
+    ["sensor"],
+    registry=REGISTRY,
+)
+LOG_FAULTS = Counter(
+    "beliefstream_log_faults",
+    "Faults of a partition's logs, found when it was taken over, by fault: emptied (the changelog has lost beliefs, "
+    "which are computed again), remade (a source topic was made again), cut (a source log has lost its end), gone "
+    "(messages are to be read again that the source log does not hold any more)",
+    ["fault"],
+    registry=REGISTRY,
+)
+STALLS = Counter(
+    "beliefstream_stalls",
+    "Times this worker has stopped because partitions stood still with messages waiting",
+    registry=REGISTRY,
+)
 OUT_OF_MEMORY = Counter(
     "beliefstream_out_of_memory",
     "Batches that the device had no memory for, by the way out: halved, or cpu (then marked fallback)",
@@ -99,8 +134,20 @@ OUT_OF_MEMORY = Counter(
 )
 BUILD = Info("beliefstream_build", "Version, device, network and weights of this worker", registry=REGISTRY)
 
+OTHER = "other"
+MOST_SENSORS = 100  # with a series of their own
+_sensors: set[str] = set()
+
+
+def count_implausible(sensor: str) -> None:
+    """One more of this sensor."""
+    if len(_sensors) < MOST_SENSORS:
+        _sensors.add(sensor)
+    _IMPLAUSIBLE.labels(sensor if sensor in _sensors else OTHER).inc()
+
+
 # every series from the start, so that rates and ratios begin at 0 and not at the first event
-for _outcome in ("accepted", "rejected", "duplicate"):
+for _outcome in ("accepted", "rejected", "duplicate", "forgotten"):
     OBSERVATIONS.labels(_outcome)
 for _reason in Reason:
     DEAD_LETTERS.labels(_reason.value)
@@ -108,6 +155,16 @@ for _method in get_args(Method):
     POSTERIORS.labels(_method)
 for _answer in get_args(Answer):
     OUT_OF_MEMORY.labels(_answer)
+_IMPLAUSIBLE.labels(OTHER)
+for _fault in ("emptied", "remade", "cut", "gone"):
+    LOG_FAULTS.labels(_fault)
+
+
+def begin(topics: Iterable[str]) -> None:
+    """The series of these source topics from the start too; those of the reasons above are there already."""
+    for topic in topics:
+        LOST_OFFSETS.labels(topic)
+
 
 NAMES = frozenset(
     {
@@ -121,10 +178,15 @@ NAMES = frozenset(
         "beliefstream_effective_sample_size",
         "beliefstream_posteriors_total",
         "beliefstream_ready",
+        "beliefstream_broker_reachable",
         "beliefstream_entities",
         "beliefstream_recovery_seconds",
         "beliefstream_consumer_lag",
         "beliefstream_lost_offsets_total",
+        "beliefstream_misplaced_records_total",
+        "beliefstream_implausible_total",
+        "beliefstream_log_faults_total",
+        "beliefstream_stalls_total",
         "beliefstream_out_of_memory_total",
         "beliefstream_build_info",
     }

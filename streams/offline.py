@@ -12,7 +12,7 @@ import orjson
 from inference.events import Event, Instant, instants
 from inference.filtering import Outcome, replay
 from inference.update import Updater
-from schemas import Model, Sensor, parse, parse_sensor
+from schemas import Model, Prior, Reset, Sensor, parse, parse_sensor
 from streams.intake import Intake
 from streams.registry import Definitions, EntityModel
 from streams.settings import Settings
@@ -39,11 +39,12 @@ class Fused:
 class Log:
     """Observations and priors of any number of entities, in any order, and the definitions they need.
 
-    Definitions come first: what is added is checked against those there are by then.
+    Definitions come first: what is added is checked against those there are by then. A reset forgets what has been
+    added of its entity before: what comes after it starts from the model's prior.
 
     Args:
         maximum_message_bytes: longer messages are refused.
-        future_tolerance: seconds that a live time may be ahead of the clock.
+        future_tolerance: seconds that a time may lie ahead of the clock where the model has `live_time`.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class Log:
         )
         self._events: list[Event] = []
         self._names: list[str] = []  # by the events' labels; of a prior it is empty
+        self._resets: dict[str, list[Reset]] = defaultdict(list)
+        self._lives: list[int] = []  # by the events' labels: how many resets of their entity came before
 
     @property
     def observations(self) -> int:
@@ -68,6 +71,22 @@ class Log:
     def priors(self) -> int:
         """How many there are."""
         return len(self._events) - self.observations
+
+    @property
+    def resets(self) -> int:
+        """How many there are; of those with one id, the first."""
+        return sum(map(len, self._resets.values()))
+
+    @property
+    def posteriors(self) -> int:
+        """How many will come of it."""
+        timelines = (timeline for life in self._by_life() for timeline in _timelines(life).values())
+        return self.resets + sum(instant.informs for timeline in timelines for instant in timeline)
+
+    @property
+    def entities(self) -> int:
+        """How many there are posteriors of."""
+        return len({event.entity for event in self._events} | self._resets.keys())
 
     def define_sensor(self, definition: Sensor | bytes) -> None:
         """Define a sensor or replace its definition; raises Unusable if the JSON is not one."""
@@ -80,38 +99,62 @@ class Log:
         self._definitions.models[model.entity] = EntityModel(model)
 
     def add(self, raw: bytes, place: str = "") -> None:
-        """Add an observation or, if it has a mixture, a prior.
+        """Add an observation; if it has a mixture, a prior; if it has a field `reset`, a reset.
 
         Args:
             raw: JSON.
             place: names the observation in posteriors if it has no id.
 
         Raises:
-            Unusable: it is neither, or does not fit the definitions; nothing was added.
+            Unusable: it is none of them, or does not fit the definitions; nothing was added.
         """
-        key, is_prior = _glance(raw)
-        now, label = time.time(), len(self._events)
-        if is_prior:
-            (_, event), name = self._intake.prior(key, raw, now), ""
-        else:
-            message, event = self._intake.observation(key, raw, now)
-            name = message.id or place if event.control is None else ""
-        self._events.append(replace(event, label=label))
+        key, is_stated = _glance(raw)
+        now = time.time()
+        if is_stated:
+            stated, change = self._intake.stated(key, raw, now)
+            if isinstance(stated, Prior):
+                assert change is not None
+                self._add(change, "")
+            elif stated.id is None or all(stated.id != other.id for other in self._resets[stated.entity]):
+                self._resets[stated.entity].append(stated)
+            return
+        message, event = self._intake.observation(key, raw, now)
+        self._add(event, message.id or place if event.control is None else "")
+
+    def _add(self, event: Event, name: str) -> None:
+        self._events.append(replace(event, label=len(self._events)))
         self._names.append(name)
+        self._lives.append(len(self._resets.get(event.entity, ())))
+
+    def _by_life(self) -> list[list[Event]]:
+        """The events before the first reset of their entities, those between the first and the second, and so on."""
+        lives: list[list[Event]] = [[] for _ in range(1 + max(map(len, self._resets.values()), default=0))]
+        for event, life in zip(self._events, self._lives, strict=True):
+            lives[life].append(event)
+        return lives
 
     def timelines(self) -> dict[str, list[Instant]]:
-        """Each entity's instants in order of time; one posterior will come of each that informs."""
-        events: dict[str, list[Event]] = defaultdict(list)
-        for event in self._events:
-            events[event.entity].append(event)
-        return {entity: instants(of) for entity, of in events.items()}
+        """Each entity's instants in order of time, those before a reset too."""
+        return _timelines(self._events)
 
     def fuse(self, updater: Updater) -> Iterator[Fused]:
-        """Every posterior of every entity, each entity's in order of time."""
-        remaining = {entity: iter(timeline) for entity, timeline in self.timelines().items()}
+        """Every posterior of every entity, each entity's in order of time between its resets."""
         sequences: dict[str, int] = defaultdict(int)
         priors: dict[str, int] = defaultdict(int)
-        for entity, outcome in replay(self._events, lambda name: self._model(name).state, updater):
+        for life, events in enumerate(self._by_life()):
+            for entity, resets in self._resets.items():
+                if 0 < life <= len(resets):
+                    sequences[entity] += 1
+                    model = self._model(entity)
+                    outcome = model.initial(resets[life - 1].time)
+                    yield Fused(entity, model, outcome, sequences[entity], priors[entity], [])
+            yield from self._fuse_life(events, updater, sequences, priors)
+
+    def _fuse_life(
+        self, events: list[Event], updater: Updater, sequences: dict[str, int], priors: dict[str, int]
+    ) -> Iterator[Fused]:
+        remaining = {entity: iter(timeline) for entity, timeline in _timelines(events).items()}
+        for entity, outcome in replay(events, lambda name: self._model(name).state, updater):
             instant = next(remaining[entity])
             while not instant.informs:
                 sequences[entity] += len(instant.labels)
@@ -121,6 +164,8 @@ class Log:
             names = [self._names[label] for label in sorted(instant.labels)]
             applied = [name for name in names if name]
             yield Fused(entity, self._model(entity), outcome, sequences[entity], priors[entity], applied)
+        for entity, rest in remaining.items():
+            sequences[entity] += sum(len(instant.labels) for instant in rest)
 
     def _model(self, entity: str) -> EntityModel:
         model = self._definitions.model_for(entity)
@@ -129,8 +174,17 @@ class Log:
         return model
 
 
+def _timelines(events: list[Event]) -> dict[str, list[Instant]]:
+    """Each entity's instants in order of time; one posterior will come of each that informs."""
+    by_entity: dict[str, list[Event]] = defaultdict(list)
+    for event in events:
+        by_entity[event.entity].append(event)
+    return {entity: instants(of) for entity, of in by_entity.items()}
+
+
 def _glance(raw: bytes) -> tuple[bytes | None, bool]:
-    """The key that the message would have on its topic, and whether it is a prior; the intake judges the rest."""
+    """The key that the message would have on its topic, and whether that is the topic of priors; the intake judges the
+    rest."""
     try:
         content = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -138,4 +192,4 @@ def _glance(raw: bytes) -> tuple[bytes | None, bool]:
     if not isinstance(content, dict):
         return None, False
     entity = content.get("entity")
-    return entity.encode() if isinstance(entity, str) else None, "mixture" in content
+    return entity.encode() if isinstance(entity, str) else None, "mixture" in content or "reset" in content

@@ -33,6 +33,7 @@ import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from faust.types import TP
 
+from streams import metrics
 from streams.beliefs import INTERNAL, BeliefRecord
 from streams.fencing import Fencing
 from streams.progress import Faults, Logs, Offsets, Origin, Progress, compare
@@ -46,6 +47,7 @@ ORIGIN_KEY, PROGRESS_KEY = INTERNAL + b"origin-%d", INTERNAL + b"progress-%d"
 READ_AGAIN = "the changelog has lost beliefs or their offsets: the source log is read again"
 MADE_AGAIN = "a topic was made again: its offsets count anew"
 ENDS_EARLY = "the log ends before what was read from it: it has lost its end, which beliefs hold"
+MOST_OFFSET = 2**63 - 2
 CUT_LOOKS = 5  # a second apart, before a log is believed to have lost its end: a new leader may be behind for a moment
 Entry = tuple[bytes, bytes]
 
@@ -86,6 +88,11 @@ class Origins:
         progress = self._progress[partition].after(read, self._committed_of(partition))
         self._progress[partition] = progress
         return PROGRESS_KEY % partition, orjson.dumps(asdict(progress))
+
+    def observations_id(self, partition: int) -> str | None:
+        """The broker's id of the topic of observations; None before the partition has been looked at."""
+        origin = self._origins.get(partition)
+        return origin.topics.get(self._names.observations) if origin is not None else None
 
     async def examine(self, consumer: Any, partitions: Collection[int]) -> bool:
         """After the beliefs of these partitions are restored; whether the committed offsets have been moved back.
@@ -150,16 +157,19 @@ class Origins:
 
     async def _move(self, consumer: Any, partition: int, faults: Faults, logs: Logs) -> None:
         for name, end in faults.cut.items():
+            metrics.LOG_FAULTS.labels("cut").inc()
             log.error(ENDS_EARLY, topic=name, partition=partition, end=end)
         if not faults.back:
             return  # also in a new partition
         if faults.emptied or faults.remade:
+            metrics.LOG_FAULTS.labels("emptied").inc(faults.emptied)
             log.error(READ_AGAIN, partition=partition, offsets=dict(faults.back))
         else:
             log.warning("the last batches are read again", partition=partition, offsets=dict(faults.back))
         if lost := {
             name: first for name, to in faults.back.items() if (first := logs.earliest[name]) >= max(to, 1)
         }:
+            metrics.LOG_FAULTS.labels("gone").inc()
             log.error(
                 "what the source log held before these offsets is lost", partition=partition, offsets=lost
             )
@@ -169,6 +179,7 @@ class Origins:
     def _adapted(self, partition: int, faults: Faults) -> Iterator[Entry]:
         """The partition's records as they are once offsets that are not true any more are set back or forgotten."""
         if faults.remade:
+            metrics.LOG_FAULTS.labels("remade").inc(len(faults.remade))
             log.error(
                 MADE_AGAIN,
                 partition=partition,
@@ -181,7 +192,13 @@ class Origins:
             record = BeliefRecord.decode(value)
             observed = last.get(self._names.observations, record.observation_offset)
             stated = last.get(self._names.priors, record.prior_offset)
-            if record.observation_offset > observed or record.prior_offset > stated:
+            forgotten = min(record.forgotten_before, last.get(self._names.observations, MOST_OFFSET) + 1)
+            if (
+                record.observation_offset > observed
+                or record.prior_offset > stated
+                or record.forgotten_before > forgotten
+            ):
+                record.forgotten_before = forgotten
                 record.observation_offset = min(record.observation_offset, observed)
                 record.prior_offset = min(record.prior_offset, stated)
                 yield key, record.encode()

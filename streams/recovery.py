@@ -34,6 +34,7 @@ from faust.types import TP
 from faust.types.transports import ConsumerT
 
 from streams.consuming import SafeConsumer
+from streams.logs import SERVICES
 
 if TYPE_CHECKING:
     from faust.app.base import App
@@ -45,6 +46,8 @@ __all__ = ["SafeRecovery", "SafeTableManager"]
 
 class SafeRecovery(Recovery):
     """Recovery that seeks the source partitions before it resumes them."""
+
+    logger = SERVICES
 
     # How many rebalances had begun when the one being recovered from was completed.
     _rebalances = 0
@@ -157,6 +160,7 @@ class SafeTableManager(TableManager):
         ImproperlyConfigured: when the worker starts, if that was not called.
     """
 
+    logger = SERVICES
     recovery_class: type[SafeRecovery] = SafeRecovery
     fence: Callable[[Collection[int]], Awaitable[None]] | None = None
     examine: Callable[[Any, Collection[int]], Awaitable[bool]] | None = None

@@ -9,12 +9,14 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.client import AIOKafkaClient
 
+from inference.filtering import Outcome
 from inference.sensors import Sensor
 from schemas import Model, Reason, Unusable, parse, parse_sensor
 from schemas import Sensor as SensorMessage
@@ -38,6 +40,10 @@ class EntityModel:
         self.state = state_model(model)
         self.writer = PosteriorWriter(model)
         self._sensors: dict[str, tuple[SensorMessage, Sensor | Unusable]] = {}
+
+    def initial(self, time: float) -> Outcome:
+        """What is believed before any observation, as of that time: the model's prior."""
+        return Outcome(replace(self.state.prior, time=time), 1.0, 0.0, 1.0, "prior")
 
     def sensor(self, definition: SensorMessage) -> Sensor:
         """The measurement model over this model's state; raises Unusable as `sensor_over` does."""

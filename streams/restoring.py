@@ -20,7 +20,7 @@ from faust.types.transports import ConsumerT
 from streams import metrics
 from streams.consuming import SafeConsumer
 from streams.recovery import SafeRecovery, SafeTableManager
-from streams.stores import BeliefStore, BeliefTable
+from streams.stores import BeliefStore, BeliefTable, or_stop
 
 log = structlog.get_logger()
 FETCH_SECONDS = 1.0
@@ -42,10 +42,11 @@ class BeliefRecovery(SafeRecovery):
     ) -> None:
         # Faust calls this when it knows where the changelogs end, before it seeks to where it has come to.
         firsts = await consumer.earliest_offsets(*tps)
-        for tp, store in self._stores(tps):
-            store.check_against(tp, firsts.get(tp) or 0, self.active_highwaters[tp])
-            if isinstance(destination.get(tp), int) and store.on_disk:
-                destination[tp] = store.persisted_offset(tp)  # type: ignore[assignment]  # none is its beginning
+        with or_stop("beliefs cannot be restored, the worker stops"):
+            for tp, store in self._stores(tps):
+                store.check_against(tp, firsts.get(tp) or 0, self.active_highwaters[tp])
+                if isinstance(destination.get(tp), int) and store.on_disk:
+                    destination[tp] = store.persisted_offset(tp)  # type: ignore[assignment]  # none is its beginning
         await super()._build_offsets(consumer, tps, destination, title)
 
     async def _seek_offsets(
@@ -72,17 +73,23 @@ class BeliefRecovery(SafeRecovery):
         for tp, store in self._stores(self.active_tps):
             if store.unreadable:
                 refuse(store.unreadable)
-            store.complete(tp, self.active_highwaters[tp])
-        metrics.RECOVERY_SECONDS.set(time.monotonic() - self._began)
+            with or_stop("beliefs cannot be restored, the worker stops"):
+                store.complete(tp, self.active_highwaters[tp])
+        seconds = time.monotonic() - self._began
+        metrics.RECOVERY_SECONDS.set(seconds)
+        numbers = sorted(tp.partition for tp in self.active_tps)
+        beliefs = {tp.partition: store.size(tp.partition) for tp, store in self._stores(self.active_tps)}
+        log.info(
+            "beliefs are restored",
+            partitions=numbers,
+            beliefs=sum(beliefs.values()),
+            seconds=round(seconds, 2),
+        )
         await super().on_recovery_completed(generation_id)
 
     def _restore(self, store: BeliefStore, place: TP, records: Sequence[Any]) -> None:
-        try:
+        with or_stop("beliefs cannot be restored, the worker stops"):
             store.restore(place, records)
-        except Exception:
-            # the disk is full, say; Faust may hang where a service of its own crashes
-            log.exception("beliefs cannot be restored, the worker stops")
-            os._exit(70)
         self.active_offsets[place] = records[-1].offset
 
     def _stores(self, tps: set[TP]) -> Iterator[tuple[TP, BeliefStore]]:

@@ -10,6 +10,7 @@ import structlog
 
 from inference.events import Instant
 from inference.filtering import Outcome, Step, advance
+from inference.innovations import innovations
 from inference.update import Updater
 from schemas import cloudevents
 from streams import metrics
@@ -18,6 +19,7 @@ from streams.sending import Record
 from streams.topics import TopicNames
 
 log = structlog.get_logger()
+IMPLAUSIBLE_DEVIATIONS = 100.0
 
 
 def run_rounds(
@@ -27,12 +29,36 @@ def run_rounds(
     posteriors: list[Record] = []
     for turn in range(max((len(entity.instants) for entity in entities), default=0)):
         active = [entity for entity in entities if turn < len(entity.instants)]
-        for entity, outcome in zip(active, _outcomes(active, turn, updater), strict=True):
+        outcomes = _outcomes(active, turn, updater)
+        _count_implausible(active, turn, outcomes)
+        for entity, outcome in zip(active, outcomes, strict=True):
             if _settle(entity, entity.instants[turn], outcome, updater) and entity.shows(turn):
                 posteriors.append(_posterior(entity, names, application))
     # of those whose newest time has gone, because all of it failed
     owed = [entity for entity in entities if entity.revised and entity.outcome is not None]
     return [*posteriors, *(_posterior(entity, names, application) for entity in owed)]
+
+
+def _count_implausible(active: Sequence[EntityBatch], turn: int, outcomes: Sequence[Outcome | None]) -> None:
+    """Count the new readings that lie far from what was predicted, by their sensors; before the beliefs go on."""
+    # so far from it the p-value is 0 in float64, and it is nothing else: the others need no second look
+    doubtful = [
+        entity
+        for entity, outcome in zip(active, outcomes, strict=True)
+        if outcome is not None and outcome.surprise == 0.0 and entity.instants[turn].readings
+    ]
+    if not doubtful:
+        return
+    try:
+        distances = innovations([_step(entity, entity.instants[turn]) for entity in doubtful])
+    except (ArithmeticError, ValueError, RuntimeError) as error:  # a count is not worth a batch
+        log.error("implausible observations cannot be counted", error=repr(error))
+        return
+    for entity, several in zip(doubtful, distances, strict=True):
+        for label, distance in zip(entity.instants[turn].labels, several, strict=True):
+            entry = entity.entries[label]
+            if distance > IMPLAUSIBLE_DEVIATIONS and not entry.again:
+                metrics.count_implausible(entry.sensor)
 
 
 def _settle(entity: EntityBatch, instant: Instant, outcome: Outcome | None, updater: Updater) -> bool:

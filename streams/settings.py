@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -68,7 +69,21 @@ class Settings(BaseSettings):
         1_000_000, ge=1000, description="larger messages are dead letters, bytes"
     )
     future_tolerance: float = Field(
-        60.0, ge=0, description="how far ahead of the worker's clock a live time may be, seconds"
+        60.0,
+        ge=0,
+        description="how far a time may lie ahead of the clock where the model has live_time, as by default; what lies "
+        "further ahead is a dead letter, seconds",
+    )
+    event_tolerance: float = Field(
+        math.inf,
+        gt=0,
+        description="how far a time may lie ahead of the event time of its partition where the model has no live_time, "
+        "as in a replay; longer than any silence of a whole partition, seconds; inf: any",
+    )
+    refuse_misplaced: bool = Field(
+        True,
+        description="whether a record in another partition than murmur2 of its key gives is a dead letter; otherwise "
+        "it is applied where it lies, to a second belief of its entity, and counted",
     )
     history: int = Field(
         256,
@@ -119,6 +134,12 @@ class Settings(BaseSettings):
     )
     session_timeout: float = Field(
         10.0, ge=6, description="after which a silent worker's partitions go to others, seconds; 6 at least"
+    )
+    stall_seconds: float = Field(
+        300.0,
+        ge=5,
+        description="after which a worker stops, to be started again, whose partitions have messages of which none is "
+        "processed, seconds",
     )
     web_host: str = Field("127.0.0.1", description="address of /healthz, /readyz and /metrics")
     web_port: int = Field(8080, ge=0, le=65535, description="port of /healthz, /readyz and /metrics")

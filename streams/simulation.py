@@ -190,6 +190,7 @@ def fleet_model() -> Model:
             positions=("x", "y"), velocities=("vx", "vy"), spectral_density=SPECTRAL_DENSITY
         ),
         prior=Mixture.gaussian((0.0, 0.0, 0.0, 0.0), (60.0, 60.0, 2.0, 2.0)),
+        live_time=False,
     )
 
 

@@ -9,26 +9,53 @@ go up to are one write.
 from __future__ import annotations
 
 import abc
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import faust
+import structlog
 from faust.stores import base
 from faust.types import TP, EventT
 
 from streams.belief_bytes import UnknownVersion
 from streams.beliefs import INTERNAL, check_version
+from streams.logs import SERVICES
 
+log = structlog.get_logger()
 Changes = Mapping[bytes, bytes | None]
 """Records by key; None for one that is forgotten."""
+CANNOT_BE_KEPT = (
+    "beliefs cannot be kept on disk: free space there, or start with an empty BELIEFSTREAM_DATA_DIRECTORY"
+)
 NOT_KNOWN = -1
 """The offset of a record that the changelog has had before."""
+
+
+class StoreFault(RuntimeError):
+    """The place where beliefs are kept locally cannot be written to; what the changelog has is whole."""
+
+
+@contextmanager
+def or_stop(failure: str) -> Iterator[None]:
+    """Where what is done with a store fails, end the process: Faust may hang where a service of its own crashes."""
+    try:
+        yield
+    except StoreFault as fault:
+        log.error(CANNOT_BE_KEPT, detail=str(fault))
+    except Exception:
+        log.exception(failure)
+    else:
+        return
+    os._exit(70)
 
 
 class BeliefStore(base.Store[bytes, bytes], abc.ABC):
     """Records by partition and key; Faust calls what it needs for recovery, the agent the rest."""
 
+    logger = SERVICES
     on_disk = True
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -78,8 +105,9 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
         by_place: dict[TP, list[Any]] = defaultdict(list)
         for event in batch:
             by_place[event.message.tp].append(event.message)
-        for place, records in by_place.items():
-            self.restore(place, records)
+        with or_stop("beliefs cannot be restored, the worker stops"):
+            for place, records in by_place.items():
+                self.restore(place, records)
 
     def restore(self, place: TP, records: Sequence[Any]) -> None:
         """Take records of one partition of the changelog: they have `key`, `value` and `offset`."""
@@ -162,6 +190,8 @@ class MemoryStore(BeliefStore):
 
 class BeliefTable(faust.Table[bytes, bytes]):
     """A Faust table over one of our stores; `options` are those of `streams.disk.DiskStore`."""
+
+    logger = SERVICES
 
     def _new_store(self) -> BeliefStore:
         arguments: dict[str, Any] = {"table_name": self.name, "key_type": bytes, "value_type": bytes}

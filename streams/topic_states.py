@@ -130,22 +130,51 @@ async def topic_states(client: AIOKafkaClient, names: Collection[str]) -> dict[s
     """
     async for attempt in attempts(_passes, ASKING_SECONDS, first=0.1, longest=2.0):
         with attempt:
-            node = _node(client)
-            if node is None:
-                raise NodeNotReadyError("no broker is known")
-            async with asyncio.timeout(ANSWER_SECONDS):
-                try:
-                    answer = await client.send(node, _Topics(names))
-                except NotImplementedError as error:
-                    raise UnsupportedVersionError(
-                        "the broker does not say the ids of topics: Kafka 3.1 or later is needed"
-                    ) from error
             return {
                 name: TopicState(str(found), len(partitions))
-                for _, name, found, _, partitions, *_ in answer.topics
+                for _, name, found, _, partitions, *_ in await _ask(client, _node(client), names)
                 if found != NO_ID
             }
     raise AssertionError("unreachable")
+
+
+async def without_leader(client: AIOKafkaClient, node: Any, names: Collection[str]) -> list[str]:
+    """The partitions of these topics that nobody can read or write now, as "topic-partition"; asked once.
+
+    Args:
+        node: the id of the broker to ask.
+
+    Raises:
+        aiokafka.errors.KafkaError, TimeoutError: it has not answered within 5 s.
+    """
+    topics = await _ask(client, node, names)
+    return sorted(
+        f"{name}-{partition}"
+        for _, name, _, _, partitions, *_ in topics
+        for _, partition, leader, *_ in partitions
+        if leader < 0
+    )
+
+
+def nodes(client: AIOKafkaClient) -> list[Any]:
+    """The ids of all brokers that are known, those that it is connected to first."""
+    connected = {node for (node, _), connection in client._conns.items() if connection.connected()}
+    known = {broker.nodeId for broker in client.cluster.brokers()} | connected
+    return sorted(known, key=lambda node: (node not in connected, str(node)))
+
+
+async def _ask(client: AIOKafkaClient, node: Any, names: Collection[str]) -> Any:
+    """What one broker says of these topics."""
+    if node is None:
+        raise NodeNotReadyError("no broker is known")
+    async with asyncio.timeout(ANSWER_SECONDS):
+        try:
+            answer = await client.send(node, _Topics(names))
+        except NotImplementedError as error:
+            raise UnsupportedVersionError(
+                "the broker does not say the ids of topics: Kafka 3.1 or later is needed"
+            ) from error
+    return answer.topics
 
 
 def changes(before: Mapping[str, TopicState], now: Mapping[str, TopicState]) -> list[str]:

@@ -24,7 +24,6 @@ __all__ = [
     "administration",
     "check",
     "create",
-    "topic_id",
 ]
 
 PARTITIONS = 8
@@ -162,6 +161,9 @@ def settings(
         # has the broker unpack what comes compressed, and hold it to max.message.bytes: clients unpack whatever a
         # few MB turn out to be
         chosen["compression.type"] = UNPACKED
+    if name in (names.observations, names.priors):
+        # the broker says when a record came: whether its time lies in the future is then the same at every reading
+        chosen["message.timestamp.type"] = "LogAppendTime"
     if name == names.beliefs_changelog:
         chosen["segment.bytes"] = CHANGELOG_SEGMENT_BYTES
     if name == names.dead_letters:
@@ -213,15 +215,6 @@ def check(
         *compaction_problems(names, found),
         *size_problems(names, found),
     ]
-
-
-def topic_id(bootstrap_servers: str, name: str, **kafka_options: Any) -> str:
-    """The broker's own id of a topic: one that is deleted and made again has another; raises TopicError."""
-    with administration(bootstrap_servers, kafka_options) as admin:
-        (described,) = admin.describe_topics([name])
-    if described["error_code"] != 0:
-        raise TopicError(f"The topic {name!r} does not exist.")
-    return str(described["topic_id"])
 
 
 def partition_problems(names: TopicNames, counts: Mapping[str, int], partitions: int | None) -> Iterator[str]:

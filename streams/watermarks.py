@@ -17,6 +17,8 @@ from faust.transport.drivers.aiokafka import (
 )
 from faust.types import TP
 
+from streams.logs import SERVICES
+
 __all__ = ["HighWatermarkThread", "high_watermarks"]
 
 
@@ -26,6 +28,8 @@ class HighWatermarkThread(AIOKafkaConsumerThread):
     The embedded broker answers with the offset of the last batch's first record, plus one. Faust would end
     the recovery of its tables there, and lose what the rest of that batch says.
     """
+
+    logger = SERVICES
 
     async def _highwaters(self, partitions: list[TP]) -> Mapping[TP, int]:
         ends = dict(await super()._highwaters(partitions))

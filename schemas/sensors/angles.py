@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from schemas.base import Message, Name
-from schemas.sensors.base import Placed, PlaneCoordinates, ScalarSensor
+from schemas.sensors.base import Placed, PlaneCoordinates, PositiveNumber, ScalarSensor
 
 
 class PlacedInPlane(Placed):
@@ -18,6 +18,18 @@ class PlacedInPlane(Placed):
         PlaneCoordinates,
         Field(description="two state coordinates; angles count counter-clockwise from the first's axis"),
     ] = ("x", "y")
+
+
+class Turning(Message):
+    """What reports angles."""
+
+    maximum_turns: Annotated[
+        PositiveNumber,
+        Field(
+            description="most whole turns, either way, of a reported angle as h(state); one beyond is a dead letter: "
+            "degrees that were to be radians, or a broken device; more for one that counts turns; no unit"
+        ),
+    ] = 4.0
 
 
 class Headed(Message):
@@ -39,7 +51,7 @@ class Headed(Message):
         return heading
 
 
-class BearingSensor(PlacedInPlane, ScalarSensor):
+class BearingSensor(Turning, PlacedInPlane, ScalarSensor):
     """Observes the direction of the entity from a place: h(state) = atan2(y - position_y, x - position_x).
 
     Outliers are uniform on the circle.
@@ -48,7 +60,7 @@ class BearingSensor(PlacedInPlane, ScalarSensor):
     kind: Annotated[Literal["bearing"], Field(description="of the sensor: bearing")] = "bearing"
 
 
-class RelativeBearingSensor(Headed, PlacedInPlane, ScalarSensor):
+class RelativeBearingSensor(Turning, Headed, PlacedInPlane, ScalarSensor):
     """Observes the direction of a landmark from the entity, counted from the entity's own heading.
 
     h(state) = atan2(position_y - y, position_x - x) - heading; outliers are uniform on the circle.
@@ -64,7 +76,7 @@ class RelativeBearingSensor(Headed, PlacedInPlane, ScalarSensor):
         return (*self.coordinates, self.heading)
 
 
-class HeadingSensor(ScalarSensor):
+class HeadingSensor(Turning, ScalarSensor):
     """Observes a coordinate that is itself an angle: h(state) = the coordinate, whole turns left out.
 
     Outliers are uniform on the circle.
@@ -78,7 +90,7 @@ class HeadingSensor(ScalarSensor):
     ] = ("heading",)
 
 
-class CourseSensor(ScalarSensor):
+class CourseSensor(Turning, ScalarSensor):
     """Observes the direction in which the entity moves: h(state) = atan2(vy, vx).
 
     Outliers are uniform on the circle.

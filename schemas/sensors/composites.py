@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.sensors.angles import Headed, PlacedInPlane
+from schemas.sensors.angles import Headed, PlacedInPlane, Turning
 from schemas.sensors.base import Channel, Placed, SensorBase, SpaceCoordinates
 from schemas.sensors.distances import RangeChannel
 
@@ -31,7 +31,7 @@ class _PlacedInSpace(Placed):
     ] = ("x", "y", "z")
 
 
-class RangeBearingSensor(PlacedInPlane, SensorBase):
+class RangeBearingSensor(Turning, PlacedInPlane, SensorBase):
     """Observes distance and direction of the entity from a place: see `range` and `bearing`."""
 
     kind: Annotated[Literal["range_bearing"], Field(description="of the sensor: range_bearing")] = (
@@ -46,7 +46,7 @@ class RangeBearingSensor(PlacedInPlane, SensorBase):
         return 2
 
 
-class RangeRelativeBearingSensor(Headed, PlacedInPlane, SensorBase):
+class RangeRelativeBearingSensor(Turning, Headed, PlacedInPlane, SensorBase):
     """Observes distance and direction of a landmark, from the entity's own heading: see `relative_bearing`."""
 
     kind: Annotated[
@@ -66,7 +66,7 @@ class RangeRelativeBearingSensor(Headed, PlacedInPlane, SensorBase):
         return 2
 
 
-class AzimuthElevationSensor(_PlacedInSpace, SensorBase):
+class AzimuthElevationSensor(Turning, _PlacedInSpace, SensorBase):
     """Observes the direction of the entity from a place in space.
 
     The azimuth is atan2(dy, dx), the elevation atan2(dz, |(dx, dy)|), of d = coordinates - position. Outliers are
@@ -85,7 +85,7 @@ class AzimuthElevationSensor(_PlacedInSpace, SensorBase):
         return 2
 
 
-class RangeAzimuthElevationSensor(_PlacedInSpace, SensorBase):
+class RangeAzimuthElevationSensor(Turning, _PlacedInSpace, SensorBase):
     """Observes distance and direction of the entity from a place in space: see `azimuth_elevation`."""
 
     kind: Annotated[

@@ -17,7 +17,6 @@ from uuid import uuid4
 
 import numpy as np
 from aiokafka import AIOKafkaProducer
-from kafka.partitioner.default import murmur2
 
 from inference.events import Belief
 from inference.timeline import Moment
@@ -25,6 +24,7 @@ from streams import topics
 from streams.beliefs import BeliefRecord, Kept, pack
 from streams.bench.stream import process
 from streams.broker import free_port
+from streams.partitioners import partition_of
 from streams.sending import Record, send_all
 from streams.settings import Settings
 
@@ -92,7 +92,7 @@ def records(count: int, components: int, partitions: int, changelog: str) -> Ite
     random = np.random.default_rng(0)
     for number in range(count):
         name = f"entity-{number}"
-        partition = (murmur2(name.encode()) & 0x7FFFFFFF) % partitions
+        partition = partition_of(name.encode(), partitions)
         yield Record(changelog, partition, name.encode(), record(random, name, components))
 
 

@@ -11,6 +11,7 @@ from streams.cli.broker import broker
 from streams.cli.compilation import compile
 from streams.cli.dead_letters import dead_letters
 from streams.cli.definitions import models, sensors
+from streams.cli.entities import entity
 from streams.cli.evaluate import evaluate
 from streams.cli.fuse import fuse
 from streams.cli.playback import replay, simulate
@@ -32,7 +33,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
 for command in _COMMANDS:
     app.command()(command)
 app.command(context_settings={"ignore_unknown_options": True})(observe)  # -1.5 is a value
-for group in (topics, sensors, models, prior):
+for group in (topics, sensors, models, prior, entity):
     app.add_typer(group)
 
 

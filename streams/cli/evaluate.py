@@ -27,7 +27,12 @@ MOST_DIMENSIONS = 9
 
 
 def evaluate(
-    family: Annotated[str, typer.Option(help="of problems: mixed or planar")] = "mixed",
+    family: Annotated[
+        str,
+        typer.Option(
+            help="of problems: mixed or planar; adversarial: hard ones of many families, --count of each"
+        ),
+    ] = "mixed",
     dimensions: Annotated[
         str, typer.Option(metavar="D,...", help="of the state; the shipped weights never saw more than 4")
     ] = "1,2,3,4",
@@ -63,6 +68,13 @@ def evaluate(
     front: Annotated[
         bool, typer.Option("--front", help="only speed against accuracy in the plane, of all shipped weights")
     ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="of adversarial problems")] = 0,
+    settings: Annotated[
+        str, typer.Option(help="of adversarial problems' answers: library, its default, or worker")
+    ] = "library",
+    only: Annotated[
+        str | None, typer.Option(metavar="FAMILY;...", help="of the adversarial families, by name")
+    ] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="all figures, and every problem")] = None,
     plots: Annotated[Path | None, typer.Option(metavar="DIR", help="pictures; needs matplotlib")] = None,
 ) -> None:
@@ -71,13 +83,22 @@ def evaluate(
     The figure is KL(exact ‖ answer) in nats on problems that no training saw, smaller is better. Exact posteriors are
     computed once and kept.
 
+    Adversarial problems have an oracle of their own, and every answer is asked whether it knows how far off it is.
+
     Example: beliefstream evaluate --dimensions 1,2,3,4 --count 2000 --json evaluation.json --plots pictures
     """
     import torch
 
     if plots is not None and importlib.util.find_spec("matplotlib") is None:
         raise CommandError("--plots needs matplotlib: pip install 'beliefstream[demo]'")
-    settings = settings_for(weights=weights)
+    chosen = settings_for(weights=weights)
+    if family == "adversarial":
+        from streams.cli.adversarial import adversarial
+
+        torch.set_num_threads(chosen.threads)
+        with told("") as progress:
+            write(adversarial(chosen, settings, count, seed, only, progress), json)
+        return
     sizes = whole_numbers(components, "--components", 8) or ()
     plan = Plan(
         family=family,
@@ -90,10 +111,14 @@ def evaluate(
         exact=exact or cache_directory() / "exact",
         plots=plots,
     )
-    torch.set_num_threads(1 if front else settings.threads)
-    content = speed_front(plan, weights, settings.compiled) if front else everything(plan, settings.weights)
-    if json is not None:
-        json.write_text(json_format.dumps(content, allow_nan=False), encoding="utf-8")
+    torch.set_num_threads(1 if front else chosen.threads)
+    write(speed_front(plan, weights, chosen.compiled) if front else everything(plan, chosen.weights), json)
+
+
+def write(content: dict[str, Any], path: Path | None) -> None:
+    """As JSON, where a file is named."""
+    if path is not None:
+        path.write_text(json_format.dumps(content, allow_nan=False), encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def fuse(
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="observations and priors, JSON lines")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE|-", help="observations, priors and resets, JSON lines")
+    ],
     sensors: Annotated[
         str | None, typer.Option(metavar="FILE|JSON", help="sensor definitions", show_default="those in FILE")
     ] = None,
@@ -34,7 +36,8 @@ def fuse(
     """Fuse a log without Kafka: observations and priors in, in any order, posteriors out, as JSON lines.
 
     The rules are the worker's. A line that cannot be used is told on standard error and left out. Definitions
-    may stand in FILE too, anywhere: a line with `motion` is a model, one with `kind` a sensor.
+    may stand in FILE too, anywhere: a line with `motion` is a model, one with `kind` a sensor. A line with `reset`
+    forgets what stands above it of its entity.
 
     Example: beliefstream fuse log.jsonl --sensors sensors.json --models models.json --out posteriors.jsonl
     """
@@ -50,22 +53,23 @@ def fuse(
     for raw in read_definitions(models) if models else ():
         log.define_model(raw)
     unusable = _read(log, lines)
-    found = f"{log.observations} observations, {log.priors} priors, {unusable} lines that cannot be used"
+    resets = f"{log.resets} resets, " if log.resets else ""
+    found = (
+        f"{log.observations} observations, {log.priors} priors, {resets}{unusable} lines that cannot be used"
+    )
     if strict and unusable:
         raise CommandError(f"{found}; nothing was fused")
     from streams.app import make_updater
 
     updater = make_updater(settings)
     count = 0
-    timelines = log.timelines()
     with _output(out) as output, progress_bar("posteriors") as progress:
-        total = sum(instant.informs for timeline in timelines.values() for instant in timeline)
-        task = progress.add_task("fuse", total=total, note="")
+        task = progress.add_task("fuse", total=log.posteriors, note="")
         for fused in log.fuse(updater):
             output.write(fused.to_json() + b"\n")
             count += 1
             progress.advance(task)
-    print(f"{found}; {count} posteriors of {len(timelines)} entities", file=sys.stderr)
+    print(f"{found}; {count} posteriors of {log.entities} entities", file=sys.stderr)
 
 
 def _lines(file: str) -> list[tuple[int, bytes]]:

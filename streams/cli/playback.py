@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from streams.settings import Settings
 
 SOURCE = "/beliefstream/cli"
+Force = Annotated[
+    bool, typer.Option("--force", help="replace definitions of these names that are there and differ")
+]
 
 
 class RecordingName(StrEnum):
@@ -41,6 +44,7 @@ def simulate(
     speed: Annotated[
         float, typer.Option(min=0, help="times as fast as real time; 0: as fast as the broker takes it")
     ] = 1.0,
+    force: Force = False,
     brokers: Brokers = None,
 ) -> None:
     """Simulate a fleet in a plane: defines its model (`*`) and sensors, and sends what they observe.
@@ -53,7 +57,7 @@ def simulate(
 
     settings = settings_for(brokers)
     simulation = run(entities, duration, rate, seed, epoch=time.time())
-    _define(settings, [simulation.model], simulation.sensors)
+    _define(settings, [simulation.model], simulation.sensors, speed, force)
     _send(settings, simulation.observations, speed, "simulate")
 
 
@@ -93,6 +97,7 @@ def replay(
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="with --score: the table, as JSON")
     ] = None,
+    force: Force = False,
     brokers: Brokers = None,
 ) -> None:
     """Replay a recording of real sensors: defines its models and sensors, and sends what they observed.
@@ -132,16 +137,30 @@ def replay(
         raise CommandError("all of them are for --offline; onto topics, one at a time")
     shifted = read(names[0], **options)
     shifted = read(names[0], epoch=time.time() - shifted.observations[0].time, **options)
-    _define(settings, shifted.models, shifted.sensors)
+    _define(settings, shifted.models, shifted.sensors, speed, force)
     _send(settings, shifted.observations, speed, f"replay {recording.value}")
 
 
-def _define(settings: Settings, models: Sequence[Model], sensors: Sequence[Sensor]) -> None:
-    from streams.client import Registry
+def _define(
+    settings: Settings, models: Sequence[Model], sensors: Sequence[Sensor], speed: float, force: bool
+) -> None:
+    """Times that begin now are those of the clock unless they are sent faster than real time.
+
+    Raises CommandError where another definition would be replaced, unless by `force`; nothing is sent then.
+    """
+    from streams.client import DefinitionConflict, Registry
+
+    models = [model.model_copy(update={"live_time": 0 < speed <= 1}) for model in models]
 
     with Registry(
         settings.brokers, settings.sensors, settings.models, source=SOURCE, **settings.client_options
     ) as registry:
+        if not force:
+            try:
+                registry.define(sensors, models)
+            except DefinitionConflict as conflict:
+                raise CommandError(f"{conflict}; --force replaces them") from None
+            return
         for sensor in sensors:
             registry.set_sensor(sensor)
         for model in models:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import time as clock
+from collections.abc import Callable
 from concurrent.futures import Future
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
@@ -24,8 +27,9 @@ from streams.cli.outcome import CONTROL_SECONDS, Outcome, is_control
 from streams.cli.posteriors import row
 
 if TYPE_CHECKING:
-    from schemas import DeadLetter, Mixture, Posterior
+    from schemas import DeadLetter, Mixture, Posterior, Prior
     from streams.clients.publishing import Place
+    from streams.settings import Settings
 
 SOURCE = "/beliefstream/cli"
 TIMEOUT = (
@@ -85,7 +89,7 @@ def observe(
         settings.brokers, settings.observations, source=SOURCE, **settings.client_options
     ) as producer:
         if not wait:
-            _report(producer.send(entity, sensor, reported, moment(time), noise, id=id))
+            report(producer.send(entity, sensor, reported, moment(time), noise, id=id))
             return
         control = is_control(settings, sensor)
         with Outcome(settings, entity) as outcome:
@@ -145,20 +149,52 @@ def set_prior(
 ) -> None:
     """Replace the belief about an entity, or multiply in what is known of it.
 
-    It takes effect at its time, with the first observation that is not older.
+    It takes effect at its time, with the first observation that is not older. What does not fit the entity's model
+    is not sent.
 
     Example: beliefstream prior set mower --mean 1,2 --standard-deviation 3,3 --coordinates x,y
     """
+    from schemas import Prior
     from streams.client import PriorPublisher
 
-    stated = _mixture(mean, standard_deviation, mixture)
-    names = None if coordinates is None else tuple(coordinates.split(","))
+    stated = Prior.model_validate(
+        {
+            "entity": entity,
+            "mixture": _mixture(mean, standard_deviation, mixture),
+            "time": clock.time() if time is None else moment(time),
+            "mode": mode.value,
+            "coordinates": None if coordinates is None else tuple(coordinates.split(",")),
+            "id": id,
+        }
+    )
     settings = settings_for(brokers)
+    _check_fits(stated, settings)
     with PriorPublisher(
         settings.brokers, settings.priors, source=SOURCE, **settings.client_options
     ) as publisher:
-        send = publisher.product if mode is Mode.product else publisher.replace
-        _report(send(entity, stated, moment(time), names, id))
+        report(publisher.send_message(stated))
+
+
+def _check_fits(prior: Prior, settings: Settings) -> None:
+    """Raises Unusable where it does not fit the entity's model; says so where there is none, or none can be read."""
+    from kafka.errors import AuthorizationError
+
+    from streams.client import Registry, TopicMissing
+
+    registry = Registry(settings.brokers, settings.sensors, settings.models, **settings.client_options)
+    try:
+        models = registry.models()
+    except (AuthorizationError, TopicMissing) as error:
+        print(f"not checked against the entity's model: {error}", file=sys.stderr)
+        return
+    model = models.get(prior.entity) or models.get("*")
+    if model is not None:
+        prior.check_fits(model.coordinate_names)
+        return
+    warning = (
+        f"no model of {prior.entity!r} and none for *: a worker that reads it before there is one refuses it"
+    )
+    print(warning, file=sys.stderr)
 
 
 def _mixture(mean: str | None, standard_deviation: str | None, mixture: str | None) -> Mixture:
@@ -171,10 +207,21 @@ def _mixture(mean: str | None, standard_deviation: str | None, mixture: str | No
         return parse(Mixture, read_source(mixture))
     assert mean is not None
     assert standard_deviation is not None
-    point, deviations = numbers(mean), numbers(standard_deviation)
+    point = _checked("--mean", mean, "finite", math.isfinite)
+    deviations = _checked(
+        "--standard-deviation", standard_deviation, "positive finite", lambda each: 0 < each < math.inf
+    )
     if len(deviations) not in (1, len(point)):
         raise CommandError(f"--standard-deviation: expected 1 or {len(point)} numbers, got {len(deviations)}")
     return Mixture.gaussian(point, deviations * (len(point) if len(deviations) == 1 else 1))
+
+
+def _checked(option: str, text: str, kind: str, holds: Callable[[float], bool]) -> list[float]:
+    """The numbers; raises CommandError where one of them is not of the kind."""
+    found = numbers(text)
+    if not all(map(holds, found)):
+        raise CommandError(f"{option}: expected {kind} numbers, got {text!r}")
+    return found
 
 
 def _sent(sent: Future[Place]) -> Place:
@@ -184,6 +231,6 @@ def _sent(sent: Future[Place]) -> Place:
         raise CommandError(f"the broker has not taken the message within {TIMEOUT:g} s") from None
 
 
-def _report(sent: Future[Place]) -> None:
+def report(sent: Future[Place]) -> None:
     place = _sent(sent)
     print(f"{place.topic} {place.partition}:{place.offset}")

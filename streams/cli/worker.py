@@ -82,12 +82,13 @@ def _run(settings: Settings) -> None:
         import mode.loop
 
         mode.loop.use("uvloop")
-    import faust
-
     from streams.app import create_app, make_updater
+    from streams.reachability import Reachability
+    from streams.stopping import Runner
 
-    app = create_app(settings, make_updater(settings))
-    runner = faust.Worker(app, override_logging=False, redirect_stdouts=False, quiet=True)
+    reachability = Reachability(settings.names)
+    app = create_app(settings, make_updater(settings), reachability)
+    runner = Runner(app, reachability)
     runner.spinner = None  # it would write control characters among the lines of the log
     try:
         runner.execute_from_commandline()

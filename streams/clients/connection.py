@@ -209,6 +209,15 @@ class Reader:
                     waiting.discard(partition)
         return {each.partition: Span(begins[each], ends[each]) for each in self.partitions}
 
+    def end(self, partition: int) -> int:
+        """The offset of the record that will come next, as the broker reports it; needs no right to read.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer in time.
+        """
+        _, ends = self._reported(self._connect_timeout)
+        return {each.partition: ends[each] for each in self.partitions}[partition]
+
     def read_all(self, timeout: float) -> list[Any]:
         """All records of the topic, up to its end at the time of the call or later.
 

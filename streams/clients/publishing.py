@@ -14,15 +14,16 @@ from typing import Any, Literal, Self
 from uuid import uuid4
 
 import structlog
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaConnectionError, KafkaTimeoutError
+from kafka.partitioner import murmur2
 from numpy.typing import ArrayLike
 from pydantic import ValidationError
 
-from schemas import Mixture, Observation, Prior, cloudevents
+from schemas import LogPosition, Mixture, Observation, Prior, Reset, cloudevents
 from schemas.base import unusable
 from streams.clients.connection import BrokerUnavailable, Reader, connect, connect_timeout, require_known
-from streams.topics import MESSAGE_BYTES
+from streams.topics import MESSAGE_BYTES, topic_id
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +52,10 @@ class Publisher:
         self, bootstrap_servers: str | list[str], topic: str, source: str, kafka_options: dict[str, Any]
     ) -> None:
         require_known(kafka_options, KafkaProducer)
+        if "partitioner" in kafka_options:  # a record elsewhere than its key belongs is a dead letter
+            raise ValueError(
+                "partitioner: murmur2 of the key, kafka-python's default, is the only one that may be"
+            )
         self.topic = topic
         self.source = source
         self._servers = bootstrap_servers
@@ -215,17 +220,22 @@ class ObservationProducer(Publisher):
 
 
 class PriorPublisher(Publisher):
-    """Tells what an operator knows of an entity. Arguments and errors as of `ObservationProducer`."""
+    """Tells what an operator knows of an entity, or that it is to be forgotten.
+
+    Arguments and errors as of `ObservationProducer`, and `observations`, the topic that resets are about.
+    """
 
     def __init__(
         self,
         bootstrap_servers: str | list[str],
         topic: str = "priors",
         *,
+        observations: str = "observations",
         source: str = "/beliefstream/client",
         **kafka_options: Any,
     ) -> None:
         super().__init__(bootstrap_servers, topic, source, kafka_options)
+        self._observations, self._options = observations, kafka_options
 
     def replace(
         self,
@@ -260,11 +270,44 @@ class PriorPublisher(Publisher):
         """Multiplies the belief by the mixture, as independent evidence; arguments as of `replace`."""
         return self._send("product", entity, mixture, time, coordinates, id)
 
-    def send_message(self, prior: Prior) -> Future[Place]:
-        """Sends a prior that has been made already."""
-        event = prior.id or self._next_event()
-        headers = cloudevents.headers(cloudevents.PRIOR, self.source, event, prior.time)
-        return self.publish(prior.entity, prior.to_json(), headers)
+    def reset(self, entity: str, time: When | None = None, id: str | None = None) -> Future[Place]:
+        """Forgets an entity: its belief, its history, and priors that wait for their time.
+
+        What stands in the log of observations by now is forgotten too, also where no worker has read it yet. The next
+        observation starts from the model's prior, whatever its time is.
+
+        Args:
+            entity: who is forgotten.
+            time: of the posterior that tells of it; now, if absent.
+            id: an identifier of your own; of several resets with one id the first is applied.
+
+        Raises:
+            schemas.Unusable: a line that names the field and the value.
+            BrokerUnavailable: the broker does not say how far the log of observations goes.
+            TopicMissing: there is no such log.
+            TopicError: the broker refuses to say which one it is.
+        """
+        fields = {"entity": entity, "reset": True, "time": _seconds(time), "id": id}
+        try:
+            message = Reset.model_validate(fields)
+        except ValidationError as error:
+            raise unusable(error) from error
+        return self.send_message(message.model_copy(update={"observations_before": self._end(entity)}))
+
+    def _end(self, entity: str) -> LogPosition:
+        """Where the log of the entity's observations ends now."""
+        with Reader(self._servers, self._observations, self._options) as reader:
+            servers = self._servers if isinstance(self._servers, str) else ",".join(self._servers)
+            log_id = topic_id(servers, self._observations, **_for_admin(self._options))
+            partition = (murmur2(entity.encode()) & 0x7FFFFFFF) % len(reader.partitions)
+            return LogPosition(topic_id=log_id, partition=partition, offset=reader.end(partition))
+
+    def send_message(self, message: Prior | Reset) -> Future[Place]:
+        """Sends a prior or a reset that has been made already."""
+        event = message.id or self._next_event()
+        kind = cloudevents.RESET if isinstance(message, Reset) else cloudevents.PRIOR
+        headers = cloudevents.headers(kind, self.source, event, message.time)
+        return self.publish(message.entity, message.to_json(), headers)
 
     def _send(
         self,
@@ -290,6 +333,11 @@ def _seconds(time: When | None) -> float | str:
     if isinstance(time, datetime):
         return time.isoformat()  # without a time zone it has no offset, and the schema says so
     return time
+
+
+def _for_admin(options: dict[str, Any]) -> dict[str, Any]:
+    """Those options that an admin client knows."""
+    return {name: value for name, value in options.items() if name in KafkaAdminClient.DEFAULT_CONFIG}
 
 
 def _plain(value: Any) -> Any:

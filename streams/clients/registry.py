@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import uuid4
@@ -18,6 +18,15 @@ from streams.clients.publishing import Publisher
 log = structlog.get_logger(__name__)
 
 D = TypeVar("D")
+
+
+class DefinitionConflict(RuntimeError):
+    """Definitions that are there differ from those to be set; `names` says which."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        super().__init__(f"defined already, and otherwise: {', '.join(names[:5])}{rest}")
+        self.names = tuple(names)
 
 
 class Registry:
@@ -67,6 +76,24 @@ class Registry:
     def set_model(self, model: Model) -> None:
         """Defines or replaces the model of an entity (`*`: all others); returns when the broker has it."""
         self._set(self.models_topic, model.entity, model.to_json(), cloudevents.MODEL)
+
+    def define(self, sensors: Iterable[Sensor] = (), models: Iterable[Model] = ()) -> None:
+        """Defines what is not defined yet; what is there already and equal is left alone.
+
+        Raises:
+            DefinitionConflict: some are there and differ; nothing has been written.
+        """
+        old_sensors, old_models = self.sensors(), self.models()
+        new_sensors = [each for each in sensors if old_sensors.get(each.sensor) != each]
+        new_models = [each for each in models if old_models.get(each.entity) != each]
+        conflicts = [f"sensor {each.sensor!r}" for each in new_sensors if each.sensor in old_sensors]
+        conflicts += [f"model of {each.entity!r}" for each in new_models if each.entity in old_models]
+        if conflicts:
+            raise DefinitionConflict(conflicts)
+        for sensor in new_sensors:
+            self.set_sensor(sensor)
+        for model in new_models:
+            self.set_model(model)
 
     def remove_sensor(self, name: str) -> None:
         """Removes a sensor; nothing happens if there is none."""

@@ -93,7 +93,9 @@ class Play:
     def _prepare(self, stage: Stage, script: Script) -> None:
         """Defines the models and sensors and waits for the worker."""
         fleet, recording = script.fleet, script.recording
-        stage.define((recording.model, fleet.model), (*recording.sensors, *fleet.sensors))
+        # no time of the script lies ahead of the clock when it is sent
+        models = [model.model_copy(update={"live_time": True}) for model in (recording.model, fleet.model)]
+        stage.define(models, (*recording.sensors, *fleet.sensors))
         begun = time.monotonic()
         with self._console.status("the worker loads its network and joins its group"):
             stage.wait_until_ready()

@@ -106,12 +106,9 @@ class Stage:
         self._stack.close()
 
     def define(self, models: Iterable[Model], sensors: Iterable[Sensor]) -> None:
-        """Writes definitions to their topics."""
+        """Writes definitions to their topics; raises DefinitionConflict rather than replace another one."""
         with Registry(self.bootstrap_servers) as registry:
-            for model in models:
-                registry.set_model(model)
-            for sensor in sensors:
-                registry.set_sensor(sensor)
+            registry.define(sensors, models)
 
     def wait_until_ready(self, timeout: float = READY_TIMEOUT) -> None:
         """Returns when the worker processes observations.

@@ -202,4 +202,5 @@ def _model(entity: str, first: _Report, chosen: AisSettings) -> Model:
             positions=("x", "y"), velocities=("vx", "vy"), spectral_density=chosen.spectral_density
         ),
         prior=Mixture.gaussian(mean, PRIOR_STANDARD_DEVIATIONS),
+        live_time=False,
     )

@@ -160,4 +160,5 @@ def _model(entity: str, chosen: BleSettings) -> Model:
             positions=("x", "y"), velocities=("vx", "vy"), spectral_density=chosen.spectral_density
         ),
         prior=Mixture.gaussian(PRIOR_MEAN, PRIOR_STANDARD_DEVIATIONS),
+        live_time=False,
     )

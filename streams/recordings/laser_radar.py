@@ -160,4 +160,5 @@ def _model(entity: str, chosen: LaserRadarSettings) -> Model:
             positions=("x", "y"), velocities=("vx", "vy"), spectral_density=chosen.spectral_density
         ),
         prior=Mixture.gaussian((0.0, 0.0, 0.0, 0.0), PRIOR_STANDARD_DEVIATIONS),
+        live_time=False,
     )

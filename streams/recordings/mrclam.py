@@ -229,4 +229,5 @@ def _model(entity: str, start: list[float]) -> Model:
         coordinates=tuple(Coordinate(name=name, unit=unit) for name, unit in units.items()),
         motion=Unicycle(),
         prior=Mixture.gaussian(start, PRIOR_STANDARD_DEVIATIONS),
+        live_time=False,
     )

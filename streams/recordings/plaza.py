@@ -153,4 +153,5 @@ def _model(entity: str, start: list[float], chosen: PlazaSettings) -> Model:
             positions=("x", "y"), velocities=("vx", "vy"), spectral_density=chosen.spectral_density
         ),
         prior=Mixture.gaussian((*start, 0.0, 0.0), PRIOR_STANDARD_DEVIATIONS),
+        live_time=False,
     )

@@ -213,4 +213,5 @@ def _model(entity: str, chosen: UwbSettings, start: list[float]) -> Model:
         coordinates=tuple(Coordinate(name=name, unit=unit) for name, unit in units.items()),
         motion=LinearMotion(drift=np.eye(6, k=3).tolist(), diffusion=np.diag(densities).tolist()),
         prior=Mixture.gaussian((*start, 0.0, 0.0, 0.0), PRIOR_STANDARD_DEVIATIONS),
+        live_time=False,
     )

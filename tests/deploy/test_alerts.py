@@ -12,14 +12,17 @@ from typing import Any
 
 import pytest
 import torch
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
 
 from inference import weights
 from inference.transformer import Configuration, DistributionTransformer
 from schemas import Coordinate, Mixture, Model, RandomWalk, RangeSensor
 from tests.brokers import KafkaNode
 from tests.conftest import eventually, unique_names
+from tests.deploy.counters import unborn
 from tests.prometheus import Prometheus, program, prometheus
-from tests.streams.workers import Stream, Worker, stream
+from tests.streams.workers import PARTITIONS, Stream, Worker, make_again, stream
 
 yaml = pytest.importorskip("yaml")
 
@@ -33,6 +36,7 @@ WINDOW = "5s"  # of rates
 HOLD = "1s"  # for how long a condition must hold
 PATIENCE = 30.0  # seconds for an alert to fire
 SESSION = 20.0  # seconds for which a worker that was killed holds its partitions; a new one starts in 10
+STALL = 10.0  # seconds without progress
 BACKLOG = 12_000  # on one partition: more than FallingBehind allows
 
 
@@ -49,6 +53,27 @@ def test_promtool_tries_every_alert_and_every_alert_is_set_off_below() -> None:
     expected = {each["alertname"] for case in tried for each in case["alert_rule_test"] if each["exp_alerts"]}
     assert expected == ALERTS.keys()
     assert set(re.findall(r'fires\(\w+, "(\w+)"\)', Path(__file__).read_text())) == ALERTS.keys()
+
+
+def test_counters_that_a_worker_does_not_show_from_its_start_are_found() -> None:
+    """What a fresh worker shows is held against the rules and the dashboard in tests/streams/test_health.py."""
+    shown = """
+beliefstream_a_total{topic="observations"} 0
+beliefstream_a_total{topic="priors"} 0
+beliefstream_b_total{topic="observations"} 784
+beliefstream_c_total 0
+"""
+    samples = [sample for family in text_string_to_metric_families(shown) for sample in family.samples]
+    for expression, faults in (
+        ("sum by (topic, instance) (rate(beliefstream_a_total[5m])) > beliefstream_lag", []),
+        ('increase(beliefstream_a_total{topic=~"observations|priors"}[5m])', []),
+        ("rate(beliefstream_b_total[5m])", ["beliefstream_b_total: not 0"]),
+        ("sum by (topic) (rate(beliefstream_c_total[5m]))", ["beliefstream_c_total: no label topic"]),
+        ('rate(beliefstream_a_total{topic="models"}[5m])', ['beliefstream_a_total: no topic="models"']),
+        ("rate(beliefstream_d_total[5m])", ["beliefstream_d_total: no series"]),
+        ("rate(beliefstream_e_seconds_count[5m])", ["beliefstream_e_seconds_count: no series"]),
+    ):
+        assert list(unborn([expression], samples)) == faults
 
 
 def test_every_alert_has_its_section_in_the_runbook() -> None:
@@ -73,6 +98,7 @@ def hastened() -> dict[str, Any]:
     for group in rules["groups"]:
         for rule in group["rules"]:
             rule["expr"] = re.sub(r"\[\d+m\]", f"[{WINDOW}]", rule["expr"])
+            rule["expr"] = re.sub(r"offset \d+m", f"offset {WINDOW}", rule["expr"])
             rule["for"] = HOLD
     return dict(rules)
 
@@ -92,6 +118,18 @@ class Site:
     def forget(self, alert: str) -> None:
         self._fired.discard(alert)
 
+    def delete_observations(self) -> None:
+        """All that are on the topic now."""
+        servers, topic = self.stream.broker.bootstrap_servers, self.stream.names.topics.observations
+        places = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+        consumer = KafkaConsumer(bootstrap_servers=servers, group_id=None)
+        admin = KafkaAdminClient(bootstrap_servers=servers)
+        try:
+            admin.delete_records(consumer.end_offsets(places))
+        finally:
+            admin.close()
+            consumer.close()
+
     def observe(self, sensor: str, value: float, entities: list[str], count: int = 1) -> None:
         """Send `count` observations of each entity, acknowledged."""
         now, topic = time.time(), self.stream.names.topics.observations
@@ -99,6 +137,15 @@ class Site:
             for entity in entities:
                 body = f'{{"entity":"{entity}","sensor":"{sensor}","time":{now + 1e-4 * number},"value":{value}}}'
                 self.stream.raw.send(topic, key=entity.encode(), value=body.encode())
+        self.stream.raw.flush()
+
+    def misplace(self, entity: str) -> None:
+        """Send an observation to each partition, one of which is the entity's."""
+        body = f'{{"entity":"{entity}","sensor":"nobodys","time":1,"value":1}}'.encode()
+        for partition in range(PARTITIONS):
+            self.stream.raw.send(
+                self.stream.names.topics.observations, key=entity.encode(), value=body, partition=partition
+            )
         self.stream.raw.flush()
 
 
@@ -118,6 +165,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """With a network as it is before training, never refined, so that its answers to hard problems are poor."""
     program("prometheus")
     monkeypatch.setenv("PYTHONPATH", str(DEPLOY.parent))
+    monkeypatch.setenv("FAULTS", str(tmp_path))
     poor = tmp_path / "poor.safetensors"
     torch.manual_seed(0)
     weights.save(DistributionTransformer(Configuration(width=8, layers=1, heads=2, hidden=8)), poor, {})
@@ -136,8 +184,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         worker = opened.worker(
             weights=str(poor),
             refine_below=0.0,
-            measurements="tests.deploy.tight_device",
+            measurements="tests.deploy.tight_device,tests.streams.faults",
             session_timeout=SESSION,
+            stall_seconds=STALL,
         ).start()
         with prometheus(hastened(), f"127.0.0.1:{worker.port}", tmp_path, INTERVAL) as watching:
             yield Site(opened, worker, watching)
@@ -145,16 +194,19 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 @pytest.mark.soak
 @pytest.mark.kafka
-def test_every_alert_fires_for_a_real_worker_and_ceases(site: Site) -> None:
+def test_every_alert_fires_for_a_real_worker_and_ceases(site: Site, tmp_path: Path) -> None:
     quiet(site, "NoWorker")  # it fires until the worker has been scraped once
     assert site.fired() == set()
 
     site.observe("nobodys", 1.0, ["a", "b"], 5)
     fires(site, "DeadLetters")
+    site.misplace("elsewhere")
+    fires(site, "WrongPartitioner")
     site.observe("sharp", 80.0, [f"e-{number}" for number in range(300)])
     fires(site, "OutOfMemory")
     fires(site, "LowEffectiveSampleSize")
     quiet(site, "DeadLetters")
+    quiet(site, "WrongPartitioner")
 
     site.observe("sharp", 80.0, ["hot"], BACKLOG)
     fires(site, "FallingBehind")
@@ -164,13 +216,25 @@ def test_every_alert_fires_for_a_real_worker_and_ceases(site: Site) -> None:
     assert isinstance(broker, KafkaNode)
     broker.kill()  # with most of the backlog still to come
     fires(site, "NoProgress")
+    fires(site, "BrokerUnavailable")
 
     site.worker.kill()
     fires(site, "NoWorker")
+    quiet(site, "NotReady")
 
     broker.start()
+    site.delete_observations()
+    names = site.stream.names.topics
+    make_again(broker.bootstrap_servers, names, names.beliefs_changelog, PARTITIONS)
     site.worker.launch()  # which answers, and has to wait for the session of the one that was killed
     fires(site, "NotReady")
     quiet(site, "NoWorker")
     quiet(site, "NotReady", PATIENCE + 2 * SESSION)  # a rebalance may take as long again
     assert site.worker.metrics()["beliefstream_ready"] == 1.0
+    fires(site, "MessagesLost")
+    fires(site, "LogDamaged")
+    quiet(site, "MessagesLost")
+
+    (tmp_path / "stuck").touch()
+    site.observe("sharp", 80.0, ["stuck"])
+    fires(site, "Stalled")

@@ -15,7 +15,7 @@ from aiokafka import ConsumerRecord
 from inference.events import Belief
 from inference.readings import ControlReading
 from inference.timeline import Moment, Timeline
-from schemas import DeadLetter, Posterior, Reason, Unusable, cloudevents, parse
+from schemas import DeadLetter, Posterior, Reason, Reset, Unusable, cloudevents, parse
 from streams.belief_bytes import DamagedRecord, State, UnknownVersion, belief_of
 from streams.beliefs import BeliefRecord, Kept, pack, unpack
 from streams.cli.posteriors import row
@@ -113,6 +113,17 @@ def prior(raw: bytes) -> bool:
     except Unusable as unusable:
         return told(unusable)
     assert math.isfinite(event.time)
+    return True
+
+
+def stated(raw: bytes) -> bool:
+    """A message of the topic of priors, where resets are too."""
+    try:
+        message, event = Intake(definitions(), 1_000_000, 60.0).stated(keyed(raw, "entity"), raw, NOW)
+    except Unusable as unusable:
+        return told(unusable)
+    assert math.isfinite(message.time)
+    assert (event is None) == isinstance(message, Reset)
     return True
 
 
@@ -240,7 +251,13 @@ def _beliefs() -> tuple[bytes, ...]:
         belief(1.0), 1.0, [Moment(2.0, content, belief(2.0, True)), Moment(3.0, content, None)]
     )
     whole = BeliefRecord(past, ("x", "y", "z"), 5, 1, 1, 9, 3, [(4, b"{}")], 3.0)
-    return (whole.encode(), BeliefRecord.of(belief(1.0), ("x", "y", "z")).encode(), BeliefRecord().encode())
+    reset = BeliefRecord(past, ("x", "y", "z"), 5, 1, 1, 9, 3, [], 3.0, 2.0, 2, 8, ("one", "two"))
+    return (
+        whole.encode(),
+        reset.encode(),
+        BeliefRecord.of(belief(1.0), ("x", "y", "z")).encode(),
+        BeliefRecord().encode(),
+    )
 
 
 OBSERVATIONS = encoded(
@@ -273,6 +290,16 @@ PRIORS = encoded(
         "id": "p",
     },
 )
+RESETS = encoded(
+    {"entity": "walk", "reset": True, "time": NOW},
+    {
+        "entity": "walk",
+        "reset": True,
+        "time": "2026-01-31T12:00:00Z",
+        "observations_before": {"topic_id": "b1946ac9", "partition": 1, "offset": 7},
+        "id": "r",
+    },
+)
 QUALITY = {"effective_sample_size": 0.9, "log_evidence": -1.0, "surprise": 0.5, "method": "refined"}
 POSTERIORS = encoded(
     {
@@ -301,10 +328,11 @@ EVENTS = cloudevents.headers(cloudevents.OBSERVATION, "/device/1", "id-1", NOW)
 TARGETS: dict[str, Target] = {
     "observation": Target(OBSERVATIONS, observation),
     "prior": Target(PRIORS, prior),
+    "prior or reset": Target((*PRIORS, *RESETS), stated),
     "sensor": Target(SENSOR_SEEDS, sensor),
     "model": Target(MODEL_SEEDS, state_model),
     "posterior": Target(POSTERIORS, posterior),
-    "line of a log": Target((*OBSERVATIONS, *PRIORS), log_line),
+    "line of a log": Target((*OBSERVATIONS, *PRIORS, *RESETS), log_line),
     "dead letter": Target((_lines(LETTER.headers()),), dead_letter_headers),
     "CloudEvents headers": Target((_lines(EVENTS),), cloud_events),
     "observation, applied": Target(OBSERVATIONS, applied_observation),

@@ -75,7 +75,7 @@ def test_every_shape_has_the_answers_of_the_uncompiled_network(
     checked = compiled.check(prior, answer, images, seen)
     assert checked is not None
     weighted = importance.weigh(prior, answer, seen, images, compiled_network.points, importance.CHECK_SEED)
-    for part, other in zip(checked, importance.effective_sample_size(weighted), strict=True):
+    for part, other in zip(checked, importance.quality(weighted), strict=True):
         torch.testing.assert_close(part, other, rtol=1e-3, atol=1e-3)
 
 
@@ -100,7 +100,9 @@ def test_an_update_uses_it_and_nothing_is_compiled_meanwhile(
             return result
 
         monkeypatch.setattr(compiled, name, counted)
-    settings = Settings(points=compiled_network.points, refine_below=0, defend_below=0, linear_below=0)
+    settings = Settings(
+        points=compiled_network.points, refine_below=0, defend_below=0, linear_below=0, quadrature_below=0
+    )
     plain, fast = (
         Updater(network, settings=settings),
         Updater(network, settings=settings, compiled=compiled),

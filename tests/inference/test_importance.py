@@ -35,13 +35,14 @@ def weigh(
 
 def size_of(prior: GaussianMixture, answer: GaussianMixture, observations: Observations) -> float:
     weighted = weigh(prior, answer, observations, 512, seed=1)
-    return float(importance.effective_sample_size(weighted)[0][0])
+    return float(importance.quality(weighted).effective_sample_size[0])
 
 
 def test_the_exact_posterior_has_effective_sample_size_one_and_the_right_evidence() -> None:
     prior, observations, exact = linear_problem()
     weighted = weigh(prior, exact, observations, 512, seed=1)
-    size, evidence = importance.effective_sample_size(weighted)
+    size, evidence, divergence, _ = importance.quality(weighted)
+    assert float(divergence[0]) < 0.01
     assert abs(float(size[0]) - 1) < 0.02
     truth = updater().update(prior, observations).log_evidence
     assert abs(float(evidence[0] - truth[0])) < 0.02
@@ -97,5 +98,5 @@ def test_the_proposal_sees_a_ring_that_the_answer_and_the_prior_hardly_touch() -
     distance = (images.means[0] - torch.tensor([20.0, 10.0], dtype=torch.float64)).norm(dim=-1)
     assert int(((distance - 40).abs() < 2).sum()) >= 6
     weighted = importance.weigh(prior, prior, observations, images, 2048, seed=1)
-    size, _ = importance.effective_sample_size(weighted)
+    size = importance.quality(weighted).effective_sample_size
     assert float(size[0]) < 0.2  # the prior alone is a poor answer, and is seen to be

@@ -19,7 +19,9 @@ from inference.update import Settings, Updater
 from tests.inference.problems import sampled
 
 BATCH = 64
-NEVER_REFINED = Settings(refine_below=0.0, defend_below=0.0, linear_below=0.0, search_above=math.inf)
+NEVER_REFINED = Settings(
+    refine_below=0.0, defend_below=0.0, linear_below=0.0, quadrature_below=0.0, search_above=math.inf
+)
 
 
 class Tight(DistributionTransformer):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from inference.mixture import GaussianMixture
 from inference.observations import Observations
 from inference.scaled import Scaled
 from inference.sensors import Reading, encode
-from inference.update import Method, Updater
+from inference.update import Method
 from tests.inference.problems import updater
 
 KILOMETRE = 1000.0
@@ -54,11 +53,6 @@ def lost(posterior: GaussianMixture, places: torch.Tensor) -> float:
     return float((posterior.log_density(places[:, None])[:, 0] < -15).double().mean())
 
 
-def unsearched() -> Updater:
-    plain = updater()
-    return Updater(plain.network, settings=replace(plain.settings, search_above=math.inf))
-
-
 @pytest.mark.parametrize(("area", "deviation", "offset"), [(5, 0.1, 1000), (50, 0.5, 1000), (50, 0.5, 3000)])
 def test_a_dozen_sharp_ranges_find_the_place_from_a_kilometre_off(
     area: float, deviation: float, offset: float
@@ -67,7 +61,6 @@ def test_a_dozen_sharp_ranges_find_the_place_from_a_kilometre_off(
     result = updater().update(prior, observations)
     assert lost(result.posterior, places) == 0
     assert float(result.effective_sample_size.median()) > 0.9
-    assert lost(unsearched().update(prior, observations).posterior, places) > 0.2
 
 
 def test_four_ranges_in_space_of_which_some_are_outliers() -> None:
@@ -75,7 +68,6 @@ def test_four_ranges_in_space_of_which_some_are_outliers() -> None:
     assert (
         lost(updater().update(prior, observations).posterior, places) <= 0.12
     )  # two outliers of four, once in twenty, leave no way to tell
-    assert lost(unsearched().update(prior, observations).posterior, places) > 0.5
 
 
 def test_without_outliers_both_mirror_images_are_found() -> None:
@@ -103,7 +95,10 @@ def test_bearings_that_point_away_from_the_prior_are_followed() -> None:
         readings.append(Reading(sensors.bearing([0, 1], 2, station, 0.002, 0.01), np.array([angle])))
     result = updater().update(wide(np.array([[900.0, -800.0]])), encode([readings], 2))
     posterior = result.posterior.ordered()
-    assert float(posterior.log_weights[0, 0].exp()) > 0.98  # two outliers of a hundredth each are possible
+    near = np.linalg.norm(posterior.means[0] - place, axis=1) < 5.0
+    assert (
+        float(posterior.log_weights[0].exp()[near].sum()) > 0.98
+    )  # two outliers of a hundredth each are possible
     np.testing.assert_allclose(posterior.means[0, 0], place, atol=1.0)
     assert float(posterior.covariances[0, 0].diagonal().max()) < 2.0**2
 

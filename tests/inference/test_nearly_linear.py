@@ -48,7 +48,7 @@ def test_linear_observations_with_outliers_are_exact(seed: int, outliers: float)
     prior = random_mixture(seed, 1, 3, 2)
     observations = reported(sensors.linear([[1.0, 0.4]], [[0.3]], outliers), 2.5)
     assert float(nearly_linear.divergence(prior, observations)) == 0.0
-    posterior, evidence = nearly_linear.update(prior, observations, 16, 0.0)
+    posterior, evidence, _ = nearly_linear.update(prior, observations, 16, 0.0)
     exact = grid_posterior(prior, observations)
     mean, covariance = exact.moments()
     found_mean, found = posterior.moments()
@@ -89,7 +89,7 @@ def test_where_it_is_used_it_is_near_the_exact_posterior(spread: float, off: flo
     prior, sensor = around(4.0, 3.0, spread), radio(0.0, 0.0, outliers)
     observations = reported(sensor, -59 - 18 * math.log10(5.0) + 6 * off)
     assert float(nearly_linear.divergence(prior, observations)) < 0.02
-    posterior, evidence = nearly_linear.update(prior, observations, 16, 0.0)
+    posterior, evidence, _ = nearly_linear.update(prior, observations, 16, 0.0)
     exact = grid_posterior(prior, observations)
     mean, covariance = exact.moments()
     found_mean, found = posterior.moments()
@@ -109,7 +109,7 @@ def test_the_divergence_that_it_states_is_about_the_one_to_the_exact_posterior(
     value = float(np.linalg.norm(generator.normal(place)) + generator.normal(0, deviation))
     observations = reported(ranged(deviation, outliers), value)
     stated = float(nearly_linear.divergence(prior, observations))
-    posterior, evidence = nearly_linear.update(prior, observations, 16, 0.0)
+    posterior, evidence, _ = nearly_linear.update(prior, observations, 16, 0.0)
     exact = grid_posterior(prior, observations)
     found = float(exact.divergence(posterior))
     if stated < 0.02:
@@ -148,8 +148,8 @@ def test_entities_without_an_observation_in_a_place_keep_their_belief() -> None:
     prior = random_mixture(3, 2, 3, 2)
     sensor = sensors.linear([[1.0, 0.4]], [[0.3]], 0.1)
     one = Reading(sensor, np.array([1.0]))
-    posterior, evidence = nearly_linear.update(prior, encode([[one, one], [one]], 2), 16, 0.0)
-    single, single_evidence = nearly_linear.update(prior.rows(slice(1, 2)), encode([[one]], 2), 16, 0.0)
+    posterior, evidence, _ = nearly_linear.update(prior, encode([[one, one], [one]], 2), 16, 0.0)
+    single, single_evidence, _ = nearly_linear.update(prior.rows(slice(1, 2)), encode([[one]], 2), 16, 0.0)
     for found, expected in zip(posterior.rows(slice(1, 2)).moments(), single.moments(), strict=True):
         assert_near(found, expected, 1e-9)
     assert float(evidence[1]) == pytest.approx(float(single_evidence[0]))

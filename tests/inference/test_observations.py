@@ -210,8 +210,10 @@ def test_everything_is_finite_at_the_sensor_itself() -> None:
     observations = observe([distance(origin, 0.5, 0.1), bearing(origin, 0.5, 0.1)])
     eye = torch.eye(2, dtype=torch.float64)[None, None]
     found = observations.linearise(origin[None, None], eye)
-    for part in (found.gradient, found.information, found.curvature, *found.residuals):
+    finite = found.residuals._replace(log_odds=torch.zeros(1))  # infinite where no outlier is possible
+    for part in (found.gradient, found.information, found.curvature, *finite):
         assert bool(part.isfinite().all())
+    assert bool((found.residuals.log_odds == math.inf).all())
 
 
 def test_casting_changes_numbers_but_not_kinds() -> None:

@@ -28,31 +28,6 @@ def with_images(local: LocalProblem) -> LocalProblem:
     return replace(local, images=prior_images(tokens, local.observations, 2, 4))
 
 
-def own_sources(mixture: GaussianMixture) -> torch.Tensor:
-    return torch.arange(mixture.components).expand(mixture.batch, -1)
-
-
-def test_a_step_gives_each_source_the_mass_that_the_posterior_has_of_it() -> None:
-    local = local_of(8, seed=2)
-    weighted = local.weigh(local.prior, 256, seed=3)
-    moved = refinement.maximise(local.prior, weighted, own_sources(local.prior))
-    shares = torch.softmax(weighted.target - weighted.proposal, 1)
-    expected = (shares[:, None] * torch.softmax(weighted.prior_components, 1)).sum(2)
-    assert float((moved.log_weights.exp() - expected).abs().max()) < 0.01
-
-
-def test_responsibilities_within_sources_are_the_priors_shared_out() -> None:
-    generator = torch.Generator().manual_seed(0)
-    answer = 40 * torch.randn(3, 5, 6, generator=generator, dtype=DOUBLE)
-    prior = torch.randn(3, 5, 3, generator=generator, dtype=DOUBLE)
-    source = torch.tensor([0, 2, 2, 1, 0, 2]).expand(3, -1)
-    shares = refinement._within_sources(answer.mT, prior.mT, source).mT
-    for k in range(3):
-        mine = source[0] == k
-        expected = torch.softmax(prior, -1)[..., k, None] * torch.softmax(answer[..., mine], -1)
-        torch.testing.assert_close(shares[..., mine], expected)
-
-
 def test_a_component_that_no_point_speaks_for_keeps_its_shape() -> None:
     local = local_of(1, seed=4)
     far = GaussianMixture(
@@ -63,7 +38,7 @@ def test_a_component_that_no_point_speaks_for_keeps_its_shape() -> None:
     points = local.prior.sample(64, torch.Generator().manual_seed(1))
     zeros = torch.zeros(1, 64, dtype=DOUBLE)
     weighted = Weighted(points, zeros, zeros, zeros, torch.zeros(1, 1, 64, dtype=DOUBLE))
-    moved = refinement.maximise(far, weighted, None)
+    moved = refinement.maximise(far, weighted)
     torch.testing.assert_close(moved.covariances[0, 1], far.covariances[0, 1], rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(moved.means[0, 1], far.means[0, 1])
 
@@ -78,8 +53,7 @@ def test_components_are_added_where_the_answer_lacks_mass() -> None:
     local = LocalProblem.of(prior, far_away, [0, 1], torch.device("cpu"), DOUBLE)
     one = GaussianMixture(half[:, :1] * 0, local.prior.means[:, :1], local.prior.covariances[:, :1])
     weighted = local.weigh(one, 512, seed=5)
-    more, source = refinement.add_components(local, one, torch.zeros(1, 1).long(), weighted, 4)
-    assert source[0].tolist() == [0, 1, 1, 1, 1]
+    more = refinement.add_components(local, one, weighted, 4)
     assert bool((more.means[0, 1:, 0] > 0).all())
     assert abs(float(torch.logsumexp(more.log_weights, 1))) < 1e-9
     assert 0.3 < float(more.log_weights[0, 1:].exp().sum()) < 0.7
@@ -91,12 +65,12 @@ def test_a_thin_ring_takes_more_components_and_comes_nearer() -> None:
     exact = grid_posterior(prior, ring)
     local = LocalProblem.of(prior, ring, [0, 1], torch.device("cpu"), DOUBLE)
     local = with_images(local)
-    start, source = local.images.places(torch.arange(8)[None]), torch.zeros(1, 8).long()
+    start = local.images.places(torch.arange(8)[None])
     gaps = []
     for added in (0, 8, 24):
-        better, origin = refinement.refine(local, start, source, added, rounds=4, steps=3, points=1024)
-        assert better.components == 8 + added == origin.shape[1]
-        gaps.append(exact.divergence(local.extend(better, origin)))
+        better = refinement.refine(local, start, added, rounds=4, steps=3, points=1024)
+        assert better.components == 8 + added
+        gaps.append(exact.divergence(local.extend(better)))
     assert gaps[0] > gaps[1] > gaps[2]
     assert gaps[2] < 0.05
 
@@ -104,10 +78,7 @@ def test_a_thin_ring_takes_more_components_and_comes_nearer() -> None:
 def test_problems_do_not_depend_on_the_others_of_their_batch() -> None:
     count = refinement.CHUNK // 128 + 3  # of two chunks
     local = local_of(count, seed=6)
-    source = own_sources(local.prior)
-    together, _ = refinement.refine(local, local.prior, source, 4, rounds=2, steps=1, points=128)
+    together = refinement.refine(local, local.prior, 4, rounds=2, steps=1, points=128)
     last = torch.tensor([count - 1])
-    alone, _ = refinement.refine(
-        local.rows(last), local.prior.rows(last), source[last], 4, rounds=2, steps=1, points=128
-    )
+    alone = refinement.refine(local.rows(last), local.prior.rows(last), 4, rounds=2, steps=1, points=128)
     assert math.isclose(float((alone.means - together.rows(last).means).abs().max()), 0.0, abs_tol=1e-8)

@@ -13,6 +13,7 @@ from schemas import (
     ConstantVelocity,
     Coordinate,
     LinearSensor,
+    LogPosition,
     Mixture,
     Model,
     Observation,
@@ -22,6 +23,7 @@ from schemas import (
     Quality,
     RandomWalk,
     RangeSensor,
+    Reset,
     Sensor,
 )
 from schemas.time import EARLIEST, LATEST
@@ -135,6 +137,21 @@ def priors(draw: st.DrawFn) -> Prior:
 
 
 @st.composite
+def resets(draw: st.DrawFn) -> Reset:
+    """Resets, with and without a place in the log of observations."""
+    places = st.builds(
+        LogPosition, topic_id=identifiers, partition=st.integers(0, 100), offset=st.integers(0, 2**53)
+    )
+    return Reset(
+        entity=draw(names),
+        reset=True,
+        time=draw(times),
+        observations_before=draw(st.none() | places),
+        id=draw(st.none() | identifiers),
+    )
+
+
+@st.composite
 def posteriors(draw: st.DrawFn) -> Posterior:
     """Posteriors over two coordinates."""
     return Posterior(
@@ -149,7 +166,9 @@ def posteriors(draw: st.DrawFn) -> Posterior:
             log_evidence=draw(numbers),
             surprise=draw(shares),
             method=draw(
-                st.sampled_from(["transformer", "refined", "kalman", "linearised", "fallback", "prior"])
+                st.sampled_from(
+                    ["transformer", "refined", "kalman", "linearised", "quadrature", "fallback", "prior"]
+                )
             ),
         ),
         applied=tuple(draw(st.lists(identifiers, max_size=3))),

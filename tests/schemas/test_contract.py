@@ -14,7 +14,7 @@ from schemas import Reason
 from schemas.contract import asyncapi, documents, json_schemas, write
 
 GENERATED = Path(schemas.__file__).parent / "generated"
-MESSAGES = {"observation", "sensor", "model", "prior", "posterior", "dead_letter", "replay"}
+MESSAGES = {"observation", "sensor", "model", "prior", "reset", "posterior", "dead_letter", "replay"}
 
 
 def references(document: Any) -> Iterator[str]:
@@ -114,6 +114,25 @@ def test_the_service_sends_posteriors_and_dead_letters_only() -> None:
     operations = asyncapi()["operations"].values()
     sent = {operation["channel"]["$ref"] for operation in operations if operation["action"] == "send"}
     assert sent == {"#/channels/posteriors", "#/channels/dead-letters"}
+
+
+@pytest.mark.parametrize("name", ["observation", "prior"])
+def test_the_rule_of_partitions_is_named_with_an_example_for_each_client(name: str) -> None:
+    rules = [
+        json_schemas()[name]["x-partitioner"],
+        asyncapi()["components"]["messages"][name]["bindings"]["kafka"]["x-partitioner"],
+    ]
+    for rule in rules:
+        assert (rule["key"], rule["hash"]) == ("entity", "murmur2")
+        assert rule["partition"] == "(murmur2(key) & 0x7fffffff) % partitions"
+        for client in ("Java", "kafka-python", "confluent-kafka", "kcat", "franz-go", "Sarama"):
+            assert any(client in each for each in rule["clients"]), client
+        assert "topic.partitioner=murmur2_random" in rule["clients"]["kcat"]
+
+
+def test_only_what_producers_send_by_key_names_the_rule() -> None:
+    named = {name for name, schema in json_schemas().items() if "x-partitioner" in schema}
+    assert named == {"observation", "prior"}
 
 
 def test_definitions_are_compacted() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import Message, Model, Observation, Posterior, Prior, Reason, Unusable, parse, parse_sensor
-from tests.schemas.messages import models, observations, posteriors, priors, relaxed, sensors
+from tests.schemas.messages import models, observations, posteriors, priors, relaxed, resets, sensors
 
 SOUND: dict[str, Any] = {"entity": "mower", "sensor": "beacon-1", "time": 12.5, "value": [1.0, 2.0]}
 
@@ -21,7 +21,7 @@ def refused(raw: bytes | None) -> Unusable:
 
 
 @relaxed
-@given(observations() | models() | priors() | posteriors())
+@given(observations() | models() | priors() | resets() | posteriors())
 def test_a_message_is_the_same_after_json_and_back(message: Message) -> None:
     assert parse(type(message), message.to_json()) == message
 

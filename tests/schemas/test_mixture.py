@@ -121,6 +121,12 @@ def test_a_gaussian_by_standard_deviations_or_covariance() -> None:
         {"standard_deviations": 1.0, "covariance": [[1.0, 0.0], [0.0, 1.0]]},
         {"standard_deviations": [1.0, 2.0, 3.0]},
         {"standard_deviations": 0.0},
+        {"standard_deviations": -1.0},
+        {"standard_deviations": [1.0, -2.0]},
+        {"standard_deviations": math.nan},
+        {"standard_deviations": math.inf},
+        {"standard_deviations": 1e-200},
+        {"standard_deviations": 1e200},
         {"covariance": [[1.0]]},
     ],
 )

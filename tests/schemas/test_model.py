@@ -36,7 +36,7 @@ def refused(**fields: Any) -> str:
 
 def test_defaults() -> None:
     model = Model.model_validate(PLANAR)
-    assert (model.version, model.components, model.lateness_window, model.live_time) == (1, 8, 2.0, False)
+    assert (model.version, model.components, model.lateness_window, model.live_time) == (1, 8, 2.0, True)
     assert model.coordinate_names == ("x", "y", "u", "v")
     assert model.expires_after is None
 

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 import schemas
-from schemas import Model, parse, parse_sensor
+from schemas import Model, Reason, parse, parse_sensor
 from schemas.motions import AnyMotion
 from schemas.sensor import KINDS
 
@@ -24,6 +24,13 @@ def test_every_definition_on_the_page_is_sound(block: str) -> None:
         parse(Model, block.encode())
     else:
         parse_sensor(block.encode())
+
+
+def test_the_page_of_refusals_names_every_reason() -> None:
+    page = (Path(schemas.__file__).parent.parent / "docs" / "refusals.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = [reason for row in rows for reason in re.findall("`([a-z_]+)`", row)]
+    assert set(named) >= set(Reason)
 
 
 SENSORS = {each.model_fields["kind"].default: each for each in KINDS}

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import from_rfc3339, to_rfc3339
+from schemas import Observation, Reason, Unusable, from_rfc3339, parse, to_rfc3339
+from schemas.time import unit_hint
 from tests.schemas.messages import relaxed
 
 
@@ -58,3 +59,50 @@ def test_times_agree_with_datetime(moment: datetime) -> None:
 @given(st.integers(-(10**10), 10**11))
 def test_seconds_are_the_same_after_text_and_back(seconds: int) -> None:
     assert from_rfc3339(to_rfc3339(float(seconds))) == seconds
+
+
+@pytest.mark.parametrize("seconds", [1e308, -1e308, float("nan"), float("inf"), 10**400, -62135596801, 1e12])
+def test_a_time_that_rfc_3339_cannot_write_is_a_value_error(seconds: float) -> None:
+    with pytest.raises(ValueError, match="1 to 9999"):
+        to_rfc3339(seconds)
+
+
+def refused(time: str) -> Unusable:
+    with pytest.raises(Unusable) as caught:
+        parse(Observation, b'{"entity":"a","sensor":"s","value":1,"time":%s}' % time.encode())
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("time", "unit"),
+    [
+        ("1769860800123", "milliseconds"),
+        ("1769860800123456", "microseconds"),
+        ("1769860800123456789", "nanoseconds"),
+        ("1.769860800123e12", "milliseconds"),
+    ],
+)
+def test_another_unit_than_seconds_is_named_with_the_time_that_it_would_be(time: str, unit: str) -> None:
+    error = refused(time)
+    assert error.reason == Reason.invalid_time
+    assert error.detail.startswith(
+        f"time: looks like {unit} since the epoch (2026-01-31T12:00:00Z); give seconds"
+    )
+
+
+@pytest.mark.parametrize("time", ["9" * 309, "-" + "9" * 309, "1e308", "-1e308", "1e20", "-1769860800123"])
+def test_an_absurd_time_is_refused_and_no_unit_is_guessed(time: str) -> None:
+    error = refused(time)
+    assert error.reason == Reason.invalid_time
+    assert "within the years 1 to 9999" in error.detail
+
+
+@pytest.mark.parametrize("time", ["NaN", "Infinity", "-Infinity", "1e309"])
+def test_a_time_that_is_not_finite_is_called_so(time: str) -> None:
+    assert refused(time).reason == Reason.not_finite
+
+
+def test_no_unit_is_guessed_for_times_of_this_age() -> None:
+    assert {unit_hint(seconds) for seconds in (-1e12, 0.0, 1.77e9, 9.9e10, float("nan"), float("inf"))} == {
+        ""
+    }

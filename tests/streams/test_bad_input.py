@@ -27,7 +27,7 @@ from schemas import (
 from streams.origin import ORIGIN_KEY
 from streams.simulation import fleet_model
 from tests.brokers import Broker
-from tests.conftest import unique_names
+from tests.conftest import eventually, unique_names
 from tests.streams.oracle import distance, expected
 from tests.streams.workers import PARTITIONS, Stream, dead_letters_of, posteriors_of, stream
 
@@ -108,6 +108,7 @@ OBSERVATIONS: dict[str, Case] = {
     "noise whose square is zero": Case(R.invalid_covariance, observation(standard_deviation=1e-200)),
     "a sensor whose noise cannot be squared": Case(R.invalid_definition, observation(sensor="absurd")),
     "a measurement that nobody registered": Case(R.invalid_definition, observation(sensor="homemade")),
+    "a range far below zero": Case(R.impossible, observation(value=-50.0)),
     "no place on Earth": Case(R.invalid, observation(sensor="satellite", value=[91.0, 8.0])),
     "key of another entity": Case(R.key_mismatch, observation(), b"somebody"),
     "key that is not text": Case(R.key_mismatch, observation(), b"\xff\xfe"),
@@ -253,6 +254,34 @@ def test_a_key_of_the_worker_s_own_records_is_a_dead_letter(victim: Victim) -> N
     assert reasons == {R.key_mismatch, R.invalid}  # an observation is no prior
 
 
+@pytest.mark.parametrize("topic", ["observations", "priors"])
+def test_a_record_in_a_partition_that_is_not_its_key_s_is_a_dead_letter(victim: Victim, topic: str) -> None:
+    """It is sound otherwise, and would begin a second belief of the entity."""
+    named = getattr(victim.stream.names.topics, topic)
+    value = prior(time=1000.0) if topic == "priors" else observation(time=1000.0)
+    counter = f"beliefstream_misplaced_records_total/{named}"
+    assert victim.worker.metrics()[counter] == 0
+    own = victim.sent[0].result(30).partition
+    sent = victim.stream.raw.send(
+        named, key=ENTITY.encode(), value=value, partition=(own + 1) % PARTITIONS
+    ).get(30)
+    place = (sent.topic, sent.partition, sent.offset)
+    victim.good()
+    letter = victim.stream.dead_letters.wait_for(
+        lambda records: dead_letters_of(records).get(place), WAIT, "a dead letter"
+    )
+    assert (letter.reason, letter.value) == (R.wrong_partition, value)
+    assert f"belongs in {own}" in letter.detail
+    eventually(lambda: victim.worker.metrics()[counter] == 1, WAIT, "it is counted")
+
+    def told() -> int:
+        lines = [line for line in victim.worker.log().splitlines() if "do not belong" in line]
+        return sum(named in line for line in lines)
+
+    eventually(told, WAIT, "it is logged")
+    assert told() == 1
+
+
 def test_an_observation_before_the_belief_is_late(victim: Victim) -> None:
     victim.good()
     letter = victim.check(victim.stream.names.topics.observations, Case(R.late, observation(time=2.0)))
@@ -285,7 +314,11 @@ def test_a_number_beyond_all_measure_is_a_dead_letter_or_changes_nothing_for_oth
         fates = [
             (places[i] in letters) + (identifier in applied) for i, identifier in enumerate(("far", "away"))
         ]
-        assert all(letters[place].reason == R.numerical for place in places if place in letters)
+        reasons = {letters[place].reason for place in places if place in letters}
+        assert reasons <= {
+            R.numerical,
+            R.impossible if value < 0 else R.numerical,
+        }  # a range is not below zero
         return fates == [1, 1]
 
     victim.stream.dead_letters.wait_for(settled, WAIT, "each is applied or a dead letter")
@@ -324,6 +357,8 @@ def test_the_metrics_count_dead_letters_by_reason(victim: Victim) -> None:
         there = sum(letter.reason == reason for letter in letters)
         assert metrics.get(f"beliefstream_dead_letters_total/{reason}", 0) == there, reason
     topic = victim.stream.names.topics.observations
+    # of the numbers beyond all measure at least one was applied, and none of the sound ones is among them
+    assert 1 <= metrics["beliefstream_implausible_total/position"] <= 3
     rejected = sum(letter.topic == topic for letter in letters)
     assert metrics["beliefstream_observations_total/rejected"] == rejected
     # what the broker has sent is what came; nothing but that

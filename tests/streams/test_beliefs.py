@@ -13,8 +13,8 @@ from inference.events import Belief
 from inference.readings import ControlReading
 from inference.timeline import Moment, Timeline
 from streams.belief_bytes import State, UnknownVersion, belief_of
-from streams.beliefs import VERSION, BeliefRecord, Kept, pack, unpack
-from tests.schemas.messages import mixtures, names, numbers, relaxed
+from streams.beliefs import MOST_RESET_IDS, VERSION, BeliefRecord, Kept, pack, unpack
+from tests.schemas.messages import identifiers, mixtures, names, numbers, relaxed
 
 counts = st.integers(0, 2**32 - 1)
 offsets = st.integers(-1, 2**62)
@@ -43,6 +43,8 @@ def records(draw: st.DrawFn) -> BeliefRecord:
     moments: list[Moment[bytes, State]] = [
         Moment(time, pack(draw(kept)), state) for time, state in zip(times, states, strict=True)
     ]
+    resets = draw(st.integers(0, 2**32 - 1))
+    place, ids = draw(st.integers(0, 2**62)), tuple(draw(st.lists(identifiers, max_size=MOST_RESET_IDS)))
     return BeliefRecord(
         Timeline(base, draw(st.just(-math.inf) | numbers), moments),
         tuple(draw(st.lists(names, max_size=16))),
@@ -53,6 +55,8 @@ def records(draw: st.DrawFn) -> BeliefRecord:
         draw(offsets),
         draw(waiting),
         draw(st.just(-math.inf) | numbers),
+        draw(st.just(-math.inf) | numbers),
+        *((resets, place, ids) if resets else ()),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import faust
 import numpy as np
 import pytest
+from faust.types import TP
 
 from inference.events import Belief, Event, instants
 from inference.filtering import Step, advance
@@ -50,10 +51,16 @@ def first_version(belief: Belief, sequence: int) -> bytes:
 def leave_behind(directory: Path, application: str, partition: int, stale: BeliefRecord) -> None:
     """A data directory from before the changelog topic was made again."""
     app = faust.App(application, broker="kafka://127.0.0.1:1", store="rocksdb://", Table=BeliefTable)
-    options = {"directory": directory / application, "topic_id": lambda: "of the topic before"}
+
+    async def topic() -> str:
+        return "of the topic before"
+
+    options = {"directory": directory / application, "topic_id": topic}
     table: Any = app.Table(
         "beliefs", key_type=bytes, value_type=bytes, partitions=PARTITIONS, options=options
     )
+    place = TP(f"{application}-beliefs-changelog", partition)
+    asyncio.run(table.store.on_rebalance({place}, set(), {place}))
     table.store.write(partition, {b"anna": stale.encode(), b"gone": stale.encode()}, 3)
     for database in table.store._databases.values():
         database.close()

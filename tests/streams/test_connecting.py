@@ -10,10 +10,10 @@ import pytest
 import uvloop
 from aiokafka import AIOKafkaProducer
 from aiokafka.conn import AIOKafkaConnection
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, UnsupportedVersionError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from streams import connecting
+from streams import connecting, topic_states
 from tests.brokers import Broker, EmbeddedNode
 from tests.conftest import Names
 
@@ -56,6 +56,21 @@ def test_a_write_to_a_closed_transport_is_a_broken_connection(
             connection.send(MetadataRequest([]))
 
     with_producer(embedded_broker, act)
+
+
+def test_a_request_that_the_broker_does_not_know_is_no_broken_connection(
+    embedded_broker: EmbeddedNode, safe: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NotImplementedError is a RuntimeError too; a broker that is too old is said at once, not tried for a minute."""
+    monkeypatch.setattr(topic_states._Question, "API_VERSION", 99)
+
+    async def act(producer: AIOKafkaProducer) -> bool:
+        async with asyncio.timeout(WAIT):
+            with pytest.raises(UnsupportedVersionError, match=r"Kafka 3\.1 or later"):
+                await topic_states.topic_states(producer.client, ["any"])
+        return all(connection.connected() for connection in producer.client._conns.values())
+
+    assert with_producer(embedded_broker, act)
 
 
 def test_a_client_whose_metadata_nobody_keeps_is_found(embedded_broker: EmbeddedNode) -> None:

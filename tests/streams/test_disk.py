@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -23,17 +26,22 @@ RECORDS: dict[bytes, bytes | None] = {b"anna": b"\3one", b"berta": b"\3two"}
 
 
 class Process:
-    """What a worker makes of a data directory when it starts."""
+    """What a worker makes of a data directory when it starts; one partition is assigned to it."""
 
     def __init__(self, directory: Path, application: str = "app", topic_id: str = "first") -> None:
         app = faust.App(application, broker="kafka://127.0.0.1:1", store="rocksdb://", Table=BeliefTable)
         self.topic_id = topic_id
-        options = {"directory": directory, "topic_id": lambda: self.topic_id}
+
+        async def topic() -> str:
+            return self.topic_id
+
+        options = {"directory": directory, "topic_id": topic}
         table = app.Table("beliefs", key_type=bytes, value_type=bytes, partitions=1, options=options)
         assert isinstance(table, BeliefTable)
         store = table.store
         assert isinstance(store, DiskStore)
-        store.partitions = {0}
+        place = TP(f"{application}-beliefs-changelog", 0)
+        asyncio.run(store.on_rebalance({place}, set(), {place}))
         self.store = store
 
     def end(self) -> None:
@@ -199,3 +207,52 @@ def test_a_copy_whose_deletion_was_broken_off_is_made_again(written: Path) -> No
         assert store.persisted_offset(PLACE) is None
     assert len(logs) == 1
     assert sorted(path.name for path in written.iterdir() if path.is_dir()) == ["partition-0"]
+
+
+def test_the_loop_goes_on_while_the_broker_is_asked_for_the_changelogs_id(written: Path) -> None:
+    process = Process(written)
+
+    async def assign() -> None:
+        asked, answer = asyncio.Event(), asyncio.Event()
+
+        async def topic() -> str:
+            asked.set()
+            await answer.wait()
+            return "first"
+
+        process.store._topic_id = topic
+        assigning = asyncio.ensure_future(process.store.on_rebalance({PLACE}, set(), {PLACE}))
+        async with asyncio.timeout(10):
+            await asked.wait()
+            answer.set()
+            await assigning
+        assert process.store.persisted_offset(PLACE) == 7
+        process.end()
+
+    asyncio.run(assign())
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from streams.stores import or_stop
+from tests.streams.test_disk import RECORDS, Process
+
+store = Process(Path(sys.argv[1])).store
+store.write(0, RECORDS, 1)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))  # as for a disk that is full
+with or_stop("a batch failed"):
+    store.write(0, {b"anna": bytes(100_000)}, 2)
+print("goes on")
+"""
+
+
+def test_a_full_disk_ends_the_worker_with_one_clear_line(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 70
+    (line,) = done.stdout.splitlines()
+    assert "beliefs cannot be kept on disk: free space there" in line
+    assert f"{tmp_path}/partition-0: IO error" in line and "File too large" in line
+    assert "Traceback" not in done.stdout + done.stderr

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,11 +28,12 @@ from streams.doctor import (
     examine_weights,
     examine_worker,
 )
-from streams.doctor_records import examine_records
+from streams.doctor_records import examine_partitioner, examine_records
 from streams.doctor_topics import examine_topics
 from streams.settings import Settings
 from tests.brokers import Broker
 from tests.conftest import Names
+from tests.streams.placements import FNV1A, KEYS, LIBRDKAFKA, MURMUR2, placed
 
 NOBODY = "http://127.0.0.1:1"
 PARTITIONS = 4
@@ -100,7 +102,41 @@ def test_a_record_in_the_wrong_partition_is_found_by_its_key(settings: Settings,
     producer.send(settings.observations, key=b"anna", value=b"{}", partition=wrong).get(30)
     finding = found(settings)["partitioner"]
     problem(finding, "1 of the newest 2", "'anna'", settings.observations, f"in {wrong}, not {right}")
+    assert "(50%)" in finding.detail
+    assert "partitioner: not recognised" in finding.detail  # one key tells nothing
     assert "murmur2_random" in finding.mend
+
+
+def record(topic: str, key: bytes | None, partition: int) -> Any:
+    return SimpleNamespace(topic=topic, key=key, partition=partition)
+
+
+@pytest.mark.parametrize(
+    ("placements", "cause", "mend"),
+    [(LIBRDKAFKA, "librdkafka", "murmur2_random"), (FNV1A, "Sarama", "docs/producers.md")],
+)
+def test_the_partitioner_that_explains_what_lies_elsewhere_is_named(
+    placements: str, cause: str, mend: str
+) -> None:
+    records = [record("observations", key, partition) for key, partition in placed(placements)]
+    records += [record("priors", key, partition) for key, partition in placed(MURMUR2)]
+    finding = examine_partitioner(records, {"observations": 8, "priors": 8})
+    problem(finding, "of the newest 40 records (9", cause, "'observations'")
+    assert "'priors'" not in finding.detail
+    assert mend in finding.mend
+
+
+def test_records_in_turns_follow_no_hash() -> None:
+    records = [record("priors", KEYS[number // 8], number % 8) for number in range(40)]
+    finding = examine_partitioner(records, {"observations": 8, "priors": 8})
+    problem(finding, "35 of the newest 40 records (88%)", "round robin", "'priors'")
+
+
+def test_records_without_a_key_are_found() -> None:
+    records = [record("observations", None, 0), record("observations", b"entity-00", 3)]
+    finding = examine_partitioner(records, {"observations": 8})
+    problem(finding, "1 of the newest 2 records (50%) have no key", "dead letters")
+    assert finding.mend == "send the entity as the key"
 
 
 def test_a_record_from_the_future_tells_of_a_clock(settings: Settings, producer: Any) -> None:

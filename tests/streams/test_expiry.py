@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import sys
 import time
@@ -61,10 +62,15 @@ class Forgetting:
 
     def __init__(self, url: str, directory: Path) -> None:
         app = faust.App("app", broker="kafka://127.0.0.1:1", store=url, Table=BeliefTable)
-        options = {"directory": directory, "topic_id": lambda: "topic"}
+
+        async def topic() -> str:
+            return "topic"
+
+        options = {"directory": directory, "topic_id": topic}
         table: Any = app.Table("beliefs", key_type=bytes, value_type=bytes, partitions=1, options=options)
         self.store: BeliefStore = table.store
-        self.store.partitions = {0}
+        place = TP("app-beliefs-changelog", 0)
+        asyncio.run(self.store.on_rebalance({place}, set(), {place}))
         self.definitions = Definitions("sensors", "models")
         self.committed = {TP("observations", 0): 1000, TP("priors", 0): 1000}
         self.expiry = Expiry(TopicNames(), self.definitions, self.store, self.committed.__getitem__)
@@ -85,7 +91,7 @@ class Forgetting:
         self.expiry.note(0, [now] * RECENT)
         self.expiry._found.extend(self.expiry._all_expired({0: self.expiry.now(0)}))
         self.expiry._next_search = math.inf
-        return {key for _, key in self.expiry.due(busy)}
+        return {key for _, key in self.expiry.due({(0, key) for key in busy})}
 
 
 @pytest.fixture(params=["memory://", "rocksdb://"])

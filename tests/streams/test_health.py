@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from streams import metrics
 from streams.app import create_app
 from streams.health import reasons_not_ready
+from streams.reachability import Reachability
 from streams.registry import Definitions, DefinitionsReader
 from streams.settings import Settings
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names, eventually
+from tests.deploy.counters import unborn
 from tests.streams.oracle import updater
-from tests.streams.workers import START_TIMEOUT, stream
+from tests.streams.workers import START_TIMEOUT, Worker, stream
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
 async def nowhere(*_: Any) -> None:
@@ -31,14 +36,21 @@ def reader() -> DefinitionsReader:
 
 def test_a_worker_that_has_not_started_waits_for_definitions_and_beliefs(reader: DefinitionsReader) -> None:
     app = create_app(Settings(application="health", logs="json"), updater())
-    assert reasons_not_ready(app, reader) == ["definitions are being read", "beliefs are being recovered"]
+    reachable = Reachability([])
+    assert reasons_not_ready(app, reader, reachable) == [
+        "definitions are being read",
+        "beliefs are being recovered",
+    ]
     reader.complete.set()
-    assert reasons_not_ready(app, reader) == ["beliefs are being recovered"]
+    assert reasons_not_ready(app, reader, reachable) == ["beliefs are being recovered"]
     app.tables.on_actives_ready()  # type: ignore[attr-defined]
-    assert reasons_not_ready(app, reader) == []
+    assert reasons_not_ready(app, reader, reachable) == []
     app.in_recovery = True
     app.rebalancing = True
-    assert reasons_not_ready(app, reader) == ["partitions are being assigned", "beliefs are being recovered"]
+    assert reasons_not_ready(app, reader, reachable) == [
+        "partitions are being assigned",
+        "beliefs are being recovered",
+    ]
 
 
 def test_a_worker_exports_whether_it_is_ready_from_before_it_is(
@@ -50,6 +62,21 @@ def test_a_worker_exports_whether_it_is_ready_from_before_it_is(
         assert (worker.metrics()["beliefstream_ready"], worker.page("/readyz")[0]) == (0.0, 503)
         worker.wait_until_ready()
         assert worker.metrics()["beliefstream_ready"] == 1.0
+        check_counters(worker, names)
+
+
+def check_counters(worker: Worker, names: Names) -> None:
+    """Each counter of an alert or a panel is there at 0: a rate sees nothing of a series that begins at 784."""
+    yaml = pytest.importorskip("yaml")
+    rules = yaml.safe_load((DEPLOY / "prometheus/rules.yml").read_text())
+    expressions = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    panels = json.loads((DEPLOY / "grafana/dashboards/beliefstream.json").read_text())["panels"]
+    expressions += [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    shown = text_string_to_metric_families(worker.page("/metrics")[1])
+    samples = [sample for family in shown for sample in family.samples]
+    assert list(unborn(expressions, samples)) == []
+    lost = {s.labels["topic"] for s in samples if s.name == "beliefstream_lost_offsets_total"}
+    assert lost == {names.topics.observations, names.topics.priors}
 
 
 def test_every_metric_of_the_contract_is_exposed_in_base_units() -> None:

@@ -17,15 +17,18 @@ from schemas import (
     PositionSensor,
     RangeSensor,
     Reason,
+    Reset,
     Unicycle,
     Unusable,
 )
-from streams.intake import Intake
+from streams.event_clock import LEAST, RECENT, EventClock
+from streams.intake import Intake, Reference
 from streams.registry import Definitions, EntityModel
 from streams.simulation import fleet_model
 from tests.schemas import kinds
 
 NOW = 1000.0
+YEAR = 365.25 * 86400
 KEY = b"mower"
 
 
@@ -52,6 +55,10 @@ def observation(**changes: Any) -> bytes:
 def prior(**changes: Any) -> bytes:
     fields = {"entity": "mower", "time": 5.0, "mixture": Mixture.gaussian((0.0,) * 4, 1.0).model_dump()}
     return json.dumps(fields | changes).encode()
+
+
+def reset(**changes: Any) -> bytes:
+    return json.dumps({"entity": "mower", "reset": True, "time": 5.0} | changes).encode()
 
 
 def test_a_sound_observation_is_an_event(intake: Intake) -> None:
@@ -82,7 +89,7 @@ def test_a_sensor_over_a_model_is_made_once(intake: Intake) -> None:
         (b"cat", observation(entity="cat"), Reason.unknown_entity, "cat"),
         (KEY, observation(value=[1.0, 2.0]), Reason.wrong_length, "reports 1 numbers, got 2"),
         (KEY, observation(sensor="depth"), Reason.missing_coordinates, "z"),
-        (b"live", observation(entity="live", time=1060.5), Reason.future, "60 s ahead"),
+        (b"live", observation(entity="live", time=1060.5), Reason.future, "60.5 s ahead"),
         (KEY, observation(standard_deviation=1e200), Reason.invalid_covariance, "1e+200"),
     ],
 )
@@ -100,6 +107,91 @@ def test_a_time_ahead_of_the_clock_is_fine_within_the_tolerance_or_where_times_a
 ) -> None:
     assert intake.observation(b"live", observation(entity="live", time=1059.5), NOW)[1].time == 1059.5
     assert intake.observation(KEY, observation(time=9e9), NOW)[1].time == 9e9
+
+
+@pytest.mark.parametrize("time", [1059.5, 1060.0])
+def test_live_times_are_held_against_the_clock_by_default(intake: Intake, time: float) -> None:
+    """The field is absent from the definition."""
+    fields = json.loads(fleet_model().to_json())
+    del fields["live_time"]
+    intake._definitions.models["mower"] = EntityModel(Model.model_validate({**fields, "entity": "mower"}))
+    assert intake.observation(KEY, observation(time=time), NOW)[1].time == time
+    for read, raw in ((intake.observation, observation), (intake.prior, prior), (intake.stated, reset)):
+        with pytest.raises(Unusable) as caught:
+            read(KEY, raw(time=NOW + 30 * YEAR), NOW)
+        assert caught.value.reason == Reason.future
+        assert caught.value.detail.startswith("time: 946")
+        assert "9.46728e+08 s ahead of the worker's clock (1000.000)" in caught.value.detail
+        assert "BELIEFSTREAM_FUTURE_TOLERANCE, 60 s" in caught.value.detail
+
+
+def test_when_the_broker_stored_a_record_counts_and_not_when_it_is_read(intake: Intake) -> None:
+    """So that the same log has the same dead letters whenever it is read."""
+    raw = observation(entity="live", time=1100.0)
+    with pytest.raises(Unusable, match="the broker's clock when it stored the record"):
+        intake.observation(b"live", raw, Reference(NOW, is_stored=True))
+    assert intake.observation(b"live", raw, Reference(1050.0, is_stored=True))[1].time == 1100.0
+
+
+def test_a_live_time_in_another_unit_is_named_where_it_might_be_seconds(intake: Intake) -> None:
+    with pytest.raises(Unusable, match="it looks like milliseconds since the epoch") as caught:
+        intake.observation(b"live", observation(entity="live", time=1.6e11), NOW)
+    assert caught.value.reason == Reason.future
+
+
+def test_a_live_time_before_1970_is_refused_and_one_that_is_not_live_is_not(intake: Intake) -> None:
+    with pytest.raises(Unusable, match=r"time: -5.0 lies before 1970.*live_time: false") as caught:
+        intake.observation(b"live", observation(entity="live", time=-5.0), NOW)
+    assert caught.value.reason == Reason.invalid_time
+    assert intake.observation(KEY, observation(time=-5.0), NOW)[1].time == -5.0
+
+
+def test_without_live_time_event_time_is_the_reference_where_a_setting_asks_for_it(intake: Intake) -> None:
+    replaying = Intake(intake._definitions, 10_000, 60.0, event_tolerance=3600.0)
+    reference = Reference(NOW, clock=EventClock())
+    for time in range(LEAST):  # not known yet: anything goes
+        replaying.observation(KEY, observation(time=5e5 + time), reference)
+    with pytest.raises(
+        Unusable, match=r"3601 s ahead of the event time of its partition \(500004.000\)"
+    ) as caught:
+        replaying.observation(KEY, observation(time=5e5 + 3605.0), reference)
+    assert caught.value.reason == Reason.future
+    replaying.observation(KEY, observation(time=5e5 + 3604.0), reference)
+
+
+def test_after_a_silence_of_all_event_time_goes_on(intake: Intake) -> None:
+    """What comes first after it is refused, for it cannot be told from wrong clocks."""
+    replaying = Intake(intake._definitions, 10_000, 60.0, event_tolerance=3600.0)
+    reference = Reference(NOW, clock=EventClock([0.0] * RECENT))
+
+    def taken(time: float) -> bool:
+        try:
+            replaying.observation(KEY, observation(time=time), reference)
+        except Unusable:
+            return False
+        return True
+
+    assert [taken(1e6 + number) for number in range(RECENT)].count(False) == RECENT * 3 // 4
+    assert taken(1e6 + RECENT)
+
+
+def test_until_event_time_is_known_what_the_entity_has_noted_of_it_counts(intake: Intake) -> None:
+    replaying = Intake(intake._definitions, 10_000, 60.0, event_tolerance=3600.0)
+    with pytest.raises(Unusable, match="event time"):
+        replaying.observation(KEY, observation(time=9000.0), Reference(NOW, clock=EventClock(), known=5000.0))
+
+
+def test_a_reset_is_of_an_entity_that_has_a_model(intake: Intake) -> None:
+    message, event = intake.stated(KEY, reset(id="one"), NOW)
+    assert (message, event) == (Reset(entity="mower", reset=True, time=5.0, id="one"), None)
+    for key, raw, reason in (
+        (b"cat", reset(entity="cat"), Reason.unknown_entity),
+        (b"other", reset(), Reason.key_mismatch),
+        (KEY, b"x" * 20_000, Reason.too_large),
+    ):
+        with pytest.raises(Unusable) as caught:
+            intake.stated(key, raw, NOW)
+        assert caught.value.reason == reason
 
 
 def test_a_model_for_all_serves_entities_without_their_own(intake: Intake) -> None:
@@ -142,10 +234,10 @@ def test_a_model_of_fixed_steps_takes_times_on_its_raster_only(intake: Intake) -
     definitions.sensors["x"] = PositionSensor(sensor="x", coordinates=("x",), standard_deviation=1.0)
     late = 1_764_066_000.5
     assert (
-        intake.observation(b"clock", observation(entity="clock", sensor="x", time=late), NOW)[1].time == late
+        intake.observation(b"clock", observation(entity="clock", sensor="x", time=late), late)[1].time == late
     )
     with pytest.raises(Unusable) as caught:
-        intake.observation(b"clock", observation(entity="clock", sensor="x", time=late + 0.1), NOW)
+        intake.observation(b"clock", observation(entity="clock", sensor="x", time=late + 0.1), late)
     assert caught.value.reason == Reason.invalid_time
     assert caught.value.detail == "time: 1764066000.6 is no whole number of steps of 0.5 s from 0.0"
 

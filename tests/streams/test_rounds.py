@@ -13,7 +13,7 @@ from inference.memory import OutOfMemory
 from inference.sensors import Reading
 from inference.update import Updater
 from schemas import Mixture, PositionSensor, Posterior, Reason, Unusable, parse
-from streams import entities
+from streams import entities, metrics
 from streams.beliefs import BeliefRecord, Kept, unpack
 from streams.conversion import belief_of, sensor_over
 from streams.entities import EntityBatch, Entry
@@ -90,6 +90,49 @@ def test_events_are_applied_in_order_of_their_time(updater: Updater) -> None:
     assert [each.sequence for each in posteriors] == [1, 2, 3, 4]
     assert [each.prior_sequence for each in posteriors] == [0, 1, 1, 1]
     assert sorted(entry.message.offset for entry in entity.applied) == [100, 101, 102, 103]
+
+
+def implausible(sensor: str) -> float:
+    return metrics.REGISTRY.get_sample_value("beliefstream_implausible_total", {"sensor": sensor}) or 0.0
+
+
+def test_what_lies_hundreds_of_deviations_off_is_counted_by_its_sensor_once(
+    updater: Updater, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "_sensors", set())
+    monkeypatch.setattr(metrics, "MOST_SENSORS", 2)
+
+    def observed(*xs: tuple[float, str], first: int, record: BeliefRecord | None = None) -> EntityBatch:
+        events = (seen(10.0 * first + number, x) for number, (x, _) in enumerate(xs))
+        entity = batch(*events, record=record, first=first)
+        for entry, (_, sensor) in zip(entity.entries, xs, strict=True):
+            entry.sensor = sensor
+        run(updater, entity)
+        return entity
+
+    before = implausible("other")
+    # the first is within what the model's prior allows
+    entity = observed((90.0, "far-a"), (90.0, "far-a"), (1e6, "far-b"), first=1)
+    assert (implausible("far-a"), implausible("far-b")) == (0.0, 1.0)
+    entity = observed((-1e9, "far-c"), (1e12, "far-d"), first=5, record=entity.record)
+    assert (implausible("far-c"), implausible("far-d")) == (1.0, 0.0)
+    assert implausible("other") == before + 1
+    # a late one has what came since applied again, which is not counted again
+    late = batch(seen(50.5, -1e9), record=entity.record, first=9)
+    late.entries[0].sensor = "far-c"
+    assert run(updater, late)[0].revision == 1
+    assert implausible("other") == before + 1
+
+
+def test_of_readings_of_one_time_only_the_one_far_off_is_counted(
+    updater: Updater, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "_sensors", set())
+    entity = batch(seen(1.0, 3.0), seen(2.0, 3.0), seen(2.0, -1e5), seen(2.0, 3.5))
+    for number, entry in enumerate(entity.entries):
+        entry.sensor = f"together-{number}"
+    run(updater, entity)
+    assert [implausible(f"together-{number}") for number in range(4)] == [0.0, 0.0, 1.0, 0.0]
 
 
 def test_what_lies_before_the_window_is_late_and_left_out(updater: Updater) -> None:

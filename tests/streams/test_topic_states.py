@@ -8,9 +8,10 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import UnsupportedVersionError
 from aiokafka.protocol.metadata import MetadataRequest
+from kafka import KafkaAdminClient
 
 from streams.topic_states import TopicState, changes, topic_states
-from streams.topics import create, topic_id
+from streams.topics import create
 from tests.brokers import Broker, KafkaNode
 from tests.conftest import Names
 from tests.streams.test_connecting import with_producer
@@ -24,7 +25,10 @@ def test_they_are_those_that_the_broker_tells_an_administrator(broker: Broker, n
     async def ask(producer: AIOKafkaProducer) -> dict[str, TopicState]:
         return await topic_states(producer.client, [chosen.observations, chosen.priors])
 
-    asked = {name: TopicState(topic_id(servers, name), 4) for name in (chosen.observations, chosen.priors)}
+    admin = KafkaAdminClient(bootstrap_servers=servers)
+    described = admin.describe_topics([chosen.observations, chosen.priors])
+    admin.close()
+    asked = {each["name"]: TopicState(str(each["topic_id"]), 4) for each in described}
     assert with_producer(broker, ask) == asked
     assert len({state.id for state in asked.values()}) == 2
 

@@ -13,10 +13,36 @@ from inference.observations import Observations
 
 
 class GaussianFilter(ABC):
-    """Filter of ``B`` entities in ``D`` coordinates, float64, that takes in one observation after the other.
+    """Filter of ``B`` entities in ``D`` coordinates, float64.
+
+    Args:
+        mean: ``(B, D)``.
+        covariance: ``(B, D, D)``, positive definite.
+    """
+
+    def __init__(self, mean: Tensor, covariance: Tensor) -> None:
+        self.mean, self.covariance = mean.to(torch.float64), covariance.to(torch.float64)
+
+    def predict(self, transition: Tensor, noise: Tensor) -> None:
+        """Move by ``x ← transition x + N(0, noise)``, exactly; both ``(B, D, D)``."""
+        transition, noise = transition.to(self.mean.dtype), noise.to(self.mean.dtype)
+        self.mean = la.times(transition, self.mean)
+        self.covariance = la.symmetrise(transition @ self.covariance @ transition.mT + noise)
+
+    @abstractmethod
+    def update(self, observations: Observations) -> Tensor:
+        """Take in all observations; returns which were used, ``(B, N)`` bool."""
+
+    def mixture(self) -> GaussianMixture:
+        """The belief, one component an entity."""
+        return GaussianMixture.gaussian(self.mean, self.covariance)
+
+
+class GatedFilter(GaussianFilter):
+    """Filter that takes in one observation after the other, and leaves out those that fail a chi-square gate.
 
     With linear sensors and no gate it is the Kalman filter. Outlier probabilities are not used: the gate is
-    what guards the filter.
+    what guards the filter. It never recovers: once the belief is wrong, the gate rejects what would mend it.
 
     Args:
         mean: ``(B, D)``.
@@ -30,24 +56,14 @@ class GaussianFilter(ABC):
     def __init__(self, mean: Tensor, covariance: Tensor, gate: float | None = 0.9973) -> None:
         if gate is not None and not 0 < gate < 1:
             raise ValueError(f"gate: expected a probability inside (0, 1), got {gate}")
-        self.mean, self.covariance = mean.to(torch.float64), covariance.to(torch.float64)
+        super().__init__(mean, covariance)
         self.gate = gate
-
-    def predict(self, transition: Tensor, noise: Tensor) -> None:
-        """Move by ``x ← transition x + N(0, noise)``, exactly; both ``(B, D, D)``."""
-        transition, noise = transition.to(self.mean.dtype), noise.to(self.mean.dtype)
-        self.mean = la.times(transition, self.mean)
-        self.covariance = la.symmetrise(transition @ self.covariance @ transition.mT + noise)
 
     def update(self, observations: Observations) -> Tensor:
         """Take in all observations, one after the other; returns which were used, ``(B, N)`` bool."""
         observations = observations.to(dtype=self.mean.dtype)
         used = [self._update_one(observations, index) for index in range(observations.kind.shape[1])]
         return torch.stack(used, -1) if used else observations.mask
-
-    def mixture(self) -> GaussianMixture:
-        """The belief, one component an entity."""
-        return GaussianMixture.gaussian(self.mean, self.covariance)
 
     @abstractmethod
     def _update_one(self, observations: Observations, index: int) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from inference import linear_algebra as la
-from inference.evaluation.baselines.gaussian import GaussianFilter
+from inference.evaluation.baselines.gaussian import GatedFilter
 from inference.evaluation.baselines.motion import linearised
 from inference.motion import Control, Motion
 from inference.observations import ANGLE, LINEAR, Observations, wrap
@@ -131,8 +131,8 @@ def iterate(
     return innovation, joseph(covariances, innovation.gain, measured.jacobian)
 
 
-class ExtendedKalmanFilter(GaussianFilter):
-    """Extended Kalman filter; see `GaussianFilter`.
+class ExtendedKalmanFilter(GatedFilter):
+    """Extended Kalman filter; see `GatedFilter`.
 
     Args:
         iterations: linearisations an observation; 1 is the plain filter.

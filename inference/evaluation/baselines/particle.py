@@ -69,25 +69,31 @@ class ParticleFilter:
 
     def update(self, observations: Observations) -> None:
         """Weigh by the likelihood of all of an entity's observations."""
+        self.log_weights = torch.log_softmax(self.log_weights + self._log_likelihood(observations), -1)
+
+    def _log_likelihood(self, observations: Observations) -> Tensor:
+        """Of all of an entity's observations at each particle, ``(B, count)``."""
         observations = observations.to(dtype=self.particles.dtype)
         # one row for every observation there is: the places not used cost nothing
         entity = observations.mask.nonzero()[:, 0]
         mask = observations.mask
         single = observations.map(lambda tensor: tensor[mask][:, None])
-        total = self.log_weights.clone()
+        total = torch.zeros_like(self.log_weights)
         at_once = max(1, _VALUES_AT_ONCE // (total.shape[1] * observations.value.shape[-1]))
         for chosen in torch.split(torch.arange(len(entity), device=entity.device), at_once):
             owner = entity[chosen]
             total.index_add_(0, owner, single.rows_of(chosen).log_likelihood(self.particles[owner]))
-        self.log_weights = torch.log_softmax(total, -1)
+        return total
 
     def resample(self) -> None:
         """Systematic resampling of the entities whose effective sample size is below half."""
-        count = self.particles.shape[1]
-        poor = self.effective_sample_size < 0.5 * count
-        if not bool(poor.any()):
-            return
-        weights = self.log_weights[poor].exp()
+        poor = self.effective_sample_size < 0.5 * self.particles.shape[1]
+        if bool(poor.any()):
+            self._redraw(poor)
+
+    def _redraw(self, poor: Tensor) -> None:
+        """Equal weights for some of the entities, `poor` ``(B,)`` bool, by systematic resampling."""
+        count, weights = self.particles.shape[1], self.log_weights[poor].exp()
         start = torch.rand(
             len(weights), 1, generator=self.generator, dtype=weights.dtype, device=weights.device
         )
@@ -147,12 +153,17 @@ class ParticleFilter:
 
     def _kernel_factor(self, axes: Sequence[int] | None, noise: Tensor | None = None) -> Tensor:
         """Lower factor of the kernels' covariance, by Silverman's rule, ``(B, d, d)``."""
-        _, covariance = self.moments(axes)
-        size = covariance.shape[-1]
-        # one particle with all the weight has no spread of its own: a floor at 1e-4 of the cloud's width
-        cloud = self._over(axes).var(1, unbiased=False)
-        covariance = covariance + torch.diag_embed(1e-8 * cloud + torch.finfo(cloud.dtype).tiny)
-        bandwidth = (self.effective_sample_size * (size + 2) / 4) ** (-1 / (size + 4))
-        kernel = bandwidth.square()[:, None, None] * covariance
+        covariance = self._spread(axes)
+        kernel = self._silverman(covariance.shape[-1]).square()[:, None, None] * covariance
         factor: Tensor = torch.linalg.cholesky(kernel if noise is None else kernel + noise)
         return factor
+
+    def _spread(self, axes: Sequence[int] | None) -> Tensor:
+        """Covariance of the particles, positive definite, ``(B, d, d)``."""
+        # one particle with all the weight has no spread of its own: a floor at 1e-4 of the cloud's width
+        cloud = self._over(axes).var(1, unbiased=False)
+        return self.moments(axes)[1] + torch.diag_embed(1e-8 * cloud + torch.finfo(cloud.dtype).tiny)
+
+    def _silverman(self, size: int) -> Tensor:
+        """Bandwidth by Silverman's rule in `size` coordinates, as a share of the particles' spread, ``(B,)``."""
+        return (self.effective_sample_size * (size + 2) / 4) ** (-1 / (size + 4))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from inference import linear_algebra as la
-from inference.evaluation.baselines.gaussian import GaussianFilter
+from inference.evaluation.baselines.gaussian import GatedFilter
 from inference.evaluation.baselines.kalman import measure
 from inference.evaluation.baselines.motion import unscented
 from inference.motion import Control, Motion
@@ -27,8 +27,8 @@ from inference.observations import Observations
 _CENTRE = 1 / 3  # weight of the sigma point at the mean; a third is exact to fourth order along each axis
 
 
-class UnscentedKalmanFilter(GaussianFilter):
-    """Unscented Kalman filter; see `GaussianFilter`."""
+class UnscentedKalmanFilter(GatedFilter):
+    """Unscented Kalman filter; see `GatedFilter`."""
 
     def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None:
         """Move by `motion`, through sigma points, for `interval` ``(B,)`` seconds under a control held."""

@@ -65,6 +65,7 @@ def test_a_wrong_setting_is_named_as_the_variable_it_is(run: Run, monkeypatch: p
         ["models", "remove", "mower"],
         ["observe", "mower", "beacon-1", "1"],
         ["prior", "set", "mower", "--mean", "1", "--standard-deviation", "1"],
+        ["entity", "reset", "mower"],
         ["posteriors"],
         ["watch"],
         ["simulate"],

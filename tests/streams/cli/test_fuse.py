@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,49 @@ def test_after_too_long_a_gap_an_entity_starts_from_the_prior(run: Run, tmp_path
     assert after_gap.mixture == alone.mixture
     assert after_gap.sequence == 2
     assert within.mixture.covariances != fused(60)[-1].mixture.covariances
+
+
+def test_a_reset_forgets_what_stands_above_it_of_its_entity(run: Run, tmp_path: Path) -> None:
+    def seen(entity: str, time: float) -> str:
+        return json.dumps({"entity": entity, "sensor": "gps", "time": time, "value": [time, 1]})
+
+    def fused(*lines: str) -> list[Posterior]:
+        (tmp_path / "log.jsonl").write_text("\n".join([GPS, WALKER, *lines]))
+        result = run("fuse", "log.jsonl")
+        assert result.status == 0, result.err
+        return [parse(Posterior, line) for line in result.out.encode().splitlines()]
+
+    reset = json.dumps({"entity": "a", "reset": True, "time": 9, "id": "r"})
+    lines = (
+        seen("a", 50),
+        seen("b", 1),
+        seen("a", 60),
+        reset,
+        reset,
+        seen("a", 2),
+        seen("b", 3),
+        seen("a", 4),
+    )
+    found = fused(*lines)
+    own = [each for each in found if each.entity == "a"]
+    assert [(each.time, each.sequence) for each in own] == [(50, 1), (60, 2), (9, 3), (2, 4), (4, 5)]
+    assert (own[2].quality.method, own[2].mixture.covariances[0][0][0]) == ("prior", 100.0)
+    anew = fused(seen("a", 2), seen("a", 4))
+    assert [each.mixture for each in own[3:]] == [each.mixture for each in anew]
+    others = fused(seen("b", 1), seen("b", 3))
+    assert [each.mixture for each in found if each.entity == "b"] == [each.mixture for each in others]
+
+
+def test_a_time_in_the_future_is_refused_unless_times_are_not_live(run: Run, tmp_path: Path) -> None:
+    """The time of a line that cannot be used is told, and how far ahead it is."""
+    line = json.dumps({"entity": "a", "sensor": "gps", "time": time.time() + 1e9, "value": [1, 1]})
+    (tmp_path / "log.jsonl").write_text("\n".join([GPS, WALKER, line]))
+    result = run("fuse", "log.jsonl")
+    assert "line 3: future: time: " in result.err
+    assert "1e+09 s ahead of the worker's clock" in result.err
+    simulated = json.dumps({**json.loads(WALKER), "live_time": False})
+    (tmp_path / "log.jsonl").write_text("\n".join([GPS, simulated, line]))
+    assert len(run("fuse", "log.jsonl").out.splitlines()) == 1
 
 
 def test_strict_fuses_nothing_of_a_log_with_bad_lines(run: Run, tmp_path: Path) -> None:

@@ -3,6 +3,9 @@ from __future__ import annotations
 import json
 import time
 
+import pytest
+
+from streams.client import Registry
 from streams.clients.connection import Reader
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
@@ -12,6 +15,15 @@ from tests.streams.cli.conftest import Run, assert_one_line
 def times(broker: EmbeddedNode, topic: str) -> list[float]:
     with Reader(broker.bootstrap_servers, topic, {}) as reader:
         return sorted(json.loads(record.value)["time"] for record in reader.read_all(20))
+
+
+def definitions(broker: EmbeddedNode, names: Names) -> int:
+    """How many records there are of sensors and models."""
+    count = 0
+    for topic in (names.topics.sensors, names.topics.models):
+        with Reader(broker.bootstrap_servers, topic, {}) as reader:
+            count += len(reader.read_all(20))
+    return count
 
 
 def test_a_simulation_defines_what_it_needs_and_sends_in_its_time(
@@ -25,7 +37,8 @@ def test_a_simulation_defines_what_it_needs_and_sends_in_its_time(
     assert f"sent {len(seen)} observations of 3 entities" in result.out
     assert took >= (seen[-1] - seen[0]) / 4
     assert began <= seen[0] < began + took
-    assert json.loads(run("models", "list").out)["entity"] == "*"
+    model = json.loads(run("models", "list").out)
+    assert (model["entity"], model["live_time"]) == ("*", False)  # it runs ahead of the clock
     assert len(run("sensors", "list").out.splitlines()) == 9
 
 
@@ -38,6 +51,31 @@ def test_a_recording_is_replayed_under_the_name_asked_for(
     seen = times(embedded_broker, topics.topics.observations)
     assert began <= seen[0] < time.time()
     assert json.loads(run("models", "list").out)["entity"] == "car"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("simulate", "--entities", "2", "--duration", "1", "--speed", "0"),
+        ("replay", "plaza2", "--speed", "0"),
+    ],
+)
+def test_another_definition_is_never_replaced_unless_asked_for(
+    run: Run, topics: Names, embedded_broker: EmbeddedNode, command: tuple[str, ...]
+) -> None:
+    assert run(*command).status == 0
+    written = definitions(embedded_broker, topics)
+    assert run(*command).status == 0
+    assert definitions(embedded_broker, topics) == written  # they were there already, and nothing was written
+    entity = json.loads(run("models", "list").out)["entity"]
+    with Registry(embedded_broker.bootstrap_servers, topics.topics.sensors, topics.topics.models) as registry:
+        registry.set_model(registry.models()[entity].model_copy(update={"components": 3}))
+    changed, sent = definitions(embedded_broker, topics), times(embedded_broker, topics.topics.observations)
+    assert_one_line(run(*command), f"defined already, and otherwise: model of {entity!r}", "--force")
+    assert definitions(embedded_broker, topics) == changed
+    assert times(embedded_broker, topics.topics.observations) == sent
+    assert run(*command, "--force").status == 0
+    assert json.loads(run("models", "list").out)["components"] == 8
 
 
 def test_wrong_options_are_explained(run: Run) -> None:

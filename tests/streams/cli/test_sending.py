@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from schemas import Observation, Prior, parse
+from schemas import Observation, Prior, Reset, parse, parse_stated
+from streams.client import Registry
 from streams.clients.connection import Reader
+from streams.simulation import fleet_model
+from streams.topics import topic_id
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
-from tests.streams.cli.conftest import Run, assert_one_line
+from tests.streams.cli.conftest import Result, Run, assert_one_line
 
 
 def sent(broker: EmbeddedNode, topic: str) -> bytes:
@@ -78,6 +81,28 @@ def test_a_gaussian_prior_is_sent(run: Run, topics: Names, embedded_broker: Embe
     assert prior.mixture.covariances == (((9.0, 0.0), (0.0, 9.0)),)
 
 
+def test_a_prior_that_does_not_fit_the_model_is_not_sent(
+    run: Run, topics: Names, embedded_broker: EmbeddedNode
+) -> None:
+    def stated(entity: str, mean: str, *more: str) -> Result:
+        return run("prior", "set", entity, "--mean", mean, "--standard-deviation", "1", *more)
+
+    unchecked = stated("mower", "1,2,3")
+    assert unchecked.status == 0
+    assert "no model of 'mower'" in unchecked.err
+    with Registry(embedded_broker.bootstrap_servers, topics.topics.sensors, topics.topics.models) as registry:
+        registry.set_model(fleet_model())
+        registry.set_model(fleet_model().model_copy(update={"entity": "mower", "name": "own"}))
+    for entity in ("mower", "anybody"):
+        assert_one_line(stated(entity, "1,2,3"), "4 coordinates (x, y, vx, vy), got 3")
+        assert_one_line(stated(entity, "1", "--coordinates", "z"), "lacks z")
+        assert_one_line(stated(entity, "1,2", "--coordinates", "x,speed"), "lacks speed")
+        assert stated(entity, "1,2,3,4").err == ""
+        assert stated(entity, "1,2", "--coordinates", "y,x").status == 0
+    with Reader(embedded_broker.bootstrap_servers, topics.topics.priors, {}) as reader:
+        assert len(reader.read_all(20)) == 1 + 2 * 2
+
+
 def test_a_mixture_prior_is_sent_from_a_file(
     run: Run, topics: Names, embedded_broker: EmbeddedNode, tmp_path: Path
 ) -> None:
@@ -88,6 +113,43 @@ def test_a_mixture_prior_is_sent_from_a_file(
     assert (prior.mode, prior.mixture.components) == ("replace", 2)
 
 
+def test_a_reset_names_where_the_log_of_observations_ends(
+    run: Run, topics: Names, embedded_broker: EmbeddedNode
+) -> None:
+    for _ in range(2):
+        place = run("observe", "mower", "gps", "1").out.split()[1]
+    result = run("entity", "reset", "mower", "--time", "7", "--id", "again")
+    assert result.status == 0, result.err
+    assert result.out.split() == [topics.topics.priors, f"{place.split(':')[0]}:0"]
+    reset = parse_stated(sent(embedded_broker, topics.topics.priors))
+    assert isinstance(reset, Reset)
+    assert (reset.entity, reset.time, reset.id) == ("mower", 7.0, "again")
+    named = reset.observations_before
+    assert named is not None
+    assert f"{named.partition}:{named.offset - 1}" == place
+    assert named.topic_id == topic_id(embedded_broker.bootstrap_servers, topics.topics.observations)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("a mower",), "entity"),
+        (("mower", "--time", "1769860800000"), "looks like milliseconds"),
+        (("mower", "--time", "1e999"), "time"),
+    ],
+)
+def test_a_bad_reset_is_not_sent(run: Run, topics: Names, arguments: tuple[str, ...], part: str) -> None:
+    assert_one_line(run("entity", "reset", *arguments), part)
+
+
+def test_a_reset_without_observations_is_refused(
+    run: Run, topics: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.clients.connection.CONNECT_TIMEOUT", 1.0)
+    monkeypatch.setenv("BELIEFSTREAM_OBSERVATIONS", "nowhere")
+    assert_one_line(run("entity", "reset", "mower"), "nowhere")
+
+
 @pytest.mark.parametrize(
     ("options", "part"),
     [
@@ -96,6 +158,18 @@ def test_a_mixture_prior_is_sent_from_a_file(
         (("--mean", "1,x", "--standard-deviation", "1"), "1,x"),
         (("--mean", "1,2", "--standard-deviation", "1,2,3"), "expected 1 or 2"),
         (("--mean", "1", "--standard-deviation", "1", "--mode", "add"), "add"),
+        *(
+            (("--mean", "1,2", "--standard-deviation", wrong), "--standard-deviation: expected positive")
+            for wrong in ("-1", "0", "nan", "inf", "1,-2", "-0.0")
+        ),
+        (("--mean", "1", "--standard-deviation", "1e-200"), "standard_deviations"),
+        (("--mean", "1", "--standard-deviation", "1e200"), "standard_deviations"),
+        *(
+            (("--mean", wrong, "--standard-deviation", "1"), "--mean: expected finite")
+            for wrong in ("nan", "1,inf", "-inf")
+        ),
+        (("--mean", "1,2", "--standard-deviation", "1", "--coordinates", "x"), "coordinates"),
+        (("--mixture", '{"weights": [1], "means": [[0]], "covariances": [[[-1]]]}'), "covariances"),
         (("--mixture", '{"weights": [0.4], "means": [[0]], "covariances": [[[1]]]}'), "weights"),
     ],
 )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from structlog.testing import capture_logs
 
 from schemas import (
@@ -12,11 +13,10 @@ from schemas import (
     RangeSensor,
     cloudevents,
 )
-from streams.client import (
-    Registry,
-)
-from streams.topics import TopicNames
-from tests.brokers import Broker
+from streams.client import DefinitionConflict, Registry
+from streams.topics import TopicNames, create
+from tests.brokers import Broker, EmbeddedNode
+from tests.conftest import Names
 from tests.streams.clients.topics import PLANE, records
 
 
@@ -37,6 +37,32 @@ def test_sensors_and_models_are_set_replaced_and_removed(broker: Broker, topics:
         registry.remove_model("mower")
         assert registry.sensors() == {"gps": better}
         assert registry.models() == {"*": everyone}
+
+
+def test_what_is_there_and_differs_is_never_replaced_by_define(
+    embedded_broker: EmbeddedNode, names: Names
+) -> None:
+    create(embedded_broker.bootstrap_servers, names.topics, partitions=1)
+    gps = PositionSensor(sensor="gps", standard_deviation=2.0)
+    changed = gps.model_copy(update={"standard_deviation": 1.0})
+    other = PositionSensor(sensor="other", standard_deviation=2.0)
+    with Registry(embedded_broker.bootstrap_servers, names.topics.sensors, names.topics.models) as registry:
+        registry.define([gps], [model("*")])
+        registry.define([gps, other], [model("*")])
+        for sensors, models, conflicts in (
+            ([changed], [model("*")], ("sensor 'gps'",)),
+            ([other], [model("*").model_copy(update={"version": 2})], ("model of '*'",)),
+            ([changed], [model("*").model_copy(update={"version": 2})], ("sensor 'gps'", "model of '*'")),
+        ):
+            new = PositionSensor(sensor="new", standard_deviation=1.0)
+            with pytest.raises(DefinitionConflict) as caught:
+                registry.define([new, *sensors], [model("mower"), *models])
+            assert caught.value.names == conflicts
+        assert registry.sensors() == {"gps": gps, "other": other}
+        assert registry.models() == {"*": model("*")}
+        registry.remove_sensor("gps")
+        registry.define([changed])
+        assert registry.sensors()["gps"] == changed
 
 
 def test_definitions_carry_key_and_headers(broker: Broker, topics: TopicNames) -> None:

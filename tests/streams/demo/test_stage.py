@@ -1,6 +1,15 @@
 from __future__ import annotations
 
-from streams.demo.stage import WorkerFigures, read_figures
+from pathlib import Path
+
+import pytest
+
+from streams import topics
+from streams.client import DefinitionConflict
+from streams.demo.stage import Stage, WorkerFigures, read_figures
+from streams.settings import Settings
+from streams.simulation import fleet_model
+from tests.brokers import EmbeddedNode
 
 PAGE = """\
 # TYPE beliefstream_observations_total counter
@@ -30,3 +39,14 @@ def test_the_figures_of_a_worker_are_read_from_its_metrics() -> None:
 
 def test_a_page_without_them_gives_none() -> None:
     assert read_figures("") == WorkerFigures()
+
+
+def test_the_demonstration_replaces_no_definition_that_is_there(tmp_path: Path) -> None:
+    stage = Stage(Settings(), tmp_path, lambda text: None)
+    with EmbeddedNode() as broker:
+        stage.broker = broker
+        topics.create(broker.bootstrap_servers)
+        stage.define([fleet_model()], [])
+        stage.define([fleet_model()], [])
+        with pytest.raises(DefinitionConflict, match=r"model of '\*'"):
+            stage.define([fleet_model().model_copy(update={"components": 3})], [])

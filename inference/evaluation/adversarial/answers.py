@@ -1,0 +1,114 @@
+"""Answers of the library to a batch of problems, as plain numbers."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from inference.encoding import encode
+from inference.evaluation.adversarial.chains import Chain
+from inference.evaluation.adversarial.mixtures import Mixture
+from inference.evaluation.adversarial.problems import Problem
+from inference.events import Belief
+from inference.filtering import Step, advance
+from inference.mixture import GaussianMixture
+from inference.update import Method, Updater
+
+BATCH = 128
+
+
+class Answer(NamedTuple):
+    """One posterior and what it says of itself."""
+
+    mixture: Mixture
+    effective_sample_size: float
+    quality: float  # the library's own figure, the effective sample size where it has no other
+    log_evidence: float
+    method: str
+    seconds: float  # of its batch, shared out; of a chain, of one of its updates
+
+
+def answers(problems: Sequence[Problem], updater: Updater, batch: int = BATCH) -> list[Answer]:
+    """In the order of the problems; those of equally many coordinates go in batches, as a worker's would."""
+    found: dict[int, Answer] = {}
+    for size in sorted({problem.dimension for problem in problems}):
+        alike = [i for i, problem in enumerate(problems) if problem.dimension == size]
+        for start in range(0, len(alike), batch):
+            some = alike[start : start + batch]
+            found |= dict(zip(some, _together([problems[i] for i in some], updater), strict=True))
+    return [found[i] for i in range(len(problems))]
+
+
+def _together(problems: Sequence[Problem], updater: Updater) -> list[Answer]:
+    prior = stacked([problem.prior for problem in problems])
+    observations = encode([problem.readings for problem in problems], problems[0].dimension)
+    started = time.perf_counter()
+    update = updater.update(prior, observations)
+    seconds = (time.perf_counter() - started) / len(problems)
+    quality = getattr(update, "quality", update.effective_sample_size)
+    posterior, made = update.posterior, []
+    for row in range(len(problems)):
+        there = posterior.present[row]
+        weights = posterior.log_weights[row, there].double().exp().numpy()
+        parts = (posterior.means[row, there], posterior.covariances[row, there])
+        means, covariances = (part.double().numpy() for part in parts)
+        made.append(
+            Answer(
+                Mixture(weights / weights.sum(), means, covariances),
+                float(update.effective_sample_size[row]),
+                float(quality[row]),
+                float(update.log_evidence[row]),
+                Method(int(update.method[row])).name.lower(),
+                seconds,
+            )
+        )
+    return made
+
+
+def chain_answers(chains: Sequence[Chain], updater: Updater) -> list[Answer]:
+    """Of the last update of each chain, all chains side by side; the log evidence is of all readings."""
+    beliefs: list[Belief | None] = [None] * len(chains)
+    last: list[Any] = [None] * len(chains)
+    evidence, seconds = np.zeros(len(chains)), np.zeros(len(chains))
+    for turn in range(max((len(chain.instants) for chain in chains), default=0)):
+        active = [i for i, chain in enumerate(chains) if turn < len(chain.instants)]
+        started = time.perf_counter()
+        outcomes = advance(
+            [Step(beliefs[i], chains[i].model, chains[i].instants[turn]) for i in active], updater
+        )
+        seconds[active] += (time.perf_counter() - started) / len(active)
+        for i, outcome in zip(active, outcomes, strict=True):
+            beliefs[i], last[i] = outcome.belief, outcome
+            evidence[i] += outcome.log_evidence
+    made = []
+    for i, outcome in enumerate(last):
+        belief, size = outcome.belief, float(outcome.effective_sample_size)
+        # what the belief says has been lost on the way, where it says so
+        lost = getattr(belief, "accumulated_error", getattr(outcome, "accumulated_error", 0.0))
+        made.append(
+            Answer(
+                Mixture(belief.weights, belief.means, belief.covariances),
+                min(size, math.exp(-float(lost))),
+                min(float(getattr(outcome, "quality", size)), math.exp(-float(lost))),
+                float(evidence[i]),
+                outcome.method,
+                float(seconds[i]) / len(chains[i].instants),
+            )
+        )
+    return made
+
+
+def stacked(priors: Sequence[Mixture]) -> GaussianMixture:
+    """One batch of mixtures of any number of components."""
+    most, size = max(len(p.weights) for p in priors), priors[0].means.shape[1]
+    weights, means = np.zeros((len(priors), most)), np.zeros((len(priors), most, size))
+    covariances = np.tile(np.eye(size), (len(priors), most, 1, 1))
+    for row, prior in enumerate(priors):
+        count = len(prior.weights)
+        weights[row, :count], means[row, :count], covariances[row, :count] = prior
+    return GaussianMixture.from_weights(*(torch.from_numpy(part) for part in (weights, means, covariances)))

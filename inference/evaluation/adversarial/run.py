@@ -1,0 +1,150 @@
+"""The evaluation: problems of every family, answers in batches, each held against the oracle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from inference.evaluation.adversarial.answers import Answer, answers, chain_answers
+from inference.evaluation.adversarial.chains import CHAINS, chains
+from inference.evaluation.adversarial.families import FAMILIES, problems
+from inference.evaluation.adversarial.filters import Filtered
+from inference.evaluation.adversarial.mixtures import Mixture, positive_definite
+from inference.evaluation.adversarial.oracle import Distance, Exact, solve
+from inference.evaluation.adversarial.problems import Problem
+from inference.update import Updater
+
+Accept = Callable[[Mixture], str]
+"""Says why a posterior cannot be sent, nothing where it can."""
+Progress = Callable[[str, int, int], None]
+MISSED = 0.1  # nats of evidence that an answer may find beyond the oracle's
+UNSURE = (
+    0.05,
+    0.1,
+)  # error of a divergence from which on a problem is undecided: nats, and a share of the divergence
+ALONE_EVERY = 10  # of so many problems one is answered alone too
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One answer beside the exact posterior.
+
+    Attributes:
+        number: of the problem in its family; size: coordinates.
+        distance: KL(exact ‖ answer); evidence_error: answered less exact log evidence, nats.
+        decided: False where the oracle's own error is too large to judge by.
+        fault: why the posterior cannot be used, nothing where it can.
+        alone: how far the answer to the same problem alone is, None where it was not asked for.
+    """
+
+    family: str
+    number: int
+    size: int
+    distance: Distance
+    answer: Answer
+    evidence_error: float
+    decided: bool
+    fault: str
+    alone: tuple[Distance, Answer] | None = None
+
+
+def families_of(names: Sequence[str] | None) -> list[str]:
+    """Those named, or all; raises ValueError for one that does not exist."""
+    known = [*FAMILIES, *CHAINS]
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise ValueError(f"family: {unknown[0]!r} does not exist; there are {', '.join(known)}")
+    return list(names or known)
+
+
+def findings(
+    updater: Updater,
+    count: int,
+    seed: int,
+    families: Sequence[str] | None = None,
+    accept: Accept | None = None,
+    progress: Progress | None = None,
+    alone_every: int = ALONE_EVERY,
+) -> list[Finding]:
+    """`count` problems of each family, fewer chains; in the order of the families.
+
+    Args:
+        updater: what is evaluated.
+        count: at least 1; seed: not negative, another list of problems for each.
+        families: by name; all, if None.
+        accept: the rules of whoever sends posteriors.
+        progress: is told what is being done, how much of it is done, of how much.
+        alone_every: of so many problems one is answered alone too; 0 for none.
+
+    Raises:
+        ValueError: for a family that does not exist.
+    """
+    names = families_of(families)
+    drawn = [
+        (number, problem)
+        for name in names
+        if name in FAMILIES
+        for number, problem in enumerate(problems(name, count, seed))
+    ]
+    given = _answered([problem for _, problem in drawn], updater, seed)
+    found: list[Finding] = []
+    for place, (number, problem) in enumerate(drawn):
+        exact = solve(problem.prior, problem.readings, _draws(seed, number))
+        alone = None
+        if alone_every and place % alone_every == 0:
+            lonely = answers([problem], updater)[0]
+            alone = exact.divergence(lonely.mixture), lonely
+        held = _held(problem.family, number, exact, given[place], accept, seed)
+        found.append(Finding(problem.family, number, problem.dimension, *held, alone))
+        if progress is not None:
+            progress("problems", place + 1, len(drawn))
+    found += _chains([name for name in names if name in CHAINS], updater, count, seed, accept, progress)
+    return sorted(found, key=lambda one: names.index(one.family))
+
+
+def _chains(
+    names: Sequence[str],
+    updater: Updater,
+    count: int,
+    seed: int,
+    accept: Accept | None,
+    progress: Progress | None,
+) -> list[Finding]:
+    found = []
+    for done, name in enumerate(names):
+        some = chains(name, count, seed)
+        for number, (chain, answer) in enumerate(zip(some, chain_answers(some, updater), strict=True)):
+            exact = chain.exact(_draws(seed, number))
+            held = _held(name, number, exact, answer, accept, seed)
+            found.append(Finding(name, number, chain.model.motion.dimension, *held))
+        if progress is not None:
+            progress("chains", done + 1, len(names))
+    return found
+
+
+def _answered(some: Sequence[Problem], updater: Updater, seed: int) -> list[Answer]:
+    """In the order given, but in batches that mix the families."""
+    order = np.random.default_rng(seed).permutation(len(some))
+    mixed = answers([some[i] for i in order], updater)
+    given = dict(zip(order.tolist(), mixed, strict=True))
+    return [given[i] for i in range(len(some))]
+
+
+def _held(
+    family: str, number: int, exact: Exact | Filtered, answer: Answer, accept: Accept | None, seed: int
+) -> tuple[Distance, Answer, float, bool, str]:
+    distance = exact.divergence(answer.mixture)
+    absolute, share = UNSURE
+    decided = not math.isfinite(distance.value) or distance.error <= absolute + share * abs(distance.value)
+    decided = decided and exact.missed(answer.mixture, _draws(seed, number)) <= MISSED
+    fault = "" if positive_definite(answer.mixture.covariances) else "not positive definite"
+    if not fault and accept is not None:
+        fault = accept(answer.mixture)
+    return distance, answer, answer.log_evidence - exact.log_evidence, decided, fault
+
+
+def _draws(seed: int, number: int) -> np.random.Generator:
+    return np.random.default_rng([seed, number, 77])

@@ -1,0 +1,70 @@
+"""Families of larger states: velocities and accelerations that sensors touch only through the place, or at all."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from inference.evaluation.adversarial.mixtures import Mixture
+from inference.evaluation.adversarial.planar import Made, place, reported
+from inference.evaluation.adversarial.problems import (
+    Generator,
+    Maker,
+    direction,
+    logarithmic,
+    mixture,
+    symmetric,
+)
+from inference.sensors import azimuth, bearing, elevation, range_rate, range_to
+
+
+def doppler(generator: Generator) -> Made:
+    """A place and a velocity in the plane: range rates from one to three radars, with a range or a bearing."""
+    prior = mixture(generator, 4, int(generator.integers(1, 4)), 1.0)
+    sensors = []
+    for number in range(int(generator.integers(1, 4))):
+        where = place(generator, 2.0, 10.0)
+        sensors.append(range_rate((0, 1), (2, 3), 4, where, logarithmic(generator, 0.05, 0.3)))
+        if number == 0 or generator.random() < 0.4:
+            outlier = 0.05 if generator.random() < 0.3 else 0.0
+            if generator.random() < 0.5:
+                sensors.append(range_to((0, 1), 4, where, logarithmic(generator, 0.03, 0.3), outlier, 60.0))
+            else:
+                sensors.append(bearing((0, 1), 4, where, logarithmic(generator, 0.01, 0.1), outlier))
+    return reported(generator, prior, sensors[:6])
+
+
+def moving(order: int) -> Maker:
+    """A state of place and `order` derivatives in space, correlated as after a prediction; sensors of the place."""
+
+    def make(generator: Generator) -> Made:
+        count, size = int(generator.integers(1, 5)), 3 * (order + 1)
+        # component by component another correlation of place and velocity: the source must be told
+        step = generator.uniform(0.3, 2.0, count)
+        covariances, means = [], generator.standard_normal((count, size))
+        if (
+            generator.random() < 0.5
+        ):  # places do not tell the components apart, only the other coordinates differ
+            means[:, :3] = means[0, :3] + 0.2 * generator.standard_normal((count, 3))
+        for k in range(count):
+            shift = np.eye(order + 1)
+            for row in range(order + 1):
+                for column in range(row + 1, order + 1):
+                    shift[row, column] = step[k] ** (column - row) / math.factorial(column - row)
+            spread = np.exp(generator.uniform(math.log(0.2), math.log(1.0), order + 1))
+            one = shift @ np.diag(spread**2) @ shift.T
+            covariances.append(np.kron(one, np.eye(3)))
+        prior = Mixture(generator.dirichlet(np.full(count, 2.0)), means, symmetric(np.array(covariances)))
+        sensors = []
+        for _ in range(int(generator.integers(1, 3))):
+            where = logarithmic(generator, 2.0, 10.0) * direction(generator, 3)
+            outlier = 0.05 if generator.random() < 0.3 else 0.0
+            sensors.append(range_to((0, 1, 2), size, where, logarithmic(generator, 0.03, 0.3), outlier, 60.0))
+            if generator.random() < 0.6:
+                angle = logarithmic(generator, 0.01, 0.1)
+                sensors.append(azimuth((0, 1, 2), size, where, angle, outlier))
+                sensors.append(elevation((0, 1, 2), size, where, angle, outlier))
+        return reported(generator, prior, sensors)
+
+    return make

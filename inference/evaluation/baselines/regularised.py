@@ -1,0 +1,96 @@
+"""The regularised particle filter: kernel noise after resampling, and a sharp likelihood taken in parts.
+
+Resampling copies particles. Here each copy is drawn from a Gaussian kernel around its original instead, so that no two
+are alike. With the weighted mean ``m`` and covariance ``S`` of the particles,
+
+    x ← m + √(1 − h²) (x − m) + h N(0, S),
+
+which keeps both: centres are drawn in by as much as the kernels widen. ``h`` is a fraction of Silverman's rule for the
+effective sample size; half of it, as beliefs with several modes want. A likelihood so sharp that few particles would
+keep a weight is raised to a power that leaves enough of them; then the particles are drawn again, and the rest of the
+likelihood follows in the same way (progressive correction).
+
+C. Musso, N. Oudjane and F. Le Gland, "Improving regularised particle filters", and J. Liu and M. West, "Combined
+parameter and state estimation in simulation-based filtering" (centres drawn in), both in Doucet, de Freitas and Gordon
+(eds.), Sequential Monte Carlo Methods in Practice, 2001.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from inference.evaluation.baselines.particle import ParticleFilter
+from inference.mixture import GaussianMixture
+from inference.observations import Observations
+
+LEAST_SHARE = 0.1  # effective share of the particles that a part of the likelihood must leave
+MOST_PARTS = 50
+_HALVINGS = 20  # of the interval that holds the power
+_LOWEST = -1e30  # log likelihood of what is impossible: a power of it stays a number
+
+
+class RegularisedParticleFilter(ParticleFilter):
+    """Weighted particles of ``B`` entities in ``D`` coordinates, float64; see `ParticleFilter`.
+
+    Args:
+        prior: where the first particles come from.
+        particles: number an entity, at least 2.
+        generator: of all random numbers; one on the prior's device.
+        bandwidth: of the kernels, as a fraction of Silverman's rule, in [0, 1].
+
+    Raises:
+        ValueError: a number is outside its range.
+    """
+
+    def __init__(
+        self, prior: GaussianMixture, particles: int, generator: torch.Generator, bandwidth: float = 0.5
+    ) -> None:
+        super().__init__(prior, particles, generator)
+        if not 0 <= bandwidth <= 1:
+            raise ValueError(f"bandwidth: expected a fraction in [0, 1], got {bandwidth}")
+        self.bandwidth = bandwidth
+
+    def update(self, observations: Observations) -> None:
+        """Weigh by the likelihood of all of an entity's observations, in parts where it is sharp."""
+        left = self.log_weights.new_ones(len(self.log_weights))
+        for _ in range(MOST_PARTS):
+            log_likelihood = self._log_likelihood(observations).clamp_min(_LOWEST)
+            power = self._power(log_likelihood, left)
+            self._weigh(power, log_likelihood)
+            left = left - power
+            if not bool((left > 0).any()):
+                return
+            self._redraw(left > 0)
+        self._weigh(left, self._log_likelihood(observations).clamp_min(_LOWEST))
+
+    def _weigh(self, power: Tensor, log_likelihood: Tensor) -> None:
+        self.log_weights = torch.log_softmax(self.log_weights + power[:, None] * log_likelihood, -1)
+
+    def _power(self, log_likelihood: Tensor, left: Tensor) -> Tensor:
+        """The largest power up to `left` that leaves enough particles, both ``(B,)``; 0 where none does."""
+
+        def enough(power: Tensor) -> Tensor:
+            weights = torch.log_softmax(self.log_weights + power[:, None] * log_likelihood, -1)
+            effective: Tensor = (-torch.logsumexp(2 * weights, -1)).exp()
+            return effective >= LEAST_SHARE * weights.shape[1]
+
+        whole = enough(left)
+        if bool(whole.all()):
+            return left
+        low, high = torch.zeros_like(left), left
+        for _ in range(_HALVINGS):
+            middle = 0.5 * (low + high)
+            fine = enough(middle)
+            low, high = torch.where(fine, middle, low), torch.where(fine, high, middle)
+        return torch.where(whole, left, low)
+
+    def _redraw(self, poor: Tensor) -> None:
+        """Draw the particles of some of the entities again, each from the kernel around its original."""
+        mean, bandwidth = self.mean()[poor, None], self.bandwidth * self._silverman(self.particles.shape[-1])
+        factor, bandwidth = torch.linalg.cholesky(self._spread(None)[poor]), bandwidth[poor, None, None]
+        super()._redraw(poor)
+        chosen = self.particles[poor]
+        noise = torch.randn(chosen.shape, generator=self.generator, dtype=chosen.dtype, device=chosen.device)
+        drawn_in = mean + (1 - bandwidth.square()).clamp_min(0).sqrt() * (chosen - mean)
+        self.particles[poor] = drawn_in + bandwidth * (noise @ factor.mT)

@@ -1,0 +1,52 @@
+"""How far readings lie from what was predicted of them, each on its own, in standard deviations."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+
+from inference.encoding import encode
+from inference.filtering import Step, predict, without_expired
+from inference.prediction import Prediction
+from inference.readings import expand
+
+
+def innovations(steps: Sequence[Step]) -> list[list[float]]:
+    """The distance of each reading of each step from the nearest component of the prediction.
+
+    It is the Mahalanobis length of the innovation, linearised at the component's mean, by noise and prediction
+    together; of a composite report the greatest of its parts. The outliers that a sensor states do not widen its noise
+    here.
+    """
+    steps = [without_expired(step) for step in steps]
+    alike: dict[int, list[int]] = defaultdict(list)
+    for index, step in enumerate(steps):
+        alike[step.model.motion.dimension].append(index)
+    found: list[list[float]] = [[] for _ in steps]
+    for indices in alike.values():
+        distances = _innovations_alike([steps[index] for index in indices])
+        for index, several in zip(indices, distances, strict=True):
+            found[index] = several
+    return found
+
+
+def _innovations_alike(steps: Sequence[Step]) -> list[list[float]]:
+    found = [[0.0] * len(step.instant.readings) for step in steps]
+    parts = [
+        (row, number, part)
+        for row, step in enumerate(steps)
+        for number, reading in enumerate(step.instant.readings)
+        for part in expand(reading)
+    ]
+    if not parts:
+        return found
+    predicted = predict(steps)
+    prior = predicted.rows(torch.tensor([row for row, _, _ in parts]))
+    squared = Prediction.of(prior, encode([[part] for _, _, part in parts], prior.dimension)).distance
+    nearest = squared.masked_fill(~prior.present, math.inf).min(1).values.sqrt().tolist()
+    for (row, number, _), distance in zip(parts, nearest, strict=True):
+        found[row][number] = max(found[row][number], distance)
+    return found

@@ -1,0 +1,160 @@
+"""An answer where one pass of the network cannot be trusted: modes are searched for, and what is poor is refined.
+
+Observations that bend much over the prior leave modes that neither the network nor its check may see. So:
+
+1. Points of the prior are moved to where the observations would have them (`inference.randomised`), and the network's
+   answer is measured there. What is good is settled.
+2. For the others peaks are searched for (`inference.mode_search`). They stand beside the network's answer, and the best
+   is refined while it is poor. Where it stays so, the mixture cannot say the posterior (a thin ring, say): one wide
+   component is added, so that no part of it is lost for good, and the next observations can decide.
+3. What comes of it is measured once more, on points that no choice was made on.
+
+All of it is in double precision: noise can be a millionth of the prior, and an answer must not depend on the others of
+its batch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from inference import importance, mode_search
+from inference import linear_algebra as la
+from inference.checked import CheckedNetwork
+from inference.local import LocalProblem
+from inference.mixture import GaussianMixture, beside
+from inference.randomised import randomised_images
+from inference.refinement import refine
+from inference.results import Method, Update, joined
+
+PEAKS = 16  # most that are kept
+BESIDE = 0.4873  # weight of an answer beside peaks; no simple fraction, as `mode_search.EVENLY`
+ALONG = 96  # points of the prior that are moved to where the posterior is
+FIRST_POINTS = 192  # of the first check
+SETTLED = 0.8  # effective sample size at the first check that is good enough
+VERIFY_POINTS, VERIFY_SEED = 1024, 501
+
+
+class ThoroughNetwork(CheckedNetwork):
+    """The network in double precision, its answers searched, refined, defended and measured on fresh points."""
+
+    def update(self, local: LocalProblem, surprise: Tensor) -> Update:
+        """As `CheckedNetwork.update`."""
+        sound = _sound(local)
+        if bool(sound.all()):
+            return self._searched(local, self._answer(local)[0], surprise)
+        parts = []
+        for chosen, solve in ((sound, self.update), (~sound, super().update)):
+            index = torch.nonzero(chosen)[:, 0]
+            if len(index):
+                parts.append((index, solve(local.rows(index), surprise[index])))
+        return joined(parts)
+
+    def _searched(self, local: LocalProblem, answer: GaussianMixture, surprise: Tensor) -> Update:
+        along = randomised_images(local.prior64, local.observations64, ALONG)
+        along = along.to(device=local.prior.means.device)
+        local = replace(local, images=along, shares=importance.SEARCHED_SHARES)
+        result = self._checked(local, answer, surprise, FIRST_POINTS)
+        settled = result.effective_sample_size >= max(SETTLED, self.settings.refine_below)
+        # what several noises or any function leave can lie where no point came
+        irregular = (local.observations64.is_irregular & local.observations64.mask).any(1)
+        at = torch.nonzero(~settled | irregular)[:, 0]
+        if len(at):
+            some = answer.rows(at.to(answer.means.device))
+            result = result.with_rows(at, self._peaked(local.rows(at), some, result.rows(at)))
+        return result
+
+    def _peaked(self, local: LocalProblem, answer: GaussianMixture, now: Update) -> Update:
+        """Peaks beside an answer, refined and measured; every check draws its points from the peaks too."""
+        modes, points = self._search(local), self.settings.refine_points
+        one, other = math.log(BESIDE), math.log1p(-BESIDE)
+        both = beside([answer.scaled_by(one), modes.laplace.scaled_by(other)])
+        local = replace(local, images=beside([modes.images.scaled_by(one), local.images.scaled_by(other)]))
+        now = self._measured(local, now, points)
+        result = self._better(local, modes.laplace, self._better(local, both, now, points), points)
+        result = self._refined(local, both, result, points)
+        return self._verified(local, self._all_defended(local, result))
+
+    def _verified(self, local: LocalProblem, update: Update) -> Update:
+        """Measured on fresh points: those that a choice was made on flatter what was chosen."""
+        again = self._measured(local, update, VERIFY_POINTS, VERIFY_SEED)
+        divergence = torch.maximum(update.divergence, again.divergence)
+        size = torch.minimum(update.effective_sample_size, again.effective_sample_size)
+        return replace(
+            again, effective_sample_size=torch.minimum(size, (-divergence).exp()), divergence=divergence
+        )
+
+    def _all_defended(self, local: LocalProblem, result: Update) -> Update:
+        poor = result.effective_sample_size < self.settings.defend_below
+        others = (result.method == int(Method.REFINED)) & ~poor
+        for chosen, share in ((poor, self.settings.defence), (others, self.settings.refined_defence)):
+            index = torch.nonzero(chosen)[:, 0]
+            if len(index) and share:
+                defended = self._defended(local.rows(index), result.rows(index), share)
+                result = result.with_rows(index, defended)
+        return result
+
+    def _search(self, local: LocalProblem) -> mode_search.Modes:
+        images = local.images.to(device=torch.device("cpu"))
+        found = mode_search.search(local.prior64, local.observations64, images, PEAKS)
+        return mode_search.Modes(*(part.to(device=local.prior.means.device) for part in found))
+
+    def _defended(self, local: LocalProblem, poor: Update, share: float) -> Update:
+        """With a wide component that has the exact posterior's moments, as importance sampling estimates them."""
+        answer = local.localise(poor.posterior)
+        weighted = local.weigh(answer, self.settings.refine_points, seed=301)
+        mean, covariance = importance.moments(weighted)
+        # no wider than the prior, whose spread is one here: or it would grow from one observation to the next
+        factor = (covariance.shape[-1] / la.trace(covariance)).clamp(max=importance.WIDENING)
+        wide = GaussianMixture.gaussian(mean, factor[:, None, None] * covariance)
+        # what no sensor touches follows as it would from the whole prior taken as one Gaussian
+        one = GaussianMixture.gaussian
+        single = replace(local, whole=one(*local.whole.moments()), prior64=one(*local.prior64.moments()))
+        whole = single.extend(wide)
+        joint = beside([poor.posterior.scaled_by(math.log1p(-share)), whole.scaled_by(math.log(share))])
+        posterior = self._reduced(joint)
+        defended = self._measured(local, replace(poor, posterior=posterior), self.settings.refine_points)
+        sound = torch.nonzero(defended.effective_sample_size > 0)[:, 0]  # 0 where anything is not a number
+        return poor.with_rows(sound, defended.rows(sound))
+
+    def _refined(self, local: LocalProblem, answer: GaussianMixture, now: Update, measure: int) -> Update:
+        """`now`, refined where it is poor and that is better; with more points where it still is.
+
+        `measure` is the number of points that `now` was measured on.
+        """
+        settings = self.settings
+        size = (settings.refine_rounds, settings.refine_steps)
+        added, below = settings.most_components - settings.components, settings.refine_below
+        first, left = True, torch.arange(answer.batch)
+        for points in (settings.refine_points, *settings.repeat_points):
+            still = torch.nonzero(now.effective_sample_size[left] < below)[:, 0]
+            if len(still) == 0:
+                break
+            left, answer = left[still], answer.rows(still.to(answer.means.device))
+            part = local.rows(left)
+            answer = refine(part, answer, added if first else 0, *size, points)
+            before = now.rows(left) if first else self._measured(part, now.rows(left), points)
+            more = self._better(part, answer, before, measure if first else points)
+            now = now.with_rows(left, more)
+            first, below = False, min(settings.refine_below, settings.repeat_below)
+        return now
+
+    def _better(self, local: LocalProblem, answer: GaussianMixture, now: Update, points: int) -> Update:
+        """For each entity the one with the larger effective sample size; `now` is measured on as many `points`."""
+        found = self._checked(local, answer, now.surprise, points)
+        found = replace(found, method=torch.full_like(found.method, Method.REFINED))
+        better = torch.nonzero(found.effective_sample_size > now.effective_sample_size)[:, 0]
+        return now.with_rows(better, found.rows(better))
+
+
+def _sound(local: LocalProblem) -> Tensor:
+    """Whose prior and observations are numbers, ``(B,)``: elsewhere there is nothing to search."""
+    prior = local.prior64
+    weights = ~prior.log_weights.isnan().any(1)
+    parts = (prior.means.flatten(1), prior.covariances.flatten(1))
+    return torch.stack(
+        [weights, local.observations64.finite, *(part.isfinite().all(1) for part in parts)]
+    ).all(0)

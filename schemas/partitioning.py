@@ -1,0 +1,61 @@
+"""The rule by which records are put into partitions, and how each client is told to keep it.
+
+One worker owns partition n of `observations`, `priors` and the beliefs. Two records of one entity in two partitions
+make two beliefs of it, so all producers must choose the partition by the same hash of the key.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+HASH = "murmur2"
+FORMULA = "(murmur2(key) & 0x7fffffff) % partitions"
+RULE = (
+    f"The record's key is the entity in UTF-8, and its partition is {FORMULA}, as Java's default partitioner chooses. "
+    "A record elsewhere, or without a key, is a dead letter."
+)
+
+
+class Client(NamedTuple):
+    """A Kafka client: its name, and the code or option with which it keeps the rule."""
+
+    name: str
+    example: str
+
+
+CLIENTS = (
+    Client(
+        "Java",
+        'producer.send(new ProducerRecord<>("observations", "mower", json)); // the default partitioner',
+    ),
+    Client(
+        "kafka-python",
+        'KafkaProducer().send("observations", key=b"mower", value=json)  # the default partitioner',
+    ),
+    Client(
+        "aiokafka", 'await producer.send("observations", key=b"mower", value=json)  # the default partitioner'
+    ),
+    Client(
+        "confluent-kafka and everything on librdkafka",
+        'Producer({"partitioner": "murmur2_random"})  # not its default',
+    ),
+    Client("kcat", "kcat -P -b HOST:PORT -t observations -K '|' -X topic.partitioner=murmur2_random"),
+    Client("Go, franz-go", "kgo.NewClient(kgo.SeedBrokers(brokers...)) // the default partitioner"),
+    Client("Go, kafka-go", "&kafka.Writer{Balancer: kafka.Murmur2Balancer{}} // not its default"),
+    Client(
+        "Go, Sarama",
+        "config.Producer.Partitioner = sarama.NewCustomPartitioner(sarama.WithAbsFirst(), "
+        "sarama.WithCustomHashFunction(newMurmur2)) // not its default; docs/producers.md has newMurmur2",
+    ),
+)
+
+
+def extension() -> dict[str, Any]:
+    """The rule as the extension `x-partitioner` of the contract."""
+    return {
+        "key": "entity",
+        "hash": HASH,
+        "partition": FORMULA,
+        "description": RULE,
+        "clients": {client.name: client.example for client in CLIENTS},
+    }

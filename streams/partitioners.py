@@ -1,0 +1,103 @@
+"""Where a record belongs by its key, and which partitioner would explain records that lie elsewhere.
+
+Java's client, kafka-python and aiokafka choose `(murmur2(key) & 0x7fffffff) % partitions`; the service relies on it,
+for one worker must own all records of an entity. The other hashes are those that clients use by default or offer:
+
+- CRC-32: librdkafka's `consistent_random`, its default (`rd_kafka_msg_partitioner_consistent_random`);
+- FNV-1a, as a signed number without its sign: Sarama's `NewHashPartitioner`, its default, kafka-go's `Hash`, and
+  librdkafka's `fnv1a_random`.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+from kafka.partitioner import murmur2
+
+KEYS_REMEMBERED = 65_536  # some 15 MB; the hash in Python takes 3 to 20 µs a key, the look-up a tenth of one
+SHARE = 0.9  # of the records that an explanation must fit
+CHANCE = 1e-3  # that a partitioner which is none of those below is taken for one
+
+
+class Cause(NamedTuple):
+    """What has put records elsewhere, and what to do about it."""
+
+    name: str
+    mend: str
+
+
+CRC32 = Cause(
+    "CRC-32 of the key, the default of librdkafka (consistent_random)",
+    "set partitioner=murmur2_random in the producer's configuration (confluent-kafka and other clients on librdkafka), "
+    "-X topic.partitioner=murmur2_random for kcat",
+)
+FNV1A = Cause(
+    "FNV-1a of the key, the default of Sarama and of kafka-go's Hash",
+    "give Sarama a partitioner with murmur2 (docs/producers.md has one), kafka-go its Murmur2Balancer",
+)
+ONE = Cause("one partition for all keys", "let the producer choose no partition itself, but its partitioner")
+NO_HASH = Cause(
+    "no hash of the key: round robin, sticky, random, or a partition that the producer chooses itself",
+    "choose Java's default partitioner, murmur2 of the key (docs/producers.md), and send no partition with a record",
+)
+UNKNOWN = Cause(
+    "not recognised",
+    "librdkafka producers need partitioner=murmur2_random, others Java's default; none may choose a partition itself",
+)
+
+
+@lru_cache(KEYS_REMEMBERED)
+def partition_of(key: bytes, count: int) -> int:
+    """The partition, out of `count`, in which a record of this key belongs."""
+    return int((murmur2(key) & 0x7FFFFFFF) % count)
+
+
+def recognise(placements: Iterable[tuple[bytes, int]], count: int) -> Cause:
+    """What would explain that records of these keys lie in these partitions, out of `count`, where they do not belong.
+
+    Records of one key in one partition count once, for they say the same.
+    """
+    found = sorted(set(placements))
+    for cause, choose in _candidates(count):
+        fitting = sum(choose(key) == partition for key, partition in found)
+        if fitting >= SHARE * len(found) and _telling(fitting, count):
+            return cause
+    if len({key for key, _ in found}) < len(found):
+        return NO_HASH
+    if len({partition for _, partition in found}) == 1 and _telling(len(found) - 1, count):
+        return ONE
+    return UNKNOWN
+
+
+def _candidates(count: int) -> Iterable[tuple[Cause, Callable[[bytes], int]]]:
+    yield CRC32, lambda key: zlib.crc32(key) % count
+    yield FNV1A, lambda key: abs(_signed(_fnv1a(key))) % count
+    for fewer in range(count - 1, 1, -1):
+        name = f"murmur2 over {fewer} partitions, not {count}"
+        mend = (
+            "topics must not be given more partitions while records lie in them: make them again with the old number, "
+            "and restart producers that still go by another one"
+        )
+        yield Cause(name, mend), partial(partition_of, count=fewer)
+
+
+def _telling(fitting: int, count: int) -> bool:
+    """Whether so many records would hardly all be where one of the candidates puts them, if it were by chance."""
+    return fitting > 0 and fitting * math.log(count) >= math.log(count / CHANCE)
+
+
+def _fnv1a(key: bytes) -> int:
+    """32 bits, of G. Fowler, L. C. Noll, P. Vo (RFC 9923)."""
+    value = 0x811C9DC5
+    for byte in key:
+        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
+    return value
+
+
+def _signed(value: int) -> int:
+    """32 bits as a signed number."""
+    return value - (1 << 32) if value & 0x80000000 else value

@@ -1,0 +1,115 @@
+"""Whether records lie in the partitions of their keys: a check of each, counted, and told once for each cause.
+
+A record elsewhere would begin a second belief of its entity, which nothing else shows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import structlog
+
+from streams import metrics
+from streams.partitioners import Cause, partition_of, recognise
+from streams.topics import TopicNames
+
+log = structlog.get_logger()
+REMEMBERED = 256  # keys and partitions of a topic by which the cause is recognised, the newest
+QUIET_SECONDS = 600.0  # between two lines on the same topic and cause
+LOOK_SECONDS = 1.0  # between two attempts to recognise a cause, unless there is more to go by
+
+
+class Misplaced(NamedTuple):
+    """A record in a partition in which its key does not belong."""
+
+    topic: str
+    key: bytes
+    partition: int
+    offset: int
+    belongs: int
+
+    @property
+    def detail(self) -> str:
+        """For its dead letter."""
+        return (
+            f"partition: {self.key.decode(errors='replace')!r} lies in partition {self.partition} and belongs in "
+            f"{self.belongs}, by murmur2 of its key; docs/producers.md says how to set the producer's partitioner"
+        )
+
+
+class _Seen:
+    """What was misplaced on one topic."""
+
+    def __init__(self) -> None:
+        self.placements: dict[tuple[bytes, int], None] = {}
+        self.untold = 0
+        self.told: dict[Cause, float] = {}  # when each was logged last
+        self.next_look, self.looked_at = 0.0, 0
+
+    def add(self, record: Misplaced) -> None:
+        place = (record.key, record.partition)
+        self.placements.pop(place, None)
+        self.placements[place] = None
+        if len(self.placements) > REMEMBERED:
+            del self.placements[next(iter(self.placements))]
+        self.untold += 1
+
+
+class Placement:
+    """Finds records that are misplaced.
+
+    Args:
+        names: records of the topics of observations and priors are checked.
+        partitions: of each of these.
+        refuse: whether they are to be dead letters.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self, names: TopicNames, partitions: int, refuse: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.refuse = refuse
+        self._partitions, self._clock = partitions, clock
+        self._seen = {topic: _Seen() for topic in (names.observations, names.priors)}
+        for topic in self._seen:
+            metrics.MISPLACED.labels(topic)
+
+    def check(self, topic: str, key: bytes, partition: int, offset: int) -> Misplaced | None:
+        """The record, if it is misplaced; `key` is a name, and so of bounded length."""
+        belongs = partition_of(key, self._partitions)
+        return None if belongs == partition else Misplaced(topic, key, partition, offset, belongs)
+
+    def note(self, records: Iterable[Misplaced]) -> None:
+        """Count them, and log one line for each topic and cause that was not told of late."""
+        last: dict[str, Misplaced] = {}
+        for record in records:
+            metrics.MISPLACED.labels(record.topic).inc()
+            self._seen[record.topic].add(record)
+            last[record.topic] = record
+        for topic, record in last.items():
+            self._tell(self._seen[topic], record)
+
+    def _tell(self, seen: _Seen, record: Misplaced) -> None:
+        now = self._clock()
+        if now < seen.next_look and len(seen.placements) == seen.looked_at:
+            return
+        seen.next_look, seen.looked_at = now + LOOK_SECONDS, len(seen.placements)
+        cause = recognise(seen.placements, self._partitions)
+        if now < seen.told.get(cause, -QUIET_SECONDS) + QUIET_SECONDS:
+            return
+        seen.told[cause] = now
+        log.error(
+            "records lie in partitions in which their keys do not belong",
+            topic=record.topic,
+            records=seen.untold,
+            partitioner=cause.name,
+            mend=cause.mend,
+            refused=self.refuse,
+            key=record.key.decode(errors="replace"),
+            partition=record.partition,
+            offset=record.offset,
+            belongs=record.belongs,
+        )
+        seen.untold = 0

@@ -1,0 +1,90 @@
+"""Whether brokers answer a worker: what /readyz, an alert and the end of a worker without a broker go by."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import structlog
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
+
+from streams.topic_states import nodes, without_leader
+
+__all__ = ["Reachability"]
+
+log = structlog.get_logger()
+LOOK_SECONDS, SAY_SECONDS = 2.0, 0.5
+# Without an answer for so long no broker is there: longer than a new leader's election takes, and than one broker of
+# several that does not answer holds up the question; short enough for /readyz to turn within 15 s.
+AWAY_SECONDS = 8.0
+
+
+class Reachability:
+    """Asks a broker every two seconds for the leaders of all partitions, and remembers the last good answer.
+
+    Args:
+        topics: all that a worker reads and writes.
+        clock: monotonic, seconds.
+    """
+
+    def __init__(self, topics: Iterable[str], clock: Callable[[], float] = time.monotonic) -> None:
+        self._topics, self._clock = list(topics), clock
+        self._last = clock()  # when a broker has answered, and every partition had a leader
+        self._fault = "no broker answers"
+        self._failed: Any = None  # the broker that did not answer last
+        self._away_since: float | None = None
+
+    @property
+    def fault(self) -> str | None:
+        """Why nothing can be read or written, if that has lasted for some seconds."""
+        return self._fault if self._clock() - self._last > AWAY_SECONDS else None
+
+    async def watch(self, client: Callable[[], AIOKafkaClient | None]) -> None:
+        """Ask for ever; `client` gives the connections of the producer, if they are there."""
+        await asyncio.gather(self._ask(client), self._tell())
+
+    async def _ask(self, client: Callable[[], AIOKafkaClient | None]) -> None:
+        while True:
+            await self.look(client())
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _tell(self) -> None:
+        while True:  # beside it, for a question may wait for its answer for seconds
+            self._say()
+            await asyncio.sleep(SAY_SECONDS)
+
+    async def look(self, client: AIOKafkaClient | None) -> None:
+        """Ask once: another broker than the last time if that did not answer."""
+        if client is None:
+            return
+        # one that is connected to may be one that hangs
+        candidates = nodes(client)
+        node = next((each for each in candidates if each != self._failed), self._failed)
+        try:
+            lacking = await without_leader(client, node, self._topics)
+        except (
+            KafkaError,
+            OSError,
+            RuntimeError,
+        ) as error:  # a TimeoutError is an OSError; RuntimeError: closed
+            self._failed = node
+            self._fault = f"no broker answers: {str(error) or type(error).__name__}"
+            return
+        self._failed = None
+        if lacking:
+            more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+            self._fault = f"partitions have no leader: {', '.join(lacking[:3])}{more}"
+        else:
+            self._last = self._clock()
+
+    def _say(self) -> None:
+        fault = self.fault
+        if fault is not None and self._away_since is None:
+            self._away_since = self._last
+            log.error("the broker is away, the worker waits for it", fault=fault)
+        elif fault is None and self._away_since is not None:
+            log.warning("the broker is back", seconds=round(self._clock() - self._away_since, 1))
+            self._away_since = None

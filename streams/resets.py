@@ -1,0 +1,147 @@
+"""Forgetting an entity: what a reset does to the entity's part of a batch, and the posterior that tells of it.
+
+A reset takes its place among the messages of its entity when the worker reads it. Its `observations_before` makes that
+place the same at every reading: what lies before it in the log of observations is passed over even where it is read
+later, as from a backlog or when lost beliefs are computed again; what lies behind it, and was read before the reset,
+is applied again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import structlog
+from aiokafka.errors import KafkaError
+from faust.types import TP, EventT
+
+from inference.events import Event
+from schemas import Reset, Unusable, cloudevents
+from streams import metrics
+from streams.batches import Batch
+from streams.beliefs import Kept, unpack
+from streams.entities import EntityBatch, Entry, Reader
+from streams.origin import Origins
+from streams.registry import Definitions, EntityModel
+from streams.sending import Record, attempts
+from streams.topics import TopicNames
+
+log = structlog.get_logger()
+ASKING_SECONDS = 60.0
+Ends = Callable[[Collection[TP]], Awaitable[Mapping[TP, int]]]
+
+
+class Resets:
+    """Applies resets to the entities of a batch.
+
+    Args:
+        origins: know which log the observations are in.
+        ends: asks the broker for the offsets after the last messages of partitions.
+    """
+
+    def __init__(
+        self, names: TopicNames, application: str, definitions: Definitions, origins: Origins, ends: Ends
+    ) -> None:
+        self._names, self._application, self._definitions = names, application, definitions
+        self._origins, self._ask = origins, ends
+        self._ends: Mapping[TP, int] = {}  # of the observations, in the partitions of this batch's resets
+
+    async def look(self, events: Sequence[EventT[Any]]) -> None:
+        """Ask where the logs of observations end that the resets of a batch may be about.
+
+        Raises:
+            KafkaError, OSError: no broker has answered for a minute.
+        """
+        stated = [event.message for event in events if event.message.topic == self._names.priors]
+        partitions = {message.partition for message in stated if b'"reset"' in (message.value or b"")}
+        self._ends = {}
+        if not partitions:
+            return
+        places = [TP(self._names.observations, partition) for partition in partitions]
+        async for attempt in attempts(_passes, ASKING_SECONDS, first=0.2, longest=5.0):
+            with attempt:
+                self._ends = {TP(*place): end for place, end in (await self._ask(places)).items()}
+
+    def apply(self, entity: EntityBatch, reset: Reset, batch: Batch, read: Reader) -> None:
+        """Forget the entity, unless a reset of this id has been applied before.
+
+        Args:
+            read: gives the event of a kept message and its id, or raises Unusable.
+        """
+        if reset.id is not None and reset.id in entity.record.reset_ids:
+            log.info("a reset has been applied before", entity=entity.name, id=reset.id)
+            return
+        batch.forgotten += forget(entity, reset, self._before(reset, entity.partition), read)
+        model = self._definitions.model_for(entity.name)
+        assert model is not None  # or the message would have been refused
+        batch.resets.append(_posterior(entity, reset, model, self._names, self._application))
+
+    def _before(self, reset: Reset, partition: int) -> int | None:
+        """The offset before which observations are forgotten; None for those that have been read."""
+        named = reset.observations_before
+        if named is None or named.partition != partition:
+            return None
+        if named.topic_id != self._origins.observations_id(partition):
+            return None  # a place in a log that is not there any more
+        # beyond the end of the log it would shut out what is still to come
+        return min(named.offset, self._ends.get(TP(self._names.observations, partition), 0))
+
+
+def forget(entity: EntityBatch, reset: Reset, before: int | None, read: Reader) -> int:
+    """Apply a reset; returns how many observations of this batch it has overtaken, which are not applied.
+
+    Args:
+        before: the offset in the log of observations before which all is forgotten; None for what has been read.
+        read: as of `Resets.apply`.
+    """
+    held = [] if before is None else _held(entity, read)
+    there = [*held, *(entry for entry in entity.entries if not entry.message.is_prior)]
+    entity.entries = [entry for entry in there if before is not None and entry.message.offset >= before]
+    entity.record.reset(reset.id, before or 0)
+    again = [entry.event.time for entry in entity.entries if entry.again]
+    if again:  # their posteriors have been sent: the newest is sent again
+        entity.record.shown = max(again)
+    entity.revised = bool(again)
+    log.info(
+        "an entity is forgotten",
+        entity=entity.name,
+        partition=entity.partition,
+        offset=entity.record.prior_offset,
+        before=before,
+        applied_again=len(again),
+    )
+    return sum(not entry.again for entry in there) - sum(not entry.again for entry in entity.entries)
+
+
+def _held(entity: EntityBatch, read: Callable[[bytes, Kept], tuple[Event, str]]) -> list[Entry]:
+    """The observations in the belief, as far as they are kept."""
+    kept = [message for moment in entity.record.past.moments for message in unpack(moment.content)]
+    found = []
+    for message in kept:
+        if message.is_prior:
+            continue
+        try:
+            event, id = read(entity.key, message)
+        except Unusable:  # its model or its sensor is another one now
+            continue
+        found.append(Entry(event, message, again=True, id=id))
+    return found
+
+
+def _posterior(
+    entity: EntityBatch, reset: Reset, model: EntityModel, names: TopicNames, application: str
+) -> Record:
+    """What is believed after a reset: the model's prior."""
+    record, outcome = entity.record, model.initial(reset.time)
+    metrics.POSTERIORS.labels(outcome.method).inc()
+    value = model.writer.write(
+        entity.name, outcome, record.sequence, record.prior_sequence, [], record.revision
+    )
+    headers = cloudevents.headers(
+        cloudevents.POSTERIOR, f"/{application}", f"{entity.name}:{record.sequence}", reset.time
+    )
+    return Record(names.posteriors, entity.partition, entity.key, value, headers)
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, KafkaError | OSError)

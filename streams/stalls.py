@@ -1,0 +1,212 @@
+"""A guard against standing still: a partition with messages of which none is processed, though nothing is in the way.
+
+Whatever the cause, a fetch that is never answered, a message that was dropped on its way, a model that does not return:
+a worker that is started again goes on where it was. The guard counts only while the worker is ready: not in a
+rebalance, in a recovery, or while the broker is away. Where a model is at work, or one partition waits while others
+move on, the worker is slow rather than standing still: the clock then goes a tenth as fast. That a log ends beyond what
+was processed is not enough, as transactions end with records that nobody is given: the guard reads a message itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from faust.types import TP
+
+from streams import metrics
+
+__all__ = ["Ends", "Stalls", "Standing", "Watched"]
+
+log = structlog.get_logger()
+LOOK_SECONDS = 5.0
+ANSWER_SECONDS = 10.0
+ASK_AFTER = 0.2  # of the limit, from when on it is asked whether anything waits
+SLOW = 0.1  # of the clock while the worker is busy
+SHOWN_SECONDS = 60.0  # for Prometheus to read the count before the process ends
+EXIT = 70
+
+
+class Standing:
+    """For how long each partition has stood still with messages waiting; numbers only, no broker.
+
+    A partition of the observations and that of the priors with the same number are one: its observations wait while
+    priors are read.
+
+    Args:
+        limit: seconds.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit, self._ask_after = limit, limit * ASK_AFTER
+        self._done: dict[int, dict[TP, int]] = {}
+        self._still: dict[int, float] = {}  # seconds, by a clock that is slow while the worker is busy
+        self._waits: set[int] = set()  # where a message has waited since `_still` began
+
+    def begin_anew(self) -> None:
+        """Something else holds the worker up, such as a rebalance: nothing counts that was before."""
+        self._done, self._still, self._waits = {}, {}, set()
+
+    def note(self, done: Mapping[TP, int], at_work: bool, queued: bool, seconds: float) -> Collection[int]:
+        """The partitions of which it is to be asked now whether anything waits in them.
+
+        Args:
+            done: the offset after the last one processed, of every source partition that is assigned.
+            at_work: whether the model has a batch.
+            queued: whether messages have been fetched that are not processed.
+            seconds: since the last call.
+        """
+        now: defaultdict[int, dict[TP, int]] = defaultdict(dict)
+        for place, offset in done.items():
+            now[place.partition][place] = offset
+        moved = {number for number, offsets in now.items() if self._done.get(number) != offsets}
+        passed = seconds * (SLOW if at_work or (moved and queued) else 1.0)
+        self._still = {
+            number: 0.0 if number in moved else self._still.get(number, 0.0) + passed for number in now
+        }
+        self._waits -= moved
+        self._done = dict(now)
+        return {
+            number
+            for number, still in self._still.items()
+            if still > (self._limit if number in self._waits else self._ask_after)
+        }
+
+    def answer(self, asked: Collection[int], waiting: Collection[int]) -> Collection[int]:
+        """Those of the partitions asked for that have stood still too long, by where messages wait."""
+        stalled = {number for number in asked if number in waiting and number in self._waits}
+        self._waits = (self._waits - {*asked}) | {*waiting}
+        self._still |= {number: 0.0 for number in asked if number not in stalled}
+        return stalled
+
+
+class Ends:
+    """Reads a log beside the worker's own consumer, with connections of its own.
+
+    Args:
+        brokers: host:port[,host:port...].
+        options: further ones of `aiokafka.AIOKafkaConsumer`.
+    """
+
+    def __init__(self, brokers: str, options: Mapping[str, Any]) -> None:
+        self._brokers, self._options = brokers, options
+
+    async def waiting(self, done: Mapping[TP, int]) -> dict[TP, int]:
+        """Where a message at or after the given offset is in its log, the log's end.
+
+        Raises:
+            aiokafka.errors.KafkaError, TimeoutError: the broker has not said.
+        """
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._brokers,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            **self._options,
+        )
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await consumer.start()
+                ends = await consumer.end_offsets([TopicPartition(*place) for place in done])
+                behind = {place: end for place, end in ends.items() if end > done[TP(*place)]}
+                return {
+                    TP(*place): end
+                    for place, end in behind.items()
+                    if await _holds_one(consumer, place, done[TP(*place)], end)
+                }
+        finally:
+            await consumer.stop()
+
+
+async def _holds_one(consumer: AIOKafkaConsumer, place: TopicPartition, offset: int, end: int) -> bool:
+    """Whether there is a message from that offset to the end; what lies between may be the mark of a transaction."""
+    consumer.assign([place])
+    consumer.seek(place, offset)
+    while await consumer.position(place) < end:
+        if await consumer.getmany(timeout_ms=500):
+            return True
+    return False
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What the guard looks at of a worker.
+
+    Attributes:
+        done, at_work, queued: as of `Standing.note`.
+        held_up: whether it waits for something else.
+    """
+
+    done: Callable[[], Mapping[TP, int]]
+    at_work: Callable[[], bool]
+    queued: Callable[[], bool]
+    held_up: Callable[[], bool]
+
+
+class Stalls:
+    """Ends the worker with status 70 where partitions stand still, counted in `beliefstream_stalls_total`.
+
+    Args:
+        limit: seconds.
+        ends: asked where nothing has moved for a while.
+    """
+
+    def __init__(self, limit: float, worker: Watched, ends: Ends) -> None:
+        self._limit, self._standing = limit, Standing(limit)
+        self._worker, self._ends = worker, ends
+        self._interval = min(LOOK_SECONDS, limit / 10)
+        self.shown = asyncio.Event()  # /metrics has been read since it was cleared
+
+    async def watch(self) -> None:
+        """Look every few seconds, for ever."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(self._interval)
+            # a process that was suspended has not stood still
+            passed = min(time.monotonic() - before, 2 * self._interval)
+            if waiting := await self.look(passed):
+                await self._stop(waiting)
+
+    async def look(self, seconds: float) -> Mapping[TP, int]:
+        """The partitions that stand still, and where their logs end; `seconds` have passed since the last look."""
+        worker = self._worker
+        if worker.held_up():
+            self._standing.begin_anew()
+            return {}
+        done = worker.done()
+        asked = self._standing.note(done, worker.at_work(), worker.queued(), seconds)
+        if not asked:
+            return {}
+        try:
+            waiting = await self._ends.waiting({tp: at for tp, at in done.items() if tp.partition in asked})
+        except (KafkaError, OSError):  # another time; it is said elsewhere that no broker answers
+            return {}
+        if worker.held_up():
+            return {}
+        asked = set(asked) - {place.partition for place, at in worker.done().items() if done.get(place) != at}
+        stalled = self._standing.answer(asked, {place.partition for place in waiting} & asked)
+        return {place: end for place, end in waiting.items() if place.partition in stalled}
+
+    async def _stop(self, waiting: Mapping[TP, int]) -> NoReturn:
+        done = self._worker.done()
+        metrics.STALLS.inc()
+        log.error(
+            "partitions stand still: messages wait and none is processed; the worker stops, to be started again",
+            partitions=[f"{place.topic}-{place.partition}" for place in sorted(waiting)],
+            processed=[done.get(place, 0) for place in sorted(waiting)],
+            ends=[waiting[place] for place in sorted(waiting)],
+            seconds=self._limit,
+        )
+        self.shown.clear()
+        with suppress(TimeoutError):  # a count in a process that ends at once is seen by nobody
+            await asyncio.wait_for(self.shown.wait(), SHOWN_SECONDS)
+            await asyncio.sleep(1.0)  # for the answer to be on its way
+        os._exit(EXIT)

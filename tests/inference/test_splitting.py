@@ -1,0 +1,56 @@
+"""Splitting keeps weight, mean and covariance, and comes near the Gaussian that it splits."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from inference.mixture import GaussianMixture
+from inference.splitting import NARROWER, OFFSET, OUTER_WEIGHT, split
+from tests.inference.plain_models import assert_near, random_mixture
+
+
+def some_split(seed: int, size: int) -> tuple[GaussianMixture, GaussianMixture, torch.Tensor]:
+    mixture = random_mixture(seed, 4, 3, size)
+    generator = torch.Generator().manual_seed(seed)
+    line = torch.nn.functional.normalize(torch.randn(4, 3, size, generator=generator).double(), dim=2)
+    direction = (mixture.factors() @ line[..., None])[..., 0]
+    which = (torch.rand(4, 3, generator=generator) < 0.5) & mixture.present
+    labels = torch.arange(3).expand(4, -1)
+    parts, source = split(mixture, labels, which, direction)
+    assert parts.components == int((mixture.present.sum(1) + 2 * which.sum(1)).max())
+    return mixture, parts, source
+
+
+@hypothesis_settings(max_examples=15, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 4))
+def test_every_component_keeps_its_weight_mean_and_covariance(seed: int, size: int) -> None:
+    mixture, parts, source = some_split(seed, size)
+    for label in range(3):
+        share = torch.where(source == label, parts.log_weights.exp(), 0.0)
+        total = share.sum(1)
+        assert_near(total, mixture.log_weights.exp()[:, label], 1e-12)
+        share = share / total[:, None]
+        mean = (share[..., None] * parts.means).sum(1)
+        offset = parts.means - mean[:, None]
+        spread = parts.covariances + offset[..., :, None] * offset[..., None, :]
+        assert_near(mean, mixture.means[:, label], 1e-9)
+        assert_near((share[..., None, None] * spread).sum(1), mixture.covariances[:, label], 1e-9)
+    assert bool((torch.linalg.eigvalsh(parts.covariances) > 0).all())
+
+
+def test_three_in_a_row_are_within_a_thousandth_of_a_nat_of_the_one() -> None:
+    points = np.linspace(-9, 9, 4001)
+
+    def density(mean: float, deviation: float) -> np.ndarray:
+        return np.exp(-0.5 * ((points - mean) / deviation) ** 2) / deviation / math.sqrt(2 * math.pi)
+
+    sides = density(OFFSET, NARROWER) + density(-OFFSET, NARROWER)
+    three = (1 - 2 * OUTER_WEIGHT) * density(0, NARROWER) + OUTER_WEIGHT * sides
+    one = density(0, 1)
+    assert float((one * np.log(one / three)).sum() * (points[1] - points[0])) < 1e-3
