@@ -20,6 +20,7 @@ SKEW = 2.0  # seconds; HTTP tells whole seconds, and the answer takes a moment
 
 def examine(settings: Settings, worker_url: str) -> Iterator[Finding]:
     """One finding after the other, as they are made."""
+    from streams.doctor_letters import examine_dead_letters
     from streams.doctor_records import examine_records
     from streams.doctor_topics import examine_topics, missing_topics
 
@@ -33,8 +34,9 @@ def examine(settings: Settings, worker_url: str) -> Iterator[Finding]:
         yield from examine_definitions(settings, missing)
         yield examine_measurements(settings, missing)
         yield from examine_records(settings, missing)
+        yield examine_dead_letters(settings, missing)
     else:
-        subjects = "topics, models, sensors, measurements, partitioner, clocks, group"
+        subjects = "topics, models, sensors, measurements, partitioner, clocks, group, dead-letters"
         yield Finding(subjects, State.skipped, "no broker answers")
     yield examine_device(settings)
     yield from examine_weights(settings)

@@ -15,6 +15,8 @@ MEND: Mapping[Reason, str] = {
     Reason.invalid_time: f"{SENDER}: time is seconds since the epoch (not milliseconds), or RFC 3339 with an offset",
     Reason.invalid_covariance: f"{SENDER}: noise must be positive definite",
     Reason.key_mismatch: f"{SENDER}: the record's key is the entity (for a definition, the sensor or entity)",
+    Reason.wrong_partition: f"{SENDER}: see docs/producers.md for the partitioner, then send them again",
+    Reason.impossible: f"{SENDER}: the sensor cannot report such a value; or mend its definition",
     Reason.unknown_sensor: "define the sensor (beliefstream sensors set FILE), then send them again",
     Reason.unknown_entity: "define a model of the entity or of * (beliefstream models set FILE), then send them again",
     Reason.wrong_length: f"{SENDER}, or the sensor's definition: they disagree on how many numbers there are",

@@ -225,7 +225,7 @@ def test_all_of_it_is_looked_at_one_after_the_other(settings: Settings) -> None:
     findings = {finding.subject: finding for finding in examine(settings, NOBODY)}
     assert list(findings) == [
         *("broker", "topics", "models", "sensors", "measurements", "partitioner", "clocks", "group"),
-        *("device", "weights", "compiled", "worker", "clock"),
+        *("dead-letters", "device", "weights", "compiled", "worker", "clock"),
     ]
     for subject in ("models", "sensors"):
         problem(findings[subject], "none is defined")
@@ -277,12 +277,14 @@ def test_a_topic_that_is_missing_stops_only_what_needs_it(
 def test_what_cannot_be_looked_at_is_said_check_by_check(broker: Broker, names: Names) -> None:
     findings = all_of(settings_of(broker, names))
     problem(findings["topics"], "does not exist")
-    for subject in ("models", "sensors", "measurements", "partitioner", "clocks", "group"):
+    for subject in (
+        *("models", "sensors", "measurements", "partitioner", "clocks", "group", "dead-letters"),
+    ):
         assert findings[subject].state is State.skipped
         assert "there is no topic" in findings[subject].detail
     nowhere = all_of(Settings(brokers=f"127.0.0.1:{free_port()}"))
     problem(nowhere["broker"], "none answers")
-    skipped = nowhere["topics, models, sensors, measurements, partitioner, clocks, group"]
+    skipped = nowhere["topics, models, sensors, measurements, partitioner, clocks, group, dead-letters"]
     assert (skipped.state, skipped.detail) == (State.skipped, "no broker answers")
 
 

@@ -58,6 +58,7 @@ def test_the_doctor_finds_no_fault_where_all_is_there(
             "weights",
             "compiled",
             "group",
+            "dead-letters",
             *skipped,
         )
     }

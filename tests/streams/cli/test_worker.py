@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +26,7 @@ from streams.broker import ask_for_metadata, free_port
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names, eventually, unique_names
 from tests.streams.cli.conftest import Run, assert_one_line, environment, set_environment
-from tests.streams.cli.examples import BEACON, WALKER
+from tests.streams.cli.examples import BEACON, GPS, WALKER
 
 PATIENCE = 60.0  # seconds; a worker is ready in 10 s on an idle machine
 COMMAND = [sys.executable, "-c", "from streams.cli import main; main()"]
@@ -117,6 +119,52 @@ def test_the_worker_is_watched_and_found_well(
     assert "clock: agrees" in health.out
 
 
+def test_a_message_is_followed_from_its_failure_to_its_posterior(
+    worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sensor is defined too late: the dead letter is found, sent again, and fails or becomes a posterior."""
+    set_environment(monkeypatch, worker.variables)
+    eventually(lambda: ready(worker), PATIENCE, "the worker is ready")
+    assert run("models", "set", WALKER).status == 0
+    assert run("sensors", "set", BEACON).status == 0
+    applied = run("observe", "boat", "beacon-1", "4.5", "--format", "json")
+    assert applied.status == 0, applied.err
+    assert parse(Posterior, applied.out.encode()).entity == "boat"
+    for number in range(3):
+        failed = run("observe", "boat", "gps", "1", "2", "--format", "table", "--id", f"late-{number}")
+        assert_one_line(failed, "dead letter: unknown_sensor", "'gps'")
+    health = run("doctor")
+    assert health.status == 1
+    assert "problem  dead-letters: 3 in the last hour: unknown_sensor 3; the newest" in health.out
+    only = ("dead-letters", "--sensor", "gps", "--entity", "boat")
+    early = run(*only, "--replay", "--yes", "--limit", "1")
+    assert (early.status, len(early.out.splitlines())) == (0, 1), early.err
+
+    def failed_again() -> list[dict[str, Any]]:
+        shown = map(json.loads, run(*only).out.splitlines())
+        return [each for each in shown if each["replay_of"] is not None]
+
+    (again,) = eventually(failed_again, PATIENCE, "the replay is a dead letter")
+    assert again["replay_of"] == json.loads(early.out)["dead_letter"]
+    assert run("sensors", "set", GPS).status == 0
+    mended = run(*only, "--replay", "--yes")
+    sent = [json.loads(line) for line in mended.out.splitlines()]
+    assert len(sent) == 2, mended.err  # neither the one that was sent again, nor the one that failed again
+    assert "left out: 1 that were sent again before; " in mended.err
+    assert "left out: 1 that were sent again before and have failed again" in mended.err
+
+    def applied_now() -> bool:
+        read = run(
+            "posteriors", "--entity", "boat", "--from-beginning", "--timeout", "0.5", "--format", "json"
+        )
+        found = [name for line in read.out.splitlines() for name in parse(Posterior, line.encode()).applied]
+        return {"late-0", "late-1"} <= {*found} and "late-2" not in found
+
+    eventually(applied_now, PATIENCE, "the observations are applied")
+    log = [line for line in worker.log.read_text().splitlines() if "dead letter" in line]
+    assert "unknown_sensor" in log[0] and "boat" in log[0]
+
+
 def test_a_port_that_is_taken_is_told(worker: Worker, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     set_environment(monkeypatch, worker.variables)
     assert_one_line(run("worker"), worker.variables["BELIEFSTREAM_WEB_PORT"], "BELIEFSTREAM_WEB_PORT")
@@ -150,6 +198,10 @@ def test_sigterm_ends_the_worker_with_status_0(worker: Worker) -> None:
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(PATIENCE) == 0, worker.log.read_text()
     assert "\x1b" not in worker.log.read_text()
+    log = worker.log.read_text()
+    if "dead letter" in log:  # of the test before: what is not counted yet is counted at the end
+        counted = [json.loads(line) for line in log.splitlines() if "dead letters" in line]
+        assert counted and counted[-1]["since_start"] == 4
 
 
 def test_the_broker_takes_another_port_says_so_and_ends_at_sigterm() -> None:
