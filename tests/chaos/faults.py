@@ -24,6 +24,7 @@ FULL_BYTES = 100_000  # of a file, when the disk is full
 FULL = "File too large"  # says RocksDB then
 PREFERRED = 0  # of the kinds of election: the first of the replicas
 NO_BROKER = "No broker answers at"  # says a worker that starts just then, and ends
+AWAY = "the broker is away, the worker waits for it"  # says one that runs
 LONGEST = 120.0  # seconds until an aimed fault has met its point
 
 
@@ -119,7 +120,7 @@ def removed(stage: Stage) -> Iterator[None]:
 
 
 def broker_killed(stage: Stage) -> Iterator[None]:
-    stage.allowed.add(NO_BROKER)
+    stage.allowed |= {NO_BROKER, AWAY}
     node = stage.random.choice(stage.nodes)
     node.kill()
     time.sleep(AWAY_SECONDS)  # the run stands still, for its own clients would wait for the broker
@@ -128,7 +129,7 @@ def broker_killed(stage: Stage) -> Iterator[None]:
 
 
 def broker_restarted(stage: Stage) -> Iterator[None]:
-    stage.allowed.add(NO_BROKER)
+    stage.allowed |= {NO_BROKER, AWAY}
     node = stage.random.choice(stage.nodes)
     node.stop()
     node.start()
@@ -137,6 +138,7 @@ def broker_restarted(stage: Stage) -> Iterator[None]:
 
 def broker_lost(stage: Stage) -> Iterator[None]:
     """One of three, for longer than any session."""
+    stage.allowed.add(AWAY)
     node = stage.random.choice(stage.nodes)
     node.kill()
     # from a thread of its own: a client of the run itself may stand still until the node is back
@@ -148,6 +150,7 @@ def broker_lost(stage: Stage) -> Iterator[None]:
 
 def leader_moved(stage: Stage) -> Iterator[None]:
     """Of every partition: the order of its replicas is turned round, and the first of them elected."""
+    stage.allowed.add(AWAY)
     admin = KafkaAdminClient(bootstrap_servers=stage.broker.bootstrap_servers.split(","))
     numbers = [node.number for node in stage.nodes]
     turn = stage.random.randrange(1, len(numbers))
@@ -171,7 +174,7 @@ def leader_moved(stage: Stage) -> Iterator[None]:
 
 def connection_cut(stage: Stage) -> Iterator[None]:
     assert stage.proxy is not None
-    stage.allowed.add(NO_BROKER)
+    stage.allowed |= {NO_BROKER, AWAY}
     stage.proxy.cut()
     yield from pause(stage.random.uniform(0.5, AWAY_SECONDS))
     stage.proxy.mend()
@@ -180,7 +183,7 @@ def connection_cut(stage: Stage) -> Iterator[None]:
 def connection_flickers(stage: Stage) -> Iterator[None]:
     """Answers are lost, and producers retry what the broker has."""
     assert stage.proxy is not None
-    stage.allowed.add(NO_BROKER)
+    stage.allowed |= {NO_BROKER, AWAY}
     for _ in range(8):
         stage.proxy.cut()
         stage.proxy.mend()
@@ -243,6 +246,6 @@ def disk_full(stage: Stage) -> Iterator[None]:
     full = worker.log_bytes + FULL_BYTES
     resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (full, hard))
     yield from until(lambda: not worker.running, LONGEST, "a worker cannot write")
-    said = [str(line.get("exception", "")) for line in worker.said()]
+    said = [" ".join(map(str, line.values())) for line in worker.said()]
     if not any(FULL in each and str(worker.directory) in each for each in said):
         raise Failed(f"a worker ended with {worker.status}, and not of its store:\n{worker.log()[-2000:]}")
