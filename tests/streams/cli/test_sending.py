@@ -117,7 +117,7 @@ def test_a_reset_names_where_the_log_of_observations_ends(
     run: Run, topics: Names, embedded_broker: EmbeddedNode
 ) -> None:
     for _ in range(2):
-        place = run("observe", "mower", "gps", "1").out.split()[1]
+        place = run("observe", "mower", "gps", "1", "--no-wait").out.split()[1]
     result = run("entity", "reset", "mower", "--time", "7", "--id", "again")
     assert result.status == 0, result.err
     assert result.out.split() == [topics.topics.priors, f"{place.split(':')[0]}:0"]
