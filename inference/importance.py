@@ -120,8 +120,9 @@ def with_one_left_out(observations: Observations, near: Tensor, count: int) -> T
 
     Whose turn it is goes by the residuals at `near` ``(B, d)``, so that it does not depend on the order they come in.
     """
-    turn = torch.arange(count, device=near.device) % (observations.mask.shape[1] + 1)
-    chosen = ranks(observations, near)[:, None] + 1 == turn[:, None]
+    # by how many there are, not by how many places the batch has
+    turn = torch.arange(count, device=near.device) % (observations.mask.sum(1, keepdim=True) + 1)
+    chosen = ranks(observations, near)[:, None] + 1 == turn[..., None]
     several = (observations.mask.sum(1) > 1)[:, None]
     doubtful = (observations.outlier_probability > 0) & several
     return (observations.mask[:, None] & ~(chosen & doubtful[:, None])).to(near.dtype)

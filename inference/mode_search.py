@@ -25,7 +25,7 @@ from inference.observations import ANGLE, RANGE, Observations
 from inference.scaled import Scaled
 from inference.transformer import spread_points
 
-STARTS = 32  # around sensors, of each problem
+STARTS = 8  # around each sensor
 FIRST_ROUNDS, ROBUST_ROUNDS, LAST_ROUNDS = 6, 8, 6  # only the best starts take part in the second and third
 HUBER = 1.5  # standard deviations
 # of the images' weight, shared out evenly; no simple fraction, or points would fall on borders between images, and
@@ -107,7 +107,7 @@ def ordered(observations: Observations, near: Tensor) -> Observations:
 def _around_sensors(prior: GaussianMixture, observations: Observations) -> Tensor:
     """Places that fit one observation each, and lie near the prior's mean in what it does not see ``(B, S, d)``."""
     batch, number, rows, size = observations.matrix.shape
-    each = max(2, -(-STARTS // number))
+    each = STARTS  # whatever the number of places in the batch
     mean, covariance = prior.moments()
     relative = la.times(observations.matrix, mean[:, None]) - observations.origin
     seen = (observations.matrix != 0).any(-1)

@@ -52,7 +52,10 @@ def _hypotheses(observations: Observations) -> Observations:
     many = observations.rows_of(index)
     number = observations.mask.shape[1]
     engine = torch.quasirandom.SobolEngine(2, scramble=True, seed=SEED)  # type: ignore[no-untyped-call]
-    drawn: Tensor = engine.draw(GROUPS * number).to(many.value).view(GROUPS, number, 2)
+    # of a place the same, whatever the number of places in the batch
+    drawn: Tensor = (
+        engine.draw(GROUPS * number).to(many.value).view(number, GROUPS, 2).transpose(0, 1).clone()
+    )
     drawn[0] = 1.0
     drawn = drawn.repeat(observations.batch, 1, 1)
     doubted = many.outlier_probability > 0

@@ -139,6 +139,7 @@ def test_records_without_a_key_are_found() -> None:
     assert finding.mend == "send the entity as the key"
 
 
+@pytest.mark.parametrize("broker", ["embedded"], indirect=True)  # Kafka is told to stamp these records itself
 def test_a_record_from_the_future_tells_of_a_clock(settings: Settings, producer: Any) -> None:
     ahead = round((time.time() + 90) * 1000)
     producer.send(settings.priors, key=b"anna", value=b"{}", timestamp_ms=ahead).get(30)
