@@ -24,6 +24,7 @@ MODEL = Model(
     ),
     motion=Unicycle(position_density=0.01, heading_density=0.001),
     prior=Mixture.gaussian((0.0, 0.0, 0.0), (2.0, 2.0, 0.2)),
+    live_time=False,  # the drive begins at 0
 )
 ODOMETRY = ControlSensor(sensor="odometry", inputs=("speed", "turn_rate"), standard_deviation=(0.05, 0.02))
 SENSORS: tuple[Sensor, ...] = (
