@@ -19,7 +19,7 @@ from streams.conversion import reading_of
 from streams.registry import EntityModel
 from streams.simulation import simulate
 from tests.streams.oracle import belief_distance, total_variation, updater
-from tests.streams.test_fusion import DOUBLE, REFINED, ROUNDING, SAME, SOUND, TIPPED_SHARE
+from tests.streams.test_fusion import DOUBLE, ROUNDING, SAME, SOUND, TIPPED_SHARE
 
 CUTS = int(os.environ.get("CUTS", "3"))
 
@@ -79,7 +79,9 @@ def test_in_double_precision_it_does_not_matter_but_for_what_is_refined() -> Non
             apart = [_distance(one, other) for one, other in pairs]
             exact = max([exact, *apart[:first]])
             # a search and a refinement make more of a rounded digit, and decisions may tip: what is said stays the same
-            later = [(one, other) for one, other in pairs[first:] if sound and _distance(one, other) > ROUNDING]
+            later = [
+                (one, other) for one, other in pairs[first:] if sound and _distance(one, other) > ROUNDING
+            ]
             refined = max([refined, *(total_variation(_mixture(one), other) for one, other in later)])
     print(f"{CUTS} cuts, double precision: {exact:.1e}, from the first refined posterior on {refined:.1e}")
     assert exact < DOUBLE
