@@ -22,8 +22,9 @@ class Settings:
             expectation-maximisation on them, how many.
         repeat_below: effective sample size, refined, under which it is refined again, with each of
             `repeat_points` in turn.
-        search_above: how far a sensor may bend over the prior, in its standard deviations, before modes are searched
-            for (`mode_search.bend`); the less, the less likely the observations are. Infinite never searches.
+        search_above: how far observations may be from linear over the prior, in standard deviations of their noise,
+            before modes are searched for whatever the check says (`mode_search.bend`); where it is a hundredth of
+            that, one pass has to be better to be believed. Infinite never searches.
         linear_below: nats; where linearising costs less, by `nearly_linear.divergence`, it is done; 0 never.
         quadrature_below: nats; where exact moments by quadrature lose less they are the answer (`quadrature`); 0 never.
         prior_share: weight in every answer of the network of one Gaussian as wide as the prior: what is missing where

@@ -43,8 +43,8 @@ class ThoroughNetwork(CheckedNetwork):
 
     def update(self, local: LocalProblem, surprise: Tensor) -> Update:
         """As `CheckedNetwork.update`."""
-        if self.settings.search_above == math.inf:  # one pass, but in double precision
-            return super().update(local, surprise)
+        if self.settings.search_above == math.inf:
+            return self._unsearched(local, surprise)
         sound = _sound(local)
         if bool(sound.all()):
             return self._searched(local, self._answer(local)[0], surprise)
@@ -54,6 +54,17 @@ class ThoroughNetwork(CheckedNetwork):
             if len(index):
                 parts.append((index, solve(local.rows(index), surprise[index])))
         return joined(parts)
+
+    def _unsearched(self, local: LocalProblem, surprise: Tensor) -> Update:
+        """Refined and defended as the settings say, without a search."""
+        answer, images, unusable = self._answer(local)
+        local, points = replace(local, images=images), self.settings.points
+        result = self._checked(local, answer, surprise, points)
+        at = torch.nonzero(~unusable)[:, 0]
+        some = answer.rows(at.to(answer.means.device))
+        refined = self._refined(local.rows(at), some, result.rows(at), points)
+        result = self._all_defended(local, result.with_rows(at, refined))
+        return replace(result, method=torch.where(unusable, int(Method.FALLBACK), result.method))
 
     def _searched(self, local: LocalProblem, answer: GaussianMixture, surprise: Tensor) -> Update:
         along = randomised_images(local.prior64, local.observations64, ALONG)

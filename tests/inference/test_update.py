@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -267,3 +268,17 @@ def test_a_poor_answer_is_defended_whatever_the_others_of_its_batch_are() -> Non
         undefended = plain.update(prior.rows(one), observations.rows_of(one)).posterior.moments()[1]
         changed += int(float(la.trace(alone.posterior.moments()[1] - undefended).abs()) > 0)
     assert changed > len(poor) / 2  # a second look finds some of them good enough
+
+
+def test_without_a_search_a_poor_answer_is_refined_still() -> None:
+    prior, observations, _ = sampled(48, seed=21)
+    unsearched = Settings(search_above=math.inf)
+    once = replace(unsearched, refine_below=0.0, defend_below=0.0)
+    refined, plain = (
+        Updater(weights.load(), settings=chosen, dtype=DOUBLE).update(prior, observations)
+        for chosen in (unsearched, once)
+    )
+    poor = plain.effective_sample_size < 0.8
+    assert int(poor.sum()) > 3
+    assert bool((refined.method[poor] == Method.REFINED).any())
+    assert float(refined.effective_sample_size[poor].mean()) > float(plain.effective_sample_size[poor].mean())
