@@ -35,20 +35,26 @@ CHECK_SEED = 11  # of the points that check an answer
 
 
 @lru_cache(maxsize=64)
-def _normal_points(count: int, dimension: int, seed: int) -> Tensor:
+def normal_points(count: int, dimension: int, seed: int) -> Tensor:
+    """`count` quasi-random points of a standard normal, ``(count, dimension)``."""
     engine = torch.quasirandom.SobolEngine(dimension, scramble=True, seed=seed)  # type: ignore[no-untyped-call]
     sobol: Tensor = engine.draw(count)
     return torch.erfinv(2 * sobol.clamp(1e-4, 1 - 1e-4) - 1) * math.sqrt(2)
 
 
+def systematic_places(shares: Tensor, count: int) -> Tensor:
+    """`count` places ``(B, count)`` in proportion to `shares` ``(B, K)``, which sum to one, in rising order."""
+    cumulative = shares.cumsum(1)
+    ticks = (torch.arange(count, device=cumulative.device, dtype=cumulative.dtype) + 0.5) / count
+    index = torch.searchsorted(cumulative, ticks.expand(shares.shape[0], count).contiguous())
+    return index.clamp(max=shares.shape[1] - 1)
+
+
 def systematic(mixture: GaussianMixture, factors: Tensor, count: int, seed: int) -> Tensor:
     """`count` points an entity in proportion to the components' weights, ``(B, count, d)``."""
-    cumulative = torch.softmax(mixture.log_weights, -1).cumsum(1)
-    ticks = (torch.arange(count, device=cumulative.device, dtype=cumulative.dtype) + 0.5) / count
-    index = torch.searchsorted(cumulative, ticks.expand(mixture.batch, count).contiguous())
-    index = index.clamp(max=mixture.components - 1)
+    index = systematic_places(torch.softmax(mixture.log_weights, -1), count)
     row = torch.arange(mixture.batch, device=index.device)[:, None]
-    noise = _normal_points(count, mixture.dimension, seed).to(mixture.means)
+    noise = normal_points(count, mixture.dimension, seed).to(mixture.means)
     return mixture.means[row, index] + la.times(factors[row, index], noise.expand(mixture.batch, -1, -1))
 
 
@@ -140,12 +146,14 @@ def local_covariances(points: Tensor, covariances: Tensor, observations: Observa
 
     `covariances` ``(B, K, d, d)`` are of the prior's component there.
     """
-    precision = la.invert(covariances, torch.finfo(points.dtype).tiny)
-    identity = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device).expand_as(covariances)
-    linear = observations.linearise(points, identity)
+    # in the frame of the prior, where no coordinate counts more for its unit
+    factors = la.cholesky(covariances, torch.finfo(points.dtype).tiny)
+    identity = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device)
+    linear = observations.linearise(points, factors)
     inlier = observations.weights(linear.residuals.log_odds.clamp(-12, 12)) * observations.mask[:, None]
-    total = precision + (linear.information * inlier[..., None, None]).sum(2)
+    total = identity + (linear.information * inlier[..., None, None]).sum(2)
     found = _cut(total, linear.curvature, linear.residuals.signed.abs().clamp_min(1.0) * inlier)
+    found = la.symmetrise(factors @ found @ factors.mT)
     return torch.where(found.isfinite().flatten(-2).all(-1)[..., None, None], found, covariances)
 
 

@@ -11,6 +11,7 @@ from inference import importance
 from inference import linear_algebra as la
 from inference.mixture import GaussianMixture
 from inference.observations import Observations
+from inference.scanning import Scan
 from inference.unseen import extend, responsibilities
 
 
@@ -31,6 +32,7 @@ class LocalProblem:
         GaussianMixture  # of the prior, where the observations would have it: part of every check's proposal
     )
     shares: tuple[float, ...] = importance.SHARES  # of the points of a check
+    scan: Scan | None = None  # of the prior, where modes were searched for
 
     @classmethod
     def of(
@@ -85,6 +87,7 @@ class LocalProblem:
             self.partial,
             self.images.rows(there),
             self.shares,
+            None if self.scan is None else self.scan.rows(there),
         )
 
     def extend(self, answer: GaussianMixture, source: Tensor | None = None) -> GaussianMixture:

@@ -100,6 +100,13 @@ class GaussianMixture:
         heavier = torch.argsort(self.log_weights.gather(1, order), dim=1, descending=True, stable=True)
         return self.places(order.gather(1, heavier))
 
+    def padded(self, count: int) -> GaussianMixture:
+        """With `count` places: the first ones, or more without weight."""
+        places = torch.arange(count, device=self.means.device)
+        mixture = self.places(places.clamp(max=self.components - 1).expand(self.batch, -1))
+        log_weights = mixture.log_weights.masked_fill(places >= self.components, -math.inf)
+        return GaussianMixture(log_weights, mixture.means, mixture.covariances)
+
     def places(self, index: Tensor) -> GaussianMixture:
         """Some of its components, ``(B, J)`` of them."""
         row = torch.arange(self.batch, device=index.device)[:, None]

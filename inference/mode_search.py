@@ -138,7 +138,8 @@ class Climb:
     source: Tensor
     means: Tensor
     covariances: Tensor
-    precision: Tensor
+    factors: Tensor  # of the covariances
+    whitening: Tensor  # their inverses
     used: Tensor  # which observations lead the robust steps, as a float (B, S, N)
     observations: Observations
 
@@ -147,11 +148,10 @@ class Climb:
         inside = prior.log_weights[..., None] + component_log_density(starts, prior.means, prior.factors())
         source = inside.argmax(1)
         own = prior.places(source)
-        floor = torch.finfo(starts.dtype).tiny
-        precision = la.invert(own.covariances, floor)
+        factors = la.cholesky(own.covariances, torch.finfo(starts.dtype).tiny)
         # as many as there are unknowns fit anything, and Huber's loss would always leave out the same one
         used = with_one_left_out(observations, prior.moments()[0], starts.shape[1])
-        return cls(source, own.means, own.covariances, precision, used, observations)
+        return cls(source, own.means, own.covariances, factors, la.invert_lower(factors), used, observations)
 
     def places(self, index: Tensor) -> Climb:
         """Some of the starts, ``(B, J)``."""
@@ -160,27 +160,31 @@ class Climb:
             self.source[row, index],
             self.means[row, index],
             self.covariances[row, index],
-            self.precision[row, index],
+            self.factors[row, index],
+            self.whitening[row, index],
             self.used[row, index],
             self.observations,
         )
 
     def walk(self, points: Tensor, rounds: int, robust: bool) -> Tensor:
-        """Where the steps lead from `points` ``(B, S, d)``; a step that leads away from the peak is not taken."""
+        """Where the steps lead from `points` ``(B, S, d)``; a step that leads away from the peak is not taken.
+
+        Steps are taken in the frame of the prior's factors, so that they do not depend on the units of a coordinate.
+        """
         identity = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device)
         used = self.used if robust else self.observations.mask[:, None].to(points.dtype)
         now = self._cost(points, robust)
         damping = torch.full_like(now, 1e-3)
         for _ in range(rounds):
-            linear = self.observations.linearise(points, identity.expand_as(self.precision))
+            linear = self.observations.linearise(points, self.factors)
             inlier = HUBER / linear.residuals.squared.sqrt().clamp_min(HUBER)
             weight = used * (inlier if robust else self.observations.weights(linear.residuals.log_odds))
-            total = self.precision + (linear.information * weight[..., None, None]).sum(2)
-            pull = la.times(self.precision, self.means - points) + (linear.gradient * weight[..., None]).sum(
-                2
-            )
+            total = identity + (linear.information * weight[..., None, None]).sum(2)
+            pull = la.times(self.whitening, self.means - points)
+            pull = pull + (linear.gradient * weight[..., None]).sum(2)
             damped = total + (damping * la.trace(total))[..., None, None] * identity
-            moved = points + la.times(la.invert(damped, torch.finfo(points.dtype).tiny), pull)
+            step = la.times(la.invert(damped, torch.finfo(points.dtype).tiny), pull)
+            moved = points + la.times(self.factors, step)
             then = self._cost(moved, robust)
             better = then < now + LEVEL
             points = torch.where(better[..., None], moved, points)
@@ -190,13 +194,13 @@ class Climb:
 
     def promise(self, points: Tensor) -> Tensor:
         """The higher the likelier a peak is near, ``(B, S)``: under noise of Cauchy's law, of all observations."""
-        residuals, offset = self.observations.residuals(points), points - self.means
+        residuals = self.observations.residuals(points)
         fit = (torch.log1p(residuals.squared) * self.observations.mask[:, None]).sum(2)
-        return -fit - 0.5 * la.quadratic(self.precision, offset, offset)
+        return -fit - 0.5 * self._distance(points)
 
     def _cost(self, points: Tensor, robust: bool) -> Tensor:
         """Minus the log posterior up to a constant, or with Huber's loss in place of the noise, ``(B, S)``."""
-        residuals, offset = self.observations.residuals(points), points - self.means
+        residuals = self.observations.residuals(points)
         if robust:
             size = residuals.squared.sqrt()
             loss = (
@@ -204,7 +208,11 @@ class Climb:
             )
         else:
             loss = -residuals.log_likelihood * self.observations.mask[:, None]
-        return loss.sum(2) + 0.5 * la.quadratic(self.precision, offset, offset)
+        return loss.sum(2) + 0.5 * self._distance(points)
+
+    def _distance(self, points: Tensor) -> Tensor:
+        """Squared, from the mean of each point's component in its own metric, ``(B, S)``."""
+        return la.squared_norm(la.times(self.whitening, points - self.means))
 
 
 def _distinct(points: Tensor, factors: Tensor, height: Tensor, count: int) -> Tensor:

@@ -42,13 +42,14 @@ def divergence(
     one Gaussian or a direction may wrap: those are for the network, which is checked. `linear` is what the
     observations are at the prior's means, in the frames of its factors, where that is known.
     """
-    if not observations.has_plain_noise:
+    plain = observations.is_plain
+    if not bool(plain.any()):
         return torch.full((prior.batch,), math.inf, dtype=prior.means.dtype)
     linear = linear or observations.linearise(prior.means, prior.factors())
     signed = linear.residuals.signed
     spread = linear.information.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()
     bent = linear.curvature.square().sum((-1, -2)) / 4
-    found = _total(prior, observations, signed, spread, bent)
+    found = torch.where(plain, _total(prior, observations, signed, spread, bent), math.inf)
     near = torch.nonzero(found < below)[:, 0]
     if len(near):
         some, seen = prior.rows(near), observations.rows_of(near)

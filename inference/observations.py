@@ -41,6 +41,11 @@ def _bounded(tensor: Tensor, most: float) -> Tensor:
     return torch.nan_to_num(tensor, nan=most).clamp(-most, most)
 
 
+def power_of_two(count: Tensor) -> Tensor:
+    """The least exponent of a power of two that is no less than `count`."""
+    return torch.where(count > 1, (count.clamp_min(1).double().log2() - 1e-9).ceil(), 0.0).long()
+
+
 class Residuals(NamedTuple):
     """At some states ``(B, P)``, for ``N`` observations; each ``(B, P, N)``."""
 
@@ -218,6 +223,16 @@ class Observations:
         return self.mixture is None and self.deviation_slope is None
 
     @property
+    def is_plain(self) -> Tensor:
+        """Whose noise is all Gaussian of one standard deviation, ``(B,)`` bool."""
+        other = torch.zeros_like(self.mask)
+        if self.mixture is not None:
+            other = other | (self._several > 0)
+        if self.deviation_slope is not None:
+            other = other | (self.deviation_slope != 0)
+        return ~(other & self.mask).any(1)
+
+    @property
     def finite(self) -> Tensor:
         """Whose numbers all are, ``(B,)`` bool."""
         parts = (self.value, self.matrix, self.origin, self.standard_deviation)
@@ -255,6 +270,54 @@ class Observations:
         inlier = torch.sigmoid(log_odds)
         wide = torch.where(self.kind == LINEAR, WIDE_OUTLIER**-2, 0.0)[:, None]
         return inlier + (1 - inlier) * wide
+
+    @property
+    def shape_code(self) -> Tensor:
+        """Which observations are alike in what `trimmed` leaves of them, ``(B,)`` int64."""
+        count = self.mask.sum(1)
+        parts = [power_of_two(count), ((self.kind == ANGLE) & self.mask).any(1).long()]
+        if self.mixture is not None:
+            parts.append((self._several * self.mask).amax(1))
+        if self.deviation_slope is not None:
+            parts.append(((self.deviation_slope != 0) & self.mask).any(1).long())
+        if self.functions is not None:
+            parts.append((self.functions.present & self.mask).any(1).long())
+        code = torch.zeros_like(count)
+        for part in parts:
+            code = code * 64 + part
+        return code
+
+    @property
+    def _several(self) -> Tensor:
+        """How many components a noise has, none if it is one Gaussian of the standard deviation, ``(B, N)``."""
+        assert self.mixture is not None
+        place = torch.arange(1, self.mixture.bias.shape[-1] + 1, device=self.mask.device)
+        present = self.mixture.log_weights > -math.inf
+        plain = (present * place).amax(-1) <= 1
+        plain = plain & (self.mixture.bias[..., 0] == 0) & (self.mixture.ratio[..., 0] == 1)
+        return torch.where(plain, 0, (present * place).amax(-1))
+
+    def trimmed(self) -> Observations:
+        """Without the places, and the kinds of noise and of function, that none of the entities needs.
+
+        An entity's numbers are then the same tensors whatever else was in its batch, if all have one `shape_code`.
+        """
+        row = torch.arange(self.batch, device=self.mask.device)[:, None]
+        first = (~self.mask).long().argsort(dim=1, stable=True)  # those that are used
+        count = 1 << int(power_of_two(self.mask.sum(1)).max())
+        kept = self.map(lambda tensor: tensor[row, first[:, :count]])
+        short = count - kept.mask.shape[1]
+        if short > 0:
+            kept = kept.map(lambda tensor: torch.cat([tensor, tensor[:, -1:].repeat_interleave(short, 1)], 1))
+            kept.mask[:, -short:] = False
+        if kept.mixture is not None:
+            parts = int((kept._several * kept.mask).max())
+            kept = replace(kept, mixture=kept.mixture.map(lambda part: part[..., :parts]) if parts else None)
+        if kept.deviation_slope is not None and not bool(((kept.deviation_slope != 0) & kept.mask).any()):
+            kept = replace(kept, deviation_slope=None)
+        if kept.functions is not None and not bool((kept.functions.present & kept.mask).any()):
+            kept = replace(kept, functions=None)
+        return kept
 
     def widened(self) -> Observations:
         """With the noise of an outlier of a linear sensor; for linear observations only."""

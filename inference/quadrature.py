@@ -27,7 +27,7 @@ from inference.mixture import GaussianMixture, component_log_density, concatenat
 from inference.observations import LINEAR, Linearisation, Observations
 from inference.splitting import PARTS, split
 
-MOST_SPREAD = 2.0  # of what is expected of an observation over a component, in its narrowest noise
+MOST_SPREAD = 1.0  # of what is expected of an observation over a component, in its narrowest noise
 RULES = {1: (13, 9), 2: (7, 5), 3: (5, 4)}  # nodes a coordinate, of the rule and of the one that checks it
 MOST_PARTS = 48  # components while splitting
 ROUNDS = 3

@@ -21,11 +21,14 @@ from inference.mode_search import Climb, ordered
 from inference.observations import LINEAR, Observations
 
 GROUPS, ROUNDS, SEED = 16, 8, 401
+SCAN_ROUNDS = 4
 LEFT_OUT = 0.5  # least probability with which an observation that may be an outlier is taken for one
 EVENLY = 0.4421  # of the weight, that is shared out evenly and not by height and volume; no simple fraction
 
 
-def randomised_images(prior: GaussianMixture, observations: Observations, count: int) -> GaussianMixture:
+def randomised_images(
+    prior: GaussianMixture, observations: Observations, count: int, scanned: Tensor | None = None
+) -> GaussianMixture:
     """`count` Gaussians along the posterior of each problem, `count` a multiple of `GROUPS`; float64."""
     observations = ordered(observations, prior.moments()[0])
     batch, size = prior.batch, prior.dimension
@@ -39,8 +42,14 @@ def randomised_images(prior: GaussianMixture, observations: Observations, count:
     # as wide as its own hypothesis leaves it: what is ten times as wide can have the same centre
     found = local_covariances(points, climb.covariances, hypotheses).view(batch, count, size, size)
     points = points.view(batch, count, size)
+    if scanned is not None:
+        climb = Climb.of(prior, observations, scanned)
+        more = climb.walk(scanned, SCAN_ROUNDS, robust=False)
+        points = torch.cat([points, more], 1)
+        found = torch.cat([found, local_covariances(more, climb.covariances, observations)], 1)
     height = prior.log_density(points) + observations.log_likelihood(points)
     volume = la.log_diagonal(la.cholesky(found)) + 0.5 * size * LOG_TWO_PI
+    count = points.shape[1]
     share = torch.nan_to_num(torch.softmax(height + volume, 1), nan=1 / count)
     share = (1 - EVENLY) * share + EVENLY / count
     return GaussianMixture(share.log(), points, found)

@@ -29,10 +29,14 @@ from inference.mixture import GaussianMixture, beside
 from inference.randomised import randomised_images
 from inference.refinement import refine
 from inference.results import Method, Update, joined
+from inference.scanning import Scan, scan, zoom
 
+TOGETHER = 32  # problems
+ZOOMS, MORE_ZOOMS = 4, 20  # at most, into a scan; where an answer seems to miss something
+DOUBTFUL = 0.05  # nats
 PEAKS = 16  # most that are kept
 BESIDE = 0.4873  # weight of an answer beside peaks; no simple fraction, as `mode_search.EVENLY`
-ALONG = 96  # points of the prior that are moved to where the posterior is
+ALONG, SCANNED = 48, 64  # points of the prior, and of its scan, that are moved to where the posterior is
 FIRST_POINTS = 192  # of the first check
 SETTLED = 0.8  # effective sample size at the first check that is good enough
 VERIFY_POINTS, VERIFY_SEED = 1024, 501
@@ -67,10 +71,21 @@ class ThoroughNetwork(CheckedNetwork):
         return replace(result, method=torch.where(unusable, int(Method.FALLBACK), result.method))
 
     def _searched(self, local: LocalProblem, answer: GaussianMixture, surprise: Tensor) -> Update:
-        along = randomised_images(local.prior64, local.observations64, ALONG)
+        """A few problems at a time: their points then stay in the cache of the processor."""
+        parts = []
+        for index in torch.split(torch.arange(local.prior.batch), TOGETHER):
+            there = index.to(local.prior.means.device)
+            parts.append(
+                (index, self._searched_together(local.rows(index), answer.rows(there), surprise[index]))
+            )
+        return joined(parts)
+
+    def _searched_together(self, local: LocalProblem, answer: GaussianMixture, surprise: Tensor) -> Update:
+        found = scan(local.prior64, local.observations64)
+        along = randomised_images(local.prior64, local.observations64, ALONG, found.starts(SCANNED))
         along = along.to(device=local.prior.means.device)
-        local = replace(local, images=along, shares=importance.SEARCHED_SHARES)
-        result = self._checked(local, answer, surprise, FIRST_POINTS)
+        local = replace(local, images=along, shares=importance.SEARCHED_SHARES, scan=found)
+        result = self._less_missed(local, self._checked(local, answer, surprise, FIRST_POINTS))
         settled = result.effective_sample_size >= max(SETTLED, self.settings.refine_below)
         # what several noises or any function leave can lie where no point came
         irregular = (local.observations64.is_irregular & local.observations64.mask).any(1)
@@ -82,6 +97,7 @@ class ThoroughNetwork(CheckedNetwork):
 
     def _peaked(self, local: LocalProblem, answer: GaussianMixture, now: Update) -> Update:
         """Peaks beside an answer, refined and measured; every check draws its points from the peaks too."""
+        local = replace(local, scan=_zoomed(local))
         modes, points = self._search(local), self.settings.refine_points
         one, other = math.log(BESIDE), math.log1p(-BESIDE)
         both = beside([answer.scaled_by(one), modes.laplace.scaled_by(other)])
@@ -89,16 +105,36 @@ class ThoroughNetwork(CheckedNetwork):
         now = self._measured(local, now, points)
         result = self._better(local, modes.laplace, self._better(local, both, now, points), points)
         result = self._refined(local, both, result, points)
-        return self._verified(local, self._all_defended(local, result))
+        result = self._all_defended(local, self._less_missed(local, result))
+        return self._less_missed_for_sure(local, self._verified(local, result))
+
+    def _less_missed(self, local: LocalProblem, update: Update) -> Update:
+        """With a quality that counts what the scan saw and the answer does not have."""
+        assert local.scan is not None
+        missed = local.scan.missed(local.localise(update.posterior), update.log_evidence)
+        return _counting(update, missed)
+
+    def _less_missed_for_sure(self, local: LocalProblem, update: Update) -> Update:
+        """The same; where cells are too coarse to be sure, they are looked into."""
+        assert local.scan is not None
+        answer, scan = local.localise(update.posterior), local.scan
+        missed = scan.missed(answer, update.log_evidence)
+        for _ in range(MORE_ZOOMS):
+            index = torch.nonzero((missed > DOUBTFUL) & ~scan.resolved)[:, 0]
+            if len(index) == 0:
+                break
+            some = local.rows(index)
+            finer = zoom(scan.rows(index), some.prior64, some.observations64)
+            scan = scan.with_rows(index, finer)
+            missed[index] = finer.missed(answer.rows(index), update.log_evidence[index])
+        return _counting(update, missed)
 
     def _verified(self, local: LocalProblem, update: Update) -> Update:
         """Measured on fresh points: those that a choice was made on flatter what was chosen."""
         again = self._measured(local, update, VERIFY_POINTS, VERIFY_SEED)
         divergence = torch.maximum(update.divergence, again.divergence)
         size = torch.minimum(update.effective_sample_size, again.effective_sample_size)
-        return replace(
-            again, effective_sample_size=torch.minimum(size, (-divergence).exp()), divergence=divergence
-        )
+        return _counting(replace(again, effective_sample_size=size), divergence)
 
     def _all_defended(self, local: LocalProblem, result: Update) -> Update:
         poor = result.effective_sample_size < self.settings.defend_below
@@ -161,6 +197,29 @@ class ThoroughNetwork(CheckedNetwork):
         found = replace(found, method=torch.full_like(found.method, Method.REFINED))
         better = torch.nonzero(found.effective_sample_size > now.effective_sample_size)[:, 0]
         return now.with_rows(better, found.rows(better))
+
+
+def _zoomed(local: LocalProblem) -> Scan:
+    """The scan of a problem, looked into until its cells are small beside the noise."""
+    assert local.scan is not None
+    found = local.scan
+    for _ in range(ZOOMS):
+        index = torch.nonzero(~found.resolved)[:, 0]
+        if len(index) == 0:
+            break
+        some = local.rows(index)
+        found = found.with_rows(index, zoom(found.rows(index), some.prior64, some.observations64))
+    return found
+
+
+def _counting(update: Update, missed: Tensor) -> Update:
+    """With a quality that counts what was missed, nats ``(B,)``.
+
+    Of two densities that are near, the chi-square divergence is twice the Kullback-Leibler divergence, and the
+    effective sample size is one over one and the first.
+    """
+    size = torch.minimum(update.effective_sample_size, (-2 * missed).exp())
+    return replace(update, effective_sample_size=size, divergence=torch.maximum(update.divergence, missed))
 
 
 def _sound(local: LocalProblem) -> Tensor:

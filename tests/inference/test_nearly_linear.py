@@ -129,6 +129,19 @@ def test_what_bends_wraps_or_is_not_gaussian_is_left_to_the_network() -> None:
     assert float(nearly_linear.divergence(prior, other)) == math.inf
 
 
+def test_noise_of_another_entity_of_the_batch_does_not_matter() -> None:
+    prior = around(4.0, 3.0, 0.5)
+    noise = sensors.Noise(weights=(0.5, 0.5), biases=(0.0, 1.0), ratios=(1.0, 2.0))
+    both = [
+        [Reading(radio(0.0, 0.0), np.array([-71.6]))],
+        [Reading(replace(radio(0.0, 0.0), noise=noise), np.array([-71.6]))],
+    ]
+    found = nearly_linear.divergence(prior.rows(torch.tensor([0, 0])), sensors.encode(both, 2))
+    alone = nearly_linear.divergence(prior, reported(radio(0.0, 0.0), -71.6))
+    assert float(found[0]) == pytest.approx(float(alone[0]), rel=1e-9)
+    assert float(found[1]) == math.inf
+
+
 def test_a_heading_that_may_be_any_is_not_taken_for_linear() -> None:
     compass = sensors.heading(2, 3, 3.0)  # weak, and linear but for the turns that it leaves out
     unknown, known = (
