@@ -78,7 +78,7 @@ def settings(format: Formatted = None) -> None:
         {
             "variable": f"{prefix}{name.upper()}",
             "description": field.description,
-            "default": str(field.default),
+            "default": str(field.get_default(call_default_factory=True)),
             "current": str(getattr(current, name)),
         }
         for name, field in Settings.model_fields.items()
