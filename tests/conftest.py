@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 
 from inference.compilation import compile_network
 from inference.transformer import Configuration, DistributionTransformer
@@ -61,7 +62,7 @@ def _draw_alike_whatever_is_imported() -> None:
     It draws from those of the modules imported so far, and these depend on the tests that ran before in the same
     process. Hypothesis has no setting for it; tests/test_same_inputs.py tells when this no longer works.
     """
-    none = providers.Constants()
+    none = Constants()
     providers._get_local_constants = lambda: none
 
 
