@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from inference.filtering import Outcome
 from schemas import Mixture, Observation, Posterior
 from streams.checkpoints import CHECKPOINTS
 from streams.clients.connection import Reader
@@ -137,9 +138,9 @@ def check(found: dict[str, list[Posterior]], story: Story, place: int) -> None:
     late = expected(story.model, [story.sensor], told)
     whole = [*story.before, *story.waiting, *told]
     early = expected(story.model, [story.sensor], story.before)
-    due = {
-        story.other: expected(story.model, [story.sensor], whole)[story.other],
-        TWIN: late[TWIN],
+    due: dict[str, list[Outcome | None]] = {
+        story.other: [*expected(story.model, [story.sensor], whole)[story.other]],
+        TWIN: [*late[TWIN]],
         story.reset: [*early[story.reset], None, *late[story.reset]],
     }
     assert found.keys() == due.keys()
