@@ -36,13 +36,22 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """The belief after an instant, and how good it is."""
+    """The belief after an instant, and how good it is.
+
+    Attributes:
+        effective_sample_size: of the importance samples that checked the update, as a share of them, 0 to 1; the least
+            of several updates.
+        log_evidence: of all that was observed at the instant, in nats.
+        surprise: a p-value of the observations under the prediction.
+        method: a name of `inference.results.Method` in small letters; `prior` where nothing was observed, `predicted`
+            where only a control was.
+    """
 
     belief: Belief
     effective_sample_size: float
     log_evidence: float
     surprise: float
-    method: str  # of `Method`, in small letters; prior where none was observed, predicted under a control
+    method: str
 
 
 def advance(steps: Sequence[Step], updater: Updater) -> list[Outcome]:

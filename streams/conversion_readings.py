@@ -41,12 +41,7 @@ def reading_of(observation: Observation, sensor: Sensor) -> Reading:
             angles alike, or its covariance correlates numbers that have models of their own; `invalid`, if the value is
             no place on Earth.
     """
-    value = np.atleast_1d(np.array(observation.value, dtype=float))
-    if len(value) != sensor.value_length:
-        raise Unusable(
-            Reason.wrong_length,
-            f"value: {observation.sensor} reports {sensor.value_length} numbers, got {len(value)}",
-        )
+    value = value_of(observation, sensor.value_length)
     one_for_all = isinstance(observation.standard_deviation, float)
     if one_for_all and {part.kind for part in sensor.parts} > {RANGE}:
         raise Unusable(
@@ -62,6 +57,16 @@ def reading_of(observation: Observation, sensor: Sensor) -> Reading:
     if isinstance(sensor, LocalPosition):
         value = sensor.local(value)
     return Reading(sensor, value, covariance)
+
+
+def value_of(observation: Observation, length: int) -> Array:
+    """The observation's numbers, ``(length,)``; raises Unusable where there are more or fewer."""
+    value: Array = np.atleast_1d(np.array(observation.value, dtype=float))
+    if len(value) != length:
+        raise Unusable(
+            Reason.wrong_length, f"value: {observation.sensor} reports {length} numbers, got {len(value)}"
+        )
+    return value
 
 
 def stated_covariance(observation: Observation, length: int) -> Array | None:

@@ -7,7 +7,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from streams.findings import Finding, State, absent
 from streams.settings import Settings
@@ -18,13 +18,15 @@ TIMEOUT = 3.0  # seconds; a worker that is up answers in milliseconds
 SKEW = 2.0  # seconds; HTTP tells whole seconds, and the answer takes a moment
 
 
-def examine(settings: Settings, worker_url: str) -> Iterator[Finding]:
+def examine(settings: Settings, worker_urls: Sequence[str]) -> Iterator[Finding]:
     """One finding after the other, as they are made."""
     from streams.doctor_letters import examine_dead_letters
+    from streams.doctor_losses import examine_losses
     from streams.doctor_records import examine_records
     from streams.doctor_topics import examine_topics, missing_topics
 
     broker = examine_broker(settings)
+    missing: Collection[str] | None = None
     yield broker
     if broker.state is State.ok:
         topics = examine_topics(settings)
@@ -40,7 +42,9 @@ def examine(settings: Settings, worker_url: str) -> Iterator[Finding]:
         yield Finding(subjects, State.skipped, "no broker answers")
     yield examine_device(settings)
     yield from examine_weights(settings)
-    yield from examine_worker(worker_url)
+    for url in worker_urls:
+        yield from examine_worker(url)
+    yield from examine_losses(settings, worker_urls, missing)
 
 
 def examine_broker(settings: Settings) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from streams.findings import Finding, State
+from streams.mending import mend_topics
 from streams.settings import Settings
 from streams.topics import UNPACKED, TopicError, administration, check
 
@@ -22,16 +23,7 @@ def examine_topics(settings: Settings) -> Finding:
         if compressed:
             there += f"; what is compressed is unpacked by workers only (deploy/SECURITY.md): {', '.join(compressed)}"
         return Finding("topics", State.ok, there)
-    missing = any("does not exist" in problem for problem in problems)
-    if missing:
-        mend = "beliefstream topics create makes those that are missing"
-    elif any("may not be seen" in problem for problem in problems):
-        mend = "deploy/SECURITY.md lists the rights of each user; a device and a consumer need not see all"
-    elif any("cleanup.policy" in problem for problem in problems):
-        mend = "kafka-configs.sh --alter --topic NAME --add-config cleanup.policy=compact"
-    else:
-        mend = "change the topics with the broker's tools, or BELIEFSTREAM_PARTITIONS to what they have"
-    return Finding("topics", State.problem, " ".join(problems), mend)
+    return Finding("topics", State.problem, " ".join(problems), mend_topics(problems))
 
 
 def missing_topics(settings: Settings) -> frozenset[str]:

@@ -149,7 +149,7 @@ class Fencing:
 
     async def _take(self, producer: AIOKafkaProducer, partition: int) -> Lease:
         identity = f"{self._application}-beliefs-{partition}"
-        async for attempt in attempts(_passes, TAKE_SECONDS, first=0.05, longest=2.0):
+        async for attempt in attempts(_may_be_taken, TAKE_SECONDS, first=0.05, longest=2.0):
             with attempt:
                 lease = await _init(producer, identity)
                 fence = Record(self._changelog, partition, FENCE_KEY, None)
@@ -158,7 +158,7 @@ class Fencing:
         raise AssertionError("unreachable")
 
 
-def _passes(error: BaseException) -> bool:
+def _may_be_taken(error: BaseException) -> bool:
     """Whether it is worth trying again: not after a refusal, and a rival's newer epoch is taken over in turn."""
     return isinstance(error, KafkaError) and (
         error.retriable or isinstance(error, (ConcurrentTransactions, ProducerFenced))

@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import ProducerFenced
 from faust.types import TP, EventT
 
 from inference.events import Event
@@ -28,6 +28,7 @@ from schemas import Observation, Prior, Reason, Reset, Unusable, is_name
 from streams import metrics
 from streams.batches import Batch, reach
 from streams.beliefs import BeliefRecord, Kept
+from streams.checkpoints import Checkpoint, pass_by
 from streams.entities import EntityBatch, Entry
 from streams.event_clock import EventClocks
 from streams.expiry import Expiry
@@ -38,7 +39,7 @@ from streams.placement import Placement
 from streams.registry import Definitions, DefinitionsReader
 from streams.resets import Resets
 from streams.rounds import run_rounds
-from streams.sending import Lease, Record, attempts, deliver, fill
+from streams.sending import Lease, Record, attempts, deliver, fill, unless
 from streams.stores import NOT_KNOWN, BeliefStore
 from streams.topics import TopicNames
 
@@ -134,8 +135,10 @@ class Fusion:
         for entity in batch.entities.values():
             batch.duplicates += entity.repeated
             self._reject_of(entity, batch)
-        await self._send([*batch.resets, *posteriors, *batch.dead], leases)
+        pass_by("computed")
+        await self._send([*batch.resets, *posteriors, *batch.dead], leases, "flying")
         await self._keep(batch.entities.values(), self._expire(batch), reach(events), leases)
+        pass_by("kept")
         batch.measure(events)
         self._placement.note(batch.misplaced)
 
@@ -259,9 +262,9 @@ class Fusion:
             entity.plan(self._read_again, self._most_moments)
 
     async def _send(
-        self, records: Iterable[Record], leases: Mapping[int, Lease]
+        self, records: Iterable[Record], leases: Mapping[int, Lease], checkpoint: Checkpoint
     ) -> dict[TopicPartition, int]:
-        """Send all, again if the broker is away for a while."""
+        """Send all, again if the broker is away for a while; `checkpoint` is passed at each attempt."""
         records = list(records)
         if not records:
             return {}
@@ -272,8 +275,10 @@ class Fusion:
             batches = fill(producer, records, leases)
             # a batch that is never answered would be waited for without end
             async with asyncio.timeout(2 * SENDING_SECONDS):
-                async for attempt in attempts(_passes, SENDING_SECONDS, first=0.2, longest=5.0):
+                passes = unless(ProducerFenced)
+                async for attempt in attempts(passes, SENDING_SECONDS, first=0.2, longest=5.0):
                     with attempt:
+                        pass_by(checkpoint)
                         return await deliver(producer, batches)
         except ProducerFenced as error:
             raise Fenced("another worker has taken over a partition of this batch") from error
@@ -317,7 +322,8 @@ class Fusion:
             for partition, made in changes.items()
             for key, value in made.items()
         ]
-        offsets = await self._send(records, leases)
+        pass_by("between")
+        offsets = await self._send(records, leases, "landing")
         for partition, made in changes.items():
             last = offsets.get(TopicPartition(changelog, partition), NOT_KNOWN)
             self._store.keep(partition, made, last, growth[partition])
@@ -329,7 +335,3 @@ def _reference(message: Any, now: float, clocks: EventClocks | None, entity: Ent
     clock = clocks.of(message.partition) if clocks is not None else None
     known = entity.record.heard if entity is not None else -math.inf
     return Reference(message.timestamp if is_stored else now, is_stored, clock, known)
-
-
-def _passes(error: BaseException) -> bool:
-    return isinstance(error, KafkaError) and not isinstance(error, ProducerFenced)

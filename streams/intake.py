@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from inference.events import Event
 from schemas import ControlSensor, Observation, Prior, Reason, Reset, Sensor, Unusable, parse, parse_stated
+from schemas.decoding import check_size
 from schemas.time import unit_hint
 from streams.conversion import prior_change, reading_of
 from streams.conversion_controls import control_of
@@ -59,7 +60,7 @@ class Intake:
         self, key: bytes | None, value: bytes | None, now: float | Reference
     ) -> tuple[Observation, Event]:
         """The message and its event; raises Unusable."""
-        self._size(value)
+        check_size(value, self._maximum_bytes)
         message = parse(Observation, value)
         _own_key(message.entity, key)
         model = self._model(message.entity)
@@ -79,14 +80,14 @@ class Intake:
 
     def prior(self, key: bytes | None, value: bytes | None, now: float | Reference) -> tuple[Prior, Event]:
         """The message of a stated prior and its event; raises Unusable."""
-        self._size(value)
+        check_size(value, self._maximum_bytes)
         return self._prior(parse(Prior, value), key, now)
 
     def stated(
         self, key: bytes | None, value: bytes | None, now: float | Reference
     ) -> tuple[Prior, Event] | tuple[Reset, None]:
         """A message of the topic of priors: a prior with its event, or a reset; raises Unusable."""
-        self._size(value)
+        check_size(value, self._maximum_bytes)
         message = parse_stated(value)
         if isinstance(message, Prior):
             return self._prior(message, key, now)
@@ -107,12 +108,6 @@ class Intake:
         if known is None or known[0] is not sensor:
             known = self._bounds[sensor.sensor] = sensor, bounds_of(sensor)
         return known[1]
-
-    def _size(self, value: bytes | None) -> None:
-        if value is not None and len(value) > self._maximum_bytes:
-            raise Unusable(
-                Reason.too_large, f"message: {len(value)} bytes, more than {self._maximum_bytes} are not read"
-            )
 
     def _model(self, entity: str) -> EntityModel:
         model = self._definitions.model_for(entity)

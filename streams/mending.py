@@ -1,8 +1,8 @@
-"""What to do about dead letters, by their reason."""
+"""What to do about dead letters, by their reason, and about topics that are not as they must be."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from schemas import Reason
 
@@ -32,3 +32,19 @@ MEND: Mapping[Reason, str] = {
 def mend(reason: Reason) -> str:
     """What to do about a reason."""
     return MEND.get(reason, "the detail says what is wrong")
+
+
+TOPICS: Mapping[str, str] = {
+    "does not exist": "`beliefstream topics create` makes those that are missing",
+    "may not be seen": "deploy/SECURITY.md lists the rights of each user; a device and a consumer need not see all",
+    "cleanup.policy": "set it: kafka-configs.sh --alter --topic NAME --add-config cleanup.policy=compact",
+    "max.message.bytes": "set it: kafka-configs.sh --alter --topic NAME --add-config max.message.bytes=BYTES",
+    "partitions": "set BELIEFSTREAM_PARTITIONS to what the topics have, or delete those that differ (what they hold is "
+    "lost) and create them anew; adding partitions would send an entity's records to another one than before",
+}
+"""What to do about problems of topics, by words of theirs."""
+
+
+def mend_topics(problems: Collection[str]) -> str:
+    """What to do about the problems that `streams.topics.check` found."""
+    return "; ".join(mend for words, mend in TOPICS.items() if any(words in each for each in problems))

@@ -164,30 +164,3 @@ def begin(topics: Iterable[str]) -> None:
     """The series of these source topics from the start too; those of the reasons above are there already."""
     for topic in topics:
         LOST_OFFSETS.labels(topic)
-
-
-NAMES = frozenset(
-    {
-        "beliefstream_observations_total",
-        "beliefstream_dead_letters_total",
-        "beliefstream_batch_size",
-        "beliefstream_update_seconds",
-        "beliefstream_end_to_end_seconds",
-        "beliefstream_event_lag_seconds",
-        "beliefstream_record_age_seconds",
-        "beliefstream_effective_sample_size",
-        "beliefstream_posteriors_total",
-        "beliefstream_ready",
-        "beliefstream_broker_reachable",
-        "beliefstream_entities",
-        "beliefstream_recovery_seconds",
-        "beliefstream_consumer_lag",
-        "beliefstream_lost_offsets_total",
-        "beliefstream_misplaced_records_total",
-        "beliefstream_implausible_total",
-        "beliefstream_log_faults_total",
-        "beliefstream_stalls_total",
-        "beliefstream_out_of_memory_total",
-        "beliefstream_build_info",
-    }
-)

@@ -20,6 +20,7 @@ from inference.filtering import Outcome
 from inference.sensors import Sensor
 from schemas import Model, Reason, Unusable, parse, parse_sensor
 from schemas import Sensor as SensorMessage
+from schemas.decoding import check_size
 from streams.conversion import PosteriorWriter, sensor_over, state_model
 from streams.topic_states import TopicState, changes, topic_states
 
@@ -89,9 +90,7 @@ class Definitions:
             Unusable: it is no definition; nothing has changed.
         """
         key = (record.key or b"").decode(errors="replace")
-        if record.value is not None and len(record.value) > self._maximum_bytes:
-            too_large = f"message: {len(record.value)} bytes, more than {self._maximum_bytes} are not read"
-            raise Unusable(Reason.too_large, too_large)
+        check_size(record.value, self._maximum_bytes)
         if record.value is None:
             (self.sensors if record.topic == self._sensors_topic else self.models).pop(key, None)
             if record.topic == self._models_topic:

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import structlog
-from aiokafka.errors import KafkaError
 from faust.types import TP, EventT
 
 from inference.events import Event
@@ -23,7 +22,7 @@ from streams.beliefs import Kept, unpack
 from streams.entities import EntityBatch, Entry, Reader
 from streams.origin import Origins
 from streams.registry import Definitions, EntityModel
-from streams.sending import Record, attempts
+from streams.sending import Record, attempts, unless
 from streams.topics import TopicNames
 
 log = structlog.get_logger()
@@ -58,7 +57,7 @@ class Resets:
         if not partitions:
             return
         places = [TP(self._names.observations, partition) for partition in partitions]
-        async for attempt in attempts(_passes, ASKING_SECONDS, first=0.2, longest=5.0):
+        async for attempt in attempts(unless(), ASKING_SECONDS, first=0.2, longest=5.0):
             with attempt:
                 self._ends = {TP(*place): end for place, end in (await self._ask(places)).items()}
 
@@ -141,7 +140,3 @@ def _posterior(
         cloudevents.POSTERIOR, f"/{application}", f"{entity.name}:{record.sequence}", reset.time
     )
     return Record(names.posteriors, entity.partition, entity.key, value, headers)
-
-
-def _passes(error: BaseException) -> bool:
-    return isinstance(error, KafkaError | OSError)

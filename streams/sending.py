@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-__all__ = ["Batches", "Lease", "Record", "attempts", "deliver", "fill", "send_all"]
+__all__ = ["Batches", "Lease", "Record", "attempts", "deliver", "fill", "send_all", "unless"]
 
 # Bytes of key, value and headers from which on a record is measured against the producer's `max_request_size`: a
 # batch takes any first record, and would leave the refusal to the broker.
@@ -168,6 +168,11 @@ def attempts(
         wait=wait_random_exponential(first, longest),
         reraise=True,
     )
+
+
+def unless(*final: type[Exception]) -> Callable[[BaseException], bool]:
+    """What passes: errors of Kafka and of connections, a TimeoutError among them, but for the `final` ones."""
+    return lambda error: isinstance(error, KafkaError | OSError) and not isinstance(error, final)
 
 
 async def deliver(producer: AIOKafkaProducer, batches: Batches) -> dict[TopicPartition, int]:

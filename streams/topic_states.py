@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError, NodeNotReadyError, UnsupportedVersionError
+from aiokafka.errors import NodeNotReadyError, UnsupportedVersionError
 from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
@@ -28,7 +28,7 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from streams.sending import attempts
+from streams.sending import attempts, unless
 
 NO_ID = UUID(int=0)
 METADATA, VERSION = 3, 12
@@ -128,7 +128,7 @@ async def topic_states(client: AIOKafkaClient, names: Collection[str]) -> dict[s
     Raises:
         aiokafka.errors.KafkaError, TimeoutError: no broker has answered for a minute; or it is too old.
     """
-    async for attempt in attempts(_passes, ASKING_SECONDS, first=0.1, longest=2.0):
+    async for attempt in attempts(unless(UnsupportedVersionError), ASKING_SECONDS, first=0.1, longest=2.0):
         with attempt:
             return {
                 name: TopicState(str(found), len(partitions))
@@ -193,8 +193,3 @@ def _node(client: AIOKafkaClient) -> Any:
     """One that it is connected to, if there is one: another may be one that does not answer."""
     connected = [node for (node, _), connection in client._conns.items() if connection.connected()]
     return random.choice(connected) if connected else client.get_random_node()
-
-
-def _passes(error: BaseException) -> bool:
-    # a TimeoutError is an OSError
-    return isinstance(error, KafkaError | OSError) and not isinstance(error, UnsupportedVersionError)

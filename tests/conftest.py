@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 
 from inference.compilation import compile_network
 from inference.transformer import Configuration, DistributionTransformer
@@ -22,8 +25,14 @@ from streams.topics import TopicNames
 from tests.brokers import Broker, EmbeddedNode, KafkaNode
 
 T = TypeVar("T")
-settings.register_profile("busy machine", settings(), deadline=None)
-settings.load_profile("busy machine")
+# a busy machine is no fault: neither profile has a limit of time
+settings.register_profile(
+    "same", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, database=None
+)
+settings.register_profile(
+    "others", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("same")  # `make search` chooses "others" with --hypothesis-profile
 
 # processes side by side draw ports from a part each: what one has drawn and not bound yet the other does not draw
 _PROCESS, _PROCESSES = (
@@ -41,8 +50,27 @@ MARKERS = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--hypothesis-profile") in (None, "same"):
+        _draw_alike_whatever_is_imported()
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+def _draw_alike_whatever_is_imported() -> None:
+    """Keeps Hypothesis from the constants of our modules.
+
+    It draws from those of the modules imported so far, and these depend on the tests that ran before in the same
+    process. Hypothesis has no setting for it; tests/test_same_inputs.py tells when this no longer works.
+    """
+    none = Constants()
+    providers._get_local_constants = lambda: none
+
+
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """Every test begins with the same global generators, whatever ran before it."""
+    torch.manual_seed(0)
+    np.random.seed(0)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -8,7 +8,7 @@ compass (degrees clockwise from the second axis) with a scale of -180/pi and a b
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -115,15 +115,6 @@ class Placed(Message):
     @classmethod
     def _as_long(cls, position: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
         return as_many(position, info, "coordinates")
-
-
-class HasNoise(Protocol):
-    """A sensor whose noise is a standard deviation of every number, or a covariance."""
-
-    @property
-    def standard_deviation(self) -> float | None: ...
-    @property
-    def covariance(self) -> Matrix | None: ...
 
 
 StandardDeviation = Annotated[

@@ -35,7 +35,8 @@ def fuse(
 ) -> None:
     """Fuse a log without Kafka: observations and priors in, in any order, posteriors out, as JSON lines.
 
-    The rules are the worker's. A line that cannot be used is told on standard error and left out. Definitions
+    The rules are the worker's. A line that cannot be used is told on standard error and left out; exits with 1 if
+    none can be used. Definitions
     may stand in FILE too, anywhere: a line with `motion` is a model, one with `kind` a sensor. A line with `reset`
     forgets what stands above it of its entity.
 
@@ -52,12 +53,13 @@ def fuse(
         log.define_sensor(raw)
     for raw in read_definitions(models) if models else ():
         log.define_model(raw)
+    _check_format(file, lines)
     unusable = _read(log, lines)
     resets = f"{log.resets} resets, " if log.resets else ""
     found = (
         f"{log.observations} observations, {log.priors} priors, {resets}{unusable} lines that cannot be used"
     )
-    if strict and unusable:
+    if unusable and (strict or not log.entities):
         raise CommandError(f"{found}; nothing was fused")
     from streams.app import make_updater
 
@@ -75,6 +77,16 @@ def fuse(
 def _lines(file: str) -> list[tuple[int, bytes]]:
     raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     return [(number, line) for number, line in enumerate(raw.split(b"\n"), 1) if line.strip()]
+
+
+def _check_format(file: str, lines: list[tuple[int, bytes]]) -> None:
+    """Raises CommandError where no line is a JSON object, as in a table of comma-separated values."""
+    if lines and not any(line.lstrip().startswith(b"{") for _, line in lines):
+        shown = "standard input" if file == "-" else file
+        expected = '{"entity": "boat", "sensor": "gps", "time": 1.5, "value": [3, 4]}'
+        raise CommandError(
+            f"{shown}: no line is a JSON object; expected JSON lines, one message each, such as {expected}"
+        )
 
 
 def _read(log: Log, lines: list[tuple[int, bytes]]) -> int:

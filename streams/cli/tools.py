@@ -35,16 +35,18 @@ def contract(
 
 def doctor(
     url: Annotated[
-        str | None,
-        typer.Option(help="of a worker", show_default="of BELIEFSTREAM_WEB_HOST and _PORT"),
+        list[str] | None,
+        typer.Option(
+            help="of a worker; once for each of them", show_default="of BELIEFSTREAM_WEB_HOST and _PORT"
+        ),
     ] = None,
     brokers: Brokers = None,
 ) -> None:
-    """Look at broker, topics, definitions, weights, device, worker and clock: what is wrong, how to mend it.
+    """Look at broker, topics, definitions, weights, device, workers, clocks and losses: what is wrong, how to mend it.
 
     Exits with 1 if there is a problem.
 
-    Example: beliefstream doctor --brokers kafka:9092
+    Example: beliefstream doctor --brokers kafka:9092 --url http://worker-1:8080 --url http://worker-2:8080
     """
     from streams.doctor import State, examine
 
@@ -52,7 +54,7 @@ def doctor(
     colours = {State.ok: "green", State.problem: "red", State.skipped: "yellow"}
     problems = 0
     screen = console()
-    for finding in examine(settings, url or f"http://{settings.web_host}:{settings.web_port}"):
+    for finding in examine(settings, url or [f"http://{settings.web_host}:{settings.web_port}"]):
         problems += finding.state is State.problem
         state = f"[{colours[finding.state]}]{finding.state.value:8}[/]"
         screen.print(f"{state} {finding.subject}: ", end="")
@@ -78,7 +80,7 @@ def settings(format: Formatted = None) -> None:
         {
             "variable": f"{prefix}{name.upper()}",
             "description": field.description,
-            "default": str(field.default),
+            "default": str(field.get_default(call_default_factory=True)),
             "current": str(getattr(current, name)),
         }
         for name, field in Settings.model_fields.items()

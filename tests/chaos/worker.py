@@ -22,21 +22,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from streams import fusion
-from streams.fusion import Fusion
+from streams.checkpoints import CHECKPOINTS, Checkpoint, watch
 from streams.recovery import SafeRecovery
 
-POINTS = (
-    "rebalance",
-    "fenced",
-    "recovery",
-    "restored",
-    "computed",
-    "flying",
-    "between",
-    "landing",
-    "kept",
-)
+POINTS = ("rebalance", "fenced", "recovery", "restored", *CHECKPOINTS)
 KEPT = "an appointment is kept"
 IN_FLIGHT_SECONDS = 0.002  # from handing batches over: they have left, and most are not acknowledged
 
@@ -91,22 +80,34 @@ def keep(appointment: Appointment) -> None:
     before(SafeRecovery, "_build_offsets", lambda *_: passing("fenced"))
     before(SafeRecovery, "on_recovery_completed", lambda *_: passing("restored"))
     after(SafeRecovery, "_seek_offsets", lambda: passing("recovery"))
-    before(Fusion, "_send", lambda self, records, leases: passing(_point(self, records)))
-    after(Fusion, "_keep", lambda: passing("kept"))
-    original_deliver: Callable[..., Awaitable[Any]] = vars(fusion)["deliver"]
-
-    async def deliver(producer: Any, batches: Any) -> Any:
-        task = asyncio.ensure_future(original_deliver(producer, batches))
-        await asyncio.wait([task], timeout=IN_FLIGHT_SECONDS)
-        changelog = any(place.topic.endswith("-changelog") for place in batches)
-        passing("landing" if changelog else "flying")
-        return await task
-
-    vars(fusion)["deliver"] = deliver
+    watch(Batches(passing))
 
 
-def _point(self: Fusion, records: Any) -> str:
-    return "between" if records and records[0].topic == self._names.beliefs_changelog else "computed"
+class Batches:
+    """Passes the checkpoints of batches by, `flying` and `landing` a moment after records are handed over.
+
+    That moment is over when the next checkpoint comes, if the broker is as fast as that.
+    """
+
+    def __init__(self, passing: Callable[[str], None]) -> None:
+        self._passing = passing
+        self._handed_over: Checkpoint | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __call__(self, checkpoint: Checkpoint) -> None:
+        self._left()
+        if checkpoint not in ("flying", "landing"):
+            self._passing(checkpoint)
+            return
+        self._handed_over = checkpoint
+        self._timer = asyncio.get_running_loop().call_later(IN_FLIGHT_SECONDS, self._left)
+
+    def _left(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._handed_over is not None:
+            checkpoint, self._handed_over = self._handed_over, None
+            self._passing(checkpoint)
 
 
 def shift_clock(file: Path) -> None:

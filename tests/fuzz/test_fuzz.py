@@ -24,6 +24,7 @@ def test_sound_inputs_are_accepted(name: str) -> None:
     assert sum(accepted) >= min(len(accepted), 3)
 
 
+@pytest.mark.hypothesis  # of a function inside it, which `make search` would not see
 @pytest.mark.parametrize("name", TARGETS)
 def test_no_input_brings_a_decoder_down(name: str) -> None:
     @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))

@@ -94,6 +94,7 @@ def test_a_kind_never_trained_on_has_the_grids_posterior(
     assert sum(errors) / BATCH < 0.1
 
 
+@pytest.mark.hypothesis  # of a function inside it, which `make search` would not see
 def test_without_duplicates_the_answer_moves_with_shift_rotation_and_units() -> None:
     """Eight components fill all tokens, so that no offset that a rotation does not turn is there."""
     prior, _ = problems(chosen(signal, 3), seed=4, components=8)

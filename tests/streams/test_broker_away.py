@@ -57,12 +57,11 @@ def test_a_broker_that_is_away_is_seen_and_a_worker_without_one_ends_cleanly(
         assert worker.metrics()["beliefstream_broker_reachable"] == 1.0
 
         send(own_broker, signal.SIGSTOP)  # connections stay open, and nothing is answered
-        before, lines = time.monotonic(), len(worker.log().splitlines())
+        lines = len(worker.log().splitlines())
         eventually(lambda: worker.page("/readyz")[0] == 503, NOTICED, "/readyz says that no broker answers")
         assert "no broker answers" in worker.page("/readyz")[1]
         found = worker.metrics()
         assert (found["beliefstream_broker_reachable"], found["beliefstream_ready"]) == (0.0, 0.0)
-        assert time.monotonic() - before < NOTICED
         eventually(lambda: said(worker, "the broker is away"), NOTICED, "the log says it")
         send(own_broker, signal.SIGCONT)
         eventually(lambda: worker.page("/readyz")[0] == 200, BACK, "the worker is ready again")

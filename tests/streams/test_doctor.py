@@ -223,10 +223,10 @@ def test_a_changelog_that_forgets_is_found(broker: Broker, names: Names) -> None
 
 
 def test_all_of_it_is_looked_at_one_after_the_other(settings: Settings) -> None:
-    findings = {finding.subject: finding for finding in examine(settings, NOBODY)}
+    findings = {finding.subject: finding for finding in examine(settings, [NOBODY])}
     assert list(findings) == [
         *("broker", "topics", "models", "sensors", "measurements", "partitioner", "clocks", "group"),
-        *("dead-letters", "device", "weights", "compiled", "worker", "clock"),
+        *("dead-letters", "device", "weights", "compiled", "worker", "clock", "losses"),
     ]
     for subject in ("models", "sensors"):
         problem(findings[subject], "none is defined")
@@ -242,7 +242,7 @@ def missing_but(broker: Broker, names: Names, *there: str) -> Settings:
 
 
 def all_of(settings: Settings) -> dict[str, Finding]:
-    return {finding.subject: finding for finding in examine(settings, NOBODY)}
+    return {finding.subject: finding for finding in examine(settings, [NOBODY])}
 
 
 def test_a_wrong_number_of_partitions_does_not_hide_a_group_that_is_stuck(

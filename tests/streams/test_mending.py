@@ -1,9 +1,25 @@
 from __future__ import annotations
 
 from schemas import Reason
-from streams.mending import MEND, mend
+from streams.mending import MEND, mend, mend_topics
+from streams.topics import TopicNames, compaction_problems, partition_problems, size_problems
 
 
 def test_for_every_reason_it_is_said_what_to_do() -> None:
     assert set(MEND) == set(Reason)
     assert all(mend(reason).isprintable() and mend(reason) for reason in Reason)
+
+
+def test_every_problem_that_the_check_finds_has_something_to_do() -> None:
+    names = TopicNames()
+    counts = dict.fromkeys(names, 3) | {names.priors: 4, names.dead_letters: 1}
+    problems = [
+        "The topic 'priors' does not exist.",
+        "The topic 'priors' may not be seen by this user.",
+        *partition_problems(names, counts, 3),
+        *compaction_problems(names, {name: {"cleanup.policy": "delete"} for name in names}),
+        *size_problems(names, {name: {"max.message.bytes": "1000"} for name in names}),
+    ]
+    assert len(problems) == 19
+    assert all(mend_topics([problem]) for problem in problems)
+    assert mend_topics(problems).isprintable()

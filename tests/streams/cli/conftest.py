@@ -96,6 +96,7 @@ def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a network as it begins: its answers are refined, so they are posteriors all the same."""
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     configuration = Configuration(width=8, layers=1, heads=2, hidden=8)
+    torch.manual_seed(0)
     weights.save(DistributionTransformer(configuration), path, {})
     return path
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from streams.app import make_updater
 from streams.conversion import reading_of, sensor_over, state_model
 from streams.settings import Settings
 from streams.simulation import Simulation, simulate
-from tests.streams.cli.conftest import Run, assert_one_line
+from tests.streams.cli.conftest import Result, Run, assert_one_line
 from tests.streams.cli.examples import BEACON, GPS, WALKER
 
 
@@ -161,6 +163,34 @@ def test_strict_fuses_nothing_of_a_log_with_bad_lines(run: Run, tmp_path: Path) 
     assert result.status == 1
     assert result.err.splitlines()[-1].startswith("beliefstream: 2 observations")
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_table_is_refused_in_one_line_that_says_what_is_wanted(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("entity,sensor,time,value\na,gps,1,3\na,gps,2,4\n")
+    result = run("fuse", "log.csv", "--out", "out.jsonl")
+    assert_one_line(result, "log.csv: no line is a JSON object; expected JSON lines", '"entity": "boat"')
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_log_of_which_no_line_can_be_used_is_a_failure(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text(f'{GPS}\n{WALKER}\n{{"entity": "a", "sensor": "gps"}}\n')
+    result = run("fuse", "log.jsonl")
+    assert result.status == 1
+    assert result.err.splitlines()[0].startswith("line 3: invalid: ")
+    assert "beliefstream: 0 observations, 0 priors, 1 lines that cannot be used; nothing" in result.err
+    (tmp_path / "log.jsonl").write_text(f"{GPS}\n{WALKER}\n")
+    assert run("fuse", "log.jsonl").status == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_full_disk_is_told_in_one_line(run: Run, tmp_path: Path) -> None:
+    line = json.dumps({"entity": "a", "sensor": "gps", "time": 1, "value": [1, 1]})
+    (tmp_path / "log.jsonl").write_text("\n".join([GPS, WALKER, line]))
+    assert_one_line(run("fuse", "log.jsonl", "--out", "/dev/full"), "No space left on device")
+    command = [sys.executable, "-m", "streams.cli", "fuse", "log.jsonl"]
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert_one_line(Result(ended.returncode, "", ended.stderr), "No space left on device")
 
 
 def test_a_file_that_is_not_there_is_told(run: Run) -> None:

@@ -18,6 +18,7 @@ def test_missing_topics_are_told_created_and_then_fine(run: Run, no_topics: Name
     assert missing.status == 1
     assert no_topics.topics.observations in missing.out
     assert len(missing.err.splitlines()) == 1
+    assert "`beliefstream topics create`" in missing.err
     created = run("topics", "create", "--partitions", "3", "--replication", "1")
     assert created.status == 0
     assert len(created.out.splitlines()) == len(list(no_topics.topics))
@@ -33,3 +34,5 @@ def test_another_number_of_partitions_is_a_problem(run: Run, topics: Names) -> N
     result = run("topics", "check", "--partitions", "5")
     assert result.status == 1
     assert "3 partitions instead of 5" in result.out
+    assert "set BELIEFSTREAM_PARTITIONS to what the topics have" in result.err
+    assert "topics create" not in result.err, "it leaves topics that exist as they are"

@@ -163,9 +163,9 @@ def test_entity_and_sensor_are_read_as_far_as_they_can_be(
 
 def test_a_letter_of_many_megabytes_is_looked_at_in_milliseconds() -> None:
     value = b'{"entity":"a","x":[' + b"[]," * 4_000_000
-    started = time.perf_counter()
+    started = time.process_time()  # what else runs on the machine does not count
     assert received(None, value).entity == "a"
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 def test_the_id_is_of_the_message() -> None:

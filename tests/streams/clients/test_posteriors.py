@@ -18,7 +18,7 @@ def test_posteriors_are_read_from_the_beginning_with_their_types(
     sent = [posterior(1), posterior(2), posterior(3)]
     put(raw, topics.posteriors, *sent)
     with PosteriorConsumer(
-        broker.bootstrap_servers, topics.posteriors, from_beginning=True, timeout=5
+        broker.bootstrap_servers, topics.posteriors, from_beginning=True, timeout=PATIENCE
     ) as found:
         assert [next(found), next(found), next(found)] == sent
 
@@ -51,7 +51,7 @@ def test_an_iteration_ends_after_the_timeout_and_may_be_taken_up_again(
 ) -> None:
     put(raw, topics.posteriors, posterior(1))
     with PosteriorConsumer(
-        broker.bootstrap_servers, topics.posteriors, from_beginning=True, timeout=3 * QUIET
+        broker.bootstrap_servers, topics.posteriors, from_beginning=True, timeout=5 * QUIET
     ) as consumer:
         assert sequences(list(consumer)) == [1]
         assert list(consumer) == []

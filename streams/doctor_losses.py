@@ -1,0 +1,170 @@
+"""What was lost, and what was refused or doubted, by the workers' counters and by the logs themselves."""
+
+from __future__ import annotations
+
+import urllib.error
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from schemas import Reason, printable
+from streams.doctor_logs import examine_changelog, examine_offsets
+from streams.findings import Finding, State
+from streams.mending import mend
+from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from streams.cli.scrape import Snapshot
+
+SUBJECT = "losses"
+SHOWN = 3  # labels in a line
+RUNBOOK = "deploy/RUNBOOK.md, "
+LOG_FAULTS = {
+    "emptied": "times the changelog had lost beliefs; they were computed again",
+    "gone": "partitions whose messages were to be read again and are not there any more: their beliefs began anew",
+    "remade": "times a topic was deleted and made again",
+    "cut": "times a log had lost its end, which beliefs hold",
+}
+
+
+@dataclass(frozen=True)
+class _Counter:
+    """One that is 0 where all is well.
+
+    Attributes:
+        name: as Prometheus has it.
+        label: by which its counts are shown.
+        what: one count in words, with `{count}` and `{label}`.
+        values: of the label that are looked at; empty for all.
+    """
+
+    name: str
+    label: str
+    what: str
+    mend: str
+    values: Collection[str] = ()
+
+
+COUNTERS = (
+    _Counter(
+        "beliefstream_lost_offsets_total",
+        "topic",
+        "{count} messages of {label!r} were deleted before a worker had read them",
+        f"raise the topic's retention, have them sent again; {RUNBOOK}MessagesLost",
+    ),
+    *(
+        _Counter(
+            "beliefstream_log_faults_total",
+            "fault",
+            f"{{count}} {words} ({{label}})",
+            f"look at who changed the topics; {RUNBOOK}LogDamaged",
+            (fault,),
+        )
+        for fault, words in LOG_FAULTS.items()
+    ),
+    _Counter(
+        "beliefstream_stalls_total",
+        "",
+        "{count} times a worker has stood still with messages waiting, and stopped",
+        f"its log names the partitions, `partitions stand still`; {RUNBOOK}Stalled",
+    ),
+    _Counter(
+        "beliefstream_misplaced_records_total",
+        "topic",
+        "{count} records of {label!r} lay in another partition than their keys belong to",
+        "mend the producer's partitioner: docs/producers.md has an example for each client",
+    ),
+    *(
+        _Counter(
+            "beliefstream_dead_letters_total",
+            "reason",
+            f"{{count}} messages were refused, for {words} ({{label}})",
+            f"{mend(reason)}; beliefstream dead-letters --reason {reason}",
+            (reason,),
+        )
+        for reason, words in (
+            (Reason.future, "their times lay in the future"),
+            (Reason.impossible, "their sensors cannot report such values"),
+        )
+    ),
+    _Counter(
+        "beliefstream_implausible_total",
+        "sensor",
+        "{count} observations of {label!r} were more than 100 standard deviations from all that was predicted",
+        "look at the sensor's definition: position, scale, standard_deviation, outlier_probability",
+    ),
+)
+
+
+def examine_losses(
+    settings: Settings, urls: Sequence[str], missing: Collection[str] | None = frozenset()
+) -> Iterator[Finding]:
+    """A problem each for what was lost; or that none is seen, and what could not be looked at.
+
+    Args:
+        urls: of workers; their counters begin anew when they start.
+        missing: topics that are not there; None where no broker answers.
+    """
+    clean, skipped = [], []
+    for what, findings in _looks(settings, urls, missing):
+        found = list(findings)
+        yield from (each for each in found if each.state is State.problem)
+        skipped += [each for each in found if each.state is State.skipped]
+        if not found:
+            clean.append(what)
+    if clean:
+        yield Finding(SUBJECT, State.ok, f"none by {', '.join(clean)}")
+    yield from skipped
+
+
+def _looks(
+    settings: Settings, urls: Sequence[str], missing: Collection[str] | None
+) -> Iterator[tuple[str, Iterator[Finding]]]:
+    for url in urls:
+        yield f"the counters of the worker at {url}", _counted(settings, url)
+    if missing is None:
+        return
+    sources = [topic for topic in (settings.observations, settings.priors) if topic not in missing]
+    if sources:
+        yield "the workers' offsets", examine_offsets(settings, sources)
+    if settings.names.beliefs_changelog not in missing:
+        yield "the changelog", examine_changelog(settings)
+
+
+def _counted(settings: Settings, url: str) -> Iterator[Finding]:
+    what, hint = f"the counters of the worker at {url}", ""
+    try:
+        from streams.cli.scrape import scrape
+
+        snapshot = scrape(url, settings.token)
+    except ModuleNotFoundError as error:
+        reason, hint = f"{error.name} is missing", "pip install 'beliefstream[worker]'"
+    except urllib.error.HTTPError as error:
+        reason = f"it answers {error.code} {error.reason}"
+        hint = "set BELIEFSTREAM_WEB_TOKEN" if error.code == 401 else ""
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = f"it does not tell them: {getattr(error, 'reason', error)}"
+    else:
+        yield from _above_zero(snapshot, url)
+        return
+    yield Finding(SUBJECT, State.skipped, f"{what}: {reason}", hint)
+
+
+def _above_zero(snapshot: Snapshot, url: str) -> Iterator[Finding]:
+    for counter in COUNTERS:
+        counts = (
+            snapshot.by(counter.name, counter.label) if counter.label else {"": snapshot.total(counter.name)}
+        )
+        some = {
+            label: count for label, count in counts.items() if count and label in (counter.values or counts)
+        }
+        if some:
+            yield _finding(counter, some, url)
+
+
+def _finding(counter: _Counter, counts: Mapping[str, float], url: str) -> Finding:
+    order = sorted(counts, key=lambda label: -counts[label])
+    shown = [counter.what.format(count=round(counts[label]), label=label[:80]) for label in order[:SHOWN]]
+    more = f"; {len(order) - SHOWN} more with {round(sum(counts[each] for each in order[SHOWN:]))}"
+    told = "; ".join(shown) + (more if len(order) > SHOWN else "")
+    return Finding(SUBJECT, State.problem, printable(f"{told} (since {url} started)"), counter.mend)
