@@ -20,7 +20,7 @@ def test_a_recording_is_fused_offline_and_scored_beside_the_baselines(
     small_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = plaza("plaza2")
-    part = dataclasses.replace(whole, observations=whole.observations[:OBSERVATIONS])
+    part = dataclasses.replace(whole, observations=whole.observations[:OBSERVATIONS], scored_from=0.0)
     out, report = tmp_path / "posteriors.jsonl", tmp_path / "scores.json"
     fuse_recordings(Settings(weights=str(small_weights)), [part], classical(particles=500), out, report)
     lines = out.read_bytes().splitlines()

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
-from inference import weights
+from inference import sensors, weights
+from inference.evaluation.baselines import (
+    ExtendedKalmanFilter,
+    IteratedKalmanFilter,
+    RegularisedParticleFilter,
+)
+from inference.mixture import GaussianMixture
 from inference.transformer import Configuration, DistributionTransformer
 from inference.update import Settings, Updater
 from schemas import Model, Posterior, parse
@@ -48,6 +55,24 @@ CUTS = {  # seconds, of them not scored, and the most that an error may be, m
     "laser_radar": (2.5, 1.0, 0.6),
     "ais_solent": (20.0, 2.0, 60.0),
 }
+
+
+def test_no_filter_beside_ours_has_a_gate_and_particles_are_as_many_as_asked_for() -> None:
+    far = sensors.Reading(sensors.position([0], 1, [[1.0]]), np.array([30.0]))
+    observations = sensors.encode([[far]], 1)
+    methods = classical(particles=500, seed=3)
+    assert [method.name for method in methods] == ["extended Kalman", "iterated Kalman", "particles 500"]
+    prior = GaussianMixture.gaussian(torch.zeros(1, 1).double(), torch.ones(1, 1, 1).double())
+    for method in methods[:2]:
+        belief = method.begin(prior)
+        belief.update(observations)
+        assert isinstance(belief, ExtendedKalmanFilter | IteratedKalmanFilter)
+        assert float(belief.mean[0, 0]) == pytest.approx(15.0)  # 30 deviations off, and taken in all the same
+    first, again, other = (classical(500, seed)[2].begin(prior) for seed in (3, 3, 4))
+    for belief in (first, again, other):
+        assert isinstance(belief, RegularisedParticleFilter)
+        assert belief.particles.shape == (1, 500, 1)
+    assert torch.equal(first.particles, again.particles) and not torch.equal(first.particles, other.particles)
 
 
 @pytest.mark.parametrize("name", CUTS)
