@@ -67,8 +67,9 @@ PARTICLES = 10_000
 def classical(particles: int = PARTICLES, seed: int = 0) -> tuple[Method, ...]:
     """The filters that a recording is scored with beside ours.
 
-    None has a gate: a gated filter that is once wrong rejects what would mend it. The extended filters know nothing
-    of outliers, the particle filter does.
+    Extended Kalman filters, plain and iterated, and a regularised particle filter, which alone of them knows the
+    sensors' outliers. The last has a chi-square gate against outliers and no recovery: it is the best where many come
+    at once, and once it is wrong it rejects what would mend it.
 
     Args:
         particles: number of the regularised particle filter, at least 2.
@@ -82,6 +83,7 @@ def classical(particles: int = PARTICLES, seed: int = 0) -> tuple[Method, ...]:
         Method("extended Kalman", lambda prior: ExtendedKalmanFilter(*prior.moments(), gate=None)),
         Method("iterated Kalman", lambda prior: IteratedKalmanFilter(*prior.moments())),
         Method(f"particles {particles}", begin),
+        Method("gated Kalman", lambda prior: ExtendedKalmanFilter(*prior.moments())),
     )
 
 

@@ -33,6 +33,7 @@ def test_a_recording_is_fused_offline_and_scored_beside_the_baselines(
         "extended Kalman",
         "iterated Kalman",
         "particles 500",
+        "gated Kalman",
     ]
     table = capsys.readouterr().out
     for row in rows:

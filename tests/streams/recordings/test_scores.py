@@ -57,22 +57,23 @@ CUTS = {  # seconds, of them not scored, and the most that an error may be, m
 }
 
 
-def test_no_filter_beside_ours_has_a_gate_and_particles_are_as_many_as_asked_for() -> None:
+def test_one_filter_beside_ours_has_a_gate_and_particles_are_as_many_as_asked_for() -> None:
     far = sensors.Reading(sensors.position([0], 1, [[1.0]]), np.array([30.0]))
     observations = sensors.encode([[far]], 1)
     methods = classical(particles=500, seed=3)
-    assert [method.name for method in methods] == ["extended Kalman", "iterated Kalman", "particles 500"]
+    names = ["extended Kalman", "iterated Kalman", "particles 500", "gated Kalman"]
+    assert [method.name for method in methods] == names
     prior = GaussianMixture.gaussian(torch.zeros(1, 1).double(), torch.ones(1, 1, 1).double())
-    for method in methods[:2]:
+    for method in (*methods[:2], methods[3]):
         belief = method.begin(prior)
         belief.update(observations)
         assert isinstance(belief, ExtendedKalmanFilter | IteratedKalmanFilter)
-        assert float(belief.mean[0, 0]) == pytest.approx(15.0)  # 30 deviations off, and taken in all the same
-    first, again, other = (classical(500, seed)[2].begin(prior) for seed in (3, 3, 4))
-    for belief in (first, again, other):
-        assert isinstance(belief, RegularisedParticleFilter)
-        assert belief.particles.shape == (1, 500, 1)
-    assert torch.equal(first.particles, again.particles) and not torch.equal(first.particles, other.particles)
+        # 30 deviations off, and taken in all the same but by the last
+        assert float(belief.mean[0, 0]) == pytest.approx(0.0 if method is methods[3] else 15.0)
+    begun = [classical(500, seed)[2].begin(prior) for seed in (3, 3, 4)]
+    clouds = [belief.particles for belief in begun if isinstance(belief, RegularisedParticleFilter)]
+    assert [cloud.shape for cloud in clouds] == [(1, 500, 1)] * 3
+    assert torch.equal(clouds[0], clouds[1]) and not torch.equal(clouds[0], clouds[2])
 
 
 @pytest.mark.parametrize("name", CUTS)
