@@ -15,6 +15,7 @@ from schemas.motions import (
     ConstantAcceleration,
     ConstantVelocity,
     CoordinatedTurn,
+    DecayingVelocity,
     LinearMotion,
     MeanReverting,
     Motion,
@@ -65,6 +66,13 @@ def motion_over(motion: Motion, names: tuple[str, ...]) -> moving.Motion:
                 _axes(motion.velocities, names),
                 motion.spectral_density,
                 controlled=bool(motion.inputs),
+            )
+        case DecayingVelocity():
+            return moving.DecayingVelocity(
+                _axes(motion.positions, names),
+                _axes(motion.velocities, names),
+                motion.time_constant,
+                motion.spectral_density,
             )
         case ConstantAcceleration():
             return moving.ConstantAcceleration(

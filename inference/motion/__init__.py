@@ -4,6 +4,7 @@
 covariance of every component where it turns. `Motion.sample` does the same to particles.
 """
 
+from inference.motion.decaying import DecayingVelocity
 from inference.motion.kinematic import ConstantAcceleration, ConstantVelocity, MeanReverting, RandomWalk
 from inference.motion.linear import LinearMotion, transition
 from inference.motion.protocol import Control, Motion
@@ -15,6 +16,7 @@ __all__ = [
     "ConstantVelocity",
     "Control",
     "CoordinatedTurn",
+    "DecayingVelocity",
     "FixedStep",
     "Linear",
     "LinearMotion",

@@ -16,7 +16,8 @@ from torch import Tensor
 from inference.motion.linear import LinearMotion
 
 
-def _non_negative(name: str, value: float) -> None:
+def non_negative(name: str, value: float) -> None:
+    """Raises ValueError unless `value` is a finite number of at least 0."""
     if not 0 <= value < inf:
         raise ValueError(f"{name}: {value} is not a finite number of at least 0")
 
@@ -41,7 +42,8 @@ def _chain(size: int, interval: Tensor, levels: Sequence[Sequence[int]], q: floa
     return matrix, noise
 
 
-def _check_levels(size: int, **levels: tuple[int, ...]) -> None:
+def check_levels(size: int, **levels: tuple[int, ...]) -> None:
+    """Raises ValueError unless the indices in `levels` are as many each, and all of the `size` coordinates."""
     everything = sorted(axis for level in levels.values() for axis in level)
     if len({len(level) for level in levels.values()}) != 1 or everything != list(range(size)):
         given = " and ".join(str(level) for level in levels.values())
@@ -56,7 +58,7 @@ class RandomWalk(LinearMotion):
 
     def __post_init__(self) -> None:
         for density in self.spectral_density:
-            _non_negative("spectral_density", density)
+            non_negative("spectral_density", density)
 
     @property
     def dimension(self) -> int:
@@ -85,8 +87,8 @@ class ConstantVelocity(LinearMotion):
     controlled: bool = False
 
     def __post_init__(self) -> None:
-        _check_levels(self.dimension, positions=self.positions, velocities=self.velocities)
-        _non_negative("spectral_density", self.spectral_density)
+        check_levels(self.dimension, positions=self.positions, velocities=self.velocities)
+        non_negative("spectral_density", self.spectral_density)
 
     @property
     def dimension(self) -> int:
@@ -126,8 +128,8 @@ class ConstantAcceleration(LinearMotion):
             "velocities": self.velocities,
             "accelerations": self.accelerations,
         }
-        _check_levels(self.dimension, **levels)
-        _non_negative("spectral_density", self.spectral_density)
+        check_levels(self.dimension, **levels)
+        non_negative("spectral_density", self.spectral_density)
 
     @property
     def dimension(self) -> int:
@@ -156,9 +158,9 @@ class MeanReverting(LinearMotion):
             sizes = (len(self.rate), len(self.mean), len(self.spectral_density))
             raise ValueError(f"rate, mean, spectral_density: of different lengths {sizes}")
         for value in self.rate:
-            _non_negative("rate", value)
+            non_negative("rate", value)
         for value in self.spectral_density:
-            _non_negative("spectral_density", value)
+            non_negative("spectral_density", value)
         if not all(isfinite(value) for value in self.mean):
             raise ValueError(f"mean: {self.mean} is not finite")
 

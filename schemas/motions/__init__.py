@@ -7,7 +7,13 @@ from typing import Annotated, TypeAlias
 from pydantic import Field
 
 from schemas.motions.base import MotionBase
-from schemas.motions.kinematic import ConstantAcceleration, ConstantVelocity, MeanReverting, RandomWalk
+from schemas.motions.kinematic import (
+    ConstantAcceleration,
+    ConstantVelocity,
+    DecayingVelocity,
+    MeanReverting,
+    RandomWalk,
+)
 from schemas.motions.system import LinearMotion
 from schemas.motions.turning import CoordinatedTurn, Unicycle
 
@@ -16,6 +22,7 @@ __all__ = [
     "ConstantAcceleration",
     "ConstantVelocity",
     "CoordinatedTurn",
+    "DecayingVelocity",
     "LinearMotion",
     "MeanReverting",
     "Motion",
@@ -27,6 +34,7 @@ __all__ = [
 AnyMotion: TypeAlias = (
     RandomWalk
     | ConstantVelocity
+    | DecayingVelocity
     | ConstantAcceleration
     | MeanReverting
     | LinearMotion

@@ -1,4 +1,4 @@
-"""Linear motions of chains and single coordinates: random walk, mean reversion, constant velocity or acceleration."""
+"""Linear motions of chains and single coordinates: random walk, mean reversion; velocities and accelerations."""
 
 from __future__ import annotations
 
@@ -101,6 +101,36 @@ class ConstantVelocity(MotionBase):
     @property
     def input_names(self) -> tuple[str, ...]:
         return self.inputs
+
+
+class DecayingVelocity(MotionBase):
+    """Velocities integrate into positions and decay to zero: dv = -v / time_constant dt + dW (Ornstein-Uhlenbeck).
+
+    Within a small part of the time constant it is as constant_velocity; in a long silence the position spreads as a
+    random walk does. The variance of the velocity settles at spectral_density * time_constant / 2.
+    """
+
+    kind: Annotated[Literal["decaying_velocity"], Field(description="of the motion: decaying_velocity")] = (
+        "decaying_velocity"
+    )
+    positions: Annotated[Names, Field(description="names of the position coordinates")]
+    velocities: Annotated[Names, Field(description="names of their velocities, in the same order")]
+    time_constant: Annotated[
+        Number, Field(gt=0, description="seconds in which a velocity decays to 1 / e of what it was")
+    ]
+    spectral_density: Annotated[
+        NonNegative,
+        Field(description="of the acceleration, in squared units of the position per cubic second"),
+    ]
+
+    @field_validator("velocities")
+    @classmethod
+    def _in_pairs(cls, velocities: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return in_step(velocities, info, "positions", singular="velocity")
+
+    @property
+    def coordinate_names(self) -> tuple[str, ...]:
+        return (*self.positions, *self.velocities)
 
 
 class ConstantAcceleration(MotionBase):

@@ -31,6 +31,7 @@ class RecordingName(StrEnum):
     uwb_planar = "uwb_planar"
     mrclam_robot1 = "mrclam_robot1"
     ble_rssi = "ble_rssi"
+    ble_straight = "ble_straight"
     laser_radar = "laser_radar"
     ais_solent = "ais_solent"
     all = "all"
@@ -66,7 +67,8 @@ def replay(
         RecordingName,
         typer.Argument(
             help="plaza1, plaza2: ranges to a lawn mower; uwb_planar: to a turning body; mrclam_robot1: landmarks and "
-            "odometry; ble_rssi: signal strength; laser_radar: places and echoes; ais_solent: 91 ships; all of them"
+            "odometry; ble_rssi, ble_straight: signal strength; laser_radar: places and echoes; ais_solent: 91 "
+            "ships; all of them"
         ),
     ],
     speed: Annotated[
@@ -77,8 +79,15 @@ def replay(
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="fuse here and now, without Kafka")] = False,
     score: Annotated[
-        bool, typer.Option("--score", help="with --offline: score them, beside EKF, UKF and particles")
+        bool,
+        typer.Option(
+            "--score", help="with --offline: score them, beside extended Kalman filters and particles"
+        ),
     ] = False,
+    particles: Annotated[
+        int, typer.Option(min=2, help="with --score: number of the particle filter's particles")
+    ] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="with --score: of the particle filter")] = 0,
     tune: Annotated[
         bool, typer.Option("--tune", help="choose its settings once more, by its first third, and print them")
     ] = False,
@@ -110,6 +119,8 @@ def replay(
     Example: beliefstream replay plaza2 --offline --score
 
     Example: beliefstream replay all --offline --score --json scores.json
+
+    Example: beliefstream replay ble_rssi --offline --score --particles 100000
     """
     from streams.recordings import READERS, limited, read, with_wide_prior
 
@@ -128,10 +139,11 @@ def replay(
         return
     if offline:
         from streams.cli.scoring import fuse_recordings
+        from streams.recordings.scores.methods import classical
 
         chosen = [limited(read(name, **options), limit) for name in names]
         wide = [with_wide_prior(part) for part in chosen] if wide_prior else chosen
-        fuse_recordings(settings, wide, score, out, json)
+        fuse_recordings(settings, wide, classical(particles, seed) if score else None, out, json)
         return
     if len(names) > 1:
         raise CommandError("all of them are for --offline; onto topics, one at a time")

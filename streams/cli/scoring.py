@@ -12,7 +12,7 @@ from streams import measurements
 from streams.app import make_updater
 from streams.cli.common import console, progress_bar
 from streams.recordings.scores import Row, score
-from streams.recordings.scores.methods import METHODS, OURS
+from streams.recordings.scores.methods import OURS, Method
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -27,7 +27,7 @@ COVERAGES = (("in 50 %", "coverage50"), ("in 90 %", "coverage90"), ("in 99 %", "
 def fuse_recordings(
     settings: Settings,
     recordings: Sequence[Recording],
-    scored: bool,
+    methods: Sequence[Method] | None = None,
     out: Path | None = None,
     report: Path | None = None,
 ) -> None:
@@ -36,7 +36,7 @@ def fuse_recordings(
     Args:
         settings: of the worker.
         recordings: of which to take all observations.
-        scored: whether to run the classical filters too, and to print the table.
+        methods: classical filters to run too, and to print in a table beside ours; no table if None.
         out: file for the posteriors, as JSON lines; none if None.
         report: file for the table, as JSON; none if None.
     """
@@ -51,7 +51,7 @@ def fuse_recordings(
                 updater,
                 tick,
                 lambda fused, kept=posteriors: kept.append(fused.to_json()),  # type: ignore[misc]
-                METHODS if scored else (),
+                tuple(methods or ()),
             )
             if file is not None:
                 file.writelines(posterior + b"\n" for posterior in posteriors)
@@ -61,7 +61,7 @@ def fuse_recordings(
     for row in ours:
         print(f"{row.recording}: {row.updates_per_second:.0f} posteriors/s")
     print(f"{sent} posteriors, one instant after the other")
-    if scored:
+    if methods is not None:
         _show(recordings, rows)
     if report is not None:
         report.write_text(json.dumps([row.to_dict() for row in rows], indent=1) + "\n")
@@ -93,8 +93,8 @@ def _show(recordings: Sequence[Recording], rows: Sequence[Row]) -> None:
         table.add_column(heading, justify="right")
     for heading in ("energy", "updates/s", "lost"):
         table.add_column(heading, justify="right")
-    for row in rows:
-        table.add_row(*_cells(row), end_section=row.method == METHODS[-1].name)
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        table.add_row(*_cells(row), end_section=following is None or following.method == OURS)
     console().print(table)
     units = sorted({recording.model.coordinates[0].unit for recording in recordings})
     print(

@@ -17,7 +17,7 @@ from streams.demo.stage import DemonstrationError, WorkerFigures
 from streams.demo.tracking import Figures, Jump, Tracker
 from streams.demo.view import dead_letters, jump_lines, number, span
 
-BASELINES_TIMEOUT = 240.0  # seconds after the stream; where a core is idle meanwhile they are done before
+BASELINES_TIMEOUT = 480.0  # seconds after the stream; they need some three minutes of a core
 
 
 @dataclass(frozen=True, eq=False)

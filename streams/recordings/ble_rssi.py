@@ -1,12 +1,14 @@
-"""Bluetooth signal strength: a beacon carried zigzag through a hall of 20 m by 17 m with 12 receivers, for 97 s.
+"""Bluetooth signal strength: a beacon carried through a hall of 20 m by 17 m with 12 receivers.
 
-From philotuxo/Position-Annotated-BLE-RSSI-Dataset (CC0), the recording `zigzagging_with_rotation`; the rows are not in
-time order and get sorted. Whoever carries the beacon turns as he walks and shadows it, so that one reading says
-little: the errors are of some 6 dB, which at 10 m is a factor of two in the distance.
+From philotuxo/Position-Annotated-BLE-RSSI-Dataset (CC0), the recordings `zigzagging_with_rotation` (`ble_rssi`, 97 s)
+and `straight_01` (`ble_straight`, 59 s); the rows are not in time order and get sorted. Whoever carries the beacon
+shadows it, and turns as he walks in the first, so that one reading says little: the errors are of some 6 dB, which at
+10 m is a factor of two in the distance.
 
 Receivers hang at 1.2 m and 2.3 m, the beacon is at about 1.8 m; the path loss is fitted to the distance in the plane.
 
-Chosen on the first third of the recording by `beliefstream replay ble_rssi --tune`, beside the offset of each receiver:
+Chosen on the first third of ble_rssi by `beliefstream replay ble_rssi --tune`, beside the offset of each receiver;
+ble_straight takes the same numbers, and is scored from its beginning:
 
     reference_power         -59.28 dBm
     exponent                1.778
@@ -19,6 +21,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +30,12 @@ from schemas import ConstantVelocity, Coordinate, Mixture, Model, Observation, S
 from streams.recordings.fitting import acceleration_density
 from streams.recordings.recording import Recording, data_file, third
 
-FILE = "ble_rssi/zigzagging_with_rotation_all_sensors.mbd"
+BleName = Literal["ble_rssi", "ble_straight"]
+
+FILES: dict[BleName, str] = {
+    "ble_rssi": "ble_rssi/zigzagging_with_rotation_all_sensors.mbd",
+    "ble_straight": "ble_rssi/straight_01_all_sensors.mbd",
+}
 RECEIVERS = "ble_rssi/tetam.dev"
 PULL = 10.0  # readings of each receiver, as it were, that show no offset
 SPACING = 1.0  # s, at which the truth tells how the beacon moves
@@ -70,10 +78,10 @@ class _Rows:
     truth: Array  # (N, 2) m
 
 
-def _read(data: Path | None) -> _Rows:
-    devices = data_file("ble_rssi", RECEIVERS, data).read_text().splitlines()[0]
+def _read(which: BleName, data: Path | None) -> _Rows:
+    devices = data_file(which, RECEIVERS, data).read_text().splitlines()[0]
     dongles = json.loads(devices.removeprefix("Dongles:"))
-    lines = data_file("ble_rssi", FILE, data).read_text().splitlines()
+    lines = data_file(which, FILES[which], data).read_text().splitlines()
     rows = sorted((line.split(",") for line in lines if line.strip()), key=lambda row: float(row[0]))
     return _Rows(
         {name: (float(place[0]), float(place[1])) for name, (place, *_) in dongles.items()},
@@ -85,11 +93,16 @@ def _read(data: Path | None) -> _Rows:
 
 
 def ble_rssi(
-    entity: str = "beacon", epoch: float = 0.0, data: Path | None = None, settings: BleSettings | None = None
+    which: BleName = "ble_rssi",
+    entity: str = "beacon",
+    epoch: float = 0.0,
+    data: Path | None = None,
+    settings: BleSettings | None = None,
 ) -> Recording:
     """Every reading of every receiver.
 
     Args:
+        which: `ble_rssi`, zigzag and turning, or `ble_straight`.
         entity: what the beacon is called.
         epoch: added to all times, s; without it they count from the first reading.
         data: the folder of the recorded data; that of BELIEFSTREAM_DATA if None.
@@ -98,7 +111,7 @@ def ble_rssi(
     Raises:
         RecordingUnavailable: a file is not there.
     """
-    rows, chosen = _read(data), settings or BleSettings()
+    rows, chosen = _read(which, data), settings or BleSettings()
     times = rows.times - rows.times[0] + epoch
     sensors = {
         name: _sensor(name, place, offset, chosen)
@@ -106,7 +119,7 @@ def ble_rssi(
     }
     known, place = np.unique(times, return_index=True)
     return Recording(
-        name="ble_rssi",
+        name=which,
         model=_model(entity, chosen),
         sensors=tuple(sensors.values()),
         observations=[
@@ -116,14 +129,14 @@ def ble_rssi(
         coordinates=("x", "y"),
         truth_times=known,
         truth=rows.truth[place],
-        scored_from=third(times),
+        scored_from=third(times) if which == "ble_rssi" else -np.inf,
         lost_beyond=10.0,
     )
 
 
 def fit(data: Path | None = None) -> BleSettings:
     """The path loss, how each receiver departs from it, and the motion, by the truth; raises RecordingUnavailable."""
-    rows = _read(data)
+    rows = _read("ble_rssi", data)
     first = rows.times < third(rows.times)
     places = np.array([rows.receivers[name] for name in rows.heard_by])
     distance = np.linalg.norm(rows.truth - places, axis=1)[first]

@@ -4,14 +4,18 @@ A lawn mower at work (`plaza1`, 32 minutes) and a faster drive (`plaza2`, 7 minu
 B. Hamner and S. Roth: "Navigating with Ranging Radios: Five Data Sets with Ground Truth", Journal of Field
 Robotics 26(9), 2009, https://doi.org/10.1002/rob.20311. The package `gtsam` carries the files.
 
-Chosen on the first third of plaza1 by `beliefstream replay plaza1 --tune`; plaza2 takes the same numbers, and is scored
-from its beginning:
+Chosen on the first third of plaza1 by `beliefstream replay plaza1 --tune`:
 
     scale                   1.069
     bias                    0.05591 m
     deviation               0.5366 m
     outlier_probability     0.0008562
     spectral_density        0.05 m²/s³
+
+The radios are the same on plaza2, which takes these numbers, but for the motion: it is driven faster. Its own is chosen
+on its first third by `beliefstream replay plaza2 --tune`:
+
+    spectral_density        0.45 m²/s³
 """
 
 from __future__ import annotations
@@ -47,6 +51,13 @@ class PlazaSettings:
     spectral_density: float = 0.05
 
 
+@dataclass(frozen=True)
+class Plaza2Settings(PlazaSettings):
+    """The same radios; the motion of plaza2."""
+
+    spectral_density: float = 0.45
+
+
 def plaza(
     which: PlazaName = "plaza1",
     entity: str = "mower",
@@ -70,7 +81,7 @@ def plaza(
     if which not in get_args(PlazaName):
         raise ValueError(f"no Plaza recording is called {which!r}: {' or '.join(get_args(PlazaName))}")
     arrays = _load(which)
-    chosen = settings or PlazaSettings()
+    chosen = settings or (PlazaSettings() if which == "plaza1" else Plaza2Settings())
     truth, beacons, ranges = arrays["GT"], arrays["TL"], arrays["TD"]
     ranges = ranges[np.argsort(ranges[:, 0], kind="stable")]
     ranges[:, 0] += epoch
@@ -88,7 +99,7 @@ def plaza(
         coordinates=("x", "y"),
         truth_times=times,
         truth=places,
-        scored_from=third(ranges[:, 0]) if which == "plaza1" else -np.inf,
+        scored_from=third(ranges[:, 0]),
     )
 
 
@@ -106,6 +117,11 @@ def fit(data: Path | None = None) -> PlazaSettings:
     scale, bias = np.polyfit(distance, first[:, 3], 1).tolist()
     noise = outlier_share(first[:, 3] - scale * distance - bias, scale * MAXIMUM_RANGE)
     return PlazaSettings(scale, bias, *noise)
+
+
+def fit_plaza2(data: Path | None = None) -> Plaza2Settings:
+    """Those of plaza1 throughout: where the search for the motion's noise begins; `data` is not looked at."""
+    return Plaza2Settings(spectral_density=PlazaSettings.spectral_density)
 
 
 def _load(which: PlazaName) -> dict[str, NDArray[np.float64]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from streams.recordings import ais_solent, ble_rssi, laser_radar, mrclam, uwb_planar
-from streams.recordings.plaza import PlazaName, plaza
+from streams.recordings.plaza import PlazaName, fit_plaza2, plaza
 from streams.recordings.plaza import fit as fit_plaza
 from streams.recordings.recording import Recording
 
@@ -39,7 +40,7 @@ def _plaza(which: PlazaName) -> Callable[..., Recording]:
 
 READERS: dict[str, Reader] = {
     "plaza1": Reader(_plaza("plaza1"), fit_plaza, ("deviation", "spectral_density", "outlier_probability")),
-    "plaza2": Reader(_plaza("plaza2"), fit_plaza, settings_of="plaza1"),
+    "plaza2": Reader(_plaza("plaza2"), fit_plaza2, ("spectral_density",)),
     "uwb_planar": Reader(uwb_planar.uwb_planar, uwb_planar.fit, ("deviation", "place_density")),
     "mrclam_robot1": Reader(
         mrclam.mrclam,
@@ -47,6 +48,7 @@ READERS: dict[str, Reader] = {
         ("range_deviation", "bearing_deviation"),  # the odometry's errors are those that it shows
     ),
     "ble_rssi": Reader(ble_rssi.ble_rssi, ble_rssi.fit, ("deviation", "spectral_density")),
+    "ble_straight": Reader(partial(ble_rssi.ble_rssi, "ble_straight"), ble_rssi.fit, settings_of="ble_rssi"),
     "laser_radar": Reader(
         laser_radar.laser_radar,
         laser_radar.fit,

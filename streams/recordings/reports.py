@@ -1,8 +1,11 @@
 """The likeliest settings of ships' reports, where no truth is known: by a Kalman filter of all ships at once.
 
 Course and speed are taken as the velocity they stand for, with the noise they give it along and across; so the filter
-is linear, and its evidence is a sum over a ship's reports. The settings are found one after the other on a geometric
-raster around the value before, in a few passes with a finer raster each.
+is linear, and its evidence is a sum over a ship's reports. Along the course the place has, beside its own error, what
+an error of the report's time makes of it. The velocity decays to zero, as in `inference.motion.DecayingVelocity`.
+
+The settings are found one after the other on a geometric raster around the value before, in a few passes with a finer
+raster each.
 """
 
 from __future__ import annotations
@@ -35,12 +38,14 @@ class Reports:
 
 @dataclass(frozen=True)
 class Noise:
-    """Of reports and motion: m, m/s, rad, m²/s³; each ``(C,)`` for as many candidates."""
+    """Of reports and motion: m, s, m/s, rad, m²/s³, s; each ``(C,)`` for as many candidates."""
 
     place: Array
+    delay: Array
     speed: Array
     course: Array
     density: Array
+    time_constant: Array
 
 
 def evidence(reports: Reports, noise: Noise, slowest: float) -> Array:
@@ -59,7 +64,7 @@ def evidence(reports: Reports, noise: Noise, slowest: float) -> Array:
             mean[:], spread[:] = value, covariance
             continue
         interval = np.where(there, reports.times[:, turn] - reports.times[:, turn - 1], 0.0)
-        moved, predicted = _predict(mean, spread, interval, noise.density)
+        moved, predicted = _predict(mean, spread, interval, noise)
         innovation, sum_of_both = value - moved, predicted + covariance
         solved = np.linalg.solve(sum_of_both, innovation[..., None])[..., 0]
         _, determinant = np.linalg.slogdet(sum_of_both)
@@ -82,32 +87,41 @@ def _reported(reports: Reports, noise: Noise, turn: int, slowest: float) -> tupl
     still = speed < slowest
     along, across = (np.where(still, along + slowest**2, part) for part in (along, across))
     covariance = np.zeros((*along.shape, 4, 4))
-    covariance[..., 0, 0] = covariance[..., 1, 1] = noise.place[:, None] ** 2
     outer = direction[:, :, None] * direction[:, None, :]
+    late = (speed * noise.delay[:, None]) ** 2
+    covariance[..., :2, :2] = (
+        noise.place[:, None, None, None] ** 2 * np.eye(2) + late[..., None, None] * outer
+    )
     covariance[..., 2:, 2:] = across[..., None, None] * np.eye(2) + (along - across)[..., None, None] * outer
     return value, covariance
 
 
-def _predict(mean: Array, spread: Array, interval: Array, density: Array) -> tuple[Array, Array]:
-    """Constant velocity over `interval` ``(S,)``."""
-    ships, one = len(interval), np.eye(2)
-    matrix = np.tile(np.eye(4), (ships, 1, 1))
-    matrix[:, :2, 2:] = interval[:, None, None] * one
-    noise = np.zeros((ships, 4, 4))
-    noise[:, :2, :2] = (interval**3 / 3)[:, None, None] * one
-    noise[:, :2, 2:] = noise[:, 2:, :2] = (interval**2 / 2)[:, None, None] * one
-    noise[:, 2:, 2:] = interval[:, None, None] * one
+def _predict(mean: Array, spread: Array, interval: Array, noise: Noise) -> tuple[Array, Array]:
+    """Decaying velocity over `interval` ``(S,)``."""
+    time_constant, one = noise.time_constant[:, None], np.eye(2)
+    share = interval / time_constant
+    decay, lost = np.exp(-share), -np.expm1(-share)
+    matrix = np.zeros((*share.shape, 4, 4))
+    matrix[..., :2, :2] = one
+    matrix[..., :2, 2:] = (time_constant * lost)[..., None, None] * one
+    matrix[..., 2:, 2:] = decay[..., None, None] * one
+    q = noise.density[:, None]
+    both = -np.expm1(-2 * share) / 2
+    added = np.zeros_like(matrix)
+    added[..., :2, :2] = (q * time_constant**3 * (share - 2 * lost + both))[..., None, None] * one
+    added[..., :2, 2:] = added[..., 2:, :2] = (q * time_constant**2 / 2 * lost**2)[..., None, None] * one
+    added[..., 2:, 2:] = (q * time_constant * both)[..., None, None] * one
     moved = (matrix @ mean[..., None])[..., 0]
-    return moved, matrix @ spread @ matrix.swapaxes(-1, -2) + density[:, None, None, None] * noise
+    return moved, matrix @ spread @ matrix.swapaxes(-1, -2) + added
 
 
 def likeliest(reports: Reports, start: S, units: Sequence[float], slowest: float) -> S:
     """Settings of greatest evidence, from `start` on.
 
-    `start` is a dataclass of four numbers, those of `Noise` in its order; `units` are what one of each is, in
+    `start` is a dataclass whose first numbers are those of `Noise` in its order; `units` are what one of each is, in
     the units of `Noise`.
     """
-    names = [field.name for field in dataclasses.fields(start)]  # type: ignore[arg-type]
+    names = [field.name for field in dataclasses.fields(start)][: len(units)]  # type: ignore[arg-type]
     best = np.array([getattr(start, name) for name in names])
     for ratio in RASTERS:
         for number in range(len(names)):

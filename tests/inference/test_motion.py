@@ -15,6 +15,7 @@ from inference.motion import (
     ConstantVelocity,
     Control,
     CoordinatedTurn,
+    DecayingVelocity,
     FixedStep,
     Linear,
     LinearMotion,
@@ -33,6 +34,7 @@ CONTINUOUS: list[LinearMotion] = [
     ConstantVelocity((1,), (0,), 3.0, controlled=True),
     ConstantAcceleration((0, 3), (1, 4), (2, 5), 0.4),
     MeanReverting((0.5, 0.0), (3.0, -1.0), (0.2, 0.3)),
+    DecayingVelocity((0, 3), (2, 1), 2.0, 0.7),
     Linear(FRICTION, ((0.0, 0.0), (0.0, 0.5)), ((0.0,), (1.0,))),
 ]
 STEPPED = FixedStep(((1.0, 0.6321), (0.0, 0.3679)), ((0.01, 0.02), (0.02, 0.04)), 0.5, ((0.3,), (0.6,)))
@@ -110,9 +112,15 @@ CHAIN = np.diag([1.0, 1.0], 1)
         (ConstantVelocity((0,), (1,), 0.7), CHAIN[1:, 1:], np.diag([0.0, 0.7])),
         (ConstantAcceleration((0,), (1,), (2,), 0.4), CHAIN, np.diag([0.0, 0.0, 0.4])),
         (MeanReverting((0.5, 0.0), (0.0, 0.0), (0.2, 0.3)), np.diag([-0.5, 0.0]), np.diag([0.2, 0.3])),
+        (DecayingVelocity((0,), (1,), 1.0, 0.7), np.array(FRICTION), np.diag([0.0, 0.7])),
+        (
+            DecayingVelocity((0,), (1,), 40.0, 0.7),
+            CHAIN[1:, 1:] - np.diag([0.0, 1 / 40]),
+            np.diag([0.0, 0.7]),
+        ),
         (Linear(FRICTION, ((0.2, 0.1), (0.1, 0.5))), np.array(FRICTION), np.array([[0.2, 0.1], [0.1, 0.5]])),
     ],
-    ids=["velocity", "acceleration", "mean-reverting", "linear"],
+    ids=["velocity", "acceleration", "mean-reverting", "friction", "little friction", "linear"],
 )
 @pytest.mark.parametrize("interval", [0.01, 1.3, 9.0])
 def test_the_discretisation_is_exact(
@@ -131,6 +139,26 @@ def test_a_system_settles_where_it_must_however_long_it_is_left() -> None:
     # the stationary covariance solves A P + P Aᵀ + D = 0
     drift, diffusion = (torch.tensor(part, dtype=torch.float64) for part in (stable.drift, stable.diffusion))
     np.testing.assert_allclose(drift @ noise[0] + noise[0] @ drift.T, -diffusion, atol=1e-12)
+
+
+def test_a_velocity_that_decays_slowly_is_constant() -> None:
+    decaying, constant = DecayingVelocity((0, 1), (2, 3), 1e9, 0.7), ConstantVelocity((0, 1), (2, 3), 0.7)
+    for ours, theirs in zip(
+        decaying.transition(seconds(0.0, 1e-3, 60.0)),
+        constant.transition(seconds(0.0, 1e-3, 60.0)),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
+
+
+def test_a_velocity_decays_to_its_settled_spread_and_the_place_stays_where_it_ran_out() -> None:
+    motion = DecayingVelocity((0,), (1,), 5.0, 0.7)
+    state = torch.tensor([[2.0, 3.0]], dtype=torch.float64)
+    moved = motion.predict(GaussianMixture.gaussian(state, torch.zeros(1, 2, 2).double()), seconds(1e4))
+    np.testing.assert_allclose(moved.means[0, 0], [2.0 + 3.0 * 5.0, 0.0], atol=1e-9)
+    assert float(moved.covariances[0, 0, 1, 1]) == pytest.approx(0.7 * 5.0 / 2)
+    # far beyond the time constant the place spreads as a random walk of density q τ² that began 3 τ / 2 later
+    assert float(moved.covariances[0, 0, 0, 0]) == pytest.approx(0.7 * 25 * (1e4 - 7.5))
 
 
 def test_mean_reversion_goes_to_the_mean() -> None:

@@ -84,6 +84,16 @@ MOTIONS: dict[str, tuple[str, dict[str, Any]]] = {
             "inputs": ["ax", "ay"],
         },
     ),
+    "decaying": (
+        "x vx vy y",
+        {
+            "kind": "decaying_velocity",
+            "positions": ["x", "y"],
+            "velocities": ["vx", "vy"],
+            "time_constant": 4.0,
+            "spectral_density": 0.3,
+        },
+    ),
     "acceleration": (
         "x vx ax y vy ay z vz az",
         {

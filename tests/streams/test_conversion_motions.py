@@ -16,6 +16,7 @@ from tests.schemas.kinds import MOTIONS, model
 EXPECTED: dict[str, Motion] = {
     "walk": moving.RandomWalk((0.5, 2.0)),
     "velocity": moving.ConstantVelocity((3, 0), (2, 1), 0.3, controlled=True),
+    "decaying": moving.DecayingVelocity((0, 3), (1, 2), 4.0, 0.3),
     "acceleration": moving.ConstantAcceleration((0, 3, 6), (1, 4, 7), (2, 5, 8), 0.3),
     "reverting": moving.MeanReverting((0.5, 0.5), (1.0, -1.0), (2.0, 2.0)),
     "linear": moving.Linear(((0.0, 1.0), (-2.0, -0.3)), ((0.0, 0.0), (0.0, 0.4)), ((0.0,), (1.0,))),

@@ -91,7 +91,7 @@ def test_a_run_ends_well_with_both_tables_and_leaves_nothing_with_the_ports_take
     assert "(port 8080 is taken)" in demo.output
     for text in ("mower, real ranges", "fleet, simulated sensors", "Best of all", "Not best"):
         assert text in demo.output
-    assert demo.output.count("3 000 particles ") >= 2
+    assert demo.output.count("10 000 particles ") >= 2
     for reason in ("not_json 1", "unknown_sensor 1", "not_finite 1", "wrong_length 1"):
         assert reason in demo.output
     assert "told north or south gate" in demo.output

@@ -13,7 +13,7 @@ from inference.update import Updater
 from streams.offline import Fused
 from streams.recordings.recording import Recording
 from streams.recordings.scores.measures import Row, Scores
-from streams.recordings.scores.methods import METHODS, OURS, Method, run, score_ours
+from streams.recordings.scores.methods import OURS, Method, run, score_ours
 from streams.recordings.scores.tracks import log_of, tracks_of
 
 Progress = Callable[[str, int, int], None]  # of which method, how many instants more, of how many
@@ -28,7 +28,7 @@ def score(
     updater: Updater,
     progress: Progress = _silent,
     take: Callable[[Fused], None] | None = None,
-    methods: tuple[Method, ...] = METHODS,
+    methods: tuple[Method, ...] = (),
 ) -> list[Row]:
     """Ours first, then `methods`; `take` gets our posteriors as they come."""
     log = log_of(recording)

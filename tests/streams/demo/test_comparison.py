@@ -8,7 +8,16 @@ import pytest
 
 from streams.demo import answers
 from streams.demo.answers import Answers
-from streams.demo.baselines import EKF, PARTICLES, extended_kalman, groups, instants_of, particles
+from streams.demo.baselines import (
+    EKF,
+    ITERATED,
+    PARTICLES,
+    extended_kalman,
+    groups,
+    instants_of,
+    iterated_kalman,
+    particles,
+)
 from streams.demo.comparison import OURS, compare, ours, table, verdict, winners
 from streams.demo.scenario import MOWER
 from tests.streams.demo.plays import perfect_tracker, posterior, small_script
@@ -81,16 +90,22 @@ def test_baselines_answer_at_every_instant_of_the_stream_but_for_the_entity_of_t
     for name, group in both.items():
         assert set(received[name].instants) == set(zip(*instants_of(group), strict=True))
         path = tmp_path / "answers.npz"
-        answers.save(path, {EKF: extended_kalman(group), PARTICLES: particles(group, count=200)})
+        baselines = {
+            EKF: extended_kalman(group),
+            ITERATED: iterated_kalman(group),
+            PARTICLES: particles(group, count=200),
+        }
+        answers.save(path, baselines)
         comparison = compare(name, name, received[name], answers.load(path))
         assert comparison.instants == len(received[name])
-        assert [row.method for row in comparison.rows] == [OURS, EKF, PARTICLES]
+        assert [row.method for row in comparison.rows] == [OURS, EKF, ITERATED, PARTICLES]
         assert all(math.isfinite(value) for row in comparison.rows for value in row.scores)
 
 
 def test_the_baselines_follow_the_mower() -> None:
     mower = groups(SCRIPT)[MOWER]
     assert extended_kalman(mower).summary().median < 1.5
+    assert iterated_kalman(mower).summary().median < 1.5
     assert particles(mower, count=1000).summary().median < 1.5
     assert particles(mower, count=300, seed=3).means == pytest.approx(
         particles(mower, count=300, seed=3).means
