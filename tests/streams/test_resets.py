@@ -9,7 +9,7 @@ import pytest
 
 from inference.update import Updater
 from schemas import Posterior, Reason, Reset, Unusable
-from streams.beliefs import UNRESET_VERSION, VERSION, BeliefRecord, Kept
+from streams.beliefs import RESET_VERSION, UNRESET_VERSION, BeliefRecord, Kept
 from streams.entities import EntityBatch
 from streams.resets import forget
 from tests.streams.oracle import updater as shared_updater
@@ -133,7 +133,7 @@ def test_a_record_is_of_the_version_before_unless_the_entity_was_reset(updater: 
     first = batch(seen(1.0))
     run(updater, first)
     assert first.record.encode()[0] == UNRESET_VERSION
-    assert after_reset(first.record).record.encode()[0] == VERSION
+    assert after_reset(first.record).record.encode()[0] == RESET_VERSION
 
 
 def test_the_ids_of_the_last_resets_are_remembered() -> None:
