@@ -69,7 +69,7 @@ class AccumulatedErrors:
 
     def moved(self, predicted: GaussianMixture, noise: Tensor) -> AccumulatedErrors:
         """After a motion to `predicted` that added `noise` ``(B, D, D)`` to the covariance."""
-        kept = 1 - _share(noise, predicted.moments()[1])[0]
+        kept = 1 - _share(noise, predicted.moments()[1])[0].clamp(max=1)
         return AccumulatedErrors(self.small * kept, self.large, self.learnt)
 
     def updated(self, prior: GaussianMixture, posterior: GaussianMixture) -> AccumulatedErrors:
@@ -77,7 +77,7 @@ class AccumulatedErrors:
         if not bool(((self.small > 0) | (self.large > 0)).any()):
             return self
         kept, information = _share(posterior.moments()[1], prior.moments()[1])
-        return AccumulatedErrors(self.small * kept, self.large, self.learnt + information)
+        return AccumulatedErrors(self.small * kept, self.large, (self.learnt + information).clamp_min(0))
 
     def plus(self, lost: Tensor) -> AccumulatedErrors:
         """With a new loss of each ``(B,)``, in nats; what is not finite counts as `MOST`.
@@ -94,7 +94,7 @@ class AccumulatedErrors:
 
 
 def _share(part: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
-    """``trace(part whole⁻¹) / D`` within 0 and 1, and ``½ log det(whole part⁻¹)``, at least 0; each ``(B,)``.
+    """``trace(part whole⁻¹) / D``, and ``½ log det(whole part⁻¹)``, each ``(B,)``.
 
     What is not a number gives 1 and 0: nothing is taken for learnt.
     """
@@ -104,5 +104,5 @@ def _share(part: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
     factor = la.cholesky(whole, _FLOOR)
     trace = (la.invert_from_factor(factor) * part).sum((-2, -1))
     learnt = la.log_diagonal(factor) - la.log_diagonal(la.cholesky(part, torch.finfo(part.dtype).tiny))
-    share = torch.nan_to_num(trace / whole.shape[-1], nan=1.0).clamp(0, 1)
-    return share, torch.nan_to_num(learnt, nan=0.0, posinf=0.0, neginf=0.0).clamp_min(0)
+    share = torch.nan_to_num(trace / whole.shape[-1], nan=1.0, posinf=1.0).clamp_min(0)
+    return share, torch.nan_to_num(learnt, nan=0.0, posinf=0.0, neginf=0.0)
