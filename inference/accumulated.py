@@ -5,9 +5,11 @@ two things make them fade.
 
 - A shift δ of a Gaussian of covariance P costs ``½ δᵀ P⁻¹ δ``. An update to P⁺ turns it into ``P⁺ P⁻¹ δ``, so its cost
   shrinks by ``trace(P⁺ P⁻¹) / D``, averaged over the directions of δ. Motion with noise Q shrinks it by
-  ``1 − trace(Q P⁻¹) / D``, P predicted. Of each loss the first `SMALL` nats fade so.
+  ``1 − trace(Q P⁻¹) / D``, P predicted. Of each loss the first `SMALL` nats fade so. An update that leaves the belief
+  wider than it was makes the cost grow again, up to `GROWTH` times: over many weak updates P goes up and down, and
+  shrinking alone would count the way down only.
 - What goes beyond may be a mode that was missed. It does not shrink with P, and only information can undo it: of L nats
-  ``L / (1 + n)`` are left once n nats have been learnt, the fall of ``½ log det P`` over the updates since.
+  ``L / (1 + n)`` are left once n nats have been learnt, the fall of ``½ log det P`` over all updates since.
 
 P is the covariance of the whole mixture. Everything runs over the whole batch.
 """
@@ -26,6 +28,7 @@ from inference.mixture import GaussianMixture
 
 SMALL = 0.1  # nats of one loss that fade with the covariance
 MOST = 1000.0  # nats that one update can add: an answer that is no density is infinitely far off
+GROWTH = 1.5  # of the cost in one update; one that tears the belief in two has not made it so much worse
 _FLOOR = 1e-12  # of correlation matrices
 
 
@@ -77,6 +80,7 @@ class AccumulatedErrors:
         if not bool(((self.small > 0) | (self.large > 0)).any()):
             return self
         kept, information = _share(posterior.moments()[1], prior.moments()[1])
+        kept = kept.clamp(max=GROWTH)
         return AccumulatedErrors(self.small * kept, self.large, (self.learnt + information).clamp_min(0))
 
     def plus(self, lost: Tensor) -> AccumulatedErrors:
