@@ -23,9 +23,12 @@ def condense(mixture: GaussianMixture, components: int, threshold: float) -> tup
     """
     reduced = reduce(mixture, components, threshold)
     weights = torch.softmax(mixture.log_weights, 1)
-    several = (weights > NEGLIGIBLE_WEIGHT * weights.amax(1, keepdim=True)).sum(1) > components
-    loss = bound(weights, mixture.covariances, reduced)
-    at = torch.nonzero(several | (loss > CHEAP))[:, 0]
+    count = (weights > NEGLIGIBLE_WEIGHT * weights.amax(1, keepdim=True)).sum(1)
+    loss = torch.zeros(mixture.batch, dtype=mixture.means.dtype)
+    merged = torch.nonzero(count > reduced.present.sum(1))[:, 0]
+    if len(merged):
+        loss[merged] = bound(weights[merged], mixture.covariances[merged], reduced.rows(merged))
+    at = torch.nonzero((count > components) | (loss > CHEAP))[:, 0]
     if len(at):
         loss[at] = divergence(mixture.rows(at).normalised(), reduced.rows(at))
     return reduced, loss

@@ -22,6 +22,7 @@ from inference.events import Belief, Event, Instant, StateModel, instants
 from inference.mixture import GaussianMixture
 from inference.motion import Control
 from inference.readings import Reading, expanded, held
+from inference.stacking import single_belief, stacked, with_axes
 from inference.update import Method, Update, Updater
 
 MOST_TOGETHER = 6  # observations in one update: as many as the network was trained on; more follow at once
@@ -105,7 +106,7 @@ def _carried_on(
     if int(predicted.present.sum()) > (most := updater.settings.components):
         predicted, lost = condense(predicted, most, updater.settings.merge_below)
         errors = errors.plus(lost)
-    belief = _belief(predicted, step.instant.time, errors)
+    belief = single_belief(predicted, step.instant.time, errors)
     return Outcome(belief, 1.0, 0.0, 1.0, "predicted")
 
 
@@ -138,7 +139,7 @@ def _predicted(steps: Sequence[Step]) -> tuple[GaussianMixture, AccumulatedError
     if bool((intervals < 0).any()):
         late = int((intervals < 0).nonzero()[0, 0])
         raise ValueError(f"time: {steps[late].instant.time} lies before the belief's {beliefs[late].time}")
-    mixture = _stack(beliefs)
+    mixture = stacked(beliefs)
     predicted = _moved(steps, beliefs, mixture, intervals)
     errors = AccumulatedErrors.of([belief.error for belief in beliefs])
     if bool((errors.small * intervals > 0).any()):
@@ -183,20 +184,6 @@ def _controls(beliefs: Sequence[Belief], count: int) -> Control | None:
         if control is not None and len(control.value) == count:
             value[row], covariance[row] = control.value, control.covariance
     return Control(torch.from_numpy(value), torch.from_numpy(covariance))
-
-
-def _stack(beliefs: Sequence[Belief]) -> GaussianMixture:
-    """One batch from beliefs of any number of components."""
-    most, size = max(len(b.weights) for b in beliefs), beliefs[0].means.shape[1]
-    weights = np.zeros((len(beliefs), most))
-    means = np.zeros((len(beliefs), most, size))
-    covariances = np.tile(np.eye(size), (len(beliefs), most, 1, 1))
-    for row, belief in enumerate(beliefs):
-        count = len(belief.weights)
-        weights[row, :count], means[row, :count] = belief.weights, belief.means
-        covariances[row, :count] = belief.covariances
-    parts = (torch.from_numpy(part) for part in (weights, means, covariances))
-    return GaussianMixture.from_weights(*parts)
 
 
 def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, updater: Updater) -> Update:
@@ -244,37 +231,10 @@ def _state_prior(
         order = np.argsort(change.axes) if change.axes is not None else np.arange(predicted.dimension)
         mixture, errors = stated.marginal(order.tolist()), AccumulatedErrors.of([NO_ERROR])
     else:
-        mixture = _replace_axes(predicted, stated, change.axes)
+        mixture = with_axes(predicted, stated, change.axes)
     reduced, lost = condense(mixture, updater.settings.components, updater.settings.merge_below)
-    belief = _belief(reduced, step.instant.time, errors.plus(lost))
+    belief = single_belief(reduced, step.instant.time, errors.plus(lost))
     return Outcome(belief, 1.0, 0.0, 1.0, "prior")
-
-
-def _replace_axes(old: GaussianMixture, new: GaussianMixture, axes: tuple[int, ...]) -> GaussianMixture:
-    """`new` over `axes`, independent of what was believed of the other coordinates."""
-    rest = [axis for axis in range(old.dimension) if axis not in axes]
-    kept = old.marginal(rest)
-    count = (old.components, new.components)
-    means = torch.zeros(1, *count, old.dimension, dtype=torch.float64)
-    covariances = torch.zeros(1, *count, old.dimension, old.dimension, dtype=torch.float64)
-    means[..., rest], means[..., list(axes)] = kept.means[:, :, None], new.means[:, None]
-    covariances[..., np.ix_(rest, rest)[0], np.ix_(rest, rest)[1]] = kept.covariances[:, :, None]
-    covariances[..., np.ix_(axes, axes)[0], np.ix_(axes, axes)[1]] = new.covariances[:, None]
-    log_weights = kept.log_weights[:, :, None] + new.log_weights[:, None]
-    return GaussianMixture(log_weights.flatten(1, 2), means.flatten(1, 2), covariances.flatten(1, 2))
-
-
-def _belief(mixture: GaussianMixture, time: float, errors: AccumulatedErrors) -> Belief:
-    """Of a batch of one."""
-    present = mixture.present[0]
-    weights = mixture.log_weights[0, present].exp().numpy()
-    return Belief(
-        time,
-        weights / weights.sum(),
-        mixture.means[0, present].numpy(),
-        mixture.covariances[0, present].numpy(),
-        error=errors.single()[0],
-    )
 
 
 def _split(update: Update, times: Sequence[float], errors: Sequence[AccumulatedError]) -> list[Outcome]:
