@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inference.accumulated import NO_ERROR, AccumulatedError
 from inference.mixture import GaussianMixture
 from inference.motion import Motion
 from inference.readings import ControlReading, Reading, together
@@ -23,7 +24,8 @@ Array = NDArray[np.float64]
 class Belief:
     """A mixture over one entity's state at one time: weights ``(k,)``, means ``(k, D)``, covariances ``(k, D, D)``.
 
-    `control` are the motion's inputs from that time on, all of them; None, zero, before any was reported.
+    `control` are the motion's inputs from that time on, all of them; None, zero, before any was reported. `error` is
+    how far it may be from the exact belief, in nats; none of a belief that is stated.
     """
 
     time: float
@@ -31,6 +33,7 @@ class Belief:
     means: Array
     covariances: Array
     control: ControlReading | None = None
+    error: AccumulatedError = NO_ERROR
 
     def mixture(self) -> GaussianMixture:
         """As a batch of one, float64."""

@@ -13,13 +13,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from inference.accumulated import NO_ERROR, AccumulatedError, AccumulatedErrors
+from inference.condensing import condense
 from inference.encoding import encode
 from inference.events import Belief, Event, Instant, StateModel, instants
 from inference.mixture import GaussianMixture
 from inference.motion import Control
 from inference.readings import Reading, expanded, held
-from inference.reduction import reduce
+from inference.stacking import single_belief, stacked, with_axes
 from inference.update import Method, Update, Updater
 
 MOST_TOGETHER = 6  # observations in one update: as many as the network was trained on; more follow at once
@@ -53,6 +56,11 @@ class Outcome:
     surprise: float
     method: str
 
+    @property
+    def accumulated_error(self) -> float:
+        """Of the belief: an estimate of KL(exact ‖ belief) in nats by all that led to it; see `accumulated`."""
+        return self.belief.error.nats
+
 
 def advance(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
     """Each entity's belief moved to its instant and updated there; the results are in the order of `steps`.
@@ -80,28 +88,34 @@ def without_expired(step: Step) -> Step:
 
 
 def _advance_alike(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
-    predicted = predict(steps)
+    predicted, errors = _predicted(steps)
     outcomes: dict[int, Outcome] = {}
     observed = [i for i, step in enumerate(steps) if step.instant.readings]
     for i, step in enumerate(steps):
         if step.instant.prior is not None:
-            outcomes[i] = _state_prior(predicted.rows(slice(i, i + 1)), step, updater)
+            one = torch.tensor([i])
+            outcomes[i] = _state_prior(predicted.rows(one), errors.rows(one), step, updater)
         elif not step.instant.readings:
-            outcomes[i] = _carried_on(predicted, i, step, updater)
+            one = torch.tensor([i])
+            outcomes[i] = _carried_on(predicted.rows(one), errors.rows(one), step, updater)
     if observed:
-        some = predicted.rows(torch.tensor(observed))
+        index = torch.tensor(observed)
+        some = predicted.rows(index)
         update = _observe([steps[i].instant.readings for i in observed], some, updater)
         times = [steps[i].instant.time for i in observed]
-        outcomes |= dict(zip(observed, _split(update, times), strict=True))
+        known = errors.rows(index).updated(some, update.posterior).plus(update.divergence)
+        outcomes |= dict(zip(observed, _split(update, times, known.single()), strict=True))
     return [_under_control(outcomes[i], step) for i, step in enumerate(steps)]
 
 
-def _carried_on(predicted: GaussianMixture, row: int, step: Step, updater: Updater) -> Outcome:
+def _carried_on(
+    predicted: GaussianMixture, errors: AccumulatedErrors, step: Step, updater: Updater
+) -> Outcome:
     """The prediction; a model's prior may have more components than a belief keeps, and is reduced."""
-    belief = _belief(predicted, row, step.instant.time)
-    if len(belief.weights) > (most := updater.settings.components):
-        reduced = reduce(predicted.rows(slice(row, row + 1)), most, updater.settings.merge_below)
-        belief = _belief(reduced, 0, step.instant.time)
+    if int(predicted.present.sum()) > (most := updater.settings.components):
+        predicted, lost = condense(predicted, most, updater.settings.merge_below)
+        errors = errors.plus(lost)
+    belief = single_belief(predicted, step.instant.time, errors)
     return Outcome(belief, 1.0, 0.0, 1.0, "predicted")
 
 
@@ -121,6 +135,11 @@ def predict(steps: Sequence[Step]) -> GaussianMixture:
 
     Where there is no belief it is the model's prior, which is not moved.
     """
+    return _predicted(steps)[0]
+
+
+def _predicted(steps: Sequence[Step]) -> tuple[GaussianMixture, AccumulatedErrors]:
+    """As `predict`, with what the accumulated errors become; a prior has none."""
     beliefs = [step.belief or replace(step.model.prior, time=step.instant.time) for step in steps]
     intervals = torch.tensor(
         [step.instant.time - belief.time for step, belief in zip(steps, beliefs, strict=True)],
@@ -129,7 +148,22 @@ def predict(steps: Sequence[Step]) -> GaussianMixture:
     if bool((intervals < 0).any()):
         late = int((intervals < 0).nonzero()[0, 0])
         raise ValueError(f"time: {steps[late].instant.time} lies before the belief's {beliefs[late].time}")
-    mixture = _stack(beliefs)
+    mixture = stacked(beliefs)
+    predicted = _moved(steps, beliefs, mixture, intervals)
+    errors = AccumulatedErrors.of([belief.error for belief in beliefs])
+    if bool((errors.small * intervals > 0).any()):
+        # a point that is moved has the motion's noise for its covariance
+        mean, covariance = mixture.moments()
+        point = GaussianMixture.gaussian(mean, torch.zeros_like(covariance))
+        noise = _moved(steps, beliefs, point, intervals).covariances[:, 0]
+        errors = errors.moved(predicted, noise)
+    return predicted, errors
+
+
+def _moved(
+    steps: Sequence[Step], beliefs: Sequence[Belief], mixture: GaussianMixture, intervals: Tensor
+) -> GaussianMixture:
+    """`mixture` moved by the model of each step, under the control of its belief."""
     by_motion: dict[int, list[int]] = defaultdict(list)
     for index, step in enumerate(steps):
         by_motion[id(step.model.motion)].append(index)
@@ -159,20 +193,6 @@ def _controls(beliefs: Sequence[Belief], count: int) -> Control | None:
         if control is not None and len(control.value) == count:
             value[row], covariance[row] = control.value, control.covariance
     return Control(torch.from_numpy(value), torch.from_numpy(covariance))
-
-
-def _stack(beliefs: Sequence[Belief]) -> GaussianMixture:
-    """One batch from beliefs of any number of components."""
-    most, size = max(len(b.weights) for b in beliefs), beliefs[0].means.shape[1]
-    weights = np.zeros((len(beliefs), most))
-    means = np.zeros((len(beliefs), most, size))
-    covariances = np.tile(np.eye(size), (len(beliefs), most, 1, 1))
-    for row, belief in enumerate(beliefs):
-        count = len(belief.weights)
-        weights[row, :count], means[row, :count] = belief.weights, belief.means
-        covariances[row, :count] = belief.covariances
-    parts = (torch.from_numpy(part) for part in (weights, means, covariances))
-    return GaussianMixture.from_weights(*parts)
 
 
 def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, updater: Updater) -> Update:
@@ -207,7 +227,10 @@ def _spread(readings: Sequence[Reading]) -> Sequence[Reading]:
     return readings if parts < 2 else [each for start in range(parts) for each in readings[start::parts]]
 
 
-def _state_prior(predicted: GaussianMixture, step: Step, updater: Updater) -> Outcome:
+def _state_prior(
+    predicted: GaussianMixture, errors: AccumulatedErrors, step: Step, updater: Updater
+) -> Outcome:
+    """The prior applied; one that replaces all that was believed leaves no error of it."""
     change = step.instant.prior
     assert change is not None
     stated = change.mixture.mixture()
@@ -215,40 +238,15 @@ def _state_prior(predicted: GaussianMixture, step: Step, updater: Updater) -> Ou
         mixture = predicted.product(stated, change.axes)
     elif change.axes is None or len(change.axes) == predicted.dimension:
         order = np.argsort(change.axes) if change.axes is not None else np.arange(predicted.dimension)
-        mixture = stated.marginal(order.tolist())
+        mixture, errors = stated.marginal(order.tolist()), AccumulatedErrors.of([NO_ERROR])
     else:
-        mixture = _replace_axes(predicted, stated, change.axes)
-    reduced = reduce(mixture, updater.settings.components, updater.settings.merge_below)
-    belief = _belief(reduced, 0, step.instant.time)
+        mixture = with_axes(predicted, stated, change.axes)
+    reduced, lost = condense(mixture, updater.settings.components, updater.settings.merge_below)
+    belief = single_belief(reduced, step.instant.time, errors.plus(lost))
     return Outcome(belief, 1.0, 0.0, 1.0, "prior")
 
 
-def _replace_axes(old: GaussianMixture, new: GaussianMixture, axes: tuple[int, ...]) -> GaussianMixture:
-    """`new` over `axes`, independent of what was believed of the other coordinates."""
-    rest = [axis for axis in range(old.dimension) if axis not in axes]
-    kept = old.marginal(rest)
-    count = (old.components, new.components)
-    means = torch.zeros(1, *count, old.dimension, dtype=torch.float64)
-    covariances = torch.zeros(1, *count, old.dimension, old.dimension, dtype=torch.float64)
-    means[..., rest], means[..., list(axes)] = kept.means[:, :, None], new.means[:, None]
-    covariances[..., np.ix_(rest, rest)[0], np.ix_(rest, rest)[1]] = kept.covariances[:, :, None]
-    covariances[..., np.ix_(axes, axes)[0], np.ix_(axes, axes)[1]] = new.covariances[:, None]
-    log_weights = kept.log_weights[:, :, None] + new.log_weights[:, None]
-    return GaussianMixture(log_weights.flatten(1, 2), means.flatten(1, 2), covariances.flatten(1, 2))
-
-
-def _belief(mixture: GaussianMixture, row: int, time: float) -> Belief:
-    present = mixture.present[row]
-    weights = mixture.log_weights[row, present].exp().numpy()
-    return Belief(
-        time,
-        weights / weights.sum(),
-        mixture.means[row, present].numpy(),
-        mixture.covariances[row, present].numpy(),
-    )
-
-
-def _split(update: Update, times: Sequence[float]) -> list[Outcome]:
+def _split(update: Update, times: Sequence[float], errors: Sequence[AccumulatedError]) -> list[Outcome]:
     """A batch's posteriors, an entity at a time, without the unused places."""
     weights = update.posterior.log_weights.exp().numpy()
     means, covariances = update.posterior.means.numpy(), update.posterior.covariances.numpy()
@@ -267,7 +265,11 @@ def _split(update: Update, times: Sequence[float]) -> list[Outcome]:
         count = counts[row]
         share = weights[row, :count]
         belief = Belief(
-            times[row], share / share.sum(), means[row, :count].copy(), covariances[row, :count].copy()
+            times[row],
+            share / share.sum(),
+            means[row, :count].copy(),
+            covariances[row, :count].copy(),
+            error=errors[row],
         )
         outcomes.append(Outcome(belief, size, evidence, surprise, names[method]))
     return outcomes

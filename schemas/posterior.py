@@ -35,6 +35,14 @@ class Quality(Message):
         Method,
         Field(description="how the mixture was computed; prior: no observation, a prior was applied"),
     ]
+    accumulated_error: Annotated[
+        Number | None,
+        Field(
+            ge=0,
+            description="estimate of the divergence KL(exact ‖ mixture) by all that led to the mixture, not by the "
+            "last update alone, in nats; missing: not known, of a worker that did not keep it yet",
+        ),
+    ] = None
 
 
 class Posterior(Message):

@@ -11,11 +11,15 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.accumulated import NO_ERROR, AccumulatedError
 from inference.events import Belief
 from inference.readings import ControlReading
 
-# components, dimension, whether covariances are triangles, inputs under control, time
+# components, dimension, flags, inputs under control, time
 _BELIEF = struct.Struct("<BBBBd")
+_TRIANGLES = 1  # flag: of the covariances only the lower triangles are there
+_WITH_ERROR = 2  # flag, since version 5 of the record: the accumulated error stands at the end
+_ERROR_NUMBERS = len(NO_ERROR)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,18 +85,29 @@ def stored(state: State | None) -> bytes:
     half = flat.take(lower, axis=1)
     symmetric = half.tobytes() == flat.take(upper, axis=1).tobytes()
     parts: tuple[NDArray[np.float64], ...] = (state.weights, state.means, half if symmetric else flat)
-    inputs = 0
+    inputs, flags = 0, _TRIANGLES if symmetric else 0
     if state.control is not None:
         inputs = len(state.control.value)
         parts = (*parts, state.control.value, state.control.covariance)
-    header = _BELIEF.pack(count, size, symmetric, inputs, state.time)
+    if state.error != NO_ERROR:  # a belief without one is as it was before version 5
+        parts, flags = (*parts, np.array(state.error)), flags | _WITH_ERROR
+    header = _BELIEF.pack(count, size, flags, inputs, state.time)
     return header + b"".join(np.ascontiguousarray(part, dtype="<f8").tobytes() for part in parts)
 
 
 def stored_size(raw: bytes, place: int) -> int:
     """Bytes of the belief that begins at that place."""
-    count, size, symmetric, inputs, _ = _BELIEF.unpack_from(raw, place)
-    return int(_BELIEF.size + 8 * (_numbers(count, size, symmetric) + inputs * (inputs + 1)))
+    count, size, flags, inputs, _ = _BELIEF.unpack_from(raw, place)
+    error = _ERROR_NUMBERS if flags & _WITH_ERROR else 0
+    numbers = _numbers(count, size, bool(flags & _TRIANGLES))
+    return int(_BELIEF.size + 8 * (numbers + inputs * (inputs + 1) + error))
+
+
+def has_error(state: State | None) -> bool:
+    """Whether an accumulated error is stored with the belief, which programs before version 5 cannot read."""
+    if isinstance(state, bytes):
+        return len(state) > 2 and bool(state[2] & _WITH_ERROR)
+    return state is not None and state.error != NO_ERROR
 
 
 def _numbers(count: int, size: int, symmetric: bool) -> int:
@@ -101,20 +116,27 @@ def _numbers(count: int, size: int, symmetric: bool) -> int:
 
 @told
 def belief_of(state: State | None) -> Belief | None:
-    """The belief that is stored, if there is one; raises DamagedRecord."""
+    """The belief that is stored, if there is one; raises DamagedRecord.
+
+    One stored before version 5 has an accumulated error of 0: what it was is not known.
+    """
     if not isinstance(state, bytes):
         return state
-    count, size, symmetric, inputs, time = _BELIEF.unpack_from(state)
+    count, size, flags, inputs, time = _BELIEF.unpack_from(state)
+    symmetric = bool(flags & _TRIANGLES)
     numbers = np.frombuffer(state, "<f8", offset=_BELIEF.size)
-    control = None
+    control, error = None, NO_ERROR
+    if flags & _WITH_ERROR:
+        numbers, last = np.split(numbers, [len(numbers) - _ERROR_NUMBERS])
+        error = AccumulatedError(*last.tolist())
     if inputs:
         numbers, held = np.split(numbers, [_numbers(count, size, symmetric)])
         control = ControlReading(held[:inputs].copy(), held[inputs:].reshape(inputs, inputs).copy())
     if not symmetric:
-        return replace(belief_from(time, count, size, numbers), control=control)
+        return replace(belief_from(time, count, size, numbers), control=control, error=error)
     weights, means, half = np.split(numbers, (count, count + count * size))
     covariances = half.reshape(count, -1).take(_triangles(size)[2], axis=1)
     shape = (count, size, size)
     return Belief(
-        time, weights.copy(), means.reshape(count, size).copy(), covariances.reshape(shape), control
+        time, weights.copy(), means.reshape(count, size).copy(), covariances.reshape(shape), control, error
     )

@@ -22,6 +22,7 @@ from streams.belief_bytes import (
     UnknownVersion,
     belief_from,
     belief_of,
+    has_error,
     reaches,
     stored,
     stored_size,
@@ -30,15 +31,15 @@ from streams.belief_bytes import (
 
 INTERNAL = b"\0"
 """First byte of the keys of what is no belief in the changelog; no entity is called so."""
-VERSION = 4
-UNRESET_VERSION = (
-    3  # written for entities that have never been reset, so that the program before can read them
-)
+VERSION = 5
+# of what needs nothing newer a record is written that programs before can read
+RESET_VERSION = 4  # for entities whose beliefs have no accumulated error
+UNRESET_VERSION = 3  # for those that have never been reset either
 MOST_RESET_IDS = 16  # remembered, to apply a reset once however often it is sent
 # version, has a base; sequence, revision, prior sequence, two offsets, time of the newest posterior and of the base,
 # when it was last heard of, length of names, moments
 _HEADER = struct.Struct("<BBQIIqqdddHI")
-_RESETS = struct.Struct("<IqH")  # of version 4, behind the names: resets, offset, length of their ids
+_RESETS = struct.Struct("<IqH")  # since version 4, behind the names: resets, offset, length of their ids
 _SECOND_HEADER = struct.Struct("<BBQIIqqddHI")  # of version 2, which did not say when it was heard of
 _FIRST_HEADER = struct.Struct("<BBBHQIIqqdH")  # of version 1, which kept no past either
 _MOMENT = struct.Struct("<dII")  # time, length of its messages and of its belief
@@ -49,7 +50,7 @@ _WAITING = struct.Struct("<qI")
 @told
 def glance(raw: bytes) -> tuple[float, float]:
     """The time of the newest posterior and when it was last heard of, without reading all of a record."""
-    if raw[0] not in (UNRESET_VERSION, VERSION):
+    if not UNRESET_VERSION <= raw[0] <= VERSION:
         record = BeliefRecord.decode(raw)
         return record.shown, record.heard
     header = _HEADER.unpack_from(raw)
@@ -166,9 +167,9 @@ class BeliefRecord:
     def encode(self) -> bytes:
         """To bytes, exactly."""
         names, past = "\n".join(self.coordinates).encode(), self.past
-        base = stored(past.base)
+        base, version = stored(past.base), self._version()
         header = _HEADER.pack(
-            VERSION if self.resets else UNRESET_VERSION,
+            version,
             past.base is not None,
             self.sequence,
             self.revision,
@@ -181,7 +182,8 @@ class BeliefRecord:
             len(names),
             len(past.moments),
         )
-        parts = [header, names, self._encoded_resets(), base]
+        resets = self._encoded_resets() if version > UNRESET_VERSION else b""
+        parts = [header, names, resets, base]
         for moment in past.moments:
             state = stored(moment.state)
             parts.extend((_MOMENT.pack(moment.time, len(moment.content), len(state)), moment.content, state))
@@ -189,9 +191,13 @@ class BeliefRecord:
             parts.append(_WAITING.pack(offset, len(value)) + value)
         return b"".join(parts)
 
+    def _version(self) -> int:
+        """The least that has room for all of it."""
+        if any(map(has_error, (self.past.base, *(moment.state for moment in self.past.moments)))):
+            return VERSION
+        return RESET_VERSION if self.resets else UNRESET_VERSION
+
     def _encoded_resets(self) -> bytes:
-        if not self.resets:
-            return b""
         ids = "\n".join(self.reset_ids).encode()
         return _RESETS.pack(self.resets, self.forgotten_before, len(ids)) + ids
 
@@ -218,7 +224,7 @@ class BeliefRecord:
         names = raw[place : place + length].decode()
         place += length
         resets: tuple[int, int, tuple[str, ...]] = (0, 0, ())
-        if raw[0] == VERSION:
+        if raw[0] > UNRESET_VERSION:
             resets, place = _decoded_resets(raw, place)
         base: State | None = None
         if has_base:

@@ -74,6 +74,7 @@ class PosteriorWriter:
                 "log_evidence": outcome.log_evidence,
                 "surprise": outcome.surprise,
                 "method": outcome.method,
+                "accumulated_error": outcome.accumulated_error,
             },
             "applied": applied,
             "prior_sequence": prior_sequence,

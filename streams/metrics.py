@@ -64,6 +64,12 @@ EFFECTIVE_SAMPLE_SIZE = Histogram(
     buckets=(0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0),
     registry=REGISTRY,
 )
+ACCUMULATED_ERROR = Histogram(
+    "beliefstream_accumulated_error_nats",
+    "Estimate of how far a posterior is from exact by all that led to it, not by its last update alone",
+    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
+    registry=REGISTRY,
+)
 POSTERIORS = Counter(
     "beliefstream_posteriors",
     "Posteriors by method: transformer, refined, kalman, linearised, quadrature, fallback, prior (a stated prior)",

@@ -103,7 +103,9 @@ def _alone(step: Step, updater: Updater) -> Outcome | None:
 def _sound(outcome: Outcome) -> bool:
     """Whether it is a belief to go on with, and one that readers of the posterior can take."""
     belief = outcome.belief
-    quality = outcome.effective_sample_size + outcome.log_evidence + outcome.surprise
+    quality = (
+        outcome.effective_sample_size + outcome.log_evidence + outcome.surprise + outcome.accumulated_error
+    )
     # not finite if any is not
     total = quality + belief.weights.sum() + belief.means.sum() + belief.covariances.sum()
     if len(belief.weights) == 0 or not math.isfinite(total):
@@ -121,6 +123,7 @@ def _posterior(entity: EntityBatch, names: TopicNames, application: str) -> Reco
     assert entity.outcome is not None
     record, outcome, applied = entity.record, entity.outcome, entity.show()
     metrics.POSTERIORS.labels(outcome.method).inc()
+    metrics.ACCUMULATED_ERROR.observe(outcome.accumulated_error)
     if outcome.method != "prior":
         metrics.EFFECTIVE_SAMPLE_SIZE.observe(outcome.effective_sample_size)
     value = entity.model.writer.write(

@@ -65,11 +65,14 @@ def _write_row(posterior: Posterior) -> None:
     print("  ".join(row(posterior)), flush=True)
 
 
-def row(posterior: Posterior) -> tuple[str, str, str, str, str, str]:
-    """Time, entity, sequence, mean ± standard deviation of each coordinate, effective sample size, method."""
+def row(posterior: Posterior) -> tuple[str, str, str, str, str, str, str]:
+    """Time, entity, sequence, mean ± standard deviation of each coordinate, quality, method.
+
+    Of the quality the effective sample size and the accumulated error in nats, a dash where that is not known.
+    """
     from schemas import to_rfc3339
 
-    mixture = posterior.mixture
+    mixture, error = posterior.mixture, posterior.quality.accumulated_error
     coordinates = [
         f"{coordinate.name} {mean:.2f} ± {deviation:.2f} {coordinate.unit}"
         for coordinate, mean, deviation in zip(
@@ -82,5 +85,6 @@ def row(posterior: Posterior) -> tuple[str, str, str, str, str, str]:
         f"#{posterior.sequence}",
         ", ".join(coordinates),
         f"{posterior.quality.effective_sample_size:.2f}",
+        "-" if error is None else f"{error:.2f} nats",
         posterior.quality.method,
     )

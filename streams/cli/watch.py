@@ -83,7 +83,7 @@ def view(worker: Scraper, recent: Recent) -> RenderableType:
     from streams.cli.posteriors import row
 
     table = Table(expand=True, box=None)
-    for heading in ("time", "entity", "sequence", "belief", "ESS", "method"):
+    for heading in ("time", "entity", "sequence", "belief", "ESS", "error", "method"):
         table.add_column(heading, no_wrap=heading != "belief")
     for posterior in reversed(recent.latest):
         table.add_row(*map(Text, row(posterior)))  # as text: names are not markup
@@ -111,6 +111,7 @@ def _numbers(history: History) -> RenderableType:
         ("latency, median", _number(history.quantile(latency, 0.5) * 1000, "{:.0f} ms")),
         ("latency, 95 %", _number(history.quantile(latency, 0.95) * 1000, "{:.0f} ms")),
         ("effective sample size", _number(history.mean("beliefstream_effective_sample_size"), "{:.2f}")),
+        ("accumulated error", _number(history.mean("beliefstream_accumulated_error_nats"), "{:.2f} nats")),
         ("dead letters", f"{sum(dead.values()):.0f}" + _reasons(dead)),
     ]
     table = Table.grid(padding=(0, 3))

@@ -205,6 +205,7 @@ def test_every_alert_fires_for_a_real_worker_and_ceases(site: Site, tmp_path: Pa
     site.observe("sharp", 80.0, [f"e-{number}" for number in range(300)])
     fires(site, "OutOfMemory")
     fires(site, "LowEffectiveSampleSize")
+    fires(site, "AccumulatedError")
     quiet(site, "DeadLetters")
     quiet(site, "WrongPartitioner")
 

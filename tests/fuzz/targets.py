@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from aiokafka import ConsumerRecord
 
+from inference.accumulated import NO_ERROR, AccumulatedError
 from inference.events import Belief
 from inference.readings import ControlReading
 from inference.timeline import Moment, Timeline
@@ -242,9 +243,9 @@ def belief_record(raw: bytes) -> bool:
 
 
 def _beliefs() -> tuple[bytes, ...]:
-    def belief(time: float, control: bool = False) -> Belief:
+    def belief(time: float, control: bool = False, error: AccumulatedError = NO_ERROR) -> Belief:
         held = ControlReading(np.ones(2), np.eye(2)) if control else None
-        return Belief(time, np.ones(2) / 2, np.zeros((2, 3)), np.stack([np.eye(3)] * 2), held)
+        return Belief(time, np.ones(2) / 2, np.zeros((2, 3)), np.stack([np.eye(3)] * 2), held, error)
 
     content = pack([Kept(False, 7, b'{"entity":"a"}'), Kept(True, 8, b"{}")])
     past: Timeline[bytes, State] = Timeline(
@@ -256,6 +257,7 @@ def _beliefs() -> tuple[bytes, ...]:
         whole.encode(),
         reset.encode(),
         BeliefRecord.of(belief(1.0), ("x", "y", "z")).encode(),
+        BeliefRecord.of(belief(1.0, True, AccumulatedError(0.1, 2.0, 3.0)), ("x", "y", "z")).encode(),
         BeliefRecord().encode(),
     )
 

@@ -170,6 +170,7 @@ def posteriors(draw: st.DrawFn) -> Posterior:
                     ["transformer", "refined", "kalman", "linearised", "quadrature", "fallback", "prior"]
                 )
             ),
+            accumulated_error=draw(st.none() | st.floats(0, 1e6)),
         ),
         applied=tuple(draw(st.lists(identifiers, max_size=3))),
         prior_sequence=draw(st.integers(0, 10)),

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from pydantic import ValidationError
 
 from schemas import Mixture, Posterior, explain
+from schemas.posterior import Quality
 from tests.schemas.messages import posteriors, relaxed
 
 
@@ -20,6 +21,16 @@ from tests.schemas.messages import posteriors, relaxed
         ("mixture", Mixture.gaussian([0.0], 1.0)),
         ("quality", {"effective_sample_size": 1.1, "log_evidence": 0, "surprise": 0, "method": "kalman"}),
         ("quality", {"effective_sample_size": 1, "log_evidence": 0, "surprise": 0, "method": "guess"}),
+        (
+            "quality",
+            {
+                "effective_sample_size": 1,
+                "log_evidence": 0,
+                "surprise": 0,
+                "method": "kalman",
+                "accumulated_error": -0.1,
+            },
+        ),
         ("applied", [3]),
         ("entity", "*"),
     ],
@@ -30,6 +41,13 @@ def test_a_field_out_of_bounds_is_named(field: str, value: Any, posterior: Poste
     with pytest.raises(ValidationError) as caught:
         Posterior.model_validate({**posterior.model_dump(), field: value})
     assert explain(caught.value).startswith(field)
+
+
+def test_a_posterior_of_a_worker_before_it_had_the_figure_says_that_it_is_not_known() -> None:
+    quality = Quality.model_validate(
+        {"effective_sample_size": 1, "log_evidence": 0, "surprise": 0, "method": "kalman"}
+    )
+    assert quality.accumulated_error is None
 
 
 @relaxed

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference.accumulated import NO_ERROR, AccumulatedError
 from inference.events import Belief
 from inference.readings import ControlReading
 from inference.timeline import Moment, Timeline
-from streams.belief_bytes import State, UnknownVersion, belief_of
-from streams.beliefs import MOST_RESET_IDS, VERSION, BeliefRecord, Kept, pack, unpack
+from streams.belief_bytes import State, UnknownVersion, belief_of, stored
+from streams.beliefs import MOST_RESET_IDS, UNRESET_VERSION, VERSION, BeliefRecord, Kept, glance, pack, unpack
 from tests.schemas.messages import identifiers, mixtures, names, numbers, relaxed
 
 counts = st.integers(0, 2**32 - 1)
@@ -32,7 +33,8 @@ def beliefs(draw: st.DrawFn) -> Belief:
     if draw(st.booleans()):
         inputs = draw(st.lists(numbers, min_size=1, max_size=3))
         control = ControlReading(np.array(inputs), np.diag(np.abs(inputs)))
-    return Belief(draw(numbers), weights, means, covariances, control)
+    error = draw(st.just(NO_ERROR) | st.builds(AccumulatedError, numbers, numbers, numbers))
+    return Belief(draw(numbers), weights, means, covariances, control, error)
 
 
 @st.composite
@@ -66,6 +68,8 @@ def same_state(one: State | None, other: State | None) -> bool:
     if mine is None or theirs is None:
         return mine is theirs
     parts = ((getattr(mine, part), getattr(theirs, part)) for part in ("weights", "means", "covariances"))
+    if mine.error != theirs.error:
+        return False
     equal = all(part.shape == its.shape and part.tobytes() == its.tobytes() for part, its in parts)
     if mine.control is None or theirs.control is None:
         return mine.time == theirs.time and equal and mine.control is theirs.control
@@ -129,6 +133,42 @@ def test_a_record_of_the_first_version_is_a_belief_without_a_past() -> None:
     )
     assert same(BeliefRecord.decode(raw), expected)
     assert expected.past.reach(2.0, 8).floor == 12.5
+
+
+def test_a_record_of_the_fourth_version_has_beliefs_without_an_accumulated_error() -> None:
+    """Written by hand as version 4 wrote it, of an entity that was reset twice; a base and one moment."""
+    header = struct.pack("<BBQIIqqdddHI", 4, 1, 7, 1, 0, 41, -1, 13.5, 12.5, 14.0, 3, 1)
+    resets = struct.pack("<IqH", 2, 9, 7) + b"one\ntwo"
+    whole = struct.pack("<BBBBd", 1, 2, 0, 0, 12.5) + np.array([1, 3, 4, 2, 0.5, 0.5, 6.0], "<f8").tobytes()
+    lower = struct.pack("<BBBBd", 1, 2, 1, 1, 13.5) + np.array([1, 3, 4, 2, 0.5, 6, 8, 9.0], "<f8").tobytes()
+    moment = struct.pack("<dII", 13.5, 0, len(lower)) + lower
+    belief = Belief(12.5, np.ones(1), np.array([[3.0, 4.0]]), np.array([[[2.0, 0.5], [0.5, 6.0]]]))
+    control = ControlReading(np.array([8.0]), np.array([[9.0]]))
+    past: Timeline[bytes, State] = Timeline(
+        belief, 12.5, [Moment(13.5, b"", dataclasses.replace(belief, time=13.5, control=control))]
+    )
+    expected = BeliefRecord(past, ("x", "y"), 7, 1, 0, 41, -1, [], 13.5, 14.0, 2, 9, ("one", "two"))
+    read = BeliefRecord.decode(header + b"x\ny" + resets + whole + moment)
+    assert same(read, expected)
+    assert read.belief is not None
+    assert read.belief.error == NO_ERROR
+
+
+@pytest.mark.parametrize("place", ["base", "moment"])
+@pytest.mark.parametrize("written", [False, True])
+def test_a_record_is_of_the_newest_version_just_where_a_belief_has_an_error(
+    place: str, written: bool
+) -> None:
+    plain = Belief(1.0, np.ones(1), np.zeros((1, 2)), np.eye(2)[None])
+    lossy = dataclasses.replace(plain, error=AccumulatedError(0.1, 2.0, 3.0))
+    state: State = stored(lossy) if written else lossy  # one that was read, and has not been touched since
+    base, newest = (state, plain) if place == "base" else (plain, state)
+    record = BeliefRecord(Timeline(base, 0.0, [Moment(1.0, b"", newest)]), ("x", "y"))
+    assert record.encode()[0] == VERSION
+    assert same(BeliefRecord.decode(record.encode()), record)
+    assert glance(record.encode()) == (record.shown, record.heard)
+    without = BeliefRecord(Timeline(plain, 0.0, [Moment(1.0, b"", plain)]), ("x", "y"))
+    assert without.encode()[0] == UNRESET_VERSION
 
 
 def test_a_new_record_holds_nothing_and_no_message_yet() -> None:

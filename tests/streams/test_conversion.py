@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from inference.accumulated import AccumulatedError
 from inference.filtering import Outcome
 from inference.motion import transition as transition_of
 from inference.sensors import encode
@@ -121,7 +123,8 @@ def test_a_posterior_is_written_as_it_is_read() -> None:
         means=((1.0, 2.0, 3.0, 4.0), (0.1, 1e-300, 1e30, -0.0)),
         covariances=(np.eye(4),) * 2,
     )
-    outcome = Outcome(belief_of(mixture, 1234.5678901), 0.5, -12.5, 0.25, "refined")
+    belief = replace(belief_of(mixture, 1234.5678901), error=AccumulatedError(0.25, 6.0, 2.0))
+    outcome = Outcome(belief, 0.5, -12.5, 0.25, "refined")
     raw = PosteriorWriter(model).write("mower", outcome, 3, 1, ["0:17", "mine"])
     read = parse(Posterior, raw)
     assert read.mixture == mixture
@@ -132,3 +135,4 @@ def test_a_posterior_is_written_as_it_is_read() -> None:
     assert (quality.effective_sample_size, quality.log_evidence, quality.surprise, quality.method) == (
         (0.5, -12.5, 0.25, "refined")
     )
+    assert quality.accumulated_error == 2.25

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
+from inference.accumulated import AccumulatedError
 from inference.update import Updater
 from schemas import Posterior, Reason, Reset, Unusable
-from streams.beliefs import UNRESET_VERSION, VERSION, BeliefRecord, Kept
+from streams.belief_bytes import belief_of
+from streams.beliefs import RESET_VERSION, UNRESET_VERSION, BeliefRecord, Kept
 from streams.entities import EntityBatch
 from streams.resets import forget
 from tests.streams.oracle import updater as shared_updater
@@ -52,6 +55,22 @@ def test_an_entity_that_a_time_in_the_future_has_deafened_hears_again(updater: U
     found = run(updater, batch(seen(2.0), seen(3.0), record=again(cured.record), first=104))
     assert mixtures(found) == mixtures(run(updater, batch(seen(2.0), seen(3.0))))
     assert [each.sequence for each in found] == [4, 5]  # two observations and the reset came before
+
+
+def test_a_reset_forgets_the_accumulated_error(updater: Updater) -> None:
+    first = batch(seen(1.0))
+    run(updater, first)
+    newest = first.record.past.moments[-1]
+    belief = belief_of(newest.state)
+    assert belief is not None
+    newest.state = replace(belief, error=AccumulatedError(0.0, 5.0, 0.0))
+    (known,) = run(updater, batch(seen(2.0), record=again(first.record), first=101))
+    assert known.quality.accumulated_error is not None
+    assert known.quality.accumulated_error > 0.5
+    cured = after_reset(again(first.record))
+    (found,) = run(updater, batch(seen(2.0), record=again(cured.record), first=102))
+    (fresh,) = run(updater, batch(seen(2.0)))
+    assert found.quality == fresh.quality
 
 
 def test_what_is_older_than_all_before_the_reset_is_used_after_it(updater: Updater) -> None:
@@ -133,7 +152,7 @@ def test_a_record_is_of_the_version_before_unless_the_entity_was_reset(updater: 
     first = batch(seen(1.0))
     run(updater, first)
     assert first.record.encode()[0] == UNRESET_VERSION
-    assert after_reset(first.record).record.encode()[0] == VERSION
+    assert after_reset(first.record).record.encode()[0] == RESET_VERSION
 
 
 def test_the_ids_of_the_last_resets_are_remembered() -> None:

@@ -31,6 +31,7 @@ class Answer(NamedTuple):
     log_evidence: float
     method: str
     seconds: float  # of its batch, shared out; of a chain, of one of its updates
+    accumulated_error: float | None = None  # of a chain, in nats, as its belief says
 
 
 def answers(problems: Sequence[Problem], updater: Updater, batch: int = BATCH) -> list[Answer]:
@@ -88,16 +89,16 @@ def chain_answers(chains: Sequence[Chain], updater: Updater) -> list[Answer]:
     made = []
     for i, outcome in enumerate(last):
         belief, size = outcome.belief, float(outcome.effective_sample_size)
-        # what the belief says has been lost on the way, where it says so
-        lost = getattr(belief, "accumulated_error", getattr(outcome, "accumulated_error", 0.0))
+        lost = outcome.accumulated_error
         made.append(
             Answer(
                 Mixture(belief.weights, belief.means, belief.covariances),
-                min(size, math.exp(-float(lost))),
-                min(float(getattr(outcome, "quality", size)), math.exp(-float(lost))),
+                min(size, math.exp(-lost)),
+                min(float(getattr(outcome, "quality", size)), math.exp(-lost)),
                 float(evidence[i]),
                 outcome.method,
                 float(seconds[i]) / len(chains[i].instants),
+                lost,
             )
         )
     return made

@@ -82,11 +82,12 @@ def row(findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def report(findings: Sequence[Finding]) -> dict[str, Any]:
-    """All figures: in all, by family, and every problem that is dishonest, undecided or at fault."""
+    """All figures: in all, by family, every chain, and every problem that is dishonest, undecided or at fault."""
     names = list(dict.fromkeys(f.family for f in findings))
     return {
         **row(findings),
         "families": {name: row([f for f in findings if f.family == name]) for name in names},
+        "chains": [_single(f) for f in findings if f.answer.accumulated_error is not None],
         "notable": [_single(f) for f in findings if is_notable(f)],
     }
 
@@ -99,6 +100,7 @@ def _single(finding: Finding) -> dict[str, Any]:
         "error": _number(finding.distance.error),
         "effective_sample_size": finding.answer.effective_sample_size,
         "quality": finding.answer.quality,
+        "accumulated_error": _number(finding.answer.accumulated_error),
         "evidence_error": _number(finding.evidence_error),
         "method": finding.answer.method,
         "decided": finding.decided,

@@ -20,7 +20,9 @@ def test_what_looks_like_markup_is_shown_as_it_is() -> None:
             revision=0,
             coordinates=(Coordinate(name="x", unit="[/]m"),),
             mixture=Mixture.gaussian((1.0,), 1.0),
-            quality=Quality(effective_sample_size=1, log_evidence=0, surprise=0.5, method="kalman"),
+            quality=Quality(
+                effective_sample_size=1, log_evidence=0, surprise=0.5, method="kalman", accumulated_error=0.25
+            ),
             applied=(),
             prior_sequence=0,
             model="walker",
@@ -30,5 +32,6 @@ def test_what_looks_like_markup_is_shown_as_it_is() -> None:
     screen = Console(file=io.StringIO(), width=160, record=True)
     screen.print(view(worker, recent))
     text = screen.export_text()
+    assert "0.25 nats" in text
     assert "x 1.00 ± 1.00 [/]m" in text
     assert "[/red]late 3" in text
