@@ -18,11 +18,13 @@ from inference.encoding import encode
 from inference.events import Belief, Event, Instant, StateModel, instants
 from inference.mixture import GaussianMixture
 from inference.motion import Control
+from inference.moving import Moved, move, together
 from inference.readings import Reading, expanded, held
 from inference.reduction import reduce
-from inference.update import Method, Update, Updater
+from inference.update import Method, Settings, Update, Updater
 
 MOST_TOGETHER = 6  # observations in one update: as many as the network was trained on; more follow at once
+WHOLE = Settings(bend_below=0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +73,7 @@ def without_expired(step: Step) -> Step:
 
 
 def _advance_alike(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
-    predicted = predict(steps)
+    predicted = moved(steps, updater.settings).mixture
     outcomes: dict[int, Outcome] = {}
     observed = [i for i, step in enumerate(steps) if step.instant.readings]
     for i, step in enumerate(steps):
@@ -108,7 +110,12 @@ def _under_control(outcome: Outcome, step: Step) -> Outcome:
 
 
 def predict(steps: Sequence[Step]) -> GaussianMixture:
-    """Beliefs moved to the time of their instants under the controls in force, as one batch.
+    """Beliefs moved to the time of their instants, each component as one, whatever that loses: see `moved`."""
+    return moved(steps, WHOLE).mixture
+
+
+def moved(steps: Sequence[Step], settings: Settings) -> Moved:
+    """Beliefs moved to the time of their instants under the controls in force, as one batch, and what that loses.
 
     Where there is no belief it is the model's prior, which is not moved.
     """
@@ -124,17 +131,15 @@ def predict(steps: Sequence[Step]) -> GaussianMixture:
     by_motion: dict[int, list[int]] = defaultdict(list)
     for index, step in enumerate(steps):
         by_motion[id(step.model.motion)].append(index)
-    if len(by_motion) == 1:
-        motion = steps[0].model.motion
-        return motion.predict(mixture, intervals, _controls(beliefs, motion.inputs))
-    means, covariances = mixture.means.clone(), mixture.covariances.clone()
+    parts, order = [], []
     for indices in by_motion.values():
-        rows = torch.tensor(indices)
-        motion = steps[indices[0]].model.motion
+        rows, motion = torch.tensor(indices), steps[indices[0]].model.motion
         control = _controls([beliefs[index] for index in indices], motion.inputs)
-        moved = motion.predict(mixture.rows(rows), intervals[rows], control)
-        means[rows], covariances[rows] = moved.means, moved.covariances
-    return GaussianMixture(mixture.log_weights, means, covariances)
+        alone = len(by_motion) == 1
+        some = mixture if alone else mixture.rows(rows)
+        parts.append(move(motion, some, intervals if alone else intervals[rows], control, settings))
+        order.append(rows)
+    return parts[0] if len(parts) == 1 else together(parts, order)
 
 
 def _controls(beliefs: Sequence[Belief], count: int) -> Control | None:

@@ -8,6 +8,7 @@ as far as it is worth it. Then all are moved, and reduced to as many as a belief
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from inference.accuracy import Settings
 from inference.condensing import condense
 from inference.mixture import GaussianMixture, concatenate
 from inference.motion import Control, Motion
-from inference.motion.bend import Bend, bend
+from inference.motion.bend import TINY, Bend, bend
 from inference.motion.turning import Turning
 from inference.splitting import DIVISIONS, divide
 
@@ -60,14 +61,19 @@ def move(
     if len(at) == 0:
         return Moved(moved, loss)
     keep = torch.nonzero(~(loss > settings.bend_below))[:, 0]
-    parts, order = [moved.rows(keep)], [keep]
+    parts, order = ([Moved(moved.rows(keep), loss[keep])], [keep]) if len(keep) else ([], [])
     for index in torch.split(at, TOGETHER):
         some = None if control is None else Control(control.value[index], control.covariance[index])
-        better = _divided(motion, mixture.rows(index), interval[index], some, settings)
-        loss[index] = better.loss
-        parts.append(better.mixture)
+        parts.append(_divided(motion, mixture.rows(index), interval[index], some, settings))
         order.append(index)
-    return Moved(concatenate(parts).rows(torch.argsort(torch.cat(order))), loss)
+    return together(parts, order)
+
+
+def together(parts: Sequence[Moved], places: Sequence[Tensor]) -> Moved:
+    """One batch from parts of it, each with its entities' places in it."""
+    order = torch.argsort(torch.cat(list(places)))
+    mixture = concatenate([part.mixture for part in parts]).rows(order)
+    return Moved(mixture, torch.cat([part.loss for part in parts])[order])
 
 
 class _Bends(NamedTuple):
@@ -82,13 +88,16 @@ class _Bends(NamedTuple):
 
 
 def _bends(
-    motion: Turning, mixture: GaussianMixture, moved: GaussianMixture, interval: Tensor, control: Control | None
+    motion: Turning,
+    mixture: GaussianMixture,
+    moved: GaussianMixture,
+    interval: Tensor,
+    control: Control | None,
 ) -> _Bends:
     row, place = torch.nonzero(mixture.present & (interval > 0)[:, None], as_tuple=True)
     mean, covariance = motion.with_inputs(mixture, control)
-    tiny = torch.finfo(torch.float64).tiny
-    factor = la.cholesky(covariance[row, place], tiny)
-    predicted = la.cholesky(moved.covariances[row, place], tiny)
+    factor = la.cholesky(covariance[row, place], TINY)
+    predicted = moved.covariances[row, place]
     found = bend(motion, mean[row, place], factor, interval[row].double(), predicted)
     loss = torch.zeros_like(mixture.log_weights)
     loss[row, place] = found.loss()
