@@ -11,6 +11,7 @@ says what the exact filter knows on the same tracks.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -58,6 +59,7 @@ class TurnRun:
     effective_sample_size: Tensor
     loss: Tensor  # that the motion says of itself, nats
     components: Tensor
+    milliseconds: tuple[float, float]  # of motion and of update, a track and step
 
     def coverage(self) -> list[Coverage]:
         """A row a region, with the standard error among tracks, whose steps are not independent."""
@@ -88,6 +90,8 @@ class TurnRun:
             "least_effective_sample_size": float(self.effective_sample_size.min()),
             "loss_of_motion": float(self.loss.mean()),
             "components": float(self.components.mean()),
+            "milliseconds_of_motion": self.milliseconds[0],
+            "milliseconds_of_update": self.milliseconds[1],
         }
 
 
@@ -110,18 +114,18 @@ def simulate(entities: int, steps: int, seed: int) -> Tracks:
 
 def advanced(states: Array, numbers: np.random.Generator, small_steps: int) -> Array:
     """A draw of where each of `states` ``(P, 5)`` is one step later; the turn rate is constant within a small step."""
-    time = STEP / small_steps
+    short = STEP / small_steps
     place, velocity = states[:, 0] + 1j * states[:, 1], states[:, 2] + 1j * states[:, 3]
     rate = states[:, 4].copy()
     for _ in range(small_steps):
-        change = math.sqrt(WANDER * time) * numbers.normal(size=len(states))
-        turn = (rate + change / 2) * time
+        change = math.sqrt(WANDER * short) * numbers.normal(size=len(states))
+        turn = (rate + change / 2) * short
         rate = rate + change
         push = numbers.normal(size=len(states)) + 1j * numbers.normal(size=len(states))
-        push = math.sqrt(ACCELERATION * time) * push
+        push = math.sqrt(ACCELERATION * short) * push
         half = np.exp(0.5j * turn)
         # the chord of the arc; np.sinc(x) is sin(πx) / πx
-        place = place + time * np.sinc(turn / (2 * math.pi)) * half * velocity + time / 2 * push
+        place = place + short * np.sinc(turn / (2 * math.pi)) * half * velocity + short / 2 * push
         velocity = velocity * half * half + push
     return np.stack([place.real, place.imag, velocity.real, velocity.imag, rate], 1)
 
@@ -164,10 +168,14 @@ def run(
     belief, interval = prior(entities), torch.full((entities,), STEP, dtype=torch.float64)
     loss = torch.zeros(entities, dtype=torch.float64)
     rows: list[tuple[Tensor, ...]] = []
+    seconds = [0.0, 0.0]
     for step, (state, reports) in enumerate(zip(*tracks, strict=True)):
+        begin = time.perf_counter()
         if step:
             belief, loss = move(MOTION, belief, interval, settings=updater.settings)
-        update = updater.update(belief, observations(reports))
+        between, seen = time.perf_counter(), observations(reports)
+        update = updater.update(belief, seen)
+        seconds = [seconds[0] + between - begin, seconds[1] + time.perf_counter() - between]
         belief, truth = update.posterior, torch.from_numpy(state)
         surprise = -belief.log_density(truth[:, None])[:, 0]
         size, count = update.effective_sample_size, belief.present.sum(1)
@@ -176,7 +184,9 @@ def run(
             watch(belief)
         if progress is not None:
             progress(step + 1, steps)
-    return TurnRun(*(torch.stack(column) for column in zip(*rows, strict=True)))
+    each = (seconds[0] / (steps * entities) * 1e3, seconds[1] / (steps * entities) * 1e3)
+    level, surprise, size, loss, count = (torch.stack(column) for column in zip(*rows, strict=True))
+    return TurnRun(level, surprise, size, loss, count, each)
 
 
 def thresholds(belief: GaussianMixture, generator: torch.Generator) -> Tensor:
