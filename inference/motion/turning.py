@@ -1,9 +1,9 @@
 """What motions that turn have in common: each is a `moments.Path`.
 
 Every component of a mixture gets the exact mean and covariance of where it may have gone, for any spread of its heading
-and turn rate; the shape itself (a banana, a ring) is kept only as far as the components say it. Angles in the state
-are not wrapped. Inputs not in the state are held, their errors with them: they are carried behind the
-coordinates of the state until the interval is over.
+and turn rate; the shape itself (a banana, a ring) is kept only as far as the components say it, which is why
+`inference.moving` divides them first. Angles in the state are not wrapped. Inputs not in the state are held, their
+errors with them: they are carried behind the coordinates of the state until the interval is over.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from inference.mixture import GaussianMixture
 from inference.update import Updater
 from tests.inference.problems import updater
 
+WORKER = Settings(refine_below=0.7, repeat_below=0.5)  # as `streams.settings` has it by default
 STEPS, TRACKS, SEED = 10, 5, 4
 
 
@@ -97,7 +98,7 @@ def test_a_run_of_nothing_or_of_too_few_particles_is_refused() -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("settings", [Settings(), FAST], ids=["library", "worker"])
+@pytest.mark.parametrize("settings", [Settings(), WORKER], ids=["library", "worker"])
 def test_over_two_hundred_steps_no_track_is_lost_and_regions_cover_what_they_should(
     settings: Settings,
 ) -> None:
