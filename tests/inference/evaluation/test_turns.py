@@ -90,6 +90,12 @@ def test_a_short_run_loses_no_track_and_is_json() -> None:
     assert far.lost() == [4]
 
 
+def test_a_track_that_is_lost_where_components_stay_whole_is_kept_where_they_are_divided() -> None:
+    whole, divided = (run(fast(below), 20, 6, seed=100) for below in (0.0, FAST.bend_below))
+    assert whole.lost() == [3] and divided.lost() == []
+    assert float(whole.surprise.mean(0)[3] - divided.surprise.mean(0)[3]) > 2
+
+
 def test_a_run_of_nothing_or_of_too_few_particles_is_refused() -> None:
     with pytest.raises(ValueError, match="steps, entities"):
         run(fast(), 0)
