@@ -27,6 +27,7 @@ class Settings:
             that, one pass has to be better to be believed. Infinite never searches.
         linear_below: nats; where linearising costs less, by `nearly_linear.divergence`, it is done; 0 never.
         quadrature_below: nats; where exact moments by quadrature lose less they are the answer (`quadrature`); 0 never.
+        bend_below: nats; where a motion that bends loses more, components are divided before it (`moving`); 0 never.
         prior_share: weight in every answer of the network of one Gaussian as wide as the prior: what is missing where
             no point of the check fell then costs little.
         defend_below: effective sample size, refined, under which a wide component is added; 0 never.
@@ -49,6 +50,7 @@ class Settings:
     search_above: float = 300.0
     linear_below: float = 0.002
     quadrature_below: float = 0.005
+    bend_below: float = 0.004
     prior_share: float = 0.0003
     defend_below: float = 0.8
     defence: float = 0.1

@@ -21,11 +21,13 @@ from inference.encoding import encode
 from inference.events import Belief, Event, Instant, StateModel, instants
 from inference.mixture import GaussianMixture
 from inference.motion import Control
+from inference.moving import Moved, move, together
 from inference.readings import Reading, expanded, held
 from inference.stacking import single_belief, stacked, with_axes
-from inference.update import Method, Update, Updater
+from inference.update import Method, Settings, Update, Updater
 
 MOST_TOGETHER = 6  # observations in one update: as many as the network was trained on; more follow at once
+WHOLE = Settings(bend_below=0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +90,8 @@ def without_expired(step: Step) -> Step:
 
 
 def _advance_alike(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
-    predicted, errors = _predicted(steps)
+    prediction, errors = _predicted(steps, updater.settings)
+    predicted = prediction.mixture
     outcomes: dict[int, Outcome] = {}
     observed = [i for i, step in enumerate(steps) if step.instant.readings]
     for i, step in enumerate(steps):
@@ -131,15 +134,20 @@ def _under_control(outcome: Outcome, step: Step) -> Outcome:
 
 
 def predict(steps: Sequence[Step]) -> GaussianMixture:
-    """Beliefs moved to the time of their instants under the controls in force, as one batch.
+    """Beliefs moved to the time of their instants, each component as one, whatever that loses: see `moved`."""
+    return moved(steps, WHOLE).mixture
+
+
+def moved(steps: Sequence[Step], settings: Settings) -> Moved:
+    """Beliefs moved to the time of their instants under the controls in force, as one batch, and what that loses.
 
     Where there is no belief it is the model's prior, which is not moved.
     """
-    return _predicted(steps)[0]
+    return _predicted(steps, settings)[0]
 
 
-def _predicted(steps: Sequence[Step]) -> tuple[GaussianMixture, AccumulatedErrors]:
-    """As `predict`, with what the accumulated errors become; a prior has none."""
+def _predicted(steps: Sequence[Step], settings: Settings) -> tuple[Moved, AccumulatedErrors]:
+    """As `moved`, with what the accumulated errors become; a prior has none."""
     beliefs = [step.belief or replace(step.model.prior, time=step.instant.time) for step in steps]
     intervals = torch.tensor(
         [step.instant.time - belief.time for step, belief in zip(steps, beliefs, strict=True)],
@@ -149,35 +157,40 @@ def _predicted(steps: Sequence[Step]) -> tuple[GaussianMixture, AccumulatedError
         late = int((intervals < 0).nonzero()[0, 0])
         raise ValueError(f"time: {steps[late].instant.time} lies before the belief's {beliefs[late].time}")
     mixture = stacked(beliefs)
-    predicted = _moved(steps, beliefs, mixture, intervals)
+    predicted = _moved(steps, beliefs, mixture, intervals, settings)
     errors = AccumulatedErrors.of([belief.error for belief in beliefs])
     if bool((errors.small * intervals > 0).any()):
         # a point that is moved has the motion's noise for its covariance
         mean, covariance = mixture.moments()
         point = GaussianMixture.gaussian(mean, torch.zeros_like(covariance))
-        noise = _moved(steps, beliefs, point, intervals).covariances[:, 0]
-        errors = errors.moved(predicted, noise)
-    return predicted, errors
+        noise = _moved(steps, beliefs, point, intervals, None).mixture.covariances[:, 0]
+        errors = errors.moved(predicted.mixture, noise)
+    return predicted, errors.plus(predicted.loss)
 
 
 def _moved(
-    steps: Sequence[Step], beliefs: Sequence[Belief], mixture: GaussianMixture, intervals: Tensor
-) -> GaussianMixture:
-    """`mixture` moved by the model of each step, under the control of its belief."""
+    steps: Sequence[Step],
+    beliefs: Sequence[Belief],
+    mixture: GaussianMixture,
+    intervals: Tensor,
+    settings: Settings | None,
+) -> Moved:
+    """`mixture` moved by the model of each step, under the control of its belief; without settings nothing bends."""
     by_motion: dict[int, list[int]] = defaultdict(list)
     for index, step in enumerate(steps):
         by_motion[id(step.model.motion)].append(index)
-    if len(by_motion) == 1:
-        motion = steps[0].model.motion
-        return motion.predict(mixture, intervals, _controls(beliefs, motion.inputs))
-    means, covariances = mixture.means.clone(), mixture.covariances.clone()
+    parts, order = [], []
     for indices in by_motion.values():
-        rows = torch.tensor(indices)
-        motion = steps[indices[0]].model.motion
+        rows, motion = torch.tensor(indices), steps[indices[0]].model.motion
         control = _controls([beliefs[index] for index in indices], motion.inputs)
-        moved = motion.predict(mixture.rows(rows), intervals[rows], control)
-        means[rows], covariances[rows] = moved.means, moved.covariances
-    return GaussianMixture(mixture.log_weights, means, covariances)
+        alone = len(by_motion) == 1
+        some, interval = (mixture, intervals) if alone else (mixture.rows(rows), intervals[rows])
+        if settings is None:
+            parts.append(Moved(motion.predict(some, interval, control), torch.zeros(len(rows)).double()))
+        else:
+            parts.append(move(motion, some, interval, control, settings))
+        order.append(rows)
+    return parts[0] if len(parts) == 1 else together(parts, order)
 
 
 def _controls(beliefs: Sequence[Belief], count: int) -> Control | None:

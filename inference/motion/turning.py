@@ -1,15 +1,16 @@
 """What motions that turn have in common: each is a `moments.Path`.
 
 Every component of a mixture gets the exact mean and covariance of where it may have gone, for any spread of its heading
-and turn rate; the shape itself (a banana, a ring) is kept only as far as the components say it. Angles in the state
-are not wrapped. Inputs not in the state are held, their errors with them: they are carried behind the
-coordinates of the state until the interval is over.
+and turn rate; the shape itself (a banana, a ring) is kept only as far as the components say it, which is why
+`inference.moving` divides them first. Angles in the state are not wrapped. Inputs not in the state are held, their
+errors with them: they are carried behind the coordinates of the state until the interval is over.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -64,7 +65,7 @@ class Turning(ABC):
         after each; only that is an approximation.
         """
         remaining, size = interval.double(), self.dimension
-        means, covariances = self._with_inputs(mixture, control)
+        means, covariances = self.with_inputs(mixture, control)
         rate = self._rate
         for pieces_left in range(MOST_PIECES, 0, -1):
             fastest = means[..., rate].abs() + 3 * covariances[..., rate, rate].clamp_min(0).sqrt()
@@ -91,26 +92,37 @@ class Turning(ABC):
     ) -> Tensor:
         """See `Motion.sample`."""
         batch, particles, size = states.shape
-        remaining, held = interval.double(), checked(control, batch, self.inputs)
+        held = checked(control, batch, self.inputs)
         inputs = states.new_zeros(batch, particles, self.inputs)
         if held is not None:
             inputs = held.value[:, None] + coloured(held.covariance, particles, generator)
         points = torch.cat([states.double(), inputs], -1)
-        for pieces_left in range(MOST_PIECES, 0, -1):
-            speed = points[..., self._rate].abs().amax(1)
-            piece = self._piece(remaining, speed, pieces_left)
-            for resolution, rows in self._by_resolution(piece, speed, 1):
-                points[rows] = self._draw(points[rows], piece[rows], resolution, generator)
-            remaining = remaining - piece
-            if not bool((remaining > 0).any()):
-                break
-        result = points[..., :size].contiguous()
+        noisy = partial(self._draw, generator=generator)
+        result = self._along(points, interval.double(), noisy)[..., :size].contiguous()
         for axis, density in self._diffusion:
             deviation = (density * interval.double()).sqrt()[:, None]
             result[..., axis] += deviation * _white(states, 1, generator)[..., 0]
         return result
 
-    def _with_inputs(self, mixture: GaussianMixture, control: Control | None) -> tuple[Tensor, Tensor]:
+    def follow(self, points: Tensor, interval: Tensor) -> Tensor:
+        """Where a path without noise leads, ``(B, P, D)``, from `points` of state and inputs ``(B, P, D + C)``."""
+        moved = self._along(points.double(), interval.double(), self._quiet)
+        return moved[..., : self.dimension].contiguous()
+
+    def _along(self, points: Tensor, remaining: Tensor, move: Callable[..., Tensor]) -> Tensor:
+        """All of `points` ``(B, P, D + C)`` to the end of the time that remains, piece by piece."""
+        points = points.clone()
+        for pieces_left in range(MOST_PIECES, 0, -1):
+            speed = points[..., self._rate].abs().amax(1)
+            piece = self._piece(remaining, speed, pieces_left)
+            for resolution, rows in self._by_resolution(piece, speed, 1):
+                points[rows] = move(points[rows], piece[rows], resolution)
+            remaining = remaining - piece
+            if not bool((remaining > 0).any()):
+                break
+        return points
+
+    def with_inputs(self, mixture: GaussianMixture, control: Control | None) -> tuple[Tensor, Tensor]:
         """Mean ``(B, K, D + C)`` and covariance ``(B, K, D + C, D + C)`` of state and inputs."""
         held = checked(control, mixture.batch, self.inputs)
         pad, size, more = torch.nn.functional.pad, self.dimension, self.inputs
@@ -127,6 +139,11 @@ class Turning(ABC):
         moved, spread = self._path(interval, resolution).moments(mean, covariance, noise)
         back = self._back(interval)
         return moved[..., back], spread[..., back, :][..., back]
+
+    def _quiet(self, points: Tensor, interval: Tensor, resolution: Resolution) -> Tensor:
+        """Without noise, whose coefficients stand behind state and inputs."""
+        whole = torch.nn.functional.pad(points, (0, self._size(resolution) - points.shape[-1]))
+        return self._path(interval, resolution).evaluate(whole)[..., self._back(interval)]
 
     def _draw(
         self, points: Tensor, interval: Tensor, resolution: Resolution, generator: torch.Generator | None

@@ -30,7 +30,8 @@ def evaluate(
     family: Annotated[
         str,
         typer.Option(
-            help="of problems: mixed or planar; adversarial: hard ones of many families, --count of each"
+            help="of problems: mixed or planar; adversarial: hard ones of many families, --count of each; "
+            "turns: --entities that turn, over --steps"
         ),
     ] = "mixed",
     dimensions: Annotated[
@@ -68,10 +69,14 @@ def evaluate(
     front: Annotated[
         bool, typer.Option("--front", help="only speed against accuracy in the plane, of all shipped weights")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="of adversarial problems")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of adversarial problems, and of turns")] = 0,
     settings: Annotated[
-        str, typer.Option(help="of adversarial problems' answers: library, its default, or worker")
+        str,
+        typer.Option(help="of adversarial problems' answers and of turns: library, its default, or worker"),
     ] = "library",
+    particles: Annotated[
+        int, typer.Option(min=0, help="of each track that turns, taken for the exact posterior; 0: none")
+    ] = 0,
     only: Annotated[
         str | None, typer.Option(metavar="FAMILY;...", help="of the adversarial families, by name")
     ] = None,
@@ -98,6 +103,13 @@ def evaluate(
         torch.set_num_threads(chosen.threads)
         with told("") as progress:
             write(adversarial(chosen, settings, count, seed, only, progress), json)
+        return
+    if family == "turns":
+        from streams.cli.turns import turns
+
+        torch.set_num_threads(chosen.threads)
+        with told("") as progress:
+            write(turns(chosen, settings, (steps, entities), seed, particles, progress), json)
         return
     sizes = whole_numbers(components, "--components", 8) or ()
     plan = Plan(

@@ -62,6 +62,20 @@ def test_the_front_is_measured_alone(
     assert (tmp_path / "docs" / "front.png").exists()
 
 
+@pytest.mark.parametrize("settings", ["library", "worker"])
+def test_tracks_that_turn_are_held_against_the_truth_and_particles(
+    run: Run, tmp_path: Path, settings: str
+) -> None:
+    size = ("--steps", "3", "--entities", "2", "--particles", "4000", "--seed", "3")
+    result = run("evaluate", "--family", "turns", *size, "--settings", settings, "--json", "turns.json")
+    assert result.status == 0, result.err
+    for part in ("90%", "exact posterior inside", "lost: 0 of 2 tracks, 3 steps each"):
+        assert part in result.out
+    content = json.loads((tmp_path / "turns.json").read_text())
+    assert (content["settings"], content["seed"], content["tracks"]) == (settings, 3, 2)
+    assert len(content["exact"]["mass"]) == len(content["coverage"]) == 3
+
+
 def test_plots_without_matplotlib_are_refused_before_the_work(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +88,8 @@ def test_plots_without_matplotlib_are_refused_before_the_work(
     [
         (("--weights", "no-such-weights"), "no-such-weights"),
         (("--family", "cubic"), "planar"),
+        (("--family", "turns", "--particles", "10"), "--particles"),
+        (("--family", "turns", "--settings", "mine"), "--settings"),
         (("--dimensions", "2,x"), "--dimensions"),
         (("--dimensions", "12"), "--dimensions"),
         (("--components", "4"), "--components"),

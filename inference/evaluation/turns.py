@@ -1,0 +1,196 @@
+"""Whether beliefs stay right over hundreds of steps of a motion that bends: aircraft that turn, seen by one radar.
+
+Each track keeps its speed and turns at a rate of its own, both of which wander a little; once a second a radar at the
+origin reports range and bearing. Speed and turn rate are unknown at first, so that in one step the position may go
+anywhere along an arc. The state is drawn from the prior, so every belief on the way has to be calibrated.
+
+Simulated by small steps of constant turn rate, and by nothing that the filter uses. `evaluation.turn_particles`
+says what the exact filter knows on the same tracks.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inference.encoding import encode
+from inference.evaluation.calibration import DRAWS, REGIONS, Coverage, inside, levels
+from inference.mixture import GaussianMixture
+from inference.motion import CoordinatedTurn
+from inference.moving import move
+from inference.observations import Observations
+from inference.readings import Reading
+from inference.sensors import bearing, range_to
+from inference.update import Updater
+
+Array = NDArray[np.float64]
+STEP = 1.0  # s
+MEAN = (200.0, 0.0, 0.0, 0.0, 0.0)  # m, m/s, rad/s
+SPREAD = (60.0, 60.0, 10.0, 10.0, 0.2)  # standard deviations of the prior
+ACCELERATION, WANDER = 0.1, 1e-4  # spectral densities: m²/s³ each axis, rad²/s³
+RANGE, BEARING = 2.0, 0.03  # standard deviations of the radar: m, rad
+MOTION = CoordinatedTurn(acceleration_density=ACCELERATION, turn_rate_density=WANDER)
+RADAR = (range_to([0, 1], 5, (0.0, 0.0), RANGE), bearing([0, 1], 5, (0.0, 0.0), BEARING))
+LOST = 5.0  # nats a step by which a lost track's true states are less likely than the median track's
+SMALL_STEPS = 8  # of the simulation in each step
+
+
+class Tracks(NamedTuple):
+    """States ``(S, E, 5)`` and what the radar reports of them ``(S, E, 2)``."""
+
+    states: Array
+    reports: Array
+
+
+@dataclass(frozen=True)
+class TurnRun:
+    """Beliefs after each of ``S`` steps of ``E`` tracks against the truth; each ``(S, E)``."""
+
+    levels: Tensor  # see `calibration`
+    surprise: Tensor  # negative log density of the true state, nats
+    effective_sample_size: Tensor
+    loss: Tensor  # that the motion says of itself, nats
+    components: Tensor
+    milliseconds: tuple[float, float]  # of motion and of update, a track and step
+
+    def coverage(self) -> list[Coverage]:
+        """A row a region, with the standard error among tracks, whose steps are not independent."""
+        found = []
+        for region in REGIONS:
+            by_track = inside(self.levels, region).mean(0)
+            error = float(by_track.std()) / len(by_track) ** 0.5 if len(by_track) > 1 else 0.0
+            found.append(Coverage(region, float(by_track.mean()), error))
+        return found
+
+    def lost(self) -> list[int]:
+        """The tracks whose true states are far less likely than those of the median track."""
+        by_track = self.surprise.mean(0)
+        far = by_track > by_track.median() + LOST
+        return [int(track) for track in torch.nonzero(far)[:, 0]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        steps, tracks = self.levels.shape
+        by_track = self.surprise.mean(0)
+        return {
+            "steps": steps,
+            "tracks": tracks,
+            "coverage": [row._asdict() for row in self.coverage()],
+            "lost": self.lost(),
+            "median_negative_log_density": float(by_track.median()),
+            "worst_negative_log_density": float(by_track.max()),
+            "least_effective_sample_size": float(self.effective_sample_size.min()),
+            "loss_of_motion": float(self.loss.mean()),
+            "components": float(self.components.mean()),
+            "milliseconds_of_motion": self.milliseconds[0],
+            "milliseconds_of_update": self.milliseconds[1],
+        }
+
+
+def simulate(entities: int, steps: int, seed: int) -> Tracks:
+    """Tracks drawn from the prior, and their reports; raises ValueError for less than one step or entity."""
+    if steps < 1 or entities < 1:
+        raise ValueError(f"steps, entities: expected at least 1 of each, got {steps}, {entities}")
+    numbers = np.random.default_rng(seed)
+    state = np.array(MEAN) + np.array(SPREAD) * numbers.normal(size=(entities, len(MEAN)))
+    states, reports = [], []
+    for step in range(steps):
+        if step:
+            state = advanced(state, numbers, SMALL_STEPS)
+        distance = np.hypot(state[:, 0], state[:, 1]) + RANGE * numbers.normal(size=entities)
+        angle = np.arctan2(state[:, 1], state[:, 0]) + BEARING * numbers.normal(size=entities)
+        states.append(state)
+        reports.append(np.stack([distance, wrapped(angle)], 1))
+    return Tracks(np.stack(states), np.stack(reports))
+
+
+def advanced(states: Array, numbers: np.random.Generator, small_steps: int) -> Array:
+    """A draw of where each of `states` ``(P, 5)`` is one step later; the turn rate is constant within a small step."""
+    short = STEP / small_steps
+    place, velocity = states[:, 0] + 1j * states[:, 1], states[:, 2] + 1j * states[:, 3]
+    rate = states[:, 4].copy()
+    for _ in range(small_steps):
+        change = math.sqrt(WANDER * short) * numbers.normal(size=len(states))
+        turn = (rate + change / 2) * short
+        rate = rate + change
+        push = numbers.normal(size=len(states)) + 1j * numbers.normal(size=len(states))
+        push = math.sqrt(ACCELERATION * short) * push
+        half = np.exp(0.5j * turn)
+        # the chord of the arc; np.sinc(x) is sin(πx) / πx
+        place = place + short * np.sinc(turn / (2 * math.pi)) * half * velocity + short / 2 * push
+        velocity = velocity * half * half + push
+    return np.stack([place.real, place.imag, velocity.real, velocity.imag, rate], 1)
+
+
+def wrapped(angle: Array) -> Array:
+    """Between −π and π."""
+    return np.asarray((angle + math.pi) % (2 * math.pi) - math.pi)
+
+
+def observations(reports: Array) -> Observations:
+    """Of one step, `reports` ``(E, 2)``."""
+    rows = [[Reading(sensor, report[[place]]) for place, sensor in enumerate(RADAR)] for report in reports]
+    return encode(rows, len(MEAN))
+
+
+def prior(entities: int) -> GaussianMixture:
+    """What is believed before the first report."""
+    covariance = torch.diag(torch.tensor(SPREAD, dtype=torch.float64).square())
+    mean = torch.tensor(MEAN, dtype=torch.float64).expand(entities, -1)
+    return GaussianMixture.gaussian(mean, covariance.expand(entities, -1, -1))
+
+
+def run(
+    updater: Updater,
+    steps: int = 200,
+    entities: int = 40,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    watch: Callable[[GaussianMixture], None] | None = None,
+) -> TurnRun:
+    """Simulate and filter.
+
+    Args:
+        progress: is told how many steps are done, of how many.
+        watch: is given the beliefs after each step.
+
+    Raises ValueError for less than one step or entity.
+    """
+    tracks, generator = simulate(entities, steps, seed), torch.Generator().manual_seed(seed)
+    belief, interval = prior(entities), torch.full((entities,), STEP, dtype=torch.float64)
+    loss = torch.zeros(entities, dtype=torch.float64)
+    rows: list[tuple[Tensor, ...]] = []
+    seconds = [0.0, 0.0]
+    for step, (state, reports) in enumerate(zip(*tracks, strict=True)):
+        begin = time.perf_counter()
+        if step:
+            belief, loss = move(MOTION, belief, interval, settings=updater.settings)
+        between, seen = time.perf_counter(), observations(reports)
+        update = updater.update(belief, seen)
+        seconds = [seconds[0] + between - begin, seconds[1] + time.perf_counter() - between]
+        belief, truth = update.posterior, torch.from_numpy(state)
+        surprise = -belief.log_density(truth[:, None])[:, 0]
+        size, count = update.effective_sample_size, belief.present.sum(1)
+        rows.append((levels(belief, truth, generator), surprise, size, loss, count.double()))
+        if watch is not None:
+            watch(belief)
+        if progress is not None:
+            progress(step + 1, steps)
+    each = (seconds[0] / (steps * entities) * 1e3, seconds[1] / (steps * entities) * 1e3)
+    level, surprise, size, loss, count = (torch.stack(column) for column in zip(*rows, strict=True))
+    return TurnRun(level, surprise, size, loss, count, each)
+
+
+def thresholds(belief: GaussianMixture, generator: torch.Generator) -> Tensor:
+    """The log density at the edge of each of `REGIONS`, ``(E, 3)``, from `DRAWS` draws."""
+    ordered = belief.log_density(belief.normalised().sample(DRAWS, generator)).sort(1, descending=True).values
+    places = torch.tensor([round(region * (DRAWS + 1)) - 1 for region in REGIONS])
+    return ordered[:, places]

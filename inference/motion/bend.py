@@ -1,0 +1,97 @@
+"""What one Gaussian loses of a motion that bends, and the direction in which it bends.
+
+A component N(m, L Lᵀ) of state and inputs, moved along ``f``, is not Gaussian where f bends over it. To second order
+``f(m + L e) = f(m) + J e + e·H e / 2``, and with J and H in units of what is predicted (its covariance C, the noise
+included, is then the identity) the third cumulants of the outcome are
+
+    κ_ijk = J_iᵀ H_j J_k + J_jᵀ H_i J_k + J_iᵀ H_k J_j + tr(H_i H_j H_k)
+
+and the divergence from it to the Gaussian of its mean and covariance is about ``Σ κ_ijk² / 12`` nats (P. McCullagh,
+"Tensor Methods in Statistics", 1987, section 5.3; P. Comon, "Independent component analysis, a new concept?", Signal
+Processing 36, 1994, eq. 3.7). Above one nat that grows too fast, and one and its logarithm are taken. J and H are
+differences over the whole spread of a component, not derivatives.
+
+Made narrower by a factor s along a unit vector e, a part has ``J S``, ``S H S`` with ``S = 1 − (1 − s) e eᵀ`` and
+the covariance ``1 − (1 − s²) J e (J e)ᵀ``: so what a division will leave is known before it is made.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from inference import linear_algebra as la
+from inference.motion.turning import Turning
+
+REACH = 1.25  # standard deviations from the mean at which differences are taken
+ROUNDING = 1e-12  # of a coordinate's size: as a deviation, nothing that is predicted is smaller
+
+TINY = torch.finfo(torch.float64).tiny
+
+
+class Bend(NamedTuple):
+    """How ``N`` components move, to second order: J ``(N, D, A)`` and H ``(N, D, A, A)``, `A` of state and inputs."""
+
+    slope: Tensor
+    curvature: Tensor
+
+    def rows(self, index: Tensor) -> Bend:
+        return Bend(self.slope[index], self.curvature[index])
+
+    def loss(self) -> Tensor:
+        """Nats ``(N,)`` that one Gaussian of the right mean and covariance loses."""
+        slope, curvature = self
+        onto = torch.einsum("njab,nkb->njka", curvature, slope)  # H_j J_k
+        mixed = torch.einsum("nia,njka->nijk", slope, onto)  # J_i H_j J_k
+        product = torch.einsum("niab,njbc->nijac", curvature, curvature)
+        cumulants = mixed + mixed.transpose(1, 2) + mixed.transpose(2, 3)
+        cumulants = cumulants + torch.einsum("nijac,nkca->nijk", product, curvature)
+        found = cumulants.square().sum((1, 2, 3)) / 12
+        return torch.where(found > 1, 1 + found.clamp_min(1).log(), found)
+
+    def narrowed(self, direction: Tensor, factor: Tensor) -> Bend:
+        """Of a part that is `factor` ``(N,)`` as wide along unit vectors `direction` ``(N, A)``."""
+        less, along = 1 - factor, la.times(self.slope, direction)
+        slope = self.slope - less[:, None, None] * la.outer(along, direction)
+        once = torch.einsum("njab,nb->nja", self.curvature, direction)
+        curvature = self.curvature - less[:, None, None, None] * once[..., None] * direction[:, None, None]
+        once = torch.einsum("njab,na->njb", curvature, direction)
+        curvature = curvature - less[:, None, None, None] * direction[:, None, :, None] * once[:, :, None]
+        # (1 − c u uᵀ)^(−1/2) = 1 + (1 / √(1 − c |u|²) − 1) u uᵀ / |u|²
+        # over a wide bend the slope is rough, and |u|² above one: no part is narrower than what it came from was made
+        size = la.squared_norm(along)
+        rest = torch.maximum(1 - (1 - factor.square()) * size, factor.square())
+        grown = (rest.rsqrt() - 1) / size.clamp_min(1e-300)
+        white = torch.eye(along.shape[1], dtype=along.dtype, device=along.device)
+        white = white + grown[:, None, None] * la.outer(along, along)
+        return Bend(white @ slope, torch.einsum("nij,njab->niab", white, curvature))
+
+
+def bend(motion: Turning, mean: Tensor, factor: Tensor, interval: Tensor, predicted: Tensor) -> Bend:
+    """Of components of state and inputs, each by itself.
+
+    Args:
+        mean: ``(N, A)``.
+        factor: lower factors L of their covariances, ``(N, A, A)``.
+        interval: seconds, ``(N,)``.
+        predicted: covariances of what is predicted of the state, ``(N, D, D)``.
+    """
+    size = mean.shape[1]
+    columns = REACH * factor.mT  # (N, A, A), a row a column of L
+    left, right = torch.triu_indices(size, size, 1, device=mean.device)
+    steps = torch.cat([columns, columns[:, left] + columns[:, right]], 1)
+    around = mean[:, None] + torch.cat([torch.zeros_like(steps[:, :1]), steps, -steps], 1)
+    ends = motion.follow(around, interval)
+    centre, ahead, behind = torch.split(ends, [1, steps.shape[1], steps.shape[1]], 1)
+    rounding = (ROUNDING * around[..., : predicted.shape[-1]].abs().amax(1)).square()
+    white = la.invert_lower(la.cholesky(predicted + torch.diag_embed(rounding), TINY))
+    slope = (ahead[:, :size] - behind[:, :size]) / (2 * REACH) @ white.mT  # (N, A, D)
+    second = (ahead + behind - 2 * centre) / REACH**2 @ white.mT
+    own, pairs = second[:, :size], second[:, size:]
+    curvature = second.new_zeros(len(mean), size, size, white.shape[-1])
+    curvature[:, left, right] = (pairs - own[:, left] - own[:, right]) / 2
+    curvature = curvature + curvature.transpose(1, 2)
+    curvature.diagonal(dim1=1, dim2=2)[...] = own.mT
+    return Bend(slope.mT, curvature.movedim(-1, 1))

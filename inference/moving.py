@@ -1,0 +1,169 @@
+"""A mixture moved on, its components divided first where the motion bends over them.
+
+A linear motion is exact, and so is the Gaussian of each component. A path that turns bends what is believed: each
+component keeps its exact mean and covariance, and loses its shape (`motion.bend` says how much). Where that is more
+than `Settings.bend_below`, the components that lose most are divided along the coordinate that helps most, and again
+as far as it is worth it. Then all are moved, and reduced to as many as a belief may have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from inference import linear_algebra as la
+from inference.accuracy import Settings
+from inference.condensing import condense
+from inference.mixture import GaussianMixture, concatenate
+from inference.motion import Control, Motion
+from inference.motion.bend import TINY, Bend, bend
+from inference.motion.turning import Turning
+from inference.splitting import DIVISIONS, divide
+
+MOST_PARTS = 64  # components while they are divided
+ROUNDS = 4
+TOGETHER = 64  # entities whose components are divided at once: of what that takes much stays in the cache
+_WORTH = 0.02  # of the tolerance: a component that loses less, by its weight, is not divided
+_TRIED = 0.5  # width of the parts by which directions are compared
+
+
+class Moved(NamedTuple):
+    """What is predicted, and an estimate of the nats that this lost to the exact prediction, ``(B,)``."""
+
+    mixture: GaussianMixture
+    loss: Tensor
+
+
+def move(
+    motion: Motion,
+    mixture: GaussianMixture,
+    interval: Tensor,
+    control: Control | None = None,
+    settings: Settings | None = None,
+) -> Moved:
+    """`mixture` ``(B, K, D)`` after `interval` ``(B,)`` seconds, see `Motion.predict`.
+
+    Where components were divided there may be more of them than before, `Settings.most_components` at most. The loss of
+    a linear motion is zero.
+    """
+    settings = settings or Settings()
+    moved = motion.predict(mixture, interval, control)
+    if not isinstance(motion, Turning):
+        return Moved(moved, torch.zeros(mixture.batch, dtype=torch.float64))
+    found = _bends(motion, mixture, moved, interval, control)
+    loss = found.total
+    if not settings.bend_below > 0:
+        return Moved(moved, loss)
+    at = torch.nonzero(loss > settings.bend_below)[:, 0]
+    if len(at) == 0:
+        return Moved(moved, loss)
+    keep = torch.nonzero(~(loss > settings.bend_below))[:, 0]
+    parts, order = ([Moved(moved.rows(keep), loss[keep])], [keep]) if len(keep) else ([], [])
+    for index in torch.split(at, TOGETHER):
+        some = None if control is None else Control(control.value[index], control.covariance[index])
+        parts.append(_divided(motion, mixture.rows(index), interval[index], some, settings))
+        order.append(index)
+    return together(parts, order)
+
+
+def together(parts: Sequence[Moved], places: Sequence[Tensor]) -> Moved:
+    """One batch from parts of it, each with its entities' places in it."""
+    order = torch.argsort(torch.cat(list(places)))
+    mixture = concatenate([part.mixture for part in parts]).rows(order)
+    return Moved(mixture, torch.cat([part.loss for part in parts])[order])
+
+
+class _Bends(NamedTuple):
+    """Of the components that are there, one after another, and by entity."""
+
+    bend: Bend  # of N components
+    row: Tensor  # (N,)
+    place: Tensor  # (N,)
+    factor: Tensor  # of state and inputs, (N, A, A)
+    loss: Tensor  # nats of each by itself, (B, K)
+    total: Tensor  # by weight, (B,)
+
+
+def _bends(
+    motion: Turning,
+    mixture: GaussianMixture,
+    moved: GaussianMixture,
+    interval: Tensor,
+    control: Control | None,
+) -> _Bends:
+    row, place = torch.nonzero(mixture.present & (interval > 0)[:, None], as_tuple=True)
+    mean, covariance = motion.with_inputs(mixture, control)
+    factor = la.cholesky(covariance[row, place], TINY)
+    predicted = moved.covariances[row, place]
+    found = bend(motion, mean[row, place], factor, interval[row].double(), predicted)
+    loss = torch.zeros_like(mixture.log_weights)
+    loss[row, place] = found.loss()
+    return _Bends(found, row, place, factor, loss, (mixture.log_weights.exp() * loss).sum(1))
+
+
+def _divided(
+    motion: Turning, mixture: GaussianMixture, interval: Tensor, control: Control | None, settings: Settings
+) -> Moved:
+    """The components that lose most divided, moved and reduced."""
+    spent = torch.zeros(mixture.batch, dtype=torch.float64)
+    moved = motion.predict(mixture, interval, control)
+    found = _bends(motion, mixture, moved, interval, control)
+    for _ in range(ROUNDS):
+        division, direction = _plan(mixture, found, settings.bend_below)
+        if not bool((division > 0).any()):
+            break
+        cost = torch.tensor([each.divergence for each in DIVISIONS], dtype=torch.float64)[division]
+        spent = spent + (mixture.log_weights.exp() * cost).sum(1)
+        mixture = divide(mixture, division, direction)
+        moved = motion.predict(mixture, interval, control)
+        found = _bends(motion, mixture, moved, interval, control)
+    reduced, lost = condense(moved, settings.most_components, settings.merge_below)
+    return Moved(reduced, found.total + spent + lost)
+
+
+def _plan(mixture: GaussianMixture, found: _Bends, tolerance: float) -> tuple[Tensor, Tensor]:
+    """How to divide each component, as places in `DIVISIONS` ``(B, K)``, and along what ``(B, K, D)``."""
+    weight = mixture.log_weights.exp()
+    lost = weight * found.loss
+    bad = (found.loss > tolerance) & (lost > _WORTH * tolerance) & (found.total > tolerance)[:, None]
+    division = torch.zeros_like(bad, dtype=torch.int64)
+    direction = torch.zeros_like(mixture.means)
+    chosen = torch.nonzero(bad[found.row, found.place])[:, 0]
+    if len(chosen) == 0:
+        return division, direction
+    row, place = found.row[chosen], found.place[chosen]
+    bent, factor = found.bend.rows(chosen), found.factor[chosen]
+    line = _direction(bent, factor, mixture.dimension)
+    division[row, place] = _parts(bent, line, tolerance)
+    direction[row, place] = la.times(factor, line)[:, : mixture.dimension]
+    return _with_room(division, lost, mixture.present.sum(1)), direction
+
+
+def _direction(bent: Bend, factor: Tensor, size: int) -> Tensor:
+    """The unit vector ``(N, A)`` to divide along: of those that belong to a coordinate, the one that leaves least."""
+    lines = torch.nn.functional.normalize(factor[:, :size], dim=-1)  # Lᵀ of a coordinate's unit vector
+    width = factor.new_full((len(factor),), _TRIED)
+    left = torch.stack([bent.narrowed(lines[:, i], width).loss() for i in range(size)], 1)
+    return lines[torch.arange(len(lines)), left.argmin(1)]
+
+
+def _parts(bent: Bend, line: Tensor, tolerance: float) -> Tensor:
+    """The first of `DIVISIONS` that is enough, or the last, ``(N,)``."""
+    enough = []
+    for each in DIVISIONS[1:]:
+        width = line.new_full((len(line),), each.narrower)
+        enough.append(bent.narrowed(line, width).loss() <= tolerance)
+    first = torch.stack([*enough[:-1], torch.ones_like(enough[-1])], 1).int().argmax(1)
+    return first + 1
+
+
+def _with_room(division: Tensor, lost: Tensor, count: Tensor) -> Tensor:
+    """Only the first of the components, those that lose most before the others, for whose parts there is room."""
+    more = torch.tensor([each.parts - 1 for each in DIVISIONS])[division]
+    order = torch.where(division > 0, lost, -1.0).argsort(dim=1, descending=True, stable=True)
+    taken = more.gather(1, order).cumsum(1) <= (MOST_PARTS - count)[:, None]
+    fits = torch.zeros_like(taken).scatter(1, order, taken)
+    return torch.where(fits, division, 0)

@@ -1,0 +1,64 @@
+"""`beliefstream evaluate --family turns`: whether beliefs of a motion that bends stay right over many steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from streams.cli.adversarial import updater
+from streams.cli.common import CommandError, console
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
+
+
+def turns(
+    settings: Settings,
+    setting: str,
+    size: tuple[int, int],
+    seed: int,
+    count: int,
+    progress: Callable[[str, int, int], None],
+) -> dict[str, Any]:
+    """Print coverage and lost tracks of `size` steps and tracks, and return what JSON shall hold.
+
+    `count` particles a track are what the exact filter is taken for; 0 leaves it out. Raises CommandError for settings
+    there are none of, or too few particles.
+    """
+    from inference.evaluation.turn_particles import KEPT, hold
+    from inference.evaluation.turns import run
+
+    if 0 < count < KEPT:
+        raise CommandError(f"--particles: expected 0 or at least {KEPT}, got {count}")
+    chosen = updater(settings, setting)
+    found = run(chosen, *size, seed, progress=lambda *at: progress("turns", *at))
+    content = {"settings": setting, "seed": seed, "weights": settings.weights, **found.as_dict()}
+    if count:
+        held = hold(chosen, count, *size, seed, progress=lambda *at: progress("particles", *at))
+        content["exact"] = held.as_dict()
+    show(content)
+    return content
+
+
+def show(content: dict[str, Any]) -> None:
+    """Print a row for each region, then what must be known of the tracks."""
+    from rich.table import Table
+
+    table = Table(title=f"coordinated turns, settings {content['settings']}, seed {content['seed']}")
+    exact = content.get("exact")
+    for heading in ("region", "true states inside", *(["exact posterior inside"] if exact else [])):
+        table.add_column(heading, justify="right")
+    for place, row in enumerate(content["coverage"]):
+        cells = [f"{row['region']:.0%}", f"{row['share']:.1%} ± {row['standard_error']:.1%}"]
+        if exact:
+            cells.append(f"{exact['mass'][place]:.1%} ± {exact['standard_error'][place]:.1%}")
+        table.add_row(*cells)
+    console().print(table)
+    print(
+        f"lost: {len(content['lost'])} of {content['tracks']} tracks, {content['steps']} steps each; negative log "
+        f"density of the true state, by track: median {content['median_negative_log_density']:.2f}, worst "
+        f"{content['worst_negative_log_density']:.2f} nats; least ESS {content['least_effective_sample_size']:.2f}; "
+        f"the motion says that it lost {content['loss_of_motion']:.4f} nats a step; {content['components']:.1f} "
+        f"components; {content['milliseconds_of_motion']:.1f} ms for the motion of a step and "
+        f"{content['milliseconds_of_update']:.1f} ms for its update"
+    )
