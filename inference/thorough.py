@@ -199,6 +199,17 @@ class ThoroughNetwork(CheckedNetwork):
         return now.with_rows(better, found.rows(better))
 
 
+def scanned(local: LocalProblem, update: Update) -> Update:
+    """An answer in one pass, with a quality that counts what a scan of the prior sees and it does not have."""
+    parts = []
+    for index in torch.split(torch.arange(local.prior.batch), TOGETHER):
+        some, answer = local.rows(index), update.rows(index)
+        found = scan(some.prior64, some.observations64)
+        missed = found.missed(some.localise(answer.posterior), answer.log_evidence)
+        parts.append((index, _counting(answer, missed)))
+    return joined(parts)
+
+
 def _zoomed(local: LocalProblem) -> Scan:
     """The scan of a problem, looked into until its cells are small beside the noise."""
     assert local.scan is not None

@@ -35,13 +35,13 @@ from inference.observations import LINEAR, Observations, power_of_two
 from inference.results import Method, Update, joined
 from inference.scaled import Scaled
 from inference.settling import settle
-from inference.thorough import ThoroughNetwork
+from inference.thorough import ThoroughNetwork, scanned
 from inference.transformer import DistributionTransformer
 
 __all__ = ["Method", "Settings", "Update", "Updater"]
 
 _CLOSED, _NEARLY_LINEAR, _SETTLED = -1, -2, -3  # codes of problems that do not reach the network
-# where observations so unlikely may be outliers, they are searched that much sooner
+# where observations so unlikely may be outliers, the prior is scanned that much sooner
 UNLIKELY, SOONER = 0.05, 10_000.0
 GENTLE = 100.0  # times less, a sensor bends just a little
 DOUBTED = 0.85  # effective sample size that is enough where a sensor bends somewhat
@@ -130,14 +130,19 @@ class Updater:
     ) -> Iterator[tuple[Tensor, Update]]:
         """In one pass where that can be trusted, else thoroughly; `code` tells which problems are of one shape."""
         settings = self.settings
-        least = torch.full(
-            (len(code),), max(settings.refine_below, settings.defend_below), dtype=torch.float64
-        )
-        least[index] = self._trusted_above(problems.scaled.rows(index)).clamp_min(float(least[0]))
+        usual = max(settings.refine_below, settings.defend_below)
+        least = torch.full((len(code),), usual, dtype=torch.float64)
+        doubted = torch.zeros(len(code), dtype=torch.bool)
+        above, doubted[index] = self._trusted_above(problems.scaled.rows(index))
+        least[index] = above.clamp_min(usual)
         hard = least[index] > 1
         again = [index[hard]]
         for some in _alike(index[~hard], code):
             found = self._checked.update(*problems.local(some, self.device, self.dtype))
+            at = torch.nonzero(doubted[some] & (found.effective_sample_size >= least[some]))[:, 0]
+            if len(at):
+                local, _ = problems.local(some[at], self.device, torch.float64, True)
+                found = found.with_rows(at, scanned(local, found.rows(at)))
             poor = found.effective_sample_size < least[some]
             good = torch.nonzero(~poor)[:, 0]
             again.append(some[poor])
@@ -179,24 +184,26 @@ class Updater:
     def _thorough(self) -> ThoroughNetwork:
         return ThoroughNetwork(deepcopy(self.network).double(), self.settings, None)
 
-    def _trusted_above(self, problem: Scaled) -> Tensor:
+    def _trusted_above(self, problem: Scaled) -> tuple[Tensor, Tensor]:
         """The effective sample size above which one pass in the network's precision is believed ``(B,)``.
 
-        Infinite where it may miss a part of the posterior and not see it: it is not tried there.
+        Infinite where it may miss a part of the posterior and not see it: it is not tried there. And where its answer
+        is to be held against a scan of the prior too, ``(B,)`` bool.
         """
-        above, observations = self.settings.search_above, problem.observations
+        limit, observations = self.settings.search_above, problem.observations
         information = problem.linear.information.diagonal(dim1=-2, dim2=-1).amax(-1)
         used = problem.prior.present[..., None] & observations.mask[:, None]
         never = torch.where(used, information, 0.0).amax((1, 2)) > SHARP**2
-        if above == math.inf:
-            return torch.where(never, math.inf, 0.0).double()
+        if limit == math.inf:
+            return torch.where(never, math.inf, 0.0).double(), torch.zeros_like(never)
         bent = bend(problem)
         unlikely = problem.prediction.surprise(problem.prior) < UNLIKELY
         outliers = (observations.mask & (observations.outlier_probability > 0)).any(1)
         irregular = (observations.mask & observations.is_irregular).any(1)
-        never |= (bent > above) | (irregular & (bent > above / GENTLE))
-        never |= unlikely & outliers & (bent > above / SOONER)
-        return torch.where(never, math.inf, torch.where(bent > above / GENTLE, DOUBTED, 0.0)).double()
+        never |= (bent > limit) | (irregular & (bent > limit / GENTLE))
+        doubted = unlikely & outliers & (bent > limit / SOONER)
+        above = torch.where(doubted | (bent > limit / GENTLE), DOUBTED, 0.0)
+        return torch.where(never, math.inf, above).double(), doubted
 
 
 @dataclass(frozen=True)

@@ -93,12 +93,12 @@ def test_a_shift_shrinks_as_in_a_motion(seconds: float) -> None:
 
 def test_a_motion_that_turns_makes_it_fade_by_its_noise() -> None:
     def left(turns: Motion) -> float:
-        start = Belief(0.0, np.ones(1), np.array([[0.0, 0, 5, 0, 0.1]]), 0.1 * np.eye(5)[None], error=KNOWN)
+        start = Belief(0.0, np.ones(1), np.array([[0.0, 0, 5, 0, 0.1]]), 1e-6 * np.eye(5)[None], error=KNOWN)
         return after(Instant(2.0), model=StateModel(turns, start), belief=start).belief.error.small
 
     calm = CoordinatedTurn((0, 1), (2, 3), 4, 0.0, 0.0)
     wild = CoordinatedTurn((0, 1), (2, 3), 4, 5.0, 0.5)
-    assert left(calm) == pytest.approx(KNOWN.small, rel=1e-6)
+    assert left(calm) == pytest.approx(KNOWN.small, abs=5e-4)
     assert left(wild) < 0.8 * KNOWN.small
 
 

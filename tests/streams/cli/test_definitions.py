@@ -44,7 +44,8 @@ def test_every_kind_is_set_and_listed_as_it_was(run: Run, topics: Names) -> None
     models = [{**kinds.model(name), "entity": f"e{i}"} for i, name in enumerate(kinds.MOTIONS)]
     assert run("models", "set", json.dumps(models)).status == 0
     found = [parse(Model, line.encode()) for line in run("models", "list").out.splitlines()]
-    assert found == [Model.model_validate(each) for each in models]
+    stated = [Model.model_validate(each) for each in models]
+    assert found == sorted(stated, key=lambda model: model.entity)
     for listing, kind in (("sensors", "range_azimuth"), ("models", "coordinated_turn")):
         result = run(listing, "list", "--format", "table")
         assert result.status == 0
