@@ -51,7 +51,7 @@ class StateModel:
     motion: Motion
     prior: Belief  # its time is not used
     components: int = 8
-    expires_after: float = math.inf  # seconds since the last instant; after that the belief restarts from the prior
+    expires_after: float = math.inf  # seconds since the last instant; then the belief restarts at the prior
 
 
 @dataclass(frozen=True, eq=False)

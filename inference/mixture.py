@@ -150,9 +150,7 @@ class GaussianMixture:
         return GaussianMixture(self.log_weights, self.means[..., index], covariances)
 
     def condition(self, axes: Sequence[int], values: Tensor) -> GaussianMixture:
-        """Condition on coordinates `axes` being `values` ``(B, len(axes))``; over the other coordinates, in their
-        order.
-        """
+        """Condition on coordinates `axes` having `values` ``(B, len(axes))``; over the others, in their order."""
         rest = [axis for axis in range(self.dimension) if axis not in set(axes)]
         seen = self.marginal(axes)
         evidence = component_log_density(values[:, None], seen.means, seen.factors())[..., 0]

@@ -128,9 +128,7 @@ class Updater:
     def _by_network(
         self, problems: _Problems, index: Tensor, code: Tensor
     ) -> Iterator[tuple[Tensor, Update]]:
-        """Update in one pass where that can be trusted, else thoroughly; problems with the same `code` have the same
-        shape.
-        """
+        """Update in one pass where that can be trusted, else thoroughly; problems of one `code` have one shape."""
         settings = self.settings
         usual = max(settings.refine_below, settings.defend_below)
         least = torch.full((len(code),), usual, dtype=torch.float64)
