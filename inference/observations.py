@@ -32,7 +32,7 @@ __all__ = ["ANGLE", "FUNCTION", "LINEAR", "RANGE", "Linearisation", "Observation
 
 LINEAR, RANGE, ANGLE, FUNCTION = 0, 1, 2, 3
 WIDE_OUTLIER = 10.0  # an outlier of a linear sensor has ten times the standard deviation
-_SOFT = 1e-24  # added to a squared distance, to keep derivatives finite at a sensor; its root is far below any noise
+_SOFT = 1e-24  # added to a squared distance: keeps derivatives finite at a sensor, far below any noise
 _FAR, _STEEP, _BENT = 1e6, 1e6, 1e9  # limits of a function's residual and derivatives, in units of the noise
 
 
@@ -54,7 +54,7 @@ class Residuals(NamedTuple):
     log_odds: Tensor  # log odds of inlier against outlier
     log_likelihood: Tensor  # of the value as reported, inlier or outlier
     deviation: (
-        Tensor  # the unit of `signed`: a standard deviation in units of the value, (B, P or 1, N)
+        Tensor  # of `signed`, in units of the value, (B, P or 1, N)
     )
 
 
