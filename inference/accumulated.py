@@ -32,8 +32,7 @@ _FLOOR = 1e-12  # of correlation matrices
 
 
 class AccumulatedError(NamedTuple):
-    """Accumulated error of one belief in nats: `small` fades with the covariance, `large` with the nats `learnt` since.
-    """
+    """Accumulated error of one belief in nats: `small` fades with the covariance, `large` with what was `learnt`."""
 
     small: float = 0.0
     large: float = 0.0

@@ -28,9 +28,7 @@ class LocalProblem:
     prior: GaussianMixture
     observations: Observations
     partial: bool  # whether the state has coordinates that no sensor touches
-    images: (
-        GaussianMixture  # Gauss-Newton images of the prior: part of every check's proposal
-    )
+    images: GaussianMixture  # Gauss-Newton images of the prior: part of every check's proposal
     shares: tuple[float, ...] = importance.SHARES  # of the points of a check
     scan: Scan | None = None  # of the prior, after a mode search
 

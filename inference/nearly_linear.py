@@ -95,8 +95,7 @@ def update(
     threshold: float,
     linear: Linearisation | None = None,
 ) -> tuple[GaussianMixture, Tensor, Tensor]:
-    """Posterior of at most `components`, the log evidence ``(B,)`` and the cost of reduction; see
-    `condensing.condense`.
+    """Posterior of at most `components`, log evidence ``(B,)`` and the cost of reduction, as `condensing.condense`.
 
     `linear` as in `divergence`.
     """

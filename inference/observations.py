@@ -53,9 +53,7 @@ class Residuals(NamedTuple):
     squared: Tensor  # squared Mahalanobis length under the noise alone
     log_odds: Tensor  # log odds of inlier against outlier
     log_likelihood: Tensor  # of the value as reported, inlier or outlier
-    deviation: (
-        Tensor  # of `signed`, in units of the value, (B, P or 1, N)
-    )
+    deviation: Tensor  # of `signed`, in units of the value, (B, P or 1, N)
 
 
 class Linearisation(NamedTuple):

@@ -84,9 +84,7 @@ def duplicate_components(prior: GaussianMixture, tokens: int) -> Tokens:
 
 
 class Block(nn.Module):
-    """Transformer block: tokens attend to each other, then to their own pairs with the observations; then a
-    feed-forward.
-    """
+    """Transformer block: tokens attend to each other and to their pairs with the observations; then a feed-forward."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -145,8 +143,7 @@ class Layer(nn.Module):
     def forward(
         self, state: Tensor, frame: features.Frame, observations: Observations, evidence: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Returns the token state, the step ``(B, K, d)``, and the changes of factor ``(B, K, d, d)`` and log weight.
-        """
+        """Token state, step ``(B, K, d)``, change of the factor ``(B, K, d, d)`` and change of the log weight."""
         gradient, information = frame.linearisation.gradient, frame.linearisation.information
         used = observations.mask[:, None].to(gradient.dtype)
         identity = torch.eye(gradient.shape[-1], dtype=gradient.dtype, device=gradient.device)
