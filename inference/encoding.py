@@ -19,7 +19,7 @@ from inference.noise import Array, NoiseMixture
 from inference.observations import LINEAR, Observations
 from inference.readings import Reading, Sensor, expanded
 
-_NO_OUTLIERS = 1e3  # standard deviations: span of impossible outliers; a share of their density is the likelihood's floor
+_NO_OUTLIERS = 1e3  # standard deviations: span of impossible outliers; sets the likelihood's floor
 _LEAST_LOG_DENSITY = -1e4  # of an outlier that the clutter cannot produce; finite in every float type
 
 

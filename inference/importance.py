@@ -159,9 +159,7 @@ def local_covariances(points: Tensor, covariances: Tensor, observations: Observa
 
 
 def _cut(precision: Tensor, curvature: Tensor, weight: Tensor) -> Tensor:
-    """Covariance of a precision, limited to where the linearisation holds: a ring's tangent no longer than it is
-    straight.
-    """
+    """Covariance of a precision, limited to where the linearisation holds: along a ring, to where it is straight."""
     bend = ((curvature.square().sum((-1, -2)) + 1e-12).sqrt() * weight).sum(2)
     identity = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
     factors = la.inverse_cholesky(

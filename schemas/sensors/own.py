@@ -16,8 +16,7 @@ ParameterName = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9
 
 
 class OwnSensor(ScalarSensor):
-    """Observes a measurement function that the worker has loaded: h(state) = f(coordinates - position, **parameters).
-    """
+    """Observes a measurement function loaded by the worker: h(state) = f(coordinates - position, **parameters)."""
 
     kind: Annotated[Literal["own"], Field(description="of the sensor: own")] = "own"
     measurement: Annotated[Name, Field(description="the name under which the function is registered")]
