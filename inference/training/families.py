@@ -1,7 +1,7 @@
 """Families of problems: a prior, a state drawn from it and observations of that state.
 
 A problem is made in coordinates where its prior has mean zero and unit average spread, as the network gets it from
-`inference.update`. The shipped weights are trained on `Mixed`, in any dimension. `Planar` is the family of the
+`inference.update`. The shipped weights are trained on `mixed`, in any dimension. `planar` is the family of the
 published accuracy tables: position, range and bearing sensors in the plane, 0.3 to 20 prior spreads away.
 """
 
@@ -104,7 +104,7 @@ class Mixed:
     name: str = "mixed"
     components: int = 8
     most: int = 6
-    isotropic: bool = False  # all coordinates of a position have one standard deviation, and no other rows are used
+    isotropic: bool = False  # only whole positions, with one standard deviation
     kinds: tuple[str, ...] = ("vector", "row", "range", "angle")
     outlier_span: tuple[float, float] = (10.0, 100.0)  # of a range's uniform outliers, log-uniform
 

@@ -122,9 +122,7 @@ class Training:
         temporary.replace(self.checkpoint)
 
     def one_step(self) -> float:
-        """Train on one batch; returns its loss in nats. A step with a gradient that is not finite is skipped and
-        counted.
-        """
+        """Train on one batch; returns its loss in nats. Skips and counts a step if its gradient is not finite."""
         plan = self.plan
         dimension, count = plan.shape(self.step)
         generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + self.step)
@@ -148,7 +146,7 @@ class Training:
         return float(loss.detach())
 
     def run(self, report: Progress, every: int = 200, save_every: int = 500) -> DistributionTransformer:
-        """Run to the end of the plan; `report` gets the step, mean losses per dimension and speed every `every` steps.
+        """Run to the end of the plan; every `every` steps `report` gets the step, mean losses per dimension and speed.
         """
         sums: dict[int, list[float]] = {d: [] for d in self.plan.dimensions}
         clock = time.perf_counter()

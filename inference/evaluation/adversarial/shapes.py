@@ -128,8 +128,7 @@ def mixed_units(generator: Generator) -> Made:
 
 
 def published_noise(generator: Generator) -> Made:
-    """The published task's sensors: a range with growing deviation, tail and clutter, and a bearing; four coordinates.
-    """
+    """The published task's sensors: a range with growing deviation, tail and clutter; a bearing; four coordinates."""
     weights = np.maximum(generator.dirichlet(np.full(4, 0.25)), 1e-6)
     means = generator.standard_normal((4, 4)) + generator.standard_normal((4, 1))
     precisions = [

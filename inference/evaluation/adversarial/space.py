@@ -43,9 +43,7 @@ def moving(order: int) -> Maker:
         # each component correlates position and velocity differently, so its source matters
         step = generator.uniform(0.3, 2.0, count)
         covariances, means = [], generator.standard_normal((count, size))
-        if (
-            generator.random() < 0.5
-        ):  # components differ only in the other coordinates, not in position
+        if generator.random() < 0.5:  # components differ only in the other coordinates, not in position
             means[:, :3] = means[0, :3] + 0.2 * generator.standard_normal((count, 3))
         for k in range(count):
             shift = np.eye(order + 1)

@@ -70,9 +70,7 @@ class GatedFilter(GaussianFilter):
         """Update with one observation of each entity; returns whether it was used, ``(B,)`` bool."""
 
     def _accepted(self, observations: Observations, index: int, squared: Tensor) -> Tensor:
-        """Which observations exist and pass the gate; `squared` ``(B,)`` is the innovation's squared Mahalanobis
-        length.
-        """
+        """Which observations exist and pass the gate; `squared` ``(B,)`` is the innovation's Mahalanobis length."""
         assert self.gate is not None
         # the distribution function of chi-square with r degrees of freedom is P(r/2, q/2)
         tail: Tensor = torch.special.gammainc(0.5 * observations.rows[:, index], 0.5 * squared)
