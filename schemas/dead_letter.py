@@ -95,7 +95,7 @@ class DeadLetter(Message):
 
 
 def replay_of(headers: Iterable[tuple[str, bytes | None]] | None) -> str | None:
-    """The dead letter whose replay a message is, as topic/partition:offset; None for other messages.
+    """The dead letter that this message replays, as topic/partition:offset; None for other messages.
 
     Anybody may set the header, so it is escaped and truncated.
     """

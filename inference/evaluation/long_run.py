@@ -69,8 +69,7 @@ class LongRun:
         return found
 
     def last(self) -> list[Uniformity]:
-        """Uniformity of the ranks per coordinate and of the levels after the last step, where entities are independent.
-        """
+        """Uniformity of each coordinate's ranks and of the levels after the last step, with independent entities."""
         return [uniformity(values) for values in (*self.ranks[-1].T, self.levels[-1])]
 
     def as_dict(self) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def updated(
 
 
 def of_mixture(mixture: GaussianMixture) -> Answer:
-    """The answer whose density is a mixture."""
+    """The answer with a mixture as its density."""
     return Answer(mixture.log_density, mixture.components, mixture)
 
 

@@ -20,7 +20,7 @@ from inference import linear_algebra as la
 from inference.evaluation.baselines.particle import ParticleFilter
 from inference.mixture import GaussianMixture
 
-REGION = 0.9  # mass of the region whose coverage is reported
+REGION = 0.9  # mass of the region for the reported coverage
 
 
 class Summary(NamedTuple):

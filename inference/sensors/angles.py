@@ -55,7 +55,7 @@ def course(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """Direction of the velocity whose coordinates are `axes`."""
+    """Direction of the velocity with coordinates `axes`."""
     return bearing(axes, dimension, np.zeros(2), standard_deviation, outlier_probability, scale, bias, noise)
 
 

@@ -146,8 +146,7 @@ class Training:
         return float(loss.detach())
 
     def run(self, report: Progress, every: int = 200, save_every: int = 500) -> DistributionTransformer:
-        """Run to the end of the plan; every `every` steps `report` gets the step, mean losses per dimension and speed.
-        """
+        """Run to the end of the plan; `report` gets step, mean losses per dimension and speed every `every` steps."""
         sums: dict[int, list[float]] = {d: [] for d in self.plan.dimensions}
         clock = time.perf_counter()
         while self.step < self.plan.steps:

@@ -85,7 +85,7 @@ class ParticleFilter:
         return total
 
     def resample(self) -> None:
-        """Systematic resampling of the entities whose effective sample size is below half."""
+        """Resample systematically the entities with an effective sample size below half."""
         poor = self.effective_sample_size < 0.5 * self.particles.shape[1]
         if bool(poor.any()):
             self._redraw(poor)
