@@ -66,4 +66,4 @@ class Settings:
 FAST = Settings(
     images=1, image_rounds=2, refine_below=0.0, search_above=math.inf, defend_below=0.0, refined_defence=0.0
 )
-"""Checked, with fewer images, and never refined."""
+"""Checked, with fewer images; never searched, refined or defended."""

@@ -69,7 +69,7 @@ def _hypotheses(observations: Observations) -> Observations:
     drawn = drawn.repeat(observations.batch, 1, 1)
     doubted = many.outlier_probability > 0
     out = doubted & (drawn[..., 0] < many.outlier_probability.clamp_min(LEFT_OUT))
-    # in half of the groups all, or all but one, are outliers: one of several contradicting sensors leaves a ring
+    # in half of the groups all, or all but one, are outliers: each of several contradicting sensors leaves a ring
     group = (torch.arange(len(index), device=index.device) % GROUPS)[:, None]
     place = torch.arange(number, device=index.device)
     used = many.mask.sum(1, keepdim=True)

@@ -108,7 +108,7 @@ def _merge(weights: Tensor, means: Tensor, covariances: Tensor, components: int,
         pair, third = pair[third != first[pair]], third[third != first[pair]]
         again = _pair_cost(fresh.at(pair), parts.at(row[pair], third))
         cost[place[pair], first[pair], third] = cost[place[pair], third, first[pair]] = again
-        # the two components of a merge may differ by rounding in their own costs
+        # the cost between two merged components is computed twice, and may differ by rounding
         cost = torch.minimum(cost, cost.mT)
 
 

@@ -115,7 +115,7 @@ def _filter(
     spread: Array,
     generator: np.random.Generator,
 ) -> tuple[Array, Array, Array, list[float]]:
-    """The last particles but one, resampled; the last ones with their weights; the log evidence of each step."""
+    """Resampled particles before the last step; the last ones with their weights; log evidence of each step."""
     factor, now = np.linalg.cholesky(spread), sample(prior, _PARTICLES, generator)
     before, weight, evidence = now, np.full(_PARTICLES, 1 / _PARTICLES), []
     for step, row in enumerate(readings):

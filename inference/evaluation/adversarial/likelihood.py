@@ -115,8 +115,7 @@ class Seen:
         return np.asarray(found)[None]
 
     def log_likelihood(self, predictions: Array, spread: Array | None = None) -> Array:
-        """Log likelihood of all reports where ``h`` is `predictions`, widened by `spread`, each ``(m, P)``; ``(P,)``.
-        """
+        """Log likelihood of all reports at `predictions` of ``h``, widened by `spread`, both ``(m, P)``; ``(P,)``."""
         extra = None if spread is None else spread * abs(self.sensor.scale)
         if self._is_plain:
             return self._of_mean(predictions, extra)

@@ -91,7 +91,7 @@ def collinear_bearings(generator: Generator) -> Made:
 
 
 def noise_of(share: float) -> Maker:
-    """Noise of that share of the prior: a single range leaves a ring, which a second sensor then closes."""
+    """Noise of that share of the prior; below a thousandth with two sensors, as a single range leaves a ring."""
 
     def make(generator: Generator) -> Made:
         prior = mixture(generator, 2, int(generator.integers(1, 5)), 1.0)
