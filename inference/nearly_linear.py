@@ -10,8 +10,8 @@ Approximations", IEEE Trans. Automatic Control 17(4), 1972).
 The nonlinearity of an observation over a component ``N(m, L Lᵀ)``, in units of its noise σ, is the larger of two
 numbers. One is ``|Lᵀ H L|_F / 2``, with H the Hessian of h at m. The other is a quarter of the root mean square error
 of a linear h over the points ``m ± 2 L_i``. It is multiplied by the residual where that is above one. The resulting
-divergence is about its square. Against grids, for ranges at 5 to 40 times a position's spread, it was just over half the
-square on average, and never above it.
+divergence is about its square. Against grids, for ranges at 5 to 40 times a position's spread, it was just over half
+the square on average, and never above it.
 """
 
 from __future__ import annotations
