@@ -66,7 +66,7 @@ class Turns:
             self._let_go(event.message)
 
     def take(self, new: Sequence[Event] = ()) -> list[Event]:
-        """Return the next turn from waiting and `new` messages: at most a batch, and at most its share of one entity."""
+        """Return the next turn of waiting and `new` messages: at most a batch, and at most its share of one entity."""
         if self._cleared:
             self._taken, self._cleared = {}, False
         self._drop(event for event in new if _generation(event) <= self._gone)
