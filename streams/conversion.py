@@ -56,7 +56,7 @@ class PosteriorWriter:
         applied: list[str],
         revision: int = 0,
     ) -> bytes:
-        """Write one message; `sequence` counts the entity's applied messages, `prior_sequence` the priors among them."""
+        """Write one message; `sequence` counts the entity's applied messages, `prior_sequence` only its priors."""
         belief = outcome.belief
         message = {
             "entity": entity,

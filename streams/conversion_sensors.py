@@ -232,7 +232,7 @@ def _channel(channel: Channel) -> _How:
 
 
 def noise_of(noise: NoiseMessage | None) -> Noise | None:
-    """Convert the noise of a scalar, in units of its standard deviation."""
+    """Convert the noise model of a scalar; its standard deviation is kept separately."""
     if noise is None:
         return None
     parts: dict[str, Any] = {}

@@ -87,7 +87,7 @@ def silence_passwords() -> None:
 def without_control_characters(
     logger: object, method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """A structlog processor that replaces control characters: outside text cannot move the cursor or start a new line."""
+    """A structlog processor that escapes control characters: outside text cannot move the cursor or start a line."""
     for name, value in event.items():
         if isinstance(value, str) and not value.isprintable():
             event[name] = printable(value, "\n\t" if name in ("exception", "stack") else "")
