@@ -17,8 +17,8 @@ not processed. `SafeConsumer` leaves that record out.
 **Lost messages go unnoticed.** If the log begins after the committed offset, Kafka's clients continue at its beginning,
 and Faust acknowledges the rest as a gap. `SafeConsumer` reports how many are lost. If the log ends before the read
 offset, they start it again, and Faust drops all records up to its old offset, new ones included. A topic that is
-deleted and created again under a running worker looks the same. If the new topic already holds more records, nothing
-in them shows that it is another topic. If partitions are added, entities move to other partitions, away from their
+deleted and created again under a running worker looks the same. If the new topic already holds more records, nothing in
+them shows that it is another topic. If partitions are added, entities move to other partitions, away from their
 beliefs. So `SafeConsumer` stops the worker if a log goes back. After every fetch it also asks for the topics' ids and
 numbers of partitions: records that came before an unchanged answer belong to the same topic. If they changed, it stops
 the worker. The new worker begins with a check of the topics and a recovery, where `streams.origin` handles the change.

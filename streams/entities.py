@@ -124,9 +124,8 @@ class EntityBatch:
         """Order the due messages into instants, and go back to the belief they start from.
 
         Rejects messages too late for the model's window, and waiting priors or messages of one time beyond their
-        limits.
-        A prior is due once there is an observation at or after its time. So it does not shut out earlier observations
-        that are still on their way.
+        limits. A prior is due once there is an observation at or after its time. So it does not shut out earlier
+        observations that are still on their way.
         """
         assert self.model is not None
         reach = self.record.past.reach(self.model.message.lateness_window, most_moments)

@@ -15,8 +15,7 @@ class EventClock:
     """The event time of a partition.
 
     It is the lower quartile of the last observations' times. A device whose clock is years ahead moves it only if it
-    sends
-    three quarters of the observations. A device that is behind may hold it back, which forgets nothing.
+    sends three quarters of the observations. A device that is behind may hold it back, which forgets nothing.
     """
 
     def __init__(self, times: Iterable[float] = ()) -> None:

@@ -8,8 +8,8 @@ worker can be suspended after the check. Offsets cannot repair the damage: compa
 not the newest belief.
 
 So the broker decides. A new owner asks the transaction coordinator for the producer identity of the partition
-(`InitProducerId` with a transactional id), and gets the same identity with the next epoch. With it the owner writes
-a record to the changelog: a tombstone of a key that no entity has. From then on the leader refuses every batch with an
+(`InitProducerId` with a transactional id), and gets the same identity with the next epoch. With it the owner writes a
+record to the changelog: a tombstone of a key that no entity has. From then on the leader refuses every batch with an
 earlier epoch (`INVALID_PRODUCER_EPOCH`), in flight or retried. Only then does the owner read the changelog to its end.
 So the changelog of a partition is a sequence of stretches with one writer each. Every writer has read all records
 before its own stretch, and the last record of a key is its newest belief. This does not depend on clocks, timeouts or
@@ -22,8 +22,7 @@ duplicates from retries.
 
 A transactional id is forgotten after seven days without use (`transactional.id.expiration.ms`). The next owner would
 get another identity, which fences nobody. So an owner renews its lease hourly, if it is still the last owner: a
-zombie's
-renewal is refused. One risk remains. The leader forgets a producer's epoch after a day without writes
+zombie's renewal is refused. One risk remains. The leader forgets a producer's epoch after a day without writes
 (`producer.id.expiration.ms`), and epochs start again with another identity after 32 767 of them. A worker would have to
 be suspended across that very moment, with a batch that the producer itself drops as expired after 40 seconds.
 """

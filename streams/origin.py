@@ -6,9 +6,8 @@ changelog and of the topics that their offsets refer to (`Origin`); after them c
 
 - The changelog has another id, begins later, or lacks these records: beliefs have been deleted. Kafka never does that
   to a compacted topic by itself, but a wrong `cleanup.policy`, `kafka-delete-records` or a topic created again does.
-  The
-  partition's observations and priors are read from their beginning. A belief skips the messages it already holds, and
-  lost beliefs are computed again.
+  The partition's observations and priors are read from their beginning. A belief skips the messages it already holds,
+  and lost beliefs are computed again.
 - The group has committed more than the changelog says was read: the changelog has lost its end, as after a power cut.
   Or there is nothing to read in between, as at the end of a transaction. Messages after the last commit before that
   record are read again.
@@ -17,9 +16,9 @@ changelog and of the topics that their offsets refer to (`Origin`); after them c
 - A source topic ends before the read offset: it has lost its end. Beliefs keep its messages; their offsets are set back
   to the end of the log, because otherwise as many new observations would count as already applied.
 
-The committed offsets are moved first, then the record is written: if the worker is killed in between, the next one
-does it again. Messages that the source log no longer holds cannot be computed again. An error reports them, and they
-are counted where possible (`beliefstream_lost_offsets_total`).
+The committed offsets are moved first, then the record is written: if the worker is killed in between, the next one does
+it again. Messages that the source log no longer holds cannot be computed again. An error reports them, and they are
+counted where possible (`beliefstream_lost_offsets_total`).
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ were lost in 19 of 42 restarts into a backlog. `SafeRecovery` seeks first.
 records to a worker that no longer owns them, as well as to the new owner. `SafeRecovery` checks again after the seek.
 
 **A recovery ends silently.** Faust gives each step 90 s. mode reports a timeout in the same way as a stopped service,
-and Faust then abandons the recovery: the worker keeps its partitions and does nothing. Suspending the machine for
-that long is enough. `SafeRecovery` stops the worker.
+and Faust then abandons the recovery: the worker keeps its partitions and does nothing. Suspending the machine for that
+long is enough. `SafeRecovery` stops the worker.
 
 `streams.consuming` has the consumer's part.
 """

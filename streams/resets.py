@@ -1,8 +1,8 @@
 """Applies resets: how a reset changes an entity's part of a batch, and the posterior that reports it.
 
 A reset takes effect among its entity's messages when the worker reads it. Its `observations_before` makes the result
-the same at every reading. Observations before that offset are skipped even if they are read later, as from a backlog
-or when lost beliefs are computed again. Observations after it that were read before the reset are applied again.
+the same at every reading. Observations before that offset are skipped even if they are read later, as from a backlog or
+when lost beliefs are computed again. Observations after it that were read before the reset are applied again.
 """
 
 from __future__ import annotations

@@ -40,8 +40,7 @@ class Standing:
     """How long each partition has stalled with messages waiting; numbers only, no broker.
 
     The partitions of observations and priors with the same number count as one, because observations wait while priors
-    are
-    read.
+    are read.
 
     Args:
         limit: seconds.

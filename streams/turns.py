@@ -28,8 +28,7 @@ class Turns:
     """Messages that wait for their turn, each entity's in order of arrival.
 
     Register it with `app.flow_control.manage_queue`, like Faust's own queues. When partitions move, waiting messages
-    are
-    dropped, because the new owner of their partition receives them again.
+    are dropped, because the new owner of their partition receives them again.
 
     Args:
         batch: messages in a turn.

@@ -26,8 +26,7 @@ class HighWatermarkThread(AIOKafkaConsumerThread):
     """Finds the end of a partition by reading its last batch, for brokers whose ListOffsets(LATEST) is too small.
 
     The embedded broker answers with the offset of the last batch's first record, plus one. Faust would end the recovery
-    of
-    its tables there, and lose the other records of that batch.
+    of its tables there, and lose the other records of that batch.
     """
 
     logger = SERVICES

@@ -1,4 +1,4 @@
-"""Measures observations a second through one worker on the embedded broker, and through an agent that only echoes them."""
+"""Measures observations a second through one worker on the embedded broker, and through an agent that echoes them."""
 
 from __future__ import annotations
 

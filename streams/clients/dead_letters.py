@@ -34,9 +34,8 @@ class DeadLetterConsumer:
 
     It begins at the end of the topic when the consumer is created, unless `from_beginning`, `since` or `last` says
     otherwise. Existing letters come in order of time, later ones as they are written. Records that are neither dead
-    letters
-    nor replay notes are logged, counted in `passed_over` and skipped. The consumer commits no offsets. It is not
-    thread-safe.
+    letters nor replay notes are logged, counted in `passed_over` and skipped. The consumer commits no offsets. It is
+    not thread-safe.
 
     Args:
         bootstrap_servers: `host:port`, or several in a list or separated by commas.
@@ -146,8 +145,7 @@ class DeadLetterConsumer:
     def _starts(
         self, since: float | None, from_beginning: bool, last: int | None, timeout: float
     ) -> dict[Any, int]:
-        """Return the start offset of each partition. If the broker does not know it, it is too early: the filter drops
-        the rest."""
+        """Return the start offset of each partition; it may be too early, and the iterator skips older letters."""
         if last is not None:
             return {each: max(span.begin, span.end - last) for each, span in self._spans.items()}
         if since is None:

@@ -17,9 +17,8 @@ class Duplicates:
     """Posteriors already seen, by entity, in one partition.
 
     A worker that dies after it has sent posteriors, but before it has stored that, sends its last posterior of an
-    entity
-    again, with the same sequence. If the second one contains more observations than the first, it is no duplicate. A
-    sequence that starts again at 1, or has a later time, belongs to a belief that was started anew.
+    entity again, with the same sequence. If the second one contains more observations than the first, it is no
+    duplicate. A sequence that starts again at 1, or has a later time, belongs to a belief that was started anew.
     """
 
     def __init__(self) -> None:

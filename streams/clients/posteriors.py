@@ -59,20 +59,16 @@ class PosteriorConsumer:
     ...         print(posterior.time, posterior.mixture.mean())
 
     **Start.** Without a group it starts at the end of the topic when the consumer is created, or at its beginning. A
-    group
-    does the same the first time, and afterwards continues at its committed offsets. The members of a group share the
-    partitions.
+    group does the same the first time, and afterwards continues at its committed offsets. The members of a group share
+    the partitions.
 
     **Guarantees.** Every posterior is delivered at least once. A posterior counts as processed when the next one is
     requested (for a list from `poll`: when `poll` is called again), or at `commit` or `close`. If an exception leaves
-    the
-    `with` block, the last one does not count. Processed posteriors are committed every second and at `close`. So after
-    a
-    clean end nothing is delivered again. After a crash, or when a partition moves to another member of the group,
-    unprocessed posteriors come again, and at most those processed in the last second. A posterior that a worker has
-    sent
-    twice (equal entity, sequence, revision and observations) is delivered once, also across a restart, if at most 1000
-    records of the partition lie between.
+    the `with` block, the last one does not count. Processed posteriors are committed every second and at `close`. So
+    after a clean end nothing is delivered again. After a crash, or when a partition moves to another member of the
+    group, unprocessed posteriors come again, and at most those processed in the last second. A posterior that a worker
+    has sent twice (equal entity, sequence, revision and observations) is delivered once, also across a restart, if at
+    most 1000 records of the partition lie between.
 
     Records that are no posteriors are logged and skipped. While no broker answers, the consumer waits. It is not
     thread-safe.

@@ -274,8 +274,7 @@ class PriorPublisher(Publisher):
         """Forget an entity: its belief, its history, and priors that wait for their time.
 
         Observations now in the log are forgotten too, even those no worker has read yet. The next observation starts
-        from the
-        model's prior, whatever its time is.
+        from the model's prior, whatever its time is.
 
         Args:
             entity: the entity to forget.

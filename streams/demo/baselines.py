@@ -207,7 +207,7 @@ def _prior(some: Group) -> GaussianMixture:
 
 
 def groups(script: Script) -> dict[str, Group]:
-    """The mower, and the fleet without the entity whose prior is replaced, because the baselines do not get that prior."""
+    """The mower, and the fleet without the entity whose prior is replaced: the baselines do not get that prior."""
     fleet = [each for each in script.fleet.observations if each.entity != script.gates.entity]
     recording = script.recording
     both = {MOWER: group(recording.model, recording.sensors, recording.observations, script.truth)}

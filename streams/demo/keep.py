@@ -13,8 +13,7 @@ class Background:
     """A fork of this process: the child does the work, the parent only waits for `leave`.
 
     The child's own processes stay its children, so whatever ends the child ends them too. Without fork (Windows) there
-    is
-    one process, and `leave` waits in the foreground.
+    is one process, and `leave` waits in the foreground.
     """
 
     def __init__(self) -> None:

@@ -62,7 +62,7 @@ class Stream:
             self._notes.put(cue.note)
 
     def _look(self) -> WorkerFigures | None:
-        """Read the worker's figures every second."""
+        """Read the worker's figures, at most once a second."""
         if time.monotonic() < self._next_figures:
             return None
         self._next_figures = time.monotonic() + FIGURES_EVERY
