@@ -12,9 +12,9 @@ changelog and of the topics that their offsets refer to (`Origin`); after them c
   Or there is nothing to read in between, as at the end of a transaction. Messages after the last commit before that
   record are read again.
 - A source topic has another id: it was deleted and created again, and its offsets start anew. The offsets in the
-  beliefs are reset, because otherwise as many new observations would count as already applied; the beliefs stay.
+  beliefs are reset, and the beliefs stay. Otherwise new observations would count as already applied.
 - A source topic ends before the read offset: it has lost its end. Beliefs keep its messages; their offsets are set back
-  to the end of the log, because otherwise as many new observations would count as already applied.
+  to the end of the log. Otherwise new observations would count as already applied.
 
 The committed offsets are moved first, then the record is written: if the worker is killed in between, the next one does
 it again. Messages that the source log no longer holds cannot be computed again. An error reports them, and they are
