@@ -1,4 +1,4 @@
-"""`beliefstream evaluate --family adversarial`: tests whether answers report their error on problems unlike training."""
+"""`beliefstream evaluate --family adversarial`: whether answers report their error on problems unlike training."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Device(StrEnum):
 
 
 def _plan_option(default: str, help: str, **more: Any) -> Any:
-    """An option with Plan's default, repeated here because Plan cannot be imported before --help; a test compares them."""
+    """An option with Plan's default: Plan cannot be imported before --help, and a test compares the defaults."""
     return typer.Option(show_default=default, help=help, rich_help_panel="Plan", **more)
 
 

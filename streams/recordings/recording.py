@@ -81,7 +81,7 @@ def with_wide_prior(recording: Recording, deviation: float = 1000.0) -> Recordin
     """Return the recording with a prior that knows only the region.
 
     The prior of the scored coordinates gets that standard deviation, and a mean that is wrong by as much, as drawn from
-    such a prior. Their correlation with the other coordinates is removed; all else is unchanged.
+    such a prior. Correlations are removed; mean and deviation of the other coordinates are unchanged.
     """
     models = [_widened(model, recording.coordinates, deviation) for model in recording.models]
     return replace(recording, model=models[0], others=tuple(models[1:]))
