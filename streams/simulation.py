@@ -33,9 +33,9 @@ SPECTRAL_DENSITY = 0.2  # m²/s³, of the motion and of the model
 TIME_STEP = 0.1  # s
 TICK = 1e-6  # s; event times are whole ticks: at today's epoch float64 resolves them
 SLOWEST, FASTEST = 1.0, 3.0  # m/s
-# Soft limits, all small beside the noise of the motion, so that constant velocity still describes it. Outside its
-# limits the speed relaxes at SPEED_RATE. In the outer MARGIN of the plane a spring pulls back, which turns an entity at
-# 3 m/s around within 20 m.
+# Soft limits, all small compared with the noise of the motion, so that constant velocity still describes it. Outside
+# its limits the speed relaxes at SPEED_RATE. In the outer MARGIN of the plane a spring pulls back, which turns an
+# entity at 3 m/s around within 20 m.
 SPEED_RATE = 1.0  # 1/s
 MARGIN = 30.0  # m
 SPRING = 0.15**2  # 1/s²

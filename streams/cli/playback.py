@@ -1,4 +1,4 @@
-"""`beliefstream simulate` and `beliefstream replay`: observations with a known truth, sent as time goes by."""
+"""`beliefstream simulate` and `beliefstream replay`: send observations with a known truth, paced by their times."""
 
 from __future__ import annotations
 

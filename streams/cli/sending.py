@@ -176,7 +176,7 @@ def set_prior(
 
 
 def _check_fits(prior: Prior, settings: Settings) -> None:
-    """Raise Unusable if the prior does not fit the entity's model; print a note if the model cannot be found or read."""
+    """Raise Unusable if the prior does not fit the entity's model; print a note if no model can be found or read."""
     from kafka.errors import AuthorizationError
 
     from streams.client import Registry, TopicMissing

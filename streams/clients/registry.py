@@ -78,7 +78,7 @@ class Registry:
         self._set(self.models_topic, model.entity, model.to_json(), cloudevents.MODEL)
 
     def define(self, sensors: Iterable[Sensor] = (), models: Iterable[Model] = ()) -> None:
-        """Define what is not defined yet; equal existing definitions are not changed.
+        """Add definitions that do not exist yet; equal existing ones are not changed.
 
         Raises:
             DefinitionConflict: some exist and differ; nothing has been written.

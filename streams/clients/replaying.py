@@ -211,7 +211,7 @@ class _Rivals:
         self._begun: list[tuple[int, tuple[str, ...]]] = []  # offset of a note, and its letters
 
     def before(self, offset: int, own: str) -> set[str]:
-        """Ids of messages in others' notes before this offset, that of our own note `own`."""
+        """Ids of messages that others have noted before `offset`, the place of our own note `own`."""
         self._own.add(own)
         deadline = time.monotonic() + SEND_SECONDS
         while self._consumer.position(self._place) <= offset:

@@ -46,7 +46,7 @@ STYLE: Any = {
 }
 AROUND_JUMP = 6.0  # seconds shown before and after
 WIDEST = 15.0  # m; wider ellipses, after a gap in the ranges, would only tint the map
-ELLIPSES = 90  # of the mower's path; more could not be told apart
+ELLIPSES = 90  # of the mower's path; with more they would merge
 
 
 def paint(result: Result, path: Path) -> None:

@@ -2,15 +2,15 @@
 
 Robot 1 of set 6 of K. Leung, Y. Halpern, T. Barfoot and H. Liu, "The UTIAS multi-robot cooperative localization and
 mapping dataset", International Journal of Robotics Research 30(8), 2011, with motion capture as the truth. Sightings of
-other robots are left out, and so is one barcode that belongs to nobody.
+other robots are left out, and so is one unknown barcode.
 
 The odometry is the motion's control: speed and turn rate, averaged over fifths of a second. Each average is given at
 the beginning of its interval, if it differs from the previous one.
 
 Chosen on the first third of the recording by `beliefstream replay mrclam_robot1 --tune`. The deviations of the camera
 are four and five times those of its residuals: its error for one landmark stays the same for some 8 s, in which it sees
-the landmark several times. Noise of the odometry was searched too, once. The first third, with a quarter of all
-sightings, asked for almost none, which made beliefs on the rest far too confident; so it is that of the residuals.
+the landmark several times. The odometry's noise is that of its residuals. It was searched too, once: the first third,
+with a quarter of all sightings, asked for almost none, which made beliefs on the rest far too confident.
 
     range_deviation         0.3711 m
     range_scale             1.025

@@ -2,10 +2,10 @@
 
 Calibration and start values come from the residuals to the truth (a reader's `fit`). Residuals do not determine the
 rest. Lasting errors, as for a landmark or a shadowed radio, do not average out like independent ones, and a filter that
-assumes they do is far too confident. So deviations, shares of outliers and noise of motion are chosen for the greatest
-density of the truth when the filter runs over the first third (if the truth is unknown, of each next report). One
-number is changed after the other, on a geometric grid around the previous value, in passes that get finer. All
-candidates of a number run in parallel, as entities of one log.
+assumes they do is far too confident. So deviations, shares of outliers and noise of motion are chosen by running the
+filter over the first third, for the greatest density of the truth (if it is unknown, of each next report). One number
+is changed after the other, on a geometric grid around the previous value, in passes that get finer. All candidates of a
+number run in parallel, as entities of one log.
 
 Settings that a reader does not search keep their values from the residuals.
 """
