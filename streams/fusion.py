@@ -1,9 +1,9 @@
 """Processes one batch of messages: validate, group, predict and update, send, store, acknowledge.
 
 The order of the last steps is what makes a crash safe. Posteriors and dead letters are durable first, then the beliefs'
-changelog, then the local table, then the source offsets. A worker killed at any point finds one of two states. Either
-the old belief with its messages still to come, or the new belief, which skips redelivered messages by their offsets. So
-no belief lacks its posteriors. All writes use the leases held when the batch began, and fail once another worker has
+changelog, then the local table, then the source offsets. A worker killed at any point finds one of two states: the old
+belief with its messages still to come, or the new belief. The new belief skips redelivered messages by their offsets.
+So no belief lacks its posteriors. All writes use the leases held when the batch began, and fail once another worker has
 taken them (`streams.fencing`).
 """
 

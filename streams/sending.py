@@ -69,8 +69,7 @@ class Lease:
     _next: dict[TopicPartition, int] = field(default_factory=dict)
 
     def number(self, place: TopicPartition, count: int) -> int:
-        """Return the sequence number of a batch's first record, and advance by its `count` for the next batch to
-        `place`."""
+        """Return the first sequence number of a batch of `count` records, and advance to the next batch for `place`."""
         first = self._next.get(place, 0)
         self._next[place] = (first + count) % SEQUENCES
         return first

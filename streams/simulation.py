@@ -148,7 +148,7 @@ def _report_range(
 def _report_bearing(
     sensor: BearingSensor, state: dict[str, float], outlier: bool, generator: np.random.Generator
 ) -> float:
-    """Report a bearing; wraps the angle to [-pi, pi] before scaling, because only then is a whole turn no change."""
+    """Report a bearing; wraps the angle to [-pi, pi] before scaling, because afterwards a whole turn matters."""
     if outlier:
         angle = generator.uniform(-math.pi, math.pi)
     else:
