@@ -48,8 +48,10 @@ class Batch:
         detail: str,
         replayed: str | None = None,
     ) -> None:
-        """Reject a message given by topic, partition and offset, with key and value; `replayed` names the letter it
-        came from."""
+        """Reject a message given by its source (topic, partition, offset), key and value.
+
+        `replayed` names the dead letter that it was sent again from.
+        """
         self.dead.append(dead_letter(self.names.dead_letters, reason, detail, source, *content, replayed))
         self.rejected[source[0], reason] += 1
         self.examples.setdefault(reason, Example(source, content[0], detail))

@@ -30,7 +30,7 @@ acknowledged while partitions are revoked stay in Faust's lists, and count as do
 `SafeConsumer` records the broker's answer, and starts each assignment with empty lists. If a commit fails for another
 reason, Faust may hang while it holds the partitions; `SafeConsumer` stops the worker.
 
-`SafeConsumer` also reads priors before observations. After a seek, which ends every rebalance, it first reads the
+`SafeConsumer` also reads priors before observations. After the seek at the end of every rebalance, it first reads the
 priors already in the log of a partition. A prior waits for its time, and is too late once an observation more than a
 window after it is applied. The order in which two backlogs are read must not decide that.
 """
@@ -146,7 +146,7 @@ class SafeConsumer(Consumer):
             now = await self._ask_topics(self._topics)
         except (KafkaError, OSError) as error:
             self._stop("no broker says which topics there are, the worker stops", error=repr(error))
-        # a deleted topic was read before it was deleted
+        # a topic missing now was deleted after its records were read
         if found := changes(self._topics, now):
             self._stop(TOPIC_CHANGED, changes=found)
 
@@ -171,8 +171,7 @@ class SafeConsumer(Consumer):
         }
 
     async def read(self, partitions: set[TP], timeout: float) -> Mapping[TP, list[Any]]:
-        """Return records of these partitions within `timeout` seconds, as aiokafka has them, even if the flow is
-        paused."""
+        """Return records of these partitions within `timeout` seconds, in aiokafka's form, even if the flow pauses."""
         async with self._fetching:
             thread = self._thread
             reading = asyncio.ensure_future(thread.call_thread(_fetched, thread, partitions, timeout))

@@ -25,8 +25,7 @@ from schemas.motions import (
 
 
 class _OnRaster(moving.FixedStep):
-    """A fixed-step motion that rounds a belief between steps, such as one stored under another model, to the nearest
-    step."""
+    """A fixed-step motion that moves beliefs to the nearest step, such as one stored under another model."""
 
     def _power(self, interval: Tensor) -> tuple[Tensor, Tensor]:
         return super()._power((interval.double() / self.step).round() * self.step)

@@ -21,8 +21,7 @@ class LocalPosition(Sensor):
     place: Geodetic | None = None
 
     def local(self, value: Array) -> Array:
-        """Convert degrees and metres to metres east, north (and up); raises Unusable (`invalid`) for an impossible
-        place."""
+        """Convert degrees and metres to metres east, north (and up); raises Unusable (`invalid`) for no valid place."""
         assert self.place is not None
         for index, (name, bound) in enumerate((("latitude", 90.0), ("longitude", 360.0))):
             if not abs(value[index]) <= bound:

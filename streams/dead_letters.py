@@ -27,8 +27,10 @@ def dead_letter(
     value: bytes | None,
     replay_of: str | None = None,
 ) -> Record:
-    """Build a dead letter: original key and value; reason, detail, `source` (topic, partition, offset) and `replay_of`
-    in headers."""
+    """Build a dead letter with the original key and value.
+
+    Headers hold reason, detail, `source` (topic, partition, offset) and `replay_of`.
+    """
     name, partition, offset = source
     letter = DeadLetter(
         reason=reason, detail=detail, topic=name, partition=partition, offset=offset, replay_of=replay_of

@@ -57,8 +57,7 @@ def _examined(settings: Settings, spans: dict[str, dict[int, Span]]) -> Iterator
 
 
 def examine_partitioner(records: list[Any], counts: dict[str, int]) -> Finding:
-    """Check that the newest records are in the partition that murmur2, as in Java's and Python's clients, gives their
-    keys.
+    """Check that the newest records are in their keys' partitions by murmur2, as Java's and Python's clients use it.
 
     Args:
         records: of any topics in `counts`, the number of partitions of each topic.

@@ -21,8 +21,7 @@ SERVICES = logging.getLogger("faust.streams")
 
 
 def configure(style: str = "auto", level: str = "INFO") -> None:
-    """Configure logging. `style` is json, console, or auto (console if stderr is a terminal); `DEBUG` includes
-    libraries."""
+    """Configure logging; `style` is json, console, or auto (console in a terminal); `DEBUG` includes libraries."""
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -62,8 +61,10 @@ def write_repeated() -> None:
 
 
 def configure_command(debug: bool = False) -> None:
-    """Configure logging of a command: warnings to stderr, and nothing from Kafka's client, whose errors become the
-    command's."""
+    """Configure logging of a command: warnings to stderr, and nothing from Kafka's client.
+
+    The command reports the client's errors itself.
+    """
     processors = [each for each in structlog.get_config()["processors"] if each != without_control_characters]
     structlog.configure(
         processors=[*processors[:-1], without_control_characters, processors[-1]],  # the last one renders

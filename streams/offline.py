@@ -127,8 +127,7 @@ class Log:
         self._lives.append(len(self._resets.get(event.entity, ())))
 
     def _by_life(self) -> list[list[Event]]:
-        """The events split by resets: those before the first reset of their entities, those before the second, and so
-        on."""
+        """The events split by resets: before the first reset of their entities, before the second, and so on."""
         lives: list[list[Event]] = [[] for _ in range(1 + max(map(len, self._resets.values()), default=0))]
         for event, life in zip(self._events, self._lives, strict=True):
             lives[life].append(event)
@@ -184,8 +183,10 @@ def _timelines(events: list[Event]) -> dict[str, list[Instant]]:
 
 
 def _glance(raw: bytes) -> tuple[bytes | None, bool]:
-    """Return the key the message would have on its topic, and whether that is the priors topic; the intake checks the
-    rest."""
+    """Return the key the message would have on its topic, and whether that is the priors topic.
+
+    The intake checks the rest.
+    """
     try:
         content = orjson.loads(raw)
     except orjson.JSONDecodeError:

@@ -95,14 +95,7 @@ class Origins:
         return origin.topics.get(self._names.observations) if origin is not None else None
 
     async def examine(self, consumer: Any, partitions: Collection[int]) -> bool:
-        """Check the partitions after their beliefs are restored; returns whether committed offsets have been moved
-        back.
-
-        Raises:
-            Repartitioned: entities are in other partitions than their beliefs.
-            RuntimeError: the offsets could not be moved.
-            aiokafka.errors.KafkaError, TimeoutError: the broker cannot be asked.
-        """
+        """Check partitions after their beliefs are restored; returns whether committed offsets were moved back."""
         changelog = self._names.beliefs_changelog
         states = await consumer.take_topics((*self._sources, changelog))
         starts = await consumer.earliest_offsets(*(TP(changelog, partition) for partition in partitions))

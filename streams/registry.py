@@ -57,8 +57,7 @@ class EntityModel:
         return known[1]
 
     def _made(self, definition: SensorMessage) -> Sensor | Unusable:
-        """Build the sensor or its fault; the fault is cached too, because a search for a missing measurement takes
-        time."""
+        """Build the sensor or its fault; caches the fault too, because searching a missing measurement takes time."""
         try:
             return sensor_over(definition, self.message.coordinate_names)
         except Unusable as fault:

@@ -1,5 +1,4 @@
-"""Fair scheduling: each entity gets a limited number of messages per turn, so that a busy one does not hold up the
-rest.
+"""Fair scheduling: each entity gets a limited number of messages per turn, so that a busy one delays no others.
 
 An entity's messages are applied one after the other, those of different entities in parallel. A batch with 256 messages
 of one entity would take as long as 256 batches with one each, and the other entities would wait. Messages beyond an
