@@ -65,7 +65,7 @@ class EntityModel:
 
 
 class Definitions:
-    """The sensors and models in force, by name and by entity (or `*`)."""
+    """The definitions in force: `sensors` by name, `models` by entity (or `*`)."""
 
     def __init__(self, sensors_topic: str, models_topic: str, maximum_bytes: int = 1_000_000) -> None:
         self._maximum_bytes = maximum_bytes  # longer definitions are refused before they are parsed
