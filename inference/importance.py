@@ -228,8 +228,8 @@ def quality(weighted: Weighted) -> Quality:
     With p the exact posterior and q the answer, the effective sample size is ``1 / E_p[min(p/q, 30)]``. It is 1 only if
     q = p. It is small if q misses mass of p, because the expectation is over the defensive points. Weights are
     truncated (E. L. Ionides, "Truncated Importance Sampling", J. Computational and Graphical Statistics 17(2), 2008).
-    Without truncation, far tails without mass would dominate, and the result would say nothing about the distance. By
-    Jensen's inequality it is at most ``exp(−KL)``; truncation can hide that, so it is the bound here.
+    Without truncation, far tails without mass would dominate, and the result would say nothing about the distance. The
+    divergence sees what truncation hides, so the bound here is ``exp(−2 KL)``: what it is for two near densities.
 
     The standard error is by the delta method for independent points; these points are spread more evenly.
     """
@@ -246,7 +246,7 @@ def quality(weighted: Weighted) -> Quality:
     divergence = (share * log_ratio).sum(1)
     influence = share * (log_ratio - divergence[:, None] - 1) + 1 / points
     deviation = influence.square().sum(1).sqrt()
-    size = torch.minimum((-mean).exp(), (-divergence).exp())
+    size = torch.minimum((-mean).exp(), (-2 * divergence).exp())
     return Quality(size.clamp(0.0, 1.0), log_evidence, divergence.clamp_min(0.0), deviation)
 
 
