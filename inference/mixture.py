@@ -101,11 +101,19 @@ class GaussianMixture:
         return self.places(order.gather(1, heavier))
 
     def padded(self, count: int) -> GaussianMixture:
-        """Resize to `count` places: cut off the last ones, or add places without weight."""
+        """With `count` places: the first ones, or more without weight.
+
+        A place without weight has the mean and covariance of the first, whatever stood there.
+        """
         places = torch.arange(count, device=self.means.device)
         mixture = self.places(places.clamp(max=self.components - 1).expand(self.batch, -1))
         log_weights = mixture.log_weights.masked_fill(places >= self.components, -math.inf)
-        return GaussianMixture(log_weights, mixture.means, mixture.covariances)
+        present = log_weights > -math.inf
+        return GaussianMixture(
+            log_weights,
+            torch.where(present[..., None], mixture.means, mixture.means[:, :1]),
+            torch.where(present[..., None, None], mixture.covariances, mixture.covariances[:, :1]),
+        )
 
     def places(self, index: Tensor) -> GaussianMixture:
         """The components at `index` ``(B, J)``."""
