@@ -53,7 +53,7 @@ def _kind(message: type[BaseModel]) -> tuple[str, ...]:
 
 ANCHORS = {
     part.__name__: "-".join((part.__name__.lower(), *_kind(part)))
-    for part in (*PARTS, *MODEL_PARTS, LogPosition, Quality)
+    for part in (*PARTS, *MODEL_PARTS, *get_args(AnyMotion), LogPosition, Quality)
 }
 """Of the headings of what other messages hold."""
 
