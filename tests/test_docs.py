@@ -66,7 +66,7 @@ def test_an_example_without_a_broker_runs(code: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", python_blocks(with_broker=True))
 def test_an_example_with_a_broker_compiles_and_imports_what_there_is(code: str) -> None:
     tree = ast.parse(code)
-    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    imports: list[ast.stmt] = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     exec(compile(ast.Module(imports, []), "example", "exec"), {})
     compile(tree, "example", "exec")
 
