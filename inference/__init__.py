@@ -1,1 +1,1 @@
-"""The mathematics of Beliefstream: tensors in, tensors out. Knows no Kafka, no message and no wall clock."""
+"""The inference engine of Beliefstream: tensors in, tensors out. It knows no Kafka, no messages and no wall clock."""

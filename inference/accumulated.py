@@ -1,15 +1,14 @@
-"""How far a belief may be from the exact one by all that happened to it, not by its last update alone.
+"""Accumulated error of a belief: an estimate of KL(exact ‖ belief) over its whole history, not only its last update.
 
-What is lost by an update, by a reduction or by motion is an estimate of KL(exact ‖ belief) in nats. Losses add up, and
-two things make them fade.
+Every update, reduction and motion loses some nats. Losses add up, and two things make them fade.
 
 - A shift δ of a Gaussian of covariance P costs ``½ δᵀ P⁻¹ δ``. An update to P⁺ turns it into ``P⁺ P⁻¹ δ``, so its cost
   shrinks by ``trace(P⁺ P⁻¹) / D``, averaged over the directions of δ. Motion with noise Q shrinks it by
-  ``1 − trace(Q P⁻¹) / D``, P predicted. Of each loss the first `SMALL` nats fade so. An update that leaves the belief
-  wider than it was makes the cost grow again, up to `GROWTH` times: over many weak updates P goes up and down, and
-  shrinking alone would count the way down only.
-- What goes beyond may be a mode that was missed. It does not shrink with P, and only information can undo it: of L nats
-  ``L / (1 + n)`` are left once n nats have been learnt, the fall of ``½ log det P`` over all updates since.
+  ``1 − trace(Q P⁻¹) / D``, with P the predicted covariance. The first `SMALL` nats of each loss fade this way. An
+  update that widens the belief makes the cost grow again, up to `GROWTH` times. Over many weak updates P goes up and
+  down; shrinking alone would count only the way down.
+- The rest of a loss may be a missed mode. It does not shrink with P; only information can undo it. Of L nats,
+  ``L / (1 + n)`` remain after n nats have been learnt, the fall of ``½ log det P`` over all updates since.
 
 P is the covariance of the whole mixture. Everything runs over the whole batch.
 """
@@ -27,13 +26,13 @@ from inference import linear_algebra as la
 from inference.mixture import GaussianMixture
 
 SMALL = 0.1  # nats of one loss that fade with the covariance
-MOST = 1000.0  # nats that one update can add: an answer that is no density is infinitely far off
-GROWTH = 1.5  # of the cost in one update; one that tears the belief in two has not made it so much worse
+MOST = 1000.0  # most nats that one update can add, as for an answer that is no density
+GROWTH = 1.5  # limit for one update; one that splits the belief in two does not increase the error by as much
 _FLOOR = 1e-12  # of correlation matrices
 
 
 class AccumulatedError(NamedTuple):
-    """Of one belief, in nats: `small` fades with the covariance, `large` with what was `learnt` since."""
+    """Accumulated error of one belief in nats: `small` fades with the covariance, `large` with what was `learnt`."""
 
     small: float = 0.0
     large: float = 0.0
@@ -41,7 +40,7 @@ class AccumulatedError(NamedTuple):
 
     @property
     def nats(self) -> float:
-        """An estimate of KL(exact ‖ belief)."""
+        """Estimate of KL(exact ‖ belief)."""
         return self.small + self.large / (1 + self.learnt)
 
 
@@ -50,7 +49,7 @@ NO_ERROR = AccumulatedError()
 
 @dataclass(frozen=True)
 class AccumulatedErrors:
-    """Of a batch: as `AccumulatedError`, each ``(B,)`` float64."""
+    """Accumulated errors of a batch: the fields of `AccumulatedError`, each ``(B,)`` float64."""
 
     small: Tensor
     large: Tensor
@@ -58,25 +57,25 @@ class AccumulatedErrors:
 
     @classmethod
     def of(cls, errors: Sequence[AccumulatedError]) -> AccumulatedErrors:
-        """From one for each entity."""
+        """Stack the errors of single entities."""
         return cls(*torch.tensor(errors, dtype=torch.float64).reshape(-1, 3).unbind(1))
 
     def single(self) -> list[AccumulatedError]:
-        """One for each entity."""
+        """Split into the errors of single entities."""
         columns = (self.small.tolist(), self.large.tolist(), self.learnt.tolist())
         return [AccumulatedError(*row) for row in zip(*columns, strict=True)]
 
     def rows(self, index: Tensor) -> AccumulatedErrors:
-        """Of some of the entities."""
+        """The errors of the entities at `index`."""
         return AccumulatedErrors(self.small[index], self.large[index], self.learnt[index])
 
     def moved(self, predicted: GaussianMixture, noise: Tensor) -> AccumulatedErrors:
-        """After a motion to `predicted` that added `noise` ``(B, D, D)`` to the covariance."""
+        """The errors after a motion to `predicted` that added `noise` ``(B, D, D)`` to the covariance."""
         kept = 1 - _share(noise, predicted.moments()[1])[0].clamp(max=1)
         return AccumulatedErrors(self.small * kept, self.large, self.learnt)
 
     def updated(self, prior: GaussianMixture, posterior: GaussianMixture) -> AccumulatedErrors:
-        """After an update that lost nothing itself."""
+        """The errors after an update that itself lost nothing."""
         if not bool(((self.small > 0) | (self.large > 0)).any()):
             return self
         kept, information = _share(posterior.moments()[1], prior.moments()[1])
@@ -84,9 +83,9 @@ class AccumulatedErrors:
         return AccumulatedErrors(self.small * kept, self.large, (self.learnt + information).clamp_min(0))
 
     def plus(self, lost: Tensor) -> AccumulatedErrors:
-        """With a new loss of each ``(B,)``, in nats; what is not finite counts as `MOST`.
+        """Add a new loss to each entity ``(B,)``, in nats; a loss that is not finite counts as `MOST`.
 
-        The sum of both parts grows by just that. What had been learnt before counts for the old share of `large` only.
+        The sum of both parts grows by exactly that. Earlier learnt nats count only for the old share of `large`.
         """
         lost = torch.nan_to_num(lost.double(), nan=MOST).clamp(0, MOST)
         beyond = (lost - SMALL).clamp_min(0)
@@ -98,11 +97,11 @@ class AccumulatedErrors:
 
 
 def _share(part: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
-    """``trace(part whole⁻¹) / D``, and ``½ log det(whole part⁻¹)``, each ``(B,)``.
+    """``trace(part whole⁻¹) / D`` and ``½ log det(whole part⁻¹)``, each ``(B,)``.
 
-    What is not a number gives 1 and 0: nothing is taken for learnt.
+    NaN gives 1 and 0: nothing counts as learnt.
     """
-    # in units of the whole's deviations: metres and millimetres may be in one state
+    # in units of the whole's standard deviations, as a state may mix metres and millimetres
     scale = whole.diagonal(dim1=-2, dim2=-1).clamp_min(1e-300).rsqrt()
     whole, part = (each * scale[..., None] * scale[..., None, :] for each in (whole, part))
     factor = la.cholesky(whole, _FLOOR)

@@ -1,4 +1,4 @@
-"""How accurate an update is, and at what cost."""
+"""Settings that trade accuracy against cost."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Settings:
-    """Accuracy against cost.
+    """Settings that trade accuracy against cost.
 
     Attributes:
-        components: of a posterior, as many as its tokens in the network.
-        growth: times as many where the check asks for them.
-        merge_below: nats; pairs of components that merge for less are merged.
-        points: drawn to check each answer.
-        images: a token, of one Gauss-Newton walk each, from which a check draws too: 1 or 2.
+        components: number of components of a posterior, and of tokens in the network.
+        growth: factor on `components` where the check asks for more.
+        merge_below: nats; two components are merged if that loses less.
+        points: number of points drawn to check each answer.
+        images: Gauss-Newton walks per token, from which a check draws too: 1 or 2.
         image_rounds: steps of such a walk.
-        refine_below: effective sample size under which an answer is refined; 0 never refines.
-        refine_rounds, refine_steps, refine_points: size of the refinement: how often points are drawn, steps of
-            expectation-maximisation on them, how many.
-        repeat_below: effective sample size, refined, under which it is refined again, with each of
+        refine_below: an answer with a smaller effective sample size is refined; 0 never refines.
+        refine_rounds, refine_steps, refine_points: size of the refinement: number of draws, steps of
+            expectation-maximisation on each, points per draw.
+        repeat_below: a refined answer with a smaller effective sample size is refined again, with each of
             `repeat_points` in turn.
-        search_above: how far observations may be from linear over the prior, in standard deviations of their noise,
-            before modes are searched for whatever the check says (`mode_search.bend`); where it is a hundredth of
-            that, one pass has to be better to be believed. Infinite never searches.
-        linear_below: nats; where linearising costs less, by `nearly_linear.divergence`, it is done; 0 never.
-        quadrature_below: nats; where exact moments by quadrature lose less they are the answer (`quadrature`); 0 never.
-        bend_below: nats; where a motion that bends loses more, components are divided before it (`moving`); 0 never.
-        prior_share: weight in every answer of the network of one Gaussian as wide as the prior: what is missing where
-            no point of the check fell then costs little.
-        defend_below: effective sample size, refined, under which a wide component is added; 0 never.
+        search_above: nonlinearity of the observations over the prior, in standard deviations of their noise
+            (`mode_search.bend`), above which modes are always searched for. Above a hundredth of it, one pass must
+            score better to be trusted. Infinite never searches.
+        linear_below: nats; linearise where that loses less (`nearly_linear.divergence`); 0 never.
+        quadrature_below: nats; use exact moments by quadrature where they lose less (`quadrature`); 0 never.
+        bend_below: nats; split components before a nonlinear motion where moving them whole loses more (`moving`); 0
+            never.
+        prior_share: weight, in every answer of the network, of one Gaussian as wide as the prior. It limits the cost of
+            a part of the posterior where no point of the check fell.
+        defend_below: a refined answer with a smaller effective sample size gets a wide component; 0 never.
         defence: weight of that component.
-        refined_defence: its weight in any other answer that was refined: points may all have missed a thin sheet.
+        refined_defence: its weight in every other refined answer, as all points may have missed a thin sheet.
     """
 
     components: int = 8
@@ -58,11 +59,11 @@ class Settings:
 
     @property
     def most_components(self) -> int:
-        """Of any posterior."""
+        """The largest number of components of any posterior."""
         return self.components * self.growth
 
 
 FAST = Settings(
     images=1, image_rounds=2, refine_below=0.0, search_above=math.inf, defend_below=0.0, refined_defence=0.0
 )
-"""Checked, with fewer places where the check looks, and left as it is."""
+"""Checked, with fewer images; never searched, refined or defended."""

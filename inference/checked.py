@@ -1,6 +1,6 @@
-"""The network's answer in one pass, measured by importance sampling.
+"""One pass of the network, with its answer checked by importance sampling.
 
-An answer is extended to the whole state, reduced, then checked. What is poor goes through `inference.thorough`.
+The answer is extended to the whole state, reduced, and measured. Poor answers go through `inference.thorough`.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class CheckedNetwork:
         self.dtype = next(network.parameters()).dtype
 
     def update(self, local: LocalProblem, surprise: Tensor) -> Update:
-        """Posterior of each problem; `surprise` ``(B,)`` of the observations, as it is to be reported."""
+        """Posterior of each problem; `surprise` ``(B,)`` of the observations is passed on to the result."""
         answer, images, unusable = self._answer(local)
         local = replace(local, images=images)
         result = self._checked(local, answer, surprise, self.settings.points)
         return replace(result, method=torch.where(unusable, int(Method.FALLBACK), result.method))
 
     def _answer(self, local: LocalProblem) -> tuple[GaussianMixture, GaussianMixture, Tensor]:
-        """Of the network, images of the prior, and where a fallback stands."""
+        """The network's answer, the images of the prior, and where the answer is a fallback ``(B,)``."""
         fits = local.prior.components <= self.settings.components
         count = self.settings.components if fits else self.settings.most_components
         prior = local.prior
@@ -63,7 +63,7 @@ class CheckedNetwork:
         return answer, images, unusable.cpu()
 
     def _checked(self, local: LocalProblem, answer: GaussianMixture, surprise: Tensor, points: int) -> Update:
-        """Extend an answer to the whole state, reduce it, and measure what is left."""
+        """Extend an answer to the whole state, reduce it, and measure the result."""
         whole = self._reduced(local.extend(answer))
         method = torch.full((whole.batch,), Method.TRANSFORMER, dtype=torch.int64)
         unmeasured = torch.zeros(whole.batch, dtype=torch.float64)
@@ -76,7 +76,7 @@ class CheckedNetwork:
     def _measured(
         self, local: LocalProblem, update: Update, points: int, seed: int = importance.CHECK_SEED
     ) -> Update:
-        """With its quality and evidence estimated on `points`."""
+        """Estimate the quality and evidence of an update on `points` samples."""
         answer, found = local.localise(update.posterior), None
         if self.compiled is not None and points == self.settings.points:
             found = self.compiled.check(local.prior, answer, local.images, local.observations)

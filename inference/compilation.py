@@ -1,9 +1,9 @@
-"""The network and its check compiled ahead of time, for about twice their speed on a CPU.
+"""Ahead-of-time compilation of the network and its check, for about twice their speed on a CPU.
 
-`compile_network` makes packages for a dimension with `torch.export` and AOTInductor, which takes about a minute and
-needs a C++ compiler; `Compiled` loads what there is in milliseconds. A package takes any number of entities, of
-observations and of components: nothing is ever compiled while a stream runs. Where there is no package, or an
-observation's noise is not one Gaussian, or it is a function of one's own, the same code runs uncompiled.
+`compile_network` makes packages for a dimension with `torch.export` and AOTInductor. That takes about a minute and
+needs a C++ compiler. `Compiled` loads the packages in milliseconds. A package takes any number of entities,
+observations and components: nothing compiles while a stream runs. Without a package, or for a noise mixture or a
+measurement function, the same code runs uncompiled.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from inference.observations import Observations
 from inference.training.families import FAMILIES
 from inference.transformer import DistributionTransformer, Estimate, Tokens, duplicate_components
 
-# what an observation is described by where its noise is plain and it is no function
+# fields of an observation with plain noise and no function
 PLAIN = tuple(field.name for field in fields(Observations))[:11]
 MOST_ENTITIES, MOST_OBSERVATIONS, MOST_PLACES = 65_536, 64, 64
 NETWORK, CHECK = "network.pt2", "check.pt2"
-# images a token and steps of each: those of the default settings and of the fast ones
+# images per token and steps of each, in the default settings and in the fast ones
 WALKS = ((2, 4), (1, 2))
 MOST_DIMENSIONS = 16  # of a state
-TOKENS = 8  # of the compiled network; an answer of more is computed uncompiled
+TOKENS = 8  # of the compiled network; answers with more tokens are computed uncompiled
 
 Call = Callable[..., list[Tensor]]
 
@@ -97,12 +97,12 @@ class Check(nn.Module):
 
 
 def package_path(network: DistributionTransformer, dimension: int, points: int, directory: Path) -> Path:
-    """Where the packages of these weights, this code, this PyTorch and this processor lie."""
+    """Directory of the packages for these weights, this code, this PyTorch and this processor."""
     return directory / f"{package_digest(network, points)}-{dimension}"
 
 
 def package_digest(network: DistributionTransformer, points: int) -> str:
-    """Of all that a package depends on but its dimension."""
+    """Digest of everything that a package depends on, except its dimension."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
@@ -113,7 +113,7 @@ def package_digest(network: DistributionTransformer, points: int) -> str:
 
 
 def _processor() -> str:
-    """What the processor can do: code compiled for another may not run."""
+    """Capabilities of the processor: code compiled for another may not run."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -122,9 +122,9 @@ def _processor() -> str:
 
 
 def compile_network(network: DistributionTransformer, dimension: int, points: int, directory: Path) -> Path:
-    """Compile for a state of `dimension` coordinates and a check of `points`; returns where the packages lie.
+    """Compile for a state of `dimension` coordinates and a check of `points`; returns the packages' directory.
 
-    What is there already is kept. Raises RuntimeError where there is no C++ compiler.
+    Keeps existing packages. Raises RuntimeError if there is no C++ compiler.
     """
     place = package_path(network, dimension, points, directory)
     if place.exists():
@@ -185,7 +185,7 @@ def _parts(mixture: GaussianMixture) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _plain_parts(observations: Observations, rows: int) -> tuple[Tensor, ...]:
-    """What the packages take: `rows` rows, and at least two observations."""
+    """The inputs of a package: `rows` rows, and at least two observations."""
     more = max(0, rows - observations.value.shape[-1])
     fewer = max(0, 2 - observations.mask.shape[1])
     parts = []
@@ -204,11 +204,11 @@ def _plain_parts(observations: Observations, rows: int) -> tuple[Tensor, ...]:
 
 
 class Compiled:
-    """The packages there are for some weights; each is loaded when it is first asked for.
+    """The compiled packages of some weights; each is loaded at its first use.
 
     Args:
-        network: whose packages; points: of the check.
-        directory: where `compile_network` put them.
+        network: the network with these weights; points: of the check.
+        directory: where `compile_network` put the packages.
     """
 
     def __init__(self, network: DistributionTransformer, points: int, directory: Path) -> None:
@@ -220,9 +220,9 @@ class Compiled:
         return self._package(dimension, NETWORK) is not None
 
     def load_all(self) -> list[int]:
-        """Load every package there is, so that a bad one is found before a stream runs; returns their dimensions.
+        """Load all packages, to find a bad one before a stream runs; returns their dimensions.
 
-        Raises ValueError that names a file that is not whole or cannot be loaded.
+        Raises a ValueError that names a file that is incomplete or cannot be loaded.
         """
         if not self._directory.exists():
             return []
@@ -287,7 +287,7 @@ class Compiled:
 
 def _load(path: Path) -> Call:
     try:
-        with zipfile.ZipFile(path) as archive:  # what is loaded is code: a torn file must not come to run
+        with zipfile.ZipFile(path) as archive:  # a package is code: never run a truncated file
             torn = archive.testzip()
         if torn is not None:
             raise ValueError(f"{torn} in it is damaged")
@@ -299,5 +299,5 @@ def _load(path: Path) -> Call:
 
 
 def _two(parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """At least two entities: one alone is there twice."""
+    """Pad to at least two entities by repeating a single one."""
     return parts if parts[0].shape[0] > 1 else tuple(torch.cat([part, part]) for part in parts)

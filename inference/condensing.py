@@ -1,4 +1,4 @@
-"""A mixture of many components as one of a few, and what that costs."""
+"""Reduction of a mixture to fewer components, with its cost."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from inference.reduction import NEGLIGIBLE_WEIGHT, reduce
 
 POINTS, SEED = 512, 701
 _TINY = torch.finfo(torch.float64).tiny
-ROUNDING = 1e-9  # nats of a bound that are none
-CHEAP = 0.005  # nats: what a bound below it is not worth measuring
+ROUNDING = 1e-9  # nats of the bound that are rounding
+CHEAP = 0.005  # nats; a smaller bound is not worth measuring
 
 
 def condense(mixture: GaussianMixture, components: int, threshold: float) -> tuple[GaussianMixture, Tensor]:
-    """At most `components`, as `reduce`, and an estimate of KL(mixture ‖ result) in nats ``(B,)``.
+    """Reduce to at most `components`, as `reduce` does, and estimate KL(mixture ‖ result) in nats ``(B,)``.
 
-    Where only pairs that cost less than `threshold` were merged, it is an upper bound while that is below `CHEAP`.
+    If only pairs that cost less than `threshold` were merged, an upper bound below `CHEAP` is returned instead.
     """
     reduced = reduce(mixture, components, threshold)
     weights = torch.softmax(mixture.log_weights, 1)
@@ -35,9 +35,9 @@ def condense(mixture: GaussianMixture, components: int, threshold: float) -> tup
 
 
 def bound(weights: Tensor, covariances: Tensor, reduced: GaussianMixture) -> Tensor:
-    """Runnalls' upper bound on what merging components to `reduced` has cost ``(B,)``.
+    """Runnalls' upper bound on the cost of merging components to `reduced`, ``(B,)``.
 
-    The costs of all merges add up to ``½ Σ w log det P`` of the result less that of what was merged, of `weights`
+    The costs of all merges sum to ``½ Σ w log det P`` of the result minus that of the merged components, of `weights`
     ``(B, K)`` and `covariances` ``(B, K, D, D)``. It is zero where nothing was merged.
     """
     kept = torch.where(weights > NEGLIGIBLE_WEIGHT * weights.amax(1, keepdim=True), weights, 0.0)
@@ -49,6 +49,6 @@ def bound(weights: Tensor, covariances: Tensor, reduced: GaussianMixture) -> Ten
 
 
 def divergence(whole: GaussianMixture, few: GaussianMixture) -> Tensor:
-    """KL(whole ‖ few) in nats, as quasi-random points of `whole` estimate it ``(B,)``."""
+    """KL(whole ‖ few) in nats ``(B,)``, estimated on quasi-random points of `whole`."""
     points = systematic(whole, whole.factors(), POINTS, SEED)
     return (whole.log_density(points) - few.log_density(points)).mean(1).clamp_min(0)

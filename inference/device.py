@@ -1,4 +1,4 @@
-"""Where the network runs."""
+"""Choice of the device that runs the network."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import torch
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU.
+    """The device of that name; `auto` is CUDA if available, else the CPU.
 
-    Raises ValueError for another name, RuntimeError where CUDA is asked for and there is none.
+    Raises ValueError for an unknown name, RuntimeError if CUDA is requested but missing.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device: must be auto, cpu or cuda, got {name!r}")

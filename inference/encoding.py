@@ -1,7 +1,7 @@
-"""Reports of many sensors as one batch of observations.
+"""Encodes reports of many sensors as one batch of observations.
 
-A reported value is ``scale · h(state) + bias + noise``; calibration is undone before anything else sees the value, but
-every density stays that of the value as reported. A batch is encoded without a loop over its numbers.
+A reported value is ``scale · h(state) + bias + noise``. Calibration is undone first, but every density remains that of
+the reported value. Encoding a batch takes no loop over its values.
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ from inference.noise import Array, NoiseMixture
 from inference.observations import LINEAR, Observations
 from inference.readings import Reading, Sensor, expanded
 
-_NO_OUTLIERS = (
-    1e3  # standard deviations: span of what never happens; a share of its density is the likelihood's floor
-)
-_LEAST_LOG_DENSITY = -1e4  # of an outlier where the clutter cannot have put it; finite in every float
+_NO_OUTLIERS = 1e3  # standard deviations: span of impossible outliers; sets the likelihood's floor
+_LEAST_LOG_DENSITY = -1e4  # of an outlier that the clutter cannot produce; finite in every float type
 
 
 def encode(readings: Sequence[Sequence[Reading]], dimension: int, width: int | None = None) -> Observations:
-    """A batch of observations in float64 from each entity's readings, over ``D`` coordinates.
+    """Encode each entity's readings over ``D`` coordinates as one batch of observations, float64.
 
-    `width` is the number of places an entity, by default the most that one has.
+    `width` is the number of places per entity, by default the largest number of readings.
     """
     readings = [expanded(row) for row in readings]
     batch = len(readings)
@@ -53,7 +51,7 @@ def encode(readings: Sequence[Sequence[Reading]], dimension: int, width: int | N
 
 @dataclass(frozen=True)
 class _Places:
-    """Where each report of a batch belongs."""
+    """Row and place of each report in the batch."""
 
     entity: NDArray[np.int64]
     place: NDArray[np.int64]
@@ -62,7 +60,7 @@ class _Places:
     def put(
         self, source: NDArray[np.generic], filler: float, dtype: torch.dtype = torch.float64
     ) -> torch.Tensor:
-        """``(B, N, ...)`` from one row a report."""
+        """Scatter one row per report into ``(B, N, ...)``."""
         target = torch.full((*self.shape, *source.shape[1:]), filler, dtype=dtype)
         target[self.entity, self.place] = torch.as_tensor(source, dtype=dtype)
         return target
@@ -70,7 +68,7 @@ class _Places:
 
 @dataclass(frozen=True)
 class _SensorTable:
-    """Several sensors' numbers stacked, padded to ``R`` rows."""
+    """Stacked parameters of several sensors, padded to ``R`` rows."""
 
     sensors: Sequence[Sensor]
     kind: NDArray[np.int64]
@@ -112,7 +110,7 @@ class _SensorTable:
     def observations(
         self, index: NDArray[np.int64], reported: Array, covariances: Array, where: _Places
     ) -> Observations:
-        """Undo calibration, whiten the linear ones, and put every report in its entity's place."""
+        """Undo calibration, whiten linear reports, and put every report in its entity's place."""
         rows = self.matrix.shape[1]
         kind, scale = self.kind[index], self.scale[index][:, None]
         inside = np.arange(rows) < self.length[index][:, None]
@@ -124,7 +122,7 @@ class _SensorTable:
         whitened = np.linalg.solve(factors, stacked)
         matrix = np.where(linear_[:, None, None], whitened[..., :-1], self.matrix[index])
         values = np.where(linear_[:, None], whitened[..., -1], values)
-        # densities are those of the value as reported, so the scale counts too
+        # densities are those of the reported value, so the scale counts too
         log_scale = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(1)
         log_scale = log_scale + self.length[index] * np.log(np.abs(scale[:, 0]))
         probability, log_density = self._outliers(index, reported[:, 0])
@@ -146,7 +144,7 @@ class _SensorTable:
         )
 
     def _outliers(self, index: NDArray[np.int64], reported: Array) -> tuple[Array, Array]:
-        """Probability of an outlier, and the log density of each value if it is one."""
+        """Outlier probability, and log density of each value as an outlier."""
         probability = self.probability[index]
         log_density = -np.log(self.span[index] * np.abs(self.scale[index]))
         for number, sensor in enumerate(self.sensors):

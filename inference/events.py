@@ -1,4 +1,4 @@
-"""What becomes known of an entity, and when: beliefs, readings, stated priors, controls, in order of time."""
+"""Beliefs, readings, priors and controls of an entity, in order of time."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Array = NDArray[np.float64]
 class Belief:
     """A mixture over one entity's state at one time: weights ``(k,)``, means ``(k, D)``, covariances ``(k, D, D)``.
 
-    `control` are the motion's inputs from that time on, all of them; None, zero, before any was reported. `error` is
-    how far it may be from the exact belief, in nats; none of a belief that is stated.
+    `control` holds all of the motion's inputs from that time on; None means zero, as before any report. `error` is the
+    estimated divergence from the exact belief in nats; zero for a stated belief.
     """
 
     time: float
@@ -36,7 +36,7 @@ class Belief:
     error: AccumulatedError = NO_ERROR
 
     def mixture(self) -> GaussianMixture:
-        """As a batch of one, float64."""
+        """The belief as a float64 batch of one."""
         parts = (
             torch.as_tensor(part, dtype=torch.float64)[None]
             for part in (self.weights, self.means, self.covariances)
@@ -46,17 +46,17 @@ class Belief:
 
 @dataclass(frozen=True, eq=False)
 class StateModel:
-    """What is assumed of an entity: how it moves, its belief before any observation, and how fine a belief to keep."""
+    """Assumptions about an entity: its motion, its prior before any observation, and how many components to keep."""
 
     motion: Motion
     prior: Belief  # its time is not used
     components: int = 8
-    expires_after: float = math.inf  # seconds since the last instant; what comes later starts from the prior
+    expires_after: float = math.inf  # seconds since the last instant; then the belief restarts at the prior
 
 
 @dataclass(frozen=True, eq=False)
 class PriorChange:
-    """A belief stated from outside: put in place of what is there, or multiplied in; over `axes` only if given."""
+    """A belief stated from outside: it replaces the current one or multiplies it, over `axes` only if given."""
 
     mixture: Belief
     mode: Literal["replace", "product"] = "replace"
@@ -65,7 +65,7 @@ class PriorChange:
 
 @dataclass(frozen=True, eq=False)
 class Instant:
-    """What becomes known of one entity at one time: readings, a prior or a control, with the labels of their events."""
+    """The readings, prior or control of one entity at one time, with the labels of their events."""
 
     time: float
     readings: tuple[Reading, ...] = ()
@@ -75,13 +75,13 @@ class Instant:
 
     @property
     def informs(self) -> bool:
-        """Whether something is observed or stated; a control alone says nothing of the state at its time."""
+        """Whether there is a reading or a prior; a control alone says nothing about the state at its time."""
         return bool(self.readings) or self.prior is not None
 
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """One entry of a log: a reading, a prior or a control of one entity; `label` is the caller's own."""
+    """One entry of a log: a reading, a prior or a control of one entity; `label` is for the caller's use."""
 
     entity: str
     time: float
@@ -92,11 +92,10 @@ class Event:
 
 
 def instants(events: Iterable[Event]) -> list[Instant]:
-    """One entity's events in order of time: readings of one time together, priors of that time before them.
+    """Group one entity's events by time, in order: priors of a time come before its readings.
 
-    A control comes after them, for it holds from its time on. Readings of one time are put in an order of their own, so
-    that it does not matter in which they came; priors of one time are applied in the order given, for the last one
-    stated is the last word.
+    A control comes last, as it holds from its time on. Readings of one time are sorted by content, so their order of
+    arrival does not matter. Priors of one time are applied in the order given, so the last one stated wins.
     """
     readings: dict[float, list[tuple[Reading, int]]] = defaultdict(list)
     priors: dict[float, list[tuple[PriorChange, int]]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""What stands in where the network's answer is not finite."""
+"""Fallback for answers of the network that are not finite."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from inference.prediction import Prediction
 
 
 def finite(mixture: GaussianMixture) -> Tensor:
-    """Whose numbers all are, ``(B,)``."""
+    """Which mixtures have only finite numbers, ``(B,)`` bool."""
     parts = (mixture.log_weights, mixture.means.flatten(1), mixture.covariances.flatten(1))
     return torch.stack([part.isfinite().all(1) for part in parts]).all(0)
 
 
 def with_fallback(answer: GaussianMixture, local: LocalProblem, unusable: Tensor) -> GaussianMixture:
-    """Put one Gauss-Newton step a component where the network's answer is not finite."""
+    """Replace answers that are not finite by one Gauss-Newton step per component."""
     simple = Prediction.of(local.prior, local.observations).posterior(local.prior).normalised()
     safe = simple.where(finite(simple)[:, None], local.prior)
     count = max(safe.components, answer.components)

@@ -1,7 +1,7 @@
-"""What the network sees: invariants of a token, of its observations and of their pairs.
+"""Input features of the network: invariants of a token, of its observations and of their pairs.
 
-Every number here is unchanged by a shift, a rotation or a change of units of the state, because it is a scalar made in
-the token's own whitened frame. Dimension enters only as a number. Magnitudes go through a signed logarithm.
+A shift, a rotation or a change of units of the state changes no number here: each is a scalar made in the token's own
+whitened frame. Dimension enters only as a number. Magnitudes go through a signed logarithm.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def signed_log(value: Tensor) -> Tensor:
 
 
 class Frame(NamedTuple):
-    """A layer's view: everything in the whitened frame of each token's current estimate."""
+    """Inputs of one layer, all in the whitened frame of each token's current estimate."""
 
     linearisation: Linearisation
     prior_offset: Tensor  # whitened by the prior: L₀⁻¹(m₀ − μ), (B, K, d)
@@ -31,11 +31,11 @@ class Frame(NamedTuple):
     spread: Tensor  # the token's fixed offset ξ, (B, K, d)
     siblings: Tensor  # offset from the siblings' centre, (B, K, d)
     information_trace: Tensor  # (B, K, N)
-    innovation_odds: Tensor  # inlier odds once the token's own spread is allowed for, (B, K, N)
+    innovation_odds: Tensor  # inlier odds that allow for the token's own spread, (B, K, N)
 
 
 def token_constants(log_weights: Tensor, rank: Tensor, count: Tensor, dimension: int) -> Tensor:
-    """What a token is before any observation is seen, ``(B, K, 7)``."""
+    """Features of a token before any observation, ``(B, K, 7)``."""
     rank_, count_ = rank.to(log_weights.dtype), count.to(log_weights.dtype)
     constant = torch.full_like(log_weights, 0.3 * dimension)
     columns = [
@@ -83,7 +83,7 @@ def whiten(
 
 
 def pair_features(frame: Frame, observations: Observations, inverse_hessian: Tensor) -> Tensor:
-    """Of each (token, observation) pair, ``(B, K, N, 19)``; `inverse_hessian` ``(B, K, d, d)``."""
+    """Features of each (token, observation) pair, ``(B, K, N, 19)``; `inverse_hessian` ``(B, K, d, d)``."""
     gradient, information, curvature, _, residuals = frame.linearisation
     hessian = inverse_hessian[:, :, None]
     spread, siblings = frame.spread[:, :, None], frame.siblings[:, :, None]
@@ -123,7 +123,7 @@ def token_features(
     evidence: Tensor,
     log_weight_change: Tensor,
 ) -> Tensor:
-    """Of each token at this layer, ``(B, K, 18)``."""
+    """Features of each token at this layer, ``(B, K, 18)``."""
     spread, siblings = frame.spread, frame.siblings
     hessian_log_determinant, volume = log_determinants
     columns = [

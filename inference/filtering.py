@@ -1,7 +1,7 @@
-"""Beliefs through event time: predict to an instant, then update with what was observed or stated then.
+"""Filtering: predict each belief to the next instant, then update it with the readings and priors of that instant.
 
-`advance` is the step that a worker takes with every batch, one call over all entities; `replay` runs a whole log
-through it without any Kafka, and is what the posteriors of a stream must equal.
+`advance` is the step that a worker takes with every batch, one call for all entities. `replay` runs a whole log through
+it without Kafka; a stream's posteriors must equal its result.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from inference.readings import Reading, expanded, held
 from inference.stacking import single_belief, stacked, with_axes
 from inference.update import Method, Settings, Update, Updater
 
-MOST_TOGETHER = 6  # observations in one update: as many as the network was trained on; more follow at once
+MOST_TOGETHER = 6  # most observations in one update, as in training; the rest follow in further updates
 WHOLE = Settings(bend_below=0.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One entity's next instant; `belief` is None where there is none yet."""
+    """One entity's next instant; `belief` is None if it has none yet."""
 
     belief: Belief | None
     model: StateModel
@@ -41,15 +41,15 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """The belief after an instant, and how good it is.
+    """The belief after an instant, and its quality.
 
     Attributes:
-        effective_sample_size: of the importance samples that checked the update, as a share of them, 0 to 1; the least
-            of several updates.
-        log_evidence: of all that was observed at the instant, in nats.
-        surprise: a p-value of the observations under the prediction.
-        method: a name of `inference.results.Method` in small letters; `prior` where nothing was observed, `predicted`
-            where only a control was.
+        effective_sample_size: of the importance samples that checked the update, as a fraction, 0 to 1; the smallest of
+            several updates.
+        log_evidence: of all observations of the instant, in nats.
+        surprise: p-value of the observations under the prediction.
+        method: lower-case name of an `inference.results.Method`; `prior` if nothing was observed, `predicted` if there
+            was only a control.
     """
 
     belief: Belief
@@ -60,14 +60,14 @@ class Outcome:
 
     @property
     def accumulated_error(self) -> float:
-        """Of the belief: an estimate of KL(exact ‖ belief) in nats by all that led to it; see `accumulated`."""
+        """Estimate of KL(exact ‖ belief) in nats, caused by all steps so far; see `accumulated`."""
         return self.belief.error.nats
 
 
 def advance(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
-    """Each entity's belief moved to its instant and updated there; the results are in the order of `steps`.
+    """Predict each entity's belief to its instant and update it there; results are in the order of `steps`.
 
-    Raises ValueError where an instant lies before its belief.
+    Raises ValueError if an instant lies before its belief.
     """
     steps = [without_expired(step) for step in steps]
     outcomes: list[Outcome | None] = [None] * len(steps)
@@ -82,7 +82,7 @@ def advance(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
 
 
 def without_expired(step: Step) -> Step:
-    """The step from the model's prior, if the belief is too old to be gone on with."""
+    """Drop the belief if it has expired, so that the step starts from the model's prior."""
     belief = step.belief
     if belief is None or step.instant.time - belief.time <= step.model.expires_after:
         return step
@@ -114,7 +114,7 @@ def _advance_alike(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
 def _carried_on(
     predicted: GaussianMixture, errors: AccumulatedErrors, step: Step, updater: Updater
 ) -> Outcome:
-    """The prediction; a model's prior may have more components than a belief keeps, and is reduced."""
+    """Keep the prediction, reduced if the model's prior has more components than a belief keeps."""
     if int(predicted.present.sum()) > (most := updater.settings.components):
         predicted, lost = condense(predicted, most, updater.settings.merge_below)
         errors = errors.plus(lost)
@@ -123,31 +123,31 @@ def _carried_on(
 
 
 def _under_control(outcome: Outcome, step: Step) -> Outcome:
-    """With the inputs that hold from the instant on."""
+    """Add the control inputs that hold from the instant on."""
     inputs = step.model.motion.inputs
     control = step.belief.control if step.belief is not None else None
     if control is not None and len(control.value) != inputs:
-        control = None  # reported to another motion
+        control = None  # it was reported for another motion
     if step.instant.control is not None:
         control = held(control, step.instant.control, inputs)
     return outcome if control is None else replace(outcome, belief=replace(outcome.belief, control=control))
 
 
 def predict(steps: Sequence[Step]) -> GaussianMixture:
-    """Beliefs moved to the time of their instants, each component as one, whatever that loses: see `moved`."""
+    """Predict beliefs to the time of their instants without splitting components, whatever the loss; see `moved`."""
     return moved(steps, WHOLE).mixture
 
 
 def moved(steps: Sequence[Step], settings: Settings) -> Moved:
-    """Beliefs moved to the time of their instants under the controls in force, as one batch, and what that loses.
+    """Predict beliefs to the time of their instants under the current controls, as one batch, with the loss.
 
-    Where there is no belief it is the model's prior, which is not moved.
+    An entity without a belief gets the model's prior at that time.
     """
     return _predicted(steps, settings)[0]
 
 
 def _predicted(steps: Sequence[Step], settings: Settings) -> tuple[Moved, AccumulatedErrors]:
-    """As `moved`, with what the accumulated errors become; a prior has none."""
+    """As `moved`, with the accumulated errors after the prediction; a prior has none."""
     beliefs = [step.belief or replace(step.model.prior, time=step.instant.time) for step in steps]
     intervals = torch.tensor(
         [step.instant.time - belief.time for step, belief in zip(steps, beliefs, strict=True)],
@@ -160,7 +160,7 @@ def _predicted(steps: Sequence[Step], settings: Settings) -> tuple[Moved, Accumu
     predicted = _moved(steps, beliefs, mixture, intervals, settings)
     errors = AccumulatedErrors.of([belief.error for belief in beliefs])
     if bool((errors.small * intervals > 0).any()):
-        # a point that is moved has the motion's noise for its covariance
+        # a point mass, when moved, has the motion's noise as its covariance
         mean, covariance = mixture.moments()
         point = GaussianMixture.gaussian(mean, torch.zeros_like(covariance))
         noise = _moved(steps, beliefs, point, intervals, None).mixture.covariances[:, 0]
@@ -175,7 +175,7 @@ def _moved(
     intervals: Tensor,
     settings: Settings | None,
 ) -> Moved:
-    """`mixture` moved by the model of each step, under the control of its belief; without settings nothing bends."""
+    """Move `mixture` by the model and control of each step; without settings no component is split."""
     by_motion: dict[int, list[int]] = defaultdict(list)
     for index, step in enumerate(steps):
         by_motion[id(step.model.motion)].append(index)
@@ -194,9 +194,9 @@ def _moved(
 
 
 def _controls(beliefs: Sequence[Belief], count: int) -> Control | None:
-    """The inputs of all, zero and exact where none was reported; None where that is so of all, or there are none.
+    """The inputs of all beliefs, zero and exact where none was reported; None if no belief has any.
 
-    What was kept under a motion of other inputs is taken as not reported.
+    Inputs kept from a motion with another number of inputs count as not reported.
     """
     known = [belief.control for belief in beliefs]
     if not count or all(control is None for control in known):
@@ -231,10 +231,10 @@ def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, upda
 
 
 def _spread(readings: Sequence[Reading]) -> Sequence[Reading]:
-    """So that those taken together are not neighbours, if they are more than go into one update.
+    """Reorder readings that need several updates, so that each update gets no neighbours.
 
-    Readings of one time are in order of their sensors. Sensors side by side, as the anchors along one wall, cannot tell
-    a place from its mirror image; a part of them from all sides can.
+    Readings of one time are in the order of their sensors. Adjacent sensors, as the anchors along one wall, cannot tell
+    a place from its mirror image. A sample of sensors from all sides can.
     """
     parts = math.ceil(len(readings) / MOST_TOGETHER)
     return readings if parts < 2 else [each for start in range(parts) for each in readings[start::parts]]
@@ -243,7 +243,7 @@ def _spread(readings: Sequence[Reading]) -> Sequence[Reading]:
 def _state_prior(
     predicted: GaussianMixture, errors: AccumulatedErrors, step: Step, updater: Updater
 ) -> Outcome:
-    """The prior applied; one that replaces all that was believed leaves no error of it."""
+    """Apply a prior; if it replaces the whole belief, the accumulated error starts again from zero."""
     change = step.instant.prior
     assert change is not None
     stated = change.mixture.mixture()
@@ -260,7 +260,7 @@ def _state_prior(
 
 
 def _split(update: Update, times: Sequence[float], errors: Sequence[AccumulatedError]) -> list[Outcome]:
-    """A batch's posteriors, an entity at a time, without the unused places."""
+    """Split a batch of posteriors into single beliefs, without the unused components."""
     weights = update.posterior.log_weights.exp().numpy()
     means, covariances = update.posterior.means.numpy(), update.posterior.covariances.numpy()
     counts = update.posterior.present.sum(1).tolist()
@@ -274,7 +274,7 @@ def _split(update: Update, times: Sequence[float], errors: Sequence[AccumulatedE
     )
     outcomes = []
     for row, (size, evidence, surprise, method) in enumerate(columns):
-        # reduced mixtures have their components in front, heaviest first
+        # a reduced mixture has its components first, heaviest first
         count = counts[row]
         share = weights[row, :count]
         belief = Belief(
@@ -291,11 +291,11 @@ def _split(update: Update, times: Sequence[float], errors: Sequence[AccumulatedE
 def replay(
     events: Iterable[Event], model_of: Callable[[str], StateModel], updater: Updater
 ) -> Iterator[tuple[str, Outcome]]:
-    """The whole log in order of event time; yields every posterior of every entity, each entity's in order.
+    """Replay a whole log in event time; yields every posterior of every entity, each entity's in order.
 
-    There is one for each instant that `informs`; controls move the belief on, and have no posterior of their own.
+    There is one posterior for each instant that `informs`; controls move the belief on, but yield none.
 
-    Entities do not depend on each other, so they go through `advance` side by side: the r-th instants of all together.
+    Entities are independent, so they go through `advance` together: first all first instants, then all second ones.
     """
     logs: dict[str, list[Event]] = defaultdict(list)
     for event in events:

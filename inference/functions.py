@@ -1,4 +1,4 @@
-"""Registered measurement functions of a whole batch of observations, each distinct function evaluated once for all."""
+"""Measurement functions in a batch of observations; each distinct function is evaluated once for all."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from inference.measurement import Program
 
 @dataclass(frozen=True)
 class Functions:
-    """Which observation is which function of ``u = A x − a``.
+    """Assigns to each observation a function of ``u = A x − a``.
 
     Attributes:
         programs: the distinct functions.
-        index: ``(B, N)`` int64, the observation's program; −1 where it is no function.
+        index: ``(B, N)`` int64, the observation's program; −1 if it is not a function.
         parameters: ``(B, N, Q)``, padded with zeros.
     """
 
@@ -27,12 +27,12 @@ class Functions:
     parameters: Tensor
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Functions:
-        """With every tensor changed."""
+        """Apply `change` to every tensor."""
         return replace(self, index=change(self.index), parameters=change(self.parameters))
 
     @cached_property
     def present(self) -> Tensor:
-        """``(B, N)`` bool."""
+        """Which observations are functions, ``(B, N)`` bool."""
         return self.index >= 0
 
     @cached_property
@@ -61,7 +61,7 @@ class Functions:
         return states.reshape(-1, program.rows), parameters.reshape(len(row) * states.shape[1], -1)
 
     def values(self, relative: Tensor) -> Tensor:
-        """Of ``u`` ``(B, P, N, R)``; returns ``(B, P, N)``, zero where there is no function."""
+        """Values at ``u`` ``(B, P, N, R)``; returns ``(B, P, N)``, zero where there is no function."""
         result = relative.new_zeros(relative.shape[:3])
         for program, row, column in self._places:
             value = program.values(*self._arguments(program, row, column, relative))
@@ -71,8 +71,8 @@ class Functions:
     def derivatives(self, relative: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Values ``(B, P, N)``, gradients ``(B, P, N, d)`` and Hessians ``(B, P, N, d, d)`` in x.
 
-        `relative` ``(B, P, N, R)``, `matrix` ``(B, P, N, R, d)`` the derivative of ``u``. A derivative that is not
-        finite counts as zero: there is no direction to go.
+        `relative` is ``(B, P, N, R)``; `matrix` ``(B, P, N, R, d)`` is the derivative of ``u``. A derivative that is
+        not finite counts as zero, as it gives no direction to go.
         """
         size = matrix.shape[-1]
         value = relative.new_zeros(relative.shape[:3])

@@ -1,4 +1,4 @@
-"""Gauss–Hermite rules, and what they say of a Gaussian times a function: mass, moments, loss of shape."""
+"""Gauss–Hermite rules for a Gaussian times a function: mass, moments and loss of shape."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def highest(count: int, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Moments:
-    """Of each component times the likelihood, in the frame of its factor, by one rule."""
+    """Moments of each component times the likelihood, in the frame of its factor, by one rule."""
 
     log_mass: Tensor  # (B, K)
     mean: Tensor  # (B, K, d)
     covariance: Tensor  # (B, K, d, d)
-    shares: Tensor  # (B, K, M), of the component's mass in each node
+    shares: Tensor  # share of the component's mass in each node, (B, K, M)
 
     @classmethod
     def of(cls, log_values: Tensor, nodes: Tensor, weights: Tensor) -> Moments:
@@ -57,20 +57,20 @@ class Moments:
         return cls(mass, mean, la.symmetrise(square - la.outer(mean, mean)), shares)
 
     def rows(self, index: Tensor) -> Moments:
-        """Of some of the problems."""
+        """The moments of the problems at `index`."""
         return Moments(self.log_mass[index], self.mean[index], self.covariance[index], self.shares[index])
 
     def roughness(self, count: int, weights: Tensor) -> Tensor:
-        """Share of the square of the function in the two highest degrees that the rule resolves, ``(B, K)``.
+        """Share of the function's square in the two highest degrees that the rule resolves, ``(B, K)``.
 
-        The function's coefficients in Hermite polynomials fall fast where it is smooth on the scale of the nodes.
+        The Hermite coefficients fall fast for a function that is smooth on the scale of the nodes.
         """
         coefficients = self.shares @ highest(count, self.mean.shape[-1])
         return coefficients.square().sum(2) / (self.shares.square() / weights).sum(2)
 
 
 def apart(first: Moments, second: Moments, log_weights: Tensor) -> Tensor:
-    """Divergence in nats between what two rules find, ``(B,)``, that of the evidence included."""
+    """Divergence in nats between the results of two rules, ``(B,)``, including the evidence."""
     one, other = (torch.log_softmax(log_weights + each.log_mass, 1) for each in (first, second))
     evidence = [torch.logsumexp(log_weights + each.log_mass, 1) for each in (first, second)]
     inverse = la.invert(first.covariance, torch.finfo(log_weights.dtype).tiny)
@@ -86,10 +86,10 @@ def apart(first: Moments, second: Moments, log_weights: Tensor) -> Tensor:
 
 
 def loss_of_shape(moments: Moments, nodes: Tensor) -> tuple[Tensor, Tensor]:
-    """About the divergence in nats of each component from a Gaussian, ``(B, K)``, and the line in which it is lost.
+    """Approximate divergence in nats of each component from a Gaussian, ``(B, K)``, and the line that loses most.
 
-    By the first terms of an Edgeworth series, the squares of the third and fourth cumulants over 12 and 48; the line,
-    in the frame of the component's factor, ``(B, K, d)`` of unit length, is the one that most of them lie in.
+    The divergence uses the first terms of an Edgeworth series: the squared third and fourth cumulants over 12 and 48.
+    The line ``(B, K, d)``, of unit length in the frame of the component's factor, is the one that most of them lie in.
     """
     factor = la.cholesky(moments.covariance, torch.finfo(nodes.dtype).tiny)
     whitening = la.invert_lower(factor)
@@ -101,7 +101,7 @@ def loss_of_shape(moments: Moments, nodes: Tensor) -> tuple[Tensor, Tensor]:
     third = (weighted.mT @ white).reshape(lead)
     fourth = (weighted.mT @ pairs).reshape(*moments.log_mass.shape, *[size] * 4)
     one = torch.eye(size, dtype=nodes.dtype)
-    for order in ("ij,kl->ijkl", "ik,jl->ijkl", "il,jk->ijkl"):  # those of a Gaussian
+    for order in ("ij,kl->ijkl", "ik,jl->ijkl", "il,jk->ijkl"):  # subtract the fourth moments of a Gaussian
         fourth = fourth - torch.einsum(order, one, one)
     fourth = fourth.reshape(lead)
     matrix = third @ third.mT / 12 + fourth @ fourth.mT / 48

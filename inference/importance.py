@@ -1,9 +1,9 @@
-"""Importance sampling: how far an answer is from the exact posterior, and a better answer where it is far.
+"""Importance sampling: measures how far an answer is from the exact posterior, and improves it.
 
 Points come from a defensive mixture of the answer q, the answer with wider covariances, the prior, and Gauss-Newton
-images of the prior, which lie where the observations would have it: points from q alone could not see a mode that q
-misses (T. Hesterberg, "Weighted Average Importance Sampling and Defensive Mixture
-Distributions", Technometrics 37(2), 1995). They are quasi-random and fixed, so the same problem gives the same result.
+images of the prior. The images lie where the observations agree. Points from q alone could not see a mode that q misses
+(T. Hesterberg, "Weighted Average Importance Sampling and Defensive Mixture Distributions", Technometrics 37(2), 1995).
+The points are quasi-random and fixed, so the same problem gives the same result.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ SHARES = (
     0.15,
     0.10,
     0.20,
-)  # of the points: answer, widened answer, prior, Gauss-Newton images of the prior
-SEARCHED_SHARES = (0.35, 0.10, 0.10, 0.45)  # where modes were searched for, and stand among the images
+)  # shares of the points: answer, widened answer, prior, Gauss-Newton images of the prior
+SEARCHED_SHARES = (0.35, 0.10, 0.10, 0.45)  # after a mode search, with the modes among the images
 WIDENING = 4.0  # of the covariance
 TRUNCATION = 30.0  # of an importance weight
-FARTHER = 5 / 3  # times as far as tokens spread to, the second images start: two standard deviations
+FARTHER = 5 / 3  # start of the second images over the spread of the tokens: two standard deviations
 CHECK_SEED = 11  # of the points that check an answer
 
 
@@ -51,7 +51,7 @@ def systematic_places(shares: Tensor, count: int) -> Tensor:
 
 
 def systematic(mixture: GaussianMixture, factors: Tensor, count: int, seed: int) -> Tensor:
-    """`count` points an entity in proportion to the components' weights, ``(B, count, d)``."""
+    """`count` points per entity, in proportion to the components' weights, ``(B, count, d)``."""
     index = systematic_places(torch.softmax(mixture.log_weights, -1), count)
     row = torch.arange(mixture.batch, device=index.device)[:, None]
     noise = normal_points(count, mixture.dimension, seed).to(mixture.means)
@@ -60,11 +60,11 @@ def systematic(mixture: GaussianMixture, factors: Tensor, count: int, seed: int)
 
 @dataclass(frozen=True)
 class Weighted:
-    """Points with their log densities; all ``(B, P)`` but `points` ``(B, P, d)``."""
+    """Points with their log densities; `points` is ``(B, P, d)``, all others ``(B, P)``."""
 
     points: Tensor
     target: Tensor  # log of prior × likelihood, not normalised
-    proposal: Tensor  # log density the points were drawn from
+    proposal: Tensor  # log density of the proposal
     answer: Tensor  # log density of the answer q
     prior_components: Tensor  # log of weight × density of each component of the prior, (B, K, P)
 
@@ -77,11 +77,11 @@ def gauss_newton_images(
     used: Tensor,
     rounds: int,
 ) -> GaussianMixture:
-    """Where Gauss-Newton steps lead from `starts` ``(B, K, d)`` if every observation they use is an inlier.
+    """Gauss-Newton images of `starts` ``(B, K, d)``, with every observation that they use as an inlier.
 
-    `means` and `covariances` are of the prior's component of each start, `used` ``(B, K or 1, N)`` a float. The
-    covariance is that of the linearised posterior, cut to where the linearisation holds: across, a ring is no longer
-    than it is straight.
+    `means` and `covariances` are those of each start's prior component; `used` is a float ``(B, K or 1, N)``. The
+    covariance is the linearised posterior's, limited to where the linearisation holds. Along the tangent of a ring,
+    this is where the ring is still straight.
     """
     floor = torch.finfo(means.dtype).tiny
     precision = la.invert(covariances, floor)
@@ -93,7 +93,7 @@ def gauss_newton_images(
         pull = la.times(precision, means - points) + (linear.gradient * used[..., None]).sum(2)
         points = points + la.times(la.invert(total, floor), pull)
     image = _cut(total, observations.linearise(points, identity).curvature, used)
-    # a step from where a function is flat may lead out of all bounds: the prior's component stands in
+    # a step from where a function is flat may diverge: use the prior's component instead
     sound = points.isfinite().all(-1) & image.isfinite().flatten(-2).all(-1)
     points = torch.where(sound[..., None], points, means)
     image = torch.where(sound[..., None, None], image, covariances)
@@ -102,10 +102,11 @@ def gauss_newton_images(
 
 
 def prior_images(tokens: Tokens, observations: Observations, each: int, rounds: int) -> GaussianMixture:
-    """One or two images for `each` token ``(B, each · K)``: started where it spreads to, and from farther out.
+    """One or two images per token ``(B, each · K)``: started at its spread point, and from farther out.
 
-    The second start is on the other side. Where one lies on this side of a sensor the other may lie beyond it: what a
-    range leaves is a shell, and each side of it can hold a mode. The second ones also leave out an observation in turn.
+    The second start is on the opposite side. If one start lies on this side of a sensor, the other may lie beyond it.
+    The posterior of a range is a shell, and each side of it can hold a mode. The second images also leave out one
+    observation in turn.
     """
     factors = la.cholesky(tokens.covariances)
     count = tokens.means.shape[1]
@@ -122,11 +123,11 @@ def prior_images(tokens: Tokens, observations: Observations, each: int, rounds: 
 
 
 def with_one_left_out(observations: Observations, near: Tensor, count: int) -> Tensor:
-    """Which observations to use, as a float ``(B, count, N)``: all, or in turn all but one that may be an outlier.
+    """Which observations to use, as a float ``(B, count, N)``: all, or in turn all but one possible outlier.
 
-    Whose turn it is goes by the residuals at `near` ``(B, d)``, so that it does not depend on the order they come in.
+    The residuals at `near` ``(B, d)`` decide the turns, so they do not depend on the observations' order.
     """
-    # by how many there are, not by how many places the batch has
+    # by the number of observations, not of places in the batch
     turn = torch.arange(count, device=near.device) % (observations.mask.sum(1, keepdim=True) + 1)
     chosen = ranks(observations, near)[:, None] + 1 == turn[..., None]
     several = (observations.mask.sum(1) > 1)[:, None]
@@ -142,11 +143,11 @@ def ranks(observations: Observations, near: Tensor) -> Tensor:
 
 
 def local_covariances(points: Tensor, covariances: Tensor, observations: Observations) -> Tensor:
-    """Of the posterior near `points` ``(B, K, d)``, by what each observation says there if it is an inlier.
+    """Covariances of the posterior near `points` ``(B, K, d)``, with each observation as an inlier.
 
-    `covariances` ``(B, K, d, d)`` are of the prior's component there.
+    `covariances` ``(B, K, d, d)`` are those of the prior's component there.
     """
-    # in the frame of the prior, where no coordinate counts more for its unit
+    # in the frame of the prior, where units do not matter
     factors = la.cholesky(covariances, torch.finfo(points.dtype).tiny)
     identity = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device)
     linear = observations.linearise(points, factors)
@@ -158,7 +159,7 @@ def local_covariances(points: Tensor, covariances: Tensor, observations: Observa
 
 
 def _cut(precision: Tensor, curvature: Tensor, weight: Tensor) -> Tensor:
-    """Covariance of a precision, cut to where the linearisation holds: across, a ring is no longer than straight."""
+    """Covariance of a precision, limited to where the linearisation holds: along a ring, to where it is straight."""
     bend = ((curvature.square().sum((-1, -2)) + 1e-12).sqrt() * weight).sum(2)
     identity = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
     factors = la.inverse_cholesky(
@@ -192,7 +193,7 @@ def weigh(
         1,
     )
     own = component_log_density(points, answer.means, factors)
-    # the same offsets with covariances four times as large: a quarter of the exponent
+    # same offsets with covariances four times as large: a quarter of the exponent
     constant = la.log_diagonal(factors) + 0.5 * answer.dimension * math.log(2 * math.pi)
     lost = (1 - 1 / WIDENING) * constant + 0.5 * answer.dimension * math.log(WIDENING)
     widened = torch.add((answer.log_weights - lost)[..., None], own, alpha=1 / WIDENING)
@@ -213,24 +214,24 @@ def weigh(
 
 
 class Quality(NamedTuple):
-    """How good an answer is, as importance points estimate it; each ``(B,)``."""
+    """Quality of an answer, estimated on importance points; each field is ``(B,)``."""
 
-    effective_sample_size: Tensor  # as a share of the points
+    effective_sample_size: Tensor  # as a fraction of the points
     log_evidence: Tensor
     divergence: Tensor  # KL(exact ‖ answer) in nats
-    deviation: Tensor  # of `divergence`, its standard error
+    deviation: Tensor  # standard error of `divergence`
 
 
 def quality(weighted: Weighted) -> Quality:
-    """Of the answer as a proposal.
+    """Quality of the answer as a proposal.
 
-    With p the exact posterior and q the answer, the effective sample size is ``1 / E_p[min(p/q, 30)]``: 1 only where
-    q = p, and small where q misses mass of p, because the expectation is taken over the defensive points. Weights are
-    truncated (E. L. Ionides, "Truncated Importance Sampling", J. Computational and Graphical Statistics 17(2), 2008):
-    without it, far tails that hold no mass decide alone, and the share says nothing of the distance. By Jensen's
-    inequality it is at most ``exp(−KL)``, which truncation can hide, so that is its bound here.
+    With p the exact posterior and q the answer, the effective sample size is ``1 / E_p[min(p/q, 30)]``. It is 1 only if
+    q = p. It is small if q misses mass of p, because the expectation is over the defensive points. Weights are
+    truncated (E. L. Ionides, "Truncated Importance Sampling", J. Computational and Graphical Statistics 17(2), 2008).
+    Without truncation, far tails without mass would dominate, and the result would say nothing about the distance. The
+    divergence sees what truncation hides, so the bound here is ``exp(−2 KL)``: what it is for two near densities.
 
-    The standard error is by the delta method, of points drawn independently; these are spread more evenly.
+    The standard error is by the delta method for independent points; these points are spread more evenly.
     """
     log_weight = weighted.target - weighted.proposal
     points = log_weight.shape[1]
@@ -240,17 +241,17 @@ def quality(weighted: Weighted) -> Quality:
     truncated = log_ratio.clamp(max=math.log(TRUNCATION))
     mean = torch.logsumexp(log_weight - log_evidence[:, None] + truncated, 1) - count
     share = torch.softmax(log_weight, 1)
-    # a point without weight may lie where the ratio has no value
+    # the ratio may be undefined at a point without weight
     log_ratio = torch.where(share > 0, log_ratio, 0.0)
     divergence = (share * log_ratio).sum(1)
     influence = share * (log_ratio - divergence[:, None] - 1) + 1 / points
     deviation = influence.square().sum(1).sqrt()
-    size = torch.minimum((-mean).exp(), (-divergence).exp())
+    size = torch.minimum((-mean).exp(), (-2 * divergence).exp())
     return Quality(size.clamp(0.0, 1.0), log_evidence, divergence.clamp_min(0.0), deviation)
 
 
 def moments(weighted: Weighted) -> tuple[Tensor, Tensor]:
-    """Mean ``(B, d)`` and covariance ``(B, d, d)`` of the exact posterior, as the points estimate them."""
+    """Mean ``(B, d)`` and covariance ``(B, d, d)`` of the exact posterior, estimated on the points."""
     share = torch.softmax(weighted.target - weighted.proposal, 1)
     mean = (share[..., None] * weighted.points).sum(1)
     offset = weighted.points - mean[:, None]

@@ -1,4 +1,4 @@
-"""How far readings lie from what was predicted of them, each on its own, in standard deviations."""
+"""Distance of each reading from its prediction, in standard deviations."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from inference.readings import expand
 def innovations(steps: Sequence[Step]) -> list[list[float]]:
     """The distance of each reading of each step from the nearest component of the prediction.
 
-    It is the Mahalanobis length of the innovation, linearised at the component's mean, by noise and prediction
-    together; of a composite report the greatest of its parts. The outliers that a sensor states do not widen its noise
-    here.
+    It is the Mahalanobis length of the innovation, linearised at the component's mean, under noise and prediction. A
+    composite report gets the largest distance of its parts. A sensor's stated outliers do not widen its noise here.
     """
     steps = [without_expired(step) for step in steps]
     alike: dict[int, list[int]] = defaultdict(list)

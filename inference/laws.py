@@ -1,6 +1,6 @@
-"""Measurement functions that come with the library; each takes the coordinates relative to its sensor.
+"""Built-in measurement functions; each takes the coordinates relative to its sensor.
 
-Lengths are softened by `_TINY` squared units, so that derivatives stay finite at the sensor itself.
+Lengths are softened by `_TINY` squared units, to keep derivatives finite at the sensor itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _length(vector: Tensor) -> Tensor:
 
 @register("projection")
 def projection(state: Tensor) -> Tensor:
-    """``u₁``: one row of a linear sensor, for noise that is not Gaussian."""
+    """``u₁``: one row of a linear sensor, for non-Gaussian noise."""
     return state[0]
 
 
@@ -33,7 +33,7 @@ def elevation(state: Tensor) -> Tensor:
 
 @register("range_rate")
 def range_rate(state: Tensor) -> Tensor:
-    """``pᵀv / |p|`` of ``u = (p, v)``: how fast the distance grows (Doppler)."""
+    """``pᵀv / |p|`` of ``u = (p, v)``: the rate at which the distance grows (Doppler)."""
     size = state.shape[0] // 2
     place, velocity = state[:size], state[size:]
     return place.dot(velocity) / _length(place)
@@ -51,6 +51,6 @@ def signal_strength(
 
 @register("time_difference")
 def time_difference(state: Tensor, propagation_speed: Tensor) -> Tensor:
-    """``(|u₁| − |u₂|) / c`` of ``u = (u₁, u₂)``, relative to two receivers: how much later the first hears."""
+    """``(|u₁| − |u₂|) / c`` of ``u = (u₁, u₂)``, relative to two receivers: the delay of the first receiver."""
     size = state.shape[0] // 2
     return (_length(state[:size]) - _length(state[size:])) / propagation_speed

@@ -1,8 +1,8 @@
 """Dense linear algebra on many small matrices, unrolled over the (static) dimension.
 
-A batched LAPACK call pays its overhead once a matrix; for the 1 to 9 coordinates of a state it is faster to
-write the recurrences out, one tensor operation an entry. Under `torch.compile` they fuse into one loop.
-All functions broadcast over the leading dimensions; ``d`` is the size of the last two.
+A batched LAPACK call has an overhead per matrix. For the 1 to 9 coordinates of a state, unrolled recurrences are
+faster, with one tensor operation per entry. Under `torch.compile` they fuse into one loop. All functions broadcast over
+the leading dimensions; ``d`` is the size of the last two.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def _assemble(entries: list[list[Tensor | None]], like: Tensor) -> Tensor:
 
 
 def cholesky(matrix: Tensor, floor: float = 1e-12) -> Tensor:
-    """Lower factor of a symmetric positive definite ``(..., d, d)``.
+    """Lower Cholesky factor of a symmetric positive definite ``(..., d, d)``.
 
-    Pivots below `floor` are raised to it, and so are those that are nothing but rounding beside their diagonal entry:
-    left as they come out, they would make an inverse of any size.
+    Pivots below `floor` are raised to it. So are pivots that are only rounding beside their diagonal entry: otherwise
+    an inverse could have any size.
     """
     size, rounding = matrix.shape[-1], torch.finfo(matrix.dtype).eps
     factor: list[list[Tensor | None]] = [[None] * size for _ in range(size)]
@@ -93,7 +93,7 @@ def transpose_times(matrix: Tensor, vector: Tensor) -> Tensor:
 
 
 def _combine(columns: list[Tensor], weights: Tensor) -> Tensor:
-    """``Σ_k weights_k columns_k``; a sum over a last dimension of 2 to 4 numbers is slow, a few products are not."""
+    """``Σ_k weights_k columns_k``; faster as a few products than as a sum over a last dimension of 2 to 4."""
     total = columns[0] * weights[..., 0:1]
     for k, column in enumerate(columns[1:], start=1):
         total = torch.addcmul(total, column, weights[..., k : k + 1])
@@ -126,7 +126,7 @@ def squared_norm(vector: Tensor) -> Tensor:
 
 
 def norm(vector: Tensor, keepdim: bool = False) -> Tensor:
-    """Euclidean norm, smooth at zero: a plain square root there makes every gradient NaN."""
+    """Euclidean norm, smooth at zero: a plain square root would make every gradient NaN there."""
     length = (squared_norm(vector) + 1e-8).sqrt()
     return length[..., None] if keepdim else length
 

@@ -1,4 +1,4 @@
-"""A problem in the coordinates its sensors touch, and the way back to the whole state."""
+"""A problem in the coordinates that its sensors touch, and the extension back to the whole state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inference.unseen import extend, responsibilities
 
 @dataclass(frozen=True)
 class LocalProblem:
-    """A problem in the coordinates its sensors touch, shifted and scaled: y = (x − shift) / scale."""
+    """A problem in the coordinates that its sensors touch, shifted and scaled: y = (x − shift) / scale."""
 
     whole: GaussianMixture  # the prior over all coordinates
     axes: list[int]
@@ -28,11 +28,9 @@ class LocalProblem:
     prior: GaussianMixture
     observations: Observations
     partial: bool  # whether the state has coordinates that no sensor touches
-    images: (
-        GaussianMixture  # of the prior, where the observations would have it: part of every check's proposal
-    )
+    images: GaussianMixture  # Gauss-Newton images of the prior: part of every check's proposal
     shares: tuple[float, ...] = importance.SHARES  # of the points of a check
-    scan: Scan | None = None  # of the prior, where modes were searched for
+    scan: Scan | None = None  # of the prior, after a mode search
 
     @classmethod
     def of(
@@ -91,9 +89,10 @@ class LocalProblem:
         )
 
     def extend(self, answer: GaussianMixture, source: Tensor | None = None) -> GaussianMixture:
-        """The answer in the state's own coordinates, those that no sensor touches included.
+        """Extend an answer to all coordinates of the state, in its own units.
 
-        `source` ``(B, J)`` is the prior's component of each part where it is known; else they are weighed.
+        `source` ``(B, J)`` is the prior component of each part if known; otherwise responsibilities weigh the
+        components.
         """
         answer = answer.to(dtype=torch.float64, device=torch.device("cpu"))
         means = answer.means * self.scale[:, None, None] + self.shift[:, None]
@@ -110,7 +109,7 @@ class LocalProblem:
         return extend(GaussianMixture(answer.log_weights, means, covariances), shares, self.whole, self.axes)
 
     def localise(self, whole: GaussianMixture) -> GaussianMixture:
-        """A mixture over the state in the local coordinates, as the network's numbers."""
+        """The marginal of a mixture over the state in local coordinates, in the network's precision."""
         return (
             whole.marginal(self.axes)
             .in_coordinates(self.shift, self.scale)

@@ -1,13 +1,13 @@
-"""Measurement functions of one's own: a name, a function of some coordinates of the state, and its derivatives.
+"""Measurement functions: a name, a function of some coordinates of the state, and its automatic derivatives.
 
     @register("inverse_cube")
     def inverse_cube(state, moment):
         return moment * (state.square().sum() + 1e-12) ** -1.5
 
-A function takes the coordinates it needs as one tensor ``(n,)`` and its parameters by name, and returns one number (or
-several, of which a sensor reports one). It is written for a single state; batches and derivatives are made of it by
-`torch.func`, so it must be smooth where states can be, and choose with `torch.where` instead of ``if``. Other packages
-offer theirs as entry points of the group ``beliefstream.measurements``.
+A function takes its coordinates as one tensor ``(n,)`` and its parameters by name. It returns one number, or several,
+of which a sensor reports one. It is written for a single state; `torch.func` adds batches and derivatives. So it must
+be smooth where states can be, and use `torch.where` in place of ``if``. Other packages offer their functions as entry
+points of the group ``beliefstream.measurements``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Derivatives = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Measurement:
-    """A function with its name; `angle` where it returns radians, so that residuals are wrapped."""
+    """A function with its name; `angle` means that it returns radians, so that residuals are wrapped."""
 
     name: str
     function: Function
@@ -44,9 +44,9 @@ _registered: dict[str, Measurement] = {}
 
 
 def register(name: str, angle: bool = False) -> Callable[[F], F]:
-    """Decorator: makes a function known by `name`. The function itself is returned unchanged.
+    """Decorator that registers a function as `name`, and returns it unchanged.
 
-    Raises ValueError if another function has that name; the same one, reloaded, replaces its former self.
+    Raises ValueError if another function has that name; reloading the same function replaces it.
     """
 
     def decorate(function: F) -> F:
@@ -64,7 +64,7 @@ def _place(function: Function) -> str:
 
 
 def find(name: str) -> Measurement:
-    """The measurement of that name, registered here or offered by an installed package.
+    """The measurement of that name, registered here or by an installed package.
 
     Raises ValueError if there is none.
     """
@@ -72,9 +72,9 @@ def find(name: str) -> Measurement:
         for entry in metadata.entry_points(group=ENTRY_POINTS, name=name):
             try:
                 function = entry.load()
-            except Exception as error:  # a package of somebody else's may raise anything
+            except Exception as error:  # another package may raise anything
                 raise ValueError(f"function: {name!r} of {entry.value} cannot be loaded: {error}") from error
-            if name not in _registered:  # its module may have used the decorator
+            if name not in _registered:  # the module may have used the decorator
                 register(name)(function)
     if name not in _registered:
         raise ValueError(
@@ -84,7 +84,7 @@ def find(name: str) -> Measurement:
 
 
 def resolve(function: str | Function | Measurement, angle: bool | None = None) -> Measurement:
-    """From a name, a registered function, or any function; `angle` overrides what was registered."""
+    """A measurement from a name, a registered function or any function; `angle` overrides the registered value."""
     if isinstance(function, str):
         found = find(function)
     elif isinstance(function, Measurement):
@@ -100,24 +100,24 @@ Parameters = Mapping[str, float | Sequence[float] | ArrayLike]
 
 @dataclass(frozen=True)
 class Program:
-    """A measurement as a function of two vectors: ``rows`` coordinates, and its parameters one after the other.
+    """A measurement as a function of two vectors: ``rows`` coordinates, and its concatenated parameters.
 
-    Sensors that share a program are evaluated together, whatever their parameters are.
+    Sensors with the same program are evaluated together, whatever their parameters.
     """
 
     measurement: Measurement
     rows: int
     layout: tuple[tuple[str, tuple[int, ...]], ...]  # name and shape of each parameter
-    output: int | None = None  # which of several numbers
+    output: int | None = None  # which number, if it returns several
 
     @classmethod
     def of(
         cls, measurement: Measurement, rows: int, parameters: Parameters, output: int | None
     ) -> tuple[Program, NDArray[np.float64]]:
-        """The program and its parameters as one vector; tried out once, so that what is wrong is known now.
+        """The program, and its parameters as one vector; tries it once, to find mistakes early.
 
-        Raises ValueError if the function does not take these coordinates and parameters, does not return a number,
-        or has no derivatives.
+        Raises ValueError if the function does not take these coordinates and parameters, does not return a number, or
+        has no derivatives.
         """
         arrays = {name: np.asarray(value, float) for name, value in sorted(parameters.items())}
         for name, array in arrays.items():
@@ -128,7 +128,7 @@ class Program:
         flat = np.concatenate([np.zeros(0), *(array.ravel() for array in arrays.values())])
         try:
             program.derivatives(torch.ones(1, rows, dtype=torch.float64), torch.as_tensor(flat)[None])
-        except Exception as error:  # a function of somebody else's may raise anything
+        except Exception as error:  # a user's function may raise anything
             raise ValueError(
                 f"function: {measurement.name!r} cannot be used on {rows} coordinates with parameters "
                 f"{list(arrays)}: {error}"
@@ -136,7 +136,7 @@ class Program:
         return program, flat
 
     def __call__(self, state: Tensor, parameters: Tensor) -> Tensor:
-        """At one state ``(rows,)``."""
+        """Value at one state ``(rows,)``."""
         named, start = {}, 0
         for name, shape in self.layout:
             size = int(np.prod(shape))
@@ -160,7 +160,7 @@ class Program:
         return vmap(jacrev(gradient, has_aux=True))
 
     def values(self, states: Tensor, parameters: Tensor) -> Tensor:
-        """At `states` ``(M, rows)`` with `parameters` ``(M, Q)``; returns ``(M,)``."""
+        """Values at `states` ``(M, rows)`` with `parameters` ``(M, Q)``; returns ``(M,)``."""
         return self._values(states, parameters)
 
     def derivatives(self, states: Tensor, parameters: Tensor) -> Derivatives:

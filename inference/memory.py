@@ -1,8 +1,8 @@
-"""An updater for a device whose memory may run out: fewer entities at once, then the CPU, and back again.
+"""An updater for devices that may run out of memory: it tries fewer entities, then the CPU, then recovers.
 
-A batch that does not fit is halved until it does. Where fewer than `FEWEST` entities do not fit either, the CPU answers
-in the device's place, and its answers are marked `fallback`. What has fitted is the bound from then on; every
-`RETRY_SECONDS` twice as many are tried, so that a device whose memory was short for a while is soon used as before.
+A batch that does not fit is halved until it does. If fewer than `FEWEST` entities do not fit either, the CPU answers,
+and marks its answers `fallback`. The size that fitted is then the limit. Every `RETRY_SECONDS` it tries twice as many,
+so a temporary shortage soon passes.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ Answer = Literal["halved", "cpu"]
 
 
 class OutOfMemory(MemoryError):
-    """Not even a few entities fit into the memory of the CPU; no fault of what was observed."""
+    """Not even a few entities fit into the CPU's memory; the observations are not at fault."""
 
 
 @dataclass
 class Room:
-    """How many entities the device has room for, as far as is known; shared by all updaters on it.
+    """Estimate of how many entities the device has room for, shared by all updaters on it.
 
     Args:
-        told: called with each way out that was taken. clock: seconds, rising.
+        told: called with each fallback taken. clock: monotonic, in seconds.
 
     Attributes:
-        most: None for any number, 0 where there is room for none.
+        most: None for any number, 0 if the device has no room.
     """
 
     told: Callable[[Answer], None] = lambda answer: None
     clock: Callable[[], float] = time.monotonic
     most: int | None = None
     retry_at: float = 0.0
-    failed: int = 0  # the most that did not fit
+    failed: int = 0  # the largest number that did not fit
 
     def allowed(self, batch: int) -> int:
-        """How many of `batch` to try at once; 0 to leave the device alone."""
+        """How many of `batch` to try at once; 0 to skip the device."""
         if self.most is not None and self.clock() >= self.retry_at:
             self.most = max(FEWEST, 2 * self.most)
             self.retry_at = self.clock() + RETRY_SECONDS
@@ -59,7 +59,7 @@ class Room:
         return batch if self.most is None else min(batch, self.most)
 
     def exceeded(self, tried: int) -> None:
-        """Note that so many did not fit."""
+        """Record that `tried` entities did not fit."""
         self.most = tried // 2 if tried >= 2 * FEWEST else 0
         self.failed = max(self.failed, tried)
         self.retry_at = self.clock() + RETRY_SECONDS
@@ -67,7 +67,7 @@ class Room:
 
 
 class SparingUpdater(Updater):
-    """`Updater` that outlives a device without memory.
+    """`Updater` that survives a device without memory.
 
     Args:
         spare: a network for the CPU, `network` by default; the others as of `Updater`.
@@ -96,16 +96,16 @@ class SparingUpdater(Updater):
         )
 
     def update(self, prior: GaussianMixture, observations: Observations) -> Update:
-        """As `Updater.update`; raises OutOfMemory where the CPU has no memory either."""
+        """As `Updater.update`; raises OutOfMemory if the CPU has no memory either."""
         if prior.batch != observations.batch or not prior.batch:
-            return super().update(prior, observations)  # which says what is wrong
+            return super().update(prior, observations)  # which raises the ValueError
         parts: list[tuple[Tensor, Update]] = []
         start = 0
         while start < prior.batch:
             count = self._room.allowed(prior.batch - start)
             index = torch.arange(start, start + (count or prior.batch - start))
             part = prior.rows(index), observations.rows_of(index)
-            if count == prior.batch:  # all of them: the usual case
+            if count == prior.batch:  # the usual case
                 part = prior, observations
             found = self._tried(*part) if count else self._without_device(*part)
             if found is not None:
@@ -114,13 +114,13 @@ class SparingUpdater(Updater):
         return parts[0][1] if len(parts) == 1 else joined(parts)
 
     def _tried(self, prior: GaussianMixture, observations: Observations) -> Update | None:
-        """None where the device has no room for so many."""
+        """The update on the device, or None if it has no room for so many."""
         try:
             return super().update(prior, observations)
         except RuntimeError as error:
             if not _is_memory(error):
                 raise
-        # out here the exception, and the tensors that its frames hold, are gone
+        # outside the handler, the exception and the tensors in its frames are freed
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self._room.exceeded(prior.batch)
@@ -138,5 +138,5 @@ class SparingUpdater(Updater):
 
 
 def _is_memory(error: RuntimeError) -> bool:
-    """The allocators of the CPU raise no class of their own."""
+    """Whether an error means out of memory; the CPU's allocators raise no class of their own."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -1,8 +1,8 @@
-"""Gaussian mixtures, a batch at a time.
+"""Batched Gaussian mixtures.
 
-A mixture over a state of ``D`` coordinates with up to ``K`` components, for ``B`` entities at once. An entity with
-fewer components than ``K`` has log weight ``-inf`` in the places it does not use; what stands in their means and
-covariances is then a finite filler (zero and identity) and never matters.
+A mixture over a state of ``D`` coordinates has up to ``K`` components, for ``B`` entities at once. An entity with fewer
+than ``K`` components has log weight ``-inf`` in its unused places. Their means and covariances are finite filler (zero
+and identity) and never matter.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ LOG_TWO_PI = math.log(2 * math.pi)
 def component_log_density(points: Tensor, means: Tensor, factors: Tensor) -> Tensor:
     """Log density of each of ``K`` Gaussians at each of ``P`` points.
 
-    `points` ``(B, P, D)``, `means` ``(B, K, D)``, lower Cholesky `factors` ``(B, K, D, D)``; returns ``(B, K, P)``:
-    sums over a few components are then sums of long rows, which a processor does several numbers at a time.
+    `points` ``(B, P, D)``, `means` ``(B, K, D)``, lower Cholesky `factors` ``(B, K, D, D)``; returns ``(B, K, P)``.
+    With points last, sums over components add long rows, which the processor vectorises.
     """
     inverse = la.invert_lower(factors)
-    # whitened offset without the (B, K, P, D, D) intermediate: L⁻¹x − L⁻¹m, the product a batched matmul
+    # whitened offset without the (B, K, P, D, D) intermediate: L⁻¹x − L⁻¹m, the product as one batched matmul
     batch, components, size = means.shape
     flat = inverse.reshape(batch, components * size, size)
     shift = la.times(inverse, means).reshape(batch, components * size, 1)
@@ -57,13 +57,13 @@ class GaussianMixture:
 
     @classmethod
     def gaussian(cls, mean: Tensor, covariance: Tensor) -> GaussianMixture:
-        """One component an entity, from mean ``(B, D)`` and covariance ``(B, D, D)``."""
+        """One Gaussian per entity, from mean ``(B, D)`` and covariance ``(B, D, D)``."""
         zero = torch.zeros(mean.shape[0], 1, dtype=mean.dtype, device=mean.device)
         return cls(zero, mean[:, None], covariance[:, None])
 
     @classmethod
     def from_weights(cls, weights: Tensor, means: Tensor, covariances: Tensor) -> GaussianMixture:
-        """As the constructor, from weights that sum to one."""
+        """A mixture from weights that sum to one, in place of log weights."""
         return cls(weights.log(), means, covariances)
 
     @property
@@ -91,31 +91,31 @@ class GaussianMixture:
         )
 
     def rows(self, index: Tensor | slice) -> GaussianMixture:
-        """The mixtures of some of the entities."""
+        """The mixtures of the entities at `index`."""
         return GaussianMixture(self.log_weights[index], self.means[index], self.covariances[index])
 
     def ordered(self) -> GaussianMixture:
-        """With its components in falling order of weight, equal ones by their means' first coordinate."""
+        """Sort components by falling weight, equal ones by the first coordinate of their means."""
         order = torch.argsort(self.means[..., 0], dim=1, stable=True)
         heavier = torch.argsort(self.log_weights.gather(1, order), dim=1, descending=True, stable=True)
         return self.places(order.gather(1, heavier))
 
     def padded(self, count: int) -> GaussianMixture:
-        """With `count` places: the first ones, or more without weight."""
+        """Resize to `count` places: cut off the last ones, or add places without weight."""
         places = torch.arange(count, device=self.means.device)
         mixture = self.places(places.clamp(max=self.components - 1).expand(self.batch, -1))
         log_weights = mixture.log_weights.masked_fill(places >= self.components, -math.inf)
         return GaussianMixture(log_weights, mixture.means, mixture.covariances)
 
     def places(self, index: Tensor) -> GaussianMixture:
-        """Some of its components, ``(B, J)`` of them."""
+        """The components at `index` ``(B, J)``."""
         row = torch.arange(self.batch, device=index.device)[:, None]
         return GaussianMixture(
             self.log_weights[row, index], self.means[row, index], self.covariances[row, index]
         )
 
     def normalised(self) -> GaussianMixture:
-        """With weights that sum to one."""
+        """Normalise the weights, so that they sum to one."""
         return GaussianMixture(torch.log_softmax(self.log_weights, -1), self.means, self.covariances)
 
     def factors(self) -> Tensor:
@@ -136,7 +136,7 @@ class GaussianMixture:
         return torch.logsumexp(self.log_weights[..., None] + logs, 1)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """`count` independent points an entity, ``(B, count, D)``."""
+        """Draw `count` independent points per entity, ``(B, count, D)``."""
         source = torch.multinomial(self.log_weights.exp(), count, replacement=True, generator=generator)
         shape = (self.batch, count, self.dimension)
         noise = torch.randn(shape, generator=generator, dtype=self.means.dtype, device=self.means.device)
@@ -144,13 +144,13 @@ class GaussianMixture:
         return self.means[row, source] + la.times(self.factors()[row, source], noise)
 
     def marginal(self, axes: Sequence[int]) -> GaussianMixture:
-        """Over some of the coordinates, in the order given."""
+        """Marginal over the coordinates `axes`, in the order given."""
         index = torch.tensor(list(axes), device=self.means.device)
         covariances = self.covariances[..., index, :][..., index]
         return GaussianMixture(self.log_weights, self.means[..., index], covariances)
 
     def condition(self, axes: Sequence[int], values: Tensor) -> GaussianMixture:
-        """Given that coordinates `axes` equal `values` ``(B, len(axes))``; over the others, in their order."""
+        """Condition on coordinates `axes` having `values` ``(B, len(axes))``; over the others, in their order."""
         rest = [axis for axis in range(self.dimension) if axis not in set(axes)]
         seen = self.marginal(axes)
         evidence = component_log_density(values[:, None], seen.means, seen.factors())[..., 0]
@@ -162,14 +162,14 @@ class GaussianMixture:
         return GaussianMixture(self.log_weights + evidence, means, covariances).normalised()
 
     def in_coordinates(self, shift: Tensor, scale: Tensor) -> GaussianMixture:
-        """Of y, where the state is ``x = shift + scale · y``; `shift` ``(B, D)``, `scale` ``(B,)``."""
+        """The mixture of y, where the state is ``x = shift + scale · y``; `shift` ``(B, D)``, `scale` ``(B,)``."""
         means = (self.means - shift[:, None]) / scale[:, None, None]
         return GaussianMixture(
             self.log_weights, means, self.covariances / scale[:, None, None, None].square()
         )
 
     def where(self, chosen: Tensor, other: GaussianMixture) -> GaussianMixture:
-        """These components where `chosen` ``(B, 1 or K)``, elsewhere those of `other` in the same places."""
+        """These components where `chosen` ``(B, 1 or K)``, elsewhere the components of `other` in the same places."""
         return GaussianMixture(
             torch.where(chosen, self.log_weights, other.log_weights),
             torch.where(chosen[..., None], self.means, other.means),
@@ -177,11 +177,11 @@ class GaussianMixture:
         )
 
     def scaled_by(self, log_share: Tensor | float) -> GaussianMixture:
-        """With weights times a share, ``(B, 1)`` or one number, given as its log."""
+        """Multiply the weights by a share, given as its log: ``(B, 1)`` or one number."""
         return GaussianMixture(self.log_weights + log_share, self.means, self.covariances)
 
     def affine(self, matrix: Tensor, covariance: Tensor | None = None) -> GaussianMixture:
-        """Of ``matrix x`` plus Gaussian noise; `matrix` ``(B, E, D)``, `covariance` ``(B, E, E)``."""
+        """The mixture of ``matrix x`` plus Gaussian noise; `matrix` ``(B, E, D)``, `covariance` ``(B, E, E)``."""
         means = la.times(matrix[:, None], self.means)
         covariances = matrix[:, None] @ self.covariances @ matrix[:, None].mT
         if covariance is not None:
@@ -212,7 +212,7 @@ class GaussianMixture:
 
 
 def pad(mixture: GaussianMixture, components: int) -> GaussianMixture:
-    """The same mixture in arrays of at least `components` places."""
+    """Pad a mixture to at least `components` places."""
     missing = components - mixture.components
     if missing <= 0:
         return mixture
@@ -224,7 +224,7 @@ def pad(mixture: GaussianMixture, components: int) -> GaussianMixture:
 
 
 def concatenate(mixtures: Sequence[GaussianMixture]) -> GaussianMixture:
-    """One batch from several, padded to the largest number of components."""
+    """Concatenate mixtures along the batch, padded to the largest number of components."""
     components = max(mixture.components for mixture in mixtures)
     padded = [pad(mixture, components) for mixture in mixtures]
     return GaussianMixture(
@@ -235,7 +235,7 @@ def concatenate(mixtures: Sequence[GaussianMixture]) -> GaussianMixture:
 
 
 def beside(mixtures: Sequence[GaussianMixture]) -> GaussianMixture:
-    """For each entity the components of all of them; weights are left as they are."""
+    """For each entity the components of all mixtures; weights are not normalised."""
     return GaussianMixture(
         torch.cat([mixture.log_weights for mixture in mixtures], 1),
         torch.cat([mixture.means for mixture in mixtures], 1),

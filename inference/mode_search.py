@@ -1,11 +1,11 @@
-"""Where the modes of a posterior lie, searched for from many places.
+"""Search for the modes of a posterior, from many starts.
 
-Gauss-Newton images start inside the prior and take all observations for inliers. That is enough while a sensor bends
-little over the prior; from a prior of a kilometre, ranges good to a decimetre leave modes that such a walk does not
-reach. Here it also starts around each sensor, at the reported distance or along the reported direction, goes in damped
-steps (D. W. Marquardt, "An Algorithm for Least-Squares Estimation of Nonlinear Parameters", SIAM J. 11(2), 1963), first
-with the weights of P. J. Huber ("Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35(1),
-1964), which an outlier cannot lead astray, then with the posterior's own.
+Gauss-Newton images start inside the prior and treat all observations as inliers. That is enough while a sensor is
+nearly linear over the prior. With a prior of a kilometre and ranges good to a decimetre, such walks miss modes. This
+search also starts around each sensor, at the reported distance or along the reported direction. It takes damped steps
+(D. W. Marquardt, "An Algorithm for Least-Squares Estimation of Nonlinear Parameters", SIAM J. 11(2), 1963). The first
+use the weights of P. J. Huber ("Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35(1),
+1964), which resist outliers; the later ones use the posterior's own.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from inference.transformer import spread_points
 STARTS = 8  # around each sensor
 FIRST_ROUNDS, ROBUST_ROUNDS, LAST_ROUNDS = 6, 8, 6  # only the best starts take part in the second and third
 HUBER = 1.5  # standard deviations
-# of the images' weight, shared out evenly; no simple fraction, or points would fall on borders between images, and
-# rounding decide to which
+# share of the images' weight that is spread evenly; no simple fraction, or points would fall on borders between images,
+# and rounding would decide
 EVENLY = 0.4183
-LEVEL = 1e-7  # nats; a step that changes less is taken: at the peak rounding alone would say which are
+LEVEL = 1e-7  # nats; a step that changes less is accepted, as rounding decides at the peak
 ALIKE = 1e-4  # nats
-APART = 1.0  # squared Mahalanobis distance within which two peaks are one
-FARTHEST = 4.0  # times the distance of the prior from a sensor, that a direction is followed
+APART = 1.0  # squared Mahalanobis distance within which two peaks count as one
+FARTHEST = 4.0  # how far to follow a direction, in distances of the prior from the sensor
 
 
 class Modes(NamedTuple):
     """The peaks found, ``M`` for each problem."""
 
     laplace: (
-        GaussianMixture  # weighted by their evidence, and the prior as it is if all observations are outliers
+        GaussianMixture  # weighted by their evidence; includes the prior, for all observations as outliers
     )
-    images: GaussianMixture  # the peaks alone, the weak ones too
+    images: GaussianMixture  # only the peaks, weak ones too
 
 
 def bend(problem: Scaled) -> Tensor:
-    """How far observations are from linear over the prior, in standard deviations of their noise, at most: ``(B,)``.
+    """Nonlinearity of the observations over the prior, in standard deviations of their noise, the largest: ``(B,)``.
 
-    The largest of: what a residual bends over one standard deviation of a component; what a linear one would miss at
-    two, for a function may be flat, or straight, just at a mean; and, where noise is not one Gaussian, how far the
-    expected value spreads in the narrowest of its components.
+    It is the maximum of three numbers. First, the curvature of a residual over one standard deviation of a component.
+    Second, the error of a linear model at two, as a function may be flat or straight just at a mean. Third, if the
+    noise is not one Gaussian, the spread of the expected value in its narrowest component.
     """
     prior, observations, linear = problem.prior, problem.observations, problem.linear
     size = linear.curvature.square().sum((-1, -2)).sqrt()
@@ -71,10 +71,10 @@ def bend(problem: Scaled) -> Tensor:
 
 
 def search(prior: GaussianMixture, observations: Observations, images: GaussianMixture, count: int) -> Modes:
-    """The `count` best peaks of the posterior that damped steps reach from `images` and from around the sensors."""
+    """The `count` best peaks of the posterior, reached by damped steps from `images` and from around the sensors."""
     mean, _ = prior.moments()
     observations = ordered(observations, mean)
-    # absent components come last and start where all others do, so that it does not matter how many there are
+    # absent components come last and start at the mean, so that their number does not matter
     own = torch.where(prior.present[..., None], prior.means, mean[:, None])
     starts = torch.cat([images.means, _around_sensors(prior, observations), own, mean[:, None]], 1)
     climb = Climb.of(prior, observations, starts)
@@ -99,15 +99,15 @@ def search(prior: GaussianMixture, observations: Observations, images: GaussianM
 
 
 def ordered(observations: Observations, near: Tensor) -> Observations:
-    """In falling order of their residuals at `near`, so that the order they came in does not share out the starts."""
+    """Sort observations by falling residuals at `near`, so that the starts do not depend on their order."""
     row, order = torch.arange(len(near), device=near.device)[:, None], ranks(observations, near).argsort(1)
     return observations.map(lambda tensor: tensor[row, order])
 
 
 def _around_sensors(prior: GaussianMixture, observations: Observations) -> Tensor:
-    """Places that fit one observation each, and lie near the prior's mean in what it does not see ``(B, S, d)``."""
+    """Places that fit one observation each, and are near the prior's mean otherwise, ``(B, S, d)``."""
     batch, number, rows, size = observations.matrix.shape
-    each = STARTS  # whatever the number of places in the batch
+    each = STARTS  # independent of the number of places in the batch
     mean, covariance = prior.moments()
     relative = la.times(observations.matrix, mean[:, None]) - observations.origin
     seen = (observations.matrix != 0).any(-1)
@@ -133,14 +133,14 @@ def _around_sensors(prior: GaussianMixture, observations: Observations) -> Tenso
 
 @dataclass(frozen=True)
 class Climb:
-    """Damped Gauss-Newton steps, each start drawn by the component of the prior that it lies in, ``(B, S)``."""
+    """Damped Gauss-Newton steps; each start ``(B, S)`` keeps the prior component that it lies in."""
 
     source: Tensor
     means: Tensor
     covariances: Tensor
     factors: Tensor  # of the covariances
     whitening: Tensor  # their inverses
-    used: Tensor  # which observations lead the robust steps, as a float (B, S, N)
+    used: Tensor  # which observations the robust steps use, as a float (B, S, N)
     observations: Observations
 
     @classmethod
@@ -149,12 +149,12 @@ class Climb:
         source = inside.argmax(1)
         own = prior.places(source)
         factors = la.cholesky(own.covariances, torch.finfo(starts.dtype).tiny)
-        # as many as there are unknowns fit anything, and Huber's loss would always leave out the same one
+        # as many observations as unknowns fit anything, and Huber's loss would always leave out the same one
         used = with_one_left_out(observations, prior.moments()[0], starts.shape[1])
         return cls(source, own.means, own.covariances, factors, la.invert_lower(factors), used, observations)
 
     def places(self, index: Tensor) -> Climb:
-        """Some of the starts, ``(B, J)``."""
+        """The starts at `index` ``(B, J)``."""
         row = torch.arange(len(index), device=index.device)[:, None]
         return Climb(
             self.source[row, index],
@@ -167,9 +167,9 @@ class Climb:
         )
 
     def walk(self, points: Tensor, rounds: int, robust: bool) -> Tensor:
-        """Where the steps lead from `points` ``(B, S, d)``; a step that leads away from the peak is not taken.
+        """Walk from `points` ``(B, S, d)``; rejects steps that lead away from the peak.
 
-        Steps are taken in the frame of the prior's factors, so that they do not depend on the units of a coordinate.
+        Steps are taken in the frame of the prior's factors, so they do not depend on the units of a coordinate.
         """
         identity = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device)
         used = self.used if robust else self.observations.mask[:, None].to(points.dtype)
@@ -193,7 +193,7 @@ class Climb:
         return points
 
     def promise(self, points: Tensor) -> Tensor:
-        """The higher the likelier a peak is near, ``(B, S)``: under noise of Cauchy's law, of all observations."""
+        """Score of how likely a peak is near, ``(B, S)``: all observations under Cauchy noise."""
         residuals = self.observations.residuals(points)
         fit = (torch.log1p(residuals.squared) * self.observations.mask[:, None]).sum(2)
         return -fit - 0.5 * self._distance(points)
@@ -211,14 +211,14 @@ class Climb:
         return loss.sum(2) + 0.5 * self._distance(points)
 
     def _distance(self, points: Tensor) -> Tensor:
-        """Squared, from the mean of each point's component in its own metric, ``(B, S)``."""
+        """Squared Mahalanobis distance from the mean of each point's prior component, ``(B, S)``."""
         return la.squared_norm(la.times(self.whitening, points - self.means))
 
 
 def _distinct(points: Tensor, factors: Tensor, height: Tensor, count: int) -> Tensor:
-    """Indices ``(B, count)`` of the highest, of those that are one peak the highest; then of what is left over."""
+    """Indices ``(B, count)`` of the highest distinct peaks, then of the highest of the rest."""
     row = torch.arange(len(points), device=points.device)
-    # starts that end on one peak differ by rounding only, and must not take turns by it
+    # starts on the same peak differ only by rounding, which must not decide
     left, chosen = torch.nan_to_num(height / ALIKE, nan=-math.inf).round().clamp_min(-1e30), []
     inverse = la.invert_lower(factors)
     for _ in range(count):
@@ -232,7 +232,7 @@ def _distinct(points: Tensor, factors: Tensor, height: Tensor, count: int) -> Te
 
 
 def _without_repeated(peaks: GaussianMixture) -> GaussianMixture:
-    """Of starts that ended on one peak only the first keeps its weight."""
+    """Drop the weight of repeated peaks: only the first start on a peak keeps it."""
     inverse = la.invert_lower(peaks.factors())
     offset = peaks.means[:, :, None] - peaks.means[:, None]  # of the first from the second
     near = la.squared_norm(la.times(inverse[:, None], offset)) < APART

@@ -1,9 +1,9 @@
-"""A mixture moved on, its components divided first where the motion bends over them.
+"""Prediction of a mixture; splits components first where the motion is nonlinear over them.
 
-A linear motion is exact, and so is the Gaussian of each component. A path that turns bends what is believed: each
-component keeps its exact mean and covariance, and loses its shape (`motion.bend` says how much). Where that is more
-than `Settings.bend_below`, the components that lose most are divided along the coordinate that helps most, and again
-as far as it is worth it. Then all are moved, and reduced to as many as a belief may have.
+A linear motion is exact, and so is the Gaussian of each component. Under a turning motion each component keeps its
+exact mean and covariance, but loses its shape (`motion.bend` says how much). Where that exceeds `Settings.bend_below`,
+the components that lose most are split along the coordinate that helps most, as often as worthwhile. Then all are
+moved, and reduced to the number that a belief may have.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from inference.motion.bend import TINY, Bend, bend
 from inference.motion.turning import Turning
 from inference.splitting import DIVISIONS, divide
 
-MOST_PARTS = 64  # components while they are divided
+MOST_PARTS = 64  # most components while splitting
 ROUNDS = 4
-TOGETHER = 64  # entities whose components are divided at once: of what that takes much stays in the cache
-_WORTH = 0.02  # of the tolerance: a component that loses less, by its weight, is not divided
-_TRIED = 0.5  # width of the parts by which directions are compared
+TOGETHER = 64  # entities that are split at once, so that most of their numbers stay in the cache
+_WORTH = 0.02  # of the tolerance: a component with a smaller weighted loss is not split
+_TRIED = 0.5  # width of the parts at which directions are compared
 
 
 class Moved(NamedTuple):
-    """What is predicted, and an estimate of the nats that this lost to the exact prediction, ``(B,)``."""
+    """The prediction, and an estimate of its loss against the exact one in nats, ``(B,)``."""
 
     mixture: GaussianMixture
     loss: Tensor
@@ -44,10 +44,9 @@ def move(
     control: Control | None = None,
     settings: Settings | None = None,
 ) -> Moved:
-    """`mixture` ``(B, K, D)`` after `interval` ``(B,)`` seconds, see `Motion.predict`.
+    """Predict `mixture` ``(B, K, D)`` over `interval` ``(B,)`` seconds; see `Motion.predict`.
 
-    Where components were divided there may be more of them than before, `Settings.most_components` at most. The loss of
-    a linear motion is zero.
+    Splitting may add components, up to `Settings.most_components`. The loss of a linear motion is zero.
     """
     settings = settings or Settings()
     moved = motion.predict(mixture, interval, control)
@@ -70,21 +69,21 @@ def move(
 
 
 def together(parts: Sequence[Moved], places: Sequence[Tensor]) -> Moved:
-    """One batch from parts of it, each with its entities' places in it."""
+    """Join parts of a batch, each with its entities' places in the batch."""
     order = torch.argsort(torch.cat(list(places)))
     mixture = concatenate([part.mixture for part in parts]).rows(order)
     return Moved(mixture, torch.cat([part.loss for part in parts])[order])
 
 
 class _Bends(NamedTuple):
-    """Of the components that are there, one after another, and by entity."""
+    """The bends of all present components, and their losses per entity."""
 
     bend: Bend  # of N components
     row: Tensor  # (N,)
     place: Tensor  # (N,)
     factor: Tensor  # of state and inputs, (N, A, A)
-    loss: Tensor  # nats of each by itself, (B, K)
-    total: Tensor  # by weight, (B,)
+    loss: Tensor  # nats of each component, (B, K)
+    total: Tensor  # weighted sum, (B,)
 
 
 def _bends(
@@ -107,7 +106,7 @@ def _bends(
 def _divided(
     motion: Turning, mixture: GaussianMixture, interval: Tensor, control: Control | None, settings: Settings
 ) -> Moved:
-    """The components that lose most divided, moved and reduced."""
+    """Split the components that lose most, then move and reduce the mixture."""
     spent = torch.zeros(mixture.batch, dtype=torch.float64)
     moved = motion.predict(mixture, interval, control)
     found = _bends(motion, mixture, moved, interval, control)
@@ -125,7 +124,7 @@ def _divided(
 
 
 def _plan(mixture: GaussianMixture, found: _Bends, tolerance: float) -> tuple[Tensor, Tensor]:
-    """How to divide each component, as places in `DIVISIONS` ``(B, K)``, and along what ``(B, K, D)``."""
+    """How to split each component, as places in `DIVISIONS` ``(B, K)``, and along which line ``(B, K, D)``."""
     weight = mixture.log_weights.exp()
     lost = weight * found.loss
     bad = (found.loss > tolerance) & (lost > _WORTH * tolerance) & (found.total > tolerance)[:, None]
@@ -143,7 +142,7 @@ def _plan(mixture: GaussianMixture, found: _Bends, tolerance: float) -> tuple[Te
 
 
 def _direction(bent: Bend, factor: Tensor, size: int) -> Tensor:
-    """The unit vector ``(N, A)`` to divide along: of those that belong to a coordinate, the one that leaves least."""
+    """The unit vector ``(N, A)`` to split along: the one, of one per coordinate, that leaves the least loss."""
     lines = torch.nn.functional.normalize(factor[:, :size], dim=-1)  # Lᵀ of a coordinate's unit vector
     width = factor.new_full((len(factor),), _TRIED)
     left = torch.stack([bent.narrowed(lines[:, i], width).loss() for i in range(size)], 1)
@@ -161,7 +160,7 @@ def _parts(bent: Bend, line: Tensor, tolerance: float) -> Tensor:
 
 
 def _with_room(division: Tensor, lost: Tensor, count: Tensor) -> Tensor:
-    """Only the first of the components, those that lose most before the others, for whose parts there is room."""
+    """Limit splitting to the components with the largest losses, as far as there is room for their parts."""
     more = torch.tensor([each.parts - 1 for each in DIVISIONS])[division]
     order = torch.where(division > 0, lost, -1.0).argsort(dim=1, descending=True, stable=True)
     taken = more.gather(1, order).cumsum(1) <= (MOST_PARTS - count)[:, None]

@@ -1,17 +1,17 @@
-"""The closed form for observations that are all but linear over what is believed.
+"""Closed-form update for observations that are nearly linear over the prior.
 
-A network has a floor of error that does not fall with what an observation says; over many weak observations it adds up,
-always in the same direction. A linearised update has no such floor: what it leaves out is of third order in the spread
-of a component. So where even the second is small, every component takes its own Kalman update, once for each
-hypothesis, inlier or outlier, of each observation in turn (exact where it is linear), and the result is reduced: a
+A network has an error floor that does not fall with an observation's information; over many weak observations it adds
+up, always in one direction. A linearised update has no such floor: its error is of third order in the spread of a
+component. So where even the second order is small, every component takes its own Kalman update. There is one for each
+hypothesis, inlier or outlier, of each observation in turn; it is exact for linear ones. The result is reduced: a
 Gaussian sum filter (D. L. Alspach and H. W. Sorenson, "Nonlinear Bayesian Estimation using Gaussian Sum
 Approximations", IEEE Trans. Automatic Control 17(4), 1972).
 
-How far an observation is from linear over a component ``N(m, L Lᵀ)``, in units of its noise σ, is the larger of
-``|Lᵀ H L|_F / 2``, H the Hessian of h at m, and the root mean square over the points ``m ± 2 L_i`` of what a linear h
-would miss there, a quarter of it; times the residual where that is above one. The divergence that is caused is about
-the square of it: against grids, for ranges at 5 to 40 times what is believed of a position, just over half on average,
-and never more.
+The nonlinearity of an observation over a component ``N(m, L Lᵀ)``, in units of its noise σ, is the larger of two
+numbers. One is ``|Lᵀ H L|_F / 2``, with H the Hessian of h at m. The other is a quarter of the root mean square error
+of a linear h over the points ``m ± 2 L_i``. It is multiplied by the residual where that is above one. The resulting
+divergence is about its square. Against grids, for ranges at 5 to 40 times a position's spread, it was just over half
+the square on average, and never above it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from inference.mixture import GaussianMixture, beside
 from inference.observations import LINEAR, Linearisation, Observations
 from inference.prediction import Prediction
 
-MOST_ANGLE = 0.4  # rad: a direction less certain than that may wrap
+MOST_ANGLE = 0.4  # rad; a less certain direction may wrap
 
 
 def divergence(
@@ -36,11 +36,11 @@ def divergence(
     below: float = math.inf,
     linear: Linearisation | None = None,
 ) -> Tensor:
-    """About the divergence in nats from the exact posterior to that of linearised observations, ``(B,)``.
+    """Approximate divergence in nats from the exact posterior to that of linearised observations, ``(B,)``.
 
-    What is not under `below` may be larger than stated: curvature alone is enough there. Infinite where noise is not
-    one Gaussian or a direction may wrap: those are for the network, which is checked. `linear` is what the
-    observations are at the prior's means, in the frames of its factors, where that is known.
+    Values not under `below` may be too large: there, curvature alone is enough. Infinite where noise is not one
+    Gaussian or a direction may wrap: those need the network, which is checked. `linear` is the linearisation at the
+    prior's means, in the frames of its factors, if known.
     """
     plain = observations.is_plain
     if not bool(plain.any()):
@@ -61,9 +61,9 @@ def divergence(
 def _total(
     prior: GaussianMixture, observations: Observations, signed: Tensor, spread: Tensor, defect: Tensor
 ) -> Tensor:
-    """Over observations and components, ``(B,)``.
+    """Sum over observations and components, ``(B,)``.
 
-    `signed` residuals, `spread` of what is expected, both in noise units, and `defect` at a residual of one:
+    `signed` residuals and `spread` of the expected value are in noise units, `defect` is for a residual of one:
     ``(B, K, N)``.
     """
     deviation = observations.standard_deviation[:, None]
@@ -77,7 +77,7 @@ def _total(
 
 
 def missed(prior: GaussianMixture, observations: Observations, signed: Tensor, slope: Tensor) -> Tensor:
-    """Mean square of what a linear h misses at two standard deviations, over sixteen, ``(B, K, N)``."""
+    """Mean square error of a linear h at two standard deviations, over sixteen, ``(B, K, N)``."""
     batch, components, size = prior.means.shape
     steps = 2 * prior.factors().mT  # rows: the columns of the factor
     points = torch.cat([prior.means[:, :, None] + steps, prior.means[:, :, None] - steps], 2)
@@ -95,7 +95,7 @@ def update(
     threshold: float,
     linear: Linearisation | None = None,
 ) -> tuple[GaussianMixture, Tensor, Tensor]:
-    """Posterior of at most `components`, the log evidence ``(B,)`` and what reducing costs; see `condensing.condense`.
+    """Posterior of at most `components`, log evidence ``(B,)`` and the cost of reduction, as `condensing.condense`.
 
     `linear` as in `divergence`.
     """
@@ -115,14 +115,14 @@ def update(
 
 
 def _order(prior: GaussianMixture, observations: Observations, linear: Linearisation) -> Tensor:
-    """Places ``(B, N)`` of what says most first, so that the result is the same in whatever order they are given."""
+    """Places ``(B, N)`` of the observations, most informative first, so that their given order does not matter."""
     said = linear.information.diagonal(dim1=-2, dim2=-1).sum(-1) + linear.residuals.squared
     said = (prior.log_weights.exp()[..., None] * said).sum(1)
     return torch.where(observations.mask, said, -1.0).argsort(dim=1, descending=True, stable=True)
 
 
 def _hypotheses(prior: GaussianMixture, single: Observations) -> GaussianMixture:
-    """Every component as it is if the one observation is an inlier, and if it is not; not normalised."""
+    """Every component after the observation as an inlier, and as an outlier; not normalised."""
     probability, used = single.outlier_probability[:, 0], single.mask
     inlier = _gaussian(prior, single)
     log_weights = inlier.log_weights + torch.log1p(-probability)[:, None]
@@ -151,11 +151,11 @@ def _gaussian(prior: GaussianMixture, single: Observations) -> GaussianMixture:
 
 
 def _second_order(prior: GaussianMixture, single: Observations) -> GaussianMixture:
-    """A scalar observation whose mean and spread are those of its expansion to second order, curvature and all.
+    """Second-order update: a scalar observation with the mean and spread of its second-order expansion.
 
-    A tangent's error is small too, but has a sign, and over many observations it adds up (M. Athans, R. P. Wishner and
-    A. Bertolini, "Suboptimal State Estimation for Continuous-Time Nonlinear Systems from Discrete Noisy Measurements",
-    IEEE Trans. Automatic Control 13(5), 1968).
+    The error of a tangent is small too, but has a sign, and adds up over many observations (M. Athans, R. P. Wishner
+    and A. Bertolini, "Suboptimal State Estimation for Continuous-Time Nonlinear Systems from Discrete Noisy
+    Measurements", IEEE Trans. Automatic Control 13(5), 1968).
     """
     factors = prior.factors()
     linear = single.linearise(prior.means, factors)

@@ -1,16 +1,16 @@
-"""Noise that is not one Gaussian: what a sensor states, and how a batch of observations uses it.
+"""Non-Gaussian noise of a sensor, and its use in a batch of observations.
 
 A reported scalar is ``z = h(x) + noise`` with, for an inlier, the density
 
     Σ_c w_c N(z − h; b_c, (ρ_c σ(x))²),    σ(x) = σ₀ + s |h(x)|,
 
-and for an outlier any density of the value itself. Linearised, the inlier's noise at a residual ``e`` is the Gaussian
-that has the same slope there: with responsibilities r_c of the components at ``e`` and ``σ_c = ρ_c σ(x)``,
+and for an outlier any density of the value itself. Linearisation replaces the inlier's noise at a residual ``e`` by the
+Gaussian with the same slope there. With responsibilities r_c of the components at ``e`` and ``σ_c = ρ_c σ(x)``,
 
-    1/σ² = Σ_c r_c / σ_c²,    e_eff = σ² Σ_c r_c (e − b_c) / σ_c²,
+    1/σ² = Σ_c r_c / σ_c²,    e_eff = σ² Σ_c r_c (e − b_c) / σ_c².
 
-so that ``e_eff / σ²`` is the exact derivative of the log density (σ held fixed), and a step with it is one of
-expectation maximisation. Likelihoods are exact.
+So ``e_eff / σ²`` is the exact derivative of the log density (σ held fixed), and a step with it is one step of
+expectation-maximisation. Likelihoods are exact.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Array = NDArray[np.float64]
 
 
 def wrap(angle: Tensor) -> Tensor:
-    """To the interval [−π, π)."""
+    """Wrap an angle to the interval [−π, π)."""
     return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """Values between `low` and `high` alike. Raises ValueError unless `low` is below `high`."""
+    """Uniform density between `low` and `high`. Raises ValueError unless `low` is below `high`."""
 
     low: float
     high: float
@@ -51,7 +51,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Exponential:
-    """Values above zero, of that mean. Raises ValueError unless it is positive."""
+    """Exponential density with that mean. Raises ValueError unless it is positive."""
 
     mean: float
 
@@ -65,12 +65,12 @@ class Exponential:
 
 @dataclass(frozen=True)
 class Noise:
-    """Of a reported scalar, about its standard deviation; all in the units of the value as reported.
+    """Noise of a reported scalar, relative to its standard deviation; all in units of the reported value.
 
     Attributes:
         weights, biases, ratios: of the components; a ratio multiplies the standard deviation.
-        slope: the standard deviation grows by this share of the value that is expected.
-        clutter: outliers that do not depend on the state: (probability, law of the reported value).
+        slope: the standard deviation grows by this share of the expected value.
+        clutter: outliers that do not depend on the state: (probability, density of the reported value).
     """
 
     weights: tuple[float, ...] = (1.0,)
@@ -97,7 +97,7 @@ class Noise:
 
     @property
     def is_mixture(self) -> bool:
-        """Whether it is more than one Gaussian of the stated standard deviation."""
+        """Whether it differs from one Gaussian with the stated standard deviation."""
         return (self.weights, self.biases, self.ratios) != ((1.0,), (0.0,), (1.0,))
 
     @property
@@ -106,18 +106,18 @@ class Noise:
 
 
 class NoiseMixture(NamedTuple):
-    """Inlier components of each observation, ``(B, N, C)``; places not used have log weight ``-inf``."""
+    """Inlier components of each observation, ``(B, N, C)``; unused places have log weight ``-inf``."""
 
     log_weights: Tensor
     bias: Tensor  # in the units of the value
     ratio: Tensor  # of the standard deviation
 
     def map(self, change: Callable[[Tensor], Tensor]) -> NoiseMixture:
-        """With every tensor changed."""
+        """Apply `change` to every tensor."""
         return NoiseMixture(*(change(tensor) for tensor in self))
 
     def moments(self, deviation: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the noise where its scale is `deviation` ``(B, ..., N)``."""
+        """Mean and standard deviation of the noise with scale `deviation` ``(B, ..., N)``."""
         shape = (len(self.bias), *([1] * (deviation.dim() - 2)), *self.bias.shape[1:])
         weights, bias = self.log_weights.exp().view(shape), self.bias.view(shape)
         spread = deviation[..., None] * self.ratio.view(shape)
@@ -127,20 +127,20 @@ class NoiseMixture(NamedTuple):
 
 
 class Effective(NamedTuple):
-    """The Gaussian that stands for the noise at a residual; each ``(B, P, N)``."""
+    """The Gaussian that replaces the noise at a residual; each ``(B, P, N)``."""
 
-    signed: Tensor  # residual over its own deviation
+    signed: Tensor  # residual over its own standard deviation
     deviation: Tensor
-    log_density: Tensor  # exact, of the residual, over the density that the peak of the plain Gaussian has
+    log_density: Tensor  # exact, of the residual, over the peak density of the plain Gaussian
 
 
 def effective(
     residual: Tensor, base: Tensor, deviation: Tensor, mixture: NoiseMixture | None, angle: Tensor
 ) -> Effective:
-    """Of `residual` ``(B, P, N)``, already wrapped.
+    """Replace the noise by a Gaussian at `residual` ``(B, P, N)``, already wrapped.
 
-    `base` ``(B, 1, N)`` is the standard deviation σ₀, `deviation` ``(B, P or 1, N)`` the one at the state, σ(x);
-    `angle` ``(B, N)`` tells which residuals wrap.
+    `base` ``(B, 1, N)`` is the standard deviation σ₀, `deviation` ``(B, P or 1, N)`` is σ(x); `angle` ``(B, N)`` says
+    which residuals wrap.
     """
     growth = (deviation / base).log()
     if mixture is None:
@@ -153,7 +153,7 @@ def effective(
     logs = (mixture.log_weights - mixture.ratio.log())[:, None] - 0.5 * scaled.square()
     total = torch.logsumexp(logs, -1)
     share = (logs - total[..., None]).exp()
-    # relative to the deviation, so that no square of a small number underflows
+    # relative to the deviation, so that small squares do not underflow
     precision = (share / mixture.ratio[:, None].square()).sum(-1)
     pull = (share * scaled / mixture.ratio[:, None]).sum(-1)
     root = precision.rsqrt()
@@ -170,7 +170,7 @@ def best_log_density(
 ) -> Tensor:
     """An upper bound of `Effective.log_density` where the residual may differ by `reach` ``(B, P, N)``.
 
-    `deviation` is the least and the greatest σ(x) there, each ``(B, P, N)``; the others as in `effective`.
+    `deviation` is the smallest and the largest σ(x) there, each ``(B, P, N)``; the others as in `effective`.
     """
     low, high = deviation
     if mixture is None:

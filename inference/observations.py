@@ -1,15 +1,15 @@
-"""A batch of observations as tensors, and what an update needs of them at any state.
+"""Batched observations: residuals, likelihoods and linearisations at any state.
 
 Every measurement model has one of four forms, in ``d`` coordinates of the state x (A: matrix, a: origin, c: heading):
 
 - linear    ``h(x) = A x`` (any number of rows, whitened, so that the noise is the identity);
 - range     ``h(x) = |A x − a|``;
 - angle     ``h(x) = atan2((A x − a)₂, (A x − a)₁) − cᵀx``, wrapped;
-- function  ``h(x) = f(A x − a, parameters)``, any registered `inference.measurement`, its derivatives automatic.
+- function  ``h(x) = f(A x − a, parameters)``, any registered `inference.measurement`, differentiated automatically.
 
-Noise is Gaussian, or for a scalar what `inference.noise` allows: a mixture, a deviation that grows with the value. With
-probability p the value is an outlier instead: of a known density of the value, ten times as wide for a linear sensor.
-All quantities below are in units of the noise, so they do not depend on the units of the state or of the sensor.
+Noise is Gaussian. For a scalar it may also be a mixture, or have a deviation that grows with the value
+(`inference.noise`). With probability p the value is an outlier: ten times as wide for a linear sensor, else of a known
+density. All quantities below are in units of the noise, so they do not depend on the units of state or sensor.
 """
 
 from __future__ import annotations
@@ -32,30 +32,28 @@ __all__ = ["ANGLE", "FUNCTION", "LINEAR", "RANGE", "Linearisation", "Observation
 
 LINEAR, RANGE, ANGLE, FUNCTION = 0, 1, 2, 3
 WIDE_OUTLIER = 10.0  # an outlier of a linear sensor has ten times the standard deviation
-_SOFT = 1e-24  # of a squared distance, so that derivatives stay finite at a sensor; its root is far below any noise
-_FAR, _STEEP, _BENT = 1e6, 1e6, 1e9  # most of a function's residual and of derivatives, in units of the noise
+_SOFT = 1e-24  # added to a squared distance: keeps derivatives finite at a sensor, far below any noise
+_FAR, _STEEP, _BENT = 1e6, 1e6, 1e9  # limits of a function's residual and derivatives, in units of the noise
 
 
 def _bounded(tensor: Tensor, most: float) -> Tensor:
-    """Where a function has no value it is as far off as can be; beyond `most`, squares would overflow."""
+    """Clamp to ±`most`, as larger squares would overflow; NaN becomes `most`, as far off as possible."""
     return torch.nan_to_num(tensor, nan=most).clamp(-most, most)
 
 
 def power_of_two(count: Tensor) -> Tensor:
-    """The least exponent of a power of two that is no less than `count`."""
+    """The smallest exponent of a power of two that is at least `count`."""
     return torch.where(count > 1, (count.clamp_min(1).double().log2() - 1e-9).ceil(), 0.0).long()
 
 
 class Residuals(NamedTuple):
-    """At some states ``(B, P)``, for ``N`` observations; each ``(B, P, N)``."""
+    """Residuals of ``N`` observations at states ``(B, P)``; each field is ``(B, P, N)``."""
 
     signed: Tensor  # of a scalar observation, in noise units; zero for one of several rows
     squared: Tensor  # squared Mahalanobis length under the noise alone
-    log_odds: Tensor  # log of inlier against outlier
-    log_likelihood: Tensor  # inlier or outlier, of the value as reported
-    deviation: (
-        Tensor  # standard deviation that `signed` is in units of, in those of the value, (B, P or 1, N)
-    )
+    log_odds: Tensor  # log odds of inlier against outlier
+    log_likelihood: Tensor  # of the value as reported, inlier or outlier
+    deviation: Tensor  # of `signed`, in units of the value, (B, P or 1, N)
 
 
 class Linearisation(NamedTuple):
@@ -68,7 +66,7 @@ class Linearisation(NamedTuple):
     residuals: Residuals
 
     def rows(self, index: Tensor) -> Linearisation:
-        """Of some of the entities."""
+        """The linearisations of the entities at `index`."""
         return Linearisation(
             self.gradient[index],
             self.information[index],
@@ -80,11 +78,11 @@ class Linearisation(NamedTuple):
 
 @dataclass(frozen=True)
 class Observations:
-    """Up to ``N`` observations for each of ``B`` entities; places that are not used have ``mask`` False."""
+    """Up to ``N`` observations for each of ``B`` entities; unused places have ``mask`` False."""
 
     kind: Tensor  # (B, N) int64
     mask: Tensor  # (B, N) bool
-    value: Tensor  # (B, N, R); only the first place is used by range and angle
+    value: Tensor  # (B, N, R); range and angle use only the first place
     matrix: Tensor  # (B, N, R, d)
     origin: Tensor  # (B, N, R)
     heading: Tensor  # (B, N, d)
@@ -93,10 +91,10 @@ class Observations:
     log_scale: Tensor  # (B, N) half the log determinant of the noise covariance, in the sensor's own units
     outlier_probability: Tensor  # (B, N)
     outlier_log_density: (
-        Tensor  # (B, N) of an outlier at the value, in the sensor's own units; unused by linear
+        Tensor  # (B, N) density of an outlier at the value, in the sensor's own units; unused by linear
     )
     # None where no observation of the batch needs them; linear ones never do
-    mixture: NoiseMixture | None = None  # about the standard deviation
+    mixture: NoiseMixture | None = None  # its ratios multiply the standard deviation
     deviation_slope: Tensor | None = None  # (B, N): the deviation is standard_deviation + slope · |h(x)|
     functions: Functions | None = None
 
@@ -110,9 +108,9 @@ class Observations:
 
     @cached_property
     def has_angles(self) -> bool:
-        """Whether there is an angle at all; an arc tangent costs more than all else of a residual.
+        """Whether the batch has any angle; an arc tangent costs more than the rest of a residual.
 
-        A compiled graph has one path only, so there the answer is yes.
+        Always True while compiling, as a compiled graph has one path only.
         """
         return torch.compiler.is_compiling() or bool((self.kind == ANGLE).any())
 
@@ -123,13 +121,13 @@ class Observations:
 
     @property
     def rows_needed(self) -> int:
-        """Least number of rows of `matrix` that holds all that is not zero, and the plane of every angle."""
+        """The smallest number of rows of `matrix` that keeps every nonzero row, and the plane of every angle."""
         place = torch.arange(1, self.matrix.shape[-2] + 1, device=self.matrix.device)
         rows = int(((self.matrix != 0).any(-1) * place).max())
         return max(rows, 2 if self.has_angles else 1)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Observations:
-        """With every tensor that there is changed; `change` must keep the two leading dimensions in place."""
+        """Apply `change` to every tensor; it must keep the two leading dimensions in place."""
         changed: dict[str, Tensor | NoiseMixture | Functions] = {}
         for field in fields(self):
             part = getattr(self, field.name)
@@ -138,7 +136,7 @@ class Observations:
         return Observations(**changed)  # type: ignore[arg-type]
 
     def rows_of(self, index: Tensor | slice) -> Observations:
-        """The observations of some of the entities."""
+        """The observations of the entities at `index`."""
         return self.map(lambda tensor: tensor[index])
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Observations:
@@ -148,9 +146,9 @@ class Observations:
         return self.map(cast)
 
     def in_coordinates(self, shift: Tensor, scale: Tensor) -> Observations:
-        """The same observations of y, where the state is ``x = shift + scale · y``.
+        """The same observations as functions of y, where the state is ``x = shift + scale · y``.
 
-        `shift` ``(B, d)``, `scale` ``(B,)``. Likelihoods stay those of the values as reported.
+        `shift` ``(B, d)``, `scale` ``(B,)``. Likelihoods remain those of the values as reported.
         """
         image = la.times(self.matrix, shift[:, None])
         factor = scale[:, None]
@@ -161,7 +159,7 @@ class Observations:
         origin = (self.origin - image) / factor[..., None]
         if self.functions is None:
             matrix = torch.where(linear[..., None, None], matrix, self.matrix)
-        else:  # a function is of u = A x − a, which stays what it is
+        else:  # a function takes u = A x − a, which must not change
             function = self.functions.present
             first = torch.where(function, self.value[..., 0], first)
             matrix = torch.where((linear | function)[..., None, None], matrix, self.matrix)
@@ -190,7 +188,7 @@ class Observations:
     def _difference(
         self, points: Tensor, relative: Tensor, distance: Tensor, functions: Tensor | None
     ) -> Tensor:
-        """``value − h(x)`` of the scalar kinds, wrapped; `functions` ``(B, P, N)`` what the functions are there."""
+        """``value − h(x)`` of the scalar kinds, wrapped; `functions` ``(B, P, N)`` are the functions' values there."""
         kind, value = self.kind[:, None], self.value[:, None]
         scalar = value[..., 0] - distance
         if relative.shape[-1] > 1 and self.has_angles:
@@ -206,25 +204,25 @@ class Observations:
         return scalar
 
     def difference(self, points: Tensor) -> Tensor:
-        """Reported value less ``h`` at `points` ``(B, P, d)``, wrapped, of the scalar kinds; returns ``(B, P, N)``."""
+        """Reported value minus ``h`` at `points` ``(B, P, d)``, wrapped, of the scalar kinds; returns ``(B, P, N)``."""
         relative = self._relative(points)
         functions = self.functions.values(relative) if self.functions is not None else None
         return self._difference(points, relative, (la.squared_norm(relative) + _SOFT).sqrt(), functions)
 
     @property
     def wraps(self) -> Tensor:
-        """Whose residuals are directions, ``(B, N)`` bool."""
+        """Which residuals are directions, ``(B, N)`` bool."""
         is_angle = self.kind == ANGLE
         return is_angle if self.functions is None else is_angle | self.functions.angle
 
     @property
     def has_plain_noise(self) -> bool:
-        """Whether all noise is Gaussian of one standard deviation."""
+        """Whether all noise of the batch is Gaussian with a constant standard deviation."""
         return self.mixture is None and self.deviation_slope is None
 
     @property
     def is_plain(self) -> Tensor:
-        """Whose noise is all Gaussian of one standard deviation, ``(B,)`` bool."""
+        """Which entities have only Gaussian noise with a constant standard deviation, ``(B,)`` bool."""
         other = torch.zeros_like(self.mask)
         if self.mixture is not None:
             other = other | (self._several > 0)
@@ -234,13 +232,13 @@ class Observations:
 
     @property
     def finite(self) -> Tensor:
-        """Whose numbers all are, ``(B,)`` bool."""
+        """Which entities have only finite numbers, ``(B,)`` bool."""
         parts = (self.value, self.matrix, self.origin, self.standard_deviation)
         return torch.stack([part.isfinite().flatten(1).all(1) for part in parts]).all(0)
 
     @property
     def is_irregular(self) -> Tensor:
-        """Whose likelihood may have any number of peaks: functions, and noise of several Gaussians ``(B, N)``."""
+        """Which observations may have a likelihood of many peaks: functions and noise mixtures, ``(B, N)`` bool."""
         found = torch.zeros_like(self.mask)
         if self.functions is not None:
             found = found | self.functions.present
@@ -249,7 +247,7 @@ class Observations:
         return found
 
     def deviation(self, magnitude: Tensor) -> Tensor:
-        """σ(x) where ``|h(x)|`` is `magnitude` ``(B, P, N)``."""
+        """Noise deviation σ(x) where ``|h(x)|`` is `magnitude` ``(B, P, N)``."""
         deviation = self.standard_deviation[:, None]
         return (
             deviation
@@ -263,9 +261,9 @@ class Observations:
         return torch.where(self.wraps[:, None], wrap(predicted), predicted).abs()
 
     def weights(self, log_odds: Tensor) -> Tensor:
-        """How much of each observation's information counts where its log odds are these, ``(B, P, N)``.
+        """Share of each observation's information that counts, given its log odds, ``(B, P, N)``.
 
-        All of an inlier's; of an outlier's nothing, or a hundredth where it has ten times the standard deviation.
+        An inlier counts fully. An outlier counts zero, or a hundredth where it has ten times the standard deviation.
         """
         inlier = torch.sigmoid(log_odds)
         wide = torch.where(self.kind == LINEAR, WIDE_OUTLIER**-2, 0.0)[:, None]
@@ -273,7 +271,7 @@ class Observations:
 
     @property
     def shape_code(self) -> Tensor:
-        """Which observations are alike in what `trimmed` leaves of them, ``(B,)`` int64."""
+        """A code per entity ``(B,)`` int64; `trimmed` gives tensors of one shape for entities of the same code."""
         count = self.mask.sum(1)
         parts = [power_of_two(count), ((self.kind == ANGLE) & self.mask).any(1).long()]
         if self.mixture is not None:
@@ -289,7 +287,7 @@ class Observations:
 
     @property
     def _several(self) -> Tensor:
-        """How many components a noise has, none if it is one Gaussian of the standard deviation, ``(B, N)``."""
+        """Number of components of each noise, ``(B, N)``; zero for one Gaussian of the standard deviation."""
         assert self.mixture is not None
         place = torch.arange(1, self.mixture.bias.shape[-1] + 1, device=self.mask.device)
         present = self.mixture.log_weights > -math.inf
@@ -298,12 +296,12 @@ class Observations:
         return torch.where(plain, 0, (present * place).amax(-1))
 
     def trimmed(self) -> Observations:
-        """Without the places, and the kinds of noise and of function, that none of the entities needs.
+        """Remove the places, and the kinds of noise and function, that no entity of the batch needs.
 
-        An entity's numbers are then the same tensors whatever else was in its batch, if all have one `shape_code`.
+        If all entities have one `shape_code`, an entity's tensors do not depend on the rest of the batch.
         """
         row = torch.arange(self.batch, device=self.mask.device)[:, None]
-        first = (~self.mask).long().argsort(dim=1, stable=True)  # those that are used
+        first = (~self.mask).long().argsort(dim=1, stable=True)  # used places first
         count = 1 << int(power_of_two(self.mask.sum(1)).max())
         kept = self.map(lambda tensor: tensor[row, first[:, :count]])
         short = count - kept.mask.shape[1]
@@ -320,7 +318,7 @@ class Observations:
         return kept
 
     def widened(self) -> Observations:
-        """With the noise of an outlier of a linear sensor; for linear observations only."""
+        """The observations with the noise of an outlier; for linear sensors only."""
         return replace(
             self,
             value=self.value / WIDE_OUTLIER,
@@ -347,24 +345,24 @@ class Observations:
         inlier = torch.log1p(-probability) + fit - constant
         wide = -0.5 * squared / WIDE_OUTLIER**2 - constant - rows * math.log(WIDE_OUTLIER)
         density = torch.where(linear, wide, self.outlier_log_density[:, None])
-        outlier = probability.log() + density  # minus infinity where there are none
+        outlier = probability.log() + density  # minus infinity without outliers
         return Residuals(signed, squared, inlier - outlier, torch.logaddexp(inlier, outlier), deviation)
 
     def residuals(self, points: Tensor) -> Residuals:
-        """At `points` ``(B, P, d)``."""
+        """Residuals at `points` ``(B, P, d)``."""
         relative = self._relative(points)
         functions = self.functions.values(relative) if self.functions is not None else None
         distance = (la.squared_norm(relative) + _SOFT).sqrt()
         return self._residuals(relative, self._difference(points, relative, distance, functions))
 
     def log_likelihood(self, points: Tensor) -> Tensor:
-        """Of all of an entity's observations together at `points` ``(B, P, d)``; returns ``(B, P)``."""
+        """Joint log likelihood of each entity's observations at `points` ``(B, P, d)``; returns ``(B, P)``."""
         return (self.residuals(points).log_likelihood * self.mask[:, None]).sum(-1)
 
     def linearise(self, points: Tensor, factors: Tensor) -> Linearisation:
         """Gradient, information and curvature at `points` ``(B, K, d)``.
 
-        They are expressed in the frame ``x = point + factor · y`` of each point; `factors` ``(B, K, d, d)``.
+        They are in the frame ``x = point + factor · y`` of each point; `factors` ``(B, K, d, d)``.
         """
         relative = self._relative(points)
         distance = (la.squared_norm(relative) + _SOFT).sqrt()
@@ -384,7 +382,7 @@ class Observations:
             across, bend = self._angle_derivatives(relative, matrix, self.heading[:, None] @ factors)
             slope = torch.where(is_angle, across, slope)
             curvature = torch.where(is_angle[..., None], bend / deviation, curvature)
-        curvature = curvature.clamp(-_BENT, _BENT)  # beside a sensor there is no end to it
+        curvature = curvature.clamp(-_BENT, _BENT)  # unbounded close to a sensor
         jacobian = slope / deviation[..., 0]
         if self.functions is not None and functions is not None:
             is_function = self.functions.present[:, None, :, None]
@@ -401,7 +399,7 @@ class Observations:
 
     @staticmethod
     def _angle_derivatives(relative: Tensor, matrix: Tensor, heading: Tensor) -> tuple[Tensor, Tensor]:
-        """First and second derivative of an angle in the plane of the first two rows."""
+        """First and second derivatives of an angle in the plane of the first two rows."""
         first, second = relative[..., 0], relative[..., 1]
         squared = first.square() + second.square() + _SOFT
         row_first, row_second = matrix[..., 0, :], matrix[..., 1, :]
@@ -410,5 +408,5 @@ class Observations:
         turn = tangent / squared[..., None]
         cross = la.outer(
             radial / squared[..., None], turn
-        )  # squared once more, it would vanish in single precision
+        )  # dividing by squared² would underflow in single precision
         return turn - heading, -(cross + cross.mT)

@@ -1,4 +1,4 @@
-"""What a prior predicts of the observations, linearised at each component's mean: exact for linear sensors."""
+"""Predicted observations of a prior, linearised at each component's mean: exact for linear sensors."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from inference.observations import Linearisation, Observations
 
 
 class Prediction(NamedTuple):
-    """All of an entity's observations linearised at each component's mean, in the frame of its factor."""
+    """All observations of an entity, linearised at each component's mean in the frame of its factor."""
 
     factors: Tensor  # of the prior, (B, K, D, D)
     gradient: Tensor  # (B, K, D)
-    gain: Tensor  # covariance that is left, (B, K, D, D)
+    gain: Tensor  # covariance after the update, (B, K, D, D)
     distance: Tensor  # squared Mahalanobis length of the joint innovation, (B, K)
     log_evidence: Tensor  # (B, K)
     rows: Tensor  # degrees of freedom, (B,)
@@ -29,7 +29,7 @@ class Prediction(NamedTuple):
 
     @classmethod
     def of_linearised(cls, factors: Tensor, observations: Observations, linear: Linearisation) -> Prediction:
-        """From what `observations` are at the prior's means, in the frames of its `factors`."""
+        """The prediction from `linear`, the observations at the prior's means in the frames of its `factors`."""
         used = observations.mask[:, None].to(factors.dtype)
         gradient = (linear.gradient * used[..., None]).sum(2)
         information = (linear.information * used[..., None, None]).sum(2)
@@ -44,11 +44,11 @@ class Prediction(NamedTuple):
         return cls(factors, gradient, gain, distance, log_evidence, rows)
 
     def rows_of(self, index: Tensor) -> Prediction:
-        """Of some of the entities."""
+        """The predictions of the entities at `index`."""
         return Prediction(*(tensor[index] for tensor in self))
 
     def posterior(self, prior: GaussianMixture) -> GaussianMixture:
-        """One Kalman update a component, weighted by its evidence; not normalised."""
+        """One Kalman update per component, weighted by its evidence; not normalised."""
         means = prior.means + la.times(self.factors, la.times(self.gain, self.gradient))
         covariances = la.symmetrise(self.factors @ self.gain @ self.factors.mT)
         return GaussianMixture(prior.log_weights + self.log_evidence, means, covariances)

@@ -1,16 +1,16 @@
-"""Exact moments by quadrature: for observations that are weak beside what is believed, however bent.
+"""Exact moments by quadrature, for observations that are weak beside the prior, even if strongly nonlinear.
 
-A network has a floor of error that does not fall with what an observation says; over many weak observations it adds
+A network has an error floor that does not fall with an observation's information; over many weak observations it adds
 up. Here the evidence, mean and covariance of every component times the likelihood are sums over the nodes of a
-Gauss–Hermite product rule, so that weights, means and covariances have no bias: assumed density filtering on a Gaussian
-sum (K. Ito and K. Xiong, "Gaussian Filters for Nonlinear Filtering Problems", IEEE Trans. Automatic Control 45(5),
-2000). Only the shape of a component is lost. Where that costs more than a tolerance, components are split along the
-line in which they lose most; each part then stands for its share of the component,
-``N(x) w_i N_i(x) / Σ_j w_j N_j(x)``, so that a split adds no error of its own.
+Gauss–Hermite product rule. So weights, means and covariances have no bias: this is assumed density filtering on a
+Gaussian sum (K. Ito and K. Xiong, "Gaussian Filters for Nonlinear Filtering Problems", IEEE Trans. Automatic Control
+45(5), 2000). Only the shape of a component is lost. Where that costs more than a tolerance, components are split along
+the line that loses most. Each part then stands for its share of the component, ``N(x) w_i N_i(x) / Σ_j w_j N_j(x)``, so
+a split adds no error of its own.
 
-The nodes are those of the prior. A likelihood that is sharp beside them falls between, and nothing computed from the
-nodes can see that; hence `gate`, from the linearised observations alone. Past the gate three figures of the nodes
-must agree that the likelihood is smooth on their scale: see `Solution.error`.
+The nodes are the prior's. A likelihood that is sharp beside them falls between, which nothing computed from the nodes
+can see. Hence `gate`, which uses only the linearised observations. After the gate, three numbers from the nodes must
+agree that the likelihood is smooth on their scale: see `Solution.error`.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from inference.mixture import GaussianMixture, component_log_density, concatenat
 from inference.observations import LINEAR, Linearisation, Observations
 from inference.splitting import PARTS, split
 
-MOST_SPREAD = 1.0  # of what is expected of an observation over a component, in its narrowest noise
-RULES = {1: (13, 9), 2: (7, 5), 3: (5, 4)}  # nodes a coordinate, of the rule and of the one that checks it
-MOST_PARTS = 48  # components while splitting
+MOST_SPREAD = 1.0  # of an observation's expected value over a component, in units of its narrowest noise
+RULES = {1: (13, 9), 2: (7, 5), 3: (5, 4)}  # nodes per coordinate, of the rule and of its check
+MOST_PARTS = 48  # most components while splitting
 ROUNDS = 3
-GAIN = 4.0  # by which a round of splitting divides the divergence, at most about
+GAIN = 4.0  # about the most by which one round of splitting divides the divergence
 MOST_ERROR = 0.002  # nats between two rules
 MOST_ROUGH = 0.01
 NUMBERS = 2_000_000  # most in one tensor
-_LIGHT = 1e-3  # weight of a component that the gate does not look at
-_SHARE = 0.1  # of the largest loss in a mixture: components that lose less are not split
+_LIGHT = 1e-3  # weight of a component below which the gate ignores it
+_SHARE = 0.1  # of the largest loss in a mixture; components with smaller losses are not split
 
 
 def gate(prior: GaussianMixture, observations: Observations, linear: Linearisation) -> Tensor:
-    """How far an observation's prediction spreads over a component, in its narrowest noise, ``(B,)``: the largest.
+    """Largest spread of an observation's prediction over a component, in its narrowest noise, ``(B,)``.
 
-    From the second-order expansion at the means, without any likelihood. `linear` is what the observations are there,
-    in the frames of the factors of `prior`. What is above `MOST_SPREAD`, or no number, is not for quadrature.
+    It comes from the second-order expansion at the means, without any likelihood. `linear` is the linearisation there,
+    in the frames of the factors of `prior`. Above `MOST_SPREAD`, or if NaN, quadrature must not be used.
     """
     deviation, narrowest = linear.residuals.deviation, observations.standard_deviation[:, None]
     if observations.mixture is not None:
@@ -61,17 +61,17 @@ class Solution:
     """Posterior of a batch in the problems' coordinates; the vectors are ``(B,)``."""
 
     posterior: GaussianMixture  # (B, J)
-    source: Tensor  # (B, J), the component of the prior that each is a part of
+    source: Tensor  # (B, J), the prior component of each part
     log_evidence: Tensor
-    divergence: Tensor  # estimate of KL(exact ‖ posterior) in nats, the error of the quadrature included
-    error: Tensor  # nats: by how much two rules differ
-    rough: Tensor  # share of the likelihood ratio's square in the highest degrees that the nodes resolve
+    divergence: Tensor  # estimate of KL(exact ‖ posterior) in nats, including the error of the quadrature
+    error: Tensor  # difference between two rules, nats
+    rough: Tensor  # share of the squared likelihood ratio in the highest degrees that the nodes resolve
     points: Tensor  # the nodes, (B, P, d)
-    shares: Tensor  # (B, P), of the exact posterior in each
-    log_exact: Tensor  # (B, P), its log density there
+    shares: Tensor  # share of the exact posterior in each node, (B, P)
+    log_exact: Tensor  # log density of the exact posterior there, (B, P)
 
     def rows(self, index: Tensor) -> Solution:
-        """Of some of the problems."""
+        """The solutions of the problems at `index`."""
         vectors = (self.log_evidence, self.divergence, self.error, self.rough)
         nodes = (self.points, self.shares, self.log_exact)
         return Solution(
@@ -87,19 +87,19 @@ class Solution:
         return (self.error < MOST_ERROR) & (self.rough < MOST_ROUGH)
 
     def divergence_of(self, answer: GaussianMixture) -> Tensor:
-        """Estimate of KL(exact ‖ answer) in nats ``(B,)``; infinite where the nodes cannot be trusted."""
+        """Estimate of KL(exact ‖ answer) in nats ``(B,)``; infinite if the nodes cannot be trusted."""
         found = _divergence(self.points, self.shares, self.log_exact, answer) + self.error
         return torch.where(self.sound & ~found.isnan(), found, math.inf)
 
 
 def _divergence(points: Tensor, shares: Tensor, log_exact: Tensor, answer: GaussianMixture) -> Tensor:
-    """``E[q/p − 1 − log(q/p)]`` under the exact p: no term of it is negative, so that errors cannot cancel."""
+    """``E[q/p − 1 − log(q/p)]`` under the exact p; no term is negative, so errors cannot cancel."""
     log_ratio = answer.log_density(points) - log_exact
     return torch.where(shares > 0, shares * (torch.expm1(log_ratio) - log_ratio), 0.0).sum(1)
 
 
 def _correction(prior: GaussianMixture, parts: GaussianMixture, source: Tensor, points: Tensor) -> Tensor:
-    """Log of a component over the sum of its parts, at the nodes of each part ``(B, K, M, d)``; ``(B, K, M)``."""
+    """Log ratio of a component to the sum of its parts, at the nodes of each part ``(B, K, M, d)``; ``(B, K, M)``."""
     batch, count, each, size = points.shape
     row = torch.arange(batch)[:, None]
     factors = prior.factors()[row, source]
@@ -110,12 +110,12 @@ def _correction(prior: GaussianMixture, parts: GaussianMixture, source: Tensor, 
     logs = component_log_density(points.reshape(batch, -1, size), parts.means, parts.factors())
     share = parts.log_weights - prior.log_weights.gather(1, source)
     logs = (logs + share[..., None]).view(batch, count, count, each)
-    alike = source[:, :, None] == source[:, None]  # a part, and whose nodes
+    alike = source[:, :, None] == source[:, None]  # a part, and the part with the nodes
     return whole - torch.logsumexp(torch.where(alike[..., None], logs, -math.inf), 1)
 
 
 def _present(mixture: GaussianMixture) -> GaussianMixture:
-    """With a standard Gaussian in the places that are not used, whatever stands there."""
+    """Put a standard Gaussian in all unused places."""
     used = mixture.present
     eye = torch.eye(mixture.dimension, dtype=mixture.means.dtype)
     return GaussianMixture(
@@ -128,7 +128,7 @@ def _present(mixture: GaussianMixture) -> GaussianMixture:
 def _integrate(
     prior: GaussianMixture, observations: Observations, parts: GaussianMixture, source: Tensor
 ) -> tuple[Solution, Moments]:
-    """One pass over the nodes of all `parts`, which are the components of `prior` or what they were split into."""
+    """One pass over the nodes of all `parts`: the components of `prior`, or what they were split into."""
     size, (fine, coarse) = prior.dimension, RULES[prior.dimension]
     (nodes, weights), (fewer, their_weights) = rule(fine, size), rule(coarse, size)
     every, main = torch.cat([nodes, fewer]), len(nodes)
@@ -159,7 +159,7 @@ def _integrate(
 def _split(
     prior: GaussianMixture, parts: GaussianMixture, source: Tensor, found: Moments, solution: Solution
 ) -> tuple[GaussianMixture, Tensor]:
-    """The parts that lose most of their shape in three each, as far as there is room."""
+    """Split the parts that lose most of their shape in three, as far as there is room."""
     loss, line = loss_of_shape(found, rule(RULES[prior.dimension][0], prior.dimension)[0])
     lost = torch.where(parts.present, solution.posterior.log_weights.exp() * loss, 0.0)
     room = (MOST_PARTS - parts.present.sum(1)) // (PARTS - 1)
@@ -176,7 +176,7 @@ def _solved(
     tolerance: float,
     rounds: int,
 ) -> Solution:
-    """With up to `rounds` of splitting where that can bring the divergence below the tolerance."""
+    """Solve with up to `rounds` of splitting, where that can bring the divergence below the tolerance."""
     each = parts.components * sum(count**prior.dimension for count in RULES[prior.dimension])
     rows = observations.matrix.shape[1] * observations.matrix.shape[2]
     most = max(1, NUMBERS // (each * max(rows, parts.components, prior.dimension**2)))
@@ -207,7 +207,7 @@ def _solved(
 
 
 def _joined(parts: list[tuple[Tensor, Solution]]) -> Solution:
-    """One batch of what was found for the problems at the places given."""
+    """Join the solutions of parts of a batch, each with its places."""
     order = torch.argsort(torch.cat([index for index, _ in parts]))
     found = [solution for _, solution in parts]
     places = max(each.posterior.components for each in found)
@@ -226,18 +226,18 @@ def _joined(parts: list[tuple[Tensor, Solution]]) -> Solution:
 
 
 def _padded(tensor: Tensor, count: int) -> Tensor:
-    """With zeros up to `count` in the second dimension."""
+    """Pad with zeros to `count` in the second dimension."""
     more = tensor.new_zeros(len(tensor), count - tensor.shape[1], *tensor.shape[2:])
     return torch.cat([tensor, more], 1)
 
 
 def solve(prior: GaussianMixture, observations: Observations, tolerance: float) -> Solution:
-    """Posterior of each problem, components split while the divergence is above `tolerance`, nats.
+    """Posterior of each problem; splits components while the divergence is above `tolerance`, nats.
 
     Args:
         prior: ``(B, K, d)`` in float64, d at most 3, in coordinates of about unit spread.
         observations: over the same coordinates, past the `gate`.
-        tolerance: what is above it when nothing more can be split stays so, and says so.
+        tolerance: if nothing more can be split, a larger divergence remains and is reported.
     """
     if prior.dimension not in RULES:
         raise ValueError(f"prior: {prior.dimension} coordinates, at most {max(RULES)} are for quadrature")
@@ -247,7 +247,7 @@ def solve(prior: GaussianMixture, observations: Observations, tolerance: float) 
     counts = prior.present.sum(1)
     found: list[tuple[Tensor, Solution]] = []
     left, places = torch.arange(prior.batch), 1
-    while len(left):  # those of about as many components together
+    while len(left):  # problems with about as many components go together
         few = counts[left] <= places
         index, left = left[few], left[~few]
         if len(index):

@@ -1,10 +1,10 @@
-"""Where the mass of a posterior lies: many points of the prior, each moved to where the observations would have it.
+"""Points along the mass of a posterior: many points of the prior, each moved to where the observations agree.
 
 This is randomised maximum likelihood (D. S. Oliver, N. He and A. C. Reynolds, "Conditioning Permeability Fields to
-Pressure Data", 5th European Conference on the Mathematics of Oil Recovery, 1996) without noise on the observations: a
-point x₀ of the prior goes to the least ``|x − x₀|²`` in the prior's metric plus the squared residuals. A search for
-peaks finds a few points of a thin ring or sheet; these spread over all of it. Which observations are outliers, and
-which component of a noise mixture they have, is drawn too, once for each group of points.
+Pressure Data", 5th European Conference on the Mathematics of Oil Recovery, 1996) without noise on the observations. A
+point x₀ of the prior goes to the minimum of ``|x − x₀|²`` in the prior's metric plus the squared residuals. A search
+for peaks finds a few points of a thin ring or sheet; these spread over all of it. Outliers and components of a noise
+mixture are drawn too, once for each group of points.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from inference.observations import LINEAR, Observations
 
 GROUPS, ROUNDS, SEED = 16, 8, 401
 SCAN_ROUNDS = 4
-LEFT_OUT = 0.5  # least probability with which an observation that may be an outlier is taken for one
-EVENLY = 0.4421  # of the weight, that is shared out evenly and not by height and volume; no simple fraction
+LEFT_OUT = 0.5  # least probability with which a possible outlier is treated as one
+EVENLY = 0.4421  # share of the weight that is spread evenly, not by height and volume; no simple fraction
 
 
 def randomised_images(
@@ -39,7 +39,7 @@ def randomised_images(
     hypotheses = _hypotheses(observations)
     climb = replace(Climb.of(prior.rows(index), hypotheses, starts), means=starts)
     points = climb.walk(starts, ROUNDS, robust=False)
-    # as wide as its own hypothesis leaves it: what is ten times as wide can have the same centre
+    # as wide as under its own hypothesis; one ten times as wide can have the same centre
     found = local_covariances(points, climb.covariances, hypotheses).view(batch, count, size, size)
     points = points.view(batch, count, size)
     if scanned is not None:
@@ -56,12 +56,12 @@ def randomised_images(
 
 
 def _hypotheses(observations: Observations) -> Observations:
-    """Every problem `GROUPS` times, each with what is an outlier left out and plain noise; the first is likeliest."""
+    """Repeat every problem `GROUPS` times, with drawn outliers left out and plain noise; the first is the likeliest."""
     index = torch.arange(observations.batch, device=observations.mask.device).repeat_interleave(GROUPS)
     many = observations.rows_of(index)
     number = observations.mask.shape[1]
     engine = torch.quasirandom.SobolEngine(2, scramble=True, seed=SEED)  # type: ignore[no-untyped-call]
-    # of a place the same, whatever the number of places in the batch
+    # the same for each place, whatever the number of places in the batch
     drawn: Tensor = (
         engine.draw(GROUPS * number).to(many.value).view(number, GROUPS, 2).transpose(0, 1).clone()
     )
@@ -69,7 +69,7 @@ def _hypotheses(observations: Observations) -> Observations:
     drawn = drawn.repeat(observations.batch, 1, 1)
     doubted = many.outlier_probability > 0
     out = doubted & (drawn[..., 0] < many.outlier_probability.clamp_min(LEFT_OUT))
-    # in half of the groups all are outliers, or all but one: of precise sensors that contradict each leaves a ring
+    # in half of the groups all, or all but one, are outliers: each of several contradicting sensors leaves a ring
     group = (torch.arange(len(index), device=index.device) % GROUPS)[:, None]
     place = torch.arange(number, device=index.device)
     used = many.mask.sum(1, keepdim=True)
@@ -89,7 +89,7 @@ def _hypotheses(observations: Observations) -> Observations:
     if many.mixture is None:
         return many
     weights, bias, ratio = many.mixture
-    weights = torch.softmax(0.5 * weights, -1)  # rare ones oftener than they are
+    weights = torch.softmax(0.5 * weights, -1)  # draw rare ones more often
     chosen = (weights.cumsum(-1) < drawn[..., 1:] * (1 - 1e-9)).sum(-1).clamp(max=weights.shape[-1] - 1)
     first = torch.arange(len(index), device=index.device) % GROUPS == 0
     chosen = torch.where(first[:, None], weights.argmax(-1), chosen)[..., None]

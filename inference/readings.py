@@ -1,4 +1,4 @@
-"""Sensors and their reports as plain numbers, before a batch of observations is made of them."""
+"""Sensors and readings as plain numbers, before they are encoded as a batch of observations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inference.measurement import Program
 from inference.noise import Array, Noise
 from inference.observations import LINEAR
 
-COMPOSITE = -1  # kind of a sensor whose report is several numbers, each with a model of its own
+COMPOSITE = -1  # kind of a sensor that reports several numbers, each with its own model
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +25,9 @@ class Sensor:
         kind: LINEAR, RANGE, ANGLE or FUNCTION of `inference.observations`, or COMPOSITE.
         matrix: ``(rows, D)``; origin: ``(rows,)``.
         covariance: of the noise on the reported value, ``(m, m)``.
-        outlier_probability: chance that a value is an outlier, clutter not counted.
+        outlier_probability: chance that a value is an outlier, without clutter.
         outlier_span: width of the uniform outlier in the units of ``h``; None for ten times the noise.
-        noise: of a scalar, about its standard deviation; None for Gaussian.
+        noise: of a scalar, relative to its standard deviation; None for Gaussian.
         heading: ``(D,)``, subtracted from an angle; None for none.
         program: the function; parameters: its numbers ``(Q,)``.
         parts: of a composite, in the order of its values.
@@ -66,7 +66,7 @@ class Sensor:
 
     @functools.cached_property
     def content(self) -> tuple[Any, ...]:
-        """What tells it from any other sensor, comparable: for an order that does not depend on who came first."""
+        """A comparable key that identifies the sensor, for an order independent of arrival."""
         program, function = self.program, ""
         if program is not None:
             name = getattr(program.measurement, "__qualname__", type(program.measurement).__qualname__)
@@ -89,7 +89,7 @@ class Sensor:
 
     @property
     def value_length(self) -> int:
-        """Numbers in one reported value."""
+        """Number of values in one report."""
         if self.parts:
             return sum(part.value_length for part in self.parts)
         return int(self.matrix.shape[0]) if self.kind == LINEAR else 1
@@ -97,7 +97,7 @@ class Sensor:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """One reported value ``(m,)``, with a noise covariance ``(m, m)`` of its own if it came with one."""
+    """One reported value ``(m,)``, with its own noise covariance ``(m, m)`` if it was reported."""
 
     sensor: Sensor
     value: Array
@@ -105,17 +105,17 @@ class Reading:
 
     @property
     def content(self) -> tuple[Any, ...]:
-        """What tells it from any other reading, comparable."""
+        """A comparable key that identifies the reading."""
         covariance = b"" if self.covariance is None else self.covariance.tobytes()
         return (self.sensor.content, self.value.tobytes(), covariance)
 
 
 @dataclass(frozen=True, eq=False)
 class ControlReading:
-    """What was reported of a motion's inputs, held from its time on until the next report of them.
+    """Reported inputs of a motion, held from their time until the next report.
 
-    value ``(c,)`` in the units of the inputs; covariance ``(c, c)`` of its error, positive semidefinite; which of the
-    motion's inputs they are, in order, None for all of them.
+    value ``(c,)`` in the units of the inputs; covariance ``(c, c)`` of its error, positive semidefinite; the indices of
+    these inputs among the motion's, in order, None for all.
     """
 
     value: Array
@@ -124,16 +124,16 @@ class ControlReading:
 
     @property
     def content(self) -> tuple[Any, ...]:
-        """What tells it from any other, comparable."""
+        """A comparable key that identifies the report."""
         return (self.inputs or (), self.value.tobytes(), self.covariance.tobytes())
 
 
 def held(before: ControlReading | None, report: ControlReading, count: int) -> ControlReading:
-    """All `count` inputs after a report of some: the others stay as they were, at first exactly zero.
+    """All `count` inputs after a report of some: the others stay the same, at first exactly zero.
 
-    Errors of inputs that were reported together stay correlated, others are independent.
+    Errors of inputs that were reported together stay correlated; others are independent.
 
-    Raises ValueError where the report names an input that the motion lacks, or has another number of values.
+    Raises ValueError if the report names an input that the motion lacks, or has another number of values.
     """
     chosen = list(range(count)) if report.inputs is None else list(report.inputs)
     if not count:
@@ -151,7 +151,7 @@ def held(before: ControlReading | None, report: ControlReading, count: int) -> C
 
 
 def together(reports: Sequence[ControlReading]) -> ControlReading:
-    """Several reports of one time as one, in an order of their own: of an input reported twice the last one holds."""
+    """Merge reports of one time in a fixed order; if an input is reported twice, the last one counts."""
     if len(reports) == 1:
         return reports[0]
     ordered = sorted(reports, key=lambda report: report.content)
@@ -169,9 +169,9 @@ def together(reports: Sequence[ControlReading]) -> ControlReading:
 
 
 def expand(reading: Reading) -> tuple[Reading, ...]:
-    """The parts of a composite report as readings of their own; any other reading as it is.
+    """Split a composite report into readings of its parts; any other reading is returned unchanged.
 
-    Raises ValueError if the value has another length, or a covariance of its own correlates two parts.
+    Raises ValueError if the value has another length, or its own covariance correlates two parts.
     """
     sensor = reading.sensor
     if not sensor.parts:
@@ -199,7 +199,7 @@ def expand(reading: Reading) -> tuple[Reading, ...]:
 
 
 def expanded(readings: Sequence[Reading]) -> Sequence[Reading]:
-    """All readings, the composite ones as their parts."""
+    """All readings, with composite ones split into their parts."""
     if not any(reading.sensor.parts for reading in readings):
         return readings
     return [part for reading in readings for part in expand(reading)]

@@ -1,10 +1,10 @@
-"""Fewer components with as little loss as possible.
+"""Mixture reduction: fewer components with little loss.
 
-Components of negligible weight go; then pairs that are each other's cheapest to merge are merged, all of them at once,
-again and again, while the cost is below a threshold; then the cheapest, while there are too many. The cost is Runnalls'
-upper bound on the Kullback-Leibler divergence that merging adds (A. R. Runnalls, "Kullback-Leibler Approach to Gaussian
-Mixture Reduction", IEEE Trans. Aerospace and Electronic Systems 43(3), 2007, eq. 16; he merges one pair at a time).
-Everything runs over the whole batch.
+First, components of negligible weight go. Then pairs that are each other's cheapest to merge are merged, all at once,
+and again, while the cost is below a threshold. Last, the cheapest pairs are merged while there are too many components.
+The cost is Runnalls' upper bound on the Kullback-Leibler divergence that merging adds (A. R. Runnalls,
+"Kullback-Leibler Approach to Gaussian Mixture Reduction", IEEE Trans. Aerospace and Electronic Systems 43(3), 2007, eq.
+16; he merges one pair at a time). Everything runs over the whole batch.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from torch import Tensor
 from inference import linear_algebra as la
 from inference.mixture import GaussianMixture
 
-NEGLIGIBLE_WEIGHT = 1e-5  # of the heaviest component's
+NEGLIGIBLE_WEIGHT = 1e-5  # relative to the heaviest component
 
 
 def _merged(
     first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], covariances: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Weight, mean and covariance of the Gaussian that has the moments of two (weight, mean); broadcasts."""
+    """Weight, mean and covariance of the Gaussian with the joint moments of two (weight, mean); broadcasts."""
     total = first[0] + second[0]
     share = (first[0] / total.clamp_min(1e-300))[..., None]
     mean = share * first[1] + (1 - share) * second[1]
@@ -51,14 +51,14 @@ class _Parts(NamedTuple):
 
 
 def _pair_cost(first: _Parts, second: _Parts) -> Tensor:
-    """Runnalls' cost of merging components one by one."""
+    """Runnalls' cost of merging pairs of components."""
     total, _, merged = _merged(first[:2], second[:2], (first.covariances, second.covariances))
     cost = total * _log_determinant(merged) - first.weights * first.log_determinants
     return 0.5 * (cost - second.weights * second.log_determinants)
 
 
 def reduce(mixture: GaussianMixture, components: int, threshold: float = 0.01) -> GaussianMixture:
-    """At most `components`, and no pair left that merges for less than `threshold` nats.
+    """Reduce to at most `components`, and until no pair merges for less than `threshold` nats.
 
     The result has as many places as its largest mixture needs, its components in falling order of weight.
     """
@@ -93,7 +93,7 @@ def _merge(weights: Tensor, means: Tensor, covariances: Tensor, components: int,
         place, first, second = _pairs(cost, (weights[rows] > 0).sum(1) - components, threshold)
         if len(place) == 0:
             return
-        # rows in which nothing is left to merge are done
+        # drop rows with nothing left to merge
         busy, place = torch.unique(place, return_inverse=True)
         rows, cost = rows[busy], cost[busy]
         row = rows[place]
@@ -108,12 +108,12 @@ def _merge(weights: Tensor, means: Tensor, covariances: Tensor, components: int,
         pair, third = pair[third != first[pair]], third[third != first[pair]]
         again = _pair_cost(fresh.at(pair), parts.at(row[pair], third))
         cost[place[pair], first[pair], third] = cost[place[pair], third, first[pair]] = again
-        # two that were merged in one row, each with the other as it is now, but for rounding
+        # the cost between two merged components is computed twice, and may differ by rounding
         cost = torch.minimum(cost, cost.mT)
 
 
 def _costs(parts: _Parts) -> Tensor:
-    """Of merging each pair, ``(B, K, K)``, symmetric; infinite on the diagonal and where a component is absent."""
+    """Cost of merging each pair, ``(B, K, K)``, symmetric; infinite on the diagonal and for absent components."""
     batch, places = parts.weights.shape
     device = parts.weights.device
     cost = torch.full((batch, places, places), math.inf, dtype=parts.weights.dtype, device=device)
@@ -128,10 +128,10 @@ def _costs(parts: _Parts) -> Tensor:
 def _pairs(cost: Tensor, excess: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
     """Row, first and second of the pairs to merge now; `cost` ``(B, K, K)``, symmetric, `excess` ``(B,)`` too many.
 
-    Where no pair is cheap enough any more, the cheapest, no more than there are too many.
+    If no pair is cheap enough, the cheapest ones, at most as many as there are too many.
     """
     place = torch.arange(cost.shape[1], device=cost.device)
-    partner = cost.argmin(2)  # of several the first, so that some pair is mutual
+    partner = cost.argmin(2)  # the first of equals, so that some pair is mutual
     least = cost.gather(2, partner[..., None])[..., 0]
     mutual = (partner.gather(1, partner) == place) & (place < partner) & least.isfinite()
     cheap = mutual & (least < threshold)

@@ -1,10 +1,10 @@
-"""A better answer where the check says that it is poor: adaptive importance sampling with more components.
+"""Refinement of poor answers: adaptive importance sampling with more components.
 
-Points are drawn from a defensive proposal around the answer and weighed by prior × likelihood / proposal. Where they
-carry mass that the answer lacks, components are added; then weighted expectation-maximisation steps move all of them
-(O. Cappé et al., "Adaptive importance sampling in general mixture classes", Statistics and Computing 18, 2008). A
-component that few points speak for keeps most of its old shape: a maximum-likelihood fit to few points is too narrow,
-and its missing tails cost more than anything else.
+Points are drawn from a defensive proposal around the answer, and weighted by prior × likelihood / proposal. Components
+are added where the points carry mass that the answer lacks. Then weighted expectation-maximisation steps move all
+components (O. Cappé et al., "Adaptive importance sampling in general mixture classes", Statistics and Computing 18,
+2008). A component supported by few points keeps most of its old shape: a maximum-likelihood fit to few points is too
+narrow, and missing tails cost most.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from inference.local import LocalProblem
 from inference.mixture import GaussianMixture, beside, component_log_density, concatenate
 
 OLD_POINTS = 12.0  # effective points that a component's old shape counts for
-LEAST_WEIGHT, MOST_ADDED = 1e-3, 0.9  # of the answer, that added components may take together
-FLOOR = 1e-18  # of a covariance, as a share of its trace before
-CHUNK = 32_768  # points at once: they stay in the processor's cache
+LEAST_WEIGHT, MOST_ADDED = 1e-3, 0.9  # total weight of the added components in the answer
+FLOOR = 1e-18  # of a covariance, relative to its previous trace
+CHUNK = 32_768  # points at once, so that they stay in the processor's cache
 
 
 def refine(
     local: LocalProblem, answer: GaussianMixture, added: int, rounds: int, steps: int, points: int
 ) -> GaussianMixture:
-    """The answer moved towards the exact posterior.
+    """Move an answer towards the exact posterior.
 
     Args:
         local: the problems, ``B`` of them.
         answer: ``(B, J)`` in their coordinates.
-        added: components put where the answer lacks mass, before the first round.
-        rounds: how often new points are drawn; steps: of expectation-maximisation a round; points: a round.
+        added: number of components added where the answer lacks mass, before the first round.
+        rounds: how often new points are drawn; steps: of expectation-maximisation per round; points: per round.
     """
     parts = []
     for rows in torch.split(torch.arange(answer.batch, device=answer.means.device), max(1, CHUNK // points)):
@@ -51,7 +51,7 @@ def refine(
 def add_components(
     local: LocalProblem, answer: GaussianMixture, weighted: Weighted, count: int
 ) -> GaussianMixture:
-    """With `count` components more, at points that carry mass which the answer lacks, ``p − q`` where positive."""
+    """Add `count` components at points with mass that the answer lacks, ``p − q`` where positive."""
     log_weight = weighted.target - weighted.proposal
     share = torch.softmax(log_weight, 1)
     log_evidence = torch.logsumexp(log_weight, 1, keepdim=True) - math.log(share.shape[1])
@@ -88,7 +88,7 @@ def maximise(answer: GaussianMixture, weighted: Weighted) -> GaussianMixture:
     kept = answer.covariances + la.outer(answer.means - means, answer.means - means)
     part = old[..., None, None]
     covariances = (1 - part) * scatter / safe[..., None, None] + part * kept
-    # relative to the component as it was: noise can be a millionth of the prior
+    # relative to the component before: noise can be a millionth of the prior
     least = FLOOR * la.trace(answer.covariances)[..., None, None]
     floor = least * torch.eye(answer.dimension, dtype=means.dtype, device=means.device)
     weights = mass + (0.5 / share.shape[1]) * answer.log_weights.exp() + 1e-9

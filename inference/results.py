@@ -1,4 +1,4 @@
-"""What an update returns: the posterior, how it was found and how good it is."""
+"""Result of an update: the posterior, its quality, and the method that found it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Update:
     """Posterior and quality of a batch; the vectors are ``(B,)``."""
 
     posterior: GaussianMixture
-    effective_sample_size: Tensor  # share of the points, 0 to 1
+    effective_sample_size: Tensor  # fraction of the points, 0 to 1
     log_evidence: Tensor  # log p(observations), in the sensors' own units
     surprise: Tensor  # p-value of the observations under the prediction, 0 to 1
-    method: Tensor  # of `Method`, int64
+    method: Tensor  # a `Method`, int64
     divergence: Tensor  # estimate of KL(exact ‖ posterior), nats
 
     def rows(self, index: Tensor) -> Update:
@@ -40,7 +40,7 @@ class Update:
         return Update(self.posterior.rows(index), *vectors)
 
     def with_rows(self, index: Tensor, other: Update) -> Update:
-        """With the entities at `index` taken from `other`."""
+        """Replace the entities at `index` by `other`."""
         keep = torch.ones(len(self.method), dtype=torch.bool)
         keep[index] = False
         kept = torch.nonzero(keep)[:, 0]

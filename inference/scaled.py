@@ -1,4 +1,4 @@
-"""Problems in coordinates of about unit spread, with their observations linearised once for all who need it."""
+"""Problems in coordinates of about unit spread, with their observations linearised once for all methods."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inference.prediction import Prediction
 
 
 class Scaled(NamedTuple):
-    """Problems in coordinates ``y = (x − shift) / scale`` where what their sensors touch has about unit spread."""
+    """Problems in coordinates ``y = (x − shift) / scale`` where the touched coordinates have about unit spread."""
 
     prior: GaussianMixture
     observations: Observations
@@ -24,7 +24,7 @@ class Scaled(NamedTuple):
 
     @classmethod
     def of(cls, prior: GaussianMixture, observations: Observations, touched: Tensor) -> Scaled:
-        """`touched` ``(B, D)`` says which coordinates are."""
+        """Scale problems by their touched coordinates, `touched` ``(B, D)`` bool."""
         shift, covariance = prior.moments()
         variances = torch.where(touched, covariance.diagonal(dim1=-2, dim2=-1), 0.0)
         scale = (variances.sum(1) / touched.sum(1).clamp_min(1)).sqrt()
@@ -34,7 +34,7 @@ class Scaled(NamedTuple):
         return cls(there, seen, shift, scale, linear, Prediction.of_linearised(factors, seen, linear))
 
     def rows(self, index: Tensor) -> Scaled:
-        """Of some of the entities."""
+        """The problems of the entities at `index`."""
         return Scaled(
             self.prior.rows(index),
             self.observations.rows_of(index),
@@ -45,7 +45,7 @@ class Scaled(NamedTuple):
         )
 
     def back(self, mixture: GaussianMixture) -> GaussianMixture:
-        """`mixture` in the state's own coordinates."""
+        """Transform `mixture` back to the state's own coordinates."""
         means = mixture.means * self.scale[:, None, None] + self.shift[:, None]
         return GaussianMixture(
             mixture.log_weights, means, mixture.covariances * self.scale[:, None, None, None].square()

@@ -1,8 +1,8 @@
-"""A scan of the prior for places where the observations may agree: starts for a search that is to miss no mode.
+"""Scan of the prior for places where the observations may agree, as starts of a search for all modes.
 
-Points are spread over the prior, and the likelihood is smoothed over the cell that each of them stands for: a residual
-may change there by its slope and its curvature, and is judged by that beside its noise. A ring thinner than the
-distance of two points is seen so, and so is each crossing of two. Places are then drawn in proportion.
+Points are spread over the prior, each standing for a cell, and the likelihood is smoothed over that cell. Slope and
+curvature say how much a residual varies within a cell; that variance adds to the noise. So the scan sees a ring thinner
+than the distance between points, and each crossing of two rings. Places are then drawn in proportion.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from inference.mixture import GaussianMixture, component_log_density
 from inference.observations import Observations
 
 POINTS, PLACES, SEED = 1024, 192, 601
-MOST_SIDES = 16  # parts of a cell that is looked into
-HALF_WIDTH = math.sqrt(3)  # standard deviations of a uniform density
-LEAST = 1e-5  # share of the posterior in a cell that is looked into
-RESOLVED = 1.0  # variance of an observation over a cell, in that of its noise, that smooths little
-EVENLY = 0.4417  # of the points, shared out evenly between the components; no simple fraction
+MOST_SIDES = 16  # the most parts that a cell is divided into
+HALF_WIDTH = math.sqrt(3)  # of a uniform density, in standard deviations
+LEAST = 1e-5  # share of the posterior above which a cell is zoomed into
+RESOLVED = 1.0  # variance of an observation over a cell, in units of the noise variance, that smooths little
+EVENLY = 0.4417  # share of the points that is spread evenly over the components; no simple fraction
 SLACK = 3.0  # nats
-MOST = 3.0  # times its size at the mean, that a cell is taken to be far from it
+MOST = 3.0  # largest factor by which a cell far from the mean is wider than one at the mean
 
 
 class Scan(NamedTuple):
-    """Places drawn in proportion to the posterior of each problem, smoothed over cells; ``M`` for each."""
+    """``M`` places per problem, drawn in proportion to the posterior smoothed over cells."""
 
     points: Tensor  # (B, M, d)
-    factors: Tensor  # of the covariances of their cells, (B, M, d, d)
+    factors: Tensor  # Cholesky factors of the cells' covariances, (B, M, d, d)
     log_target: Tensor  # log of prior × likelihood, smoothed over the cell, (B, M)
-    share: Tensor  # of the posterior in each, (B, M)
-    change: Tensor  # largest variance of an observation over the cell, in that of its noise, (B, M)
-    log_evidence: Tensor  # as the cells have it, (B,)
+    share: Tensor  # of the posterior in each cell, (B, M)
+    change: Tensor  # largest variance of an observation over the cell, in units of its noise variance, (B, M)
+    log_evidence: Tensor  # estimated from the cells, (B,)
 
     def rows(self, index: Tensor) -> Scan:
-        """Of some of the problems."""
+        """The scans of the problems at `index`."""
         return Scan(*(part[index] for part in self))
 
     def with_rows(self, index: Tensor, other: Scan) -> Scan:
-        """With what `other` has for some of the problems."""
+        """Replace the scans at `index` by `other`."""
         return Scan(*(part.index_copy(0, index, new) for part, new in zip(self, other, strict=True)))
 
     def starts(self, count: int) -> Tensor:
-        """`count` points ``(B, count, d)`` that spread over the cells, `count` at most ``M``."""
+        """`count` points ``(B, count, d)`` spread over the cells; `count` is at most ``M``."""
         some = slice(None, None, self.points.shape[1] // count)
         noise = normal_points(count, self.points.shape[2], SEED + 1).to(self.points)
         offset = la.times(self.factors[:, some][:, :count], noise.expand(len(self.points), -1, -1))
@@ -62,14 +62,15 @@ class Scan(NamedTuple):
 
     @property
     def resolved(self) -> Tensor:
-        """Whether cells are small beside the noise where most of the posterior is, ``(B,)`` bool."""
+        """Whether cells are small beside the noise for most of the posterior, ``(B,)`` bool."""
         return (self.share * (self.change < RESOLVED)).sum(1) > 0.5
 
     def missed(self, answer: GaussianMixture, log_evidence: Tensor) -> Tensor:
-        """Nats of divergence by what an answer leaves out, seen from afar, ``(B,)``.
+        """Divergence in nats caused by what an answer leaves out, at the resolution of the scan, ``(B,)``.
 
-        The answer is smoothed over the same cells. Where it is within `SLACK` nats, smoothing may be the reason.
-        `log_evidence` ``(B,)`` is what is known otherwise: where it is more, the places are a part of the posterior.
+        The answer is smoothed over the same cells. Differences within `SLACK` nats may come from smoothing and do not
+        count. `log_evidence` ``(B,)`` is another estimate: where it is larger, the places cover only a part of the
+        posterior.
         """
         answer = answer.to(dtype=torch.float64, device=self.points.device)
         covariances = answer.covariances[:, None] + (self.factors @ self.factors.mT)[:, :, None]
@@ -84,7 +85,7 @@ class Scan(NamedTuple):
 
 
 def scan(prior: GaussianMixture, observations: Observations, count: int = PLACES) -> Scan:
-    """`count` places of each problem; `prior` ``(B, K, d)`` and `observations` over the same coordinates, float64."""
+    """Scan for `count` places per problem; `prior` ``(B, K, d)`` and `observations` share coordinates, float64."""
     size, present = prior.dimension, prior.present
     weights = torch.softmax(prior.log_weights, 1)
     even = present / present.sum(1, keepdim=True)
@@ -94,7 +95,7 @@ def scan(prior: GaussianMixture, observations: Observations, count: int = PLACES
     row = torch.arange(prior.batch, device=source.device)[:, None]
     noise = normal_points(POINTS, size, SEED).to(prior.means)
     points = prior.means[row, source] + la.times(factors[row, source], noise.expand(prior.batch, -1, -1))
-    # points lie the thinner the farther they are from a mean: a cell is the root of its volume wide
+    # points are sparser far from a mean: a cell's width is the root of its volume
     wide = (la.squared_norm(noise) / (2 * size)).exp().clamp(max=MOST)
     cell = wide * (shares.gather(1, source) * POINTS).pow(-1 / size)
     frames = factors[row, source] * cell[..., None, None]
@@ -109,7 +110,7 @@ def scan(prior: GaussianMixture, observations: Observations, count: int = PLACES
 
 
 def zoom(found: Scan, prior: GaussianMixture, observations: Observations) -> Scan:
-    """The same with cells half as wide: every cell in two along each of its axes, of which places are drawn."""
+    """Halve the width of the cells: split every cell in two along each axis, and draw places from the parts."""
     batch, count, size = found.points.shape
     sides = _sides(size).to(found.points)
     each = len(sides)
@@ -127,7 +128,7 @@ def zoom(found: Scan, prior: GaussianMixture, observations: Observations) -> Sca
 
 
 def _sides(size: int) -> Tensor:
-    """Which way the parts of a cell lie from its middle: all, or some where there would be too many."""
+    """Directions of a cell's parts from its centre: all of them, or a sample if there would be too many."""
     if 2**size <= MOST_SIDES:
         return torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * size).view(-1, size)
     signs = torch.sign(normal_points(MOST_SIDES // 2, size, SEED + 2))
@@ -143,9 +144,9 @@ def _chosen(
     change: Tensor,
     count: int,
 ) -> Scan:
-    """`count` of the points, half of them evenly, half by the root of the smoothed posterior.
+    """Choose `count` of the points: half evenly, half by the square root of the smoothed posterior.
 
-    In proportion to the posterior itself, a small part of it would have few places, and soon none.
+    In proportion to the posterior itself, a small part would get few places, and soon none.
     """
     share = torch.nan_to_num(log_share.exp(), nan=1 / points.shape[1])
     alive, root = (share > LEAST).to(share), share.sqrt()
@@ -166,7 +167,7 @@ def _chosen(
 def _smoothed(observations: Observations, points: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
     """Log likelihood of all observations at `points`, each smoothed over the cells `frames` ``(B, P, d, d)``.
 
-    And the largest variance over a cell, in that of the noise; each ``(B, P)``.
+    Also returns the largest variance over a cell, in units of the noise variance. Both are ``(B, P)``.
     """
     linear = observations.linearise(points, frames)
     residuals = linear.residuals

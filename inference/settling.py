@@ -1,4 +1,4 @@
-"""Problems that quadrature settles, so that they need not reach the network."""
+"""Solves problems by quadrature where that is good enough, so that they skip the network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inference.reduction import reduce
 from inference.results import Method, Update, joined
 from inference.scaled import Scaled
 
-AIM = 0.2  # of what an answer may lose: components are split down to it
+AIM = 0.2  # of the allowed loss: components are split down to it
 
 
 def settle(
@@ -25,14 +25,14 @@ def settle(
     open_: Tensor,
     settings: Settings,
 ) -> tuple[Tensor, Update | None]:
-    """Places of what quadrature may be used for and answers well enough, and the answers; None if there are none.
+    """Places of the problems that quadrature solves well enough, and the answers; None if there are none.
 
     Args:
         prior, observations: over all coordinates.
         touched: coordinates that each entity's sensors touch, ``(B, D)`` bool.
         scaled: the same problems, linearised.
-        open_: those that nothing else has settled, ``(B,)`` bool.
-        settings: `quadrature_below` is what an answer may lose, in nats; 0 never uses quadrature.
+        open_: problems that are not solved yet, ``(B,)`` bool.
+        settings: `quadrature_below` is the loss in nats that an answer may have; 0 never uses quadrature.
     """
     none = torch.zeros(0, dtype=torch.int64)
     fits = open_ & (touched.sum(1) <= max(quadrature.RULES))
@@ -65,7 +65,7 @@ def _settled(local: LocalProblem, problem: Scaled, settings: Settings) -> tuple[
     divergence = solution.divergence_of(local.localise(whole))
     update = Update(
         whole,
-        # of two densities that are near, the chi-square divergence is twice the Kullback-Leibler divergence
+        # for two close densities the chi-square divergence is twice the Kullback-Leibler divergence
         1 / (1 + 2 * divergence),
         solution.log_evidence,
         problem.prediction.surprise(problem.prior),

@@ -1,10 +1,9 @@
-"""A Gaussian as several narrower ones side by side, with its mean and covariance.
+"""Splits a Gaussian into several narrower ones side by side, and keeps its mean and covariance.
 
-Along one direction a unit Gaussian becomes ``w N(−o, s²) + (1 − 2 w) N(0, s²) + w N(o, s²)`` with ``s² + 2 w o² = 1``;
-of all such, with s = .7, the one that is nearest to it (divergence .0009 nats). Compare M. F. Huber, T. Bailey,
-H. Durrant-Whyte and U. D. Hanebeck, "On Entropy Approximation for Gaussian Mixture Random Vectors", Proc. IEEE MFI
-2008, who do not keep the covariance. `divide` also takes 5, 7 or 9, evenly spaced: each as narrow as it may be for a
-divergence of .0005 nats.
+Along one direction a unit Gaussian becomes ``w N(−o, s²) + (1 − 2 w) N(0, s²) + w N(o, s²)`` with ``s² + 2 w o² = 1``:
+for s = .7, the closest such mixture (divergence .0009 nats). Compare M. F. Huber, T. Bailey, H. Durrant-Whyte and U. D.
+Hanebeck, "On Entropy Approximation for Gaussian Mixture Random Vectors", Proc. IEEE MFI 2008, who do not keep the
+covariance. `divide` also splits into 5, 7 or 9, evenly spaced, as narrow as a divergence of .0005 nats allows.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ from torch import Tensor
 from inference import linear_algebra as la
 from inference.mixture import GaussianMixture, beside
 
-NARROWER = 0.7  # standard deviation of each along the direction
+NARROWER = 0.7  # standard deviation of each part along the direction
 OUTER_WEIGHT = 0.19
 OFFSET = math.sqrt((1 - NARROWER**2) / (2 * OUTER_WEIGHT))
 PARTS = 3
 
 
 class Division(NamedTuple):
-    """Of one Gaussian in evenly spaced parts of one width."""
+    """Split of one Gaussian into evenly spaced parts of equal width."""
 
-    narrower: float  # standard deviation of each along the direction
+    narrower: float  # standard deviation of each part along the direction
     outer: tuple[float, ...]  # weights on one side, from the middle outwards
     divergence: float  # from the Gaussian to its parts, nats
 
@@ -60,7 +59,7 @@ MOST_INTO = max(each.parts for each in DIVISIONS)
 def split(
     mixture: GaussianMixture, source: Tensor, which: Tensor, direction: Tensor
 ) -> tuple[GaussianMixture, Tensor]:
-    """Components of `which` ``(B, K)`` in three, the others as they are; the mean and covariance of each stay.
+    """Split the components `which` ``(B, K)`` in three and keep the others; each keeps its mean and covariance.
 
     Args:
         mixture: of ``K`` components.
@@ -76,7 +75,7 @@ def split(
     covariances = torch.where(chosen[..., None], less, mixture.covariances)
     parts = []
     for share, place in ((1 - 2 * OUTER_WEIGHT, 0.0), (OUTER_WEIGHT, -OFFSET), (OUTER_WEIGHT, OFFSET)):
-        # the middle one stands for a component that is not split too
+        # a component that is not split keeps only the middle part
         other = mixture.log_weights if place == 0 else torch.full_like(mixture.log_weights, -math.inf)
         weights = torch.where(which, mixture.log_weights + math.log(share), other)
         means = mixture.means + torch.where(chosen, place * direction, 0.0)
@@ -88,11 +87,11 @@ def split(
 
 
 def divide(mixture: GaussianMixture, division: Tensor, direction: Tensor) -> GaussianMixture:
-    """Each component as one of `DIVISIONS` says; the mean and covariance of each stay.
+    """Split each component by one of `DIVISIONS`; each keeps its mean and covariance.
 
     Args:
         mixture: of ``K`` components.
-        division: places in `DIVISIONS`, ``(B, K)``; of absent components 0, which leaves a component as it is.
+        division: places in `DIVISIONS`, ``(B, K)``; 0 for absent components, which splits nothing.
         direction: as for `split`, ``(B, K, D)``.
 
     Returns:

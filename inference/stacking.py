@@ -1,4 +1,4 @@
-"""Beliefs of single entities as one batch of mixtures, and back."""
+"""Stacks beliefs of single entities into one batch of mixtures, and back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inference.mixture import GaussianMixture
 
 
 def stacked(beliefs: Sequence[Belief]) -> GaussianMixture:
-    """One batch from beliefs of any number of components."""
+    """One batch from beliefs with any number of components."""
     most, size = max(len(b.weights) for b in beliefs), beliefs[0].means.shape[1]
     weights = np.zeros((len(beliefs), most))
     means = np.zeros((len(beliefs), most, size))
@@ -27,7 +27,7 @@ def stacked(beliefs: Sequence[Belief]) -> GaussianMixture:
 
 
 def single_belief(mixture: GaussianMixture, time: float, errors: AccumulatedErrors) -> Belief:
-    """Of a batch of one."""
+    """The belief of a batch of one."""
     present = mixture.present[0]
     weights = mixture.log_weights[0, present].exp().numpy()
     return Belief(
@@ -40,7 +40,7 @@ def single_belief(mixture: GaussianMixture, time: float, errors: AccumulatedErro
 
 
 def with_axes(old: GaussianMixture, new: GaussianMixture, axes: tuple[int, ...]) -> GaussianMixture:
-    """`new` over `axes`, independent of what was believed of the other coordinates."""
+    """Replace the coordinates `axes` by `new`, independent of the other coordinates."""
     rest = [axis for axis in range(old.dimension) if axis not in axes]
     kept = old.marginal(rest)
     count = (old.components, new.components)

@@ -1,15 +1,15 @@
-"""An answer where one pass of the network cannot be trusted: modes are searched for, and what is poor is refined.
+"""Search and refinement for updates where one pass of the network cannot be trusted.
 
-Observations that bend much over the prior leave modes that neither the network nor its check may see. So:
+Strongly nonlinear observations leave modes that neither the network nor its check may see. So:
 
-1. Points of the prior are moved to where the observations would have them (`inference.randomised`), and the network's
-   answer is measured there. What is good is settled.
-2. For the others peaks are searched for (`inference.mode_search`). They stand beside the network's answer, and the best
-   is refined while it is poor. Where it stays so, the mixture cannot say the posterior (a thin ring, say): one wide
-   component is added, so that no part of it is lost for good, and the next observations can decide.
-3. What comes of it is measured once more, on points that no choice was made on.
+1. Points of the prior are moved to where the observations agree (`inference.randomised`), and the network's answer is
+   measured there. A good answer is final.
+2. For the others, peaks of the posterior are searched for (`inference.mode_search`) and placed beside the network's
+   answer. The best candidate is refined while it is poor. If it stays poor, the mixture cannot represent the posterior
+   (a thin ring, say). Then one wide component is added: no part is lost for good, and later observations can decide.
+3. The result is measured once more, on points that no choice depended on.
 
-All of it is in double precision: noise can be a millionth of the prior, and an answer must not depend on the others of
+All of it runs in double precision: noise can be a millionth of the prior, and an answer must not depend on the rest of
 its batch.
 """
 
@@ -31,22 +31,22 @@ from inference.refinement import refine
 from inference.results import Method, Update, joined
 from inference.scanning import Scan, scan, zoom
 
-TOGETHER = 32  # problems
-ZOOMS, MORE_ZOOMS = 4, 20  # at most, into a scan; where an answer seems to miss something
+TOGETHER = 32  # problems at a time
+ZOOMS, MORE_ZOOMS = 4, 20  # most zooms into a scan, and most where an answer seems to miss something
 DOUBTFUL = 0.05  # nats
-PEAKS = 16  # most that are kept
+PEAKS = 16  # the most peaks that are kept
 BESIDE = 0.4873  # weight of an answer beside peaks; no simple fraction, as `mode_search.EVENLY`
-ALONG, SCANNED = 48, 64  # points of the prior, and of its scan, that are moved to where the posterior is
+ALONG, SCANNED = 48, 64  # points of the prior, and of its scan, that are moved to the posterior
 FIRST_POINTS = 192  # of the first check
-SETTLED = 0.8  # effective sample size at the first check that is good enough
+SETTLED = 0.8  # effective sample size that is good enough at the first check
 VERIFY_POINTS, VERIFY_SEED = 1024, 501
 
 
 class ThoroughNetwork(CheckedNetwork):
-    """The network in double precision, its answers searched, refined, defended and measured on fresh points."""
+    """The network in double precision; its answers are searched, refined, defended and measured on fresh points."""
 
     def update(self, local: LocalProblem, surprise: Tensor) -> Update:
-        """As `CheckedNetwork.update`."""
+        """Posterior of each problem, as `CheckedNetwork.update`."""
         if self.settings.search_above == math.inf:
             return self._unsearched(local, surprise)
         sound = _sound(local)
@@ -60,7 +60,7 @@ class ThoroughNetwork(CheckedNetwork):
         return joined(parts)
 
     def _unsearched(self, local: LocalProblem, surprise: Tensor) -> Update:
-        """Refined and defended as the settings say, without a search."""
+        """Refine and defend an answer as the settings say, without a search."""
         answer, images, unusable = self._answer(local)
         local, points = replace(local, images=images), self.settings.points
         result = self._checked(local, answer, surprise, points)
@@ -71,7 +71,7 @@ class ThoroughNetwork(CheckedNetwork):
         return replace(result, method=torch.where(unusable, int(Method.FALLBACK), result.method))
 
     def _searched(self, local: LocalProblem, answer: GaussianMixture, surprise: Tensor) -> Update:
-        """A few problems at a time: their points then stay in the cache of the processor."""
+        """Search a few problems at a time, so that their points stay in the processor's cache."""
         parts = []
         for index in torch.split(torch.arange(local.prior.batch), TOGETHER):
             there = index.to(local.prior.means.device)
@@ -87,7 +87,7 @@ class ThoroughNetwork(CheckedNetwork):
         local = replace(local, images=along, shares=importance.SEARCHED_SHARES, scan=found)
         result = self._less_missed(local, self._checked(local, answer, surprise, FIRST_POINTS))
         settled = result.effective_sample_size >= max(SETTLED, self.settings.refine_below)
-        # what several noises or any function leave can lie where no point came
+        # noise mixtures and functions can leave modes where no point came
         irregular = (local.observations64.is_irregular & local.observations64.mask).any(1)
         at = torch.nonzero(~settled | irregular)[:, 0]
         if len(at):
@@ -96,7 +96,7 @@ class ThoroughNetwork(CheckedNetwork):
         return result
 
     def _peaked(self, local: LocalProblem, answer: GaussianMixture, now: Update) -> Update:
-        """Peaks beside an answer, refined and measured; every check draws its points from the peaks too."""
+        """Add peaks to an answer, refine it and measure it; every check draws points from the peaks too."""
         local = replace(local, scan=_zoomed(local))
         modes, points = self._search(local), self.settings.refine_points
         one, other = math.log(BESIDE), math.log1p(-BESIDE)
@@ -109,13 +109,13 @@ class ThoroughNetwork(CheckedNetwork):
         return self._less_missed_for_sure(local, self._verified(local, result))
 
     def _less_missed(self, local: LocalProblem, update: Update) -> Update:
-        """With a quality that counts what the scan saw and the answer does not have."""
+        """Lower the quality by what the scan saw and the answer lacks."""
         assert local.scan is not None
         missed = local.scan.missed(local.localise(update.posterior), update.log_evidence)
         return _counting(update, missed)
 
     def _less_missed_for_sure(self, local: LocalProblem, update: Update) -> Update:
-        """The same; where cells are too coarse to be sure, they are looked into."""
+        """Lower the quality likewise, after zooming in where cells are too coarse to tell."""
         assert local.scan is not None
         answer, scan = local.localise(update.posterior), local.scan
         missed = scan.missed(answer, update.log_evidence)
@@ -130,7 +130,7 @@ class ThoroughNetwork(CheckedNetwork):
         return _counting(update, missed)
 
     def _verified(self, local: LocalProblem, update: Update) -> Update:
-        """Measured on fresh points: those that a choice was made on flatter what was chosen."""
+        """Measure an answer on fresh points: the points of a choice flatter what was chosen."""
         again = self._measured(local, update, VERIFY_POINTS, VERIFY_SEED)
         divergence = torch.maximum(update.divergence, again.divergence)
         size = torch.minimum(update.effective_sample_size, again.effective_sample_size)
@@ -152,25 +152,25 @@ class ThoroughNetwork(CheckedNetwork):
         return mode_search.Modes(*(part.to(device=local.prior.means.device) for part in found))
 
     def _defended(self, local: LocalProblem, poor: Update, share: float) -> Update:
-        """With a wide component that has the exact posterior's moments, as importance sampling estimates them."""
+        """Add a wide component with the moments of the exact posterior, estimated by importance sampling."""
         answer = local.localise(poor.posterior)
         weighted = local.weigh(answer, self.settings.refine_points, seed=301)
         mean, covariance = importance.moments(weighted)
-        # no wider than the prior, whose spread is one here: or it would grow from one observation to the next
+        # no wider than the prior, which has unit spread here; otherwise it would grow with every observation
         factor = (covariance.shape[-1] / la.trace(covariance)).clamp(max=importance.WIDENING)
         wide = GaussianMixture.gaussian(mean, factor[:, None, None] * covariance)
-        # what no sensor touches follows as it would from the whole prior taken as one Gaussian
+        # coordinates that no sensor touches follow as if the whole prior were one Gaussian
         one = GaussianMixture.gaussian
         single = replace(local, whole=one(*local.whole.moments()), prior64=one(*local.prior64.moments()))
         whole = single.extend(wide)
         joint = beside([poor.posterior.scaled_by(math.log1p(-share)), whole.scaled_by(math.log(share))])
         posterior = self._reduced(joint)
         defended = self._measured(local, replace(poor, posterior=posterior), self.settings.refine_points)
-        sound = torch.nonzero(defended.effective_sample_size > 0)[:, 0]  # 0 where anything is not a number
+        sound = torch.nonzero(defended.effective_sample_size > 0)[:, 0]  # 0 where anything is NaN
         return poor.with_rows(sound, defended.rows(sound))
 
     def _refined(self, local: LocalProblem, answer: GaussianMixture, now: Update, measure: int) -> Update:
-        """`now`, refined where it is poor and that is better; with more points where it still is.
+        """Refine poor answers, keep what improves, and repeat with more points while they stay poor.
 
         `measure` is the number of points that `now` was measured on.
         """
@@ -192,7 +192,7 @@ class ThoroughNetwork(CheckedNetwork):
         return now
 
     def _better(self, local: LocalProblem, answer: GaussianMixture, now: Update, points: int) -> Update:
-        """For each entity the one with the larger effective sample size; `now` is measured on as many `points`."""
+        """For each entity the answer with the larger effective sample size; `now` was measured on as many `points`."""
         found = self._checked(local, answer, now.surprise, points)
         found = replace(found, method=torch.full_like(found.method, Method.REFINED))
         better = torch.nonzero(found.effective_sample_size > now.effective_sample_size)[:, 0]
@@ -200,7 +200,7 @@ class ThoroughNetwork(CheckedNetwork):
 
 
 def scanned(local: LocalProblem, update: Update) -> Update:
-    """An answer in one pass, with a quality that counts what a scan of the prior sees and it does not have."""
+    """Lower the quality of a one-pass answer by what a scan of the prior sees and the answer lacks."""
     parts = []
     for index in torch.split(torch.arange(local.prior.batch), TOGETHER):
         some, answer = local.rows(index), update.rows(index)
@@ -211,7 +211,7 @@ def scanned(local: LocalProblem, update: Update) -> Update:
 
 
 def _zoomed(local: LocalProblem) -> Scan:
-    """The scan of a problem, looked into until its cells are small beside the noise."""
+    """Zoom into the scan of a problem until its cells are small beside the noise."""
     assert local.scan is not None
     found = local.scan
     for _ in range(ZOOMS):
@@ -224,17 +224,17 @@ def _zoomed(local: LocalProblem) -> Scan:
 
 
 def _counting(update: Update, missed: Tensor) -> Update:
-    """With a quality that counts what was missed, nats ``(B,)``.
+    """Lower the quality by what was missed, in nats ``(B,)``.
 
-    Of two densities that are near, the chi-square divergence is twice the Kullback-Leibler divergence, and the
-    effective sample size is one over one and the first.
+    For two close densities the chi-square divergence is twice the Kullback-Leibler divergence. The effective sample
+    size is one over one plus the chi-square divergence.
     """
     size = torch.minimum(update.effective_sample_size, (-2 * missed).exp())
     return replace(update, effective_sample_size=size, divergence=torch.maximum(update.divergence, missed))
 
 
 def _sound(local: LocalProblem) -> Tensor:
-    """Whose prior and observations are numbers, ``(B,)``: elsewhere there is nothing to search."""
+    """Which problems have a finite prior and finite observations, ``(B,)`` bool; the others cannot be searched."""
     prior = local.prior64
     weights = ~prior.log_weights.isnan().any(1)
     parts = (prior.means.flatten(1), prior.covariances.flatten(1))

@@ -1,12 +1,12 @@
-"""An entity's recent past, kept so that what comes late changes it exactly.
+"""Recent history of an entity, kept so that late events change its belief exactly.
 
-A `Timeline` holds the moments of the last `window` seconds before the newest one: what became known at each time, and
-the belief after it. An event older than the newest goes to its place: the beliefs from there on are given up, and
-everything since the last belief before it is applied again, in order of time. So the belief does not depend on the
-order in which events come; in double precision it equals `replay` of them all.
+A `Timeline` holds the moments of the last `window` seconds: the events of each time, and the belief after them. A late
+event goes to its place. The beliefs from there on are dropped, and all events since the last belief before it are
+applied again, in order of time. So the belief does not depend on the order of arrival; in double precision it equals
+`replay` of all events.
 
-Beliefs are large beside what was observed, so not every one is kept: of three neighbours the middle one is given up
-where starting from the oldest costs at most twice as many moments (rounded up) as it has to. About log₂ n of n remain.
+Beliefs are large beside events, so not every belief is kept. Of three neighbours the middle one is dropped if starting
+from the oldest costs at most twice as many moments (rounded up) as necessary. About log₂ n of n remain.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOST = 256  # moments
 
 @dataclass(slots=True)
 class Moment(Generic[Content, State]):
-    """One time of an entity: what became known then, and the state after all of it (None where it is not kept)."""
+    """One time of an entity: the events of that time, and the state after them (None if not kept)."""
 
     time: float
     content: Content
@@ -40,12 +40,12 @@ class Moment(Generic[Content, State]):
 
 @dataclass
 class Timeline(Generic[Content, State]):
-    """One entity's moments in order of time, after a state before all of them.
+    """One entity's moments in order of time, after a base state.
 
     Attributes:
-        base: the state before the first moment; None for the model's prior, as long as nothing has been forgotten.
+        base: the state before the first moment; None for the model's prior, until something has been forgotten.
         base_time: of that state; nothing before it can be changed.
-        moments: by rising time, no two of one time; the newest has its state.
+        moments: by rising time, each time once; the newest has its state.
     """
 
     base: State | None = None
@@ -54,15 +54,15 @@ class Timeline(Generic[Content, State]):
 
     @property
     def newest(self) -> float:
-        """The newest time there is."""
+        """The newest time."""
         return self.moments[-1].time if self.moments else self.base_time
 
     def reach(self, window: float, most: int) -> Reach:
-        """How far back events may change it."""
+        """The limits of what later events may change."""
         return Reach(self.base_time, [moment.time for moment in self.moments], window, most)
 
     def rewind(self, time: float) -> tuple[State | None, list[Moment[Content, State]]]:
-        """Go back to before `time`: the state to go on from, and the moments after it, which are taken out."""
+        """Go back to before `time`: the state to continue from, and the later moments, which are removed."""
         moments = self.moments
         count = len(moments)
         while count and (moments[count - 1].time >= time or moments[count - 1].state is None):
@@ -72,7 +72,7 @@ class Timeline(Generic[Content, State]):
         return (moments[-1].state if moments else self.base), taken
 
     def thin(self) -> None:
-        """Give up states that are cheap to find again."""
+        """Drop states that are cheap to compute again."""
         moments = self.moments
         last = len(moments) - 1
         kept = [index for index in range(last, -1, -1) if moments[index].state is not None]
@@ -86,7 +86,7 @@ class Timeline(Generic[Content, State]):
                 place += 1
 
     def forget(self, window: float, most: int) -> None:
-        """Drop the moments that nothing can reach, as far as a state to begin from is kept."""
+        """Drop the moments that no event can reach, as far as a state to start from is kept."""
         floor = self.reach(window, most).floor
         moments = self.moments
         count = bisect_left(moments, floor, key=lambda moment: moment.time)
@@ -97,18 +97,18 @@ class Timeline(Generic[Content, State]):
             del moments[:count]
 
     def close(self) -> None:
-        """Give up the past: only the newest state remains, and nothing before it can be changed."""
+        """Drop the past: only the newest state remains, and nothing before it can be changed."""
         if self.moments:
             self.base, self.base_time = self.moments[-1].state, self.moments[-1].time
             self.moments.clear()
 
 
 class Reach:
-    """Which times may still change a timeline, while events come in.
+    """The times that may still change a timeline, while events come in.
 
-    Not those more than `window` seconds before the newest, nor those before the `most`-th newest time, nor those
-    before what is remembered: whichever is the latest. It depends on the events and their order, not on how they are
-    cut into batches.
+    Excluded are times more than `window` seconds before the newest, before the `most`-th newest time, or before the
+    remembered past: the latest limit counts. It depends on the events and their order, not on how they are cut into
+    batches.
     """
 
     def __init__(self, base_time: float, times: list[float], window: float, most: int) -> None:
@@ -127,7 +127,7 @@ class Reach:
         return max(self._base_time, self.newest - self._window, counted)
 
     def note(self, time: float) -> None:
-        """An event of that time will be applied."""
+        """Record that an event of that time will be applied."""
         times = self._times
         if not times or time > times[-1]:
             times.append(time)
@@ -138,14 +138,14 @@ class Reach:
 
 
 def by_time(events: Iterable[Event]) -> dict[float, list[Event]]:
-    """Events by rising time, those of one time as they come."""
+    """Events by rising time; events of one time keep their order."""
     ordered = sorted(events, key=lambda event: event.time)
     return {time: list(together) for time, together in groupby(ordered, key=lambda event: event.time)}
 
 
 @dataclass
 class _Course:
-    """One entity on its way through a batch."""
+    """State of one entity during a batch."""
 
     entity: str
     belief: Belief | None
@@ -155,7 +155,7 @@ class _Course:
 
 
 class Filter:
-    """Beliefs of any number of entities under events in any order, as far as `window` and `most` allow.
+    """Beliefs of any number of entities; accepts events in any order, within `window` and `most`.
 
     Args:
         window: seconds that an event may lie before its entity's newest.
@@ -173,7 +173,7 @@ class Filter:
         self.timelines: dict[str, Timeline[list[Event], Belief]] = defaultdict(Timeline)
 
     def apply(self, events: Iterable[Event]) -> tuple[dict[str, Outcome], list[Event]]:
-        """The newest outcome of every entity that changed, and the events that came too late."""
+        """Apply events; returns the newest outcome of every changed entity, and the events that came too late."""
         by_entity: dict[str, list[Event]] = defaultdict(list)
         reaches: dict[str, Reach] = {}
         late = []

@@ -1,12 +1,12 @@
 """The Distribution Transformer, equivariant and unrolled: prior mixture and observations in, posterior mixture out.
 
 After Whittle, Ziomek, Rawling and Osborne, "Distribution Transformers: Fast Approximate Bayesian Inference With
-On-The-Fly Prior Adaptation" (arXiv 2502.02463): the components of the prior are tokens that attend to each other and
-to the observations, and decode to the components of the posterior. Here each layer also re-linearises every
-observation at each token's current estimate, the network sees invariants only (`inference.features`) and answers with
-gates on equivariant directions. Nothing that depends on a choice of coordinates or units enters or leaves it, so one
-set of weights serves every dimension and every sensor that has a residual, a Jacobian and a curvature. All heads start
-at zero: untrained, it is an iterated, outlier-aware Gauss-Newton update of each component.
+On-The-Fly Prior Adaptation" (arXiv 2502.02463). The components of the prior are tokens that attend to each other and to
+the observations, and decode to the components of the posterior. Here each layer also re-linearises every observation at
+each token's current estimate. The network sees only invariants (`inference.features`), and its outputs are gates on
+equivariant directions. Nothing that depends on a choice of coordinates or units enters or leaves it. So one set of
+weights serves every dimension, and every sensor with a residual, a Jacobian and a curvature. All heads start at zero:
+untrained, it is an iterated, outlier-aware Gauss-Newton update of each component.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from inference.observations import Observations
 
 
 class Tokens(NamedTuple):
-    """A prior's components, the heavy ones duplicated until there are ``K``; shapes ``(B, K, ...)``."""
+    """A prior's components, with heavy ones duplicated until there are ``K``; shapes ``(B, K, ...)``."""
 
     log_weights: Tensor
     means: Tensor
@@ -48,7 +48,7 @@ class Estimate(NamedTuple):
 
 @lru_cache(maxsize=64)
 def spread_points(count: int, dimension: int) -> Tensor:
-    """`count` fixed, well-spread directions of length 1.2 in `dimension` coordinates, ``(count, dimension)``."""
+    """`count` fixed, evenly spread directions of length 1.2 in `dimension` coordinates, ``(count, dimension)``."""
     engine = torch.quasirandom.SobolEngine(dimension, scramble=True, seed=7)  # type: ignore[no-untyped-call]
     sobol: Tensor = engine.draw(count + 1)[1:]
     normal = torch.erfinv(2 * sobol.clamp(1e-3, 1 - 1e-3) - 1) * math.sqrt(2)
@@ -56,7 +56,7 @@ def spread_points(count: int, dimension: int) -> Tensor:
 
 
 def duplicate_components(prior: GaussianMixture, tokens: int) -> Tokens:
-    """Fill `tokens` places by repeating the components with the most weight a copy.
+    """Fill `tokens` places by repeating the components with the most weight per copy.
 
     Raises ValueError if the prior has more components than there are tokens.
     """
@@ -84,7 +84,7 @@ def duplicate_components(prior: GaussianMixture, tokens: int) -> Tokens:
 
 
 class Block(nn.Module):
-    """Tokens attend to each other, then each to its own pairs with the observations; then a feed-forward."""
+    """Transformer block: tokens attend to each other and to their pairs with the observations; then a feed-forward."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Block(nn.Module):
         query, key, value = joint.permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(query, key, value)
         tokens = tokens + self.mix_tokens(mixed.transpose(1, 2).reshape(batch, count, width))
-        # each token has observations of its own, so products and sums beat a matrix product a head
+        # each token has its own pairs, so products and sums are faster than a matrix product per head
         query = self.query(self.norm_pairs(tokens)).view(batch, count, 1, self.heads, each)
         key, value = self.key_value(pairs).view(batch, count, -1, 2, self.heads, each).unbind(3)
         score = (query * key).sum(-1) / math.sqrt(each)
@@ -143,7 +143,7 @@ class Layer(nn.Module):
     def forward(
         self, state: Tensor, frame: features.Frame, observations: Observations, evidence: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Returns the token state, the step ``(B, K, d)``, the factor's change ``(B, K, d, d)``, the log weight's."""
+        """Token state, step ``(B, K, d)``, change of the factor ``(B, K, d, d)`` and change of the log weight."""
         gradient, information = frame.linearisation.gradient, frame.linearisation.information
         used = observations.mask[:, None].to(gradient.dtype)
         identity = torch.eye(gradient.shape[-1], dtype=gradient.dtype, device=gradient.device)
@@ -173,7 +173,7 @@ class Layer(nn.Module):
 
 
 def _gated(frame: features.Frame, used: Tensor, pair: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
-    """The step of the mean and the change of the factor that the gates call for, both in the whitened frame."""
+    """Step of the mean and change of the factor, as weighted by the gates, both in the whitened frame."""
     gradient, information = frame.linearisation.gradient, frame.linearisation.information
     spread, siblings, prior = frame.spread, frame.siblings, frame.prior_precision
     identity = torch.eye(gradient.shape[-1], dtype=gradient.dtype, device=gradient.device)

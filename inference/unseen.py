@@ -1,11 +1,11 @@
-"""Coordinates that no sensor touches: what an answer over the others says of them.
+"""Extends an answer to the coordinates that no sensor touches.
 
-Given the coordinates y that are seen, the others follow the prior:
+Given the seen coordinates y, the others follow the prior:
 
     p(x | y) = Σ_k r_k(y) N(x; m_k + G_k (y − H m_k), P_k − G_k H P_k),    G_k = P_k Hᵀ (H P_k Hᵀ)⁻¹,
 
-with r_k the responsibilities of the prior's components. A component of the answer is small beside the prior, so its
-responsibilities are their average over it.
+with r_k the responsibilities of the prior's components. A component of the answer is small beside the prior, so the
+average responsibilities over it are used.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from torch import Tensor
 from inference import linear_algebra as la
 from inference.mixture import GaussianMixture, component_log_density
 
-LEAST_RESPONSIBILITY = 1e-3  # of a component of the prior for one of the answer
-MERGED_BELOW = 2e-3  # nats; what merging the sources of a component of the answer may cost
+LEAST_RESPONSIBILITY = 1e-3  # least responsibility of a prior component for a component of the answer
+MERGED_BELOW = 2e-3  # nats; allowed cost of merging the sources of a component of the answer
 
 
 def extend(
     answer: GaussianMixture, responsibilities: Tensor, whole: GaussianMixture, axes: list[int]
 ) -> GaussianMixture:
-    """`answer` ``(B, J, d)`` over `axes` in the state's units, extended to all ``D`` coordinates.
+    """Extend `answer` ``(B, J, d)`` over `axes`, in the state's units, to all ``D`` coordinates.
 
-    `responsibilities` ``(B, J, K)`` are those of the components of `whole`, the prior. Each component is there once for
-    all of its sources, as one Gaussian, or once for each where one Gaussian would not do.
+    `responsibilities` ``(B, J, K)`` are those of the components of `whole`, the prior. The sources of each component
+    are merged into one Gaussian, or kept apart where one Gaussian is not enough.
     """
     shares = torch.where(responsibilities < LEAST_RESPONSIBILITY, 0.0, responsibilities)
     shares = shares / shares.sum(2, keepdim=True)
@@ -50,9 +50,9 @@ def extend(
 
 
 def responsibilities(answer: GaussianMixture, prior: GaussianMixture) -> Tensor:
-    """Of `prior`'s components for each of `answer`'s ``(B, J, K)``.
+    """Responsibilities of `prior`'s components for each of `answer`'s, ``(B, J, K)``.
 
-    They are averaged over the cubature points ``m ± √d L_i`` of a component of the answer.
+    They are averages over the cubature points ``m ± √d L_i`` of a component of the answer.
     """
     batch, count, size = answer.means.shape
     if prior.components == 1:
@@ -65,11 +65,11 @@ def responsibilities(answer: GaussianMixture, prior: GaussianMixture) -> Tensor:
 
 
 def _regression(whole: GaussianMixture, axes: list[int]) -> tuple[Tensor, Tensor]:
-    """Of all coordinates on those seen: the gain ``(B, K, D, d)``, and the covariance that is left ``(B, K, D, D)``."""
+    """Regression on the seen coordinates: the gain ``(B, K, D, d)``, and the remaining covariance ``(B, K, D, D)``."""
     across = whole.covariances[..., axes]
     seen = across[..., axes, :]
     gain = across @ la.invert(seen, torch.finfo(seen.dtype).tiny)
-    # what is seen follows exactly; so no variance of the answer loses its sign to rounding
+    # seen coordinates follow exactly, so that rounding makes no variance negative
     gain[..., axes, :] = torch.eye(len(axes), dtype=gain.dtype)
     rest = la.symmetrise(whole.covariances - gain @ seen @ gain.mT)
     rest[..., axes, :] = 0.0
@@ -78,12 +78,12 @@ def _regression(whole: GaussianMixture, axes: list[int]) -> tuple[Tensor, Tensor
 
 
 def _merged(log_weights: Tensor, shares: Tensor, means: Tensor, covariances: Tensor) -> GaussianMixture:
-    """One Gaussian for all sources ``(B, J, S)`` of a component, where that costs little."""
+    """Merge all sources ``(B, J, S)`` of a component into one Gaussian, where that costs little."""
     mean = (shares[..., None] * means).sum(2)
     offset = means - mean[:, :, None]
     covariance = (shares[..., None, None] * (covariances + la.outer(offset, offset))).sum(2)
     apart = torch.where(shares > 0, shares * _volume(covariances), 0.0).sum(2)
-    # the bound of Runnalls, as in `inference.reduction`
+    # Runnalls' bound, as in `inference.reduction`
     merged = log_weights.exp() * (_volume(covariance) - apart) < MERGED_BELOW
     first = torch.arange(shares.shape[2]) == 0
     logs = torch.where(merged[..., None], torch.where(first, 0.0, -math.inf), shares.log())

@@ -1,15 +1,15 @@
-"""Prior and observations in, posterior and its quality out: the one door for callers.
+"""Bayesian update: a prior and observations in, the posterior and its quality out.
 
-1. Entities whose sensors are all linear and without outliers take the closed form (Kalman), which is exact.
-2. The others go through the Distribution Transformer in the coordinates their sensors touch, shifted and scaled to
-   zero mean and unit spread. Coordinates that no sensor touches follow exactly: for a state s with y = H s observed
-   and token j a refinement of component k, ``m ← m + G (m'_j − H m)`` and ``P ← P − G (H P Hᵀ − S'_j) Gᵀ`` with
-   ``G = P Hᵀ (H P Hᵀ)⁻¹``.
-3. Where the observations are all but linear over each component, a linearised update takes the place of the network
-   (`nearly_linear`): its error vanishes with what they say, so that many in a row do not add up.
-4. Where they are weak beside the prior, however bent, exact moments by quadrature do (`settling`, `quadrature`).
-5. Every answer of the network is reduced and checked (`inference.checked`). What it might miss, and what the check
-   finds poor, is searched, refined and measured again (`inference.thorough`).
+1. If all sensors of an entity are linear and have no outliers, a Kalman update gives the exact posterior.
+2. The other entities go through the Distribution Transformer, in the coordinates that their sensors touch. These are
+   shifted and scaled to zero mean and unit spread. Coordinates that no sensor touches follow exactly: for a state s
+   with y = H s observed and token j a refinement of component k, ``m ← m + G (m'_j − H m)`` and
+   ``P ← P − G (H P Hᵀ − S'_j) Gᵀ`` with ``G = P Hᵀ (H P Hᵀ)⁻¹``.
+3. If the observations are nearly linear over each component, a linearised update replaces the network
+   (`nearly_linear`). Its error vanishes with their information, so the errors of many weak updates do not add up.
+4. If they are weak beside the prior, quadrature gives exact moments even for nonlinear ones (`settling`, `quadrature`).
+5. Every answer of the network is reduced and checked (`inference.checked`). Where the check is poor or may miss a mode,
+   the answer is searched, refined and measured again (`inference.thorough`).
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ from inference.transformer import DistributionTransformer
 __all__ = ["Method", "Settings", "Update", "Updater"]
 
 _CLOSED, _NEARLY_LINEAR, _SETTLED = -1, -2, -3  # codes of problems that do not reach the network
-# where observations so unlikely may be outliers, the prior is scanned that much sooner
+# below this surprise, observations may be outliers: the scan of the prior starts at a bend this many times smaller
 UNLIKELY, SOONER = 0.05, 10_000.0
-GENTLE = 100.0  # times less, a sensor bends just a little
-DOUBTED = 0.85  # effective sample size that is enough where a sensor bends somewhat
-SHARP = 1e3  # standard deviations of the noise that single precision can tell across the prior
+GENTLE = 100.0  # below the search limit by this factor, a sensor is only slightly nonlinear
+DOUBTED = 0.85  # effective sample size that is enough for a moderately nonlinear sensor
+SHARP = 1e3  # prior spread, in standard deviations of the noise, that single precision can resolve
 
 
 class Updater:
-    """Holds the network on its device; `update` takes and returns float64 on the CPU.
+    """Updates beliefs with the network, which it holds on its device; tensors in and out are float64 on the CPU.
 
-    `dtype` is what the network computes in. In float32 a sum rounds differently in a batch of another size, which now
-    and then tips a decision to merge or to refine; in float64 an answer does not depend on the rest of its batch, but
-    for refined ones, whose rounds make more of the rounding.
+    `dtype` is the precision of the network. In float32 sums round differently in batches of different sizes, which can
+    change a decision to merge or refine. In float64 an answer does not depend on the rest of its batch, except after
+    refinement, whose rounds amplify the rounding.
     `compiled` is used where it has a package that fits.
     """
 
@@ -69,14 +69,14 @@ class Updater:
         if any(
             parameter.dtype != dtype or parameter.device != self.device for parameter in network.parameters()
         ):
-            network = deepcopy(network).to(self.device, dtype)  # the caller's stays as it is
+            network = deepcopy(network).to(self.device, dtype)  # leave the caller's network as it is
         self.network = network.eval()
         self.settings = settings or Settings()
         self.compiled = compiled
         self._checked = CheckedNetwork(self.network, self.settings, compiled)
 
     def with_components(self, components: int) -> Updater:
-        """The same network with another bound on the number of components."""
+        """The same updater with another limit on the number of components."""
         if components == self.settings.components:
             return self
         settings = replace(self.settings, components=components)
@@ -84,9 +84,9 @@ class Updater:
 
     @torch.inference_mode()
     def update(self, prior: GaussianMixture, observations: Observations) -> Update:
-        """Posterior of every entity, `prior` ``(B, K, D)`` and `observations` over the same ``D`` coordinates.
+        """Posterior of every entity, from `prior` ``(B, K, D)`` and `observations` over the same ``D`` coordinates.
 
-        Raises ValueError if their batch or dimension differ, or an entity has no observation.
+        Raises ValueError if batch or dimension differ, or if an entity has no observation.
         """
         if prior.batch != observations.batch or prior.dimension != observations.dimension:
             raise ValueError(
@@ -96,7 +96,7 @@ class Updater:
         used = observations.mask
         if not bool(used.any(1).all()):
             raise ValueError("observations: every entity needs at least one")
-        # points are shared out in the order of the components, and what is given in another order is the same prior
+        # sample points are shared out in component order; sorting makes the answer independent of the given order
         prior = prior.ordered()
         plain = (observations.kind == LINEAR) & (observations.outlier_probability == 0)
         closed = (plain | ~used).all(1)
@@ -128,7 +128,7 @@ class Updater:
     def _by_network(
         self, problems: _Problems, index: Tensor, code: Tensor
     ) -> Iterator[tuple[Tensor, Update]]:
-        """In one pass where that can be trusted, else thoroughly; `code` tells which problems are of one shape."""
+        """Update in one pass where that can be trusted, else thoroughly; problems of one `code` have one shape."""
         settings = self.settings
         usual = max(settings.refine_below, settings.defend_below)
         least = torch.full((len(code),), usual, dtype=torch.float64)
@@ -155,7 +155,7 @@ class Updater:
                 yield alike, self._thorough.update(*problems.local(alike, self.device, torch.float64, True))
 
     def _kalman(self, problem: Scaled, _: Tensor) -> Update:
-        """Exact: one Kalman update a component, weighted by its evidence; what reducing it costs is measured."""
+        """Exact: one Kalman update per component, weighted by its evidence; the loss by reduction is measured."""
         prior, prediction = problem.prior, problem.prediction
         exact = problem.back(prediction.posterior(prior).normalised())
         posterior, loss = condense(exact, self.settings.most_components, self.settings.merge_below)
@@ -169,14 +169,14 @@ class Updater:
         )
 
     def _linearised(self, problem: Scaled, divergence: Tensor) -> Update:
-        """One linearised update a component and hypothesis of an outlier: exact where all sensors are linear."""
+        """One linearised update per component and outlier hypothesis; exact if all sensors are linear."""
         prior, most = problem.prior, self.settings.most_components
         posterior, evidence, loss = nearly_linear.update(
             prior, problem.observations, most, self.settings.merge_below, problem.linear
         )
         surprise = problem.prediction.surprise(prior)
         method = torch.where(divergence > 0, int(Method.LINEARISED), int(Method.KALMAN))
-        # of two Gaussians that are near, the chi-square divergence is twice the Kullback-Leibler divergence
+        # for two close Gaussians the chi-square divergence is twice the Kullback-Leibler divergence
         size = (-loss).exp() / (1 + 2 * divergence)
         return Update(problem.back(posterior), size, evidence, surprise, method, divergence + loss)
 
@@ -185,10 +185,10 @@ class Updater:
         return ThoroughNetwork(deepcopy(self.network).double(), self.settings, None)
 
     def _trusted_above(self, problem: Scaled) -> tuple[Tensor, Tensor]:
-        """The effective sample size above which one pass in the network's precision is believed ``(B,)``.
+        """The effective sample size ``(B,)`` above which one pass of the network is trusted, and which answers to scan.
 
-        Infinite where it may miss a part of the posterior and not see it: it is not tried there. And where its answer
-        is to be held against a scan of the prior too, ``(B,)`` bool.
+        It is infinite where one pass may miss a part of the posterior unnoticed: it is not tried there. The second
+        result, ``(B,)`` bool, marks the answers to compare with a scan of the prior too.
         """
         limit, observations = self.settings.search_above, problem.observations
         information = problem.linear.information.diagonal(dim1=-2, dim2=-1).amax(-1)
@@ -208,7 +208,7 @@ class Updater:
 
 @dataclass(frozen=True)
 class _Problems:
-    """A batch with what is known of it."""
+    """A batch of problems, with the quantities that all methods share."""
 
     prior: GaussianMixture
     observations: Observations
@@ -218,7 +218,7 @@ class _Problems:
     usual: int  # components of a prior that has not grown
 
     def shapes(self, index: Tensor) -> Tensor:
-        """A code for each entity ``(B,)``, of which those of `index` that have the same make one shape of tensors."""
+        """A code for each entity ``(B,)``; entities of `index` with the same code have tensors of one shape."""
         codes = torch.zeros(self.prior.batch, dtype=torch.int64)
         count = self.prior.present[index].sum(1).clamp_min(self.usual)
         codes[index] = self.observations.rows_of(index).shape_code * 64 + power_of_two(count)
@@ -227,9 +227,9 @@ class _Problems:
     def local(
         self, index: Tensor, device: torch.device, dtype: torch.dtype, trimmed: bool = False
     ) -> tuple[LocalProblem, Tensor]:
-        """Some of the entities, all of one shape, with the surprise of their observations.
+        """The entities at `index`, all of one shape, and the surprise of their observations.
 
-        `trimmed` leaves nothing in their tensors that is there for others of the batch.
+        `trimmed` removes the padding that only other entities of the batch need.
         """
         prior, scaled = self.prior.rows(index), self.scaled.rows(index)
         axes = torch.nonzero(self.touched[index[0]])[:, 0].tolist()
@@ -245,6 +245,6 @@ class _Problems:
 
 
 def _alike(index: Tensor, code: Tensor) -> Iterator[Tensor]:
-    """`index` in parts of one code each."""
+    """Split `index` into parts of one code each."""
     for pattern in sorted(set(code[index].tolist())):
         yield index[code[index] == pattern]

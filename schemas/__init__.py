@@ -1,4 +1,4 @@
-"""What travels on the topics of Beliefstream."""
+"""The messages on the topics of Beliefstream."""
 
 from __future__ import annotations
 

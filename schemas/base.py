@@ -1,4 +1,4 @@
-"""What all messages share: configuration, scalar types, and errors that name the field and the value."""
+"""Base of all messages: configuration, scalar types, and errors that name the field and the value."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAXIMUM_COORDINATES = 16  # of a state
 MAXIMUM_VALUES = 64  # in one observation
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-"""A finite number; neither text nor a truth value is taken for one."""
+"""A finite number; strings and booleans are rejected."""
 
 Vector = Annotated[tuple[Number, ...], Field(fail_fast=True)]
 Matrix = Annotated[tuple[Vector, ...], Field(fail_fast=True)]
@@ -28,51 +28,51 @@ Name = Annotated[str, Field(strict=True, pattern=f"^{_NAME}$")]
 _UNSEEN = r"\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
 
 Identifier = Annotated[str, Field(strict=True, pattern=f"^[^{_UNSEEN}]{{1,128}}$")]
-"""1 to 128 characters, none of them a control character, an end of a line, or one that is not seen."""
+"""1 to 128 characters; control characters, line ends and invisible characters are rejected."""
 
 Unit = Annotated[str, Field(strict=True, pattern=f"^[^{_UNSEEN}]{{1,32}}$")]
 """1 to 32 characters, as of `Identifier`."""
 
 
 def is_name(key: bytes | None) -> TypeGuard[bytes]:
-    """Whether a record's key may be a `Name`."""
+    """Whether a record's key is a valid `Name`."""
     return key is not None and _KEY.fullmatch(key) is not None
 
 
 class Unusable(ValueError):
-    """A message that cannot be used: `reason` from the closed list, `detail` one line for a person."""
+    """A message that cannot be used: `reason` from the closed list, and `detail`, one line for a person."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         self.reason = reason
-        self.detail = printable(detail)  # it quotes what came from outside
+        self.detail = printable(detail)  # it quotes the input
         super().__init__(f"{reason}: {self.detail}")
 
 
 class Message(BaseModel):
-    """Base of everything that travels: immutable, no unknown fields, no NaN and no infinity."""
+    """Base of all messages: immutable, no unknown fields, no NaN and no infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
     defines: ClassVar[bool] = False
-    """Whether it defines something (a sensor, a model), so that a bad one is an `invalid_definition`."""
+    """Whether it is a definition (a sensor, a model): a bad one is then an `invalid_definition`."""
 
     most_parts: ClassVar[int] = 100_000
-    """Commas and colons that its JSON may have: a bound on its values and fields, looked at before it is parsed."""
+    """Largest number of commas and colons in its JSON, which bounds its values and fields; checked before parsing."""
 
     def to_json(self) -> bytes:
-        """UTF-8 JSON without the fields that are absent; reading it back gives an equal message."""
+        """UTF-8 JSON without absent fields; parsing it gives an equal message."""
         return self.__pydantic_serializer__.to_json(self, exclude_none=True)
 
 
 _shortened = reprlib.Repr()
 _shortened.maxstring = _shortened.maxother = _shortened.maxlong = 80
-_MOST_FAULTS = 4  # listed in one line; the rest is counted
+_MOST_FAULTS = 4  # in one line; the rest is counted
 _LONGEST = 400  # characters of a fault's message, some of which quote the input
-_MOST_READ = 64  # faults looked at; a message may have as many as it has fields
+_MOST_READ = 64  # faults that are read; a message may have one per field
 
 
 def explain(error: ValidationError) -> str:
-    """One line that names each field at fault, what is wrong and the value: `field: message (value)`."""
+    """Explain an error in one line, with each bad field, the problem and the value: `field: message (value)`."""
     faults: dict[str, list[_Fault]] = {}
     for fault in error.errors(include_url=False, include_context=False)[:_MOST_READ]:
         shown = "" if fault["type"] in ("missing", "json_invalid") else f" ({_show(fault['input'])})"
@@ -86,7 +86,7 @@ def explain(error: ValidationError) -> str:
 
 
 def unusable(error: ValidationError, *, defines: bool = False) -> Unusable:
-    """The `Unusable` that says what a validation error says; of a definition if `defines`."""
+    """Convert a validation error to `Unusable`; of a definition if `defines`."""
     reason = reason_of(error)
     if defines and reason not in (Reason.not_json, Reason.not_finite):
         reason = Reason.invalid_definition
@@ -94,15 +94,15 @@ def unusable(error: ValidationError, *, defines: bool = False) -> Unusable:
 
 
 def check_parts(raw: bytes, most: int) -> None:
-    """Raises Unusable for JSON of more commas and colons than `most`, which would take long to parse and to explain."""
+    """Raises Unusable if JSON has more commas and colons than `most`, as it would take long to parse and explain."""
     if len(raw) > most and raw.count(b",") + raw.count(b":") > most:
         raise Unusable(Reason.too_large, f"message: more than {most} values and fields are not read")
 
 
 def printable(text: str, but: str = "") -> str:
-    """The text with everything that is no visible character or space escaped, except for those in `but`.
+    """Escape everything in a text but visible characters, spaces and the characters in `but`.
 
-    What comes from elsewhere then cannot move a terminal's cursor, nor begin a line of its own in a log.
+    Untrusted text then cannot move a terminal's cursor, or start a new line in a log.
     """
     if text.isprintable():
         return text
@@ -119,11 +119,11 @@ def distinct(names: Iterable[str]) -> bool:
 class _Fault(NamedTuple):
     message: str
     shown: str  # the value
-    of_type: bool  # it is of another type than was tried
+    of_type: bool  # the value has another type than this alternative
 
 
 def _line(place: str, found: list[_Fault]) -> str:
-    """The faults of one field, where a choice of types was open, joined by "or"; that of the type it is, if any."""
+    """Join the faults of one field, one per type alternative, by "or"; prefer those that match the value's type."""
     told = [fault for fault in found if not fault.of_type] or found
     first, *others = dict.fromkeys(fault.message for fault in told)
     message = " or ".join([first, *(other.removeprefix("Input should be ") for other in others)])
@@ -151,6 +151,6 @@ def _place(location: tuple[int | str, ...]) -> str:
 def _show(value: Any) -> str:
     try:
         text = _shortened.repr(value)
-    except ValueError:  # an integer too long for Python to write out
+    except ValueError:  # an integer too long for Python to print
         text = f"a {type(value).__name__} too long to show"
     return text if len(text) <= 80 else f"{text[:77]}..."

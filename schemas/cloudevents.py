@@ -27,7 +27,7 @@ def headers(type: str, source: str, id: str, time: float) -> list[tuple[str, byt
     """Headers of one record.
 
     Args:
-        type: what the record is, such as `OBSERVATION`.
+        type: type of the record, such as `OBSERVATION`.
         source: a URI reference of the sender.
         id: unique among the records of the source.
         time: when it happened, seconds since the epoch.
@@ -43,9 +43,9 @@ def headers(type: str, source: str, id: str, time: float) -> list[tuple[str, byt
 
 
 def parse(headers: Iterable[tuple[str, bytes | None]] | None) -> dict[str, str]:
-    """The CloudEvents attributes that are there, by name (`id`, `source`, `type`, `datacontenttype`, ...).
+    """The CloudEvents attributes of a record by name (`id`, `source`, `type`, `datacontenttype`, ...).
 
-    Anything may stand in them; what is not printable comes escaped.
+    Values are untrusted; characters that are not printable are escaped.
     """
     attributes = {}
     for name, content in headers or ():

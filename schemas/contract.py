@@ -1,7 +1,7 @@
 """The contract of the topics, generated from the messages: JSON Schemas and an AsyncAPI 3.0.0 document.
 
-`python -m schemas.contract DIRECTORY` writes the files. The document describes the service: it receives what
-others send it, and sends posteriors and dead letters.
+`python -m schemas.contract DIRECTORY` writes the files. The document describes the service: it receives the messages of
+others, and sends posteriors and dead letters.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Schema = dict[str, Any]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _FORMAT = "application/schema+json;version=2020-12"
-_BINDING = "0.5.0"  # of AsyncAPI's Kafka bindings
+_BINDING = "0.5.0"  # version of AsyncAPI's Kafka bindings
 _PARTITIONS = 8
 _PARTITIONER = "x-partitioner"
 _VALIDATION: JsonSchemaMode = "validation"
@@ -37,7 +37,7 @@ _VALIDATION: JsonSchemaMode = "validation"
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic of the contract, with one of the messages on it."""
+    """One topic of the contract with one of its messages."""
 
     address: str
     message: str
@@ -46,7 +46,7 @@ class Topic:
     description: str
     event: str | None
     compacted: bool = False
-    by_key: bool = False  # whether its senders must choose partitions by `schemas.partitioning`
+    by_key: bool = False  # whether senders must choose partitions by `schemas.partitioning`
 
 
 _TOPICS = (
@@ -77,7 +77,7 @@ _TOPICS = (
 
 
 def json_schemas() -> dict[str, Schema]:
-    """A self-contained JSON Schema (2020-12) for each message; for a dead letter, of its headers."""
+    """A self-contained JSON Schema (2020-12) for each message; for a dead letter, the schema of its headers."""
     plain: dict[str, type[Message]] = {
         "observation": Observation,
         "model": Model,
@@ -116,14 +116,14 @@ def asyncapi() -> Schema:
 
 
 def documents() -> dict[str, str]:
-    """The text of each generated file by its name."""
+    """The text of each generated file, by file name."""
     contents = {f"{name}.schema.json": schema for name, schema in json_schemas().items()}
     contents["asyncapi.json"] = asyncapi()
     return {name: json.dumps(content, indent=2) + "\n" for name, content in contents.items()}
 
 
 def write(directory: Path | str) -> list[Path]:
-    """Writes the contract into a directory, made if it is not there; returns the files."""
+    """Write the contract into a directory, created if missing; returns the files."""
     target = Path(directory)
     target.mkdir(parents=True, exist_ok=True)
     written = []
@@ -215,7 +215,7 @@ def _dead_letter_headers() -> Schema:
         properties[number] = {"type": "string", "pattern": "^[0-9]+$"} | {
             key: properties[number][key] for key in ("title", "description")
         }
-    for field, header in HEADERS.items():  # a header that is not there is no null
+    for field, header in HEADERS.items():  # an absent header is not null
         if header in OPTIONAL_HEADERS:
             properties[field] = {"type": "string"} | {
                 key: properties[field][key] for key in ("title", "description")
@@ -240,7 +240,7 @@ def _component_schemas() -> Schema:
 
 
 def _plain(schema: Any) -> Any:
-    """`discriminator` is OpenAPI's: in plain JSON Schema a required constant `kind` says the same."""
+    """Drop `discriminator`, which is OpenAPI's; in plain JSON Schema the required constant `kind` does the same."""
     if isinstance(schema, list):
         return [_plain(part) for part in schema]
     if not isinstance(schema, dict):

@@ -9,26 +9,26 @@ from pydantic_core import PydanticCustomError
 from schemas.base import Matrix
 
 _ASYMMETRY = 1e-6  # relative to the largest entry of the matrix
-_NEGATIVE = 1e-9  # least eigenvalue that rounding explains, relative to the largest entry
+_NEGATIVE = 1e-9  # smallest eigenvalue that rounding explains, relative to the largest entry
 
 
 def checked(matrix: Matrix, size: int | None = None) -> Matrix:
-    """A covariance made exactly symmetric.
+    """Check a covariance, and make it exactly symmetric.
 
     Args:
         matrix: (D, D) numbers.
-        size: the D it must have, if that is known.
+        size: the required D, if known.
 
     Raises:
-        PydanticCustomError: type `invalid_covariance`: not square, not of that size, not symmetric within
-            1e-6 of its largest entry, or not positive definite.
+        PydanticCustomError: type `invalid_covariance`: not square, of another size, not symmetric within 1e-6 of its
+            largest entry, or not positive definite.
     """
     rows = len(matrix)
     if rows == 0 or any(len(row) != rows for row in matrix):
         raise _invalid("expected a square matrix")
     if size is not None and rows != size:
         raise _invalid(f"expected a matrix of {size} by {size}, got {rows} by {rows}")
-    if rows == 1:  # without numpy: the usual case of a scalar sensor
+    if rows == 1:  # the usual scalar sensor, without numpy
         if matrix[0][0] <= 0:
             raise _invalid("expected a positive variance")
         return matrix
@@ -36,7 +36,7 @@ def checked(matrix: Matrix, size: int | None = None) -> Matrix:
 
 
 def checked_stack(stack: NDArray[np.float64]) -> NDArray[np.float64]:
-    """As `checked`, of a (K, D, D) stack; an error names the component at fault."""
+    """As `checked`, for a (K, D, D) stack; an error names the bad component."""
     if np.array_equal(stack, stack.mT):
         symmetric = stack
     else:
@@ -52,7 +52,7 @@ def checked_stack(stack: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def semidefinite(matrix: Matrix, size: int | None = None) -> Matrix:
-    """As `checked`, of a (D, D) matrix that may be singular: of noise that does not reach every coordinate."""
+    """As `checked`, for a (D, D) matrix that may be singular, as noise need not reach every coordinate."""
     rows = len(matrix)
     if rows == 0 or any(len(row) != rows for row in matrix):
         raise _invalid("expected a square matrix")
@@ -69,7 +69,7 @@ def semidefinite(matrix: Matrix, size: int | None = None) -> Matrix:
 
 
 def to_matrix(array: NDArray[np.float64]) -> Matrix:
-    """Nested tuples of a (D, D) array."""
+    """Convert a (D, D) array to nested tuples."""
     return tuple(map(tuple, array.tolist()))
 
 

@@ -1,4 +1,4 @@
-"""Messages that could not be used: the original bytes, with the reason and the source in headers."""
+"""Dead letters: the original bytes of unusable messages, with the reason and the source in headers."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ OPTIONAL_HEADERS = (HEADERS["replay_of"],)
 """Headers that only some dead letters have."""
 
 _FIELDS = {header: field for field, header in HEADERS.items()}
-_LONGEST_DETAIL = 1000  # characters; a header is for a person to read
+_LONGEST_DETAIL = 1000  # characters; a person reads the header
 _LONGEST_PLACE = 300  # characters of topic/partition:offset
 
 
 class DeadLetter(Message):
-    """A message that could not be used. Key and value travel as they came, everything else in headers."""
+    """A message that could not be used. Key and value keep their original bytes; everything else is in headers."""
 
     reason: Annotated[Reason, Field(description="from a closed list; header beliefstream_reason")]
     detail: Annotated[
@@ -78,7 +78,7 @@ class DeadLetter(Message):
     def from_record(
         cls, key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]] | None
     ) -> DeadLetter:
-        """The dead letter in a record of the dead-letter topic.
+        """Read a dead letter from a record of the dead-letter topic.
 
         Raises:
             Unusable: the headers are not those of a dead letter.
@@ -95,9 +95,9 @@ class DeadLetter(Message):
 
 
 def replay_of(headers: Iterable[tuple[str, bytes | None]] | None) -> str | None:
-    """The dead letter that a message was sent again from, as topic/partition:offset; None for other messages.
+    """The dead letter that this message replays, as topic/partition:offset; None for other messages.
 
-    Anybody may set the header: what is not printable is escaped, and what is long is cut.
+    Anybody may set the header, so it is escaped and truncated.
     """
     for name, content in headers or ():
         if name == HEADERS["replay_of"]:

@@ -1,4 +1,4 @@
-"""From bytes to messages."""
+"""Parses messages from bytes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ M = TypeVar("M", bound=Message)
 
 
 def check_size(raw: bytes | None, most: int) -> None:
-    """Raises Unusable, `too_large`, where a message has more than so many bytes."""
+    """Raises Unusable, `too_large`, if a message has more than `most` bytes."""
     if raw is not None and len(raw) > most:
         raise Unusable(Reason.too_large, f"message: {len(raw)} bytes, more than {most} are not read")
 
 
 def parse(message: type[M], raw: bytes | None) -> M:
-    """A message from UTF-8 JSON; `parse_sensor` does the same for sensors, of which there are several kinds.
+    """Parse a message from UTF-8 JSON; `parse_sensor` does the same for all kinds of sensors.
 
     Raises:
         Unusable: with a line that names the field and the value, and the reason: `too_large`, `not_json`, `not_finite`,

@@ -1,4 +1,4 @@
-"""Gaussian mixtures as they travel in messages."""
+"""Gaussian mixtures in messages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from schemas import covariance as covariance_checks
 from schemas.base import MAXIMUM_COORDINATES, Matrix, Message, Number, Vector
 
 MAXIMUM_COMPONENTS = 256
-_WEIGHT_TOLERANCE = 1e-6  # how far the sum of the weights may be from 1
-_ROUNDING = 1e-12  # a sum this near to 1 stays as it is, so that reading what was written changes nothing
+_WEIGHT_TOLERANCE = 1e-6  # largest difference of the weights' sum from 1
+_ROUNDING = 1e-12  # a sum this close to 1 is not normalised, so that a round trip changes nothing
 
 
 def _listed(value: Any) -> Any:
-    """Arrays (numpy, torch) become lists, which pydantic reads."""
+    """Convert arrays (numpy, torch) to lists for pydantic."""
     return value.tolist() if hasattr(value, "tolist") else value
 
 
@@ -99,7 +99,7 @@ class Mixture(Message):
         standard_deviations: float | Sequence[float] | None = None,
         covariance: ArrayLike | None = None,
     ) -> Mixture:
-        """One Gaussian.
+        """Make a single Gaussian.
 
         Args:
             mean: D numbers.
@@ -108,7 +108,7 @@ class Mixture(Message):
 
         Raises:
             ValueError: neither or both are given, the sizes do not agree, or a standard deviation is not positive.
-            pydantic.ValidationError: the numbers are no Gaussian.
+            pydantic.ValidationError: the numbers are not a valid Gaussian.
         """
         if (standard_deviations is None) == (covariance is None):
             raise ValueError("give either standard_deviations or covariance")
@@ -119,7 +119,7 @@ class Mixture(Message):
             deviations = np.asarray(standard_deviations, dtype=np.float64)
             with np.errstate(over="ignore", under="ignore"):
                 variances = deviations**2
-            # the variances alone would not show a negative deviation
+            # the variances alone would hide a negative deviation
             if not np.all((deviations > 0) & (variances > 0) & (variances < math.inf)):
                 raise ValueError(
                     "standard_deviations: expected positive numbers, with finite squares that are not 0, got "

@@ -1,4 +1,4 @@
-"""How the state of an entity moves and what is known of it at first."""
+"""The model of an entity: its coordinates, its motion and its prior."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Coordinate(Message):
 
 
 class Model(Message):
-    """The model of one entity, or with entity `*` of every entity that has none of its own."""
+    """The model of one entity, or with entity `*` of every entity without its own model."""
 
     defines: ClassVar[bool] = True
 

@@ -1,4 +1,4 @@
-"""What a sensor reports about one entity at one time."""
+"""Observation: the report of a sensor about one entity at one time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Positive = Annotated[Number, Field(gt=0)]
 
 
 class Observation(Message):
-    """One observation. Noise given here takes the place of the noise in the sensor's definition."""
+    """One observation. Noise given here replaces the noise in the sensor's definition."""
 
     most_parts: ClassVar[int] = 5_000  # 64 values with their covariance
 
@@ -70,7 +70,7 @@ class Observation(Message):
             )
         return deviation
 
-    # Runs only when a covariance is given: the scalar case, ten thousand times a second, pays nothing for it.
+    # Runs only if a covariance is given: the scalar case, ten thousand times a second, costs nothing extra.
     @field_validator("covariance")
     @classmethod
     def _fits_the_value(cls, covariance: Matrix | None, info: ValidationInfo) -> Matrix | None:
@@ -86,5 +86,5 @@ class Observation(Message):
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The value as a tuple, also when it is one number."""
+        """The value as a tuple, even if it is one number."""
         return self.value if isinstance(self.value, tuple) else (self.value,)

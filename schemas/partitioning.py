@@ -1,7 +1,7 @@
-"""The rule by which records are put into partitions, and how each client is told to keep it.
+"""The rule that assigns records to partitions, and the setting of each client that follows it.
 
-One worker owns partition n of `observations`, `priors` and the beliefs. Two records of one entity in two partitions
-make two beliefs of it, so all producers must choose the partition by the same hash of the key.
+One worker owns partition n of `observations`, `priors` and the beliefs. Records of one entity in two partitions would
+make two beliefs of it. So all producers must choose the partition by the same hash of the key.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ RULE = (
 
 
 class Client(NamedTuple):
-    """A Kafka client: its name, and the code or option with which it keeps the rule."""
+    """A Kafka client: its name, and the code or option that makes it follow the rule."""
 
     name: str
     example: str

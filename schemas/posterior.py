@@ -1,4 +1,4 @@
-"""The belief about an entity after an update, and how far it may be trusted."""
+"""The belief about an entity after an update, with its quality."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Count = Annotated[int, Field(strict=True, ge=0)]
 
 
 class Quality(Message):
-    """How near the mixture is to the exact posterior, and how well the observations fit the prediction."""
+    """How close the mixture is to the exact posterior, and how well the observations fit the prediction."""
 
     effective_sample_size: Annotated[
         Number,

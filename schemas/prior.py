@@ -1,4 +1,4 @@
-"""What an operator knows of an entity: put in the place of the belief, or multiplied into it."""
+"""Prior: an operator's knowledge about an entity, which replaces the belief or multiplies it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from schemas.time import Time
 
 
 class Prior(Message):
-    """A prior for one entity from its time on."""
+    """A prior for one entity, from its time on."""
 
     entity: Annotated[
         Name,
@@ -58,11 +58,11 @@ class Prior(Message):
         return coordinates
 
     def check_fits(self, names: tuple[str, ...]) -> None:
-        """Whether it is over coordinates of a model that has these.
+        """Check that the prior fits a model with the coordinates `names`.
 
         Raises:
-            Unusable: `wrong_length`, if it names no coordinates and is over another number than the model has;
-                `missing_coordinates`, if the model lacks one that it names.
+            Unusable: `wrong_length`, if it names no coordinates and has another number than the model;
+                `missing_coordinates`, if it names one that the model lacks.
         """
         if self.coordinates is None:
             if self.mixture.dimension != len(names):

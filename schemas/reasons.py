@@ -1,4 +1,4 @@
-"""Why a message cannot be used: a closed list, and the reason behind a pydantic error."""
+"""Reasons why a message cannot be used: a closed list, and the reason for a pydantic error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 
 class Reason(StrEnum):
-    """The reasons a message ends in the dead-letter topic; nothing else is ever written there as a reason."""
+    """The reasons in the dead-letter topic; no other reason is ever written there."""
 
     too_large = "too_large"
     not_json = "not_json"
@@ -30,7 +30,7 @@ class Reason(StrEnum):
     numerical = "numerical"
 
 
-# Errors raised by our own validators carry these types; the others are pydantic's.
+# Our own validators raise errors of these types; the others are pydantic's.
 _BY_TYPE = {
     "json_invalid": Reason.not_json,
     "finite_number": Reason.not_finite,
@@ -39,7 +39,7 @@ _BY_TYPE = {
     "invalid_time": Reason.invalid_time,
     "wrong_length": Reason.wrong_length,
 }
-# When a message has several faults, the first of these that is among them is the reason.
+# If a message has several faults, the first of these among them is the reason.
 _ORDER = (
     Reason.not_json,
     Reason.not_finite,
@@ -50,7 +50,7 @@ _ORDER = (
 
 
 def reason_of(error: ValidationError) -> Reason:
-    """The reason that fits a validation error best; `Reason.invalid` when no narrower one does."""
+    """The most specific reason for a validation error; `Reason.invalid` if there is none."""
     found: set[Reason] = set()
     for fault in error.errors(include_url=False, include_context=False):
         value = fault["input"]

@@ -1,4 +1,4 @@
-"""Notes among the dead letters that say which of them were sent again."""
+"""Notes in the dead-letter topic that record which dead letters were sent again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field
 from schemas.base import Identifier, Message
 from schemas.time import Time
 
-MOST_LETTERS = 1000  # of one note
+MOST_LETTERS = 1000  # in one note
 
 _Texts = Annotated[
     tuple[Annotated[str, Field(strict=True, max_length=400)], ...],
@@ -21,8 +21,8 @@ _Texts = Annotated[
 class Replay(Message):
     """A note that dead letters are about to be sent again, or have been.
 
-    Each group of letters has two notes. One with `begun` and without `sent` was interrupted: its letters may have been
-    sent or not.
+    Each group of letters has two notes. If there is one with `begun` but none with `sent`, the replay was interrupted:
+    its letters may or may not have been sent.
     """
 
     id: Annotated[Identifier, Field(description="of the group of letters; both notes have it; no unit")]

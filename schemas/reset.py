@@ -1,4 +1,4 @@
-"""What makes a worker forget an entity: a control message on the topic of priors."""
+"""Reset: a control message on the topic of priors that makes a worker forget an entity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Count = Annotated[int, Field(strict=True, ge=0)]
 
 
 class LogPosition(Message):
-    """A place in one partition of a topic."""
+    """A position in one partition of a topic."""
 
     topic_id: Annotated[
         Identifier, Field(description="the broker's own id of the topic, another one once it is made again")
@@ -26,7 +26,7 @@ class LogPosition(Message):
 
 
 class Reset(Message):
-    """Forgets an entity: its belief, its history and what waits; its next observation starts from its model's prior."""
+    """Forgets an entity: its belief, history and waiting events; its next observation starts from its model's prior."""
 
     most_parts: ClassVar[int] = 1_000
 
@@ -55,7 +55,7 @@ class Reset(Message):
 
 
 def parse_stated(raw: bytes | None) -> Prior | Reset:
-    """A message of the topic of priors: one with a field `reset` is a reset, any other a prior.
+    """Parse a message of the topic of priors: with a field `reset` it is a reset, otherwise a prior.
 
     Raises:
         Unusable: as `schemas.parse`.
@@ -66,7 +66,7 @@ def parse_stated(raw: bytes | None) -> Prior | Reset:
     try:
         content = from_json(raw)
     except ValueError:
-        return parse(Prior, raw)  # says what is wrong with it
+        return parse(Prior, raw)  # raises the right error
     if not isinstance(content, dict) or "reset" not in content:
         return parse(Prior, raw)
     return parse(Reset, raw)

@@ -1,6 +1,6 @@
-"""A sensor of any kind: what it measures, its noise, its outliers and its calibration.
+"""A sensor of any kind: its measurement, its noise, its outliers and its calibration.
 
-The kinds are in `schemas.sensors`; the field `kind` tells which one a definition is.
+The kinds are in `schemas.sensors`; the field `kind` of a definition selects one.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ sensor_adapter: TypeAdapter[AnySensor] = TypeAdapter(Sensor)
 
 
 def parse_sensor(definition: bytes | dict[str, Any] | None) -> Sensor:
-    """A sensor from its JSON or from the object in it.
+    """Parse a sensor from its JSON or from the object in it.
 
     Raises:
         Unusable: with reason `invalid_definition`, `not_json`, `not_finite` or `too_large`.

@@ -12,18 +12,18 @@ from pydantic_core import PydanticCustomError
 from schemas.base import Number
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Years 1 to 9999, which is what RFC 3339 can write.
+# Years 1 to 9999, the range of RFC 3339.
 EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0
-# From these numbers on (year 5138 in seconds, 1973 in the unit named) a time is probably not in seconds.
+# From these numbers on (year 5138 in seconds, 1973 in the named unit) a time is probably not in seconds.
 _OTHER_UNITS = ((1e11, 1e3, "milliseconds"), (1e14, 1e6, "microseconds"), (1e17, 1e9, "nanoseconds"))
-_TOO_LARGE = 1e20  # nanoseconds of the year 5138: beyond, no unit is probable
+_TOO_LARGE = 1e20  # nanoseconds of the year 5138: beyond it, no unit is plausible
 _RFC_3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(\.\d+)?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
 )
 
 
 def from_rfc3339(text: str) -> float:
-    """Seconds since the epoch of an RFC 3339 time with its offset (`2026-01-31T12:00:00.25+01:00`).
+    """Convert an RFC 3339 time with offset (`2026-01-31T12:00:00.25+01:00`) to seconds since the epoch.
 
     Raises:
         ValueError: the text is not such a time, or it lies outside the years 1 to 9999.
@@ -32,13 +32,13 @@ def from_rfc3339(text: str) -> float:
     if match is None:
         raise ValueError("not an RFC 3339 time with an offset")
     day, minute, second, fraction, offset = match.groups()
-    leap = second == "60"  # datetime knows no leap second: it is the second after :59
+    leap = second == "60"  # datetime has no leap seconds: use the second after :59
     moment = datetime.fromisoformat(f"{day}T{minute}{'59' if leap else second}{offset.upper()}")
     return (moment - _EPOCH).total_seconds() + leap + float(fraction or 0)
 
 
 def to_rfc3339(time: float) -> str:
-    """The RFC 3339 time (UTC, to the microsecond) of seconds since the epoch.
+    """Convert seconds since the epoch to an RFC 3339 time in UTC, to the microsecond.
 
     Raises:
         ValueError: the time is not finite, or outside the years 1 to 9999.
@@ -50,7 +50,7 @@ def to_rfc3339(time: float) -> str:
 
 
 def unit_hint(time: float) -> str:
-    """What to say of a time that is probably in milliseconds, microseconds or nanoseconds; empty for any other."""
+    """A hint for a time that is probably in milliseconds, microseconds or nanoseconds; empty for any other."""
     if not _OTHER_UNITS[0][0] <= time < _TOO_LARGE:
         return ""
     _, scale, unit = [entry for entry in _OTHER_UNITS if entry[0] <= time][-1]

@@ -1,1 +1,1 @@
-"""Kafka and Faust: the worker, its clients, the command line, and shows and measurements of the whole."""
+"""Kafka and Faust code: the worker, its clients, the command line, the demo and the benchmarks."""

@@ -1,4 +1,4 @@
-"""The Faust application of a worker, put together from settings."""
+"""Builds a worker's Faust application from its settings."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ from streams.turns import Turns
 T = TypeVar("T")
 log = structlog.get_logger()
 LOOK_SECONDS = 5.0
-LARGEST_RECORD = 64 * 1024 * 1024  # bytes; a dead letter is as large as what it came from
+LARGEST_RECORD = 64 * 1024 * 1024  # bytes; a dead letter is as large as its source record
 
 
 def make_updater(settings: Settings) -> Updater:
-    """The network on its device; raises FileNotFoundError or ValueError if weights or packages cannot be used."""
+    """Load the network on its device; raises FileNotFoundError or ValueError if weights or packages cannot be used."""
     torch.set_num_threads(settings.threads)
     accuracy = Accuracy(
         points=settings.points, refine_below=settings.refine_below, repeat_below=settings.repeat_below
@@ -72,11 +72,11 @@ def make_updater(settings: Settings) -> Updater:
 
 
 def create_app(settings: Settings, updater: Updater, reachability: Reachability | None = None) -> faust.App:
-    """A worker's application; nothing is started yet.
+    """Build a worker's application without starting it.
 
-    `reachability` is kept up to date while it runs.
+    `reachability` is updated while the application runs.
 
-    Raises ValueError if a module of measurements of one's own cannot be imported.
+    Raises ValueError if a module in `settings.measurements` cannot be imported.
     """
     measurements.load(settings.measurements)
     use_safe_connections()
@@ -102,7 +102,7 @@ def create_app(settings: Settings, updater: Updater, reachability: Reachability 
         broker_commit_interval=1.0,
         web_bind=settings.web_host,
         web_port=settings.web_port,
-        # nothing of Faust's own but the page "/", which says OK
+        # of Faust's own pages only "/", which says OK
         web_tables_enabled=False,
         web_router_enabled=False,
         web_graph_enabled=False,
@@ -125,7 +125,7 @@ async def _producer(app: faust.App) -> AIOKafkaProducer:
 
 
 async def _or_stop(work: Awaitable[T], failure: str) -> T:
-    """What is awaited; where it fails, the process ends at once, as Faust would go on without it."""
+    """Await `work`; if it fails, end the process at once, because Faust would carry on."""
     try:
         return await work
     except Fenced as fenced:
@@ -142,7 +142,7 @@ async def _or_stop(work: Awaitable[T], failure: str) -> T:
 
 
 def _guard(app: faust.App, settings: Settings, fusion: Fusion, held_up: Callable[[], bool]) -> Stalls:
-    """Against standing still."""
+    """Build the watchdog for partitions that make no progress."""
     sources = (settings.names.observations, settings.names.priors)
 
     def done() -> dict[TP, int]:
@@ -173,7 +173,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
     async def changelog_id() -> str:
         asked = topic_states((await _producer(app)).client, [names.beliefs_changelog])
         found = await _or_stop(asked, "the changelog's id cannot be asked for, the worker stops")
-        # one that is not there now is noticed by its readers
+        # the changelog's readers notice if it is missing
         return found[names.beliefs_changelog].id if found else ""
 
     on_disk = {"directory": settings.belief_directory, "topic_id": changelog_id}
@@ -201,7 +201,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
     origins = Origins(names, table.store, fencing, producer, committed)
 
     async def examine(consumer: Any, partitions: Collection[int]) -> bool:
-        fusion.processed.clear()  # what is read from here on is what was committed
+        fusion.processed.clear()  # reading restarts at the committed offsets
         held = origins.examine(consumer, partitions)
         return await _or_stop(held, "beliefs cannot be held against their source, the worker stops")
 
@@ -264,7 +264,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
     @app.timer(LOOK_SECONDS)  # type: ignore[untyped-decorator]
     async def look_after_connections() -> None:
         logs.write_repeated()
-        # neither is there before it has started, nor after it has ended
+        # both are None before the app has started and after it has ended
         sending, reading = cast(Any, app.producer)._producer, cast(Any, app.consumer)._thread._consumer
         for client in (sending and sending.client, reading and reading._client, reader.client):
             if fault := fault_of(client):
@@ -273,7 +273,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
 
     @app.timer(LOOK_SECONDS)  # type: ignore[untyped-decorator]
     async def look_after_definitions() -> None:
-        with suppress(KafkaError, OSError):  # no broker answers: another time
+        with suppress(KafkaError, OSError):  # no broker answers: try again next time
             if found := await reader.changes():
                 log.error(TOPIC_CHANGED, changes=found)
                 os._exit(70)
@@ -295,13 +295,13 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
         async for events in stream.noack_take(settings.batch, within=settings.batch_seconds):  # type: ignore[attr-defined]
             turn = turns.take(events)
             while turn:
-                # an exception inside take() would acknowledge the batch: stop at once, for it to be delivered again
+                # an exception inside take() would acknowledge the batch: stop at once, so that it is delivered again
                 await _or_stop(fusion.process(turn), "a batch failed, the worker stops")
                 done = turns.done(turn)
                 for event in done:
                     await stream.ack(event)
                 fusion.acknowledged(done)
-                # while others come in, what waits takes its turn with them
+                # if more messages have arrived, waiting ones share the next turn with them
                 alone = turns.full or cast(Any, stream.channel).queue.empty()
                 turn = turns.take() if alone else []
 

@@ -1,4 +1,4 @@
-"""A batch on its way: what it holds of each entity, what cannot be used, and what is measured of it in the end."""
+"""The state of one batch: its part for each entity, its dead letters and its metrics."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from streams.topics import TopicNames
 
 @dataclass
 class Batch:
-    """Entities by partition and key, what is to be sent to the dead letters, and what to count."""
+    """Entities by partition and key, dead letters to send, and counts."""
 
     names: TopicNames
     entities: dict[tuple[int, bytes], EntityBatch] = field(default_factory=dict)
-    times: dict[int, list[float]] = field(default_factory=dict)  # of observations, by partition
-    resets: list[Record] = field(default_factory=list)  # posteriors that tell of them
+    times: dict[int, list[float]] = field(default_factory=dict)  # times of observations, by partition
+    resets: list[Record] = field(default_factory=list)  # posteriors emitted for resets
     dead: list[Record] = field(default_factory=list)
     rejected: Counter[tuple[str, Reason]] = field(default_factory=Counter)  # by topic and reason
     misplaced: list[Misplaced] = field(default_factory=list)
     examples: dict[Reason, Example] = field(default_factory=dict)  # the first of each reason
     duplicates: int = 0
-    forgotten: int = 0  # observations that a reset has overtaken
+    forgotten: int = 0  # observations forgotten by a reset
 
     def reject(self, message: Any, reason: Reason, detail: str) -> None:
-        """A message as Faust delivered it."""
+        """Reject a message as Faust delivered it."""
         source = (message.topic, message.partition, message.offset)
         self.dead_letter(source, (message.key, message.value), reason, detail, replay_of(message.headers))
 
@@ -48,13 +48,16 @@ class Batch:
         detail: str,
         replayed: str | None = None,
     ) -> None:
-        """A message by its topic, partition and offset, with key and value; `replayed` is the letter it came from."""
+        """Reject a message given by its source (topic, partition, offset), key and value.
+
+        `replayed` names the dead letter that it was sent again from.
+        """
         self.dead.append(dead_letter(self.names.dead_letters, reason, detail, source, *content, replayed))
         self.rejected[source[0], reason] += 1
         self.examples.setdefault(reason, Example(source, content[0], detail))
 
     def measure(self, events: Sequence[EventT[Any]]) -> None:
-        """Once all that follows from these events is durable."""
+        """Update the metrics; call it when all results of these events are durable."""
         now, ticks = time.time(), time.monotonic()
         stamps = [event.message.timestamp for event in events if event.message.timestamp]
         if stamps:
@@ -80,7 +83,7 @@ class Batch:
 
 
 def reach(events: Iterable[EventT[Any]]) -> dict[int, dict[str, int]]:
-    """The offsets after the last of these events, by partition and topic."""
+    """Return the offsets after the last of these events, by partition and topic."""
     ends: dict[int, dict[str, int]] = {}
     for event in events:
         message = event.message

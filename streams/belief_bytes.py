@@ -1,4 +1,4 @@
-"""A belief as bytes, and what complains of bytes that are none."""
+"""Binary codec for beliefs."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from inference.accumulated import NO_ERROR, AccumulatedError
 from inference.events import Belief
 from inference.readings import ControlReading
 
-# components, dimension, flags, inputs under control, time
+# components, dimension, flags, control inputs, time
 _BELIEF = struct.Struct("<BBBBd")
-_TRIANGLES = 1  # flag: of the covariances only the lower triangles are there
-_WITH_ERROR = 2  # flag, since version 5 of the record: the accumulated error stands at the end
+_TRIANGLES = 1  # flag: only the lower triangles of the covariances are stored
+_WITH_ERROR = 2  # flag, since record version 5: the accumulated error is stored at the end
 _ERROR_NUMBERS = len(NO_ERROR)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 State = bytes | Belief
-"""A belief as it is stored, or one not stored yet."""
+"""A belief, encoded or not encoded yet."""
 
 
 class UnknownVersion(ValueError):
@@ -33,11 +33,11 @@ class UnknownVersion(ValueError):
 
 
 class DamagedRecord(ValueError):
-    """A changelog record is not what `encode` makes."""
+    """A changelog record is not an output of `encode`."""
 
 
 def told(read: Callable[P, R]) -> Callable[P, R]:
-    """The function, whose complaints about bytes come out as DamagedRecord."""
+    """Decorator that turns decoding errors into DamagedRecord."""
 
     @functools.wraps(read)
     def reading(*arguments: P.args, **options: P.kwargs) -> R:
@@ -52,21 +52,21 @@ def told(read: Callable[P, R]) -> Callable[P, R]:
 
 
 def reaches(raw: bytes, place: int) -> int:
-    """The place, if there are so many bytes; raises DamagedRecord."""
+    """Return `place` if the bytes are long enough; raises DamagedRecord."""
     if place > len(raw):
         raise DamagedRecord(f"changelog: a record of {len(raw)} bytes ends early, {place} are needed")
     return place
 
 
 def belief_from(time: float, count: int, size: int, numbers: NDArray[np.float64]) -> Belief:
-    """Weights, means and whole covariances in one array, one after the other."""
+    """Build a belief from one array: weights, means and whole covariances, in that order."""
     weights, means, covariances = np.split(numbers.copy(), (count, count + count * size))
     return Belief(time, weights, means.reshape(count, size), covariances.reshape(count, size, size))
 
 
 @functools.cache
 def _triangles(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Places of the lower and the upper triangle in a flat matrix, and of the matrix in the lower triangle."""
+    """Indices of the lower and the upper triangle in a flat matrix, and of the matrix in the lower triangle."""
     rows, columns = np.tril_indices(size)
     where = np.zeros((size, size), dtype=np.intp)
     where[rows, columns] = where[columns, rows] = np.arange(len(rows))
@@ -74,7 +74,7 @@ def _triangles(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[n
 
 
 def stored(state: State | None) -> bytes:
-    """A belief as bytes, exactly; nothing for none."""
+    """Encode a belief without loss; None gives no bytes."""
     if state is None:
         return b""
     if isinstance(state, bytes):
@@ -89,14 +89,14 @@ def stored(state: State | None) -> bytes:
     if state.control is not None:
         inputs = len(state.control.value)
         parts = (*parts, state.control.value, state.control.covariance)
-    if state.error != NO_ERROR:  # a belief without one is as it was before version 5
+    if state.error != NO_ERROR:  # without an error the format is that before version 5
         parts, flags = (*parts, np.array(state.error)), flags | _WITH_ERROR
     header = _BELIEF.pack(count, size, flags, inputs, state.time)
     return header + b"".join(np.ascontiguousarray(part, dtype="<f8").tobytes() for part in parts)
 
 
 def stored_size(raw: bytes, place: int) -> int:
-    """Bytes of the belief that begins at that place."""
+    """Size in bytes of the belief that begins at `place`."""
     count, size, flags, inputs, _ = _BELIEF.unpack_from(raw, place)
     error = _ERROR_NUMBERS if flags & _WITH_ERROR else 0
     numbers = _numbers(count, size, bool(flags & _TRIANGLES))
@@ -104,7 +104,7 @@ def stored_size(raw: bytes, place: int) -> int:
 
 
 def has_error(state: State | None) -> bool:
-    """Whether an accumulated error is stored with the belief, which programs before version 5 cannot read."""
+    """Whether the stored belief has an accumulated error, which programs before version 5 cannot read."""
     if isinstance(state, bytes):
         return len(state) > 2 and bool(state[2] & _WITH_ERROR)
     return state is not None and state.error != NO_ERROR
@@ -116,9 +116,9 @@ def _numbers(count: int, size: int, symmetric: bool) -> int:
 
 @told
 def belief_of(state: State | None) -> Belief | None:
-    """The belief that is stored, if there is one; raises DamagedRecord.
+    """Decode a stored belief, if there is one; raises DamagedRecord.
 
-    One stored before version 5 has an accumulated error of 0: what it was is not known.
+    A belief stored before version 5 has an accumulated error of 0, because the real one is not known.
     """
     if not isinstance(state, bytes):
         return state

@@ -1,8 +1,8 @@
-"""What is kept of an entity: its belief, its recent past, and which messages are already in it.
+"""The stored record of an entity: its belief, its recent past and the offsets already applied.
 
-A record's value in the table and its changelog. The offsets make application idempotent: after a crash the broker
-delivers again what had not been acknowledged, and what a belief already holds is skipped. The past is what
-`inference.timeline` needs to take in what comes late; it stays as bytes until then.
+This is the value in the table and its changelog. The offsets make application idempotent: after a crash the broker
+redelivers unacknowledged messages, and the worker skips those the belief already holds. `inference.timeline` needs the
+past to apply late messages; it stays as bytes until then.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from streams.belief_bytes import (
 )
 
 INTERNAL = b"\0"
-"""First byte of the keys of what is no belief in the changelog; no entity is called so."""
+"""First byte of internal changelog keys, which are not beliefs; no entity has such a key."""
 VERSION = 5
-# of what needs nothing newer a record is written that programs before can read
+# records that need no newer feature are written in a version that older programs can read
 RESET_VERSION = 4  # for entities whose beliefs have no accumulated error
 UNRESET_VERSION = 3  # for those that have never been reset either
-MOST_RESET_IDS = 16  # remembered, to apply a reset once however often it is sent
+MOST_RESET_IDS = 16  # stored, so that a reset with an id is applied once even if sent again
 # version, has a base; sequence, revision, prior sequence, two offsets, time of the newest posterior and of the base,
-# when it was last heard of, length of names, moments
+# when last heard of, length of names, number of moments
 _HEADER = struct.Struct("<BBQIIqqdddHI")
-_RESETS = struct.Struct("<IqH")  # since version 4, behind the names: resets, offset, length of their ids
-_SECOND_HEADER = struct.Struct("<BBQIIqqddHI")  # of version 2, which did not say when it was heard of
-_FIRST_HEADER = struct.Struct("<BBBHQIIqqdH")  # of version 1, which kept no past either
-_MOMENT = struct.Struct("<dII")  # time, length of its messages and of its belief
+_RESETS = struct.Struct("<IqH")  # since version 4, after the names: resets, offset, length of their ids
+_SECOND_HEADER = struct.Struct("<BBQIIqqddHI")  # version 2, without the time last heard of
+_FIRST_HEADER = struct.Struct("<BBBHQIIqqdH")  # version 1, without that and without a past
+_MOMENT = struct.Struct("<dII")  # time, length of its messages, length of its belief
 _MESSAGE = struct.Struct("<BqI")
 _WAITING = struct.Struct("<qI")
 
 
 @told
 def glance(raw: bytes) -> tuple[float, float]:
-    """The time of the newest posterior and when it was last heard of, without reading all of a record."""
+    """Read the time of the newest posterior and when the entity was last heard of, without decoding the rest."""
     if not UNRESET_VERSION <= raw[0] <= VERSION:
         record = BeliefRecord.decode(raw)
         return record.shown, record.heard
@@ -58,7 +58,7 @@ def glance(raw: bytes) -> tuple[float, float]:
 
 
 def check_version(raw: bytes, topic: str, partition: int, key: bytes) -> None:
-    """Raises UnknownVersion, with all that helps to find the record, if this program cannot read it."""
+    """Raise UnknownVersion, with the record's place, if this program cannot read it."""
     version = raw[0] if raw else 0
     if not 1 <= version <= VERSION:
         place = f"topic {topic}, partition {partition}, key {key.decode(errors='replace')!r}"
@@ -69,7 +69,7 @@ def check_version(raw: bytes, topic: str, partition: int, key: bytes) -> None:
 
 
 class Kept(NamedTuple):
-    """A message that is in the belief, and may have to be applied again."""
+    """A message that is applied to the belief, and may have to be applied again."""
 
     is_prior: bool
     offset: int
@@ -77,7 +77,7 @@ class Kept(NamedTuple):
 
 
 def pack(messages: Iterable[Kept]) -> bytes:
-    """The messages of one moment as bytes."""
+    """Pack the messages of one moment into bytes."""
     return b"".join(
         _MESSAGE.pack(message.is_prior, message.offset, len(message.value)) + message.value
         for message in messages
@@ -86,7 +86,7 @@ def pack(messages: Iterable[Kept]) -> bytes:
 
 @told
 def unpack(raw: bytes) -> list[Kept]:
-    """What `pack` has packed; raises DamagedRecord for anything else."""
+    """Unpack the bytes of `pack`; raises DamagedRecord for anything else."""
     found, place = [], 0
     while place < len(raw):
         kind, offset, length = _MESSAGE.unpack_from(raw, place)
@@ -106,13 +106,13 @@ class BeliefRecord:
         sequence: number of messages applied.
         revision: how often the past was changed after its posterior had been emitted.
         prior_sequence: number of priors applied.
-        observation_offset, prior_offset: the last message of each topic that was dealt with; -1 for none.
+        observation_offset, prior_offset: the last message processed of each topic; -1 for none.
         pending: stated priors that no observation has reached in time, as (offset, the message's value).
         shown: time of the newest posterior emitted.
-        heard: what time it was in its partition when a message of it last came, by the others' event times.
+        heard: event time of the partition, by the other messages, when the entity's last message came.
         resets: how often the entity was reset.
-        forgotten_before: observations before that offset were forgotten by a reset, also those not read yet.
-        reset_ids: of the last resets that had an id.
+        forgotten_before: a reset forgot observations before this offset, including those not read yet.
+        reset_ids: ids of the last resets that had one.
     """
 
     past: Timeline[bytes, State] = field(default_factory=Timeline)
@@ -131,7 +131,7 @@ class BeliefRecord:
 
     @classmethod
     def of(cls, belief: Belief, coordinates: tuple[str, ...], **others: Any) -> BeliefRecord:
-        """With a belief that has no past."""
+        """Create a record with a belief that has no past."""
         return cls(Timeline(belief, belief.time), coordinates, shown=belief.time, **others)
 
     @property
@@ -141,20 +141,20 @@ class BeliefRecord:
 
     @property
     def belief(self) -> Belief | None:
-        """The newest; None until the first observation."""
+        """The newest belief; None until the first observation."""
         moments = self.past.moments
         return belief_of(moments[-1].state if moments else self.past.base)
 
     def forget(self) -> None:
-        """Give up the belief and its past."""
+        """Discard the belief and its past."""
         self.past, self.shown = Timeline(), -math.inf
 
     def reset(self, id: str | None, before: int) -> None:
-        """Forget the entity; the offsets stay, and the sequence goes on.
+        """Forget the entity; the offsets stay, and the sequence continues.
 
         Args:
             id: of the reset, if it has one.
-            before: observations before that offset are forgotten too.
+            before: observations before this offset are forgotten too.
         """
         self.forget()
         self.coordinates, self.pending = (), []
@@ -165,7 +165,7 @@ class BeliefRecord:
             self.reset_ids = (*self.reset_ids, id)[-MOST_RESET_IDS:]
 
     def encode(self) -> bytes:
-        """To bytes, exactly."""
+        """Encode the record as bytes, without loss."""
         names, past = "\n".join(self.coordinates).encode(), self.past
         base, version = stored(past.base), self._version()
         header = _HEADER.pack(
@@ -192,7 +192,7 @@ class BeliefRecord:
         return b"".join(parts)
 
     def _version(self) -> int:
-        """The least that has room for all of it."""
+        """The oldest version that can hold the whole record."""
         if any(map(has_error, (self.past.base, *(moment.state for moment in self.past.moments)))):
             return VERSION
         return RESET_VERSION if self.resets else UNRESET_VERSION
@@ -204,11 +204,11 @@ class BeliefRecord:
     @classmethod
     @told
     def decode(cls, raw: bytes) -> BeliefRecord:
-        """From bytes, of this version or one before it.
+        """Decode bytes of this version or an earlier one.
 
         Raises:
-            UnknownVersion: they are of another version.
-            DamagedRecord: they are cut off, or no record at all; what is read later may raise it too.
+            UnknownVersion: the bytes are of another version.
+            DamagedRecord: they are cut off, or no record at all; reading a part later may raise it too.
         """
         if raw[0] == 1:
             return _decode_first(raw)
@@ -257,7 +257,7 @@ def _names(joined: str) -> tuple[str, ...]:
 
 
 def _decoded_resets(raw: bytes, place: int) -> tuple[tuple[int, int, tuple[str, ...]], int]:
-    """How many, the offset and the ids; and the place behind them."""
+    """Read the number of resets, the offset and the ids; also returns the position after them."""
     resets, before, length = _RESETS.unpack_from(raw, place)
     end = reaches(raw, place + _RESETS.size + length)
     return (resets, before, _names(raw[place + _RESETS.size : end].decode())), end

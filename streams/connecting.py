@@ -1,13 +1,13 @@
-"""What aiokafka 0.14 does not get over when a connection breaks, put right.
+"""Fixes for what aiokafka 0.14 does not survive when a connection breaks.
 
-**A write to a transport that has just been closed.** uvloop raises RuntimeError there, where asyncio's own loop says
-nothing; aiokafka is ready for OSError. The connections of a broker that is killed are reset, and for a moment aiokafka
-takes them for sound. The task that keeps a client's metadata up to date dies of it, nobody is told, and all that waits
-for new metadata waits for ever: a worker stood still after one of three brokers had gone. `use_safe_connections` makes
-of it the error that aiokafka expects.
+**A write to a transport that has just been closed.** uvloop raises RuntimeError, and asyncio's own loop raises nothing;
+aiokafka expects OSError. When a broker is killed its connections are reset, and for a moment aiokafka takes them for
+sound. The task that refreshes a client's metadata dies from the error without a report. Everything that waits for new
+metadata then waits for ever: a worker stopped processing after one of three brokers had gone. `use_safe_connections`
+turns the error into the one that aiokafka expects.
 
-**A task that has died.** Whatever it died of: `fault_of` finds a client whose metadata nobody keeps up to date any
-more, for the worker to stop and be started again.
+**A task that has died.** `fault_of` finds a client whose metadata task has died for any reason, so that the worker can
+stop and be restarted.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def _send_or_say_why(self: AIOKafkaConnection, *arguments: Any, **options: Any) 
 
 
 def use_safe_connections() -> None:
-    """For all of aiokafka's connections in this process."""
+    """Apply the fix to all of aiokafka's connections in this process."""
     AIOKafkaConnection.send = _send_or_say_why
 
 
 def fault_of(client: AIOKafkaClient | None) -> str | None:
-    """What the task has died of that keeps the client's metadata up to date; None while it lives, or was cancelled."""
+    """The error that ended the client's metadata task; None while it runs, or if it was cancelled."""
     task = client._sync_task if client is not None else None
     if task is None or not task.done() or task.cancelled():
         return None

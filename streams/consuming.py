@@ -1,40 +1,38 @@
-"""What Faust 0.15.3 does wrong when it seeks and fetches, put right in a consumer (see `streams.recovery`).
+"""Consumer with fixes for how Faust 0.15.3 seeks and fetches (see also `streams.recovery`).
 
-**A fetch in flight across a seek.** A fetch takes up to a second. One that began before the seek can end
-after it, with records from the new position; Faust drops those of partitions that are not resumed yet, and
-the position has moved past them. (It also asks aiokafka for "the active partitions", and an empty set means
-all of them there.) So records are lost at a restart even with the order above put right, and table entries
-when a rebalance interrupts a recovery. `SafeConsumer` lets a fetch end before it seeks, and drops what that
-fetch brought.
+**A fetch in flight across a seek.** A fetch takes up to a second. One that began before the seek can end after it, with
+records from the new position. Faust drops those of partitions that are not resumed yet, but the position has moved past
+them. (It also asks aiokafka for "the active partitions", and an empty set means all of them there.) So a restart loses
+records even with the seek order fixed, and a rebalance during recovery loses table entries. `SafeConsumer` lets a fetch
+end before it seeks, and drops the records of that fetch.
 
-**Partitions without a committed offset left where they are.** aiokafka's `seek_to_committed` passes over them.
-Records that were fetched from them during a recovery, and dropped, are then never read again: all that a worker
-had been sent before its first commit was lost if it was killed before. `SafeConsumer` seeks them to their
-beginning, where a group without offsets starts.
+**Partitions without a committed offset are not sought.** aiokafka's `seek_to_committed` skips them. Records fetched
+from them during a recovery, and dropped, are then never read again. A worker killed before its first commit lost all
+that it had been sent. `SafeConsumer` seeks these partitions to their beginning, where a group without offsets starts.
 
-**The record after a gap counted as processed.** `Consumer._add_gap` includes the record that was just read.
-Offsets are missing from a log where transactions end or compaction has been; a worker killed at that moment
-would commit past a record it has not processed. `SafeConsumer` leaves that record out.
+**The record after a gap counts as processed.** `Consumer._add_gap` includes the record that was just read. Offsets are
+missing from a log after transactions or compaction. A worker killed at that moment would commit past a record it has
+not processed. `SafeConsumer` leaves that record out.
 
-**What is gone passed over in silence.** Where the log begins after the committed offset Kafka's clients go on at its
-beginning, and Faust acknowledges the rest as a gap. `SafeConsumer` says how much it was. Where the log ends before what
-was read, they begin it anew, and Faust drops all up to the offset it had come to, new messages among them. A topic that
-is deleted and made again under a running worker is the same to it; and where that holds more already, nothing that is
-read says that it is another one. Where partitions are added, entities move to others, away from their beliefs. So
-`SafeConsumer` stops the worker where a log goes back; and after every fetch it asks for the topics' ids and numbers of
-partitions, for what came before an answer with the old ones is of the topic as it was. Else it stops the worker: the
-new one begins with a look at the topics and a recovery, where `streams.origin` sees to it.
+**Lost messages go unnoticed.** If the log begins after the committed offset, Kafka's clients continue at its beginning,
+and Faust acknowledges the rest as a gap. `SafeConsumer` reports how many are lost. If the log ends before the read
+offset, they start it again, and Faust drops all records up to its old offset, new ones included. A topic that is
+deleted and created again under a running worker looks the same. If the new topic already holds more records, nothing in
+them shows that it is another topic. If partitions are added, entities move to other partitions, away from their
+beliefs. So `SafeConsumer` stops the worker if a log goes back. After every fetch it also asks for the topics' ids and
+numbers of partitions: records that came before an unchanged answer belong to the same topic. If they changed, it stops
+the worker. The new worker begins with a check of the topics and a recovery, where `streams.origin` handles the change.
 
-**A refused commit noted as done.** Faust takes offsets as committed that the broker has refused, as it does while a
-rebalance is on. Where it was the first commit of a partition, the next seek finds nothing committed there and leaves
-Faust's figure as it is: the partition is then taken for one with a committed offset, and is not sought to its
-beginning. What is acknowledged while partitions are taken away stays in Faust's lists, and counts as done when they
-come back. `SafeConsumer` notes what the broker has said, and begins each assignment with empty lists. Where a commit
-fails for another reason Faust may hang, with the partitions; it stops the worker.
+**A refused commit is recorded as done.** Faust takes offsets as committed that the broker has refused, as it does
+during a rebalance. After a refused first commit of a partition, the next seek finds no committed offset, but leaves
+Faust's value in place. The partition then counts as committed, and is not sought to its beginning. Messages
+acknowledged while partitions are revoked stay in Faust's lists, and count as done when the partitions come back.
+`SafeConsumer` records the broker's answer, and starts each assignment with empty lists. If a commit fails for another
+reason, Faust may hang while it holds the partitions; `SafeConsumer` stops the worker.
 
-Beside that, `SafeConsumer` reads the priors that are there after a seek, which every rebalance ends with, before the
-observations of their partitions. A prior waits for its time, and comes too late once an observation is applied that
-lies a window after it: which of two backlogs is read faster must not decide that.
+`SafeConsumer` also reads priors before observations. After the seek at the end of every rebalance, it first reads the
+priors already in the log of a partition. A prior waits for its time, and is too late once an observation more than a
+window after it is applied. The order in which two backlogs are read must not decide that.
 """
 
 from __future__ import annotations
@@ -73,8 +71,7 @@ TopicStates = Callable[[Collection[str]], Awaitable[Mapping[str, TopicState]]]
 
 
 class SafeConsumer(Consumer):
-    """Consumer whose seeks wait for the fetch in flight, which does not skip the record after a gap, says what is gone,
-    and reads priors first."""
+    """Consumer that seeks safely, reports lost messages and reads priors first (see the module)."""
 
     logger = SERVICES
 
@@ -83,25 +80,25 @@ class SafeConsumer(Consumer):
         self._fetching = asyncio.Lock()
         self._seeks = 0
         self._seeks_before_fetch = 0
-        # The offsets that the broker has, next to be read; what Faust calls committed may have failed to be.
+        # Committed offsets at the broker, the next to be read; Faust's own value may be of a failed commit.
         self.committed: dict[TP, int] = {}
-        self._begun: set[TP] = set()  # of which something has been delivered since the last seek
-        self._told: dict[TP, int] = defaultdict(int)  # up to where it has been said what is lost
+        self._begun: set[TP] = set()  # partitions with a record delivered since the last seek
+        self._told: dict[TP, int] = defaultdict(int)  # offset up to which losses are reported
         self._priors: str = getattr(self.transport, "priors", "")
         self._ask_topics: TopicStates | None = getattr(self.transport, "topic_states", None)
-        self._topics: Mapping[str, TopicState] = {}  # those that are read, as they must stay
+        self._topics: Mapping[str, TopicState] = {}  # the topics that are read, in the state they must keep
         self._held_back = False  # whether observations wait for priors
-        # of priors not read up to there: where to begin, and where they ended after the last seek
+        # for priors not read to their end: the next offset, and the end after the last seek
         self._priors_due: dict[TP, tuple[int, int]] = {}
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
-        """Fetches for up to `timeout` seconds and yields what came, until the next seek."""
+        """Fetch for up to `timeout` seconds and yield the records, until the next seek."""
         async with aclosing(
             cast(AsyncGenerator[tuple[TP, Message], None], super().getmany(timeout))
         ) as messages:
             async for partition, message in messages:
                 if self._seeks != self._seeks_before_fetch:
-                    return  # fetched before the seek, and to be fetched again
+                    return  # fetched before the seek, and will be fetched again
                 read = self._read_offset.get(partition)
                 first = 0 if read is None else read + (partition in self._begun)
                 if message.offset < first and not self._is_changelog_tp(partition):
@@ -112,8 +109,7 @@ class SafeConsumer(Consumer):
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         async with self._fetching:
-            # Counted here: `getmany` may have waited for the flow to be resumed, through a whole recovery and its
-            # seeks.
+            # Set here, because `getmany` may have waited for the flow through a whole recovery and its seeks.
             self._seeks_before_fetch = self._seeks
             if self._priors_due and active_partitions:
                 waiting = await self._waiting_for_priors()
@@ -123,7 +119,7 @@ class SafeConsumer(Consumer):
                     log.info("priors are read")
                 self._held_back = bool(waiting)
                 active_partitions = active_partitions - waiting
-                if not active_partitions:  # to aiokafka that would mean all of them
+                if not active_partitions:  # an empty set means all partitions to aiokafka
                     await asyncio.sleep(timeout)
                     return {}
             found = await super()._getmany(active_partitions, timeout)
@@ -132,10 +128,10 @@ class SafeConsumer(Consumer):
             return found
 
     async def take_topics(self, topics: Collection[str]) -> Mapping[str, TopicState]:
-        """As they are; from then on the worker stops before it takes what was read when they are others.
+        """Return the topics' states; from then on the worker stops if they change.
 
         Raises:
-            UnknownTopicOrPartitionError: one is not there.
+            UnknownTopicOrPartitionError: a topic does not exist.
             KafkaError, TimeoutError: no broker can be asked.
         """
         assert self._ask_topics is not None
@@ -150,7 +146,7 @@ class SafeConsumer(Consumer):
             now = await self._ask_topics(self._topics)
         except (KafkaError, OSError) as error:
             self._stop("no broker says which topics there are, the worker stops", error=repr(error))
-        # one that is not there any more was read before it went
+        # a topic missing now was deleted after its records were read
         if found := changes(self._topics, now):
             self._stop(TOPIC_CHANGED, changes=found)
 
@@ -159,10 +155,10 @@ class SafeConsumer(Consumer):
         os._exit(70)
 
     async def _waiting_for_priors(self) -> set[TP]:
-        """The partitions to be read later."""
+        """Partitions to be read later."""
         places = await self._thread.call_thread(_positions, self._thread, set(self._priors_due))
         due = {tp: (places.get(tp, place), end) for tp, (place, end) in self._priors_due.items()}
-        # where the place has gone back, the topic is another one now, and may end before
+        # a position that has gone back means that the topic was created again, and may end earlier
         before = self._priors_due
         self._priors_due = {
             tp: due[tp] for tp, (place, _) in before.items() if place <= due[tp][0] < due[tp][1]
@@ -175,19 +171,19 @@ class SafeConsumer(Consumer):
         }
 
     async def read(self, partitions: set[TP], timeout: float) -> Mapping[TP, list[Any]]:
-        """What comes from these partitions within `timeout` seconds, as aiokafka has it, even if the flow is paused."""
+        """Return records of these partitions within `timeout` seconds, in aiokafka's form, even if the flow pauses."""
         async with self._fetching:
             thread = self._thread
             reading = asyncio.ensure_future(thread.call_thread(_fetched, thread, partitions, timeout))
             try:
                 found: Mapping[TP, list[Any]] = await asyncio.shield(reading)
             except asyncio.CancelledError:
-                await reading  # as in any fetch, or it would go on beneath the next seek
+                await reading  # as in any fetch, which would otherwise continue during the next seek
                 raise
             return found
 
     async def perform_seek(self) -> None:
-        """Seeks all partitions to their committed offsets."""
+        """Seek all partitions to their committed offsets."""
         self._seeks += 1
         async with self._fetching:
             self._begun.clear()
@@ -210,13 +206,13 @@ class SafeConsumer(Consumer):
         self._priors_due = {TP(*tp): (0, end) for tp, end in ends.items() if end}
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Seeks all partitions to their committed offsets, and returns these."""
+        """Seek all partitions to their committed offsets, and return these."""
         offsets = await super().seek_to_committed()
         self.committed = {TP(*tp): offset for tp, offset in offsets.items() if offset is not None}
         return offsets
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Called by Faust once the partitions of before are dealt with."""
+        """Clear Faust's lists; Faust calls this after it has dealt with the previous partitions."""
         for of_before in (self._acked, self._acked_index, self._gap):
             of_before.clear()
         await super().on_partitions_assigned(assigned, generation_id)
@@ -232,7 +228,7 @@ class SafeConsumer(Consumer):
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
         done: bool = await super()._commit_offsets(offsets, start_new_transaction)
-        for tp, offset in () if done else offsets.items():  # which Faust has noted all the same
+        for tp, offset in () if done else offsets.items():  # Faust has recorded these anyway
             committed = self.committed.get(tp)
             self._committed_offset[tp] = committed
             due = range(committed or offset - 1, offset)
@@ -241,24 +237,24 @@ class SafeConsumer(Consumer):
         return done
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
-        """Seeks the partitions to the given offsets."""
+        """Seek the partitions to the given offsets."""
         self._seeks += 1
         async with self._fetching:
             self._begun.clear()
             await super().seek_wait(partitions)
 
     def let_go(self, message: Message) -> None:
-        """Do not wait for a message that was delivered and will not be acknowledged before it is delivered again."""
+        """Stop waiting for a delivered message that will not be acknowledged before it is delivered again."""
         self._unacked_messages.discard(message)
         notify(self._waiting_for_ack)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        # `offset_to` is the offset of the record just read, and Faust takes it as part of the gap.
+        # `offset_to` is the offset of the record just read, which Faust takes as part of the gap.
         await super()._add_gap(tp, offset_from, offset_to - 1)
         await self._tell_lost({tp: offset_from}, offset_to)
 
     async def _tell_lost(self, due: Mapping[TP, int], end: float = math.inf) -> None:
-        """Says which of the messages from `due` to `end` their log does not hold any more, each once."""
+        """Report the messages from `due` to `end` that their log no longer holds, each once."""
         begins = await self.earliest_offsets(*due)
         for tp, first in due.items():
             first = max(first, self._told[tp])
@@ -283,7 +279,7 @@ async def _fetched(thread: AIOKafkaConsumerThread, partitions: set[TP], timeout:
 
 
 async def _positions(thread: AIOKafkaConsumerThread, partitions: set[TP]) -> dict[TP, int]:
-    """The offsets to be read next, where they are known; without waiting for the others."""
+    """Return the next offsets to be read where they are known, without waiting for the others."""
     subscription = thread._ensure_consumer()._subscription.subscription
     if subscription is None or subscription.assignment is None:
         return {}
@@ -300,10 +296,11 @@ class HighWatermarkConsumer(SafeConsumer):
 
 
 def use_safe_consumer(app: faust.App, priors: str = "", topic_states: TopicStates | None = None) -> None:
-    """Has the app read with `SafeConsumer`; to be called before the worker starts.
+    """Make the app read with `SafeConsumer`; call it before the worker starts.
 
     Args:
-        priors: the topic that is read first. topic_states: asks the broker; without it changes are not noticed.
+        priors: the topic to read first.
+        topic_states: asks the broker for the topics' states; without it changes are not noticed.
     """
     _use(app, SafeConsumer, priors, topic_states)
 
@@ -311,10 +308,10 @@ def use_safe_consumer(app: faust.App, priors: str = "", topic_states: TopicState
 def use_fetch_high_watermark(
     app: faust.App, priors: str = "", topic_states: TopicStates | None = None
 ) -> None:
-    """As `use_safe_consumer`, and asks for the end of changelogs by reading: for the embedded broker only.
+    """Do the same as `use_safe_consumer`, but find the end of changelogs by reading: for the embedded broker only.
 
-    A broker's ListOffsets(LATEST) is right by Kafka's protocol, so this is off unless a setting asks for it:
-    it costs a connection and a fetch at every rebalance.
+    By Kafka's protocol a broker's ListOffsets(LATEST) is right, so this is off by default. It costs a connection and a
+    fetch at every rebalance.
     """
     _use(app, HighWatermarkConsumer, priors, topic_states)
 

@@ -1,6 +1,6 @@
-"""From what travels on topics to what the mathematics takes, and back.
+"""Converts messages to the inputs of inference, and outcomes to messages.
 
-Sensors and what they report are in `streams.conversion_sensors`, models in `streams.conversion_motions`.
+`streams.conversion_sensors` converts sensors and their reports, `streams.conversion_motions` converts models.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 
 
 def prior_change(prior: Prior, names: tuple[str, ...]) -> PriorChange:
-    """A stated prior, over the coordinates of a model.
+    """Convert a stated prior to the coordinates of a model.
 
     Raises:
         Unusable: `missing_coordinates` or `wrong_length`, if it does not fit the model.
@@ -41,7 +41,7 @@ def prior_change(prior: Prior, names: tuple[str, ...]) -> PriorChange:
 
 
 class PosteriorWriter:
-    """Posterior messages as JSON, written straight from arrays: `schemas.Posterior` reads them."""
+    """Writes posterior messages as JSON, directly from arrays; `schemas.Posterior` reads them."""
 
     def __init__(self, model: Model) -> None:
         self._name, self._version = model.name, model.version
@@ -56,7 +56,7 @@ class PosteriorWriter:
         applied: list[str],
         revision: int = 0,
     ) -> bytes:
-        """One message; `sequence` counts the entity's applied messages, `prior_sequence` the priors among them."""
+        """Write one message; `sequence` counts the entity's applied messages, `prior_sequence` only its priors."""
         belief = outcome.belief
         message = {
             "entity": entity,

@@ -1,4 +1,4 @@
-"""From what a control sensor reports to inputs of a model's motion."""
+"""Converts reports of control sensors to inputs of a model's motion."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from streams.conversion_readings import stated_covariance, value_of
 
 
 def control_of(observation: Observation, sensor: ControlSensor, model: Model) -> ControlReading:
-    """One report of that sensor, for the motion of that model, its calibration undone.
+    """Convert one report to an input of the model's motion, with its calibration removed.
 
-    Noise given with the observation takes the place of the sensor's.
+    Noise given with the observation replaces the sensor's.
 
     Raises:
-        Unusable: `missing_coordinates`, if the motion does not take one of the inputs; `wrong_length`, if the value or
+        Unusable: `missing_coordinates`, if the motion does not have one of the inputs; `wrong_length`, if the value or
             its covariance has another length; `invalid_covariance`, if its standard deviation has no positive square.
     """
     known = model.motion.input_names

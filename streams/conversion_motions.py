@@ -1,4 +1,4 @@
-"""From a model's definition to what is assumed of its entities."""
+"""Converts model definitions to state models."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from schemas.motions import (
 
 
 class _OnRaster(moving.FixedStep):
-    """A belief kept from another model may be off the raster: it then counts as at the nearest step."""
+    """A fixed-step motion that moves beliefs to the nearest step, such as one stored under another model."""
 
     def _power(self, interval: Tensor) -> tuple[Tensor, Tensor]:
         return super()._power((interval.double() / self.step).round() * self.step)
 
 
 def belief_of(mixture: Mixture, time: float) -> Belief:
-    """A mixture as arrays."""
+    """Convert a mixture message to a belief."""
     return Belief(
         time, np.array(mixture.weights), np.array(mixture.means), np.array(mixture.covariances, dtype=float)
     )
 
 
 def state_model(model: Model) -> StateModel:
-    """What is assumed of the entities of a model.
+    """Build the state model of a model definition.
 
     Raises:
-        Unusable: `invalid_definition`, if its numbers are beyond what a computer can take.
+        Unusable: `invalid_definition`, if its numbers are beyond floating-point range.
     """
     try:
         motion = motion_over(model.motion, model.coordinate_names)
@@ -53,7 +53,7 @@ def state_model(model: Model) -> StateModel:
 
 
 def motion_over(motion: Motion, names: tuple[str, ...]) -> moving.Motion:
-    """How a state with these coordinates moves, which are those that the motion moves."""
+    """Build the motion of a state with these coordinates, which are those that the motion moves."""
     match motion:
         case RandomWalk():
             return moving.RandomWalk(_each(motion.spectral_density, names))

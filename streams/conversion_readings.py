@@ -1,4 +1,4 @@
-"""From an observation to a reading: what one sensor reported, as the mathematics takes it."""
+"""Converts observations to readings for the filter."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from schemas import Geodetic, Observation, Reason, Unusable
 
 @dataclass(frozen=True, eq=False)
 class LocalPosition(Sensor):
-    """A position sensor that reports latitude, longitude (and altitude): metres about `origin` once converted."""
+    """A position sensor that reports latitude, longitude (and altitude), converted to metres from `origin`."""
 
     place: Geodetic | None = None
 
     def local(self, value: Array) -> Array:
-        """Metres east, north (and up) of degrees and metres; raises Unusable (`invalid`) for what is no place."""
+        """Convert degrees and metres to metres east, north (and up); raises Unusable (`invalid`) for no valid place."""
         assert self.place is not None
         for index, (name, bound) in enumerate((("latitude", 90.0), ("longitude", 360.0))):
             if not abs(value[index]) <= bound:
@@ -33,13 +33,13 @@ class LocalPosition(Sensor):
 
 
 def reading_of(observation: Observation, sensor: Sensor) -> Reading:
-    """One report of that sensor.
+    """Convert one report of the sensor to a reading.
 
     Raises:
         Unusable: `wrong_length`, if the value or its covariance has another length than the sensor's values;
-            `invalid_covariance`, if the square of its standard deviation is 0 or infinite, or is to serve lengths and
-            angles alike, or its covariance correlates numbers that have models of their own; `invalid`, if the value is
-            no place on Earth.
+            `invalid_covariance`, if the square of its standard deviation is 0 or infinite, or it would apply to lengths
+            and angles alike, or its covariance correlates numbers that have models of their own; `invalid`, if the
+            value is no place on Earth.
     """
     value = value_of(observation, sensor.value_length)
     one_for_all = isinstance(observation.standard_deviation, float)
@@ -60,7 +60,7 @@ def reading_of(observation: Observation, sensor: Sensor) -> Reading:
 
 
 def value_of(observation: Observation, length: int) -> Array:
-    """The observation's numbers, ``(length,)``; raises Unusable where there are more or fewer."""
+    """The observation's numbers, ``(length,)``; raises Unusable if there are more or fewer."""
     value: Array = np.atleast_1d(np.array(observation.value, dtype=float))
     if len(value) != length:
         raise Unusable(
@@ -70,7 +70,7 @@ def value_of(observation: Observation, length: int) -> Array:
 
 
 def stated_covariance(observation: Observation, length: int) -> Array | None:
-    """The covariance that came with the observation, ``(length, length)``, if one did; raises Unusable."""
+    """The covariance sent with the observation, ``(length, length)``, if there is one; raises Unusable."""
     if observation.standard_deviation is not None:
         with np.errstate(over="ignore", under="ignore"):
             variances = np.square(np.array(observation.standard_deviation))

@@ -1,4 +1,4 @@
-"""From a sensor's definition to its measurement model."""
+"""Converts sensor definitions to measurement models."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from streams.conversion_readings import LocalPosition
 
 
 def sensor_over(sensor: SensorMessage, names: tuple[str, ...]) -> Sensor:
-    """A sensor's measurement model over a state with these coordinates.
+    """Build the measurement model of a sensor for a state with these coordinates.
 
     Raises:
-        Unusable: `missing_coordinates`, if the state lacks one that the sensor sees; `invalid_definition`, if its
-            noise is no number a computer can square, its own measurement is not known or does not take its
-            coordinates and parameters, or it is a control.
+        Unusable: `missing_coordinates`, if the state lacks one that the sensor observes; `invalid_definition`, if the
+            square of its noise is beyond floating-point range, if its own measurement is unknown or does not accept its
+            coordinates and parameters, or if it is a control.
     """
     missing = [name for name in sensor.coordinate_names if name not in names]
     if missing:
@@ -232,7 +232,7 @@ def _channel(channel: Channel) -> _How:
 
 
 def noise_of(noise: NoiseMessage | None) -> Noise | None:
-    """The noise of a scalar, about its standard deviation."""
+    """Convert the noise model of a scalar; its standard deviation is kept separately."""
     if noise is None:
         return None
     parts: dict[str, Any] = {}

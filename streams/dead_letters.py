@@ -1,4 +1,4 @@
-"""Messages that could not be used: their records for the dead-letter topic, and what the worker logs of them."""
+"""Records for the dead-letter topic, and log lines about them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from streams.sending import Record
 
 log = structlog.get_logger()
 
-PERIOD_SECONDS = 60.0  # of a line with counts
-LONGEST_ENTITY = 80  # bytes shown of a key
+PERIOD_SECONDS = 60.0  # between log lines with counts
+LONGEST_ENTITY = 80  # bytes of a key in the log
 
 
 def dead_letter(
@@ -27,25 +27,28 @@ def dead_letter(
     value: bytes | None,
     replay_of: str | None = None,
 ) -> Record:
-    """The original key and value; reason, detail, `source` (topic, partition, offset) and `replay_of` in headers."""
+    """Build a dead letter with the original key and value.
+
+    Headers hold reason, detail, `source` (topic, partition, offset) and `replay_of`.
+    """
     name, partition, offset = source
     letter = DeadLetter(
         reason=reason, detail=detail, topic=name, partition=partition, offset=offset, replay_of=replay_of
     )
-    # a record needs a key or a value; an empty one stands for none at all
+    # a record needs a key or a value; an empty value stands for neither
     content = value if key is not None or value is not None else b""
     return Record(topic, partition, key, content, letter.headers())
 
 
 class Example(NamedTuple):
-    """One dead letter, for a line of the log; `source` is topic, partition and offset."""
+    """One dead letter to log; `source` is topic, partition and offset."""
 
     source: tuple[str, int, int]
     key: bytes | None
     detail: str
 
     def fields(self) -> dict[str, Any]:
-        """What is logged of it."""
+        """The fields to log."""
         topic, partition, offset = self.source
         entity = None
         if self.key is not None:
@@ -55,24 +58,24 @@ class Example(NamedTuple):
 
 
 class Announcer:
-    """Logs dead letters: the first of a reason at once, and every period how many there were.
+    """Logs dead letters: the first of a reason at once, and the counts every period.
 
-    A reason without a dead letter for a whole period is announced at once again.
+    After a whole period without a dead letter of a reason, the next one is logged at once again.
 
     Args:
-        clock: seconds that never go back.
+        clock: monotonic, seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._since = clock, clock()
         self._known: set[Reason] = set()
         self._counts: Counter[Reason] = Counter()  # in this period
-        self._told = 0  # of these, announced one by one
+        self._told = 0  # of these, logged one by one
         self._newest: Example | None = None
         self._total = 0
 
     def note(self, reason: Reason, example: Example, count: int = 1) -> None:
-        """So many more of a reason, all of them written to the dead letters."""
+        """Count dead letters of a reason that have been written."""
         self._counts[reason] += count
         self._total += count
         self._newest = example
@@ -87,12 +90,12 @@ class Announcer:
             )
 
     def look(self) -> None:
-        """Log the counts if a period has passed; to be called now and then."""
+        """Log the counts if a period has passed; call it regularly."""
         if self._clock() - self._since >= PERIOD_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Log the counts since the last line, if there were more than those announced one by one."""
+        """Log the counts since the last line, unless all were logged one by one."""
         now = self._clock()
         in_period = self._counts.total()
         if in_period > self._told and self._newest is not None:
@@ -109,4 +112,4 @@ class Announcer:
 
 
 ANNOUNCER = Announcer()
-"""Of this worker."""
+"""The announcer of this worker."""

@@ -1,4 +1,4 @@
-"""Where files of this user lie."""
+"""Directories for this user's files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def cache_directory() -> Path:
-    """Where this user's programs keep what they can make again."""
+    """The user's cache directory, for files that can be created again."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":

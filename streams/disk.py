@@ -1,8 +1,8 @@
-"""Beliefs on a worker's own disk, in RocksDB: a restart reads only what the changelog has got since.
+"""Beliefs on a worker's local disk, in RocksDB, so that a restart reads only new changelog records.
 
-The changelog is the truth, and this a copy that saves time. What cannot be a copy of it is thrown away and made again:
-that of another application or another changelog, one written by a newer program, one that has gone further than the
-changelog, one that lay about for longer than the changelog remembers what was forgotten.
+The changelog is the source of truth, and this is a copy that saves time. An invalid copy is deleted and built again:
+one of another application or changelog, one written by a newer program, one with a higher offset than the changelog, or
+one older than the retention of the changelog's tombstones.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from streams.stores import CANNOT_BE_KEPT, BeliefStore, Changes, StoreFault
 
 log = structlog.get_logger()
 STATE = INTERNAL + b"state"
-WRITE_BUFFER_BYTES = 8 * 1024 * 1024  # of each partition, twice
-BLOCK_CACHE_BYTES = 64 * 1024 * 1024  # of all partitions together
-OPEN_FILES = 256  # of each partition
-# Kafka forgets a tombstone a day after it was compacted (delete.retention.ms). A copy that has missed it would keep
-# what was forgotten; half the time leaves room for clocks and for the recovery itself.
+WRITE_BUFFER_BYTES = 8 * 1024 * 1024  # for each partition, twice
+BLOCK_CACHE_BYTES = 64 * 1024 * 1024  # for all partitions together
+OPEN_FILES = 256  # for each partition
+# Kafka deletes a tombstone a day after compaction (delete.retention.ms). A copy that missed it would keep a forgotten
+# entity. Half that time leaves room for clock differences and for the recovery itself.
 STALE_SECONDS = 12 * 3600.0
 SKEW_SECONDS = (
-    300.0  # a copy from further ahead says that the clock has been put back, and nothing about its age
+    300.0  # a time further ahead means that the clock was set back, and tells nothing about the copy's age
 )
 
 
 class DirectoryInUse(RuntimeError):
-    """Another worker keeps its beliefs there."""
+    """Another worker uses this directory for its beliefs."""
 
 
 def claim(directory: Path) -> FileLock:
-    """Make the directory this process's own until it ends, however it ends; raises DirectoryInUse."""
+    """Lock the directory for this process until it ends, in whatever way; raises DirectoryInUse."""
     directory.mkdir(parents=True, exist_ok=True)
     lock = FileLock(directory / "lock")
     try:
@@ -55,15 +55,15 @@ def claim(directory: Path) -> FileLock:
 
 @dataclass(frozen=True)
 class Copy:
-    """What a partition on disk is a copy of.
+    """Describes what a partition on disk is a copy of.
 
     Attributes:
-        application, topic: whose changelog, by name.
-        topic_id: the broker's own for that topic; another one if it is made again.
-        version: of the records, the newest one there may be.
-        offset: of the changelog's last record that is in it; -1 for none.
+        application, topic: names of the application and its changelog.
+        topic_id: the broker's id of that topic, which changes if the topic is created again.
+        version: the newest record version it may contain.
+        offset: of the last changelog record in it; -1 for none.
         records: how many it holds.
-        written: when it was last written to, seconds since the epoch.
+        written: when it was last written, seconds since the epoch.
     """
 
     application: str
@@ -75,7 +75,7 @@ class Copy:
     written: float = 0.0
 
     def fault(self, found: Copy) -> str | None:
-        """Why what is found cannot be gone on with, if it cannot."""
+        """Why the copy that was found cannot be used, or None."""
         for field in ("application", "topic", "topic_id"):
             wanted, there = getattr(self, field), getattr(found, field)
             if wanted != there:
@@ -86,7 +86,7 @@ class Copy:
 
 
 class DiskStore(BeliefStore):
-    """One RocksDB a partition, opened when it is first assigned and kept open; writes survive the process's death."""
+    """One RocksDB per partition, kept open after its first assignment; writes survive the death of the process."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -130,15 +130,15 @@ class DiskStore(BeliefStore):
         if last == offset + len(changes):
             offset = last
         else:
-            # Another worker has written in between, and what that was is not here; or a record was sent twice. The
-            # next recovery reads on from where all is known.
+            # Another worker has written in between, and its records are missing here; or a record was sent twice. The
+            # next recovery continues from the last offset that is certain.
             log.warning(
                 "the changelog has records that this worker has not written", partition=partition, offset=last
             )
         self.write(partition, changes, offset, growth)
 
     def _known(self, partition: int, changes: Changes) -> int:
-        """How many of these keys there are already."""
+        """How many of these keys the store already has."""
         if not self._copies[partition].records:
             return 0
         database = self._databases[partition]
@@ -158,12 +158,12 @@ class DiskStore(BeliefStore):
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
-        if self.partitions:  # the changelog may have been made again since
+        if self.partitions:  # the changelog may have been created again since
             topic = self.table.changelog_topic.get_topic_name()
             self._blank = Copy(self.app.conf.id, topic, await self._topic_id())
 
     def release(self, partition: int) -> None:
-        pass  # what it holds is a copy up to an offset, and goes on from there if it comes back
+        pass  # it stays a copy up to an offset, and continues from there if the partition comes back
 
     def persisted_offset(self, tp: TP) -> int | None:
         self._database(tp.partition)
@@ -203,7 +203,7 @@ class DiskStore(BeliefStore):
         for partition, database in self._databases.items():
             try:
                 database.close()
-            except Exception as error:  # what was not written yet is in the changelog
+            except Exception as error:  # the changelog has the changes that were not written
                 log.error(CANNOT_BE_KEPT, detail=str(self._fault(partition, error)))
         self._databases.clear()
 
@@ -249,7 +249,7 @@ class DiskStore(BeliefStore):
             partition=partition,
             reason=fault,
         )
-        # aside first: what is left of a database that is deleted halfway may look like a whole one
+        # rename first: a database deleted halfway may look complete
         aside = path.with_suffix(".deleted")
         try:
             shutil.rmtree(aside, ignore_errors=True)
@@ -263,7 +263,7 @@ class DiskStore(BeliefStore):
         return self._databases[partition]
 
     def _fault(self, partition: int, error: Exception) -> StoreFault:
-        """The disk is full, or may not be written to."""
+        """The fault for a full or read-only disk."""
         return StoreFault(f"{self._path(partition)}: {' '.join(str(error).split())}")
 
     def _new_copy(self) -> Copy:

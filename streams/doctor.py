@@ -1,4 +1,4 @@
-"""What a worker and its users need, looked at one by one: what is wrong, and how to mend it."""
+"""Checks what a worker and its users need, and says how to fix each problem."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from streams.settings import Settings
 
 __all__ = ["Finding", "State", "examine"]
 
-TIMEOUT = 3.0  # seconds; a worker that is up answers in milliseconds
-SKEW = 2.0  # seconds; HTTP tells whole seconds, and the answer takes a moment
+TIMEOUT = 3.0  # seconds; a running worker answers in milliseconds
+SKEW = 2.0  # seconds; the HTTP date has whole seconds, and the answer takes a moment
 
 
 def examine(settings: Settings, worker_urls: Sequence[str]) -> Iterator[Finding]:
-    """One finding after the other, as they are made."""
+    """Run all checks and yield each finding as it is made."""
     from streams.doctor_letters import examine_dead_letters
     from streams.doctor_losses import examine_losses
     from streams.doctor_records import examine_records
@@ -31,7 +31,7 @@ def examine(settings: Settings, worker_urls: Sequence[str]) -> Iterator[Finding]
     if broker.state is State.ok:
         topics = examine_topics(settings)
         yield topics
-        # what is wrong with one topic must not hide what another says
+        # a problem with one topic must not hide findings about another
         missing = frozenset() if topics.state is State.ok else missing_topics(settings)
         yield from examine_definitions(settings, missing)
         yield examine_measurements(settings, missing)
@@ -48,7 +48,7 @@ def examine(settings: Settings, worker_urls: Sequence[str]) -> Iterator[Finding]
 
 
 def examine_broker(settings: Settings) -> Finding:
-    """Whether it answers."""
+    """Check that the broker answers."""
     from kafka.errors import KafkaError
 
     from streams.broker import ask_for_metadata
@@ -72,7 +72,7 @@ def examine_broker(settings: Settings) -> Finding:
 
 
 def examine_definitions(settings: Settings, missing: Collection[str] = frozenset()) -> Iterator[Finding]:
-    """Whether there are models and sensors; skipped where the topic is among the `missing`."""
+    """Check that there are models and sensors; skipped if the topic is among the `missing`."""
     from kafka.errors import KafkaError
 
     from streams.client import BrokerUnavailable, Registry, TopicMissing
@@ -100,7 +100,7 @@ def examine_definitions(settings: Settings, missing: Collection[str] = frozenset
 
 
 def examine_measurements(settings: Settings, missing: Collection[str] = frozenset()) -> Finding:
-    """Whether the measurements that sensors of the kind `own` name are there; the broker answers by now."""
+    """Check that measurements used by sensors of kind `own` can be found; needs a broker that answers."""
     from kafka.errors import KafkaError
 
     from streams.client import BrokerUnavailable, Registry, TopicMissing
@@ -136,7 +136,7 @@ def examine_measurements(settings: Settings, missing: Collection[str] = frozense
 
 
 def examine_device(settings: Settings) -> Finding:
-    """Whether the network can run where it is meant to."""
+    """Check that the network can run on the configured device."""
     try:
         import torch
 
@@ -156,7 +156,7 @@ def examine_device(settings: Settings) -> Finding:
 
 
 def examine_weights(settings: Settings) -> Iterator[Finding]:
-    """Whether they can be used, and what is compiled for them."""
+    """Check that the weights can be used, and what is compiled for them."""
     try:
         from inference.compilation import Compiled
         from inference.weights import load
@@ -183,13 +183,13 @@ def examine_weights(settings: Settings) -> Iterator[Finding]:
 
 
 def examine_worker(url: str) -> Iterator[Finding]:
-    """Whether one is up and ready, and how far its clock is from ours; Kafka does not tell a broker's time."""
+    """Check that a worker is up and ready, and its clock against ours; Kafka does not report a broker's time."""
     request = urllib.request.Request(f"{url.rstrip('/')}/readyz")
     try:
         try:
             answer = urllib.request.urlopen(request, timeout=TIMEOUT)
         except urllib.error.HTTPError as error:
-            answer = error  # not ready: it says what for
+            answer = error  # not ready: the answer says what it waits for
         with answer:
             body = json.loads(answer.read())
             date = answer.headers.get("Date")
@@ -212,7 +212,7 @@ def _clock(date: str | None) -> Finding:
     if date is None:
         return Finding("clock", State.skipped, "the worker did not tell its time")
     skew = time.time() - email.utils.parsedate_to_datetime(date).timestamp()
-    # the header tells whole seconds, rounded down
+    # the header has whole seconds, rounded down
     if abs(skew - 0.5) <= SKEW:
         return Finding("clock", State.ok, "agrees with the worker's")
     detail = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the worker's"

@@ -1,4 +1,4 @@
-"""What the newest dead letters say."""
+"""Checks the newest dead letters."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 SUBJECT = "dead-letters"
 PERIOD_SECONDS = 3600.0
-READING_SECONDS = 10.0  # of letters that are counted; a flood takes longer
+READING_SECONDS = 10.0  # limit for counting letters; a flood takes longer
 LONGEST = 80  # characters of a name
 
 
 def examine_dead_letters(settings: Settings, missing: Collection[str] = frozenset()) -> Finding:
-    """How many there were in the last hour, by reason, the newest of them, and what to do."""
+    """Report the dead letters of the last hour by reason, the newest of each, and what to do."""
     if settings.dead_letters in missing:
         return Finding(SUBJECT, State.skipped, absent(settings.dead_letters))
     counts: Counter[Reason] = Counter()

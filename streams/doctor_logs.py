@@ -1,4 +1,4 @@
-"""What the logs have lost: messages that nobody has read, ends that were read, and beliefs that cannot be read."""
+"""Checks the logs for losses: messages deleted unread, logs that end too early, and unreadable beliefs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streams.findings import Finding, State
 from streams.settings import Settings
 
 SUBJECT = "losses"
-READING_SECONDS = 10.0  # of a changelog; a long one takes longer
+READING_SECONDS = 10.0  # limit for reading a changelog; a long one takes longer
 SHOWN = 3  # examples in a line
 LOST = "raise the topic's retention, and have them sent again; deploy/RUNBOOK.md, MessagesLost"
 CUT = "the workers notice it when they start; deploy/RUNBOOK.md, LogDamaged"
@@ -29,12 +29,12 @@ STRANGE = (
 
 
 def examine_offsets(settings: Settings, topics: Sequence[str]) -> Iterator[Finding]:
-    """Messages deleted before the workers' group has read them, and logs that end before what it has read."""
+    """Report messages deleted before the workers' group read them, and logs that end before what it has read."""
     try:
         for topic in topics:
             before = _committed(settings, topic)
             spans = _spans(settings, topic)
-            # in this order, for the workers read on meanwhile, and the log grows
+            # in this order, because the workers read on meanwhile, and the log grows
             yield from _gone(settings, topic, spans, _committed(settings, topic))
             yield from _cut(topic, spans, before)
     except (AuthorizationError, BrokerUnavailable, TopicMissing, KafkaError) as error:
@@ -70,7 +70,7 @@ def _cut(topic: str, spans: Mapping[int, Span], committed: Mapping[int, int]) ->
 
 
 def examine_changelog(settings: Settings) -> Iterator[Finding]:
-    """Beliefs that no worker can read."""
+    """Report beliefs that no worker can read."""
     topic, what = settings.names.beliefs_changelog, "the changelog"
     try:
         from streams.belief_bytes import DamagedRecord, UnknownVersion
@@ -103,7 +103,7 @@ def examine_changelog(settings: Settings) -> Iterator[Finding]:
 def _unreadable(
     settings: Settings, topic: str, spans: Mapping[int, Span]
 ) -> tuple[dict[tuple[int, bytes], Exception], bool]:
-    """What is wrong with the newest record of a key, by partition and key; and whether there was time for all."""
+    """Faults of the newest record of each key, by partition and key; and whether the whole topic was read in time."""
     ends = {TopicPartition(topic, number): span for number, span in spans.items() if span.end > span.begin}
     faults: dict[tuple[int, bytes], Exception] = {}
     if not ends:
@@ -129,7 +129,7 @@ def _unreadable(
 
 
 def _fault(record: Any) -> Exception | None:
-    """Why a worker cannot read it."""
+    """Why a worker cannot read the record."""
     from streams.belief_bytes import DamagedRecord, UnknownVersion
     from streams.beliefs import INTERNAL, BeliefRecord, unpack
 
@@ -146,7 +146,7 @@ def _fault(record: Any) -> Exception | None:
 
 
 def _committed(settings: Settings, topic: str) -> dict[int, int]:
-    """The offsets that the workers' group has committed, by partition."""
+    """The committed offsets of the workers' group, by partition."""
     consumer = _consumer(settings, settings.application)
     try:
         found = {

@@ -1,4 +1,4 @@
-"""What was lost, and what was refused or doubted, by the workers' counters and by the logs themselves."""
+"""Checks for lost, refused and doubtful messages, by the workers' counters and the logs."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ LOG_FAULTS = {
 
 @dataclass(frozen=True)
 class _Counter:
-    """One that is 0 where all is well.
+    """A counter that is 0 if all is well.
 
     Attributes:
-        name: as Prometheus has it.
-        label: by which its counts are shown.
-        what: one count in words, with `{count}` and `{label}`.
-        values: of the label that are looked at; empty for all.
+        name: in Prometheus.
+        label: its counts are shown by this label.
+        what: text for one count, with `{count}` and `{label}`.
+        values: of the label to check; empty for all.
     """
 
     name: str
@@ -99,11 +99,11 @@ COUNTERS = (
 def examine_losses(
     settings: Settings, urls: Sequence[str], missing: Collection[str] | None = frozenset()
 ) -> Iterator[Finding]:
-    """A problem each for what was lost; or that none is seen, and what could not be looked at.
+    """Report each loss as a problem, or that there is none, and what could not be checked.
 
     Args:
-        urls: of workers; their counters begin anew when they start.
-        missing: topics that are not there; None where no broker answers.
+        urls: of workers; their counters start at 0 when a worker starts.
+        missing: topics that do not exist; None if no broker answers.
     """
     clean, skipped = [], []
     for what, findings in _looks(settings, urls, missing):

@@ -1,4 +1,4 @@
-"""What records and committed offsets say of clients and workers: partitioners, clocks, and whether anything moves."""
+"""Checks records and committed offsets: partitioners, clocks, and progress of the group."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from streams.findings import Finding, State, absent
 from streams.partitioners import partition_of, recognise
 from streams.settings import Settings
 
-TAIL = 200  # records of a partition that are looked at, the newest
+TAIL = 200  # newest records of each partition to check
 READING_SECONDS = 10.0
-AHEAD_SECONDS = 2.0  # of our clock
-PATIENCE = 10.0  # seconds in which a group that works commits: once a second, and a batch takes less
+AHEAD_SECONDS = 2.0  # ahead of our clock
+PATIENCE = 10.0  # seconds in which a working group commits: it commits once a second, and a batch takes less
 
 
 def examine_records(settings: Settings, missing: Collection[str] = frozenset()) -> Iterator[Finding]:
-    """Partitioner, clocks and group, of the topics that are not `missing`."""
+    """Check partitioner, clocks and group for the topics that are not `missing`."""
     there = [topic for topic in (settings.observations, settings.priors) if topic not in missing]
     if not there:
         neither = f"{absent(settings.observations)}; the same of {settings.priors!r}"
@@ -57,10 +57,10 @@ def _examined(settings: Settings, spans: dict[str, dict[int, Span]]) -> Iterator
 
 
 def examine_partitioner(records: list[Any], counts: dict[str, int]) -> Finding:
-    """Whether the newest records lie where murmur2, which Java's and Python's clients use, puts their keys.
+    """Check that the newest records are in their keys' partitions by murmur2, as Java's and Python's clients use it.
 
     Args:
-        records: of any topics in `counts`, which gives the partitions of each.
+        records: of any topics in `counts`, the number of partitions of each topic.
     """
     if not records:
         return Finding("partitioner", State.skipped, "there are no records")
@@ -78,7 +78,7 @@ def examine_partitioner(records: list[Any], counts: dict[str, int]) -> Finding:
 
 
 def _misplacement(records: list[Any], count: int) -> tuple[str, str] | None:
-    """What is wrong with where the records of one topic lie, and how to mend it."""
+    """The problem with the partitions of one topic's records, and how to fix it."""
     details, mends = [], []
     keyed = [each for each in records if each.key is not None]
     astray = [each for each in keyed if partition_of(each.key, count) != each.partition]
@@ -107,7 +107,7 @@ def _key(record: Any) -> str:
 
 
 def examine_timestamps(records: list[Any]) -> Finding:
-    """Whether a record was written in what is the future by our clock; that of one written late tells nothing."""
+    """Check for records with a time ahead of our clock; a time in the past proves nothing."""
     if not records:
         return Finding("clocks", State.skipped, "there are no records")
     newest = max(records, key=lambda record: record.timestamp)
@@ -126,7 +126,7 @@ def examine_timestamps(records: list[Any]) -> Finding:
 
 
 def examine_group(settings: Settings, spans: dict[str, dict[int, Span]]) -> Finding:
-    """Whether the workers' group has read all, or at least goes on reading."""
+    """Check that the workers' group has read everything, or at least makes progress."""
     places = {
         TopicPartition(topic, number): span
         for topic, found in spans.items()
@@ -164,7 +164,7 @@ def _spans(settings: Settings, topic: str) -> dict[int, Span]:
 
 
 def _tail(settings: Settings, topic: str, spans: dict[int, Span]) -> list[Any]:
-    """The newest records of each partition, up to the end as it was."""
+    """Read the newest records of each partition, up to the end in `spans`."""
     ends = {TopicPartition(topic, number): span for number, span in spans.items() if span.end > span.begin}
     if not ends:
         return []

@@ -1,4 +1,4 @@
-"""What the broker says of the topics themselves."""
+"""Checks the topics themselves at the broker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streams.topics import UNPACKED, TopicError, administration, check
 
 
 def examine_topics(settings: Settings) -> Finding:
-    """Whether they are there and as they must be."""
+    """Check that the topics exist and have the right settings."""
     place, options = (settings.brokers, settings.names), settings.client_options
     try:
         problems = check(*place, partitions=settings.partitions, **options)
@@ -27,7 +27,7 @@ def examine_topics(settings: Settings) -> Finding:
 
 
 def missing_topics(settings: Settings) -> frozenset[str]:
-    """Those that are not there, or not for this user; none where the broker does not tell them."""
+    """The topics that do not exist, or are not visible to this user; empty if the broker lists none."""
     try:
         with administration(settings.brokers, settings.client_options) as admin:
             described = admin.describe_topics(list(settings.names))
@@ -37,9 +37,9 @@ def missing_topics(settings: Settings) -> frozenset[str]:
 
 
 def kept_compressed(settings: Settings) -> list[str]:
-    """Topics that workers read, and whose batches nobody unpacks before them; raises TopicError.
+    """Topics that workers read and whose compressed batches the broker does not unpack first; raises TopicError.
 
-    Nothing is wrong with that where every sender is trusted: `check` does not name it, and workers start.
+    This is fine if every sender is trusted: `check` does not report it, and workers start.
     """
     names = settings.names
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names.read_by_workers]

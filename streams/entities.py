@@ -1,12 +1,12 @@
-"""One entity's part of a batch: what is due, from which belief on, and what it adds to the record.
+"""One entity's part of a batch: its messages, the belief they start from, and changes to its record.
 
-What comes late, or at a time there already is, goes to its place: the entity goes back to the last belief before it,
-and what came since is read again, with the definitions now in force, and applied again. A posterior is emitted for
-every new time at which something was observed or stated, none for controls. Where the past of one that was emitted
-changes, that of the newest such time is emitted again, with the next revision, and names what is new.
+A late message, or one at a time already applied, goes to its place in time. The entity goes back to the last belief
+before it. Later messages are read again, with the definitions now in force, and applied again. A posterior is emitted
+for every new time with an observation or a stated prior, none for controls. If the past of an emitted posterior
+changes, the newest such posterior is emitted again, with the next revision, and names the new messages.
 
-An observation that has an id is applied once, however often it is sent: another one of its time with this id is dropped
-as long as that time can be changed, and is late after that.
+An observation with an id is applied once, however often it is sent. A second one with the same time and id is dropped
+while that time can still be changed, and is late after that.
 """
 
 from __future__ import annotations
@@ -27,25 +27,26 @@ from streams.registry import EntityModel
 
 log = structlog.get_logger()
 NOT_FINITE = "update: the posterior is not finite"
-# What bounds the work of a batch, and a record, which with its states (3 MiB at most) must fit into a message of the
-# changelog (`streams.topics.MESSAGE_BYTES`).
+# These limits bound the work of a batch and the size of a record. With its states (3 MiB at most) a record must fit
+# into a changelog message (`streams.topics.MESSAGE_BYTES`).
 MEBIBYTE = 2**20
 MOST_WAITING, WAITING_BYTES = 1000, 4 * MEBIBYTE  # priors that wait for their time
-MOST_OF_ONE_TIME, BYTES_OF_ONE_TIME = 512, 2 * MEBIBYTE  # messages of one time, which are one update
-PAST_BYTES = 4 * MEBIBYTE  # of all messages that may have to be applied again
+MOST_OF_ONE_TIME, BYTES_OF_ONE_TIME = 512, 2 * MEBIBYTE  # messages of one time, which make one update
+PAST_BYTES = 4 * MEBIBYTE  # all messages that may have to be applied again
 Reader = Callable[[bytes, Kept], tuple[Event, str]]
-"""The event of a kept message, and the id its sender gave it, empty for none."""
+"""Returns the event of a stored message and the id from its sender, empty for none."""
 
 
 @dataclass(slots=True)
 class Entry:
-    """A message on its way into the belief.
+    """A message to be applied to the belief.
 
     Attributes:
-        name: in a posterior's `applied`; empty for a prior. That of a control is not used, for none is of it alone.
-        delivered: the Faust event; None for what was kept from earlier batches.
+        name: in a posterior's `applied`; empty for a prior. A control's name is not used, because no posterior is of a
+            control alone.
+        delivered: the Faust event; None for a message stored from earlier batches.
         again: whether the belief holds it already.
-        id: that its sender gave it; empty for none.
+        id: from its sender; empty for none.
         sensor: that reported it; empty for a prior.
     """
 
@@ -74,17 +75,17 @@ class EntityBatch:
     key: bytes
     partition: int
     record: BeliefRecord
-    is_known: bool = False  # whether there was a record of it before
+    is_known: bool = False  # whether it had a record before
     entries: list[Entry] = field(default_factory=list)
     model: EntityModel | None = None
-    belief: Belief | None = None  # where it stands in event time
+    belief: Belief | None = None  # the current belief in event time
     instants: list[Instant] = field(default_factory=list)
     showing: set[int] = field(default_factory=set)  # the instants whose posteriors are emitted
     applied: list[Entry] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)  # of what no posterior has named yet
-    repeated: int = 0  # observations that the belief held already, by their ids
-    revised: bool = False  # something came before the newest posterior, and none says so yet
+    names: list[str] = field(default_factory=list)  # messages that no posterior has named yet
+    repeated: int = 0  # observations whose ids the belief held already
+    revised: bool = False  # a message came before the newest posterior, and no posterior says so yet
     outcome: Outcome | None = None
 
     @property
@@ -93,15 +94,15 @@ class EntityBatch:
 
     @property
     def worth_keeping(self) -> bool:
-        """Whether there is anything to remember; an entity known from bad messages only is not."""
+        """Whether there is anything to store; there is not for an entity with bad messages only."""
         return self.record.has_belief or bool(self.record.pending) or self.record.resets > 0
 
     def is_new(self, offset: int, is_prior: bool) -> bool:
-        """Whether the belief does not hold this message already."""
+        """Whether the belief does not hold this message yet."""
         return offset > (self.record.prior_offset if is_prior else self.record.observation_offset)
 
     def count(self, offset: int, is_prior: bool) -> None:
-        """Note that this message has been dealt with, whatever becomes of it."""
+        """Record that this message is processed, whether it is applied or rejected."""
         if is_prior:
             self.record.prior_offset = offset
         else:
@@ -111,7 +112,7 @@ class EntityBatch:
         self.entries.append(entry)
 
     def use(self, model: EntityModel) -> None:
-        """Go on with this model; a belief over other coordinates is given up for the model's prior."""
+        """Set the model; a belief with other coordinates is replaced by the model's prior."""
         names = model.message.coordinate_names
         if self.record.has_belief and self.record.coordinates != names:
             log.warning("the model's coordinates changed, the belief starts again", entity=self.name)
@@ -120,11 +121,11 @@ class EntityBatch:
         self.model = model
 
     def plan(self, read: Reader, most_moments: int) -> None:
-        """Order what is due into instants, and go back to the belief they begin from.
+        """Order the due messages into instants, and go back to the belief they start from.
 
-        What is too late for the model's window is rejected, and so are priors in waiting and messages of one time that
-        are too many to be kept. A prior is due once an observation at or after its time is there, so that observations
-        from before it, still on their way, are not shut out by it.
+        Rejects messages too late for the model's window, and waiting priors or messages of one time beyond their
+        limits. A prior is due once there is an observation at or after its time. So it does not shut out earlier
+        observations that are still on their way.
         """
         assert self.model is not None
         reach = self.record.past.reach(self.model.message.lateness_window, most_moments)
@@ -154,9 +155,9 @@ class EntityBatch:
         self.showing = self._showing(late)
 
     def _admitted(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Without those that repeat one before them, and those that are too many of one time.
+        """Drop repeated entries and those beyond the limits for one time.
 
-        All there is of their times is among `entries`, and what came earlier comes first.
+        `entries` holds all messages of their times, the earlier ones first.
         """
         seen: set[tuple[float, str]] = set()
         held: dict[float, tuple[int, int]] = {}
@@ -181,7 +182,7 @@ class EntityBatch:
         return kept
 
     def _waited(self, read: Reader, newest: float) -> list[Entry]:
-        """The priors kept earlier that are due now."""
+        """Stored priors that are due now."""
         waiting, due = [], []
         for offset, raw in self.record.pending:
             entry = self._read(Kept(True, offset, raw), read)
@@ -195,7 +196,7 @@ class EntityBatch:
         return due
 
     def _wait(self, ahead: Sequence[Entry], newest: float) -> list[Entry]:
-        """New priors: those that are due already are returned, the others kept."""
+        """Store new priors that are not due yet; returns those that are."""
         due, waiting = [], self.record.pending
         size = sum(len(value) for _, value in waiting)
         for entry in ahead:
@@ -212,7 +213,7 @@ class EntityBatch:
         return due
 
     def _go_back(self, time: float, read: Reader) -> list[Entry]:
-        """To the last belief before `time`; returns what has to be applied again."""
+        """Go back to the last belief before `time`; returns the messages to apply again."""
         state, taken = self.record.past.rewind(time)
         self.belief = belief_of(state)
         messages = [message for moment in taken for message in unpack(moment.content)]
@@ -226,7 +227,7 @@ class EntityBatch:
         try:
             event, name = read(self.key, message)
             return Entry(event, message, id=name)
-        except Unusable as unusable:  # its model or its sensor is another one now
+        except Unusable as unusable:  # its model or its sensor has changed
             self.rejected.append(Rejected(message, None, unusable.reason, unusable.detail))
             return None
 
@@ -235,19 +236,19 @@ class EntityBatch:
         informing = [turn for turn, instant in enumerate(self.instants) if instant.informs]
         turns = {turn for turn in informing if self.instants[turn].time > shown}
         if late and len(turns) < len(informing):
-            turns.add(informing[len(informing) - len(turns) - 1])  # the last of the newest time there was
+            turns.add(informing[len(informing) - len(turns) - 1])  # the last one at the newest emitted time
         return turns
 
     def reject(self, entry: Entry, reason: Reason, detail: str) -> None:
         self.rejected.append(Rejected(entry.message, entry.delivered, reason, detail))
 
     def fail(self, labels: Sequence[int]) -> None:
-        """What these labels name could not be applied."""
+        """Reject the messages with these labels, which could not be applied."""
         for label in labels:
             self.reject(self.entries[label], Reason.numerical, NOT_FINITE)
 
     def without_new(self, instant: Instant) -> Instant | None:
-        """The instant as it was before this batch, if it is another one and not empty."""
+        """The instant as it was before this batch, if it differs and is not empty."""
         old = [label for label in instant.labels if self.entries[label].again]
         if not old or len(old) == len(instant.labels):
             return None
@@ -259,11 +260,11 @@ class EntityBatch:
         return replace(instant, readings=tuple(readings), labels=tuple(old))
 
     def apply(self, instant: Instant, outcome: Outcome) -> None:
-        """Make the outcome the belief, and its messages part of the past."""
+        """Make the outcome the belief, and add its messages to the past."""
         self.belief = outcome.belief
         if instant.informs:
             self.outcome = outcome
-        entries = [self.entries[label] for label in sorted(instant.labels)]  # as they came
+        entries = [self.entries[label] for label in sorted(instant.labels)]  # in order of arrival
         content = pack(entry.message for entry in entries)
         moments = self.record.past.moments
         if moments and moments[-1].time == instant.time:
@@ -287,7 +288,7 @@ class EntityBatch:
         return turn in self.showing and (new or self.revised)
 
     def show(self) -> list[str]:
-        """Note that the posterior is emitted now; returns the names of what is new in it."""
+        """Mark the posterior as emitted; returns the names of the messages new in it."""
         assert self.belief is not None
         self.record.revision += self.revised
         self.record.shown = max(self.record.shown, self.belief.time)
@@ -295,7 +296,7 @@ class EntityBatch:
         return names
 
     def tidy(self, most_moments: int) -> None:
-        """Bound what is kept."""
+        """Limit the size of the stored past."""
         assert self.model is not None
         past, window = self.record.past, self.model.message.lateness_window
         past.thin()

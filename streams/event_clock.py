@@ -1,4 +1,4 @@
-"""Event time: what time it is in a partition, as its observations tell it."""
+"""Event time of a partition, estimated from its observations' times."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Self
 
-RECENT = 64  # observations of a partition whose times are looked at
-LEAST = 16  # of them, before it is known what time it is
+RECENT = 64  # observations of a partition whose times are used
+LEAST = 16  # observations needed before the event time is known
 
 
 class EventClock:
-    """What time it is in a partition, by its observations' own times.
+    """The event time of a partition.
 
-    The lower quartile of those that came last: a device whose clock is years ahead moves it only if three quarters of
-    the observations are its own, and one that is behind may hold it back, which forgets nothing.
+    It is the lower quartile of the last observations' times. A device whose clock is years ahead moves it only if it
+    sends three quarters of the observations. A device that is behind may hold it back, which forgets nothing.
     """
 
     def __init__(self, times: Iterable[float] = ()) -> None:
         self._times: deque[float] = deque(times, maxlen=RECENT)
 
     def copy(self) -> EventClock:
-        """Another clock that has been told the same."""
+        """Return an independent copy with the same times."""
         return EventClock(self._times)
 
     def note(self, times: Iterable[float]) -> None:
@@ -30,7 +30,7 @@ class EventClock:
 
     @property
     def now(self) -> float:
-        """Seconds of event time; minus infinity until enough has come."""
+        """Seconds of event time; minus infinity until there are enough observations."""
         if len(self._times) < LEAST:
             return -math.inf
         return sorted(self._times)[len(self._times) // 4]
@@ -46,5 +46,5 @@ class EventClocks:
         return self._clocks.setdefault(partition, EventClock())
 
     def copy(self) -> Self:
-        """For a batch that may have to be looked at again."""
+        """Return a copy for a batch that may have to be validated again."""
         return type(self)({partition: clock.copy() for partition, clock in self._clocks.items()})

@@ -1,14 +1,14 @@
-"""Forgets the entities of which nothing has been heard for as long as their model says (`expires_after`).
+"""Forgets entities that have not been heard of for as long as their model allows (`expires_after`).
 
-That a belief has expired is decided by its own entity's event times alone, in `inference.filtering.advance`: what comes
-after so long a gap starts from the model's prior, in a worker as in a replay. Here only what has expired is found and
-given up: when that happens makes no difference to the posteriors of an entity whose clock goes as the others' do.
+Whether a belief has expired depends only on its own entity's event times, in `inference.filtering.advance`. After so
+long a gap the next message starts from the model's prior, in a worker as in a replay. This module only finds expired
+beliefs and removes them. When that happens does not change an entity's posteriors, if its clock agrees with the others.
 
-It is given up by event time: a partition's own, as the observations of all its entities tell it. The wall clock would
-forget what a backlog still speaks of.
+Removal goes by event time: a partition's own, from the observations of all its entities. By the wall clock, a worker
+would forget entities that a backlog still contains.
 
-What redelivery could bring again must stay, for the record's offsets are what keeps it from being applied twice: an
-entity is forgotten only when all that its record holds has been committed, and is not delivered any more.
+Records that redelivery could apply again must stay, because their offsets prevent it. An entity is forgotten only when
+all messages in its record are committed, and are not delivered again.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ __all__ = ["LEAST", "RECENT", "EventClock", "Expiry"]
 
 log = structlog.get_logger()
 MOST_AT_ONCE = 1000  # entities forgotten with one batch
-REST = 20  # times as long as a search took, before the next one
+REST = 20  # pause before the next search, in multiples of the last search's duration
 SHORTEST_REST = 1.0  # seconds
 
 
 class Expiry:
-    """Finds what has expired in the partitions of a worker.
+    """Finds expired entities in the partitions of a worker.
 
     Args:
-        committed: up to which offset, itself excluded, a partition of a source topic has been committed for certain.
+        committed: returns the offset, exclusive, up to which a partition of a source topic is certainly committed.
     """
 
     def __init__(
@@ -58,15 +58,15 @@ class Expiry:
         self._next_search = -math.inf
 
     def note(self, partition: int, times: Iterable[float]) -> None:
-        """Observations of those times have come."""
+        """Record the times of new observations."""
         self._clocks[partition].note(times)
 
     def now(self, partition: int) -> float:
-        """What time it is there."""
+        """The event time of the partition."""
         return self._clocks[partition].now
 
     def due(self, busy: Container[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-        """Partition and key of what is to be forgotten now; not the `busy` ones, which are being changed."""
+        """Partition and key of the entities to forget now; not the `busy` ones, which are being changed."""
         self._look()
         due = []
         for _ in range(min(MOST_AT_ONCE, len(self._found))):
@@ -96,11 +96,11 @@ class Expiry:
         model = self._definitions.model_for(key.decode(errors="replace"))
         if model is None or model.message.expires_after is None:
             return False
-        # within the window something late may still come, for which the belief has not expired
+        # a late message may still come within the window, and for it the belief has not expired
         return heard + model.message.expires_after + model.message.lateness_window < now
 
     def _look(self) -> None:
-        """Take what a search has found, and begin another one if it is time."""
+        """Take the results of a finished search, and start another one when it is due."""
         if self._search is not None and self._search.done():
             search, self._search = self._search, None
             self._found.extend(search.result())
@@ -111,7 +111,7 @@ class Expiry:
             self._search = asyncio.get_running_loop().run_in_executor(None, self._all_expired, clocks)
 
     def _all_expired(self, clocks: dict[int, float]) -> list[tuple[int, bytes]]:
-        """Goes through all records, in a thread of its own, by what is quick to read of them."""
+        """Search all records, in a separate thread, by their quickly readable fields."""
         began = time.monotonic()
         found = [
             (partition, key)

@@ -1,31 +1,30 @@
-"""One owner a partition: the broker refuses what a former owner still sends.
+"""Fencing of partitions: the broker refuses writes of a former owner.
 
 A worker that was suspended for longer than its session (a paused virtual machine, a long stall) does not know that
-another one has taken over its partitions. When it wakes up, a batch is still in its hands: beliefs that were computed
-from what is out of date by now. In a compacted changelog they would come after the newer ones, and at the next
-recovery they would be taken for the newest, while the committed offsets say that the observations since are applied.
-Looking before sending does not help, for a worker can be suspended after the look; and what is written cannot be
-repaired by offsets, for compaction keeps the last record of a key, not the newest belief.
+another one has taken over its partitions. When it resumes, it still has a batch: beliefs computed from outdated state.
+In a compacted changelog they would come after the newer ones, and the next recovery would take them for the newest,
+while the committed offsets say that later observations are applied. A check before sending does not help, because a
+worker can be suspended after the check. Offsets cannot repair the damage: compaction keeps the last record of a key,
+not the newest belief.
 
-So the broker decides. Whoever begins to own a partition asks the transaction coordinator for the producer identity
-of that partition (`InitProducerId` with a transactional id), which is the same at every time with the next epoch, and
-writes a record with it to the changelog: a tombstone of a key that no entity has. From then on the leader refuses
-whatever carries an earlier epoch (`INVALID_PRODUCER_EPOCH`), in flight or retried. Only then the owner reads the
-changelog to its end. Hence the changelog of a partition is a sequence of stretches with one writer each, every writer
-has read all before its own stretch, and the last record of a key is its newest belief. This does not depend on
-clocks, on timeouts or on what the group coordinator says. Posteriors and dead letters of the partition carry the
-same identity: what a former owner still sends cannot come after those of the owner. It stops when it is refused.
+So the broker decides. A new owner asks the transaction coordinator for the producer identity of the partition
+(`InitProducerId` with a transactional id), and gets the same identity with the next epoch. With it the owner writes a
+record to the changelog: a tombstone of a key that no entity has. From then on the leader refuses every batch with an
+earlier epoch (`INVALID_PRODUCER_EPOCH`), in flight or retried. Only then does the owner read the changelog to its end.
+So the changelog of a partition is a sequence of stretches with one writer each. Every writer has read all records
+before its own stretch, and the last record of a key is its newest belief. This does not depend on clocks, timeouts or
+the group coordinator. Posteriors and dead letters of the partition carry the same identity, so a former owner's cannot
+come after those of the owner. A former owner stops when it is refused.
 
-There are no transactions, and so none of their costs: nothing is asked of the coordinator in a batch, no reader needs
-`read_committed`, and no marker comes between the records. A batch has a sequence number, by which the broker also
-drops what a retry brings twice.
+There are no transactions, and none of their costs: a batch asks nothing of the coordinator, readers do not need
+`read_committed`, and there are no markers between the records. The sequence number of a batch also lets the broker drop
+duplicates from retries.
 
-A transactional id is forgotten after seven days without use (`transactional.id.expiration.ms`), and the next owner
-would get another identity, which fences nobody. So an owner renews its lease hourly, on the condition that it is
-still the last one: a zombie's renewal is refused. What is left: the leader forgets a producer's epoch when it has not
-written for a day (`producer.id.expiration.ms`), and epochs begin anew, with another identity, after 32 767 of them. A
-worker would have to sleep across that very moment, with a batch in its hands that the producer itself drops as
-expired after 40 seconds.
+A transactional id is forgotten after seven days without use (`transactional.id.expiration.ms`). The next owner would
+get another identity, which fences nobody. So an owner renews its lease hourly, if it is still the last owner: a
+zombie's renewal is refused. One risk remains. The leader forgets a producer's epoch after a day without writes
+(`producer.id.expiration.ms`), and epochs start again with another identity after 32 767 of them. A worker would have to
+be suspended across that very moment, with a batch that the producer itself drops as expired after 40 seconds.
 """
 
 from __future__ import annotations
@@ -53,14 +52,14 @@ from streams.sending import Lease, Record, attempts, deliver, fill
 
 log = structlog.get_logger()
 FENCE_KEY = INTERNAL + b"fence"
-"""The key of the tombstone that every new owner writes to its changelog; no entity is called so."""
+"""Key of the tombstone that every new owner writes to its changelog; no entity has it."""
 RENEW_SECONDS = 3600.0
 TAKE_SECONDS = 60.0  # how long the coordinator may be away before a new owner gives up
-TRANSACTION_TIMEOUT_MS = 60_000  # of transactions that are never begun; the protocol asks for it
+TRANSACTION_TIMEOUT_MS = 60_000  # timeout of transactions that are never begun; the protocol requires it
 
 
 class Fenced(RuntimeError):
-    """Another worker owns the partition: what was to be written has not been."""
+    """Another worker owns the partition; nothing was written."""
 
 
 class _InitProducerIdResponse(Response):  # type: ignore[misc]
@@ -90,7 +89,7 @@ class _InitProducerIdV3(RequestStruct):  # type: ignore[misc]
 
 
 class _InitProducerId(Request[_InitProducerIdV3]):  # type: ignore[misc]
-    """Version 3, which aiokafka does not have: with an expected identity and epoch, -1 for any."""
+    """Version 3, which aiokafka lacks: with an expected identity and epoch, -1 for any."""
 
     API_KEY = 22
 
@@ -106,12 +105,12 @@ class Fencing:
 
     Args:
         application: the consumer group; workers of one group fence each other.
-        changelog: the topic the fence is written to.
-        producer: gives the running aiokafka producer.
+        changelog: the topic that gets the fence record.
+        producer: returns the running aiokafka producer.
 
     Attributes:
-        leases: by partition, those of the last `take`. It is replaced, never changed: who has begun a batch with it
-            ends the batch with it, and is refused if it has been taken again since.
+        leases: those of the last `take`, by partition. The mapping is replaced, never changed: a batch that began with
+            it ends with it, and is refused if another `take` came in between.
     """
 
     def __init__(
@@ -122,7 +121,7 @@ class Fencing:
         self.leases: Mapping[int, Lease] = {}
 
     async def take(self, partitions: Collection[int]) -> None:
-        """Become the owner of these partitions, and of no others; to be called before their changelog is read.
+        """Become the owner of these partitions, and of no others; call it before reading their changelog.
 
         Raises:
             aiokafka.errors.KafkaError: the broker does not allow it, or has not answered for a minute.
@@ -134,7 +133,7 @@ class Fencing:
             self.leases = dict(zip(partitions, taken, strict=True))
 
     async def renew(self) -> None:
-        """Keep the identities from being forgotten; costs nothing while none of them is old.
+        """Renew leases before the broker forgets them; costs nothing while none is old.
 
         Raises:
             Fenced: another worker has taken one of the partitions.
@@ -159,14 +158,14 @@ class Fencing:
 
 
 def _may_be_taken(error: BaseException) -> bool:
-    """Whether it is worth trying again: not after a refusal, and a rival's newer epoch is taken over in turn."""
+    """Whether to retry: not after a refusal; a rival's newer epoch is taken over in turn."""
     return isinstance(error, KafkaError) and (
         error.retriable or isinstance(error, (ConcurrentTransactions, ProducerFenced))
     )
 
 
 async def _init(producer: AIOKafkaProducer, identity: str, expected: tuple[int, int] = (-1, -1)) -> Lease:
-    """The next epoch; if somebody else has `expected`'s place already, ProducerFenced or InvalidProducerEpoch."""
+    """Get the next epoch; raises ProducerFenced or InvalidProducerEpoch if `expected` is no longer current."""
     client = producer.client
     node = await client.coordinator_lookup(CoordinationType.TRANSACTION, identity)
     request = _InitProducerId(identity, *expected)
@@ -183,7 +182,7 @@ async def _renewed(producer: AIOKafkaProducer, lease: Lease) -> Lease:
     except (ProducerFenced, InvalidProducerEpoch) as error:
         raise Fenced(f"{lease.identity} has been taken over by another worker") from error
     except KafkaError as error:
-        # the lease is as good as before; the embedded broker cannot renew, and forgets no identity either
+        # the lease is as good as before; the embedded broker cannot renew, and does not forget identities either
         log.info("a lease could not be renewed", identity=lease.identity, error=repr(error))
         lease.since = time.monotonic()
         return lease

@@ -1,4 +1,4 @@
-"""What `beliefstream doctor` finds."""
+"""Findings of `beliefstream doctor`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class State(Enum):
-    """What was found."""
+    """The result of a check."""
 
     ok = "ok"
     problem = "problem"
@@ -16,7 +16,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """About one subject; `mend` says what to do about a problem."""
+    """The result for one subject; `mend` says what to do about a problem."""
 
     subject: str
     state: State
@@ -25,5 +25,5 @@ class Finding:
 
 
 def absent(topic: str) -> str:
-    """Why something about a topic was not looked at."""
+    """The reason why a check of a missing topic was skipped."""
     return f"there is no topic {topic!r}, or none for this user"

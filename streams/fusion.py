@@ -1,10 +1,10 @@
-"""One batch of messages, from left to right: validate, group, predict and update, send, keep, acknowledge.
+"""Processes one batch of messages: validate, group, predict and update, send, store, acknowledge.
 
-The order of the last steps is the promise. Posteriors and dead letters are durable first, then the beliefs' changelog,
-then the local table, then the source offsets. Killed at any point, a worker finds either the old belief and the
-messages still to come, or the new belief, which knows the offsets it holds and skips what is delivered again; and there
-is no belief whose posteriors are missing. All of it is written under the leases held when the batch began, and none of
-it once another worker has taken them (`streams.fencing`).
+The order of the last steps is what makes a crash safe. Posteriors and dead letters are durable first, then the beliefs'
+changelog, then the local table, then the source offsets. A worker killed at any point finds one of two states: the old
+belief with its messages still to come, or the new belief. The new belief skips redelivered messages by their offsets.
+So no belief lacks its posteriors. All writes use the leases held when the batch began, and fail once another worker has
+taken them (`streams.fencing`).
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ from streams.topics import TopicNames
 
 log = structlog.get_logger()
 UNKNOWN = (Reason.unknown_sensor, Reason.unknown_entity)
-LONGEST_AS_IT_CAME = 1024  # bytes; longer messages are kept without what is not needed
-BY_BROKER = 1  # the timestamp type of records that the broker has stamped
+LONGEST_AS_IT_CAME = 1024  # bytes; longer messages are stored without the fields that are not needed
+BY_BROKER = 1  # timestamp type of records stamped by the broker
 NO_LIMIT = Reference(math.inf)
-SENDING_SECONDS = 60  # how long a broker may be away before the worker gives up and is started again
+SENDING_SECONDS = 60  # how long a broker may be away before the worker gives up and is restarted
 
 
 class Fusion:
     """Turns batches into posteriors.
 
     Args:
-        store: of the beliefs.
-        history: moments of an entity that late observations can reach.
-        producer: gives the running aiokafka producer.
-        fencing: has the right to write.
-        expiry: says what is to be forgotten.
-        origins: say what the beliefs were computed from.
-        placement: finds records that lie in the wrong partition.
-        resets: say how entities are forgotten.
-        event_time: whether times that are not live are held against their partition's event time.
+        store: holds the beliefs.
+        history: moments of an entity that late observations can change.
+        producer: returns the running aiokafka producer.
+        fencing: holds the leases to write.
+        expiry: finds entities to forget.
+        origins: track what the beliefs were computed from.
+        placement: finds records in the wrong partition.
+        resets: apply resets of entities.
+        event_time: whether to check times that are not live against their partition's event time.
     """
 
     def __init__(
@@ -91,29 +91,29 @@ class Fusion:
         self._placement = placement
         self._resets, self._most_moments = resets, history
         self._clocks = EventClocks() if event_time else None
-        self.processed: dict[TP, int] = {}  # the offset after the last one acknowledged
-        self.at_work = False  # whether the model has a batch
+        self.processed: dict[TP, int] = {}  # offset after the last acknowledged one
+        self.at_work = False  # whether the model is processing a batch
 
     @property
     def entities(self) -> int:
-        """How many this worker holds beliefs of."""
+        """Number of beliefs this worker holds."""
         return len(self._store)
 
     async def process(self, events: Sequence[EventT[Any]]) -> None:
-        """Apply a batch; returns when everything that follows from it is durable.
+        """Apply a batch; returns when all its results are durable.
 
         Raises:
-            Fenced: another worker has taken the partition of one of them; no belief of it has been changed.
+            Fenced: another worker has taken one of the partitions; no belief of it has been changed.
         """
         await self._reader.complete.wait()
         await self._fencing.renew()
-        leases = self._fencing.leases  # before the first belief is looked up
+        leases = self._fencing.leases  # taken before the first belief is read
         metrics.BATCH_SIZE.observe(len(events))
         await self._resets.look(events)
         batch = self._validate(events, last_word=False)
         if batch is None:
-            # a definition may have been written just before its first message: look once more, then decide on all
-            # of them anew, for other definitions may have changed on the way
+            # a definition may have been written just before its first message: read definitions again, then validate
+            # the whole batch again, because other definitions may have changed too
             await self._reader.catch_up()
             batch = self._validate(events, last_word=True)
         assert batch is not None
@@ -143,21 +143,21 @@ class Fusion:
         self._placement.note(batch.misplaced)
 
     def acknowledged(self, events: Sequence[EventT[Any]]) -> None:
-        """Note how far each partition has been dealt with; its events are in order."""
+        """Record how far each partition is processed; its events are in order."""
         for event in events:
             self.processed[event.message.tp] = event.message.offset + 1
 
     def _validate(self, events: Sequence[EventT[Any]], last_word: bool) -> Batch | None:
         """Sort the events into entities and dead letters.
 
-        Returns None where one names an unknown sensor or entity, unless this is the last word on it.
+        Returns None if one names an unknown sensor or entity, unless `last_word` is set.
         """
         batch, now = Batch(self._names), time.time()
         clocks = self._clocks.copy() if self._clocks is not None else None
         for event in events:
             message = event.message
             is_prior = message.topic == self._names.priors
-            # a key that names nobody must not reach the store, whose own records have keys too
+            # an invalid key must not reach the store, which has internal keys too
             key = message.key if is_name(message.key) else None
             if key is not None and self._is_refused(message, key, batch):
                 continue
@@ -188,7 +188,7 @@ class Fusion:
         return batch
 
     def _is_refused(self, message: Any, key: bytes, batch: Batch) -> bool:
-        """Whether it lies where it does not belong, and is a dead letter for that; noted in any case."""
+        """Whether the record is in the wrong partition and becomes a dead letter; a misplaced one is always noted."""
         found = self._placement.check(message.topic, key, message.partition, message.offset)
         if found is None:
             return False
@@ -211,7 +211,7 @@ class Fusion:
         return Entry(event, kept, name, delivered, id=content.id or "", sensor=content.sensor)
 
     def _read_again(self, key: bytes, kept: Kept) -> tuple[Event, str]:
-        """The event and id of a message kept earlier; raises Unusable if it no longer fits the definitions."""
+        """Return the event and id of a stored message; raises Unusable if it no longer fits the definitions."""
         content, event = self._understood(key, kept.value, kept.is_prior, NO_LIMIT)
         assert event is not None
         return event, (content.id if isinstance(content, Observation) else None) or ""
@@ -225,7 +225,7 @@ class Fusion:
         except Unusable:
             raise
         except (ArithmeticError, ValueError) as error:
-            # numbers that nobody thought of cost a dead letter, not a worker that stops at each restart
+            # an unforeseen numerical error costs one dead letter, not a worker that stops at each restart
             raise Unusable(Reason.numerical, f"message: {error}") from error
 
     def _entity(self, key: bytes, event: EventT[Any], batch: Batch) -> EntityBatch:
@@ -243,7 +243,7 @@ class Fusion:
         return entity
 
     def _reject_of(self, entity: EntityBatch, batch: Batch) -> None:
-        """What could not be applied, as it came if it came with this batch."""
+        """Reject messages that could not be applied; those of this batch with their original bytes."""
         for message, delivered, reason, detail in entity.rejected:
             if delivered is not None:
                 batch.reject(delivered.message, reason, detail)
@@ -264,7 +264,7 @@ class Fusion:
     async def _send(
         self, records: Iterable[Record], leases: Mapping[int, Lease], checkpoint: Checkpoint
     ) -> dict[TopicPartition, int]:
-        """Send all, again if the broker is away for a while; `checkpoint` is passed at each attempt."""
+        """Send all records, and retry while the broker is away; passes `checkpoint` at each attempt."""
         records = list(records)
         if not records:
             return {}
@@ -273,7 +273,7 @@ class Fusion:
         producer: AIOKafkaProducer = await self._producer()
         try:
             batches = fill(producer, records, leases)
-            # a batch that is never answered would be waited for without end
+            # without a timeout, a batch that is never answered would block for ever
             async with asyncio.timeout(2 * SENDING_SECONDS):
                 passes = unless(ProducerFenced)
                 async for attempt in attempts(passes, SENDING_SECONDS, first=0.2, longest=5.0):
@@ -285,7 +285,7 @@ class Fusion:
         raise AssertionError("unreachable")
 
     def _expire(self, batch: Batch) -> list[tuple[int, bytes]]:
-        """Let the time of the partitions go on; partition and key of what is to be forgotten by it."""
+        """Advance the partitions' event time; returns partition and key of the entities to forget."""
         for partition, times in batch.times.items():
             self._expiry.note(partition, times)
         now = {partition: self._expiry.now(partition) for partition in batch.times}
@@ -300,7 +300,7 @@ class Fusion:
         read: Mapping[int, Mapping[str, int]],
         leases: Mapping[int, Lease],
     ) -> None:
-        """Changelog first, then the store; `read` is how far the batch goes, by partition and topic."""
+        """Write the changelog, then the store; `read` gives the end offsets of the batch by partition and topic."""
         changes: dict[int, dict[bytes, bytes | None]] = defaultdict(dict)
         for partition in read:
             key, value = self._origins.ahead(partition)
@@ -330,7 +330,7 @@ class Fusion:
 
 
 def _reference(message: Any, now: float, clocks: EventClocks | None, entity: EntityBatch | None) -> Reference:
-    """What the message's time is held against: when the broker stored it, or else the worker's clock."""
+    """Reference for a message's time: when the broker stored it, or else the worker's clock."""
     is_stored = message.timestamp_type == BY_BROKER and message.timestamp is not None
     clock = clocks.of(message.partition) if clocks is not None else None
     known = entity.record.heard if entity is not None else -math.inf

@@ -1,13 +1,12 @@
-"""Runs a command that must not outlive the process that asked for it, even if that one is killed by SIGKILL.
+"""Runs a command that must not outlive the process that started it, even after SIGKILL.
 
-`python guard.py GRACE COMMAND...` starts the command and ends it as soon as standard input closes (the kernel
-closes the pipe whatever the asker died of) or, on POSIX, as soon as the asker is no longer our parent (a
-forked sibling may still hold the pipe open). The command gets GRACE seconds between SIGTERM and SIGKILL; the
-byte `k` on standard input kills it at once.
+`python guard.py GRACE COMMAND...` starts the command and ends it as soon as standard input closes: the kernel closes
+the pipe however the starter died. On POSIX it also ends the command as soon as the starter is no longer our parent,
+because a forked sibling may hold the pipe open. The command gets GRACE seconds between SIGTERM and SIGKILL; the byte
+`k` on standard input kills it at once.
 
-A process of its own, rather than PR_SET_PDEATHSIG in the child alone: that signal is tied to the *thread*
-that started the child, and is Linux only. Here it only covers the death of this guard. Standard library only,
-to start quickly.
+PR_SET_PDEATHSIG in the child alone is not enough: it is tied to the *thread* that started the child, and is Linux only.
+Here it only covers the death of this guard. The guard uses the standard library only, to start quickly.
 """
 
 from __future__ import annotations
@@ -28,22 +27,22 @@ PARENT_POLL_SECONDS = 0.2
 
 
 def guarded(command: list[str], grace: float) -> list[str]:
-    """The command line that runs `command` under a guard; close its `stdin=subprocess.PIPE` to end it.
+    """Return the command line that runs `command` under a guard; close its `stdin=subprocess.PIPE` to end it.
 
     Args:
         command: the program and its arguments.
-        grace: seconds between asking the program to end and killing it.
+        grace: seconds between SIGTERM and SIGKILL.
     """
     return [sys.executable, "-I", "-S", __file__, str(grace), *command]
 
 
 def die_with_guard() -> None:
-    """Runs in the child before exec; safe here because the guard has a single thread at that point."""
+    """Run in the child before exec; this is safe because the guard has a single thread at that point."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def main(arguments: list[str]) -> int:
-    """Runs `arguments[1:]` until it ends by itself or the asker goes; returns the exit status to report."""
+    """Run `arguments[1:]` until it ends or the starter is gone; returns the exit status to report."""
     grace, command = float(arguments[0]), arguments[1:]
     parent = os.getppid()
     prepare = die_with_guard if sys.platform == "linux" else None
@@ -63,7 +62,7 @@ def main(arguments: list[str]) -> int:
 
 
 def wait_for_end_of_input(closed: threading.Event, child: subprocess.Popen[bytes]) -> None:
-    """Sets `closed` when the other end of standard input is gone; kills the child when told to."""
+    """Set `closed` when the other end of standard input is closed; kill the child on request."""
     while word := os.read(0, 1):
         if word == KILL:
             child.kill()
@@ -72,4 +71,4 @@ def wait_for_end_of_input(closed: threading.Event, child: subprocess.Popen[bytes
 
 if __name__ == "__main__":
     status = main(sys.argv[1:])
-    os._exit(status if 0 <= status < 256 else 1)  # no wait for the thread that reads standard input
+    os._exit(status if 0 <= status < 256 else 1)  # does not wait for the thread that reads standard input

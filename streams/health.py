@@ -1,4 +1,4 @@
-"""/healthz, /readyz and /metrics; the last is for those who know the token, if there is one."""
+"""Serves /healthz, /readyz and /metrics; /metrics may need a bearer token."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def reasons_not_ready(app: faust.App, reader: DefinitionsReader, reachability: R
 
 
 def may_read(authorization: str | None, token: SecretStr | None) -> bool:
-    """Whether a request with this `Authorization` header has the token; every one, if there is none.
+    """Whether a request with this `Authorization` header has the token; always true if there is none.
 
-    How long the answer takes does not tell how much of a wrong token is right.
+    The time the answer takes does not reveal how much of a wrong token is right.
     """
     if token is None:
         return True
     scheme, _, given = (authorization or "").partition(" ")
     wanted = token.get_secret_value().encode()
-    # compared in any case, and as bytes: text beyond ASCII cannot be
+    # always compared, and as bytes: compare_digest refuses text beyond ASCII
     same = hmac.compare_digest(given.strip().encode(errors="surrogateescape"), wanted)
     return same and scheme.lower() == "bearer"
 
@@ -55,9 +55,9 @@ def add_pages(
     token: SecretStr | None = None,
     shown: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve the pages with the app's own web server; /metrics with `token` only, if there is one.
+    """Add the pages to the app's web server; with `token`, /metrics needs it.
 
-    `shown` is called when /metrics has been read.
+    `shown` is called after /metrics has been read.
     """
 
     @app.page("/healthz")
@@ -82,7 +82,7 @@ def add_pages(
 
 
 def refresh(app: faust.App, reader: DefinitionsReader, fusion: Fusion, reachability: Reachability) -> None:
-    """Gauges as they are now; a worker that has not fetched anything yet knows no lag, but that it is not ready."""
+    """Update the gauges; a worker that has not fetched yet has no lag to report, only that it is not ready."""
     metrics.READY.set(not reasons_not_ready(app, reader, reachability))
     metrics.BROKER_REACHABLE.set(reachability.fault is None)
     metrics.ENTITIES.set(fusion.entities)

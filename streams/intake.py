@@ -1,6 +1,6 @@
-"""From the bytes of a record to an event of the filter, or a reason why not.
+"""Turns the bytes of a record into an event for the filter, or a reason for rejection.
 
-Nothing here touches a belief: what cannot be used costs a dead letter and nothing else.
+Nothing here changes a belief: an unusable message costs a dead letter and nothing else.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from streams.registry import Definitions, EntityModel
 
 
 class Reference(NamedTuple):
-    """What the time of a message may not lie far ahead of.
+    """Clocks that a message's time may not be far ahead of.
 
     Attributes:
-        now: of the clock, seconds since the epoch; infinity for no limit.
-        is_stored: whether that is when the broker stored the record, or else when the worker reads it.
+        now: wall clock, seconds since the epoch; infinity for no limit.
+        is_stored: whether `now` is when the broker stored the record, not when the worker reads it.
         clock: the event time of the partition; None for no limit.
-        known: an earlier reading of that event time, for as long as the clock has none.
+        known: an earlier reading of that event time, used until the clock has one.
     """
 
     now: float
@@ -40,8 +40,8 @@ class Intake:
 
     Args:
         maximum_bytes: longer values are refused before they are parsed.
-        future_tolerance: seconds that a time may lie ahead of the clock where the model has `live_time`.
-        event_tolerance: seconds that a time may lie ahead of its partition's event time where it has not.
+        future_tolerance: seconds that a time may be ahead of the wall clock if the model has `live_time`.
+        event_tolerance: seconds that a time may be ahead of its partition's event time if it has not.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Intake:
     def observation(
         self, key: bytes | None, value: bytes | None, now: float | Reference
     ) -> tuple[Observation, Event]:
-        """The message and its event; raises Unusable."""
+        """Return the observation and its event; raises Unusable."""
         check_size(value, self._maximum_bytes)
         message = parse(Observation, value)
         _own_key(message.entity, key)
@@ -79,14 +79,14 @@ class Intake:
         return message, Event(message.entity, message.time, reading=reading)
 
     def prior(self, key: bytes | None, value: bytes | None, now: float | Reference) -> tuple[Prior, Event]:
-        """The message of a stated prior and its event; raises Unusable."""
+        """Return the prior and its event; raises Unusable."""
         check_size(value, self._maximum_bytes)
         return self._prior(parse(Prior, value), key, now)
 
     def stated(
         self, key: bytes | None, value: bytes | None, now: float | Reference
     ) -> tuple[Prior, Event] | tuple[Reset, None]:
-        """A message of the topic of priors: a prior with its event, or a reset; raises Unusable."""
+        """Return a message of the priors topic: a prior with its event, or a reset; raises Unusable."""
         check_size(value, self._maximum_bytes)
         message = parse_stated(value)
         if isinstance(message, Prior):
@@ -121,7 +121,7 @@ class Intake:
         self._clock(time, model, reference)
 
     def _clock(self, time: float, model: EntityModel, reference: Reference) -> None:
-        """A live time is neither far ahead of the clock nor before 1970."""
+        """Check that a live time is neither far ahead of the clock nor before 1970."""
         if not model.message.live_time or reference.now == math.inf:
             return
         if time < 0:
@@ -139,9 +139,11 @@ class Intake:
             raise Unusable(Reason.future, _ahead(time, reference.now, whose, limit))
 
     def _event_time(self, time: float, clock: EventClock, known: float) -> None:
-        """Where times are not live: not far ahead of the others' in the partition, as far as these are known."""
+        """Check that a time that is not live is not far ahead of the partition's event time, if that is known."""
         now = max(clock.now, known)
-        clock.note((time,))  # also of what is refused: after a silence of all, time goes on
+        clock.note(
+            (time,)
+        )  # also for refused times: after a silence of the whole partition, event time must advance
         if now > -math.inf and time > now + self._event_tolerance:
             limit = f"BELIEFSTREAM_EVENT_TOLERANCE, {self._event_tolerance:g} s"
             raise Unusable(Reason.future, _ahead(time, now, "the event time of its partition", limit))

@@ -1,4 +1,4 @@
-"""Logging: structlog, JSON lines in production and colours in a terminal; Faust's own records go the same way."""
+"""Logging with structlog: JSON lines in production, colours in a terminal; Faust's logs are included."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import structlog
 from schemas import printable
 from streams.throttling import REPEATED, ThrottledHandler
 
-# At DEBUG these write out every request, and one of them carries the password to the broker.
+# At DEBUG these log every request, and one of them contains the broker password.
 WITH_PASSWORDS = ("kafka.net", "kafka.protocol", "aiokafka.conn")
-# Faust and aiokafka tell every step of a rebalance at INFO; warnings are what an operator needs.
+# Faust and aiokafka log every step of a rebalance at INFO; an operator needs only their warnings.
 LIBRARIES = ("faust", "mode", "aiokafka", "kafka", "aiohttp")
 SERVICES = logging.getLogger("faust.streams")
-"""For services of ours that derive from Faust's: what Faust logs of each of their steps."""
+"""Logger for our subclasses of Faust's services: Faust logs each of their steps."""
 
 
 def configure(style: str = "auto", level: str = "INFO") -> None:
-    """`style` is json, console, or auto (console where stderr is a terminal); at `DEBUG` the libraries log too."""
+    """Configure logging; `style` is json, console, or auto (console in a terminal); `DEBUG` includes libraries."""
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -54,14 +54,17 @@ def configure(style: str = "auto", level: str = "INFO") -> None:
 
 
 def write_repeated() -> None:
-    """Write how often equal lines were held back, where that is due; to be called every few seconds."""
+    """Log the counts of repeated lines that are due; call it every few seconds."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, ThrottledHandler):
             handler.write_repeated()
 
 
 def configure_command(debug: bool = False) -> None:
-    """For commands: warnings to stderr, and nothing of Kafka's client, whose errors become the command's own line."""
+    """Configure logging of a command: warnings to stderr, and nothing from Kafka's client.
+
+    The command reports the client's errors itself.
+    """
     processors = [each for each in structlog.get_config()["processors"] if each != without_control_characters]
     structlog.configure(
         processors=[*processors[:-1], without_control_characters, processors[-1]],  # the last one renders
@@ -75,7 +78,7 @@ def configure_command(debug: bool = False) -> None:
 
 
 def silence_passwords() -> None:
-    """Keep what a library would log of passwords out of the log, whatever its level."""
+    """Keep passwords that a library would log out of the log, at any level."""
     for logger in map(logging.getLogger, WITH_PASSWORDS):
         logger.setLevel(logging.NOTSET)
         if logger.getEffectiveLevel() < logging.INFO:
@@ -85,7 +88,7 @@ def silence_passwords() -> None:
 def without_control_characters(
     logger: object, method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """A structlog processor: text that came from elsewhere cannot move the cursor, nor begin a line of its own."""
+    """A structlog processor that escapes control characters: outside text cannot move the cursor or start a line."""
     for name, value in event.items():
         if isinstance(value, str) and not value.isprintable():
             event[name] = printable(value, "\n\t" if name in ("exception", "stack") else "")

@@ -1,4 +1,4 @@
-"""What to do about dead letters, by their reason, and about topics that are not as they must be."""
+"""Advice for dead letters, by reason, and for wrong topic settings."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ MEND: Mapping[Reason, str] = {
     Reason.invalid_definition: "set the definition again; the one before it is in force meanwhile",
     Reason.numerical: f"{SENDER}: no belief can hold such numbers; look at the sensor's noise too",
 }
-"""One line for a person, for each reason."""
+"""One line of advice for each reason."""
 
 
 def mend(reason: Reason) -> str:
-    """What to do about a reason."""
+    """Return the advice for a reason."""
     return MEND.get(reason, "the detail says what is wrong")
 
 
@@ -42,9 +42,9 @@ TOPICS: Mapping[str, str] = {
     "partitions": "set BELIEFSTREAM_PARTITIONS to what the topics have, or delete those that differ (what they hold is "
     "lost) and create them anew; adding partitions would send an entity's records to another one than before",
 }
-"""What to do about problems of topics, by words of theirs."""
+"""Advice for problems of topics, by words that they contain."""
 
 
 def mend_topics(problems: Collection[str]) -> str:
-    """What to do about the problems that `streams.topics.check` found."""
+    """Return the advice for problems found by `streams.topics.check`."""
     return "; ".join(mend for words, mend in TOPICS.items() if any(words in each for each in problems))

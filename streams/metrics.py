@@ -14,7 +14,7 @@ from schemas.posterior import Method
 REGISTRY = CollectorRegistry()
 ProcessCollector(
     registry=REGISTRY
-)  # memory, processor time and open files of the worker, under their usual names
+)  # the worker's memory, processor time and open files, under their usual names
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 OBSERVATIONS = Counter(
@@ -141,18 +141,18 @@ OUT_OF_MEMORY = Counter(
 BUILD = Info("beliefstream_build", "Version, device, network and weights of this worker", registry=REGISTRY)
 
 OTHER = "other"
-MOST_SENSORS = 100  # with a series of their own
+MOST_SENSORS = 100  # that get a series each
 _sensors: set[str] = set()
 
 
 def count_implausible(sensor: str) -> None:
-    """One more of this sensor."""
+    """Count one implausible observation of this sensor."""
     if len(_sensors) < MOST_SENSORS:
         _sensors.add(sensor)
     _IMPLAUSIBLE.labels(sensor if sensor in _sensors else OTHER).inc()
 
 
-# every series from the start, so that rates and ratios begin at 0 and not at the first event
+# create every series at the start, so that rates and ratios begin at 0 and not at the first event
 for _outcome in ("accepted", "rejected", "duplicate", "forgotten"):
     OBSERVATIONS.labels(_outcome)
 for _reason in Reason:
@@ -167,6 +167,6 @@ for _fault in ("emptied", "remade", "cut", "gone"):
 
 
 def begin(topics: Iterable[str]) -> None:
-    """The series of these source topics from the start too; those of the reasons above are there already."""
+    """Create the series of these source topics at the start too, like those above."""
     for topic in topics:
         LOST_OFFSETS.labels(topic)

@@ -1,4 +1,4 @@
-"""Fusing a log without Kafka: the same intake as a worker's, the same filter, the same posteriors."""
+"""Fuses a log without Kafka, with the same intake, filter and posteriors as a worker."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ class Fused:
     applied: list[str]
 
     def to_json(self) -> bytes:
-        """As `schemas.Posterior` reads it."""
+        """Return the JSON that `schemas.Posterior` reads."""
         return self.model.writer.write(
             self.entity, self.outcome, self.sequence, self.prior_sequence, self.applied
         )
 
 
 class Log:
-    """Observations and priors of any number of entities, in any order, and the definitions they need.
+    """Observations and priors of any number of entities, in any order, and their definitions.
 
-    Definitions come first: what is added is checked against those there are by then. A reset forgets what has been
-    added of its entity before: what comes after it starts from the model's prior.
+    Add definitions first: each message is checked against the definitions so far. A reset forgets the messages of its
+    entity added before it: later ones start from the model's prior.
 
     Args:
         maximum_message_bytes: longer messages are refused.
-        future_tolerance: seconds that a time may lie ahead of the clock where the model has `live_time`.
+        future_tolerance: seconds that a time may be ahead of the clock if the model has `live_time`.
     """
 
     def __init__(
@@ -58,34 +58,34 @@ class Log:
             future_tolerance if future_tolerance is not None else defaults["future_tolerance"].default,
         )
         self._events: list[Event] = []
-        self._names: list[str] = []  # by the events' labels; of a prior it is empty
+        self._names: list[str] = []  # by the events' labels; empty for a prior
         self._resets: dict[str, list[Reset]] = defaultdict(list)
         self._lives: list[int] = []  # by the events' labels: how many resets of their entity came before
 
     @property
     def observations(self) -> int:
-        """How many there are."""
+        """Number of observations."""
         return sum(event.prior is None for event in self._events)
 
     @property
     def priors(self) -> int:
-        """How many there are."""
+        """Number of priors."""
         return len(self._events) - self.observations
 
     @property
     def resets(self) -> int:
-        """How many there are; of those with one id, the first."""
+        """Number of resets; several with one id count once."""
         return sum(map(len, self._resets.values()))
 
     @property
     def posteriors(self) -> int:
-        """How many will come of it."""
+        """Number of posteriors that `fuse` will return."""
         timelines = (timeline for life in self._by_life() for timeline in _timelines(life).values())
         return self.resets + sum(instant.informs for timeline in timelines for instant in timeline)
 
     @property
     def entities(self) -> int:
-        """How many there are posteriors of."""
+        """Number of entities with posteriors."""
         return len({event.entity for event in self._events} | self._resets.keys())
 
     def define_sensor(self, definition: Sensor | bytes) -> None:
@@ -99,14 +99,14 @@ class Log:
         self._definitions.models[model.entity] = EntityModel(model)
 
     def add(self, raw: bytes, place: str = "") -> None:
-        """Add an observation; if it has a mixture, a prior; if it has a field `reset`, a reset.
+        """Add an observation, a prior (if it has a mixture) or a reset (if it has a field `reset`).
 
         Args:
             raw: JSON.
             place: names the observation in posteriors if it has no id.
 
         Raises:
-            Unusable: it is none of them, or does not fit the definitions; nothing was added.
+            Unusable: it is none of these, or does not fit the definitions; nothing was added.
         """
         key, is_stated = _glance(raw)
         now = time.time()
@@ -127,18 +127,18 @@ class Log:
         self._lives.append(len(self._resets.get(event.entity, ())))
 
     def _by_life(self) -> list[list[Event]]:
-        """The events before the first reset of their entities, those between the first and the second, and so on."""
+        """The events split by resets: before the first reset of their entities, before the second, and so on."""
         lives: list[list[Event]] = [[] for _ in range(1 + max(map(len, self._resets.values()), default=0))]
         for event, life in zip(self._events, self._lives, strict=True):
             lives[life].append(event)
         return lives
 
     def timelines(self) -> dict[str, list[Instant]]:
-        """Each entity's instants in order of time, those before a reset too."""
+        """Each entity's instants in order of time, including those before a reset."""
         return _timelines(self._events)
 
     def fuse(self, updater: Updater) -> Iterator[Fused]:
-        """Every posterior of every entity, each entity's in order of time between its resets."""
+        """Yield every posterior of every entity, in order of time for each entity between its resets."""
         sequences: dict[str, int] = defaultdict(int)
         priors: dict[str, int] = defaultdict(int)
         for life, events in enumerate(self._by_life()):
@@ -169,13 +169,13 @@ class Log:
 
     def _model(self, entity: str) -> EntityModel:
         model = self._definitions.model_for(entity)
-        if model is None:  # an event without a model was refused when it came
+        if model is None:  # an event without a model was refused when it was added
             raise KeyError(entity)
         return model
 
 
 def _timelines(events: list[Event]) -> dict[str, list[Instant]]:
-    """Each entity's instants in order of time; one posterior will come of each that informs."""
+    """Each entity's instants in order of time; each one that informs will give one posterior."""
     by_entity: dict[str, list[Event]] = defaultdict(list)
     for event in events:
         by_entity[event.entity].append(event)
@@ -183,8 +183,10 @@ def _timelines(events: list[Event]) -> dict[str, list[Instant]]:
 
 
 def _glance(raw: bytes) -> tuple[bytes | None, bool]:
-    """The key that the message would have on its topic, and whether that is the topic of priors; the intake judges the
-    rest."""
+    """Return the key the message would have on its topic, and whether that is the priors topic.
+
+    The intake checks the rest.
+    """
     try:
         content = orjson.loads(raw)
     except orjson.JSONDecodeError:

@@ -1,24 +1,24 @@
-"""What the beliefs of a partition were computed from, and what to do when that is not there any more.
+"""Detects when the source of a partition's beliefs has changed or is missing, and repairs the beliefs.
 
-With every batch of beliefs a changelog partition gets two records of ours: ahead of them the ids of the changelog and
-of the topics that the offsets in the beliefs count in (`Origin`), behind them how far these have been read
-(`Progress`). At every recovery they are held against what the broker has now.
+With every batch of beliefs a changelog partition gets two internal records. Before the beliefs come the ids of the
+changelog and of the topics that their offsets refer to (`Origin`); after them comes how far these have been read
+(`Progress`). Every recovery compares the records with the broker.
 
-- The changelog has another id, begins later, or does not hold our records: beliefs have been deleted. Kafka does that
-  to no compacted topic by itself, but a wrong `cleanup.policy`, `kafka-delete-records` or a topic made again do. The
-  partition's observations and priors are read from their beginning: what a belief holds already is skipped, what has
-  lost its belief gets it again.
-- The group has committed more than has been read by what the changelog says: it has lost its end, as after a power cut.
-  Or there is nothing to be read in between, as where a transaction ends. What was read after the last commit before
-  that record is read again.
-- A source topic has another id: it was deleted and made again, and its offsets count anew. The offsets in the beliefs
-  are forgotten, or as many new observations would be taken for old ones; the beliefs go on.
-- A source topic ends before what was read: it has lost its end. Beliefs hold what it said; their offsets are set back
-  to where it ends, or as many new observations would be taken for old ones.
+- The changelog has another id, begins later, or lacks these records: beliefs have been deleted. Kafka never does that
+  to a compacted topic by itself, but a wrong `cleanup.policy`, `kafka-delete-records` or a topic created again does.
+  The partition's observations and priors are read from their beginning. A belief skips the messages it already holds,
+  and lost beliefs are computed again.
+- The group has committed more than the changelog says was read: the changelog has lost its end, as after a power cut.
+  Or there is nothing to read in between, as at the end of a transaction. Messages after the last commit before that
+  record are read again.
+- A source topic has another id: it was deleted and created again, and its offsets start anew. The offsets in the
+  beliefs are reset, and the beliefs stay. Otherwise new observations would count as already applied.
+- A source topic ends before the read offset: it has lost its end. Beliefs keep its messages; their offsets are set back
+  to the end of the log. Otherwise new observations would count as already applied.
 
-The committed offsets are moved first, then the record is written: killed in between, a worker does it again. What the
-source log does not hold any more cannot be computed: it is said in an error, and counted where it can be
-(`beliefstream_lost_offsets_total`).
+The committed offsets are moved first, then the record is written: if the worker is killed in between, the next one does
+it again. Messages that the source log no longer holds cannot be computed again. An error reports them, and they are
+counted where possible (`beliefstream_lost_offsets_total`).
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ READ_AGAIN = "the changelog has lost beliefs or their offsets: the source log is
 MADE_AGAIN = "a topic was made again: its offsets count anew"
 ENDS_EARLY = "the log ends before what was read from it: it has lost its end, which beliefs hold"
 MOST_OFFSET = 2**63 - 2
-CUT_LOOKS = 5  # a second apart, before a log is believed to have lost its end: a new leader may be behind for a moment
+CUT_LOOKS = 5  # checks, a second apart, before a log counts as cut: a new leader may be behind for a moment
 Entry = tuple[bytes, bytes]
 
 
 class Repartitioned(ValueError):
-    """Observations have another number of partitions than when the beliefs were computed."""
+    """The number of partitions of observations differs from when the beliefs were computed."""
 
 
 class Origins:
-    """Compares what the beliefs were computed from with what is there, and says it with every batch.
+    """Compares the recorded source of the beliefs with the broker, and records it with every batch.
 
     Args:
-        store: of the beliefs.
-        producer: gives the running aiokafka producer.
-        committed: what the group has committed there; 0 for nothing.
+        store: holds the beliefs.
+        producer: returns the running aiokafka producer.
+        committed: returns the group's committed offset; 0 for none.
     """
 
     def __init__(
@@ -80,28 +80,22 @@ class Origins:
         self._progress: dict[int, Progress] = {}
 
     def ahead(self, partition: int) -> Entry:
-        """Key and value that go ahead of a batch's beliefs of that partition."""
+        """Key and value of the record before a batch's beliefs of that partition."""
         return ORIGIN_KEY % partition, orjson.dumps(asdict(self._origins[partition]))
 
     def behind(self, partition: int, read: Offsets) -> Entry:
-        """Those that go behind them; the batch holds messages up to `read`."""
+        """Key and value of the record after them; the batch holds messages up to `read`."""
         progress = self._progress[partition].after(read, self._committed_of(partition))
         self._progress[partition] = progress
         return PROGRESS_KEY % partition, orjson.dumps(asdict(progress))
 
     def observations_id(self, partition: int) -> str | None:
-        """The broker's id of the topic of observations; None before the partition has been looked at."""
+        """The broker's id of the observations topic; None before the partition has been examined."""
         origin = self._origins.get(partition)
         return origin.topics.get(self._names.observations) if origin is not None else None
 
     async def examine(self, consumer: Any, partitions: Collection[int]) -> bool:
-        """After the beliefs of these partitions are restored; whether the committed offsets have been moved back.
-
-        Raises:
-            Repartitioned: entities are in other partitions than their beliefs.
-            RuntimeError: the offsets could not be moved.
-            aiokafka.errors.KafkaError, TimeoutError: the broker cannot be asked.
-        """
+        """Check partitions after their beliefs are restored; returns whether committed offsets were moved back."""
         changelog = self._names.beliefs_changelog
         states = await consumer.take_topics((*self._sources, changelog))
         starts = await consumer.earliest_offsets(*(TP(changelog, partition) for partition in partitions))
@@ -124,7 +118,7 @@ class Origins:
     async def _compared(
         self, consumer: Any, known: Mapping[int, tuple[Origin | None, Progress]], now: Mapping[int, Origin]
     ) -> Mapping[int, tuple[Logs, Faults]]:
-        """Looked at again while a log ends before what was read."""
+        """Compare, and repeat while a log ends before what was read."""
         places = [TP(name, partition) for partition in known for name in self._sources]
         earliest = await consumer.earliest_offsets(*places)
         found: dict[int, tuple[Logs, Faults]] = {}
@@ -177,7 +171,7 @@ class Origins:
             raise RuntimeError(f"the committed offsets of partition {partition} could not be moved back")
 
     def _adapted(self, partition: int, faults: Faults) -> Iterator[Entry]:
-        """The partition's records as they are once offsets that are not true any more are set back or forgotten."""
+        """The partition's records with invalid offsets set back or removed."""
         if faults.remade:
             metrics.LOG_FAULTS.labels("remade").inc(len(faults.remade))
             log.error(
@@ -217,7 +211,7 @@ class Origins:
 
 
 def _decoded(kind: type[T], raw: bytes | None) -> T | None:
-    """None where there is none, or one that says less; what a later version says more is passed over."""
+    """Decode a record; None if it is absent or incomplete; extra fields of later versions are ignored."""
     found = orjson.loads(raw) if raw is not None else {}
     try:
         return kind(**{each.name: found[each.name] for each in fields(kind) if each.name in found})

@@ -1,7 +1,7 @@
-"""Where a record belongs by its key, and which partitioner would explain records that lie elsewhere.
+"""The partition of a key, and which partitioner would explain records in other partitions.
 
-Java's client, kafka-python and aiokafka choose `(murmur2(key) & 0x7fffffff) % partitions`; the service relies on it,
-for one worker must own all records of an entity. The other hashes are those that clients use by default or offer:
+Java's client, kafka-python and aiokafka choose `(murmur2(key) & 0x7fffffff) % partitions`. The service relies on it,
+because one worker must own all records of an entity. The other hashes are those that clients use by default or offer:
 
 - CRC-32: librdkafka's `consistent_random`, its default (`rd_kafka_msg_partitioner_consistent_random`);
 - FNV-1a, as a signed number without its sign: Sarama's `NewHashPartitioner`, its default, kafka-go's `Hash`, and
@@ -18,13 +18,15 @@ from typing import NamedTuple
 
 from kafka.partitioner import murmur2
 
-KEYS_REMEMBERED = 65_536  # some 15 MB; the hash in Python takes 3 to 20 µs a key, the look-up a tenth of one
-SHARE = 0.9  # of the records that an explanation must fit
-CHANCE = 1e-3  # that a partitioner which is none of those below is taken for one
+KEYS_REMEMBERED = (
+    65_536  # about 15 MB; the hash in Python takes 3 to 20 µs a key, the look-up a tenth of that
+)
+SHARE = 0.9  # share of the records that an explanation must fit
+CHANCE = 1e-3  # probability that a partitioner not listed below is taken for one that is
 
 
 class Cause(NamedTuple):
-    """What has put records elsewhere, and what to do about it."""
+    """Why records are in other partitions, and what to do about it."""
 
     name: str
     mend: str
@@ -52,14 +54,14 @@ UNKNOWN = Cause(
 
 @lru_cache(KEYS_REMEMBERED)
 def partition_of(key: bytes, count: int) -> int:
-    """The partition, out of `count`, in which a record of this key belongs."""
+    """The partition, out of `count`, for records with this key."""
     return int((murmur2(key) & 0x7FFFFFFF) % count)
 
 
 def recognise(placements: Iterable[tuple[bytes, int]], count: int) -> Cause:
-    """What would explain that records of these keys lie in these partitions, out of `count`, where they do not belong.
+    """Find the partitioner that explains why records with these keys are in these partitions, out of `count`.
 
-    Records of one key in one partition count once, for they say the same.
+    Several records of one key in one partition count once.
     """
     found = sorted(set(placements))
     for cause, choose in _candidates(count):
@@ -86,12 +88,12 @@ def _candidates(count: int) -> Iterable[tuple[Cause, Callable[[bytes], int]]]:
 
 
 def _telling(fitting: int, count: int) -> bool:
-    """Whether so many records would hardly all be where one of the candidates puts them, if it were by chance."""
+    """Whether so many fitting records are unlikely to be chance, given the number of candidates."""
     return fitting > 0 and fitting * math.log(count) >= math.log(count / CHANCE)
 
 
 def _fnv1a(key: bytes) -> int:
-    """32 bits, of G. Fowler, L. C. Noll, P. Vo (RFC 9923)."""
+    """The 32-bit hash of G. Fowler, L. C. Noll, P. Vo (RFC 9923)."""
     value = 0x811C9DC5
     for byte in key:
         value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF

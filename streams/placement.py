@@ -1,6 +1,6 @@
-"""Whether records lie in the partitions of their keys: a check of each, counted, and told once for each cause.
+"""Checks that records are in the partition of their key, counts those that are not, and logs each cause once.
 
-A record elsewhere would begin a second belief of its entity, which nothing else shows.
+A misplaced record would start a second belief of its entity, which nothing else reveals.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from streams.partitioners import Cause, partition_of, recognise
 from streams.topics import TopicNames
 
 log = structlog.get_logger()
-REMEMBERED = 256  # keys and partitions of a topic by which the cause is recognised, the newest
-QUIET_SECONDS = 600.0  # between two lines on the same topic and cause
-LOOK_SECONDS = 1.0  # between two attempts to recognise a cause, unless there is more to go by
+REMEMBERED = 256  # newest keys and partitions of a topic used to recognise the cause
+QUIET_SECONDS = 600.0  # between two log lines about the same topic and cause
+LOOK_SECONDS = 1.0  # between two attempts to recognise a cause, unless there is more evidence
 
 
 class Misplaced(NamedTuple):
-    """A record in a partition in which its key does not belong."""
+    """A record in the wrong partition for its key."""
 
     topic: str
     key: bytes
@@ -32,7 +32,7 @@ class Misplaced(NamedTuple):
 
     @property
     def detail(self) -> str:
-        """For its dead letter."""
+        """The detail for its dead letter."""
         return (
             f"partition: {self.key.decode(errors='replace')!r} lies in partition {self.partition} and belongs in "
             f"{self.belongs}, by murmur2 of its key; docs/producers.md says how to set the producer's partitioner"
@@ -40,7 +40,7 @@ class Misplaced(NamedTuple):
 
 
 class _Seen:
-    """What was misplaced on one topic."""
+    """Misplaced records of one topic."""
 
     def __init__(self) -> None:
         self.placements: dict[tuple[bytes, int], None] = {}
@@ -58,13 +58,13 @@ class _Seen:
 
 
 class Placement:
-    """Finds records that are misplaced.
+    """Finds misplaced records.
 
     Args:
-        names: records of the topics of observations and priors are checked.
+        names: records of the observations and priors topics are checked.
         partitions: of each of these.
-        refuse: whether they are to be dead letters.
-        clock: seconds, monotonic.
+        refuse: whether they become dead letters.
+        clock: monotonic, seconds.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class Placement:
             metrics.MISPLACED.labels(topic)
 
     def check(self, topic: str, key: bytes, partition: int, offset: int) -> Misplaced | None:
-        """The record, if it is misplaced; `key` is a name, and so of bounded length."""
+        """Return the record if it is misplaced; `key` is a valid name, so its length is bounded."""
         belongs = partition_of(key, self._partitions)
         return None if belongs == partition else Misplaced(topic, key, partition, offset, belongs)
 
     def note(self, records: Iterable[Misplaced]) -> None:
-        """Count them, and log one line for each topic and cause that was not told of late."""
+        """Count the records, and log one line for each topic and cause not logged recently."""
         last: dict[str, Misplaced] = {}
         for record in records:
             metrics.MISPLACED.labels(record.topic).inc()

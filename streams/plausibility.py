@@ -1,14 +1,14 @@
-"""Values that no state could have made a sensor report, even with ten deviations of its noise.
+"""Values that no state could make a sensor report, even with ten standard deviations of its noise.
 
 | sensor | reports |
 |---|---|
 | range, speed | a length: not below zero |
-| angles | as many turns as `maximum_turns` allows, either way |
-| time difference | not more than the signal takes from one receiver to the other |
+| angles | at most `maximum_turns` turns, in either direction |
+| time difference | at most the travel time of the signal between the receivers |
 | others | any number |
 
-The bounds are those of the reported number: calibration, bias and width of the noise's components, and clutter are part
-of them. Where the noise grows so fast with the value that any number may come, there is none.
+The bounds apply to the reported number: they include calibration, bias and width of the noise's components, and
+clutter. If the noise grows so fast with the value that any number is possible, there is no bound.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from schemas import (
     Unusable,
 )
 
-DEVIATIONS = 10.0  # of the noise, that a report may lie beyond what its sensor can observe
+DEVIATIONS = 10.0  # of the noise, by which a report may exceed what its sensor can observe
 LENGTH = "a length is not below zero"
 DELAY = "the signal does not take longer from one receiver to the other"
 
 
 class Bounds(NamedTuple):
-    """The least and the greatest number that may be reported, and why there is such a bound."""
+    """The least and the greatest number that may be reported, and the reason."""
 
     low: float
     high: float
@@ -54,10 +54,10 @@ class Bounds(NamedTuple):
 
 
 def bounds_of(sensor: Sensor, deviations: tuple[float, ...] = ()) -> tuple[Bounds, ...]:
-    """Of each number that the sensor reports; empty where any number may come.
+    """Bounds of each number that the sensor reports; empty if any number is possible.
 
     Args:
-        deviations: of the noise that came with an observation; the greater of it and the sensor's own counts.
+        deviations: of the noise given with an observation; the greater of it and the sensor's own is used.
     """
     parts: list[tuple[Channel, float, float, str]]
     match sensor:
@@ -83,7 +83,7 @@ def bounds_of(sensor: Sensor, deviations: tuple[float, ...] = ()) -> tuple[Bound
 
 
 def check_possible(observation: Observation, sensor: Sensor, bounds: tuple[Bounds, ...]) -> None:
-    """Raises Unusable (`impossible`) where a number of the observation lies outside of `bounds`, the sensor's."""
+    """Raise Unusable (`impossible`) if a number of the observation is outside the sensor's `bounds`."""
     values = observation.values
     if not bounds or all(bound.hold(value) for bound, value in zip(bounds, values, strict=True)):
         return
@@ -106,7 +106,7 @@ def _turns(most: float) -> tuple[float, float, str]:
 
 
 def _own_deviations(observation: Observation) -> tuple[float, ...]:
-    """Of the noise that came with the observation, one for each number; empty for none."""
+    """Standard deviations given with the observation, one for each number; empty for none."""
     stated, covariance = observation.standard_deviation, observation.covariance
     if covariance is not None:
         return tuple(math.sqrt(row[place]) for place, row in enumerate(covariance))
@@ -116,7 +116,7 @@ def _own_deviations(observation: Observation) -> tuple[float, ...]:
 
 
 def _reported(channel: Channel, least: float, most: float, why: str, own: float) -> Bounds:
-    """The bounds of the reported number, where what is observed lies between `least` and `most`."""
+    """Bounds of the reported number, if the observed quantity is between `least` and `most`."""
     first, last = sorted((channel.scale * least, channel.scale * most))
     deviation = max(own, channel.standard_deviation)
     low, high = (
@@ -130,7 +130,7 @@ def _reported(channel: Channel, least: float, most: float, why: str, own: float)
 
 
 def _stretched(channel: Channel, deviation: float, end: float, other: float, side: int) -> float:
-    """How far to one side (-1 or 1) a report goes where `scale · h` lies between `end`, on that side, and `other`."""
+    """How far to one side (-1 or 1) a report can be if `scale · h` is between `end`, on that side, and `other`."""
     if math.isinf(end):
         return end
     parts, slope = [(0.0, 1.0)], 0.0

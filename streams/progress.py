@@ -1,4 +1,4 @@
-"""What the changelog says its beliefs were computed from, held against what is there: the rules of `streams.origin`."""
+"""Compares the source recorded in the changelog with the broker: the rules of `streams.origin`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 Offsets = Mapping[str, int]
-"""By topic."""
+"""Offsets by topic."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Of one partition's beliefs.
+    """Source of one partition's beliefs.
 
     Attributes:
-        changelog: its id. changelog_start: its first offset.
+        changelog: its id.
+        changelog_start: its first offset.
         topics: ids of the source topics by name.
         partitions: of the observations.
     """
@@ -30,9 +31,9 @@ class Progress:
     """How far the sources of one partition's beliefs have been read.
 
     Attributes:
-        read: offsets after the last messages that have been dealt with.
-        held: after the last ones that a belief may hold; more than `read` where it is read again.
-        committed: what the group had committed when this was written: before it nothing was left out.
+        read: offsets after the last processed messages.
+        held: offsets after the last messages that a belief may hold; more than `read` while messages are read again.
+        committed: the group's committed offsets when this was written: nothing before them was left out.
     """
 
     read: Offsets = field(default_factory=dict)
@@ -40,13 +41,13 @@ class Progress:
     committed: Offsets = field(default_factory=dict)
 
     def after(self, read: Offsets, committed: Offsets) -> Progress:
-        """Once a batch has been dealt with, up to `read`."""
+        """The progress after a batch has been processed up to `read`."""
         return Progress(_furthest(self.read, read), _furthest(self.held, read), committed)
 
 
 @dataclass(frozen=True)
 class Logs:
-    """A partition's source logs as they are now, and what the group has committed of them."""
+    """A partition's source logs at the broker, and the group's committed offsets."""
 
     earliest: Offsets
     ends: Offsets
@@ -55,13 +56,14 @@ class Logs:
 
 @dataclass(frozen=True)
 class Faults:
-    """What is wrong with one partition.
+    """Faults of one partition.
 
     Attributes:
-        emptied: whether beliefs may be missing that were there.
-        remade: source topics that are others now. cut: where those end that have lost their end.
-        back: the offsets that the group is to go on from.
-        progress: as it is once all is seen to.
+        emptied: whether beliefs may have been lost.
+        remade: source topics that were created again.
+        cut: the ends of source topics that have lost their end.
+        back: the offsets from which the group must continue.
+        progress: after all faults are repaired.
     """
 
     emptied: bool
@@ -75,7 +77,7 @@ class Faults:
 
 
 def compare(known: Origin | None, progress: Progress, now: Origin, logs: Logs) -> Faults:
-    """Hold what the changelog says against what is there."""
+    """Compare the recorded source with the broker's state."""
     committed = {name: count for name, count in logs.committed.items() if count}
     emptied, remade = known is None, set[str]()
     if known is not None:

@@ -1,4 +1,4 @@
-"""Whether brokers answer a worker: what /readyz, an alert and the end of a worker without a broker go by."""
+"""Whether brokers answer a worker: used by /readyz, an alert, and the shutdown of a worker without a broker."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["Reachability"]
 
 log = structlog.get_logger()
 LOOK_SECONDS, SAY_SECONDS = 2.0, 0.5
-# Without an answer for so long no broker is there: longer than a new leader's election takes, and than one broker of
-# several that does not answer holds up the question; short enough for /readyz to turn within 15 s.
+# Without an answer for this long, brokers count as unreachable. It is longer than a leader election, and than the delay
+# from one unresponsive broker of several. It is short enough for /readyz to change within 15 s.
 AWAY_SECONDS = 8.0
 
 
 class Reachability:
-    """Asks a broker every two seconds for the leaders of all partitions, and remembers the last good answer.
+    """Asks a broker every two seconds for the leaders of all partitions, and records the last good answer.
 
     Args:
         topics: all that a worker reads and writes.
@@ -32,9 +32,9 @@ class Reachability:
 
     def __init__(self, topics: Iterable[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._topics, self._clock = list(topics), clock
-        self._last = clock()  # when a broker has answered, and every partition had a leader
+        self._last = clock()  # when a broker last answered, and every partition had a leader
         self._fault = "no broker answers"
-        self._failed: Any = None  # the broker that did not answer last
+        self._failed: Any = None  # the broker that last failed to answer
         self._away_since: float | None = None
 
     @property
@@ -43,7 +43,7 @@ class Reachability:
         return self._fault if self._clock() - self._last > AWAY_SECONDS else None
 
     async def watch(self, client: Callable[[], AIOKafkaClient | None]) -> None:
-        """Ask for ever; `client` gives the connections of the producer, if they are there."""
+        """Ask for ever; `client` returns the producer's connections, if there are any."""
         await asyncio.gather(self._ask(client), self._tell())
 
     async def _ask(self, client: Callable[[], AIOKafkaClient | None]) -> None:
@@ -52,15 +52,15 @@ class Reachability:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _tell(self) -> None:
-        while True:  # beside it, for a question may wait for its answer for seconds
+        while True:  # concurrently, because a request may wait seconds for its answer
             self._say()
             await asyncio.sleep(SAY_SECONDS)
 
     async def look(self, client: AIOKafkaClient | None) -> None:
-        """Ask once: another broker than the last time if that did not answer."""
+        """Ask once, a different broker than last time if that one did not answer."""
         if client is None:
             return
-        # one that is connected to may be one that hangs
+        # a connected broker may still hang
         candidates = nodes(client)
         node = next((each for each in candidates if each != self._failed), self._failed)
         try:

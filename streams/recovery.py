@@ -1,21 +1,19 @@
-"""What Faust 0.15.3 does wrong when a worker starts or partitions move, put right in subclasses.
+"""Recovery with fixes for how Faust 0.15.3 starts a worker and moves partitions.
 
-**Resumed before sought.** When the tables are restored, `Recovery.on_recovery_completed` resumes the source
-partitions and only then seeks them to the committed offsets. The fetcher already runs, so that between the
-two it delivers records into queues that are cleared a moment later; the seek rewinds the read offset
-underneath it, and the cleared records are dropped when they come again, or look like a gap in the log and are
-acknowledged unprocessed. 1 to 53 observations were lost in 19 of 42 restarts into a backlog. `SafeRecovery`
-seeks first.
+**Partitions are resumed before the seek.** After the tables are restored, `Recovery.on_recovery_completed` resumes the
+source partitions, and only then seeks them to the committed offsets. The fetcher already runs, and in between delivers
+records into queues that are cleared a moment later. The seek rewinds the read offset underneath it. The cleared records
+are dropped when they come again, or look like a gap in the log and are acknowledged unprocessed. 1 to 53 observations
+were lost in 19 of 42 restarts into a backlog. `SafeRecovery` seeks first.
 
-**Partitions resumed that are being taken away.** A rebalance may begin while the seek waits for the broker.
-Resuming then would feed records to a worker that no longer owns them, beside the new owner. `SafeRecovery`
-looks again after the seek.
+**Revoked partitions are resumed.** A rebalance may begin while the seek waits for the broker. Resuming then would feed
+records to a worker that no longer owns them, as well as to the new owner. `SafeRecovery` checks again after the seek.
 
-**A recovery that ends and says nothing.** Faust gives each step 90 s; mode reports that they are over as it reports
-that the service is stopped, and Faust leaves the recovery for good: the worker keeps its partitions, and does nothing.
-It is enough that the machine is suspended for so long. `SafeRecovery` stops the worker.
+**A recovery ends silently.** Faust gives each step 90 s. mode reports a timeout in the same way as a stopped service,
+and Faust then abandons the recovery: the worker keeps its partitions and does nothing. Suspending the machine for that
+long is enough. `SafeRecovery` stops the worker.
 
-The consumer's part is `streams.consuming`.
+`streams.consuming` has the consumer's part.
 """
 
 from __future__ import annotations
@@ -49,7 +47,7 @@ class SafeRecovery(Recovery):
 
     logger = SERVICES
 
-    # How many rebalances had begun when the one being recovered from was completed.
+    # Count of rebalances at the start of the one being recovered from.
     _rebalances = 0
 
     async def on_rebalance(
@@ -61,7 +59,7 @@ class SafeRecovery(Recovery):
     async def _build_highwaters(
         self, consumer: ConsumerT, tps: set[TP], destination: Counter[TP], title: str
     ) -> None:
-        # The first thing Faust does in a recovery. What a former owner has written before the fence is read.
+        # Faust's first step in a recovery. Records that a former owner wrote before the fence are read.
         fence = cast(SafeTableManager, self.tables).fence
         if fence is not None and title == "active":
             await fence({tp.partition for tp in tps})
@@ -77,7 +75,7 @@ class SafeRecovery(Recovery):
             raise
 
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
-        """Faust calls this when the tables are restored."""
+        """Seek and resume; Faust calls this when the tables are restored."""
         self.log.info("Restore complete!")
         await self._app.on_rebalance_complete.send()
         self._set_recovery_ended()
@@ -86,7 +84,7 @@ class SafeRecovery(Recovery):
                 table.on_recovery_completed(self.actives_for_table[table], self.standbys_for_table[table])
                 for table in self.tables.values()
             ),
-            return_exceptions=True,  # as Faust: the worker goes on even if a table's callback fails
+            return_exceptions=True,  # as in Faust: the worker continues even if a table's callback fails
         )
         await self._seek_and_resume(generation_id, standbys_ready=not self._app.assignor.assigned_standbys())
 
@@ -108,7 +106,7 @@ class SafeRecovery(Recovery):
                 await self._wait(consumer.perform_seek(), timeout=app.conf.broker_request_timeout)
             if self._superseded(generation_id):
                 return
-        # No await from here until the flow is resumed: a rebalance cannot come between.
+        # No await from here until the flow is resumed, so that a rebalance cannot come between.
         consumer.resume_partitions({tp for tp in consumer.assignment() if not self._is_changelog_tp(tp)})
         self.completed.set()
         app.flow_control.resume()
@@ -121,7 +119,7 @@ class SafeRecovery(Recovery):
         self.log.info("Worker ready")
 
     async def _moved_back(self) -> bool:
-        """Whether the committed offsets are others now, for what was computed from them is not there any more."""
+        """Whether the committed offsets have been changed, because results computed from them are missing."""
         examine = cast(SafeTableManager, self.tables).examine
         partitions = {tp.partition for tp in self.active_tps}
         if examine is None or not partitions:
@@ -131,11 +129,11 @@ class SafeRecovery(Recovery):
         async def ask() -> None:
             found.append(await examine(self._app.consumer, partitions))
 
-        await self._wait(ask())  # which returns nothing, and raises if another rebalance begins
+        await self._wait(ask())  # `_wait` returns nothing, and raises if another rebalance begins
         return found == [True]
 
     def _superseded(self, generation_id: int) -> bool:
-        """Whether another rebalance has begun, after which Faust starts a recovery of its own."""
+        """Whether another rebalance has begun, for which Faust starts its own recovery."""
         app = self._app
         superseded = app.consumer_generation_id != generation_id or app.rebalancing_count != self._rebalances
         if superseded:
@@ -151,13 +149,13 @@ class SafeTableManager(TableManager):
     """For `faust.App(..., TableManager=SafeTableManager)`, together with `use_safe_consumer(app)`.
 
     Attributes:
-        fence: is awaited with the partitions that this worker owns from now on, before their changelog is read.
+        fence: awaited with the partitions that this worker now owns, before their changelog is read.
         recovery_class: restores the tables.
-        examine: is awaited with the consumer and the partitions once it is read; says whether it has committed other
-            offsets.
+        examine: awaited with the consumer and the partitions after the changelog is read; returns whether it has
+            committed other offsets.
 
     Raises:
-        ImproperlyConfigured: when the worker starts, if that was not called.
+        ImproperlyConfigured: when the worker starts, if `use_safe_consumer` was not called.
     """
 
     logger = SERVICES

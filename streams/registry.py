@@ -1,6 +1,6 @@
-"""Sensors and models as a worker sees them: the compacted topics, read from their beginning and followed.
+"""Sensor and model definitions: reads their compacted topics from the beginning and follows them.
 
-A definition that is not valid goes to the dead letters, and the one before it stays in force.
+An invalid definition goes to the dead letters, and the previous one stays in force.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from streams.topic_states import TopicState, changes, topic_states
 log = structlog.get_logger()
 ANY = "*"
 Reject = Callable[[ConsumerRecord, Reason, str], Awaitable[None]]
-# how long a topic must stay silent past its reported end before it counts as read; the embedded broker reports an end
-# that lies too early
+# a topic counts as read after this long a silence past its reported end; the embedded broker reports an end that is too
+# low
 QUIET_MS = 250
-FOLLOW_MS = 50  # a batch with an unknown name waits so long for its turn to read, at most
+FOLLOW_MS = 50  # longest wait of a batch with an unknown name for its turn to read
 
 
 class EntityModel:
-    """A model and everything made from it once: the state model, the writer, sensors over its coordinates."""
+    """A model and everything built from it: the state model, the writer, sensors over its coordinates."""
 
     def __init__(self, model: Model) -> None:
         self.message = model
@@ -43,7 +43,7 @@ class EntityModel:
         self._sensors: dict[str, tuple[SensorMessage, Sensor | Unusable]] = {}
 
     def initial(self, time: float) -> Outcome:
-        """What is believed before any observation, as of that time: the model's prior."""
+        """The belief before any observation, at that time: the model's prior."""
         return Outcome(replace(self.state.prior, time=time), 1.0, 0.0, 1.0, "prior")
 
     def sensor(self, definition: SensorMessage) -> Sensor:
@@ -57,7 +57,7 @@ class EntityModel:
         return known[1]
 
     def _made(self, definition: SensorMessage) -> Sensor | Unusable:
-        """The fault is kept too: to look for a measurement that is not there takes time, at every observation."""
+        """Build the sensor or its fault; caches the fault too, because searching a missing measurement takes time."""
         try:
             return sensor_over(definition, self.message.coordinate_names)
         except Unusable as fault:
@@ -65,10 +65,10 @@ class EntityModel:
 
 
 class Definitions:
-    """The sensors and models in force. `sensors` and `models` are by name and by entity (or `*`)."""
+    """The definitions in force: `sensors` by name, `models` by entity (or `*`)."""
 
     def __init__(self, sensors_topic: str, models_topic: str, maximum_bytes: int = 1_000_000) -> None:
-        self._maximum_bytes = maximum_bytes  # longer ones are refused before they are parsed
+        self._maximum_bytes = maximum_bytes  # longer definitions are refused before they are parsed
         self.sensors: dict[str, SensorMessage] = {}
         self.models: dict[str, EntityModel] = {}
         self._sensors_topic, self._models_topic = sensors_topic, models_topic
@@ -76,7 +76,7 @@ class Definitions:
 
     @property
     def expire(self) -> bool:
-        """Whether any model says that its entities are to be forgotten."""
+        """Whether any model has `expires_after`."""
         return bool(self._expiring)
 
     def model_for(self, entity: str) -> EntityModel | None:
@@ -84,7 +84,7 @@ class Definitions:
         return self.models.get(entity) or self.models.get(ANY)
 
     def apply(self, record: ConsumerRecord) -> None:
-        """Take one record of either topic.
+        """Apply one record of either topic.
 
         Raises:
             Unusable: it is no definition; nothing has changed.
@@ -112,9 +112,9 @@ def _same(field: str, name: str, key: str) -> None:
 
 
 class DefinitionsReader:
-    """Reads both topics with a consumer of its own, outside any group, for every worker reads them whole.
+    """Reads both topics with a separate consumer without a group, because every worker reads all partitions.
 
-    `options` are further ones of `aiokafka.AIOKafkaConsumer`.
+    `options` are additional options of `aiokafka.AIOKafkaConsumer`.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class DefinitionsReader:
         return sorted(self._consumer.partitions_for_topic(topic) or {0})
 
     async def changes(self) -> list[str]:
-        """Of the topics since they were read: what a new one begins with may have been passed over.
+        """Changes of the topics since they were read; the first records of a new topic may have been skipped.
 
         Raises:
             aiokafka.errors.KafkaError, TimeoutError: no broker has answered for a minute.
@@ -188,9 +188,9 @@ class DefinitionsReader:
             await self._consumer.stop()
 
     async def catch_up(self, quiet_ms: int = 0) -> None:
-        """Read to what is the end now: a sensor defined before an observation was sent is then known.
+        """Read to the current end, so that a sensor defined before an observation was sent is known.
 
-        With `quiet_ms`, until nothing more comes for so long: for brokers that report an end that lies too early.
+        With `quiet_ms`, read until nothing comes for that long: for brokers that report an end that is too low.
         """
         assert self._consumer is not None
         async with self._reading:
@@ -206,7 +206,7 @@ class DefinitionsReader:
     async def _take(self, timeout_ms: int) -> int:
         assert self._consumer is not None
         fetched = await self._consumer.getmany(timeout_ms=timeout_ms)
-        # first all definitions, then the dead letters: if those cannot be sent now, nothing has been passed over
+        # all definitions first, then the dead letters: if these cannot be sent now, no definition is skipped
         records = [record for part in fetched.values() for record in part]
         for record in records:
             try:

@@ -1,9 +1,8 @@
-"""Forgetting an entity: what a reset does to the entity's part of a batch, and the posterior that tells of it.
+"""Applies resets: how a reset changes an entity's part of a batch, and the posterior that reports it.
 
-A reset takes its place among the messages of its entity when the worker reads it. Its `observations_before` makes that
-place the same at every reading: what lies before it in the log of observations is passed over even where it is read
-later, as from a backlog or when lost beliefs are computed again; what lies behind it, and was read before the reset,
-is applied again.
+A reset takes effect among its entity's messages when the worker reads it. Its `observations_before` makes the result
+the same at every reading. Observations before that offset are skipped even if they are read later, as from a backlog or
+when lost beliefs are computed again. Observations after it that were read before the reset are applied again.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Resets:
     """Applies resets to the entities of a batch.
 
     Args:
-        origins: know which log the observations are in.
+        origins: give the id of the observations topic.
         ends: asks the broker for the offsets after the last messages of partitions.
     """
 
@@ -43,10 +42,10 @@ class Resets:
     ) -> None:
         self._names, self._application, self._definitions = names, application, definitions
         self._origins, self._ask = origins, ends
-        self._ends: Mapping[TP, int] = {}  # of the observations, in the partitions of this batch's resets
+        self._ends: Mapping[TP, int] = {}  # ends of observations, in the partitions of this batch's resets
 
     async def look(self, events: Sequence[EventT[Any]]) -> None:
-        """Ask where the logs of observations end that the resets of a batch may be about.
+        """Ask for the ends of the observation logs that a batch's resets may refer to.
 
         Raises:
             KafkaError, OSError: no broker has answered for a minute.
@@ -62,17 +61,17 @@ class Resets:
                 self._ends = {TP(*place): end for place, end in (await self._ask(places)).items()}
 
     def apply(self, entity: EntityBatch, reset: Reset, batch: Batch, read: Reader) -> None:
-        """Forget the entity, unless a reset of this id has been applied before.
+        """Forget the entity, unless a reset with this id has been applied before.
 
         Args:
-            read: gives the event of a kept message and its id, or raises Unusable.
+            read: returns the event of a stored message and its id, or raises Unusable.
         """
         if reset.id is not None and reset.id in entity.record.reset_ids:
             log.info("a reset has been applied before", entity=entity.name, id=reset.id)
             return
         batch.forgotten += forget(entity, reset, self._before(reset, entity.partition), read)
         model = self._definitions.model_for(entity.name)
-        assert model is not None  # or the message would have been refused
+        assert model is not None  # otherwise the message would have been refused
         batch.resets.append(_posterior(entity, reset, model, self._names, self._application))
 
     def _before(self, reset: Reset, partition: int) -> int | None:
@@ -81,17 +80,17 @@ class Resets:
         if named is None or named.partition != partition:
             return None
         if named.topic_id != self._origins.observations_id(partition):
-            return None  # a place in a log that is not there any more
-        # beyond the end of the log it would shut out what is still to come
+            return None  # an offset in a log that no longer exists
+        # an offset beyond the end of the log would exclude future messages
         return min(named.offset, self._ends.get(TP(self._names.observations, partition), 0))
 
 
 def forget(entity: EntityBatch, reset: Reset, before: int | None, read: Reader) -> int:
-    """Apply a reset; returns how many observations of this batch it has overtaken, which are not applied.
+    """Apply a reset; returns how many observations of this batch it discards.
 
     Args:
-        before: the offset in the log of observations before which all is forgotten; None for what has been read.
-        read: as of `Resets.apply`.
+        before: the offset in the observation log before which all is forgotten; None for what has been read.
+        read: as in `Resets.apply`.
     """
     held = [] if before is None else _held(entity, read)
     there = [*held, *(entry for entry in entity.entries if not entry.message.is_prior)]
@@ -113,7 +112,7 @@ def forget(entity: EntityBatch, reset: Reset, before: int | None, read: Reader) 
 
 
 def _held(entity: EntityBatch, read: Callable[[bytes, Kept], tuple[Event, str]]) -> list[Entry]:
-    """The observations in the belief, as far as they are kept."""
+    """The observations in the belief, as far as they are stored."""
     kept = [message for moment in entity.record.past.moments for message in unpack(moment.content)]
     found = []
     for message in kept:
@@ -121,7 +120,7 @@ def _held(entity: EntityBatch, read: Callable[[bytes, Kept], tuple[Event, str]])
             continue
         try:
             event, id = read(entity.key, message)
-        except Unusable:  # its model or its sensor is another one now
+        except Unusable:  # its model or its sensor has changed
             continue
         found.append(Entry(event, message, again=True, id=id))
     return found
@@ -130,7 +129,7 @@ def _held(entity: EntityBatch, read: Callable[[bytes, Kept], tuple[Event, str]])
 def _posterior(
     entity: EntityBatch, reset: Reset, model: EntityModel, names: TopicNames, application: str
 ) -> Record:
-    """What is believed after a reset: the model's prior."""
+    """The posterior after a reset: the model's prior."""
     record, outcome = entity.record, model.initial(reset.time)
     metrics.POSTERIORS.labels(outcome.method).inc()
     value = model.writer.write(

@@ -1,7 +1,7 @@
-"""Recovery of beliefs from their changelog: many records at a time, and none that cannot be read.
+"""Restores beliefs from their changelog in large batches, and refuses records it cannot read.
 
-Faust takes each record on its own through the queue of a stream, with a task and a timer to wait for it, and a count of
-what is left in all partitions after it: 100 000 beliefs took 55 s where they now take 4 s.
+Faust takes each record through the queue of a stream, with a task and a timer, and counts what is left in all
+partitions after each. 100 000 beliefs took 55 s that way, and now take 4 s.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ class BeliefRecovery(SafeRecovery):
     async def _build_offsets(
         self, consumer: ConsumerT, tps: set[TP], destination: Counter[TP], title: str
     ) -> None:
-        # Faust calls this when it knows where the changelogs end, before it seeks to where it has come to.
+        # Faust calls this when it knows the ends of the changelogs, before it seeks to its own position.
         firsts = await consumer.earliest_offsets(*tps)
         with or_stop("beliefs cannot be restored, the worker stops"):
             for tp, store in self._stores(tps):
                 store.check_against(tp, firsts.get(tp) or 0, self.active_highwaters[tp])
                 if isinstance(destination.get(tp), int) and store.on_disk:
-                    destination[tp] = store.persisted_offset(tp)  # type: ignore[assignment]  # none is its beginning
+                    destination[tp] = store.persisted_offset(tp)  # type: ignore[assignment]  # None means its beginning
         await super()._build_offsets(consumer, tps, destination, title)
 
     async def _seek_offsets(
         self, consumer: ConsumerT, tps: set[TP], offsets: Counter[TP], title: str
     ) -> None:
-        # The last that Faust does before it begins to read.
+        # Faust's last step before it begins to read.
         await super()._seek_offsets(consumer, tps, offsets, title)
         stores = dict(self._stores(tps))
-        # Faust takes a step that lasts for longer than a request may as one that was stopped; it reads the rest.
+        # Faust treats a step that takes longer than a request timeout as stopped; it reads the rest itself.
         deadline = time.monotonic() + self._app.conf.broker_request_timeout / 2
         while time.monotonic() < deadline:
             behind = {tp for tp, left in self.active_remaining().items() if left > 0 and tp in stores}
@@ -69,7 +69,7 @@ class BeliefRecovery(SafeRecovery):
                     self._restore(stores[place], place, new)
 
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
-        """Faust calls this when the tables are restored."""
+        """Complete the stores; Faust calls this when the tables are restored."""
         for tp, store in self._stores(self.active_tps):
             if store.unreadable:
                 refuse(store.unreadable)
@@ -100,15 +100,15 @@ class BeliefRecovery(SafeRecovery):
 
 
 class BeliefTableManager(SafeTableManager):
-    """For `faust.App(..., TableManager=BeliefTableManager, Table=BeliefTable)`, as `SafeTableManager`."""
+    """For `faust.App(..., TableManager=BeliefTableManager, Table=BeliefTable)`, like `SafeTableManager`."""
 
     recovery_class = BeliefRecovery
 
 
 def refuse(unreadable: Mapping[Any, str]) -> None:
-    """End the worker as a command ends that cannot be carried out: one line, exit status 1.
+    """End the worker like a failed command: one line on stderr, exit status 1.
 
-    At once, for Faust would commit and wait first, and may wait for ever.
+    It exits at once, because Faust would commit and wait first, and may wait for ever.
     """
     first, *others = unreadable.values()
     more = f" (There are {len(others)} more like it.)" if others else ""

@@ -1,4 +1,4 @@
-"""Whether a worker may do what it must: the broker is asked before, for Faust would try for ever and say nothing."""
+"""Asks the broker whether a worker has the permissions it needs: without them Faust would retry for ever, silently."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["missing_rights"]
 
 
 def missing_rights(bootstrap_servers: str, names: TopicNames, group: str, **kafka_options: Any) -> list[str]:
-    """What a worker may not do with its topics and its group, a sentence each; empty if nothing is missing.
+    """The permissions that a worker lacks on its topics and its group, a sentence each; empty if none.
 
-    A broker without an authoriser allows everything; a topic that is not there is no matter of rights.
+    A broker without an authoriser allows everything; a missing topic is not reported here.
 
     Args:
         bootstrap_servers: `host:port[,host:port...]`.
@@ -50,7 +50,7 @@ def _of_group(admin: Any, group: str) -> Iterator[str]:
         allowed = admin.describe_groups([group])[group].get("authorized_operations")
     except GroupAuthorizationFailedError:
         allowed = ()
-    except KafkaError:  # it has no coordinator yet: a new broker makes that when first asked
+    except KafkaError:  # it has no coordinator yet: a new broker creates it when first asked
         return
     if allowed is not None and "READ" not in allowed:
         yield f"No right to READ on the group {group!r}."

@@ -1,4 +1,4 @@
-"""A batch's entities through event time: the r-th instant of every entity together, one update a round."""
+"""Advances a batch's entities in rounds: the r-th instant of every entity in one update."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IMPLAUSIBLE_DEVIATIONS = 100.0
 def run_rounds(
     entities: Sequence[EntityBatch], updater: Updater, names: TopicNames, application: str
 ) -> list[Record]:
-    """Advance every entity through its instants; returns the posteriors to emit, each entity's in order."""
+    """Advance every entity through its instants; returns the posteriors to emit, in order for each entity."""
     posteriors: list[Record] = []
     for turn in range(max((len(entity.instants) for entity in entities), default=0)):
         active = [entity for entity in entities if turn < len(entity.instants)]
@@ -34,14 +34,14 @@ def run_rounds(
         for entity, outcome in zip(active, outcomes, strict=True):
             if _settle(entity, entity.instants[turn], outcome, updater) and entity.shows(turn):
                 posteriors.append(_posterior(entity, names, application))
-    # of those whose newest time has gone, because all of it failed
+    # entities whose newest time is gone, because all its messages failed
     owed = [entity for entity in entities if entity.revised and entity.outcome is not None]
     return [*posteriors, *(_posterior(entity, names, application) for entity in owed)]
 
 
 def _count_implausible(active: Sequence[EntityBatch], turn: int, outcomes: Sequence[Outcome | None]) -> None:
-    """Count the new readings that lie far from what was predicted, by their sensors; before the beliefs go on."""
-    # so far from it the p-value is 0 in float64, and it is nothing else: the others need no second look
+    """Count new readings far from their prediction, by sensor; called before the beliefs advance."""
+    # that far out the p-value is 0 in float64, and nowhere else: the others need no further check
     doubtful = [
         entity
         for entity, outcome in zip(active, outcomes, strict=True)
@@ -62,7 +62,7 @@ def _count_implausible(active: Sequence[EntityBatch], turn: int, outcomes: Seque
 
 
 def _settle(entity: EntityBatch, instant: Instant, outcome: Outcome | None, updater: Updater) -> bool:
-    """Apply the outcome if it is sound; what was there before goes in without what is new if need be."""
+    """Apply the outcome if it is sound; otherwise apply the instant without its new messages, if it has older ones."""
     if outcome is None or not _sound(outcome):
         before = entity.without_new(instant)
         if before is None:
@@ -84,7 +84,7 @@ def _outcomes(active: Sequence[EntityBatch], turn: int, updater: Updater) -> lis
     try:
         return list(advance(steps, updater))
     except MemoryError:
-        raise  # no fault of these messages: the worker stops, and they are delivered again
+        raise  # not the fault of these messages: the worker stops, and they are delivered again
     except Exception:
         log.exception("a round failed, its entities are tried one by one")
     return [_alone(step, updater) for step in steps]
@@ -101,12 +101,12 @@ def _alone(step: Step, updater: Updater) -> Outcome | None:
 
 
 def _sound(outcome: Outcome) -> bool:
-    """Whether it is a belief to go on with, and one that readers of the posterior can take."""
+    """Whether the filter can continue from the belief, and readers can parse the posterior."""
     belief = outcome.belief
     quality = (
         outcome.effective_sample_size + outcome.log_evidence + outcome.surprise + outcome.accumulated_error
     )
-    # not finite if any is not
+    # not finite if any term is not
     total = quality + belief.weights.sum() + belief.means.sum() + belief.covariances.sum()
     if len(belief.weights) == 0 or not math.isfinite(total):
         return False
@@ -118,7 +118,7 @@ def _sound(outcome: Outcome) -> bool:
 
 
 def _posterior(entity: EntityBatch, names: TopicNames, application: str) -> Record:
-    """Of the entity's belief as it is now."""
+    """The posterior of the entity's current belief."""
     assert entity.model is not None
     assert entity.outcome is not None
     record, outcome, applied = entity.record, entity.outcome, entity.show()

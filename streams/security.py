@@ -1,6 +1,6 @@
-"""How to reach brokers: TLS and SASL for kafka-python, aiokafka and Faust, from one set of settings.
+"""Connections to brokers: TLS and SASL for kafka-python, aiokafka and Faust, from one set of settings.
 
-Passwords stay in `SecretStr`s, which show as stars, until a connection is made; nothing here logs.
+Passwords stay in `SecretStr`s, shown as stars, until a connection is made; this module logs nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PREFIX = "BELIEFSTREAM_"
 
 
 class Password(str):
-    """A password as clients take it; libraries that write out their configuration write stars."""
+    """A password for clients; libraries that print their configuration print stars."""
 
     def __repr__(self) -> str:
         return "'**********'"
@@ -36,13 +36,13 @@ class SecurityError(ValueError):
 
 @dataclass(frozen=True)
 class Security:
-    """What protects a connection to a broker.
+    """Security settings of a connection to a broker.
 
     Attributes:
         protocol: Kafka's `security.protocol`.
         mechanism: of SASL.
-        username, password: of SASL; both are needed with it.
-        ca_file: certificates (PEM) that have signed the brokers'; absent: those of the system.
+        username, password: of SASL, which needs both.
+        ca_file: certificates (PEM) that have signed the brokers'; if absent, those of the system.
         certificate_file, key_file: our own (PEM), for brokers that ask for one; one file may hold both.
         key_password: of the key, if it is encrypted.
     """
@@ -58,16 +58,16 @@ class Security:
 
     @property
     def encrypted(self) -> bool:
-        """Whether connections are TLS."""
+        """Whether connections use TLS."""
         return self.protocol in ("SSL", "SASL_SSL")
 
     @property
     def authenticated(self) -> bool:
-        """Whether a user's name and password are sent."""
+        """Whether user name and password are sent."""
         return self.protocol in ("SASL_PLAINTEXT", "SASL_SSL")
 
     def options(self) -> dict[str, Any]:
-        """Options of kafka-python's clients, and of aiokafka's, which call them alike.
+        """Options for clients of kafka-python and aiokafka, which use the same names.
 
         Raises:
             SecurityError: a file cannot be used, or user or password are missing.
@@ -103,7 +103,9 @@ class Security:
     def _context(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
         if self.ca_file is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # it, and none that the system trusts
+            context = ssl.SSLContext(
+                ssl.PROTOCOL_TLS_CLIENT
+            )  # trusts this file only, not the system's certificates
             _load(f"{PREFIX}SSL_CA_FILE", self.ca_file, lambda path: context.load_verify_locations(path))
         if self.certificate_file is not None:
             _readable(f"{PREFIX}SSL_KEY_FILE", self.key_file or self.certificate_file)
@@ -120,13 +122,13 @@ class Security:
 
 
 def read_secret(variable: str, value: SecretStr | None, file: Path | None) -> SecretStr | None:
-    """A secret given by itself or as the content of a file, without the newline at its end.
+    """Read a secret, given directly or as a file, whose final newline is removed.
 
     Args:
-        variable: the environment's name of the former; that of the latter ends in `_FILE`.
+        variable: the environment variable of the secret; that of the file ends in `_FILE`.
 
     Raises:
-        SecurityError: both are given, or the file cannot be read, or there is nothing in it.
+        SecurityError: both are given, or the file cannot be read, or it is empty.
     """
     if file is None:
         return value

@@ -1,8 +1,8 @@
 """Sends many records at once, and returns when the broker has all of them.
 
-`AIOKafkaProducer.send` costs a future and several task switches a record. Filling a batch per partition and
-sending it whole costs them once a batch: two to three times as many records a second. A batch is filled once and
-may be delivered again: under a lease (see `streams.fencing`) it has a sequence number, and the broker takes it once.
+`AIOKafkaProducer.send` costs a future and several task switches a record. Filling a batch per partition and sending it
+whole costs them once a batch, and sends two to three times as many records a second. A batch is filled once and may be
+delivered again: under a lease (see `streams.fencing`) it has a sequence number, and the broker stores it once.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_r
 
 __all__ = ["Batches", "Lease", "Record", "attempts", "deliver", "fill", "send_all", "unless"]
 
-# Bytes of key, value and headers from which on a record is measured against the producer's `max_request_size`: a
-# batch takes any first record, and would leave the refusal to the broker.
+# Records with at least this many bytes of key, value and headers are checked against the producer's `max_request_size`:
+# a batch takes any first record, and only the broker would refuse it.
 LARGE_BYTES = 64 * 1024
-SEQUENCES = 2**31  # sequence numbers, after which they begin anew
+SEQUENCES = 2**31  # sequence numbers start again at 0 after this many
 
 
 class Record(NamedTuple):
-    """What is sent, and where to.
+    """A record to send, with its topic and partition.
 
     Attributes:
         topic: the topic's name.
-        partition: the partition's number; the sender's choice, no partitioner is asked.
+        partition: the partition's number; the sender chooses it, no partitioner is used.
         key: bytes, or None.
         value: bytes, or None to delete the key from a compacted topic; not both None.
         headers: (name, value) pairs.
@@ -54,11 +54,11 @@ class Record(NamedTuple):
 
 @dataclass
 class Lease:
-    """The right to write what follows from one partition, until somebody else takes it (`streams.fencing`).
+    """The right to write the results of one partition, until another worker takes it (`streams.fencing`).
 
     Attributes:
         identity: the transactional id.
-        producer, epoch: what every batch carries.
+        producer, epoch: written in every batch.
         since: when it was given or renewed, seconds of the monotonic clock.
     """
 
@@ -69,7 +69,7 @@ class Lease:
     _next: dict[TopicPartition, int] = field(default_factory=dict)
 
     def number(self, place: TopicPartition, count: int) -> int:
-        """The sequence number of a batch's first record; the next batch to `place` goes on after its `count`."""
+        """Return the first sequence number of a batch of `count` records, and advance to the next batch for `place`."""
         first = self._next.get(place, 0)
         self._next[place] = (first + count) % SEQUENCES
         return first
@@ -77,7 +77,7 @@ class Lease:
 
 @dataclass
 class Batch:
-    """Records of one partition that travel together.
+    """Records of one partition that are sent together.
 
     Attributes:
         delivered: whether the broker has them.
@@ -95,22 +95,21 @@ Batches = Mapping[TopicPartition, Sequence[Batch]]
 async def send_all(
     producer: AIOKafkaProducer, records: Iterable[Record], leases: Mapping[int, Lease] | None = None
 ) -> dict[TopicPartition, int]:
-    """Sends the records, those of one partition in their order, and waits until all are acknowledged.
+    """Send the records, in order for each partition, and wait until all are acknowledged.
 
     Args:
-        producer: a started producer without serializers; with `acks="all"` (or idempotence) what has been
-            acknowledged survives a broker. Its `max_batch_size` (bytes) decides how many records travel
-            together.
+        producer: a started producer without serializers. With `acks="all"` (or idempotence) acknowledged records
+            survive the loss of a broker. Its `max_batch_size` (bytes) decides how many records are sent together.
         records: any number, for any number of partitions.
-        leases: by partition, the right to write to it; None to write without.
+        leases: the right to write, by partition; None to write without.
 
     Returns:
         For every partition the offset of the last of its records.
 
     Raises:
-        aiokafka.errors.KafkaError: at least one record was not acknowledged (the first error); others may
-            have been. It is raised only when the fate of all is known.
-        aiokafka.errors.ProducerFenced: another worker has the right by now.
+        aiokafka.errors.KafkaError: at least one record was not acknowledged (the first error); others may have been. It
+            is raised only when the outcome of all is known.
+        aiokafka.errors.ProducerFenced: another worker has taken the lease.
         KeyError: `leases` is given, and has none for a partition.
     """
     return await deliver(producer, fill(producer, records, leases))
@@ -119,7 +118,7 @@ async def send_all(
 def fill(
     producer: AIOKafkaProducer, records: Iterable[Record], leases: Mapping[int, Lease] | None = None
 ) -> Batches:
-    """The records as batches that can be delivered, more than once if need be.
+    """Pack the records into batches that can be delivered, more than once if needed.
 
     Raises:
         aiokafka.errors.MessageSizeTooLargeError: a record is larger than the producer's `max_request_size`.
@@ -145,7 +144,7 @@ def _fill_partition(
             filled.append(producer.create_batch())
             _append(filled[-1], record)  # an empty batch takes a record of any size
     for batch in filled:
-        batch.close()  # or a `send` from elsewhere could slip into it, and the last offset would not be ours
+        batch.close()  # otherwise another `send` could add to it, and the last offset would be wrong
         if lease is not None:
             first = lease.number(place, batch.record_count())
             batch._set_producer_state(lease.producer, lease.epoch, first)
@@ -153,7 +152,7 @@ def _fill_partition(
 
 
 def _append(batch: Any, record: Record) -> bool:
-    """Whether the record still went into the batch."""
+    """Append the record; returns whether it fitted into the batch."""
     taken = batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
     return taken is not None
 
@@ -161,7 +160,7 @@ def _append(batch: Any, record: Record) -> bool:
 def attempts(
     passes: Callable[[BaseException], bool], seconds: float, first: float, longest: float
 ) -> AsyncRetrying:
-    """To try again for so many seconds while what is raised passes; waits grow from `first` to `longest` seconds."""
+    """Retry for `seconds` while the error `passes`; waits grow from `first` to `longest` seconds."""
     return AsyncRetrying(
         retry=retry_if_exception(passes),
         stop=stop_after_delay(seconds),
@@ -171,16 +170,16 @@ def attempts(
 
 
 def unless(*final: type[Exception]) -> Callable[[BaseException], bool]:
-    """What passes: errors of Kafka and of connections, a TimeoutError among them, but for the `final` ones."""
+    """Accept errors of Kafka and of connections, TimeoutError included, except the `final` ones."""
     return lambda error: isinstance(error, KafkaError | OSError) and not isinstance(error, final)
 
 
 async def deliver(producer: AIOKafkaProducer, batches: Batches) -> dict[TopicPartition, int]:
-    """Sends what has not been delivered yet; returns and raises as `send_all` does.
+    """Send the batches not delivered yet; returns and raises as `send_all` does.
 
-    An offset is left out where the broker only says that it has had the batch before.
+    An offset is left out if the broker only says that it already has the batch.
     """
-    # Side by side: a partition's next batch is taken only when its former one has left.
+    # In parallel: a partition's next batch is taken only after its previous one has left.
     outcomes = await asyncio.gather(
         *(_deliver_partition(producer, place, several) for place, several in batches.items()),
         return_exceptions=True,
@@ -202,12 +201,12 @@ async def _deliver_partition(
                 future = await producer.send_batch(batch.filled, place.topic, partition=place.partition)
                 sent.append((batch, future))
     finally:
-        # Even when a later batch could not be handed over: nothing is left in flight unobserved.
+        # Even if a later batch could not be handed over, await all that are in flight.
         answers: list[Any] = await asyncio.gather(*(future for _, future in sent), return_exceptions=True)
         for (batch, _), answer in zip(sent, answers, strict=True):
             if not isinstance(answer, BaseException):
                 batch.delivered = True
-                if answer.offset >= 0:  # a batch is acknowledged with the offset of its first record
+                if answer.offset >= 0:  # the acknowledgement has the offset of the batch's first record
                     batch.last = answer.offset + batch.filled.record_count() - 1
     for answer in answers:
         if isinstance(answer, BaseException):

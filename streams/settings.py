@@ -1,4 +1,4 @@
-"""What can be set, from the environment (`BELIEFSTREAM_...`) or a `.env` file."""
+"""Settings, read from the environment (`BELIEFSTREAM_...`) or a `.env` file."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from streams.topics import TopicNames
 
 TOKEN = re.compile(
     r"[A-Za-z0-9._~+/=-]{16,512}"
-)  # what RFC 6750 lets a header carry, and not guessed in a day
+)  # characters that RFC 6750 allows in a header, and too long to guess in a day
 SECRETS = ("sasl_password", "ssl_key_password", "web_token")
-"""Settings that are secret; each may be given as a file too, by the setting of that name with `_file`."""
+"""Secret settings; each can also be given as a file, by the setting with the suffix `_file`."""
 OPTIONAL = (
     *SECRETS,
     *(f"{name}_file" for name in SECRETS),
     *("ssl_ca_file", "ssl_certificate_file", "ssl_key_file"),
 )
 PROTECTION = ("security_protocol", "sasl_mechanism", "sasl_username", *OPTIONAL)
-"""What protects connections: settings that fit the brokers and web endpoints of a deployment, and no others."""
+"""Settings that protect connections; they are specific to the brokers and web endpoints of a deployment."""
 
 
 class Settings(BaseSettings):
-    """Of a worker and of the command line; every field is an environment variable with the prefix."""
+    """Settings of a worker and of the command line; every field is an environment variable with the prefix."""
 
     model_config = SettingsConfigDict(
         env_prefix="BELIEFSTREAM_", env_file=".env", extra="ignore", frozen=True
@@ -159,7 +159,7 @@ class Settings(BaseSettings):
     @field_validator(*OPTIONAL, mode="before")
     @classmethod
     def _empty_is_absent(cls, value: Any) -> Any:
-        """As in a compose file that passes on a variable that is not set."""
+        """Treat an empty string as absent: a compose file passes on unset variables as empty."""
         return None if value == "" else value
 
     @property
@@ -177,12 +177,12 @@ class Settings(BaseSettings):
 
     @property
     def belief_directory(self) -> Path:
-        """Where this application's beliefs lie on disk; several applications may share a data directory."""
+        """This application's directory for beliefs; several applications may share a data directory."""
         return self.data_directory / quote(self.application, safe="")
 
     @property
     def security(self) -> Security:
-        """What protects connections to the brokers; raises SecurityError where a secret's file cannot be read."""
+        """Security of connections to the brokers; raises SecurityError if a secret's file cannot be read."""
         return Security(
             self.security_protocol,
             self.sasl_mechanism,
@@ -196,12 +196,12 @@ class Settings(BaseSettings):
 
     @property
     def client_options(self) -> dict[str, Any]:
-        """Options of every Kafka client but Faust; raises SecurityError."""
+        """Options for every Kafka client except Faust; raises SecurityError."""
         return self.security.options()
 
     @property
     def token(self) -> SecretStr | None:
-        """The bearer token of the web endpoints; raises SecurityError where it is short or its file cannot be read."""
+        """The bearer token of the web endpoints; raises SecurityError if it is short or its file cannot be read."""
         token = self._secret("web_token")
         if token is not None and not TOKEN.fullmatch(token.get_secret_value()):
             allowed = "16 to 512 characters out of A-Z a-z 0-9 . _ ~ + / = -"
@@ -213,7 +213,7 @@ class Settings(BaseSettings):
         return read_secret(variable, getattr(self, name), getattr(self, f"{name}_file"))
 
     def environment(self) -> dict[str, str]:
-        """The same settings as environment variables, for a worker in a process of its own; with the secrets."""
+        """The settings as environment variables for another process, secrets included."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         return {
             f"{self.model_config['env_prefix']}{name.upper()}": (

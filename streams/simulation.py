@@ -1,7 +1,6 @@
-"""A simulated fleet with known truth: entities moving in a plane, seen by sensors with noise and outliers.
+"""A simulated fleet with known truth: entities that move in a plane, observed by sensors with noise and outliers.
 
-`report` draws what a sensor with Gaussian noise and outliers reports, exactly by the meaning that `schemas.sensor`
-gives to its fields.
+`report` draws the report of a sensor with Gaussian noise and outliers, exactly as `schemas.sensor` defines its fields.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ from schemas import (
 Array = NDArray[np.float64]
 Simulated: TypeAlias = PositionSensor | LinearSensor | RangeSensor | BearingSensor
 
-HALF_WIDTH = 100.0  # m, of the plane, whose centre is the origin
-OUTLIER_WIDENING = 10.0  # how much wider the noise of outlying positions and linear sensors is
+HALF_WIDTH = 100.0  # m, of the plane, centred on the origin
+OUTLIER_WIDENING = 10.0  # factor on the noise of outlying positions and linear sensors
 SPECTRAL_DENSITY = 0.2  # m²/s³, of the motion and of the model
 TIME_STEP = 0.1  # s
-TICK = 1e-6  # s; event times are whole ticks: at today's epoch a float64 tells them apart
+TICK = 1e-6  # s; event times are whole ticks: at today's epoch float64 resolves them
 SLOWEST, FASTEST = 1.0, 3.0  # m/s
-# Soft limits, all small beside the noise of the motion, so that constant velocity still describes it: outside
-# its limits the speed relaxes at SPEED_RATE, and in the outer MARGIN of the plane a spring pulls back, which
-# turns an entity at 3 m/s around within 20 m.
+# Soft limits, all small compared with the noise of the motion, so that constant velocity still describes it. Outside
+# its limits the speed relaxes at SPEED_RATE. In the outer MARGIN of the plane a spring pulls back, which turns an
+# entity at 3 m/s around within 20 m.
 SPEED_RATE = 1.0  # 1/s
 MARGIN = 30.0  # m
 SPRING = 0.15**2  # 1/s²
@@ -46,7 +45,7 @@ _UNITS = {"x": "m", "y": "m", "vx": "m/s", "vy": "m/s"}
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """What the sensors reported and where the entities really were.
+    """The sensors' reports and the true states of the entities.
 
     Attributes:
         model: for every entity (`*`); its prior is for the time of an entity's first observation.
@@ -65,11 +64,11 @@ class Simulation:
     truth: Array
 
     def truth_at(self, entity: str, times: ArrayLike) -> Array:
-        """The true state (N, 4) of one entity at N times.
+        """Return the true state (N, 4) of one entity at N times.
 
         Raises:
             KeyError: there is no such entity.
-            ValueError: a time lies outside the simulation.
+            ValueError: a time is outside the simulation.
         """
         if entity not in self.entities:
             raise KeyError(f"no entity is called {entity!r}")
@@ -80,14 +79,14 @@ class Simulation:
 def simulate(
     entities: int = 50, duration: float = 60.0, rate: float = 2.0, seed: int = 0, epoch: float = 0.0
 ) -> Simulation:
-    """A fleet in a plane of 200 m by 200 m, seen by two position sensors, four ranges and three bearings.
+    """Simulate a fleet in a plane of 200 m by 200 m, seen by two position sensors, four ranges and three bearings.
 
     Args:
         entities: how many.
         duration: s.
         rate: reports of each entity per second, on average; each comes from a sensor chosen at random.
         seed: of the randomness; the epoch only shifts the times.
-        epoch: when it begins, seconds since the epoch.
+        epoch: start of the simulation, seconds since the epoch.
 
     Raises:
         ValueError: a number is not positive.
@@ -119,7 +118,7 @@ def simulate(
 def report(
     sensor: Simulated, state: dict[str, float], generator: np.random.Generator
 ) -> float | tuple[float, ...]:
-    """One value as the sensor reports it, with its calibration, its noise and, now and then, an outlier.
+    """Draw one report of the sensor, with its calibration, its noise and occasional outliers.
 
     Args:
         sensor: its definition.
@@ -149,7 +148,7 @@ def _report_range(
 def _report_bearing(
     sensor: BearingSensor, state: dict[str, float], outlier: bool, generator: np.random.Generator
 ) -> float:
-    """The angle is brought back to [-pi, pi] before it is scaled: a whole turn means nothing only there."""
+    """Report a bearing; wraps the angle to [-pi, pi] before scaling, because afterwards a whole turn matters."""
     if outlier:
         angle = generator.uniform(-math.pi, math.pi)
     else:
@@ -181,7 +180,7 @@ def _report_linear(
 
 
 def fleet_model() -> Model:
-    """Constant velocity in the plane, from a prior that is wide over all of it."""
+    """Constant velocity in the plane, with a prior that covers all of it."""
     return Model(
         entity="*",
         name="fleet",
@@ -224,7 +223,7 @@ def fleet_sensors() -> tuple[Simulated, ...]:
 
 
 def _move(entities: int, duration: float, generator: np.random.Generator) -> tuple[Array, Array]:
-    """Times (T,) from 0 to a step beyond the duration and the states (E, T, 4) then."""
+    """Times (T,) from 0 to a step beyond the duration, and the states (E, T, 4) at those times."""
     times = np.arange(math.ceil(duration / TIME_STEP) + 2, dtype=np.float64) * TIME_STEP
     truth = np.empty((entities, len(times), 4))
     truth[:, 0, :2] = generator.uniform(MARGIN - HALF_WIDTH, HALF_WIDTH - MARGIN, (entities, 2))
@@ -246,7 +245,7 @@ def _move(entities: int, duration: float, generator: np.random.Generator) -> tup
 
 
 def _pull(position: Array, velocity: Array) -> Array:
-    """The acceleration (E, 2) that holds entities in the plane and their speed within its limits."""
+    """The acceleration (E, 2) that keeps entities in the plane and their speed within its limits."""
     inner = HALF_WIDTH - MARGIN
     speed = np.linalg.norm(velocity, axis=1, keepdims=True)
     change = np.clip(speed, SLOWEST, FASTEST) / np.maximum(speed, 1e-9) - 1
@@ -257,7 +256,7 @@ def _pull(position: Array, velocity: Array) -> Array:
 def _schedule(
     entities: int, duration: float, rate: float, generator: np.random.Generator
 ) -> tuple[NDArray[np.int64], Array]:
-    """Which entity (N,) reports when (N,), sorted by time; no two at the same tick."""
+    """Draw which entity (N,) reports when (N,), sorted by time; no two at the same tick."""
     most = math.ceil(2 * duration * rate) + 1  # intervals are at least half the average
     intervals = generator.uniform(0.5 / rate, 1.5 / rate, (entities, most))
     intervals[:, 0] = generator.uniform(0.0, 1.0 / rate, entities)
@@ -280,10 +279,10 @@ def _states(times: Array, truth: Array, who: NDArray[np.int64], when: Array) -> 
 
 
 def _between(times: Array, states: Array, wanted: Array) -> Array:
-    """States (N, 4) between those at given times, by the cubic that meets both positions and velocities.
+    """States (N, 4) at the wanted times, by the cubic that matches positions and velocities at both ends.
 
-    It is the mean of the constant-velocity process between two states, whose standard deviation there is 1 mm
-    at most; and velocities stay the derivatives of positions.
+    It is the mean of the constant-velocity process between two states, whose standard deviation there is 1 mm at most.
+    Velocities stay the derivatives of positions.
     """
     outside = wanted[~((wanted >= times[0]) & (wanted <= times[-1]))]
     if outside.size:

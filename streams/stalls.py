@@ -1,10 +1,10 @@
-"""A guard against standing still: a partition with messages of which none is processed, though nothing is in the way.
+"""Watchdog for stalled partitions: messages wait, none is processed, and nothing explains it.
 
-Whatever the cause, a fetch that is never answered, a message that was dropped on its way, a model that does not return:
-a worker that is started again goes on where it was. The guard counts only while the worker is ready: not in a
-rebalance, in a recovery, or while the broker is away. Where a model is at work, or one partition waits while others
-move on, the worker is slow rather than standing still: the clock then goes a tenth as fast. That a log ends beyond what
-was processed is not enough, as transactions end with records that nobody is given: the guard reads a message itself.
+The cause may be a fetch that is never answered, a dropped message or a model that does not return: a restarted worker
+continues where it was. The watchdog counts only while the worker is ready: not during a rebalance, a recovery, or while
+the broker is away. If a model is at work, or one partition waits while others advance, the worker is slow rather than
+stalled, and the clock runs at a tenth of its speed. A log end beyond the processed offset is not enough, because
+transactions end with records that no consumer gets: the watchdog reads a message itself.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ __all__ = ["Ends", "Stalls", "Standing", "Watched"]
 log = structlog.get_logger()
 LOOK_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
-ASK_AFTER = 0.2  # of the limit, from when on it is asked whether anything waits
-SLOW = 0.1  # of the clock while the worker is busy
-SHOWN_SECONDS = 60.0  # for Prometheus to read the count before the process ends
+ASK_AFTER = 0.2  # share of the limit after which it asks whether anything waits
+SLOW = 0.1  # speed of the clock while the worker is busy
+SHOWN_SECONDS = 60.0  # time for Prometheus to read the count before the process ends
 EXIT = 70
 
 
 class Standing:
-    """For how long each partition has stood still with messages waiting; numbers only, no broker.
+    """How long each partition has stalled with messages waiting; numbers only, no broker.
 
-    A partition of the observations and that of the priors with the same number are one: its observations wait while
-    priors are read.
+    The partitions of observations and priors with the same number count as one, because observations wait while priors
+    are read.
 
     Args:
         limit: seconds.
@@ -50,19 +50,19 @@ class Standing:
         self._limit, self._ask_after = limit, limit * ASK_AFTER
         self._done: dict[int, dict[TP, int]] = {}
         self._still: dict[int, float] = {}  # seconds, by a clock that is slow while the worker is busy
-        self._waits: set[int] = set()  # where a message has waited since `_still` began
+        self._waits: set[int] = set()  # partitions where a message has waited since `_still` began
 
     def begin_anew(self) -> None:
-        """Something else holds the worker up, such as a rebalance: nothing counts that was before."""
+        """Start again, because something else holds the worker up, such as a rebalance."""
         self._done, self._still, self._waits = {}, {}, set()
 
     def note(self, done: Mapping[TP, int], at_work: bool, queued: bool, seconds: float) -> Collection[int]:
-        """The partitions of which it is to be asked now whether anything waits in them.
+        """Return the partitions that need a check for waiting messages now.
 
         Args:
-            done: the offset after the last one processed, of every source partition that is assigned.
-            at_work: whether the model has a batch.
-            queued: whether messages have been fetched that are not processed.
+            done: the offset after the last processed one, for every assigned source partition.
+            at_work: whether the model is processing a batch.
+            queued: whether fetched messages are not processed yet.
             seconds: since the last call.
         """
         now: defaultdict[int, dict[TP, int]] = defaultdict(dict)
@@ -82,7 +82,7 @@ class Standing:
         }
 
     def answer(self, asked: Collection[int], waiting: Collection[int]) -> Collection[int]:
-        """Those of the partitions asked for that have stood still too long, by where messages wait."""
+        """Given which of the `asked` partitions have messages waiting, return those that have stalled too long."""
         stalled = {number for number in asked if number in waiting and number in self._waits}
         self._waits = (self._waits - {*asked}) | {*waiting}
         self._still |= {number: 0.0 for number in asked if number not in stalled}
@@ -90,21 +90,21 @@ class Standing:
 
 
 class Ends:
-    """Reads a log beside the worker's own consumer, with connections of its own.
+    """Reads a log with its own connections, separate from the worker's consumer.
 
     Args:
         brokers: host:port[,host:port...].
-        options: further ones of `aiokafka.AIOKafkaConsumer`.
+        options: additional options of `aiokafka.AIOKafkaConsumer`.
     """
 
     def __init__(self, brokers: str, options: Mapping[str, Any]) -> None:
         self._brokers, self._options = brokers, options
 
     async def waiting(self, done: Mapping[TP, int]) -> dict[TP, int]:
-        """Where a message at or after the given offset is in its log, the log's end.
+        """Return the ends of the logs that have a message at or after the given offset.
 
         Raises:
-            aiokafka.errors.KafkaError, TimeoutError: the broker has not said.
+            aiokafka.errors.KafkaError, TimeoutError: the broker has not answered.
         """
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._brokers,
@@ -127,7 +127,7 @@ class Ends:
 
 
 async def _holds_one(consumer: AIOKafkaConsumer, place: TopicPartition, offset: int, end: int) -> bool:
-    """Whether there is a message from that offset to the end; what lies between may be the mark of a transaction."""
+    """Whether there is a message between the offset and the end; there may be only a transaction marker."""
     consumer.assign([place])
     consumer.seek(place, offset)
     while await consumer.position(place) < end:
@@ -138,10 +138,10 @@ async def _holds_one(consumer: AIOKafkaConsumer, place: TopicPartition, offset: 
 
 @dataclass(frozen=True)
 class Watched:
-    """What the guard looks at of a worker.
+    """The parts of a worker that the watchdog observes.
 
     Attributes:
-        done, at_work, queued: as of `Standing.note`.
+        done, at_work, queued: as in `Standing.note`.
         held_up: whether it waits for something else.
     """
 
@@ -152,11 +152,11 @@ class Watched:
 
 
 class Stalls:
-    """Ends the worker with status 70 where partitions stand still, counted in `beliefstream_stalls_total`.
+    """Ends the worker with status 70 if partitions stall, counted in `beliefstream_stalls_total`.
 
     Args:
         limit: seconds.
-        ends: asked where nothing has moved for a while.
+        ends: asked when nothing has moved for a while.
     """
 
     def __init__(self, limit: float, worker: Watched, ends: Ends) -> None:
@@ -166,17 +166,17 @@ class Stalls:
         self.shown = asyncio.Event()  # /metrics has been read since it was cleared
 
     async def watch(self) -> None:
-        """Look every few seconds, for ever."""
+        """Check every few seconds, for ever."""
         while True:
             before = time.monotonic()
             await asyncio.sleep(self._interval)
-            # a process that was suspended has not stood still
+            # a suspended process has not stalled
             passed = min(time.monotonic() - before, 2 * self._interval)
             if waiting := await self.look(passed):
                 await self._stop(waiting)
 
     async def look(self, seconds: float) -> Mapping[TP, int]:
-        """The partitions that stand still, and where their logs end; `seconds` have passed since the last look."""
+        """Return the stalled partitions and the ends of their logs; `seconds` have passed since the last check."""
         worker = self._worker
         if worker.held_up():
             self._standing.begin_anew()
@@ -187,7 +187,7 @@ class Stalls:
             return {}
         try:
             waiting = await self._ends.waiting({tp: at for tp, at in done.items() if tp.partition in asked})
-        except (KafkaError, OSError):  # another time; it is said elsewhere that no broker answers
+        except (KafkaError, OSError):  # try again later; an unreachable broker is reported elsewhere
             return {}
         if worker.held_up():
             return {}
@@ -206,7 +206,7 @@ class Stalls:
             seconds=self._limit,
         )
         self.shown.clear()
-        with suppress(TimeoutError):  # a count in a process that ends at once is seen by nobody
+        with suppress(TimeoutError):  # the count would be lost if the process ended at once
             await asyncio.wait_for(self.shown.wait(), SHOWN_SECONDS)
-            await asyncio.sleep(1.0)  # for the answer to be on its way
+            await asyncio.sleep(1.0)  # so that the answer can be sent
         os._exit(EXIT)

@@ -1,7 +1,7 @@
-"""The end of a worker: by a signal, also where no broker answers.
+"""Shutdown of a worker by a signal, even if no broker answers.
 
-Faust commits and leaves its group first, and each of these waits for a broker: a minute, or for ever. Nothing is lost
-without them: what was not committed is delivered again, and the beliefs know it by its offsets.
+Faust first commits and leaves its group, and each step waits for a broker: a minute, or for ever. Nothing is lost if
+they are skipped: uncommitted messages are delivered again, and the beliefs recognise them by their offsets.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ LOOK_SECONDS = 0.5
 
 
 class Runner(faust.Worker):
-    """Runs an app until SIGTERM or SIGINT; ends within seconds where no broker answers.
+    """Runs an app until SIGTERM or SIGINT; ends within seconds if no broker answers.
 
     Args:
-        reachability: as the app keeps it up to date.
+        reachability: the one that the app updates.
     """
 
     def __init__(self, app: faust.App, reachability: Reachability) -> None:

@@ -1,9 +1,9 @@
-"""Where a worker keeps its beliefs: in memory, or on its own disk (`streams.disk`); each partition on its own.
+"""Stores for a worker's beliefs, by partition: in memory here, or on local disk (`streams.disk`).
 
-Faust's stores take one entry at a time, find its partition in the event that is being processed, and its disk store
-notes how far it has come before it holds what it has come to: killed between the two, a worker that gets the partition
-back later goes on from beliefs that lack something. Here a batch's changes to a partition and the changelog offset they
-go up to are one write.
+Faust's stores take one entry at a time, and find its partition in the event being processed. Faust's disk store saves
+its changelog offset before the data up to that offset. If a worker is killed in between and gets the partition back
+later, it continues from incomplete beliefs. Here a batch's changes to a partition and their changelog offset are one
+write.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from streams.logs import SERVICES
 
 log = structlog.get_logger()
 Changes = Mapping[bytes, bytes | None]
-"""Records by key; None for one that is forgotten."""
+"""Records by key; None for a forgotten one."""
 CANNOT_BE_KEPT = (
     "beliefs cannot be kept on disk: free space there, or start with an empty BELIEFSTREAM_DATA_DIRECTORY"
 )
 NOT_KNOWN = -1
-"""The offset of a record that the changelog has had before."""
+"""Offset of a record that the changelog already had."""
 
 
 class StoreFault(RuntimeError):
-    """The place where beliefs are kept locally cannot be written to; what the changelog has is whole."""
+    """The local store cannot be written to; the changelog is complete."""
 
 
 @contextmanager
 def or_stop(failure: str) -> Iterator[None]:
-    """Where what is done with a store fails, end the process: Faust may hang where a service of its own crashes."""
+    """End the process if the block fails, because Faust may hang when one of its services crashes."""
     try:
         yield
     except StoreFault as fault:
@@ -53,47 +53,47 @@ def or_stop(failure: str) -> Iterator[None]:
 
 
 class BeliefStore(base.Store[bytes, bytes], abc.ABC):
-    """Records by partition and key; Faust calls what it needs for recovery, the agent the rest."""
+    """Records by partition and key; Faust calls the methods for recovery, the agent the others."""
 
     logger = SERVICES
     on_disk = True
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.partitions: set[int] = set()  # those assigned
-        self.unreadable: dict[tuple[TP, bytes], str] = {}  # why, by place and key
+        self.partitions: set[int] = set()  # assigned partitions
+        self.unreadable: dict[tuple[TP, bytes], str] = {}  # the reason, by place and key
 
     @abc.abstractmethod
     def read(self, partition: int, key: bytes) -> bytes | None:
-        """The record, if there is one."""
+        """Return the record, if there is one."""
 
     @abc.abstractmethod
     def write(self, partition: int, changes: Changes, offset: int, growth: int | None = None) -> None:
-        """Make the changes, and note that they go up to that offset of the changelog; both or neither.
+        """Write the changes and their changelog offset atomically.
 
-        `growth` is by how many there are more beliefs then, for one who knows.
+        `growth` is the increase in the number of beliefs, if the caller knows it.
         """
 
     def keep(self, partition: int, changes: Changes, last: int, growth: int) -> None:
-        """Write this worker's own changes, which the changelog has up to offset `last`, if that is not `NOT_KNOWN`."""
+        """Write this worker's own changes; `last` is their changelog offset, or `NOT_KNOWN`."""
         self.write(partition, changes, last, growth)
 
     def check_against(self, tp: TP, first: int, last: int) -> None:
-        """Give up what cannot have come from a changelog with these first and last offsets; before a recovery."""
+        """Discard data that cannot come from a changelog with these first and last offsets; called before recovery."""
 
     def complete(self, tp: TP, last: int) -> None:
-        """All of the changelog up to that offset is in it; after a recovery."""
+        """Note that the store holds all of the changelog up to that offset; called after a recovery."""
 
     @abc.abstractmethod
     def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:  # type: ignore[override]
-        """A partition's beliefs as they are at this moment; may be called in another thread than `write`.
+        """Iterate over a snapshot of a partition's beliefs; may run in another thread than `write`.
 
-        What else is kept there (`INTERNAL`) is neither among them nor counted.
+        Internal records (`INTERNAL`) are neither returned nor counted.
         """
 
     @abc.abstractmethod
     def size(self, partition: int) -> int:
-        """How many beliefs there are."""
+        """Number of beliefs."""
 
     def __len__(self) -> int:
         return sum(self.size(partition) for partition in self.partitions)
@@ -101,7 +101,7 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
     def apply_changelog_batch(
         self, batch: Iterable[EventT[Any]], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]
     ) -> None:
-        """Take records of the changelog, and note those of an unknown version that no later one replaces."""
+        """Apply changelog records, and note those of an unknown version that no later one replaces."""
         by_place: dict[TP, list[Any]] = defaultdict(list)
         for event in batch:
             by_place[event.message.tp].append(event.message)
@@ -110,7 +110,7 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
                 self.restore(place, records)
 
     def restore(self, place: TP, records: Sequence[Any]) -> None:
-        """Take records of one partition of the changelog: they have `key`, `value` and `offset`."""
+        """Apply changelog records of one partition; they have `key`, `value` and `offset`."""
         changes: dict[bytes, bytes | None] = {}
         for record in records:
             key, value = record.key or b"", record.value
@@ -126,7 +126,7 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
-        """Faust calls this before a recovery."""
+        """Release moved partitions; Faust calls this before a recovery."""
         topics = self.table.changelog_topic.topics
         self.partitions = {tp.partition for tp in assigned if tp.topic in topics}
         for tp in revoked | newly_assigned:
@@ -142,7 +142,7 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
 
     @abc.abstractmethod
     def release(self, partition: int) -> None:
-        """It was another worker's, or is now."""
+        """Drop a partition that another worker had or has now."""
 
 
 class MemoryStore(BeliefStore):
@@ -176,7 +176,7 @@ class MemoryStore(BeliefStore):
         return len(self._records[partition])
 
     def release(self, partition: int) -> None:
-        # the changelog is read from its beginning if it comes back, and does not name what is forgotten by then
+        # if the partition comes back, the changelog is read from its beginning, and no longer names forgotten entities
         self._records.pop(partition, None)
         self._internal.pop(partition, None)
 
@@ -189,7 +189,7 @@ class MemoryStore(BeliefStore):
 
 
 class BeliefTable(faust.Table[bytes, bytes]):
-    """A Faust table over one of our stores; `options` are those of `streams.disk.DiskStore`."""
+    """A Faust table on one of our stores; `options` are those of `streams.disk.DiskStore`."""
 
     logger = SERVICES
 

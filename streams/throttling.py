@@ -1,6 +1,6 @@
-"""A log handler that writes the first of several equal warnings at once, and then one line a minute with their count.
+"""A log handler that writes the first of several equal warnings at once, and then their count once a minute.
 
-Kafka's clients try again many times a second while a broker is away, and log every attempt.
+Kafka's clients retry many times a second while a broker is away, and log every attempt.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import IO, Any
 __all__ = ["REPEATED", "ThrottledHandler"]
 
 PERIOD_SECONDS = 60.0
-MOST_KINDS = 1000  # of lines that are remembered
+MOST_KINDS = 1000  # kinds of lines to remember
 REPEATED = "repeated"
-"""The field of a line with how many more like it there were since the last one that was written."""
-# What differs between lines that say the same: addresses of objects, and durations; a version or an IP address has more
-# than one full stop.
+"""Field of a line with the number of equal ones suppressed since the last one written."""
+# Parts that differ between equal lines: addresses of objects, and durations. A version or an IP address has more than
+# one full stop.
 VARIES = re.compile(r"0x[0-9a-f]+|(?<![\d.])\d+\.\d+(?![\d.])")
 
 
 @dataclass
 class _Kind:
-    """Lines that say the same: the last of them, when one was written, and how many were not since."""
+    """A kind of line: the last one, when one was written, and how many have been suppressed since."""
 
     record: logging.LogRecord
     written: float
@@ -34,12 +34,12 @@ class _Kind:
 
 
 class ThrottledHandler(logging.StreamHandler[IO[str]]):
-    """Writes to a stream. Lines below WARNING always, equal ones from there on once a period.
+    """Writes to a stream: lines below WARNING always, equal ones from WARNING up once a period.
 
     Lines are equal if logger, level, text and exception are; addresses of objects and durations in them may differ.
 
     Args:
-        stream: as of `logging.StreamHandler`.
+        stream: as in `logging.StreamHandler`.
         period: seconds.
         clock: monotonic, seconds.
     """
@@ -71,8 +71,8 @@ class ThrottledHandler(logging.StreamHandler[IO[str]]):
         super().emit(record)
 
     def write_repeated(self) -> None:
-        """Write the lines with counts that are due; to be called now and then, for nothing else may be logged."""
-        with suppress(RuntimeError):  # no lock: the interpreter ends
+        """Write the counts that are due; call it regularly, because nothing else may be logged."""
+        with suppress(RuntimeError):  # no lock: the interpreter is shutting down
             self.acquire()
             try:
                 self._write_due(self._clock())
@@ -94,7 +94,7 @@ class ThrottledHandler(logging.StreamHandler[IO[str]]):
         due = [key for key, kind in self._kinds.items() if now - kind.written >= self._period]
         for key in due:
             kind = self._kinds.pop(key)
-            if kind.held:  # else the next one is written at once
+            if kind.held:  # otherwise the next one is written at once
                 self._write_held(kind)
                 self._kinds[key] = _Kind(kind.record, now)
 
@@ -120,7 +120,7 @@ def _said(record: logging.LogRecord) -> Iterator[str]:
     else:
         try:
             yield record.getMessage()
-        except (TypeError, ValueError):  # arguments that do not fit: the formatter says it
+        except (TypeError, ValueError):  # arguments that do not fit: the formatter reports it
             yield f"{message!r} {record.args!r}"
     if record.exc_info and record.exc_info[1] is not None:
         yield repr(record.exc_info[1])

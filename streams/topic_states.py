@@ -1,6 +1,6 @@
-"""The ids of topics, which tell a topic from another one of the same name, and how many partitions they have.
+"""Ids of topics, which tell topics of the same name apart, and their numbers of partitions.
 
-aiokafka 0.14 asks for metadata in a version that has no ids; this is a later one. Version 12 of the protocol came with
+aiokafka 0.14 asks for metadata in a version without ids; this is a later one. Version 12 of the protocol came with
 Kafka 3.1 (https://kafka.apache.org/protocol#The_Messages_Metadata).
 """
 
@@ -116,14 +116,14 @@ class _Topics(Request[_Question]):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class TopicState:
-    """What must stay as it is while a topic is read. `id`: of the broker, another one once it is made again."""
+    """State that must not change while a topic is read. `id`: from the broker; a topic created again has another."""
 
     id: str
     partitions: int
 
 
 async def topic_states(client: AIOKafkaClient, names: Collection[str]) -> dict[str, TopicState]:
-    """By name, without those that are not there.
+    """Return the states by name, without topics that do not exist.
 
     Raises:
         aiokafka.errors.KafkaError, TimeoutError: no broker has answered for a minute; or it is too old.
@@ -139,7 +139,7 @@ async def topic_states(client: AIOKafkaClient, names: Collection[str]) -> dict[s
 
 
 async def without_leader(client: AIOKafkaClient, node: Any, names: Collection[str]) -> list[str]:
-    """The partitions of these topics that nobody can read or write now, as "topic-partition"; asked once.
+    """Return the partitions of these topics without a leader, as "topic-partition"; asks once.
 
     Args:
         node: the id of the broker to ask.
@@ -157,14 +157,14 @@ async def without_leader(client: AIOKafkaClient, node: Any, names: Collection[st
 
 
 def nodes(client: AIOKafkaClient) -> list[Any]:
-    """The ids of all brokers that are known, those that it is connected to first."""
+    """The ids of all known brokers, connected ones first."""
     connected = {node for (node, _), connection in client._conns.items() if connection.connected()}
     known = {broker.nodeId for broker in client.cluster.brokers()} | connected
     return sorted(known, key=lambda node: (node not in connected, str(node)))
 
 
 async def _ask(client: AIOKafkaClient, node: Any, names: Collection[str]) -> Any:
-    """What one broker says of these topics."""
+    """Ask one broker for the metadata of these topics."""
     if node is None:
         raise NodeNotReadyError("no broker is known")
     async with asyncio.timeout(ANSWER_SECONDS):
@@ -178,7 +178,7 @@ async def _ask(client: AIOKafkaClient, node: Any, names: Collection[str]) -> Any
 
 
 def changes(before: Mapping[str, TopicState], now: Mapping[str, TopicState]) -> list[str]:
-    """What has happened to these topics; that one is not there any more is no change yet."""
+    """Describe what has changed about these topics; a missing topic is no change yet."""
     found = []
     for name, known in before.items():
         state = now.get(name, known)
@@ -190,6 +190,6 @@ def changes(before: Mapping[str, TopicState], now: Mapping[str, TopicState]) -> 
 
 
 def _node(client: AIOKafkaClient) -> Any:
-    """One that it is connected to, if there is one: another may be one that does not answer."""
+    """A connected broker, if there is one: another may not answer."""
     connected = [node for (node, _), connection in client._conns.items() if connection.connected()]
     return random.choice(connected) if connected else client.get_random_node()

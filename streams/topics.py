@@ -1,4 +1,4 @@
-"""The topics: their names, how they are created, and whether those of a broker are as they must be."""
+"""The topics: their names, their creation, and checks of a broker's topics."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ __all__ = [
 ]
 
 PARTITIONS = 8
-# `max.message.bytes` of every topic. Kafka's own limit of 1 MiB is refused in the producer, so that an
-# oversized observation would vanish at its sender, and a prior of 256 components in 16 coordinates, or a
-# belief with its history, would not fit. With 12 MiB an observation of 10 MB arrives and is dead-lettered as
-# too large, where an operator sees it.
+# `max.message.bytes` of every topic. The producer refuses messages over Kafka's own limit of 1 MiB: an oversized
+# observation would vanish at its sender. A prior of 256 components in 16 coordinates, or a belief with its history,
+# would not fit. With 12 MiB an observation of 10 MB arrives and becomes a dead letter (too large), where an operator
+# sees it.
 MESSAGE_BYTES = 12 * 1024 * 1024
-# A dead letter is the original and some headers: whatever `observations` accepts must fit.
+# A dead letter is the original and some headers: every message that `observations` accepts must fit.
 DEAD_LETTER_BYTES = MESSAGE_BYTES + 1024 * 1024
 RETENTION = timedelta(days=7)
 DEAD_LETTER_RETENTION = timedelta(days=30)
-# The log cleaner leaves a partition's newest segment alone, and a worker that takes over reads all of it: 64
-# MiB in place of 1 GiB bounds that time.
+# The log cleaner does not touch a partition's newest segment, and a worker that takes over reads all of it: 64 MiB in
+# place of 1 GiB bounds that time.
 CHANGELOG_SEGMENT_BYTES = 64 * 1024 * 1024
 UNPACKED = "uncompressed"  # `compression.type`
 REQUEST_TIMEOUT_MS = 30_000
@@ -50,7 +50,7 @@ class TopicError(RuntimeError):
 
 @dataclass(frozen=True)
 class TopicNames:
-    """What the topics are called.
+    """Names of the topics.
 
     Attributes:
         beliefs_changelog: given by Faust: `<app id>-<table name>-changelog`; see `for_app`.
@@ -66,7 +66,7 @@ class TopicNames:
 
     @classmethod
     def for_app(cls, app_id: str, table: str = "beliefs", **names: str) -> Self:
-        """The names with the changelog of that Faust app's table; other names by keyword."""
+        """Return the names with the changelog of that Faust app's table; other names by keyword."""
         return cls(beliefs_changelog=f"{app_id}-{table}-changelog", **names)
 
     def __iter__(self) -> Iterator[str]:
@@ -74,17 +74,17 @@ class TopicNames:
 
     @property
     def partitioned_alike(self) -> tuple[str, ...]:
-        """Topics whose partition n belongs to one worker; they need equally many partitions."""
+        """Topics whose partition n belongs to one worker; they need the same number of partitions."""
         return self.observations, self.priors, self.posteriors, self.beliefs_changelog
 
     @property
     def compacted(self) -> tuple[str, ...]:
-        """Topics of which the last value of every key is kept, and nothing is deleted by age."""
+        """Topics that keep the last value of every key, and delete nothing by age."""
         return self.sensors, self.models, self.beliefs_changelog
 
     @property
     def unpartitioned(self) -> tuple[str, ...]:
-        """Topics with a single partition, which every worker reads whole."""
+        """Topics with a single partition, which every worker reads completely."""
         return self.sensors, self.models
 
     @property
@@ -103,20 +103,22 @@ def create(
     dead_letter_retention: timedelta = DEAD_LETTER_RETENTION,
     **kafka_options: Any,
 ) -> list[str]:
-    """Creates the topics that do not exist yet; those that do are left as they are (see `check`).
+    """Create the topics that do not exist yet; existing ones are not changed (see `check`).
 
     Args:
-        bootstrap_servers: `host:port[,host:port...]`. names: the topics' names. partitions: of all but
-        `sensors` and `models`, which have one. replication: copies of each partition; with three or more, two
-        must have a record before it is acknowledged. retention: how long observations, priors and posteriors
-        are kept. dead_letter_retention: how long dead letters are kept. kafka_options: of
-        `kafka.KafkaAdminClient`, such as `security_protocol`, `sasl_*` and `ssl_*`.
+        bootstrap_servers: `host:port[,host:port...]`.
+        names: the topics' names.
+        partitions: of all but `sensors` and `models`, which have one.
+        replication: copies of each partition; with three or more, two must have a record before it is acknowledged.
+        retention: how long observations, priors and posteriors are kept.
+        dead_letter_retention: how long dead letters are kept.
+        kafka_options: of `kafka.KafkaAdminClient`, such as `security_protocol`, `sasl_*` and `ssl_*`.
 
     Returns:
         The names of those created, in the order of `names`.
 
     Raises:
-        TopicError: the broker does not answer or refuses, in its words.
+        TopicError: the broker does not answer, or refuses (with its message).
     """
     names = names or TopicNames()
     wanted = [
@@ -150,7 +152,7 @@ def settings(
     retention: timedelta,
     dead_letter_retention: timedelta,
 ) -> dict[str, str]:
-    """The topic's settings, as the broker takes them."""
+    """The topic's settings, in the broker's form."""
     chosen: dict[str, object] = {"max.message.bytes": MESSAGE_BYTES}
     if name in names.compacted:
         chosen["cleanup.policy"] = "compact"
@@ -158,11 +160,11 @@ def settings(
         chosen["cleanup.policy"] = "delete"
         chosen["retention.ms"] = round(retention.total_seconds() * 1000)
     if name in names.read_by_workers:
-        # has the broker unpack what comes compressed, and hold it to max.message.bytes: clients unpack whatever a
-        # few MB turn out to be
+        # makes the broker unpack compressed batches, and apply max.message.bytes to the result: clients unpack batches
+        # of any size
         chosen["compression.type"] = UNPACKED
     if name in (names.observations, names.priors):
-        # the broker says when a record came: whether its time lies in the future is then the same at every reading
+        # the broker stamps each record, so that whether its time is in the future is the same at every reading
         chosen["message.timestamp.type"] = "LogAppendTime"
     if name == names.beliefs_changelog:
         chosen["segment.bytes"] = CHANGELOG_SEGMENT_BYTES
@@ -181,13 +183,13 @@ def check(
     partitions: int | None = PARTITIONS,
     **kafka_options: Any,
 ) -> list[str]:
-    """What is wrong with the topics at this broker, a sentence each; empty if nothing is.
+    """Return the problems with the topics at this broker, a sentence each; empty if there are none.
 
     Args:
         bootstrap_servers: `host:port[,host:port...]`.
         names: the topics' names.
         partitions: how many there should be; None to accept any number that is the same everywhere.
-        kafka_options: as of `create`.
+        kafka_options: as in `create`.
 
     Raises:
         TopicError: the broker does not answer.
@@ -197,7 +199,7 @@ def check(
         described = admin.describe_topics(list(names))
         counts = {topic["name"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in counts]
-        # The filter's default leaves out whatever equals the broker's default.
+        # The filter's default leaves out every value that equals the broker's default.
         answer = admin.describe_configs(resources, config_filter="all") if resources else {}
     found = {
         name: {setting: str(entry["value"]) for setting, entry in entries.items()}
@@ -218,7 +220,7 @@ def check(
 
 
 def topic_id(bootstrap_servers: str, name: str, **kafka_options: Any) -> str:
-    """The broker's own id of a topic: one that is deleted and made again has another; raises TopicError."""
+    """The broker's id of a topic, which changes if the topic is created again; raises TopicError."""
     with administration(bootstrap_servers, kafka_options) as admin:
         (described,) = admin.describe_topics([name])
     if described["error_code"] != 0:
@@ -272,7 +274,7 @@ def size_problems(names: TopicNames, found: Mapping[str, Mapping[str, str]]) -> 
 
 @contextmanager
 def administration(bootstrap_servers: str, options: Mapping[str, Any]) -> Iterator[Any]:
-    """An admin client, whose errors come out as TopicError."""
+    """An admin client that raises its errors as TopicError."""
     chosen = {
         "request_timeout_ms": REQUEST_TIMEOUT_MS,
         "bootstrap_timeout_ms": CONNECT_TIMEOUT_MS,

@@ -1,10 +1,10 @@
-"""Whose turn it is: a bounded number of each entity's messages at a time, so that a busy one does not hold up the rest.
+"""Fair scheduling: each entity gets a limited number of messages per turn, so that a busy one delays no others.
 
-An entity's messages are applied one after the other, those of different entities side by side. A batch with 256 of one
-entity would therefore take as long as 256 batches with one of each, and all others in it would wait. What is beyond an
-entity's turn waits here, in order, for the next. Messages of a partition are acknowledged in the order of their
-offsets nevertheless, for Faust commits past one that is missing (`Consumer._new_offset` is off by one): those that
-overtook wait until all before them are done. Killed meanwhile, a worker is delivered these again, and the beliefs know
+An entity's messages are applied one after the other, those of different entities in parallel. A batch with 256 messages
+of one entity would take as long as 256 batches with one each, and the other entities would wait. Messages beyond an
+entity's share wait here, in order, for the next turn. Messages of a partition are still acknowledged in offset order,
+because Faust commits past a missing offset (`Consumer._new_offset` is off by one). Messages that overtook others wait
+until all before them are done. If the worker is killed meanwhile, they are delivered again, and the beliefs recognise
 them by their offsets.
 """
 
@@ -16,44 +16,44 @@ from typing import Any
 
 from faust.types import TP, EventT, Message
 
-# of one entity in a turn: 32 of a batch of 512, which take some 0.1 s, where a turn in itself costs 0.01 s
+# share of one entity in a turn: 32 of a batch of 512, which take about 0.1 s; a turn itself costs 0.01 s
 SHARE, LEAST = 16, 16
-MOST_TAKEN = 16  # batches not acknowledged yet; beyond, nothing more is taken from the stream
+MOST_TAKEN = 16  # unacknowledged batches, above which nothing more is taken from the stream
 
 Event = EventT[Any]
 
 
 class Turns:
-    """Messages that wait for their turn, each entity's in the order they came.
+    """Messages that wait for their turn, each entity's in order of arrival.
 
-    To be registered with `app.flow_control.manage_queue`, as Faust's own queues are: when partitions move, what waits
-    is dropped, for it is delivered again to whoever owns its partition then.
+    Register it with `app.flow_control.manage_queue`, like Faust's own queues. When partitions move, waiting messages
+    are dropped, because the new owner of their partition receives them again.
 
     Args:
         batch: messages in a turn.
-        let_go: called with each message that is dropped, for Faust waits at a rebalance until those are acknowledged
-            that anything still refers to.
+        let_go: called with each dropped message, because a rebalance in Faust waits until every message still
+            referenced is acknowledged.
     """
 
     def __init__(self, batch: int, let_go: Callable[[Message], None]) -> None:
         self._batch, self._of_one = batch, max(LEAST, batch // SHARE)
         self._let_go = let_go
         self._waiting: dict[bytes | None, deque[Event]] = {}
-        # offsets not acknowledged, and those of them that are done; empty where nothing has had to wait
+        # unacknowledged offsets, and those of them that are done; empty if nothing has had to wait
         self._taken: dict[TP, deque[int]] = {}
         self._done: dict[tuple[TP, int], Event] = {}
         self._cleared = False
-        self._gone = -1  # the group's generation whose messages are not taken any more
+        self._gone = -1  # consumer group generation whose messages are no longer taken
 
     @property
     def full(self) -> bool:
-        """Whether so much is taken that it has to be worked off before more is."""
+        """Whether too many messages are unacknowledged to take more."""
         return sum(map(len, self._taken.values())) >= MOST_TAKEN * self._batch
 
     def clear(self) -> None:
         """Drop all messages."""
         waiting = [event for queue in self._waiting.values() for event in queue]
-        # what is still on its way here must not come before what was dropped: the belief would count that as applied
+        # a message still in flight must not come before a dropped one: the belief would count that one as applied
         self._gone = max((_generation(event) for event in waiting), default=self._gone)
         self._drop([*waiting, *self._done.values()])
         self._waiting, self._done = {}, {}
@@ -64,7 +64,7 @@ class Turns:
             self._let_go(event.message)
 
     def take(self, new: Sequence[Event] = ()) -> list[Event]:
-        """The next turn: of what waited and what is `new`, at most a batch, and a share of it of one entity."""
+        """Return the next turn of waiting and `new` messages: at most a batch, and at most its share of one entity."""
         if self._cleared:
             self._taken, self._cleared = {}, False
         self._drop(event for event in new if _generation(event) <= self._gone)
@@ -83,7 +83,7 @@ class Turns:
 
     def _next(self) -> list[Event]:
         turn: list[Event] = []
-        # those that have waited longest come first; whoever has more left goes to the end
+        # the entities that have waited longest come first; one with messages left goes to the end
         for key in list(self._waiting):
             queue = self._waiting.pop(key)
             turn.extend(
@@ -96,9 +96,9 @@ class Turns:
         return turn
 
     def done(self, turn: Sequence[Event]) -> list[Event]:
-        """Note that a turn has been dealt with; returns what can be acknowledged, each partition's in order.
+        """Mark a turn as processed; returns what can be acknowledged, in order for each partition.
 
-        Where partitions have begun to move meanwhile, what overtook others is not among it: it is delivered again.
+        If partitions have begun to move, messages that overtook others are left out: they are delivered again.
         """
         if not self._taken:
             return list(turn)
@@ -117,5 +117,5 @@ class Turns:
 
 
 def _generation(event: Event) -> int:
-    """Of the group, when the message was fetched."""
+    """Group generation in which the message was fetched."""
     return event.message.generation_id or 0

@@ -1,4 +1,4 @@
-"""The end of a partition where a broker's own answer lies before it, as the embedded one's does."""
+"""High watermarks by reading, for brokers such as the embedded one that report too low an end."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ __all__ = ["HighWatermarkThread", "high_watermarks"]
 
 
 class HighWatermarkThread(AIOKafkaConsumerThread):
-    """Asks for the end of a partition by reading its last batch, where ListOffsets(LATEST) is too small.
+    """Finds the end of a partition by reading its last batch, for brokers whose ListOffsets(LATEST) is too small.
 
-    The embedded broker answers with the offset of the last batch's first record, plus one. Faust would end
-    the recovery of its tables there, and lose what the rest of that batch says.
+    The embedded broker answers with the offset of the last batch's first record, plus one. Faust would end the recovery
+    of its tables there, and lose the other records of that batch.
     """
 
     logger = SERVICES
@@ -56,7 +56,7 @@ class HighWatermarkThread(AIOKafkaConsumerThread):
 async def high_watermarks(
     reader: aiokafka.AIOKafkaConsumer, ends: Mapping[TopicPartition, int]
 ) -> dict[TopicPartition, int]:
-    """The high watermark that comes with a fetch, for every partition of `ends`, none of them empty.
+    """Return the high watermark from a fetch, for every partition of `ends`; none may be empty.
 
     Args:
         reader: a started consumer without a group.

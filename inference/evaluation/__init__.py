@@ -1,1 +1,1 @@
-"""Exact posteriors, baselines and scores: what the network is measured against."""
+"""Evaluation of the network: exact posteriors, baselines and scores."""

@@ -1,18 +1,18 @@
 """Exact posteriors in any dimension by annealed sequential Monte Carlo, with an error estimate of the evidence.
 
 A population moves from the prior to the posterior through ``prior × likelihoodᵗ``, t from 0 to 1. Each step raises t as
-far as the weights allow, resamples, and applies Markov moves that leave the tempered density as it is (Del Moral,
+far as the weights allow, resamples, and applies Markov moves that leave the tempered density invariant (Del Moral,
 Doucet and Jasra, "Sequential Monte Carlo samplers", JRSS B 68(3), 2006; t by effective sample size after Jasra et al.,
-Scand. J. Statistics 38(1), 2011). The moves: independent draws from a mixture fitted to the population, with a
-share of the prior; differences of two other particles, whole ones too, which jump between modes (ter Braak, "A Markov
-chain Monte Carlo version of the genetic algorithm Differential Evolution", Statistics and Computing 16, 2006);
-and random walks with the covariance of a component of the fitted mixture.
+Scand. J. Statistics 38(1), 2011). There are three kinds of moves. Independent draws come from a mixture fitted to the
+population, with a share of the prior. Differences of two other particles, also unscaled, jump between modes (ter Braak,
+"A Markov chain Monte Carlo version of the genetic algorithm Differential Evolution", Statistics and Computing 16,
+2006). Random walks have the covariance of a component of the fitted mixture.
 
-At the posterior, the population is redrawn by importance sampling from the fitted mixture, so that the masses of far
-modes are not left to what few particles made of them on the way. The evidence is found by bridge sampling between the
-particles and draws of a mixture fitted to others of them (Meng and Wong, "Simulating ratios of normalizing constants
-via a simple identity", Statistica Sinica 6, 1996), far sharper than the product of the mean weights. There are
-several runs a problem, each resampled on its own; their disagreement is the error estimate.
+At the posterior, the population is redrawn by importance sampling from the fitted mixture. So the masses of far modes
+do not depend on the few particles that reached them. Bridge sampling gives the evidence, between the particles and
+draws of a mixture fitted to other particles (Meng and Wong, "Simulating ratios of normalizing constants via a simple
+identity", Statistica Sinica 6, 1996). It is far sharper than the product of the mean weights. Each problem has several
+independent runs; their disagreement is the error estimate.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from inference.evaluation.fitting import Proposal, fit, improve
 from inference.mixture import GaussianMixture
 from inference.observations import Observations
 
-RUNS = 4  # populations a problem
-_KEPT = 0.5  # effective sample size that a step of the temperature leaves
+RUNS = 4  # populations per problem
+_KEPT = 0.5  # effective sample size after a temperature step
 _COMPONENTS = 16  # of the fitted mixture
 _LAST_ROUNDS = 3  # at the posterior itself
 _BRIDGE_ROUNDS = 30
-_DRAWS_A_PARTICLE = 4  # of the fitted mixture, for the bridge
-_VALUES_AT_ONCE = 300_000  # predicted values in memory: few enough for the processor's cache
+_DRAWS_A_PARTICLE = 4  # draws of the fitted mixture per particle, for the bridge
+_VALUES_AT_ONCE = 300_000  # predicted values in memory, so that they fit the processor's cache
 _SCALES = (2.4, 0.8, 0.25)  # of the random walk, over √d, in turn
 
 
 class AnnealedPosterior(NamedTuple):
-    """Of a batch of problems."""
+    """Samples and log evidence of a batch of problems."""
 
     points: Tensor  # (B, P, d), equally weighted
     log_density: Tensor  # (B, P), of the normalised posterior
@@ -99,9 +99,9 @@ def annealed_posterior(
 
     Args:
         prior: ``(B, K)`` over ``d`` coordinates.
-        particles: number a problem, all runs together; a multiple of `RUNS`, at least 64 a run.
+        particles: number per problem, all runs together; a multiple of `RUNS`, at least 64 per run.
         generator: of all random numbers.
-        progress: is told how many problems are done, of how many.
+        progress: called with the number of problems done, and the total.
 
     Raises:
         ValueError: if `particles` is not such a number.
@@ -122,7 +122,7 @@ def annealed_posterior(
 
 
 def _anneal(problem: _Problem, particles: int) -> AnnealedPosterior:
-    """All problems of a batch that fits into the cache; those at their posterior wait for the rest."""
+    """Anneal all problems of a batch that fits into the cache; finished problems wait for the rest."""
     batch, size = problem.prior.batch, problem.prior.dimension
     total = RUNS * particles
     finished = [torch.empty(batch, total, size, dtype=torch.float64), *torch.empty(2, batch, total).double()]
@@ -167,7 +167,7 @@ def _temperature_step(log_likelihood: Tensor, room: Tensor) -> Tensor:
 
 
 def _resampled(log_weight: Tensor, generator: torch.Generator) -> Tensor:
-    """Systematic, each run on its own; `log_weight` ``(B, R, P)``, returns indices ``(B, R·P)``."""
+    """Systematic resampling of each run; `log_weight` ``(B, R, P)``, returns indices ``(B, R·P)``."""
     batch, runs, count = log_weight.shape
     start = torch.rand((batch, runs, 1), generator=generator, dtype=torch.float64)
     comb = (torch.arange(count, dtype=torch.float64) + start) / count
@@ -215,7 +215,7 @@ def _accepted(problem: _Problem, population: _Population, other: _Population, ga
 
 
 def _finish(problem: _Problem, population: _Population) -> AnnealedPosterior:
-    """Draw the masses of the modes anew, mix at the posterior, and find the evidence."""
+    """Redraw the masses of the modes, mix at the posterior, and estimate the evidence."""
     level = torch.ones_like(population.log_prior)
     for _ in range(_LAST_ROUNDS):
         proposal = _fitted(problem, population.points)
@@ -231,7 +231,7 @@ def _fitted(problem: _Problem, points: Tensor) -> Proposal:
 
 
 def _redrawn(problem: _Problem, population: _Population, proposal: Proposal) -> _Population:
-    """Resample draws of the proposal: tempering from few particles may have got a far mode's mass wrong."""
+    """Resample draws of the proposal: tempering with few particles may have misjudged a far mode's mass."""
     batch, total = population.log_prior.shape
     drawn = problem.at(proposal.sample(_DRAWS_A_PARTICLE * total, problem.generator))
     weight = drawn.log_prior + drawn.log_likelihood - proposal.log_density(drawn.points)
@@ -242,8 +242,8 @@ def _redrawn(problem: _Problem, population: _Population, proposal: Proposal) -> 
 def _evidence(problem: _Problem, population: _Population) -> tuple[Tensor, Tensor]:
     """Log evidence ``(B,)`` and its standard error; each run against a mixture fitted to the other half of the runs.
 
-    Where the plain mean of the importance weights says something else than its own error allows, the difference
-    counts as error too: then the runs agree on something that is wrong.
+    The plain mean of the importance weights may differ by more than its own error allows. Then the difference counts as
+    error too, as the runs agree on a wrong value.
     """
     batch, total = population.log_prior.shape
     half = total // 2

@@ -1,14 +1,14 @@
-"""Whether beliefs are as sure as they may be: simulation-based calibration and coverage.
+"""Calibration of beliefs: simulation-based calibration and coverage.
 
-A state drawn from the prior and the observations it made are a draw of the posterior, given the observations. So if the
-answers are the posteriors, over many problems
+Draw a state from the prior, and observations of it. Given the observations, that state is a draw of the posterior. So
+if the answers are the posteriors, over many problems
 
 - the *rank* of the true state's coordinate among draws of the answer is uniform (Talts, Betancourt, Simpson, Vehtari
-  and Gelman, "Validating Bayesian inference algorithms with simulation-based calibration", arXiv 1804.06788, 2018). Of
+  and Gelman, "Validating Bayesian inference algorithms with simulation-based calibration", arXiv 1804.06788, 2018). For
   a mixture, the rank among infinitely many draws is known: the mass below the true coordinate;
-- the *level* of the true state is uniform: the mass of the points that the answer holds denser, which sees all
-  coordinates at once. It is the rank among draws of the answer, by its own density; the highest-density region of mass
-  p holds the truth if the level is at most p.
+- the *level* of the true state is uniform: the mass of the points where the answer is denser, over all coordinates at
+  once. It is the rank among draws of the answer, by its own density. The highest-density region of mass p contains the
+  truth if the level is at most p.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from inference.mixture import GaussianMixture
 
 REGIONS = (0.5, 0.9, 0.99)
 BINS = 20
-DRAWS = 999  # of an answer: among 1 000 ranks, those of each region are a whole number
-SEED = 1  # of the problems: others than those of the tables
+DRAWS = 999  # per answer: of 1 000 ranks, each region has a whole number
+SEED = 1  # of the problems; different from that of the tables
 
 Progress = Callable[[str, int, int], None]
 
 
 class Uniformity(NamedTuple):
-    """How far numbers are from uniform on [0, 1]."""
+    """Distance of numbers from the uniform distribution on [0, 1]."""
 
-    chi_square: float  # of `BINS` bins, of BINS − 1 degrees of freedom
-    probability: float  # of as much or more if they are uniform
-    distance: float  # Kolmogorov's, of the distribution functions
-    critical: float  # distance that uniform numbers exceed in 5 % of the cases
+    chi_square: float  # of `BINS` bins, with BINS − 1 degrees of freedom
+    probability: float  # p-value: of at least this chi-square if they are uniform
+    distance: float  # Kolmogorov's, between the distribution functions
+    critical: float  # distance that uniform numbers exceed in 5 % of cases
 
 
 class Coverage(NamedTuple):
@@ -52,7 +52,7 @@ class Coverage(NamedTuple):
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of one method on ``P`` problems: ranks ``(P, d)`` and levels ``(P,)``, all between 0 and 1."""
+    """Calibration of one method on ``P`` problems: ranks ``(P, d)`` and levels ``(P,)``, all between 0 and 1."""
 
     method: str
     dimension: int
@@ -64,11 +64,11 @@ class Calibration:
         return len(self.levels)
 
     def uniformity(self) -> list[Uniformity]:
-        """Of the ranks, a row a coordinate, and of the levels as the last row."""
+        """Uniformity of the ranks, one row per coordinate, and of the levels as the last row."""
         return [uniformity(values) for values in (*self.ranks.T, self.levels)]
 
     def coverage(self) -> list[Coverage]:
-        """A row a region."""
+        """Coverage, one row per region."""
         found = []
         for region in REGIONS:
             share = float(inside(self.levels, region).mean())
@@ -76,7 +76,7 @@ class Calibration:
         return found
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON can hold it, with histograms instead of single problems."""
+        """As a JSON value, with histograms in place of single problems."""
         return {
             "method": self.method,
             "dimension": self.dimension,
@@ -88,17 +88,17 @@ class Calibration:
 
 
 def inside(levels: Tensor, region: float) -> Tensor:
-    """1 where the region of this mass holds the truth, else 0; float64."""
+    """1 where the region of this mass contains the truth, else 0; float64."""
     return (levels < region - 0.5 / (DRAWS + 1)).double()
 
 
 def histogram(values: Tensor) -> Tensor:
-    """Numbers between 0 and 1 in `BINS` bins of equal width."""
+    """Count numbers between 0 and 1 in `BINS` bins of equal width."""
     return torch.histc(values.double(), BINS, 0.0, 1.0)
 
 
 def uniformity(values: Tensor) -> Uniformity:
-    """Of numbers ``(P,)`` between 0 and 1."""
+    """Uniformity of numbers ``(P,)`` between 0 and 1."""
     count = len(values)
     expected = count / BINS
     chi_square = (histogram(values) - expected).square().sum() / expected
@@ -131,12 +131,12 @@ def calibrate(
     seed: int = SEED,
     progress: Progress | None = None,
 ) -> list[Calibration]:
-    """Every method that answers with a mixture on the same held-out problems.
+    """Calibrate every method that answers with a mixture, on the same held-out problems.
 
-    `progress` is told what is done, how many problems are done, of how many.
+    `progress` is called with the current task, the number of problems done, and the total.
 
     Raises:
-        ValueError: for a method that does not answer with a mixture, and for a family, count or seed there is not.
+        ValueError: for a method that does not answer with a mixture, or an unknown family, count or seed.
     """
     problems = held_out_problems(family, dimension, count, seed)
     found = []

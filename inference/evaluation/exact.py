@@ -1,9 +1,8 @@
 """Exact posteriors on an adaptive grid, in one and two dimensions.
 
-Cells are split until they are finer than the posterior, and dropped where no point of the cell could matter:
-each is judged by an upper bound of the prior and of the likelihood inside it, which no narrow mode can slip
-through. The midpoint rule on a smooth density is exact to better than 1e-6 once a cell is no wider than the
-posterior's standard deviation.
+Cells are split until they are finer than the posterior, and dropped if no point of the cell can matter. An upper bound
+of prior and likelihood inside each cell decides, so no narrow mode can slip through. The midpoint rule on a smooth
+density is exact to better than 1e-6 once a cell is no wider than the posterior's standard deviation.
 """
 
 from __future__ import annotations
@@ -20,25 +19,25 @@ from inference.mixture import GaussianMixture
 from inference.noise import best_log_density
 from inference.observations import LINEAR, WIDE_OUTLIER, Observations
 
-NEGLIGIBLE = 18.0  # nats below the best point; what is dropped holds less than 1e-6 of the mass
+NEGLIGIBLE = 18.0  # nats below the best point; dropped cells hold less than 1e-6 of the mass
 _HEAVY = 10.0  # nats below the best point; cells in between may be coarse
 _FINE = 0.8  # widest cell, in standard deviations of the posterior
 _DOUBTFUL = 3e-3  # mass that wider cells may get wrong by the rule's own bound; the error is a tenth of it
 _SUPPORT = 7.0  # standard deviations of a prior component that the grid covers
 _FIRST_CELLS = 64  # along the longest side
-_FAR = 1e30  # further than any value
+_FAR = 1e30  # farther than any value
 _CHUNK = 65536
 
 
 class GridPosterior(NamedTuple):
-    """One problem's posterior as point masses."""
+    """The posterior of one problem as point masses."""
 
     points: Tensor  # (P, d)
     log_mass: Tensor  # (P,), sums to one
     log_density: Tensor  # (P,), normalised
     log_evidence: float
     cell: float  # side of a cell
-    resolved: bool  # False where the cells ran out before they were finer than the posterior
+    resolved: bool  # False if the cells ran out before they were finer than the posterior
 
     def divergence(self, answer: GaussianMixture) -> float:
         """KL(exact ‖ answer) in nats; `answer` a batch of one."""
@@ -53,7 +52,7 @@ class GridPosterior(NamedTuple):
         return mean, (weight[:, None] * offset).mT @ offset
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Points ``(count, d)``, jittered inside their cells, and the index of each one's cell."""
+        """Points ``(count, d)``, jittered inside their cells, and each point's cell index."""
         index = torch.multinomial(self.log_mass.exp(), count, replacement=True, generator=generator)
         jitter = (
             torch.rand((count, self.points.shape[-1]), generator=generator, dtype=self.points.dtype) - 0.5
@@ -61,10 +60,10 @@ class GridPosterior(NamedTuple):
         return self.points[index] + jitter * self.cell, index
 
     def representatives(self, count: int) -> Tensor:
-        """Index of `count` cells that carry equal mass, by systematic sampling in the grid's own order.
+        """Indices of `count` cells that carry equal mass, by systematic sampling in the grid's order.
 
-        Neighbours follow each other in that order, so the average of a smooth function over them is far
-        closer to its expectation than over random points.
+        Neighbours follow each other in that order. So the average of a smooth function over them is far closer to its
+        expectation than over random points.
         """
         cumulative = self.log_mass.exp().cumsum(0)
         comb = (torch.arange(count, dtype=cumulative.dtype) + 0.5) / count * cumulative[-1]
@@ -104,7 +103,7 @@ def grid_posterior(
 
 
 def _only_used(prior: GaussianMixture, observations: Observations) -> tuple[GaussianMixture, Observations]:
-    """In float64, without the places of the prior that hold no component."""
+    """Convert to float64, without unused prior components."""
     used = prior.present[0]
     kept = GaussianMixture(prior.log_weights[:, used], prior.means[:, used], prior.covariances[:, used])
     return kept.to(dtype=torch.float64).normalised(), observations.to(dtype=torch.float64)
@@ -129,7 +128,7 @@ def _log_joint(prior: GaussianMixture, observations: Observations, points: Tenso
 
 
 def _upper_bound(prior: GaussianMixture, observations: Observations, points: Tensor, cell: float) -> Tensor:
-    """A bound of the log joint inside the cell around each point, ``(P,)``."""
+    """An upper bound of the log joint inside the cell around each point, ``(P,)``."""
     radius = 0.5 * cell * math.sqrt(points.shape[-1])
     widened = _widened(prior, radius)
     parts = [
@@ -140,7 +139,7 @@ def _upper_bound(prior: GaussianMixture, observations: Observations, points: Ten
 
 
 def _widened(prior: GaussianMixture, radius: float) -> GaussianMixture:
-    """An unnormalised mixture no less, at any point, than the prior anywhere within `radius` of it.
+    """An unnormalised mixture that, at any point, is at least the prior anywhere within `radius` of it.
 
     By Cauchy's inequality ``uᵀ(Σ + r²)⁻¹u ≤ vᵀΣ⁻¹v + 1`` wherever ``|u − v| ≤ r``.
     """
@@ -151,12 +150,12 @@ def _widened(prior: GaussianMixture, radius: float) -> GaussianMixture:
 
 
 def _best_log_likelihood(observations: Observations, points: Tensor, radius: float) -> Tensor:
-    """The most the log likelihood may be within `radius` of `points` ``(1, P, d)``; returns ``(1, P)``."""
+    """The largest log likelihood possible within `radius` of `points` ``(1, P, d)``; returns ``(1, P)``."""
     batch, count, size = points.shape
     identity = torch.eye(size, dtype=points.dtype).expand(batch, count, size, size)
     linearised = observations.linearise(points, identity)
     residuals = linearised.residuals
-    # how far h may move, in noise units; no bound where its slope may turn round inside the cell
+    # how far h may move, in noise units; no bound where its slope may change sign inside the cell
     slope = radius * la.trace(linearised.information).clamp_min(0).sqrt()
     bend = radius**2 * linearised.curvature.square().sum((-1, -2)).sqrt()
     reach = torch.where(bend > slope, math.inf, slope + 0.5 * bend)
@@ -173,7 +172,7 @@ def _best_log_likelihood(observations: Observations, points: Tensor, radius: flo
 
 
 def _best_scalar(observations: Observations, points: Tensor, reach: Tensor) -> Tensor:
-    """The most the log density of an inlier may be where ``h`` moves by `reach` ``(1, P, N)``, in its own units."""
+    """The largest log density of an inlier possible where ``h`` moves by `reach` ``(1, P, N)``, in its own units."""
     difference = observations.difference(points)
     magnitude = observations.magnitude(difference)
     base = observations.standard_deviation[:, None]
@@ -189,7 +188,7 @@ def _fine_enough(
 ) -> bool:
     """Whether cells are narrower than the posterior wherever its mass is.
 
-    A bearing has no finite slope at its own sensor: cells there may stay coarse once they hold little mass.
+    A bearing has an infinite slope at its own sensor: cells there may stay coarse once they hold little mass.
     """
     heavy = joint > joint.max() - _HEAVY
     mass = joint[heavy].softmax(0)
@@ -201,6 +200,6 @@ def _fine_enough(
         information = la.trace(linearised.information) * observations.mask[:, None]
         parts.append(information.sum(-1)[0] + sharpest)
     squared_width = cell**2 * torch.cat(parts)
-    # the error of the midpoint rule in one cell, which neighbours of equal size cancel where they are fine
+    # the midpoint rule's error in one cell; among fine neighbours of equal size it cancels
     error = (squared_width / 24).clamp_max(1.0) * (squared_width > _FINE**2)
     return len(mass) >= 30 and float((mass * error).sum()) < _DOUBTFUL

@@ -1,7 +1,7 @@
-"""Gaussian mixtures fitted to samples, and what a sampler draws from them; batched over problems.
+"""Gaussian mixtures fitted to samples, and proposals for samplers; batched over problems.
 
-`fit` and `improve` are expectation maximisation (Dempster, Laird and Rubin, JRSS B 39(1), 1977) with a floor on the
-weights: a component that lost its points is put on a random one again, so that the mixture can follow a moving target.
+`fit` and `improve` are expectation-maximisation (Dempster, Laird and Rubin, JRSS B 39(1), 1977) with a floor on the
+weights. A component that lost its points restarts at a random one, so that the mixture can follow a moving target.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from inference import linear_algebra as la
 from inference.mixture import GaussianMixture, beside, component_log_density
 
-_LEAST_SHARE = 0.1  # of an equal share of the weight, below which a component begins anew
+_LEAST_SHARE = 0.1  # of an equal share of the weight, below which a component restarts
 _RIDGE = 1e-6  # of the samples' covariance, added to every component's
 
 
@@ -25,7 +25,7 @@ def covariance_of(points: Tensor) -> Tensor:
 
 
 def fit(points: Tensor, components: int, rounds: int, generator: torch.Generator) -> GaussianMixture:
-    """A mixture fitted to `points` ``(B, P, d)`` from components on random ones of them, all float64."""
+    """Fit a mixture to `points` ``(B, P, d)``, from components on random ones of them, all float64."""
     batch, count, size = points.shape
     index = torch.randint(0, count, (batch, components), generator=generator)
     means = points.gather(1, index[..., None].expand(-1, -1, size))
@@ -38,7 +38,7 @@ def fit(points: Tensor, components: int, rounds: int, generator: torch.Generator
 def improve(
     mixture: GaussianMixture, points: Tensor, rounds: int, generator: torch.Generator
 ) -> GaussianMixture:
-    """`rounds` of expectation maximisation on equally weighted `points` ``(B, P, d)``."""
+    """Run `rounds` of expectation-maximisation on equally weighted `points` ``(B, P, d)``."""
     for _ in range(rounds):
         mixture = _restarted(_step(mixture, points), points, generator)
     return mixture
@@ -74,7 +74,7 @@ def _restarted(mixture: GaussianMixture, points: Tensor, generator: torch.Genera
 
 
 class Proposal:
-    """A fitted mixture with heavier tails, beside a share of the prior: nothing that the prior allows is out of reach.
+    """A fitted mixture with heavier tails, and a share of the prior, so that it covers the prior's support.
 
     Args:
         fitted: ``(B, J)``.
@@ -92,7 +92,7 @@ class Proposal:
         self.fitted = fitted
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """``(B, count, d)``."""
+        """Draw `count` points, ``(B, count, d)``."""
         source = self._sources(self.mixture.log_weights, count, generator)
         row = torch.arange(self.mixture.batch)[:, None]
         return self.mixture.means[row, source] + self._noise(source, generator)
@@ -102,12 +102,12 @@ class Proposal:
         return self._noise(self._sources(self.fitted.log_weights, count, generator), generator)
 
     def log_density(self, points: Tensor) -> Tensor:
-        """At `points` ``(B, P, d)``; returns ``(B, P)``."""
+        """Log density at `points` ``(B, P, d)``; returns ``(B, P)``."""
         logs = component_log_density(points, self.mixture.means, self.factors)
         return torch.logsumexp(self.mixture.log_weights[..., None] + logs, 1)
 
     def rows(self, index: Tensor) -> Proposal:
-        """Of some of the problems."""
+        """The proposals of the problems at `index`."""
         other = object.__new__(Proposal)
         other.mixture, other.fitted = self.mixture.rows(index), self.fitted.rows(index)
         other.factors = self.factors[index]

@@ -1,4 +1,4 @@
-"""Speed against accuracy: what each setting of the check costs and gains, for each set of weights."""
+"""Speed against accuracy, for each setting of the check and each set of weights."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ THRESHOLDS = (0.0, 0.7, 0.9, 0.97)  # of the effective sample size below which a
 DIMENSION = 2
 BATCH = 512
 BASELINES = "baselines"
-_SECONDS = 1.0  # of processor time, at least, that a speed is measured over
-_FEW = 64  # particle filters' problems
+_SECONDS = 1.0  # least processor time over which a speed is measured
+_FEW = 64  # problems of the particle filters
 
 
 class Point(NamedTuple):
-    """One method: posteriors a second of one processor core, and its divergence from the exact posteriors in nats."""
+    """One method: posteriors per second of one processor core, and its divergence from the exact posteriors in nats."""
 
     group: str  # name of the weights, or `BASELINES`
     name: str
@@ -46,12 +46,12 @@ def front(
     progress: Progress | None = None,
     compiled: Path | None = None,
 ) -> list[Point]:
-    """Every network alone, checked, and refined below each of `THRESHOLDS`; then Gaussian sum and particle filters.
+    """Every network alone, checked, and refined below each of `THRESHOLDS`; then Gaussian-sum and particle filters.
 
-    Where the directory `compiled` holds a network's package, also "fast": compiled, checked, and left as it is.
+    If the directory `compiled` holds a network's package, also "fast": compiled and checked, without refinement.
 
-    Speed is that of batches of 512 problems in the plane, in processor time of this process, so that one thread has to
-    be set; of the particle filters, without their density. See `compare` for the other arguments.
+    Speed is for batches of 512 problems in the plane, in processor time of this process, so set one thread. For
+    particle filters it excludes their density. See `compare` for the other arguments.
     """
     groups = {name: _settings(network, components, compiled) for name, network in networks.items()}
     groups[BASELINES] = [method for method in baselines() if method.name not in ("EKF", "UKF")]
@@ -86,7 +86,7 @@ def _settings(network: DistributionTransformer, components: int, directory: Path
 
 
 def posteriors_a_second(method: Method, family: str) -> float:
-    """Of one core, on the first batch of held-out problems, after a first call that is not counted."""
+    """Posteriors per second of one core, on the first batch of held-out problems, after a first uncounted call."""
     problems = held_out_problems(family, DIMENSION, _FEW if method.costly else BATCH)
     method.respond(problems.prior, problems.observations, 0)
     calls, start = 0, time.process_time()
@@ -97,7 +97,7 @@ def posteriors_a_second(method: Method, family: str) -> float:
 
 
 def undominated(points: list[Point]) -> list[Point]:
-    """Those that no other one beats in both speed and mean divergence, the fastest first."""
+    """The points that no other beats in both speed and mean divergence, fastest first."""
     best, found = float("inf"), []
     for point in sorted(points, key=lambda point: (-point.per_second, point.mean)):
         if point.mean < best:

@@ -1,8 +1,8 @@
-"""Whether a belief stays calibrated over a thousand steps: many simulated entities at once.
+"""Calibration of beliefs over a thousand steps of many simulated entities.
 
-In each step an entity moves with constant velocity and white-noise acceleration in the plane, and one or two of four
-beacons measure its range, sometimes an outlier. The state is drawn from the prior, so that every belief on the way, not
-only the first, has to be calibrated (see `inference.evaluation.calibration`).
+In each step an entity moves with constant velocity and white-noise acceleration in the plane. One or two of four
+beacons measure its range, sometimes an outlier. The state is drawn from the prior, so every belief on the way must be
+calibrated, not only the first (see `inference.evaluation.calibration`).
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ SPREAD = (40.0, 40.0, 1.0, 1.0)  # standard deviations of the prior, m and m/s
 BEACONS = ((-100.0, -100.0), (100.0, -100.0), (100.0, 100.0), (-100.0, 100.0))  # m
 DEVIATION, OUTLIERS, LONGEST = 1.0, 0.05, 400.0  # of a range: m, probability, m
 COORDINATES = ("x", "y", "vx", "vy")
-PERIODS = 10  # that a run is reported in
+PERIODS = 10  # number of periods in the report of a run
 
 
 class Period(NamedTuple):
-    """Coverage from one step to another, that one included."""
+    """Coverage from one step to another, inclusive."""
 
     first: int
     last: int
-    coverage: list[Coverage]  # with the standard error among entities, whose steps are not independent
+    coverage: list[Coverage]  # with the standard error among entities, as steps are not independent
 
 
 @dataclass(frozen=True)
 class LongRun:
-    """Beliefs after each of ``S`` steps of ``E`` entities against the truth."""
+    """Beliefs after each of ``S`` steps of ``E`` entities, compared with the truth."""
 
     ranks: Tensor  # (S, E, 4), see `calibration`
     levels: Tensor  # (S, E)
 
     def periods(self, count: int = PERIODS) -> list[Period]:
-        """The run in `count` parts, or as many as it has steps."""
+        """Split the run into `count` parts, or as many as it has steps."""
         found, first = [], 1
         for part in self.levels.tensor_split(min(count, len(self.levels))):
             coverage = []
@@ -69,11 +69,11 @@ class LongRun:
         return found
 
     def last(self) -> list[Uniformity]:
-        """Of the ranks of each coordinate and of the levels after the last step, where entities are independent."""
+        """Uniformity of each coordinate's ranks and of the levels after the last step, with independent entities."""
         return [uniformity(values) for values in (*self.ranks[-1].T, self.levels[-1])]
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """As a JSON value."""
         steps, entities = self.levels.shape
         return {
             "steps": steps,
@@ -97,7 +97,7 @@ def run(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> LongRun:
-    """Simulate and filter; `progress` is told how many steps are done, of how many.
+    """Simulate and filter; `progress` is called with the number of steps done, and the total.
 
     Raises ValueError for less than one step or entity.
     """

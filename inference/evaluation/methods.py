@@ -1,4 +1,4 @@
-"""What is compared: the network, the update as a worker runs it, and the classical filters, each as a log density."""
+"""Methods to compare: the network, a worker's update and the classical filters, each as a log density."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from inference.transformer import DistributionTransformer, duplicate_components
 from inference.update import Settings, Updater
 
 PARTICLES = (1_000, 10_000)
-ITERATIONS = 3  # of the Gaussian sum's linearisations
+ITERATIONS = 3  # linearisations of the Gaussian sum
 
 
 class Answer(NamedTuple):
-    """What a method says of a batch of ``B`` problems."""
+    """A method's answer to a batch of ``B`` problems."""
 
     log_density: Callable[[Tensor], Tensor]  # at points (B, P, d); returns (B, P)
-    kernels: int  # of the density, on which the memory it takes depends
-    mixture: GaussianMixture | None = None  # where the density is one
-    log_evidence: Tensor | None = None  # (B,), where the method tells it
+    kernels: int  # of the density; they determine its memory
+    mixture: GaussianMixture | None = None  # if the density is one
+    log_evidence: Tensor | None = None  # (B,), if the method gives it
     effective_sample_size: Tensor | None = None  # (B,)
 
 
@@ -43,10 +43,10 @@ class Method:
     """A method by name.
 
     Attributes:
-        name: as tables show it.
-        respond: from prior, observations and a number that is another one for every batch.
+        name: as in tables.
+        respond: takes prior, observations and a number that differs for every batch.
         batch: problems at once.
-        costly: run on the first problems only, where the caller says so.
+        costly: run only on the first problems, if the caller says so.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Method:
 
 
 def network_alone(network: DistributionTransformer, components: int) -> Method:
-    """The network's answer as it comes: not reduced, not checked, not refined, in float32."""
+    """The network's raw answer, in float32: not reduced, not checked, not refined."""
 
     def respond(prior: GaussianMixture, observations: Observations, _: int) -> Answer:
         parameter = next(network.parameters())
@@ -87,7 +87,7 @@ def updated(
 
 
 def of_mixture(mixture: GaussianMixture) -> Answer:
-    """A mixture is its own density."""
+    """The answer with a mixture as its density."""
     return Answer(mixture.log_density, mixture.components, mixture)
 
 
@@ -105,7 +105,7 @@ def ours(
 
 
 def baselines() -> list[Method]:
-    """Extended and unscented Kalman filters with their gates, the iterated Gaussian sum, particle filters."""
+    """Extended and unscented Kalman filters with their gates, the iterated Gaussian sum, and particle filters."""
     return [
         Method("EKF", _extended),
         Method("UKF", _unscented),
@@ -115,7 +115,7 @@ def baselines() -> list[Method]:
 
 
 def gaussian_sum() -> Method:
-    """One iterated extended Kalman filter a component, aware of outliers."""
+    """One iterated extended Kalman filter per component, aware of outliers."""
 
     def respond(prior: GaussianMixture, observations: Observations, _: int) -> Answer:
         return of_mixture(gaussian_sum_update(prior, observations, ITERATIONS))

@@ -1,8 +1,8 @@
-"""How many separated modes a density has, by clustering samples of it.
+"""Counts the separated modes of a density, by clustering samples of it.
 
-One walks from sample to sample along straight lines; a walk is as high as the density at its lowest point. A sample is
-a peak if every walk to a higher one goes through a valley `VALLEY` nats below it, and every other sample belongs to the
-peak that the highest walk leads to. So a ring is one mode, and every log-concave density is. This is clustering by
+Walks go from sample to sample along straight lines; the height of a walk is the density at its lowest point. A sample
+is a peak if every walk to a higher one crosses a valley `VALLEY` nats below it. Every other sample belongs to the peak
+that the highest walk leads to. So a ring is one mode, and so is every log-concave density. This is clustering by
 persistence (Chazal, Guibas, Oudot and Skraba, "Persistence-based clustering in Riemannian manifolds", Journal of the
 ACM 60(6), 2013).
 """
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 VALLEY = 2.0  # nats
-LEAST_MASS = 0.02  # of the samples, that a mode must hold to count
+LEAST_MASS = 0.02  # smallest share of the samples for a mode to count
 _SAMPLES = 96
 _STOPS = (0.25, 0.5, 0.75)  # along the line between two samples
 
@@ -31,7 +31,7 @@ def count_modes(points: Tensor, log_density: Callable[[Tensor], Tensor]) -> Tens
     batch, count, _ = chosen.shape
     height = log_density(chosen)
     walk = _walks(chosen, height, log_density)
-    # of samples of one height, the first is the higher one
+    # of samples of equal height, the first counts as higher
     order = torch.arange(count)
     level = height[:, :, None] == height[:, None]
     higher = (height[:, None] > height[:, :, None]) | (level & (order < order[:, None]))
@@ -42,7 +42,7 @@ def count_modes(points: Tensor, log_density: Callable[[Tensor], Tensor]) -> Tens
 
 
 def _walks(points: Tensor, height: Tensor, log_density: Callable[[Tensor], Tensor]) -> Tensor:
-    """Log density at the lowest point of the highest walk between each two samples, ``(B, P, P)``."""
+    """Log density at the lowest point of the highest walk between each pair of samples, ``(B, P, P)``."""
     count = points.shape[1]
     lowest = torch.minimum(height[:, :, None], height[:, None])
     row, column = torch.triu_indices(count, count, 1)

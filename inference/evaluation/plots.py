@@ -31,13 +31,13 @@ STYLE: Any = {
     "grid.color": "#e6e6e6",
     "legend.fontsize": 8.5,
 }
-LEAST = 1e-5  # nats; what is smaller, or below zero by chance, stands at the left edge
-BAND = 2.576  # standard deviations of a count, 99 % of the cases
+LEAST = 1e-5  # nats; smaller values, or negative by chance, are drawn at the left edge
+BAND = 2.576  # standard deviations of a count, 99 % of cases
 OURS, TRUTH = "#1f77b4", "#333333"
 
 
 def divergences(compared: Sequence[Comparison], directory: Path) -> Path:
-    """Share of problems whose divergence is at most x, by method, a panel a dimension: `divergences.png`."""
+    """Share of problems with a divergence of at most x, by method, one panel per dimension: `divergences.png`."""
     with mpl.rc_context(STYLE):
         figure, axes = _panels(len(compared), 4.2)
         for panel, comparison in zip(axes, compared, strict=True):
@@ -57,7 +57,7 @@ def divergences(compared: Sequence[Comparison], directory: Path) -> Path:
 
 
 def ranks(calibrations: Sequence[Calibration], directory: Path) -> Path:
-    """Histograms of the ranks of each coordinate and of the levels, a row each calibration: `ranks.png`."""
+    """Histograms of the ranks of each coordinate and of the levels, one row per calibration: `ranks.png`."""
     most = max(found.dimension for found in calibrations) + 1
     with mpl.rc_context(STYLE):
         figure, grid = plt.subplots(
@@ -85,7 +85,7 @@ def ranks(calibrations: Sequence[Calibration], directory: Path) -> Path:
 
 
 def coverage(calibrations: Sequence[Calibration], directory: Path) -> Path:
-    """Share of truths inside the region of every mass less that mass, a panel a dimension: `coverage.png`."""
+    """Share of truths inside the region of every mass, minus that mass, one panel per dimension: `coverage.png`."""
     dimensions = sorted({found.dimension for found in calibrations})
     masses = np.linspace(0.0, 1.0, 201)
     with mpl.rc_context(STYLE):
@@ -127,10 +127,10 @@ def run(found: LongRun, directory: Path) -> Path:
 
 
 def front(points: Sequence[Point], directory: Path) -> Path:
-    """Speed against mean divergence, both logarithmic, a line a set of weights: `front.png`."""
+    """Speed against mean divergence, both logarithmic, one line per set of weights: `front.png`."""
     with mpl.rc_context(STYLE):
         figure, (axes,) = _panels(1, 5.0, 8.0)
-        named: set[str] = set()  # weights differ little, and a name over the same name cannot be read
+        named: set[str] = set()  # weights differ little, and overlapping names cannot be read
         for group in dict.fromkeys(point.group for point in reversed(points)):
             chosen = [point for point in points if point.group == group]
             style = "x" if group == BASELINES else "o-"
@@ -158,13 +158,13 @@ def front(points: Sequence[Point], directory: Path) -> Path:
 
 
 def _shown(methods: Sequence[str]) -> list[str]:
-    """All but those that differ from an earlier one in the number of components only."""
+    """Drop methods that differ from an earlier one only in the number of components."""
     kinds = [method.partition(", K = ")[0] for method in methods]
     return [method for place, method in enumerate(methods) if kinds.index(kinds[place]) == place]
 
 
 def _line(method: str) -> dict[str, Any]:
-    """Ours in full, the network alone dashed, the others thin."""
+    """Line style: ours solid and wide, the network alone dashed, the others thin."""
     if method.startswith("checked"):
         return {"linewidth": 2.0}
     return {"linewidth": 1.4, "linestyle": "--"} if method.startswith("network") else {"linewidth": 1.0}

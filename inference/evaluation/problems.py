@@ -1,4 +1,4 @@
-"""Held-out problems to be evaluated on, and what kind each is of."""
+"""Held-out problems for evaluation, and their kinds."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from inference.mixture import GaussianMixture, concatenate
 from inference.observations import RANGE, Observations
 from inference.training.families import FAMILIES, Problems
 
-# Of a CPU generator's seed PyTorch uses the low 32 bits only; training steps of seed 0 use small numbers.
+# PyTorch uses only the low 32 bits of a CPU generator's seed; training steps of seed 0 use small numbers.
 HELD_OUT_SEED = 4_000_000_007
-_BLOCK = 64  # problems of one generator, so that fewer problems are the first of more
+_BLOCK = 64  # problems per generator, so that fewer problems are the first of more
 _BLOCKS_A_SEED = 1_000_003
 
 
@@ -24,7 +24,7 @@ def held_out_problems(family: str, dimension: int, count: int, seed: int = 0) ->
         family: by name, of `FAMILIES`.
         dimension: of the state.
         count: at least 1.
-        seed: another list for every number from 0 to 99.
+        seed: 0 to 99, each gives another list.
 
     Raises:
         ValueError: for another family, number or seed.
@@ -49,7 +49,7 @@ def held_out_problems(family: str, dimension: int, count: int, seed: int = 0) ->
 
 
 def in_double(problems: Problems) -> Problems:
-    """The same in float64, with weights that sum to one."""
+    """Convert to float64, with weights that sum to one."""
     return Problems(
         problems.prior.to(dtype=torch.float64).normalised(),
         problems.source,
@@ -59,13 +59,13 @@ def in_double(problems: Problems) -> Problems:
 
 
 def rows(problems: Problems, index: Tensor | slice) -> Problems:
-    """Some of the problems."""
+    """The problems at `index`."""
     prior, observations = problems.prior.rows(index), problems.observations.rows_of(index)
     return Problems(prior, problems.source[index], problems.state[index], observations)
 
 
 def joined(parts: list[Observations]) -> Observations:
-    """One batch from several of the same places and rows; of the families' kinds, with Gaussian noise and outliers."""
+    """Join batches of equal places and rows, of the families' kinds, with Gaussian noise and outliers."""
     fields: dict[str, Any] = {}
     for name in Observations.__dataclass_fields__:
         values = [getattr(part, name) for part in parts]
@@ -77,7 +77,7 @@ def joined(parts: list[Observations]) -> Observations:
 
 
 def kinds(prior: GaussianMixture, observations: Observations) -> dict[str, Tensor]:
-    """Which problems are of which kind, by name, each ``(B,)`` bool; a problem is of several kinds."""
+    """Which problems are of each kind, by name, each ``(B,)`` bool; a problem can be of several kinds."""
     used = observations.mask
     number = used.sum(1)
     outliers = ((observations.outlier_probability > 0) & used).any(1)

@@ -1,4 +1,4 @@
-"""One number a problem, in seconds: for those who change the update and want to know whether it became better."""
+"""A quick score of an updater: one number per problem, in seconds, to tell whether a change improved it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def evaluate_updater(
 ) -> Tensor:
     """KL(exact ‖ posterior of `updater`) in nats of each held-out problem, ``(count,)`` float64.
 
-    With a file `cache` the exact posteriors are computed once: a call on the same problems, or the first of them, then
-    takes as long as the updates. Raises ValueError for a family or seed that does not exist.
+    The file `cache` keeps the exact posteriors. A call on the same problems, or the first of them, then takes only as
+    long as the updates. Raises ValueError for an unknown family or seed.
     """
     problems, reference = references(family, dimension, count, seed, Path(cache) if cache else None)
     parts = []

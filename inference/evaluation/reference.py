@@ -1,7 +1,7 @@
-"""The exact side of an evaluation: samples of every problem's posterior, once for all answers.
+"""Exact posteriors of an evaluation as samples, computed once for all answers.
 
-On a grid in one and two dimensions, by annealed sequential Monte Carlo in more. Either way a posterior becomes
-``P`` points of equal mass with the exact log density at each, so that
+They use a grid in one and two dimensions, annealed sequential Monte Carlo in more. Either way a posterior becomes ``P``
+points of equal mass with the exact log density at each, so that
 
     KL(exact ‖ answer) = mean of (log exact − log answer) over the points.
 """
@@ -23,8 +23,8 @@ from inference.evaluation.problems import held_out_problems, rows
 from inference.mixture import GaussianMixture
 from inference.training.families import Problems
 
-POINTS = 2048  # a problem
-PARTICLES = 4096  # of a problem's annealed populations, of which every second is kept
+POINTS = 2048  # per problem
+PARTICLES = 4096  # of a problem's annealed populations; every second one is kept
 GRID_DIMENSIONS = 2
 _DENSITIES_AT_ONCE = 400_000
 _MODES_AT_ONCE = 4  # problems
@@ -36,18 +36,18 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Reference:
-    """Exact posteriors of ``B`` problems; float64 but `modes` and `resolved`."""
+    """Exact posteriors of ``B`` problems; float64 except `modes` and `resolved`."""
 
     points: Tensor  # (B, P, d), of equal mass
     log_density: Tensor  # (B, P), exact
     log_evidence: Tensor  # (B,)
     standard_error: Tensor  # (B,) of the log evidence; zero on a grid
-    modes: Tensor  # (B,) int64, separated ones
-    resolved: Tensor  # (B,) bool; False where the posterior is finer than a grid can be
+    modes: Tensor  # (B,) int64, number of separated modes
+    resolved: Tensor  # (B,) bool; False if the posterior is finer than the grid
 
     @classmethod
     def of(cls, problems: Problems, seed: int = 0, progress: Progress | None = None) -> Reference:
-        """Of all problems; `progress` is told how many are done, of how many."""
+        """Exact posteriors of all problems; `progress` is called with the number done, and the total."""
         if problems.state.shape[1] <= GRID_DIMENSIONS:
             return cls._on_grid(problems, progress)
         generator = torch.Generator().manual_seed(seed)
@@ -84,21 +84,21 @@ class Reference:
         )
 
     def divergence(self, answer: GaussianMixture) -> Tensor:
-        """KL(exact ‖ answer) in nats of every problem, ``(B,)``; may be a little below zero by chance."""
+        """KL(exact ‖ answer) in nats of every problem, ``(B,)``; may be slightly negative by chance."""
         return self.divergence_from(answer.log_density, answer.components)
 
     def divergence_from(self, log_density: Callable[[Tensor], Tensor], components: int = 1) -> Tensor:
-        """As `divergence`, of an answer that is a log density at points ``(B, P, d)``."""
+        """As `divergence`, for an answer that is a log density at points ``(B, P, d)``."""
         at_once = max(1, _DENSITIES_AT_ONCE // (components * self.points.shape[0]))
         parts = [log_density(chunk) for chunk in torch.split(self.points, at_once, 1)]
         return (self.log_density - torch.cat(parts, 1)).mean(1)
 
     def rows(self, index: Tensor | slice) -> Reference:
-        """Of some of the problems."""
+        """The references of the problems at `index`."""
         return Reference(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
     def and_then(self, other: Reference) -> Reference:
-        """Of these problems, then those of `other`."""
+        """Append the problems of `other`."""
         names = self.__dataclass_fields__
         return Reference(*(torch.cat([getattr(self, name), getattr(other, name)]) for name in names))
 
@@ -123,10 +123,11 @@ def references(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[Problems, Reference]:
-    """Held-out problems and their exact posteriors; kept in the file `cache`, if one is given.
+    """Held-out problems and their exact posteriors; kept in the file `cache`, if given.
 
-    What the file holds of the same problems is used, and the rest computed and added, `_BLOCK` problems at a time, so
-    that a run cut off goes on. A file of other problems is replaced. `progress` is told how many are done, of how many.
+    Posteriors of the same problems in the file are used. The rest are computed and added, `_BLOCK` problems at a time,
+    so an interrupted run can continue. A file of other problems is replaced. `progress` is called with the number done,
+    and the total.
     """
     problems = held_out_problems(family, dimension, count, seed)
     reference = _stored(cache, problems) if cache is not None else None
@@ -147,7 +148,7 @@ def references(
 
 
 def _stored(cache: Path, problems: Problems) -> Reference | None:
-    """What the file holds, if it is of these problems, or the first of them, or of more."""
+    """The file's content, if it is of these problems, of the first of them, or of more."""
     if not cache.exists():
         return None
     stored, marks = torch.load(cache, weights_only=True), _marks(problems)
@@ -168,7 +169,7 @@ def _store(cache: Path, problems: Problems, reference: Reference) -> None:
 
 
 def _marks(problems: Problems) -> Tensor:
-    """Numbers that tell problems apart, ``(B, ...)``."""
+    """Numbers that identify problems, ``(B, ...)``."""
     parts: Sequence[Tensor] = (
         problems.state,
         problems.prior.means.flatten(1),

@@ -1,7 +1,7 @@
-"""How far each method's answer is from the exact posterior, on held-out problems of one dimension.
+"""Divergence of each method's answers from the exact posterior, on held-out problems of one dimension.
 
-The figure is KL(exact ‖ answer) in nats, the mean of ``log exact − log answer`` over 2 048 points of equal mass, one
-figure a problem. Problems whose exact posterior is not resolved are counted, and left in.
+Each problem has one number: KL(exact ‖ answer) in nats, the mean of ``log exact − log answer`` over 2 048 points of
+equal mass. Problems with an unresolved exact posterior are counted, and kept.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from inference.evaluation.reference import Reference, references
 from inference.training.families import Problems
 
 ALL = "all"
-TRUSTED = 0.5  # effective sample size from which on the log evidence is held against the exact one
+TRUSTED = 0.5  # effective sample size above which the log evidence is compared with the exact one
 
 Progress = Callable[[str, int, int], None]
 
@@ -40,7 +40,7 @@ class Row(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """Log evidence against the exact one, where the effective sample size is at least `TRUSTED`."""
+    """Log evidence compared with the exact one, where the effective sample size is at least `TRUSTED`."""
 
     method: str
     problems: int  # of these
@@ -56,9 +56,9 @@ class Comparison:
     Attributes:
         divergences: by method, of the first problems, as many as it was run on.
         kinds: which problems are of which kind, by name, ``(P,)`` bool each; the first is all of them.
-        evidence_errors: answered less exact log evidence by method, ``(P,)``.
+        evidence_errors: answered minus exact log evidence by method, ``(P,)``.
         sample_sizes: effective sample size by method, ``(P,)``.
-        unresolved: exact posteriors finer than the grid could be, ``(P,)`` bool.
+        unresolved: exact posteriors finer than the grid, ``(P,)`` bool.
         exact_errors: standard errors of the exact log evidence, ``(P,)``, zero on a grid.
     """
 
@@ -76,7 +76,7 @@ class Comparison:
         return len(self.unresolved)
 
     def rows(self, only: Sequence[str] | None = None) -> list[Row]:
-        """Every method on all kinds of problems, or some of them; a method without such problems has no row."""
+        """Every method on all kinds of problems, or the kinds `only`; a method without such problems has no row."""
         found = []
         for kind, of_kind in self.kinds.items():
             for method, values in self.divergences.items():
@@ -86,7 +86,7 @@ class Comparison:
         return found
 
     def evidence(self) -> list[Evidence]:
-        """A row for every method that tells its log evidence; NaN where no sample size is large enough."""
+        """One row for every method that gives its log evidence; NaN if no sample size is large enough."""
         found = []
         for method, errors in self.evidence_errors.items():
             trusted = errors[self.sample_sizes[method] >= TRUSTED].abs()
@@ -96,7 +96,7 @@ class Comparison:
         return found
 
     def as_dict(self) -> dict[str, Any]:
-        """Tables and single problems, as JSON can hold them: what is not finite is null."""
+        """Tables and single problems as a JSON value; null for numbers that are not finite."""
         return {
             "family": self.family,
             "dimension": self.dimension,
@@ -115,12 +115,12 @@ class Comparison:
 
 
 def plain(row: Any) -> dict[str, Any]:
-    """A named tuple as JSON can hold it: what is not finite is null."""
+    """A named tuple as a JSON value; null for numbers that are not finite."""
     return {name: _number(value) for name, value in row._asdict().items()}
 
 
 def numbers(values: Tensor) -> list[Any]:
-    """A vector as JSON can hold it."""
+    """A vector as a JSON value."""
     return [_number(value) for value in values.tolist()]
 
 
@@ -148,16 +148,16 @@ def compare(
     """Run every method on the same held-out problems.
 
     Args:
-        methods: of distinct names.
+        methods: with distinct names.
         dimension: of the state.
         count: of problems.
-        costly_count: of the problems that costly methods are run on; all, if None.
+        costly_count: number of problems for costly methods; all, if None.
         family: of `FAMILIES`. seed: of the problems.
-        cache: file in which the exact posteriors are kept.
-        progress: is told what is being done, how many problems are done, of how many.
+        cache: file that keeps the exact posteriors.
+        progress: called with the current task, the number of problems done, and the total.
 
     Raises:
-        ValueError: for a family, count or seed that does not exist.
+        ValueError: for an unknown family, count or seed.
     """
 
     def tell(what: str) -> Callable[[int, int], None]:

@@ -1,9 +1,9 @@
 """Scores of beliefs against the truth: error of the mean, density at the truth, calibration.
 
-Calibration is that of the highest-density region: the *level* of a truth is the mass of the points where the
-belief is denser than at the truth. If the beliefs are right it is uniform on [0, 1], and the 90 %
-highest-density region holds the truth, level ≤ 0.9, in 90 % of the cases (Hyndman, "Computing and graphing
-highest density regions", The American Statistician 50(2), 1996).
+Calibration uses the highest-density region. The *level* of a truth is the mass of the points where the belief is denser
+than at the truth. If the beliefs are right, it is uniform on [0, 1], and the 90 % highest-density region contains the
+truth, level ≤ 0.9, in 90 % of cases (Hyndman, "Computing and graphing highest density regions", The American
+Statistician 50(2), 1996).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from inference import linear_algebra as la
 from inference.evaluation.baselines.particle import ParticleFilter
 from inference.mixture import GaussianMixture
 
-REGION = 0.9  # mass of the region whose coverage is reported
+REGION = 0.9  # mass of the region for the reported coverage
 
 
 class Summary(NamedTuple):
-    """Averages over all that was added, in the units of the coordinates and in nats."""
+    """Averages over everything added, in the units of the coordinates and in nats."""
 
     cases: int
     rmse: float  # root mean square distance of the mean from the truth
@@ -63,14 +63,14 @@ def mixture_level(mixture: GaussianMixture, truth: Tensor, count: int = 512) -> 
 def particle_level(
     belief: ParticleFilter, truth: Tensor, axes: Sequence[int] | None = None, count: int = 128
 ) -> Tensor:
-    """As `mixture_level`, of the kernel density over some of the coordinates; `truth` ``(B, len(axes))``."""
+    """As `mixture_level`, for the kernel density over some of the coordinates; `truth` ``(B, len(axes))``."""
     points = torch.cat([truth[:, None].to(torch.float64), belief.sample(count, axes)], 1)
     density = belief.log_density(points, axes)
     return (density[:, 1:] > density[:, :1]).to(truth.dtype).mean(-1)
 
 
 class Score:
-    """Accumulates what a filter said against what was true."""
+    """Accumulates the errors of a filter's beliefs."""
 
     def __init__(self) -> None:
         self._distance: list[Tensor] = []
@@ -78,9 +78,10 @@ class Score:
         self._level: list[Tensor] = []
 
     def add(self, truth: Tensor, mean: Tensor, log_density: Tensor, level: Tensor) -> None:
-        """`truth` and `mean` ``(B, d)``, log density at the truth ``(B,)``, level of the truth ``(B,)``.
+        """Add beliefs and truths.
 
-        Raises ValueError where the shapes do not agree.
+        `truth` and `mean` ``(B, d)``, log density at the truth ``(B,)``, level of the truth ``(B,)``. Raises ValueError
+        if the shapes do not agree.
         """
         batch = truth.shape[:1]
         if mean.shape != truth.shape or log_density.shape != batch or level.shape != batch:
@@ -91,7 +92,7 @@ class Score:
         self._level.append(level.to("cpu", torch.float64))
 
     def summary(self) -> Summary:
-        """Over everything added so far; NaN throughout if nothing was."""
+        """Averages over everything added so far; all NaN if nothing was."""
         if not self._distance:
             return Summary(0, math.nan, math.nan, math.nan, math.nan)
         distance = torch.cat(self._distance)

@@ -1,10 +1,10 @@
-"""What the exact filter knows of the tracks of `turns`: a large particle filter of its own.
+"""Exact filter for the tracks of `turns`: an independent, large particle filter.
 
-Whether 9 of 10 true states lie in the 90 % regions depends on a few hundred independent draws. How much of the exact
-posterior lies in them does not: over the particles it is known within a hundredth from a dozen tracks.
+Whether 9 of 10 true states lie in the 90 % regions depends on a few hundred independent draws. The mass of the exact
+posterior in those regions does not: with particles, a dozen tracks give it within a hundredth.
 
-The first positions are drawn from the report itself, and there are `FIRST` times as many particles over the first
-steps, while speed and turn rate are found. Every step resamples systematically.
+The first positions are drawn from the report itself. Over the first steps, while speed and turn rate are found, there
+are `FIRST` times as many particles. Every step resamples systematically.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from inference.mixture import GaussianMixture
 from inference.update import Updater
 
 FIRST, FIRST_STEPS = 8, 3
-KEPT = 4000  # particles by which beliefs are held against the exact posterior
+KEPT = 4000  # particles that represent the exact posterior in comparisons
 SMALL_STEPS = 4
 
 
 class Held(NamedTuple):
-    """Beliefs against the exact posterior, over all steps and tracks."""
+    """Beliefs compared with the exact posterior, over all steps and tracks."""
 
-    mass: list[float]  # of the exact posterior, in the belief's region of each of `REGIONS`
+    mass: list[float]  # of the exact posterior, inside the belief's region of each of `REGIONS`
     standard_error: list[float]  # among tracks
-    cross_entropy: float  # E[−log belief] under the exact posterior, nats: the less the better
+    cross_entropy: float  # E[−log belief] under the exact posterior, nats: lower is better
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """As a JSON value."""
         return {"regions": list(REGIONS), **self._asdict()}
 
 
@@ -65,13 +65,13 @@ def particles(reports: Array, count: int, seed: int) -> Array:
 
 
 def _first(report: Array, count: int, numbers: np.random.Generator) -> tuple[Array, Array]:
-    """States that fit the report, and their weights by the prior."""
+    """States that fit the report, with their weights by the prior."""
     points = np.array(MEAN) + np.array(SPREAD) * numbers.normal(size=(count, len(MEAN)))
     distance = report[0] + RANGE * numbers.normal(size=count)
     angle = report[1] + BEARING * numbers.normal(size=count)
     points[:, 0], points[:, 1] = distance * np.cos(angle), distance * np.sin(angle)
     offset = (points[:, :2] - np.array(MEAN[:2])) / np.array(SPREAD[:2])
-    # the area of a cell of range and bearing grows with the range; a range below zero is none
+    # a cell of range and bearing has an area that grows with the range; a negative range is impossible
     area = np.where(distance > 0, distance, 1e-300)
     return points, np.log(area) - 0.5 * (offset**2).sum(1)
 
@@ -96,10 +96,10 @@ def hold(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Held:
-    """Beliefs of the tracks of `turns.run` against `count` particles a track.
+    """Compare beliefs on the tracks of `turns.run` with `count` particles per track.
 
-    `progress` is told how many tracks have their particles, of how many. Raises ValueError for less than one step or
-    entity, or fewer particles than are kept.
+    `progress` is called with the number of tracks that have their particles, and the total. Raises ValueError for less
+    than one step or entity, or fewer particles than are kept.
     """
     if count < KEPT:
         raise ValueError(f"count: expected at least {KEPT} particles, got {count}")

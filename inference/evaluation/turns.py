@@ -1,11 +1,11 @@
-"""Whether beliefs stay right over hundreds of steps of a motion that bends: aircraft that turn, seen by one radar.
+"""Calibration over hundreds of steps of a nonlinear motion: turning aircraft, seen by one radar.
 
-Each track keeps its speed and turns at a rate of its own, both of which wander a little; once a second a radar at the
-origin reports range and bearing. Speed and turn rate are unknown at first, so that in one step the position may go
-anywhere along an arc. The state is drawn from the prior, so every belief on the way has to be calibrated.
+Each track keeps its speed and its own turn rate; both vary slowly. Once a second a radar at the origin reports range
+and bearing. Speed and turn rate are unknown at first, so in one step the position may go anywhere along an arc. The
+state is drawn from the prior, so every belief on the way must be calibrated.
 
-Simulated by small steps of constant turn rate, and by nothing that the filter uses. `evaluation.turn_particles`
-says what the exact filter knows on the same tracks.
+The simulation takes small steps of constant turn rate, and shares nothing with the filter. `evaluation.turn_particles`
+is the exact filter on the same tracks.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ ACCELERATION, WANDER = 0.1, 1e-4  # spectral densities: m²/s³ each axis, rad²
 RANGE, BEARING = 2.0, 0.03  # standard deviations of the radar: m, rad
 MOTION = CoordinatedTurn(acceleration_density=ACCELERATION, turn_rate_density=WANDER)
 RADAR = (range_to([0, 1], 5, (0.0, 0.0), RANGE), bearing([0, 1], 5, (0.0, 0.0), BEARING))
-LOST = 5.0  # nats a step by which a lost track's true states are less likely than the median track's
+LOST = 5.0  # nats per step by which a lost track's true states are less likely than the median track's
 SMALL_STEPS = 8  # of the simulation in each step
 
 
 class Tracks(NamedTuple):
-    """States ``(S, E, 5)`` and what the radar reports of them ``(S, E, 2)``."""
+    """States ``(S, E, 5)`` and the radar's reports of them ``(S, E, 2)``."""
 
     states: Array
     reports: Array
@@ -52,17 +52,17 @@ class Tracks(NamedTuple):
 
 @dataclass(frozen=True)
 class TurnRun:
-    """Beliefs after each of ``S`` steps of ``E`` tracks against the truth; each ``(S, E)``."""
+    """Beliefs after each of ``S`` steps of ``E`` tracks, compared with the truth; each ``(S, E)``."""
 
     levels: Tensor  # see `calibration`
     surprise: Tensor  # negative log density of the true state, nats
     effective_sample_size: Tensor
-    loss: Tensor  # that the motion says of itself, nats
+    loss: Tensor  # of the motion, as reported, nats
     components: Tensor
-    milliseconds: tuple[float, float]  # of motion and of update, a track and step
+    milliseconds: tuple[float, float]  # of motion and of update, per track and step
 
     def coverage(self) -> list[Coverage]:
-        """A row a region, with the standard error among tracks, whose steps are not independent."""
+        """Coverage, one row per region, with the standard error among tracks, as steps are not independent."""
         found = []
         for region in REGIONS:
             by_track = inside(self.levels, region).mean(0)
@@ -71,13 +71,13 @@ class TurnRun:
         return found
 
     def lost(self) -> list[int]:
-        """The tracks whose true states are far less likely than those of the median track."""
+        """The tracks with true states far less likely than the median track's."""
         by_track = self.surprise.mean(0)
         far = by_track > by_track.median() + LOST
         return [int(track) for track in torch.nonzero(far)[:, 0]]
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """As a JSON value."""
         steps, tracks = self.levels.shape
         by_track = self.surprise.mean(0)
         return {
@@ -96,7 +96,7 @@ class TurnRun:
 
 
 def simulate(entities: int, steps: int, seed: int) -> Tracks:
-    """Tracks drawn from the prior, and their reports; raises ValueError for less than one step or entity."""
+    """Draw tracks from the prior, and their reports; raises ValueError for less than one step or entity."""
     if steps < 1 or entities < 1:
         raise ValueError(f"steps, entities: expected at least 1 of each, got {steps}, {entities}")
     numbers = np.random.default_rng(seed)
@@ -113,7 +113,7 @@ def simulate(entities: int, steps: int, seed: int) -> Tracks:
 
 
 def advanced(states: Array, numbers: np.random.Generator, small_steps: int) -> Array:
-    """A draw of where each of `states` ``(P, 5)`` is one step later; the turn rate is constant within a small step."""
+    """Draw the state of each of `states` ``(P, 5)`` one step later; the turn rate is constant within a small step."""
     short = STEP / small_steps
     place, velocity = states[:, 0] + 1j * states[:, 1], states[:, 2] + 1j * states[:, 3]
     rate = states[:, 4].copy()
@@ -131,18 +131,18 @@ def advanced(states: Array, numbers: np.random.Generator, small_steps: int) -> A
 
 
 def wrapped(angle: Array) -> Array:
-    """Between −π and π."""
+    """Wrap angles to between −π and π."""
     return np.asarray((angle + math.pi) % (2 * math.pi) - math.pi)
 
 
 def observations(reports: Array) -> Observations:
-    """Of one step, `reports` ``(E, 2)``."""
+    """Observations of one step from `reports` ``(E, 2)``."""
     rows = [[Reading(sensor, report[[place]]) for place, sensor in enumerate(RADAR)] for report in reports]
     return encode(rows, len(MEAN))
 
 
 def prior(entities: int) -> GaussianMixture:
-    """What is believed before the first report."""
+    """The belief before the first report."""
     covariance = torch.diag(torch.tensor(SPREAD, dtype=torch.float64).square())
     mean = torch.tensor(MEAN, dtype=torch.float64).expand(entities, -1)
     return GaussianMixture.gaussian(mean, covariance.expand(entities, -1, -1))
@@ -159,8 +159,8 @@ def run(
     """Simulate and filter.
 
     Args:
-        progress: is told how many steps are done, of how many.
-        watch: is given the beliefs after each step.
+        progress: called with the number of steps done, and the total.
+        watch: called with the beliefs after each step.
 
     Raises ValueError for less than one step or entity.
     """

@@ -1,7 +1,7 @@
-"""How a state moves between observations, and under a reported control.
+"""Motion models: how a state moves between observations, with or without a reported control.
 
-`Motion.predict` carries a mixture over any interval: exactly where the motion is linear, with the exact mean and
-covariance of every component where it turns. `Motion.sample` does the same to particles.
+`Motion.predict` moves a mixture over any interval. It is exact for a linear motion; for a turning one every component
+gets its exact mean and covariance. `Motion.sample` moves particles.
 """
 
 from inference.motion.decaying import DecayingVelocity

@@ -1,18 +1,18 @@
-"""What one Gaussian loses of a motion that bends, and the direction in which it bends.
+"""Loss of one Gaussian under a nonlinear motion, and the direction of the nonlinearity.
 
-A component N(m, L Lᵀ) of state and inputs, moved along ``f``, is not Gaussian where f bends over it. To second order
-``f(m + L e) = f(m) + J e + e·H e / 2``, and with J and H in units of what is predicted (its covariance C, the noise
-included, is then the identity) the third cumulants of the outcome are
+Let a component N(m, L Lᵀ) of state and inputs move along ``f``. The outcome is not Gaussian where f bends over it. To
+second order ``f(m + L e) = f(m) + J e + e·H e / 2``. Take J and H in units of the predicted covariance C, noise
+included, so that C is the identity. Then the third cumulants of the outcome are
 
     κ_ijk = J_iᵀ H_j J_k + J_jᵀ H_i J_k + J_iᵀ H_k J_j + tr(H_i H_j H_k)
 
 and the divergence from it to the Gaussian of its mean and covariance is about ``Σ κ_ijk² / 12`` nats (P. McCullagh,
 "Tensor Methods in Statistics", 1987, section 5.3; P. Comon, "Independent component analysis, a new concept?", Signal
-Processing 36, 1994, eq. 3.7). Above one nat that grows too fast, and one and its logarithm are taken. J and H are
+Processing 36, 1994, eq. 3.7). Above one nat that grows too fast, so one plus its logarithm replaces it. J and H are
 differences over the whole spread of a component, not derivatives.
 
-Made narrower by a factor s along a unit vector e, a part has ``J S``, ``S H S`` with ``S = 1 − (1 − s) e eᵀ`` and
-the covariance ``1 − (1 − s²) J e (J e)ᵀ``: so what a division will leave is known before it is made.
+A part narrower by a factor s along a unit vector e has ``J S``, ``S H S`` with ``S = 1 − (1 − s) e eᵀ`` and the
+covariance ``1 − (1 − s²) J e (J e)ᵀ``. So the loss after a split is known before it is made.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from torch import Tensor
 from inference import linear_algebra as la
 from inference.motion.turning import Turning
 
-REACH = 1.25  # standard deviations from the mean at which differences are taken
-ROUNDING = 1e-12  # of a coordinate's size: as a deviation, nothing that is predicted is smaller
+REACH = 1.25  # distance from the mean, in standard deviations, at which differences are taken
+ROUNDING = 1e-12  # relative to a coordinate's size: the smallest predicted standard deviation
 
 TINY = torch.finfo(torch.float64).tiny
 
 
 class Bend(NamedTuple):
-    """How ``N`` components move, to second order: J ``(N, D, A)`` and H ``(N, D, A, A)``, `A` of state and inputs."""
+    """Motion of ``N`` components to second order: J ``(N, D, A)`` and H ``(N, D, A, A)``, `A` of state and inputs."""
 
     slope: Tensor
     curvature: Tensor
@@ -41,7 +41,7 @@ class Bend(NamedTuple):
         return Bend(self.slope[index], self.curvature[index])
 
     def loss(self) -> Tensor:
-        """Nats ``(N,)`` that one Gaussian of the right mean and covariance loses."""
+        """Loss in nats ``(N,)`` by the one Gaussian of the right mean and covariance."""
         slope, curvature = self
         onto = torch.einsum("njab,nkb->njka", curvature, slope)  # H_j J_k
         mixed = torch.einsum("nia,njka->nijk", slope, onto)  # J_i H_j J_k
@@ -52,7 +52,7 @@ class Bend(NamedTuple):
         return torch.where(found > 1, 1 + found.clamp_min(1).log(), found)
 
     def narrowed(self, direction: Tensor, factor: Tensor) -> Bend:
-        """Of a part that is `factor` ``(N,)`` as wide along unit vectors `direction` ``(N, A)``."""
+        """The bend of a part that is `factor` ``(N,)`` as wide along unit vectors `direction` ``(N, A)``."""
         less, along = 1 - factor, la.times(self.slope, direction)
         slope = self.slope - less[:, None, None] * la.outer(along, direction)
         once = torch.einsum("njab,nb->nja", self.curvature, direction)
@@ -60,7 +60,7 @@ class Bend(NamedTuple):
         once = torch.einsum("njab,na->njb", curvature, direction)
         curvature = curvature - less[:, None, None, None] * direction[:, None, :, None] * once[:, :, None]
         # (1 − c u uᵀ)^(−1/2) = 1 + (1 / √(1 − c |u|²) − 1) u uᵀ / |u|²
-        # over a wide bend the slope is rough, and |u|² above one: no part is narrower than what it came from was made
+        # over a wide bend the slope is rough and |u|² can exceed one, hence the clamp
         size = la.squared_norm(along)
         rest = torch.maximum(1 - (1 - factor.square()) * size, factor.square())
         grown = (rest.rsqrt() - 1) / size.clamp_min(1e-300)
@@ -70,16 +70,16 @@ class Bend(NamedTuple):
 
 
 def bend(motion: Turning, mean: Tensor, factor: Tensor, interval: Tensor, predicted: Tensor) -> Bend:
-    """Of components of state and inputs, each by itself.
+    """Bend of each component of state and inputs.
 
     Args:
         mean: ``(N, A)``.
-        factor: lower factors L of their covariances, ``(N, A, A)``.
+        factor: lower Cholesky factors L of the covariances, ``(N, A, A)``.
         interval: seconds, ``(N,)``.
-        predicted: covariances of what is predicted of the state, ``(N, D, D)``.
+        predicted: covariances of the predicted state, ``(N, D, D)``.
     """
     size = mean.shape[1]
-    columns = REACH * factor.mT  # (N, A, A), a row a column of L
+    columns = REACH * factor.mT  # (N, A, A), each row a column of L
     left, right = torch.triu_indices(size, size, 1, device=mean.device)
     steps = torch.cat([columns, columns[:, left] + columns[:, right]], 1)
     around = mean[:, None] + torch.cat([torch.zeros_like(steps[:, :1]), steps, -steps], 1)

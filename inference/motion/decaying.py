@@ -1,4 +1,4 @@
-"""A velocity that friction slows and white noise drives: the integrated Ornstein-Uhlenbeck process."""
+"""Velocity with friction and white noise: the integrated Ornstein-Uhlenbeck process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from inference.motion.kinematic import check_levels, non_negative
 from inference.motion.linear import LinearMotion
 
-_SHORT = 0.3  # time constants, below which differences of exponentials lose digits and a series does not
+_SHORT = 0.3  # time constants; below, differences of exponentials lose digits, so a series replaces them
 _ORDERS = range(3, 15)
 _COEFFICIENTS = torch.tensor(
     [(-1) ** n * (2 - 2 ** (n - 1)) / factorial(n) for n in _ORDERS], dtype=torch.float64
@@ -20,7 +20,7 @@ _COEFFICIENTS = torch.tensor(
 
 @dataclass(frozen=True)
 class DecayingVelocity(LinearMotion):
-    """``dx = v dt``, ``dv = -v / τ dt + dW`` on each axis: a velocity that is forgotten within the time constant τ, s.
+    """``dx = v dt``, ``dv = -v / τ dt + dW`` on each axis: a velocity that decays with the time constant τ (s).
 
     With ``u = T / τ`` and the noise's spectral density q (m²/s³), over an interval T,
 
@@ -28,8 +28,8 @@ class DecayingVelocity(LinearMotion):
         Q = q [[τ³ (u - 2 (1 - e⁻ᵘ) + (1 - e⁻²ᵘ) / 2), τ² (1 - e⁻ᵘ)² / 2], [·, τ (1 - e⁻²ᵘ) / 2]]
 
     (Gillespie, "Exact numerical simulation of the Ornstein-Uhlenbeck process and its integral", Physical Review E 54,
-    1996, eqs. 2.11 to 2.14). The velocity's variance settles at ``q τ / 2``; within a small part of τ it is constant
-    velocity. `positions[i]` and `velocities[i]` are the indices of one pair.
+    1996, eqs. 2.11 to 2.14). The velocity's variance settles at ``q τ / 2``. Over intervals much shorter than τ the
+    motion is constant velocity. `positions[i]` and `velocities[i]` are the indices of one pair.
 
     Raises:
         ValueError: indices do not pair up all coordinates, or a number is outside its range.

@@ -23,10 +23,10 @@ def non_negative(name: str, value: float) -> None:
 
 
 def _chain(size: int, interval: Tensor, levels: Sequence[Sequence[int]], q: float) -> tuple[Tensor, Tensor]:
-    """``F`` and ``Q`` where coordinate ``levels[i + 1][j]`` is the rate of ``levels[i][j]`` and the last is driven.
+    """``F`` and ``Q`` where coordinate ``levels[i + 1][j]`` is the rate of ``levels[i][j]``, and noise drives the last.
 
-    White noise of spectral density `q` integrated once more at each level: with ``m = n - 1 - i`` levels above,
-    ``Q_ij = q T^(m_i + m_j + 1) / (m_i! m_j! (m_i + m_j + 1))``.
+    The white noise has spectral density `q`, and each level integrates it once more. With ``m_i = n - 1 - i`` levels
+    above, ``Q_ij = q T^(m_i + m_j + 1) / (m_i! m_j! (m_i + m_j + 1))``.
     """
     time, order = interval.double(), len(levels)
     matrix = torch.eye(size, dtype=torch.float64, device=time.device).repeat(len(time), 1, 1)
@@ -43,7 +43,7 @@ def _chain(size: int, interval: Tensor, levels: Sequence[Sequence[int]], q: floa
 
 
 def check_levels(size: int, **levels: tuple[int, ...]) -> None:
-    """Raises ValueError unless the indices in `levels` are as many each, and all of the `size` coordinates."""
+    """Raises ValueError unless all `levels` have equally many indices, and together name each of `size` coordinates."""
     everything = sorted(axis for level in levels.values() for axis in level)
     if len({len(level) for level in levels.values()}) != 1 or everything != list(range(size)):
         given = " and ".join(str(level) for level in levels.values())
@@ -77,8 +77,8 @@ class ConstantVelocity(LinearMotion):
 
     Over an interval T, each (position, velocity) pair has ``F = [[1, T], [0, 1]]`` and
     ``Q = q [[T³/3, T²/2], [T²/2, T]]`` (Bar-Shalom et al., eq. 6.2.2-13). `positions[i]` and `velocities[i]` are the
-    indices of one pair. Where `controlled`, the inputs are the accelerations (m/s²) along the same axes, as an inertial
-    measurement unit reports them, turned into the state's axes and free of gravity.
+    indices of one pair. If `controlled`, the inputs are the accelerations (m/s²) along the same axes. These are an
+    inertial measurement unit's reports, rotated into the state's axes, without gravity.
     """
 
     positions: tuple[int, ...]
@@ -142,10 +142,10 @@ class ConstantAcceleration(LinearMotion):
 
 @dataclass(frozen=True)
 class MeanReverting(LinearMotion):
-    """Ornstein-Uhlenbeck: ``dx = -rate (x - mean) dt + dW``, each coordinate on its own.
+    """Ornstein-Uhlenbeck: ``dx = -rate (x - mean) dt + dW``, independently for each coordinate.
 
     Over an interval T, ``F = exp(-rate T)`` and ``Q = q (1 - exp(-2 rate T)) / (2 rate)`` (Gillespie, "Exact numerical
-    simulation of the Ornstein-Uhlenbeck process and its integral", Physical Review E 54, 1996, eq. 3.1): the variance
+    simulation of the Ornstein-Uhlenbeck process and its integral", Physical Review E 54, 1996, eq. 3.1). The variance
     settles at ``q / (2 rate)``. `rate` in 1/s, `spectral_density` q in unit²/s; a rate of zero is a random walk.
     """
 

@@ -1,4 +1,4 @@
-"""Linear-Gaussian motion over any interval: ``x' = F x + G u + c + n``, ``n ~ N(0, Q)``, ``u`` the control held."""
+"""Linear-Gaussian motion over any interval: ``x' = F x + G u + c + n``, ``n ~ N(0, Q)``, ``u`` the held control."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inference.motion.protocol import Control, Motion, checked, coloured
 
 
 class LinearMotion(ABC):
-    """A motion given by its transition, and where it has them the gain of its inputs and a shift."""
+    """A motion given by its transition, and optionally by the gain of its inputs and a shift."""
 
     @property
     @abstractmethod
@@ -28,11 +28,11 @@ class LinearMotion(ABC):
         """``F`` and ``Q``, each ``(B, D, D)`` float64, over `interval` ``(B,)`` seconds."""
 
     def gain(self, interval: Tensor) -> Tensor:
-        """``G`` ``(B, D, C)``: the state's change by a unit of each input held over `interval` ``(B,)``."""
+        """``G`` ``(B, D, C)``: the state's change per unit of each input, held over `interval` ``(B,)``."""
         return interval.new_zeros(len(interval), self.dimension, self.inputs, dtype=torch.float64)
 
     def shift(self, interval: Tensor) -> Tensor:
-        """``c`` ``(B, D)``: what `interval` ``(B,)`` adds to any state."""
+        """``c`` ``(B, D)``: the constant that `interval` ``(B,)`` adds to any state."""
         return interval.new_zeros(len(interval), self.dimension, dtype=torch.float64)
 
     def predict(
@@ -68,7 +68,7 @@ class LinearMotion(ABC):
 
 
 def transition(motion: Motion, interval: Tensor) -> tuple[Tensor, Tensor]:
-    """``F`` and ``Q`` of a linear motion; raises TypeError for one that has none."""
+    """``F`` and ``Q`` of a linear motion; raises TypeError for any other motion."""
     if not isinstance(motion, LinearMotion):
         raise TypeError(f"motion: {type(motion).__name__} is not linear")
     return motion.transition(interval)

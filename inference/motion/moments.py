@@ -1,20 +1,20 @@
-"""Exact mean and covariance of a path that turns, for Gaussian beliefs of its direction and speed.
+"""Exact mean and covariance of a turning path, for Gaussian beliefs about its direction and speed.
 
 A path moves with the complex velocity ``c(s) = U(s) exp(iθ(s))``: ``U`` is the velocity in the turning frame and ``θ``
-how far that frame has turned. Both are linear in one Gaussian vector ``a``, which holds the state at the start, the
-inputs, and the coefficients of the noise over the interval. Then every moment needed has a closed form, by the
-characteristic function of a Gaussian and its derivatives: with ``κ_i = Cov(U_i, θ)``,
+the angle by which that frame has turned. Both are linear in one Gaussian vector ``a``. It holds the state at the start,
+the inputs, and the coefficients of the noise over the interval. Then the characteristic function of a Gaussian and its
+derivatives give every moment in closed form. With ``κ_i = Cov(U_i, θ)``,
 
     E[exp(iθ)]         = exp(i E[θ] - Var θ / 2)
     E[U_1 exp(iθ)]     = (E[U_1] + i κ_1) E[exp(iθ)]
     E[U_1 U_2 exp(iθ)] = (Cov(U_1, U_2) + (E[U_1] + i κ_1)(E[U_2] + i κ_2)) E[exp(iθ)]
 
-The displacement is the integral of ``c``, here a Gauss-Legendre sum over a few times, so what comes out is the exact
+The displacement is the integral of ``c``, computed as a Gauss-Legendre sum over a few times. So the result is the exact
 covariance of one random vector, and positive semidefinite by construction.
 
 The noise, white over [0, T], is represented by its first Legendre polynomials, ``dW/ds ≈ Σ_k ξ_k φ_k(s)`` with ``ξ_k``
 independent (Foster, Lyons and Oberhauser, "An optimal polynomial approximation of Brownian motion", SIAM Journal on
-Numerical Analysis 58(3), 2020). Two of them keep its integral and its twice integral exact.
+Numerical Analysis 58(3), 2020). Two of them keep its integral and its double integral exact.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from inference import linear_algebra as la
 
 
 class Resolution(NamedTuple):
-    """How finely an interval is looked at, and up to which path that is enough.
+    """Number of nodes over an interval, and the paths for which it is enough.
 
-    Within `turn`, means and covariances are good to 5e-4 standard deviations; noise up to `wander` takes up to another
-    .015 from the displacement's (`tests/inference/test_motion_turning.py` holds both).
+    Up to `turn`, means and covariances are within 5e-4 standard deviations. Noise up to `wander` costs the displacement
+    up to another .015 (`tests/inference/test_motion_turning.py` checks both).
     """
 
     nodes: int  # times, and as many Legendre polynomials of each noise
@@ -56,10 +56,10 @@ RESOLUTIONS = (
 
 @dataclass(frozen=True)
 class Nodes:
-    """Fractions of an interval: where a path is looked at, ``(n + 1,)``, the last of them the end.
+    """Times at which a path is evaluated, as fractions of an interval, ``(n + 1,)``; the last is the end.
 
-    weights ``(n + 1,)`` integrate over [0, 1], the end's is zero; `brownian` and `integrated` ``(n + 1, n)`` are
-    the unit Brownian motion at those times and its integral, in terms of the noise's coefficients.
+    weights ``(n + 1,)`` integrate over [0, 1]; the end's is zero. `brownian` and `integrated` ``(n + 1, n)`` are the
+    unit Brownian motion at those times and its integral, in terms of the noise's coefficients.
     """
 
     fractions: Tensor
@@ -70,7 +70,7 @@ class Nodes:
 
 @cache
 def nodes(count: int) -> Nodes:
-    """Gauss-Legendre nodes of [0, 1], and the end."""
+    """Gauss-Legendre nodes of [0, 1], followed by the end."""
     at, weights = legendre.leggauss(count)
     at = np.append(at, 1.0)
     columns = []
@@ -84,11 +84,11 @@ def nodes(count: int) -> Nodes:
 
 @dataclass(frozen=True)
 class Path:
-    """What a path makes of the Gaussian vector ``a`` of `A` numbers, an entity a row.
+    """A path as a function of the Gaussian vector ``a`` of `A` numbers, one entity per row.
 
     turn ``(B, n, A)`` real and velocity ``(B, n, A)`` complex give ``θ`` and ``U`` at ``n`` times. The outcome is
-    ``Y = weights c + offset a``, weights ``(B, M, n)`` real and offset ``(B, M, A)`` complex, and
-    ``R = rest a``, rest ``(B, R, A)`` real.
+    ``Y = weights c + offset a``, weights ``(B, M, n)`` real and offset ``(B, M, A)`` complex, and ``R = rest a``, rest
+    ``(B, R, A)`` real.
     """
 
     turn: Tensor
@@ -110,8 +110,8 @@ class Path:
     def moments(self, mean: Tensor, covariance: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Mean ``(B, K, E)`` and covariance ``(B, K, E, E)`` of ``(Re Y, Im Y, R)``, ``E = 2 M + R``.
 
-        `mean` ``(B, K, S)`` and `covariance` ``(B, K, S, S)`` are those of the first ``S`` numbers of ``a``; the others
-        are independent of all, with mean zero and the variances `noise` ``(A - S,)``.
+        `mean` ``(B, K, S)`` and `covariance` ``(B, K, S, S)`` describe the first ``S`` numbers of ``a``. The other
+        numbers are independent of all, with mean zero and the variances `noise` ``(A - S,)``.
         """
         count, linear = self.turn.shape[1], self._linear()
         rows = torch.cat([self.turn, self.velocity.real, self.velocity.imag, linear], 1)
@@ -137,7 +137,7 @@ class Path:
     def _collect(
         self, centre: Tensor, spread: Tensor, first: Tensor, cross: Tensor, second: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Moments of the outcome from those of the linear rows and of ``c``."""
+        """Moments of the outcome from the moments of the linear rows and of ``c``."""
         weights = self.weights.to(first.dtype)
         mean = first @ weights.mT
         crossed = _times(cross.mT, weights).mT
@@ -154,7 +154,7 @@ class Path:
         onto = torch.cat([crossed.real, crossed.imag], -2)
         total[..., : 2 * half, :] += onto
         total[..., :, : 2 * half] += onto.mT
-        # differences of second moments are good to rounding of the moments: never below that
+        # differences of second moments carry the moments' rounding error: add it to the variances
         size = first.abs() @ self.weights.mT
         rounding = (16 * torch.finfo(total.dtype).eps * size.square()).repeat(1, 1, 2)
         total.diagonal(dim1=-2, dim2=-1)[..., : 2 * half] += rounding
@@ -164,14 +164,14 @@ class Path:
 
 
 def _times(left: Tensor, rows: Tensor) -> Tensor:
-    """``left rowsᵀ`` over ``(B, K, X, A)`` and ``(B, R, A)``: one product an entity, not one a component."""
+    """``left rowsᵀ`` over ``(B, K, X, A)`` and ``(B, R, A)``: one product per entity, not one per component."""
     batch, components, size, _ = left.shape
     product = left.reshape(batch, components * size, -1) @ rows.mT
     return product.view(batch, components, size, -1)
 
 
 def _complex_rows(rows: Tensor, count: int) -> Tensor:
-    """Rows ``(..., count, X)`` of ``U`` from those of ``θ``, ``Re U``, ``Im U`` and others, one below the other."""
+    """Rows ``(..., count, X)`` of ``U`` from stacked rows of ``θ``, ``Re U``, ``Im U`` and others."""
     return torch.complex(rows[..., count : 2 * count, :], rows[..., 2 * count : 3 * count, :])
 
 
@@ -190,7 +190,7 @@ def _second_moments(
     for sign in (
         -1,
         1,
-    ):  # the difference of the angles, the second velocity conjugate; their sum, both as they are
+    ):  # difference of the angles, second velocity conjugate; then the sum, without conjugation
         joint = torch.complex(rr - sign * ii, ri.mT + sign * ri)
         left = speed[..., :, None] + 1j * (here + sign * speed_to_turn)
         right = left.mT if sign > 0 else left.mH

@@ -1,4 +1,4 @@
-"""What every motion offers, and what a control is."""
+"""Interface of every motion, and the control that it takes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from inference.mixture import GaussianMixture
 
 
 class Control(NamedTuple):
-    """What was reported of the inputs, such as speed and turn rate by odometry: float64 tensors.
+    """Reported inputs, such as speed and turn rate by odometry: float64 tensors.
 
-    value ``(B, C)``, covariance ``(B, C, C)``, positive semidefinite. The inputs are held over the interval of one
-    prediction, and so is their error (zero-order hold); errors of different predictions are independent.
+    value ``(B, C)``, covariance ``(B, C, C)``, positive semidefinite. The inputs and their error are held over the
+    interval of one prediction (zero-order hold). Errors of different predictions are independent.
     """
 
     value: Tensor
@@ -22,16 +22,16 @@ class Control(NamedTuple):
 
 
 class Motion(Protocol):
-    """How a state moves. Intervals are seconds, none negative; no time changes nothing."""
+    """A motion model. Intervals are in seconds and never negative; an interval of zero changes nothing."""
 
     @property
     def dimension(self) -> int:
-        """Coordinates of the state, ``D``."""
+        """Number of coordinates of the state, ``D``."""
         ...
 
     @property
     def inputs(self) -> int:
-        """Numbers in a control, ``C``; 0 where the motion takes none."""
+        """Number of inputs, ``C``; 0 if the motion takes none."""
         ...
 
     def predict(
@@ -39,7 +39,7 @@ class Motion(Protocol):
     ) -> GaussianMixture:
         """`mixture` ``(B, K, D)`` after `interval` ``(B,)``, with the same weights.
 
-        Without a control the inputs are zero, exactly. Raises ValueError where the control's shape does not fit.
+        Without a control the inputs are exactly zero. Raises ValueError if the control has another shape.
         """
         ...
 
@@ -50,12 +50,12 @@ class Motion(Protocol):
         control: Control | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """One draw of the state after `interval` ``(B,)`` from each of `states` ``(B, P, D)``."""
+        """Draw one state after `interval` ``(B,)`` from each of `states` ``(B, P, D)``."""
         ...
 
 
 def checked(control: Control | None, batch: int, inputs: int) -> Control | None:
-    """The control as float64, None for a motion without inputs; raises ValueError where it does not fit."""
+    """The control as float64, None for a motion without inputs; raises ValueError if it has another shape."""
     if control is None:
         return None
     if not inputs:
@@ -69,7 +69,7 @@ def checked(control: Control | None, batch: int, inputs: int) -> Control | None:
 
 
 def coloured(covariance: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
-    """`count` draws ``(B, count, D)`` from ``N(0, covariance)``, `covariance` ``(B, D, D)`` possibly singular."""
+    """`count` draws ``(B, count, D)`` from ``N(0, covariance)``; `covariance` ``(B, D, D)`` may be singular."""
     values, vectors = torch.linalg.eigh(covariance)
     root = vectors * values.clamp_min(0).sqrt()[:, None]
     shape = (covariance.shape[0], count, covariance.shape[-1])

@@ -1,4 +1,4 @@
-"""Linear motions of one's own: in continuous time by matrix exponential, or in steps of one fixed length."""
+"""Linear motions given by matrices: in continuous time by matrix exponential, or in steps of one fixed length."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _matrix(name: str, value: Matrix, rows: int, columns: int) -> Tensor:
 
 
 def _covariance(name: str, value: Matrix, size: int) -> Tensor:
-    """Symmetric positive semidefinite, up to rounding."""
+    """Check that `value` is symmetric positive semidefinite, up to rounding; raises ValueError."""
     matrix = _matrix(name, value, size, size)
     scale = float(matrix.abs().max())
     if float((matrix - matrix.T).abs().max()) > 1e-9 * scale:
@@ -41,18 +41,18 @@ def _covariance(name: str, value: Matrix, size: int) -> Tensor:
 class Linear(LinearMotion):
     """``dx = (A x + B u) dt + dW`` with drift ``A`` (1/s) and white noise of spectral density `diffusion` (unit²/s).
 
-    Discretised exactly by the matrix exponential (Van Loan, "Computing integrals involving the matrix exponential",
-    IEEE Transactions on Automatic Control 23(3), 1978), taken over an interval short enough for ``|A| T <= 1`` and
-    doubled from there: ``F_2t = F_t²``, ``Q_2t = F_t Q_t F_tᵀ + Q_t``; nothing overflows in a stable system.
+    The matrix exponential discretises it exactly (Van Loan, "Computing integrals involving the matrix exponential",
+    IEEE Transactions on Automatic Control 23(3), 1978). It is taken over an interval with ``|A| T <= 1`` and doubled
+    from there: ``F_2t = F_t²``, ``Q_2t = F_t Q_t F_tᵀ + Q_t``. Nothing overflows in a stable system.
 
     drift `D` rows of `D`, diffusion likewise and positive semidefinite, `input_matrix` ``B`` `D` rows of `C` or none.
-    Raises ValueError where the sizes do not agree or the diffusion is no covariance.
+    Raises ValueError if the sizes do not agree or the diffusion is no covariance.
     """
 
     drift: Matrix
     diffusion: Matrix
     input_matrix: Matrix | None = None
-    _system: Tensor = field(init=False, repr=False, compare=False)  # drift of state and held inputs together
+    _system: Tensor = field(init=False, repr=False, compare=False)  # joint drift of state and held inputs
     _noise: Tensor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -84,7 +84,7 @@ class Linear(LinearMotion):
         return self._discretise(interval)[0][:, :size, size:].contiguous()
 
     def _discretise(self, interval: Tensor) -> tuple[Tensor, Tensor]:
-        """Of state and inputs together, once for each different interval."""
+        """``F`` and ``Q`` of state and inputs together, computed once for each different interval."""
         times, place = torch.unique(interval.double(), return_inverse=True)
         system, noise = self._system.to(times.device), self._noise.to(times.device)
         size = len(system)
@@ -105,10 +105,10 @@ class Linear(LinearMotion):
 
 @dataclass(frozen=True)
 class FixedStep(LinearMotion):
-    """``x' = F x + G u + n``, ``n ~ N(0, Q)``, once every `step` seconds: for data on a raster of time.
+    """``x' = F x + G u + n``, ``n ~ N(0, Q)``, once every `step` seconds: for regularly sampled data.
 
-    An interval of n steps applies it n times (by squaring). Raises ValueError for an interval that is no multiple of
-    the step, within a thousandth of one: what such a motion does in between is not said.
+    An interval of n steps applies it n times, by squaring. Raises ValueError if an interval is not a multiple of the
+    step, within a thousandth of a step: the motion is undefined between steps.
     """
 
     matrix: Matrix
@@ -146,7 +146,7 @@ class FixedStep(LinearMotion):
         return self._power(interval)[0][:, : self.dimension, self.dimension :].contiguous()
 
     def _power(self, interval: Tensor) -> tuple[Tensor, Tensor]:
-        """Of state and inputs together, ``(B, D + C, D + C)``: n steps from the binary digits of n."""
+        """``F`` and ``Q`` of n steps of state and inputs, ``(B, D + C, D + C)``, from the binary digits of n."""
         steps = interval.double() / self.step
         count = steps.round()
         if bool(((steps - count).abs() > 1e-3).any()):

@@ -1,9 +1,9 @@
-"""What motions that turn have in common: each is a `moments.Path`.
+"""Base class of motions that turn; each defines a `moments.Path`.
 
-Every component of a mixture gets the exact mean and covariance of where it may have gone, for any spread of its heading
-and turn rate; the shape itself (a banana, a ring) is kept only as far as the components say it, which is why
-`inference.moving` divides them first. Angles in the state are not wrapped. Inputs not in the state are held, their
-errors with them: they are carried behind the coordinates of the state until the interval is over.
+Every component of a mixture gets its exact predicted mean and covariance, for any spread of its heading and turn rate.
+The shape of the prediction (a banana, a ring) is only as good as the components describe it, so `inference.moving`
+splits them first. Angles in the state are not wrapped. Inputs outside the state are held, with their errors: they
+follow the coordinates of the state until the interval is over.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from inference.mixture import GaussianMixture
 from inference.motion.moments import RESOLUTIONS, Path, Resolution
 from inference.motion.protocol import Control, checked, coloured
 
-MOST_PIECES = 16  # of an interval in which a path turns further than the finest resolution is good for
-LARGEST_CHUNK = 1 << 18  # numbers in the largest matrix of covariances taken at once: they stay in the cache
+MOST_PIECES = 16  # of an interval in which a path turns too far for the finest resolution
+LARGEST_CHUNK = 1 << 18  # numbers in the largest covariance matrix of one chunk, so that it fits the cache
 
 
 class Turning(ABC):
-    """Predicts and samples by the path that `_path` gives; ``a`` is state, inputs, coefficients of the noises."""
+    """Predicts and samples along the path of `_path`; ``a`` is state, inputs, coefficients of the noises."""
 
-    NOISES: ClassVar[tuple[str, ...]]  # names of the noises along the path; a field NAME_density gives each
+    NOISES: ClassVar[tuple[str, ...]]  # names of the noises along the path; the field NAME_density gives each
 
     @property
     @abstractmethod
@@ -40,16 +40,16 @@ class Turning(ABC):
     @property
     @abstractmethod
     def _rate(self) -> int:
-        """Where the turn rate stands in ``a``."""
+        """Index of the turn rate in ``a``."""
 
     @property
     @abstractmethod
     def _order(self) -> tuple[int, ...]:
-        """The coordinates of state and inputs in the order in which the path gives them."""
+        """Coordinates of state and inputs in the order of the path's outcome."""
 
     @property
     def _diffusion(self) -> tuple[tuple[int, float], ...]:
-        """Coordinates with white noise of their own, beside the path, and its spectral density."""
+        """Coordinates with independent white noise, and its spectral density."""
         return ()
 
     @abstractmethod
@@ -61,8 +61,8 @@ class Turning(ABC):
     ) -> GaussianMixture:
         """See `Motion.predict`; exact mean and covariance of every component.
 
-        A path that turns further than the finest resolution allows goes in up to `MOST_PIECES` pieces, Gaussian again
-        after each; only that is an approximation.
+        A path that turns too far for the finest resolution is divided into up to `MOST_PIECES` pieces. Each component
+        is a Gaussian again after each piece; only that is an approximation.
         """
         remaining, size = interval.double(), self.dimension
         means, covariances = self.with_inputs(mixture, control)
@@ -105,12 +105,12 @@ class Turning(ABC):
         return result
 
     def follow(self, points: Tensor, interval: Tensor) -> Tensor:
-        """Where a path without noise leads, ``(B, P, D)``, from `points` of state and inputs ``(B, P, D + C)``."""
+        """End of the noiseless path, ``(B, P, D)``, from `points` of state and inputs ``(B, P, D + C)``."""
         moved = self._along(points.double(), interval.double(), self._quiet)
         return moved[..., : self.dimension].contiguous()
 
     def _along(self, points: Tensor, remaining: Tensor, move: Callable[..., Tensor]) -> Tensor:
-        """All of `points` ``(B, P, D + C)`` to the end of the time that remains, piece by piece."""
+        """Move `points` ``(B, P, D + C)`` over the remaining time, piece by piece."""
         points = points.clone()
         for pieces_left in range(MOST_PIECES, 0, -1):
             speed = points[..., self._rate].abs().amax(1)
@@ -126,7 +126,7 @@ class Turning(ABC):
         """Mean ``(B, K, D + C)`` and covariance ``(B, K, D + C, D + C)`` of state and inputs."""
         held = checked(control, mixture.batch, self.inputs)
         pad, size, more = torch.nn.functional.pad, self.dimension, self.inputs
-        mean = pad(mixture.means.double(), (0, more))  # a copy, even where there is nothing to add
+        mean = pad(mixture.means.double(), (0, more))  # a copy, even without padding
         covariance = pad(mixture.covariances.double(), (0, more, 0, more))
         if held is not None:
             mean[..., size:], covariance[..., size:, size:] = held.value[:, None], held.covariance[:, None]
@@ -141,7 +141,7 @@ class Turning(ABC):
         return moved[..., back], spread[..., back, :][..., back]
 
     def _quiet(self, points: Tensor, interval: Tensor, resolution: Resolution) -> Tensor:
-        """Without noise, whose coefficients stand behind state and inputs."""
+        """Move points without noise; its coefficients come after state and inputs."""
         whole = torch.nn.functional.pad(points, (0, self._size(resolution) - points.shape[-1]))
         return self._path(interval, resolution).evaluate(whole)[..., self._back(interval)]
 
@@ -153,7 +153,7 @@ class Turning(ABC):
         return self._path(interval, resolution).evaluate(whole)[..., self._back(interval)]
 
     def _piece(self, remaining: Tensor, speed: Tensor, pieces_left: int) -> Tensor:
-        """How much of the remaining time to take at once, ``(B,)``: what the finest resolution is good for."""
+        """Length of the next piece ``(B,)``: as much of the remaining time as the finest resolution allows."""
         if pieces_left == 1:
             return remaining
         limit, (white, wandering) = RESOLUTIONS[-1], self._heading_densities()
@@ -167,7 +167,7 @@ class Turning(ABC):
     def _by_resolution(
         self, interval: Tensor, speed: Tensor, components: int
     ) -> Iterator[tuple[Resolution, Tensor]]:
-        """Rows that move, by the resolution each needs, so that a row's result does not depend on its neighbours."""
+        """Group rows by the resolution that each needs, so that a row's result does not depend on its neighbours."""
         white, wandering = self._heading_densities()
         turn, wander = speed * interval, white * interval + wandering * interval**3 / 30
         turns = turn.new_tensor([each.turn for each in RESOLUTIONS[:-1]])
@@ -180,7 +180,7 @@ class Turning(ABC):
             yield from ((resolution, some) for some in torch.split(rows, most) if len(some))
 
     def _heading_densities(self) -> tuple[float, float]:
-        """Spectral densities of the heading's and of the turn rate's noise."""
+        """Spectral densities of the heading's and the turn rate's noise."""
         active = self._active()
         return active.get("heading", 0.0), active.get("turn_rate", 0.0)
 
@@ -189,16 +189,16 @@ class Turning(ABC):
         return {name: density for name, density in densities.items() if density > 0}
 
     def _deviations(self, resolution: Resolution, device: torch.device) -> Tensor:
-        """Standard deviations of the noises' coefficients over a unit of time."""
+        """Standard deviations of the noise coefficients over a unit of time."""
         densities = torch.tensor(list(self._active().values()), dtype=torch.float64, device=device)
         return densities.sqrt().repeat_interleave(resolution.nodes)
 
     def _size(self, resolution: Resolution) -> int:
-        """Numbers in ``a``."""
+        """Length of ``a``."""
         return self.dimension + self.inputs + resolution.nodes * len(self._active())
 
     def _noise(self, name: str, resolution: Resolution) -> slice:
-        """Where the coefficients of a noise stand in ``a``: nowhere if it is zero."""
+        """Slice of ``a`` with the coefficients of a noise; empty if the noise is zero."""
         names = list(self._active())
         if name not in names:
             return slice(0, 0)
@@ -221,6 +221,6 @@ def _white(states: Tensor, size: int, generator: torch.Generator | None) -> Tens
 
 
 def put(rows: Tensor, place: slice, values: Tensor) -> None:
-    """Sets the columns of a noise, where it has any."""
+    """Set the columns of a noise, if it has any."""
     if place.stop:
         rows[..., place] = values

@@ -1,4 +1,4 @@
-"""Motions that turn: the unicycle (speed and turn rate) and the coordinated turn (velocity and turn rate)."""
+"""Turning motions: the unicycle (speed and turn rate) and the coordinated turn (velocity and turn rate)."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def _check(dimension: int, densities: dict[str, float], **axes: int | None) -> N
 
 @dataclass(frozen=True)
 class Unicycle(Turning):
-    """``dx = v cos h dt``, ``dy = v sin h dt``, ``dh = ω dt``, each with white noise of the spectral density given.
+    """``dx = v cos h dt``, ``dy = v sin h dt``, ``dh = ω dt``, each with white noise of the given spectral density.
 
-    `position` are the indices of x and y (m), `heading` that of h (rad, from the x axis towards y). Speed v
-    (m/s) and turn rate ω (rad/s) are coordinates of the state where an index is given, and then wander as Brownian
-    motion; the others are the inputs, in this order, as odometry reports them. `position_density` (m²/s, each
-    axis), `heading_density` (rad²/s), `speed_density` (m²/s³), `turn_rate_density` (rad²/s³).
+    `position` are the indices of x and y (m), `heading` is the index of h (rad, from the x axis towards y). Speed v
+    (m/s) and turn rate ω (rad/s) are coordinates of the state if they have an index, and then follow a Brownian motion.
+    Otherwise they are inputs, in this order, as odometry reports them. `position_density` (m²/s, each axis),
+    `heading_density` (rad²/s), `speed_density` (m²/s³), `turn_rate_density` (rad²/s³).
 
-    Raises ValueError where the indices do not name every coordinate once, or noise is given to an input (its
-    noise comes with the control).
+    Raises ValueError if the indices do not name every coordinate once, or an input is given noise (its noise comes with
+    the control).
     """
 
     NOISES: ClassVar[tuple[str, ...]] = ("heading", "speed", "turn_rate")
@@ -75,7 +75,7 @@ class Unicycle(Turning):
 
     @property
     def _rate(self) -> int:
-        # the inputs stand behind the state, the turn rate last of them
+        # the inputs follow the state; the turn rate is the last
         return self.dimension + self.inputs - 1 if self.turn_rate is None else self.turn_rate
 
     @property
@@ -117,14 +117,14 @@ class Unicycle(Turning):
 
 @dataclass(frozen=True)
 class CoordinatedTurn(Turning):
-    """Velocity of constant length that turns at the rate ω, with white acceleration and a turn rate that wanders.
+    """Velocity of constant length that turns at the rate ω, with white acceleration and a random-walk turn rate.
 
     ``dp = v dt``, ``dv = ω J v dt + dW``, ``dω = dW_ω`` (Bar-Shalom et al., section 11.7.1, in continuous time).
-    `positions` and `velocities` are the indices of x and y (m, m/s), `turn_rate` that of ω (rad/s, from x towards y):
-    where None, ω is the input, as a gyroscope reports it. `acceleration_density` (m²/s³, each axis),
+    `positions` and `velocities` are the indices of x and y (m, m/s), `turn_rate` is the index of ω (rad/s, from x
+    towards y). If None, ω is the input, as a gyroscope reports it. `acceleration_density` (m²/s³, each axis),
     `turn_rate_density` (rad²/s³).
 
-    Raises ValueError where the indices do not name every coordinate once, or noise is given to an input.
+    Raises ValueError if the indices do not name every coordinate once, or an input is given noise.
     """
 
     NOISES: ClassVar[tuple[str, ...]] = ("along", "across", "turn_rate")
@@ -152,7 +152,7 @@ class CoordinatedTurn(Turning):
     def inputs(self) -> int:
         return 1 if self.turn_rate is None else 0
 
-    # the acceleration in the frame that turns with the velocity: of the same law, as it is the same in all directions
+    # the acceleration in the frame turning with the velocity has the same law, as it is isotropic
     @property
     def along_density(self) -> float:
         return self.acceleration_density

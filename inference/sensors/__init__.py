@@ -1,15 +1,15 @@
-"""Measurement models: what a sensor reports as a function of the state, and how well.
+"""Sensors: measurement models with their noise and calibration.
 
-A sensor is plain numbers over a state of ``D`` coordinates (`Sensor`), made by one of the functions below from the
-coordinates (`axes`) it sees; `encode` turns many reports of many sensors into one batch of observations. Angles are in
-radians, counter-clockwise from the first axis; a compass is the same with ``scale=-1, bias=math.pi / 2``. Every scalar
-sensor takes, beside its own numbers,
+A `Sensor` holds plain numbers over a state of ``D`` coordinates. The functions below make one from the coordinates
+(`axes`) that it sees. `encode` turns reports of many sensors into one batch of observations. Angles are in radians,
+counter-clockwise from the first axis; a compass is a heading with ``scale=-1, bias=math.pi / 2``. Besides its own
+numbers, every scalar sensor takes
 
-- `outlier_probability`: chance that the value is uniform on what the sensor can say at all;
+- `outlier_probability`: chance that the value is uniform over the sensor's range instead;
 - `scale`, `bias`: calibration; a reported value is ``scale · h(state) + bias + noise``;
-- `noise`: what is not Gaussian about it (`Noise`), None for Gaussian.
+- `noise`: a non-Gaussian noise (`Noise`), None for Gaussian.
 
-All raise ValueError that names the field and the value.
+All raise a ValueError that names the field and the value.
 """
 
 from __future__ import annotations

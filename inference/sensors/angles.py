@@ -1,4 +1,4 @@
-"""Sensors of directions, radians counter-clockwise from the first axis; residuals are wrapped."""
+"""Sensors of directions, in radians counter-clockwise from the first axis; residuals are wrapped."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def course(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """Direction of the velocity whose coordinates are `axes`."""
+    """Direction of the velocity with coordinates `axes`."""
     return bearing(axes, dimension, np.zeros(2), standard_deviation, outlier_probability, scale, bias, noise)
 
 
@@ -70,7 +70,7 @@ def relative_bearing(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """Direction from the entity to `landmark`, from its own heading, which is the coordinate `heading_axis`."""
+    """Direction from the entity to `landmark`, relative to the entity's heading, the coordinate `heading_axis`."""
     count("a relative bearing", axes, (2,))
     matrix, place = -selection(axes, dimension), -located(landmark, axes)
     turn = selection([heading_axis], dimension)[0]
@@ -86,9 +86,9 @@ def heading(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """A coordinate that is itself an angle: the state's is any real number, the report's one turn of it."""
+    """A coordinate that is an angle: any real number in the state, reported modulo one turn."""
     turn = -selection([axis], dimension)[0]
-    # atan2 of a fixed direction, which is zero, minus the turn
+    # atan2 of a fixed direction, zero, minus the turn
     matrix, place = np.zeros((2, dimension)), np.array([-1.0, 0.0])
     return _angle(matrix, place, turn, standard_deviation, outlier_probability, scale, bias, noise)
 

@@ -1,4 +1,4 @@
-"""What the numbers of a sensor must be; each raises ValueError that names the field and the value."""
+"""Checks of a sensor's numbers; each raises a ValueError that names the field and the value."""
 
 from __future__ import annotations
 

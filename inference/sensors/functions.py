@@ -1,4 +1,4 @@
-"""Sensors of a registered measurement function: those that come with the library, and of one's own."""
+"""Sensors with a registered measurement function: built-in ones and the user's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from inference.observations import FUNCTION
 from inference.readings import Sensor
 from inference.sensors.checks import count, located, positive, selection, variance
 
-SPEED_OF_LIGHT = 299_792_458.0  # metres a second
+SPEED_OF_LIGHT = 299_792_458.0  # metres per second
 
 
 def function(
@@ -34,11 +34,11 @@ def function(
     angle: bool | None = None,
     output: int | None = None,
 ) -> Sensor:
-    """A measurement of one's own: ``h(x) = f(x[axes] − origin, **parameters)``, or its number `output`.
+    """Sensor of ``h(x) = f(x[axes] − origin, **parameters)``, or of its number `output`, for any function f.
 
-    `measurement` is a registered name (`inference.measurement.register`), or the function itself; `angle` where it
-    returns radians. Outliers are uniform on a width of `outlier_span`, a turn for an angle. Far from zero, subtract an
-    `origin`: the network computes in single precision.
+    `measurement` is a registered name (`inference.measurement.register`) or the function itself; set `angle` if it
+    returns radians. Outliers are uniform over a width of `outlier_span`, one turn for an angle. Far from zero, subtract
+    an `origin`: the network computes in single precision.
     """
     found = resolve(measurement, angle)
     place = np.zeros(len(axes)) if origin is None else located(origin, axes)
@@ -74,7 +74,7 @@ def elevation(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """Angle above the plane of the first two of three `axes`, from `origin`."""
+    """Angle at `origin` above the plane of the first two of three `axes`."""
     count("an elevation", axes, (3,))
     return function(
         "elevation",
@@ -103,7 +103,7 @@ def range_rate(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """How fast the distance from `origin` grows (Doppler); outliers uniform up to `maximum_speed` either way."""
+    """Rate at which the distance from `origin` grows (Doppler); outliers uniform within ±`maximum_speed`."""
     if len(position_axes) != len(velocity_axes):
         raise ValueError(
             f"velocity_axes: expected {len(position_axes)} as of the position, got {list(velocity_axes)}"
@@ -173,9 +173,9 @@ def time_difference(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """How much later the receiver at `first` hears the entity than the one at `second`, seconds.
+    """Delay in seconds with which the receiver at `first` hears the entity after the one at `second`.
 
-    Outliers are uniform on what the distance of the two receivers allows.
+    Outliers are uniform over what the distance between the receivers allows.
     """
     places = located(first, axes, "first"), located(second, axes, "second")
     baseline = float(np.linalg.norm(places[0] - places[1]))

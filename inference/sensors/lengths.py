@@ -1,4 +1,4 @@
-"""Sensors of coordinates, and of lengths: of a difference in place, or of a velocity."""
+"""Sensors of coordinates, and of lengths: a distance or a speed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def linear(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """``h(x) = matrix x``; `matrix` ``(m, D)``, `covariance` ``(m, m)``. Outliers are ten times as wide.
+    """Linear sensor: ``h(x) = matrix x``; `matrix` ``(m, D)``, `covariance` ``(m, m)``. Outliers are ten times as wide.
 
-    With `noise` it must be one row, and a wide outlier is a component of that noise.
+    With `noise`, `matrix` must have one row, and outliers must be a component of that noise.
     """
     rows = np.atleast_2d(np.asarray(matrix, float))
     spread = np.atleast_2d(np.asarray(covariance, float))
@@ -57,7 +57,7 @@ def position(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """Some coordinates of the state themselves."""
+    """The state's own coordinates `axes`."""
     return linear(selection(axes, dimension), covariance, outlier_probability, scale, bias, noise)
 
 
@@ -96,7 +96,7 @@ def speed(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """Length of the velocity whose coordinates are `axes`; outliers uniform on ``[0, maximum_speed]``."""
+    """Length of the velocity with coordinates `axes`; outliers uniform on ``[0, maximum_speed]``."""
     still = np.zeros(len(axes))
     top = positive("maximum_speed", maximum_speed)
     return range_to(axes, dimension, still, standard_deviation, outlier_probability, top, scale, bias, noise)

@@ -1,4 +1,4 @@
-"""The model card: what weights were trained on, at what cost, how good they are, and how to make them again."""
+"""Model card of trained weights: training data, cost, accuracy, and the commands to reproduce them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ sampling, and refines it where it is poor.
 
 @dataclass(frozen=True)
 class Run:
-    """How a training went; the wall time in seconds."""
+    """Statistics of a training run; the wall time in seconds."""
 
     steps: int
     skipped: int
@@ -54,7 +54,7 @@ class Run:
 
 
 def facts(plan: Plan, run: Run, parameters: int) -> dict[str, str]:
-    """What the card's table says, by name; also kept in the weights' file."""
+    """The facts in the card's table, by name; also stored in the weights' file."""
     configuration = plan.configuration
     shape = (
         f"width {configuration.width}, {configuration.layers} layers, {configuration.heads} heads, "
@@ -97,7 +97,7 @@ def hardware(device: str) -> str:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells it."""
+    """The processor's name, if the system gives it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -108,7 +108,7 @@ def processor() -> str:
 
 
 def accuracy(evaluated: Sequence[Comparison]) -> str:
-    """The tables of an evaluation, a dimension each; says so if there was none."""
+    """The tables of an evaluation, one per dimension; a sentence if there was none."""
     if not evaluated:
         return "Not evaluated."
     lines = [
@@ -136,7 +136,7 @@ def model_card(
 
     Args:
         name: of the weights. described: from `facts`. measured: from `accuracy`.
-        commands: pairs of what a command does, and the command.
+        commands: pairs of a command's purpose, and the command.
     """
     return _TEMPLATE.format(
         name=name,

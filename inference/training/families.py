@@ -1,8 +1,8 @@
 """Families of problems: a prior, a state drawn from it and observations of that state.
 
-A problem is made in coordinates where its prior has mean zero and unit average spread, as `inference.update` presents
-it to the network. `Mixed` is what the weights are trained on, in any dimension; `Planar` is the family of published
-figures: position, range and bearing sensors in the plane, 0.3 to 20 prior spreads away.
+A problem is made in coordinates where its prior has mean zero and unit average spread, as the network gets it from
+`inference.update`. The shipped weights are trained on `mixed`, in any dimension. `planar` is the family of the
+published accuracy tables: position, range and bearing sensors in the plane, 0.3 to 20 prior spreads away.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Problems(NamedTuple):
 
 
 class Family(Protocol):
-    """Anything that makes problems; `log_likelihood` comes with the observations."""
+    """Makes problems; `log_likelihood` comes with the observations."""
 
     @property
     def name(self) -> str: ...
@@ -39,7 +39,7 @@ class Family(Protocol):
 
 @dataclass
 class Draw:
-    """Random numbers from one generator."""
+    """Draws random numbers from one generator."""
 
     generator: torch.Generator
 
@@ -71,7 +71,7 @@ class Draw:
 
 
 def sample_prior(draw: Draw, batch: int, components: int, dimension: int) -> GaussianMixture:
-    """Random mixtures of 1 to `components`, a quarter more of them Gaussian, scaled to mean 0 and unit spread."""
+    """Random mixtures of 1 to `components`, an extra quarter of them Gaussian, scaled to mean 0 and unit spread."""
     count = draw.integers(1, components + 1, batch)
     count = torch.where(draw.uniform(batch) < 0.25, torch.ones_like(count), count)
     present = torch.arange(components) < count[:, None]
@@ -104,7 +104,7 @@ class Mixed:
     name: str = "mixed"
     components: int = 8
     most: int = 6
-    isotropic: bool = False  # positions only see every coordinate with one standard deviation
+    isotropic: bool = False  # only whole positions, with one standard deviation
     kinds: tuple[str, ...] = ("vector", "row", "range", "angle")
     outlier_span: tuple[float, float] = (10.0, 100.0)  # of a range's uniform outliers, log-uniform
 
@@ -160,7 +160,7 @@ class Mixed:
     def _matrices(
         self, draw: Draw, kinds: tuple[Tensor, Tensor, Tensor, Tensor], deviation: Tensor, size: int
     ) -> tuple[Tensor, Tensor]:
-        """The rows each sensor measures, whitened where it is linear, and how many values it reports."""
+        """The rows that each sensor measures, whitened if it is linear, and its number of values."""
         is_vector, is_row, is_range, is_angle = kinds
         shape = is_vector.shape
         rotation = draw.rotations(*shape, dimension=size)
@@ -180,7 +180,7 @@ class Mixed:
 
 
 def _with_values(draw: Draw, observations: Observations, state: Tensor, span: Tensor) -> Observations:
-    """The same sensors, with values reported at `state`: inliers with noise, outliers where drawn."""
+    """Set the values reported at `state`: inliers with noise, outliers where drawn."""
     shape, size = observations.kind.shape, state.shape[-1]
     outlier = draw.uniform(*shape) < observations.outlier_probability
     relative = la.times(observations.matrix, state[:, None]) - observations.origin
@@ -204,12 +204,12 @@ def _with_values(draw: Draw, observations: Observations, state: Tensor, span: Te
 
 
 def planar() -> Mixed:
-    """Position, range and bearing in the plane, range outliers uniform on 40 prior spreads."""
+    """Position, range and bearing in the plane; range outliers are uniform on 40 prior spreads."""
     return Mixed("planar", isotropic=True, kinds=("vector", "range", "angle"), outlier_span=(40.0, 40.0))
 
 
 def mixed() -> Mixed:
-    """What the shipped weights are trained on."""
+    """The training family of the shipped weights."""
     return Mixed()
 
 

@@ -1,6 +1,6 @@
-"""The component-consistent loss: how surprised the answer is by the state, within the component it came from.
+"""Component-consistent loss: negative log density of the true state, within the prior component it came from.
 
-A state drawn from component k of the prior should be explained by the answer's components that refine k. The mean of
+The answer's components that refine component k should explain a state drawn from k. The mean of
 ``−log Σ_{j: source(j)=k} w_j N(x; m_j, S_j)`` is, up to a constant, the expected KL divergence of the joint posterior
 over (component, state) from the answer (arXiv 2502.02463, section 3, for the marginal form). It keeps token j a
 refinement of component source(j), so coordinates that no sensor touches can follow exactly.
@@ -15,7 +15,7 @@ from inference.mixture import component_log_density
 from inference.observations import Observations
 from inference.transformer import DistributionTransformer, Tokens
 
-WORST = 30.0  # nats; one hopeless problem must not drown a batch
+WORST = 30.0  # nats; limits the influence of a hopeless problem on a batch
 
 
 def component_consistent_loss(
@@ -25,7 +25,7 @@ def component_consistent_loss(
     source: Tensor,
     state: Tensor,
 ) -> Tensor:
-    """Mean over the batch, in nats; `source` ``(B,)`` and `state` ``(B, d)`` as drawn."""
+    """Mean loss over the batch, in nats, for `source` ``(B,)`` and `state` ``(B, d)`` as drawn."""
     estimate = network(tokens, observations)
     logs = (
         component_log_density(state[:, None], estimate.means, estimate.factors)[..., 0] + estimate.log_weights

@@ -1,6 +1,6 @@
-"""The training loop: resumable, the same on CPU and CUDA, every batch a function of the seed and the step.
+"""The training loop: resumable, the same on CPU and CUDA; every batch is a function of the seed and the step.
 
-A checkpoint holds the network, the optimiser and the step, so a run cut off at any point goes on as if it had not been.
+A checkpoint holds the network, the optimiser and the step, so an interrupted run continues as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ Progress = Callable[[dict[str, float]], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that determines a run."""
+    """All settings that determine a run."""
 
     family: str = "mixed"
-    dimensions: tuple[int, ...] = (2, 1, 2, 3, 2, 4)  # in turn, a batch each
+    dimensions: tuple[int, ...] = (2, 1, 2, 3, 2, 4)  # in turn, one batch each
     steps: int = 18_000
     batch: int = 512
-    tokens: tuple[int, ...] = (8,)  # of the answer; the next number after each turn of the dimensions
+    tokens: tuple[int, ...] = (8,)  # of the answer; the next number after each cycle of the dimensions
     learning_rate: float = 2e-3
     warm_up: int = 300  # steps
     weight_decay: float = 1e-4
     seed: int = 0
-    initial: str = "random"  # weights to begin with, by name or file
+    initial: str = "random"  # initial weights, by name or file
     configuration: Configuration = field(default_factory=Configuration)
 
     def shape(self, step: int) -> tuple[int, int]:
@@ -76,7 +76,7 @@ class Training:
         self.seconds = 0.0
         if checkpoint.exists():
             self._load()
-        # one compiled function a shape: shapes are static in each, and none evicts another
+        # one compiled function per shape: shapes are static in each, and none evicts another
         shapes = itertools.product(sorted(set(plan.dimensions)), sorted(set(plan.tokens)))
         self.losses = {shape: self._loss_function(compile_network) for shape in shapes}
 
@@ -122,7 +122,7 @@ class Training:
         temporary.replace(self.checkpoint)
 
     def one_step(self) -> float:
-        """One batch; returns its loss in nats. A step whose gradient is not finite is skipped and counted."""
+        """Train on one batch; returns its loss in nats. Skips and counts a step if its gradient is not finite."""
         plan = self.plan
         dimension, count = plan.shape(self.step)
         generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + self.step)
@@ -146,7 +146,7 @@ class Training:
         return float(loss.detach())
 
     def run(self, report: Progress, every: int = 200, save_every: int = 500) -> DistributionTransformer:
-        """To the end of the plan; `report` gets the step, mean losses a dimension and speed every `every` steps."""
+        """Run to the end of the plan; `report` gets step, mean losses per dimension and speed every `every` steps."""
         sums: dict[int, list[float]] = {d: [] for d in self.plan.dimensions}
         clock = time.perf_counter()
         while self.step < self.plan.steps:

@@ -1,4 +1,4 @@
-"""Trained weights, each a `.safetensors` file with its model card beside it."""
+"""Trained weights: `.safetensors` files, each with its model card."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ DEFAULT = "equivariant-32x4-16"
 
 
 def path_of(name: str = DEFAULT) -> Path:
-    """Where shipped weights lie; a path to a file of one's own is returned as it is."""
+    """Path of the shipped weights `name`; the path of any other file is returned unchanged."""
     if name.endswith(".safetensors"):
         return Path(name)
     return Path(str(resources.files("inference.weights").joinpath(f"{name}.safetensors")))
 
 
 def save(network: DistributionTransformer, path: Path, metadata: dict[str, str]) -> None:
-    """Write weights and what made them; the configuration goes along, so that `load` needs nothing else."""
+    """Write weights and their metadata; the configuration is included, so `load` needs nothing else."""
     described = {key: str(value) for key, value in network.describe().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     save_file(tensors, path, {**metadata, "configuration": json.dumps(described)})
-    path.chmod(0o644)  # an image's user, who is not the one that trained, must read it
+    path.chmod(0o644)  # a container runs as another user, who must read it
 
 
 def load(name: str = DEFAULT) -> DistributionTransformer:
-    """The network of that name, or of a `.safetensors` file.
+    """Load the shipped network `name`, or a `.safetensors` file.
 
-    Raises FileNotFoundError if there is none, ValueError if the file is not whole, of another shape or not finite.
+    Raises FileNotFoundError if there is none, ValueError if the file is incomplete, of another shape or not finite.
     """
     path = path_of(name)
     if not path.exists():
@@ -57,7 +57,7 @@ def load(name: str = DEFAULT) -> DistributionTransformer:
 
 
 def _check(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Raises ValueError that names the first tensor that is not as the configuration says, or not finite."""
+    """Raises a ValueError that names the first tensor with the wrong shape or a value that is not finite."""
     for name in (*wanted, *(name for name in found if name not in wanted)):
         if name not in found:
             raise ValueError(f"there is no tensor {name}")

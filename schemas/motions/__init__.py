@@ -1,4 +1,4 @@
-"""How a state moves between observations; the field `kind` tells which motion it is."""
+"""Motions: how a state moves between observations; the field `kind` selects the motion."""
 
 from __future__ import annotations
 

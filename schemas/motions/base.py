@@ -1,4 +1,4 @@
-"""What the motions have in common."""
+"""Base of all motions, with their common checks."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ EachNonNegative = Annotated[
 class MotionBase(Message):
     """Base of every motion.
 
-    A motion that takes inputs (odometry, accelerations) gets them from sensors of the kind `control`; without
-    reports they are zero.
+    Inputs of a motion (odometry, accelerations) come from sensors of the kind `control`; without reports they are zero.
     """
 
     @property
@@ -35,7 +34,7 @@ class MotionBase(Message):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Fields that have one entry for each coordinate, and how many."""
+        """Number of entries of each field that has one entry per coordinate."""
         return {}
 
     @property
@@ -44,24 +43,24 @@ class MotionBase(Message):
         return ()
 
     def complaint(self, time: float) -> str | None:
-        """Why it has no state at that time, seconds since the epoch; None if it has."""
+        """Why it has no state at that time, in seconds since the epoch; None if it has one."""
         return None
 
 
 def sizes(**fields: object) -> dict[str, int]:
-    """How many entries those fields have that are tuples."""
+    """Number of entries of each field that is a tuple."""
     return {name: len(value) for name, value in fields.items() if isinstance(value, tuple)}
 
 
 def each_once(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names, checked to be distinct."""
+    """Check that the names are distinct."""
     if not distinct(names):
         raise PydanticCustomError("repeated_name", "expected each name once")
     return names
 
 
 def in_step(names: tuple[str, ...], info: ValidationInfo, *others: str, singular: str) -> tuple[str, ...]:
-    """The names, checked to be as many as the first of the `others` and none of all of them."""
+    """Check that there are as many names as in the first of `others`, and that they share none with any of them."""
     given = [info.data.get(other) for other in others]
     if given[0] is not None and len(names) != len(given[0]):
         raise PydanticCustomError(

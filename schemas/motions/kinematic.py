@@ -1,4 +1,4 @@
-"""Linear motions of chains and single coordinates: random walk, mean reversion; velocities and accelerations."""
+"""Linear motions of single coordinates and of chains: random walk, mean reversion, velocities and accelerations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from schemas.motions.base import (
 
 
 class RandomWalk(MotionBase):
-    """Every coordinate diffuses on its own: the variance grows by spectral_density times the elapsed time."""
+    """Every coordinate diffuses independently: the variance grows by spectral_density times the elapsed time."""
 
     kind: Annotated[Literal["random_walk"], Field(description="of the motion: random_walk")] = "random_walk"
     spectral_density: Annotated[
@@ -38,7 +38,7 @@ class RandomWalk(MotionBase):
 
 
 class MeanReverting(MotionBase):
-    """Every coordinate is drawn back to a mean on its own: dx = -rate (x - mean) dt + dW (Ornstein-Uhlenbeck)."""
+    """Every coordinate reverts to a mean independently: dx = -rate (x - mean) dt + dW (Ornstein-Uhlenbeck)."""
 
     kind: Annotated[Literal["mean_reverting"], Field(description="of the motion: mean_reverting")] = (
         "mean_reverting"
@@ -62,7 +62,7 @@ class MeanReverting(MotionBase):
 
 
 class ConstantVelocity(MotionBase):
-    """Velocities integrate into positions; white noise acceleration acts on each pair alike."""
+    """Velocities integrate into positions, driven by white noise acceleration of equal density on each pair."""
 
     kind: Annotated[Literal["constant_velocity"], Field(description="of the motion: constant_velocity")] = (
         "constant_velocity"
@@ -106,8 +106,8 @@ class ConstantVelocity(MotionBase):
 class DecayingVelocity(MotionBase):
     """Velocities integrate into positions and decay to zero: dv = -v / time_constant dt + dW (Ornstein-Uhlenbeck).
 
-    Within a small part of the time constant it is as constant_velocity; in a long silence the position spreads as a
-    random walk does. The variance of the velocity settles at spectral_density * time_constant / 2.
+    Over times much shorter than the time constant it resembles constant_velocity; over much longer ones, the position
+    spreads as a random walk. The variance of the velocity settles at spectral_density * time_constant / 2.
     """
 
     kind: Annotated[Literal["decaying_velocity"], Field(description="of the motion: decaying_velocity")] = (
@@ -134,7 +134,7 @@ class DecayingVelocity(MotionBase):
 
 
 class ConstantAcceleration(MotionBase):
-    """Accelerations integrate into velocities, these into positions; white noise jerk acts on each axis alike."""
+    """Accelerations integrate into velocities, these into positions, driven by white noise jerk of equal density."""
 
     kind: Annotated[
         Literal["constant_acceleration"], Field(description="of the motion: constant_acceleration")

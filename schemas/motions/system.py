@@ -1,4 +1,4 @@
-"""A linear motion of one's own."""
+"""Linear motion given by matrices."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from schemas import covariance as covariance_checks
 from schemas.base import Matrix, Number
 from schemas.motions.base import Inputs, MotionBase, each_once, sizes
 
-_OFF_RASTER = 5e-4  # steps; today's epoch in float64 is good to 2.4e-7 s
+_OFF_RASTER = 5e-4  # steps; for current times, seconds since the epoch in float64 are accurate to 2.4e-7
 
 
 class LinearMotion(MotionBase):
-    """Any linear motion, in continuous time or in steps of one length.
+    """Any linear motion, in continuous time or in steps of fixed length.
 
-    In continuous time dx = (drift x + input_matrix u) dt + dW, with `drift` and `diffusion`; in steps
-    x' = transition x + input_matrix u + n, n ~ N(0, noise), with `transition`, `noise` and `step`. Rows and columns are
-    in the order of the model's coordinates.
+    In continuous time dx = (drift x + input_matrix u) dt + dW, with `drift` and `diffusion`; in steps x' = transition x
+    + input_matrix u + n, n ~ N(0, noise), with `transition`, `noise` and `step`. Rows and columns are in the order of
+    the model's coordinates.
     """
 
     kind: Annotated[Literal["linear"], Field(description="of the motion: linear")] = "linear"

@@ -1,4 +1,4 @@
-"""Motions in the plane that turn: unicycle and coordinated turn."""
+"""Turning motions in the plane: unicycle and coordinated turn."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _TurnRateDensity = Annotated[
 
 
 class Unicycle(MotionBase):
-    """Moves where it heads: dx = v cos h dt, dy = v sin h dt, dh = w dt, each with white noise.
+    """Moves along its heading: dx = v cos h dt, dy = v sin h dt, dh = w dt, each with white noise.
 
-    Speed v and turn rate w are coordinates of the state where they are named here, and then wander; the others are the
-    inputs `speed` (m/s) and `turn_rate` (rad/s), as odometry reports them, in this order.
+    Speed v and turn rate w are coordinates of the state if they are named here, and then follow a random walk.
+    Otherwise they are the inputs `speed` (m/s) and `turn_rate` (rad/s), in this order, as odometry reports them.
     """
 
     kind: Annotated[Literal["unicycle"], Field(description="of the motion: unicycle")] = "unicycle"
@@ -79,9 +79,9 @@ class Unicycle(MotionBase):
 
 
 class CoordinatedTurn(MotionBase):
-    """Velocity of constant length that turns at a rate; white acceleration, and a turn rate that wanders.
+    """Velocity of constant length that turns at a rate, with white acceleration and a random-walk turn rate.
 
-    Where `turn_rate` names no coordinate, it is the input `turn_rate` (rad/s), as a gyroscope reports it.
+    If `turn_rate` names no coordinate, it is the input `turn_rate` (rad/s), as a gyroscope reports it.
     """
 
     kind: Annotated[Literal["coordinated_turn"], Field(description="of the motion: coordinated_turn")] = (
@@ -131,7 +131,7 @@ class CoordinatedTurn(MotionBase):
 
 
 def _of_a_coordinate(density: float, info: ValidationInfo) -> float:
-    """The density, checked to be 0 where it would be that of an input."""
+    """Check that the density is 0 if it belongs to an input."""
     name = str(info.field_name).removesuffix("_density")
     if density and name in info.data and info.data[name] is None:
         raise PydanticCustomError(

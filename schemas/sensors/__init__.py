@@ -1,1 +1,1 @@
-"""The kinds of sensors; `schemas.sensor` has them together."""
+"""The kinds of sensors; `schemas.sensor` combines them."""

@@ -21,7 +21,7 @@ class PlacedInPlane(Placed):
 
 
 class Turning(Message):
-    """What reports angles."""
+    """Mixin for sensors that report angles."""
 
     maximum_turns: Annotated[
         PositiveNumber,
@@ -33,7 +33,7 @@ class Turning(Message):
 
 
 class Headed(Message):
-    """What depends on where the entity itself heads."""
+    """Mixin for sensors that depend on the entity's own heading."""
 
     heading: Annotated[
         Name,
@@ -61,7 +61,7 @@ class BearingSensor(Turning, PlacedInPlane, ScalarSensor):
 
 
 class RelativeBearingSensor(Turning, Headed, PlacedInPlane, ScalarSensor):
-    """Observes the direction of a landmark from the entity, counted from the entity's own heading.
+    """Observes the direction of a landmark from the entity, relative to the entity's own heading.
 
     h(state) = atan2(position_y - y, position_x - x) - heading; outliers are uniform on the circle.
     """
@@ -77,7 +77,7 @@ class RelativeBearingSensor(Turning, Headed, PlacedInPlane, ScalarSensor):
 
 
 class HeadingSensor(Turning, ScalarSensor):
-    """Observes a coordinate that is itself an angle: h(state) = the coordinate, whole turns left out.
+    """Observes a coordinate that is an angle: h(state) = the coordinate, modulo one turn.
 
     Outliers are uniform on the circle.
     """

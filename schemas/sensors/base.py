@@ -1,9 +1,9 @@
-"""What the kinds of sensors have in common.
+"""Base of all kinds of sensors.
 
-A sensor reports `scale * h(state) + bias + noise`. The standard deviation is that of the reported number:
-as an observation of h(state) it is `(value - bias) / scale`, with deviation `standard_deviation / |scale|`.
-Angles are in radians, counter-clockwise from the first axis towards the second; in degrees with a scale of 180/pi, a
-compass (degrees clockwise from the second axis) with a scale of -180/pi and a bias of 90.
+A sensor reports `scale * h(state) + bias + noise`. The standard deviation is that of the reported number: as an
+observation of h(state) it is `(value - bias) / scale`, with deviation `standard_deviation / |scale|`. Angles are in
+radians, counter-clockwise from the first axis towards the second. For degrees use a scale of 180/pi; for a compass
+(degrees clockwise from the second axis) a scale of -180/pi and a bias of 90.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class SensorBase(Message):
 
     defines: ClassVar[bool] = True
     most_parts: ClassVar[int] = (
-        20_000  # 64 values with their covariance, tables among the parameters of one's own
+        20_000  # 64 values with their covariance, or tables among a function's parameters
     )
 
     sensor: Annotated[Name, Field(description="the name of the sensor; also the key of the record")]
@@ -53,7 +53,7 @@ class SensorBase(Message):
 
     @property
     def value_length(self) -> int:
-        """How many numbers an observation of this sensor has."""
+        """Number of values in an observation of this sensor."""
         return 1
 
 
@@ -79,7 +79,7 @@ class Calibrated(Message):
 
 
 class Channel(Calibrated):
-    """One reported number: its noise, its outliers, its calibration."""
+    """One reported number: its noise, outliers and calibration."""
 
     standard_deviation: Annotated[PositiveNumber, Field(description="of the noise, in the reported unit")]
     noise: Annotated[
@@ -104,7 +104,7 @@ class ScalarSensor(Channel, SensorBase):
 
 
 class Placed(Message):
-    """What observes the entity, or is observed by it, from a known place."""
+    """A sensor or landmark at a known place."""
 
     coordinates: Annotated[
         Coordinates, Field(description="names of the state coordinates that are the place of the entity")
@@ -132,7 +132,7 @@ Covariance = Annotated[
 def one_noise(
     covariance: Matrix | None, info: ValidationInfo, values: tuple[Any, ...] | None
 ) -> Matrix | None:
-    """The covariance, checked: the noise is given in exactly one way and fits the number of values."""
+    """Check that the noise is given in exactly one way, and that the covariance fits the number of values."""
     if "standard_deviation" in info.data and (info.data["standard_deviation"] is None) == (
         covariance is None
     ):
@@ -145,7 +145,7 @@ def one_noise(
 
 
 def as_many(numbers: tuple[float, ...], info: ValidationInfo, field: str) -> tuple[float, ...]:
-    """The numbers, checked to be one for each name in another field."""
+    """Check that there is one number for each name in another field."""
     names = info.data.get(field)
     if names is not None and len(numbers) != len(names):
         raise PydanticCustomError(

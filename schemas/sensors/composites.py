@@ -1,4 +1,4 @@
-"""Sensors that report several numbers at once, each with noise, outliers and calibration of its own."""
+"""Sensors that report several numbers at once, each with its own noise, outliers and calibration."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class RangeBearingSensor(Turning, PlacedInPlane, SensorBase):
 
 
 class RangeRelativeBearingSensor(Turning, Headed, PlacedInPlane, SensorBase):
-    """Observes distance and direction of a landmark, from the entity's own heading: see `relative_bearing`."""
+    """Observes distance and direction of a landmark, relative to the entity's own heading: see `relative_bearing`."""
 
     kind: Annotated[
         Literal["range_relative_bearing"], Field(description="of the sensor: range_relative_bearing")

@@ -1,4 +1,4 @@
-"""A sensor of the inputs of a motion: odometry, an inertial measurement unit."""
+"""Sensors of a motion's inputs: odometry, an inertial measurement unit."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _Numbers = (
 
 
 class ControlSensor(SensorBase):
-    """Reports inputs of the model's motion; each report holds from its time on until the next.
+    """Reports inputs of the model's motion; each report holds from its time until the next.
 
-    The inputs are named by the motion: `speed` (m/s) and `turn_rate` (rad/s) of a unicycle that does not have them in
-    its state, `turn_rate` of a coordinated turn, what a constant velocity or a linear motion calls theirs.
+    The motion names the inputs: `speed` (m/s) and `turn_rate` (rad/s) of a unicycle without them in its state,
+    `turn_rate` of a coordinated turn, or the inputs of a constant velocity or linear motion.
     """
 
     kind: Annotated[Literal["control"], Field(description="of the sensor: control")] = "control"
@@ -91,7 +91,7 @@ class ControlSensor(SensorBase):
 
     @property
     def noise_covariance(self) -> Matrix:
-        """The covariance, however the noise was given, (C, C)."""
+        """The covariance (C, C), however the noise was given."""
         if self.covariance is not None:
             return self.covariance
         deviations = np.broadcast_to(np.array(self.standard_deviation), len(self.inputs))
@@ -99,5 +99,5 @@ class ControlSensor(SensorBase):
 
     @property
     def value_length(self) -> int:
-        """One number an input."""
+        """One number per input."""
         return len(self.inputs)

@@ -1,4 +1,4 @@
-"""Sensors of the coordinates themselves: position, linear combinations, latitude and longitude."""
+"""Sensors of coordinates: position, linear combinations, latitude and longitude."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NoiseOfOne = Annotated[
 
 
 class PositionSensor(Calibrated, SensorBase):
-    """Observes coordinates of the state themselves: h(state) = the coordinates, in the order given.
+    """Observes coordinates of the state: h(state) = the coordinates, in the order given.
 
     An outlier has noise ten times as wide.
     """
@@ -52,12 +52,12 @@ class PositionSensor(Calibrated, SensorBase):
 
     @property
     def value_length(self) -> int:
-        """One number a coordinate."""
+        """One number per coordinate."""
         return len(self.coordinates)
 
 
 class LinearSensor(Calibrated, SensorBase):
-    """Observes linear combinations of the state: a number a row, the sum of coefficient times coordinate.
+    """Observes linear combinations of the state: one number per row, the sum of coefficient times coordinate.
 
     An outlier has noise ten times as wide.
     """
@@ -89,17 +89,17 @@ class LinearSensor(Calibrated, SensorBase):
 
     @property
     def coordinates(self) -> tuple[str, ...]:
-        """Names of the state coordinates that occur in a row, in order of their first occurrence."""
+        """Names of the state coordinates in the rows, in order of their first occurrence."""
         return tuple(dict.fromkeys(name for row in self.rows for name in row))
 
     @property
     def value_length(self) -> int:
-        """One number a row."""
+        """One number per row."""
         return len(self.rows)
 
 
 class Geodetic(Message):
-    """A place on or over the WGS 84 ellipsoid."""
+    """A place given by latitude, longitude and altitude on the WGS 84 ellipsoid."""
 
     latitude: Annotated[Number, Field(ge=-90, le=90, description="geodetic, in degrees, north positive")]
     longitude: Annotated[Number, Field(ge=-180, le=180, description="in degrees, east positive")]
@@ -109,8 +109,8 @@ class Geodetic(Message):
 class GeodeticSensor(SensorBase):
     """Observes latitude and longitude in degrees, and altitude in metres if there is a third coordinate.
 
-    The coordinates are metres east, north (and up) in the plane that touches the ellipsoid at the origin; the noise is
-    that of these, in metres, and so is that of an observation of its own. An outlier has noise ten times as wide.
+    The coordinates are metres east, north (and up) in the plane that touches the ellipsoid at the origin. The noise is
+    in metres too, also if an observation gives its own. An outlier has noise ten times as wide.
     """
 
     kind: Annotated[Literal["geodetic"], Field(description="of the sensor: geodetic")] = "geodetic"
@@ -143,12 +143,12 @@ class GeodeticSensor(SensorBase):
 
     @property
     def value_length(self) -> int:
-        """One number a coordinate."""
+        """One number per coordinate."""
         return len(self.coordinates)
 
 
 def _of_one(noise: Noise | None, info: ValidationInfo, values: tuple[Any, ...] | None) -> Noise | None:
-    """The noise, checked to be that of one number without outliers beside it."""
+    """Check that the noise is for one number, without other outliers."""
     if noise is not None and values is not None and len(values) != 1:
         raise PydanticCustomError(
             "invalid_noise",

@@ -1,4 +1,4 @@
-"""Sensors of lengths and what follows from them: range, speed, range rate, signal strength, time difference."""
+"""Sensors of lengths and derived quantities: range, speed, range rate, signal strength, time difference."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from schemas.base import Number, Vector, distinct
 from schemas.sensors.base import Channel, Coordinates, Placed, PositiveNumber, ScalarSensor, as_many
 
-SPEED_OF_LIGHT = 299_792_458.0  # metres a second
+SPEED_OF_LIGHT = 299_792_458.0  # metres per second
 
 MaximumRange = Annotated[
     PositiveNumber,
@@ -31,7 +31,7 @@ class RangeSensor(Placed, RangeChannel, ScalarSensor):
 
 
 class SpeedSensor(ScalarSensor):
-    """Observes how fast the entity moves: h(state) = |coordinates|."""
+    """Observes the speed of the entity: h(state) = |coordinates|."""
 
     kind: Annotated[Literal["speed"], Field(description="of the sensor: speed")] = "speed"
     coordinates: Annotated[
@@ -95,10 +95,10 @@ class SignalStrengthSensor(Placed, ScalarSensor):
 
 
 class TimeDifferenceSensor(ScalarSensor):
-    """Observes how much later the receiver at `first` hears the entity than the one at `second`.
+    """Observes the delay with which the receiver at `first` hears the entity after the one at `second`.
 
-    h(state) = (|coordinates - first| - |coordinates - second|) / propagation_speed, in seconds; outliers are uniform on
-    what the distance of the receivers allows.
+    h(state) = (|coordinates - first| - |coordinates - second|) / propagation_speed, in seconds; outliers are uniform
+    over what the distance between the receivers allows.
     """
 
     kind: Annotated[Literal["time_difference"], Field(description="of the sensor: time_difference")] = (

@@ -1,9 +1,9 @@
-"""Noise of a scalar sensor that is not one Gaussian: components, growth with the value, clutter.
+"""Non-Gaussian noise of a scalar sensor: components, growth with the value, clutter.
 
 An inlier has the density `Σ weight · N(value; scale·h(state) + bias + component bias, (ratio · σ)²)` with
-`σ = standard_deviation + slope · |scale·h(state)|`; clutter has a density of the reported value that does not depend on
-the state. All in the units of the value as reported. The range sensor `.7·N(r, (.1(r+1))²) + .2·Exp(1) + .1·U(0, 20)`
-of Whittle et al. (arXiv 2502.02463, section 4.3.1) is a `standard_deviation` of .1 and
+`σ = standard_deviation + slope · |scale·h(state)|`. Clutter has a density of the reported value that does not depend on
+the state. All are in units of the reported value. The range sensor `.7·N(r, (.1(r+1))²) + .2·Exp(1) + .1·U(0, 20)` of
+Whittle et al. (arXiv 2502.02463, section 4.3.1) is a `standard_deviation` of .1 and
 
     {"slope": 0.1, "clutter": [{"kind": "exponential", "probability": 0.2, "mean": 1},
                                {"kind": "uniform", "probability": 0.1, "low": 0, "high": 20}]}
@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from schemas.base import Message, Number
 
-MOST_PARTS = 8  # components of a noise, or laws of its clutter
+MOST_PARTS = 8  # components of a noise, or densities of its clutter
 _WEIGHTS_TOLERANCE = 1e-6
 
 _Probability = Annotated[
@@ -27,7 +27,7 @@ _Probability = Annotated[
 
 
 class NoiseComponent(Message):
-    """One Gaussian of the noise of inliers: a reflection of a radio signal arrives late, and less sharply."""
+    """One Gaussian of the inliers' noise. A reflected radio signal, for example, arrives late and with more spread."""
 
     weight: Annotated[
         Number, Field(gt=0, le=1, description="share of the inliers; all weights sum to 1; no unit")
@@ -39,7 +39,7 @@ class NoiseComponent(Message):
 
 
 class UniformClutter(Message):
-    """Reports between two values alike, whatever the state."""
+    """Reports uniform between two values, whatever the state."""
 
     kind: Annotated[Literal["uniform"], Field(description="of the clutter: uniform")] = "uniform"
     probability: _Probability
@@ -56,7 +56,7 @@ class UniformClutter(Message):
 
 
 class ExponentialClutter(Message):
-    """Reports from zero on, ever rarer, whatever the state: a range cut short by what stands before."""
+    """Reports with an exponential density from zero, whatever the state: ranges cut short by obstacles."""
 
     kind: Annotated[Literal["exponential"], Field(description="of the clutter: exponential")] = "exponential"
     probability: _Probability
@@ -67,7 +67,7 @@ Clutter = Annotated[UniformClutter | ExponentialClutter, Field(discriminator="ki
 
 
 class Noise(Message):
-    """What is not plainly Gaussian about a scalar sensor."""
+    """Non-Gaussian noise of a scalar sensor."""
 
     components: Annotated[
         tuple[NoiseComponent, ...],
@@ -101,5 +101,5 @@ class Noise(Message):
 
     @property
     def clutter_probability(self) -> float:
-        """That a report is clutter."""
+        """Probability that a report is clutter."""
         return sum(law.probability for law in self.clutter)

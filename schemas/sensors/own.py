@@ -1,4 +1,4 @@
-"""A sensor of one's own: a registered measurement function, by its name."""
+"""Sensor with a registered measurement function, given by its name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ParameterName = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9
 
 
 class OwnSensor(ScalarSensor):
-    """Observes what a function says that the worker has loaded: h(state) = f(coordinates - position, **parameters)."""
+    """Observes a measurement function loaded by the worker: h(state) = f(coordinates - position, **parameters)."""
 
     kind: Annotated[Literal["own"], Field(description="of the sensor: own")] = "own"
     measurement: Annotated[Name, Field(description="the name under which the function is registered")]
@@ -72,5 +72,5 @@ class OwnSensor(ScalarSensor):
 
     @property
     def value_length(self) -> int:
-        """As many as the function's outputs."""
+        """Number of outputs of the function."""
         return self.outputs or 1

@@ -1,1 +1,1 @@
-"""Benchmarks: speeds as ratios to a baseline measured in the same run, for machines are noisy."""
+"""Benchmarks: speeds as ratios to a baseline measured in the same run, because machines are noisy."""

@@ -1,4 +1,4 @@
-"""The baseline end to end: a plain Faust agent that only sends every message on."""
+"""The end-to-end baseline: a plain Faust agent that only forwards every message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a late observation costs beside one on time, and how large an entity's record is: no Kafka, one core."""
+"""Measures the cost of a late observation and the size of an entity's record: no Kafka, one core."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENTITIES = 64
 
 
 class Table:
-    """Entities' records and what a worker does to them with a batch of observations, sends and receipts left out."""
+    """Entities' records, updated with a batch of observations as in a worker, without Kafka."""
 
     def __init__(self, model: Model, sensors: Iterable[Sensor], updater: Updater, most: int = MOST) -> None:
         self._definitions = Definitions("sensors", "models")
@@ -36,7 +36,7 @@ class Table:
         self._offset = 0
 
     def apply(self, observations: Sequence[Observation]) -> tuple[list[Record], int]:
-        """The posteriors to send, and how many instants were computed."""
+        """Return the posteriors to send, and how many instants were computed."""
         batch: dict[bytes, EntityBatch] = {}
         for seen in observations:
             key, raw = seen.entity.encode(), seen.to_json()
@@ -67,7 +67,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one observation that comes after `behind` newer ones of its entity."""
+    """Cost of one observation that comes after `behind` newer ones of its entity."""
 
     behind: int
     instants: float  # computed for it
@@ -76,7 +76,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Size:
-    """Of the records under a window of that length."""
+    """Size of the records with one lateness window."""
 
     window: float  # s
     rate: float  # observations of an entity per second
@@ -92,9 +92,9 @@ def costs(
     repeats: int = 3,
     entities: int = ENTITIES,
 ) -> list[Cost]:
-    """One observation each of some entities, late by so many of the entity's own; the median of some repeats.
+    """Measure one observation each of several entities, each after `behind` newer ones; the median of the repeats.
 
-    Each time the newer observations come first, in a batch of their own, and then the one before them.
+    Each time the newer observations come first, in a separate batch, and then the earlier one.
     """
     longest = max(behind) + 1
     duration = (repeats + 3) * longest / rate
@@ -121,7 +121,7 @@ def costs(
 def sizes(
     updater: Updater, windows: Sequence[float] = (0.0, 2.0, 10.0), rate: float = 2.0, entities: int = ENTITIES
 ) -> list[Size]:
-    """Records of some entities after a while under windows of those lengths, in seconds."""
+    """Measure the records of entities after a while, for each window length in seconds."""
     found = []
     for window in windows:
         simulation = simulate(entities=entities, duration=2.0 * window + 4.0, rate=rate)

@@ -1,4 +1,4 @@
-"""What many beliefs cost a worker: memory, disk, changelog, and the time until it is ready again."""
+"""Measures what many beliefs cost a worker: memory, disk, changelog, and restart time."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ COORDINATES = ("x", "y", "vx", "vy")
 RATE, WINDOW = (
     2.0,
     2.0,
-)  # observations a second, and the lateness window in seconds: what a record's past is made of
-TOGETHER = 2000  # records on their way to the broker at a time
+)  # observations a second, and the lateness window in seconds: they determine the past in a record
+TOGETHER = 2000  # records in flight to the broker at a time
 LIMIT = 600.0  # seconds until a start counts as stuck
 
 
@@ -57,7 +57,7 @@ class Start:
 
 @dataclass(frozen=True)
 class State:
-    """What was measured; sizes in bytes."""
+    """The results; sizes in bytes."""
 
     entities: int
     record: float  # mean size
@@ -74,7 +74,7 @@ def belief(random: np.random.Generator, time_: float, components: int) -> Belief
 
 
 def record(random: np.random.Generator, name: str, components: int) -> bytes:
-    """Of an entity that has been observed for a while, every belief in it of so many components."""
+    """Build the record of an entity observed for a while, with this many components in every belief."""
     moments = round(RATE * WINDOW) + 1
     kept = BeliefRecord.of(belief(random, 0.0, components), COORDINATES, sequence=1000)
     for number in range(1, moments + 1):
@@ -88,7 +88,7 @@ def record(random: np.random.Generator, name: str, components: int) -> bytes:
 
 
 def records(count: int, components: int, partitions: int, changelog: str) -> Iterator[Record]:
-    """A changelog of so many entities, as a worker would write it."""
+    """Yield a changelog of this many entities, as a worker would write it."""
     random = np.random.default_rng(0)
     for number in range(count):
         name = f"entity-{number}"
@@ -97,7 +97,7 @@ def records(count: int, components: int, partitions: int, changelog: str) -> Ite
 
 
 async def send(brokers: str, these: Iterable[Record]) -> int:
-    """Send many records, some at a time; their size in bytes."""
+    """Send many records in groups; returns their size in bytes."""
     size = 0
     async with AIOKafkaProducer(bootstrap_servers=brokers, acks="all", max_batch_size=262144) as producer:
         rest = iter(these)
@@ -108,7 +108,7 @@ async def send(brokers: str, these: Iterable[Record]) -> int:
 
 
 def start(name: str, settings: Settings, log: Path, entities: int) -> Start:
-    """Start a worker, wait until it is ready with so many entities, and look at it."""
+    """Start a worker, wait until it is ready with this many entities, and measure it."""
     began = time.perf_counter()
     with process([sys.executable, "-m", "streams.cli", "worker"], settings.environment(), log) as child:
         while page(settings, "/readyz") is None:
@@ -125,7 +125,7 @@ def start(name: str, settings: Settings, log: Path, entities: int) -> Start:
 
 
 def page(settings: Settings, path: str) -> str | None:
-    """A page of the worker, if it answers with 200."""
+    """Return a page of the worker, if it answers with 200."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{settings.web_port}{path}", timeout=30) as answer:
             content: bytes = answer.read()
@@ -135,7 +135,7 @@ def page(settings: Settings, path: str) -> str | None:
 
 
 def measure(brokers: str, is_embedded: bool, entities: int, components: int = 8) -> State:
-    """Starts of a worker without any beliefs, and with them in memory, on an empty and on a full disk."""
+    """Measure starts of a worker without beliefs, and with them in memory, on an empty and on a full disk."""
     folder = Path(tempfile.mkdtemp(prefix="beliefstream-bench-"))
 
     def settings(application: str, store: str, place: str) -> Settings:

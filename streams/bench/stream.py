@@ -1,4 +1,4 @@
-"""Observations a second through one worker on the embedded broker, beside an agent that only echoes them."""
+"""Measures observations a second through one worker on the embedded broker, and through an agent that echoes them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIMIT = 300.0  # seconds until a run counts as stuck
 
 
 def prepare(settings: Settings, entities: int, reports: int) -> int:
-    """Topics, definitions and a backlog of `entities` × about `reports` observations; returns their number."""
+    """Create topics, definitions and a backlog of `entities` × about `reports` observations; returns their number."""
     topics.create(settings.brokers, settings.names, partitions=settings.partitions)
     simulation = simulate(entities=entities, duration=reports / 2, rate=2.0)
     registry = Registry(settings.brokers)
@@ -44,7 +44,7 @@ def send(brokers: str, observations: list[Observation]) -> None:
 
 @contextmanager
 def process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A child in the background, ended at the end."""
+    """Run a child process in the background, and end it on exit."""
     with log.open("ab") as output:
         child = subprocess.Popen(command, env={**os.environ, **environment}, stdout=output, stderr=output)
     try:
@@ -76,7 +76,7 @@ def rate(brokers: str, topic: str, expected: int, child: subprocess.Popen[bytes]
 
 
 def measure(entities: int = 1000, reports: int = 20) -> tuple[float, float, int]:
-    """Observations a second of the worker and of the echo, and how many each had to do."""
+    """Observations a second of the worker and of the echo, and the number of observations for each."""
     folder = Path(tempfile.mkdtemp(prefix="beliefstream-bench-"))
     with EmbeddedBroker() as broker:
         settings = Settings(

@@ -1,4 +1,4 @@
-"""Posteriors a second of the update alone, beside one EKF update of Stone Soup and a particle filter."""
+"""Measures posteriors a second of the update alone, an EKF update of Stone Soup and a particle filter."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Speed(NamedTuple):
 
 
 def timed(work: Callable[[], object], repeats: int) -> float:
-    """Median seconds of one call, after a first that is not counted."""
+    """Median seconds of one call, after one that is not counted."""
     work()
     seconds = []
     for _ in range(repeats):
@@ -94,7 +94,7 @@ def stone_soup_update() -> Callable[[], object]:
     counter = iter(range(10**9))
 
     def work() -> object:
-        # a new time each, so that nothing is taken from a cache
+        # a new time for each call, so that nothing comes from a cache
         when = start + timedelta(seconds=next(counter))
         prediction = GaussianStatePrediction(mean, covariance, timestamp=when)
         hypothesis = SingleHypothesis(prediction, Detection(value, timestamp=when, measurement_model=model))
@@ -104,7 +104,7 @@ def stone_soup_update() -> Callable[[], object]:
 
 
 def measure(updater: Updater, small: Updater, repeats: int = 9) -> list[Speed]:
-    """The table's lines, `small` being of the small network; the first is the baseline of the ratios."""
+    """Measure the table's lines; `small` has the small network, and the first line is the baseline of the ratios."""
     torch.set_num_threads(1)
     soup = timed(stone_soup_update(), 300)
     lines = [Speed("Stone Soup, one EKF update", 1 / soup, "range + bearing, one Gaussian, not checked")]
@@ -112,7 +112,7 @@ def measure(updater: Updater, small: Updater, repeats: int = 9) -> list[Speed]:
     generator = torch.Generator().manual_seed(1)
 
     def particles() -> object:
-        # a new filter each time, so that all start from the same prior
+        # a new filter for each call, so that all start from the same prior
         few = slice(0, 64)
         cloud = ParticleFilter(prior.rows(few), PARTICLES, generator)
         cloud.update(observations.rows_of(few))

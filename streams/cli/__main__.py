@@ -1,4 +1,4 @@
-"""`python -m streams.cli` is `beliefstream`."""
+"""Entry point: `python -m streams.cli` is `beliefstream`."""
 
 from streams.cli import main
 

@@ -1,4 +1,4 @@
-"""`beliefstream evaluate --family adversarial`: how honest answers are on problems that training never saw."""
+"""`beliefstream evaluate --family adversarial`: whether answers report their error on problems unlike training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def adversarial(
     only: str | None,
     progress: Callable[[str, int, int], None],
 ) -> dict[str, Any]:
-    """Print the table of families, and return what JSON shall hold; raises CommandError for what does not exist."""
+    """Print the table of families, and return the content for JSON; raises CommandError for unknown names."""
     from inference.evaluation.adversarial.report import report
     from inference.evaluation.adversarial.run import families_of, findings
 
@@ -51,7 +51,7 @@ def adversarial(
 
 
 def updater(settings: Settings, setting: str) -> Updater:
-    """The library's default, or what a worker of these settings uses; raises CommandError for another."""
+    """The library's default, or that of a worker with these settings; raises CommandError for another name."""
     if setting == WORKER:
         from streams.app import make_updater
 
@@ -65,7 +65,7 @@ def updater(settings: Settings, setting: str) -> Updater:
 
 
 def refused(answer: Answered) -> str:
-    """Why the schema of posteriors does not take an answer; nothing where it does."""
+    """Why the posterior schema rejects an answer; empty if it accepts it."""
     try:
         Mixture(weights=answer.weights, means=answer.means, covariances=answer.covariances)
     except ValidationError as error:
@@ -74,7 +74,7 @@ def refused(answer: Answered) -> str:
 
 
 def show(content: dict[str, Any]) -> None:
-    """Print a row for each family and one for all, then what must be known of them."""
+    """Print a row for each family and one for all, then notes."""
     from rich.table import Table
 
     table = Table(title=f"KL(exact ‖ answer), nats, settings {content['settings']}, seed {content['seed']}")

@@ -10,7 +10,7 @@ import typer
 
 from streams.cli.common import CommandError, settings_for
 
-CHECK_INTERVAL = 0.5  # seconds; how soon a broker that died is noticed
+CHECK_INTERVAL = 0.5  # seconds; how soon a dead broker is noticed
 
 
 def broker(
@@ -29,7 +29,7 @@ def broker(
     from streams.broker import EmbeddedBroker
 
     settings_for()
-    # what it would log about a taken port is said below
+    # a port in use is reported below
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

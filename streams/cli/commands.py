@@ -24,7 +24,7 @@ from streams.cli.watch import watch
 from streams.cli.worker import worker
 from streams.demo.command import demo
 
-# A broken command is a bug, and a plain traceback says most about it; what users can mend, main() explains.
+# A broken command is a bug, and a plain traceback is the most useful; main() explains errors that users can fix.
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _COMMANDS: tuple[Callable[..., None], ...] = (
     *(broker, worker, simulate, replay, posteriors, dead_letters, watch, fuse),
@@ -32,7 +32,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
 )
 for command in _COMMANDS:
     app.command()(command)
-app.command(context_settings={"ignore_unknown_options": True})(observe)  # -1.5 is a value
+app.command(context_settings={"ignore_unknown_options": True})(observe)  # allows -1.5 as a value
 for group in (topics, sensors, models, prior, entity):
     app.add_typer(group)
 

@@ -1,4 +1,4 @@
-"""What commands share: the brokers' option, settings, where input comes from and how output looks."""
+"""Shared parts of the commands: the brokers' option, settings, input and output."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Brokers = Annotated[
 
 
 class Format(StrEnum):
-    """How a command writes what it found."""
+    """Output format of a command."""
 
     json = "json"
     table = "table"
@@ -43,14 +43,14 @@ Formatted = Annotated[
 
 
 class CommandError(RuntimeError):
-    """A command could not do what it was asked for; the text is the one line that the user gets."""
+    """A command failed; the text is the one line that the user gets."""
 
 
 def settings_for(brokers: str | None = None, **changes: Any) -> Settings:
-    """Settings from the environment; `brokers` and other changes, where not None, come from options.
+    """Return settings from the environment; `brokers` and other changes that are not None come from options.
 
-    From here on libraries log warnings only, to stderr, and Kafka's client nothing: its errors reach the user
-    as the command's own line. With BELIEFSTREAM_LOG_LEVEL=debug all of them log all they have.
+    From then on libraries log only warnings, to stderr, and Kafka's client nothing: its errors reach the user as the
+    command's own line. With BELIEFSTREAM_LOG_LEVEL=debug all of them log everything.
 
     Raises CommandError that names the variable at fault.
     """
@@ -71,7 +71,7 @@ def settings_for(brokers: str | None = None, **changes: Any) -> Settings:
 
 
 def _faults(error: ValidationError) -> Iterator[str]:
-    """A line each, which names the variable and the value, unless that is a secret."""
+    """A line for each fault, with the variable and its value, unless that is a secret."""
     from streams.settings import SECRETS, Settings
 
     for fault in error.errors(include_url=False):
@@ -81,12 +81,12 @@ def _faults(error: ValidationError) -> Iterator[str]:
 
 
 def resolve(chosen: Format | None) -> Format:
-    """What was asked for, or else what suits standard output."""
+    """The chosen format, or the one that suits standard output."""
     return chosen or (Format.table if sys.stdout.isatty() else Format.json)
 
 
 def console(*, errors: bool = False) -> Console:
-    """A rich console on standard output or standard error; wide enough for whole lines where nobody looks."""
+    """A rich console on standard output or standard error; wide enough for whole lines if it is no terminal."""
     from rich.console import Console
 
     stream = sys.stderr if errors else sys.stdout
@@ -94,7 +94,7 @@ def console(*, errors: bool = False) -> Console:
 
 
 def progress_bar(unit: str) -> Progress:
-    """A progress bar on standard error, silent where that is no terminal."""
+    """A progress bar on standard error, silent if that is no terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(
@@ -110,7 +110,7 @@ def progress_bar(unit: str) -> Progress:
 
 
 def read_source(source: str) -> bytes:
-    """The content that FILE, `-` (standard input) or JSON itself stands for."""
+    """Return the content of FILE, of `-` (standard input) or of JSON given directly."""
     if source == "-":
         return sys.stdin.buffer.read()
     if source.lstrip().startswith(("{", "[")):
@@ -119,9 +119,9 @@ def read_source(source: str) -> bytes:
 
 
 def read_definitions(source: str) -> list[bytes]:
-    """The JSON objects of a source: one object, a list of them, or one a line.
+    """Return the JSON objects of a source: one object, a list of them, or one a line.
 
-    Raises ValueError where it is not JSON.
+    Raises ValueError if it is not JSON.
     """
     import orjson
 
@@ -137,7 +137,7 @@ def read_definitions(source: str) -> list[bytes]:
 
 
 def numbers(text: str) -> list[float]:
-    """`1,2.5` as numbers; raises CommandError that shows what is none."""
+    """Parse `1,2.5` as numbers; raises CommandError that shows the invalid part."""
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
@@ -145,7 +145,7 @@ def numbers(text: str) -> list[float]:
 
 
 def whole_numbers(text: str | None, option: str, least: int) -> tuple[int, ...] | None:
-    """`1,2` as whole numbers from `least`; raises CommandError that names the option and shows what is none."""
+    """Parse `1,2` as whole numbers from `least`; raises CommandError that names the option and the invalid part."""
     if text is None:
         return None
     try:
@@ -158,7 +158,7 @@ def whole_numbers(text: str | None, option: str, least: int) -> tuple[int, ...] 
 
 
 def moment(text: str | None) -> float | str | None:
-    """A time given as seconds since the epoch or in RFC 3339, which the message then checks."""
+    """Parse a time in seconds since the epoch; other text is passed on as RFC 3339, which the message checks."""
     if text is None:
         return None
     try:

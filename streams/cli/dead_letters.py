@@ -156,9 +156,9 @@ def _list(settings: Settings, chosen: Selection, limit: int, full: bool, shape: 
 def _newest(
     settings: Settings, chosen: Selection, limit: int, full: bool, whole: bool
 ) -> tuple[Iterable[tuple[dict[str, Any], str]], int, DeadLetterConsumer]:
-    """The newest letters with their ids, how many were looked at, and the consumer, which is closed.
+    """Return the newest letters with their ids, how many were read, and the consumer, closed.
 
-    Reads the whole topic, or of each partition no more than may be needed.
+    Reads the whole topic, or from each partition no more than may be needed.
     """
     from streams.cli.letters import fields
 

@@ -175,7 +175,7 @@ def _show(
 
 def _sensor_row(sensor: Any) -> tuple[str, ...]:
     shown = ("sensor", "kind", "coordinates", "outlier_probability")
-    outliers = getattr(sensor, "outlier_probability", None)  # a composite's are those of its parts
+    outliers = getattr(sensor, "outlier_probability", None)  # a composite has those of its parts
     return (
         sensor.sensor,
         sensor.kind,
@@ -192,6 +192,6 @@ def _model_row(model: Any) -> tuple[str, ...]:
 
 
 def _details(message: Any, without: tuple[str, ...]) -> str:
-    """The other fields that are not what they are by default."""
+    """The other fields that differ from their defaults."""
     rest = message.model_dump(mode="json", exclude_defaults=True, exclude=set(without))
     return ", ".join(f"{name} {value}" for name, value in rest.items())

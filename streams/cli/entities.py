@@ -1,4 +1,4 @@
-"""`beliefstream entity`: what is done to an entity as a whole."""
+"""`beliefstream entity`: commands for a whole entity."""
 
 from __future__ import annotations
 

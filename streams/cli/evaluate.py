@@ -128,14 +128,14 @@ def evaluate(
 
 
 def write(content: dict[str, Any], path: Path | None) -> None:
-    """As JSON, where a file is named."""
+    """Write the content as JSON, if a file is given."""
     if path is not None:
         path.write_text(json_format.dumps(content, allow_nan=False), encoding="utf-8")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to evaluate: the options, checked."""
+    """What to evaluate: the checked options."""
 
     family: str
     dimensions: tuple[int, ...]
@@ -149,7 +149,7 @@ class Plan:
 
 
 def everything(plan: Plan, weights: str) -> dict[str, Any]:
-    """Print and plot comparisons, calibration and run; returns what JSON shall hold."""
+    """Print and plot comparisons, calibration and run; returns the content for JSON."""
     from inference.evaluation.methods import baselines, gaussian_sum, ours
     from inference.weights import load
     from streams.cli import evaluation_tables as tables
@@ -175,7 +175,7 @@ def everything(plan: Plan, weights: str) -> dict[str, Any]:
 def paint(
     compared: Sequence[Comparison], calibrated: Sequence[Calibration], run: LongRun | None, directory: Path
 ) -> None:
-    """Write the plots of what there is, and print their names."""
+    """Write the available plots, and print their names."""
     from inference.evaluation import plots
 
     paths = [plots.divergences(compared, directory)]
@@ -188,7 +188,7 @@ def paint(
 
 
 def speed_front(plan: Plan, weights: str | None, compiled: Path) -> dict[str, Any]:
-    """Print and plot speed against accuracy, of some weights or all that are shipped; returns what JSON shall hold."""
+    """Print and plot speed against accuracy, of some or all shipped weights; returns the content for JSON."""
     from inference.evaluation.front import DIMENSION, front
     from inference.evaluation.report import plain
     from inference.weights import load, path_of
@@ -210,7 +210,7 @@ def speed_front(plan: Plan, weights: str | None, compiled: Path) -> dict[str, An
 
 
 def chosen_dimensions(family: str, dimensions: str) -> tuple[int, ...]:
-    """The dimensions that an option names; raises CommandError for what the family does not have."""
+    """Parse the dimensions of an option; raises CommandError for one that the family does not have."""
     from inference.training.families import FAMILIES
 
     if family not in FAMILIES:
@@ -222,12 +222,12 @@ def chosen_dimensions(family: str, dimensions: str) -> tuple[int, ...]:
 
 
 def exact_file(directory: Path, family: str, dimension: int) -> Path:
-    """Where the exact posteriors of a family and dimension are kept."""
+    """The file with the exact posteriors of a family and dimension."""
     return directory / f"{family}-{dimension}.pt"
 
 
 def comparisons(methods: Sequence[Method], plan: Plan) -> list[Comparison]:
-    """One a dimension, with a progress bar."""
+    """Compare in each dimension, with a progress bar."""
     from inference.evaluation.report import compare
 
     found = []
@@ -240,7 +240,7 @@ def comparisons(methods: Sequence[Method], plan: Plan) -> list[Comparison]:
 
 
 def calibrations(methods: Sequence[Method], plan: Plan) -> list[Calibration]:
-    """Every method in every dimension, with a progress bar."""
+    """Calibrate every method in every dimension, with a progress bar."""
     from inference.evaluation.calibration import calibrate
 
     with told("problems") as progress:
@@ -252,7 +252,7 @@ def calibrations(methods: Sequence[Method], plan: Plan) -> list[Calibration]:
 
 
 def long_run(network: DistributionTransformer, plan: Plan) -> LongRun:
-    """The simulated run, with a progress bar."""
+    """Run the long simulation, with a progress bar."""
     from inference.evaluation.long_run import run
     from inference.update import Settings, Updater
 
@@ -264,7 +264,7 @@ def long_run(network: DistributionTransformer, plan: Plan) -> LongRun:
 def measured(
     network: DistributionTransformer, components: tuple[int, ...], count: int, family: str = "mixed"
 ) -> list[Comparison]:
-    """What a model card shows: the network alone and as a worker uses it, beside the Gaussian sum."""
+    """Compute the figures of a model card: the network alone and as in a worker, and the Gaussian sum."""
     from inference.evaluation.methods import gaussian_sum, ours
 
     directory = cache_directory() / "exact"
@@ -274,7 +274,7 @@ def measured(
 
 @contextmanager
 def told(unit: str) -> Iterator[Progress]:
-    """A progress bar, a line for everything that is done."""
+    """A progress bar that prints a line for each finished item."""
     with progress_bar(unit) as bar:
         tasks: dict[str, Any] = {}
 

@@ -1,4 +1,4 @@
-"""The tables of `beliefstream evaluate`, for people."""
+"""Tables of `beliefstream evaluate` in the terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NUMBERS = ("mean", "± standard error", "median", "90 % quantile", "worst")
 
 
 def show(compared: Sequence[Comparison]) -> None:
-    """Print, for each dimension, all methods, and how those that stand for them do by kind of problem."""
+    """Print all methods for each dimension, and the representative ones by kind of problem."""
     for comparison in compared:
         console().print(_by_method(comparison))
         console().print(_by_kind(comparison))
@@ -93,7 +93,7 @@ def _coverage(row: Coverage) -> str:
 
 
 def notes(comparison: Comparison) -> None:
-    """Print what must be known of the exact posteriors that methods are held against."""
+    """Print notes about the exact posteriors."""
     if unresolved := int(comparison.unresolved.sum()):
         print(f"{unresolved} problems are finer than the grid of the exact posterior; they are in the tables")
     error = comparison.exact_errors
@@ -105,7 +105,7 @@ def notes(comparison: Comparison) -> None:
 
 
 def number(value: float) -> str:
-    """Four decimals, fewer where it is large; a dash for none."""
+    """Four decimals, fewer for a large number; a dash for none."""
     if math.isnan(value):
         return "-"
     return f"{value:.4f}" if abs(value) < 100 else f"{value:.0f}"
@@ -132,7 +132,7 @@ def _by_method(comparison: Comparison) -> Table:
 
 
 def _by_kind(comparison: Comparison) -> Table:
-    """Mean ± standard error of a few methods, those that stand for the others."""
+    """Mean ± standard error of the representative methods."""
     rows: dict[str, dict[str, Row]] = {}
     for row in comparison.rows():
         rows.setdefault(row.kind, {})[row.method] = row
@@ -153,7 +153,7 @@ def _by_kind(comparison: Comparison) -> Table:
 
 
 def representatives(methods: Sequence[str]) -> list[str]:
-    """Of ours those with the fewest components, of the others the best two kinds."""
+    """Ours with the fewest components, and the best two kinds of the others."""
     wanted = ("network", "checked and refined", "iterated Gaussian-sum", "particle filter 10,000")
     firsts = [next((name for name in methods if name.startswith(start)), None) for start in wanted]
     return [name for name in firsts if name is not None]

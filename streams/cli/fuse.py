@@ -80,7 +80,7 @@ def _lines(file: str) -> list[tuple[int, bytes]]:
 
 
 def _check_format(file: str, lines: list[tuple[int, bytes]]) -> None:
-    """Raises CommandError where no line is a JSON object, as in a table of comma-separated values."""
+    """Raise CommandError if no line is a JSON object, as in a table of comma-separated values."""
     if lines and not any(line.lstrip().startswith(b"{") for _, line in lines):
         shown = "standard input" if file == "-" else file
         expected = '{"entity": "boat", "sensor": "gps", "time": 1.5, "value": [3, 4]}'

@@ -1,4 +1,4 @@
-"""How dead letters are shown: safely, whatever stands in them, and short unless all is asked for."""
+"""Prints dead letters, safely for any content, and shortened unless all is requested."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAME_CHARACTERS = 80
 
 
 def fields(received: ReceivedDeadLetter, full: bool = False) -> dict[str, Any]:
-    """What is written of one as JSON; key and value whole if `full`."""
+    """The JSON fields of a letter; key and value are complete if `full`."""
     from schemas import to_rfc3339
 
     letter, place = received.letter, received.place
@@ -49,7 +49,7 @@ def _name(text: str | None) -> str | None:
 
 
 def _content(name: str, content: bytes | None, most: int | None) -> dict[str, Any]:
-    """As text, or in base64 where it is none; says if it is cut."""
+    """As text, or in base64 if it is not text; says if it is cut."""
     if content is None:
         return {name: None}
     part = content if most is None else content[: 4 * most]
@@ -66,19 +66,19 @@ def _content(name: str, content: bytes | None, most: int | None) -> dict[str, An
 
 
 def replay_fields(history: History, identity: str) -> dict[str, Any]:
-    """What has become of a letter: whether its message was sent again, and to where."""
+    """The replay state of a letter: whether its message was sent again, and its new place."""
     if identity in history.sent:
         return {"replay": "sent", "replayed_to": history.sent[identity]}
     return {"replay": "interrupted"} if identity in history.begun else {}
 
 
 def write_json(shown: dict[str, Any]) -> None:
-    """One line of ASCII, which holds no control character whatever stands in the letter."""
+    """Print one line of ASCII, free of control characters whatever the letter contains."""
     print(json.dumps(shown), flush=True)
 
 
 def write_text(shown: dict[str, Any]) -> None:
-    """Three lines for a person: what and where from, the detail, and the message."""
+    """Print three lines: reason and source, the detail, and the message."""
     from rich.text import Text
 
     from schemas import printable
@@ -139,7 +139,7 @@ class Summary:
         return not self._found
 
     def rows(self, history: History) -> list[dict[str, Any]]:
-        """One of each reason, the most frequent first."""
+        """One row for each reason, the most frequent first."""
         from streams.mending import mend
 
         ordered = sorted(self._found.items(), key=lambda item: (-item[1].count, item[0]))
@@ -158,7 +158,7 @@ class Summary:
 
 
 def write_summary(rows: Iterable[dict[str, Any]]) -> None:
-    """Lines for people."""
+    """Print the summary as text."""
     from rich.text import Text
 
     from schemas import printable

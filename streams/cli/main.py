@@ -1,4 +1,4 @@
-"""The command line's entry: runs a command and turns what a user can mend into one clear line."""
+"""Entry point of the command line: runs a command and turns errors that a user can fix into one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-LONGEST = 1000  # characters of the line that says what went wrong
+LONGEST = 1000  # characters of an error line
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -17,18 +17,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         raise SystemExit(_failed(f"{error.name} is missing: pip install 'beliefstream[worker]'")) from None
     try:
-        # without standalone mode typer leaves errors, and how they are shown, to us
+        # without standalone mode typer leaves the display of errors to us
         status = app(args=arguments or ["--help"], prog_name="beliefstream", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
         raise SystemExit(_unread()) from None
-    except SystemExit as ended:  # typer's answer to a broken pipe
+    except SystemExit as ended:  # typer's reaction to a broken pipe
         raise SystemExit(
             _unread() if isinstance(ended.__context__, BrokenPipeError) else ended.code
         ) from None
     except Exception as error:
         line = _explanation(error)
-        if line is None:  # a fault of ours: the traceback is what a developer needs
+        if line is None:  # a bug: a developer needs the traceback
             raise
         raise SystemExit(_failed(line)) from None
     raise SystemExit(status or 0)
@@ -43,13 +43,13 @@ def _failed(line: str) -> int:
 
 
 def _unread() -> int:
-    """Whoever read our output has had enough, as `head` has: that is no failure."""
+    """Exit without an error when the reader of our output closes it, as `head` does."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def _explanation(error: Exception) -> str | None:
-    """What a user can mend, in a line; None for anything else."""
+    """One line for an error that a user can fix; None for any other."""
     import typer
     from kafka.errors import KafkaError
     from pydantic import ValidationError
@@ -57,7 +57,9 @@ def _explanation(error: Exception) -> str | None:
     from schemas import Unusable, explain
     from streams.clients.connection import TopicMissing
 
-    usage, problem = typer.BadParameter.__mro__[1:3]  # UsageError and ClickException, wherever they live
+    usage, problem = typer.BadParameter.__mro__[
+        1:3
+    ]  # UsageError and ClickException, in whichever package they are
     if isinstance(error, usage):
         context = getattr(error, "ctx", None)
         hint = f" ({context.command_path} --help says how)" if context else ""

@@ -1,4 +1,4 @@
-"""What becomes of one observation: its posterior, or its dead letter."""
+"""Waits for the result of one observation: its posterior, or its dead letter."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from streams.clients.publishing import Place
     from streams.settings import Settings
 
-POLL_SECONDS = 0.1  # of one topic, then of the other
+POLL_SECONDS = 0.1  # for one topic, then for the other
 CONTROL_SECONDS = 3.0  # a control has no posterior: its dead letter would be there by then
 
 
 class Outcome:
-    """Waits for what becomes of an observation of an entity that is sent after this is made.
+    """Waits for the result of an observation; create it before the observation is sent.
 
-    Raises CommandError where posteriors or dead letters cannot be read.
+    Raises CommandError if posteriors or dead letters cannot be read.
     """
 
     def __init__(self, settings: Settings, entity: str) -> None:
@@ -42,11 +42,11 @@ class Outcome:
             raise CommandError(f"nothing was sent, for {error}; --no-wait sends without waiting") from None
 
     def wait(self, place: Place, id: str | None, timeout: float) -> Posterior | DeadLetter | None:
-        """The posterior or dead letter of the observation at this place; None if neither came in time.
+        """Return the posterior or dead letter of the observation; None if neither came in time.
 
         Args:
             place: where the broker put the observation.
-            id: that the observation has.
+            id: of the observation, if it has one.
             timeout: seconds.
         """
         name = id or f"{place.partition}:{place.offset}"
@@ -71,7 +71,7 @@ class Outcome:
 
 
 def is_control(settings: Settings, sensor: str) -> bool:
-    """Whether the sensor is defined as a control, of which no posterior comes; False if that cannot be read."""
+    """Whether the sensor is a control, which has no posteriors; False if its definition cannot be read."""
     from kafka.errors import KafkaError
 
     from schemas import ControlSensor

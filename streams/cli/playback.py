@@ -1,4 +1,4 @@
-"""`beliefstream simulate` and `beliefstream replay`: observations with a known truth, sent as time goes by."""
+"""`beliefstream simulate` and `beliefstream replay`: send observations with a known truth, paced by their times."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Force = Annotated[
 
 
 class RecordingName(StrEnum):
-    """The recordings there are, and all of them."""
+    """Names of the recordings, and `all`."""
 
     plaza1 = "plaza1"
     plaza2 = "plaza2"
@@ -156,9 +156,9 @@ def replay(
 def _define(
     settings: Settings, models: Sequence[Model], sensors: Sequence[Sensor], speed: float, force: bool
 ) -> None:
-    """Times that begin now are those of the clock unless they are sent faster than real time.
+    """Define models and sensors; times count as live unless they are sent faster than real time.
 
-    Raises CommandError where another definition would be replaced, unless by `force`; nothing is sent then.
+    Raises CommandError instead of replacing another definition, unless `force` is set; nothing is sent then.
     """
     from streams.client import DefinitionConflict, Registry
 
@@ -180,7 +180,7 @@ def _define(
 
 
 def _send(settings: Settings, observations: Sequence[Observation], speed: float, title: str) -> None:
-    """Each when it is due; Ctrl-C ends it, and what was sent until then stays sent."""
+    """Send each observation when it is due; Ctrl-C ends it, and what was sent stays sent."""
     from streams.client import ObservationProducer
 
     began, first, sent = time.monotonic(), observations[0].time, 0

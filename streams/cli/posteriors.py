@@ -68,7 +68,7 @@ def _write_row(posterior: Posterior) -> None:
 def row(posterior: Posterior) -> tuple[str, str, str, str, str, str, str]:
     """Time, entity, sequence, mean ± standard deviation of each coordinate, quality, method.
 
-    Of the quality the effective sample size and the accumulated error in nats, a dash where that is not known.
+    Quality is the effective sample size and the accumulated error in nats, a dash if that is not known.
     """
     from schemas import to_rfc3339
 

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def send_again(
     settings: Settings, chosen: Selection, limit: int | None, *, force: bool, ask: bool, shape: Format
 ) -> None:
-    """Send the selected letters again, and say of each what became of it.
+    """Send the selected letters again, and print the result for each.
 
-    Raises CommandError where one was not sent.
+    Raises CommandError if one was not sent.
     """
     from streams.client import Replayer
 
@@ -51,7 +51,7 @@ def send_again(
 
 
 def _tell(plan: Plan) -> None:
-    """What would be done, on standard error."""
+    """Print the plan on standard error."""
     from schemas import Reason
     from streams.mending import mend
 

@@ -1,4 +1,4 @@
-"""Recordings fused here and compared with the truth, beside the classical filters on the same observations."""
+"""Fuses recordings and compares the posteriors with the truth, and with classical filters on the same observations."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def fuse_recordings(
     out: Path | None = None,
     report: Path | None = None,
 ) -> None:
-    """Fuse recordings one after the other, and print how good the posteriors are.
+    """Fuse recordings one after the other, and print scores of the posteriors.
 
     Args:
         settings: of the worker.
-        recordings: of which to take all observations.
-        methods: classical filters to run too, and to print in a table beside ours; no table if None.
+        recordings: all their observations are used.
+        methods: classical filters to run too, and to print in a table with ours; no table if None.
         out: file for the posteriors, as JSON lines; none if None.
         report: file for the table, as JSON; none if None.
     """
@@ -68,7 +68,7 @@ def fuse_recordings(
 
 
 def _ticks(progress: Progress, recording: Recording) -> Callable[[str, int, int], None]:
-    """Shows how far each method is; a bar a method, when it begins."""
+    """Show how far each method is; its bar appears when it starts."""
     tasks: dict[str, object] = {}
 
     def tick(method: str, instants: int, total: int) -> None:
@@ -118,7 +118,7 @@ def _cells(row: Row) -> list[str]:
 
 
 def tune_recording(settings: Settings, name: str, reader: Reader, data: Path | None) -> None:
-    """Choose a recording's settings once more, and print them beside those that its reader has."""
+    """Tune a recording's settings, and print them with those that its reader has."""
     from dataclasses import fields
 
     from streams.recordings.tuning import tune

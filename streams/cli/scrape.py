@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-INTERVAL = 1.0  # seconds between two questions
-WINDOW = 10.0  # seconds that rates and quantiles look back
+INTERVAL = 1.0  # seconds between two requests
+WINDOW = 10.0  # seconds that rates and quantiles cover
 TIMEOUT = 2.0  # seconds; a worker on the same machine answers in milliseconds
 
 
@@ -38,11 +38,11 @@ class Snapshot:
 
 
 def scrape(url: str, token: SecretStr | None = None) -> Snapshot:
-    """What the worker at `url` says now, asked with its token; raises OSError or ValueError if none answers there."""
+    """Read the metrics of the worker at `url`, with its token; raises OSError or ValueError if none answers there."""
     from prometheus_client.parser import text_string_to_metric_families
 
     request = urllib.request.Request(f"{url.rstrip('/')}/metrics")
-    if token is not None:  # not for whoever we might be sent on to
+    if token is not None:  # not sent on to the target of a redirect
         request.add_unredirected_header("Authorization", f"Bearer {token.get_secret_value()}")
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
         text = answer.read().decode()
@@ -61,7 +61,7 @@ class History:
     snapshots: deque[Snapshot] = field(default_factory=deque)
 
     def add(self, snapshot: Snapshot) -> None:
-        """Append one, and drop those that have grown old; a worker that was started again begins anew."""
+        """Append one, and drop old ones; the history starts again if the worker was restarted."""
         if self.snapshots and snapshot.total("beliefstream_batch_size_count") < self.snapshots[-1].total(
             "beliefstream_batch_size_count"
         ):
@@ -75,22 +75,22 @@ class History:
         return self.snapshots[-1] if self.snapshots else None
 
     def increase(self, name: str) -> float:
-        """How much a counter grew in the window."""
+        """Increase of a counter in the window."""
         return self.snapshots[-1].total(name) - self.snapshots[0].total(name) if self.snapshots else 0.0
 
     def rate(self, name: str) -> float:
-        """By how much a counter grows a second; NaN while there is one snapshot only."""
+        """Increase of a counter per second; NaN with only one snapshot."""
         if len(self.snapshots) < 2:
             return math.nan
         return self.increase(name) / (self.snapshots[-1].time - self.snapshots[0].time)
 
     def mean(self, name: str) -> float:
-        """Of what a histogram observed in the window; NaN if that is nothing."""
+        """Mean of a histogram's observations in the window; NaN if there are none."""
         count = self.increase(f"{name}_count")
         return self.increase(f"{name}_sum") / count if count else math.nan
 
     def quantile(self, name: str, share: float) -> float:
-        """Of what a histogram observed in the window, linear within its bucket; NaN if that is nothing."""
+        """Quantile of a histogram's observations in the window, linear within a bucket; NaN if there are none."""
         if not self.snapshots:
             return math.nan
         before, now = (self.snapshots[i].by(f"{name}_bucket", "le") for i in (0, -1))
@@ -107,10 +107,10 @@ class History:
 
 
 class Scraper:
-    """Asks a worker every second while its context is open, in a thread of its own.
+    """Reads a worker's metrics every second in a thread while its context is open.
 
     Attributes:
-        problem: why there is no answer; empty while there is.
+        problem: why there is no answer; empty while there is one.
     """
 
     def __init__(self, url: str, token: SecretStr | None = None) -> None:

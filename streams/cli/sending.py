@@ -39,7 +39,7 @@ prior = typer.Typer(name="prior", help="Tell what is known of an entity.")
 
 
 class Mode(Enum):
-    """What becomes of the belief."""
+    """How a prior changes the belief."""
 
     replace = "replace"
     product = "product"
@@ -109,7 +109,7 @@ def observe(
 def _tell(
     found: Posterior | DeadLetter | None, place: str, shape: Format, timeout: float, id: str | None
 ) -> None:
-    """Print the posterior; raise CommandError for a dead letter, or nothing at all."""
+    """Print the posterior; raise CommandError for a dead letter, or if there is no result."""
     from schemas import DeadLetter
 
     if isinstance(found, DeadLetter):
@@ -176,7 +176,7 @@ def set_prior(
 
 
 def _check_fits(prior: Prior, settings: Settings) -> None:
-    """Raises Unusable where it does not fit the entity's model; says so where there is none, or none can be read."""
+    """Raise Unusable if the prior does not fit the entity's model; print a note if no model can be found or read."""
     from kafka.errors import AuthorizationError
 
     from streams.client import Registry, TopicMissing
@@ -217,7 +217,7 @@ def _mixture(mean: str | None, standard_deviation: str | None, mixture: str | No
 
 
 def _checked(option: str, text: str, kind: str, holds: Callable[[float], bool]) -> list[float]:
-    """The numbers; raises CommandError where one of them is not of the kind."""
+    """Parse the numbers; raises CommandError if one of them is not of the kind."""
     found = numbers(text)
     if not all(map(holds, found)):
         raise CommandError(f"{option}: expected {kind} numbers, got {text!r}")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 REPORT_EVERY = 20  # steps; a stop is noticed then
 SAVE_EVERY = 500  # steps
 SMOOTHING = 0.95  # of the losses shown
-COMPONENTS = (8, 16, 32)  # of the answers evaluated for the card
+COMPONENTS = (8, 16, 32)  # components of the answers evaluated for the card
 
 
 class Device(StrEnum):
@@ -35,7 +35,7 @@ class Device(StrEnum):
 
 
 def _plan_option(default: str, help: str, **more: Any) -> Any:
-    """An option whose default is that of Plan, which cannot be imported before --help; a test compares them."""
+    """An option with Plan's default: Plan cannot be imported before --help, and a test compares the defaults."""
     return typer.Option(show_default=default, help=help, rich_help_panel="Plan", **more)
 
 
@@ -127,7 +127,7 @@ def train(
 
 
 def make_plan(sizes: dict[str, int | None], **changes: Any) -> Plan:
-    """Plan's defaults with what is not None changed; raises CommandError for a combination that cannot be."""
+    """Change Plan's defaults where a value is not None; raises CommandError for an impossible combination."""
     from inference.training.families import FAMILIES
     from inference.training.train import Plan
     from inference.transformer import Configuration
@@ -144,7 +144,7 @@ def make_plan(sizes: dict[str, int | None], **changes: Any) -> Plan:
 
 
 def run(training: Training, log: Path, stop_after: float | None) -> bool:
-    """Train, with progress, until the plan is through, or `stop_after` minutes; returns whether it is through."""
+    """Train, with progress, until the plan is complete, or `stop_after` minutes; returns whether it is complete."""
     deadline = time.monotonic() + 60 * stop_after if stop_after is not None else float("inf")
     shown: dict[str, float] = {}
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +176,7 @@ class _Stop(Exception):
 
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """The stop signals that came; a step is never cut in two by one."""
+    """The stop signals received; a signal never interrupts a step."""
     came: list[int] = []
     former = {
         number: signal.signal(number, lambda received, _: came.append(received))
@@ -190,7 +190,7 @@ def _stop_signals() -> Iterator[list[int]]:
 
 
 def write_weights(training: Training, directory: Path, name: str, problems: int) -> None:
-    """Weights and model card, `problems` held-out problems evaluated for it."""
+    """Write weights and model card, evaluated on `problems` held-out problems."""
     from inference import weights
     from inference.training import card
     from streams.cli.evaluate import measured
@@ -203,7 +203,7 @@ def write_weights(training: Training, directory: Path, name: str, problems: int)
     )
     target = directory / f"{name}.safetensors"
     weights.save(network, target, facts)
-    # the file's own content is what is evaluated
+    # evaluate the content of the file itself
     evaluated = (
         measured(weights.load(str(target)), COMPONENTS, problems, training.plan.family) if problems else []
     )
@@ -221,7 +221,7 @@ def write_weights(training: Training, directory: Path, name: str, problems: int)
 
 
 def _given(plan: Plan) -> str:
-    """The options that make this plan out of the default one."""
+    """The options that give this plan, starting from the default."""
     from dataclasses import asdict
 
     from inference.training.train import Plan

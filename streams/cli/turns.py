@@ -1,4 +1,4 @@
-"""`beliefstream evaluate --family turns`: whether beliefs of a motion that bends stay right over many steps."""
+"""`beliefstream evaluate --family turns`: tests whether beliefs of a nonlinear motion stay right over many steps."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def turns(
     count: int,
     progress: Callable[[str, int, int], None],
 ) -> dict[str, Any]:
-    """Print coverage and lost tracks of `size` steps and tracks, and return what JSON shall hold.
+    """Print coverage and lost tracks of `size` steps and tracks, and return the content for JSON.
 
-    `count` particles a track are what the exact filter is taken for; 0 leaves it out. Raises CommandError for settings
-    there are none of, or too few particles.
+    A particle filter with `count` particles a track stands for the exact filter; 0 leaves it out. Raises CommandError
+    for unknown settings, or too few particles.
     """
     from inference.evaluation.turn_particles import KEPT, hold
     from inference.evaluation.turns import run
@@ -41,7 +41,7 @@ def turns(
 
 
 def show(content: dict[str, Any]) -> None:
-    """Print a row for each region, then what must be known of the tracks."""
+    """Print a row for each region, then notes about the tracks."""
     from rich.table import Table
 
     table = Table(title=f"coordinated turns, settings {content['settings']}, seed {content['seed']}")

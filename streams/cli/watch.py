@@ -59,14 +59,14 @@ def watch(
 
 
 class Recent:
-    """The latest posteriors, one an entity, and how many entities there were."""
+    """The latest posteriors, one per entity, and the number of entities."""
 
     def __init__(self) -> None:
         self.entities: set[str] = set()
         self.latest: deque[Posterior] = deque(maxlen=RECENT)
 
     def add(self, posterior: Posterior) -> None:
-        """Put one in the place of its entity's last."""
+        """Replace the last posterior of its entity."""
         self.entities.add(posterior.entity)
         for older in [each for each in self.latest if each.entity == posterior.entity]:
             self.latest.remove(older)
@@ -74,7 +74,7 @@ class Recent:
 
 
 def view(worker: Scraper, recent: Recent) -> RenderableType:
-    """What is on the screen."""
+    """The content of the screen."""
     from rich.console import Group
     from rich.panel import Panel
     from rich.table import Table

@@ -40,13 +40,13 @@ def worker(
     if problems:
         raise CommandError(f"topics: {' '.join(problems)} ({mend_topics(problems)})")
     _check_port(settings)
-    lock = _claim_directory(settings)  # for as long as it is referred to  # noqa: F841
+    lock = _claim_directory(settings)  # held for as long as it is referred to  # noqa: F841
     logs.configure(settings.logs, settings.log_level)
     _run(settings)
 
 
 def _check_port(settings: Settings) -> None:
-    """Faust finds a taken port only when all else runs, and says so with a traceback."""
+    """Check the web port: Faust finds a port in use only after everything else runs, and prints a traceback."""
     import socket
 
     with socket.socket() as probe:
@@ -59,7 +59,7 @@ def _check_port(settings: Settings) -> None:
 
 
 def _claim_directory(settings: Settings) -> object:
-    """The lock of the directory with beliefs on disk, if that is where they are kept."""
+    """Lock the directory with beliefs on disk, if the store is on disk."""
     if settings.store != "rocksdb://":
         return None
     try:
@@ -75,10 +75,10 @@ def _claim_directory(settings: Settings) -> object:
 
 
 def _run(settings: Settings) -> None:
-    # torch and Faust take seconds to import; what can go wrong before has been looked at
+    # torch and Faust take seconds to import; everything that can fail earlier is checked before
     import sys
 
-    # uvloop 0.23 often waits 30 s for a TLS connection to end that is closed while a fetch is on its way
+    # uvloop 0.23 often waits 30 s for a TLS connection to end if it is closed during a fetch
     if sys.platform != "win32" and not settings.security.encrypted:
         import mode.loop
 

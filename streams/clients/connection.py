@@ -1,4 +1,4 @@
-"""Connections to the broker, with errors a person can act on."""
+"""Connections to the broker, with errors that say what to do."""
 
 from __future__ import annotations
 
@@ -17,16 +17,14 @@ from streams.clients.refusal import refusal
 
 C = TypeVar("C")
 
-CONNECT_TIMEOUT = (
-    10.0  # seconds until a broker that does not answer, or a topic that is not there, is an error
-)
-HANDSHAKE_GRACE = 1.0  # seconds beyond it, after which a connection that hangs is given up
-PATIENCE = 1.0  # seconds without a connection after which we look ourselves whether one is refused
+CONNECT_TIMEOUT = 10.0  # seconds until an unresponsive broker or a missing topic is an error
+HANDSHAKE_GRACE = 1.0  # seconds beyond that, after which a hanging connection is given up
+PATIENCE = 1.0  # seconds without a connection, after which we check whether it is refused
 POLL_TIMEOUT = 0.2  # seconds; how soon a wait notices its deadline
 
 
 class BrokerUnavailable(ConnectionError):
-    """No broker answers at the servers named, or not in time."""
+    """No broker answers at the given servers, or not in time."""
 
     def __init__(self, servers: str | list[str], cause: object) -> None:
         named = servers if isinstance(servers, str) else ",".join(servers)
@@ -35,7 +33,7 @@ class BrokerUnavailable(ConnectionError):
 
 
 class BrokerRefused(BrokerUnavailable):
-    """A broker is there, but user, password or certificates do not fit."""
+    """A broker answers, but user, password or certificates do not fit."""
 
     def __init__(self, servers: str | list[str], cause: str) -> None:
         named = servers if isinstance(servers, str) else ",".join(servers)
@@ -44,7 +42,7 @@ class BrokerRefused(BrokerUnavailable):
 
 
 class TopicMissing(LookupError):
-    """The broker has no such topic; topics are never created by the way."""
+    """The broker has no such topic; clients never create topics."""
 
     def __init__(self, topic: str, servers: str | list[str]) -> None:
         named = servers if isinstance(servers, str) else ",".join(servers)
@@ -55,14 +53,14 @@ class TopicMissing(LookupError):
 
 
 class Span(NamedTuple):
-    """The offsets held by a partition: of its first record, and of the record that will come next."""
+    """The offsets of a partition: that of its first record, and that of the next record to come."""
 
     begin: int
     end: int
 
 
 def connect(client: Any, servers: str | list[str], options: dict[str, Any]) -> Any:
-    """A client of kafka-python that has reached a broker.
+    """Return a kafka-python client that has reached a broker.
 
     Args:
         client: `KafkaProducer`, `KafkaConsumer` or `KafkaAdminClient`.
@@ -71,7 +69,7 @@ def connect(client: Any, servers: str | list[str], options: dict[str, Any]) -> A
 
     Raises:
         BrokerUnavailable: none of the servers answers within 10 s (option `bootstrap_timeout_ms`).
-        BrokerRefused: user, password or certificates do not fit; told after a second or two.
+        BrokerRefused: user, password or certificates do not fit; raised after a second or two.
         ValueError: an option is not one of kafka-python's, or two contradict each other.
     """
     opened: list[Any] = []
@@ -90,20 +88,20 @@ def connect(client: Any, servers: str | list[str], options: dict[str, Any]) -> A
             raise BrokerRefused(servers, complaint)
         return _within(timeout + HANDSHAKE_GRACE, outcome)
     except BaseException as error:
-        for connection in opened:  # else its thread goes on trying to connect
-            with suppress(RuntimeError):  # a producer that hangs cannot be closed from another thread
+        for connection in opened:  # otherwise its thread keeps trying to connect
+            with suppress(RuntimeError):  # a hanging producer cannot be closed from another thread
                 connection.close()
         if isinstance(error, KafkaConfigurationError):
             raise ValueError(str(error)) from error
         if isinstance(error, (AuthorizationError, IncompatibleBrokerVersion, BrokerRefused)):
-            raise  # a broker does answer, and says what is wrong
+            raise  # a broker answers, and says what is wrong
         if isinstance(error, (KafkaError, OSError)):
             raise BrokerUnavailable(servers, error) from error
         raise
 
 
 def _begun(call: Callable[[], C]) -> Future[C]:
-    """The result to come of a call in a thread of its own: kafka-python waits without end for a TLS handshake."""
+    """Start a call in a separate thread: kafka-python waits for a TLS handshake without a limit."""
     outcome: Future[C] = Future()
 
     def run() -> None:
@@ -117,7 +115,7 @@ def _begun(call: Callable[[], C]) -> Future[C]:
 
 
 def _within(timeout: float, outcome: Future[C]) -> C:
-    """The result, or TimeoutError."""
+    """Return the result; raises TimeoutError."""
     try:
         return outcome.result(timeout)
     except TimeoutError:
@@ -125,22 +123,22 @@ def _within(timeout: float, outcome: Future[C]) -> C:
 
 
 def require_known(options: dict[str, Any], *clients: Any) -> None:
-    """Raises ValueError for options that one of the kafka-python classes does not know."""
+    """Raise ValueError for options that one of the kafka-python classes does not know."""
     for client in clients:
         if unknown := sorted(options.keys() - client.DEFAULT_CONFIG.keys()):
             raise ValueError(f"{client.__name__} has no option {', '.join(unknown)}")
 
 
 def connect_timeout(options: dict[str, Any]) -> float:
-    """Seconds until no answer is an error: 10, or as the option `bootstrap_timeout_ms` says."""
+    """Seconds until no answer is an error: 10, or the option `bootstrap_timeout_ms`."""
     return float(options.get("bootstrap_timeout_ms", CONNECT_TIMEOUT * 1000)) / 1000
 
 
 def find_partitions(consumer: Any, topic: str, servers: str | list[str], timeout: float) -> list[int]:
-    """The numbers of the partitions of a topic, which may have been created a moment ago.
+    """Return the partition numbers of a topic, which may have been created a moment ago.
 
     Raises:
-        TopicMissing: it is not there within `timeout` seconds.
+        TopicMissing: the topic does not exist within `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
     while not (found := consumer.partitions_for_topic(topic)):
@@ -151,12 +149,12 @@ def find_partitions(consumer: Any, topic: str, servers: str | list[str], timeout
 
 
 class Reader:
-    """A consumer outside of any group: where a topic begins and ends, and all that is in it.
+    """A consumer without a group, which finds the ends of a topic and reads all of it.
 
     Args:
         servers: `host:port`, or several in a list or separated by commas.
         topic: the topic.
-        options: those that a `KafkaConsumer` does not know are passed over.
+        options: those that a `KafkaConsumer` does not know are ignored.
 
     Raises:
         BrokerUnavailable: none of the servers answers in time.
@@ -178,7 +176,7 @@ class Reader:
         self._consumer.assign(self.partitions)
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         self._consumer.close()
 
     def __enter__(self) -> Reader:
@@ -188,10 +186,9 @@ class Reader:
         self.close()
 
     def spans(self) -> dict[int, Span]:
-        """Where each partition begins and ends.
+        """Return the first and the end offset of each partition.
 
-        The end is the high watermark that comes with fetched records: a broker may report an end that lies
-        within its last batch.
+        The end is the high watermark sent with fetched records: a broker may report an end within its last batch.
 
         Raises:
             BrokerUnavailable: the broker does not answer in time.
@@ -210,9 +207,9 @@ class Reader:
         return {each.partition: Span(begins[each], ends[each]) for each in self.partitions}
 
     def end(self, partition: int) -> int:
-        """The offset of the record that will come next: the high watermark, as in `spans`.
+        """Return the offset of the next record to come: the high watermark, as in `spans`.
 
-        Without the right to read it is what the broker reports.
+        Without the right to read, it is the end that the broker reports.
 
         Raises:
             BrokerUnavailable: the broker does not answer in time.
@@ -222,7 +219,7 @@ class Reader:
         end = int(ends[place])
         if begins[place] == end:
             return end
-        self._consumer.assign([place])  # the others are not to be fetched
+        self._consumer.assign([place])  # so that the others are not fetched
         self._consumer.seek(place, end - 1)
         deadline = time.monotonic() + self._connect_timeout
         try:
@@ -233,7 +230,7 @@ class Reader:
         return max(int(mark), end)
 
     def read_all(self, timeout: float) -> list[Any]:
-        """All records of the topic, up to its end at the time of the call or later.
+        """Read all records of the topic, up to its end at the time of the call or later.
 
         Raises:
             BrokerUnavailable: they could not be read in time.

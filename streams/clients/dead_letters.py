@@ -1,4 +1,4 @@
-"""Reading dead letters."""
+"""Consumer of dead letters."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from streams.clients.received import ReceivedDeadLetter, Selection
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.2
-SILENCE_SECONDS = 30.0  # without a record before the end, after which the broker is given up
-FETCH_MOST = 2000  # records at once; a fetch of kafka-python is of 1 MiB a partition, or of one larger record
+SILENCE_SECONDS = 30.0  # without a record before the end, after which reading fails
+FETCH_MOST = 2000  # records at once; a kafka-python fetch is 1 MiB per partition, or one larger record
 
 
 class DeadLetterConsumer:
@@ -32,10 +32,10 @@ class DeadLetterConsumer:
     ...     for received in letters:
     ...         print(received.time, received.letter.reason, received.letter.detail, received.letter.value)
 
-    It begins at the end of the topic as it is when the consumer is made, unless `from_beginning`, `since` or `last`
-    says otherwise. What is there already comes in order of time; what is written later comes as it is written. A
-    record that is neither a dead letter nor a note of a replay is logged, counted in `passed_over` and left out. The
-    consumer keeps no place in the topic. Not for use by several threads at once.
+    It begins at the end of the topic when the consumer is created, unless `from_beginning`, `since` or `last` says
+    otherwise. Existing letters come in order of time, later ones as they are written. Records that are neither dead
+    letters nor replay notes are logged, counted in `passed_over` and skipped. The consumer commits no offsets. It is
+    not thread-safe.
 
     Args:
         bootstrap_servers: `host:port`, or several in a list or separated by commas.
@@ -44,17 +44,17 @@ class DeadLetterConsumer:
         sensors: only letters of these sensors, as far as the message can be read.
         entities: only letters whose entity or key is one of these.
         since: only letters written at or after this time, seconds since the epoch.
-        from_beginning: begin with the oldest letter that is still there.
-        last: begin at most so many records before the end of each partition.
+        from_beginning: begin with the oldest letter still in the topic.
+        last: begin at most this many records before the end of each partition.
         timeout: seconds without a letter after which an iteration ends; if absent, it never ends.
         **kafka_options: of `kafka.KafkaConsumer`, such as `security_protocol`, `sasl_*`, `ssl_*`.
 
     Raises:
-        BrokerUnavailable: no broker answers within 10 s (option `bootstrap_timeout_ms`), or while it is read.
+        BrokerUnavailable: no broker answers within 10 s (option `bootstrap_timeout_ms`), or while reading.
         TopicMissing: the broker has no such topic.
 
     Attributes:
-        replays: the notes of replays that were read so far.
+        replays: the replay notes read so far.
         passed_over: how many records were neither.
     """
 
@@ -84,7 +84,7 @@ class DeadLetterConsumer:
             **kafka_options,
             "group_id": None,
             "enable_auto_commit": False,
-            "auto_offset_reset": "earliest",  # only where letters have been deleted under the consumer
+            "auto_offset_reset": "earliest",  # only if letters have been deleted before they were read
         }
         self._consumer: Any = connect(KafkaConsumer, bootstrap_servers, options)
         self._consumer.assign(list(self._spans))
@@ -103,7 +103,7 @@ class DeadLetterConsumer:
                 deadline = self._deadline()
 
     def stored(self) -> Iterator[ReceivedDeadLetter]:
-        """Those that were there when the consumer was made, in order of time; then it ends."""
+        """Yield the letters that existed when the consumer was created, in order of time."""
         while self._unread or self._read:
             lacking = [each for each in self._unread if not self._read[each]]
             if lacking:
@@ -112,7 +112,7 @@ class DeadLetterConsumer:
                 yield received
 
     def poll(self, timeout: float = 1.0) -> list[ReceivedDeadLetter]:
-        """Those that come next, partition by partition, after waiting at most `timeout` seconds for the first."""
+        """Return the next letters, partition by partition; waits at most `timeout` seconds for the first."""
         records = [record for read in self._read.values() for record in read]
         self._unread.clear()
         self._read.clear()
@@ -124,11 +124,11 @@ class DeadLetterConsumer:
 
     @property
     def ends(self) -> dict[int, int]:
-        """The end of each partition when the consumer was made."""
+        """The end of each partition when the consumer was created."""
         return {partition.partition: span.end for partition, span in self._spans.items()}
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         self._consumer.close()
 
     def __enter__(self) -> Self:
@@ -145,7 +145,7 @@ class DeadLetterConsumer:
     def _starts(
         self, since: float | None, from_beginning: bool, last: int | None, timeout: float
     ) -> dict[Any, int]:
-        """Where to begin in each partition. Where the broker cannot say, too early: the rest is left out later."""
+        """Return the start offset of each partition; it may be too early, and the iterator skips older letters."""
         if last is not None:
             return {each: max(span.begin, span.end - last) for each, span in self._spans.items()}
         if since is None:
@@ -157,14 +157,14 @@ class DeadLetterConsumer:
             )
         except KafkaError as error:
             raise BrokerUnavailable(self._servers, error) from error
-        # none that is so new: the end, of which nothing is left out
+        # no record that new: start at the end, which skips nothing
         return {
             each: span.end if found.get(each) is None or found[each].offset < 0 else found[each].offset
             for each, span in self._spans.items()
         }
 
     def _follow(self, partitions: Collection[Any]) -> None:
-        """Read these partitions, each from where it is. To pause the others loses records in kafka-python 3.0."""
+        """Read these partitions, each from its position. Pausing the others would lose records in kafka-python 3.0."""
         if self._consumer.assignment() != {*partitions}:
             self._consumer.assign(list(partitions))
             for partition in partitions:
@@ -177,11 +177,11 @@ class DeadLetterConsumer:
         return fetched
 
     def _fill(self, lacking: Collection[Any]) -> None:
-        """Wait for records of these partitions; of the others there are some, and they are not read meanwhile."""
+        """Wait for records of these partitions; the others have some buffered, and are not read meanwhile."""
         self._follow(lacking)
         deadline = time.monotonic() + SILENCE_SECONDS
         while not (fetched := self._fetch(POLL_SECONDS)):
-            # what is deleted may have been the rest
+            # deleted records may have been all that was left
             if any(self._next[each] >= self._spans[each].end for each in lacking):
                 break
             if time.monotonic() > deadline:
@@ -199,7 +199,7 @@ class DeadLetterConsumer:
         return record
 
     def _accept(self, record: Any) -> ReceivedDeadLetter | None:
-        """The letter in a record, if it is one that is wanted; notes of replays are kept."""
+        """Return the letter in a record, if it is selected; replay notes are stored."""
         try:
             if cloudevents.parse(record.headers).get("type") == cloudevents.REPLAY:
                 self.replays.append(parse(Replay, record.value))

@@ -10,22 +10,22 @@ from schemas import Posterior
 class _Seen(NamedTuple):
     order: tuple[int, int]  # sequence, revision
     time: float
-    content: int  # hash of what the posterior is of
+    content: int  # hash of the posterior's observations
 
 
 class Duplicates:
-    """What has been seen of the entities of one partition.
+    """Posteriors already seen, by entity, in one partition.
 
-    A worker that dies between sending posteriors and remembering it sends its last posterior of an entity
-    again, with the same sequence. The one sent again may be of more observations than the first: then it is
-    no duplicate. A sequence that begins again at 1, or of a later time, belongs to a belief that was begun anew.
+    A worker that dies after it has sent posteriors, but before it has stored that, sends its last posterior of an
+    entity again, with the same sequence. If the second one contains more observations than the first, it is no
+    duplicate. A sequence that starts again at 1, or has a later time, belongs to a belief that was started anew.
     """
 
     def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
 
     def is_new(self, posterior: Posterior) -> bool:
-        """Whether the posterior has not been seen; from then on it has."""
+        """Whether the posterior is new; it is marked as seen."""
         order = (posterior.sequence, posterior.revision)
         content = hash((posterior.time, posterior.prior_sequence, posterior.applied))
         last = self._seen.get(posterior.entity)

@@ -1,4 +1,4 @@
-"""Reading posteriors."""
+"""Consumer of posteriors."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ from streams.clients.duplicates import Duplicates
 
 log = structlog.get_logger(__name__)
 
-COMMIT_INTERVAL = 1.0  # seconds; what a killed consumer may be given again
-# Seconds until a member that died is missed. On the embedded broker a member that joins waits for half of it.
+COMMIT_INTERVAL = 1.0  # seconds; a killed consumer may receive this much again
+# Seconds until a dead group member is noticed. On the embedded broker a member that joins waits for half of it.
 SESSION_TIMEOUT = 10
-LOOK_BACK = 1000  # records of a partition read again at the start, to recognise duplicates of them
-FETCH_MOST = 200  # records at once, so that a slow caller still comes back before the group gives up on it
+LOOK_BACK = 1000  # records of a partition read again at the start, to recognise their duplicates
+FETCH_MOST = 200  # records at once, so that a slow caller returns before the group gives up on it
 
 
 class _Item(NamedTuple):
     partition: Any
     offset: int
-    posterior: Posterior | None  # None: a record the caller does not get, whose offset counts all the same
+    posterior: Posterior | None  # None: a record the caller does not get, but whose offset counts
 
 
 @dataclass
 class _Partition:
-    """Where the consumer is in one partition."""
+    """State of the consumer in one partition."""
 
-    next: int  # records before it have been given out, or are older than the start
-    done: int  # the caller is finished with the records before it
+    next: int  # earlier records have been delivered, or are older than the start
+    done: int  # the caller has finished the records before it
     committed: int | None
     duplicates: Duplicates = field(default_factory=Duplicates)
 
@@ -58,29 +58,29 @@ class PosteriorConsumer:
     ...     for posterior in posteriors:
     ...         print(posterior.time, posterior.mixture.mean())
 
-    **Where it begins.** Without a group: at the end of the topic as it is when the consumer is made, or at
-    its beginning. With a group the same for the first time, afterwards where the group was. The members of
-    a group share the partitions.
+    **Start.** Without a group it starts at the end of the topic when the consumer is created, or at its beginning. A
+    group does the same the first time, and afterwards continues at its committed offsets. The members of a group share
+    the partitions.
 
-    **What is guaranteed.** Every posterior is given out at least once. A posterior counts as taken when the
-    next is asked for (of a list from `poll`: when `poll` is called again), or at `commit` or `close`;
-    leaving a `with` block by an exception does not count the last one. What was taken is committed every
-    second and at `close`. So after a clean end nothing comes again. After a crash, or when a partition has
-    gone to another member of the group, what was not taken comes again, and at most what was taken in the
-    last second. What a worker has sent twice (equal entity, sequence, revision and observations) is given
-    out once, also across a restart, if no more than 1000 records of the partition lie between.
+    **Guarantees.** Every posterior is delivered at least once. A posterior counts as processed when the next one is
+    requested (for a list from `poll`: when `poll` is called again), or at `commit` or `close`. If an exception leaves
+    the `with` block, the last one does not count. Processed posteriors are committed every second and at `close`. So
+    after a clean end nothing is delivered again. After a crash, or when a partition moves to another member of the
+    group, unprocessed posteriors come again, and at most those processed in the last second. A posterior that a worker
+    has sent twice (equal entity, sequence, revision and observations) is delivered once, also across a restart, if at
+    most 1000 records of the partition lie between.
 
-    A record that is no posterior is logged and passed over. While no broker answers, the consumer waits.
-    Not for use by several threads at once.
+    Records that are no posteriors are logged and skipped. While no broker answers, the consumer waits. It is not
+    thread-safe.
 
     Args:
         bootstrap_servers: `host:port`, or several in a list or separated by commas.
         topic: the topic of posteriors.
-        group: the consumer group, which remembers the place.
+        group: the consumer group, which stores the offsets.
         entities: only posteriors of these; of all, if absent.
-        from_beginning: where to begin, see above.
-        timeout: seconds without a posterior after which an iteration ends (it may be taken up again); if
-            absent, it never ends.
+        from_beginning: where to start, see above.
+        timeout: seconds without a posterior after which an iteration ends (it can be resumed); if absent, it never
+            ends.
         **kafka_options: of `kafka.KafkaConsumer`, such as `security_protocol`, `sasl_*`, `ssl_*`.
 
     Raises:
@@ -108,7 +108,7 @@ class PosteriorConsumer:
         self._options = kafka_options
         self._partitions: dict[Any, _Partition] = {}
         self._waiting: deque[_Item] = deque()
-        self._given: dict[Any, int] = {}  # offsets after what the caller has in hand
+        self._given: dict[Any, int] = {}  # offsets after the posteriors that the caller is processing
         self._next_commit = time.monotonic() + COMMIT_INTERVAL
         self._first_spans = self._spans()
         self._consumer: Any = self._open()
@@ -123,16 +123,16 @@ class PosteriorConsumer:
         return taken[0]
 
     def poll(self, timeout: float = 1.0, most: int = 500) -> list[Posterior]:
-        """What is there: at most `most` posteriors, after waiting at most `timeout` seconds for the first."""
+        """Return at most `most` posteriors, after waiting at most `timeout` seconds for the first."""
         return self._take(most, timeout)
 
     def commit(self) -> None:
-        """Counts all that was given out as taken, and commits it, if there is a group."""
+        """Count all delivered posteriors as processed, and commit them if there is a group."""
         self._settle()
         self._commit()
 
     def close(self) -> None:
-        """Counts all that was given out as taken, commits it and closes the connection."""
+        """Count all delivered posteriors as processed, commit them and close the connection."""
         self._close(taken=True)
 
     def __enter__(self) -> Self:
@@ -149,7 +149,7 @@ class PosteriorConsumer:
             **self._options,
             "group_id": self.group,
             "enable_auto_commit": False,
-            "auto_offset_reset": "earliest",  # only where offsets have been deleted under the consumer
+            "auto_offset_reset": "earliest",  # only if offsets have been deleted before they were read
         }
         consumer: Any = connect(KafkaConsumer, self._servers, options)
         if self.group is not None:
@@ -173,7 +173,7 @@ class PosteriorConsumer:
 
     def _take(self, most: int, timeout: float) -> list[Posterior]:
         deadline = time.monotonic() + timeout
-        wait = 0.0  # first what has been fetched already
+        wait = 0.0  # first return what has already been fetched
         while True:
             self._settle()
             if time.monotonic() >= self._next_commit:
@@ -205,7 +205,7 @@ class PosteriorConsumer:
         fresh = self._follow_assignment()
         for partition, records in fetched.items():
             if partition in fresh or partition not in self._partitions:
-                continue  # read from elsewhere than where it begins: it comes again
+                continue  # fetched from another offset than the start: it comes again
             for record in records:
                 self._accept(partition, self._partitions[partition], record)
 
@@ -215,7 +215,7 @@ class PosteriorConsumer:
             posterior = self._read(record)
         if posterior is not None and not place.duplicates.is_new(posterior):
             posterior = None
-        if record.offset >= place.next:  # else it was read only to recognise duplicates
+        if record.offset >= place.next:  # otherwise it was read only to recognise duplicates
             place.next = record.offset + 1
             self._waiting.append(_Item(partition, record.offset, posterior))
 
@@ -234,7 +234,7 @@ class PosteriorConsumer:
             return None
 
     def _follow_assignment(self) -> set[Any]:
-        """Forgets partitions that went to another member; begins, and returns, those that came."""
+        """Drop partitions that moved to another member; start and return the new ones."""
         if self.group is None:
             return set()
         assigned = self._consumer.assignment()
@@ -252,12 +252,12 @@ class PosteriorConsumer:
         committed = self._consumer.committed(partition, timeout_ms=connect_timeout(self._options) * 1000)
         if committed is None:
             start = max(self._first_start(partition), span.begin)
-        elif committed > span.end:  # the topic has been made anew
+        elif committed > span.end:  # the topic has been created again
             start = span.begin
         else:
             start = max(committed, span.begin)
         self._consumer.seek(partition, max(start - LOOK_BACK, span.begin))
-        # Committed at once, also where nothing was taken: a restart must not take a later end for the start.
+        # Commit at once, even if nothing was processed: a restart must not take a later end for the start.
         self._partitions[partition] = _Partition(next=start, done=start, committed=committed)
 
     def _first_start(self, partition: Any) -> int:
@@ -287,7 +287,7 @@ class PosteriorConsumer:
             self._consumer.commit(offsets, timeout_ms=connect_timeout(self._options) * 1000)
         except (
             KafkaError
-        ) as error:  # another member has the partition, or the broker is away: it is tried again
+        ) as error:  # another member has the partition, or the broker is away: try again later
             log.warning(
                 "place in the topic not committed", topic=self.topic, group=self.group, error=str(error)
             )

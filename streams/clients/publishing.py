@@ -1,4 +1,4 @@
-"""Sending observations and priors."""
+"""Producers of observations and priors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from streams.topics import MESSAGE_BYTES, topic_id
 
 log = structlog.get_logger(__name__)
 
-CLOSE_TIMEOUT = 5.0  # seconds for what is still on its way when the `with` block ends by an exception
+CLOSE_TIMEOUT = 5.0  # seconds for messages in flight when the `with` block ends by an exception
 
 When = float | str | datetime
 """Seconds since the epoch, RFC 3339 with an offset, or a datetime with a time zone."""
@@ -35,7 +35,7 @@ When = float | str | datetime
 
 @dataclass(frozen=True)
 class Place:
-    """Where the broker put a message."""
+    """Topic, partition and offset of a message."""
 
     topic: str
     partition: int
@@ -45,14 +45,14 @@ class Place:
 class Publisher:
     """Sends messages to one topic, idempotently and acknowledged by all replicas.
 
-    The producers and publishers here are safe to share between threads.
+    The producers and publishers in this module are thread-safe.
     """
 
     def __init__(
         self, bootstrap_servers: str | list[str], topic: str, source: str, kafka_options: dict[str, Any]
     ) -> None:
         require_known(kafka_options, KafkaProducer)
-        if "partitioner" in kafka_options:  # a record elsewhere than its key belongs is a dead letter
+        if "partitioner" in kafka_options:  # a record in another partition than its key's is a dead letter
             raise ValueError(
                 "partitioner: murmur2 of the key, kafka-python's default, is the only one that may be"
             )
@@ -68,7 +68,7 @@ class Publisher:
             "max_block_ms": connect_timeout(kafka_options) * 1000,
             "max_request_size": MESSAGE_BYTES,
         }
-        Reader(bootstrap_servers, topic, kafka_options).close()  # raises if the topic is not there
+        Reader(bootstrap_servers, topic, kafka_options).close()  # raises if the topic does not exist
         self._producer: Any = connect(KafkaProducer, bootstrap_servers, {**defaults, **kafka_options})
 
     def publish(
@@ -78,7 +78,7 @@ class Publisher:
         headers: list[tuple[str, bytes]] | None = None,
         partition: int | None = None,
     ) -> Future[Place]:
-        """Sends bytes as they are; a value of None removes the key from a compacted topic.
+        """Send bytes unchanged; a value of None removes the key from a compacted topic.
 
         The partition is that of the key, unless one is given.
 
@@ -99,12 +99,12 @@ class Publisher:
         return outcome
 
     def flush(self, timeout: float | None = None) -> None:
-        """Waits until everything sent is acknowledged, at most `timeout` seconds.
+        """Wait until all messages are acknowledged, at most `timeout` seconds.
 
         Raises:
-            BrokerUnavailable: it is not, in that time.
-            Exception: the error of the first message since the last flush that could not be sent; it is
-                also in the message's own future.
+            BrokerUnavailable: they are not acknowledged in that time.
+            Exception: the error of the first message since the last flush that could not be sent; the message's own
+                future has it too.
         """
         try:
             self._producer.flush(timeout=timeout)
@@ -116,7 +116,7 @@ class Publisher:
             raise failure
 
     def close(self, timeout: float | None = None) -> None:
-        """Sends what is still buffered, within `timeout` seconds, and closes the connection."""
+        """Send what is still buffered, within `timeout` seconds, and close the connection."""
         self._producer.close(timeout=timeout)
 
     def __enter__(self) -> Self:
@@ -155,7 +155,7 @@ class ObservationProducer(Publisher):
     Args:
         bootstrap_servers: `host:port`, or several in a list or separated by commas.
         topic: the topic of observations.
-        source: who sends, for the CloudEvents headers (a URI reference).
+        source: the sender, for the CloudEvents headers (a URI reference).
         **kafka_options: of `kafka.KafkaProducer`, such as `security_protocol`, `sasl_*` and `ssl_*`.
 
     Raises:
@@ -183,20 +183,20 @@ class ObservationProducer(Publisher):
         covariance: ArrayLike | None = None,
         id: str | None = None,
     ) -> Future[Place]:
-        """Sends one observation; returns at once, the future is done when the broker has it.
+        """Send one observation without waiting; the future is done when the broker has it.
 
         Args:
-            entity: what is observed.
+            entity: the observed entity.
             sensor: the name of the sensor.
             value: the reported number or numbers, in the units of the sensor.
             time: when it was true; now, if absent.
-            standard_deviation: of every number or one each, in place of that of the sensor.
-            covariance: (D, D), in place of that of the sensor; not beside `standard_deviation`.
-            id: an identifier of your own, which the posterior repeats.
+            standard_deviation: of every number or one each, instead of the sensor's.
+            covariance: (D, D), instead of the sensor's; not together with `standard_deviation`.
+            id: an identifier of your choice, which the posterior repeats.
 
         Raises:
             schemas.Unusable: a line that names the field and the value.
-            BrokerUnavailable: the broker has not answered for so long that the buffer is full.
+            BrokerUnavailable: the buffer is full because the broker has not answered for a while.
         """
         fields = {
             "entity": entity,
@@ -213,16 +213,16 @@ class ObservationProducer(Publisher):
             raise unusable(error) from error
 
     def send_message(self, observation: Observation) -> Future[Place]:
-        """Sends one observation that has been made already; see `send`."""
+        """Send an existing observation message; see `send`."""
         event = observation.id or self._next_event()
         headers = cloudevents.headers(cloudevents.OBSERVATION, self.source, event, observation.time)
         return self.publish(observation.entity, observation.to_json(), headers)
 
 
 class PriorPublisher(Publisher):
-    """Tells what an operator knows of an entity, or that it is to be forgotten.
+    """Sends stated priors and resets.
 
-    Arguments and errors as of `ObservationProducer`, and `observations`, the topic that resets are about.
+    Arguments and errors are those of `ObservationProducer`, and `observations`: the topic that resets refer to.
     """
 
     def __init__(
@@ -245,14 +245,14 @@ class PriorPublisher(Publisher):
         coordinates: Sequence[str] | None = None,
         id: str | None = None,
     ) -> Future[Place]:
-        """Puts the mixture in the place of the belief, from `time` on (now, if absent).
+        """Replace the belief by the mixture, from `time` on (now, if absent).
 
         Args:
-            entity: whose belief.
-            mixture: what is known, in the units of the coordinates.
+            entity: the entity.
+            mixture: the stated prior, in the units of the coordinates.
             time: when it is true.
-            coordinates: names of those the mixture is over; all, if absent.
-            id: an identifier of your own.
+            coordinates: names of the mixture's coordinates; all, if absent.
+            id: an identifier of your choice.
 
         Raises:
             schemas.Unusable: a line that names the field and the value.
@@ -267,25 +267,25 @@ class PriorPublisher(Publisher):
         coordinates: Sequence[str] | None = None,
         id: str | None = None,
     ) -> Future[Place]:
-        """Multiplies the belief by the mixture, as independent evidence; arguments as of `replace`."""
+        """Multiply the belief by the mixture, as independent evidence; arguments as in `replace`."""
         return self._send("product", entity, mixture, time, coordinates, id)
 
     def reset(self, entity: str, time: When | None = None, id: str | None = None) -> Future[Place]:
-        """Forgets an entity: its belief, its history, and priors that wait for their time.
+        """Forget an entity: its belief, its history, and priors that wait for their time.
 
-        What stands in the log of observations by now is forgotten too, also where no worker has read it yet. The next
-        observation starts from the model's prior, whatever its time is.
+        Observations now in the log are forgotten too, even those no worker has read yet. The next observation starts
+        from the model's prior, whatever its time is.
 
         Args:
-            entity: who is forgotten.
-            time: of the posterior that tells of it; now, if absent.
-            id: an identifier of your own; of several resets with one id the first is applied.
+            entity: the entity to forget.
+            time: of the posterior that reports the reset; now, if absent.
+            id: an identifier of your choice; of several resets with one id the first is applied.
 
         Raises:
             schemas.Unusable: a line that names the field and the value.
-            BrokerUnavailable: the broker does not say how far the log of observations goes.
-            TopicMissing: there is no such log.
-            TopicError: the broker refuses to say which one it is.
+            BrokerUnavailable: the broker does not report the end of the observations log.
+            TopicMissing: the observations topic does not exist.
+            TopicError: the broker refuses to report the topic's id.
         """
         fields = {"entity": entity, "reset": True, "time": _seconds(time), "id": id}
         try:
@@ -295,7 +295,7 @@ class PriorPublisher(Publisher):
         return self.send_message(message.model_copy(update={"observations_before": self._end(entity)}))
 
     def _end(self, entity: str) -> LogPosition:
-        """Where the log of the entity's observations ends now."""
+        """The current end of the log with the entity's observations."""
         with Reader(self._servers, self._observations, self._options) as reader:
             servers = self._servers if isinstance(self._servers, str) else ",".join(self._servers)
             log_id = topic_id(servers, self._observations, **_for_admin(self._options))
@@ -303,7 +303,7 @@ class PriorPublisher(Publisher):
             return LogPosition(topic_id=log_id, partition=partition, offset=reader.end(partition))
 
     def send_message(self, message: Prior | Reset) -> Future[Place]:
-        """Sends a prior or a reset that has been made already."""
+        """Send an existing prior or reset message."""
         event = message.id or self._next_event()
         kind = cloudevents.RESET if isinstance(message, Reset) else cloudevents.PRIOR
         headers = cloudevents.headers(kind, self.source, event, message.time)
@@ -331,15 +331,15 @@ def _seconds(time: When | None) -> float | str:
     if time is None:
         return clock.time()
     if isinstance(time, datetime):
-        return time.isoformat()  # without a time zone it has no offset, and the schema says so
+        return time.isoformat()  # without a time zone it has no offset, and the schema rejects it
     return time
 
 
 def _for_admin(options: dict[str, Any]) -> dict[str, Any]:
-    """Those options that an admin client knows."""
+    """The options that an admin client knows."""
     return {name: value for name, value in options.items() if name in KafkaAdminClient.DEFAULT_CONFIG}
 
 
 def _plain(value: Any) -> Any:
-    """Arrays (numpy, torch) as lists."""
+    """Convert arrays (numpy, torch) to lists."""
     return value.tolist() if hasattr(value, "tolist") else value

@@ -1,4 +1,4 @@
-"""Dead letters as a reader gets them: what they were, whose, and which of them a reader wants."""
+"""Dead letters as read from their topic, and filters for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic_core import from_json
 from schemas import DeadLetter, Reason
 from streams.clients.publishing import Place
 
-READ_BYTES = 64 * 1024  # of a value, in which entity and sensor are looked for
+READ_BYTES = 64 * 1024  # bytes of a value searched for entity and sensor
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ReceivedDeadLetter:
     """A dead letter, with its place in the topic of dead letters.
 
     Attributes:
-        letter: reason, detail, where the message came from, and its key and value, byte for byte.
+        letter: reason, detail, the message's source, and its key and value, byte for byte.
         place: of this dead letter.
         time: when it was written, seconds since the epoch by the worker's clock.
     """
@@ -42,23 +42,23 @@ class ReceivedDeadLetter:
 
     @property
     def source(self) -> str:
-        """topic/partition:offset where the message came from."""
+        """topic/partition:offset of the original message."""
         return f"{self.letter.topic}/{self.letter.partition}:{self.letter.offset}"
 
     @cached_property
     def entity(self) -> str | None:
-        """The entity in the message, or else its key; None if neither can be read. Any text may stand in it."""
+        """The entity in the message, or else its key; None if neither can be read. It may be any text."""
         key = self.letter.key
         return self._field("entity") or (None if key is None else key.decode(errors="backslashreplace"))
 
     @cached_property
     def sensor(self) -> str | None:
-        """The sensor in the message; None if it cannot be read. Any text may stand in it."""
+        """The sensor in the message; None if it cannot be read. It may be any text."""
         return self._field("sensor")
 
     @cached_property
     def _fields(self) -> dict[str, Any]:
-        try:  # half a message has fields too
+        try:  # an incomplete message has fields too
             content = from_json((self.letter.value or b"")[:READ_BYTES], allow_partial=True)
         except ValueError:
             return {}
@@ -71,7 +71,7 @@ class ReceivedDeadLetter:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which dead letters are wanted: all that agree with every part that is given.
+    """A filter for dead letters; a letter must match every given part.
 
     Attributes:
         reasons: any of these; all, if empty.
@@ -87,7 +87,7 @@ class Selection:
 
     @property
     def is_everything(self) -> bool:
-        """Whether no dead letter is left out."""
+        """Whether all dead letters match."""
         return not (self.reasons or self.sensors or self.entities) and self.since == -math.inf
 
     def __contains__(self, received: ReceivedDeadLetter) -> bool:

@@ -1,7 +1,7 @@
-"""Why no connection came about, in words that name what to change.
+"""Finds out why a connection failed, and says what to change.
 
-kafka-python tries again until its time is up, and then says only that it could not bootstrap. One look of our own at
-the door tells a wrong certificate from a port without TLS, and both from a broker that is not there.
+kafka-python retries until its time is up, and then only reports that it could not bootstrap. One connection of our own
+distinguishes a wrong certificate from a port without TLS, and both from a missing broker.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from kafka.protocol.parser import KafkaProtocol
 from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 
 TIMEOUT = 3.0  # seconds for one server to answer
-ALERT = 0.5  # seconds after the handshake in which a server says that it wanted more
+ALERT = 0.5  # seconds after the handshake in which a server may demand a certificate
 
 
 def refusal(servers: str | list[str], options: Mapping[str, Any]) -> str | None:
-    """One line: what is wrong with how the connection is protected; None if that is not what is wrong.
+    """Return one line about a fault in the connection's security settings, or None if there is none.
 
-    Takes up to some seconds; to be asked when a client could not connect.
+    May take some seconds; call it after a client could not connect.
 
     Args:
         servers: `host:port`, or several in a list or separated by commas.
         options: of the client, such as `security_protocol`, `sasl_*` and `ssl_*`.
     """
     for server in servers.split(",") if isinstance(servers, str) else servers:
-        with suppress(OSError, ValueError, KafkaError):  # nobody is there: the client's own error says so
+        with suppress(OSError, ValueError, KafkaError):  # nobody answers: the client's own error says so
             if (complaint := _complaint(server.strip(), options)) is not None:
                 return complaint
     return None
@@ -42,7 +42,7 @@ def _complaint(server: str, options: Mapping[str, Any]) -> str | None:
     address, protocol = (host.strip("[]"), int(port)), options.get("security_protocol", "PLAINTEXT")
     with socket.create_connection(address, TIMEOUT) as door:
         if protocol in ("SSL", "SASL_SSL"):
-            # without a context kafka-python makes one of other options
+            # without a context kafka-python creates one from other options
             context = options.get("ssl_context") or ssl.create_default_context(
                 cafile=options.get("ssl_cafile")
             )
@@ -72,7 +72,7 @@ def _of_tls(
             if protocol == "SASL_SSL":
                 return _of_user(encrypted, options)
             encrypted.settimeout(ALERT)
-            encrypted.recv(1)  # a broker that wants a certificate says so only after the handshake
+            encrypted.recv(1)  # a broker that demands a certificate says so only after the handshake
     except ssl.SSLCertVerificationError as error:
         return f"the broker's certificate is not trusted: {error.verify_message}"
     except ssl.SSLError as error:
@@ -91,7 +91,7 @@ def _of_tls(
 
 
 def _of_user(door: socket.socket, options: Mapping[str, Any]) -> str | None:
-    """Logs in as a client does. kafka-python may lose the broker's answer if the connection ends just behind it."""
+    """Log in like a client. kafka-python may lose the broker's answer if the connection ends right after it."""
     name, user = options.get("sasl_mechanism"), options.get("sasl_plain_username")
     parser = KafkaProtocol(client_id="beliefstream")
 

@@ -1,4 +1,4 @@
-"""Definitions of sensors and models: set, removed, listed."""
+"""Client for sensor and model definitions: set, remove, list."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ D = TypeVar("D")
 
 
 class DefinitionConflict(RuntimeError):
-    """Definitions that are there differ from those to be set; `names` says which."""
+    """Existing definitions differ from those to be set; `names` lists them."""
 
     def __init__(self, names: Sequence[str]) -> None:
         rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -30,7 +30,7 @@ class DefinitionConflict(RuntimeError):
 
 
 class Registry:
-    """The sensors and models that the workers know.
+    """The sensors and models that the workers use.
 
     >>> with Registry("localhost:9092") as registry:
     ...     registry.set_sensor(RangeSensor(sensor="beacon-1", position=(0.0, 5.0), standard_deviation=0.3))
@@ -41,9 +41,9 @@ class Registry:
         sensors_topic: the topic of sensors.
         models_topic: the topic of models.
         timeout: seconds for each call.
-        source: who sends, for the CloudEvents headers (a URI reference).
-        **kafka_options: that `kafka.KafkaProducer` and `kafka.KafkaConsumer` share: `security_protocol`,
-            `sasl_*`, `ssl_*`.
+        source: the sender, for the CloudEvents headers (a URI reference).
+        **kafka_options: that `kafka.KafkaProducer` and `kafka.KafkaConsumer` share: `security_protocol`, `sasl_*`,
+            `ssl_*`.
 
     Raises:
         BrokerUnavailable: (every method) no broker answers in time.
@@ -70,18 +70,18 @@ class Registry:
         self._publishers: dict[str, Publisher] = {}  # opened at the first change: reading needs none
 
     def set_sensor(self, sensor: Sensor) -> None:
-        """Defines a sensor, or replaces its definition; returns when the broker has it."""
+        """Define or replace a sensor; returns when the broker has it."""
         self._set(self.sensors_topic, sensor.sensor, sensor.to_json(), cloudevents.SENSOR)
 
     def set_model(self, model: Model) -> None:
-        """Defines or replaces the model of an entity (`*`: all others); returns when the broker has it."""
+        """Define or replace the model of an entity (`*`: all others); returns when the broker has it."""
         self._set(self.models_topic, model.entity, model.to_json(), cloudevents.MODEL)
 
     def define(self, sensors: Iterable[Sensor] = (), models: Iterable[Model] = ()) -> None:
-        """Defines what is not defined yet; what is there already and equal is left alone.
+        """Add definitions that do not exist yet; equal existing ones are not changed.
 
         Raises:
-            DefinitionConflict: some are there and differ; nothing has been written.
+            DefinitionConflict: some exist and differ; nothing has been written.
         """
         old_sensors, old_models = self.sensors(), self.models()
         new_sensors = [each for each in sensors if old_sensors.get(each.sensor) != each]
@@ -96,23 +96,23 @@ class Registry:
             self.set_model(model)
 
     def remove_sensor(self, name: str) -> None:
-        """Removes a sensor; nothing happens if there is none."""
+        """Remove a sensor; does nothing if there is none."""
         self._set(self.sensors_topic, name, None, cloudevents.SENSOR)
 
     def remove_model(self, entity: str) -> None:
-        """Removes the model of an entity, which then has that of `*`; nothing happens if there is none."""
+        """Remove the model of an entity, which then uses that of `*`; does nothing if there is none."""
         self._set(self.models_topic, entity, None, cloudevents.MODEL)
 
     def sensors(self) -> dict[str, Sensor]:
-        """The sensors by name, as the topic has them now."""
+        """Return the current sensors by name."""
         return self._read(self.sensors_topic, parse_sensor, lambda sensor: sensor.sensor)
 
     def models(self) -> dict[str, Model]:
-        """The models by entity, as the topic has them now."""
+        """Return the current models by entity."""
         return self._read(self.models_topic, lambda raw: parse(Model, raw), lambda model: model.entity)
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         while self._publishers:
             self._publishers.popitem()[1].close(self._timeout)
 
@@ -135,7 +135,7 @@ class Registry:
             raise BrokerUnavailable(self._servers, f"not acknowledged within {self._timeout:g} s") from error
 
     def _read(self, topic: str, read: Callable[[bytes], D], key_of: Callable[[D], str]) -> dict[str, D]:
-        """The last sound definition of each key: as in the workers, a bad one leaves the old one in force."""
+        """Return the last valid definition of each key: as in the workers, an invalid one does not replace it."""
         found: dict[str, D] = {}
         with Reader(self._servers, topic, self._options) as reader:
             records = reader.read_all(self._timeout)

@@ -1,4 +1,4 @@
-"""Which dead letters are to be sent again, and why others are not."""
+"""Decides which dead letters to send again, and why not the others."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ BEYOND = "are older than those that --limit takes"
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A dead letter that is to be sent again, without its bytes: these are read when it is sent.
+    """A dead letter to send again, without its bytes, which are read when it is sent.
 
     Attributes:
         id: of the message: topic/partition:offset#digest.
         place: of the dead letter.
         time: when the dead letter was written, seconds since the epoch.
-        source: topic/partition:offset of the message; topic: its topic.
+        source: topic/partition:offset of the message.
+        topic: of the message.
         is_empty: it has neither key nor value.
-        replay_of: the dead letter from which the message had been sent again before.
+        replay_of: the dead letter from which the message had already been sent again.
     """
 
     id: str
@@ -48,7 +49,7 @@ class Chosen:
 
     @classmethod
     def of(cls, received: ReceivedDeadLetter) -> Self:
-        """What has to be remembered of a letter."""
+        """Keep what the plan needs of a letter."""
         letter = received.letter
         return cls(
             received.id,
@@ -66,11 +67,11 @@ class Chosen:
 
 @dataclass
 class History:
-    """What the notes among the dead letters say of earlier replays.
+    """Earlier replays, from the notes among the dead letters.
 
     Attributes:
         begun: ids of messages about to be sent again.
-        sent: ids of messages that were sent again, with the place where each lies now.
+        sent: ids of messages that were sent again, with their new places.
     """
 
     begun: set[str] = field(default_factory=set)
@@ -78,7 +79,7 @@ class History:
 
     @classmethod
     def of(cls, notes: Iterable[Replay]) -> Self:
-        """All notes together."""
+        """Combine all notes."""
         history = cls()
         for note in notes:
             if note.state == "begun":
@@ -88,7 +89,7 @@ class History:
         return history
 
     def obstacles(self, letters: Iterable[Chosen]) -> list[str | None]:
-        """For each letter why it is not to be sent again without force; None if nothing speaks against it."""
+        """For each letter, the reason not to send it again without `force`; None if there is none."""
         places = {*self.sent.values()}
         return [self._obstacle(letter, places) for letter in letters]
 
@@ -102,7 +103,7 @@ class History:
 
 @dataclass
 class Plan:
-    """What would be sent again, oldest first, and how many would not, by the cause."""
+    """Letters to send again, oldest first, and counts of the others by cause."""
 
     chosen: list[Chosen] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
@@ -116,15 +117,15 @@ def plan_of(
     most: int | None = None,
     force: bool = False,
 ) -> Plan:
-    """The newest `most` of the letters that may be sent again.
+    """Plan a replay of the newest `most` letters that may be sent again.
 
     Args:
-        letters: those that are selected, in order of time.
+        letters: the selected ones, in order of time.
         history: of earlier replays.
-        sources: topics that messages may be sent to again.
+        sources: topics to which messages may be sent again.
         definitions: topics of definitions.
-        most: of letters; all, if absent.
-        force: send also what was sent again before.
+        most: largest number of letters; all, if absent.
+        force: include letters that were already sent again.
     """
     plan, seen = Plan(), set[str]()
     for letter, obstacle in zip(letters, history.obstacles(letters), strict=True):

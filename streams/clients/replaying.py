@@ -1,9 +1,9 @@
-"""Sending dead letters again to the topic they came from, once what was wrong has been mended.
+"""Sends dead letters to their original topic again, after the fault has been fixed.
 
-No message may be sent again twice by mistake: a worker would apply one without an id twice. So notes among the dead
-letters say which of them were sent again, one before they are sent (`begun`) and one after (`sent`). All notes are in
-partition 0, in one order for everybody: of two who send the same letter again at the same time, the first to note it
-does.
+No message may be sent again twice by mistake, because a worker would apply one without an id twice. So notes among the
+dead letters record replays: one before the letters are sent (`begun`) and one after (`sent`). All notes are in
+partition 0, in the same order for everybody. If two clients replay the same letter at once, the first to write its note
+sends it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from streams.clients.received import ReceivedDeadLetter, Selection
 from streams.clients.replay_plan import Chosen, History, Plan, plan_of
 
 SOURCE = "/beliefstream/replay"
-GROUP_LETTERS, GROUP_BYTES = 200, 8 * 1024 * 1024  # of one pair of notes
-SEND_SECONDS = 60.0  # until a message that the broker has not taken counts as not sent
+GROUP_LETTERS, GROUP_BYTES = 200, 8 * 1024 * 1024  # letters and bytes for one pair of notes
+SEND_SECONDS = 60.0  # until a message not taken by the broker counts as not sent
 NOTES = 0  # the partition of all notes
 
 GONE = "the topic has deleted it meanwhile"
@@ -39,7 +39,7 @@ NOT_TRIED = "not tried, after others could not be sent"
 
 @dataclass(frozen=True)
 class Replayed:
-    """What became of a chosen letter: `place` is where it lies now, or `problem` says why it may not be sent."""
+    """Result for a chosen letter: `place` is its new place, or `problem` says why it may not be sent."""
 
     letter: Chosen
     place: Place | None = None
@@ -54,13 +54,13 @@ class Replayer:
     ...     for replayed in replayer.send(plan):
     ...         print(replayed.letter.source, replayed.place, replayed.problem)
 
-    Key and value are sent as they were, with the header `beliefstream_replay_of`; the partition is that of the key.
-    Only what came from `sources` is sent, no definition, and nothing twice unless by force.
+    Key and value are sent unchanged, with the header `beliefstream_replay_of`; the partition is that of the key. Only
+    messages from `sources` are sent, no definitions, and nothing twice unless forced.
 
     Args:
         bootstrap_servers: `host:port`, or several in a list or separated by commas.
         topic: the topic of dead letters.
-        sources: the topics that messages may be sent to again.
+        sources: the topics to which messages may be sent again.
         definitions: the topics of definitions.
         **kafka_options: that `kafka.KafkaProducer` and `kafka.KafkaConsumer` share.
 
@@ -83,20 +83,20 @@ class Replayer:
         self._sources, self._definitions = {*sources}, {*definitions}
         self._publishers: dict[str, Publisher] = {}
         self._stack = ExitStack()
-        self._noted = 0  # the notes before this offset are known to the plan
+        self._noted = 0  # the plan knows the notes before this offset
 
     def plan(self, selection: Selection, most: int | None = None, force: bool = False) -> Plan:
-        """Reads all dead letters, and says which of the selection would be sent again; see `plan_of`."""
+        """Read all dead letters, and plan which of the selection to send again; see `plan_of`."""
         with self._letters(from_beginning=True) as consumer:
             letters = [Chosen.of(received) for received in consumer.stored() if received in selection]
             history, self._noted = History.of(consumer.replays), consumer.ends[NOTES]
         return plan_of(letters, history, self._sources, self._definitions, most, force)
 
     def send(self, plan: Plan) -> Iterator[Replayed]:
-        """Sends what is planned, oldest first; says of each letter what became of it.
+        """Send the planned letters, oldest first; yields the result for each.
 
         Raises:
-            kafka.errors.KafkaError: the notes cannot be written; the letters not yet told of were not sent.
+            kafka.errors.KafkaError: the notes cannot be written; letters not yet reported were not sent.
         """
         if not plan.chosen:
             return
@@ -116,7 +116,7 @@ class Replayer:
         yield from (Replayed(letter, problem=GONE) for letter in left.values())
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._publishers.clear()
         self._stack.close()
 
@@ -139,7 +139,7 @@ class Replayer:
     def _groups(
         self, wanted: dict[Place, Chosen], since: float
     ) -> Iterator[list[tuple[Chosen, ReceivedDeadLetter]]]:
-        """The chosen letters with their bytes, a bounded number of bytes at a time."""
+        """Yield the chosen letters with their bytes, in groups of bounded size."""
         chosen = dict(wanted)
         group: list[tuple[Chosen, ReceivedDeadLetter]] = []
         size = 0
@@ -185,11 +185,11 @@ class Replayer:
                         places=tuple(_shown(each.place) for each in done if each.place is not None),
                     )
                 )
-        finally:  # what was sent is told, noted or not
+        finally:  # report what was sent, noted or not
             yield from results
 
     def _note(self, note: Replay) -> int:
-        """Writes a note; returns its offset."""
+        """Write a note; returns its offset."""
         headers = cloudevents.headers(cloudevents.REPLAY, SOURCE, f"{note.id}-{note.state}", note.time)
         future = self._publisher(self._topic).publish(None, note.to_json(), headers, NOTES)
         try:
@@ -199,7 +199,7 @@ class Replayer:
 
 
 class _Rivals:
-    """The notes that others have written since the plan was made."""
+    """Notes that others have written since the plan was made."""
 
     def __init__(self, servers: str | list[str], topic: str, begin: int, options: dict[str, Any]) -> None:
         self._servers, self._place = servers, TopicPartition(topic, NOTES)
@@ -211,7 +211,7 @@ class _Rivals:
         self._begun: list[tuple[int, tuple[str, ...]]] = []  # offset of a note, and its letters
 
     def before(self, offset: int, own: str) -> set[str]:
-        """The ids of messages that others have noted before this offset, at which our note `own` is."""
+        """Ids of messages that others have noted before `offset`, the place of our own note `own`."""
         self._own.add(own)
         deadline = time.monotonic() + SEND_SECONDS
         while self._consumer.position(self._place) <= offset:
@@ -225,13 +225,13 @@ class _Rivals:
     def _take(self, record: Any) -> None:
         if cloudevents.parse(record.headers).get("type") != cloudevents.REPLAY:
             return
-        with suppress(Unusable):  # no note of ours
+        with suppress(Unusable):  # not a replay note
             note = parse(Replay, record.value)
             if note.state == "begun" and note.id not in self._own:
                 self._begun.append((record.offset, note.letters))
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         self._consumer.close()
 
 

@@ -1,1 +1,1 @@
-"""The demonstration: a real recording and a simulated fleet through a broker and a worker, checked at the end."""
+"""The demo: a real recording and a simulated fleet through a broker and a worker, checked at the end."""

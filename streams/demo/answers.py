@@ -1,4 +1,4 @@
-"""What one method said of a group of entities, and how far from the truth that was."""
+"""Beliefs of one method about a group of entities, with their errors."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """N beliefs about positions, each after all that was observed at one instant of an entity.
+    """N beliefs about positions, each after all observations of one instant of an entity.
 
     Attributes:
-        entities: (N,) names. times: (N,), s since the epoch.
+        entities: (N,) names.
+        times: (N,), s since the epoch.
         means, truths: (N, 2), m.
         log_densities: (N,), of the position at the truth, in nats with lengths in m.
-        levels: (N,), mass of the points that are denser than the truth.
+        levels: (N,), probability mass of the points denser than the truth.
     """
 
     entities: NDArray[np.str_]
@@ -41,7 +42,7 @@ class Answers:
         return list(zip(self.entities.tolist(), self.times.tolist(), strict=True))
 
     def at(self, instants: Iterable[tuple[str, float]]) -> Answers:
-        """Those at the given instants, in that order.
+        """Return the answers at the given instants, in that order.
 
         Raises:
             KeyError: there is no answer at one of them.
@@ -51,7 +52,7 @@ class Answers:
         return Answers(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
     def summary(self) -> Summary:
-        """The scores, over all of them."""
+        """Compute the scores over all answers."""
         score = Score()
         truths, means = torch.as_tensor(self.truths), torch.as_tensor(self.means)
         if len(self):
@@ -60,7 +61,7 @@ class Answers:
 
 
 def save(path: Path, answers: Mapping[str, Answers]) -> None:
-    """Writes the answers of several methods, by name, to a file of numpy's."""
+    """Write the answers of several methods, by name, to a numpy file."""
     arrays = {
         f"{method}|{name}": getattr(each, name)
         for method, each in answers.items()
@@ -71,7 +72,7 @@ def save(path: Path, answers: Mapping[str, Answers]) -> None:
 
 
 def load(path: Path) -> dict[str, Answers]:
-    """What `save` wrote."""
+    """Read the answers written by `save`."""
     with np.load(path) as file:
         methods = dict.fromkeys(key.split("|")[0] for key in file.files)
         return {

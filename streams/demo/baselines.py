@@ -1,8 +1,8 @@
-"""The baselines on a scenario's observations: `python -m streams.demo.baselines SCENARIO FILE`.
+"""Baselines on a scenario's observations: `python -m streams.demo.baselines SCENARIO FILE`.
 
-A process of its own, at the lowest priority, so that it takes only the time that the stream leaves over. All
-have the models, priors and sensors that the worker has. The particle filter knows the sensors' outliers too; the
-extended Kalman filters (EKF) do not. None has a gate: a filter that is once wrong would reject what could mend it.
+It runs in a separate process at the lowest priority, so that it uses only the time that the stream leaves over. All
+baselines have the worker's models, priors and sensors. The particle filter also models the sensors' outliers; the
+extended Kalman filters (EKF) do not. None has a gate: a filter that is wrong once would reject what could correct it.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ Array = NDArray[np.float64]
 
 EKF, ITERATED, PARTICLES = "EKF", "iterated EKF", "10 000 particles"
 PARTICLE_COUNT = 10_000
-# Points that a truth's level is counted over: (count + 1) * 0.9 is whole, so that the share of right beliefs
-# whose 90 % region holds the truth is 0.9 in spite of the few.
+# Points to estimate a truth's level: (count + 1) * 0.9 is whole, so that correct beliefs have a 90 % region that holds
+# the truth with probability 0.9 in spite of the small number.
 LEVEL_POINTS = 19
 MIXTURE_LEVEL_POINTS = 509
 
 
 @dataclass(frozen=True, eq=False)
 class Turn:
-    """The next instant of every entity that has one: rows of B; the others stand still."""
+    """The next instant of every entity that has one: rows of B; the others do not move."""
 
     transition: Tensor  # (B, D, D)
     noise: Tensor  # (B, D, D)
@@ -63,13 +63,13 @@ class Group:
     """Entities with one model and their instants of observation."""
 
     model: StateModel
-    axes: tuple[int, int]  # of x and y in the state
+    axes: tuple[int, int]  # indices of x and y in the state
     timelines: dict[str, list[Instant]]
     truth: Callable[[str, Sequence[float]], Array]
 
     @cached_property
     def turns(self) -> list[Turn]:
-        """The r-th instants of all entities together, r = 0, 1, ..."""
+        """Return the r-th instants of all entities together, r = 0, 1, ..."""
         return list(_turns(self))
 
 
@@ -79,7 +79,7 @@ def group(
     observations: Sequence[Observation],
     truth: Callable[[str, Sequence[float]], Array],
 ) -> Group:
-    """The instants of the entities that the observations are of."""
+    """Build the group of the observed entities, with their instants."""
     names = model.coordinate_names
     measured = {sensor.sensor: sensor_over(sensor, names) for sensor in sensors}
     events: dict[str, list[Event]] = {}
@@ -112,12 +112,12 @@ def truths_of(some: Group) -> tuple[list[str], list[float], Tensor]:
 
 
 def extended_kalman(some: Group) -> Answers:
-    """The extended Kalman filter, one linearisation an observation, without a gate."""
+    """Run the extended Kalman filter, one linearisation per observation, without a gate."""
     return _kalman(some, ExtendedKalmanFilter(*_prior(some).moments(), gate=None))
 
 
 def iterated_kalman(some: Group) -> Answers:
-    """The iterated extended Kalman filter without a gate: it searches for the mode of each posterior."""
+    """Run the iterated extended Kalman filter without a gate: it searches for the mode of each posterior."""
     return _kalman(some, IteratedKalmanFilter(*_prior(some).moments()))
 
 
@@ -135,7 +135,7 @@ def _kalman(some: Group, belief: ExtendedKalmanFilter | IteratedKalmanFilter) ->
 def mixture_answers(
     entities: Sequence[str], times: Sequence[float], truths: Tensor, beliefs: GaussianMixture
 ) -> Answers:
-    """N mixtures over the position against N true positions (N, 2)."""
+    """Compare N mixtures over the position with N true positions (N, 2)."""
     densities = beliefs.log_density(truths[:, None])[:, 0]
     parts = [torch.arange(begin, min(begin + 1024, len(times))) for begin in range(0, len(times), 1024)]
     levels = [mixture_level(beliefs.rows(rows), truths[rows], MIXTURE_LEVEL_POINTS) for rows in parts]
@@ -151,10 +151,12 @@ def mixture_answers(
 
 
 def particles(some: Group, count: int = PARTICLE_COUNT, seed: int = 0) -> Answers:
-    """The regularised particle filter."""
+    """Run the regularised particle filter."""
     belief = RegularisedParticleFilter(_prior(some), count, torch.Generator().manual_seed(seed))
     entities, times, truths = truths_of(some)
-    scoring = torch.Generator().manual_seed(seed + 1)  # its own, so that scoring does not change the run
+    scoring = torch.Generator().manual_seed(
+        seed + 1
+    )  # a separate one, so that scoring does not change the run
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     done = 0
     for number, turn in enumerate(some.turns):
@@ -205,7 +207,7 @@ def _prior(some: Group) -> GaussianMixture:
 
 
 def groups(script: Script) -> dict[str, Group]:
-    """The mower, and the fleet without the entity whose prior is replaced: the baselines are not told of it."""
+    """The mower, and the fleet without the entity whose prior is replaced: the baselines do not get that prior."""
     fleet = [each for each in script.fleet.observations if each.entity != script.gates.entity]
     recording = script.recording
     both = {MOWER: group(recording.model, recording.sensors, recording.observations, script.truth)}
@@ -215,7 +217,7 @@ def groups(script: Script) -> dict[str, Group]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Computes the baselines for both groups; the file has `GROUP/METHOD`."""
+    """Compute the baselines for both groups; the file's keys are `GROUP/METHOD`."""
     with suppress(AttributeError, OSError):
         os.nice(19)
     torch.set_num_threads(1)

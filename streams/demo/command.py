@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-# 1 932 s of recording in 107 s: with the start and the comparison, about two minutes
+# 1 932 s of recording in 107 s: with startup and comparison, about two minutes
 SPEED = 18.0
 
 
@@ -41,18 +41,18 @@ def demo(
     from streams.cli.common import settings_for
 
     settings = settings_for()
-    # a changed port is told in our own words, and nothing may tear the live view apart
+    # the demo itself reports a changed port, and log lines would break the live view
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     if picture is not None:
         check_picture(picture)
 
     def terminate(*_: object) -> None:
-        sys.exit(143)  # so that everything started is ended on the way out
+        sys.exit(143)  # so that all started processes are ended on the way out
 
     signal.signal(signal.SIGTERM, terminate)
     from streams.demo.keep import Background
 
-    background = Background() if keep else None  # forks, so it comes before any thread
+    background = Background() if keep else None  # forks, so it must come before any thread
     from streams.demo.play import Options, Play
 
     with Play(Options(speed, entities, duration, picture), settings, Console()) as play:
@@ -60,7 +60,7 @@ def demo(
 
 
 def check_picture(picture: Path) -> None:
-    """Finds out before, rather than after two minutes, that it cannot be written."""
+    """Check that the picture can be written, now rather than after two minutes."""
     import importlib.util
 
     if importlib.util.find_spec("matplotlib") is None:

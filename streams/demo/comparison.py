@@ -1,4 +1,4 @@
-"""The tables at the end: ours, as received from Kafka, beside the baselines on the same observations."""
+"""The final tables: our posteriors, as received from Kafka, and the baselines on the same observations."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Comparison(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """A score as it is written, and how far it is from perfect: the less the better."""
+    """A score as text, and its distance from perfect: lower is better."""
 
     name: str
     text: str
@@ -48,7 +48,7 @@ class Measure(NamedTuple):
 
 
 def measures(scores: Summary) -> list[Measure]:
-    """The four scores of a row; the likelihood is of the true position, lengths in m."""
+    """Return the four scores of a row; the likelihood is of the true position, lengths in m."""
     likelihood, coverage = scores.negative_log_likelihood, scores.coverage90
     return [
         Measure("RMSE", f"{scores.rmse:.2f} m", scores.rmse),
@@ -61,7 +61,7 @@ def measures(scores: Summary) -> list[Measure]:
 
 
 def ours(tracks: Mapping[str, Sequence[Seen]]) -> Answers:
-    """The last belief received of each instant of each entity, against the truth."""
+    """The last belief received for each instant of each entity, with the truth."""
     last: dict[tuple[str, float], Seen] = {}
     for entity, track in tracks.items():
         for seen in track:
@@ -74,7 +74,7 @@ def ours(tracks: Mapping[str, Sequence[Seen]]) -> Answers:
 
 
 def _stacked(beliefs: Sequence[Seen]) -> GaussianMixture:
-    """One batch of mixtures over the position."""
+    """Stack the beliefs into one batch of mixtures over the position."""
     most = max(len(seen.weights) for seen in beliefs)
     weights, means = np.zeros((len(beliefs), most)), np.zeros((len(beliefs), most, 2))
     covariances = np.tile(np.eye(2), (len(beliefs), most, 1, 1))
@@ -86,7 +86,7 @@ def _stacked(beliefs: Sequence[Seen]) -> GaussianMixture:
 
 
 def compare(group: str, title: str, received: Answers, baselines: Mapping[str, Answers]) -> Comparison:
-    """All methods at the instants that all of them have."""
+    """Compare all methods at the instants that all of them have."""
     shared = set(received.instants).intersection(*(set(each.instants) for each in baselines.values()))
     methods = {OURS: received, **baselines}
     return Comparison(
@@ -95,7 +95,7 @@ def compare(group: str, title: str, received: Answers, baselines: Mapping[str, A
 
 
 def table(comparison: Comparison) -> Table:
-    """As rich shows it; the best of each score is bold."""
+    """Return a rich table; the best of each score is bold."""
     title = f"{comparison.title}: {comparison.instants} posteriors"
     shown = Table(title=title, title_justify="left", title_style="bold")
     shown.add_column("", no_wrap=True)
@@ -112,7 +112,7 @@ def table(comparison: Comparison) -> Table:
 
 
 def winners(comparison: Comparison, number: int) -> set[str]:
-    """The methods that are best in that score, as it is written in the table; none if it is not defined."""
+    """The methods with the best score, as rounded in the table; none if it is not defined."""
     cells = {row.method: measures(row.scores)[number] for row in comparison.rows}
     losses = [cell.loss for cell in cells.values() if not math.isnan(cell.loss)]
     if not losses:
@@ -122,7 +122,7 @@ def winners(comparison: Comparison, number: int) -> set[str]:
 
 
 def verdict(comparisons: Sequence[Comparison]) -> list[str]:
-    """Where ours is best and where it is not, a line each, with the figures."""
+    """Say where ours is best and where not, one line each, with the figures."""
     best, behind = [], []
     for comparison in comparisons:
         mine = measures(comparison.rows[0].scores)

@@ -1,4 +1,4 @@
-"""A map drawn with characters: trails as dots, eight to a character, and marks."""
+"""A map in the terminal: trails as dots, eight to a character, and marks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # row, column 
 
 
 class DotMap:
-    """A rectangle of the plane on `width` by `height` characters, the y axis up, both axes to one scale.
+    """A rectangle of the plane on `width` by `height` characters, y axis up, both axes to one scale.
 
     Args:
         width, height: in characters.
-        low, high: corners of what must be seen, m.
+        low, high: corners of the area that must be visible, m.
     """
 
     def __init__(self, width: int, height: int, low: tuple[float, float], high: tuple[float, float]) -> None:
@@ -23,14 +23,14 @@ class DotMap:
         self._dots = [[0] * width for _ in range(height)]
         self._styles: list[list[str]] = [[""] * width for _ in range(height)]
         self._marks: dict[tuple[int, int], tuple[str, str]] = {}
-        # dots are about as far apart in both directions
+        # dots are about equally far apart in both directions
         self._scale = min(
             (2 * width - 1) / max(high[0] - low[0], 1e-9), (4 * height - 1) / max(high[1] - low[1], 1e-9)
         )
         self._middle = ((low[0] + high[0]) / 2, (low[1] + high[1]) / 2)
 
     def trail(self, points: Iterable[tuple[float, float]], style: str) -> None:
-        """A dot at each point; where trails cross, the later one gives the style."""
+        """Draw a dot at each point; where trails cross, the later one gives the style."""
         for x, y in points:
             column, row = self._dot(x, y)
             if 0 <= column < 2 * self.width and 0 <= row < 4 * self.height:
@@ -38,13 +38,13 @@ class DotMap:
                 self._styles[row // 4][column // 2] = style
 
     def mark(self, x: float, y: float, symbol: str, style: str) -> None:
-        """A character at a point, over any trail."""
+        """Draw a character at a point, over any trail."""
         column, row = self._dot(x, y)
         if 0 <= column < 2 * self.width and 0 <= row < 4 * self.height:
             self._marks[row // 4, column // 2] = (symbol, style)
 
     def text(self) -> Text:
-        """What rich prints."""
+        """The map as rich text."""
         lines = Text(no_wrap=True)
         for row in range(self.height):
             for column in range(self.width):

@@ -1,4 +1,4 @@
-"""Sends a script, each message when it is due."""
+"""Sends each message of a script when it is due."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Feed(threading.Thread):
         bootstrap_servers: `host:port` of the broker.
         cues: by due time.
         start: when the script begins, seconds since the epoch.
-        sent: told of each cue just before it is sent, with `time.monotonic()` then.
+        sent: called with each cue just before it is sent, with `time.monotonic()` then.
 
     Attributes:
         error: what ended it early, if anything did.
@@ -35,7 +35,7 @@ class Feed(threading.Thread):
     def run(self) -> None:
         try:
             with ObservationProducer(self._servers) as producer, PriorPublisher(self._servers) as publisher:
-                # the wall clock may be set back or forth: only its value at the start counts
+                # the wall clock may be changed: only its value at the start counts
                 origin = time.monotonic() - (time.time() - self._start_time)
                 for cue in self._cues:
                     wait = origin + cue.due - time.monotonic()
@@ -47,7 +47,7 @@ class Feed(threading.Thread):
             self.error = error
 
     def stop(self, timeout: float = 5.0) -> None:
-        """Ends the sending and waits for it, at most `timeout` seconds."""
+        """Stop sending and wait for the thread, at most `timeout` seconds."""
         self._stopping.set()
         if self.is_alive():
             self.join(timeout)

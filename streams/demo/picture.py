@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-REGION = 2 * np.sqrt(np.log(10.0))  # radii, in standard deviations times two, of a Gaussian's 90 % ellipse
+REGION = 2 * np.sqrt(
+    np.log(10.0)
+)  # diameter of a Gaussian's 90 % ellipse, in units of √2 standard deviations
 BELIEF, TRUTH, JUMP, BEACON = "#1f77b4", "#333333", "#c2185b", "#e69f00"
 STYLE: Any = {
     "font.size": 10.5,
@@ -42,13 +44,13 @@ STYLE: Any = {
     "legend.framealpha": 0.9,
     "legend.fontsize": 9,
 }
-AROUND_JUMP = 6.0  # seconds that are shown before and after
+AROUND_JUMP = 6.0  # seconds shown before and after
 WIDEST = 15.0  # m; wider ellipses, after a gap in the ranges, would only tint the map
-ELLIPSES = 90  # of the mower's path, so that they can be told apart
+ELLIPSES = 90  # of the mower's path; with more they would merge
 
 
 def paint(result: Result, path: Path) -> None:
-    """Writes the picture; the file's ending says in which format."""
+    """Write the picture; the file's suffix gives the format."""
     with mpl.rc_context(STYLE):
         figure = plt.figure(figsize=(16.0, 8.3), layout="constrained")
         grid = figure.add_gridspec(3, 3, height_ratios=(1.0, 1.0, 0.9), width_ratios=(1.0, 1.0, 0.95))
@@ -62,7 +64,7 @@ def paint(result: Result, path: Path) -> None:
 
 
 def mower_map(axes: Axes, result: Result) -> None:
-    """The true path, the belief's means, and some of its 90 % ellipses."""
+    """Plot the true path, the belief's means, and some of its 90 % ellipses."""
     track, recording = result.tracker.track(MOWER), result.script.recording
     truths, means = np.array([seen.truth for seen in track]), np.array([seen.mean for seen in track])
     begin, end = recording.observations[0].time, recording.observations[-1].time
@@ -79,7 +81,7 @@ def mower_map(axes: Axes, result: Result) -> None:
 
 
 def fleet_map(axes: Axes, result: Result) -> None:
-    """Where the entities are at the end, what is believed of them, and how they came there."""
+    """Plot the entities' final positions, their beliefs and their paths."""
     gates = result.script.gates
     for entity in result.script.fleet.entities:
         track = result.tracker.track(entity)
@@ -102,7 +104,7 @@ def fleet_map(axes: Axes, result: Result) -> None:
 
 
 def error_over_time(axes: Axes, result: Result) -> None:
-    """The mower's error beside what the belief says of it, and the fleet's error, second by second."""
+    """Plot the mower's error and the error that its belief claims, and the fleet's error, second by second."""
     script = result.script
     track, fleet = result.tracker.track(MOWER), []
     for entity in script.fleet.entities:
@@ -122,14 +124,14 @@ def error_over_time(axes: Axes, result: Result) -> None:
 
 
 def by_second(times: Sequence[float], values: Sequence[float]) -> tuple[Array, Array]:
-    """The seconds' middles, and the median of the values in each."""
+    """Return the middle of each second, and the median of its values."""
     seconds = np.floor(np.asarray(times)).astype(int)
     there = np.unique(seconds)
     return there + 0.5, np.array([np.median(np.asarray(values)[seconds == second]) for second in there])
 
 
 def jump_over_time(axes: Axes, result: Result) -> None:
-    """The y coordinate of the entity whose prior was replaced, component by component."""
+    """Plot the y coordinate of the entity whose prior was replaced, by component."""
     gates, start = result.script.gates, result.script.fleet.times[0]
     whole = result.tracker.track(gates.entity)
     track = [seen for seen in whole if abs(seen.time - gates.time) < AROUND_JUMP]
@@ -164,7 +166,7 @@ def jump_over_time(axes: Axes, result: Result) -> None:
 
 
 def box(axes: Axes, result: Result) -> None:
-    """The figures of the run, and the table."""
+    """Print the figures of the run, and the table."""
     axes.axis("off")
     figures, worker = result.figures, result.worker
     dead = ", ".join(f"{reason} {count}" for reason, count in sorted(worker.dead_letters.items()))
@@ -212,7 +214,7 @@ def _table(axes: Axes, result: Result) -> None:
 
 
 def _ellipses(axes: Axes, seen: Seen, colour: str, alpha: float) -> None:
-    """Each component's 90 % ellipse, as dark as it is heavy."""
+    """Draw each component's 90 % ellipse; heavier ones are darker."""
     for weight, mean, covariance in zip(seen.weights, seen.means, seen.covariances, strict=True):
         values, vectors = np.linalg.eigh(covariance)
         if weight < 0.02 or values[-1] > WIDEST**2:
@@ -228,7 +230,7 @@ def _ellipses(axes: Axes, seen: Seen, colour: str, alpha: float) -> None:
 
 
 def _frame(axes: Axes, points: Array, margin: float) -> None:
-    """Equal scales, with room for the legend below."""
+    """Set equal scales, with room for the legend below."""
     low, high = points.min(0) - margin, points.max(0) + margin
     axes.set_xlim(low[0], high[0])
     axes.set_ylim(low[1] - 0.11 * (high[1] - low[1]), high[1])

@@ -1,4 +1,4 @@
-"""The course of the demonstration, from the broker's start to the table."""
+"""Runs the demo, from the broker's start to the table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LEAD = 2.0  # seconds from writing the script to its start
 
 @dataclass(frozen=True)
 class Options:
-    """As the command takes them; `streams.demo.command` says what they mean."""
+    """The command's options; `streams.demo.command` describes them."""
 
     speed: float
     entities: int
@@ -51,15 +51,15 @@ class Play:
         self._stack.close()
 
     def run(self, background: Background | None = None) -> None:
-        """Plays it all; given a background, it leaves the broker and the worker up and waits there at the end.
+        """Run everything; with `background`, keep broker and worker up and wait at the end.
 
         Raises:
             DemonstrationError: something does not work; the text says what.
-            BrokerError, TopicError, RecordingUnavailable: so do these.
+            BrokerError, TopicError, RecordingUnavailable: from the parts.
         """
         rehearsal = write(
             self._scenario(time.time())
-        )  # whatever is wrong with it is found before anything starts
+        )  # errors in the scenario are found before anything starts
         stage = self._stack.enter_context(Stage(self._settings, self._folder, self._say))
         self._prepare(stage, rehearsal)
         scenario = self._scenario(time.time() + LEAD)
@@ -73,7 +73,7 @@ class Play:
             worker = stream.run()
         figures = tracker.figures(recent=None)
         if background is None:
-            stage.close()  # the processor is needed for the comparison
+            stage.close()  # the comparison needs the processor
         answers = wait_for_baselines(
             baselines, self._folder / "baselines.npz", self._folder / "baselines.log", self._console
         )
@@ -91,9 +91,9 @@ class Play:
         return Scenario(self._options.speed, self._options.entities, start, self._options.duration)
 
     def _prepare(self, stage: Stage, script: Script) -> None:
-        """Defines the models and sensors and waits for the worker."""
+        """Define the models and sensors and wait for the worker."""
         fleet, recording = script.fleet, script.recording
-        # no time of the script lies ahead of the clock when it is sent
+        # no time of the script is ahead of the clock when it is sent
         models = [model.model_copy(update={"live_time": True}) for model in (recording.model, fleet.model)]
         stage.define(models, (*recording.sensors, *fleet.sensors))
         begun = time.monotonic()
@@ -109,7 +109,7 @@ class Play:
         )
 
     def _start_baselines(self, scenario: Scenario) -> GuardedProcess:
-        """The EKFs and the particle filter, on what the stream leaves over of the processor."""
+        """Start the EKFs and the particle filter, with the processor time that the stream leaves over."""
         command = [sys.executable, "-m", "streams.demo.baselines", scenario.to_json()]
         output = (self._folder / "baselines.log").open("a+b")
         process = GuardedProcess([*command, str(self._folder / "baselines.npz")], 1.0, output)

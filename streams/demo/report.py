@@ -1,4 +1,4 @@
-"""The end of the demonstration: scores beside the baselines', and what happened in figures."""
+"""The final report of the demo: our scores and the baselines', and figures of the run."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from streams.demo.stage import DemonstrationError, WorkerFigures
 from streams.demo.tracking import Figures, Jump, Tracker
 from streams.demo.view import dead_letters, jump_lines, number, span
 
-BASELINES_TIMEOUT = 480.0  # seconds after the stream; they need some three minutes of a core
+BASELINES_TIMEOUT = 480.0  # seconds after the stream; they need about three minutes of a core
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """All there is to say at the end."""
+    """Everything the report shows."""
 
     script: Script
     tracker: Tracker
@@ -39,7 +39,7 @@ class Result:
 def wait_for_baselines(
     process: GuardedProcess, path: Path, log: Path, console: Console
 ) -> dict[str, Answers]:
-    """What the process wrote, once it has.
+    """Wait for the process, and return the answers it wrote.
 
     Raises:
         DemonstrationError: it failed or takes too long; the end of its log is shown.
@@ -58,7 +58,7 @@ def wait_for_baselines(
 
 
 def compare_all(script: Script, tracker: Tracker, baselines: Mapping[str, Answers]) -> list[Comparison]:
-    """The mower's table and the fleet's, which is without the entity whose prior was replaced."""
+    """Compare for the mower, and for the fleet without the entity whose prior was replaced."""
     from streams.demo.comparison import compare, ours
 
     titles = {MOWER: "mower, real ranges", "fleet": "fleet, simulated sensors"}
@@ -78,7 +78,7 @@ def compare_all(script: Script, tracker: Tracker, baselines: Mapping[str, Answer
 
 
 def tell(result: Result, console: Console) -> None:
-    """Prints it."""
+    """Print the report."""
     from streams.demo.comparison import table, verdict
 
     def say(text: str) -> None:
@@ -101,7 +101,7 @@ def tell(result: Result, console: Console) -> None:
 
 
 def summary_lines(result: Result) -> list[str]:
-    """What went through, how fast, and what the planted messages and the replaced prior did."""
+    """Lines about message counts, speed, and the effect of the planted messages and the replaced prior."""
     figures, worker = result.figures, result.worker
     methods = ", ".join(f"{name} {count}" for name, count in figures.methods.items())
     lines = [
@@ -129,5 +129,5 @@ def summary_lines(result: Result) -> list[str]:
 
 
 def unplanned(worker: WorkerFigures) -> bool:
-    """Whether there are dead letters that nobody planted."""
+    """Whether there are dead letters that were not planted."""
     return sum(worker.dead_letters.values()) != len(BAD_MESSAGES_AT)

@@ -1,7 +1,7 @@
-"""What is played: which observations are sent when, what is wrong with some, and where everything really is.
+"""The demo's script: which observations are sent when, which are faulty, and the true positions.
 
-A scenario is a few numbers from which the script follows exactly: the process that computes the baselines
-writes the same script as the one that sends it.
+A scenario is a few numbers that determine the script: the process that computes the baselines writes the same script as
+the one that sends it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Array = NDArray[np.float64]
 
 MOWER = "mower"
 FLEET_RATE = 2.0  # observations of each entity per second
-GATE_DEVIATIONS = (4.0, 4.0, 2.0, 2.0)  # m, m, m/s, m/s; how well the operator knows
-SIGHTING_ERROR = (2.5, -1.5)  # m; how far the true gate is from where the entity is
+GATE_DEVIATIONS = (4.0, 4.0, 2.0, 2.0)  # m, m, m/s, m/s; accuracy of the operator's knowledge
+SIGHTING_ERROR = (2.5, -1.5)  # m; from the entity to the true gate
 BAD_MESSAGES_AT = (0.15, 0.3, 0.45, 0.6)  # as a share of the duration
 JUMP_AT = 0.5
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """The numbers that a script is written from.
+    """The numbers that determine a script.
 
     Attributes:
         speed: multiple of real time at which the recording is replayed.
@@ -55,21 +55,21 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Cue:
-    """One message: an observation, a prior or plain bytes, due so many seconds after the start."""
+    """One message: an observation, a prior or plain bytes, with its due time in seconds after the start."""
 
     due: float
     observation: Observation | None = None
     prior: Prior | None = None
     raw: tuple[str, bytes] | None = None  # key, value
-    note: str = ""  # what a spectator is told
+    note: str = ""  # shown to the user
 
 
 @dataclass(frozen=True)
 class Gates:
-    """The sighting in the middle: an entity was seen at one of two places, one of which is true.
+    """The sighting in the middle of the run: an entity was seen at one of two places, one of them true.
 
     Attributes:
-        entity: whose prior is replaced.
+        entity: the one whose prior is replaced.
         time: when, seconds since the epoch.
         names: of the two places; the first is the true one.
         places: (2, 2), m.
@@ -81,7 +81,7 @@ class Gates:
     places: tuple[tuple[float, float], tuple[float, float]]
 
     def mixture(self) -> Mixture:
-        """Both places, equally likely, over x, y, vx, vy."""
+        """Return both places, equally likely, over x, y, vx, vy."""
         covariance = np.diag(np.square(GATE_DEVIATIONS))
         return Mixture.model_validate(
             {
@@ -94,14 +94,14 @@ class Gates:
 
 @dataclass(frozen=True, eq=False)
 class Script:
-    """A scenario written out.
+    """A scenario with all its messages.
 
     Attributes:
-        recording: the part of it that is played, its times shifted to end when the script does.
+        recording: the part that is played, its times shifted to end when the script does.
         fleet: with times from the start on.
         duration: s, of the sending.
         gates: the prior that is replaced.
-        cues: everything that is sent, by due time.
+        cues: all messages, by due time.
     """
 
     recording: Recording
@@ -112,21 +112,21 @@ class Script:
 
     @property
     def observations(self) -> int:
-        """How many good observations are sent."""
+        """Number of valid observations."""
         return sum(cue.observation is not None and not cue.note for cue in self.cues)
 
     def truth(self, entity: str, times: Sequence[float] | Array) -> Array:
-        """Where it really was, (N, 2) m, at N times."""
+        """The entity's true position, (N, 2) m, at N times."""
         if entity == MOWER:
             return self.recording.truth_at(times)
         return self.fleet.truth_at(entity, times)[:, :2]
 
 
 def write(scenario: Scenario) -> Script:
-    """The script of a scenario.
+    """Write the script of a scenario.
 
     Raises:
-        RecordingUnavailable: the package that carries the recording is not installed.
+        RecordingUnavailable: the package with the recording is not installed.
         ValueError: a number is not positive.
     """
     if not scenario.speed > 0:
@@ -166,7 +166,7 @@ def _identified(observation: Observation, identifier: str) -> Observation:
 
 
 def _gates(fleet: Simulation, time: float) -> Gates:
-    """The sighting, of the entity that is then farthest from the middle in y, so that the gates are far apart."""
+    """The sighting, for the entity then farthest from the middle in y, so that the gates are far apart."""
     places = {entity: fleet.truth_at(entity, time)[0, :2] for entity in fleet.entities}
     entity = max(places, key=lambda name: abs(places[name][1]))
     x, y = places[entity] + np.asarray(SIGHTING_ERROR)
@@ -181,7 +181,7 @@ def _sighting(gates: Gates, start: float) -> Cue:
 
 
 def _bad_messages(fleet: Simulation, duration: float, start: float) -> Iterator[Cue]:
-    """Four that no worker can use; each ends in the dead letters and disturbs nothing."""
+    """Four messages that no worker can use; each becomes a dead letter and affects nothing else."""
     entity, sensor = fleet.entities[0], fleet.sensors[0].sensor
     times = [share * duration for share in BAD_MESSAGES_AT]
     field = f'{{"entity": "{entity}", "sensor": "{sensor}", "time": {start + times[2]}'

@@ -1,4 +1,4 @@
-"""The processes of the demonstration: the embedded broker and one worker, and what the worker says of itself."""
+"""Processes of the demo: the embedded broker and one worker, and the worker's figures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BROKER_PORT, WEB_PORT = 9092, 8080
 READY_TIMEOUT = 120.0  # seconds; torch alone takes a while to load from a cold disk
 WORKER_GRACE = 15.0  # seconds for a worker to finish its batch and leave
 WORKER = "from streams.cli import main; main()"
-# the broker is the demonstration's own, and so are its topics, whatever a user has set for another
+# the demo has its own broker and topics, whatever a user has configured elsewhere
 NOT_FROM_ENVIRONMENT = (
     "application",
     "observations",
@@ -42,27 +42,27 @@ NOT_FROM_ENVIRONMENT = (
 
 
 class DemonstrationError(RuntimeError):
-    """The demonstration cannot go on; the text says why."""
+    """The demo cannot continue; the text says why."""
 
 
 @dataclass(frozen=True)
 class WorkerFigures:
-    """From a worker's /metrics."""
+    """Figures from a worker's /metrics."""
 
     dead_letters: dict[str, int] = field(default_factory=dict)  # by reason
     rejected: int = 0  # observations that became dead letters
     batches: int = 0
-    update_seconds: float = 0.0  # spent on updates in all
+    update_seconds: float = 0.0  # total time of updates
     device: str = ""
 
 
 class Stage:
-    """Broker, topics, definitions and a worker, as a context manager; all of it is gone when it ends.
+    """Broker, topics, definitions and a worker, as a context manager that removes all of it.
 
     Args:
         settings: the worker's; broker, topics and port are the stage's own.
         folder: for the worker's log and local files.
-        say: told what a user should know, a line each.
+        say: called with each line that a user should know.
     """
 
     def __init__(self, settings: Settings, folder: Path, say: Callable[[str], None]) -> None:
@@ -98,20 +98,20 @@ class Stage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and self._worker is not None:
-            self._worker.kill()  # nobody needs what it would finish
+            self._worker.kill()  # its remaining work is not needed
         self.close()
 
     def close(self) -> None:
-        """Ends the worker, then the broker; returns when both are gone."""
+        """Stop the worker, then the broker; returns when both have ended."""
         self._stack.close()
 
     def define(self, models: Iterable[Model], sensors: Iterable[Sensor]) -> None:
-        """Writes definitions to their topics; raises DefinitionConflict rather than replace another one."""
+        """Write definitions to their topics; raises DefinitionConflict instead of replacing another one."""
         with Registry(self.bootstrap_servers) as registry:
             registry.define(sensors, models)
 
     def wait_until_ready(self, timeout: float = READY_TIMEOUT) -> None:
-        """Returns when the worker processes observations.
+        """Wait until the worker processes observations.
 
         Raises:
             DemonstrationError: it ended, or is not ready in time.
@@ -124,20 +124,20 @@ class Stage:
             time.sleep(0.2)
 
     def check(self) -> None:
-        """Raises DemonstrationError if the broker or the worker has ended by itself."""
+        """Raise DemonstrationError if the broker or the worker has ended by itself."""
         if self._worker is not None and not self._worker.running:
             raise self.failure("the worker has ended")
         if not self.broker.running:
             raise DemonstrationError("the broker has ended")
 
     def failure(self, text: str, lines: int = 12) -> DemonstrationError:
-        """The error to raise; the last lines of the worker's log are shown beside it."""
+        """Return the error to raise, with the last lines of the worker's log."""
         for line in self.log_file.read_text(errors="replace").splitlines()[-lines:]:
             self._say(f"  {line}")
         return DemonstrationError(f"{text}; its log is {self.log_file}")
 
     def figures(self) -> WorkerFigures | None:
-        """What the worker says of itself now; None if it does not answer at once."""
+        """The worker's current figures; None if it does not answer at once."""
         try:
             with urllib.request.urlopen(f"{self.web_address}/metrics", timeout=1.0) as page:
                 return read_figures(page.read().decode())
@@ -159,7 +159,7 @@ class Stage:
             }
         )
         command = [sys.executable, "-c", WORKER, "worker"]
-        # appended to: reading the log moves no position that the worker writes at
+        # append mode: reading the log does not move the worker's write position
         output = self.log_file.open("a+b")
         self._worker = GuardedProcess(command, WORKER_GRACE, output, os.environ | settings.environment())
         self._stack.callback(self._worker.stop, WORKER_GRACE)
@@ -174,7 +174,7 @@ class Stage:
 
 
 def read_figures(text: str) -> WorkerFigures:
-    """The figures in a page of Prometheus metrics."""
+    """Parse the figures from a page of Prometheus metrics."""
     dead: dict[str, int] = {}
     rejected = batches = 0
     seconds, device = 0.0, ""

@@ -1,4 +1,4 @@
-"""The middle of the demonstration: the script is sent, and shown is what comes of it."""
+"""The middle of the demo: sends the script and shows the results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TICK = 0.1  # seconds
 
 
 class Stream:
-    """Sends and watches; the threads end with `stop`."""
+    """Sends and watches; `stop` ends the threads."""
 
     def __init__(
         self, stage: Stage, scenario: Scenario, script: Script, tracker: Tracker, console: Console
@@ -30,14 +30,14 @@ class Stream:
         self._feed = Feed(stage.bootstrap_servers, script.cues, scenario.start, self._sent)
         self._worker = WorkerFigures()
         self._next_figures = 0.0
-        self._progress = (0, 0.0)  # observations without a posterior, and since when it is that many
+        self._progress = (0, 0.0)  # observations without a posterior, and since when the number is unchanged
         self._jumped = False
 
     def run(self) -> WorkerFigures:
-        """Returns the worker's last figures when every observation has its posterior.
+        """Return the worker's last figures when every observation has its posterior.
 
         Raises:
-            DemonstrationError: a process has ended, or some posteriors do not come.
+            DemonstrationError: a process has ended, or some posteriors are missing.
         """
         self._tracker.begin()
         self._spectator.start()
@@ -52,7 +52,7 @@ class Stream:
         return self._worker
 
     def stop(self) -> None:
-        """Ends both threads."""
+        """Stop both threads."""
         self._feed.stop()
         self._spectator.stop()
 
@@ -62,7 +62,7 @@ class Stream:
             self._notes.put(cue.note)
 
     def _look(self) -> WorkerFigures | None:
-        """The worker's figures, now and then."""
+        """Read the worker's figures, at most once a second."""
         if time.monotonic() < self._next_figures:
             return None
         self._next_figures = time.monotonic() + FIGURES_EVERY
@@ -85,7 +85,7 @@ class Stream:
             view.note(f"{self._script.gates.entity}: believed error {spreads} m, true error {errors} m")
 
     def _finished(self) -> bool:
-        """Whether all is sent and came back, as a posterior or a dead letter."""
+        """Whether every message is sent, and came back as a posterior or a dead letter."""
         if self._feed.is_alive() or self._feed.error is not None:
             return False
         rejected = max(0, self._worker.rejected - len(BAD_MESSAGES_AT))

@@ -1,4 +1,4 @@
-"""What a consumer of the posteriors saw: every belief, when it came, and how far it was from the truth."""
+"""Collects the posteriors that a consumer received: every belief, its arrival time, and its error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streams.demo.scenario import MOWER, Cue, Script
 
 Array = NDArray[np.float64]
 
-RECENT = 5.0  # seconds that rates and latencies are taken over while it plays
+RECENT = 5.0  # seconds over which rates and latencies are computed during the run
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Seen:
 
     @property
     def spread(self) -> float:
-        """Root of the trace of the covariance, m: what the belief says its error is."""
+        """Root of the trace of the covariance, m: the error that the belief claims."""
         return math.sqrt(float(np.trace(self.covariance)))
 
 
@@ -66,7 +66,7 @@ class Jump:
 
 @dataclass(frozen=True)
 class Figures:
-    """What is shown while it plays and at the end. Times in s, lengths in m."""
+    """Figures shown during the run and at the end. Times in s, lengths in m."""
 
     elapsed: float = 0.0
     entities: int = 0
@@ -75,7 +75,7 @@ class Figures:
     posteriors: int = 0
     sent_rate: float = 0.0  # per second
     posterior_rate: float = 0.0
-    latency_median: float = math.nan  # from sent to its posterior received
+    latency_median: float = math.nan  # from sending to receiving the posterior
     latency_95: float = math.nan
     effective_sample_size: float = math.nan
     methods: dict[str, int] = field(default_factory=dict)
@@ -85,26 +85,26 @@ class Figures:
 
 
 class Tracker:
-    """Collects posteriors beside what was sent; safe to share between threads."""
+    """Collects posteriors and sent messages; thread-safe."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
         self._lock = threading.Lock()
         self._begin = time.monotonic()
-        self._waiting: dict[str, float] = {}  # observations without a posterior, by id: when they were sent
+        self._waiting: dict[str, float] = {}  # send times of observations without a posterior, by id
         self._beliefs: dict[str, list[Seen]] = defaultdict(list)
-        # what happened when, in order of time: sent; arrived with its sample size; latency
+        # timed events, in order: sent; arrived with sample size; latency
         self._sent: list[float] = []
         self._arrived: list[tuple[float, float]] = []
         self._latencies: list[tuple[float, float]] = []
         self._methods: Counter[str] = Counter()
 
     def begin(self) -> None:
-        """Counts time from now."""
+        """Start the clock."""
         self._begin = time.monotonic()
 
     def sent(self, cue: Cue, now: float) -> None:
-        """A message is sent, at `time.monotonic()` = now."""
+        """Record a message sent at `time.monotonic()` = now."""
         if cue.observation is None or cue.note:
             return
         with self._lock:
@@ -113,7 +113,7 @@ class Tracker:
                 self._waiting[cue.observation.id] = now
 
     def received(self, posterior: Posterior, now: float) -> None:
-        """A posterior has arrived, at `time.monotonic()` = now."""
+        """Record a posterior that arrived at `time.monotonic()` = now."""
         seen = self._seen(posterior)
         with self._lock:
             self._beliefs[posterior.entity].append(seen)
@@ -125,7 +125,7 @@ class Tracker:
                     self._latencies.append((now, now - sent))
 
     def missing(self) -> int:
-        """How many observations have no posterior yet."""
+        """Number of observations without a posterior."""
         with self._lock:
             return len(self._waiting)
 
@@ -135,12 +135,12 @@ class Tracker:
             return {entity: track[-1] for entity, track in self._beliefs.items()}
 
     def track(self, entity: str) -> list[Seen]:
-        """All beliefs of an entity, in the order they came."""
+        """All beliefs of an entity, in order of arrival."""
         with self._lock:
             return list(self._beliefs.get(entity, ()))
 
     def jump(self) -> Jump | None:
-        """What the replaced prior did; None until it has."""
+        """The effect of the replaced prior; None before it."""
         track = self.track(self._script.gates.entity)
         place = next((i for i, seen in enumerate(track) if seen.method == "prior"), 0)
         if place == 0:
@@ -148,7 +148,7 @@ class Tracker:
         return Jump(track[place - 1], track[place], tuple(track[place + 1 :]))
 
     def figures(self, recent: float | None = RECENT) -> Figures:
-        """As they are now; rates, latencies and sample size over the last so many seconds, None for all."""
+        """Current figures; rates, latencies and sample size over the last `recent` seconds, None for all."""
         now = time.monotonic()
         latest = self.latest()
         fleet = [seen.error for entity, seen in latest.items() if entity != MOWER]
@@ -222,7 +222,7 @@ class Spectator(threading.Thread):
             self.error = error
 
     def stop(self, timeout: float = 5.0) -> None:
-        """Ends the reading and waits for it, at most `timeout` seconds."""
+        """Stop reading and wait for the thread, at most `timeout` seconds."""
         self._stopping.set()
         if self.is_alive():
             self.join(timeout)

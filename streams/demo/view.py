@@ -1,4 +1,4 @@
-"""What is seen while it plays: figures and two maps in a terminal, a line every five seconds elsewhere."""
+"""The view during the run: figures and two maps in a terminal, otherwise a line every five seconds."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from streams.demo.stage import WorkerFigures
 from streams.demo.tracking import Figures, Jump, Tracker
 from streams.simulation import HALF_WIDTH
 
-LINE_EVERY = 5.0  # seconds, where nothing can be drawn over
-REFRESH = 4  # pictures a second
+LINE_EVERY = 5.0  # seconds, without a terminal
+REFRESH = 4  # frames a second
 MAP_HEIGHT = 15  # characters
 FIGURES_WIDTH = 46
-TRAIL = 400  # newest beliefs of the mower that are drawn
+TRAIL = 400  # newest beliefs of the mower to draw
 NOTES = 6
 
 
 class View:
-    """Shows the state of things; a context manager. `note` adds a line about something that happened."""
+    """Shows the current state; a context manager. `note` adds a line about an event."""
 
     def __init__(self, console: Console, script: Script, tracker: Tracker) -> None:
         self._console, self._script, self._tracker = console, script, tracker
@@ -55,14 +55,14 @@ class View:
             self._live.stop()
 
     def note(self, text: str) -> None:
-        """Something happened."""
+        """Add a line about an event."""
         line = f"{self._tracker.figures().elapsed:5.1f} s  {text}"
         self._notes.append(line)
         if self._live is None:
             self._console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
     def show(self, worker: WorkerFigures | None) -> None:
-        """Draws everything again, with the worker's figures if they are new."""
+        """Redraw everything, with the worker's figures if they are new."""
         self._worker = worker or self._worker
         if self._live is not None:
             self._live.update(self._picture(self._tracker.figures()))
@@ -151,7 +151,7 @@ def line(figures: Figures, worker: WorkerFigures) -> str:
 
 
 def jump_lines(jump: Jump) -> list[str]:
-    """What the replaced prior did, a line for each moment."""
+    """The effect of the replaced prior, a line for each moment."""
     moments = [("before", jump.before), ("told north or south gate", jump.stated)]
     moments += [
         (f"after {count} observation{'s' if count > 1 else ''}", jump.after[count - 1])
@@ -168,7 +168,7 @@ def jump_lines(jump: Jump) -> list[str]:
 
 
 def dead_letters(worker: WorkerFigures) -> str:
-    """How many, by reason."""
+    """The number of dead letters, by reason."""
     return ", ".join(f"{reason} {count}" for reason, count in sorted(worker.dead_letters.items())) or "none"
 
 

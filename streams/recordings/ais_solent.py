@@ -1,18 +1,18 @@
-"""Ships in the Solent: 84 minutes of what 91 of them reported of themselves by radio (AIS), on 12 January 2016.
+"""Ships in the Solent: 84 minutes of AIS radio reports from 91 ships, on 12 January 2016.
 
-From dstl/Stone-Soup (MIT), 18 623 reports of place, course and speed. Nobody else knows where the ships were, so what
-is scored is the prediction of each ship's next reported place, before it is applied.
+From dstl/Stone-Soup (MIT), 18 623 reports of place, course and speed. The true positions are unknown, so the score is
+that of the prediction of each ship's next reported place, before it is applied.
 
 Exact duplicates are left out, and so are places further than 50 km from the middle: ships do not jump there and back.
-A course says nothing of a ship that lies still; it is used from 0.5 kn on, with the error that an error of the speed
-makes of it. The time of a report is off by a second or so (of the ships under way, one in 25 reports repeats the place
-of the one before, some 2 s later), and that displaces a fast ship along its course: each place has the covariance that
-this makes of it.
+The course of a ship that lies still carries no information. It is used from 0.5 kn on, with the error that follows from
+the error of the speed. The time of a report is off by a second or so, which displaces a fast ship along its course: of
+the ships under way, one report in 25 repeats the previous place, some 2 s later. The covariance of each place includes
+this.
 
-Course and speed are taken to have no outliers: with a share of 2 % the turns of a ferry pass for some, and the next
+Course and speed have no outliers in the model: with a share of 2 % the turns of a ferry pass for outliers, and the next
 reports of the first third are .2 nats less dense.
 
-A ship may be silent for half an hour, in which it may well have turned or moored: the velocity decays.
+A ship may be silent for half an hour, and may have turned or moored meanwhile: the velocity decays.
 
 Chosen on the first third of the recording by `beliefstream replay ais_solent --tune`, for the density that a Kalman
 filter gives each next report (`reports`):
@@ -58,10 +58,10 @@ from streams.recordings.reports import Reports, likeliest
 FILE = "ais_solent/SolentAIS_20160112_130211.csv"
 MIDDLE = Geodetic(latitude=50.75, longitude=-1.25)
 FARTHEST = 50_000.0  # m, from the middle
-METRES_A_DEGREE = 111_200.0  # of latitude; for `FARTHEST` and the priors, which need no more
+METRES_A_DEGREE = 111_200.0  # of latitude; accurate enough for `FARTHEST` and the priors
 KNOT = 0.514444  # m/s
-SLOWEST = 0.5  # kn, of which a course is used
-PRIOR_STANDARD_DEVIATIONS = (30.0, 30.0, 1.0, 1.0)  # m, m, m/s, m/s, about the first report
+SLOWEST = 0.5  # kn, from which a course is used
+PRIOR_STANDARD_DEVIATIONS = (30.0, 30.0, 1.0, 1.0)  # m, m, m/s, m/s, around the first report
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class _Report:
 
     @property
     def place(self) -> tuple[float, float]:
-        """East and north of the middle, m, to a part in a thousand."""
+        """East and north of the middle, m, accurate to a part in a thousand."""
         east = np.cos(np.radians(MIDDLE.latitude)) * (self.longitude - MIDDLE.longitude)
         return METRES_A_DEGREE * float(east), METRES_A_DEGREE * (self.latitude - MIDDLE.latitude)
 
@@ -113,16 +113,16 @@ def _read(data: Path | None) -> list[_Report]:
 def ais_solent(
     entity: str = "ship", epoch: float = 0.0, data: Path | None = None, settings: AisSettings | None = None
 ) -> Recording:
-    """Every ship an entity of its own, each report three observations at one time.
+    """Read the recording: every ship is an entity, and each report gives three observations at one time.
 
     Args:
-        entity: what stands before each ship's number in its name.
+        entity: prefix of each ship's number in its name.
         epoch: added to all times, s; without it they count from the first report.
         data: the folder of the recorded data; that of BELIEFSTREAM_DATA if None.
         settings: other numbers than those chosen.
 
     Raises:
-        RecordingUnavailable: the file is not there.
+        RecordingUnavailable: the file does not exist.
     """
     reports, chosen = _read(data), settings or AisSettings()
     origin = reports[0].time - epoch
@@ -147,7 +147,7 @@ def ais_solent(
 
 
 def fit(data: Path | None = None) -> AisSettings:
-    """The settings of greatest evidence over the first third; raises RecordingUnavailable."""
+    """The settings with the greatest evidence over the first third; raises RecordingUnavailable."""
     reports = _read(data)
     end = third([report.time for report in reports])
     ships: dict[str, list[_Report]] = defaultdict(list)

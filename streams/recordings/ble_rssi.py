@@ -1,14 +1,14 @@
 """Bluetooth signal strength: a beacon carried through a hall of 20 m by 17 m with 12 receivers.
 
 From philotuxo/Position-Annotated-BLE-RSSI-Dataset (CC0), the recordings `zigzagging_with_rotation` (`ble_rssi`, 97 s)
-and `straight_01` (`ble_straight`, 59 s); the rows are not in time order and get sorted. Whoever carries the beacon
-shadows it, and turns as he walks in the first, so that one reading says little: the errors are of some 6 dB, which at
-10 m is a factor of two in the distance.
+and `straight_01` (`ble_straight`, 59 s); the rows are not in time order and are sorted here. The person who carries the
+beacon shadows it, and turns while walking in the first recording, so that one reading carries little information. The
+errors are about 6 dB, which at 10 m is a factor of two in the distance.
 
 Receivers hang at 1.2 m and 2.3 m, the beacon is at about 1.8 m; the path loss is fitted to the distance in the plane.
 
-Chosen on the first third of ble_rssi by `beliefstream replay ble_rssi --tune`, beside the offset of each receiver;
-ble_straight takes the same numbers, and is scored from its beginning:
+Chosen on the first third of ble_rssi by `beliefstream replay ble_rssi --tune`, together with the offset of each
+receiver; ble_straight uses the same numbers, and is scored from its beginning:
 
     reference_power         -59.28 dBm
     exponent                1.778
@@ -37,8 +37,8 @@ FILES: dict[BleName, str] = {
     "ble_straight": "ble_rssi/straight_01_all_sensors.mbd",
 }
 RECEIVERS = "ble_rssi/tetam.dev"
-PULL = 10.0  # readings of each receiver, as it were, that show no offset
-SPACING = 1.0  # s, at which the truth tells how the beacon moves
+PULL = 10.0  # pseudo-readings of each receiver without an offset
+SPACING = 1.0  # s, between the true places from which the motion is fitted
 PRIOR_MEAN = (9.5, 9.0, 0.0, 0.0)  # m, m, m/s, m/s: the middle of the hall
 PRIOR_STANDARD_DEVIATIONS = (6.0, 6.0, 1.0, 1.0)
 
@@ -99,17 +99,17 @@ def ble_rssi(
     data: Path | None = None,
     settings: BleSettings | None = None,
 ) -> Recording:
-    """Every reading of every receiver.
+    """Read every reading of every receiver.
 
     Args:
         which: `ble_rssi`, zigzag and turning, or `ble_straight`.
-        entity: what the beacon is called.
+        entity: name of the beacon.
         epoch: added to all times, s; without it they count from the first reading.
         data: the folder of the recorded data; that of BELIEFSTREAM_DATA if None.
         settings: other numbers than those chosen.
 
     Raises:
-        RecordingUnavailable: a file is not there.
+        RecordingUnavailable: a file does not exist.
     """
     rows, chosen = _read(which, data), settings or BleSettings()
     times = rows.times - rows.times[0] + epoch
@@ -135,14 +135,14 @@ def ble_rssi(
 
 
 def fit(data: Path | None = None) -> BleSettings:
-    """The path loss, how each receiver departs from it, and the motion, by the truth; raises RecordingUnavailable."""
+    """Fit the path loss, each receiver's offset and the motion to the truth; raises RecordingUnavailable."""
     rows = _read("ble_rssi", data)
     first = rows.times < third(rows.times)
     places = np.array([rows.receivers[name] for name in rows.heard_by])
     distance = np.linalg.norm(rows.truth - places, axis=1)[first]
     own = np.array([[heard == name for name in rows.receivers] for heard in rows.heard_by])[first]
     columns = np.column_stack([np.ones_like(distance), -10 * np.log10(distance), own])
-    # least squares; the few readings of a receiver are pulled to no offset, as by PULL that show none
+    # least squares; PULL pseudo-readings without an offset shrink the offset of a receiver with few readings
     weight = np.diag([0.0, 0.0, *[PULL] * own.shape[1]])
     found = np.linalg.solve(columns.T @ columns + weight, columns.T @ rows.strength[first])
     deviation = float(np.sqrt(np.square(rows.strength[first] - columns @ found).mean()))

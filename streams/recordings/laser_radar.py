@@ -1,7 +1,7 @@
 """Laser and radar: places and polar echoes of a pedestrian who walks a winding path for 25 s; simulated.
 
-500 rows 50 ms apart, by turns from a laser scanner (place) and a radar (distance, direction and its growth), both at
-the origin. From udacity/CarND-Extended-Kalman-Filter-Project, MIT.
+500 rows 50 ms apart, alternately from a laser scanner (place) and a radar (distance, direction and rate of distance),
+both at the origin. From udacity/CarND-Extended-Kalman-Filter-Project, MIT.
 
 Chosen on the first third of the recording by `beliefstream replay laser_radar --tune`:
 
@@ -36,9 +36,9 @@ from streams.recordings.fitting import acceleration_density
 from streams.recordings.recording import Recording, data_file, third
 
 FILE = "laser_radar/obj_pose-laser-radar-synthetic-input.txt"
-PRIOR_STANDARD_DEVIATIONS = (5.0, 5.0, 5.0, 5.0)  # m, m, m/s, m/s, about the place of the sensors
-SPACING = 0.5  # s, at which the truth tells how the pedestrian moves
-EPOCH = 1_477_010_443.0  # s; times are counted from here, so that none of their digits are lost
+PRIOR_STANDARD_DEVIATIONS = (5.0, 5.0, 5.0, 5.0)  # m, m, m/s, m/s, around the place of the sensors
+SPACING = 0.5  # s, between the true states from which the motion is fitted
+EPOCH = 1_477_010_443.0  # s; times are counted from here, so that they lose no digits
 
 Array = NDArray[np.float64]
 
@@ -60,7 +60,7 @@ class _Rows:
     laser: Array  # (N, 2) m
     radar_times: Array  # (M,) s
     radar: Array  # (M, 3) m, rad, m/s
-    times: Array  # of the truth, of both
+    times: Array  # of the truth, for both sensors
     truth: Array  # (N + M, 4) m, m, m/s, m/s
 
     def expected(self, times: Array) -> Array:
@@ -85,16 +85,16 @@ def laser_radar(
     data: Path | None = None,
     settings: LaserRadarSettings | None = None,
 ) -> Recording:
-    """The pedestrian's places and echoes, a report of each sensor every tenth of a second.
+    """Read the pedestrian's places and echoes, a report of each sensor every tenth of a second.
 
     Args:
-        entity: what the pedestrian is called.
+        entity: name of the pedestrian.
         epoch: added to all times, s; without it they count from the first row.
         data: the folder of the recorded data; that of BELIEFSTREAM_DATA if None.
         settings: other numbers than those chosen.
 
     Raises:
-        RecordingUnavailable: the file is not there.
+        RecordingUnavailable: the file does not exist.
     """
     rows, chosen = _read(data), settings or LaserRadarSettings()
     place, distance, direction, growth = _sensors(chosen)
@@ -121,7 +121,7 @@ def laser_radar(
 
 
 def fit(data: Path | None = None) -> LaserRadarSettings:
-    """The noise of both sensors by their residuals, the motion by the truth; raises RecordingUnavailable."""
+    """Fit the noise of both sensors to their residuals, the motion to the truth; raises RecordingUnavailable."""
     rows = _read(data)
     end = third(rows.times)
     laser, radar = rows.laser_times <= end, rows.radar_times <= end

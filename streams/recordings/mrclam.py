@@ -1,16 +1,16 @@
 """A robot among 15 surveyed landmarks: their distance and direction by camera, and wheel odometry, for 12 minutes.
 
 Robot 1 of set 6 of K. Leung, Y. Halpern, T. Barfoot and H. Liu, "The UTIAS multi-robot cooperative localization and
-mapping dataset", International Journal of Robotics Research 30(8), 2011, with motion capture as the truth. What the
-camera says of other robots is left out, and so is one barcode that belongs to nobody.
+mapping dataset", International Journal of Robotics Research 30(8), 2011, with motion capture as the truth. Sightings of
+other robots are left out, and so is one unknown barcode.
 
-The odometry is the motion's control: speed and turn rate, averaged over fifths of a second and given at the beginning
-of each, where they differ from those before.
+The odometry is the motion's control: speed and turn rate, averaged over fifths of a second. Each average is given at
+the beginning of its interval, if it differs from the previous one.
 
-Chosen on the first third of the recording by `beliefstream replay mrclam_robot1 --tune`. The deviations of what the
-camera sees are four and five times those of its residuals: of one landmark it errs alike for some 8 s, in which it
-looks at it several times. Noise of the odometry was searched too, once: the first third, with a quarter of all
-sightings, asked for next to none, which made beliefs on the rest far too sure; so it is that of the residuals.
+Chosen on the first third of the recording by `beliefstream replay mrclam_robot1 --tune`. The deviations of the camera
+are four and five times those of its residuals: its error for one landmark stays the same for some 8 s, in which it sees
+the landmark several times. The odometry's noise is that of its residuals. It was searched too, once: the first third,
+with a quarter of all sightings, asked for almost none, which made beliefs on the rest far too confident.
 
     range_deviation         0.3711 m
     range_scale             1.025
@@ -46,10 +46,10 @@ from streams.recordings.recording import Recording, data_file, third
 
 FOLDER = "mrclam_robot1"
 SPACING = 0.2  # s, of the odometry
-WINDOW = 2.0  # s, over which the odometry is compared with the truth
+WINDOW = 2.0  # s, for the comparison of the odometry with the truth
 MAXIMUM_RANGE = 20.0  # m
 ROBOTS = 5  # subjects up to here are robots
-PRIOR_STANDARD_DEVIATIONS = (0.5, 0.5, 0.3)  # m, m, rad, about the start
+PRIOR_STANDARD_DEVIATIONS = (0.5, 0.5, 0.3)  # m, m, rad, around the start
 
 Array = NDArray[np.float64]
 
@@ -109,7 +109,7 @@ def _read(data: Path | None) -> _Rows:
 
 
 def _averaged(odometry: Array, first: float, last: float) -> tuple[Array, Array]:
-    """Means over `SPACING` of what was held until the next row, from the first measurement to the last."""
+    """Average over intervals of `SPACING`, each row held until the next, from the first measurement to the last."""
     edges = np.arange(first, last + SPACING, SPACING)
     held = np.diff(odometry[:, 0], append=odometry[-1, 0])[:, None] * odometry[:, 1:]
     total = np.concatenate([np.zeros((1, 2)), np.cumsum(held, 0)])[: len(odometry)]
@@ -123,16 +123,16 @@ def mrclam(
     data: Path | None = None,
     settings: MrclamSettings | None = None,
 ) -> Recording:
-    """What the robot saw of the landmarks, and how its wheels turned.
+    """Read the robot's sightings of the landmarks, and its odometry.
 
     Args:
-        entity: what the robot is called.
+        entity: name of the robot.
         epoch: added to all times, s; without it they count from the first landmark seen.
         data: the folder of the recorded data; that of BELIEFSTREAM_DATA if None.
         settings: other numbers than those chosen.
 
     Raises:
-        RecordingUnavailable: a file is not there.
+        RecordingUnavailable: a file does not exist.
     """
     rows, chosen = _read(data), settings or MrclamSettings()
     origin = rows.times[0] - epoch
@@ -170,7 +170,7 @@ def mrclam(
 
 
 def fit(data: Path | None = None) -> MrclamSettings:
-    """Calibration and noise by the residuals of the first third; raises RecordingUnavailable."""
+    """Fit calibration and noise to the residuals of the first third; raises RecordingUnavailable."""
     rows = _read(data)
     end = third(rows.times)
     first = rows.times < end
@@ -190,7 +190,7 @@ def fit(data: Path | None = None) -> MrclamSettings:
 
 
 def _odometry_deviations(rows: _Rows, end: float) -> tuple[float, float]:
-    """Of the error of each report, held for `SPACING` and independent of the others, by what `WINDOW` adds up."""
+    """Deviations of each report's error, held for `SPACING` and independent, from the sum over `WINDOW`."""
     edges = np.arange(rows.odometry_times[0], end, WINDOW)
     travelled = np.concatenate([np.zeros((1, 2)), np.cumsum(rows.odometry * SPACING, 0)])[
         : len(rows.odometry)

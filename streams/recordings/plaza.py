@@ -1,8 +1,8 @@
 """Plaza: ultra-wideband ranges from four beacons to a robot, with survey-grade GPS as the truth.
 
-A lawn mower at work (`plaza1`, 32 minutes) and a faster drive (`plaza2`, 7 minutes), recorded by J. Djugash,
-B. Hamner and S. Roth: "Navigating with Ranging Radios: Five Data Sets with Ground Truth", Journal of Field
-Robotics 26(9), 2009, https://doi.org/10.1002/rob.20311. The package `gtsam` carries the files.
+A lawn mower at work (`plaza1`, 32 minutes) and a faster drive (`plaza2`, 7 minutes), recorded by J. Djugash, B. Hamner
+and S. Roth: "Navigating with Ranging Radios: Five Data Sets with Ground Truth", Journal of Field Robotics 26(9), 2009,
+https://doi.org/10.1002/rob.20311. The package `gtsam` contains the files.
 
 Chosen on the first third of plaza1 by `beliefstream replay plaza1 --tune`:
 
@@ -12,8 +12,8 @@ Chosen on the first third of plaza1 by `beliefstream replay plaza1 --tune`:
     outlier_probability     0.0008562
     spectral_density        0.05 m²/s³
 
-The radios are the same on plaza2, which takes these numbers, but for the motion: it is driven faster. Its own is chosen
-on its first third by `beliefstream replay plaza2 --tune`:
+The radios of plaza2 are the same and use these numbers, but it is driven faster. The density of its motion is chosen on
+its first third by `beliefstream replay plaza2 --tune`:
 
     spectral_density        0.45 m²/s³
 """
@@ -64,14 +64,14 @@ def plaza(
     epoch: float = 0.0,
     settings: PlazaSettings | None = None,
 ) -> Recording:
-    """The ranges of one robot, as the radios reported them: the sensors' calibration says what they mean.
+    """Read the ranges of one robot, as the radios reported them; the sensors' calibration converts them.
 
     They are sorted by time: the file of plaza1 jumps back twice, by 64 s and 50 s.
 
     Args:
         which: `plaza1` has 3 529 ranges in 1 932 s, `plaza2` 1 816 in 409 s.
-        entity: what the robot is called in the observations and the model.
-        epoch: added to all times, s; without it they count from an origin of the recording's own.
+        entity: name of the robot in the observations and the model.
+        epoch: added to all times, s; without it they count from the recording's own origin.
         settings: other numbers than those chosen.
 
     Raises:
@@ -104,9 +104,9 @@ def plaza(
 
 
 def fit(data: Path | None = None) -> PlazaSettings:
-    """Calibration and deviation by the residuals of the first third of plaza1.
+    """Fit calibration and deviation to the residuals of the first third of plaza1; `data` is not used.
 
-    Raises RecordingUnavailable without the package; `data` is not looked at.
+    Raises RecordingUnavailable without the package.
     """
     arrays = _load("plaza1")
     truth, ranges = arrays["GT"], arrays["TD"]
@@ -120,7 +120,7 @@ def fit(data: Path | None = None) -> PlazaSettings:
 
 
 def fit_plaza2(data: Path | None = None) -> Plaza2Settings:
-    """Those of plaza1 throughout: where the search for the motion's noise begins; `data` is not looked at."""
+    """The settings of plaza1, from which the search for the motion's noise starts; `data` is not used."""
     return Plaza2Settings(spectral_density=PlazaSettings.spectral_density)
 
 
@@ -128,7 +128,7 @@ def _load(which: PlazaName) -> dict[str, NDArray[np.float64]]:
     """GT: time, x, y, heading. TL: beacon, x, y. TD: time, sender, beacon, range."""
     path = _file(which, f"{which.capitalize()}_.mat")
     try:
-        from scipy.io import loadmat  # here, so that the error can say what to install
+        from scipy.io import loadmat  # imported here, so that the error can say what to install
     except ModuleNotFoundError as error:
         raise RecordingUnavailable(_MISSING.format(name=which, why="scipy is not there")) from error
     contents = loadmat(path)
@@ -136,7 +136,7 @@ def _load(which: PlazaName) -> dict[str, NDArray[np.float64]]:
 
 
 def _file(which: PlazaName, name: str) -> Path:
-    """Where the package keeps a file, found without importing it: its C++ library is of no use here."""
+    """Find a file of the package without importing it: its C++ library is not needed here."""
     package = importlib.util.find_spec("gtsam")
     if package is None:
         raise RecordingUnavailable(_MISSING.format(name=which, why="gtsam is not there"))

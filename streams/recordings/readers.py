@@ -1,4 +1,4 @@
-"""The recordings there are, by name: how each is read, and how its settings are chosen."""
+"""The available recordings, by name: how each is read, and how its settings are chosen."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Reader:
 
     Attributes:
         read: takes `entity`, `epoch`, `data` and `settings`, each with a default.
-        fit: settings by the residuals of the first third; takes the data folder.
-        searched: names of the settings that are then chosen by the density of the truth, in that order.
-        settings_of: the recording whose settings this one takes as they are; None if it has its own.
+        fit: settings from the residuals of the first third; takes the data folder.
+        searched: names of the settings then chosen by the density of the truth, in that order.
+        settings_of: the recording with the same settings; None if it has its own.
     """
 
     read: Callable[..., Recording]
@@ -45,7 +45,7 @@ READERS: dict[str, Reader] = {
     "mrclam_robot1": Reader(
         mrclam.mrclam,
         mrclam.fit,
-        ("range_deviation", "bearing_deviation"),  # the odometry's errors are those that it shows
+        ("range_deviation", "bearing_deviation"),  # the odometry's noise is that of its residuals
     ),
     "ble_rssi": Reader(ble_rssi.ble_rssi, ble_rssi.fit, ("deviation", "spectral_density")),
     "ble_straight": Reader(partial(ble_rssi.ble_rssi, "ble_straight"), ble_rssi.fit, settings_of="ble_rssi"),
@@ -60,17 +60,17 @@ READERS: dict[str, Reader] = {
             "range_rate_deviation",
         ),
     ),
-    # the density of each next report is what the ships' settings are fitted to
+    # the ships' settings are fitted to the density of each next report
     "ais_solent": Reader(ais_solent.ais_solent, ais_solent.fit),
 }
 
 
 def read(name: str, **options: Any) -> Recording:
-    """A recording by name, with the options of its reader.
+    """Read a recording by name, with the options of its reader.
 
     Raises:
         ValueError: there is none of that name.
-        RecordingUnavailable: its files are not there.
+        RecordingUnavailable: its files do not exist.
     """
     if name not in READERS:
         raise ValueError(f"no recording is called {name!r}: {', '.join(READERS)}")

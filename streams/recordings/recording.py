@@ -1,4 +1,4 @@
-"""What every reader of a recording returns."""
+"""The type that every reader of a recording returns."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _no_times() -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """Observations of one entity or several, the definitions they need, and where the entity really was.
+    """Observations of one or several entities, their definitions, and the true states.
 
     Attributes:
         name: of the recording.
@@ -32,12 +32,12 @@ class Recording:
         sensors: the sensors that the observations name.
         observations: sorted by time.
         coordinates: the D coordinates that are scored, by their names in the model and in its units.
-        truth_times: (T,), seconds since the epoch, increasing; empty where nobody knows the truth, and then
-            the prediction of each next report of the coordinates is what is scored.
+        truth_times: (T,), seconds since the epoch, increasing; empty if the truth is unknown, and then the prediction
+            of each next report of the coordinates is scored.
         truth: (T, D), the true coordinates at those times.
-        others: models of the other entities, where there are several.
-        scored_from: time from which on beliefs are scored: what came before served to choose the settings.
-        lost_beyond: an error, in the coordinates' unit, that is no estimate any more.
+        others: models of the other entities, if there are several.
+        scored_from: time from which beliefs are scored; the part before it was used to choose the settings.
+        lost_beyond: error, in the coordinates' unit, above which the entity counts as lost.
     """
 
     name: str
@@ -53,19 +53,19 @@ class Recording:
 
     @property
     def models(self) -> tuple[Model, ...]:
-        """Of all entities."""
+        """Models of all entities."""
         return (self.model, *self.others)
 
     @property
     def has_truth(self) -> bool:
-        """Whether it is known where the entity was; else reports are predicted."""
+        """Whether the true states are known; otherwise reports are predicted."""
         return len(self.truth_times) > 0
 
     def truth_at(self, times: ArrayLike) -> NDArray[np.float64]:
         """The true coordinates (N, D) at N times, linear between the recorded ones.
 
         Raises:
-            ValueError: a time lies outside the recorded truth, or there is none.
+            ValueError: a time is outside the recorded truth, or there is none.
         """
         if not self.has_truth:
             raise ValueError(f"the truth of {self.name} is not known")
@@ -78,10 +78,10 @@ class Recording:
 
 
 def with_wide_prior(recording: Recording, deviation: float = 1000.0) -> Recording:
-    """The recording as one who knows only the region sees it.
+    """Return the recording with a prior that knows only the region.
 
-    The prior of the scored coordinates, all else but them as it was, has that standard deviation about a place as far
-    away: one that such a prior would draw. Nothing is known of how they go with the other coordinates.
+    The prior of the scored coordinates gets that standard deviation, and a mean that is wrong by as much, as drawn from
+    such a prior. Correlations are removed; mean and deviation of the other coordinates are unchanged.
     """
     models = [_widened(model, recording.coordinates, deviation) for model in recording.models]
     return replace(recording, model=models[0], others=tuple(models[1:]))
@@ -97,7 +97,7 @@ def _widened(model: Model, coordinates: tuple[str, ...], deviation: float) -> Mo
 
 
 def limited(recording: Recording, share: float) -> Recording:
-    """The part for choosing settings, and of what is scored the first `share` of its time.
+    """Return the part for choosing settings, and the first `share` of the time that is scored.
 
     Raises:
         ValueError: the share is not above 0 and at most 1.
@@ -112,13 +112,13 @@ def limited(recording: Recording, share: float) -> Recording:
 
 
 def third(times: ArrayLike, share: float = 1 / 3) -> float:
-    """When the first third of a recording ends."""
+    """The time at which the first third of a recording ends."""
     known = np.asarray(times, dtype=np.float64)
     return float(known.min() + share * (known.max() - known.min()))
 
 
 def data_file(recording: str, path: str, data: Path | None) -> Path:
-    """A file of a recording in the data folder.
+    """Return a file of a recording in the data folder.
 
     Args:
         recording: its name, for the error.

@@ -1,11 +1,11 @@
-"""The likeliest settings of ships' reports, where no truth is known: by a Kalman filter of all ships at once.
+"""Fits the settings of ships' reports without a known truth, by a Kalman filter of all ships at once.
 
-Course and speed are taken as the velocity they stand for, with the noise they give it along and across; so the filter
-is linear, and its evidence is a sum over a ship's reports. Along the course the place has, beside its own error, what
-an error of the report's time makes of it. The velocity decays to zero, as in `inference.motion.DecayingVelocity`.
+Course and speed are converted to a velocity, with the noise that follows along and across it. So the filter is linear,
+and its evidence is a sum over a ship's reports. Along the course a place has, besides its own error, the displacement
+from the error of the report's time. The velocity decays to zero, as in `inference.motion.DecayingVelocity`.
 
-The settings are found one after the other on a geometric raster around the value before, in a few passes with a finer
-raster each.
+The settings are searched one after the other on a geometric grid around the previous value, in a few passes with a
+finer grid each.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-RASTERS = (2.0, 1.4, 1.1)  # ratio of neighbouring candidates, a pass each
-CANDIDATES = range(-4, 5)  # powers of it
+RASTERS = (2.0, 1.4, 1.1)  # ratio of neighbouring candidates, one for each pass
+CANDIDATES = range(-4, 5)  # powers of that ratio
 
 Array = NDArray[np.float64]
 S = TypeVar("S")
@@ -27,7 +27,7 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, eq=False)
 class Reports:
-    """What `S` ships said, padded to the ``N`` reports of the busiest; metres, seconds, radians."""
+    """Reports of `S` ships, padded to the ``N`` reports of the busiest; metres, seconds, radians."""
 
     count: NDArray[np.int64]  # (S,)
     times: Array  # (S, N)
@@ -38,7 +38,7 @@ class Reports:
 
 @dataclass(frozen=True)
 class Noise:
-    """Of reports and motion: m, s, m/s, rad, m²/s³, s; each ``(C,)`` for as many candidates."""
+    """Noise of reports and motion: m, s, m/s, rad, m²/s³, s; each ``(C,)`` for C candidates."""
 
     place: Array
     delay: Array
@@ -49,9 +49,9 @@ class Noise:
 
 
 def evidence(reports: Reports, noise: Noise, slowest: float) -> Array:
-    """Log evidence ``(C,)`` of all reports but each ship's first, which begins its filter.
+    """Log evidence ``(C,)`` of all reports except each ship's first, which starts its filter.
 
-    Under `slowest`, m/s, the course is not used: the velocity is known to that in all directions.
+    Under `slowest`, m/s, the course is not used: the velocity is known with that accuracy in all directions.
     """
     candidates, ships = len(noise.place), len(reports.count)
     mean = np.zeros((candidates, ships, 4))
@@ -97,7 +97,7 @@ def _reported(reports: Reports, noise: Noise, turn: int, slowest: float) -> tupl
 
 
 def _predict(mean: Array, spread: Array, interval: Array, noise: Noise) -> tuple[Array, Array]:
-    """Decaying velocity over `interval` ``(S,)``."""
+    """Predict with a decaying velocity over `interval` ``(S,)``."""
     time_constant, one = noise.time_constant[:, None], np.eye(2)
     share = interval / time_constant
     decay, lost = np.exp(-share), -np.expm1(-share)
@@ -116,10 +116,10 @@ def _predict(mean: Array, spread: Array, interval: Array, noise: Noise) -> tuple
 
 
 def likeliest(reports: Reports, start: S, units: Sequence[float], slowest: float) -> S:
-    """Settings of greatest evidence, from `start` on.
+    """Return the settings with the greatest evidence, starting from `start`.
 
-    `start` is a dataclass whose first numbers are those of `Noise` in its order; `units` are what one of each is, in
-    the units of `Noise`.
+    `start` is a dataclass whose first numbers are those of `Noise` in its order; `units` converts them to the units of
+    `Noise`.
     """
     names = [field.name for field in dataclasses.fields(start)][: len(units)]  # type: ignore[arg-type]
     best = np.array([getattr(start, name) for name in names])

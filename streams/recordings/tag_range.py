@@ -1,4 +1,4 @@
-"""The distance from an anchor to a tag that a turning body carries: a measurement of this library's own recordings."""
+"""The distance from an anchor to a tag on a turning body: a custom measurement for one of the recordings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def tag_range(state: Tensor, lever: Tensor, height: Tensor) -> Tensor:
     """Distance in space, m.
 
     Args:
-        state: ``(3,)`` the body's place from the anchor's, m and m, and its heading, rad.
+        state: ``(3,)`` the body's position relative to the anchor, m and m, and its heading, rad.
         lever: ``(2,)`` of the tag from the body's origin, in the body's frame, m.
         height: of the tag above the anchor, m.
     """

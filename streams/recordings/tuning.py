@@ -1,13 +1,13 @@
-"""How the settings of a recording are chosen: on its first third, by the truth's density under our own filter.
+"""Chooses the settings of a recording on its first third, by the density of the truth under our own filter.
 
-Calibration, and where to start, come from the residuals to the truth (a reader's `fit`). Residuals at the true place
-say too little of the rest: errors that last, as those of a landmark or of a shadowed radio, do not average out as
-independent ones would, and a filter that believes they do is far too sure. So deviations, shares of outliers and noise
-of motion are those with which the filter, run over the first third, gives the truth the greatest density (where nobody
-knows the truth, each next report). One number is changed after the other, on a geometric raster around the value
-before, in passes that get finer; all candidates of a number run side by side, as entities of one log.
+Calibration and start values come from the residuals to the truth (a reader's `fit`). Residuals do not determine the
+rest. Lasting errors, as for a landmark or a shadowed radio, do not average out like independent ones, and a filter that
+assumes they do is far too confident. So deviations, shares of outliers and noise of motion are chosen by running the
+filter over the first third, for the greatest density of the truth (if it is unknown, of each next report). One number
+is changed after the other, on a geometric grid around the previous value, in passes that get finer. All candidates of a
+number run in parallel, as entities of one log.
 
-What a reader does not have searched stays as the residuals show it.
+Settings that a reader does not search keep their values from the residuals.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from streams.recordings.scores.measures import Row, Scores
 from streams.recordings.scores.methods import OURS, score_ours
 from streams.recordings.scores.tracks import log_of, tracks_of
 
-RASTERS = (3.0, 1.7, 1.25)  # ratio of neighbouring candidates, a pass each
-CANDIDATES = range(-2, 3)  # powers of it
-LEAST_GAIN = 0.01  # nats a case, for which a value is changed: less is chance
-SETTLING = 1 / 3  # of what serves: until then a prior that may know the place decides, and nothing is scored
-MOST_ENTITIES = 20  # of a recording; where there are more, every so many-th serves
+RASTERS = (3.0, 1.7, 1.25)  # ratio of neighbouring candidates, one for each pass
+CANDIDATES = range(-2, 3)  # powers of that ratio
+LEAST_GAIN = 0.01  # nats per case, below which a gain is chance and a value is not changed
+SETTLING = 1 / 3  # of the part used: not scored, because the prior decides there, and it may know the place
+MOST_ENTITIES = 20  # of a recording; if there are more, every n-th is used
 
-Report = Callable[[str, float, Row], None]  # of a candidate: name and value of the number changed, scores
+Report = Callable[[str, float, Row], None]  # for a candidate: name and value of the changed number, scores
 
 
 def tune(
@@ -43,9 +43,9 @@ def tune(
     report: Report,
     rasters: Sequence[float] = RASTERS,
 ) -> Any:
-    """The settings that the first third asks for, to four digits.
+    """Return the settings chosen on the first third, rounded to four digits.
 
-    `report` hears of every candidate. Raises RecordingUnavailable without the files.
+    `report` is called for every candidate. Raises RecordingUnavailable without the files.
     """
     settings = rounded(reader.fit(data))
     for ratio in rasters:
@@ -60,7 +60,7 @@ def tune(
 
 
 def _best(losses: Sequence[float]) -> int:
-    """Of the least, where it gains enough over the value before, which is in the middle."""
+    """Index of the least loss, if it gains enough over the previous value, which is in the middle."""
     middle = CANDIDATES.index(0)
     known = [loss if math.isfinite(loss) else math.inf for loss in losses]
     best = min(range(len(known)), key=known.__getitem__)
@@ -68,7 +68,7 @@ def _best(losses: Sequence[float]) -> int:
 
 
 def first_third(recording: Recording) -> Recording:
-    """What comes before the part that is scored; of many entities, `MOST_ENTITIES` evenly chosen."""
+    """The part before the scored one; of many entities, `MOST_ENTITIES` evenly chosen."""
     models = recording.models[:: math.ceil(len(recording.models) / MOST_ENTITIES)]
     known = {model.entity for model in models}
     kept = [o for o in recording.observations if o.time < recording.scored_from and o.entity in known]
@@ -76,7 +76,7 @@ def first_third(recording: Recording) -> Recording:
 
 
 def scored(recordings: Sequence[Recording], updater: Updater) -> list[Row]:
-    """Our scores on each recording once it has settled, all of them fused side by side."""
+    """Our scores on each recording after it has settled; all are fused in parallel."""
     parts = [_renamed(recording, f"@{number}") for number, recording in enumerate(recordings)]
     outcomes: dict[str, list[Outcome]] = defaultdict(list)
     for fused in log_of(*parts).fuse(updater):
@@ -93,7 +93,7 @@ def scored(recordings: Sequence[Recording], updater: Updater) -> list[Row]:
 
 
 def rounded(settings: Any) -> Any:
-    """With every number to four digits."""
+    """Round every number to four digits."""
 
     def four(value: Any) -> Any:
         if isinstance(value, tuple):
@@ -104,7 +104,7 @@ def rounded(settings: Any) -> Any:
 
 
 def _renamed(recording: Recording, suffix: str) -> Recording:
-    """With names of its own for entities and sensors."""
+    """Give entities and sensors unique names."""
 
     def entity(name: str) -> str:
         return f"{name}{suffix}"

@@ -1,17 +1,18 @@
 """Ultra-wideband ranges from eight anchors to three tags on a body that moves and turns in a plane, for 135 s.
 
-From LIAS-CUHKSZ/Efficient-Pose-Estimation-via-UWB-measurements (MIT), the fast dynamic experiment, 24 ranges 100
-times a second with motion capture as the truth. Of them every fiftieth row is used: errors of neighbouring rows are
-all but the same, so that more of them would only seem to say more.
+From LIAS-CUHKSZ/Efficient-Pose-Estimation-via-UWB-measurements (MIT), the fast dynamic experiment, 24 ranges 100 times
+a second with motion capture as the truth. Only every fiftieth row is used: errors of neighbouring rows are almost the
+same, so that more rows would only seem to add information.
 
-The state is the body's place and heading and their rates. Tags sit up to 25 cm from the body's origin, twice the noise
-of a range, so that only with their lever arms does a range mean what it says; and three tags of one body do not move
-on their own, as three entities would. The sensors are of a kind of their own, `tag_range`.
+The state is the body's place and heading and their rates. Tags are up to 25 cm from the body's origin, twice the noise
+of a range, so that the ranges need the lever arms. Three tags of one body do not move independently, as three entities
+would. The sensors are of a custom kind, `tag_range`.
 
 The quaternion's columns are not in the order w, x, y, z that the publication says: with x, w, z, y the ranges fit the
-truth to 8 cm, else only to 23 cm.
+truth to 8 cm, otherwise only to 23 cm.
 
-Chosen on the first third of the recording by `beliefstream replay uwb_planar --tune`, beside the bias of each range:
+Chosen on the first third of the recording by `beliefstream replay uwb_planar --tune`, together with the bias of each
+range:
 
     deviation               0.09616 m
     outlier_probability     0.001383
@@ -35,9 +36,9 @@ from streams.recordings.recording import Recording, data_file, third
 UWB = "uwb_planar/UWB_dynamic_exp_fast.csv"
 CAPTURE = "uwb_planar/motion_capture_dynamic_exp_fast.csv"
 EVERY = 50  # rows
-SPACING = 0.5  # s, at which the truth tells how the body moves
-LONGEST = 10.0  # m, what a range can say
-PRIOR_STANDARD_DEVIATIONS = (1.0, 1.0, 0.5, 1.0, 1.0, 1.0)  # m, m, rad, m/s, m/s, rad/s, about the start
+SPACING = 0.5  # s, between the true states from which the motion is fitted
+LONGEST = 10.0  # m, the longest possible range
+PRIOR_STANDARD_DEVIATIONS = (1.0, 1.0, 0.5, 1.0, 1.0, 1.0)  # m, m, rad, m/s, m/s, rad/s, around the start
 
 ANCHORS = (  # m
     (-3.4203, 3.0053, 1.0442),
@@ -50,14 +51,14 @@ ANCHORS = (  # m
     (-3.4858, -0.0098, 1.0457),
 )
 TAGS = ((-0.0689, -0.1423), (-0.0750, 0.1402), (0.2034, 0.1451))  # m, in the body's frame
-HEIGHT = 0.97  # m, of the body; within 2 cm all the time
+HEIGHT = 0.97  # m, of the body; constant within 2 cm
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class UwbSettings:
-    """Numbers chosen on the first third; units in the module's docstring, biases in m, all tags of an anchor a row."""
+    """Numbers chosen on the first third; units in the module's docstring, biases in m, one row per anchor."""
 
     deviation: float = 0.09616
     outlier_probability: float = 0.001383
@@ -110,7 +111,7 @@ def _read(data: Path | None) -> _Rows:
 
 
 def _table(file: Path, heading: int, columns: int) -> tuple[Array, Array]:
-    """Seconds since the epoch, and the numbers behind them."""
+    """Read seconds since the epoch, and the numbers after them."""
     times, values = [], []
     for line in file.read_text().splitlines()[heading:]:
         time, *cells = line.split(",")
@@ -120,7 +121,7 @@ def _table(file: Path, heading: int, columns: int) -> tuple[Array, Array]:
 
 
 def _padded(time: str) -> str:
-    """The hour with two digits, as the standard has it."""
+    """Pad the hour to two digits, as the standard requires."""
     day, _, clock = time.partition(" ")
     return f"{day} {clock.zfill(12 if '.' in clock else 8)}"
 
@@ -128,16 +129,16 @@ def _padded(time: str) -> str:
 def uwb_planar(
     entity: str = "body", epoch: float = 0.0, data: Path | None = None, settings: UwbSettings | None = None
 ) -> Recording:
-    """The ranges of every fiftieth row, calibrated by the biases chosen.
+    """Read the ranges of every fiftieth row, calibrated by the chosen biases.
 
     Args:
-        entity: what the body is called.
+        entity: name of the body.
         epoch: added to all times, s; without it they count from the first row.
         data: the folder of the recorded data; that of BELIEFSTREAM_DATA if None.
         settings: other numbers than those chosen.
 
     Raises:
-        RecordingUnavailable: a file is not there.
+        RecordingUnavailable: a file does not exist.
     """
     rows, chosen = _read(data), settings or UwbSettings()
     origin = rows.times[0]
@@ -163,7 +164,7 @@ def uwb_planar(
 
 
 def fit(data: Path | None = None) -> UwbSettings:
-    """Biases and deviation by the residuals, the motion by the truth; raises RecordingUnavailable."""
+    """Fit biases and deviation to the residuals, the motion to the truth; raises RecordingUnavailable."""
     rows = _read(data)
     first = rows.times < third(rows.times)
     errors = rows.ranges[first] - _expected(rows)[first]

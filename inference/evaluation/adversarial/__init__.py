@@ -1,1 +1,1 @@
-"""Adversarial problems, and how honest the answers to them are, by an oracle that shares no code with the library."""
+"""Adversarial problems, and an oracle that checks the answers' honesty and shares no code with the library."""

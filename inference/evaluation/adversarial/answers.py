@@ -1,4 +1,4 @@
-"""Answers of the library to a batch of problems, as plain numbers."""
+"""The library's answers to a batch of problems, as plain numbers."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ BATCH = 128
 
 
 class Answer(NamedTuple):
-    """One posterior and what it says of itself."""
+    """One posterior with its reported quality."""
 
     mixture: Mixture
     effective_sample_size: float
-    quality: float  # the library's own figure, the effective sample size where it has no other
+    quality: float  # the reported quality: the effective sample size, if there is no other
     log_evidence: float
     method: str
-    seconds: float  # of its batch, shared out; of a chain, of one of its updates
-    accumulated_error: float | None = None  # of a chain, in nats, as its belief says
+    seconds: float  # the batch's time divided by its problems; of a chain, per update
+    accumulated_error: float | None = None  # of a chain's belief, as reported, in nats
 
 
 def answers(problems: Sequence[Problem], updater: Updater, batch: int = BATCH) -> list[Answer]:
-    """In the order of the problems; those of equally many coordinates go in batches, as a worker's would."""
+    """Answers in the order of the problems; problems of equal dimension go in batches, as in a worker."""
     found: dict[int, Answer] = {}
     for size in sorted({problem.dimension for problem in problems}):
         alike = [i for i, problem in enumerate(problems) if problem.dimension == size]
@@ -72,7 +72,7 @@ def _together(problems: Sequence[Problem], updater: Updater) -> list[Answer]:
 
 
 def chain_answers(chains: Sequence[Chain], updater: Updater) -> list[Answer]:
-    """Of the last update of each chain, all chains side by side; the log evidence is of all readings."""
+    """Answers after the last update of each chain, all chains at once; the log evidence is of all readings."""
     beliefs: list[Belief | None] = [None] * len(chains)
     last: list[Any] = [None] * len(chains)
     evidence, seconds = np.zeros(len(chains)), np.zeros(len(chains))
@@ -105,7 +105,7 @@ def chain_answers(chains: Sequence[Chain], updater: Updater) -> list[Answer]:
 
 
 def stacked(priors: Sequence[Mixture]) -> GaussianMixture:
-    """One batch of mixtures of any number of components."""
+    """Stack mixtures with any number of components into one batch."""
     most, size = max(len(p.weights) for p in priors), priors[0].means.shape[1]
     weights, means = np.zeros((len(priors), most)), np.zeros((len(priors), most, size))
     covariances = np.tile(np.eye(size), (len(priors), most, 1, 1))

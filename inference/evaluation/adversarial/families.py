@@ -1,4 +1,4 @@
-"""The families by name; a problem is the same for a family, a seed and a number, whatever else is drawn."""
+"""The families by name; a problem depends only on its family, seed and number."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ FAMILIES: dict[str, Maker] = {
     "near anchors": planar.near_anchors,
     "linear, 40 components": shapes.linear_components,
 }
-"""What makes a problem of each family."""
+"""The function that makes a problem of each family."""
 
 
 def problems(family: str, count: int, seed: int) -> list[Problem]:
-    """The first `count` of a family; raises ValueError for a family that does not exist."""
+    """The first `count` problems of a family; raises ValueError for an unknown family."""
     if family not in FAMILIES:
         raise ValueError(f"family: expected one of {sorted(FAMILIES)}, got {family!r}")
     found = []

@@ -1,4 +1,4 @@
-"""Exact filters: a fixed grid for a random walk in the plane, many particles for a place with its velocity."""
+"""Exact filters: a fixed grid for a random walk in the plane, many particles for position with velocity."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from inference.evaluation.adversarial.oracle import Distance, Points
 
 _SIDE, _CELLS = 10.0, 400  # half a side of the grid, and its cells along an axis
 _PARTICLES = 40_000
-_POINTS = 1500  # of a particle filter's last step, at which densities are computed
+_POINTS = 1500  # number of a particle filter's last points at which densities are computed
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Filtered:
     """The exact posterior after the last step.
 
     Attributes:
-        runs: independent ones, one from a grid.
+        runs: independent runs; one for a grid.
         log_evidence: of all readings; error: of a divergence, nats.
     """
 
@@ -32,7 +32,7 @@ class Filtered:
     error: float
 
     def divergence(self, answer: Mixture) -> Distance:
-        """From the exact posterior to an answer."""
+        """KL(exact ‖ answer) with its error."""
         if not sound(answer):
             return Distance(math.inf, 0.0)
         values, errors = [], []
@@ -45,17 +45,17 @@ class Filtered:
         return Distance(float(np.mean(values)), max(self.error, among, sampled))
 
     def missed(self, answer: Mixture, generator: np.random.Generator) -> float:
-        """Not known of a filter: nothing."""
+        """Zero, as it is unknown for a filter."""
         return 0.0
 
 
 def walk(prior: Mixture, readings: Sequence[Sequence[Any]], drift: float) -> Filtered:
-    """Of a random walk in the plane with steps of deviation `drift` along each axis, on a grid by convolution."""
+    """Filter a random walk in the plane with steps of deviation `drift` along each axis, on a grid by convolution."""
     cell = 2 * _SIDE / _CELLS
     axis = -_SIDE + cell * (np.arange(_CELLS) + 0.5)
     points = np.stack(np.meshgrid(axis, axis, indexing="ij")).reshape(2, -1)
     log = log_density(prior, points)
-    # the Fourier transform of the step; the grid is wide enough that what wraps around is nothing
+    # the Fourier transform of the step; the grid is wide enough that nothing wraps around
     wave = 2 * math.pi * np.fft.fftfreq(_CELLS, cell)[:, None], 2 * math.pi * np.fft.rfftfreq(_CELLS, cell)
     kernel = np.exp(-0.5 * drift**2 * (wave[0] ** 2 + wave[1] ** 2))
     evidence = 0.0
@@ -86,10 +86,10 @@ def particles(
     spread: Array,
     generator: np.random.Generator,
 ) -> Filtered:
-    """Of a linear motion with noise of full rank, by two independent particle filters.
+    """Filter a linear motion with noise of full rank, by two independent particle filters.
 
-    The density of the last state is the mean of the motion's density over the other filter's particles one step before,
-    times the likelihood: no kernel is guessed.
+    The density of the last state is the mean of the motion's density over the other filter's previous particles, times
+    the likelihood. So no kernel has to be chosen.
     """
     filters = [_filter(prior, readings, transition, spread, generator) for _ in range(2)]
     runs = []
@@ -115,7 +115,7 @@ def _filter(
     spread: Array,
     generator: np.random.Generator,
 ) -> tuple[Array, Array, Array, list[float]]:
-    """Particles one step before the last, after resampling; the last ones, their weights; log evidence of each step."""
+    """Resampled particles before the last step; the last ones with their weights; log evidence of each step."""
     factor, now = np.linalg.cholesky(spread), sample(prior, _PARTICLES, generator)
     before, weight, evidence = now, np.full(_PARTICLES, 1 / _PARTICLES), []
     for step, row in enumerate(readings):

@@ -1,13 +1,12 @@
 """Exact posteriors on cells that are split where the mass is, in the coordinates that sensors touch.
 
-Cells are boxes in coordinates where the prior has unit covariance. A cell is *resolved* where the log of prior ×
-likelihood changes little across it; unresolved ones that may hold mass are halved along the axis in which they change
-most. How much a cell may hold is judged by the density widened by the cell (a narrow ridge inside it is then seen) and
-by the density tempered until cells look smooth (a compromise between sensors that contradict each other is then kept).
-Where too many cells are unresolved, as in thin rings and in three or more coordinates, a part of them is drawn and
-weighted so that every integral stays unbiased (P. Fearnhead, P. Clifford, "On-line inference for hidden Markov models
-via particle filters", J. Royal Statistical Society B 65(4), 2003): the cells are then a sample, and two independent
-ones give its error.
+Cells are boxes in coordinates where the prior has unit covariance. A cell is *resolved* if the log of prior ×
+likelihood changes little across it. Unresolved cells that may hold mass are halved along the axis of the largest
+change. Two estimates bound the mass of a cell. The density widened by the cell shows a narrow ridge inside it. The
+density tempered until cells look smooth keeps a compromise between contradicting sensors. Thin rings, or three and more
+coordinates, leave too many cells unresolved. Then a part of them is drawn, weighted so that every integral stays
+unbiased (P. Fearnhead, P. Clifford, "On-line inference for hidden Markov models via particle filters", J. Royal
+Statistical Society B 65(4), 2003). The cells are then a sample, and two independent samples give its error.
 
 Points and boxes are columns: ``(d, P)``.
 """
@@ -23,14 +22,14 @@ import numpy as np
 from inference.evaluation.adversarial.likelihood import Array, Seen, wrapped
 from inference.evaluation.adversarial.mixtures import Mixture, log_density, logsumexp
 
-CHANGE = 1.0  # nats across a cell that is resolved
+CHANGE = 1.0  # nats across a resolved cell
 _NEGLIGIBLE = 1e-7  # share of the mass below which a cell is dropped
-_ENOUGH = 1e-2  # share of the mass that may stay unresolved: along a jump it always is
+_ENOUGH = 1e-2  # share of the mass that may stay unresolved, as it always is along a jump
 _FIRST = {1: 300, 2: 40, 3: 13, 4: 8}  # cells along an axis within `_INNER` standard deviations
 _INNER = 6.0
 _OUTER = {1: (9.0, 14.0, 24.0, 45.0), 2: (9.0, 14.0, 24.0, 45.0), 3: (12.0, 45.0), 4: (30.0,)}
 _MOST_PASSES = 120
-_WIDER = 1.2  # safety of the widening
+_WIDER = 1.2  # safety factor of the widening
 _POWERS = 8  # steps in the search for a power
 
 
@@ -42,7 +41,7 @@ class Target:
     sensors: list[Seen]
 
     def frame(self) -> tuple[Array, Array]:
-        """Mean ``(d,)`` and a factor ``(d, d)`` of the covariance of the prior as a whole."""
+        """Mean ``(d,)`` and a factor ``(d, d)`` of the covariance of the whole prior."""
         mean = self.prior.weights @ self.prior.means
         offset = self.prior.means - mean
         within = np.einsum("k,kij->ij", self.prior.weights, self.prior.covariances)
@@ -58,17 +57,17 @@ class Target:
 
 @dataclass
 class _Cells:
-    """``n`` boxes of the prior's frame, what each stands for, and what is known of it."""
+    """``n`` boxes in the prior's frame, with their weights and densities."""
 
     centre: Array  # (d, n)
     half: Array  # (d, n)
-    log_weight: Array  # (n,) of one over the chance that it was kept
-    random: Any  # (n,) bool: whether it descends from one that was drawn
+    log_weight: Array  # (n,) of one over the probability that it was kept
+    random: Any  # (n,) bool: whether it or an ancestor was drawn
     log_f: Array  # (n,) at the centre
     log_mean: Array  # (n,) of the average over the box, by Simpson's rule along each axis
-    log_guide: Array  # (n,) widened
-    change: Array  # (n,) most nats across the box along an axis
-    axis: Any  # (n,) the one along which a split tells most
+    log_guide: Array  # (n,) of the widened density
+    change: Array  # (n,) largest change in nats across the box along an axis
+    axis: Any  # (n,) the axis along which a split helps most
 
     @property
     def count(self) -> int:
@@ -84,7 +83,7 @@ class _Cells:
 
     @property
     def log_size(self) -> Array:
-        """Log of the volume that a box stands for."""
+        """Log of the volume that a box represents."""
         found: Array = self.log_weight + np.log(2 * self.half).sum(0)
         return found
 
@@ -108,7 +107,7 @@ class Posterior:
 
 
 def posterior(target: Target, most: int, generator: np.random.Generator, change: float = CHANGE) -> Posterior:
-    """The exact posterior of one problem; `most` cells may be unresolved at a time."""
+    """The exact posterior of one problem; at most `most` cells are unresolved at a time."""
     mean, factor = target.frame()
     centre, half = _first(target, mean, factor, generator)
     plain = np.zeros(centre.shape[1])
@@ -156,7 +155,7 @@ def _first(target: Target, mean: Array, factor: Array, generator: np.random.Gene
 def _evaluated(
     target: Target, mean: Array, factor: Array, centre: Array, half: Array, log_weight: Array, random: Any
 ) -> _Cells:
-    """The density at the centre and at both ends of every axis of each box."""
+    """Evaluate the density at the centre and at both ends of every axis of each box."""
     size, count = centre.shape
     ends = np.repeat(centre[:, None], 2 * size + 1, 1)
     for axis in range(size):
@@ -164,7 +163,7 @@ def _evaluated(
         ends[axis, 2 * axis + 2] += half[axis]
     flat = mean[:, None] + factor @ ends.reshape(size, -1)
     log = log_density(target.prior, flat).reshape(-1, count)
-    # of one side of the box, as a standard deviation of where in it a point may be
+    # of one side of the box, as the standard deviation of a point inside it
     sides = factor[:, :, None] * half[None] * (2 * _WIDER / math.sqrt(12))
     guide, worth = log_density(target.prior, flat[:, :count], sides), np.zeros((size, count))
     for sensor in target.sensors:
@@ -193,22 +192,22 @@ def _evaluated(
 
 
 def _mean_of_known(around: Array) -> Array:
-    """Of the ends at which the function is a number; ``(m, n)``."""
+    """Mean over the ends at which the function is a number; ``(m, n)``."""
     known = ~np.isnan(around)
     count = known.sum(1)
     return np.where(count > 0, np.where(known, around, 0.0).sum(1) / np.maximum(count, 1), np.nan)
 
 
 def _sorted(cells: _Cells, done: _Cells, change: float) -> tuple[_Cells, _Cells, float]:
-    """Cells to be split, those that are resolved, and the share of the mass in the former.
+    """Cells to split, resolved cells, and the share of the mass in the former.
 
-    What holds no mass is dropped.
+    Cells without mass are dropped.
     """
     with np.errstate(invalid="ignore"):
         fine = (cells.change < change) & (np.abs(cells.log_guide - cells.log_mean) < 0.5 * change)
     coarse, done = cells.take(~fine), _Cells.join([done, cells.take(fine)])
     finished, upper = done.log_size + done.log_mean, _upper(coarse)
-    # against what has been found: a few far cells that promise much must not make the others seem worthless
+    # relative to the mass found so far: a few far cells with high estimates must not make the others seem worthless
     least = logsumexp(np.concatenate([finished, coarse.log_size + coarse.log_f])) + math.log(_NEGLIGIBLE)
     most = logsumexp(np.concatenate([finished, upper]))
     unresolved = float(np.exp(upper - most).sum()) if coarse.count else 0.0
@@ -216,12 +215,12 @@ def _sorted(cells: _Cells, done: _Cells, change: float) -> tuple[_Cells, _Cells,
 
 
 def _upper(cells: _Cells) -> Array:
-    """Upper estimates of the log of the mass in unresolved cells."""
+    """Upper estimates of the log mass in unresolved cells."""
     return cells.log_size + np.maximum(cells.log_guide, cells.log_mean)
 
 
 def _shares(cells: _Cells) -> Array:
-    """What to draw unresolved cells by: the mass that each may hold, or holds once the density is tempered."""
+    """Probabilities for drawing unresolved cells: the mass that each may hold, also under the tempered density."""
     upper = _upper(cells)
     return np.maximum(np.exp(upper - logsumexp(upper)), _tempered(cells, cells.log_size))
 
@@ -252,7 +251,7 @@ def _tempered(cells: _Cells, size: Array) -> Array:
 
 
 def _kept(cells: _Cells, most: int, generator: np.random.Generator) -> _Cells:
-    """All cells, or about `most` of them: light ones are drawn, and weigh more for it."""
+    """All cells, or about `most` of them: light ones are drawn at random and get more weight."""
     count = cells.count
     if count <= most:
         return cells
@@ -273,7 +272,7 @@ def _kept(cells: _Cells, most: int, generator: np.random.Generator) -> _Cells:
 
 
 def _split(cells: _Cells) -> tuple[Array, Array, Array, Any]:
-    """Both halves of each cell, along the axis where a split tells most."""
+    """Both halves of each cell, along the axis where a split helps most."""
     place = np.arange(cells.count)
     half = cells.half.copy()
     half[cells.axis, place] /= 2

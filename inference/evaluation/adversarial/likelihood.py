@@ -1,8 +1,8 @@
-"""Likelihoods of sensors in numpy, float64, from what the documentation of each kind says.
+"""Likelihoods of sensors in numpy, float64, written from the documentation of each kind.
 
-This is the oracle's: of the library it uses the numbers that a sensor holds and nothing else. An outlier probability of
-zero is exactly zero and no length is softened. Every likelihood is also offered *widened*: with the spread that a
-prediction has inside a cell added to the noise, so that a coarse cell sees a ridge that is narrower than itself.
+They are part of the oracle, and use nothing of the library but the numbers of a sensor. An outlier probability of zero
+is exactly zero, and no length is softened. Every likelihood also comes *widened*: the spread of a prediction inside a
+cell is added to the noise. So a coarse cell sees a ridge narrower than itself.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ LOG_TWO_PI = math.log(2 * math.pi)
 
 
 def wrapped(angle: Array) -> Array:
-    """To [−π, π]."""
+    """Wrap angles to [−π, π]."""
     found: Array = angle - 2 * math.pi * np.rint(angle / (2 * math.pi))
     return found
 
 
 def length(u: Array) -> Array:
-    """Of the vectors ``(rows, P)``; returns ``(P,)``."""
+    """Lengths of the vectors ``(rows, P)``; returns ``(P,)``."""
     found: Array = np.sqrt(np.einsum("ip,ip->p", u, u))
     return found
 
@@ -64,18 +64,18 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "slant": lambda u, height: np.sqrt(u[0] ** 2 + height**2),
     "mixed_length": lambda u, units: length(units[:, None] * u),
 }
-"""By name, of the coordinates relative to the origin ``(rows, P)`` and the parameters."""
+"""Functions by name, of the coordinates relative to the origin ``(rows, P)`` and the parameters."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """All reports of one sensor: its predictions are computed once.
+    """All reports of one sensor, so that its predictions are computed once.
 
     Attributes:
-        sensor: of `inference.readings`; its numbers are read.
+        sensor: of `inference.readings`; only its numbers are read.
         values: ``(n, m)``, as reported.
         covariances: ``(n, m, m)``, of each report.
-        axes: the coordinates that points have.
+        axes: the coordinates of the points.
     """
 
     sensor: Any
@@ -96,7 +96,7 @@ class Seen:
         return found
 
     def predictions(self, points: Array) -> Array:
-        """``h`` at `points` ``(d, P)``; returns ``(m, P)``, not a number where the function is not."""
+        """``h`` at `points` ``(d, P)``; returns ``(m, P)``, NaN where the function is undefined."""
         sensor = self.sensor
         u = sensor.matrix[:, self.axes] @ points
         if sensor.kind == LINEAR:
@@ -115,7 +115,7 @@ class Seen:
         return np.asarray(found)[None]
 
     def log_likelihood(self, predictions: Array, spread: Array | None = None) -> Array:
-        """Of all reports together where ``h`` is `predictions` ``(m, P)``, widened by `spread` ``(m, P)``; ``(P,)``."""
+        """Log likelihood of all reports at `predictions` of ``h``, widened by `spread`, both ``(m, P)``; ``(P,)``."""
         extra = None if spread is None else spread * abs(self.sensor.scale)
         if self._is_plain:
             return self._of_mean(predictions, extra)
@@ -129,7 +129,7 @@ class Seen:
 
     @property
     def _is_plain(self) -> bool:
-        """Whether the mean of many reports says all that they say."""
+        """Whether the mean of many reports is a sufficient statistic."""
         sensor, variances = self.sensor, self.covariances[:, 0, 0]
         plain = sensor.kind != LINEAR and not self.is_angle and sensor.noise is None
         return plain and sensor.outlier_probability == 0 and len(variances) > 1 and variances.std() == 0
@@ -199,7 +199,7 @@ class Seen:
 
 
 def _clutter(law: Any, value: float) -> float:
-    """Density of a uniform or exponential law at a value."""
+    """Density of a uniform or exponential distribution at a value."""
     if hasattr(law, "low"):
         return 1 / (law.high - law.low) if law.low <= value <= law.high else 0.0
     return math.exp(-value / law.mean) / law.mean if value >= 0 else 0.0
@@ -216,7 +216,7 @@ def _called(program: Any, parameters: Array, u: Array) -> Array:
 
 
 def touched(readings: Sequence[Any], dimension: int) -> list[int]:
-    """The coordinates that any of the readings says something of."""
+    """The coordinates that any of the readings depends on."""
     used = np.zeros(dimension, dtype=bool)
     for reading in readings:
         used |= (reading.sensor.matrix != 0).any(0)
@@ -226,7 +226,7 @@ def touched(readings: Sequence[Any], dimension: int) -> list[int]:
 
 
 def seen(readings: Sequence[Any], axes: list[int]) -> list[Seen]:
-    """The readings of points over `axes`, those of one sensor together."""
+    """Group the readings by sensor, for points over `axes`."""
     groups: dict[int, list[Any]] = {}
     for reading in readings:
         groups.setdefault(id(reading.sensor), []).append(reading)

@@ -1,4 +1,4 @@
-"""Gaussian mixtures as plain numbers, one at a time; points are columns ``(D, P)``."""
+"""Single Gaussian mixtures as plain numbers; points are columns ``(D, P)``."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from inference.evaluation.adversarial.likelihood import LOG_TWO_PI, Array
 
 
 class Mixture(NamedTuple):
-    """weights ``(K,)``, means ``(K, D)``, covariances ``(K, D, D)``."""
+    """A mixture: weights ``(K,)``, means ``(K, D)``, covariances ``(K, D, D)``."""
 
     weights: Array
     means: Array
     covariances: Array
 
     def marginal(self, axes: list[int]) -> Mixture:
-        """Over some of the coordinates."""
+        """Marginal over the coordinates `axes`."""
         return Mixture(self.weights, self.means[:, axes], self.covariances[:, axes][:, :, axes])
 
 
 def log_density(mixture: Mixture, points: Array, sides: Array | None = None) -> Array:
-    """At `points` ``(D, P)``; returns ``(P,)``. Widened by `sides` as in `component_logs`."""
+    """Log density at `points` ``(D, P)``; returns ``(P,)``. Widened by `sides` as in `component_logs`."""
     return logsumexp(component_logs(mixture, points, sides))
 
 
 def component_logs(mixture: Mixture, points: Array, sides: Array | None = None) -> Array:
     """Log of weight × density of each component, ``(K, P)``.
 
-    With `sides` ``(D, D, P)``, a vector for each side of a box, the density is about that of the box around the point.
+    With `sides` ``(D, D, P)``, a vector for each side of a box, it is roughly the density of the box around the point.
     """
     inverse = np.linalg.inv(np.linalg.cholesky(mixture.covariances))
     size = mixture.means.shape[1]
@@ -49,7 +49,7 @@ def component_logs(mixture: Mixture, points: Array, sides: Array | None = None) 
 
 
 def logsumexp(logs: Array) -> Array:
-    """Over the first axis."""
+    """Log of the sum of exponentials over the first axis."""
     if len(logs) == 1:
         only: Array = logs[0]
         return only
@@ -70,7 +70,7 @@ def positive_definite(covariances: Array) -> bool:
 
 
 def sound(mixture: Mixture) -> bool:
-    """Whether it is a density."""
+    """Whether the mixture is a density."""
     finite = all(bool(np.isfinite(part).all()) for part in mixture)
     return finite and positive_definite(mixture.covariances)
 

@@ -1,7 +1,7 @@
-"""How far an answer is from the exact posterior, in nats, with the error of that figure.
+"""Divergence of an answer from the exact posterior in nats, with its error.
 
 The coordinates that sensors touch come from `grid.posterior`, run twice. The others follow exactly: given the touched
-ones a component of the prior is a Gaussian, so they are drawn from it, and both densities are of the whole state.
+ones, each prior component is a Gaussian. They are drawn from it, and both densities are over the whole state.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from inference.evaluation.adversarial.mixtures import (
 
 MOST_CELLS = {1: 2000, 2: 1600, 3: 2500, 4: 4000}
 _SURE = 0.02  # share of drawn mass up to which one run is enough
-_DRAWN = 1.5  # error of the log evidence where all cells are drawn, over the root of their number
-_MOST_POINTS = 6000  # at which densities of a whole state are compared
+_DRAWN = 1.5  # error of the log evidence if all cells are drawn, times the root of their number
+_MOST_POINTS = 6000  # number of points at which densities of a whole state are compared
 
 
 class Distance(NamedTuple):
-    """KL(exact ‖ answer) in nats and the error of it."""
+    """KL(exact ‖ answer) in nats, and its error."""
 
     value: float
     error: float
 
 
 class Points(NamedTuple):
-    """Of one run over the whole state: ``(D, P)``, their shares ``(P,)`` and log densities ``(P,)``."""
+    """Points of one run over the whole state ``(D, P)``, with shares ``(P,)`` and log densities ``(P,)``."""
 
     points: Array
     share: Array
@@ -50,7 +50,7 @@ class Exact:
     """The exact posterior of one problem.
 
     Attributes:
-        runs: independent ones; a single one where no cell was drawn.
+        runs: independent runs; a single one if no cell was drawn.
         log_evidence: of all runs together; error: of it, nats.
         drawn: share of the mass in cells that were drawn.
         axes: the coordinates that sensors touch.
@@ -64,7 +64,7 @@ class Exact:
     axes: list[int]
 
     def divergence(self, answer: Mixture) -> Distance:
-        """From the exact posterior to an answer over the whole state."""
+        """KL(exact ‖ answer) of an answer over the whole state, with its error."""
         if not sound(answer):
             return Distance(math.inf, 0.0)
         values, variances = [], []
@@ -78,7 +78,7 @@ class Exact:
         return Distance(float(np.mean(values)), error)
 
     def missed(self, answer: Mixture, generator: np.random.Generator, count: int = 400) -> float:
-        """Nats by which the answer, as a proposal, finds more evidence than the runs: mass that they missed."""
+        """Nats of evidence that the answer, as a proposal, finds beyond the runs: mass that they missed."""
         if not sound(answer):
             return 0.0
         there = answer.marginal(self.axes)
@@ -93,12 +93,12 @@ class Exact:
 def solve(
     prior: Mixture, readings: Sequence[Any], generator: np.random.Generator, runs: int = 2, scale: float = 1.0
 ) -> Exact:
-    """The exact posterior; `readings` of `inference.readings`, `scale` times as many cells as usual."""
+    """Solve a problem exactly; `readings` of `inference.readings`, with `scale` times as many cells as usual."""
     axes = touched(readings, prior.means.shape[1])
     target = grid.Target(prior.marginal(axes), seen(readings, axes))
     most = int(scale * MOST_CELLS.get(len(axes), 6000))
     found = [grid.posterior(target, most, generator)]
-    if found[0].drawn > _SURE:  # a rule alone has no error that another run could show
+    if found[0].drawn > _SURE:  # otherwise drawn cells have an error that only another run shows
         found += [grid.posterior(target, most, generator) for _ in range(runs - 1)]
     evidences = [each.log_evidence for each in found]
     together = float(np.logaddexp.reduce(evidences)) - math.log(len(found))
@@ -120,7 +120,7 @@ def _completed(
     found: grid.Posterior,
     generator: np.random.Generator,
 ) -> Points:
-    """Points with their untouched coordinates drawn, equal shares, log density of the whole state."""
+    """Complete points by drawing their untouched coordinates; equal shares, and log density of the whole state."""
     size, components = prior.means.shape[1], len(prior.weights)
     rest = [axis for axis in range(size) if axis not in axes]
     ticks = (np.arange(_MOST_POINTS) + generator.random()) / _MOST_POINTS

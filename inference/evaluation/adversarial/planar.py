@@ -1,4 +1,4 @@
-"""Families of problems of places in a plane."""
+"""Families of problems of a position in the plane."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ PLANE = (0, 1)
 
 
 def place(generator: Generator, low: float = 0.3, high: float = 20.0) -> Array:
-    """Of a sensor, `low` to `high` prior deviations away."""
+    """Place of a sensor, `low` to `high` prior deviations away."""
     return logarithmic(generator, low, high) * direction(generator)
 
 
 def sensor_at(generator: Generator, where: Array, noise: float, outlier: float = 0.0) -> Sensor:
-    """A range or a bearing; the bearing's noise is `noise` at the distance of the origin."""
+    """A range or a bearing; a bearing has the noise `noise` at the distance of the origin."""
     if generator.random() < 0.5:
         return range_to(PLANE, 2, where, noise, outlier, 60.0)
     angle = min(noise / max(float(np.linalg.norm(where)), 1.0), 0.5)
@@ -40,7 +40,7 @@ def sensor_at(generator: Generator, where: Array, noise: float, outlier: float =
 
 
 def reported(generator: Generator, prior: Mixture, sensors: list[Sensor], at: Array | None = None) -> Made:
-    """What `sensors` say of a state of the prior, or `at`."""
+    """Reports of `sensors` about a state drawn from the prior, or about `at`."""
     there = state(generator, prior) if at is None else at
     return prior, [report(generator, sensor, there) for sensor in sensors]
 
@@ -63,7 +63,7 @@ def planar(generator: Generator) -> Made:
 
 
 def time_differences(generator: Generator) -> Made:
-    """Two or three pairs of receivers, one of them common to all."""
+    """Two or three pairs of receivers that share one receiver."""
     prior = mixture(generator, 2, int(generator.integers(1, 5)), 1.0)
     first = place(generator, 0.5, 6.0)
     outlier = 0.05 if generator.random() < 0.3 else 0.0
@@ -77,7 +77,7 @@ def time_differences(generator: Generator) -> Made:
 
 
 def collinear_bearings(generator: Generator) -> Made:
-    """Two or three bearings from a line on which the prior lies too."""
+    """Two or three bearings from a line through the prior."""
     along = direction(generator)
     prior = gaussian(np.zeros(2), generator.uniform(0.5, 1.5, 2))
     noise = logarithmic(generator, 1e-3, 0.1)
@@ -91,7 +91,7 @@ def collinear_bearings(generator: Generator) -> Made:
 
 
 def noise_of(share: float) -> Maker:
-    """Noise of that share of the prior; what a single range leaves, a ring, is then closed by a second sensor."""
+    """Noise of that share of the prior; below a thousandth with two sensors, as a single range leaves a ring."""
 
     def make(generator: Generator) -> Made:
         prior = mixture(generator, 2, int(generator.integers(1, 5)), 1.0)
@@ -104,7 +104,7 @@ def noise_of(share: float) -> Maker:
 
 
 def moved(make: Maker, scale: float, offset: float) -> Maker:
-    """A family of the plane in other units, and far from the origin of the coordinates."""
+    """A family of the plane in other units, and far from the coordinates' origin."""
 
     def make_there(generator: Generator) -> Made:
         prior, readings = make(generator)
@@ -130,7 +130,7 @@ def _moved(reading: Reading, scale: float, shift: Array) -> Reading:
 
 
 def contradictions(outlier: float) -> Callable[[Generator], Made]:
-    """Precise sensors that do not agree: each reports of a state of its own."""
+    """Precise sensors that contradict each other: each reports its own state."""
 
     def make(generator: Generator) -> Made:
         prior = mixture(generator, 2, int(generator.integers(1, 4)), 1.0)
@@ -148,7 +148,7 @@ def contradictions(outlier: float) -> Callable[[Generator], Made]:
 
 
 def prior_off(generator: Generator) -> Made:
-    """One to four sensors of a state eight to twenty standard deviations from the prior."""
+    """One to four sensors, for a state eight to twenty standard deviations from the prior."""
     prior = gaussian(np.zeros(2), 1.0)
     at = generator.uniform(8, 20) * direction(generator)
     outlier = 0.0 if generator.random() < 0.6 else 0.05
@@ -160,7 +160,7 @@ def prior_off(generator: Generator) -> Made:
 
 
 def mirror_images(generator: Generator) -> Made:
-    """Ranges from a line: a place and its image fit alike, and the prior tells them apart a little or not."""
+    """Ranges from a line: a position and its mirror image fit equally, and the prior favours one slightly or not."""
     along = direction(generator)
     across = np.array([-along[1], along[0]])
     prior = gaussian(

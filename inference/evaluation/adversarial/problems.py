@@ -1,4 +1,4 @@
-"""One adversarial problem, and what makers of problems share: priors, states, reported values."""
+"""An adversarial problem, and helpers to make one: priors, states, reported values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Generator = np.random.Generator
 
 @dataclass(frozen=True)
 class Problem:
-    """A prior over ``D`` coordinates and what was reported, at one time."""
+    """A prior over ``D`` coordinates, and the reports of one time."""
 
     family: str
     prior: Mixture
@@ -31,7 +31,7 @@ class Problem:
 
 
 def source(family: str, seed: int, number: int) -> Generator:
-    """Of one problem, the same whatever else is drawn."""
+    """Generator of one problem, independent of all other draws."""
     return np.random.default_rng([seed, zlib.crc32(family.encode()), number])
 
 
@@ -39,7 +39,7 @@ Maker = Callable[[Generator], tuple[Mixture, Sequence[Reading]]]
 
 
 def gaussian(mean: Any, deviation: Any) -> Mixture:
-    """One component without correlation; `deviation` a number or one a coordinate."""
+    """One component without correlation; `deviation` is a number, or one per coordinate."""
     mean = np.asarray(mean, float)
     variance = np.broadcast_to(np.asarray(deviation, float) ** 2, mean.shape)
     return Mixture(np.ones(1), mean[None], np.diag(variance)[None])
@@ -48,7 +48,7 @@ def gaussian(mean: Any, deviation: Any) -> Mixture:
 def mixture(
     generator: Generator, size: int, components: int, scale: float = 1.0, apart: float = 1.0
 ) -> Mixture:
-    """Random weights, places and shapes; `apart` is the spread of the means in units of `scale`."""
+    """Random weights, means and covariances; `apart` is the spread of the means in units of `scale`."""
     weights = generator.dirichlet(np.ones(components))
     means = apart * scale * generator.standard_normal((components, size))
     return Mixture(weights, means, shapes(generator, size, components, scale))
@@ -78,12 +78,12 @@ def direction(generator: Generator, size: int = 2) -> Array:
 
 
 def logarithmic(generator: Generator, low: float, high: float) -> float:
-    """Between `low` and `high`, its logarithm uniform."""
+    """A number between `low` and `high`, log-uniform."""
     return float(np.exp(generator.uniform(math.log(low), math.log(high))))
 
 
 def report(generator: Generator, sensor: Sensor, at: Array) -> Reading:
-    """A value that the sensor may report of the state `at` ``(D,)``, by its own law."""
+    """Draw a reported value for the state `at` ``(D,)`` from the sensor's model."""
     axes = list(range(len(at)))
     covariance = np.asarray(sensor.covariance)
     h = Seen(sensor, np.zeros((1, 1)), covariance[None], axes).predictions(at[:, None])[:, 0]

@@ -1,4 +1,4 @@
-"""What the evaluation found, by family and in all, as JSON can hold it."""
+"""Results of the evaluation, by family and in total, as JSON."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from inference.evaluation.adversarial.run import Finding
 
-DISHONEST = 0.5, 0.5  # nats off, while the effective sample size is above
-FALSE_ALARM = 0.05, 0.5  # nats off at most, while the effective sample size is below
-NEAR = 0.9, 0.1  # of answers of this quality, the share that is so many nats off at most
-SAME = 0.01  # nats, or of the effective sample size: what an answer may differ by in another batch
+DISHONEST = 0.5, 0.5  # at least so many nats off, with a larger effective sample size
+FALSE_ALARM = 0.05, 0.5  # at most so many nats off, with a smaller effective sample size
+NEAR = 0.9, 0.1  # for answers of at least this quality, count those at most so many nats off
+SAME = 0.01  # nats, or effective sample size: allowed difference of an answer in another batch
 
 
 def is_dishonest(finding: Finding) -> bool:
@@ -27,20 +27,20 @@ def is_false_alarm(finding: Finding) -> bool:
 
 
 def is_notable(finding: Finding) -> bool:
-    """Whether somebody should look at it."""
+    """Whether the finding deserves a look."""
     other = (batch_difference(finding) or 0.0) > SAME
     return is_dishonest(finding) or not finding.decided or bool(finding.fault) or other
 
 
 def near(findings: Sequence[Finding]) -> float | None:
-    """Of answers of high quality the share that is near; None where there is none."""
+    """Share of the high-quality answers that are near; None if there are no such answers."""
     quality, off = NEAR
     good = [f.distance.value <= off for f in findings if f.decided and f.answer.quality >= quality]
     return float(np.mean(good)) if good else None
 
 
 def batch_difference(finding: Finding) -> float | None:
-    """By how much the answer alone is another one: nats, or of the effective sample size; None where not asked for."""
+    """Difference of the answer alone, in nats or effective sample size; None if it was not computed."""
     if finding.alone is None:
         return None
     distance, answer = finding.alone
@@ -50,7 +50,7 @@ def batch_difference(finding: Finding) -> float | None:
 
 
 def _compared(findings: Sequence[Finding]) -> dict[str, Any]:
-    """How many problems were answered alone too, how many answers were others then, and the largest difference."""
+    """Number of problems also answered alone, number of different answers, and the largest difference."""
     differences = [found for found in map(batch_difference, findings) if found is not None]
     return {
         "alone": len(differences),
@@ -60,7 +60,7 @@ def _compared(findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def row(findings: Sequence[Finding]) -> dict[str, Any]:
-    """Figures of some findings: of divergences where they are decided; what is infinite is null."""
+    """Statistics of some findings; divergences only where decided, and null for infinite numbers."""
     decided = [f for f in findings if f.decided]
     values = np.array([f.distance.value for f in decided] or [math.nan])
     evidence = np.array([abs(f.evidence_error) for f in decided] or [math.nan])
@@ -82,7 +82,7 @@ def row(findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def report(findings: Sequence[Finding]) -> dict[str, Any]:
-    """All figures: in all, by family, every chain, and every problem that is dishonest, undecided or at fault."""
+    """All results: in total, by family, of every chain, and of every dishonest, undecided or faulty problem."""
     names = list(dict.fromkeys(f.family for f in findings))
     return {
         **row(findings),

@@ -1,4 +1,4 @@
-"""The evaluation: problems of every family, answers in batches, each held against the oracle."""
+"""The evaluation: problems of every family, answered in batches, each compared with the oracle."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from inference.evaluation.adversarial.problems import Problem
 from inference.update import Updater
 
 Accept = Callable[[Mixture], str]
-"""Says why a posterior cannot be sent, nothing where it can."""
+"""Returns why a posterior cannot be sent, or an empty string."""
 Progress = Callable[[str, int, int], None]
-MISSED = 0.1  # nats of evidence that an answer may find beyond the oracle's
+MISSED = 0.1  # nats of evidence by which an answer may exceed the oracle
 UNSURE = (
     0.05,
     0.1,
-)  # error of a divergence from which on a problem is undecided: nats, and a share of the divergence
-ALONE_EVERY = 10  # of so many problems one is answered alone too
+)  # a problem is undecided above this error of its divergence: in nats, or as a share of it
+ALONE_EVERY = 10  # one of so many problems is answered alone too
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One answer beside the exact posterior.
+    """One answer, compared with the exact posterior.
 
     Attributes:
-        number: of the problem in its family; size: coordinates.
-        distance: KL(exact ‖ answer); evidence_error: answered less exact log evidence, nats.
-        decided: False where the oracle's own error is too large to judge by.
-        fault: why the posterior cannot be used, nothing where it can.
-        alone: how far the answer to the same problem alone is, None where it was not asked for.
+        number: of the problem in its family; size: number of coordinates.
+        distance: KL(exact ‖ answer); evidence_error: answered minus exact log evidence, nats.
+        decided: False if the oracle's own error is too large to judge.
+        fault: why the posterior cannot be used, empty if it can.
+        alone: distance and answer of the same problem alone, None if not computed.
     """
 
     family: str
@@ -52,7 +52,7 @@ class Finding:
 
 
 def families_of(names: Sequence[str] | None) -> list[str]:
-    """Those named, or all; raises ValueError for one that does not exist."""
+    """The named families, or all; raises ValueError for an unknown one."""
     known = [*FAMILIES, *CHAINS]
     unknown = [name for name in names or () if name not in known]
     if unknown:
@@ -69,18 +69,18 @@ def findings(
     progress: Progress | None = None,
     alone_every: int = ALONE_EVERY,
 ) -> list[Finding]:
-    """`count` problems of each family, fewer chains; in the order of the families.
+    """Evaluate `count` problems of each family, fewer chains; in the order of the families.
 
     Args:
-        updater: what is evaluated.
-        count: at least 1; seed: not negative, another list of problems for each.
+        updater: the updater to evaluate.
+        count: at least 1; seed: not negative, each gives other problems.
         families: by name; all, if None.
-        accept: the rules of whoever sends posteriors.
-        progress: is told what is being done, how much of it is done, of how much.
-        alone_every: of so many problems one is answered alone too; 0 for none.
+        accept: checks whether a posterior may be sent.
+        progress: called with the current task, how much is done, and the total.
+        alone_every: one of so many problems is answered alone too; 0 for none.
 
     Raises:
-        ValueError: for a family that does not exist.
+        ValueError: for an unknown family.
     """
     names = families_of(families)
     drawn = [
@@ -126,7 +126,7 @@ def _chains(
 
 
 def _answered(some: Sequence[Problem], updater: Updater, seed: int) -> list[Answer]:
-    """In the order given, but in batches that mix the families."""
+    """Answers in the given order, computed in batches that mix the families."""
     order = np.random.default_rng(seed).permutation(len(some))
     mixed = answers([some[i] for i in order], updater)
     given = dict(zip(order.tolist(), mixed, strict=True))

@@ -1,4 +1,4 @@
-"""Families of measurement functions that bend, repeat, jump or stop, and of noise that is not one Gaussian."""
+"""Families of functions that bend, repeat, jump or stop, and of non-Gaussian noise."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ def double_sines(generator: Generator) -> Made:
 
 
 def four_fold(generator: Generator) -> Made:
-    """Squares of both coordinates: four places fit alike, up to what the prior says."""
+    """Squares of both coordinates: four places fit equally, up to the prior."""
     prior = gaussian(generator.choice([0.0, 0.2]) * direction(generator), 1.0)
     noise = logarithmic(generator, 0.01, 0.3)
     return reported(generator, prior, [function(square, [axis], 2, noise) for axis in PLANE])
 
 
 def steps(generator: Generator) -> Made:
-    """A staircase of one coordinate, alone or beside a range."""
+    """A staircase function of one coordinate, alone or with a range."""
     prior = mixture(generator, 2, int(generator.integers(1, 4)), 1.0)
     width, height = generator.uniform(0.4, 2.0), generator.uniform(0.3, 1.0)
     noise = logarithmic(generator, 0.1, 0.5)
@@ -95,7 +95,7 @@ def steps(generator: Generator) -> Made:
 
 
 def not_a_number(generator: Generator) -> Made:
-    """Roots and logarithms, which are not a number over a part of the prior."""
+    """Roots and logarithms that are NaN over a part of the prior."""
     prior = gaussian(np.zeros(2), 1.0)
     made = [root, logarithm]
     sensors = []
@@ -109,7 +109,7 @@ def not_a_number(generator: Generator) -> Made:
 
 
 def mixed_units(generator: Generator) -> Made:
-    """One coordinate in kilometres, the other in millimetres: a length in metres, a line, a bearing's tangent."""
+    """One coordinate in kilometres, one in millimetres: a length in metres, a line, a bearing's tangent."""
     units = np.array([1e3, 1e-3])
     metres = mixture(generator, 2, int(generator.integers(1, 4)), logarithmic(generator, 0.5, 50.0))
     inverse = 1 / units
@@ -128,14 +128,14 @@ def mixed_units(generator: Generator) -> Made:
 
 
 def published_noise(generator: Generator) -> Made:
-    """The sensors of the published task: a range with deviation, tail and clutter, and a bearing; four coordinates."""
+    """The published task's sensors: a range with growing deviation, tail and clutter; a bearing; four coordinates."""
     weights = np.maximum(generator.dirichlet(np.full(4, 0.25)), 1e-6)
     means = generator.standard_normal((4, 4)) + generator.standard_normal((4, 1))
     precisions = [
         (lambda a: a @ a.T * 4.0 + 1e-4 * np.eye(4))(generator.standard_normal((4, 4))) for _ in range(4)
     ]
     covariances = np.linalg.inv(np.array(precisions))
-    # as wide as what can be reached in a few steps: the meta-prior itself has arbitrarily wide ones
+    # as wide as a few steps can reach: the meta-prior itself has arbitrarily wide ones
     covariances = (covariances + covariances.transpose(0, 2, 1)) / 2
     prior = Mixture(weights / weights.sum(), means, covariances)
     noise = Noise(slope=0.1, clutter=((0.2, Exponential(1.0)), (0.1, Uniform(0.0, 20.0))))
@@ -144,7 +144,7 @@ def published_noise(generator: Generator) -> Made:
 
 
 def reflections(generator: Generator) -> Made:
-    """Ranges that may come by a reflection, longer by a fixed way: components of the noise."""
+    """Ranges that may be reflected, longer by a fixed distance: components of the noise."""
     prior = mixture(generator, 2, int(generator.integers(1, 4)), 1.0)
     sensors = []
     for _ in range(int(generator.integers(1, 4))):
@@ -156,7 +156,7 @@ def reflections(generator: Generator) -> Made:
 
 
 def growing_deviation(generator: Generator) -> Made:
-    """Ranges whose deviation grows with the distance."""
+    """Ranges with a deviation that grows with the distance."""
     prior = mixture(generator, 2, int(generator.integers(1, 5)), 1.0)
     sensors = []
     for _ in range(int(generator.integers(1, 4))):
@@ -183,7 +183,7 @@ def many_components(generator: Generator) -> Made:
 
 
 def linear_components(generator: Generator) -> Made:
-    """A position and a prior of 40 components: a closed form, up to reducing its components."""
+    """A position and a prior of 40 components: a closed form, except for the reduction."""
     scale = logarithmic(generator, 0.1, 0.6)
     prior = mixture(generator, 2, 40, scale, 1.0 / scale)
     noise = logarithmic(generator, 0.3, 2.0)

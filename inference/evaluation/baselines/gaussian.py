@@ -1,4 +1,4 @@
-"""What the classical filters that keep one Gaussian an entity have in common."""
+"""Base of the classical filters that keep one Gaussian per entity."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ class GaussianFilter(ABC):
 
     @abstractmethod
     def update(self, observations: Observations) -> Tensor:
-        """Take in all observations; returns which were used, ``(B, N)`` bool."""
+        """Update with all observations; returns which were used, ``(B, N)`` bool."""
 
     def mixture(self) -> GaussianMixture:
-        """The belief, one component an entity."""
+        """The belief, one component per entity."""
         return GaussianMixture.gaussian(self.mean, self.covariance)
 
 
 class GatedFilter(GaussianFilter):
-    """Filter that takes in one observation after the other, and leaves out those that fail a chi-square gate.
+    """Filter that takes one observation after the other, and skips those that fail a chi-square gate.
 
-    With linear sensors and no gate it is the Kalman filter. Outlier probabilities are not used: the gate is
-    what guards the filter. It never recovers: once the belief is wrong, the gate rejects what would mend it.
+    With linear sensors and no gate it is the Kalman filter. It ignores outlier probabilities: the gate protects the
+    filter. It never recovers: once the belief is wrong, the gate rejects the observations that would correct it.
 
     Args:
         mean: ``(B, D)``.
         covariance: ``(B, D, D)``, positive definite.
-        gate: probability that the chi-square gate lets an inlier through; None for no gate.
+        gate: probability that the chi-square gate passes an inlier; None for no gate.
 
     Raises:
         ValueError: if `gate` is not inside (0, 1).
@@ -60,23 +60,23 @@ class GatedFilter(GaussianFilter):
         self.gate = gate
 
     def update(self, observations: Observations) -> Tensor:
-        """Take in all observations, one after the other; returns which were used, ``(B, N)`` bool."""
+        """Update with all observations, one after the other; returns which were used, ``(B, N)`` bool."""
         observations = observations.to(dtype=self.mean.dtype)
         used = [self._update_one(observations, index) for index in range(observations.kind.shape[1])]
         return torch.stack(used, -1) if used else observations.mask
 
     @abstractmethod
     def _update_one(self, observations: Observations, index: int) -> Tensor:
-        """Take in one observation of each entity; returns whether it was used, ``(B,)`` bool."""
+        """Update with one observation of each entity; returns whether it was used, ``(B,)`` bool."""
 
     def _accepted(self, observations: Observations, index: int, squared: Tensor) -> Tensor:
-        """Which observations are there and pass the gate; `squared` ``(B,)`` Mahalanobis length of the innovation."""
+        """Which observations exist and pass the gate; `squared` ``(B,)`` is the innovation's Mahalanobis length."""
         assert self.gate is not None
         # the distribution function of chi-square with r degrees of freedom is P(r/2, q/2)
         tail: Tensor = torch.special.gammainc(0.5 * observations.rows[:, index], 0.5 * squared)
         return observations.mask[:, index] & (tail <= self.gate)
 
     def _take(self, accepted: Tensor, mean: Tensor, covariance: Tensor) -> None:
-        """Go on with these where the observation is accepted."""
+        """Set mean and covariance where the observation is accepted."""
         self.mean = torch.where(accepted[:, None], mean, self.mean)
         self.covariance = torch.where(accepted[:, None, None], covariance, self.covariance)

@@ -1,10 +1,10 @@
-"""The Gaussian-sum filter: one iterated extended Kalman filter a component, aware of outliers.
+"""Gaussian-sum filter: one iterated extended Kalman filter per component, aware of outliers.
 
-Each observation is an inlier with probability ``1 − p``: every component weighs "inlier" against "outlier" by
-their evidence, updates under both, and keeps the Gaussian with the moments of the two together. An outlier of
-a linear sensor is the same observation with a wider noise; a uniform one says nothing. Components are
-reweighted by the total evidence. After Alspach and Sorenson, "Nonlinear Bayesian estimation using Gaussian
-sum approximations", IEEE TAC 17(4), 1972.
+Each observation is an inlier with probability ``1 − p``. Every component weighs "inlier" against "outlier" by their
+evidence and updates under both. It keeps the Gaussian with the joint moments of the two. An outlier of a linear sensor
+is the same observation with a wider noise; a uniform outlier carries no information. The total evidence reweights the
+components. After Alspach and Sorenson, "Nonlinear Bayesian estimation using Gaussian sum approximations", IEEE TAC
+17(4), 1972.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from inference.evaluation.baselines.kalman import Measured, innovate, iterate, j
 from inference.mixture import GaussianMixture
 from inference.observations import LINEAR, WIDE_OUTLIER, Observations
 
-_LEAST_PROBABILITY = 1e-12  # as the likelihood of the observations has it
+_LEAST_PROBABILITY = 1e-12  # as in the likelihood of the observations
 
 
 def gaussian_sum_update(
@@ -61,7 +61,7 @@ def _update_one(
 def _as_outlier(
     belief: GaussianMixture, observations: Observations, index: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Log evidence ``(B, K)``, means and covariances if the observation is an outlier."""
+    """Log evidence ``(B, K)``, means and covariances with the observation as an outlier."""
     measured = measure(observations, index, belief.means)
     wide = Measured(measured.residual / WIDE_OUTLIER, measured.jacobian / WIDE_OUTLIER)
     innovation = innovate(wide, torch.zeros_like(belief.means), belief.covariances)

@@ -1,12 +1,12 @@
-"""The iterated extended Kalman filter, without a gate: Gauss-Newton steps to the mode of the posterior.
+"""Iterated extended Kalman filter without a gate: Gauss-Newton steps to the mode of the posterior.
 
-One Gaussian ``N(m, P)`` an entity. All observations of an instant, whitened, are taken in together: with the stacked
-residuals ``e(x)`` and their Jacobian ``J(x)``, the update minimises
+It keeps one Gaussian ``N(m, P)`` per entity. All observations of an instant, whitened, are used together. With the
+stacked residuals ``e(x)`` and their Jacobian ``J(x)``, the update minimises
 
     V(y) = ½ |y|² + ½ |e(x)|²,   x = m + L y,   L Lᵀ = P
 
-by steps ``(I + Lᵀ Jᵀ J L) Δ = Lᵀ Jᵀ e − y``, ``J = −∂e/∂x``, each halved until ``V`` no longer rises. The posterior
-is ``N(x, L (I + Lᵀ Jᵀ J L)⁻¹ Lᵀ)`` at the last point. Residuals of directions are wrapped.
+by steps ``(I + Lᵀ Jᵀ J L) Δ = Lᵀ Jᵀ e − y``, ``J = −∂e/∂x``, each halved until ``V`` no longer rises. The posterior is
+``N(x, L (I + Lᵀ Jᵀ J L)⁻¹ Lᵀ)`` at the last point. Residuals of directions are wrapped.
 
 B. Bell and F. Cathey, "The iterated Kalman filter update as a Gauss-Newton method", IEEE TAC 38(2), 1993; the step
 control after M. Skoglund, G. Hendeby and D. Axehill, "Extended Kalman filter modifications based on an optimization
@@ -32,23 +32,23 @@ _HALVINGS = 10
 
 
 class _Point(NamedTuple):
-    """The search's state: where it is and what is seen from there."""
+    """A point of the search, with the observations' residuals there."""
 
     y: Tensor  # (B, D) from the prior mean, in its standard deviations
     cost: Tensor  # (B,)
     residual: Tensor  # (B, M)
-    jacobian: Tensor  # (B, M, D), by y
+    jacobian: Tensor  # (B, M, D), with respect to y
 
 
 class IteratedKalmanFilter(GaussianFilter):
     """Iterated extended Kalman filter without a gate; see `GaussianFilter`.
 
-    With linear sensors it is the Kalman filter. Outlier probabilities are not used.
+    With linear sensors it is the Kalman filter. It ignores outlier probabilities.
 
     Args:
         mean: ``(B, D)``.
         covariance: ``(B, D, D)``, positive definite.
-        iterations: most Gauss-Newton steps an instant, at least 1.
+        iterations: most Gauss-Newton steps per instant, at least 1.
 
     Raises:
         ValueError: if `iterations` is less than one.
@@ -61,11 +61,11 @@ class IteratedKalmanFilter(GaussianFilter):
         self.iterations = iterations
 
     def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None:
-        """Move by `motion`, linearised at the mean, for `interval` ``(B,)`` seconds under a control held."""
+        """Predict by `motion`, linearised at the mean, over `interval` ``(B,)`` seconds under a held control."""
         self.mean, self.covariance = linearised(motion, self.mean, self.covariance, interval, control)
 
     def update(self, observations: Observations) -> Tensor:
-        """Take in all observations together; returns which were used, all of them, ``(B, N)`` bool."""
+        """Update with all observations together; returns which were used, all of them, ``(B, N)`` bool."""
         observations = observations.to(dtype=self.mean.dtype)
         factor = _root(self.covariance)
         here = self._see(observations, factor, torch.zeros_like(self.mean))
@@ -75,14 +75,14 @@ class IteratedKalmanFilter(GaussianFilter):
             here = there
             if float(moved) < _SETTLED:
                 break
-        # W Wᵀ = L H⁻¹ Lᵀ with H = C Cᵀ and W = L C⁻ᵀ: positive definite whatever the rounding
+        # W Wᵀ = L H⁻¹ Lᵀ with H = C Cᵀ and W = L C⁻ᵀ: positive definite despite rounding
         root = torch.linalg.solve_triangular(_hessian(here), factor.mT, upper=False)
         self.mean = self.mean + la.times(factor, here.y)
         self.covariance = la.symmetrise(root.mT @ root)
         return observations.mask
 
     def _search(self, observations: Observations, factor: Tensor, here: _Point) -> _Point:
-        """One Gauss-Newton step, halved for each entity until its cost falls; where it never does, no step."""
+        """One Gauss-Newton step, halved for each entity until its cost falls; no step if it never does."""
         slope = la.transpose_times(here.jacobian, here.residual) - here.y
         step = torch.cholesky_solve(slope[..., None], _hessian(here))[..., 0]
         best, open_ = here, torch.ones_like(here.cost, dtype=torch.bool)
@@ -96,7 +96,7 @@ class IteratedKalmanFilter(GaussianFilter):
         return best
 
     def _see(self, observations: Observations, factor: Tensor, y: Tensor) -> _Point:
-        """All observations from ``m + L y``; those not there, or without a value there, say nothing."""
+        """Evaluate all observations at ``m + L y``; absent ones, or ones without a value there, contribute nothing."""
         batch, count = observations.mask.shape
         single = observations.map(lambda tensor: tensor.flatten(0, 1)[:, None])
         states = (self.mean + la.times(factor, y)).repeat_interleave(count, 0)
@@ -114,7 +114,7 @@ class IteratedKalmanFilter(GaussianFilter):
 
 
 def _root(covariance: Tensor) -> Tensor:
-    """Any ``L`` with ``L Lᵀ`` the covariance, ``(B, D, D)``; coordinates may be known exactly."""
+    """Any ``L`` with ``L Lᵀ`` the covariance, ``(B, D, D)``, which may be singular."""
     factor: Tensor
     factor, failed = torch.linalg.cholesky_ex(covariance)
     if not bool(failed.any()):

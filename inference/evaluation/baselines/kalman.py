@@ -1,14 +1,13 @@
-"""The extended Kalman filter, plain or iterated, with a chi-square gate.
+"""Extended Kalman filter, plain or iterated, with a chi-square gate.
 
-One Gaussian ``N(m, P)`` an entity. An observation ``z = h(x) + noise``, whitened so that its noise is the
-identity, is linearised at an estimate x (at first ``x = m``): with the residual ``e = z − h(x)`` and the
-Jacobian ``J``,
+It keeps one Gaussian ``N(m, P)`` per entity. An observation ``z = h(x) + noise``, whitened to unit noise, is linearised
+at an estimate x (at first ``x = m``). With the residual ``e = z − h(x)`` and the Jacobian ``J``,
 
     innovation  r = e − J (m − x),   S = J P Jᵀ + I,   gain  K = P Jᵀ S⁻¹,   x ← m + K r,
-    P ← (I − K J) P (I − K J)ᵀ + K Kᵀ   (Joseph's form: positive definite whatever the rounding).
+    P ← (I − K J) P (I − K J)ᵀ + K Kᵀ   (Joseph's form: positive definite despite rounding).
 
-Repeating the first line at the new x is the iterated filter, a Gauss-Newton search of the posterior's mode
-(Bell and Cathey, "The iterated Kalman filter update as a Gauss-Newton method", IEEE TAC 38(2), 1993).
+Repeating the first line at the new x is the iterated filter, a Gauss-Newton search of the posterior's mode (Bell and
+Cathey, "The iterated Kalman filter update as a Gauss-Newton method", IEEE TAC 38(2), 1993).
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ from inference.evaluation.baselines.motion import linearised
 from inference.motion import Control, Motion
 from inference.observations import ANGLE, LINEAR, Observations, wrap
 
-_TINY = 1e-12  # squared distance to a sensor below which it has no direction
+_TINY = 1e-12  # squared distance to a sensor below which the direction is undefined
 
 
 class Measured(NamedTuple):
-    """One observation an entity, whitened and linearised at a state of each of ``K`` components."""
+    """One observation per entity, whitened and linearised at a state of each of ``K`` components."""
 
-    residual: Tensor  # (B, K, R); rows the sensor does not have are zero
+    residual: Tensor  # (B, K, R); zero in rows that the sensor lacks
     jacobian: Tensor  # (B, K, R, D)
-    growth: Tensor | float = 0.0  # log of the noise's deviation at the state over the stated one, (B, K)
+    growth: Tensor | float = 0.0  # log ratio of the noise deviation at the state to the stated one, (B, K)
 
 
 class Innovation(NamedTuple):
-    """What an observation says about each of ``K`` Gaussians, in noise units."""
+    """An observation's innovation under each of ``K`` Gaussians, in noise units."""
 
     squared: Tensor  # (B, K) Mahalanobis length under the predicted spread
     log_density: Tensor  # (B, K) of the value under the prediction, up to the stated noise's normaliser
@@ -47,7 +46,7 @@ class Innovation(NamedTuple):
 def measure(observations: Observations, index: int, states: Tensor) -> Measured:
     """Residual and Jacobian of the observation in place `index` at `states` ``(B, K, D)``.
 
-    Noise that is not one Gaussian counts as the one that has its moments, at each state.
+    Non-Gaussian noise is replaced by the Gaussian of equal moments, at each state.
     """
     kind = observations.kind[:, index, None]
     matrix = observations.matrix[:, index, None]
@@ -79,7 +78,7 @@ def measure(observations: Observations, index: int, states: Tensor) -> Measured:
 
 
 def _function(single: Observations, relative: Tensor, scalar: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """Residual ``(B, K)`` and gradient ``(B, K, D)``, those of the functions where there are any."""
+    """Residual ``(B, K)`` and gradient ``(B, K, D)``, replaced by the functions' where there are any."""
     if single.functions is None:
         return scalar, slope
     matrix = single.matrix.expand(-1, relative.shape[1], -1, -1)[:, :, None]
@@ -91,7 +90,7 @@ def _function(single: Observations, relative: Tensor, scalar: Tensor, slope: Ten
 
 
 def _moments(single: Observations, scalar: Tensor) -> tuple[Tensor, Tensor]:
-    """Residual less the mean of the noise, and the noise's standard deviation; each ``(B, K)``."""
+    """Residual minus the mean of the noise, and the noise's standard deviation; each ``(B, K)``."""
     deviation = single.deviation(single.magnitude(scalar[..., None])).expand(*scalar.shape, 1)
     if single.mixture is None:
         return scalar, deviation[..., 0]
@@ -101,7 +100,7 @@ def _moments(single: Observations, scalar: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def innovate(measured: Measured, offset: Tensor, covariances: Tensor) -> Innovation:
-    """Compare with the prediction; `offset` ``(B, K, D)`` is the prior mean less the state measured at."""
+    """Compare with the prediction; `offset` ``(B, K, D)`` is the prior mean minus the state of linearisation."""
     residual = measured.residual - la.times(measured.jacobian, offset)
     spread = measured.jacobian @ covariances
     identity = torch.eye(residual.shape[-1], dtype=residual.dtype, device=residual.device)
@@ -122,7 +121,7 @@ def joseph(covariances: Tensor, gain: Tensor, jacobian: Tensor) -> Tensor:
 def iterate(
     observations: Observations, index: int, means: Tensor, covariances: Tensor, iterations: int
 ) -> tuple[Innovation, Tensor]:
-    """Update of ``K`` Gaussians by one observation each: the last innovation, and the updated covariances."""
+    """Update ``K`` Gaussians with one observation each; returns the last innovation and the updated covariances."""
     states = means
     for _ in range(iterations):
         measured = measure(observations, index, states)
@@ -135,7 +134,7 @@ class ExtendedKalmanFilter(GatedFilter):
     """Extended Kalman filter; see `GatedFilter`.
 
     Args:
-        iterations: linearisations an observation; 1 is the plain filter.
+        iterations: linearisations per observation; 1 is the plain filter.
 
     Raises:
         ValueError: if `gate` is not inside (0, 1), or `iterations` is less than one.
@@ -150,7 +149,7 @@ class ExtendedKalmanFilter(GatedFilter):
         self.iterations = iterations
 
     def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None:
-        """Move by `motion`, linearised at the mean, for `interval` ``(B,)`` seconds under a control held."""
+        """Predict by `motion`, linearised at the mean, over `interval` ``(B,)`` seconds under a held control."""
         self.mean, self.covariance = linearised(motion, self.mean, self.covariance, interval, control)
 
     def _update_one(self, observations: Observations, index: int) -> Tensor:

@@ -1,7 +1,7 @@
-"""How the classical filters move one Gaussian an entity through any motion, under a control or none.
+"""Prediction of the classical filters: moves one Gaussian per entity through any motion, with or without a control.
 
-Linear motions are exact. Of one that is not, only what becomes of a point is used: its mean ``f(x)`` and covariance
-``Q(x)``, control's error included, which `Motion.predict` gives for a component without spread. Then
+Linear motions are exact. For others only the prediction of a point is used: its mean ``f(x)`` and covariance ``Q(x)``,
+including the control's error. `Motion.predict` gives both for a component without spread. Then
 
     extended:   m ← f(m),          P ← F P Fᵀ + Q(m),   F the Jacobian of f at m, by central differences
     unscented:  m ← Σ w f(xᵢ),     P ← Σ w (f(xᵢ) − m)(f(xᵢ) − m)ᵀ + Σ w Q(xᵢ),   the law of total covariance
@@ -25,7 +25,7 @@ _LEAST_STEP = 1e-6  # in the coordinate's unit
 def linearised(
     motion: Motion, mean: Tensor, covariance: Tensor, interval: Tensor, control: Control | None
 ) -> tuple[Tensor, Tensor]:
-    """Mean ``(B, D)`` and covariance ``(B, D, D)`` after `interval` ``(B,)``, as the extended filter has them."""
+    """Mean ``(B, D)`` and covariance ``(B, D, D)`` of the extended filter after `interval` ``(B,)``."""
     if isinstance(motion, LinearMotion):
         return _exact(motion, mean, covariance, interval, control)
     deviation = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
@@ -33,7 +33,7 @@ def linearised(
     offsets = torch.cat([torch.zeros_like(steps[:, :1]), steps, -steps], 1)
     moved, noise = _points(motion, mean[:, None] + offsets, interval, control)
     size = mean.shape[-1]
-    # row i is the change by the i-th coordinate
+    # row i is the change along the i-th coordinate
     slope = (moved[:, 1 : size + 1] - moved[:, size + 1 :]) / (
         2 * steps.diagonal(dim1=-2, dim2=-1)[..., None]
     )
@@ -47,7 +47,7 @@ def unscented(
     interval: Tensor,
     control: Control | None,
 ) -> tuple[Tensor, Tensor]:
-    """Mean and covariance after `interval`, from those of `belief` and its `sigma` points.
+    """Mean and covariance of the unscented filter after `interval`, from `belief` and its `sigma` points.
 
     `belief` ``(B, D)`` and ``(B, D, D)``; `sigma` offsets from the mean ``(B, P, D)`` and weights ``(P,)``.
     """
@@ -72,7 +72,7 @@ def _exact(
 def _points(
     motion: Motion, points: Tensor, interval: Tensor, control: Control | None
 ) -> tuple[Tensor, Tensor]:
-    """What becomes of `points` ``(B, P, D)``: means ``(B, P, D)`` and covariances ``(B, P, D, D)``."""
+    """Predictions of `points` ``(B, P, D)``: means ``(B, P, D)`` and covariances ``(B, P, D, D)``."""
     batch, count, size = points.shape
     sharp = GaussianMixture(
         points.new_zeros(batch, count), points, points.new_zeros(batch, count, size, size)

@@ -1,11 +1,10 @@
-"""The bootstrap particle filter with a kernel density estimate.
+"""Bootstrap particle filter with a kernel density estimate.
 
-Particles are moved by the motion model and weighted by the exact likelihood, outliers included; systematic
-resampling when the effective sample size falls below half. Resampling happens just before the particles are
-next moved, where the noise spreads the copies: until then the weights say more than copies would. The density
-is that of Gaussian kernels with the particles' full covariance, scaled by Silverman's rule for the effective
-sample size. After Gordon, Salmond and Smith, "Novel approach to nonlinear/non-Gaussian Bayesian state
-estimation", IEE Proceedings F 140(2), 1993.
+The motion model moves the particles, and the exact likelihood, outliers included, weights them. Systematic resampling
+follows when the effective sample size falls below half. It waits until just before the next prediction, where the noise
+spreads the copies: until then weights are better than copies. The density uses Gaussian kernels with the particles'
+full covariance, scaled by Silverman's rule for the effective sample size. After Gordon, Salmond and Smith, "Novel
+approach to nonlinear/non-Gaussian Bayesian state estimation", IEE Proceedings F 140(2), 1993.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from inference.motion import Control, Motion
 from inference.observations import Observations
 
 _PAIRS_AT_ONCE = 4_000_000  # kernels times points in memory
-_VALUES_AT_ONCE = 200_000  # predicted values in memory: few enough for the processor's cache
+_VALUES_AT_ONCE = 200_000  # predicted values in memory, so that they fit the processor's cache
 
 
 class ParticleFilter:
     """Weighted particles of ``B`` entities in ``D`` coordinates, float64.
 
     Args:
-        prior: where the first particles come from.
-        particles: number an entity, at least 2.
+        prior: distribution of the first particles.
+        particles: number per entity, at least 2.
         generator: of all random numbers; one on the prior's device.
     """
 
@@ -63,18 +62,18 @@ class ParticleFilter:
         self.particles = self.particles @ transition.to(self.particles.dtype).mT + draw @ root.mT
 
     def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None:
-        """Resample where needed, then draw where `motion` takes each particle in `interval` ``(B,)`` seconds."""
+        """Resample where needed, then draw each particle's state after `interval` ``(B,)`` seconds of `motion`."""
         self.resample()
         self.particles = motion.sample(self.particles, interval, control, self.generator)
 
     def update(self, observations: Observations) -> None:
-        """Weigh by the likelihood of all of an entity's observations."""
+        """Weight by the likelihood of all of an entity's observations."""
         self.log_weights = torch.log_softmax(self.log_weights + self._log_likelihood(observations), -1)
 
     def _log_likelihood(self, observations: Observations) -> Tensor:
-        """Of all of an entity's observations at each particle, ``(B, count)``."""
+        """Log likelihood of all of an entity's observations at each particle, ``(B, count)``."""
         observations = observations.to(dtype=self.particles.dtype)
-        # one row for every observation there is: the places not used cost nothing
+        # one row for each observation, so that unused places cost nothing
         entity = observations.mask.nonzero()[:, 0]
         mask = observations.mask
         single = observations.map(lambda tensor: tensor[mask][:, None])
@@ -86,13 +85,13 @@ class ParticleFilter:
         return total
 
     def resample(self) -> None:
-        """Systematic resampling of the entities whose effective sample size is below half."""
+        """Resample systematically the entities with an effective sample size below half."""
         poor = self.effective_sample_size < 0.5 * self.particles.shape[1]
         if bool(poor.any()):
             self._redraw(poor)
 
     def _redraw(self, poor: Tensor) -> None:
-        """Equal weights for some of the entities, `poor` ``(B,)`` bool, by systematic resampling."""
+        """Resample some of the entities, `poor` ``(B,)`` bool, systematically; their weights become equal."""
         count, weights = self.particles.shape[1], self.log_weights[poor].exp()
         start = torch.rand(
             len(weights), 1, generator=self.generator, dtype=weights.dtype, device=weights.device
@@ -115,11 +114,11 @@ class ParticleFilter:
         return mean, la.symmetrise(covariance) / correction[:, None, None]
 
     def mean(self, axes: Sequence[int] | None = None) -> Tensor:
-        """``(B, d)`` over some of the coordinates."""
+        """Mean ``(B, d)`` over some of the coordinates."""
         return (self.log_weights.exp()[..., None] * self._over(axes)).sum(1)
 
     def sample(self, count: int, axes: Sequence[int] | None = None, noise: Tensor | None = None) -> Tensor:
-        """Independent points of the kernel density, ``(B, count, d)``; of it with `noise` as in `log_density`."""
+        """Independent points of the kernel density, ``(B, count, d)``; with `noise` as in `log_density`."""
         points = self._over(axes)
         index = torch.multinomial(self.log_weights.exp(), count, replacement=True, generator=self.generator)
         centres = points.gather(1, index[..., None].expand(-1, -1, points.shape[-1]))
@@ -160,7 +159,7 @@ class ParticleFilter:
 
     def _spread(self, axes: Sequence[int] | None) -> Tensor:
         """Covariance of the particles, positive definite, ``(B, d, d)``."""
-        # one particle with all the weight has no spread of its own: a floor at 1e-4 of the cloud's width
+        # one particle with all the weight has zero spread: a floor at 1e-4 of the cloud's width
         cloud = self._over(axes).var(1, unbiased=False)
         return self.moments(axes)[1] + torch.diag_embed(1e-8 * cloud + torch.finfo(cloud.dtype).tiny)
 

@@ -1,17 +1,17 @@
-"""The regularised particle filter: kernel noise after resampling, and a sharp likelihood taken in parts.
+"""Regularised particle filter: adds kernel noise after resampling, and applies a sharp likelihood in parts.
 
-Resampling copies particles. Here each copy is drawn from a Gaussian kernel around its original instead, so that no two
-are alike. With the weighted mean ``m`` and covariance ``S`` of the particles,
+Resampling copies particles. Here each copy is drawn from a Gaussian kernel around its original, so that no two are
+equal. With the weighted mean ``m`` and covariance ``S`` of the particles,
 
     x ← m + √(1 − h²) (x − m) + h N(0, S),
 
-which keeps both: centres are drawn in by as much as the kernels widen. ``h`` is a fraction of Silverman's rule for the
-effective sample size; half of it, as beliefs with several modes want. A likelihood so sharp that few particles would
-keep a weight is raised to a power that leaves enough of them; then the particles are drawn again, and the rest of the
-likelihood follows in the same way (progressive correction).
+which keeps both: the centres shrink by as much as the kernels widen. ``h`` is a fraction of Silverman's rule for the
+effective sample size: half of it, to suit beliefs with several modes. A likelihood may be so sharp that few particles
+would keep a weight. It is then raised to a power that leaves enough of them. The particles are resampled, and the rest
+of the likelihood follows in the same way (progressive correction).
 
 C. Musso, N. Oudjane and F. Le Gland, "Improving regularised particle filters", and J. Liu and M. West, "Combined
-parameter and state estimation in simulation-based filtering" (centres drawn in), both in Doucet, de Freitas and Gordon
+parameter and state estimation in simulation-based filtering" (shrunk centres), both in Doucet, de Freitas and Gordon
 (eds.), Sequential Monte Carlo Methods in Practice, 2001.
 """
 
@@ -24,18 +24,18 @@ from inference.evaluation.baselines.particle import ParticleFilter
 from inference.mixture import GaussianMixture
 from inference.observations import Observations
 
-LEAST_SHARE = 0.1  # effective share of the particles that a part of the likelihood must leave
+LEAST_SHARE = 0.1  # smallest effective share of the particles after a part of the likelihood
 MOST_PARTS = 50
-_HALVINGS = 20  # of the interval that holds the power
-_LOWEST = -1e30  # log likelihood of what is impossible: a power of it stays a number
+_HALVINGS = 20  # of the interval that contains the power
+_LOWEST = -1e30  # log likelihood of the impossible; finite, so that its powers are numbers
 
 
 class RegularisedParticleFilter(ParticleFilter):
     """Weighted particles of ``B`` entities in ``D`` coordinates, float64; see `ParticleFilter`.
 
     Args:
-        prior: where the first particles come from.
-        particles: number an entity, at least 2.
+        prior: distribution of the first particles.
+        particles: number per entity, at least 2.
         generator: of all random numbers; one on the prior's device.
         bandwidth: of the kernels, as a fraction of Silverman's rule, in [0, 1].
 
@@ -52,7 +52,7 @@ class RegularisedParticleFilter(ParticleFilter):
         self.bandwidth = bandwidth
 
     def update(self, observations: Observations) -> None:
-        """Weigh by the likelihood of all of an entity's observations, in parts where it is sharp."""
+        """Weight by the likelihood of all of an entity's observations, in parts if it is sharp."""
         left = self.log_weights.new_ones(len(self.log_weights))
         for _ in range(MOST_PARTS):
             log_likelihood = self._log_likelihood(observations).clamp_min(_LOWEST)
@@ -68,7 +68,7 @@ class RegularisedParticleFilter(ParticleFilter):
         self.log_weights = torch.log_softmax(self.log_weights + power[:, None] * log_likelihood, -1)
 
     def _power(self, log_likelihood: Tensor, left: Tensor) -> Tensor:
-        """The largest power up to `left` that leaves enough particles, both ``(B,)``; 0 where none does."""
+        """The largest power up to `left` that leaves enough particles, both ``(B,)``; 0 if none does."""
 
         def enough(power: Tensor) -> Tensor:
             weights = torch.log_softmax(self.log_weights + power[:, None] * log_likelihood, -1)
@@ -86,7 +86,7 @@ class RegularisedParticleFilter(ParticleFilter):
         return torch.where(whole, left, low)
 
     def _redraw(self, poor: Tensor) -> None:
-        """Draw the particles of some of the entities again, each from the kernel around its original."""
+        """Resample some of the entities, each particle from the kernel around its original."""
         mean, bandwidth = self.mean()[poor, None], self.bandwidth * self._silverman(self.particles.shape[-1])
         factor, bandwidth = torch.linalg.cholesky(self._spread(None)[poor]), bandwidth[poor, None, None]
         super()._redraw(poor)

@@ -1,13 +1,13 @@
-"""The unscented Kalman filter, with a chi-square gate.
+"""Unscented Kalman filter, with a chi-square gate.
 
-One Gaussian ``N(m, P)`` an entity, carried through the measurement by sigma points ``x₀ = m``,
+It keeps one Gaussian ``N(m, P)`` per entity. Sigma points carry it through the measurement: ``x₀ = m``,
 ``x± = m ± √(D / (1 − w₀)) Lᵢ`` (``L`` the Cholesky factor of ``P``), of weights ``w₀ = 1/3`` and ``(1 − w₀) / 2D``.
 With the residuals ``e = z − h(x)`` at them, in units of the noise:
 
     ē = Σ w e,   S = Σ w (e − ē)(e − ē)ᵀ + I,   C = −Σ w (x − m)(e − ē)ᵀ,   K = C S⁻¹,   m ← m + K ē,   P ← P − K S Kᵀ
 
 S. Julier and J. Uhlmann, "Unscented filtering and nonlinear estimation", Proceedings of the IEEE 92(3), 2004, eqs. 12
-and 18. Angles are averaged about the residual at the mean, so that none is cut in two.
+and 18. Angles are averaged relative to the residual at the mean, so that the average does not cross the wrap.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class UnscentedKalmanFilter(GatedFilter):
     """Unscented Kalman filter; see `GatedFilter`."""
 
     def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None:
-        """Move by `motion`, through sigma points, for `interval` ``(B,)`` seconds under a control held."""
+        """Predict by `motion`, through sigma points, over `interval` ``(B,)`` seconds under a held control."""
         belief, sigma = (self.mean, self.covariance), self._sigma_points()
         self.mean, self.covariance = unscented(motion, belief, sigma, interval, control)
 

@@ -1,4 +1,4 @@
-"""Recordings fused here and scored, beside the classical filters on the same motion, sensors and outliers."""
+"""Fuses recordings and scores the beliefs, with classical filters on the same motion, sensors and outliers."""
 
 from __future__ import annotations
 

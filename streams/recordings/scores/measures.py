@@ -1,7 +1,6 @@
-"""How good a run of beliefs was: error, density and calibration at the targets, and whether it lost the entity.
+"""Scores of a run of beliefs: error, density and calibration at the targets, and lost entities.
 
-The target of a case is the truth or, where nobody knows it, the next report. Every number is over the scored
-coordinates:
+The target of a case is the truth or, if that is unknown, the next report. Every number is over the scored coordinates:
 
 - error: distance of the belief's mean from the target; its root mean square, median and 99 % quantile;
 - NLL: mean of minus the log density at the target, nats;
@@ -10,8 +9,8 @@ coordinates:
 - energy score: ``E|X − x| − E|X − X'| / 2`` (T. Gneiting and A. Raftery, "Strictly proper scoring rules, prediction,
   and estimation", JASA 102, 2007, eq. 22), by scoringrules from `DRAWS` draws of each belief;
 - NLL over ours: mean difference to our NLL on the same cases, and its standard error from the means of `BLOCKS`
-  stretches of the recording, for neighbouring cases err alike;
-- divergences: runs of at least `LOST_FOR` cases in a row with an error beyond what the recording calls lost.
+  stretches of the recording, because errors of neighbouring cases are correlated;
+- divergences: runs of at least `LOST_FOR` cases in a row with an error that counts as lost in this recording.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from inference.mixture import GaussianMixture
 
 REGIONS = (0.5, 0.9, 0.99)
 DRAWS = 128  # of each belief
-LEVELS = 500  # cases of which the region is found
+LEVELS = 500  # cases whose region is computed
 LOST_FOR = 20
 BLOCKS = 20
 _BATCH = 256
@@ -57,7 +56,7 @@ class Estimate(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Mixtures:
-    """Beliefs that are Gaussian mixtures: `Estimate` for one, and for a batch of them alike."""
+    """Gaussian mixture beliefs: an `Estimate` for one belief or a batch."""
 
     mixture: GaussianMixture
 
@@ -110,7 +109,7 @@ class Row:
     over_ours_error: float = 0.0
 
     def to_dict(self) -> dict[str, str | int | float]:
-        """For JSON."""
+        """Convert to a dictionary for JSON."""
         return asdict(self)
 
 
@@ -118,8 +117,8 @@ class Scores:
     """Collects the cases of one method on one recording.
 
     Args:
-        cases: how many there will be, so that those whose region is found are evenly spread.
-        lost_beyond: an error that counts as lost.
+        cases: their number, so that the cases whose region is computed are evenly spread.
+        lost_beyond: error above which the entity counts as lost.
     """
 
     def __init__(self, cases: int, lost_beyond: float) -> None:
@@ -132,11 +131,11 @@ class Scores:
         self._energy: list[float] = []
 
     def add(self, entity: str, time: float, estimate: Estimate, target: Tensor) -> None:
-        """One case; `target` ``(1, d)``."""
+        """Add one case; `target` ``(1, d)``."""
         self.add_batch([entity], [time], estimate, target)
 
     def add_batch(self, entities: list[str], times: list[float], estimate: Estimate, targets: Tensor) -> None:
-        """Several cases at once, of a batch of ``B`` beliefs; `targets` ``(B, d)``."""
+        """Add several cases, for a batch of ``B`` beliefs; `targets` ``(B, d)``."""
         first = len(self._log_density)
         errors = (estimate.mean() - targets).square().sum(-1).sqrt().tolist()
         for entity, time, error in zip(entities, times, errors, strict=True):
@@ -153,9 +152,9 @@ class Scores:
         self._log_density.update(zip(zip(entities, times, strict=True), density[:, 0].tolist(), strict=True))
 
     def over(self, ours: Scores) -> tuple[float, float]:
-        """How much larger the NLL is than that of `ours` on the same cases, and the standard error of that.
+        """The excess of the mean NLL over that of `ours` on the same cases, and its standard error.
 
-        NaN where there are none.
+        NaN if there are no cases.
         """
         keys = sorted(self._log_density, key=lambda key: (key[1], key[0]))
         if not keys:
@@ -166,7 +165,7 @@ class Scores:
         return float(difference.mean()), float(error)
 
     def row(self, recording: str, method: str, updates_per_second: float) -> Row:
-        """Over everything added; NaN throughout if nothing was."""
+        """Scores over all cases; NaN throughout if there are none."""
         errors = np.array([error for cases in self._errors.values() for _, error in cases])
         levels = np.array(self._levels)
         some = len(errors) > 0
@@ -191,19 +190,19 @@ class Scores:
     def _divergences(self, cases: list[tuple[float, float]]) -> int:
         found = run = 0
         for _, error in sorted(cases):
-            run = 0 if error <= self._lost_beyond else run + 1  # what is no number is lost too
+            run = 0 if error <= self._lost_beyond else run + 1  # NaN counts as lost too
             found += run == LOST_FOR
         return found
 
 
 def _energy(draws: Tensor, targets: Tensor) -> Array:
-    from scoringrules import es_ensemble  # here: it takes a second to import
+    from scoringrules import es_ensemble  # imported here: it takes a second
 
-    # independent draws: the spread from each and the next is unbiased, and needs no pair of all
+    # the draws are independent: each with the next estimates the spread without bias, and without all pairs
     scores: Array = es_ensemble(targets.numpy(), draws.numpy(), estimator="akr", backend="numpy")
     return scores
 
 
 def batches(count: int) -> list[slice]:
-    """Of beliefs scored at once."""
+    """Slices of beliefs scored at once."""
     return [slice(start, start + _BATCH) for start in range(0, count, _BATCH)]

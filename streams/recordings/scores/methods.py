@@ -1,4 +1,4 @@
-"""Ours and the classical filters on the same instants, motion and sensors, each scored as it goes."""
+"""Our filter and the classical ones on the same instants, motion and sensors, scored as they run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Tick = Callable[[], None]
 
 
 class Filter(Protocol):
-    """What every classical filter of one entity can do."""
+    """Interface of the classical filters of one entity."""
 
     def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None: ...
 
@@ -48,13 +48,13 @@ def _reported(mixture: GaussianMixture, case: Case) -> GaussianMixture:
 
 
 class Method:
-    """A classical filter: how it begins, and how its belief is read."""
+    """A classical filter: how it starts, and how to read its belief."""
 
     def __init__(self, name: str, begin: Callable[[GaussianMixture], Filter]) -> None:
         self.name, self.begin = name, begin
 
     def estimate(self, belief: Filter, axes: list[int], case: Case) -> Estimate:
-        """Of the scored coordinates, with the noise of a report where one is predicted."""
+        """The belief over the scored coordinates, with the noise of a report if one is predicted."""
         if isinstance(belief, ParticleFilter):
             return Particles(belief, axes, case.noise)
         assert isinstance(belief, ExtendedKalmanFilter | IteratedKalmanFilter)
@@ -65,11 +65,11 @@ PARTICLES = 10_000
 
 
 def classical(particles: int = PARTICLES, seed: int = 0) -> tuple[Method, ...]:
-    """The filters that a recording is scored with beside ours.
+    """Return the classical filters that a recording is scored with, besides ours.
 
-    Extended Kalman filters, plain and iterated, and a regularised particle filter, which alone of them knows the
-    sensors' outliers. The last has a chi-square gate against outliers and no recovery: it is the best where many come
-    at once, and once it is wrong it rejects what would mend it.
+    Extended Kalman filters, plain and iterated, and a regularised particle filter, the only one that models the
+    sensors' outliers. The last filter has a chi-square gate against outliers and no recovery. It is the best if many
+    outliers come at once, but once it is wrong it rejects the reports that would correct it.
 
     Args:
         particles: number of the regularised particle filter, at least 2.
@@ -91,7 +91,7 @@ OURS = "Beliefstream"
 
 
 def run(method: Method, track: Track, scores: Scores, tick: Tick) -> float:
-    """One entity through a classical filter; returns the seconds that moving and updating took."""
+    """Run one entity through a classical filter; returns the seconds for predicting and updating."""
     belief = method.begin(track.model.prior.mixture())
     motion, seconds, before = track.model.motion, 0.0, track.instants[0].time
     for number, instant in enumerate(track.instants):
@@ -112,12 +112,12 @@ def run(method: Method, track: Track, scores: Scores, tick: Tick) -> float:
 
 
 def score_ours(tracks: Iterable[Track], outcomes: Mapping[str, Sequence[Outcome]], scores: Scores) -> None:
-    """Our own posteriors, `outcomes` by entity: an instant each."""
+    """Score our own posteriors; `outcomes` by entity, one for each instant."""
     cases: dict[int, list[tuple[Track, int, Step]]] = defaultdict(list)
     for track in tracks:
         own = outcomes[track.entity]
         for number, case in track.cases.items():
-            # a report is predicted from the belief before it; a truth compares with the belief of that time
+            # a report is compared with the belief before it, a truth with the belief of its time
             belief = own[number].belief if case.noise is None else own[number - 1].belief
             step = Step(belief, track.model, Instant(track.instants[number].time))
             cases[len(belief.weights)].append((track, number, step))

@@ -1,4 +1,4 @@
-"""One recording through every method."""
+"""Scores one recording with every method."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from streams.recordings.scores.measures import Row, Scores
 from streams.recordings.scores.methods import OURS, Method, run, score_ours
 from streams.recordings.scores.tracks import log_of, tracks_of
 
-Progress = Callable[[str, int, int], None]  # of which method, how many instants more, of how many
+Progress = Callable[[str, int, int], None]  # method, number of new instants, total
 
 
 def _silent(method: str, instants: int, total: int) -> None:
-    """No progress is shown."""
+    """Show no progress."""
 
 
 def score(
@@ -30,7 +30,7 @@ def score(
     take: Callable[[Fused], None] | None = None,
     methods: tuple[Method, ...] = (),
 ) -> list[Row]:
-    """Ours first, then `methods`; `take` gets our posteriors as they come."""
+    """Score ours first, then `methods`; `take` is called with each of our posteriors."""
     log = log_of(recording)
     tracks = tracks_of(recording, log)
     cases, instants = sum(len(t.cases) for t in tracks), sum(len(t.instants) for t in tracks)

@@ -1,4 +1,4 @@
-"""What a recording says of each entity, as the filters take it, and what their beliefs are held against."""
+"""A recording as input for the filters, by entity, with the targets of their beliefs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from streams.registry import EntityModel
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A belief to be scored: that after an instant against the truth, or that before it against its report."""
+    """A belief to score: that after an instant against the truth, or that before it against its report."""
 
     target: Tensor  # (1, d)
     noise: Tensor | None = None  # (1, d, d), of a report; None for the truth
@@ -29,13 +29,13 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Controls:
-    """What was reported of the inputs of an entity's motion: each holds until the next."""
+    """Reported inputs of an entity's motion: each holds until the next."""
 
     times: list[float]
-    reports: list[Control]  # a batch of one each
+    reports: list[Control]  # batches of one
 
     def between(self, start: float, end: float) -> Iterator[tuple[float, Control | None]]:
-        """The pieces of an interval, s each, in which one control holds; before the first there is none."""
+        """Split an interval into pieces, s each, in which one control holds; before the first there is none."""
         place = bisect_right(self.times, start) - 1
         while start < end:
             until = min(self.times[place + 1], end) if place + 1 < len(self.times) else end
@@ -46,11 +46,11 @@ class Controls:
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """One entity's way through a recording.
+    """One entity's part of a recording.
 
     Attributes:
         entity: its name.
-        model: what is assumed of it.
+        model: its state model.
         axes: the scored coordinates.
         instants: that inform, in order of time.
         cases: by the number of the instant.
@@ -66,7 +66,7 @@ class Track:
 
 
 def log_of(*recordings: Recording) -> Log:
-    """Recordings of different entities as one log that can be fused."""
+    """Combine recordings of different entities into one log."""
     log = Log()
     for recording in recordings:
         for sensor in recording.sensors:
@@ -79,7 +79,7 @@ def log_of(*recordings: Recording) -> Log:
 
 
 def controls_of(instants: Sequence[Instant], inputs: int) -> Controls:
-    """What was reported of the `inputs` of one entity's motion, as they hold from each report on."""
+    """The reported `inputs` of one entity's motion, each valid from its report on."""
     controls, control = Controls([], []), None
     for instant in instants:
         if instant.control is not None:
@@ -91,7 +91,7 @@ def controls_of(instants: Sequence[Instant], inputs: int) -> Controls:
 
 
 def tracks_of(recording: Recording, log: Log) -> list[Track]:
-    """Every entity's, by name."""
+    """The track of every entity, sorted by name."""
     models = {model.entity: model for model in recording.models}
     found = []
     for entity, timeline in sorted(log.timelines().items()):
@@ -115,7 +115,7 @@ def _truths(recording: Recording, instants: Sequence[Instant]) -> dict[int, Case
 
 
 def _reports(recording: Recording, instants: Sequence[Instant], axes: list[int]) -> dict[int, Case]:
-    """Reports of exactly the scored coordinates, from the second on: of the first nothing was known."""
+    """Reports of exactly the scored coordinates, from the second on: nothing was known of the first."""
     found = {}
     for number, instant in enumerate(instants):
         if number == 0 or instant.time < recording.scored_from:
