@@ -153,6 +153,13 @@ def test_every_link_leads_somewhere_and_every_page_is_in_the_navigation() -> Non
     assert len(assembled["links"](README.read_text(encoding="utf-8"))) > 15
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    pattern = r"`((?:schemas|inference|streams|tests|deploy|docs)/[\w./-]*)`"
+    named = re.findall(pattern, page.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_a_link_of_the_repository_becomes_one_of_the_site() -> None:
     assembled = script("assemble.py")
     page = "[a](../docs/time.md#b) [c](SECURITY.md) [d](compose.yaml) [e](https://a.b/c)\n```\n[f](time.md)\n```\n"
