@@ -155,7 +155,7 @@ def test_every_link_leads_somewhere_and_every_page_is_in_the_navigation() -> Non
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_that_a_page_names_is_there(page: Path) -> None:
-    pattern = r"`((?:schemas|inference|streams|tests|deploy|docs)/[\w./-]*)`"
+    pattern = r"`((?:schemas|inference|streams|tests|deploy|docs)/[\w/-]*(?:\.\w+|/))`"
     named = re.findall(pattern, page.read_text(encoding="utf-8"))
     assert [name for name in named if not (ROOT / name).exists()] == []
 
