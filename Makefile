@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo test search soak lint format bench chaos fuzz audit train evaluate contract picture clean
+.PHONY: demo test search soak lint format bench chaos fuzz audit train evaluate contract docs picture clean
 
 demo: .venv/demo
 	$(BIN)/beliefstream demo $(ARGS)
@@ -19,7 +19,7 @@ search: .venv/dev
 soak: .venv/dev
 	$(BIN)/python -m pytest -m soak -s $(ARGS)
 
-lint: .venv/dev
+lint: .venv/dev docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -51,8 +51,15 @@ train: .venv/demo
 evaluate: .venv/demo
 	$(BIN)/beliefstream evaluate $(ARGS)
 
+# what is written from the code: the contract of the topics, and pages of docs/
 contract: .venv/demo
 	$(BIN)/beliefstream contract schemas/generated
+	$(BIN)/python docs/generate.py
+
+# the site of docs/ into build/site; a broken link, or a page that is not in the navigation, fails it
+docs: .venv/dev
+	$(BIN)/python docs/assemble.py
+	$(BIN)/zensical build --config-file build/zensical.toml --clean --strict
 
 picture: .venv/demo
 	$(BIN)/beliefstream demo --picture docs/demo.png $(ARGS)

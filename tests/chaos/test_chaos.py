@@ -197,7 +197,7 @@ def test_the_summary_takes_all_stages_together() -> None:
 
 
 def test_the_last_run_had_every_fault_and_held_the_promise() -> None:
-    """By docs/chaos.json alone, which the run writes: its prose and README's may change without another run."""
+    """By docs/chaos.json alone, which the run writes: the prose of pages may change without another run."""
     report = Report.read(Path(__file__).parents[2] / "docs" / "chaos.json")
     planned = {name for part in plan.full(report.seed) for name, _ in part.faults}
     assert not report.failure
@@ -211,9 +211,8 @@ def test_tables_that_are_shown_are_of_the_last_run() -> None:
     root = Path(__file__).parents[2]
     report = Report.read(root / "docs" / "chaos.json")
     assert rows((root / "docs" / "chaos.md").read_text()) == rows(report.markdown())
-    shown = (root / "README.md").read_text().split("<!-- chaos -->")[1:]
-    for table in shown:  # if README has one
-        assert rows(table.split("<!-- /chaos -->")[0]) == rows(report.summary())
+    (table,) = (root / "docs" / "operating.md").read_text().split("<!-- chaos -->")[1:]
+    assert rows(table.split("<!-- /chaos -->")[0]) == rows(report.summary())
 
 
 def rows(page: str) -> list[tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """How far posteriors depend on the way a log is cut into batches, which differs from one run of a worker to the next.
 
-`CUTS=50 python -m pytest tests/streams/test_cuts.py -s --timeout 0` prints the figures in README and `test_fusion`.
+`CUTS=50 python -m pytest tests/streams/test_cuts.py -s --timeout 0` prints the figures in docs/limits.md and
+`test_fusion`.
 """
 
 from __future__ import annotations

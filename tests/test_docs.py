@@ -1,0 +1,185 @@
+"""README and docs/: examples run, links lead somewhere, and nothing is said that the code does not say."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from schemas import Posterior, parse
+from streams import measurements
+from streams.cli.commands import app
+from streams.settings import Settings
+from streams.topics import TopicNames
+from tests.brokers import EmbeddedNode
+from tests.conftest import Names
+from tests.streams.cli.conftest import Run
+from tests.streams.cli.conftest import run as run  # the fixture
+from tests.streams.workers import Worker
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+README = ROOT / "README.md"
+PAGES = [README, *sorted(DOCS.glob("*.md")), *sorted((ROOT / "deploy").glob("*.md"))]
+OTHER_VARIABLES = {"BELIEFSTREAM_DATA"}  # of `replay`, for a folder of recordings
+PLANNED = {"live"}  # commands that the limits say are not there yet
+BROKER = "localhost:9092"
+
+
+def script(name: str) -> dict[str, Any]:
+    """What a script of docs/ defines."""
+    return runpy.run_path(str(DOCS / name))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The page's blocks of code in that language."""
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def needs_broker(code: str) -> bool:
+    return ":9092" in code
+
+
+def python_blocks(with_broker: bool) -> list[Any]:
+    return [
+        pytest.param(code, id=f"{page.stem}-{number}")
+        for page in PAGES
+        for number, code in enumerate(blocks(page, "python"))
+        if needs_broker(code) is with_broker
+    ]
+
+
+@pytest.mark.parametrize("code", python_blocks(with_broker=False))
+def test_an_example_without_a_broker_runs(code: str, tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("code", python_blocks(with_broker=True))
+def test_an_example_with_a_broker_compiles_and_imports_what_there_is(code: str) -> None:
+    tree = ast.parse(code)
+    imports: list[ast.stmt] = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    exec(compile(ast.Module(imports, []), "example", "exec"), {})
+    compile(tree, "example", "exec")
+
+
+def test_the_quick_start_gives_a_posterior(tmp_path: Path) -> None:
+    """README's program and the one about dead letters, on a broker and a worker as README starts them."""
+    (program,) = (code for code in blocks(README, "python") if needs_broker(code))
+    (letters,) = (code for code in blocks(DOCS / "dead-letters.md", "python") if needs_broker(code))
+    names = Names("beliefstream", TopicNames.for_app("beliefstream"))
+    with EmbeddedNode() as broker:
+        worker = Worker(broker, names, tmp_path)
+        worker.command = (*worker.command, "--create-topics")
+        worker.start()
+        try:
+            # the loop goes on until nothing has come for a while; the first posterior is enough here
+            printed = example(f"{program}    break\n", broker)
+            assert re.fullmatch(r"anna \[.*\] [\d.]+\n", printed)
+            assert example(letters, broker) == ""
+        finally:
+            worker.terminate()
+
+
+def example(code: str, broker: EmbeddedNode) -> str:
+    """What a program prints on standard output, with the broker in place of that on the page."""
+    assert BROKER in code
+    program = code.replace(BROKER, broker.bootstrap_servers)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_the_quick_start_is_the_same_on_both_pages() -> None:
+    assert blocks(DOCS / "quickstart.md", "python")[0] == blocks(README, "python")[0]
+
+
+def test_the_log_of_the_quick_start_can_be_fused(run: Run, tmp_path: Path) -> None:
+    (log,) = blocks(DOCS / "quickstart.md", "json")
+    (tmp_path / "log.jsonl").write_text(log)
+    result = run("fuse", "log.jsonl", "--strict")
+    assert result.status == 0, result.err
+    posteriors = [parse(Posterior, line.encode()) for line in result.out.splitlines()]
+    assert [posterior.time for posterior in posteriors] == [1769860800, 1769860801]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_json_is_json(page: Path) -> None:
+    for block in blocks(page, "json"):
+        try:
+            json.loads(block)
+        except ValueError:  # or else a line each
+            assert [json.loads(line) for line in block.splitlines()]
+
+
+def test_pages_that_are_written_from_the_code_are_those_of_the_code() -> None:
+    for name, text in script("generate.py")["documents"]().items():
+        assert (DOCS / name).read_text(encoding="utf-8") == text, "run: python docs/generate.py"
+
+
+def test_every_setting_is_on_its_page_and_every_variable_on_a_page_is_there() -> None:
+    variables = {f"BELIEFSTREAM_{name.upper()}" for name in Settings.model_fields}
+    page = (DOCS / "settings.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`(BELIEFSTREAM_\w+)`", page)) == variables
+    assert measurements.SETTING in variables
+    for each in PAGES:
+        named = set(re.findall(r"BELIEFSTREAM_[A-Z_]*[A-Z]", each.read_text(encoding="utf-8")))
+        assert named <= variables | OTHER_VARIABLES, each.name
+
+
+def test_every_command_on_a_page_is_there() -> None:
+    commands = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        shell = [line for block in blocks(page, "sh") for line in block.splitlines()]
+        code = [*shell, *re.findall(r"`([^`\n]+)`", text)]
+        used = {word for line in code for word in re.findall(r"(?:^|/|\s)beliefstream ([a-z-]+)", line)}
+        assert {word for word in used if not word.startswith("-")} <= commands | PLANNED, page.name
+    assert not commands & PLANNED
+
+
+def test_every_link_leads_somewhere_and_every_page_is_in_the_navigation() -> None:
+    assembled = script("assemble.py")
+    assert assembled["faults"]() == []
+    assert assembled["missing"](README) == []
+    assert len(assembled["links"](README.read_text(encoding="utf-8"))) > 15
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    pattern = r"`((?:schemas|inference|streams|tests|deploy|docs)/[\w/-]*(?:\.\w+|/))`"
+    named = re.findall(pattern, page.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_a_link_of_the_repository_becomes_one_of_the_site() -> None:
+    assembled = script("assemble.py")
+    page = "[a](../docs/time.md#b) [c](SECURITY.md) [d](compose.yaml) [e](https://a.b/c)\n```\n[f](time.md)\n```\n"
+    assert assembled["translate"](page, ROOT / "deploy" / "RUNBOOK.md") == (
+        "[a](time.md#b) [c](security.md) d (`deploy/compose.yaml`) [e](https://a.b/c)\n```\n[f](time.md)\n```\n"
+    )
+
+
+def test_readme_is_read_in_five_minutes() -> None:
+    lines = README.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150
+    assert max(map(len, lines)) <= 120
+
+
+def test_readmes_figures_stand_on_the_pages_of_accuracy_and_speed() -> None:
+    pages = "".join((DOCS / name).read_text(encoding="utf-8") for name in ("accuracy.md", "speed.md"))
+    rows = [
+        line.strip("|").split("|") for line in README.read_text(encoding="utf-8").splitlines() if "|" in line
+    ]
+    figures = [cell.strip() for row in rows for cell in row[1:] if re.fullmatch(r"[\d ./]{2,}", cell.strip())]
+    assert len(figures) == 16
+    shown = {cell.strip() for line in pages.splitlines() for cell in line.split("|")}
+    assert set(figures) <= shown
