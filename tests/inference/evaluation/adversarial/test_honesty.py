@@ -1,4 +1,4 @@
-"""How honest the library is on adversarial problems: bounds, to be tightened as the core is mended.
+"""How honest the library is on adversarial problems, as bounds.
 
 A few problems of each family here, 2 000 in the soak; `beliefstream evaluate --family adversarial` prints the table.
 """
@@ -21,8 +21,8 @@ from inference.weights import load
 
 SETTINGS = {"library": Settings(), "worker": Settings(refine_below=0.7, repeat_below=0.5)}
 # problems a family, and how many may be dishonest, at fault, or another answer alone
-FEW = {"library": (2, 2, 1, 1), "worker": (1, 2, 1, 0)}
-MANY = {"library": 160, "worker": 180}  # dishonest of 67 a family
+FEW = {"library": (2, 1, 0, 1), "worker": (1, 1, 0, 1)}
+MANY = {"library": 8, "worker": 8}  # dishonest of 67 a family
 
 
 def found(setting: str, count: int, seed: int, families: list[str] | None = None) -> dict[str, Any]:
@@ -50,6 +50,7 @@ def test_two_thousand_problems(setting: str) -> None:
     assert content["dishonest"] <= MANY[setting], content["notable"]
     assert content["undecided"] <= 0.01 * content["problems"]
     assert content["false_alarms"] <= 0.02 * content["problems"]
+    assert content["near"] >= 0.99
 
 
 def test_a_chain_of_weak_reports_stays_near() -> None:
