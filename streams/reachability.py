@@ -20,6 +20,8 @@ LOOK_SECONDS, SAY_SECONDS = 2.0, 0.5
 # Without an answer for this long, brokers count as unreachable. It is longer than a leader election, and than the delay
 # from one unresponsive broker of several. It is short enough for /readyz to change within 15 s.
 AWAY_SECONDS = 8.0
+# A worker that starts beside others on a busy machine takes longer to connect. Without a broker it ends by itself.
+STARTING_SECONDS = 30.0
 
 
 class Reachability:
@@ -34,13 +36,15 @@ class Reachability:
         self._topics, self._clock = list(topics), clock
         self._last = clock()  # when a broker last answered, and every partition had a leader
         self._fault = "no broker answers"
+        self._answered = False  # ever
         self._failed: Any = None  # the broker that last failed to answer
         self._away_since: float | None = None
 
     @property
     def fault(self) -> str | None:
         """Why nothing can be read or written, if that has lasted for some seconds."""
-        return self._fault if self._clock() - self._last > AWAY_SECONDS else None
+        limit = AWAY_SECONDS if self._answered else STARTING_SECONDS
+        return self._fault if self._clock() - self._last > limit else None
 
     async def watch(self, client: Callable[[], AIOKafkaClient | None]) -> None:
         """Ask for ever; `client` returns the producer's connections, if there are any."""
@@ -73,7 +77,7 @@ class Reachability:
             self._failed = node
             self._fault = f"no broker answers: {str(error) or type(error).__name__}"
             return
-        self._failed = None
+        self._failed, self._answered = None, True
         if lacking:
             more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
             self._fault = f"partitions have no leader: {', '.join(lacking[:3])}{more}"

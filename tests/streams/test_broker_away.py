@@ -14,7 +14,7 @@ import pytest
 import structlog
 from aiokafka import AIOKafkaProducer
 
-from streams.reachability import AWAY_SECONDS, Reachability
+from streams.reachability import AWAY_SECONDS, STARTING_SECONDS, Reachability
 from streams.simulation import simulate
 from tests.brokers import EmbeddedNode, KafkaNode
 from tests.conftest import Names, eventually
@@ -183,13 +183,13 @@ def test_it_is_said_once_that_a_broker_is_away_and_once_that_it_is_back() -> Non
     clock = Time()
     reachability = Reachability([], clock)
     with structlog.testing.capture_logs() as lines:
-        for clock.now in (1.0, 20.0, 21.0):
+        for clock.now in (1.0, AWAY_SECONDS + 1, STARTING_SECONDS + 1, STARTING_SECONDS + 2):
             reachability._say()
-        reachability._last = clock.now = 22.0
+        reachability._last = clock.now = STARTING_SECONDS + 3
         reachability._say()
         reachability._say()
     assert [(line["event"], line["log_level"]) for line in lines] == [
         ("the broker is away, the worker waits for it", "error"),
         ("the broker is back", "warning"),
     ]
-    assert lines[1]["seconds"] == 22.0
+    assert lines[1]["seconds"] == STARTING_SECONDS + 3
