@@ -44,7 +44,8 @@ def bound(weights: Tensor, covariances: Tensor, reduced: GaussianMixture) -> Ten
     kept = kept / kept.sum(1, keepdim=True)
     before = (kept * la.log_diagonal(la.cholesky(covariances, _TINY))).sum(1)
     after = (reduced.log_weights.exp() * la.log_diagonal(la.cholesky(reduced.covariances, _TINY))).sum(1)
-    cost = torch.nan_to_num(after - before, nan=0.0, posinf=0.0, neginf=0.0)
+    # what is not a number is no bound: it has to be measured
+    cost = torch.nan_to_num(after - before, nan=torch.inf)
     return torch.where(cost > ROUNDING, cost, 0.0)
 
 

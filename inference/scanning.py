@@ -24,7 +24,7 @@ HALF_WIDTH = math.sqrt(3)  # of a uniform density, in standard deviations
 LEAST = 1e-5  # share of the posterior above which a cell is zoomed into
 RESOLVED = 1.0  # variance of an observation over a cell, in units of the noise variance, that smooths little
 EVENLY = 0.4417  # share of the points that is spread evenly over the components; no simple fraction
-SLACK = 3.0  # nats
+SLACK = 3.0  # nats by which smoothing alone may make an answer look too low
 MOST = 3.0  # largest factor by which a cell far from the mean is wider than one at the mean
 
 
@@ -53,13 +53,6 @@ class Scan(NamedTuple):
         offset = la.times(self.factors[:, some][:, :count], noise.expand(len(self.points), -1, -1))
         return self.points[:, some][:, :count] + offset
 
-    def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean ``(B, d)`` and covariance ``(B, d, d)`` of the points, cells included."""
-        mean = (self.share[..., None] * self.points).sum(1)
-        spread = la.outer(self.points - mean[:, None], self.points - mean[:, None])
-        spread = spread + self.factors @ self.factors.mT
-        return mean, la.symmetrise((self.share[..., None, None] * spread).sum(1))
-
     @property
     def resolved(self) -> Tensor:
         """Whether cells are small beside the noise for most of the posterior, ``(B,)`` bool."""
@@ -81,7 +74,9 @@ class Scan(NamedTuple):
         evidence = torch.maximum(self.log_evidence, log_evidence.to(self.points))
         off = self.log_target - evidence[:, None] - torch.logsumexp(logs, -1)
         known = (self.log_evidence - evidence).exp()
-        return known * (self.share * torch.where(off > SLACK, off, 0.0)).sum(1)
+        missed = known * (self.share * torch.where(off > SLACK, off, 0.0)).sum(1)
+        # without an evidence the answer has no quality to lower
+        return torch.nan_to_num(missed, nan=0.0)
 
 
 def scan(prior: GaussianMixture, observations: Observations, count: int = PLACES) -> Scan:
