@@ -41,11 +41,6 @@ def _bounded(tensor: Tensor, most: float) -> Tensor:
     return torch.nan_to_num(tensor, nan=most).clamp(-most, most)
 
 
-def power_of_two(count: Tensor) -> Tensor:
-    """The smallest exponent of a power of two that is at least `count`."""
-    return torch.where(count > 1, (count.clamp_min(1).double().log2() - 1e-9).ceil(), 0.0).long()
-
-
 class Residuals(NamedTuple):
     """Residuals of ``N`` observations at states ``(B, P)``; each field is ``(B, P, N)``."""
 
@@ -223,9 +218,7 @@ class Observations:
     @property
     def is_plain(self) -> Tensor:
         """Which entities have only Gaussian noise with a constant standard deviation, ``(B,)`` bool."""
-        other = torch.zeros_like(self.mask)
-        if self.mixture is not None:
-            other = other | (self._several > 0)
+        other = self.noise_components > 0
         if self.deviation_slope is not None:
             other = other | (self.deviation_slope != 0)
         return ~(other & self.mask).any(1)
@@ -270,52 +263,15 @@ class Observations:
         return inlier + (1 - inlier) * wide
 
     @property
-    def shape_code(self) -> Tensor:
-        """A code per entity ``(B,)`` int64; `trimmed` gives tensors of one shape for entities of the same code."""
-        count = self.mask.sum(1)
-        parts = [power_of_two(count), ((self.kind == ANGLE) & self.mask).any(1).long()]
-        if self.mixture is not None:
-            parts.append((self._several * self.mask).amax(1))
-        if self.deviation_slope is not None:
-            parts.append(((self.deviation_slope != 0) & self.mask).any(1).long())
-        if self.functions is not None:
-            parts.append((self.functions.present & self.mask).any(1).long())
-        code = torch.zeros_like(count)
-        for part in parts:
-            code = code * 64 + part
-        return code
-
-    @property
-    def _several(self) -> Tensor:
+    def noise_components(self) -> Tensor:
         """Number of components of each noise, ``(B, N)``; zero for one Gaussian of the standard deviation."""
-        assert self.mixture is not None
+        if self.mixture is None:
+            return torch.zeros_like(self.kind)
         place = torch.arange(1, self.mixture.bias.shape[-1] + 1, device=self.mask.device)
         present = self.mixture.log_weights > -math.inf
         plain = (present * place).amax(-1) <= 1
         plain = plain & (self.mixture.bias[..., 0] == 0) & (self.mixture.ratio[..., 0] == 1)
         return torch.where(plain, 0, (present * place).amax(-1))
-
-    def trimmed(self) -> Observations:
-        """Remove the places, and the kinds of noise and function, that no entity of the batch needs.
-
-        If all entities have one `shape_code`, an entity's tensors do not depend on the rest of the batch.
-        """
-        row = torch.arange(self.batch, device=self.mask.device)[:, None]
-        first = (~self.mask).long().argsort(dim=1, stable=True)  # used places first
-        count = 1 << int(power_of_two(self.mask.sum(1)).max())
-        kept = self.map(lambda tensor: tensor[row, first[:, :count]])
-        short = count - kept.mask.shape[1]
-        if short > 0:
-            kept = kept.map(lambda tensor: torch.cat([tensor, tensor[:, -1:].repeat_interleave(short, 1)], 1))
-            kept.mask[:, -short:] = False
-        if kept.mixture is not None:
-            parts = int((kept._several * kept.mask).max())
-            kept = replace(kept, mixture=kept.mixture.map(lambda part: part[..., :parts]) if parts else None)
-        if kept.deviation_slope is not None and not bool(((kept.deviation_slope != 0) & kept.mask).any()):
-            kept = replace(kept, deviation_slope=None)
-        if kept.functions is not None and not bool((kept.functions.present & kept.mask).any()):
-            kept = replace(kept, functions=None)
-        return kept
 
     def widened(self) -> Observations:
         """The observations with the noise of an outlier; for linear sensors only."""

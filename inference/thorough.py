@@ -33,7 +33,7 @@ from inference.scanning import Scan, scan, zoom
 
 TOGETHER = 32  # problems at a time
 ZOOMS, MORE_ZOOMS = 4, 20  # most zooms into a scan, and most where an answer seems to miss something
-DOUBTFUL = 0.05  # nats
+DOUBTFUL = 0.05  # nats missed, above which coarse cells are zoomed into
 PEAKS = 16  # the most peaks that are kept
 BESIDE = 0.4873  # weight of an answer beside peaks; no simple fraction, as `mode_search.EVENLY`
 ALONG, SCANNED = 48, 64  # points of the prior, and of its scan, that are moved to the posterior
@@ -85,7 +85,7 @@ class ThoroughNetwork(CheckedNetwork):
         along = randomised_images(local.prior64, local.observations64, ALONG, found.starts(SCANNED))
         along = along.to(device=local.prior.means.device)
         local = replace(local, images=along, shares=importance.SEARCHED_SHARES, scan=found)
-        result = self._less_missed(local, self._checked(local, answer, surprise, FIRST_POINTS))
+        result = _compared(local, self._checked(local, answer, surprise, FIRST_POINTS))
         settled = result.effective_sample_size >= max(SETTLED, self.settings.refine_below)
         # noise mixtures and functions can leave modes where no point came
         irregular = (local.observations64.is_irregular & local.observations64.mask).any(1)
@@ -105,36 +105,15 @@ class ThoroughNetwork(CheckedNetwork):
         now = self._measured(local, now, points)
         result = self._better(local, modes.laplace, self._better(local, both, now, points), points)
         result = self._refined(local, both, result, points)
-        result = self._all_defended(local, self._less_missed(local, result))
-        return self._less_missed_for_sure(local, self._verified(local, result))
-
-    def _less_missed(self, local: LocalProblem, update: Update) -> Update:
-        """Lower the quality by what the scan saw and the answer lacks."""
-        assert local.scan is not None
-        missed = local.scan.missed(local.localise(update.posterior), update.log_evidence)
-        return _counting(update, missed)
-
-    def _less_missed_for_sure(self, local: LocalProblem, update: Update) -> Update:
-        """Lower the quality likewise, after zooming in where cells are too coarse to tell."""
-        assert local.scan is not None
-        answer, scan = local.localise(update.posterior), local.scan
-        missed = scan.missed(answer, update.log_evidence)
-        for _ in range(MORE_ZOOMS):
-            index = torch.nonzero((missed > DOUBTFUL) & ~scan.resolved)[:, 0]
-            if len(index) == 0:
-                break
-            some = local.rows(index)
-            finer = zoom(scan.rows(index), some.prior64, some.observations64)
-            scan = scan.with_rows(index, finer)
-            missed[index] = finer.missed(answer.rows(index), update.log_evidence[index])
-        return _counting(update, missed)
+        result = self._all_defended(local, _compared(local, result))
+        return _compared_closely(local, self._verified(local, result))
 
     def _verified(self, local: LocalProblem, update: Update) -> Update:
         """Measure an answer on fresh points: the points of a choice flatter what was chosen."""
         again = self._measured(local, update, VERIFY_POINTS, VERIFY_SEED)
         divergence = torch.maximum(update.divergence, again.divergence)
         size = torch.minimum(update.effective_sample_size, again.effective_sample_size)
-        return _counting(replace(again, effective_sample_size=size), divergence)
+        return _with_missed(replace(again, effective_sample_size=size), divergence)
 
     def _all_defended(self, local: LocalProblem, result: Update) -> Update:
         poor = result.effective_sample_size < self.settings.defend_below
@@ -203,11 +182,31 @@ def scanned(local: LocalProblem, update: Update) -> Update:
     """Lower the quality of a one-pass answer by what a scan of the prior sees and the answer lacks."""
     parts = []
     for index in torch.split(torch.arange(local.prior.batch), TOGETHER):
-        some, answer = local.rows(index), update.rows(index)
-        found = scan(some.prior64, some.observations64)
-        missed = found.missed(some.localise(answer.posterior), answer.log_evidence)
-        parts.append((index, _counting(answer, missed)))
+        some = local.rows(index)
+        some = replace(some, scan=scan(some.prior64, some.observations64))
+        parts.append((index, _compared(some, update.rows(index))))
     return joined(parts)
+
+
+def _compared(local: LocalProblem, update: Update) -> Update:
+    """Lower the quality by what the scan saw and the answer lacks."""
+    assert local.scan is not None
+    missed = local.scan.missed(local.localise(update.posterior), update.log_evidence)
+    return _with_missed(update, missed)
+
+
+def _compared_closely(local: LocalProblem, update: Update) -> Update:
+    """Lower the quality likewise, after zooming in where cells are too coarse to tell."""
+    assert local.scan is not None
+    answer, found = local.localise(update.posterior), local.scan
+    missed = found.missed(answer, update.log_evidence)
+    for _ in range(MORE_ZOOMS):
+        index = torch.nonzero((missed > DOUBTFUL) & ~found.resolved)[:, 0]
+        if len(index) == 0:
+            break
+        found = _finer(local, found, index)
+        missed[index] = found.rows(index).missed(answer.rows(index), update.log_evidence[index])
+    return _with_missed(update, missed)
 
 
 def _zoomed(local: LocalProblem) -> Scan:
@@ -218,12 +217,17 @@ def _zoomed(local: LocalProblem) -> Scan:
         index = torch.nonzero(~found.resolved)[:, 0]
         if len(index) == 0:
             break
-        some = local.rows(index)
-        found = found.with_rows(index, zoom(found.rows(index), some.prior64, some.observations64))
+        found = _finer(local, found, index)
     return found
 
 
-def _counting(update: Update, missed: Tensor) -> Update:
+def _finer(local: LocalProblem, found: Scan, index: Tensor) -> Scan:
+    """Zoom into the scans of the problems at `index`."""
+    some = local.rows(index)
+    return found.with_rows(index, zoom(found.rows(index), some.prior64, some.observations64))
+
+
+def _with_missed(update: Update, missed: Tensor) -> Update:
     """Lower the quality by what was missed, in nats ``(B,)``.
 
     For two close densities the chi-square divergence is twice the Kullback-Leibler divergence. The effective sample

@@ -31,12 +31,13 @@ from inference.condensing import condense
 from inference.local import LocalProblem
 from inference.mixture import GaussianMixture
 from inference.mode_search import bend
-from inference.observations import LINEAR, Observations, power_of_two
+from inference.observations import LINEAR, Observations
 from inference.results import Method, Update, joined
 from inference.scaled import Scaled
 from inference.settling import settle
 from inference.thorough import ThoroughNetwork, scanned
 from inference.transformer import DistributionTransformer
+from inference.trimming import power_of_two, shape_code, trimmed
 
 __all__ = ["Method", "Settings", "Update", "Updater"]
 
@@ -221,23 +222,23 @@ class _Problems:
         """A code for each entity ``(B,)``; entities of `index` with the same code have tensors of one shape."""
         codes = torch.zeros(self.prior.batch, dtype=torch.int64)
         count = self.prior.present[index].sum(1).clamp_min(self.usual)
-        codes[index] = self.observations.rows_of(index).shape_code * 64 + power_of_two(count)
+        codes[index] = shape_code(self.observations.rows_of(index)) * 64 + power_of_two(count)
         return codes
 
     def local(
-        self, index: Tensor, device: torch.device, dtype: torch.dtype, trimmed: bool = False
+        self, index: Tensor, device: torch.device, dtype: torch.dtype, alone: bool = False
     ) -> tuple[LocalProblem, Tensor]:
         """The entities at `index`, all of one shape, and the surprise of their observations.
 
-        `trimmed` removes the padding that only other entities of the batch need.
+        `alone` removes the padding that only other entities of the batch need.
         """
         prior, scaled = self.prior.rows(index), self.scaled.rows(index)
         axes = torch.nonzero(self.touched[index[0]])[:, 0].tolist()
         if not bool(self.grown[index[0]]):
             prior = prior.places(torch.arange(min(prior.components, self.usual)).expand(prior.batch, -1))
         observations = self.observations.rows_of(index)
-        if trimmed:
-            observations = observations.trimmed()
+        if alone:
+            observations = trimmed(observations)
             count = prior.present.sum(1).clamp_min(self.usual)
             prior = prior.padded(1 << int(power_of_two(count).max()))
         local = LocalProblem.of(prior, observations, axes, device, dtype)
