@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from inference.events import Array, Belief
 from inference.mixture import GaussianMixture
 from inference.observations import ANGLE, LINEAR, RANGE, Observations
 
@@ -24,6 +26,16 @@ def generator(seed: int) -> torch.Generator:
 def assert_near(found: Tensor, expected: Tensor, tolerance: float) -> None:
     """Equal within `tolerance`, absolute or relative."""
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def log_density(belief: Belief, points: Array) -> Array:
+    """Log density of a belief at points ``(P, D)``."""
+    parts = []
+    for weight, mean, matrix in zip(belief.weights, belief.means, belief.covariances, strict=True):
+        offset = points - mean
+        squared = np.einsum("pi,ij,pj->p", offset, np.linalg.inv(matrix), offset)
+        parts.append(math.log(weight) - 0.5 * squared - 0.5 * np.linalg.slogdet(2 * math.pi * matrix)[1])
+    return np.asarray(np.logaddexp.reduce(parts))
 
 
 def random_normal(seed: int, *shape: int) -> Tensor:

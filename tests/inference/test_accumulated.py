@@ -17,6 +17,7 @@ from inference.mixture import GaussianMixture
 from inference.motion import ConstantVelocity, CoordinatedTurn, Motion, RandomWalk
 from inference.readings import Reading
 from inference.timeline import Filter
+from tests.inference.plain_models import log_density
 from tests.inference.problems import updater
 
 CLOSE = sensors.range_to((0, 1), 2, (0.0, 0.0), 0.003)  # leaves a ring too thin for any mixture
@@ -166,16 +167,6 @@ def test_what_reducing_a_stated_prior_costs_is_in_it() -> None:
         lost = float(np.mean(log_density(many, points) - log_density(belief, points)))
         assert lost > 0.3
         assert outcome.accumulated_error == pytest.approx(lost, rel=0.15)
-
-
-def log_density(belief: Belief, points: Array) -> Array:
-    """At points ``(P, 2)``."""
-    parts = []
-    for weight, mean, matrix in zip(belief.weights, belief.means, belief.covariances, strict=True):
-        offset = points - mean
-        squared = np.einsum("pi,ij,pj->p", offset, np.linalg.inv(matrix), offset)
-        parts.append(math.log(weight) - 0.5 * squared - 0.5 * np.linalg.slogdet(2 * math.pi * matrix)[1])
-    return np.asarray(np.logaddexp.reduce(parts))
 
 
 def chain(entity: str, seed: int, count: int = 12) -> list[Event]:

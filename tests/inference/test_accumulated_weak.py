@@ -12,6 +12,7 @@ from inference.events import Array, Belief, Instant, StateModel
 from inference.filtering import Step, advance
 from inference.motion import RandomWalk
 from inference.readings import Reading
+from tests.inference.plain_models import log_density
 from tests.inference.problems import updater
 
 ANCHORS = np.array([[-9.0, -7.0], [8.0, -8.0], [10.0, 6.0], [-6.0, 9.0], [1.0, 12.0]])
@@ -50,15 +51,6 @@ def exact(chain: list[tuple[int, float]]) -> Array:
         belief = belief * np.exp(-0.5 * ((value - level(PLACES, anchor)) / DEVIATION) ** 2)
         belief /= belief.sum()
     return np.asarray(belief.ravel())
-
-
-def log_density(belief: Belief, places: Array) -> Array:
-    parts = []
-    for weight, mean, matrix in zip(belief.weights, belief.means, belief.covariances, strict=True):
-        offset = places - mean
-        squared = np.einsum("pi,ij,pj->p", offset, np.linalg.inv(matrix), offset)
-        parts.append(np.log(weight) - 0.5 * squared - 0.5 * np.linalg.slogdet(2 * np.pi * matrix)[1])
-    return np.asarray(np.logaddexp.reduce(parts))
 
 
 def error(chain: list[tuple[int, float]], belief: Belief) -> float:
