@@ -13,30 +13,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from inference.accumulated import NO_ERROR, AccumulatedError, AccumulatedErrors
+from inference.belief_prediction import Step, moved_with_errors, without_expired
 from inference.condensing import condense
 from inference.encoding import encode
-from inference.events import Belief, Event, Instant, StateModel, instants
+from inference.events import Belief, Event, StateModel, instants
 from inference.mixture import GaussianMixture
-from inference.motion import Control
-from inference.moving import Moved, move, together
 from inference.readings import Reading, expanded, held
-from inference.stacking import single_belief, stacked, with_axes
-from inference.update import Method, Settings, Update, Updater
+from inference.stacking import single_belief, with_axes
+from inference.update import Method, Update, Updater
+
+__all__ = ["MOST_TOGETHER", "Outcome", "Step", "advance", "replay"]
 
 MOST_TOGETHER = 6  # most observations in one update, as in training; the rest follow in further updates
-WHOLE = Settings(bend_below=0.0)
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One entity's next instant; `belief` is None if it has none yet."""
-
-    belief: Belief | None
-    model: StateModel
-    instant: Instant
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,16 +71,8 @@ def advance(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome is not None]
 
 
-def without_expired(step: Step) -> Step:
-    """Drop the belief if it has expired, so that the step starts from the model's prior."""
-    belief = step.belief
-    if belief is None or step.instant.time - belief.time <= step.model.expires_after:
-        return step
-    return replace(step, belief=None)
-
-
 def _advance_alike(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
-    prediction, errors = _predicted(steps, updater.settings)
+    prediction, errors = moved_with_errors(steps, updater.settings)
     predicted = prediction.mixture
     outcomes: dict[int, Outcome] = {}
     observed = [i for i, step in enumerate(steps) if step.instant.readings]
@@ -131,81 +113,6 @@ def _under_control(outcome: Outcome, step: Step) -> Outcome:
     if step.instant.control is not None:
         control = held(control, step.instant.control, inputs)
     return outcome if control is None else replace(outcome, belief=replace(outcome.belief, control=control))
-
-
-def predict(steps: Sequence[Step]) -> GaussianMixture:
-    """Predict beliefs to the time of their instants without splitting components, whatever the loss; see `moved`."""
-    return moved(steps, WHOLE).mixture
-
-
-def moved(steps: Sequence[Step], settings: Settings) -> Moved:
-    """Predict beliefs to the time of their instants under the current controls, as one batch, with the loss.
-
-    An entity without a belief gets the model's prior at that time.
-    """
-    return _predicted(steps, settings)[0]
-
-
-def _predicted(steps: Sequence[Step], settings: Settings) -> tuple[Moved, AccumulatedErrors]:
-    """As `moved`, with the accumulated errors after the prediction; a prior has none."""
-    beliefs = [step.belief or replace(step.model.prior, time=step.instant.time) for step in steps]
-    intervals = torch.tensor(
-        [step.instant.time - belief.time for step, belief in zip(steps, beliefs, strict=True)],
-        dtype=torch.float64,
-    )
-    if bool((intervals < 0).any()):
-        late = int((intervals < 0).nonzero()[0, 0])
-        raise ValueError(f"time: {steps[late].instant.time} lies before the belief's {beliefs[late].time}")
-    mixture = stacked(beliefs)
-    predicted = _moved(steps, beliefs, mixture, intervals, settings)
-    errors = AccumulatedErrors.of([belief.error for belief in beliefs])
-    if bool((errors.small * intervals > 0).any()):
-        # a point mass, when moved, has the motion's noise as its covariance
-        mean, covariance = mixture.moments()
-        point = GaussianMixture.gaussian(mean, torch.zeros_like(covariance))
-        noise = _moved(steps, beliefs, point, intervals, None).mixture.covariances[:, 0]
-        errors = errors.moved(predicted.mixture, noise)
-    return predicted, errors.plus(predicted.loss)
-
-
-def _moved(
-    steps: Sequence[Step],
-    beliefs: Sequence[Belief],
-    mixture: GaussianMixture,
-    intervals: Tensor,
-    settings: Settings | None,
-) -> Moved:
-    """Move `mixture` by the model and control of each step; without settings no component is split."""
-    by_motion: dict[int, list[int]] = defaultdict(list)
-    for index, step in enumerate(steps):
-        by_motion[id(step.model.motion)].append(index)
-    parts, order = [], []
-    for indices in by_motion.values():
-        rows, motion = torch.tensor(indices), steps[indices[0]].model.motion
-        control = _controls([beliefs[index] for index in indices], motion.inputs)
-        alone = len(by_motion) == 1
-        some, interval = (mixture, intervals) if alone else (mixture.rows(rows), intervals[rows])
-        if settings is None:
-            parts.append(Moved(motion.predict(some, interval, control), torch.zeros(len(rows)).double()))
-        else:
-            parts.append(move(motion, some, interval, control, settings))
-        order.append(rows)
-    return parts[0] if len(parts) == 1 else together(parts, order)
-
-
-def _controls(beliefs: Sequence[Belief], count: int) -> Control | None:
-    """The inputs of all beliefs, zero and exact where none was reported; None if no belief has any.
-
-    Inputs kept from a motion with another number of inputs count as not reported.
-    """
-    known = [belief.control for belief in beliefs]
-    if not count or all(control is None for control in known):
-        return None
-    value, covariance = np.zeros((len(known), count)), np.zeros((len(known), count, count))
-    for row, control in enumerate(known):
-        if control is not None and len(control.value) == count:
-            value[row], covariance[row] = control.value, control.covariance
-    return Control(torch.from_numpy(value), torch.from_numpy(covariance))
 
 
 def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, updater: Updater) -> Update:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import torch
 
+from inference.belief_prediction import Step, predict, without_expired
 from inference.encoding import encode
-from inference.filtering import Step, predict, without_expired
 from inference.prediction import Prediction
 from inference.readings import expand
 

@@ -15,22 +15,29 @@ density. All quantities below are in units of the noise, so they do not depend o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from inference import linear_algebra as la
-from inference.functions import Functions
 from inference.mixture import LOG_TWO_PI
-from inference.noise import NoiseMixture, effective, wrap
+from inference.noise import effective, wrap
+from inference.observation_data import ANGLE, FUNCTION, LINEAR, RANGE, ObservationData
 
-__all__ = ["ANGLE", "FUNCTION", "LINEAR", "RANGE", "Linearisation", "Observations", "Residuals", "wrap"]
+__all__ = [
+    "ANGLE",
+    "FUNCTION",
+    "LINEAR",
+    "RANGE",
+    "WIDE_OUTLIER",
+    "Linearisation",
+    "Observations",
+    "Residuals",
+    "wrap",
+]
 
-LINEAR, RANGE, ANGLE, FUNCTION = 0, 1, 2, 3
 WIDE_OUTLIER = 10.0  # an outlier of a linear sensor has ten times the standard deviation
 _SOFT = 1e-24  # added to a squared distance: keeps derivatives finite at a sensor, far below any noise
 _FAR, _STEEP, _BENT = 1e6, 1e6, 1e9  # limits of a function's residual and derivatives, in units of the noise
@@ -72,107 +79,13 @@ class Linearisation(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Observations:
-    """Up to ``N`` observations for each of ``B`` entities; unused places have ``mask`` False."""
-
-    kind: Tensor  # (B, N) int64
-    mask: Tensor  # (B, N) bool
-    value: Tensor  # (B, N, R); range and angle use only the first place
-    matrix: Tensor  # (B, N, R, d)
-    origin: Tensor  # (B, N, R)
-    heading: Tensor  # (B, N, d)
-    standard_deviation: Tensor  # (B, N), in the units of `value`; 1 for linear
-    rows: Tensor  # (B, N) number of measured values, as a float
-    log_scale: Tensor  # (B, N) half the log determinant of the noise covariance, in the sensor's own units
-    outlier_probability: Tensor  # (B, N)
-    outlier_log_density: (
-        Tensor  # (B, N) density of an outlier at the value, in the sensor's own units; unused by linear
-    )
-    # None where no observation of the batch needs them; linear ones never do
-    mixture: NoiseMixture | None = None  # its ratios multiply the standard deviation
-    deviation_slope: Tensor | None = None  # (B, N): the deviation is standard_deviation + slope · |h(x)|
-    functions: Functions | None = None
-
-    @property
-    def batch(self) -> int:
-        return self.kind.shape[0]
-
-    @property
-    def dimension(self) -> int:
-        return self.matrix.shape[-1]
-
-    @cached_property
-    def has_angles(self) -> bool:
-        """Whether the batch has any angle; an arc tangent costs more than the rest of a residual.
-
-        Always True while compiling, as a compiled graph has one path only.
-        """
-        return torch.compiler.is_compiling() or bool((self.kind == ANGLE).any())
+class Observations(ObservationData):
+    """Up to ``N`` observations for each of ``B`` entities, with their likelihoods at any state."""
 
     @property
     def log_normaliser(self) -> Tensor:
         """Minus the log density of an inlier that fits exactly, ``(B, N)``, in the sensor's own units."""
         return self.log_scale + 0.5 * self.rows * LOG_TWO_PI
-
-    @property
-    def rows_needed(self) -> int:
-        """The smallest number of rows of `matrix` that keeps every nonzero row, and the plane of every angle."""
-        place = torch.arange(1, self.matrix.shape[-2] + 1, device=self.matrix.device)
-        rows = int(((self.matrix != 0).any(-1) * place).max())
-        return max(rows, 2 if self.has_angles else 1)
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Observations:
-        """Apply `change` to every tensor; it must keep the two leading dimensions in place."""
-        changed: dict[str, Tensor | NoiseMixture | Functions] = {}
-        for field in fields(self):
-            part = getattr(self, field.name)
-            if part is not None:
-                changed[field.name] = change(part) if isinstance(part, Tensor) else part.map(change)
-        return Observations(**changed)  # type: ignore[arg-type]
-
-    def rows_of(self, index: Tensor | slice) -> Observations:
-        """The observations of the entities at `index`."""
-        return self.map(lambda tensor: tensor[index])
-
-    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Observations:
-        def cast(tensor: Tensor) -> Tensor:
-            return tensor.to(dtype=dtype if tensor.is_floating_point() else None, device=device)
-
-        return self.map(cast)
-
-    def in_coordinates(self, shift: Tensor, scale: Tensor) -> Observations:
-        """The same observations as functions of y, where the state is ``x = shift + scale · y``.
-
-        `shift` ``(B, d)``, `scale` ``(B,)``. Likelihoods remain those of the values as reported.
-        """
-        image = la.times(self.matrix, shift[:, None])
-        factor = scale[:, None]
-        linear, is_range = self.kind == LINEAR, self.kind == RANGE
-        turn = (self.heading * shift[:, None]).sum(-1)
-        first = torch.where(is_range, self.value[..., 0] / factor, wrap(self.value[..., 0] + turn))
-        matrix, mixture = self.matrix * factor[..., None, None], self.mixture
-        origin = (self.origin - image) / factor[..., None]
-        if self.functions is None:
-            matrix = torch.where(linear[..., None, None], matrix, self.matrix)
-        else:  # a function takes u = A x − a, which must not change
-            function = self.functions.present
-            first = torch.where(function, self.value[..., 0], first)
-            matrix = torch.where((linear | function)[..., None, None], matrix, self.matrix)
-            origin = torch.where(function[..., None], self.origin - image, origin)
-        if mixture is not None:
-            bias = torch.where(is_range[..., None], mixture.bias / factor[..., None], mixture.bias)
-            mixture = mixture._replace(bias=bias)
-        scalar = torch.cat([first[..., None], self.value[..., 1:]], -1)
-        deviation = torch.where(is_range, self.standard_deviation / factor, self.standard_deviation)
-        return replace(
-            self,
-            value=torch.where(linear[..., None], self.value - image, scalar),
-            matrix=matrix,
-            origin=torch.where(linear[..., None], self.origin, origin),
-            heading=self.heading * factor[..., None],
-            standard_deviation=deviation,
-            mixture=mixture,
-        )
 
     def _relative(self, points: Tensor) -> Tensor:
         """``A x − a`` at `points` ``(B, P, d)``: ``(B, P, N, R)``."""
@@ -204,41 +117,6 @@ class Observations:
         functions = self.functions.values(relative) if self.functions is not None else None
         return self._difference(points, relative, (la.squared_norm(relative) + _SOFT).sqrt(), functions)
 
-    @property
-    def wraps(self) -> Tensor:
-        """Which residuals are directions, ``(B, N)`` bool."""
-        is_angle = self.kind == ANGLE
-        return is_angle if self.functions is None else is_angle | self.functions.angle
-
-    @property
-    def has_plain_noise(self) -> bool:
-        """Whether all noise of the batch is Gaussian with a constant standard deviation."""
-        return self.mixture is None and self.deviation_slope is None
-
-    @property
-    def is_plain(self) -> Tensor:
-        """Which entities have only Gaussian noise with a constant standard deviation, ``(B,)`` bool."""
-        other = self.noise_components > 0
-        if self.deviation_slope is not None:
-            other = other | (self.deviation_slope != 0)
-        return ~(other & self.mask).any(1)
-
-    @property
-    def finite(self) -> Tensor:
-        """Which entities have only finite numbers, ``(B,)`` bool."""
-        parts = (self.value, self.matrix, self.origin, self.standard_deviation)
-        return torch.stack([part.isfinite().flatten(1).all(1) for part in parts]).all(0)
-
-    @property
-    def is_irregular(self) -> Tensor:
-        """Which observations may have a likelihood of many peaks: functions and noise mixtures, ``(B, N)`` bool."""
-        found = torch.zeros_like(self.mask)
-        if self.functions is not None:
-            found = found | self.functions.present
-        if self.mixture is not None:
-            found = found | ((self.mixture.log_weights > -math.inf).sum(-1) > 1)
-        return found
-
     def deviation(self, magnitude: Tensor) -> Tensor:
         """Noise deviation σ(x) where ``|h(x)|`` is `magnitude` ``(B, P, N)``."""
         deviation = self.standard_deviation[:, None]
@@ -261,17 +139,6 @@ class Observations:
         inlier = torch.sigmoid(log_odds)
         wide = torch.where(self.kind == LINEAR, WIDE_OUTLIER**-2, 0.0)[:, None]
         return inlier + (1 - inlier) * wide
-
-    @property
-    def noise_components(self) -> Tensor:
-        """Number of components of each noise, ``(B, N)``; zero for one Gaussian of the standard deviation."""
-        if self.mixture is None:
-            return torch.zeros_like(self.kind)
-        place = torch.arange(1, self.mixture.bias.shape[-1] + 1, device=self.mask.device)
-        present = self.mixture.log_weights > -math.inf
-        plain = (present * place).amax(-1) <= 1
-        plain = plain & (self.mixture.bias[..., 0] == 0) & (self.mixture.ratio[..., 0] == 1)
-        return torch.where(plain, 0, (present * place).amax(-1))
 
     def widened(self) -> Observations:
         """The observations with the noise of an outlier; for linear sensors only."""

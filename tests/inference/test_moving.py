@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from inference.accuracy import FAST, Settings
+from inference.belief_prediction import moved, predict
 from inference.events import Belief, Instant, StateModel
-from inference.filtering import Step, advance, moved, predict
+from inference.filtering import Step, advance
 from inference.mixture import GaussianMixture, concatenate, pad
 from inference.motion import ConstantVelocity, Control, CoordinatedTurn, Unicycle
 from inference.moving import MOST_PARTS, Moved, move

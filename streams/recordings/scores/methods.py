@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from inference.belief_prediction import predict
 from inference.encoding import encode
 from inference.evaluation.baselines import (
     ExtendedKalmanFilter,
@@ -18,7 +19,7 @@ from inference.evaluation.baselines import (
     RegularisedParticleFilter,
 )
 from inference.events import Instant
-from inference.filtering import Outcome, Step, predict
+from inference.filtering import Outcome, Step
 from inference.mixture import GaussianMixture
 from inference.motion import Control, Motion
 from inference.observations import Observations
