@@ -15,8 +15,8 @@ from streams.belief_bytes import belief_of
 from streams.beliefs import RESET_VERSION, UNRESET_VERSION, BeliefRecord, Kept
 from streams.entities import EntityBatch
 from streams.resets import forget
+from tests.streams.entity_batches import MODEL, batch, read, reasons, run, seen, stated
 from tests.streams.oracle import updater as shared_updater
-from tests.streams.test_rounds import MODEL, batch, read, reasons, run, seen, stated
 
 RESET = Reset(entity="e", reset=True, time=20.0)
 FAR = 30 * 365.25 * 86400.0  # seconds
