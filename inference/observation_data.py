@@ -160,7 +160,6 @@ class ObservationData:
         if self.mixture is None:
             return torch.zeros_like(self.kind)
         place = torch.arange(1, self.mixture.bias.shape[-1] + 1, device=self.mask.device)
-        present = self.mixture.log_weights > -math.inf
-        plain = (present * place).amax(-1) <= 1
-        plain = plain & (self.mixture.bias[..., 0] == 0) & (self.mixture.ratio[..., 0] == 1)
-        return torch.where(plain, 0, (present * place).amax(-1))
+        count = ((self.mixture.log_weights > -math.inf) * place).amax(-1)
+        plain = (count <= 1) & (self.mixture.bias[..., 0] == 0) & (self.mixture.ratio[..., 0] == 1)
+        return torch.where(plain, 0, count)

@@ -75,8 +75,10 @@ class Scan(NamedTuple):
         off = self.log_target - evidence[:, None] - torch.logsumexp(logs, -1)
         known = (self.log_evidence - evidence).exp()
         missed = known * (self.share * torch.where(off > SLACK, off, 0.0)).sum(1)
-        # without an evidence the answer has no quality to lower
-        return torch.nan_to_num(missed, nan=0.0)
+        # an answer without an evidence has no quality to lower; a scan that is not a number vouches for nothing
+        return torch.where(
+            log_evidence.isnan().to(missed.device), 0.0, torch.nan_to_num(missed, nan=math.inf)
+        )
 
 
 def scan(prior: GaussianMixture, observations: Observations, count: int = PLACES) -> Scan:

@@ -114,3 +114,10 @@ def test_moments_are_those_of_the_posterior() -> None:
 def test_an_answer_without_an_evidence_keeps_its_quality_a_number() -> None:
     found, unknown = scan(standard(), ranges((0.3, 0.8), 0.1)), torch.tensor([math.nan], dtype=torch.float64)
     assert float(found.missed(standard(), unknown)) == 0.0
+
+
+def test_a_scan_that_is_not_a_number_vouches_for_no_answer() -> None:
+    prior = standard()
+    found = scan(prior, ranges((0.3, 0.8), 0.1))
+    broken = found._replace(log_evidence=torch.full_like(found.log_evidence, math.nan))
+    assert float(broken.missed(prior, found.log_evidence)) == math.inf
