@@ -150,7 +150,8 @@ class Fusion:
     def _validate(self, events: Sequence[EventT[Any]], last_word: bool) -> Batch | None:
         """Sort the events into entities and dead letters.
 
-        Returns None if one names an unknown sensor or entity, unless `last_word` is set.
+        Returns None if one names an unknown sensor or entity, unless `last_word` is set; also if a new entity has no
+        model of its own: the model for all must not take the place of one that is not read yet.
         """
         batch, now = Batch(self._names), time.time()
         clocks = self._clocks.copy() if self._clocks is not None else None
@@ -163,6 +164,8 @@ class Fusion:
                 continue
             entity = self._entity(key, event, batch) if key is not None else None
             if entity is not None:
+                if not (last_word or entity.is_known or self._definitions.has_own_model(entity.name)):
+                    return None
                 if not entity.is_new(message.offset, is_prior):
                     batch.duplicates += not is_prior
                     continue

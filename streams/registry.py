@@ -74,6 +74,10 @@ class Definitions:
         self._sensors_topic, self._models_topic = sensors_topic, models_topic
         self._expiring: set[str] = set()
 
+    def has_own_model(self, entity: str) -> bool:
+        """Whether the entity has a model of its own."""
+        return entity in self.models
+
     @property
     def expire(self) -> bool:
         """Whether any model has `expires_after`."""
@@ -193,15 +197,21 @@ class DefinitionsReader:
         With `quiet_ms`, read until nothing comes for that long: for brokers that report an end that is too low.
         """
         assert self._consumer is not None
+        ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
+        if not quiet_ms and not await self._is_behind(ends):
+            return  # without waiting for the poll in progress
         async with self._reading:
-            ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
             while True:
-                behind = [tp for tp, end in ends.items() if await self._consumer.position(tp) < end]
+                behind = await self._is_behind(ends)
                 if not behind and not quiet_ms:
                     return
                 records = await self._take(quiet_ms or FOLLOW_MS)
                 if quiet_ms and not records and not behind:
                     return
+
+    async def _is_behind(self, ends: Mapping[TopicPartition, int]) -> bool:
+        assert self._consumer is not None
+        return any([await self._consumer.position(place) < end for place, end in ends.items()])
 
     async def _take(self, timeout_ms: int) -> int:
         assert self._consumer is not None
