@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import faust
 import structlog
 import torch
-from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
@@ -27,7 +27,10 @@ from inference.update import Settings as Accuracy
 from inference.update import Updater
 from schemas import Reason
 from streams import logs, measurements, metrics
-from streams.connecting import fault_of, use_safe_connections
+from streams.aiokafka_clients import fault_of
+from streams.app_connections import clients, producer_client, started_producer
+from streams.belief_table import BeliefTable
+from streams.connecting import use_safe_connections
 from streams.consuming import TOPIC_CHANGED, SafeConsumer, use_fetch_high_watermark, use_safe_consumer
 from streams.dead_letters import ANNOUNCER, Example, dead_letter
 from streams.expiry import Expiry
@@ -45,7 +48,7 @@ from streams.restoring import BeliefTableManager
 from streams.sending import send_all
 from streams.settings import Settings
 from streams.stalls import Ends, Stalls, Watched
-from streams.stores import CANNOT_BE_KEPT, BeliefTable, StoreFault
+from streams.stores import CANNOT_BE_KEPT, StoreFault
 from streams.topic_states import TopicState, topic_states
 from streams.turns import Turns
 
@@ -111,17 +114,13 @@ def create_app(settings: Settings, updater: Updater, reachability: Reachability 
     )
 
     async def states(names: Collection[str]) -> dict[str, TopicState]:
-        return await topic_states((await _producer(app)).client, names)
+        return await topic_states((await started_producer(app)).client, names)
 
     use = use_fetch_high_watermark if settings.fetch_high_watermark else use_safe_consumer
     use(app, settings.names.priors, states)
     metrics.begin((settings.names.observations, settings.names.priors))
     _add_agent(app, settings, updater, reachability or Reachability(settings.names))
     return app
-
-
-async def _producer(app: faust.App) -> AIOKafkaProducer:
-    return (await app.maybe_start_producer())._producer
 
 
 async def _or_stop(work: Awaitable[T], failure: str) -> T:
@@ -171,7 +170,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
     source = app.topic(names.observations, names.priors, **raw)
 
     async def changelog_id() -> str:
-        asked = topic_states((await _producer(app)).client, [names.beliefs_changelog])
+        asked = topic_states((await started_producer(app)).client, [names.beliefs_changelog])
         found = await _or_stop(asked, "the changelog's id cannot be asked for, the worker stops")
         # the changelog's readers notice if it is missing
         return found[names.beliefs_changelog].id if found else ""
@@ -180,7 +179,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
     table: Any = app.Table(
         "beliefs", key_type=bytes, value_type=bytes, partitions=settings.partitions, options=on_disk
     )
-    producer = partial(_producer, app)
+    producer = partial(started_producer, app)
 
     async def reject(record: ConsumerRecord, reason: Reason, detail: str) -> None:
         log.warning("a definition cannot be used", topic=record.topic, key=record.key, detail=detail)
@@ -247,11 +246,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
 
     @app.task  # type: ignore[untyped-decorator]
     async def watch_brokers() -> None:
-        def client() -> Any:
-            sending = cast(Any, app.producer)._producer
-            return sending and sending.client
-
-        await reachability.watch(client)
+        await reachability.watch(partial(producer_client, app))
 
     stalls = _guard(
         app, settings, fusion, lambda: app.should_stop or bool(reasons_not_ready(app, reader, reachability))
@@ -264,9 +259,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
     @app.timer(LOOK_SECONDS)  # type: ignore[untyped-decorator]
     async def look_after_connections() -> None:
         logs.write_repeated()
-        # both are None before the app has started and after it has ended
-        sending, reading = cast(Any, app.producer)._producer, cast(Any, app.consumer)._thread._consumer
-        for client in (sending and sending.client, reading and reading._client, reader.client):
+        for client in (*clients(app), reader.client):
             if fault := fault_of(client):
                 log.error("the metadata of a connection is not kept any more, the worker stops", fault=fault)
                 os._exit(70)

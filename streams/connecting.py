@@ -1,12 +1,12 @@
-"""Fixes for what aiokafka 0.14 does not survive when a connection breaks.
+"""A fix for what aiokafka 0.14 does not survive when a connection breaks.
 
 **A write to a transport that has just been closed.** uvloop raises RuntimeError, and asyncio's own loop raises nothing;
 aiokafka expects OSError. When a broker is killed its connections are reset, and for a moment aiokafka takes them for
 sound. The task that refreshes a client's metadata dies from the error without a report. Everything that waits for new
 metadata then waits for ever: a worker stopped processing after one of three brokers had gone. `use_safe_connections`
-turns the error into the one that aiokafka expects.
+turns the error into the one that aiokafka expects. It is mended when `AIOKafkaConnection.send` handles RuntimeError.
 
-**A task that has died.** `fault_of` finds a client whose metadata task has died for any reason, so that the worker can
+`streams.aiokafka_clients.fault_of` finds a client whose metadata task has died for any reason, so that the worker can
 stop and be restarted.
 """
 
@@ -14,11 +14,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError
 
-__all__ = ["fault_of", "use_safe_connections"]
+__all__ = ["use_safe_connections"]
 
 _send = AIOKafkaConnection.send
 
@@ -36,11 +35,3 @@ def _send_or_say_why(self: AIOKafkaConnection, *arguments: Any, **options: Any) 
 def use_safe_connections() -> None:
     """Apply the fix to all of aiokafka's connections in this process."""
     AIOKafkaConnection.send = _send_or_say_why
-
-
-def fault_of(client: AIOKafkaClient | None) -> str | None:
-    """The error that ended the client's metadata task; None while it runs, or if it was cancelled."""
-    task = client._sync_task if client is not None else None
-    if task is None or not task.done() or task.cancelled():
-        return None
-    return repr(task.exception())

@@ -35,19 +35,15 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.errors import (
     ConcurrentTransactions,
     InvalidProducerEpoch,
     KafkaError,
-    NoError,
     ProducerFenced,
-    for_code,
 )
-from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import CompactString, Int16, Int32, Int64, Schema, TaggedFields
 
 from streams.beliefs import INTERNAL
+from streams.producer_identity import init_producer_id
 from streams.sending import Lease, Record, attempts, deliver, fill
 
 log = structlog.get_logger()
@@ -55,49 +51,10 @@ FENCE_KEY = INTERNAL + b"fence"
 """Key of the tombstone that every new owner writes to its changelog; no entity has it."""
 RENEW_SECONDS = 3600.0
 TAKE_SECONDS = 60.0  # how long the coordinator may be away before a new owner gives up
-TRANSACTION_TIMEOUT_MS = 60_000  # timeout of transactions that are never begun; the protocol requires it
 
 
 class Fenced(RuntimeError):
     """Another worker owns the partition; nothing was written."""
-
-
-class _InitProducerIdResponse(Response):  # type: ignore[misc]
-    API_KEY = 22
-    API_VERSION = 3
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        ("error_code", Int16),
-        ("producer_id", Int64),
-        ("producer_epoch", Int16),
-        ("tags", TaggedFields),
-    )
-
-
-class _InitProducerIdV3(RequestStruct):  # type: ignore[misc]
-    FLEXIBLE_VERSION = True
-    API_KEY = 22
-    API_VERSION = 3
-    RESPONSE_TYPE = _InitProducerIdResponse
-    SCHEMA = Schema(
-        ("transactional_id", CompactString("utf-8")),
-        ("transaction_timeout_ms", Int32),
-        ("producer_id", Int64),
-        ("producer_epoch", Int16),
-        ("tags", TaggedFields),
-    )
-
-
-class _InitProducerId(Request[_InitProducerIdV3]):  # type: ignore[misc]
-    """Version 3, which aiokafka lacks: with an expected identity and epoch, -1 for any."""
-
-    API_KEY = 22
-
-    def __init__(self, identity: str, producer: int, epoch: int) -> None:
-        self._asked = (identity, TRANSACTION_TIMEOUT_MS, producer, epoch)
-
-    def build(self, request_struct_class: type[_InitProducerIdV3]) -> _InitProducerIdV3:
-        return request_struct_class(*self._asked, {})
 
 
 class Fencing:
@@ -150,7 +107,7 @@ class Fencing:
         identity = f"{self._application}-beliefs-{partition}"
         async for attempt in attempts(_may_be_taken, TAKE_SECONDS, first=0.05, longest=2.0):
             with attempt:
-                lease = await _init(producer, identity)
+                lease = Lease(identity, *await init_producer_id(producer.client, identity))
                 fence = Record(self._changelog, partition, FENCE_KEY, None)
                 await deliver(producer, fill(producer, [fence], {partition: lease}))
                 return lease
@@ -164,21 +121,10 @@ def _may_be_taken(error: BaseException) -> bool:
     )
 
 
-async def _init(producer: AIOKafkaProducer, identity: str, expected: tuple[int, int] = (-1, -1)) -> Lease:
-    """Get the next epoch; raises ProducerFenced or InvalidProducerEpoch if `expected` is no longer current."""
-    client = producer.client
-    node = await client.coordinator_lookup(CoordinationType.TRANSACTION, identity)
-    request = _InitProducerId(identity, *expected)
-    answer = await client.send(node, request, group=ConnectionGroup.COORDINATION)
-    error = for_code(answer.error_code)
-    if error is not NoError:
-        raise error(f"the producer identity {identity!r}")
-    return Lease(identity, answer.producer_id, answer.producer_epoch)
-
-
 async def _renewed(producer: AIOKafkaProducer, lease: Lease) -> Lease:
     try:
-        return await _init(producer, lease.identity, (lease.producer, lease.epoch))
+        held = (lease.producer, lease.epoch)
+        return Lease(lease.identity, *await init_producer_id(producer.client, lease.identity, held))
     except (ProducerFenced, InvalidProducerEpoch) as error:
         raise Fenced(f"{lease.identity} has been taken over by another worker") from error
     except KafkaError as error:

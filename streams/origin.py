@@ -167,7 +167,7 @@ class Origins:
             log.error(
                 "what the source log held before these offsets is lost", partition=partition, offsets=lost
             )
-        if not await consumer._commit({TP(name, partition): offset for name, offset in faults.back.items()}):
+        if not await consumer.commit_offsets({TP(name, partition): to for name, to in faults.back.items()}):
             raise RuntimeError(f"the committed offsets of partition {partition} could not be moved back")
 
     def _adapted(self, partition: int, faults: Faults) -> Iterator[Entry]:

@@ -4,16 +4,21 @@
 source partitions, and only then seeks them to the committed offsets. The fetcher already runs, and in between delivers
 records into queues that are cleared a moment later. The seek rewinds the read offset underneath it. The cleared records
 are dropped when they come again, or look like a gap in the log and are acknowledged unprocessed. 1 to 53 observations
-were lost in 19 of 42 restarts into a backlog. `SafeRecovery` seeks first.
+were lost in 19 of 42 restarts into a backlog. `SafeRecovery` seeks first. It is mended when Faust's
+`on_recovery_completed` awaits `perform_seek` before `resume_partitions`.
 
 **Revoked partitions are resumed.** A rebalance may begin while the seek waits for the broker. Resuming then would feed
-records to a worker that no longer owns them, as well as to the new owner. `SafeRecovery` checks again after the seek.
+records to a worker that no longer owns them, as well as to the new owner. `SafeRecovery` checks again after the
+seek. It is mended when Faust compares the generation once more after its seek.
 
 **A recovery ends silently.** Faust gives each step 90 s. mode reports a timeout in the same way as a stopped service,
 and Faust then abandons the recovery: the worker keeps its partitions and does nothing. Suspending the machine for that
-long is enough. `SafeRecovery` stops the worker.
+long is enough. `SafeRecovery` stops the worker. It is mended when a timeout in `_wait` crashes the app.
 
-`streams.consuming` has the consumer's part.
+**Nothing runs before a changelog is read.** A new owner must fence the former one first. `_build_highwaters` is Faust's
+first step, and has no public hook before it. It is mended when the app has a signal between assignment and recovery.
+
+The consumer's part is in `streams.consumer_commits`, `streams.consumer_seeks` and `streams.consumer_gaps`.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from inference.sensors import Sensor
 from schemas import Model, Reason, Unusable, parse, parse_sensor
 from schemas import Sensor as SensorMessage
 from schemas.decoding import check_size
+from streams.aiokafka_clients import client_of
 from streams.conversion import PosteriorWriter, sensor_over, state_model
 from streams.topic_states import TopicState, changes, topic_states
 
@@ -142,7 +143,7 @@ class DefinitionsReader:
     @property
     def client(self) -> AIOKafkaClient | None:
         """Its connections; None before it has started."""
-        return self._consumer._client if self._consumer is not None else None
+        return client_of(self._consumer) if self._consumer is not None else None
 
     async def start(self) -> None:
         """Read both topics to their end, then follow them in the background."""
@@ -153,7 +154,7 @@ class DefinitionsReader:
             **self._options,
         )
         await self._consumer.start()
-        self._states = await topic_states(self._consumer._client, self._topics)
+        self._states = await topic_states(client_of(self._consumer), self._topics)
         partitions = [
             TopicPartition(topic, partition)
             for topic in self._topics
@@ -170,7 +171,7 @@ class DefinitionsReader:
 
     async def _partitions(self, topic: str) -> list[int]:
         assert self._consumer is not None
-        await self._consumer._client.force_metadata_update()
+        await client_of(self._consumer).force_metadata_update()
         return sorted(self._consumer.partitions_for_topic(topic) or {0})
 
     async def changes(self) -> list[str]:
@@ -181,7 +182,7 @@ class DefinitionsReader:
         """
         if self._consumer is None or not self._states:
             return []
-        return changes(self._states, await topic_states(self._consumer._client, self._topics))
+        return changes(self._states, await topic_states(client_of(self._consumer), self._topics))
 
     async def stop(self) -> None:
         if self._task is not None:

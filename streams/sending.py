@@ -18,6 +18,8 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
+from streams.producer_batches import largest_request, set_producer_state
+
 __all__ = ["Batches", "Lease", "Record", "attempts", "deliver", "fill", "send_all", "unless"]
 
 # Records with at least this many bytes of key, value and headers are checked against the producer's `max_request_size`:
@@ -126,7 +128,7 @@ def fill(
     """
     partitions: defaultdict[TopicPartition, list[Record]] = defaultdict(list)
     for record in records:
-        if record.size >= LARGE_BYTES and record.size > (limit := producer._max_request_size):
+        if record.size >= LARGE_BYTES and record.size > (limit := largest_request(producer)):
             raise MessageSizeTooLargeError(f"{record.topic}: {record.size} bytes are more than {limit}")
         partitions[TopicPartition(record.topic, record.partition)].append(record)
     held = {place: leases[place.partition] if leases is not None else None for place in partitions}
@@ -147,7 +149,7 @@ def _fill_partition(
         batch.close()  # otherwise another `send` could add to it, and the last offset would be wrong
         if lease is not None:
             first = lease.number(place, batch.record_count())
-            batch._set_producer_state(lease.producer, lease.epoch, first)
+            set_producer_state(batch, lease.producer, lease.epoch, first)
     return [Batch(batch) for batch in filled]
 
 

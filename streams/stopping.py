@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +17,7 @@ import faust
 import structlog
 
 from streams.reachability import Reachability
+from streams.worker_signals import SignalledWorker
 
 __all__ = ["Runner"]
 
@@ -26,7 +26,7 @@ GRACE_SECONDS = 5.0  # for a broker that is just coming back
 LOOK_SECONDS = 0.5
 
 
-class Runner(faust.Worker):
+class Runner(SignalledWorker):
     """Runs an app until SIGTERM or SIGINT; ends within seconds if no broker answers.
 
     Args:
@@ -37,12 +37,8 @@ class Runner(faust.Worker):
         super().__init__(app, override_logging=False, redirect_stdouts=False, quiet=True)
         self._reachability = reachability
 
-    async def _stop_on_signal(self, signal: signal.Signals) -> None:
-        ending = asyncio.ensure_future(self._end_without_broker())
-        await super()._stop_on_signal(signal)
-        ending.cancel()
-
-    async def _end_without_broker(self) -> None:
+    async def on_signal(self) -> None:
+        """End the process if no broker answers for a few seconds."""
         signalled = time.monotonic()
         while True:
             await asyncio.sleep(LOOK_SECONDS)

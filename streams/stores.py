@@ -1,4 +1,4 @@
-"""Stores for a worker's beliefs, by partition: in memory here, or on local disk (`streams.disk`).
+"""The store of a worker's beliefs, by partition: in memory (`streams.memory_store`) or on disk (`streams.disk`).
 
 Faust's stores take one entry at a time, and find its partition in the event being processed. Faust's disk store saves
 its changelog offset before the data up to that offset. If a worker is killed in between and gets the partition back
@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import faust
 import structlog
 from faust.stores import base
 from faust.types import TP, EventT
@@ -143,68 +142,3 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
     @abc.abstractmethod
     def release(self, partition: int) -> None:
         """Drop a partition that another worker had or has now."""
-
-
-class MemoryStore(BeliefStore):
-    """Keeps records in memory; a recovery reads the whole changelog."""
-
-    on_disk = False
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._records: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
-        self._internal: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
-
-    def read(self, partition: int, key: bytes) -> bytes | None:
-        return self._of(partition, key).get(key)
-
-    def _of(self, partition: int, key: bytes) -> dict[bytes, bytes]:
-        return (self._internal if key[:1] == INTERNAL else self._records)[partition]
-
-    def write(self, partition: int, changes: Changes, offset: int, growth: int | None = None) -> None:
-        for key, value in changes.items():
-            records = self._of(partition, key)
-            if value is None:
-                records.pop(key, None)
-            else:
-                records[key] = value
-
-    def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:  # type: ignore[override]
-        return iter(list(self._records[partition].items()))
-
-    def size(self, partition: int) -> int:
-        return len(self._records[partition])
-
-    def release(self, partition: int) -> None:
-        # if the partition comes back, the changelog is read from its beginning, and no longer names forgotten entities
-        self._records.pop(partition, None)
-        self._internal.pop(partition, None)
-
-    def persisted_offset(self, tp: TP) -> int | None:
-        return None
-
-    def reset_state(self) -> None:
-        self._records.clear()
-        self._internal.clear()
-
-
-class BeliefTable(faust.Table[bytes, bytes]):
-    """A Faust table on one of our stores; `options` are those of `streams.disk.DiskStore`."""
-
-    logger = SERVICES
-
-    def _new_store(self) -> BeliefStore:
-        arguments: dict[str, Any] = {"table_name": self.name, "key_type": bytes, "value_type": bytes}
-        url = self.app.conf.store
-        if url.scheme == "memory":
-            return MemoryStore(url, self.app, self, **arguments)
-        from streams.disk import DiskStore  # needs rocksdict, which not every worker has
-
-        return DiskStore(url, self.app, self, options=self.options, **arguments)
-
-    @property
-    def store(self) -> BeliefStore:
-        """The table's store."""
-        store: Any = self.data
-        assert isinstance(store, BeliefStore)
-        return store

@@ -1,4 +1,9 @@
-"""High watermarks by reading, for brokers such as the embedded one that report too low an end."""
+"""High watermarks by reading, for brokers such as the embedded one that report too low an end.
+
+Faust 0.15.3 asks for the ends of changelogs in `_highwaters` of its consumer's thread, with ListOffsets(LATEST), which
+is right by Kafka's protocol. The fault is that of the embedded broker, tansu: it answers with the offset of the last
+batch's first record, plus one. It is mended when tansu answers with the offset after the last record.
+"""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ from faust.types import TP
 from inference.events import Belief, Event, instants
 from inference.filtering import Step, advance
 from schemas import Coordinate, Mixture, Model, Observation, PositionSensor, RandomWalk
+from streams.belief_table import BeliefTable
 from streams.beliefs import VERSION, BeliefRecord
 from streams.bench.state import records, send
 from streams.conversion import reading_of
 from streams.registry import EntityModel
-from streams.stores import BeliefTable
 from tests.brokers import KafkaNode
 from tests.conftest import Names
 from tests.streams.oracle import distance, updater

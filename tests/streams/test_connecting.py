@@ -13,7 +13,8 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError, UnsupportedVersionError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from streams import connecting, topic_states
+from streams import connecting, topic_metadata, topic_states
+from streams.aiokafka_clients import fault_of
 from tests.brokers import Broker, EmbeddedNode
 from tests.conftest import Names
 
@@ -62,7 +63,7 @@ def test_a_request_that_the_broker_does_not_know_is_no_broken_connection(
     embedded_broker: EmbeddedNode, safe: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """NotImplementedError is a RuntimeError too; a broker that is too old is said at once, not tried for a minute."""
-    monkeypatch.setattr(topic_states._Question, "API_VERSION", 99)
+    monkeypatch.setattr(topic_metadata._Question, "API_VERSION", 99)
 
     async def act(producer: AIOKafkaProducer) -> bool:
         async with asyncio.timeout(WAIT):
@@ -75,7 +76,7 @@ def test_a_request_that_the_broker_does_not_know_is_no_broken_connection(
 
 def test_a_client_whose_metadata_nobody_keeps_is_found(embedded_broker: EmbeddedNode) -> None:
     async def act(producer: AIOKafkaProducer) -> tuple[str | None, str | None]:
-        client, before = producer.client, connecting.fault_of(producer.client)
+        client, before = producer.client, fault_of(producer.client)
 
         def broken(*_: object) -> None:
             raise RuntimeError("the handler is closed")
@@ -84,12 +85,12 @@ def test_a_client_whose_metadata_nobody_keeps_is_found(embedded_broker: Embedded
         client.force_metadata_update()
         async with asyncio.timeout(WAIT):
             await asyncio.wait([client._sync_task])
-        fault = connecting.fault_of(client)
+        fault = fault_of(client)
         client._sync_task = None  # which the client would wait for at its end
         return before, fault
 
     assert with_producer(embedded_broker, act) == (None, "RuntimeError('the handler is closed')")
-    assert connecting.fault_of(None) is None
+    assert fault_of(None) is None
 
 
 def test_a_producer_goes_on_after_all_its_connections_were_reset(
@@ -102,7 +103,7 @@ def test_a_producer_goes_on_after_all_its_connections_were_reset(
             await asyncio.sleep(0)
             async with asyncio.timeout(WAIT):
                 sent = await producer.send_and_wait(names.topics.posteriors, b"still here", partition=0)
-            assert connecting.fault_of(producer.client) is None
+            assert fault_of(producer.client) is None
         return int(sent.offset)
 
     assert with_producer(embedded_broker, act) >= 19

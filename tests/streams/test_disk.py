@@ -14,12 +14,12 @@ import pytest
 import structlog
 from faust.types import TP
 
+from streams.belief_table import BeliefTable
 from streams.beliefs import VERSION
 from streams.cli.common import CommandError
 from streams.cli.worker import _claim_directory
 from streams.disk import DirectoryInUse, DiskStore, claim
 from streams.settings import Settings
-from streams.stores import BeliefTable
 
 PLACE = TP("app-beliefs-changelog", 0)
 RECORDS: dict[bytes, bytes | None] = {b"anna": b"\3one", b"berta": b"\3two"}

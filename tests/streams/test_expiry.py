@@ -18,11 +18,12 @@ from kafka.partitioner import default as partitioner
 
 from inference.events import Belief
 from schemas import Coordinate, Mixture, Model, Observation, PositionSensor, Posterior, RandomWalk, parse
+from streams.belief_table import BeliefTable
 from streams.beliefs import BeliefRecord
 from streams.clients.duplicates import Duplicates
 from streams.expiry import LEAST, RECENT, EventClock, Expiry
 from streams.registry import Definitions
-from streams.stores import BeliefStore, BeliefTable
+from streams.stores import BeliefStore
 from streams.topics import TopicNames
 from tests.brokers import KafkaNode
 from tests.conftest import Names, eventually
