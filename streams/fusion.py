@@ -114,7 +114,7 @@ class Fusion:
         if batch is None:
             # a definition may have been written just before its first message: read definitions again, then validate
             # the whole batch again, because other definitions may have changed too
-            await self._reader.catch_up()
+            await self._read_definitions()
             batch = self._validate(events, last_word=True)
         assert batch is not None
         self._plan(batch)
@@ -141,6 +141,12 @@ class Fusion:
         pass_by("kept")
         batch.measure(events)
         self._placement.note(batch.misplaced)
+
+    async def _read_definitions(self) -> None:
+        """Read definitions to their end, and retry while the broker is away."""
+        async for attempt in attempts(unless(), SENDING_SECONDS, first=0.2, longest=5.0):
+            with attempt:
+                await self._reader.catch_up()
 
     def acknowledged(self, events: Sequence[EventT[Any]]) -> None:
         """Record how far each partition is processed; its events are in order."""
