@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import faust
 import structlog
@@ -34,11 +34,11 @@ from streams.connecting import use_safe_connections
 from streams.consuming import TOPIC_CHANGED, SafeConsumer, use_fetch_high_watermark, use_safe_consumer
 from streams.dead_letters import ANNOUNCER, Example, dead_letter
 from streams.expiry import Expiry
-from streams.fencing import Fenced, Fencing
+from streams.fencing import Fencing
 from streams.fusion import Fusion
 from streams.health import add_pages, reasons_not_ready
 from streams.intake import Intake
-from streams.origin import Origins, Repartitioned
+from streams.origin import Origins
 from streams.placement import Placement
 from streams.reachability import Reachability
 from streams.recovery import SafeTableManager
@@ -48,11 +48,10 @@ from streams.restoring import BeliefTableManager
 from streams.sending import send_all
 from streams.settings import Settings
 from streams.stalls import Ends, Stalls, Watched
-from streams.stores import CANNOT_BE_KEPT, StoreFault
+from streams.stopping import run_or_stop
 from streams.topic_states import TopicState, topic_states
 from streams.turns import Turns
 
-T = TypeVar("T")
 log = structlog.get_logger()
 LOOK_SECONDS = 5.0
 LARGEST_RECORD = 64 * 1024 * 1024  # bytes; a dead letter is as large as its source record
@@ -123,23 +122,6 @@ def create_app(settings: Settings, updater: Updater, reachability: Reachability 
     return app
 
 
-async def _or_stop(work: Awaitable[T], failure: str) -> T:
-    """Await `work`; if it fails, end the process at once, because Faust would carry on."""
-    try:
-        return await work
-    except Fenced as fenced:
-        log.error("fenced: the worker stops, for another one has its partitions", detail=str(fenced))
-    except Repartitioned as moved:
-        log.error(
-            "the worker stops, for entities are in other partitions than their beliefs", detail=str(moved)
-        )
-    except StoreFault as fault:
-        log.error(CANNOT_BE_KEPT, detail=str(fault))
-    except Exception:
-        log.exception(failure)
-    os._exit(70)
-
-
 def _guard(app: faust.App, settings: Settings, fusion: Fusion, held_up: Callable[[], bool]) -> Stalls:
     """Build the watchdog for partitions that make no progress."""
     sources = (settings.names.observations, settings.names.priors)
@@ -171,7 +153,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
 
     async def changelog_id() -> str:
         asked = topic_states((await started_producer(app)).client, [names.beliefs_changelog])
-        found = await _or_stop(asked, "the changelog's id cannot be asked for, the worker stops")
+        found = await run_or_stop(asked, "the changelog's id cannot be asked for, the worker stops")
         # the changelog's readers notice if it is missing
         return found[names.beliefs_changelog].id if found else ""
 
@@ -192,7 +174,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
     fencing = Fencing(settings.application, names.beliefs_changelog, producer)
 
     async def fence(partitions: Collection[int]) -> None:
-        await _or_stop(fencing.take(partitions), "partitions cannot be taken over, the worker stops")
+        await run_or_stop(fencing.take(partitions), "partitions cannot be taken over, the worker stops")
 
     def committed(place: TP) -> int:
         return cast(SafeConsumer, app.consumer).committed.get(place, 0)
@@ -202,7 +184,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
     async def examine(consumer: Any, partitions: Collection[int]) -> bool:
         fusion.processed.clear()  # reading restarts at the committed offsets
         held = origins.examine(consumer, partitions)
-        return await _or_stop(held, "beliefs cannot be held against their source, the worker stops")
+        return await run_or_stop(held, "beliefs cannot be held against their source, the worker stops")
 
     manager = cast(SafeTableManager, app.tables)
     manager.fence, manager.examine = fence, examine
@@ -242,7 +224,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
 
     @app.task  # type: ignore[untyped-decorator]
     async def read_definitions() -> None:
-        await _or_stop(reader.start(), "definitions cannot be read")
+        await run_or_stop(reader.start(), "definitions cannot be read")
 
     @app.task  # type: ignore[untyped-decorator]
     async def watch_brokers() -> None:
@@ -289,7 +271,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
             turn = turns.take(events)
             while turn:
                 # an exception inside take() would acknowledge the batch: stop at once, so that it is delivered again
-                await _or_stop(fusion.process(turn), "a batch failed, the worker stops")
+                await run_or_stop(fusion.process(turn), "a batch failed, the worker stops")
                 done = turns.done(turn)
                 for event in done:
                     await stream.ack(event)

@@ -1,7 +1,8 @@
-"""Shutdown of a worker by a signal, even if no broker answers.
+"""Ends of a worker: by a signal, even if no broker answers, and by a fault.
 
-Faust first commits and leaves its group, and each step waits for a broker: a minute, or for ever. Nothing is lost if
-they are skipped: uncommitted messages are delivered again, and the beliefs recognise them by their offsets.
+After a signal Faust first commits and leaves its group, and each step waits for a broker: a minute, or for ever.
+Nothing is lost if they are skipped: uncommitted messages are delivered again, and the beliefs recognise them by their
+offsets.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Awaitable, Iterator
+from typing import Any, TypeVar
 
 import faust
 import structlog
 
+from streams.fencing import Fenced
+from streams.origin import Repartitioned
 from streams.reachability import Reachability
+from streams.stores import CANNOT_BE_KEPT, StoreFault
 from streams.worker_signals import SignalledWorker
 
-__all__ = ["Runner"]
+__all__ = ["Runner", "run_or_stop"]
 
+T = TypeVar("T")
 log = structlog.get_logger()
 GRACE_SECONDS = 5.0  # for a broker that is just coming back
 LOOK_SECONDS = 0.5
@@ -58,3 +63,20 @@ class Runner(SignalledWorker):
         tables: Any = self.app.tables
         for table in tables.values():
             yield table.data
+
+
+async def run_or_stop(work: Awaitable[T], failure: str) -> T:
+    """Await `work`; if it fails, end the process at once, because Faust would carry on."""
+    try:
+        return await work
+    except Fenced as fenced:
+        log.error("fenced: the worker stops, for another one has its partitions", detail=str(fenced))
+    except Repartitioned as moved:
+        log.error(
+            "the worker stops, for entities are in other partitions than their beliefs", detail=str(moved)
+        )
+    except StoreFault as fault:
+        log.error(CANNOT_BE_KEPT, detail=str(fault))
+    except Exception:
+        log.exception(failure)
+    os._exit(70)
