@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from inference import nearly_linear
-from inference.accuracy import Settings
+from inference.accuracy import UpdateSettings
 from inference.checked import CheckedNetwork
-from inference.compilation import Compiled
+from inference.compiled import Compiled
 from inference.condensing import condense
 from inference.local import LocalProblem
 from inference.mixture import GaussianMixture
@@ -39,7 +39,7 @@ from inference.thorough import ThoroughNetwork, scanned
 from inference.transformer import DistributionTransformer
 from inference.trimming import power_of_two, shape_code, trimmed
 
-__all__ = ["Method", "Settings", "Update", "Updater"]
+__all__ = ["Method", "Update", "UpdateSettings", "Updater"]
 
 _CLOSED, _NEARLY_LINEAR, _SETTLED = -1, -2, -3  # codes of problems that do not reach the network
 # below this surprise, observations may be outliers: the scan of the prior starts at a bend this many times smaller
@@ -62,7 +62,7 @@ class Updater:
         self,
         network: DistributionTransformer,
         device: torch.device | None = None,
-        settings: Settings | None = None,
+        settings: UpdateSettings | None = None,
         dtype: torch.dtype = torch.float32,
         compiled: Compiled | None = None,
     ) -> None:
@@ -72,7 +72,7 @@ class Updater:
         ):
             network = deepcopy(network).to(self.device, dtype)  # leave the caller's network as it is
         self.network = network.eval()
-        self.settings = settings or Settings()
+        self.settings = settings or UpdateSettings()
         self.compiled = compiled
         self._checked = CheckedNetwork(self.network, self.settings, compiled)
 

@@ -10,14 +10,16 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from inference import compilation, importance
+from inference import compilation, importance, packages
 from inference.accuracy import FAST
-from inference.compilation import Compiled, compile_network, package_path
+from inference.compilation import compile_network
+from inference.compiled import Compiled
 from inference.mixture import GaussianMixture, pad
 from inference.noise import NoiseMixture
 from inference.observations import Observations
+from inference.packages import package_path
 from inference.transformer import DistributionTransformer, duplicate_components
-from inference.update import Settings, Updater
+from inference.update import Updater, UpdateSettings
 from inference.weights import load
 from tests.conftest import CompiledNetwork
 from tests.inference.problems import sampled
@@ -48,7 +50,7 @@ def compiled(network: DistributionTransformer, compiled_network: CompiledNetwork
     return Compiled(network, compiled_network.points, compiled_network.directory)
 
 
-@pytest.mark.parametrize("walk", compilation.WALKS)
+@pytest.mark.parametrize("walk", packages.WALKS)
 @pytest.mark.parametrize(("batch", "observations", "components"), SHAPES)
 @torch.inference_mode()
 def test_every_shape_has_the_answers_of_the_uncompiled_network(
@@ -80,8 +82,8 @@ def test_every_shape_has_the_answers_of_the_uncompiled_network(
 
 
 def test_the_walks_compiled_are_those_of_the_settings() -> None:
-    walks = [(settings.images, settings.image_rounds) for settings in (Settings(), FAST)]
-    assert walks == list(compilation.WALKS)
+    walks = [(settings.images, settings.image_rounds) for settings in (UpdateSettings(), FAST)]
+    assert walks == list(packages.WALKS)
 
 
 def test_an_update_uses_it_and_nothing_is_compiled_meanwhile(
@@ -100,7 +102,7 @@ def test_an_update_uses_it_and_nothing_is_compiled_meanwhile(
             return result
 
         monkeypatch.setattr(compiled, name, counted)
-    settings = Settings(
+    settings = UpdateSettings(
         points=compiled_network.points, refine_below=0, defend_below=0, linear_below=0, quadrature_below=0
     )
     plain, fast = (
@@ -155,7 +157,7 @@ def test_what_a_package_cannot_do_is_left_to_the_uncompiled_network(compiled: Co
     assert compiled.answer(duplicate_components(two.to(dtype=single), 8), plane.to(dtype=single)) is None
 
 
-@pytest.mark.parametrize("name", [compilation.NETWORK, compilation.CHECK])
+@pytest.mark.parametrize("name", [packages.NETWORK, packages.CHECK])
 @pytest.mark.parametrize("fault", ["cut", "damaged", "missing"])
 def test_a_package_that_is_not_whole_is_found_before_a_stream_runs(
     network: DistributionTransformer,
