@@ -52,7 +52,7 @@ def moved(steps: Sequence[Step], settings: UpdateSettings) -> Moved:
 
 
 def moved_with_errors(steps: Sequence[Step], settings: UpdateSettings) -> tuple[Moved, AccumulatedErrors]:
-    """As `moved`, with the accumulated errors after the prediction; a prior has none."""
+    """Predict as `moved` does, and also return the accumulated errors after it; a prior has none."""
     beliefs = [step.belief or replace(step.model.prior, time=step.instant.time) for step in steps]
     intervals = torch.tensor(
         [step.instant.time - belief.time for step, belief in zip(steps, beliefs, strict=True)],

@@ -1,8 +1,8 @@
 """A compiled network and its check, loaded from packages: about twice the speed on a CPU.
 
 `inference.compilation` makes the packages. They load in milliseconds and take any number of entities, observations
-and components, so nothing compiles while a stream runs. A noise mixture, a measurement function or a dimension
-without packages is computed uncompiled.
+and components, so nothing compiles while a stream runs. The uncompiled network answers problems with a noise
+mixture, a measurement function or a dimension without packages.
 """
 
 from __future__ import annotations

@@ -22,14 +22,14 @@ from inference.results import Method, Update, joined
 from inference.transformer import DistributionTransformer
 from inference.update import Updater, UpdateSettings
 
-FEWEST = 8  # entities; a device without room for them has none for the network
+FEWEST = 8  # entities; if these do not fit, the device is not used
 RETRY_SECONDS = 30.0
 
 MemoryFallback = Literal["halved", "cpu"]
 
 
 class OutOfMemory(MemoryError):
-    """Not even a few entities fit into the CPU's memory; the observations are not at fault."""
+    """Raised if not even a few entities fit into the CPU's memory; the observations are not the cause."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ class DeviceCapacity:
 
 
 class SparingUpdater(Updater):
-    """`Updater` that survives a device without memory.
+    """`Updater` that also answers when the device runs out of memory.
 
     Args:
         spare: a network for the CPU, `network` by default; the others as of `Updater`.
@@ -96,7 +96,7 @@ class SparingUpdater(Updater):
         )
 
     def update(self, prior: GaussianMixture, observations: Observations) -> Update:
-        """As `Updater.update`; raises OutOfMemory if the CPU has no memory either."""
+        """Update as `Updater.update` does; raises OutOfMemory if the CPU has no memory either."""
         if prior.batch != observations.batch or not prior.batch:
             return super().update(prior, observations)  # which raises the ValueError
         parts: list[tuple[Tensor, Update]] = []

@@ -146,7 +146,7 @@ def _plan(mixture: GaussianMixture, found: _Bends, tolerance: float) -> tuple[Te
 
 
 def _direction(bent: Bend, factor: Tensor, size: int) -> Tensor:
-    """The unit vector ``(N, A)`` to split along: the one, of one per coordinate, that leaves the least loss."""
+    """The unit vector ``(N, A)`` to split along: of one candidate per coordinate, the best."""
     lines = torch.nn.functional.normalize(factor[:, :size], dim=-1)  # Lᵀ of a coordinate's unit vector
     width = factor.new_full((len(factor),), _TRIED)
     left = torch.stack([bent.narrowed(lines[:, i], width).loss() for i in range(size)], 1)

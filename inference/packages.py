@@ -1,4 +1,4 @@
-"""Files of a compiled network: their names, where they are, what goes into them, and loading.
+"""Packages of a compiled network: file names, directories, inputs and loading.
 
 The packages of one network for one dimension are in one directory, named after everything that they depend on.
 """

@@ -1,4 +1,4 @@
-"""Solves problems by quadrature where that is good enough, so that they skip the network."""
+"""Update by quadrature, for the problems where it is accurate enough; these skip the network."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Timeline(Generic[Content, State]):
         return self.moments[-1].time if self.moments else self.base_time
 
     def lateness_window(self, window: float, most: int) -> LatenessWindow:
-        """The limits of what later events may change."""
+        """The window of times that later events may change."""
         return LatenessWindow(self.base_time, [moment.time for moment in self.moments], window, most)
 
     def rewind(self, time: float) -> tuple[State | None, list[Moment[Content, State]]]:
@@ -104,7 +104,7 @@ class Timeline(Generic[Content, State]):
 
 
 class LatenessWindow:
-    """The times that may still change a timeline, while events come in.
+    """Window of the times that a late event may have; it advances as events arrive.
 
     Excluded are times more than `window` seconds before the newest, before the `most`-th newest time, or before the
     remembered past: the latest limit counts. It depends on the events and their order, not on how they are cut into
@@ -145,7 +145,7 @@ def by_time(events: Iterable[Event]) -> dict[float, list[Event]]:
 
 @dataclass
 class _Course:
-    """State of one entity during a batch."""
+    """State of one entity while a batch of events is applied."""
 
     entity: str
     belief: Belief | None

@@ -2,9 +2,9 @@
 
 1. If all sensors of an entity are linear and have no outliers, a Kalman update gives the exact posterior.
 2. The other entities go through the Distribution Transformer, in the coordinates that their sensors touch. These are
-   shifted and scaled to zero mean and unit spread. Coordinates that no sensor touches follow exactly: for a state s
-   with y = H s observed and token j a refinement of component k, ``m ← m + G (m'_j − H m)`` and
-   ``P ← P − G (H P Hᵀ − S'_j) Gᵀ`` with ``G = P Hᵀ (H P Hᵀ)⁻¹``.
+   shifted and scaled to zero mean and unit spread. Coordinates that no sensor touches follow exactly. For a state s
+   with y = H s observed, let token j refine component k. Then ``m ← m + G (m'_j − H m)`` and
+   ``P ← P − G (H P Hᵀ − S'_j) Gᵀ``, with ``G = P Hᵀ (H P Hᵀ)⁻¹``.
 3. If the observations are nearly linear over each component, a linearised update replaces the network
    (`nearly_linear`). Its error vanishes with their information, so the errors of many weak updates do not add up.
 4. If they are weak beside the prior, quadrature gives exact moments even for nonlinear ones (`settling`, `quadrature`).
@@ -50,12 +50,16 @@ SHARP = 1e3  # prior spread, in standard deviations of the noise, that single pr
 
 
 class Updater:
-    """Updates beliefs with the network, which it holds on its device; tensors in and out are float64 on the CPU.
+    """Updates beliefs with observations, by the network or in closed form; tensors in and out are float64 on the CPU.
 
-    `dtype` is the precision of the network. In float32 sums round differently in batches of different sizes, which can
-    change a decision to merge or refine. In float64 an answer does not depend on the rest of its batch, except after
-    refinement, whose rounds amplify the rounding.
-    `compiled` is used where it has a package that fits.
+    Args:
+        network: copied to `device` and `dtype` if it is elsewhere.
+        device: where the network runs; the CPU by default.
+        settings: accuracy against cost.
+        dtype: precision of the network. In float32 sums round differently in batches of different sizes, which can
+            change a decision to merge or refine. In float64 an answer does not depend on the rest of its batch, except
+            after refinement, whose rounds amplify the rounding.
+        compiled: used where it has a package that fits.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ Respond = Callable[[GaussianMixture, Observations, int], MethodAnswer]
 
 @dataclass(frozen=True)
 class ComparedMethod:
-    """A method by name.
+    """A method of computing posteriors, with its name in tables.
 
     Attributes:
         name: as in tables.

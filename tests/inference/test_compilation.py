@@ -18,7 +18,7 @@ from inference.mixture import GaussianMixture, pad
 from inference.noise import NoiseMixture
 from inference.observations import Observations
 from inference.packages import package_path
-from inference.transformer import DistributionTransformer, duplicate_components
+from inference.transformer import Configuration, DistributionTransformer, duplicate_components
 from inference.update import Updater, UpdateSettings
 from inference.weights import load
 from tests.conftest import CompiledNetwork
@@ -141,6 +141,18 @@ def test_other_weights_dimensions_and_points_have_packages_of_their_own(
     }
     assert len(paths) == 4
     assert not Compiled(network, 96, place).available(1)
+
+
+@pytest.mark.parametrize(("place", "counts"), [("update", True), ("evaluation", False), ("training", False)])
+def test_a_change_of_the_code_in_a_package_gives_another_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, counts: bool
+) -> None:
+    small = DistributionTransformer(Configuration(width=8, layers=1, heads=2, hidden=8))
+    monkeypatch.setattr(packages.resources, "files", lambda _: tmp_path)
+    (tmp_path / place).mkdir()
+    before = packages.package_digest(small, 16)
+    (tmp_path / place / "changed.py").write_text("changed = True")
+    assert (packages.package_digest(small, 16) != before) is counts
 
 
 def test_what_a_package_cannot_do_is_left_to_the_uncompiled_network(compiled: Compiled) -> None:
