@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -148,7 +149,7 @@ def test_a_change_of_the_code_in_a_package_gives_another_digest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, counts: bool
 ) -> None:
     small = DistributionTransformer(Configuration(width=8, layers=1, heads=2, hidden=8))
-    monkeypatch.setattr(packages.resources, "files", lambda _: tmp_path)
+    monkeypatch.setattr(resources, "files", lambda _: tmp_path)
     (tmp_path / place).mkdir()
     before = packages.package_digest(small, 16)
     (tmp_path / place / "changed.py").write_text("changed = True")
