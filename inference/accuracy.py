@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Settings:
+class UpdateSettings:
     """Settings that trade accuracy against cost.
 
     Attributes:
@@ -63,7 +63,7 @@ class Settings:
         return self.components * self.growth
 
 
-FAST = Settings(
+FAST = UpdateSettings(
     images=1, image_rounds=2, refine_below=0.0, search_above=math.inf, defend_below=0.0, refined_defence=0.0
 )
 """Checked, with fewer images; never searched, refined or defended."""

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from inference.accumulated import AccumulatedErrors
-from inference.accuracy import Settings
+from inference.accuracy import UpdateSettings
 from inference.events import Belief, Instant, StateModel
 from inference.mixture import GaussianMixture
 from inference.motion import Control
 from inference.moving import Moved, move, together
 from inference.stacking import stacked
 
-WHOLE = Settings(bend_below=0.0)
+WHOLE = UpdateSettings(bend_below=0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ def predict(steps: Sequence[Step]) -> GaussianMixture:
     return moved(steps, WHOLE).mixture
 
 
-def moved(steps: Sequence[Step], settings: Settings) -> Moved:
+def moved(steps: Sequence[Step], settings: UpdateSettings) -> Moved:
     """Predict beliefs to the time of their instants under the current controls, as one batch, with the loss.
 
     An entity without a belief gets the model's prior at that time.
@@ -51,8 +51,8 @@ def moved(steps: Sequence[Step], settings: Settings) -> Moved:
     return moved_with_errors(steps, settings)[0]
 
 
-def moved_with_errors(steps: Sequence[Step], settings: Settings) -> tuple[Moved, AccumulatedErrors]:
-    """As `moved`, with the accumulated errors after the prediction; a prior has none."""
+def moved_with_errors(steps: Sequence[Step], settings: UpdateSettings) -> tuple[Moved, AccumulatedErrors]:
+    """Predict as `moved` does, and also return the accumulated errors after it; a prior has none."""
     beliefs = [step.belief or replace(step.model.prior, time=step.instant.time) for step in steps]
     intervals = torch.tensor(
         [step.instant.time - belief.time for step, belief in zip(steps, beliefs, strict=True)],
@@ -78,7 +78,7 @@ def _moved(
     beliefs: Sequence[Belief],
     mixture: GaussianMixture,
     intervals: Tensor,
-    settings: Settings | None,
+    settings: UpdateSettings | None,
 ) -> Moved:
     """Move `mixture` by the model and control of each step; without settings no component is split."""
     by_motion: dict[int, list[int]] = defaultdict(list)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from inference import importance
-from inference.accuracy import Settings
-from inference.compilation import Compiled
+from inference.accuracy import UpdateSettings
+from inference.compiled import Compiled
 from inference.fallback import finite, with_fallback
 from inference.local import LocalProblem
 from inference.mixture import GaussianMixture, beside
@@ -26,7 +26,7 @@ class CheckedNetwork:
     """The network with its check; `compiled` is used where it has a package that fits."""
 
     def __init__(
-        self, network: DistributionTransformer, settings: Settings, compiled: Compiled | None
+        self, network: DistributionTransformer, settings: UpdateSettings, compiled: Compiled | None
     ) -> None:
         self.network, self.settings, self.compiled = network, settings, compiled
         self.dtype = next(network.parameters()).dtype

@@ -12,7 +12,7 @@ from inference.reduction import NEGLIGIBLE_WEIGHT, reduce
 
 POINTS, SEED = 512, 701
 _TINY = torch.finfo(torch.float64).tiny
-ROUNDING = 1e-9  # nats of the bound that are rounding
+ROUNDING = 1e-9  # nats; a smaller bound is rounding
 CHEAP = 0.005  # nats; a smaller bound is not worth measuring
 
 
@@ -44,7 +44,7 @@ def bound(weights: Tensor, covariances: Tensor, reduced: GaussianMixture) -> Ten
     kept = kept / kept.sum(1, keepdim=True)
     before = (kept * la.log_diagonal(la.cholesky(covariances, _TINY))).sum(1)
     after = (reduced.log_weights.exp() * la.log_diagonal(la.cholesky(reduced.covariances, _TINY))).sum(1)
-    # what is not a number is no bound: it has to be measured
+    # NaN is no bound: the cost is then measured
     cost = torch.nan_to_num(after - before, nan=torch.inf)
     return torch.where(cost > ROUNDING, cost, 0.0)
 

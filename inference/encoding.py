@@ -1,4 +1,4 @@
-"""Encodes reports of many sensors as one batch of observations.
+"""Encoding of reports from many sensors as one batch of observations.
 
 A reported value is ``scale · h(state) + bias + noise``. Calibration is undone first, but every density remains that of
 the reported value. Encoding a batch takes no loop over its values.

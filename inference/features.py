@@ -1,7 +1,7 @@
 """Input features of the network: invariants of a token, of its observations and of their pairs.
 
-A shift, a rotation or a change of units of the state changes no number here: each is a scalar made in the token's own
-whitened frame. Dimension enters only as a number. Magnitudes go through a signed logarithm.
+Each feature is a scalar computed in the token's own whitened frame. So a shift, a rotation or a change of units of the
+state does not change it. Dimension enters only as a number. Magnitudes go through a signed logarithm.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ class Outcome:
     """The belief after an instant, and its quality.
 
     Attributes:
-        effective_sample_size: of the importance samples that checked the update, as a fraction, 0 to 1; the smallest of
-            several updates.
+        effective_sample_size: quality of the update, 0 to 1; the smallest of several updates. It is measured by
+            importance sampling for the network, and computed from the divergence for closed forms and quadrature.
         log_evidence: of all observations of the instant, in nats.
         surprise: p-value of the observations under the prediction.
         method: lower-case name of an `inference.results.Method`; `prior` if nothing was observed, `predicted` if there
@@ -138,10 +138,10 @@ def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, upda
 
 
 def _spread(readings: Sequence[Reading]) -> Sequence[Reading]:
-    """Reorder readings that need several updates, so that each update gets no neighbours.
+    """Reorder readings that need several updates, so that adjacent sensors are in different updates.
 
-    Readings of one time are in the order of their sensors. Adjacent sensors, as the anchors along one wall, cannot tell
-    a place from its mirror image. A sample of sensors from all sides can.
+    Readings of one time are in the order of their sensors. Adjacent sensors, such as anchors along one wall, cannot
+    distinguish a place from its mirror image. Sensors from all sides can.
     """
     parts = math.ceil(len(readings) / MOST_TOGETHER)
     return readings if parts < 2 else [each for start in range(parts) for each in readings[start::parts]]

@@ -1,4 +1,4 @@
-"""Measurement functions in a batch of observations; each distinct function is evaluated once for all."""
+"""Measurement functions in a batch of observations; each distinct function is evaluated once per batch."""
 
 from __future__ import annotations
 

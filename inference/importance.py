@@ -127,7 +127,7 @@ def with_one_left_out(observations: Observations, near: Tensor, count: int) -> T
 
     The residuals at `near` ``(B, d)`` decide the turns, so they do not depend on the observations' order.
     """
-    # by the number of observations, not of places in the batch
+    # count the observations, not the places in the batch
     turn = torch.arange(count, device=near.device) % (observations.mask.sum(1, keepdim=True) + 1)
     chosen = ranks(observations, near)[:, None] + 1 == turn[..., None]
     several = (observations.mask.sum(1) > 1)[:, None]

@@ -1,4 +1,4 @@
-"""Distance of each reading from its prediction, in standard deviations."""
+"""Innovations: distance of each reading from its prediction, in standard deviations."""
 
 from __future__ import annotations
 

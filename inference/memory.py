@@ -15,35 +15,35 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from inference.compilation import Compiled
+from inference.compiled import Compiled
 from inference.mixture import GaussianMixture
 from inference.observations import Observations
 from inference.results import Method, Update, joined
 from inference.transformer import DistributionTransformer
-from inference.update import Settings, Updater
+from inference.update import Updater, UpdateSettings
 
-FEWEST = 8  # entities; a device without room for them has none for the network
+FEWEST = 8  # entities; if these do not fit, the device is not used
 RETRY_SECONDS = 30.0
 
-Answer = Literal["halved", "cpu"]
+MemoryFallback = Literal["halved", "cpu"]
 
 
 class OutOfMemory(MemoryError):
-    """Not even a few entities fit into the CPU's memory; the observations are not at fault."""
+    """Raised if not even a few entities fit into the CPU's memory; the observations are not the cause."""
 
 
 @dataclass
-class Room:
+class DeviceCapacity:
     """Estimate of how many entities the device has room for, shared by all updaters on it.
 
     Args:
-        told: called with each fallback taken. clock: monotonic, in seconds.
+        on_fallback: called with each fallback taken. clock: monotonic, in seconds.
 
     Attributes:
         most: None for any number, 0 if the device has no room.
     """
 
-    told: Callable[[Answer], None] = lambda answer: None
+    on_fallback: Callable[[MemoryFallback], None] = lambda fallback: None
     clock: Callable[[], float] = time.monotonic
     most: int | None = None
     retry_at: float = 0.0
@@ -63,11 +63,11 @@ class Room:
         self.most = tried // 2 if tried >= 2 * FEWEST else 0
         self.failed = max(self.failed, tried)
         self.retry_at = self.clock() + RETRY_SECONDS
-        self.told("halved" if self.most else "cpu")
+        self.on_fallback("halved" if self.most else "cpu")
 
 
 class SparingUpdater(Updater):
-    """`Updater` that survives a device without memory.
+    """`Updater` that also answers when the device runs out of memory.
 
     Args:
         spare: a network for the CPU, `network` by default; the others as of `Updater`.
@@ -77,14 +77,14 @@ class SparingUpdater(Updater):
         self,
         network: DistributionTransformer,
         device: torch.device | None = None,
-        settings: Settings | None = None,
+        settings: UpdateSettings | None = None,
         dtype: torch.dtype = torch.float32,
         compiled: Compiled | None = None,
-        room: Room | None = None,
+        capacity: DeviceCapacity | None = None,
         spare: DistributionTransformer | None = None,
     ) -> None:
         super().__init__(network, device, settings, dtype, compiled)
-        self._room = room or Room()
+        self._capacity = capacity or DeviceCapacity()
         self._on_cpu = Updater(spare or network, torch.device("cpu"), settings, dtype, compiled)
 
     def with_components(self, components: int) -> Updater:
@@ -92,17 +92,17 @@ class SparingUpdater(Updater):
             return self
         settings, spare = replace(self.settings, components=components), self._on_cpu.network
         return SparingUpdater(
-            self.network, self.device, settings, self.dtype, self.compiled, self._room, spare
+            self.network, self.device, settings, self.dtype, self.compiled, self._capacity, spare
         )
 
     def update(self, prior: GaussianMixture, observations: Observations) -> Update:
-        """As `Updater.update`; raises OutOfMemory if the CPU has no memory either."""
+        """Update as `Updater.update` does; raises OutOfMemory if the CPU has no memory either."""
         if prior.batch != observations.batch or not prior.batch:
             return super().update(prior, observations)  # which raises the ValueError
         parts: list[tuple[Tensor, Update]] = []
         start = 0
         while start < prior.batch:
-            count = self._room.allowed(prior.batch - start)
+            count = self._capacity.allowed(prior.batch - start)
             index = torch.arange(start, start + (count or prior.batch - start))
             part = prior.rows(index), observations.rows_of(index)
             if count == prior.batch:  # the usual case
@@ -123,7 +123,7 @@ class SparingUpdater(Updater):
         # outside the handler, the exception and the tensors in its frames are freed
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self._room.exceeded(prior.batch)
+        self._capacity.exceeded(prior.batch)
         return None
 
     def _without_device(self, prior: GaussianMixture, observations: Observations) -> Update:

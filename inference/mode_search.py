@@ -193,7 +193,7 @@ class Climb:
         return points
 
     def promise(self, points: Tensor) -> Tensor:
-        """Score of how likely a peak is near, ``(B, S)``: all observations under Cauchy noise."""
+        """Score that is higher where a peak is likelier nearby, ``(B, S)``: all observations under Cauchy noise."""
         residuals = self.observations.residuals(points)
         fit = (torch.log1p(residuals.squared) * self.observations.mask[:, None]).sum(2)
         return -fit - 0.5 * self._distance(points)

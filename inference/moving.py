@@ -1,9 +1,9 @@
 """Prediction of a mixture; splits components first where the motion is nonlinear over them.
 
 A linear motion is exact, and so is the Gaussian of each component. Under a turning motion each component keeps its
-exact mean and covariance, but loses its shape (`motion.bend` says how much). Where that exceeds `Settings.bend_below`,
-the components that lose most are split along the coordinate that helps most, as often as worthwhile. Then all are
-moved, and reduced to the number that a belief may have.
+exact mean and covariance, but loses its shape; `motion.bend` estimates the loss. Where it exceeds
+`UpdateSettings.bend_below`, the components that lose most are split along the coordinate that helps most, as often as
+worthwhile. Then all are moved, and reduced to the number that a belief may have.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from inference import linear_algebra as la
-from inference.accuracy import Settings
+from inference.accuracy import UpdateSettings
 from inference.condensing import condense
 from inference.mixture import GaussianMixture, concatenate
 from inference.motion import Control, Motion
@@ -42,13 +42,13 @@ def move(
     mixture: GaussianMixture,
     interval: Tensor,
     control: Control | None = None,
-    settings: Settings | None = None,
+    settings: UpdateSettings | None = None,
 ) -> Moved:
     """Predict `mixture` ``(B, K, D)`` over `interval` ``(B,)`` seconds; see `Motion.predict`.
 
-    Splitting may add components, up to `Settings.most_components`. The loss of a linear motion is zero.
+    Splitting may add components, up to `UpdateSettings.most_components`. The loss of a linear motion is zero.
     """
-    settings = settings or Settings()
+    settings = settings or UpdateSettings()
     moved = motion.predict(mixture, interval, control)
     if not isinstance(motion, Turning):
         return Moved(moved, torch.zeros(mixture.batch, dtype=torch.float64))
@@ -104,7 +104,11 @@ def _bends(
 
 
 def _divided(
-    motion: Turning, mixture: GaussianMixture, interval: Tensor, control: Control | None, settings: Settings
+    motion: Turning,
+    mixture: GaussianMixture,
+    interval: Tensor,
+    control: Control | None,
+    settings: UpdateSettings,
 ) -> Moved:
     """Split the components that lose most, then move and reduce the mixture."""
     spent = torch.zeros(mixture.batch, dtype=torch.float64)
@@ -142,7 +146,7 @@ def _plan(mixture: GaussianMixture, found: _Bends, tolerance: float) -> tuple[Te
 
 
 def _direction(bent: Bend, factor: Tensor, size: int) -> Tensor:
-    """The unit vector ``(N, A)`` to split along: the one, of one per coordinate, that leaves the least loss."""
+    """The unit vector ``(N, A)`` to split along: of one candidate per coordinate, the best."""
     lines = torch.nn.functional.normalize(factor[:, :size], dim=-1)  # Lᵀ of a coordinate's unit vector
     width = factor.new_full((len(factor),), _TRIED)
     left = torch.stack([bent.narrowed(lines[:, i], width).loss() for i in range(size)], 1)

@@ -23,7 +23,7 @@ from inference.observations import LINEAR, Observations
 GROUPS, ROUNDS, SEED = 16, 8, 401
 SCAN_ROUNDS = 4
 LEFT_OUT = 0.5  # least probability with which a possible outlier is treated as one
-EVENLY = 0.4421  # share of the weight that is spread evenly, not by height and volume; no simple fraction
+EVENLY = 0.4421  # share of the weight that is spread evenly, not by height and volume; see `mode_search`
 
 
 def randomised_images(
@@ -33,7 +33,7 @@ def randomised_images(
     observations = ordered(observations, prior.moments()[0])
     batch, size = prior.batch, prior.dimension
     starts = systematic(prior, prior.factors(), count, SEED)
-    # neighbours in the sequence belong to one component: deal them out
+    # neighbours in the sequence belong to one component: spread them over the groups
     starts = starts.view(batch, count // GROUPS, GROUPS, size).transpose(1, 2).flatten(0, 1)
     index = torch.arange(batch, device=starts.device).repeat_interleave(GROUPS)
     hypotheses = _hypotheses(observations)

@@ -1,4 +1,4 @@
-"""Scan of the prior for places where the observations may agree, as starts of a search for all modes.
+"""Scan of the prior for places where the observations may agree; the mode search starts there.
 
 Points are spread over the prior, each standing for a cell, and the likelihood is smoothed over that cell. Slope and
 curvature say how much a residual varies within a cell; that variance adds to the noise. So the scan sees a ring thinner
@@ -23,7 +23,7 @@ MOST_SIDES = 16  # the most parts that a cell is divided into
 HALF_WIDTH = math.sqrt(3)  # of a uniform density, in standard deviations
 LEAST = 1e-5  # share of the posterior above which a cell is zoomed into
 RESOLVED = 1.0  # variance of an observation over a cell, in units of the noise variance, that smooths little
-EVENLY = 0.4417  # share of the points that is spread evenly over the components; no simple fraction
+EVENLY = 0.4417  # share of the points that is spread evenly over the components; see `mode_search.EVENLY`
 SLACK = 3.0  # nats by which smoothing alone may make an answer look too low
 MOST = 3.0  # largest factor by which a cell far from the mean is wider than one at the mean
 
@@ -75,7 +75,7 @@ class Scan(NamedTuple):
         off = self.log_target - evidence[:, None] - torch.logsumexp(logs, -1)
         known = (self.log_evidence - evidence).exp()
         missed = known * (self.share * torch.where(off > SLACK, off, 0.0)).sum(1)
-        # an answer without an evidence has no quality to lower; a scan that is not a number vouches for nothing
+        # an answer without an evidence has no quality to lower; a scan that is NaN confirms no answer
         return torch.where(
             log_evidence.isnan().to(missed.device), 0.0, torch.nan_to_num(missed, nan=math.inf)
         )

@@ -1,4 +1,4 @@
-"""Solves problems by quadrature where that is good enough, so that they skip the network."""
+"""Update by quadrature, for the problems where it is accurate enough; these skip the network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from inference import quadrature
-from inference.accuracy import Settings
+from inference.accuracy import UpdateSettings
 from inference.local import LocalProblem
 from inference.mixture import GaussianMixture
 from inference.observations import Observations
@@ -23,7 +23,7 @@ def settle(
     touched: Tensor,
     scaled: Scaled,
     open_: Tensor,
-    settings: Settings,
+    settings: UpdateSettings,
 ) -> tuple[Tensor, Update | None]:
     """Places of the problems that quadrature solves well enough, and the answers; None if there are none.
 
@@ -56,7 +56,7 @@ def settle(
     return torch.cat([index for index, _ in parts]).sort().values, joined(parts)
 
 
-def _settled(local: LocalProblem, problem: Scaled, settings: Settings) -> tuple[Tensor, Update]:
+def _settled(local: LocalProblem, problem: Scaled, settings: UpdateSettings) -> tuple[Tensor, Update]:
     """Places of the answers that are good enough, and all answers."""
     below = settings.quadrature_below
     solution = quadrature.solve(local.prior64, local.observations64, below * AIM)

@@ -1,4 +1,4 @@
-"""Stacks beliefs of single entities into one batch of mixtures, and back."""
+"""Conversion between beliefs of single entities and one batch of mixtures."""
 
 from __future__ import annotations
 

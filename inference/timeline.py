@@ -57,9 +57,9 @@ class Timeline(Generic[Content, State]):
         """The newest time."""
         return self.moments[-1].time if self.moments else self.base_time
 
-    def reach(self, window: float, most: int) -> Reach:
-        """The limits of what later events may change."""
-        return Reach(self.base_time, [moment.time for moment in self.moments], window, most)
+    def lateness_window(self, window: float, most: int) -> LatenessWindow:
+        """The window of times that later events may change."""
+        return LatenessWindow(self.base_time, [moment.time for moment in self.moments], window, most)
 
     def rewind(self, time: float) -> tuple[State | None, list[Moment[Content, State]]]:
         """Go back to before `time`: the state to continue from, and the later moments, which are removed."""
@@ -87,7 +87,7 @@ class Timeline(Generic[Content, State]):
 
     def forget(self, window: float, most: int) -> None:
         """Drop the moments that no event can reach, as far as a state to start from is kept."""
-        floor = self.reach(window, most).floor
+        floor = self.lateness_window(window, most).floor
         moments = self.moments
         count = bisect_left(moments, floor, key=lambda moment: moment.time)
         while count and moments[count - 1].state is None:
@@ -103,8 +103,8 @@ class Timeline(Generic[Content, State]):
             self.moments.clear()
 
 
-class Reach:
-    """The times that may still change a timeline, while events come in.
+class LatenessWindow:
+    """Window of the times that a late event may have; it advances as events arrive.
 
     Excluded are times more than `window` seconds before the newest, before the `most`-th newest time, or before the
     remembered past: the latest limit counts. It depends on the events and their order, not on how they are cut into
@@ -145,7 +145,7 @@ def by_time(events: Iterable[Event]) -> dict[float, list[Event]]:
 
 @dataclass
 class _Course:
-    """State of one entity during a batch."""
+    """State of one entity while a batch of events is applied."""
 
     entity: str
     belief: Belief | None
@@ -154,7 +154,7 @@ class _Course:
     outcome: Outcome | None = None
 
 
-class Filter:
+class OutOfOrderFilter:
     """Beliefs of any number of entities; accepts events in any order, within `window` and `most`.
 
     Args:
@@ -175,17 +175,17 @@ class Filter:
     def apply(self, events: Iterable[Event]) -> tuple[dict[str, Outcome], list[Event]]:
         """Apply events; returns the newest outcome of every changed entity, and the events that came too late."""
         by_entity: dict[str, list[Event]] = defaultdict(list)
-        reaches: dict[str, Reach] = {}
+        windows: dict[str, LatenessWindow] = {}
         late = []
         for event in events:
-            reach = reaches.get(event.entity)
-            if reach is None:
-                reach = self.timelines[event.entity].reach(self._window, self._most)
-                reaches[event.entity] = reach
-            if event.time < reach.floor:
+            lateness = windows.get(event.entity)
+            if lateness is None:
+                lateness = self.timelines[event.entity].lateness_window(self._window, self._most)
+                windows[event.entity] = lateness
+            if event.time < lateness.floor:
                 late.append(event)
                 continue
-            reach.note(event.time)
+            lateness.note(event.time)
             by_entity[event.entity].append(event)
         courses = [self._begin(entity, due) for entity, due in by_entity.items()]
         for turn in range(max((len(course.instants) for course in courses), default=0)):

@@ -1,6 +1,6 @@
-"""Removal of what an entity's observations carry only because of other entities of the batch.
+"""Removal of padding, noise mixtures and functions that only other entities of the batch need.
 
-Padding, noise mixtures and functions of others change the shapes of tensors, and with them how sums round.
+They change the shapes of tensors, and so how sums round.
 """
 
 from __future__ import annotations

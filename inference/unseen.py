@@ -1,4 +1,4 @@
-"""Extends an answer to the coordinates that no sensor touches.
+"""Extension of an answer to the coordinates that no sensor touches.
 
 Given the seen coordinates y, the others follow the prior:
 

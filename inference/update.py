@@ -2,9 +2,9 @@
 
 1. If all sensors of an entity are linear and have no outliers, a Kalman update gives the exact posterior.
 2. The other entities go through the Distribution Transformer, in the coordinates that their sensors touch. These are
-   shifted and scaled to zero mean and unit spread. Coordinates that no sensor touches follow exactly: for a state s
-   with y = H s observed and token j a refinement of component k, ``m ← m + G (m'_j − H m)`` and
-   ``P ← P − G (H P Hᵀ − S'_j) Gᵀ`` with ``G = P Hᵀ (H P Hᵀ)⁻¹``.
+   shifted and scaled to zero mean and unit spread. Coordinates that no sensor touches follow exactly. For a state s
+   with y = H s observed, let token j refine component k. Then ``m ← m + G (m'_j − H m)`` and
+   ``P ← P − G (H P Hᵀ − S'_j) Gᵀ``, with ``G = P Hᵀ (H P Hᵀ)⁻¹``.
 3. If the observations are nearly linear over each component, a linearised update replaces the network
    (`nearly_linear`). Its error vanishes with their information, so the errors of many weak updates do not add up.
 4. If they are weak beside the prior, quadrature gives exact moments even for nonlinear ones (`settling`, `quadrature`).
@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from inference import nearly_linear
-from inference.accuracy import Settings
+from inference.accuracy import UpdateSettings
 from inference.checked import CheckedNetwork
-from inference.compilation import Compiled
+from inference.compiled import Compiled
 from inference.condensing import condense
 from inference.local import LocalProblem
 from inference.mixture import GaussianMixture
@@ -39,7 +39,7 @@ from inference.thorough import ThoroughNetwork, scanned
 from inference.transformer import DistributionTransformer
 from inference.trimming import power_of_two, shape_code, trimmed
 
-__all__ = ["Method", "Settings", "Update", "Updater"]
+__all__ = ["Method", "Update", "UpdateSettings", "Updater"]
 
 _CLOSED, _NEARLY_LINEAR, _SETTLED = -1, -2, -3  # codes of problems that do not reach the network
 # below this surprise, observations may be outliers: the scan of the prior starts at a bend this many times smaller
@@ -50,19 +50,23 @@ SHARP = 1e3  # prior spread, in standard deviations of the noise, that single pr
 
 
 class Updater:
-    """Updates beliefs with the network, which it holds on its device; tensors in and out are float64 on the CPU.
+    """Updates beliefs with observations, by the network or in closed form; tensors in and out are float64 on the CPU.
 
-    `dtype` is the precision of the network. In float32 sums round differently in batches of different sizes, which can
-    change a decision to merge or refine. In float64 an answer does not depend on the rest of its batch, except after
-    refinement, whose rounds amplify the rounding.
-    `compiled` is used where it has a package that fits.
+    Args:
+        network: copied to `device` and `dtype` if it is elsewhere.
+        device: where the network runs; the CPU by default.
+        settings: accuracy against cost.
+        dtype: precision of the network. In float32 sums round differently in batches of different sizes, which can
+            change a decision to merge or refine. In float64 an answer does not depend on the rest of its batch, except
+            after refinement, whose rounds amplify the rounding.
+        compiled: used where it has a package that fits.
     """
 
     def __init__(
         self,
         network: DistributionTransformer,
         device: torch.device | None = None,
-        settings: Settings | None = None,
+        settings: UpdateSettings | None = None,
         dtype: torch.dtype = torch.float32,
         compiled: Compiled | None = None,
     ) -> None:
@@ -72,7 +76,7 @@ class Updater:
         ):
             network = deepcopy(network).to(self.device, dtype)  # leave the caller's network as it is
         self.network = network.eval()
-        self.settings = settings or Settings()
+        self.settings = settings or UpdateSettings()
         self.compiled = compiled
         self._checked = CheckedNetwork(self.network, self.settings, compiled)
 

@@ -20,11 +20,10 @@ from faust.types import TP
 
 from inference import weights
 from inference.accuracy import FAST
-from inference.compilation import Compiled
+from inference.compiled import Compiled
 from inference.device import choose_device
-from inference.memory import Room, SparingUpdater
-from inference.update import Settings as Accuracy
-from inference.update import Updater
+from inference.memory import DeviceCapacity, SparingUpdater
+from inference.update import Updater, UpdateSettings
 from schemas import Reason
 from streams import logs, measurements, metrics
 from streams.aiokafka_clients import fault_of
@@ -60,7 +59,7 @@ LARGEST_RECORD = 64 * 1024 * 1024  # bytes; a dead letter is as large as its sou
 def make_updater(settings: Settings) -> Updater:
     """Load the network on its device; raises FileNotFoundError or ValueError if weights or packages cannot be used."""
     torch.set_num_threads(settings.threads)
-    accuracy = Accuracy(
+    accuracy = UpdateSettings(
         points=settings.points, refine_below=settings.refine_below, repeat_below=settings.repeat_below
     )
     if settings.fast:
@@ -69,8 +68,8 @@ def make_updater(settings: Settings) -> Updater:
     network = weights.load(settings.weights)
     compiled = Compiled(network, settings.points, settings.compiled)
     compiled.load_all()
-    room = Room(lambda answer: metrics.OUT_OF_MEMORY.labels(answer).inc())
-    return SparingUpdater(network, choose_device(settings.device), accuracy, dtype, compiled, room)
+    capacity = DeviceCapacity(lambda fallback: metrics.OUT_OF_MEMORY.labels(fallback).inc())
+    return SparingUpdater(network, choose_device(settings.device), accuracy, dtype, compiled, capacity)
 
 
 def create_app(settings: Settings, updater: Updater, reachability: Reachability | None = None) -> faust.App:

@@ -158,7 +158,7 @@ def examine_device(settings: Settings) -> Finding:
 def examine_weights(settings: Settings) -> Iterator[Finding]:
     """Check that the weights can be used, and what is compiled for them."""
     try:
-        from inference.compilation import Compiled
+        from inference.compiled import Compiled
         from inference.weights import load
 
         network = load(settings.weights)

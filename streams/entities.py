@@ -128,23 +128,23 @@ class EntityBatch:
         observations that are still on their way.
         """
         assert self.model is not None
-        reach = self.record.past.reach(self.model.message.lateness_window, most_moments)
+        lateness = self.record.past.lateness_window(self.model.message.lateness_window, most_moments)
         due: list[Entry] = []
         ahead: list[Entry] = []
         for entry in self.entries:
             time = entry.event.time
-            if time < (floor := reach.floor):
+            if time < (floor := lateness.floor):
                 detail = (
                     f"time: {time} lies before {floor}, from which on the past of this entity can be changed"
                 )
                 self.reject(entry, Reason.late, detail)
-            elif entry.event.prior is not None and time > reach.newest:
+            elif entry.event.prior is not None and time > lateness.newest:
                 ahead.append(entry)
             else:
-                reach.note(time)
+                lateness.note(time)
                 due.append(entry)
-        waited = self._waited(read, reach.newest)
-        due = [*waited, *self._wait(ahead, reach.newest), *due]
+        waited = self._waited(read, lateness.newest)
+        due = [*waited, *self._wait(ahead, lateness.newest), *due]
         if not due:
             return
         first = min(entry.event.time for entry in due)

@@ -7,7 +7,7 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
-from inference.memory import Answer
+from inference.memory import MemoryFallback
 from schemas import Reason
 from schemas.posterior import Method
 
@@ -159,8 +159,8 @@ for _reason in Reason:
     DEAD_LETTERS.labels(_reason.value)
 for _method in get_args(Method):
     POSTERIORS.labels(_method)
-for _answer in get_args(Answer):
-    OUT_OF_MEMORY.labels(_answer)
+for _fallback in get_args(MemoryFallback):
+    OUT_OF_MEMORY.labels(_fallback)
 _IMPLAUSIBLE.labels(OTHER)
 for _fault in ("emptied", "remade", "cut", "gone"):
     LOG_FAULTS.labels(_fault)

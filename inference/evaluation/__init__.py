@@ -1,1 +1,1 @@
-"""Evaluation of the network: exact posteriors, baselines and scores."""
+"""Evaluation of updates: families of problems, exact posteriors, baselines and scores."""

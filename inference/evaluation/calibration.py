@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from inference.evaluation.methods import Method
+from inference.evaluation.methods import ComparedMethod
 from inference.evaluation.problems import held_out_problems, rows
 from inference.mixture import GaussianMixture
 
@@ -124,7 +124,7 @@ def levels(answer: GaussianMixture, truth: Tensor, generator: torch.Generator) -
 
 
 def calibrate(
-    methods: Sequence[Method],
+    methods: Sequence[ComparedMethod],
     dimension: int,
     count: int,
     family: str = "mixed",

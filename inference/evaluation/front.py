@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inference.accuracy import FAST
-from inference.compilation import Compiled
-from inference.evaluation.methods import Method, baselines, network_alone, updated
+from inference.compiled import Compiled
+from inference.evaluation.methods import ComparedMethod, baselines, network_alone, updated
 from inference.evaluation.problems import held_out_problems
 from inference.evaluation.report import ALL, Progress, compare
 from inference.transformer import DistributionTransformer
-from inference.update import Settings
+from inference.update import UpdateSettings
 
 THRESHOLDS = (0.0, 0.7, 0.9, 0.97)  # of the effective sample size below which answers are refined
 DIMENSION = 2
@@ -67,8 +67,10 @@ def front(
     return points
 
 
-def _settings(network: DistributionTransformer, components: int, directory: Path | None) -> list[Method]:
-    settings = Settings(components=components)
+def _settings(
+    network: DistributionTransformer, components: int, directory: Path | None
+) -> list[ComparedMethod]:
+    settings = UpdateSettings(components=components)
     fast = []
     if directory is not None:
         compiled = Compiled(network, settings.points, directory)
@@ -85,7 +87,7 @@ def _settings(network: DistributionTransformer, components: int, directory: Path
     return [replace(network_alone(network, components), name="alone"), *fast, *refined]
 
 
-def posteriors_a_second(method: Method, family: str) -> float:
+def posteriors_a_second(method: ComparedMethod, family: str) -> float:
     """Posteriors per second of one core, on the first batch of held-out problems, after a first uncounted call."""
     problems = held_out_problems(family, DIMENSION, _FEW if method.costly else BATCH)
     method.respond(problems.prior, problems.observations, 0)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from inference.compilation import Compiled
+from inference.compiled import Compiled
 from inference.evaluation.baselines import (
     ExtendedKalmanFilter,
     ParticleFilter,
@@ -19,13 +19,13 @@ from inference.evaluation.baselines import (
 from inference.mixture import GaussianMixture
 from inference.observations import Observations
 from inference.transformer import DistributionTransformer, duplicate_components
-from inference.update import Settings, Updater
+from inference.update import Updater, UpdateSettings
 
 PARTICLES = (1_000, 10_000)
 ITERATIONS = 3  # linearisations of the Gaussian sum
 
 
-class Answer(NamedTuple):
+class MethodAnswer(NamedTuple):
     """A method's answer to a batch of ``B`` problems."""
 
     log_density: Callable[[Tensor], Tensor]  # at points (B, P, d); returns (B, P)
@@ -35,12 +35,12 @@ class Answer(NamedTuple):
     effective_sample_size: Tensor | None = None  # (B,)
 
 
-Respond = Callable[[GaussianMixture, Observations, int], Answer]
+Respond = Callable[[GaussianMixture, Observations, int], MethodAnswer]
 
 
 @dataclass(frozen=True)
-class Method:
-    """A method by name.
+class ComparedMethod:
+    """A method of computing posteriors, with its name in tables.
 
     Attributes:
         name: as in tables.
@@ -55,10 +55,10 @@ class Method:
     costly: bool = False
 
 
-def network_alone(network: DistributionTransformer, components: int) -> Method:
+def network_alone(network: DistributionTransformer, components: int) -> ComparedMethod:
     """The network's raw answer, in float32: not reduced, not checked, not refined."""
 
-    def respond(prior: GaussianMixture, observations: Observations, _: int) -> Answer:
+    def respond(prior: GaussianMixture, observations: Observations, _: int) -> MethodAnswer:
         parameter = next(network.parameters())
         kind, device = parameter.dtype, parameter.device
         tokens = duplicate_components(prior.to(dtype=kind, device=device), components)
@@ -67,35 +67,35 @@ def network_alone(network: DistributionTransformer, components: int) -> Method:
         log_weights, means, factors = (part.to("cpu", torch.float64) for part in estimate)
         return of_mixture(GaussianMixture(log_weights, means, factors @ factors.mT).normalised())
 
-    return Method(f"network, K = {components}", respond)
+    return ComparedMethod(f"network, K = {components}", respond)
 
 
 def updated(
-    network: DistributionTransformer, settings: Settings, name: str, compiled: Compiled | None = None
-) -> Method:
+    network: DistributionTransformer, settings: UpdateSettings, name: str, compiled: Compiled | None = None
+) -> ComparedMethod:
     """The update as a worker runs it."""
     updater = Updater(network, settings=settings, compiled=compiled)
 
-    def respond(prior: GaussianMixture, observations: Observations, _: int) -> Answer:
+    def respond(prior: GaussianMixture, observations: Observations, _: int) -> MethodAnswer:
         update = updater.update(prior, observations)
         answer = of_mixture(update.posterior)
         return answer._replace(
             log_evidence=update.log_evidence, effective_sample_size=update.effective_sample_size
         )
 
-    return Method(name, respond)
+    return ComparedMethod(name, respond)
 
 
-def of_mixture(mixture: GaussianMixture) -> Answer:
+def of_mixture(mixture: GaussianMixture) -> MethodAnswer:
     """The answer with a mixture as its density."""
-    return Answer(mixture.log_density, mixture.components, mixture)
+    return MethodAnswer(mixture.log_density, mixture.components, mixture)
 
 
 def ours(
-    network: DistributionTransformer, components: Sequence[int], settings: Settings | None = None
-) -> list[Method]:
+    network: DistributionTransformer, components: Sequence[int], settings: UpdateSettings | None = None
+) -> list[ComparedMethod]:
     """The network alone, and checked and refined, with each number of components."""
-    settings = settings or Settings()
+    settings = settings or UpdateSettings()
     alone = [network_alone(network, number) for number in components]
     checked = [
         updated(network, replace(settings, components=number), f"checked and refined, K = {number}")
@@ -104,41 +104,41 @@ def ours(
     return alone + checked
 
 
-def baselines() -> list[Method]:
+def baselines() -> list[ComparedMethod]:
     """Extended and unscented Kalman filters with their gates, the iterated Gaussian sum, and particle filters."""
     return [
-        Method("EKF", _extended),
-        Method("UKF", _unscented),
+        ComparedMethod("EKF", _extended),
+        ComparedMethod("UKF", _unscented),
         gaussian_sum(),
-        *(Method(f"particle filter {n:,}", _particles(n), 8, costly=True) for n in PARTICLES),
+        *(ComparedMethod(f"particle filter {n:,}", _particles(n), 8, costly=True) for n in PARTICLES),
     ]
 
 
-def gaussian_sum() -> Method:
+def gaussian_sum() -> ComparedMethod:
     """One iterated extended Kalman filter per component, aware of outliers."""
 
-    def respond(prior: GaussianMixture, observations: Observations, _: int) -> Answer:
+    def respond(prior: GaussianMixture, observations: Observations, _: int) -> MethodAnswer:
         return of_mixture(gaussian_sum_update(prior, observations, ITERATIONS))
 
-    return Method("iterated Gaussian-sum EKF", respond)
+    return ComparedMethod("iterated Gaussian-sum EKF", respond)
 
 
-def _extended(prior: GaussianMixture, observations: Observations, _: int) -> Answer:
+def _extended(prior: GaussianMixture, observations: Observations, _: int) -> MethodAnswer:
     belief = ExtendedKalmanFilter(*prior.moments())
     belief.update(observations)
     return of_mixture(belief.mixture())
 
 
-def _unscented(prior: GaussianMixture, observations: Observations, _: int) -> Answer:
+def _unscented(prior: GaussianMixture, observations: Observations, _: int) -> MethodAnswer:
     belief = UnscentedKalmanFilter(*prior.moments())
     belief.update(observations)
     return of_mixture(belief.mixture())
 
 
 def _particles(count: int) -> Respond:
-    def respond(prior: GaussianMixture, observations: Observations, number: int) -> Answer:
+    def respond(prior: GaussianMixture, observations: Observations, number: int) -> MethodAnswer:
         belief = ParticleFilter(prior, count, torch.Generator().manual_seed(number))
         belief.update(observations)
-        return Answer(belief.log_density, count)
+        return MethodAnswer(belief.log_density, count)
 
     return respond

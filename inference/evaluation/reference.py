@@ -18,10 +18,10 @@ from torch import Tensor
 
 from inference.evaluation.annealed import annealed_posterior
 from inference.evaluation.exact import grid_posterior
+from inference.evaluation.families import Problems
 from inference.evaluation.modes import count_modes
 from inference.evaluation.problems import held_out_problems, rows
 from inference.mixture import GaussianMixture
-from inference.training.families import Problems
 
 POINTS = 2048  # per problem
 PARTICLES = 4096  # of a problem's annealed populations; every second one is kept

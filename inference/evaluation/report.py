@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from inference.evaluation.methods import Answer, Method
+from inference.evaluation.families import Problems
+from inference.evaluation.methods import ComparedMethod, MethodAnswer
 from inference.evaluation.problems import kinds, rows
 from inference.evaluation.reference import Reference, references
-from inference.training.families import Problems
 
 ALL = "all"
 TRUSTED = 0.5  # effective sample size above which the log evidence is compared with the exact one
@@ -136,7 +136,7 @@ def _row(method: str, kind: str, values: Tensor) -> Row:
 
 
 def compare(
-    methods: Sequence[Method],
+    methods: Sequence[ComparedMethod],
     dimension: int,
     count: int,
     costly_count: int | None = None,
@@ -178,11 +178,15 @@ def compare(
 
 
 def _run(
-    method: Method, problems: Problems, reference: Reference, count: int, progress: Callable[[int, int], None]
+    method: ComparedMethod,
+    problems: Problems,
+    reference: Reference,
+    count: int,
+    progress: Callable[[int, int], None],
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Divergence, log evidence and effective sample size of the first `count` problems."""
     divergences: list[Tensor] = []
-    answers: list[Answer] = []
+    answers: list[MethodAnswer] = []
     for index in torch.split(torch.arange(count), method.batch):
         some = rows(problems, index)
         answer = method.respond(some.prior, some.observations, int(index[0]))

@@ -1,8 +1,8 @@
 """Scores of beliefs against the truth: error of the mean, density at the truth, calibration.
 
 Calibration uses the highest-density region. The *level* of a truth is the mass of the points where the belief is denser
-than at the truth. If the beliefs are right, it is uniform on [0, 1], and the 90 % highest-density region contains the
-truth, level ≤ 0.9, in 90 % of cases (Hyndman, "Computing and graphing highest density regions", The American
+than at the truth. If the beliefs are right, the level is uniform on [0, 1]. Then the 90 % highest-density region, level
+≤ 0.9, contains the truth in 90 % of cases (Hyndman, "Computing and graphing highest density regions", The American
 Statistician 50(2), 1996).
 """
 

@@ -1,1 +1,1 @@
-"""Training of the Distribution Transformer: problem families, loss, the loop."""
+"""Training of the Distribution Transformer: loss, training loop, model card."""

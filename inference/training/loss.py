@@ -1,9 +1,9 @@
 """Component-consistent loss: negative log density of the true state, within the prior component it came from.
 
-The answer's components that refine component k should explain a state drawn from k. The mean of
-``−log Σ_{j: source(j)=k} w_j N(x; m_j, S_j)`` is, up to a constant, the expected KL divergence of the joint posterior
-over (component, state) from the answer (arXiv 2502.02463, section 3, for the marginal form). It keeps token j a
-refinement of component source(j), so coordinates that no sensor touches can follow exactly.
+The answer's components that refine component k should explain a state drawn from k. The loss is
+the mean of ``−log Σ_{j: source(j)=k} w_j N(x; m_j, S_j)``. Up to a constant it is the expected KL divergence of the
+joint posterior over (component, state) from the answer; arXiv 2502.02463, section 3, has the marginal form. It keeps
+token j a refinement of component source(j), so coordinates that no sensor touches can follow exactly.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from inference.mixture import component_log_density
 from inference.observations import Observations
 from inference.transformer import DistributionTransformer, Tokens
 
-WORST = 30.0  # nats; limits the influence of a hopeless problem on a batch
+WORST = 30.0  # nats; limits the influence of one problem on a batch
 
 
 def component_consistent_loss(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from inference import weights
-from inference.training.families import FAMILIES, Family
+from inference.evaluation.families import FAMILIES, Family
 from inference.training.loss import component_consistent_loss
 from inference.transformer import Configuration, DistributionTransformer, duplicate_components
 

@@ -14,10 +14,10 @@ import torch
 from inference import sensors
 from inference.accuracy import FAST
 from inference.evaluation.baselines import ParticleFilter
+from inference.evaluation.families import planar
 from inference.mixture import GaussianMixture
 from inference.observations import Observations
 from inference.sensors import Reading, encode
-from inference.training.families import planar
 from inference.update import Updater
 
 BATCH = 512

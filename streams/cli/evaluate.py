@@ -18,7 +18,7 @@ from streams.directories import cache_directory
 if TYPE_CHECKING:
     from inference.evaluation.calibration import Calibration
     from inference.evaluation.long_run import LongRun
-    from inference.evaluation.methods import Method
+    from inference.evaluation.methods import ComparedMethod
     from inference.evaluation.report import Comparison, Progress
     from inference.transformer import DistributionTransformer
 
@@ -211,7 +211,7 @@ def speed_front(plan: Plan, weights: str | None, compiled: Path) -> dict[str, An
 
 def chosen_dimensions(family: str, dimensions: str) -> tuple[int, ...]:
     """Parse the dimensions of an option; raises CommandError for one that the family does not have."""
-    from inference.training.families import FAMILIES
+    from inference.evaluation.families import FAMILIES
 
     if family not in FAMILIES:
         raise CommandError(f"--family: expected {' or '.join(FAMILIES)}, got {family!r}")
@@ -226,7 +226,7 @@ def exact_file(directory: Path, family: str, dimension: int) -> Path:
     return directory / f"{family}-{dimension}.pt"
 
 
-def comparisons(methods: Sequence[Method], plan: Plan) -> list[Comparison]:
+def comparisons(methods: Sequence[ComparedMethod], plan: Plan) -> list[Comparison]:
     """Compare in each dimension, with a progress bar."""
     from inference.evaluation.report import compare
 
@@ -239,7 +239,7 @@ def comparisons(methods: Sequence[Method], plan: Plan) -> list[Comparison]:
     return found
 
 
-def calibrations(methods: Sequence[Method], plan: Plan) -> list[Calibration]:
+def calibrations(methods: Sequence[ComparedMethod], plan: Plan) -> list[Calibration]:
     """Calibrate every method in every dimension, with a progress bar."""
     from inference.evaluation.calibration import calibrate
 
@@ -254,10 +254,10 @@ def calibrations(methods: Sequence[Method], plan: Plan) -> list[Calibration]:
 def long_run(network: DistributionTransformer, plan: Plan) -> LongRun:
     """Run the long simulation, with a progress bar."""
     from inference.evaluation.long_run import run
-    from inference.update import Settings, Updater
+    from inference.update import Updater, UpdateSettings
 
     with told("steps") as progress:
-        updater = Updater(network, settings=Settings(components=plan.components[0]))
+        updater = Updater(network, settings=UpdateSettings(components=plan.components[0]))
         return run(updater, *plan.run, progress=lambda *at: progress("run", *at))
 
 

@@ -128,7 +128,7 @@ def train(
 
 def make_plan(sizes: dict[str, int | None], **changes: Any) -> Plan:
     """Change Plan's defaults where a value is not None; raises CommandError for an impossible combination."""
-    from inference.training.families import FAMILIES
+    from inference.evaluation.families import FAMILIES
     from inference.training.train import Plan
     from inference.transformer import Configuration
 

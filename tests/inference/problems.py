@@ -7,18 +7,18 @@ import functools
 import torch
 
 from inference import weights
+from inference.evaluation.families import Mixed, mixed, planar
 from inference.mixture import GaussianMixture
 from inference.observations import Observations
-from inference.training.families import Mixed, mixed, planar
-from inference.update import Settings, Updater
+from inference.update import Updater, UpdateSettings
 
 HELD_OUT = 3_000_000_000  # far from every seed of training; torch's CPU generator takes 32 bits of it
 
 
 @functools.cache
-def updater(refine_below: float = Settings.refine_below) -> Updater:
+def updater(refine_below: float = UpdateSettings.refine_below) -> Updater:
     """The shipped network."""
-    return Updater(weights.load(), settings=Settings(refine_below=refine_below))
+    return Updater(weights.load(), settings=UpdateSettings(refine_below=refine_below))
 
 
 def sampled(

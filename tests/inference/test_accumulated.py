@@ -16,7 +16,7 @@ from inference.filtering import Outcome, Step, advance, replay
 from inference.mixture import GaussianMixture
 from inference.motion import ConstantVelocity, CoordinatedTurn, Motion, RandomWalk
 from inference.readings import Reading
-from inference.timeline import Filter
+from inference.timeline import OutOfOrderFilter
 from tests.inference.plain_models import log_density
 from tests.inference.problems import updater
 
@@ -189,7 +189,7 @@ def test_it_is_the_same_alone_among_others_and_in_any_order_of_arrival() -> None
         alone = [outcome.accumulated_error for _, outcome in replay(log, lambda _: model, updater())]
         assert min(alone) > 0.0
         np.testing.assert_allclose(together[name], alone, rtol=0.02)
-    late = Filter(lambda _: model, updater(), window=10.0)
+    late = OutOfOrderFilter(lambda _: model, updater(), window=10.0)
     last: dict[str, Outcome] = {}
     order = np.random.default_rng(9).permutation(len(events))
     for part in np.array_split(order, 5):

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from inference import compilation, importance
+from inference import compilation, importance, packages
 from inference.accuracy import FAST
-from inference.compilation import Compiled, compile_network, package_path
+from inference.compilation import compile_network
+from inference.compiled import Compiled
 from inference.mixture import GaussianMixture, pad
 from inference.noise import NoiseMixture
 from inference.observations import Observations
-from inference.transformer import DistributionTransformer, duplicate_components
-from inference.update import Settings, Updater
+from inference.packages import package_path
+from inference.transformer import Configuration, DistributionTransformer, duplicate_components
+from inference.update import Updater, UpdateSettings
 from inference.weights import load
 from tests.conftest import CompiledNetwork
 from tests.inference.problems import sampled
@@ -48,7 +51,7 @@ def compiled(network: DistributionTransformer, compiled_network: CompiledNetwork
     return Compiled(network, compiled_network.points, compiled_network.directory)
 
 
-@pytest.mark.parametrize("walk", compilation.WALKS)
+@pytest.mark.parametrize("walk", packages.WALKS)
 @pytest.mark.parametrize(("batch", "observations", "components"), SHAPES)
 @torch.inference_mode()
 def test_every_shape_has_the_answers_of_the_uncompiled_network(
@@ -80,8 +83,8 @@ def test_every_shape_has_the_answers_of_the_uncompiled_network(
 
 
 def test_the_walks_compiled_are_those_of_the_settings() -> None:
-    walks = [(settings.images, settings.image_rounds) for settings in (Settings(), FAST)]
-    assert walks == list(compilation.WALKS)
+    walks = [(settings.images, settings.image_rounds) for settings in (UpdateSettings(), FAST)]
+    assert walks == list(packages.WALKS)
 
 
 def test_an_update_uses_it_and_nothing_is_compiled_meanwhile(
@@ -100,7 +103,7 @@ def test_an_update_uses_it_and_nothing_is_compiled_meanwhile(
             return result
 
         monkeypatch.setattr(compiled, name, counted)
-    settings = Settings(
+    settings = UpdateSettings(
         points=compiled_network.points, refine_below=0, defend_below=0, linear_below=0, quadrature_below=0
     )
     plain, fast = (
@@ -141,6 +144,18 @@ def test_other_weights_dimensions_and_points_have_packages_of_their_own(
     assert not Compiled(network, 96, place).available(1)
 
 
+@pytest.mark.parametrize(("place", "counts"), [("update", True), ("evaluation", False), ("training", False)])
+def test_a_change_of_the_code_in_a_package_gives_another_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, counts: bool
+) -> None:
+    small = DistributionTransformer(Configuration(width=8, layers=1, heads=2, hidden=8))
+    monkeypatch.setattr(resources, "files", lambda _: tmp_path)
+    (tmp_path / place).mkdir()
+    before = packages.package_digest(small, 16)
+    (tmp_path / place / "changed.py").write_text("changed = True")
+    assert (packages.package_digest(small, 16) != before) is counts
+
+
 def test_what_a_package_cannot_do_is_left_to_the_uncompiled_network(compiled: Compiled) -> None:
     prior, seen = problems(5, 2, 3)
     tokens = duplicate_components(prior, 8)
@@ -155,7 +170,7 @@ def test_what_a_package_cannot_do_is_left_to_the_uncompiled_network(compiled: Co
     assert compiled.answer(duplicate_components(two.to(dtype=single), 8), plane.to(dtype=single)) is None
 
 
-@pytest.mark.parametrize("name", [compilation.NETWORK, compilation.CHECK])
+@pytest.mark.parametrize("name", [packages.NETWORK, packages.CHECK])
 @pytest.mark.parametrize("fault", ["cut", "damaged", "missing"])
 def test_a_package_that_is_not_whole_is_found_before_a_stream_runs(
     network: DistributionTransformer,

@@ -16,7 +16,7 @@ from inference.events import Belief, Event, Instant, StateModel, instants
 from inference.filtering import Step, advance, replay
 from inference.motion import ConstantVelocity, RandomWalk, Unicycle
 from inference.readings import ControlReading, Reading, held, together
-from inference.timeline import Filter
+from inference.timeline import OutOfOrderFilter
 from inference.update import Updater
 
 POSITION = sensors.position([0, 1], 3, 0.25 * np.eye(2))
@@ -108,7 +108,7 @@ def test_late_controls_change_the_past_as_late_readings_do(order: list[int], cut
     events = [control(0.2 * tick, 1.0 + tick, 0.3 - 0.1 * tick, noise) for tick in range(5)]
     events += [position(0.1 + 0.4 * tick, tick, 0.5 * tick) for tick in range(4)]
     *_, (_, last) = replay(events, lambda _: ROBOT, updater())
-    tested = Filter(lambda _: ROBOT, updater())
+    tested = OutOfOrderFilter(lambda _: ROBOT, updater())
     places = [0, *sorted(cuts), len(order)]
     for start, end in itertools.pairwise(places):
         tested.apply([events[index] for index in order[start:end]])

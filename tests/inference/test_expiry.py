@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from inference.events import Event, PriorChange
 from inference.filtering import Outcome, replay
 from inference.sensors import Reading
-from inference.timeline import Filter
+from inference.timeline import OutOfOrderFilter
 from tests.inference.test_timeline import MODEL, POSITION, STATED, assert_same, updater
 
 EXPIRES = 0.5  # seconds
@@ -55,7 +55,7 @@ def test_a_stated_prior_is_something_heard() -> None:
 def test_any_order_and_any_batches_end_in_the_belief_of_the_replay(ticks: list[int], cuts: set[int]) -> None:
     """Gaps up to 1.9 s, that is with and without; a late one may close a gap that there was."""
     events = [seen(0.1 * tick) for tick in ticks]
-    tested = Filter(lambda _: EXPIRING, updater(), window=2.0)
+    tested = OutOfOrderFilter(lambda _: EXPIRING, updater(), window=2.0)
     batch: list[Event] = []
     outcomes: dict[str, Outcome] = {}
     for place, event in enumerate(events):

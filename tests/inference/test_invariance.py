@@ -21,12 +21,12 @@ from inference import weights
 from inference.encoding import encode
 from inference.evaluation.adversarial.answers import stacked
 from inference.evaluation.adversarial.families import FAMILIES, problems
+from inference.evaluation.families import Problems
 from inference.evaluation.problems import held_out_problems, rows
 from inference.evaluation.reference import Reference
 from inference.mixture import GaussianMixture, pad
 from inference.observations import ANGLE, LINEAR, RANGE, Observations, wrap
-from inference.training.families import Problems
-from inference.update import Method, Settings, Update, Updater
+from inference.update import Method, Update, Updater, UpdateSettings
 from tests.inference.plain_models import generator
 
 BATCH, POINTS = 12, 64
@@ -41,7 +41,7 @@ def updater(plain: bool = False) -> Updater:
 
     Each stage of a refinement makes a rounded digit some tens of times larger.
     """
-    once = Settings(repeat_points=())
+    once = UpdateSettings(repeat_points=())
     chosen = (
         replace(once, refine_below=0.0, defend_below=0.0, merge_below=0.0, search_above=math.inf)
         if plain

@@ -10,16 +10,23 @@ import pytest
 import torch
 
 from inference import weights
-from inference.memory import FEWEST, RETRY_SECONDS, Answer, OutOfMemory, Room, SparingUpdater
+from inference.memory import (
+    FEWEST,
+    RETRY_SECONDS,
+    DeviceCapacity,
+    MemoryFallback,
+    OutOfMemory,
+    SparingUpdater,
+)
 from inference.mixture import GaussianMixture
 from inference.observations import Observations
 from inference.results import Method, Update
 from inference.transformer import DistributionTransformer
-from inference.update import Settings, Updater
+from inference.update import Updater, UpdateSettings
 from tests.inference.problems import sampled
 
 BATCH = 64
-NEVER_REFINED = Settings(
+NEVER_REFINED = UpdateSettings(
     refine_below=0.0, defend_below=0.0, linear_below=0.0, quadrature_below=0.0, search_above=math.inf
 )
 
@@ -45,7 +52,7 @@ class Device:
     """A sparing updater on a tight network, in float64 so that the size of a batch does not tell; time stands still."""
 
     def __init__(self, room: int, spare: DistributionTransformer | None = None) -> None:
-        self.answers: list[Answer] = []
+        self.answers: list[MemoryFallback] = []
         self.now = 0.0
         network = Tight()
         network.room = room
@@ -53,7 +60,7 @@ class Device:
             network,
             settings=NEVER_REFINED,
             dtype=torch.float64,
-            room=Room(self.answers.append, lambda: self.now),
+            capacity=DeviceCapacity(self.answers.append, lambda: self.now),
             spare=spare or weights.load(),
         )
         self.network = cast(Tight, self.updater.network)  # a copy, in double precision
@@ -111,7 +118,7 @@ def test_what_has_fitted_is_the_bound_until_more_is_tried(
         assert_same(device.updater.update(*problem), expected)
         assert max(device.asked()) <= most
     assert device.answers == ["halved", "halved"]
-    assert device.updater._room.most is None
+    assert device.updater._capacity.most is None
 
 
 def test_without_room_for_a_few_the_cpu_answers_and_says_so(

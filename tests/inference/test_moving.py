@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from inference.accuracy import FAST, Settings
+from inference.accuracy import FAST, UpdateSettings
 from inference.belief_prediction import moved, predict
 from inference.events import Belief, Instant, StateModel
 from inference.filtering import Step, advance
@@ -26,7 +26,7 @@ DRAWS = 50_000
 ROLLING = Unicycle(position_density=MORE)
 AHEAD = Control(numbers(DISTANCE, 0.0)[None], torch.zeros(1, 2, 2, dtype=torch.float64))
 TURN = CoordinatedTurn(acceleration_density=0.1, turn_rate_density=1e-4)
-WHOLE = replace(Settings(), bend_below=0.0)
+WHOLE = replace(UpdateSettings(), bend_below=0.0)
 
 
 def start(deviation: float) -> GaussianMixture:
@@ -46,7 +46,7 @@ def divergence(deviation: float, found: GaussianMixture) -> float:
     return float((log_exact - found.log_density(torch.from_numpy(points)[None])[0].numpy()).mean())
 
 
-def rolled(deviation: float, settings: Settings) -> Moved:
+def rolled(deviation: float, settings: UpdateSettings) -> Moved:
     return move(ROLLING, start(deviation), numbers(1.0), AHEAD, settings)
 
 
@@ -67,11 +67,11 @@ def test_the_loss_of_a_component_moved_as_one_is_its_divergence(deviation: float
 
 @pytest.mark.parametrize("deviation", [0.2, 0.4, 1.0])
 def test_divided_components_lose_little_and_say_how_much(deviation: float) -> None:
-    whole, divided = (rolled(deviation, settings) for settings in (WHOLE, Settings()))
+    whole, divided = (rolled(deviation, settings) for settings in (WHOLE, UpdateSettings()))
     lost = divergence(deviation, divided.mixture)
     assert lost < 0.03 * divergence(deviation, whole.mixture)
     assert lost < 3 * float(divided.loss[0])
-    assert 1 < divided.mixture.components <= Settings().most_components
+    assert 1 < divided.mixture.components <= UpdateSettings().most_components
 
 
 def test_a_straight_path_loses_nothing_and_stays_whole() -> None:
@@ -84,8 +84,8 @@ def test_a_straight_path_loses_nothing_and_stays_whole() -> None:
 
 
 def test_what_bends_little_or_not_at_all_is_moved_as_one() -> None:
-    found = rolled(0.05, Settings())
-    assert 0 < float(found.loss[0]) < Settings().bend_below
+    found = rolled(0.05, UpdateSettings())
+    assert 0 < float(found.loss[0]) < UpdateSettings().bend_below
     assert found.mixture.components == 1
     still = move(ROLLING, start(1.0), numbers(0.0), AHEAD)
     assert float(still.loss[0]) == 0 and torch.equal(still.mixture.means, start(1.0).means)
@@ -125,7 +125,7 @@ def test_a_filler_of_absent_places_does_not_matter() -> None:
 def test_many_components_that_all_bend_stay_within_bounds() -> None:
     wide = turning(7, 3, 20)
     found = move(TURN, wide, numbers(2.0, 4.0, 8.0))
-    assert MOST_PARTS > 20 and found.mixture.components <= Settings().most_components
+    assert MOST_PARTS > 20 and found.mixture.components <= UpdateSettings().most_components
     assert bool((torch.linalg.eigvalsh(found.mixture.covariances[found.mixture.present]) > 0).all())
     assert_near(found.mixture.log_weights.exp().sum(1), torch.ones(3, dtype=torch.float64), 1e-12)
     assert bool(found.loss.isfinite().all())
@@ -150,8 +150,8 @@ def step(
     return Step(belief, StateModel(motion, belief), Instant(1.0))
 
 
-@pytest.mark.parametrize("settings", [Settings(), FAST])
-def test_steps_of_several_motions_are_each_divided_as_alone(settings: Settings) -> None:
+@pytest.mark.parametrize("settings", [UpdateSettings(), FAST])
+def test_steps_of_several_motions_are_each_divided_as_alone(settings: UpdateSettings) -> None:
     odometry = ControlReading(np.array([DISTANCE, 0.0]), np.zeros((2, 2)))
     turn = Unicycle(position_density=MORE, heading_density=1e-4)
     steps = [step(ROLLING, start(0.4), odometry), step(turn, start(0.2), odometry)]

@@ -15,7 +15,7 @@ from inference.events import Belief, Event, PriorChange, StateModel
 from inference.filtering import Outcome, replay
 from inference.motion import ConstantVelocity
 from inference.sensors import Reading
-from inference.timeline import Filter, Moment, Reach, Timeline
+from inference.timeline import LatenessWindow, Moment, OutOfOrderFilter, Timeline
 from inference.update import Updater
 
 POSITION = sensors.position([0, 1], 4, 0.5 * np.eye(2))
@@ -56,9 +56,9 @@ def log(seed: int, count: int = 10, entity: str = "e") -> list[Event]:
 
 def arriving(
     events: list[Event], order: list[int], cuts: set[int], most: int = 256
-) -> tuple[Filter, Outcome]:
+) -> tuple[OutOfOrderFilter, Outcome]:
     """The events in that order, a new batch after every place in `cuts`."""
-    tested = Filter(lambda _: MODEL, updater(), window=2.0, most=most)
+    tested = OutOfOrderFilter(lambda _: MODEL, updater(), window=2.0, most=most)
     batch: list[Event] = []
     outcome = None
     for place, index in enumerate(order):
@@ -94,7 +94,7 @@ def test_many_entities_go_back_side_by_side() -> None:
     events = [event for number in range(4) for event in log(number, entity=f"e{number}")]
     expected = {entity: outcome.belief for entity, outcome in replay(events, lambda _: MODEL, updater())}
     shuffled = [events[index] for index in np.random.default_rng(1).permutation(len(events))]
-    tested = Filter(lambda _: MODEL, updater())
+    tested = OutOfOrderFilter(lambda _: MODEL, updater())
     found: dict[str, Belief] = {}
     for batch in (shuffled[:15], shuffled[15:30], shuffled[30:]):
         outcomes, late = tested.apply(batch)
@@ -108,7 +108,7 @@ def test_many_entities_go_back_side_by_side() -> None:
 
 def test_what_is_older_than_the_window_is_late_and_changes_nothing() -> None:
     events = [Event("e", time, Reading(POSITION, np.array([time, 0.0]))) for time in (0.0, 1.0, 2.0, 3.0)]
-    tested = Filter(lambda _: MODEL, updater(), window=2.0)
+    tested = OutOfOrderFilter(lambda _: MODEL, updater(), window=2.0)
     before = tested.apply(events)[0]["e"].belief
     old = Event("e", 0.99, Reading(POSITION, np.array([50.0, 0.0])))
     just = Event("e", 1.0, Reading(POSITION, np.array([1.3, 0.0])))
@@ -125,8 +125,8 @@ def test_what_is_late_does_not_depend_on_the_batches() -> None:
     events = [
         Event("e", time, Reading(POSITION, np.array([time, 0.0]))) for time in (0.0, 5.0, 2.9, 3.5, 8.0, 5.9)
     ]
-    together = Filter(lambda _: MODEL, updater(), window=2.0).apply(events)[1]
-    single = Filter(lambda _: MODEL, updater(), window=2.0)
+    together = OutOfOrderFilter(lambda _: MODEL, updater(), window=2.0).apply(events)[1]
+    single = OutOfOrderFilter(lambda _: MODEL, updater(), window=2.0)
     apart = [event for each in events for event in single.apply([each])[1]]
     assert [event.time for event in together] == [event.time for event in apart] == [2.9, 5.9]
 
@@ -149,14 +149,14 @@ def test_a_long_run_with_delays_equals_the_replay_and_keeps_no_more_than_it_need
 
 
 def test_no_more_moments_are_reached_than_allowed() -> None:
-    reach = Reach(-np.inf, [0.0, 1.0, 2.0, 3.0], 100.0, 3)
-    assert reach.floor == 1.0
-    reach.note(1.5)
-    assert reach.floor == 1.5
-    reach.note(3.0)  # joins a moment
-    assert reach.floor == 1.5
-    reach.note(4.0)
-    assert (reach.floor, reach.newest) == (2.0, 4.0)
+    lateness = LatenessWindow(-np.inf, [0.0, 1.0, 2.0, 3.0], 100.0, 3)
+    assert lateness.floor == 1.0
+    lateness.note(1.5)
+    assert lateness.floor == 1.5
+    lateness.note(3.0)  # joins a moment
+    assert lateness.floor == 1.5
+    lateness.note(4.0)
+    assert (lateness.floor, lateness.newest) == (2.0, 4.0)
 
 
 @given(st.integers(1, 200), st.integers(1, 40))
@@ -178,7 +178,7 @@ def test_going_back_costs_at_most_twice_what_it_must(count: int, most: int) -> N
 
 @pytest.mark.parametrize("time", [2.0, 1.5])
 def test_a_timeline_from_one_belief_cannot_be_changed_before_it(time: float) -> None:
-    tested = Filter(lambda _: MODEL, updater(), window=2.0)
+    tested = OutOfOrderFilter(lambda _: MODEL, updater(), window=2.0)
     tested.timelines["e"] = Timeline(Belief(2.0, STATED.weights, STATED.means, STATED.covariances), 2.0)
     event = Event("e", time, Reading(POSITION, np.zeros(2)))
     assert tested.apply([event])[1] == ([event] if time < 2.0 else [])

@@ -5,8 +5,8 @@ import math
 import torch
 
 from inference import weights
+from inference.evaluation.families import mixed
 from inference.mixture import GaussianMixture
-from inference.training.families import mixed
 from inference.transformer import Configuration, DistributionTransformer, duplicate_components
 from tests.inference.problems import sampled
 

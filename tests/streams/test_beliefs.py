@@ -132,7 +132,7 @@ def test_a_record_of_the_first_version_is_a_belief_without_a_past() -> None:
         pending=[(5, b"{}")],
     )
     assert same(BeliefRecord.decode(raw), expected)
-    assert expected.past.reach(2.0, 8).floor == 12.5
+    assert expected.past.lateness_window(2.0, 8).floor == 12.5
 
 
 def test_a_record_of_the_fourth_version_has_beliefs_without_an_accumulated_error() -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from inference import weights
-from inference.compilation import package_path
+from inference.packages import package_path
 from streams.doctor import State, examine_device, examine_weights, examine_worker
 from streams.settings import Settings
 from tests.streams.test_doctor import problem

@@ -1,1 +1,1 @@
-"""Adversarial problems, and an oracle that checks the answers' honesty and shares no code with the library."""
+"""Adversarial problems, and an oracle that checks answers without code of the library."""

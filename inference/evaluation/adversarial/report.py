@@ -27,7 +27,7 @@ def is_false_alarm(finding: Finding) -> bool:
 
 
 def is_notable(finding: Finding) -> bool:
-    """Whether the finding deserves a look."""
+    """Whether the report lists the finding."""
     other = (batch_difference(finding) or 0.0) > SAME
     return is_dishonest(finding) or not finding.decided or bool(finding.fault) or other
 

@@ -22,10 +22,10 @@ from inference.evaluation.calibration import (
     uniformity,
 )
 from inference.evaluation.long_run import LongRun
-from inference.evaluation.methods import Answer, Method, baselines, of_mixture, updated
+from inference.evaluation.methods import ComparedMethod, MethodAnswer, baselines, of_mixture, updated
 from inference.mixture import GaussianMixture
 from inference.observations import Observations
-from inference.update import Settings, Update, Updater
+from inference.update import Update, Updater, UpdateSettings
 from tests.inference.plain_models import generator, random_mixture
 from tests.inference.problems import updater
 
@@ -35,11 +35,11 @@ COUNT, STEPS = 400, 25
 ANSWERS: dict[int, GaussianMixture] = {}  # of the shipped update, batch by batch
 
 
-def spoiled(factor: float, shift: float) -> Method:
+def spoiled(factor: float, shift: float) -> ComparedMethod:
     """The update with all covariances times a factor, and means moved by a share of the deviation."""
-    right = updated(updater().network, Settings(), "")
+    right = updated(updater().network, UpdateSettings(), "")
 
-    def respond(prior: GaussianMixture, observations: Observations, number: int) -> Answer:
+    def respond(prior: GaussianMixture, observations: Observations, number: int) -> MethodAnswer:
         if number not in ANSWERS:
             found = right.respond(prior, observations, number).mixture
             assert found is not None
@@ -49,7 +49,7 @@ def spoiled(factor: float, shift: float) -> Method:
         means = mixture.means + shift * deviation
         return of_mixture(GaussianMixture(mixture.log_weights, means, factor * mixture.covariances))
 
-    return Method(f"covariances × {factor}, means + {shift}", respond)
+    return ComparedMethod(f"covariances × {factor}, means + {shift}", respond)
 
 
 @pytest.fixture(scope="module")

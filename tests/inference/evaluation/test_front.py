@@ -15,7 +15,7 @@ from inference.evaluation import plots
 from inference.evaluation.calibration import calibrate
 from inference.evaluation.front import BASELINES, THRESHOLDS, Point, front, posteriors_a_second, undominated
 from inference.evaluation.long_run import LongRun
-from inference.evaluation.methods import Answer, Method, gaussian_sum, of_mixture
+from inference.evaluation.methods import ComparedMethod, MethodAnswer, gaussian_sum, of_mixture
 from inference.evaluation.report import compare
 from inference.mixture import GaussianMixture
 from inference.observations import Observations
@@ -36,14 +36,14 @@ def test_the_front_is_what_nothing_beats_in_both() -> None:
 
 
 def test_speed_is_processor_time_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    def busy(prior: GaussianMixture, observations: Observations, _: int) -> Answer:
+    def busy(prior: GaussianMixture, observations: Observations, _: int) -> MethodAnswer:
         until = time.process_time() + 0.05
         while time.process_time() < until:
             pass
         return of_mixture(prior)
 
     monkeypatch.setattr(module, "_SECONDS", 0.1)
-    assert posteriors_a_second(Method("busy", busy), "mixed") == pytest.approx(512 / 0.05, rel=0.2)
+    assert posteriors_a_second(ComparedMethod("busy", busy), "mixed") == pytest.approx(512 / 0.05, rel=0.2)
 
 
 def test_every_setting_of_every_network_is_a_point(

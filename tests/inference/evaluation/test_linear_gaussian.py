@@ -9,9 +9,9 @@ import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from inference import linear_algebra as la
+from inference.evaluation.families import Mixed, Problems
 from inference.evaluation.problems import in_double
 from inference.mixture import GaussianMixture
-from inference.training.families import Mixed, Problems
 from tests.inference.plain_models import generator
 from tests.inference.problems import HELD_OUT, updater
 

@@ -12,8 +12,8 @@ import torch
 
 from inference.evaluation.baselines import ParticleFilter
 from inference.evaluation.methods import (
-    Answer,
-    Method,
+    ComparedMethod,
+    MethodAnswer,
     baselines,
     gaussian_sum,
     network_alone,
@@ -108,11 +108,11 @@ def test_json_holds_the_tables_and_every_problem(comparison: Comparison) -> None
 
 
 def test_an_answer_without_a_density_is_infinitely_far_and_not_left_out() -> None:
-    def nothing(prior: GaussianMixture, observations: Observations, _: int) -> Answer:
+    def nothing(prior: GaussianMixture, observations: Observations, _: int) -> MethodAnswer:
         broken = GaussianMixture(prior.log_weights, prior.means * math.nan, prior.covariances)
         return of_mixture(broken)
 
-    found = compare([Method("nothing", nothing)], 1, 2)
+    found = compare([ComparedMethod("nothing", nothing)], 1, 2)
     assert found.divergences["nothing"].tolist() == [math.inf, math.inf]
     assert found.as_dict()["table"][0]["mean"] is None
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from inference.accuracy import FAST, Settings
+from inference.accuracy import FAST, UpdateSettings
 from inference.evaluation.calibration import REGIONS
 from inference.evaluation.turn_particles import Held, hold, particles
 from inference.evaluation.turns import MEAN, MOTION, STEP, advanced, prior, run, thresholds
@@ -17,7 +17,7 @@ from inference.mixture import GaussianMixture
 from inference.update import Updater
 from tests.inference.problems import updater
 
-WORKER = Settings(refine_below=0.7, repeat_below=0.5)  # as `streams.settings` has it by default
+WORKER = UpdateSettings(refine_below=0.7, repeat_below=0.5)  # as `streams.settings` has it by default
 STEPS, TRACKS, SEED = 10, 5, 4
 
 
@@ -104,9 +104,9 @@ def test_a_run_of_nothing_or_of_too_few_particles_is_refused() -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("settings", [Settings(), WORKER], ids=["library", "worker"])
+@pytest.mark.parametrize("settings", [UpdateSettings(), WORKER], ids=["library", "worker"])
 def test_over_two_hundred_steps_no_track_is_lost_and_regions_cover_what_they_should(
-    settings: Settings,
+    settings: UpdateSettings,
 ) -> None:
     found = run(Updater(updater().network, settings=settings), 200, 40, seed=7)
     assert found.lost() == []

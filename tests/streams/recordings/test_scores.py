@@ -16,7 +16,7 @@ from inference.evaluation.baselines import (
 )
 from inference.mixture import GaussianMixture
 from inference.transformer import Configuration, DistributionTransformer
-from inference.update import Settings, Updater
+from inference.update import Updater, UpdateSettings
 from schemas import Model, Posterior, parse
 from streams.offline import Fused
 from streams.recordings import Recording, with_wide_prior
@@ -36,7 +36,7 @@ def updater() -> Updater:
     """With a small network that never was trained: the check and the refinement make its answers right."""
     torch.manual_seed(0)
     network = DistributionTransformer(Configuration(width=8, layers=1, heads=2, hidden=8))
-    return Updater(network, settings=Settings(points=64, refine_points=256))
+    return Updater(network, settings=UpdateSettings(points=64, refine_points=256))
 
 
 def cut(name: str, request: pytest.FixtureRequest, seconds: float, scored_from: float) -> Recording:

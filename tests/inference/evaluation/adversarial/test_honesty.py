@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inference.accuracy import Settings
+from inference.accuracy import UpdateSettings
 from inference.evaluation.adversarial.answers import chain_answers
 from inference.evaluation.adversarial.chains import static
 from inference.evaluation.adversarial.families import FAMILIES
@@ -19,7 +19,7 @@ from inference.evaluation.adversarial.run import findings
 from inference.update import Updater
 from inference.weights import load
 
-SETTINGS = {"library": Settings(), "worker": Settings(refine_below=0.7, repeat_below=0.5)}
+SETTINGS = {"library": UpdateSettings(), "worker": UpdateSettings(refine_below=0.7, repeat_below=0.5)}
 # problems a family, and how many may be dishonest, at fault, or another answer alone
 FEW = {"library": (2, 1, 0, 1), "worker": (1, 1, 0, 1)}
 MANY = {"library": 8, "worker": 8}  # dishonest of 67 a family

@@ -29,7 +29,7 @@ class Problems(NamedTuple):
 
 
 class Family(Protocol):
-    """Makes problems; `log_likelihood` comes with the observations."""
+    """A distribution of problems, to train on or to evaluate with."""
 
     @property
     def name(self) -> str: ...
@@ -99,7 +99,7 @@ def _draw_state(draw: Draw, prior: GaussianMixture) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Mixed:
-    """Any dimension: vectors, single rows, ranges in a subspace, angles in a plane minus a linear term."""
+    """Family in any dimension: vectors, single rows, ranges in a subspace, angles in a plane minus a linear term."""
 
     name: str = "mixed"
     components: int = 8
@@ -204,7 +204,7 @@ def _with_values(draw: Draw, observations: Observations, state: Tensor, span: Te
 
 
 def planar() -> Mixed:
-    """Position, range and bearing in the plane; range outliers are uniform on 40 prior spreads."""
+    """The family of positions, ranges and bearings in the plane; range outliers are uniform on 40 prior spreads."""
     return Mixed("planar", isotropic=True, kinds=("vector", "range", "angle"), outlier_span=(40.0, 40.0))
 
 

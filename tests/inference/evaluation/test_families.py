@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from inference import linear_algebra as la
-from inference.training.families import FAMILIES, Draw, mixed, planar
+from inference.evaluation.families import FAMILIES, Draw, mixed, planar
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 3, 4, 6])
