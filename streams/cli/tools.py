@@ -70,7 +70,7 @@ def settings(format: Formatted = None) -> None:
 
     Example: BELIEFSTREAM_DEVICE=cuda beliefstream settings
     """
-    import orjson
+    import json
 
     from streams.settings import Settings
 
@@ -87,7 +87,7 @@ def settings(format: Formatted = None) -> None:
     ]
     if resolve(format) is Format.json:
         for row in rows:
-            print(orjson.dumps(row).decode())
+            print(json.dumps(row, ensure_ascii=False))
         return
     from rich.table import Table
 

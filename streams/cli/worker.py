@@ -28,6 +28,7 @@ def worker(
     from streams.mending import mend_topics
     from streams.rights import missing_rights
 
+    _check_installed()
     settings = settings_for(brokers)
     options = settings.client_options
     if create_topics:
@@ -43,6 +44,15 @@ def worker(
     lock = _claim_directory(settings)  # held for as long as it is referred to  # noqa: F841
     logs.configure(settings.logs, settings.log_level)
     _run(settings)
+
+
+def _check_installed() -> None:
+    """Raise ModuleNotFoundError if the extra is missing, before a broker is asked; importing takes seconds."""
+    from importlib.util import find_spec
+
+    for module in ("faust", "torch"):
+        if find_spec(module) is None:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
 def _check_port(settings: Settings) -> None:
