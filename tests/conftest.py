@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -13,6 +14,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
@@ -73,9 +75,29 @@ def same_draws() -> None:
     np.random.seed(0)
 
 
+@pytest.hookimpl(trylast=True)  # after pytest has put together what shares a broker
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if "long" not in config.option.markexpr:
         items[:] = [item for item in items if item.get_closest_marker("long") is None]
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items[:] = _alternating(items)
+
+
+def _alternating(items: list[pytest.Item]) -> list[pytest.Item]:
+    """A file that waits for brokers after one that computes: side by side they leave no processor idle."""
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    groups: tuple[list[list[pytest.Item]], ...] = ([], [])
+    for found in files.values():
+        groups[not any(map(_waits, found))].append(found)
+    return [item for pair in zip_longest(*groups, fillvalue=[]) for found in pair for item in found]
+
+
+def _waits(item: pytest.Item) -> bool:
+    brokers = {"broker", "embedded_broker", "kafka_broker"}
+    fixtures: list[str] = getattr(item, "fixturenames", [])
+    return not brokers.isdisjoint(fixtures) or any(map(item.get_closest_marker, ("chaos", "kafka")))
 
 
 @pytest.fixture(scope="session")
@@ -112,16 +134,29 @@ class CompiledNetwork:
 
 @pytest.fixture(scope="session")
 def compiled_network(tmp_path_factory: pytest.TempPathFactory) -> CompiledNetwork:
-    """Compiled once a session: it takes most of a minute."""
-    place = tmp_path_factory.mktemp("compiled")
+    """Compiled once a run, by the process that asks first: it takes most of a minute."""
+    place = shared_by_processes(tmp_path_factory) / "compiled"
+    place.mkdir(exist_ok=True)
     made = CompiledNetwork(place / "small.safetensors", place / "packages")
+    with FileLock(place / "lock"):
+        if not made.weights.exists():
+            save(small_network(), made.weights, {})
+        compile_network(load(str(made.weights)), 1, made.points, made.directory)
+    return made
+
+
+def small_network() -> DistributionTransformer:
     torch.manual_seed(0)
     network = DistributionTransformer(Configuration(width=8, layers=1, heads=2, hidden=8))
     for head in network.parameters():  # heads begin at zero: without a change they would say nothing
         torch.nn.init.normal_(head, std=0.2)
-    save(network, made.weights, {})
-    compile_network(load(str(made.weights)), 1, made.points, made.directory)
-    return made
+    return network
+
+
+def shared_by_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of this run, the same in every process of pytest-xdist."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @dataclass(frozen=True)

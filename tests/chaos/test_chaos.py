@@ -144,14 +144,14 @@ def test_what_is_in_flight_has_left_a_moment_later_or_when_it_is_acknowledged() 
 def test_a_connection_from_before_a_cut_does_not_survive_it() -> None:
     front = free_port()
     with socket.create_server(("127.0.0.1", 0)) as server, Proxy(front, server.getsockname()[1]) as proxy:
-        client, beyond = socket.create_connection(("127.0.0.1", front)), server.accept()[0]
-        proxy.cut()
-        proxy.mend()
-        late, target = socket.socketpair()
-        proxy._connect(late, target, cuts=0)  # accepted before the cut, connected after it
-        for each in (client, beyond):
-            each.settimeout(10)
-            assert each.recv(1) == b""
+        with socket.create_connection(("127.0.0.1", front)) as client, server.accept()[0] as beyond:
+            proxy.cut()
+            proxy.mend()
+            late, target = socket.socketpair()
+            proxy._connect(late, target, cuts=0)  # accepted before the cut, connected after it
+            for each in (client, beyond):
+                each.settimeout(10)
+                assert each.recv(1) == b""
         assert late.fileno() == target.fileno() == -1
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal
 
 from inference.filtering import Outcome
 from schemas import Observation
-from streams.simulation import simulate
+from streams.simulation import Simulation, simulate
 from tests.conftest import eventually
 from tests.streams.oracle import check_order, expected
 from tests.streams.workers import Stream, Worker, posteriors_of
@@ -53,23 +54,35 @@ def followed(
     fleet: Fleet, precision: Literal["single", "double"]
 ) -> tuple[list[Observation], dict[str, list[Any]], dict[str, list[Outcome]]]:
     """A simulation through the worker: what was sent, what came, and what the replay says; counts are checked."""
-    simulation = simulate(entities=20, duration=20.0, seed=3)
-    observations = [
-        seen.model_copy(update={"id": f"seen-{number}"})
-        for number, seen in enumerate(simulation.observations)
-    ]
+    simulation, observations, outcomes = _replayed(precision)
     # defined right before the first observation, after the worker has started
     fleet.stream.define([simulation.model, *simulation.sensors])
     before = fleet.worker.metrics()
     for seen in observations:
         fleet.stream.observations.send_message(seen)
     fleet.stream.observations.flush()
-    outcomes = expected(simulation.model, simulation.sensors, observations, precision=precision)
     found = fleet.posteriors({entity: len(due) for entity, due in outcomes.items()})
     check_order(found, outcomes, observations)
     methods = {posterior.quality.method for taken in found.values() for posterior in taken}
     check_counts(fleet, before, len(observations), methods)
     return observations, found, outcomes
+
+
+@lru_cache
+def _replayed(
+    precision: Literal["single", "double"],
+) -> tuple[Simulation, list[Observation], dict[str, list[Outcome]]]:
+    """The simulation, its observations and the replay of them, which takes seconds and is the same on every broker."""
+    simulation = simulate(entities=20, duration=20.0, seed=3)
+    observations = [
+        seen.model_copy(update={"id": f"seen-{number}"})
+        for number, seen in enumerate(simulation.observations)
+    ]
+    return (
+        simulation,
+        observations,
+        expected(simulation.model, simulation.sensors, observations, precision=precision),
+    )
 
 
 def check_counts(fleet: Fleet, before: dict[str, float], count: int, methods: set[str]) -> None:

@@ -40,6 +40,9 @@ class Worker:
         self.journal = directory / "journal"
         self.output = directory / "output"
         self.journal.touch()
+        self._read = 0  # bytes of the journal
+        self._processed: set[tuple[int, int]] = set()
+        self._restored: list[dict[str, int]] = []
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -76,15 +79,27 @@ class Worker:
     @property
     def processed(self) -> set[tuple[int, int]]:
         """(partition, offset) of every record it has processed, by now, over all its starts."""
-        lines = (line.split() for line in self.journal.read_text().splitlines())
-        return {(int(line[1]), int(line[2])) for line in lines if line[0] == "processed" and len(line) == 3}
+        self._read_on()
+        return self._processed
 
     @property
     def restored(self) -> list[dict[str, int]]:
         """The table after each recovery."""
-        lines = self.journal.read_text().splitlines(keepends=True)
-        lines = [line for line in lines if line.endswith("\n")]  # a long one takes several writes
-        return [json.loads(line.removeprefix("restored ")) for line in lines if line.startswith("restored ")]
+        self._read_on()
+        return self._restored
+
+    def _read_on(self) -> None:
+        """Takes the whole lines that the journal has got since: a long one takes several writes."""
+        with self.journal.open("rb") as journal:
+            journal.seek(self._read)
+            new, _, _ = journal.read().rpartition(b"\n")
+        self._read += len(new) + bool(new)
+        for line in new.decode().splitlines():
+            words = line.split()
+            if words[0] == "restored":
+                self._restored.append(json.loads(line.removeprefix("restored ")))
+            elif len(words) == 3:  # another number where a process was killed while it wrote
+                self._processed.add((int(words[1]), int(words[2])))
 
 
 def produce(broker: Broker, topic: str, count: int) -> set[tuple[int, int]]:
@@ -159,6 +174,7 @@ def test_record_after_a_gap_is_committed_only_when_it_is_processed(monkeypatch: 
         partition = TP("observations", 0)
         await consumer._add_gap(partition, 5, 9)
         consumer._acked[partition].extend(acked)
+        consumer._thread.thread_loop.close()  # of its thread, which never starts here
         return consumer._new_offset(partition)
 
     assert asyncio.run(committed(3)) == 4

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -95,7 +95,8 @@ class Worker:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
+            with error:
+                return error.code, error.read().decode()
         except OSError:
             return 0, ""
 
@@ -139,9 +140,12 @@ class Worker:
         """kill -9."""
         assert self._guard is not None
         assert self._guard.stdin is not None
-        self._guard.stdin.write(KILL)
-        self._guard.stdin.flush()
-        self._guard.wait(10)
+        try:
+            self._guard.stdin.write(KILL)
+            self._guard.stdin.flush()
+            self._guard.wait(10)
+        finally:
+            self._close_input()
 
     def suspend(self) -> None:
         """SIGSTOP: it does nothing, sends no heartbeats, and does not know."""
@@ -154,11 +158,20 @@ class Worker:
         """Ends it however it can, if it runs."""
         if self._guard is not None and self._guard.poll() is None:
             self.kill()
+        self._close_input()
 
     def wait_until_ended(self, timeout: float) -> int:
         """Its exit status, when it has ended by itself."""
         assert self._guard is not None
-        return self._guard.wait(timeout)
+        status = self._guard.wait(timeout)
+        self._close_input()
+        return status
+
+    def _close_input(self) -> None:
+        """Of the guard, which ends its worker then, if it has not ended."""
+        if self._guard is not None and self._guard.stdin is not None:
+            with suppress(OSError):  # it has ended without reading all of it
+                self._guard.stdin.close()
 
     def log(self) -> str:
         return self._output.read_text(errors="replace")
