@@ -36,8 +36,8 @@ from streams.expiry import Expiry
 from streams.fencing import Fencing
 from streams.fusion import Fusion
 from streams.health import add_pages, reasons_not_ready
-from streams.intake import Intake
-from streams.origin import Origins
+from streams.intake import Validator
+from streams.origin import Lineage
 from streams.placement import Placement
 from streams.reachability import Reachability
 from streams.recovery import SafeTableManager
@@ -46,13 +46,13 @@ from streams.resets import Resets
 from streams.restoring import BeliefTableManager
 from streams.sending import send_all
 from streams.settings import Settings
-from streams.stalls import Ends, Stalls, Watched
+from streams.stalls import BacklogReader, StallWatchdog, WorkerProbe
 from streams.stopping import run_or_stop
 from streams.topic_states import TopicState, topic_states
-from streams.turns import Turns
+from streams.turns import FairScheduler
 
 log = structlog.get_logger()
-LOOK_SECONDS = 5.0
+CHECK_SECONDS = 5.0
 LARGEST_RECORD = 64 * 1024 * 1024  # bytes; a dead letter is as large as its source record
 
 
@@ -121,22 +121,29 @@ def create_app(settings: Settings, updater: Updater, reachability: Reachability 
     return app
 
 
-def _guard(app: faust.App, settings: Settings, fusion: Fusion, held_up: Callable[[], bool]) -> Stalls:
+def _guard(
+    app: faust.App, settings: Settings, fusion: Fusion, is_blocked: Callable[[], bool]
+) -> StallWatchdog:
     """Build the watchdog for partitions that make no progress."""
     sources = (settings.names.observations, settings.names.priors)
 
-    def done() -> dict[TP, int]:
+    def processed_offsets() -> dict[TP, int]:
         consumer = cast(SafeConsumer, app.consumer)
         return {
-            place: max(fusion.processed.get(place, 0), consumer.committed.get(place, 0))
+            place: max(fusion.processed_offsets.get(place, 0), consumer.committed.get(place, 0))
             for place in consumer.assignment()
             if place.topic in sources
         }
 
-    worker = Watched(
-        done, lambda: fusion.at_work, lambda: bool(cast(SafeConsumer, app.consumer).unacked), held_up
+    worker = WorkerProbe(
+        processed_offsets,
+        lambda: fusion.is_busy,
+        lambda: bool(cast(SafeConsumer, app.consumer).unacked),
+        is_blocked,
     )
-    return Stalls(settings.stall_seconds, worker, Ends(settings.brokers, settings.client_options))
+    return StallWatchdog(
+        settings.stall_seconds, worker, BacklogReader(settings.brokers, settings.client_options)
+    )
 
 
 def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachability: Reachability) -> None:
@@ -178,11 +185,11 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
     def committed(place: TP) -> int:
         return cast(SafeConsumer, app.consumer).committed.get(place, 0)
 
-    origins = Origins(names, table.store, fencing, producer, committed)
+    lineage = Lineage(names, table.store, fencing, producer, committed)
 
     async def examine(consumer: Any, partitions: Collection[int]) -> bool:
-        fusion.processed.clear()  # reading restarts at the committed offsets
-        held = origins.examine(consumer, partitions)
+        fusion.processed_offsets.clear()  # reading restarts at the committed offsets
+        held = lineage.examine(consumer, partitions)
         return await run_or_stop(held, "beliefs cannot be held against their source, the worker stops")
 
     manager = cast(SafeTableManager, app.tables)
@@ -192,7 +199,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
         definitions, (names.sensors, names.models), settings.brokers, reject, settings.client_options
     )
     expiry = Expiry(names, definitions, table.store, committed)
-    intake = Intake(
+    validator = Validator(
         definitions,
         settings.maximum_message_bytes,
         settings.future_tolerance,
@@ -206,7 +213,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
     fusion = Fusion(
         names,
         settings.application,
-        intake,
+        validator,
         definitions,
         reader,
         updater,
@@ -214,9 +221,9 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
         producer,
         fencing,
         expiry,
-        origins,
+        lineage,
         Placement(names, settings.partitions, settings.refuse_misplaced),
-        Resets(names, settings.application, definitions, origins, ends),
+        Resets(names, settings.application, definitions, lineage, ends),
         settings.history,
         settings.event_tolerance < math.inf,
     )
@@ -237,47 +244,49 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
     async def watch_partitions() -> None:
         await stalls.watch()
 
-    @app.timer(LOOK_SECONDS)  # type: ignore[untyped-decorator]
-    async def look_after_connections() -> None:
+    @app.timer(CHECK_SECONDS)  # type: ignore[untyped-decorator]
+    async def check_connections() -> None:
         logs.write_repeated()
         for client in (*clients(app), reader.client):
             if fault := fault_of(client):
                 log.error("the metadata of a connection is not kept any more, the worker stops", fault=fault)
                 os._exit(70)
 
-    @app.timer(LOOK_SECONDS)  # type: ignore[untyped-decorator]
-    async def look_after_definitions() -> None:
+    @app.timer(CHECK_SECONDS)  # type: ignore[untyped-decorator]
+    async def check_definitions() -> None:
         with suppress(KafkaError, OSError):  # no broker answers: try again next time
             if found := await reader.changes():
                 log.error(TOPIC_CHANGED, changes=found)
                 os._exit(70)
 
-    @app.timer(LOOK_SECONDS)  # type: ignore[untyped-decorator]
+    @app.timer(CHECK_SECONDS)  # type: ignore[untyped-decorator]
     async def count_dead_letters() -> None:
-        ANNOUNCER.look()
+        ANNOUNCER.log_counts()
 
     async def count_last_dead_letters(*_: Any, **__: Any) -> None:
         ANNOUNCER.flush()
 
     app.on_before_shutdown.connect(count_last_dead_letters, weak=False)
 
-    turns = Turns(settings.batch, lambda message: cast(SafeConsumer, app.consumer).let_go(message))
-    app.flow_control.manage_queue(cast(Any, turns))
+    scheduler = FairScheduler(
+        settings.batch, lambda message: cast(SafeConsumer, app.consumer).release(message)
+    )
+    app.flow_control.manage_queue(cast(Any, scheduler))
 
     @app.agent(source, name="fuse")
     async def fuse(stream: faust.StreamT[bytes]) -> None:
         async for events in stream.noack_take(settings.batch, within=settings.batch_seconds):  # type: ignore[attr-defined]
-            turn = turns.take(events)
-            while turn:
+            batch = scheduler.take(events)
+            while batch:
                 # an exception inside take() would acknowledge the batch: stop at once, so that it is delivered again
-                await run_or_stop(fusion.process(turn), "a batch failed, the worker stops")
-                done = turns.done(turn)
+                await run_or_stop(fusion.process(batch), "a batch failed, the worker stops")
+                done = scheduler.done(batch)
                 for event in done:
                     await stream.ack(event)
                 fusion.acknowledged(done)
                 # if more messages have arrived, waiting ones share the next turn with them
-                alone = turns.full or cast(Any, stream.channel).queue.empty()
-                turn = turns.take() if alone else []
+                alone = scheduler.full or cast(Any, stream.channel).queue.empty()
+                batch = scheduler.take() if alone else []
 
     metrics.BUILD.info(
         {
@@ -287,4 +296,4 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
             "weights": settings.weights,
         }
     )
-    add_pages(app, reader, fusion, reachability, settings.token, stalls.shown.set)
+    add_pages(app, reader, fusion, reachability, settings.token, stalls.metrics_read.set)

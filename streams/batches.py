@@ -28,7 +28,7 @@ class Batch:
     entities: dict[tuple[int, bytes], EntityBatch] = field(default_factory=dict)
     times: dict[int, list[float]] = field(default_factory=dict)  # times of observations, by partition
     resets: list[Record] = field(default_factory=list)  # posteriors emitted for resets
-    dead: list[Record] = field(default_factory=list)
+    dead_letters: list[Record] = field(default_factory=list)
     rejected: Counter[tuple[str, Reason]] = field(default_factory=Counter)  # by topic and reason
     misplaced: list[Misplaced] = field(default_factory=list)
     examples: dict[Reason, Example] = field(default_factory=dict)  # the first of each reason
@@ -52,7 +52,9 @@ class Batch:
 
         `replayed` names the dead letter that it was sent again from.
         """
-        self.dead.append(dead_letter(self.names.dead_letters, reason, detail, source, *content, replayed))
+        self.dead_letters.append(
+            dead_letter(self.names.dead_letters, reason, detail, source, *content, replayed)
+        )
         self.rejected[source[0], reason] += 1
         self.examples.setdefault(reason, Example(source, content[0], detail))
 
@@ -82,7 +84,7 @@ class Batch:
         metrics.OBSERVATIONS.labels("accepted").inc(accepted)
 
 
-def reach(events: Iterable[EventT[Any]]) -> dict[int, dict[str, int]]:
+def end_offsets(events: Iterable[EventT[Any]]) -> dict[int, dict[str, int]]:
     """Return the offsets after the last of these events, by partition and topic."""
     ends: dict[int, dict[str, int]] = {}
     for event in events:

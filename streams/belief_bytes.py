@@ -24,7 +24,7 @@ _ERROR_NUMBERS = len(NO_ERROR)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-State = bytes | Belief
+StoredBelief = bytes | Belief
 """A belief, encoded or not encoded yet."""
 
 
@@ -36,29 +36,29 @@ class DamagedRecord(ValueError):
     """A changelog record is not an output of `encode`."""
 
 
-def told(read: Callable[P, R]) -> Callable[P, R]:
+def reports_damage(decode: Callable[P, R]) -> Callable[P, R]:
     """Decorator that turns decoding errors into DamagedRecord."""
 
-    @functools.wraps(read)
-    def reading(*arguments: P.args, **options: P.kwargs) -> R:
+    @functools.wraps(decode)
+    def wrapper(*arguments: P.args, **options: P.kwargs) -> R:
         try:
-            return read(*arguments, **options)
+            return decode(*arguments, **options)
         except (UnknownVersion, DamagedRecord):
             raise
         except (struct.error, IndexError, ValueError) as error:
             raise DamagedRecord(f"changelog: a record cannot be read: {error}") from error
 
-    return reading
+    return wrapper
 
 
-def reaches(raw: bytes, place: int) -> int:
+def checked_end(raw: bytes, place: int) -> int:
     """Return `place` if the bytes are long enough; raises DamagedRecord."""
     if place > len(raw):
         raise DamagedRecord(f"changelog: a record of {len(raw)} bytes ends early, {place} are needed")
     return place
 
 
-def belief_from(time: float, count: int, size: int, numbers: NDArray[np.float64]) -> Belief:
+def belief_from_array(time: float, count: int, size: int, numbers: NDArray[np.float64]) -> Belief:
     """Build a belief from one array: weights, means and whole covariances, in that order."""
     weights, means, covariances = np.split(numbers.copy(), (count, count + count * size))
     return Belief(time, weights, means.reshape(count, size), covariances.reshape(count, size, size))
@@ -73,7 +73,7 @@ def _triangles(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[n
     return rows * size + columns, columns * size + rows, where.ravel()
 
 
-def stored(state: State | None) -> bytes:
+def encode_belief(state: StoredBelief | None) -> bytes:
     """Encode a belief without loss; None gives no bytes."""
     if state is None:
         return b""
@@ -95,7 +95,7 @@ def stored(state: State | None) -> bytes:
     return header + b"".join(np.ascontiguousarray(part, dtype="<f8").tobytes() for part in parts)
 
 
-def stored_size(raw: bytes, place: int) -> int:
+def encoded_size(raw: bytes, place: int) -> int:
     """Size in bytes of the belief that begins at `place`."""
     count, size, flags, inputs, _ = _BELIEF.unpack_from(raw, place)
     error = _ERROR_NUMBERS if flags & _WITH_ERROR else 0
@@ -103,7 +103,7 @@ def stored_size(raw: bytes, place: int) -> int:
     return int(_BELIEF.size + 8 * (numbers + inputs * (inputs + 1) + error))
 
 
-def has_error(state: State | None) -> bool:
+def has_error(state: StoredBelief | None) -> bool:
     """Whether the stored belief has an accumulated error, which programs before version 5 cannot read."""
     if isinstance(state, bytes):
         return len(state) > 2 and bool(state[2] & _WITH_ERROR)
@@ -114,8 +114,8 @@ def _numbers(count: int, size: int, symmetric: bool) -> int:
     return count * (1 + size + (size * (size + 1) // 2 if symmetric else size * size))
 
 
-@told
-def belief_of(state: State | None) -> Belief | None:
+@reports_damage
+def decode_belief(state: StoredBelief | None) -> Belief | None:
     """Decode a stored belief, if there is one; raises DamagedRecord.
 
     A belief stored before version 5 has an accumulated error of 0, because the real one is not known.
@@ -133,7 +133,7 @@ def belief_of(state: State | None) -> Belief | None:
         numbers, held = np.split(numbers, [_numbers(count, size, symmetric)])
         control = ControlReading(held[:inputs].copy(), held[inputs:].reshape(inputs, inputs).copy())
     if not symmetric:
-        return replace(belief_from(time, count, size, numbers), control=control, error=error)
+        return replace(belief_from_array(time, count, size, numbers), control=control, error=error)
     weights, means, half = np.split(numbers, (count, count + count * size))
     covariances = half.reshape(count, -1).take(_triangles(size)[2], axis=1)
     shape = (count, size, size)

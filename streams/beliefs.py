@@ -18,15 +18,15 @@ import numpy as np
 from inference.events import Belief
 from inference.timeline import Moment, Timeline
 from streams.belief_bytes import (
-    State,
+    StoredBelief,
     UnknownVersion,
-    belief_from,
-    belief_of,
+    belief_from_array,
+    checked_end,
+    decode_belief,
+    encode_belief,
+    encoded_size,
     has_error,
-    reaches,
-    stored,
-    stored_size,
-    told,
+    reports_damage,
 )
 
 INTERNAL = b"\0"
@@ -37,22 +37,22 @@ RESET_VERSION = 4  # for entities whose beliefs have no accumulated error
 UNRESET_VERSION = 3  # for those that have never been reset either
 MOST_RESET_IDS = 16  # stored, so that a reset with an id is applied once even if sent again
 # version, has a base; sequence, revision, prior sequence, two offsets, time of the newest posterior and of the base,
-# when last heard of, length of names, number of moments
+# when last seen, length of names, number of moments
 _HEADER = struct.Struct("<BBQIIqqdddHI")
 _RESETS = struct.Struct("<IqH")  # since version 4, after the names: resets, offset, length of their ids
-_SECOND_HEADER = struct.Struct("<BBQIIqqddHI")  # version 2, without the time last heard of
+_SECOND_HEADER = struct.Struct("<BBQIIqqddHI")  # version 2, without the time last seen
 _FIRST_HEADER = struct.Struct("<BBBHQIIqqdH")  # version 1, without that and without a past
 _MOMENT = struct.Struct("<dII")  # time, length of its messages, length of its belief
 _MESSAGE = struct.Struct("<BqI")
 _WAITING = struct.Struct("<qI")
 
 
-@told
-def glance(raw: bytes) -> tuple[float, float]:
-    """Read the time of the newest posterior and when the entity was last heard of, without decoding the rest."""
+@reports_damage
+def read_times(raw: bytes) -> tuple[float, float]:
+    """Read the time of the newest posterior and when the entity was last seen, without decoding the rest."""
     if not UNRESET_VERSION <= raw[0] <= VERSION:
         record = BeliefRecord.decode(raw)
-        return record.shown, record.heard
+        return record.last_emitted, record.last_seen
     header = _HEADER.unpack_from(raw)
     return header[7], header[9]
 
@@ -68,7 +68,7 @@ def check_version(raw: bytes, topic: str, partition: int, key: bytes) -> None:
         )
 
 
-class Kept(NamedTuple):
+class StoredMessage(NamedTuple):
     """A message that is applied to the belief, and may have to be applied again."""
 
     is_prior: bool
@@ -76,7 +76,7 @@ class Kept(NamedTuple):
     value: bytes
 
 
-def pack(messages: Iterable[Kept]) -> bytes:
+def pack(messages: Iterable[StoredMessage]) -> bytes:
     """Pack the messages of one moment into bytes."""
     return b"".join(
         _MESSAGE.pack(message.is_prior, message.offset, len(message.value)) + message.value
@@ -84,14 +84,14 @@ def pack(messages: Iterable[Kept]) -> bytes:
     )
 
 
-@told
-def unpack(raw: bytes) -> list[Kept]:
+@reports_damage
+def unpack(raw: bytes) -> list[StoredMessage]:
     """Unpack the bytes of `pack`; raises DamagedRecord for anything else."""
     found, place = [], 0
     while place < len(raw):
         kind, offset, length = _MESSAGE.unpack_from(raw, place)
         place += _MESSAGE.size
-        found.append(Kept(bool(kind), offset, raw[place : reaches(raw, place + length)]))
+        found.append(StoredMessage(bool(kind), offset, raw[place : checked_end(raw, place + length)]))
         place += length
     return found
 
@@ -108,14 +108,14 @@ class BeliefRecord:
         prior_sequence: number of priors applied.
         observation_offset, prior_offset: the last message processed of each topic; -1 for none.
         pending: stated priors that no observation has reached in time, as (offset, the message's value).
-        shown: time of the newest posterior emitted.
-        heard: event time of the partition, by the other messages, when the entity's last message came.
+        last_emitted: time of the newest posterior emitted.
+        last_seen: event time of the partition, by the other messages, when the entity's last message came.
         resets: how often the entity was reset.
         forgotten_before: a reset forgot observations before this offset, including those not read yet.
         reset_ids: ids of the last resets that had one.
     """
 
-    past: Timeline[bytes, State] = field(default_factory=Timeline)
+    past: Timeline[bytes, StoredBelief] = field(default_factory=Timeline)
     coordinates: tuple[str, ...] = ()
     sequence: int = 0
     revision: int = 0
@@ -123,8 +123,8 @@ class BeliefRecord:
     observation_offset: int = -1
     prior_offset: int = -1
     pending: list[tuple[int, bytes]] = field(default_factory=list)
-    shown: float = -math.inf
-    heard: float = -math.inf
+    last_emitted: float = -math.inf
+    last_seen: float = -math.inf
     resets: int = 0
     forgotten_before: int = 0
     reset_ids: tuple[str, ...] = ()
@@ -132,7 +132,7 @@ class BeliefRecord:
     @classmethod
     def of(cls, belief: Belief, coordinates: tuple[str, ...], **others: Any) -> BeliefRecord:
         """Create a record with a belief that has no past."""
-        return cls(Timeline(belief, belief.time), coordinates, shown=belief.time, **others)
+        return cls(Timeline(belief, belief.time), coordinates, last_emitted=belief.time, **others)
 
     @property
     def has_belief(self) -> bool:
@@ -143,11 +143,11 @@ class BeliefRecord:
     def belief(self) -> Belief | None:
         """The newest belief; None until the first observation."""
         moments = self.past.moments
-        return belief_of(moments[-1].state if moments else self.past.base)
+        return decode_belief(moments[-1].state if moments else self.past.base)
 
     def forget(self) -> None:
         """Discard the belief and its past."""
-        self.past, self.shown = Timeline(), -math.inf
+        self.past, self.last_emitted = Timeline(), -math.inf
 
     def reset(self, id: str | None, before: int) -> None:
         """Forget the entity; the offsets stay, and the sequence continues.
@@ -167,7 +167,7 @@ class BeliefRecord:
     def encode(self) -> bytes:
         """Encode the record as bytes, without loss."""
         names, past = "\n".join(self.coordinates).encode(), self.past
-        base, version = stored(past.base), self._version()
+        base, version = encode_belief(past.base), self._version()
         header = _HEADER.pack(
             version,
             past.base is not None,
@@ -176,16 +176,16 @@ class BeliefRecord:
             self.prior_sequence,
             self.observation_offset,
             self.prior_offset,
-            self.shown,
+            self.last_emitted,
             past.base_time,
-            self.heard,
+            self.last_seen,
             len(names),
             len(past.moments),
         )
         resets = self._encoded_resets() if version > UNRESET_VERSION else b""
         parts = [header, names, resets, base]
         for moment in past.moments:
-            state = stored(moment.state)
+            state = encode_belief(moment.state)
             parts.extend((_MOMENT.pack(moment.time, len(moment.content), len(state)), moment.content, state))
         for offset, value in self.pending:
             parts.append(_WAITING.pack(offset, len(value)) + value)
@@ -202,7 +202,7 @@ class BeliefRecord:
         return _RESETS.pack(self.resets, self.forgotten_before, len(ids)) + ids
 
     @classmethod
-    @told
+    @reports_damage
     def decode(cls, raw: bytes) -> BeliefRecord:
         """Decode bytes of this version or an earlier one.
 
@@ -216,26 +216,26 @@ class BeliefRecord:
             raise UnknownVersion(f"changelog: record of version {raw[0]}, this program reads 1 to {VERSION}")
         if raw[0] == 2:
             *header, length, count = _SECOND_HEADER.unpack_from(raw)
-            heard, place = -math.inf, _SECOND_HEADER.size
+            last_seen, place = -math.inf, _SECOND_HEADER.size
         else:
-            *header, heard, length, count = _HEADER.unpack_from(raw)
+            *header, last_seen, length, count = _HEADER.unpack_from(raw)
             place = _HEADER.size
-        _, has_base, sequence, revision, stated, observed, last_prior, shown, base_time = header
+        _, has_base, sequence, revision, stated, observed, last_prior, last_emitted, base_time = header
         names = raw[place : place + length].decode()
         place += length
         resets: tuple[int, int, tuple[str, ...]] = (0, 0, ())
         if raw[0] > UNRESET_VERSION:
             resets, place = _decoded_resets(raw, place)
-        base: State | None = None
+        base: StoredBelief | None = None
         if has_base:
-            end = place + stored_size(raw, place)
+            end = place + encoded_size(raw, place)
             base, place = raw[place:end], end
-        moments: list[Moment[bytes, State]] = []
+        moments: list[Moment[bytes, StoredBelief]] = []
         for _ in range(count):
             time, content, state = _MOMENT.unpack_from(raw, place)
             middle = place + _MOMENT.size + content
             packed = raw[place + _MOMENT.size : middle]
-            place = reaches(raw, middle + state)
+            place = checked_end(raw, middle + state)
             moments.append(Moment(time, packed, raw[middle:place] if state else None))
         return cls(
             Timeline(base, base_time, moments),
@@ -246,8 +246,8 @@ class BeliefRecord:
             observed,
             last_prior,
             _waiting(raw, place),
-            shown,
-            heard,
+            last_emitted,
+            last_seen,
             *resets,
         )
 
@@ -259,17 +259,17 @@ def _names(joined: str) -> tuple[str, ...]:
 def _decoded_resets(raw: bytes, place: int) -> tuple[tuple[int, int, tuple[str, ...]], int]:
     """Read the number of resets, the offset and the ids; also returns the position after them."""
     resets, before, length = _RESETS.unpack_from(raw, place)
-    end = reaches(raw, place + _RESETS.size + length)
+    end = checked_end(raw, place + _RESETS.size + length)
     return (resets, before, _names(raw[place + _RESETS.size : end].decode())), end
 
 
 def _waiting(raw: bytes, place: int) -> list[tuple[int, bytes]]:
     pending = []
-    reaches(raw, place)
+    checked_end(raw, place)
     while place < len(raw):
         offset, length = _WAITING.unpack_from(raw, place)
         place += _WAITING.size
-        pending.append((offset, raw[place : reaches(raw, place + length)]))
+        pending.append((offset, raw[place : checked_end(raw, place + length)]))
         place += length
     return pending
 
@@ -280,11 +280,11 @@ def _decode_first(raw: bytes) -> BeliefRecord:
     place = _FIRST_HEADER.size
     names = _names(raw[place : place + length].decode())
     place += length
-    past: Timeline[bytes, State] = Timeline()
+    past: Timeline[bytes, StoredBelief] = Timeline()
     if has_belief:
         total = count * (1 + size + size * size)
-        past = Timeline(belief_from(time, count, size, np.frombuffer(raw, "<f8", total, place)), time)
+        past = Timeline(belief_from_array(time, count, size, np.frombuffer(raw, "<f8", total, place)), time)
         place += 8 * total
-    shown = time if has_belief else -math.inf
+    last_emitted = time if has_belief else -math.inf
     pending = _waiting(raw, place)
-    return BeliefRecord(past, names, sequence, revision, stated, observed, last_prior, pending, shown)
+    return BeliefRecord(past, names, sequence, revision, stated, observed, last_prior, pending, last_emitted)

@@ -14,7 +14,7 @@ is mended when Faust clears `_acked` for revoked partitions.
 `CommittingConsumer` stops the worker. It is mended when the app ends as its consumer's thread crashes.
 
 **A message cannot be given up.** Faust waits for every delivered message at a rebalance, also for one that will be
-delivered again. `let_go` takes it off Faust's list. It is mended when the consumer has a public method for it.
+delivered again. `release` takes it off Faust's list. It is mended when the consumer has a public method for it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class CommittingConsumer(Consumer):
         """Commit these offsets, which may be lower than before; returns whether the broker has accepted them."""
         return await self._commit(offsets)
 
-    def let_go(self, message: Message) -> None:
+    def release(self, message: Message) -> None:
         """Stop waiting for a delivered message that will not be acknowledged before it is delivered again."""
         self._unacked_messages.discard(message)
         notify(self._waiting_for_ack)

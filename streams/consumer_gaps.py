@@ -42,7 +42,7 @@ class GapConsumer(SeekingConsumer):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._begun: set[TP] = set()  # partitions with a record delivered since the last seek
-        self._told: dict[TP, int] = defaultdict(int)  # offset up to which losses are reported
+        self._reported: dict[TP, int] = defaultdict(int)  # offset up to which losses are reported
 
     def on_record(self, partition: TP, message: Message) -> None:
         """Stop the worker if the record lies before what was read."""
@@ -63,7 +63,7 @@ class GapConsumer(SeekingConsumer):
         committed = {tp: self.committed.get(tp) for tp in self.assignment()}
         due = {tp: offset for tp, offset in committed.items() if offset and not self.is_changelog(tp)}
         if due:
-            await self._tell_lost(due)
+            await self._report_lost(due)
 
     def is_changelog(self, partition: TP) -> bool:
         """Whether the partition is one of a table's changelog."""
@@ -77,17 +77,17 @@ class GapConsumer(SeekingConsumer):
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         # `offset_to` is the offset of the record just read, which Faust takes as part of the gap.
         await super()._add_gap(tp, offset_from, offset_to - 1)
-        await self._tell_lost({tp: offset_from}, offset_to)
+        await self._report_lost({tp: offset_from}, offset_to)
 
-    async def _tell_lost(self, due: Mapping[TP, int], end: float = math.inf) -> None:
+    async def _report_lost(self, due: Mapping[TP, int], end: float = math.inf) -> None:
         """Report the messages from `due` to `end` that their log no longer holds, each once."""
         begins = await self.earliest_offsets(*due)
         for tp, first in due.items():
-            first = max(first, self._told[tp])
+            first = max(first, self._reported[tp])
             begin = int(min(begins.get(tp) or 0, end))
             if begin <= first:
                 continue
-            self._told[tp] = begin
+            self._reported[tp] = begin
             metrics.LOST_OFFSETS.labels(tp.topic).inc(begin - first)
             log.error(
                 "the log begins after what was to be read next: messages are lost",

@@ -11,13 +11,13 @@ import orjson
 from inference.events import PriorChange
 from inference.filtering import Outcome
 from schemas import Model, Prior
-from streams.conversion_motions import belief_of, motion_over, state_model
+from streams.conversion_motions import belief_from_mixture, motion_over, state_model
 from streams.conversion_readings import reading_of
 from streams.conversion_sensors import noise_of, sensor_over
 
 __all__ = [
     "PosteriorWriter",
-    "belief_of",
+    "belief_from_mixture",
     "motion_over",
     "noise_of",
     "prior_change",
@@ -34,7 +34,7 @@ def prior_change(prior: Prior, names: tuple[str, ...]) -> PriorChange:
         Unusable: `missing_coordinates` or `wrong_length`, if it does not fit the model.
     """
     prior.check_fits(names)
-    mixture = belief_of(prior.mixture, prior.time)
+    mixture = belief_from_mixture(prior.mixture, prior.time)
     if prior.coordinates is None:
         return PriorChange(mixture, prior.mode)
     return PriorChange(mixture, prior.mode, tuple(names.index(name) for name in prior.coordinates))

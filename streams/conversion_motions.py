@@ -31,7 +31,7 @@ class _OnRaster(moving.FixedStep):
         return super()._power((interval.double() / self.step).round() * self.step)
 
 
-def belief_of(mixture: Mixture, time: float) -> Belief:
+def belief_from_mixture(mixture: Mixture, time: float) -> Belief:
     """Convert a mixture message to a belief."""
     return Belief(
         time, np.array(mixture.weights), np.array(mixture.means), np.array(mixture.covariances, dtype=float)
@@ -49,7 +49,7 @@ def state_model(model: Model) -> StateModel:
     except (ArithmeticError, ValueError) as error:
         raise Unusable(Reason.invalid_definition, f"motion: {error}") from error
     expires_after = math.inf if model.expires_after is None else model.expires_after
-    return StateModel(motion, belief_of(model.prior, 0.0), model.components, expires_after)
+    return StateModel(motion, belief_from_mixture(model.prior, 0.0), model.components, expires_after)
 
 
 def motion_over(motion: Motion, names: tuple[str, ...]) -> moving.Motion:

@@ -70,7 +70,7 @@ class Announcer:
         self._clock, self._since = clock, clock()
         self._known: set[Reason] = set()
         self._counts: Counter[Reason] = Counter()  # in this period
-        self._told = 0  # of these, logged one by one
+        self._logged = 0  # of these, logged one by one
         self._newest: Example | None = None
         self._total = 0
 
@@ -81,7 +81,7 @@ class Announcer:
         self._newest = example
         if reason not in self._known:
             self._known.add(reason)
-            self._told += 1
+            self._logged += 1
             log.warning(
                 "dead letter",
                 reason=reason.value,
@@ -89,7 +89,7 @@ class Announcer:
                 more=f"the next ones of this reason are counted every {PERIOD_SECONDS:.0f} s",
             )
 
-    def look(self) -> None:
+    def log_counts(self) -> None:
         """Log the counts if a period has passed; call it regularly."""
         if self._clock() - self._since >= PERIOD_SECONDS:
             self.flush()
@@ -98,7 +98,7 @@ class Announcer:
         """Log the counts since the last line, unless all were logged one by one."""
         now = self._clock()
         in_period = self._counts.total()
-        if in_period > self._told and self._newest is not None:
+        if in_period > self._logged and self._newest is not None:
             log.warning(
                 "dead letters",
                 seconds=round(now - self._since),
@@ -108,7 +108,7 @@ class Announcer:
                 newest=self._newest.fields(),
             )
         self._known = {*self._counts}
-        self._counts, self._told, self._since = Counter(), 0, now
+        self._counts, self._logged, self._since = Counter(), 0, now
 
 
 ANNOUNCER = Announcer()

@@ -21,7 +21,7 @@ from faust.types import TP
 from filelock import FileLock, Timeout
 
 from streams.beliefs import INTERNAL, VERSION
-from streams.stores import CANNOT_BE_KEPT, BeliefStore, Changes, StoreFault
+from streams.stores import STORE_FAILED, BeliefStore, Changes, StoreFault
 
 log = structlog.get_logger()
 STATE = INTERNAL + b"state"
@@ -124,7 +124,7 @@ class DiskStore(BeliefStore):
             raise self._fault(partition, error) from error
         self._copies[partition] = copy
 
-    def keep(self, partition: int, changes: Changes, last: int, growth: int) -> None:
+    def write_own(self, partition: int, changes: Changes, last: int, growth: int) -> None:
         self._database(partition)
         offset = self._copies[partition].offset
         if last == offset + len(changes):
@@ -204,7 +204,7 @@ class DiskStore(BeliefStore):
             try:
                 database.close()
             except Exception as error:  # the changelog has the changes that were not written
-                log.error(CANNOT_BE_KEPT, detail=str(self._fault(partition, error)))
+                log.error(STORE_FAILED, detail=str(self._fault(partition, error)))
         self._databases.clear()
 
     def _path(self, partition: int) -> Path:

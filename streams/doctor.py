@@ -9,10 +9,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterator, Sequence
 
-from streams.findings import Finding, State, absent
+from streams.findings import Finding, Status, absent
 from streams.settings import Settings
 
-__all__ = ["Finding", "State", "examine"]
+__all__ = ["Finding", "Status", "examine"]
 
 TIMEOUT = 3.0  # seconds; a running worker answers in milliseconds
 SKEW = 2.0  # seconds; the HTTP date has whole seconds, and the answer takes a moment
@@ -28,18 +28,18 @@ def examine(settings: Settings, worker_urls: Sequence[str]) -> Iterator[Finding]
     broker = examine_broker(settings)
     missing: Collection[str] | None = None
     yield broker
-    if broker.state is State.ok:
+    if broker.status is Status.ok:
         topics = examine_topics(settings)
         yield topics
         # a problem with one topic must not hide findings about another
-        missing = frozenset() if topics.state is State.ok else missing_topics(settings)
+        missing = frozenset() if topics.status is Status.ok else missing_topics(settings)
         yield from examine_definitions(settings, missing)
         yield examine_measurements(settings, missing)
         yield from examine_records(settings, missing)
         yield examine_dead_letters(settings, missing)
     else:
         subjects = "topics, models, sensors, measurements, partitioner, clocks, group, dead-letters"
-        yield Finding(subjects, State.skipped, "no broker answers")
+        yield Finding(subjects, Status.skipped, "no broker answers")
     yield examine_device(settings)
     yield from examine_weights(settings)
     for url in worker_urls:
@@ -58,7 +58,7 @@ def examine_broker(settings: Settings) -> Finding:
     try:
         options = settings.client_options
     except SecurityError as error:
-        return Finding("broker", State.problem, str(error), "the file must be readable, and as PEM has it")
+        return Finding("broker", Status.problem, str(error), "the file must be readable, and as PEM has it")
     reasons = []
     for server in settings.brokers.split(","):
         try:
@@ -66,9 +66,9 @@ def examine_broker(settings: Settings) -> Finding:
         except (OSError, ValueError, KafkaError) as error:
             reasons.append(f"{server}: {refusal(server, options) or error or type(error).__name__}")
         else:
-            return Finding("broker", State.ok, f"answers at {server}")
-    mend = "start one (beliefstream broker), or name another with --brokers or BELIEFSTREAM_BROKERS"
-    return Finding("broker", State.problem, f"none answers: {'; '.join(reasons)}", mend)
+            return Finding("broker", Status.ok, f"answers at {server}")
+    remedy = "start one (beliefstream broker), or name another with --brokers or BELIEFSTREAM_BROKERS"
+    return Finding("broker", Status.problem, f"none answers: {'; '.join(reasons)}", remedy)
 
 
 def examine_definitions(settings: Settings, missing: Collection[str] = frozenset()) -> Iterator[Finding]:
@@ -83,20 +83,22 @@ def examine_definitions(settings: Settings, missing: Collection[str] = frozenset
         ("sensors", settings.sensors, registry.sensors),
     ):
         if topic in missing:
-            yield Finding(subject, State.skipped, absent(topic))
+            yield Finding(subject, Status.skipped, absent(topic))
             continue
         try:
             found = sorted(read())
         except (BrokerUnavailable, TopicMissing, KafkaError) as error:
-            mend = "beliefstream topics check; deploy/SECURITY.md lists the rights of each user"
-            yield Finding(subject, State.problem, str(error), mend)
+            remedy = "beliefstream topics check; deploy/SECURITY.md lists the rights of each user"
+            yield Finding(subject, Status.problem, str(error), remedy)
             continue
         if found:
             rest = f" and {len(found) - 5} more" if len(found) > 5 else ""
-            yield Finding(subject, State.ok, f"{', '.join(found[:5])}{rest}")
+            yield Finding(subject, Status.ok, f"{', '.join(found[:5])}{rest}")
         else:
-            mend = f"beliefstream {subject} set FILE; beliefstream simulate defines some too"
-            yield Finding(subject, State.problem, "none is defined: every observation is a dead letter", mend)
+            remedy = f"beliefstream {subject} set FILE; beliefstream simulate defines some too"
+            yield Finding(
+                subject, Status.problem, "none is defined: every observation is a dead letter", remedy
+            )
 
 
 def examine_measurements(settings: Settings, missing: Collection[str] = frozenset()) -> Finding:
@@ -111,16 +113,16 @@ def examine_measurements(settings: Settings, missing: Collection[str] = frozense
 
         loaded = measurements.load(settings.measurements)
     except ModuleNotFoundError as error:
-        return Finding("measurements", State.skipped, f"{error.name} is missing")
+        return Finding("measurements", Status.skipped, f"{error.name} is missing")
     except ValueError as error:
-        return Finding("measurements", State.problem, str(error), "name modules that a worker can import")
+        return Finding("measurements", Status.problem, str(error), "name modules that a worker can import")
     if settings.sensors in missing:
-        return Finding("measurements", State.skipped, absent(settings.sensors))
+        return Finding("measurements", Status.skipped, absent(settings.sensors))
     registry = Registry(settings.brokers, settings.sensors, settings.models, **settings.client_options)
     try:
         sensors = registry.sensors()
     except (BrokerUnavailable, TopicMissing, KafkaError) as error:
-        return Finding("measurements", State.skipped, f"sensors cannot be read: {error}")
+        return Finding("measurements", Status.skipped, f"sensors cannot be read: {error}")
     wanted = {name: sensor.measurement for name, sensor in sensors.items() if sensor.kind == "own"}
     faults = []
     for name, measurement in sorted(wanted.items()):
@@ -129,10 +131,10 @@ def examine_measurements(settings: Settings, missing: Collection[str] = frozense
         except ValueError as error:
             faults.append(f"sensor {name}: {error}")
     if faults:
-        mend = f"name the module that registers it in {measurements.SETTING}, here and for the workers"
-        return Finding("measurements", State.problem, "; ".join(faults[:3]), mend)
+        remedy = f"name the module that registers it in {measurements.SETTING}, here and for the workers"
+        return Finding("measurements", Status.problem, "; ".join(faults[:3]), remedy)
     found = f"{', '.join(loaded)}; " if loaded else ""
-    return Finding("measurements", State.ok, f"{found}sensors of one's own: {len(wanted)}")
+    return Finding("measurements", Status.ok, f"{found}sensors of one's own: {len(wanted)}")
 
 
 def examine_device(settings: Settings) -> Finding:
@@ -145,14 +147,14 @@ def examine_device(settings: Settings) -> Finding:
         device = choose_device(settings.device)
     except ModuleNotFoundError as error:
         return Finding(
-            "device", State.problem, f"{error.name} is missing", "pip install 'beliefstream[worker]'"
+            "device", Status.problem, f"{error.name} is missing", "pip install 'beliefstream[worker]'"
         )
     except RuntimeError as error:
-        return Finding("device", State.problem, str(error), "BELIEFSTREAM_DEVICE=auto or cpu")
+        return Finding("device", Status.problem, str(error), "BELIEFSTREAM_DEVICE=auto or cpu")
     name = (
         torch.cuda.get_device_name() if device.type == "cuda" else f"{settings.threads} of the CPU's threads"
     )
-    return Finding("device", State.ok, f"{device.type}, {name}, PyTorch {torch.__version__}")
+    return Finding("device", Status.ok, f"{device.type}, {name}, PyTorch {torch.__version__}")
 
 
 def examine_weights(settings: Settings) -> Iterator[Finding]:
@@ -163,23 +165,23 @@ def examine_weights(settings: Settings) -> Iterator[Finding]:
 
         network = load(settings.weights)
     except ModuleNotFoundError as error:
-        yield Finding("weights", State.skipped, f"{error.name} is missing")
+        yield Finding("weights", Status.skipped, f"{error.name} is missing")
         return
     except (OSError, ValueError) as error:
-        mend = "BELIEFSTREAM_WEIGHTS is the name of shipped weights or a .safetensors file"
-        yield Finding("weights", State.problem, str(error), mend)
+        remedy = "BELIEFSTREAM_WEIGHTS is the name of shipped weights or a .safetensors file"
+        yield Finding("weights", Status.problem, str(error), remedy)
         return
     count = sum(parameter.numel() for parameter in network.parameters())
-    yield Finding("weights", State.ok, f"{settings.weights}, {count:,} parameters")
+    yield Finding("weights", Status.ok, f"{settings.weights}, {count:,} parameters")
     try:
         dimensions = Compiled(network, settings.points, settings.compiled).load_all()
     except ValueError as error:
-        yield Finding("compiled", State.problem, str(error), "workers refuse to start while it is there")
+        yield Finding("compiled", Status.problem, str(error), "workers refuse to start while it is there")
         return
     found = (
         f"for {', '.join(map(str, dimensions))} coordinates" if dimensions else "nothing; it may be slower"
     )
-    yield Finding("compiled", State.ok, found)
+    yield Finding("compiled", Status.ok, found)
 
 
 def examine_worker(url: str) -> Iterator[Finding]:
@@ -197,23 +199,23 @@ def examine_worker(url: str) -> Iterator[Finding]:
         waits = body["waiting_for"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         detail = f"none answers at {url}: {getattr(error, 'reason', error)}"
-        yield Finding("worker", State.skipped, detail, "beliefstream worker starts one")
-        yield Finding("clock", State.skipped, "only a worker tells its time")
+        yield Finding("worker", Status.skipped, detail, "beliefstream worker starts one")
+        yield Finding("clock", Status.skipped, "only a worker tells its time")
         return
     if status == 200:
-        yield Finding("worker", State.ok, f"ready at {url}, {len(body.get('assigned', ()))} partitions")
+        yield Finding("worker", Status.ok, f"ready at {url}, {len(body.get('assigned', ()))} partitions")
     else:
-        mend = "wait; if it stays so, look at the worker's log"
-        yield Finding("worker", State.problem, f"not ready: {', '.join(waits)}", mend)
+        remedy = "wait; if it stays so, look at the worker's log"
+        yield Finding("worker", Status.problem, f"not ready: {', '.join(waits)}", remedy)
     yield _clock(date)
 
 
 def _clock(date: str | None) -> Finding:
     if date is None:
-        return Finding("clock", State.skipped, "the worker did not tell its time")
+        return Finding("clock", Status.skipped, "the worker did not tell its time")
     skew = time.time() - email.utils.parsedate_to_datetime(date).timestamp()
     # the header has whole seconds, rounded down
     if abs(skew - 0.5) <= SKEW:
-        return Finding("clock", State.ok, "agrees with the worker's")
+        return Finding("clock", Status.ok, "agrees with the worker's")
     detail = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the worker's"
-    return Finding("clock", State.problem, detail, "synchronise both clocks (NTP)")
+    return Finding("clock", Status.problem, detail, "synchronise both clocks (NTP)")

@@ -12,8 +12,8 @@ from kafka.errors import AuthorizationError, KafkaError
 from schemas import Reason, printable, to_rfc3339
 from streams.clients.connection import BrokerUnavailable, TopicMissing
 from streams.clients.dead_letters import DeadLetterConsumer
-from streams.findings import Finding, State, absent
-from streams.mending import mend
+from streams.findings import Finding, Status, absent
+from streams.mending import remedy_for
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ LONGEST = 80  # characters of a name
 def examine_dead_letters(settings: Settings, missing: Collection[str] = frozenset()) -> Finding:
     """Report the dead letters of the last hour by reason, the newest of each, and what to do."""
     if settings.dead_letters in missing:
-        return Finding(SUBJECT, State.skipped, absent(settings.dead_letters))
+        return Finding(SUBJECT, Status.skipped, absent(settings.dead_letters))
     counts: Counter[Reason] = Counter()
     newest: ReceivedDeadLetter | None = None
     deadline, is_all = time.monotonic() + READING_SECONDS, True
@@ -46,20 +46,20 @@ def examine_dead_letters(settings: Settings, missing: Collection[str] = frozense
                     break
     except AuthorizationError as error:
         detail = f"this user may not read {settings.dead_letters!r}: {error}"
-        return Finding(SUBJECT, State.skipped, detail, "run it as an operator: deploy/SECURITY.md")
+        return Finding(SUBJECT, Status.skipped, detail, "run it as an operator: deploy/SECURITY.md")
     except (BrokerUnavailable, TopicMissing, KafkaError) as error:
-        return Finding(SUBJECT, State.problem, f"they cannot be read: {error}", "look at the broker's log")
+        return Finding(SUBJECT, Status.problem, f"they cannot be read: {error}", "look at the broker's log")
     if newest is None:
-        return Finding(SUBJECT, State.ok, "none in the last hour")
+        return Finding(SUBJECT, Status.ok, "none in the last hour")
     by_reason = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
     more = "" if is_all else "more than "
     detail = f"{more}{counts.total()} in the last hour: {by_reason}; {_example(newest, is_all)}"
     most, _ = counts.most_common(1)[0]
     return Finding(
         SUBJECT,
-        State.problem,
+        Status.problem,
         detail,
-        f"{most}: {mend(most)}; all: beliefstream dead-letters --summary --since 1h",
+        f"{most}: {remedy_for(most)}; all: beliefstream dead-letters --summary --since 1h",
     )
 
 
@@ -69,5 +69,5 @@ def _example(received: ReceivedDeadLetter, is_newest: bool) -> str:
     whose = "".join(f", {what} {name[:LONGEST]!r}" for what, name in names if name is not None)
     what = "the newest" if is_newest else "one"
     place = f"{letter.topic} {letter.partition}:{letter.offset}"
-    told = f"{what} at {to_rfc3339(received.time)[:19]}Z from {place}{whose}: {letter.detail}"
-    return printable(told)
+    text = f"{what} at {to_rfc3339(received.time)[:19]}Z from {place}{whose}: {letter.detail}"
+    return printable(text)

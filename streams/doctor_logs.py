@@ -10,8 +10,8 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import AuthorizationError, KafkaError
 
 from schemas import printable
-from streams.clients.connection import BrokerUnavailable, Reader, Span, TopicMissing, connect
-from streams.findings import Finding, State
+from streams.clients.connection import BrokerUnavailable, Span, TopicMissing, TopicReader, connect
+from streams.findings import Finding, Status
 from streams.settings import Settings
 
 SUBJECT = "losses"
@@ -55,7 +55,7 @@ def _gone(
         )
         count = sum(begin - done for done, begin in gone.values())
         detail = f"{count} messages that wait for {settings.application!r} are deleted already: {places}"
-        yield Finding(SUBJECT, State.problem, detail, LOST)
+        yield Finding(SUBJECT, Status.problem, detail, LOST)
 
 
 def _cut(topic: str, spans: Mapping[int, Span], committed: Mapping[int, int]) -> Iterator[Finding]:
@@ -66,7 +66,7 @@ def _cut(topic: str, spans: Mapping[int, Span], committed: Mapping[int, int]) ->
             for number, done in cut.items()
         )
         detail = f"{len(cut)} partitions have lost their end, or were made again: {places}"
-        yield Finding(SUBJECT, State.problem, detail, CUT)
+        yield Finding(SUBJECT, Status.problem, detail, CUT)
 
 
 def examine_changelog(settings: Settings) -> Iterator[Finding]:
@@ -77,13 +77,13 @@ def examine_changelog(settings: Settings) -> Iterator[Finding]:
 
         faults, whole = _unreadable(settings, topic, _spans(settings, topic))
     except ModuleNotFoundError as error:
-        mend = "pip install 'beliefstream[worker]'"
-        yield Finding(SUBJECT, State.skipped, f"{what}: {error.name} is missing", mend)
+        remedy = "pip install 'beliefstream[worker]'"
+        yield Finding(SUBJECT, Status.skipped, f"{what}: {error.name} is missing", remedy)
         return
     except (AuthorizationError, BrokerUnavailable, TopicMissing, KafkaError) as error:
         yield _not_seen(what, error)
         return
-    for kind, told, mend in (
+    for kind, fault, remedy in (
         (DamagedRecord, "are damaged: a worker stops at the entity's next message", DAMAGED),
         (UnknownVersion, "are of another version: no worker starts", STRANGE),
     ):
@@ -93,11 +93,11 @@ def examine_changelog(settings: Settings) -> Iterator[Finding]:
                 f"{key[:80].decode(errors='replace')!r} in partition {partition}, {fault}"
                 for (partition, key), fault in some[:SHOWN]
             )
-            detail = printable(f"{len(some)} records of {topic!r} {told}: {examples}")
-            yield Finding(SUBJECT, State.problem, detail, mend)
+            detail = printable(f"{len(some)} records of {topic!r} {fault}: {examples}")
+            yield Finding(SUBJECT, Status.problem, detail, remedy)
     if not whole:
         detail = f"{what}: it is too long to be read in {READING_SECONDS:.0f} s, the rest was not looked at"
-        yield Finding(SUBJECT, State.skipped, detail)
+        yield Finding(SUBJECT, Status.skipped, detail)
 
 
 def _unreadable(
@@ -164,14 +164,14 @@ def _consumer(settings: Settings, group: str | None) -> Any:
 
 
 def _spans(settings: Settings, topic: str) -> dict[int, Span]:
-    with Reader(settings.brokers, topic, settings.client_options) as reader:
+    with TopicReader(settings.brokers, topic, settings.client_options) as reader:
         return reader.spans()
 
 
 def _not_seen(what: str, error: Exception) -> Finding:
     if isinstance(error, AuthorizationError):
-        mend = "run it as the worker's user: deploy/SECURITY.md"
-        return Finding(SUBJECT, State.skipped, f"{what}: this user may not read them: {error}", mend)
+        remedy = "run it as the worker's user: deploy/SECURITY.md"
+        return Finding(SUBJECT, Status.skipped, f"{what}: this user may not read them: {error}", remedy)
     return Finding(
-        SUBJECT, State.problem, f"{what}: they cannot be read: {error}", "look at the broker's log"
+        SUBJECT, Status.problem, f"{what}: they cannot be read: {error}", "look at the broker's log"
     )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from schemas import Reason, printable
 from streams.doctor_logs import examine_changelog, examine_offsets
-from streams.findings import Finding, State
-from streams.mending import mend
+from streams.findings import Finding, Status
+from streams.mending import remedy_for
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class _Counter:
     name: str
     label: str
     what: str
-    mend: str
+    remedy: str
     values: Collection[str] = ()
 
 
@@ -72,14 +72,14 @@ COUNTERS = (
         "beliefstream_misplaced_records_total",
         "topic",
         "{count} records of {label!r} lay in another partition than their keys belong to",
-        "mend the producer's partitioner: docs/producers.md has an example for each client",
+        "fix the producer's partitioner: docs/producers.md has an example for each client",
     ),
     *(
         _Counter(
             "beliefstream_dead_letters_total",
             "reason",
             f"{{count}} messages were refused, for {words} ({{label}})",
-            f"{mend(reason)}; beliefstream dead-letters --reason {reason}",
+            f"{remedy_for(reason)}; beliefstream dead-letters --reason {reason}",
             (reason,),
         )
         for reason, words in (
@@ -108,12 +108,12 @@ def examine_losses(
     clean, skipped = [], []
     for what, findings in _looks(settings, urls, missing):
         found = list(findings)
-        yield from (each for each in found if each.state is State.problem)
-        skipped += [each for each in found if each.state is State.skipped]
+        yield from (each for each in found if each.status is Status.problem)
+        skipped += [each for each in found if each.status is Status.skipped]
         if not found:
             clean.append(what)
     if clean:
-        yield Finding(SUBJECT, State.ok, f"none by {', '.join(clean)}")
+        yield Finding(SUBJECT, Status.ok, f"none by {', '.join(clean)}")
     yield from skipped
 
 
@@ -147,7 +147,7 @@ def _counted(settings: Settings, url: str) -> Iterator[Finding]:
     else:
         yield from _above_zero(snapshot, url)
         return
-    yield Finding(SUBJECT, State.skipped, f"{what}: {reason}", hint)
+    yield Finding(SUBJECT, Status.skipped, f"{what}: {reason}", hint)
 
 
 def _above_zero(snapshot: Snapshot, url: str) -> Iterator[Finding]:
@@ -164,7 +164,7 @@ def _above_zero(snapshot: Snapshot, url: str) -> Iterator[Finding]:
 
 def _finding(counter: _Counter, counts: Mapping[str, float], url: str) -> Finding:
     order = sorted(counts, key=lambda label: -counts[label])
-    shown = [counter.what.format(count=round(counts[label]), label=label[:80]) for label in order[:SHOWN]]
+    lines = [counter.what.format(count=round(counts[label]), label=label[:80]) for label in order[:SHOWN]]
     more = f"; {len(order) - SHOWN} more with {round(sum(counts[each] for each in order[SHOWN:]))}"
-    told = "; ".join(shown) + (more if len(order) > SHOWN else "")
-    return Finding(SUBJECT, State.problem, printable(f"{told} (since {url} started)"), counter.mend)
+    summary = "; ".join(lines) + (more if len(order) > SHOWN else "")
+    return Finding(SUBJECT, Status.problem, printable(f"{summary} (since {url} started)"), counter.remedy)

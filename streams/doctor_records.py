@@ -9,8 +9,8 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import AuthorizationError, KafkaError
 
-from streams.clients.connection import BrokerUnavailable, Reader, Span, TopicMissing, connect
-from streams.findings import Finding, State, absent
+from streams.clients.connection import BrokerUnavailable, Span, TopicMissing, TopicReader, connect
+from streams.findings import Finding, Status, absent
 from streams.partitioners import partition_of, recognise
 from streams.settings import Settings
 
@@ -26,12 +26,12 @@ def examine_records(settings: Settings, missing: Collection[str] = frozenset()) 
     if not there:
         neither = f"{absent(settings.observations)}; the same of {settings.priors!r}"
         for subject in ("partitioner", "clocks", "group"):
-            yield Finding(subject, State.skipped, neither)
+            yield Finding(subject, Status.skipped, neither)
         return
     if len(there) == 1:
         (other,) = {settings.observations, settings.priors} - {*there}
         detail = f"{absent(other)}: partitioner, clocks and group are of {there[0]!r} alone"
-        yield Finding("records", State.skipped, detail)
+        yield Finding("records", Status.skipped, detail)
     made = set()
     try:
         spans = {topic: _spans(settings, topic) for topic in there}
@@ -41,11 +41,13 @@ def examine_records(settings: Settings, missing: Collection[str] = frozenset()) 
     except (BrokerUnavailable, TopicMissing, KafkaError) as error:
         subjects = ", ".join(each for each in ("partitioner", "clocks", "group") if each not in made)
         if isinstance(error, AuthorizationError):
-            told = f"this user may not read records and offsets: {error}"
-            yield Finding(subjects, State.skipped, told, "run it as the worker's user: deploy/SECURITY.md")
+            problem = f"this user may not read records and offsets: {error}"
+            yield Finding(
+                subjects, Status.skipped, problem, "run it as the worker's user: deploy/SECURITY.md"
+            )
         else:
             yield Finding(
-                subjects, State.problem, f"records cannot be read: {error}", "look at the broker's log"
+                subjects, Status.problem, f"records cannot be read: {error}", "look at the broker's log"
             )
 
 
@@ -63,7 +65,7 @@ def examine_partitioner(records: list[Any], counts: dict[str, int]) -> Finding:
         records: of any topics in `counts`, the number of partitions of each topic.
     """
     if not records:
-        return Finding("partitioner", State.skipped, "there are no records")
+        return Finding("partitioner", Status.skipped, "there are no records")
     faults = [
         fault
         for topic, count in counts.items()
@@ -71,31 +73,31 @@ def examine_partitioner(records: list[Any], counts: dict[str, int]) -> Finding:
     ]
     if not faults:
         return Finding(
-            "partitioner", State.ok, f"the newest {len(records)} records lie where their keys belong"
+            "partitioner", Status.ok, f"the newest {len(records)} records lie where their keys belong"
         )
-    details, mends = zip(*faults, strict=True)
-    return Finding("partitioner", State.problem, "; ".join(details), "; ".join(dict.fromkeys(mends)))
+    details, remedies = zip(*faults, strict=True)
+    return Finding("partitioner", Status.problem, "; ".join(details), "; ".join(dict.fromkeys(remedies)))
 
 
 def _misplacement(records: list[Any], count: int) -> tuple[str, str] | None:
     """The problem with the partitions of one topic's records, and how to fix it."""
-    details, mends = [], []
+    details, remedies = [], []
     keyed = [each for each in records if each.key is not None]
     astray = [each for each in keyed if partition_of(each.key, count) != each.partition]
     if astray:
-        shown, cause = astray[-1], recognise(((each.key, each.partition) for each in astray), count)
+        sample, cause = astray[-1], recognise(((each.key, each.partition) for each in astray), count)
         details.append(
-            f"{_share(astray, records)} lie in another partition than their keys belong to, such as {_key(shown)!r} in "
-            f"{shown.partition}, not {partition_of(shown.key, count)} (partitioner: {cause.name}): they are dead "
+            f"{_share(astray, records)} lie in another partition than their keys belong to, such as {_key(sample)!r} "
+            f"in {sample.partition}, not {partition_of(sample.key, count)} (partitioner: {cause.name}): they are dead "
             "letters, or second beliefs of their entities with BELIEFSTREAM_REFUSE_MISPLACED=false"
         )
-        mends.append(f"{cause.mend}; docs/producers.md has an example for each client")
+        remedies.append(f"{cause.remedy}; docs/producers.md has an example for each client")
     if keyless := [each for each in records if each.key is None]:
         details.append(f"{_share(keyless, records)} have no key, and are dead letters")
-        mends.append("send the entity as the key")
+        remedies.append("send the entity as the key")
     if not details:
         return None
-    return f"{records[0].topic!r}: {', '.join(details)}", "; ".join(mends)
+    return f"{records[0].topic!r}: {', '.join(details)}", "; ".join(remedies)
 
 
 def _share(some: list[Any], records: list[Any]) -> str:
@@ -109,20 +111,20 @@ def _key(record: Any) -> str:
 def examine_timestamps(records: list[Any]) -> Finding:
     """Check for records with a time ahead of our clock; a time in the past proves nothing."""
     if not records:
-        return Finding("clocks", State.skipped, "there are no records")
+        return Finding("clocks", Status.skipped, "there are no records")
     newest = max(records, key=lambda record: record.timestamp)
     ahead = newest.timestamp / 1000 - time.time()
     if ahead <= AHEAD_SECONDS:
-        return Finding("clocks", State.ok, "no record is stamped in the future")
+        return Finding("clocks", Status.ok, "no record is stamped in the future")
     whose = "the broker's clock" if newest.timestamp_type == 1 else "the sender's clock"
     detail = (
         f"a record of {_key(newest)!r} in {newest.topic!r} is stamped {ahead:.0f} s ahead of our clock: {whose} is "
         "ahead, or ours behind"
     )
-    mend = (
+    remedy = (
         "synchronise clocks (NTP); a live time more than BELIEFSTREAM_FUTURE_TOLERANCE ahead is a dead letter"
     )
-    return Finding("clocks", State.problem, detail, mend)
+    return Finding("clocks", Status.problem, detail, remedy)
 
 
 def examine_group(settings: Settings, spans: dict[str, dict[int, Span]]) -> Finding:
@@ -145,21 +147,21 @@ def examine_group(settings: Settings, spans: dict[str, dict[int, Span]]) -> Find
     finally:
         consumer.close()
     if not behind:
-        return Finding("group", State.ok, f"{settings.application!r} has read all")
+        return Finding("group", Status.ok, f"{settings.application!r} has read all")
     waiting = sum(places[place].end - before[place] for place in behind)
     if not still:
-        return Finding("group", State.ok, f"{settings.application!r} goes on; {waiting} messages wait")
+        return Finding("group", Status.ok, f"{settings.application!r} goes on; {waiting} messages wait")
     stuck = ", ".join(f"{place.topic}-{place.partition} at {before[place]}" for place in sorted(still))
     waiting = sum(places[place].end - before[place] for place in still)
     detail = f"{settings.application!r} has not moved for {PATIENCE:.0f} s: {stuck}; {waiting} messages wait"
-    mend = (
+    remedy = (
         "is a worker running, of this BELIEFSTREAM_APPLICATION? Its /readyz and its log say what it waits for"
     )
-    return Finding("group", State.problem, detail, mend)
+    return Finding("group", Status.problem, detail, remedy)
 
 
 def _spans(settings: Settings, topic: str) -> dict[int, Span]:
-    with Reader(settings.brokers, topic, settings.client_options) as reader:
+    with TopicReader(settings.brokers, topic, settings.client_options) as reader:
         return reader.spans()
 
 

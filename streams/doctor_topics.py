@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from streams.findings import Finding, State
-from streams.mending import mend_topics
+from streams.findings import Finding, Status
+from streams.mending import remedy_for_topics
 from streams.settings import Settings
 from streams.topics import UNPACKED, TopicError, administration, check
 
@@ -17,13 +17,13 @@ def examine_topics(settings: Settings) -> Finding:
         problems = check(*place, partitions=settings.partitions, **options)
         compressed = [] if problems else kept_compressed(settings)
     except TopicError as error:
-        return Finding("topics", State.problem, str(error), "look at the broker's log")
+        return Finding("topics", Status.problem, str(error), "look at the broker's log")
     if not problems:
         there = f"all there, {settings.partitions} partitions"
         if compressed:
             there += f"; what is compressed is unpacked by workers only (deploy/SECURITY.md): {', '.join(compressed)}"
-        return Finding("topics", State.ok, there)
-    return Finding("topics", State.problem, " ".join(problems), mend_topics(problems))
+        return Finding("topics", Status.ok, there)
+    return Finding("topics", Status.problem, " ".join(problems), remedy_for_topics(problems))
 
 
 def missing_topics(settings: Settings) -> frozenset[str]:

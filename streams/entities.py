@@ -21,8 +21,8 @@ from inference.events import Belief, Event, Instant, instants
 from inference.filtering import Outcome
 from inference.timeline import Moment
 from schemas import Reason, Unusable
-from streams.belief_bytes import belief_of
-from streams.beliefs import BeliefRecord, Kept, pack, unpack
+from streams.belief_bytes import decode_belief
+from streams.beliefs import BeliefRecord, StoredMessage, pack, unpack
 from streams.registry import EntityModel
 
 log = structlog.get_logger()
@@ -33,7 +33,7 @@ MEBIBYTE = 2**20
 MOST_WAITING, WAITING_BYTES = 1000, 4 * MEBIBYTE  # priors that wait for their time
 MOST_OF_ONE_TIME, BYTES_OF_ONE_TIME = 512, 2 * MEBIBYTE  # messages of one time, which make one update
 PAST_BYTES = 4 * MEBIBYTE  # all messages that may have to be applied again
-Reader = Callable[[bytes, Kept], tuple[Event, str]]
+MessageReader = Callable[[bytes, StoredMessage], tuple[Event, str]]
 """Returns the event of a stored message and the id from its sender, empty for none."""
 
 
@@ -45,16 +45,16 @@ class Entry:
         name: in a posterior's `applied`; empty for a prior. A control's name is not used, because no posterior is of a
             control alone.
         delivered: the Faust event; None for a message stored from earlier batches.
-        again: whether the belief holds it already.
+        is_applied: whether the belief holds it already.
         id: from its sender; empty for none.
         sensor: that reported it; empty for a prior.
     """
 
     event: Event
-    message: Kept
+    message: StoredMessage
     name: str = ""
     delivered: Any = None
-    again: bool = False
+    is_applied: bool = False
     id: str = ""
     sensor: str = ""
 
@@ -62,7 +62,7 @@ class Entry:
 class Rejected(NamedTuple):
     """A message for the dead letters."""
 
-    message: Kept
+    message: StoredMessage
     delivered: Any
     reason: Reason
     detail: str
@@ -80,10 +80,10 @@ class EntityBatch:
     model: EntityModel | None = None
     belief: Belief | None = None  # the current belief in event time
     instants: list[Instant] = field(default_factory=list)
-    showing: set[int] = field(default_factory=set)  # the instants whose posteriors are emitted
+    emitting: set[int] = field(default_factory=set)  # the instants whose posteriors are emitted
     applied: list[Entry] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)  # messages that no posterior has named yet
+    unreported: list[str] = field(default_factory=list)  # messages that no posterior has named yet
     repeated: int = 0  # observations whose ids the belief held already
     revised: bool = False  # a message came before the newest posterior, and no posterior says so yet
     outcome: Outcome | None = None
@@ -93,7 +93,7 @@ class EntityBatch:
         return self.key.decode(errors="replace")
 
     @property
-    def worth_keeping(self) -> bool:
+    def should_store(self) -> bool:
         """Whether there is anything to store; there is not for an entity with bad messages only."""
         return self.record.has_belief or bool(self.record.pending) or self.record.resets > 0
 
@@ -101,7 +101,7 @@ class EntityBatch:
         """Whether the belief does not hold this message yet."""
         return offset > (self.record.prior_offset if is_prior else self.record.observation_offset)
 
-    def count(self, offset: int, is_prior: bool) -> None:
+    def mark_processed(self, offset: int, is_prior: bool) -> None:
         """Record that this message is processed, whether it is applied or rejected."""
         if is_prior:
             self.record.prior_offset = offset
@@ -111,7 +111,7 @@ class EntityBatch:
     def accept(self, entry: Entry) -> None:
         self.entries.append(entry)
 
-    def use(self, model: EntityModel) -> None:
+    def set_model(self, model: EntityModel) -> None:
         """Set the model; a belief with other coordinates is replaced by the model's prior."""
         names = model.message.coordinate_names
         if self.record.has_belief and self.record.coordinates != names:
@@ -120,7 +120,7 @@ class EntityBatch:
         self.record.coordinates = names
         self.model = model
 
-    def plan(self, read: Reader, most_moments: int) -> None:
+    def plan(self, read: MessageReader, most_moments: int) -> None:
         """Order the due messages into instants, and go back to the belief they start from.
 
         Rejects messages too late for the model's window, and waiting priors or messages of one time beyond their
@@ -143,16 +143,16 @@ class EntityBatch:
             else:
                 lateness.note(time)
                 due.append(entry)
-        waited = self._waited(read, lateness.newest)
-        due = [*waited, *self._wait(ahead, lateness.newest), *due]
+        now_due = self._due_priors(read, lateness.newest)
+        due = [*now_due, *self._queue_priors(ahead, lateness.newest), *due]
         if not due:
             return
         first = min(entry.event.time for entry in due)
-        late = first <= self.record.shown
-        self.entries = self._admitted([*self._go_back(first, read), *due])
+        late = first <= self.record.last_emitted
+        self.entries = self._admitted([*self._rewind(first, read), *due])
         labelled = [replace(entry.event, label=label) for label, entry in enumerate(self.entries)]
         self.instants = instants(labelled)
-        self.showing = self._showing(late)
+        self.emitting = self._instants_to_emit(late)
 
     def _admitted(self, entries: Sequence[Entry]) -> list[Entry]:
         """Drop repeated entries and those beyond the limits for one time.
@@ -170,7 +170,7 @@ class EntityBatch:
                     continue
                 seen.add((time, entry.id))
             count, size = held.get(time, (0, 0))
-            if not entry.again and (count >= MOST_OF_ONE_TIME or size + length > BYTES_OF_ONE_TIME):
+            if not entry.is_applied and (count >= MOST_OF_ONE_TIME or size + length > BYTES_OF_ONE_TIME):
                 detail = (
                     f"time: of {time} there are {count} messages, {size} bytes, already; one update takes "
                     f"{MOST_OF_ONE_TIME} of {BYTES_OF_ONE_TIME} bytes"
@@ -181,11 +181,11 @@ class EntityBatch:
             kept.append(entry)
         return kept
 
-    def _waited(self, read: Reader, newest: float) -> list[Entry]:
+    def _due_priors(self, read: MessageReader, newest: float) -> list[Entry]:
         """Stored priors that are due now."""
         waiting, due = [], []
         for offset, raw in self.record.pending:
-            entry = self._read(Kept(True, offset, raw), read)
+            entry = self._read(StoredMessage(True, offset, raw), read)
             if entry is None:
                 continue
             if entry.event.time <= newest:
@@ -195,7 +195,7 @@ class EntityBatch:
         self.record.pending = waiting
         return due
 
-    def _wait(self, ahead: Sequence[Entry], newest: float) -> list[Entry]:
+    def _queue_priors(self, ahead: Sequence[Entry], newest: float) -> list[Entry]:
         """Store new priors that are not due yet; returns those that are."""
         due, waiting = [], self.record.pending
         size = sum(len(value) for _, value in waiting)
@@ -212,18 +212,18 @@ class EntityBatch:
                 self.reject(entry, Reason.future, detail)
         return due
 
-    def _go_back(self, time: float, read: Reader) -> list[Entry]:
+    def _rewind(self, time: float, read: MessageReader) -> list[Entry]:
         """Go back to the last belief before `time`; returns the messages to apply again."""
         state, taken = self.record.past.rewind(time)
-        self.belief = belief_of(state)
+        self.belief = decode_belief(state)
         messages = [message for moment in taken for message in unpack(moment.content)]
         entries = [self._read(message, read) for message in messages]
         found = [entry for entry in entries if entry is not None]
         for entry in found:
-            entry.again = True
+            entry.is_applied = True
         return found
 
-    def _read(self, message: Kept, read: Reader) -> Entry | None:
+    def _read(self, message: StoredMessage, read: MessageReader) -> Entry | None:
         try:
             event, name = read(self.key, message)
             return Entry(event, message, id=name)
@@ -231,13 +231,14 @@ class EntityBatch:
             self.rejected.append(Rejected(message, None, unusable.reason, unusable.detail))
             return None
 
-    def _showing(self, late: bool) -> set[int]:
-        shown = self.record.shown
-        informing = [turn for turn, instant in enumerate(self.instants) if instant.informs]
-        turns = {turn for turn in informing if self.instants[turn].time > shown}
-        if late and len(turns) < len(informing):
-            turns.add(informing[len(informing) - len(turns) - 1])  # the last one at the newest emitted time
-        return turns
+    def _instants_to_emit(self, late: bool) -> set[int]:
+        last_emitted = self.record.last_emitted
+        informing = [index for index, instant in enumerate(self.instants) if instant.informs]
+        found = {index for index in informing if self.instants[index].time > last_emitted}
+        if late and len(found) < len(informing):
+            # the last one at the newest emitted time
+            found.add(informing[len(informing) - len(found) - 1])
+        return found
 
     def reject(self, entry: Entry, reason: Reason, detail: str) -> None:
         self.rejected.append(Rejected(entry.message, entry.delivered, reason, detail))
@@ -249,13 +250,13 @@ class EntityBatch:
 
     def without_new(self, instant: Instant) -> Instant | None:
         """The instant as it was before this batch, if it differs and is not empty."""
-        old = [label for label in instant.labels if self.entries[label].again]
+        old = [label for label in instant.labels if self.entries[label].is_applied]
         if not old or len(old) == len(instant.labels):
             return None
         readings = [
             reading
             for reading, label in zip(instant.readings, instant.labels, strict=True)
-            if self.entries[label].again
+            if self.entries[label].is_applied
         ]
         return replace(instant, readings=tuple(readings), labels=tuple(old))
 
@@ -271,31 +272,31 @@ class EntityBatch:
             content = moments.pop().content + content
         moments.append(Moment(instant.time, content, outcome.belief))
         for entry in entries:
-            if entry.again:
+            if entry.is_applied:
                 continue
             self.applied.append(entry)
             self.record.sequence += 1
             self.record.prior_sequence += entry.message.is_prior
-            self.revised |= instant.time < self.record.shown or (
-                instant.informs and instant.time == self.record.shown
+            self.revised |= instant.time < self.record.last_emitted or (
+                instant.informs and instant.time == self.record.last_emitted
             )
             if entry.name and entry.event.control is None:
-                self.names.append(entry.name)
+                self.unreported.append(entry.name)
 
-    def shows(self, turn: int) -> bool:
+    def emits(self, index: int) -> bool:
         """Whether to emit a posterior after this instant."""
-        new = self.instants[turn].time > self.record.shown
-        return turn in self.showing and (new or self.revised)
+        new = self.instants[index].time > self.record.last_emitted
+        return index in self.emitting and (new or self.revised)
 
-    def show(self) -> list[str]:
+    def mark_emitted(self) -> list[str]:
         """Mark the posterior as emitted; returns the names of the messages new in it."""
         assert self.belief is not None
         self.record.revision += self.revised
-        self.record.shown = max(self.record.shown, self.belief.time)
-        names, self.names, self.revised = self.names, [], False
+        self.record.last_emitted = max(self.record.last_emitted, self.belief.time)
+        names, self.unreported, self.revised = self.unreported, [], False
         return names
 
-    def tidy(self, most_moments: int) -> None:
+    def limit_past(self, most_moments: int) -> None:
         """Limit the size of the stored past."""
         assert self.model is not None
         past, window = self.record.past, self.model.message.lateness_window

@@ -1,4 +1,4 @@
-"""Forgets entities that have not been heard of for as long as their model allows (`expires_after`).
+"""Forgets entities that have not been seen for as long as their model allows (`expires_after`).
 
 Whether a belief has expired depends only on its own entity's event times, in `inference.filtering.advance`. After so
 long a gap the next message starts from the model's prior, in a worker as in a replay. This module only finds expired
@@ -22,7 +22,7 @@ from collections.abc import Callable, Container, Iterable
 import structlog
 from faust.types import TP
 
-from streams.beliefs import BeliefRecord, glance
+from streams.beliefs import BeliefRecord, read_times
 from streams.event_clock import LEAST, RECENT, EventClock
 from streams.registry import Definitions
 from streams.stores import BeliefStore
@@ -67,7 +67,7 @@ class Expiry:
 
     def due(self, busy: Container[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         """Partition and key of the entities to forget now; not the `busy` ones, which are being changed."""
-        self._look()
+        self._update_search()
         due = []
         for _ in range(min(MOST_AT_ONCE, len(self._found))):
             partition, key = self._found.popleft()
@@ -84,22 +84,22 @@ class Expiry:
         if raw is None:
             return False
         record = BeliefRecord.decode(raw)
-        heard = max(record.past.newest, record.heard)
+        last_seen = max(record.past.newest, record.last_seen)
         return (
-            self._has_expired(key, heard, self.now(partition))
+            self._has_expired(key, last_seen, self.now(partition))
             and not record.pending  # a stated prior that waits for its time
             and record.observation_offset < self._committed(TP(self._names.observations, partition))
             and record.prior_offset < self._committed(TP(self._names.priors, partition))
         )
 
-    def _has_expired(self, key: bytes, heard: float, now: float) -> bool:
+    def _has_expired(self, key: bytes, last_seen: float, now: float) -> bool:
         model = self._definitions.model_for(key.decode(errors="replace"))
         if model is None or model.message.expires_after is None:
             return False
         # a late message may still come within the window, and for it the belief has not expired
-        return heard + model.message.expires_after + model.message.lateness_window < now
+        return last_seen + model.message.expires_after + model.message.lateness_window < now
 
-    def _look(self) -> None:
+    def _update_search(self) -> None:
         """Take the results of a finished search, and start another one when it is due."""
         if self._search is not None and self._search.done():
             search, self._search = self._search, None
@@ -118,7 +118,7 @@ class Expiry:
             for partition, now in clocks.items()
             if now > -math.inf
             for key, raw in self._store.items(partition)
-            if self._has_expired(key, max(glance(raw)), now)
+            if self._has_expired(key, max(read_times(raw)), now)
         ]
         ended = time.monotonic()
         self._next_search = ended + max(SHORTEST_REST, REST * (ended - began))

@@ -44,7 +44,7 @@ from aiokafka.errors import (
 
 from streams.beliefs import INTERNAL
 from streams.producer_identity import init_producer_id
-from streams.sending import Lease, Record, attempts, deliver, fill
+from streams.sending import Lease, Record, attempts, deliver, pack_batches
 
 log = structlog.get_logger()
 FENCE_KEY = INTERNAL + b"fence"
@@ -109,7 +109,7 @@ class Fencing:
             with attempt:
                 lease = Lease(identity, *await init_producer_id(producer.client, identity))
                 fence = Record(self._changelog, partition, FENCE_KEY, None)
-                await deliver(producer, fill(producer, [fence], {partition: lease}))
+                await deliver(producer, pack_batches(producer, [fence], {partition: lease}))
                 return lease
         raise AssertionError("unreachable")
 

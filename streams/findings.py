@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class State(Enum):
+class Status(Enum):
     """The result of a check."""
 
     ok = "ok"
@@ -16,12 +16,12 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The result for one subject; `mend` says what to do about a problem."""
+    """The result for one subject; `remedy` says what to do about a problem."""
 
     subject: str
-    state: State
+    status: Status
     detail: str
-    mend: str = ""
+    remedy: str = ""
 
 
 def absent(topic: str) -> str:

@@ -26,28 +26,28 @@ from inference.timeline import MOST
 from inference.update import Updater
 from schemas import Observation, Prior, Reason, Reset, Unusable, is_name
 from streams import metrics
-from streams.batches import Batch, reach
-from streams.beliefs import BeliefRecord, Kept
+from streams.batches import Batch, end_offsets
+from streams.beliefs import BeliefRecord, StoredMessage
 from streams.checkpoints import Checkpoint, pass_by
 from streams.entities import EntityBatch, Entry
 from streams.event_clock import EventClocks
 from streams.expiry import Expiry
 from streams.fencing import Fenced, Fencing
-from streams.intake import Intake, Reference
-from streams.origin import Origins
+from streams.intake import ReferenceClock, Validator
+from streams.origin import Lineage
 from streams.placement import Placement
 from streams.registry import Definitions, DefinitionsReader
 from streams.resets import Resets
 from streams.rounds import run_rounds
-from streams.sending import Lease, Record, attempts, deliver, fill, unless
+from streams.sending import Lease, Record, attempts, deliver, pack_batches, retry_unless
 from streams.stores import NOT_KNOWN, BeliefStore
 from streams.topics import TopicNames
 
 log = structlog.get_logger()
 UNKNOWN = (Reason.unknown_sensor, Reason.unknown_entity)
-LONGEST_AS_IT_CAME = 1024  # bytes; longer messages are stored without the fields that are not needed
+MOST_VERBATIM_BYTES = 1024  # bytes; longer messages are stored without the fields that are not needed
 BY_BROKER = 1  # timestamp type of records stamped by the broker
-NO_LIMIT = Reference(math.inf)
+NO_LIMIT = ReferenceClock(math.inf)
 SENDING_SECONDS = 60  # how long a broker may be away before the worker gives up and is restarted
 
 
@@ -60,7 +60,7 @@ class Fusion:
         producer: returns the running aiokafka producer.
         fencing: holds the leases to write.
         expiry: finds entities to forget.
-        origins: track what the beliefs were computed from.
+        lineage: tracks what the beliefs were computed from.
         placement: finds records in the wrong partition.
         resets: apply resets of entities.
         event_time: whether to check times that are not live against their partition's event time.
@@ -70,7 +70,7 @@ class Fusion:
         self,
         names: TopicNames,
         application: str,
-        intake: Intake,
+        validator: Validator,
         definitions: Definitions,
         reader: DefinitionsReader,
         updater: Updater,
@@ -78,21 +78,21 @@ class Fusion:
         producer: Any,
         fencing: Fencing,
         expiry: Expiry,
-        origins: Origins,
+        lineage: Lineage,
         placement: Placement,
         resets: Resets,
         history: int = MOST,
         event_time: bool = False,
     ) -> None:
         self._names, self._application = names, application
-        self._intake, self._definitions, self._reader = intake, definitions, reader
+        self._validator, self._definitions, self._reader = validator, definitions, reader
         self._updater, self._store, self._producer = updater, store, producer
-        self._fencing, self._expiry, self._origins = fencing, expiry, origins
+        self._fencing, self._expiry, self._lineage = fencing, expiry, lineage
         self._placement = placement
         self._resets, self._most_moments = resets, history
         self._clocks = EventClocks() if event_time else None
-        self.processed: dict[TP, int] = {}  # offset after the last acknowledged one
-        self.at_work = False  # whether the model is processing a batch
+        self.processed_offsets: dict[TP, int] = {}  # offset after the last acknowledged one
+        self.is_busy = False  # whether the model is processing a batch
 
     @property
     def entities(self) -> int:
@@ -109,54 +109,54 @@ class Fusion:
         await self._fencing.renew()
         leases = self._fencing.leases  # taken before the first belief is read
         metrics.BATCH_SIZE.observe(len(events))
-        await self._resets.look(events)
-        batch = self._validate(events, last_word=False)
+        await self._resets.fetch_ends(events)
+        batch = self._validate(events, is_final=False)
         if batch is None:
             # a definition may have been written just before its first message: read definitions again, then validate
             # the whole batch again, because other definitions may have changed too
             await self._read_definitions()
-            batch = self._validate(events, last_word=True)
+            batch = self._validate(events, is_final=True)
         assert batch is not None
         self._plan(batch)
         work = [entity for entity in batch.entities.values() if entity.instants]
         posteriors: list[Record] = []
         if work:
             started = time.perf_counter()
-            self.at_work = True
+            self.is_busy = True
             try:
                 posteriors = await asyncio.to_thread(
                     run_rounds, work, self._updater, self._names, self._application
                 )
             finally:
-                self.at_work = False
+                self.is_busy = False
             metrics.UPDATE_SECONDS.observe(time.perf_counter() - started)
             for entity in work:
-                entity.tidy(self._most_moments)
+                entity.limit_past(self._most_moments)
         for entity in batch.entities.values():
             batch.duplicates += entity.repeated
-            self._reject_of(entity, batch)
+            self._reject_failed(entity, batch)
         pass_by("computed")
-        await self._send([*batch.resets, *posteriors, *batch.dead], leases, "flying")
-        await self._keep(batch.entities.values(), self._expire(batch), reach(events), leases)
+        await self._send([*batch.resets, *posteriors, *batch.dead_letters], leases, "flying")
+        await self._store_beliefs(batch.entities.values(), self._expire(batch), end_offsets(events), leases)
         pass_by("kept")
         batch.measure(events)
         self._placement.note(batch.misplaced)
 
     async def _read_definitions(self) -> None:
         """Read definitions to their end, and retry while the broker is away."""
-        async for attempt in attempts(unless(), SENDING_SECONDS, first=0.2, longest=5.0):
+        async for attempt in attempts(retry_unless(), SENDING_SECONDS, first=0.2, longest=5.0):
             with attempt:
                 await self._reader.catch_up()
 
     def acknowledged(self, events: Sequence[EventT[Any]]) -> None:
         """Record how far each partition is processed; its events are in order."""
         for event in events:
-            self.processed[event.message.tp] = event.message.offset + 1
+            self.processed_offsets[event.message.tp] = event.message.offset + 1
 
-    def _validate(self, events: Sequence[EventT[Any]], last_word: bool) -> Batch | None:
+    def _validate(self, events: Sequence[EventT[Any]], is_final: bool) -> Batch | None:
         """Sort the events into entities and dead letters.
 
-        Returns None if one names an unknown sensor or entity, unless `last_word` is set; also if a new entity has no
+        Returns None if one names an unknown sensor or entity, unless `is_final` is set; also if a new entity has no
         model of its own: the model for all must not take the place of one that is not read yet.
         """
         batch, now = Batch(self._names), time.time()
@@ -170,25 +170,25 @@ class Fusion:
                 continue
             entity = self._entity(key, event, batch) if key is not None else None
             if entity is not None:
-                if not (last_word or entity.is_known or self._definitions.has_own_model(entity.name)):
+                if not (is_final or entity.is_known or self._definitions.has_own_model(entity.name)):
                     return None
                 if not entity.is_new(message.offset, is_prior):
                     batch.duplicates += not is_prior
                     continue
-                entity.count(message.offset, is_prior)
+                entity.mark_processed(message.offset, is_prior)
                 if not is_prior and message.offset < entity.record.forgotten_before:
                     batch.forgotten += 1
                     continue
             try:
                 entry = self._read(event, is_prior, _reference(event.message, now, clocks, entity))
             except Unusable as unusable:
-                if unusable.reason in UNKNOWN and not last_word:
+                if unusable.reason in UNKNOWN and not is_final:
                     return None
                 batch.reject(message, unusable.reason, unusable.detail)
                 continue
             assert entity is not None
             if isinstance(entry, Reset):
-                self._resets.apply(entity, entry, batch, self._read_again)
+                self._resets.apply(entity, entry, batch, self._read_stored)
                 continue
             entity.accept(entry)
             if not is_prior:
@@ -206,30 +206,32 @@ class Fusion:
             batch.reject(message, Reason.wrong_partition, found.detail)
         return self._placement.refuse
 
-    def _read(self, delivered: EventT[Any], is_prior: bool, reference: Reference) -> Entry | Reset:
+    def _read(self, delivered: EventT[Any], is_prior: bool, reference: ReferenceClock) -> Entry | Reset:
         message = delivered.message
-        content, event = self._understood(message.key, message.value, is_prior, reference)
+        content, event = self._parse(message.key, message.value, is_prior, reference)
         if isinstance(content, Reset):
             return content
         assert event is not None
         value = message.value or b""
-        kept = Kept(is_prior, message.offset, content.to_json() if len(value) > LONGEST_AS_IT_CAME else value)
+        stored = StoredMessage(
+            is_prior, message.offset, content.to_json() if len(value) > MOST_VERBATIM_BYTES else value
+        )
         if isinstance(content, Prior):
-            return Entry(event, kept, "", delivered)
+            return Entry(event, stored, "", delivered)
         name = content.id or f"{message.partition}:{message.offset}"
-        return Entry(event, kept, name, delivered, id=content.id or "", sensor=content.sensor)
+        return Entry(event, stored, name, delivered, id=content.id or "", sensor=content.sensor)
 
-    def _read_again(self, key: bytes, kept: Kept) -> tuple[Event, str]:
+    def _read_stored(self, key: bytes, stored: StoredMessage) -> tuple[Event, str]:
         """Return the event and id of a stored message; raises Unusable if it no longer fits the definitions."""
-        content, event = self._understood(key, kept.value, kept.is_prior, NO_LIMIT)
+        content, event = self._parse(key, stored.value, stored.is_prior, NO_LIMIT)
         assert event is not None
         return event, (content.id if isinstance(content, Observation) else None) or ""
 
-    def _understood(
-        self, key: bytes | None, value: bytes | None, is_prior: bool, reference: Reference
+    def _parse(
+        self, key: bytes | None, value: bytes | None, is_prior: bool, reference: ReferenceClock
     ) -> tuple[Observation | Prior | Reset, Event | None]:
         try:
-            read = self._intake.stated if is_prior else self._intake.observation
+            read = self._validator.prior_or_reset if is_prior else self._validator.observation
             return read(key, value, reference)
         except Unusable:
             raise
@@ -251,7 +253,7 @@ class Fusion:
             batch.entities[place] = entity
         return entity
 
-    def _reject_of(self, entity: EntityBatch, batch: Batch) -> None:
+    def _reject_failed(self, entity: EntityBatch, batch: Batch) -> None:
         """Reject messages that could not be applied; those of this batch with their original bytes."""
         for message, delivered, reason, detail in entity.rejected:
             if delivered is not None:
@@ -267,8 +269,8 @@ class Fusion:
             model = self._definitions.model_for(entity.name)
             if model is None or not (entity.entries or entity.record.pending):
                 continue
-            entity.use(model)
-            entity.plan(self._read_again, self._most_moments)
+            entity.set_model(model)
+            entity.plan(self._read_stored, self._most_moments)
 
     async def _send(
         self, records: Iterable[Record], leases: Mapping[int, Lease], checkpoint: Checkpoint
@@ -281,11 +283,11 @@ class Fusion:
             raise Fenced(f"this worker does not own the partitions {sorted(strange)}")
         producer: AIOKafkaProducer = await self._producer()
         try:
-            batches = fill(producer, records, leases)
+            batches = pack_batches(producer, records, leases)
             # without a timeout, a batch that is never answered would block for ever
             async with asyncio.timeout(2 * SENDING_SECONDS):
-                passes = unless(ProducerFenced)
-                async for attempt in attempts(passes, SENDING_SECONDS, first=0.2, longest=5.0):
+                may_retry = retry_unless(ProducerFenced)
+                async for attempt in attempts(may_retry, SENDING_SECONDS, first=0.2, longest=5.0):
                     with attempt:
                         pass_by(checkpoint)
                         return await deliver(producer, batches)
@@ -299,31 +301,31 @@ class Fusion:
             self._expiry.note(partition, times)
         now = {partition: self._expiry.now(partition) for partition in batch.times}
         for entity in batch.entities.values():
-            entity.record.heard = max(entity.record.heard, now.get(entity.partition, -math.inf))
+            entity.record.last_seen = max(entity.record.last_seen, now.get(entity.partition, -math.inf))
         return self._expiry.due(batch.entities)
 
-    async def _keep(
+    async def _store_beliefs(
         self,
         entities: Iterable[EntityBatch],
         forgotten: Iterable[tuple[int, bytes]],
-        read: Mapping[int, Mapping[str, int]],
+        end_offsets: Mapping[int, Mapping[str, int]],
         leases: Mapping[int, Lease],
     ) -> None:
-        """Write the changelog, then the store; `read` gives the end offsets of the batch by partition and topic."""
+        """Write the changelog, then the store; `end_offsets` are those of the batch, by partition and topic."""
         changes: dict[int, dict[bytes, bytes | None]] = defaultdict(dict)
-        for partition in read:
-            key, value = self._origins.ahead(partition)
+        for partition in end_offsets:
+            key, value = self._lineage.source_entry(partition)
             changes[partition][key] = value
         growth: Counter[int] = Counter()
         for entity in entities:
-            if entity.worth_keeping:
+            if entity.should_store:
                 changes[entity.partition][entity.key] = entity.record.encode()
                 growth[entity.partition] += not entity.is_known
         for partition, key in forgotten:
             changes[partition][key] = None
             growth[partition] -= 1
-        for partition, ends in read.items():
-            key, value = self._origins.behind(partition, ends)
+        for partition, ends in end_offsets.items():
+            key, value = self._lineage.progress_entry(partition, ends)
             changes[partition][key] = value
         changelog = self._names.beliefs_changelog
         records = [
@@ -335,12 +337,14 @@ class Fusion:
         offsets = await self._send(records, leases, "landing")
         for partition, made in changes.items():
             last = offsets.get(TopicPartition(changelog, partition), NOT_KNOWN)
-            self._store.keep(partition, made, last, growth[partition])
+            self._store.write_own(partition, made, last, growth[partition])
 
 
-def _reference(message: Any, now: float, clocks: EventClocks | None, entity: EntityBatch | None) -> Reference:
+def _reference(
+    message: Any, now: float, clocks: EventClocks | None, entity: EntityBatch | None
+) -> ReferenceClock:
     """Reference for a message's time: when the broker stored it, or else the worker's clock."""
     is_stored = message.timestamp_type == BY_BROKER and message.timestamp is not None
     clock = clocks.of(message.partition) if clocks is not None else None
-    known = entity.record.heard if entity is not None else -math.inf
-    return Reference(message.timestamp if is_stored else now, is_stored, clock, known)
+    known = entity.record.last_seen if entity is not None else -math.inf
+    return ReferenceClock(message.timestamp if is_stored else now, is_stored, clock, known)

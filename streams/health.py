@@ -53,11 +53,11 @@ def add_pages(
     fusion: Fusion,
     reachability: Reachability,
     token: SecretStr | None = None,
-    shown: Callable[[], None] = lambda: None,
+    metrics_read: Callable[[], None] = lambda: None,
 ) -> None:
     """Add the pages to the app's web server; with `token`, /metrics needs it.
 
-    `shown` is called after /metrics has been read.
+    `metrics_read` is called after /metrics has been read.
     """
 
     @app.page("/healthz")
@@ -77,7 +77,7 @@ def add_pages(
             return view.json({"error": "a bearer token is needed"}, status=401, headers=CHALLENGE)
         refresh(app, reader, fusion, reachability)
         body = generate_latest(metrics.REGISTRY)
-        shown()
+        metrics_read()
         return view.bytes(body, content_type=CONTENT_TYPE_LATEST.split(";")[0])
 
 
@@ -96,5 +96,5 @@ def refresh(app: faust.App, reader: DefinitionsReader, fusion: Fusion, reachabil
         end = consumer.highwater(place)
         if end is None or place.topic in app.tables.changelog_topics:  # None: nothing was fetched yet
             continue
-        done = max(fusion.processed.get(place, 0), consumer.committed.get(place, 0))
-        metrics.CONSUMER_LAG.labels(place.topic, str(place.partition)).set(max(0, end - done))
+        processed_offset = max(fusion.processed_offsets.get(place, 0), consumer.committed.get(place, 0))
+        metrics.CONSUMER_LAG.labels(place.topic, str(place.partition)).set(max(0, end - processed_offset))

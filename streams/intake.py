@@ -19,7 +19,7 @@ from streams.plausibility import Bounds, bounds_of, check_possible
 from streams.registry import Definitions, EntityModel
 
 
-class Reference(NamedTuple):
+class ReferenceClock(NamedTuple):
     """Clocks that a message's time may not be far ahead of.
 
     Attributes:
@@ -35,7 +35,7 @@ class Reference(NamedTuple):
     known: float = -math.inf
 
 
-class Intake:
+class Validator:
     """Validates records against the definitions in force.
 
     Args:
@@ -57,20 +57,20 @@ class Intake:
         self._future_tolerance, self._event_tolerance = future_tolerance, event_tolerance
 
     def observation(
-        self, key: bytes | None, value: bytes | None, now: float | Reference
+        self, key: bytes | None, value: bytes | None, now: float | ReferenceClock
     ) -> tuple[Observation, Event]:
         """Return the observation and its event; raises Unusable."""
         check_size(value, self._maximum_bytes)
         message = parse(Observation, value)
-        _own_key(message.entity, key)
+        _check_key(message.entity, key)
         model = self._model(message.entity)
         sensor = self._definitions.sensors.get(message.sensor)
         if sensor is None:
             raise Unusable(Reason.unknown_sensor, f"sensor: no definition of {message.sensor!r}")
-        reference = now if isinstance(now, Reference) else Reference(now)
-        self._time(message.time, model, reference)
+        reference = now if isinstance(now, ReferenceClock) else ReferenceClock(now)
+        self._check_time(message.time, model, reference)
         if reference.clock is not None and not model.message.live_time:
-            self._event_time(message.time, reference.clock, reference.known)
+            self._check_event_time(message.time, reference.clock, reference.known)
         if isinstance(sensor, ControlSensor):
             control = control_of(message, sensor, model.message)
             return message, Event(message.entity, message.time, control=control)
@@ -78,28 +78,32 @@ class Intake:
         check_possible(message, sensor, self._bounds_of(sensor))
         return message, Event(message.entity, message.time, reading=reading)
 
-    def prior(self, key: bytes | None, value: bytes | None, now: float | Reference) -> tuple[Prior, Event]:
+    def prior(
+        self, key: bytes | None, value: bytes | None, now: float | ReferenceClock
+    ) -> tuple[Prior, Event]:
         """Return the prior and its event; raises Unusable."""
         check_size(value, self._maximum_bytes)
         return self._prior(parse(Prior, value), key, now)
 
-    def stated(
-        self, key: bytes | None, value: bytes | None, now: float | Reference
+    def prior_or_reset(
+        self, key: bytes | None, value: bytes | None, now: float | ReferenceClock
     ) -> tuple[Prior, Event] | tuple[Reset, None]:
         """Return a message of the priors topic: a prior with its event, or a reset; raises Unusable."""
         check_size(value, self._maximum_bytes)
         message = parse_stated(value)
         if isinstance(message, Prior):
             return self._prior(message, key, now)
-        _own_key(message.entity, key)
+        _check_key(message.entity, key)
         model = self._model(message.entity)
-        self._clock(message.time, model, now if isinstance(now, Reference) else Reference(now))
+        self._check_clock(
+            message.time, model, now if isinstance(now, ReferenceClock) else ReferenceClock(now)
+        )
         return message, None
 
-    def _prior(self, message: Prior, key: bytes | None, now: float | Reference) -> tuple[Prior, Event]:
-        _own_key(message.entity, key)
+    def _prior(self, message: Prior, key: bytes | None, now: float | ReferenceClock) -> tuple[Prior, Event]:
+        _check_key(message.entity, key)
         model = self._model(message.entity)
-        self._time(message.time, model, now if isinstance(now, Reference) else Reference(now))
+        self._check_time(message.time, model, now if isinstance(now, ReferenceClock) else ReferenceClock(now))
         change = prior_change(message, model.message.coordinate_names)
         return message, Event(message.entity, message.time, prior=change)
 
@@ -115,12 +119,12 @@ class Intake:
             raise Unusable(Reason.unknown_entity, f"entity: no model of {entity!r} and none for *")
         return model
 
-    def _time(self, time: float, model: EntityModel, reference: Reference) -> None:
+    def _check_time(self, time: float, model: EntityModel, reference: ReferenceClock) -> None:
         if (complaint := model.message.motion.complaint(time)) is not None:
             raise Unusable(Reason.invalid_time, f"time: {complaint}")
-        self._clock(time, model, reference)
+        self._check_clock(time, model, reference)
 
-    def _clock(self, time: float, model: EntityModel, reference: Reference) -> None:
+    def _check_clock(self, time: float, model: EntityModel, reference: ReferenceClock) -> None:
         """Check that a live time is neither far ahead of the clock nor before 1970."""
         if not model.message.live_time or reference.now == math.inf:
             return
@@ -138,7 +142,7 @@ class Intake:
             limit = f"BELIEFSTREAM_FUTURE_TOLERANCE, {self._future_tolerance:g} s"
             raise Unusable(Reason.future, _ahead(time, reference.now, whose, limit))
 
-    def _event_time(self, time: float, clock: EventClock, known: float) -> None:
+    def _check_event_time(self, time: float, clock: EventClock, known: float) -> None:
         """Check that a time that is not live is not far ahead of the partition's event time, if that is known."""
         now = max(clock.now, known)
         clock.note(
@@ -154,7 +158,7 @@ def _ahead(time: float, now: float, whose: str, limit: str) -> str:
     return f"time: {time} is {time - now:.6g} s ahead of {whose} ({now:.3f}), more than {limit}{hint}"
 
 
-def _own_key(entity: str, key: bytes | None) -> None:
+def _check_key(entity: str, key: bytes | None) -> None:
     if key is None or key != entity.encode():
-        shown = None if key is None else key[:80].decode(errors="replace")
-        raise Unusable(Reason.key_mismatch, f"entity: {entity!r} is not the record's key {shown!r}")
+        found = None if key is None else key[:80].decode(errors="replace")
+        raise Unusable(Reason.key_mismatch, f"entity: {entity!r} is not the record's key {found!r}")

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 
 from schemas import Reason
 
-SENDER = "mend the sender"
-MEND: Mapping[Reason, str] = {
+SENDER = "fix the sender"
+REMEDIES: Mapping[Reason, str] = {
     Reason.too_large: f"{SENDER}, or raise BELIEFSTREAM_MAXIMUM_MESSAGE_BYTES; docs/definitions.md has other limits",
     Reason.not_json: f"{SENDER}: the value is one JSON object in UTF-8",
     Reason.invalid: f"{SENDER}: the detail names the field; `beliefstream contract` writes the JSON Schemas",
@@ -16,7 +16,7 @@ MEND: Mapping[Reason, str] = {
     Reason.invalid_covariance: f"{SENDER}: noise must be positive definite",
     Reason.key_mismatch: f"{SENDER}: the record's key is the entity (for a definition, the sensor or entity)",
     Reason.wrong_partition: f"{SENDER}: see docs/producers.md for the partitioner, then send them again",
-    Reason.impossible: f"{SENDER}: the sensor cannot report such a value; or mend its definition",
+    Reason.impossible: f"{SENDER}: the sensor cannot report such a value; or fix its definition",
     Reason.unknown_sensor: "define the sensor (beliefstream sensors set FILE), then send them again",
     Reason.unknown_entity: "define a model of the entity or of * (beliefstream models set FILE), then send them again",
     Reason.wrong_length: f"{SENDER}, or the sensor's definition: they disagree on how many numbers there are",
@@ -29,12 +29,12 @@ MEND: Mapping[Reason, str] = {
 """One line of advice for each reason."""
 
 
-def mend(reason: Reason) -> str:
+def remedy_for(reason: Reason) -> str:
     """Return the advice for a reason."""
-    return MEND.get(reason, "the detail says what is wrong")
+    return REMEDIES.get(reason, "the detail says what is wrong")
 
 
-TOPICS: Mapping[str, str] = {
+TOPIC_REMEDIES: Mapping[str, str] = {
     "does not exist": "`beliefstream topics create` makes those that are missing",
     "may not be seen": "deploy/SECURITY.md lists the rights of each user; a device and a consumer need not see all",
     "cleanup.policy": "set it: kafka-configs.sh --alter --topic NAME --add-config cleanup.policy=compact",
@@ -45,6 +45,8 @@ TOPICS: Mapping[str, str] = {
 """Advice for problems of topics, by words that they contain."""
 
 
-def mend_topics(problems: Collection[str]) -> str:
+def remedy_for_topics(problems: Collection[str]) -> str:
     """Return the advice for problems found by `streams.topics.check`."""
-    return "; ".join(mend for words, mend in TOPICS.items() if any(words in each for each in problems))
+    return "; ".join(
+        remedy for words, remedy in TOPIC_REMEDIES.items() if any(words in each for each in problems)
+    )

@@ -1,4 +1,4 @@
-"""Fuses a log without Kafka, with the same intake, filter and posteriors as a worker."""
+"""Fuses a log without Kafka, with the same validation, filter and posteriors as a worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inference.events import Event, Instant, instants
 from inference.filtering import Outcome, replay
 from inference.update import Updater
 from schemas import Model, Prior, Reset, Sensor, parse, parse_sensor
-from streams.intake import Intake
+from streams.intake import Validator
 from streams.registry import Definitions, EntityModel
 from streams.settings import Settings
 
@@ -52,7 +52,7 @@ class Log:
     ) -> None:
         defaults = Settings.model_fields
         self._definitions = Definitions("sensors", "models")
-        self._intake = Intake(
+        self._validator = Validator(
             self._definitions,
             maximum_message_bytes or defaults["maximum_message_bytes"].default,
             future_tolerance if future_tolerance is not None else defaults["future_tolerance"].default,
@@ -111,14 +111,14 @@ class Log:
         key, is_stated = _glance(raw)
         now = time.time()
         if is_stated:
-            stated, change = self._intake.stated(key, raw, now)
+            stated, change = self._validator.prior_or_reset(key, raw, now)
             if isinstance(stated, Prior):
                 assert change is not None
                 self._add(change, "")
             elif stated.id is None or all(stated.id != other.id for other in self._resets[stated.entity]):
                 self._resets[stated.entity].append(stated)
             return
-        message, event = self._intake.observation(key, raw, now)
+        message, event = self._validator.observation(key, raw, now)
         self._add(event, message.id or place if event.control is None else "")
 
     def _add(self, event: Event, name: str) -> None:
@@ -185,7 +185,7 @@ def _timelines(events: list[Event]) -> dict[str, list[Instant]]:
 def _glance(raw: bytes) -> tuple[bytes | None, bool]:
     """Return the key the message would have on its topic, and whether that is the priors topic.
 
-    The intake checks the rest.
+    The validator checks the rest.
     """
     try:
         content = orjson.loads(raw)

@@ -1,8 +1,8 @@
 """Detects when the source of a partition's beliefs has changed or is missing, and repairs the beliefs.
 
 With every batch of beliefs a changelog partition gets two internal records. Before the beliefs come the ids of the
-changelog and of the topics that their offsets refer to (`Origin`); after them comes how far these have been read
-(`Progress`). Every recovery compares the records with the broker.
+changelog and of the topics that their offsets refer to (`SourceRecord`); after them comes how far these have been read
+(`ReadProgress`). Every recovery compares the records with the broker.
 
 - The changelog has another id, begins later, or lacks these records: beliefs have been deleted. Kafka never does that
   to a compacted topic by itself, but a wrong `cleanup.policy`, `kafka-delete-records` or a topic created again does.
@@ -36,27 +36,27 @@ from faust.types import TP
 from streams import metrics
 from streams.beliefs import INTERNAL, BeliefRecord
 from streams.fencing import Fencing
-from streams.progress import Faults, Logs, Offsets, Origin, Progress, compare
+from streams.progress import Faults, Logs, Offsets, ReadProgress, SourceRecord, compare
 from streams.sending import Record, send_all
 from streams.stores import NOT_KNOWN, BeliefStore
 from streams.topics import TopicNames
 
-T = TypeVar("T", bound="Origin | Progress")
+T = TypeVar("T", bound="SourceRecord | ReadProgress")
 log = structlog.get_logger()
-ORIGIN_KEY, PROGRESS_KEY = INTERNAL + b"origin-%d", INTERNAL + b"progress-%d"
+SOURCE_KEY, PROGRESS_KEY = INTERNAL + b"origin-%d", INTERNAL + b"progress-%d"
 READ_AGAIN = "the changelog has lost beliefs or their offsets: the source log is read again"
 MADE_AGAIN = "a topic was made again: its offsets count anew"
 ENDS_EARLY = "the log ends before what was read from it: it has lost its end, which beliefs hold"
 MOST_OFFSET = 2**63 - 2
-CUT_LOOKS = 5  # checks, a second apart, before a log counts as cut: a new leader may be behind for a moment
-Entry = tuple[bytes, bytes]
+END_CHECKS = 5  # checks, a second apart, before a log counts as cut: a new leader may be behind for a moment
+KeyValue = tuple[bytes, bytes]
 
 
 class Repartitioned(ValueError):
     """The number of partitions of observations differs from when the beliefs were computed."""
 
 
-class Origins:
+class Lineage:
     """Compares the recorded source of the beliefs with the broker, and records it with every batch.
 
     Args:
@@ -75,15 +75,15 @@ class Origins:
     ) -> None:
         self._names, self._store = names, store
         self._fencing, self._producer, self._committed = fencing, producer, committed
-        self._sources = (names.observations, names.priors)
-        self._origins: dict[int, Origin] = {}
-        self._progress: dict[int, Progress] = {}
+        self._source_topics = (names.observations, names.priors)
+        self._source_records: dict[int, SourceRecord] = {}
+        self._progress: dict[int, ReadProgress] = {}
 
-    def ahead(self, partition: int) -> Entry:
+    def source_entry(self, partition: int) -> KeyValue:
         """Key and value of the record before a batch's beliefs of that partition."""
-        return ORIGIN_KEY % partition, orjson.dumps(asdict(self._origins[partition]))
+        return SOURCE_KEY % partition, orjson.dumps(asdict(self._source_records[partition]))
 
-    def behind(self, partition: int, read: Offsets) -> Entry:
+    def progress_entry(self, partition: int, read: Offsets) -> KeyValue:
         """Key and value of the record after them; the batch holds messages up to `read`."""
         progress = self._progress[partition].after(read, self._committed_of(partition))
         self._progress[partition] = progress
@@ -91,56 +91,64 @@ class Origins:
 
     def observations_id(self, partition: int) -> str | None:
         """The broker's id of the observations topic; None before the partition has been examined."""
-        origin = self._origins.get(partition)
-        return origin.topics.get(self._names.observations) if origin is not None else None
+        source = self._source_records.get(partition)
+        return source.topics.get(self._names.observations) if source is not None else None
 
     async def examine(self, consumer: Any, partitions: Collection[int]) -> bool:
         """Check partitions after their beliefs are restored; returns whether committed offsets were moved back."""
         changelog = self._names.beliefs_changelog
-        states = await consumer.take_topics((*self._sources, changelog))
+        states = await consumer.take_topics((*self._source_topics, changelog))
         starts = await consumer.earliest_offsets(*(TP(changelog, partition) for partition in partitions))
-        ids = {name: states[name].id for name in self._sources}
+        ids = {name: states[name].id for name in self._source_topics}
         count = states[self._names.observations].partitions
-        known, now = {partition: self._known(partition) for partition in partitions}, dict[int, Origin]()
+        known, now = (
+            {partition: self._known(partition) for partition in partitions},
+            dict[int, SourceRecord](),
+        )
         for partition in partitions:
             start = starts.get(TP(changelog, partition)) or 0
-            now[partition] = Origin(states[changelog].id, start, ids, count)
+            now[partition] = SourceRecord(states[changelog].id, start, ids, count)
             self._check_partitions(known[partition][0], now[partition])
         found = await self._compared(consumer, known, now)
         for partition, (logs, faults) in found.items():
             await self._move(consumer, partition, faults, logs)
-            self._origins[partition], self._progress[partition] = now[partition], faults.progress
+            self._source_records[partition], self._progress[partition] = now[partition], faults.progress
             if faults or known[partition][0] != now[partition]:
-                adapted = list(self._adapted(partition, faults))
-                await self._write(partition, [self.ahead(partition), *adapted, self.behind(partition, {})])
-        return any(faults.back for _, faults in found.values())
+                corrected = list(self._corrected(partition, faults))
+                await self._write(
+                    partition, [self.source_entry(partition), *corrected, self.progress_entry(partition, {})]
+                )
+        return any(faults.starting_offsets for _, faults in found.values())
 
     async def _compared(
-        self, consumer: Any, known: Mapping[int, tuple[Origin | None, Progress]], now: Mapping[int, Origin]
+        self,
+        consumer: Any,
+        known: Mapping[int, tuple[SourceRecord | None, ReadProgress]],
+        now: Mapping[int, SourceRecord],
     ) -> Mapping[int, tuple[Logs, Faults]]:
         """Compare, and repeat while a log ends before what was read."""
-        places = [TP(name, partition) for partition in known for name in self._sources]
+        places = [TP(name, partition) for partition in known for name in self._source_topics]
         earliest = await consumer.earliest_offsets(*places)
         found: dict[int, tuple[Logs, Faults]] = {}
-        for look in range(CUT_LOOKS):
-            if look:
+        for attempt in range(END_CHECKS):
+            if attempt:
                 await asyncio.sleep(1.0)
             ends = {TP(*place): end for place, end in (await consumer.highwaters(*places)).items()}
-            for partition, (origin, progress) in known.items():
+            for partition, (source, progress) in known.items():
                 logs = Logs(
-                    {name: earliest.get(TP(name, partition)) or 0 for name in self._sources},
-                    {name: ends.get(TP(name, partition)) or 0 for name in self._sources},
+                    {name: earliest.get(TP(name, partition)) or 0 for name in self._source_topics},
+                    {name: ends.get(TP(name, partition)) or 0 for name in self._source_topics},
                     self._committed_of(partition),
                 )
-                found[partition] = logs, compare(origin, progress, now[partition], logs)
-            if not any(faults.cut for _, faults in found.values()):
+                found[partition] = logs, compare(source, progress, now[partition], logs)
+            if not any(faults.truncated for _, faults in found.values()):
                 break
         return found
 
     def _committed_of(self, partition: int) -> dict[str, int]:
-        return {name: self._committed(TP(name, partition)) for name in self._sources}
+        return {name: self._committed(TP(name, partition)) for name in self._source_topics}
 
-    def _check_partitions(self, known: Origin | None, now: Origin) -> None:
+    def _check_partitions(self, known: SourceRecord | None, now: SourceRecord) -> None:
         if known is None or known.partitions == now.partitions:
             return
         raise Repartitioned(
@@ -150,36 +158,45 @@ class Origins:
         )
 
     async def _move(self, consumer: Any, partition: int, faults: Faults, logs: Logs) -> None:
-        for name, end in faults.cut.items():
+        for name, end in faults.truncated.items():
             metrics.LOG_FAULTS.labels("cut").inc()
             log.error(ENDS_EARLY, topic=name, partition=partition, end=end)
-        if not faults.back:
+        if not faults.starting_offsets:
             return  # also in a new partition
-        if faults.emptied or faults.remade:
-            metrics.LOG_FAULTS.labels("emptied").inc(faults.emptied)
-            log.error(READ_AGAIN, partition=partition, offsets=dict(faults.back))
+        if faults.beliefs_lost or faults.recreated:
+            metrics.LOG_FAULTS.labels("emptied").inc(faults.beliefs_lost)
+            log.error(READ_AGAIN, partition=partition, offsets=dict(faults.starting_offsets))
         else:
-            log.warning("the last batches are read again", partition=partition, offsets=dict(faults.back))
+            log.warning(
+                "the last batches are read again", partition=partition, offsets=dict(faults.starting_offsets)
+            )
         if lost := {
-            name: first for name, to in faults.back.items() if (first := logs.earliest[name]) >= max(to, 1)
+            name: first
+            for name, to in faults.starting_offsets.items()
+            if (first := logs.earliest_offsets[name]) >= max(to, 1)
         }:
             metrics.LOG_FAULTS.labels("gone").inc()
             log.error(
                 "what the source log held before these offsets is lost", partition=partition, offsets=lost
             )
-        if not await consumer.commit_offsets({TP(name, partition): to for name, to in faults.back.items()}):
+        if not await consumer.commit_offsets(
+            {TP(name, partition): to for name, to in faults.starting_offsets.items()}
+        ):
             raise RuntimeError(f"the committed offsets of partition {partition} could not be moved back")
 
-    def _adapted(self, partition: int, faults: Faults) -> Iterator[Entry]:
+    def _corrected(self, partition: int, faults: Faults) -> Iterator[KeyValue]:
         """The partition's records with invalid offsets set back or removed."""
-        if faults.remade:
-            metrics.LOG_FAULTS.labels("remade").inc(len(faults.remade))
+        if faults.recreated:
+            metrics.LOG_FAULTS.labels("remade").inc(len(faults.recreated))
             log.error(
                 MADE_AGAIN,
                 partition=partition,
-                topics=sorted(faults.remade),
+                topics=sorted(faults.recreated),
             )
-        last = {**{name: end - 1 for name, end in faults.cut.items()}, **dict.fromkeys(faults.remade, -1)}
+        last = {
+            **{name: end - 1 for name, end in faults.truncated.items()},
+            **dict.fromkeys(faults.recreated, -1),
+        }
         if not last:
             return
         for key, value in self._store.items(partition):
@@ -197,17 +214,17 @@ class Origins:
                 record.prior_offset = min(record.prior_offset, stated)
                 yield key, record.encode()
 
-    def _known(self, partition: int) -> tuple[Origin | None, Progress]:
-        origin = self._store.read(partition, ORIGIN_KEY % partition)
+    def _known(self, partition: int) -> tuple[SourceRecord | None, ReadProgress]:
+        source = self._store.read(partition, SOURCE_KEY % partition)
         progress = self._store.read(partition, PROGRESS_KEY % partition)
-        return _decoded(Origin, origin), _decoded(Progress, progress) or Progress()
+        return _decoded(SourceRecord, source), _decoded(ReadProgress, progress) or ReadProgress()
 
-    async def _write(self, partition: int, changed: Sequence[Entry]) -> None:
+    async def _write(self, partition: int, entries: Sequence[KeyValue]) -> None:
         changelog = self._names.beliefs_changelog
-        records = [Record(changelog, partition, key, value) for key, value in changed]
+        records = [Record(changelog, partition, key, value) for key, value in entries]
         offsets = await send_all(await self._producer(), records, self._fencing.leases)
         last = offsets.get(TopicPartition(changelog, partition), NOT_KNOWN)
-        self._store.keep(partition, dict(changed), last, 0)
+        self._store.write_own(partition, dict(entries), last, 0)
 
 
 def _decoded(kind: type[T], raw: bytes | None) -> T | None:

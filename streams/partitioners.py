@@ -29,7 +29,7 @@ class Cause(NamedTuple):
     """Why records are in other partitions, and what to do about it."""
 
     name: str
-    mend: str
+    remedy: str
 
 
 CRC32 = Cause(
@@ -66,11 +66,11 @@ def recognise(placements: Iterable[tuple[bytes, int]], count: int) -> Cause:
     found = sorted(set(placements))
     for cause, choose in _candidates(count):
         fitting = sum(choose(key) == partition for key, partition in found)
-        if fitting >= SHARE * len(found) and _telling(fitting, count):
+        if fitting >= SHARE * len(found) and _is_significant(fitting, count):
             return cause
     if len({key for key, _ in found}) < len(found):
         return NO_HASH
-    if len({partition for _, partition in found}) == 1 and _telling(len(found) - 1, count):
+    if len({partition for _, partition in found}) == 1 and _is_significant(len(found) - 1, count):
         return ONE
     return UNKNOWN
 
@@ -80,14 +80,14 @@ def _candidates(count: int) -> Iterable[tuple[Cause, Callable[[bytes], int]]]:
     yield FNV1A, lambda key: abs(_signed(_fnv1a(key))) % count
     for fewer in range(count - 1, 1, -1):
         name = f"murmur2 over {fewer} partitions, not {count}"
-        mend = (
+        remedy = (
             "topics must not be given more partitions while records lie in them: make them again with the old number, "
             "and restart producers that still go by another one"
         )
-        yield Cause(name, mend), partial(partition_of, count=fewer)
+        yield Cause(name, remedy), partial(partition_of, count=fewer)
 
 
-def _telling(fitting: int, count: int) -> bool:
+def _is_significant(fitting: int, count: int) -> bool:
     """Whether so many fitting records are unlikely to be chance, given the number of candidates."""
     return fitting > 0 and fitting * math.log(count) >= math.log(count / CHANCE)
 

@@ -18,7 +18,7 @@ from streams.topics import TopicNames
 log = structlog.get_logger()
 REMEMBERED = 256  # newest keys and partitions of a topic used to recognise the cause
 QUIET_SECONDS = 600.0  # between two log lines about the same topic and cause
-LOOK_SECONDS = 1.0  # between two attempts to recognise a cause, unless there is more evidence
+CHECK_SECONDS = 1.0  # between two attempts to recognise a cause, unless there is more evidence
 
 
 class Misplaced(NamedTuple):
@@ -44,9 +44,9 @@ class _Seen:
 
     def __init__(self) -> None:
         self.placements: dict[tuple[bytes, int], None] = {}
-        self.untold = 0
-        self.told: dict[Cause, float] = {}  # when each was logged last
-        self.next_look, self.looked_at = 0.0, 0
+        self.unlogged = 0
+        self.last_logged: dict[Cause, float] = {}  # when each was logged last
+        self.next_check, self.last_count = 0.0, 0
 
     def add(self, record: Misplaced) -> None:
         place = (record.key, record.partition)
@@ -54,7 +54,7 @@ class _Seen:
         self.placements[place] = None
         if len(self.placements) > REMEMBERED:
             del self.placements[next(iter(self.placements))]
-        self.untold += 1
+        self.unlogged += 1
 
 
 class Placement:
@@ -89,27 +89,27 @@ class Placement:
             self._seen[record.topic].add(record)
             last[record.topic] = record
         for topic, record in last.items():
-            self._tell(self._seen[topic], record)
+            self._log(self._seen[topic], record)
 
-    def _tell(self, seen: _Seen, record: Misplaced) -> None:
+    def _log(self, seen: _Seen, record: Misplaced) -> None:
         now = self._clock()
-        if now < seen.next_look and len(seen.placements) == seen.looked_at:
+        if now < seen.next_check and len(seen.placements) == seen.last_count:
             return
-        seen.next_look, seen.looked_at = now + LOOK_SECONDS, len(seen.placements)
+        seen.next_check, seen.last_count = now + CHECK_SECONDS, len(seen.placements)
         cause = recognise(seen.placements, self._partitions)
-        if now < seen.told.get(cause, -QUIET_SECONDS) + QUIET_SECONDS:
+        if now < seen.last_logged.get(cause, -QUIET_SECONDS) + QUIET_SECONDS:
             return
-        seen.told[cause] = now
+        seen.last_logged[cause] = now
         log.error(
             "records lie in partitions in which their keys do not belong",
             topic=record.topic,
-            records=seen.untold,
+            records=seen.unlogged,
             partitioner=cause.name,
-            mend=cause.mend,
+            remedy=cause.remedy,
             refused=self.refuse,
             key=record.key.decode(errors="replace"),
             partition=record.partition,
             offset=record.offset,
             belongs=record.belongs,
         )
-        seen.untold = 0
+        seen.unlogged = 0

@@ -100,9 +100,9 @@ def check_possible(observation: Observation, sensor: Sensor, bounds: tuple[Bound
 
 
 def _turns(most: float) -> tuple[float, float, str]:
-    reach = most * math.tau
+    limit = most * math.tau
     why = f"at most {most:g} turns (maximum_turns), in radians unless scaled; degrees need a scale of 180/pi"
-    return -reach, reach, why
+    return -limit, limit, why
 
 
 def _own_deviations(observation: Observation) -> tuple[float, ...]:
@@ -139,5 +139,5 @@ def _stretched(channel: Channel, deviation: float, end: float, other: float, sid
         parts = [(each.bias, each.ratio) for each in channel.noise.components] or parts
     if math.isinf(other) and DEVIATIONS * slope * max(ratio for _, ratio in parts) > 1:
         return side * math.inf  # the noise grows faster than the value
-    reaches = [side * bias + DEVIATIONS * ratio * (deviation + slope * abs(end)) for bias, ratio in parts]
-    return end + channel.bias + side * max(reaches)
+    margins = [side * bias + DEVIATIONS * ratio * (deviation + slope * abs(end)) for bias, ratio in parts]
+    return end + channel.bias + side * max(margins)

@@ -10,7 +10,7 @@ Offsets = Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Origin:
+class SourceRecord:
     """Source of one partition's beliefs.
 
     Attributes:
@@ -27,7 +27,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Progress:
+class ReadProgress:
     """How far the sources of one partition's beliefs have been read.
 
     Attributes:
@@ -40,17 +40,17 @@ class Progress:
     held: Offsets = field(default_factory=dict)
     committed: Offsets = field(default_factory=dict)
 
-    def after(self, read: Offsets, committed: Offsets) -> Progress:
+    def after(self, read: Offsets, committed: Offsets) -> ReadProgress:
         """The progress after a batch has been processed up to `read`."""
-        return Progress(_furthest(self.read, read), _furthest(self.held, read), committed)
+        return ReadProgress(_larger_offsets(self.read, read), _larger_offsets(self.held, read), committed)
 
 
 @dataclass(frozen=True)
 class Logs:
     """A partition's source logs at the broker, and the group's committed offsets."""
 
-    earliest: Offsets
-    ends: Offsets
+    earliest_offsets: Offsets
+    end_offsets: Offsets
     committed: Offsets
 
 
@@ -59,49 +59,53 @@ class Faults:
     """Faults of one partition.
 
     Attributes:
-        emptied: whether beliefs may have been lost.
-        remade: source topics that were created again.
-        cut: the ends of source topics that have lost their end.
-        back: the offsets from which the group must continue.
+        beliefs_lost: whether beliefs may have been lost.
+        recreated: source topics that were created again.
+        truncated: the ends of source topics that have lost their end.
+        starting_offsets: the offsets from which the group must continue.
         progress: after all faults are repaired.
     """
 
-    emptied: bool
-    remade: Collection[str]
-    cut: Offsets
-    back: Offsets
-    progress: Progress
+    beliefs_lost: bool
+    recreated: Collection[str]
+    truncated: Offsets
+    starting_offsets: Offsets
+    progress: ReadProgress
 
     def __bool__(self) -> bool:
-        return bool(self.emptied or self.remade or self.cut or self.back)
+        return bool(self.beliefs_lost or self.recreated or self.truncated or self.starting_offsets)
 
 
-def compare(known: Origin | None, progress: Progress, now: Origin, logs: Logs) -> Faults:
+def compare(known: SourceRecord | None, progress: ReadProgress, now: SourceRecord, logs: Logs) -> Faults:
     """Compare the recorded source with the broker's state."""
     committed = {name: count for name, count in logs.committed.items() if count}
-    emptied, remade = known is None, set[str]()
+    beliefs_lost, recreated = known is None, set[str]()
     if known is not None:
-        emptied = known.changelog != now.changelog or now.changelog_start > known.changelog_start
-        remade = {name for name, id_ in now.topics.items() if known.topics.get(name) != id_}
-    same = now.topics.keys() - remade
+        beliefs_lost = known.changelog != now.changelog or now.changelog_start > known.changelog_start
+        recreated = {name for name, id_ in now.topics.items() if known.topics.get(name) != id_}
+    same = now.topics.keys() - recreated
     held = {name: end for name, end in progress.held.items() if name in same}
-    due = _furthest(held, {name: end for name, end in committed.items() if name in same})
-    cut = {name: logs.ends[name] for name, end in due.items() if end > logs.ends[name]}
-    back = {}
+    due = _larger_offsets(held, {name: end for name, end in committed.items() if name in same})
+    truncated = {name: logs.end_offsets[name] for name, end in due.items() if end > logs.end_offsets[name]}
+    starting_offsets = {}
     for name, count in committed.items():
         place = count
-        if emptied or name in remade:
-            place = logs.earliest[name]
+        if beliefs_lost or name in recreated:
+            place = logs.earliest_offsets[name]
         elif count > progress.read.get(name, 0):
             place = progress.committed.get(name, 0)
-        place = min(place, cut.get(name, place))
-        if place != count or emptied or name in remade:
-            back[name] = place
-    read = {name: end for name, end in progress.read.items() if name in same} | cut | back
-    held = _furthest({name: end for name, end in held.items() if name not in cut} | cut, back)
-    return Faults(emptied, remade, cut, back, Progress(read, held, progress.committed))
+        place = min(place, truncated.get(name, place))
+        if place != count or beliefs_lost or name in recreated:
+            starting_offsets[name] = place
+    read = {name: end for name, end in progress.read.items() if name in same} | truncated | starting_offsets
+    held = _larger_offsets(
+        {name: end for name, end in held.items() if name not in truncated} | truncated, starting_offsets
+    )
+    return Faults(
+        beliefs_lost, recreated, truncated, starting_offsets, ReadProgress(read, held, progress.committed)
+    )
 
 
-def _furthest(one: Offsets, other: Offsets) -> dict[str, int]:
+def _larger_offsets(one: Offsets, other: Offsets) -> dict[str, int]:
     """For every topic the larger of both offsets."""
     return {name: max(one.get(name, 0), other.get(name, 0)) for name in {**one, **other}}

@@ -16,7 +16,7 @@ from streams.topic_states import nodes, without_leader
 __all__ = ["Reachability"]
 
 log = structlog.get_logger()
-LOOK_SECONDS, SAY_SECONDS = 2.0, 0.5
+CHECK_SECONDS, SAY_SECONDS = 2.0, 0.5
 # Without an answer for this long, brokers count as unreachable. It is longer than a leader election, and than the delay
 # from one unresponsive broker of several. It is short enough for /readyz to change within 15 s.
 AWAY_SECONDS = 8.0
@@ -48,19 +48,19 @@ class Reachability:
 
     async def watch(self, client: Callable[[], AIOKafkaClient | None]) -> None:
         """Ask for ever; `client` returns the producer's connections, if there are any."""
-        await asyncio.gather(self._ask(client), self._tell())
+        await asyncio.gather(self._ask(client), self._log_changes())
 
     async def _ask(self, client: Callable[[], AIOKafkaClient | None]) -> None:
         while True:
-            await self.look(client())
-            await asyncio.sleep(LOOK_SECONDS)
+            await self.ask_once(client())
+            await asyncio.sleep(CHECK_SECONDS)
 
-    async def _tell(self) -> None:
+    async def _log_changes(self) -> None:
         while True:  # concurrently, because a request may wait seconds for its answer
-            self._say()
+            self._log_change()
             await asyncio.sleep(SAY_SECONDS)
 
-    async def look(self, client: AIOKafkaClient | None) -> None:
+    async def ask_once(self, client: AIOKafkaClient | None) -> None:
         """Ask once, a different broker than last time if that one did not answer."""
         if client is None:
             return
@@ -84,7 +84,7 @@ class Reachability:
         else:
             self._last = self._clock()
 
-    def _say(self) -> None:
+    def _log_change(self) -> None:
         fault = self.fault
         if fault is not None and self._away_since is None:
             self._away_since = self._last

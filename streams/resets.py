@@ -17,34 +17,34 @@ from inference.events import Event
 from schemas import Reset, Unusable, cloudevents
 from streams import metrics
 from streams.batches import Batch
-from streams.beliefs import Kept, unpack
-from streams.entities import EntityBatch, Entry, Reader
-from streams.origin import Origins
+from streams.beliefs import StoredMessage, unpack
+from streams.entities import EntityBatch, Entry, MessageReader
+from streams.origin import Lineage
 from streams.registry import Definitions, EntityModel
-from streams.sending import Record, attempts, unless
+from streams.sending import Record, attempts, retry_unless
 from streams.topics import TopicNames
 
 log = structlog.get_logger()
 ASKING_SECONDS = 60.0
-Ends = Callable[[Collection[TP]], Awaitable[Mapping[TP, int]]]
+AskEnds = Callable[[Collection[TP]], Awaitable[Mapping[TP, int]]]
 
 
 class Resets:
     """Applies resets to the entities of a batch.
 
     Args:
-        origins: give the id of the observations topic.
+        lineage: gives the id of the observations topic.
         ends: asks the broker for the offsets after the last messages of partitions.
     """
 
     def __init__(
-        self, names: TopicNames, application: str, definitions: Definitions, origins: Origins, ends: Ends
+        self, names: TopicNames, application: str, definitions: Definitions, lineage: Lineage, ends: AskEnds
     ) -> None:
         self._names, self._application, self._definitions = names, application, definitions
-        self._origins, self._ask = origins, ends
+        self._lineage, self._ask = lineage, ends
         self._ends: Mapping[TP, int] = {}  # ends of observations, in the partitions of this batch's resets
 
-    async def look(self, events: Sequence[EventT[Any]]) -> None:
+    async def fetch_ends(self, events: Sequence[EventT[Any]]) -> None:
         """Ask for the ends of the observation logs that a batch's resets may refer to.
 
         Raises:
@@ -56,11 +56,11 @@ class Resets:
         if not partitions:
             return
         places = [TP(self._names.observations, partition) for partition in partitions]
-        async for attempt in attempts(unless(), ASKING_SECONDS, first=0.2, longest=5.0):
+        async for attempt in attempts(retry_unless(), ASKING_SECONDS, first=0.2, longest=5.0):
             with attempt:
                 self._ends = {TP(*place): end for place, end in (await self._ask(places)).items()}
 
-    def apply(self, entity: EntityBatch, reset: Reset, batch: Batch, read: Reader) -> None:
+    def apply(self, entity: EntityBatch, reset: Reset, batch: Batch, read: MessageReader) -> None:
         """Forget the entity, unless a reset with this id has been applied before.
 
         Args:
@@ -79,50 +79,56 @@ class Resets:
         named = reset.observations_before
         if named is None or named.partition != partition:
             return None
-        if named.topic_id != self._origins.observations_id(partition):
+        if named.topic_id != self._lineage.observations_id(partition):
             return None  # an offset in a log that no longer exists
         # an offset beyond the end of the log would exclude future messages
         return min(named.offset, self._ends.get(TP(self._names.observations, partition), 0))
 
 
-def forget(entity: EntityBatch, reset: Reset, before: int | None, read: Reader) -> int:
+def forget(entity: EntityBatch, reset: Reset, before: int | None, read: MessageReader) -> int:
     """Apply a reset; returns how many observations of this batch it discards.
 
     Args:
         before: the offset in the observation log before which all is forgotten; None for what has been read.
         read: as in `Resets.apply`.
     """
-    held = [] if before is None else _held(entity, read)
-    there = [*held, *(entry for entry in entity.entries if not entry.message.is_prior)]
-    entity.entries = [entry for entry in there if before is not None and entry.message.offset >= before]
+    stored = [] if before is None else _stored_observations(entity, read)
+    observations = [*stored, *(entry for entry in entity.entries if not entry.message.is_prior)]
+    entity.entries = [
+        entry for entry in observations if before is not None and entry.message.offset >= before
+    ]
     entity.record.reset(reset.id, before or 0)
-    again = [entry.event.time for entry in entity.entries if entry.again]
-    if again:  # their posteriors have been sent: the newest is sent again
-        entity.record.shown = max(again)
-    entity.revised = bool(again)
+    applied_times = [entry.event.time for entry in entity.entries if entry.is_applied]
+    if applied_times:  # their posteriors have been sent: the newest is sent again
+        entity.record.last_emitted = max(applied_times)
+    entity.revised = bool(applied_times)
     log.info(
         "an entity is forgotten",
         entity=entity.name,
         partition=entity.partition,
         offset=entity.record.prior_offset,
         before=before,
-        applied_again=len(again),
+        applied_again=len(applied_times),
     )
-    return sum(not entry.again for entry in there) - sum(not entry.again for entry in entity.entries)
+    return sum(not entry.is_applied for entry in observations) - sum(
+        not entry.is_applied for entry in entity.entries
+    )
 
 
-def _held(entity: EntityBatch, read: Callable[[bytes, Kept], tuple[Event, str]]) -> list[Entry]:
+def _stored_observations(
+    entity: EntityBatch, read: Callable[[bytes, StoredMessage], tuple[Event, str]]
+) -> list[Entry]:
     """The observations in the belief, as far as they are stored."""
-    kept = [message for moment in entity.record.past.moments for message in unpack(moment.content)]
+    messages = [message for moment in entity.record.past.moments for message in unpack(moment.content)]
     found = []
-    for message in kept:
+    for message in messages:
         if message.is_prior:
             continue
         try:
             event, id = read(entity.key, message)
         except Unusable:  # its model or its sensor has changed
             continue
-        found.append(Entry(event, message, again=True, id=id))
+        found.append(Entry(event, message, is_applied=True, id=id))
     return found
 
 

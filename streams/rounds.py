@@ -27,49 +27,49 @@ def run_rounds(
 ) -> list[Record]:
     """Advance every entity through its instants; returns the posteriors to emit, in order for each entity."""
     posteriors: list[Record] = []
-    for turn in range(max((len(entity.instants) for entity in entities), default=0)):
-        active = [entity for entity in entities if turn < len(entity.instants)]
-        outcomes = _outcomes(active, turn, updater)
-        _count_implausible(active, turn, outcomes)
+    for index in range(max((len(entity.instants) for entity in entities), default=0)):
+        active = [entity for entity in entities if index < len(entity.instants)]
+        outcomes = _outcomes(active, index, updater)
+        _count_implausible(active, index, outcomes)
         for entity, outcome in zip(active, outcomes, strict=True):
-            if _settle(entity, entity.instants[turn], outcome, updater) and entity.shows(turn):
+            if _settle(entity, entity.instants[index], outcome, updater) and entity.emits(index):
                 posteriors.append(_posterior(entity, names, application))
     # entities whose newest time is gone, because all its messages failed
-    owed = [entity for entity in entities if entity.revised and entity.outcome is not None]
-    return [*posteriors, *(_posterior(entity, names, application) for entity in owed)]
+    unreported = [entity for entity in entities if entity.revised and entity.outcome is not None]
+    return [*posteriors, *(_posterior(entity, names, application) for entity in unreported)]
 
 
-def _count_implausible(active: Sequence[EntityBatch], turn: int, outcomes: Sequence[Outcome | None]) -> None:
+def _count_implausible(active: Sequence[EntityBatch], index: int, outcomes: Sequence[Outcome | None]) -> None:
     """Count new readings far from their prediction, by sensor; called before the beliefs advance."""
     # that far out the p-value is 0 in float64, and nowhere else: the others need no further check
     doubtful = [
         entity
         for entity, outcome in zip(active, outcomes, strict=True)
-        if outcome is not None and outcome.surprise == 0.0 and entity.instants[turn].readings
+        if outcome is not None and outcome.surprise == 0.0 and entity.instants[index].readings
     ]
     if not doubtful:
         return
     try:
-        distances = innovations([_step(entity, entity.instants[turn]) for entity in doubtful])
+        distances = innovations([_step(entity, entity.instants[index]) for entity in doubtful])
     except (ArithmeticError, ValueError, RuntimeError) as error:  # a count is not worth a batch
         log.error("implausible observations cannot be counted", error=repr(error))
         return
     for entity, several in zip(doubtful, distances, strict=True):
-        for label, distance in zip(entity.instants[turn].labels, several, strict=True):
+        for label, distance in zip(entity.instants[index].labels, several, strict=True):
             entry = entity.entries[label]
-            if distance > IMPLAUSIBLE_DEVIATIONS and not entry.again:
+            if distance > IMPLAUSIBLE_DEVIATIONS and not entry.is_applied:
                 metrics.count_implausible(entry.sensor)
 
 
 def _settle(entity: EntityBatch, instant: Instant, outcome: Outcome | None, updater: Updater) -> bool:
     """Apply the outcome if it is sound; otherwise apply the instant without its new messages, if it has older ones."""
-    if outcome is None or not _sound(outcome):
+    if outcome is None or not _is_sound(outcome):
         before = entity.without_new(instant)
         if before is None:
             entity.fail(instant.labels)
             return False
         entity.fail([label for label in instant.labels if label not in before.labels])
-        return _settle(entity, before, _alone(_step(entity, before), updater), updater)
+        return _settle(entity, before, _update_alone(_step(entity, before), updater), updater)
     entity.apply(instant, outcome)
     return True
 
@@ -79,18 +79,18 @@ def _step(entity: EntityBatch, instant: Instant) -> Step:
     return Step(entity.belief, entity.model.state, instant)
 
 
-def _outcomes(active: Sequence[EntityBatch], turn: int, updater: Updater) -> list[Outcome | None]:
-    steps = [_step(entity, entity.instants[turn]) for entity in active]
+def _outcomes(active: Sequence[EntityBatch], index: int, updater: Updater) -> list[Outcome | None]:
+    steps = [_step(entity, entity.instants[index]) for entity in active]
     try:
         return list(advance(steps, updater))
     except MemoryError:
         raise  # not the fault of these messages: the worker stops, and they are delivered again
     except Exception:
         log.exception("a round failed, its entities are tried one by one")
-    return [_alone(step, updater) for step in steps]
+    return [_update_alone(step, updater) for step in steps]
 
 
-def _alone(step: Step, updater: Updater) -> Outcome | None:
+def _update_alone(step: Step, updater: Updater) -> Outcome | None:
     try:
         return advance([step], updater)[0]
     except MemoryError:
@@ -100,7 +100,7 @@ def _alone(step: Step, updater: Updater) -> Outcome | None:
         return None
 
 
-def _sound(outcome: Outcome) -> bool:
+def _is_sound(outcome: Outcome) -> bool:
     """Whether the filter can continue from the belief, and readers can parse the posterior."""
     belief = outcome.belief
     quality = (
@@ -121,7 +121,7 @@ def _posterior(entity: EntityBatch, names: TopicNames, application: str) -> Reco
     """The posterior of the entity's current belief."""
     assert entity.model is not None
     assert entity.outcome is not None
-    record, outcome, applied = entity.record, entity.outcome, entity.show()
+    record, outcome, applied = entity.record, entity.outcome, entity.mark_emitted()
     metrics.POSTERIORS.labels(outcome.method).inc()
     metrics.ACCUMULATED_ERROR.observe(outcome.accumulated_error)
     if outcome.method != "prior":

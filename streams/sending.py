@@ -20,7 +20,16 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_r
 
 from streams.producer_batches import largest_request, set_producer_state
 
-__all__ = ["Batches", "Lease", "Record", "attempts", "deliver", "fill", "send_all", "unless"]
+__all__ = [
+    "Lease",
+    "ProducerBatches",
+    "Record",
+    "attempts",
+    "deliver",
+    "pack_batches",
+    "retry_unless",
+    "send_all",
+]
 
 # Records with at least this many bytes of key, value and headers are checked against the producer's `max_request_size`:
 # a batch takes any first record, and only the broker would refuse it.
@@ -78,7 +87,7 @@ class Lease:
 
 
 @dataclass
-class Batch:
+class ProducerBatch:
     """Records of one partition that are sent together.
 
     Attributes:
@@ -91,7 +100,7 @@ class Batch:
     last: int | None = None
 
 
-Batches = Mapping[TopicPartition, Sequence[Batch]]
+ProducerBatches = Mapping[TopicPartition, Sequence[ProducerBatch]]
 
 
 async def send_all(
@@ -114,12 +123,12 @@ async def send_all(
         aiokafka.errors.ProducerFenced: another worker has taken the lease.
         KeyError: `leases` is given, and has none for a partition.
     """
-    return await deliver(producer, fill(producer, records, leases))
+    return await deliver(producer, pack_batches(producer, records, leases))
 
 
-def fill(
+def pack_batches(
     producer: AIOKafkaProducer, records: Iterable[Record], leases: Mapping[int, Lease] | None = None
-) -> Batches:
+) -> ProducerBatches:
     """Pack the records into batches that can be delivered, more than once if needed.
 
     Raises:
@@ -139,7 +148,7 @@ def fill(
 
 def _fill_partition(
     producer: AIOKafkaProducer, place: TopicPartition, records: Sequence[Record], lease: Lease | None
-) -> list[Batch]:
+) -> list[ProducerBatch]:
     filled = [producer.create_batch()]
     for record in records:
         if not _append(filled[-1], record):
@@ -150,7 +159,7 @@ def _fill_partition(
         if lease is not None:
             first = lease.number(place, batch.record_count())
             set_producer_state(batch, lease.producer, lease.epoch, first)
-    return [Batch(batch) for batch in filled]
+    return [ProducerBatch(batch) for batch in filled]
 
 
 def _append(batch: Any, record: Record) -> bool:
@@ -160,23 +169,23 @@ def _append(batch: Any, record: Record) -> bool:
 
 
 def attempts(
-    passes: Callable[[BaseException], bool], seconds: float, first: float, longest: float
+    may_retry: Callable[[BaseException], bool], seconds: float, first: float, longest: float
 ) -> AsyncRetrying:
-    """Retry for `seconds` while the error `passes`; waits grow from `first` to `longest` seconds."""
+    """Retry for `seconds` while `may_retry(error)` holds; waits grow from `first` to `longest` seconds."""
     return AsyncRetrying(
-        retry=retry_if_exception(passes),
+        retry=retry_if_exception(may_retry),
         stop=stop_after_delay(seconds),
         wait=wait_random_exponential(first, longest),
         reraise=True,
     )
 
 
-def unless(*final: type[Exception]) -> Callable[[BaseException], bool]:
+def retry_unless(*final: type[Exception]) -> Callable[[BaseException], bool]:
     """Accept errors of Kafka and of connections, TimeoutError included, except the `final` ones."""
     return lambda error: isinstance(error, KafkaError | OSError) and not isinstance(error, final)
 
 
-async def deliver(producer: AIOKafkaProducer, batches: Batches) -> dict[TopicPartition, int]:
+async def deliver(producer: AIOKafkaProducer, batches: ProducerBatches) -> dict[TopicPartition, int]:
     """Send the batches not delivered yet; returns and raises as `send_all` does.
 
     An offset is left out if the broker only says that it already has the batch.
@@ -194,9 +203,9 @@ async def deliver(producer: AIOKafkaProducer, batches: Batches) -> dict[TopicPar
 
 
 async def _deliver_partition(
-    producer: AIOKafkaProducer, place: TopicPartition, batches: Sequence[Batch]
+    producer: AIOKafkaProducer, place: TopicPartition, batches: Sequence[ProducerBatch]
 ) -> None:
-    sent: list[tuple[Batch, asyncio.Future[Any]]] = []
+    sent: list[tuple[ProducerBatch, asyncio.Future[Any]]] = []
     try:
         for batch in batches:
             if not batch.delivered:

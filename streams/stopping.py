@@ -20,7 +20,7 @@ import structlog
 from streams.fencing import Fenced
 from streams.origin import Repartitioned
 from streams.reachability import Reachability
-from streams.stores import CANNOT_BE_KEPT, StoreFault
+from streams.stores import STORE_FAILED, StoreFault
 from streams.worker_signals import SignalledWorker
 
 __all__ = ["Runner", "run_or_stop"]
@@ -28,7 +28,7 @@ __all__ = ["Runner", "run_or_stop"]
 T = TypeVar("T")
 log = structlog.get_logger()
 GRACE_SECONDS = 5.0  # for a broker that is just coming back
-LOOK_SECONDS = 0.5
+CHECK_SECONDS = 0.5
 
 
 class Runner(SignalledWorker):
@@ -46,7 +46,7 @@ class Runner(SignalledWorker):
         """End the process if no broker answers for a few seconds."""
         signalled = time.monotonic()
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)
             fault = self._reachability.fault
             if fault is not None and time.monotonic() - signalled > GRACE_SECONDS:
                 break
@@ -76,7 +76,7 @@ async def run_or_stop(work: Awaitable[T], failure: str) -> T:
             "the worker stops, for entities are in other partitions than their beliefs", detail=str(moved)
         )
     except StoreFault as fault:
-        log.error(CANNOT_BE_KEPT, detail=str(fault))
+        log.error(STORE_FAILED, detail=str(fault))
     except Exception:
         log.exception(failure)
     os._exit(70)

@@ -26,7 +26,7 @@ from streams.logs import SERVICES
 log = structlog.get_logger()
 Changes = Mapping[bytes, bytes | None]
 """Records by key; None for a forgotten one."""
-CANNOT_BE_KEPT = (
+STORE_FAILED = (
     "beliefs cannot be kept on disk: free space there, or start with an empty BELIEFSTREAM_DATA_DIRECTORY"
 )
 NOT_KNOWN = -1
@@ -43,7 +43,7 @@ def or_stop(failure: str) -> Iterator[None]:
     try:
         yield
     except StoreFault as fault:
-        log.error(CANNOT_BE_KEPT, detail=str(fault))
+        log.error(STORE_FAILED, detail=str(fault))
     except Exception:
         log.exception(failure)
     else:
@@ -73,7 +73,7 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
         `growth` is the increase in the number of beliefs, if the caller knows it.
         """
 
-    def keep(self, partition: int, changes: Changes, last: int, growth: int) -> None:
+    def write_own(self, partition: int, changes: Changes, last: int, growth: int) -> None:
         """Write this worker's own changes; `last` is their changelog offset, or `NOT_KNOWN`."""
         self.write(partition, changes, last, growth)
 

@@ -12,7 +12,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import NodeNotReadyError, UnsupportedVersionError
 
 from streams.aiokafka_clients import connected_nodes
-from streams.sending import attempts, unless
+from streams.sending import attempts, retry_unless
 from streams.topic_metadata import NO_ID, MetadataRequest
 
 ASKING_SECONDS, ANSWER_SECONDS = 60.0, 5.0  # all attempts, and each of them
@@ -32,7 +32,9 @@ async def topic_states(client: AIOKafkaClient, names: Collection[str]) -> dict[s
     Raises:
         aiokafka.errors.KafkaError, TimeoutError: no broker has answered for a minute; or it is too old.
     """
-    async for attempt in attempts(unless(UnsupportedVersionError), ASKING_SECONDS, first=0.1, longest=2.0):
+    async for attempt in attempts(
+        retry_unless(UnsupportedVersionError), ASKING_SECONDS, first=0.1, longest=2.0
+    ):
         with attempt:
             return {
                 name: TopicState(str(found), len(partitions))

@@ -10,9 +10,9 @@ from inference.events import Event
 from inference.timeline import MOST
 from inference.update import Updater
 from schemas import Model, Observation, Sensor
-from streams.beliefs import BeliefRecord, Kept
+from streams.beliefs import BeliefRecord, StoredMessage
 from streams.entities import EntityBatch, Entry
-from streams.intake import Intake
+from streams.intake import Validator
 from streams.registry import Definitions, EntityModel
 from streams.rounds import run_rounds
 from streams.sending import Record
@@ -23,14 +23,14 @@ LARGEST = 1_000_000  # bytes of a message
 ENTITIES = 64
 
 
-class Table:
+class OfflineTable:
     """Entities' records, updated with a batch of observations as in a worker, without Kafka."""
 
     def __init__(self, model: Model, sensors: Iterable[Sensor], updater: Updater, most: int = MOST) -> None:
         self._definitions = Definitions("sensors", "models")
         self._definitions.sensors |= {sensor.sensor: sensor for sensor in sensors}
         self._definitions.models["*"] = EntityModel(model)
-        self._intake = Intake(self._definitions, LARGEST, 0.0)
+        self._validator = Validator(self._definitions, LARGEST, 0.0)
         self._updater, self._most = updater, most
         self.records: dict[bytes, bytes] = {}
         self._offset = 0
@@ -45,23 +45,23 @@ class Table:
                 stored = self.records.get(key)
                 record = BeliefRecord.decode(stored) if stored is not None else BeliefRecord()
                 entity = batch[key] = EntityBatch(key, 0, record)
-            message, event = self._intake.observation(key, raw, 0.0)
-            name, kept = message.id or str(self._offset), Kept(False, self._offset, raw)
-            entity.accept(Entry(event, kept, name, id=message.id or ""))
+            message, event = self._validator.observation(key, raw, 0.0)
+            name, stored_message = message.id or str(self._offset), StoredMessage(False, self._offset, raw)
+            entity.accept(Entry(event, stored_message, name, id=message.id or ""))
             self._offset += 1
         for entity in batch.values():
             model = self._definitions.model_for(entity.name)
             assert model is not None
-            entity.use(model)
+            entity.set_model(model)
             entity.plan(self._read, self._most)
         posteriors = run_rounds(list(batch.values()), self._updater, TopicNames(), "bench")
         for key, entity in batch.items():
-            entity.tidy(self._most)
+            entity.limit_past(self._most)
             self.records[key] = entity.record.encode()
         return posteriors, sum(len(entity.instants) for entity in batch.values())
 
-    def _read(self, key: bytes, kept: Kept) -> tuple[Event, str]:
-        message, event = self._intake.observation(key, kept.value, 0.0)
+    def _read(self, key: bytes, stored_message: StoredMessage) -> tuple[Event, str]:
+        message, event = self._validator.observation(key, stored_message.value, 0.0)
         return event, message.id or ""
 
 
@@ -103,7 +103,7 @@ def costs(
     by_entity = _by_entity(simulation.observations)
     found = []
     for lag in behind:
-        table, taken = Table(model, simulation.sensors, updater), []
+        table, taken = OfflineTable(model, simulation.sensors, updater), []
         start = 2 * longest
         table.apply([seen for of in by_entity for seen in of[:start]])
         for repeat in range(repeats):
@@ -126,7 +126,7 @@ def sizes(
     for window in windows:
         simulation = simulate(entities=entities, duration=2.0 * window + 4.0, rate=rate)
         model = simulation.model.model_copy(update={"lateness_window": window})
-        table = Table(model, simulation.sensors, updater)
+        table = OfflineTable(model, simulation.sensors, updater)
         of_entities = _by_entity(simulation.observations)
         for turn in range(max(map(len, of_entities))):
             table.apply([of[turn] for of in of_entities if turn < len(of)])

@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaProducer
 from inference.events import Belief
 from inference.timeline import Moment
 from streams import topics
-from streams.beliefs import BeliefRecord, Kept, pack
+from streams.beliefs import BeliefRecord, StoredMessage, pack
 from streams.bench.stream import process
 from streams.broker import free_port
 from streams.partitioners import partition_of
@@ -56,7 +56,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class State:
+class StateResult:
     """The results; sizes in bytes."""
 
     entities: int
@@ -80,10 +80,10 @@ def record(random: np.random.Generator, name: str, components: int) -> bytes:
     for number in range(1, moments + 1):
         at = number / RATE
         seen = f'{{"entity":"{name}","sensor":"radar-{number}","time":{at},"value":{random.normal()}}}'
-        content = pack([Kept(False, number, seen.encode())])
+        content = pack([StoredMessage(False, number, seen.encode())])
         kept.past.moments.append(Moment(at, content, belief(random, at, components)))
         kept.past.thin()
-    kept.shown = moments / RATE
+    kept.last_emitted = moments / RATE
     return kept.encode()
 
 
@@ -134,7 +134,7 @@ def page(settings: Settings, path: str) -> str | None:
         return None
 
 
-def measure(brokers: str, is_embedded: bool, entities: int, components: int = 8) -> State:
+def measure_state(brokers: str, is_embedded: bool, entities: int, components: int = 8) -> StateResult:
     """Measure starts of a worker without beliefs, and with them in memory, on an empty and on a full disk."""
     folder = Path(tempfile.mkdtemp(prefix="beliefstream-bench-"))
 
@@ -164,4 +164,4 @@ def measure(brokers: str, is_embedded: bool, entities: int, components: int = 8)
         start("rocksdb://, empty", settings(name, "rocksdb://", "disk"), log, entities),
         start("rocksdb://, warm", settings(name, "rocksdb://", "disk"), log, entities),
     ]
-    return State(entities, size / entities, size, starts)
+    return StateResult(entities, size / entities, size, starts)

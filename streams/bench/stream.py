@@ -75,7 +75,7 @@ def rate(brokers: str, topic: str, expected: int, child: subprocess.Popen[bytes]
         consumer.close()
 
 
-def measure(entities: int = 1000, reports: int = 20) -> tuple[float, float, int]:
+def measure_stream(entities: int = 1000, reports: int = 20) -> tuple[float, float, int]:
     """Observations a second of the worker and of the echo, and the number of observations for each."""
     folder = Path(tempfile.mkdtemp(prefix="beliefstream-bench-"))
     with EmbeddedBroker() as broker:

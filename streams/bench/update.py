@@ -103,7 +103,7 @@ def stone_soup_update() -> Callable[[], object]:
     return work
 
 
-def measure(updater: Updater, small: Updater, repeats: int = 9) -> list[Speed]:
+def measure_update(updater: Updater, small: Updater, repeats: int = 9) -> list[Speed]:
     """Measure the table's lines; `small` has the small network, and the first line is the baseline of the ratios."""
     torch.set_num_threads(1)
     soup = timed(stone_soup_update(), 300)

@@ -34,9 +34,9 @@ def bench(
 
     console = Console()
     if update:
-        from streams.bench.update import measure
+        from streams.bench.update import measure_update
 
-        lines = measure(make_updater(Settings()), make_updater(Settings(weights="equivariant-16x3")))
+        lines = measure_update(make_updater(Settings()), make_updater(Settings(weights="equivariant-16x3")))
         table = Table("one core", "posteriors/s", "× Stone Soup", "what", title="update alone")
         for line in lines:
             table.add_row(
@@ -51,7 +51,7 @@ def bench(
     if state:
         _print_state(console, brokers, kept)
     if stream:
-        from streams.bench.stream import measure as measure_stream
+        from streams.bench.stream import measure_stream
 
         fused, echoed, count = measure_stream(entities, reports)
         table = Table(
@@ -65,14 +65,14 @@ def bench(
 def _print_state(console: Console, brokers: str | None, entities: int) -> None:
     from rich.table import Table
 
-    from streams.bench.state import measure
+    from streams.bench.state import measure_state
     from streams.broker import EmbeddedBroker
 
     if brokers is None:
         with EmbeddedBroker() as embedded:
-            found = measure(embedded.bootstrap_servers, True, entities)
+            found = measure_state(embedded.bootstrap_servers, True, entities)
     else:
-        found = measure(brokers, False, entities)
+        found = measure_state(brokers, False, entities)
     size, changelog = f"{found.record:,.0f} bytes", f"{found.changelog / 1e6:,.0f} MB"
     table = Table("store", "recovery, s", "start to ready, s", "memory, MB", "disk, MB")
     table.title = f"{found.entities:,} beliefs, {size} each, {changelog} of changelog"

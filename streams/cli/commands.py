@@ -41,5 +41,5 @@ for group in (topics, sensors, models, prior, entity):
 def root() -> None:
     """Streaming sensor fusion: observations in, checked posteriors out, over Kafka.
 
-    Example: beliefstream doctor says what is missing here and how to mend it.
+    Example: beliefstream doctor says what is missing here and how to fix it.
     """

@@ -76,8 +76,8 @@ def _faults(error: ValidationError) -> Iterator[str]:
 
     for fault in error.errors(include_url=False):
         name = ".".join(map(str, fault["loc"]))
-        shown = "" if name in SECRETS or not name else f" ({fault['input']!r})"
-        yield f"{Settings.model_config['env_prefix']}{name.upper()}: {fault['msg']}{shown}"
+        value = "" if name in SECRETS or not name else f" ({fault['input']!r})"
+        yield f"{Settings.model_config['env_prefix']}{name.upper()}: {fault['msg']}{value}"
 
 
 def resolve(chosen: Format | None) -> Format:
@@ -131,7 +131,7 @@ def read_definitions(source: str) -> list[bytes]:
     except (ValueError, RecursionError) as error:  # also not UTF-8, or too deep
         lines = [line for line in raw.splitlines() if line.strip()]
         if len(lines) < 2:
-            raise ValueError(f"{_shown(source)}: not JSON: {error}") from None
+            raise ValueError(f"{_name_of(source)}: not JSON: {error}") from None
         return lines
     return [json.dumps(entry).encode() for entry in content] if isinstance(content, list) else [raw]
 
@@ -167,5 +167,5 @@ def moment(text: str | None) -> float | str | None:
         return text
 
 
-def _shown(source: str) -> str:
+def _name_of(source: str) -> str:
     return "standard input" if source == "-" else source[:40]

@@ -58,7 +58,7 @@ def dead_letters(
     format: Formatted = None,
     brokers: Brokers = None,
 ) -> None:
-    """Show what could not be used and why, or send it again once that is mended.
+    """Show what could not be used and why, or send it again once that is fixed.
 
     A message that was sent again is not sent a second time, also where it has failed again, without --force.
 
@@ -136,17 +136,17 @@ def _consumer(settings: Settings, chosen: Selection, **where: Any) -> DeadLetter
 
 def _list(settings: Settings, chosen: Selection, limit: int, full: bool, shape: Format) -> None:
     from streams.cli.letters import replay_fields, write_json, write_text
-    from streams.clients.replay_plan import History
+    from streams.clients.replay_plan import ReplayHistory
 
     found, count, consumer = _newest(settings, chosen, limit, full, whole=not chosen.is_everything)
     if consumer.replays or consumer.passed_over:
         # notes are among the newest records, and may have taken the place of letters
         found, count, consumer = _newest(settings, chosen, limit, full, whole=True)
-    history = History.of(consumer.replays)
+    history = ReplayHistory.of(consumer.replays)
     write = write_json if shape is Format.json else write_text
-    for shown, identity in found:
-        write({**shown, **replay_fields(history, identity)})
-    _tell_rest(consumer)
+    for output, identity in found:
+        write({**output, **replay_fields(history, identity)})
+    _print_rest(consumer)
     if not count:
         print("no dead letters", file=sys.stderr)
     elif count > limit:
@@ -172,10 +172,10 @@ def _newest(
     return found, count, consumer
 
 
-def _tell_rest(consumer: DeadLetterConsumer) -> None:
+def _print_rest(consumer: DeadLetterConsumer) -> None:
     if consumer.passed_over:
-        told = f"{consumer.passed_over} records of {consumer.topic} are no dead letters"
-        print(told, file=sys.stderr)
+        message = f"{consumer.passed_over} records of {consumer.topic} are no dead letters"
+        print(message, file=sys.stderr)
 
 
 def _follow(settings: Settings, chosen: Selection, limit: int | None, full: bool, shape: Format) -> None:
@@ -193,16 +193,16 @@ def _follow(settings: Settings, chosen: Selection, limit: int | None, full: bool
 
 
 def _summarise(settings: Settings, chosen: Selection, shape: Format) -> None:
-    from streams.cli.letters import Summary, write_json, write_summary
-    from streams.clients.replay_plan import History
+    from streams.cli.letters import DeadLetterSummary, write_json, write_summary
+    from streams.clients.replay_plan import ReplayHistory
 
     with (
         console(errors=True).status("reading"),
         _consumer(settings, chosen, from_beginning=True) as consumer,
     ):
-        counted = Summary(consumer.stored())
-    rows = counted.rows(History.of(consumer.replays))
-    _tell_rest(consumer)
+        counted = DeadLetterSummary(consumer.stored())
+    rows = counted.rows(ReplayHistory.of(consumer.replays))
+    _print_rest(consumer)
     if not rows:
         print("no dead letters", file=sys.stderr)
     elif shape is Format.json:

@@ -174,14 +174,14 @@ def _show(
 
 
 def _sensor_row(sensor: Any) -> tuple[str, ...]:
-    shown = ("sensor", "kind", "coordinates", "outlier_probability")
+    listed = ("sensor", "kind", "coordinates", "outlier_probability")
     outliers = getattr(sensor, "outlier_probability", None)  # a composite has those of its parts
     return (
         sensor.sensor,
         sensor.kind,
         ", ".join(sensor.coordinate_names),
         "" if outliers is None else f"{outliers:g}",
-        _details(sensor, shown),
+        _details(sensor, listed),
     )
 
 

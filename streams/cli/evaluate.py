@@ -101,18 +101,18 @@ def evaluate(
         from streams.cli.adversarial import adversarial
 
         torch.set_num_threads(chosen.threads)
-        with told("") as progress:
+        with progress_of("") as progress:
             write(adversarial(chosen, settings, count, seed, only, progress), json)
         return
     if family == "turns":
         from streams.cli.turns import turns
 
         torch.set_num_threads(chosen.threads)
-        with told("") as progress:
+        with progress_of("") as progress:
             write(turns(chosen, settings, (steps, entities), seed, particles, progress), json)
         return
     sizes = whole_numbers(components, "--components", 8) or ()
-    plan = Plan(
+    plan = EvaluationPlan(
         family=family,
         dimensions=chosen_dimensions(family, dimensions),
         count=count,
@@ -134,7 +134,7 @@ def write(content: dict[str, Any], path: Path | None) -> None:
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """What to evaluate: the checked options."""
 
     family: str
@@ -148,7 +148,7 @@ class Plan:
     plots: Path | None
 
 
-def everything(plan: Plan, weights: str) -> dict[str, Any]:
+def everything(plan: EvaluationPlan, weights: str) -> dict[str, Any]:
     """Print and plot comparisons, calibration and run; returns the content for JSON."""
     from inference.evaluation.methods import baselines, gaussian_sum, ours
     from inference.weights import load
@@ -187,7 +187,7 @@ def paint(
     print("plots: " + ", ".join(map(str, paths)))
 
 
-def speed_front(plan: Plan, weights: str | None, compiled: Path) -> dict[str, Any]:
+def speed_front(plan: EvaluationPlan, weights: str | None, compiled: Path) -> dict[str, Any]:
     """Print and plot speed against accuracy, of some or all shipped weights; returns the content for JSON."""
     from inference.evaluation.front import DIMENSION, front
     from inference.evaluation.report import plain
@@ -197,7 +197,7 @@ def speed_front(plan: Plan, weights: str | None, compiled: Path) -> dict[str, An
     shipped = sorted(path.stem for path in path_of().parent.glob("*.safetensors"))
     networks = {Path(name).stem: load(name) for name in ([weights] if weights else shipped)}
     cache = exact_file(plan.exact, plan.family, DIMENSION)
-    with told("problems") as progress:
+    with progress_of("problems") as progress:
         points = front(
             *(networks, plan.count, plan.costly, plan.family, plan.components[0], cache, progress, compiled)
         )
@@ -226,12 +226,12 @@ def exact_file(directory: Path, family: str, dimension: int) -> Path:
     return directory / f"{family}-{dimension}.pt"
 
 
-def comparisons(methods: Sequence[ComparedMethod], plan: Plan) -> list[Comparison]:
+def comparisons(methods: Sequence[ComparedMethod], plan: EvaluationPlan) -> list[Comparison]:
     """Compare in each dimension, with a progress bar."""
     from inference.evaluation.report import compare
 
     found = []
-    with told("problems") as progress:
+    with progress_of("problems") as progress:
         for dimension in plan.dimensions:
             cache = exact_file(plan.exact, plan.family, dimension)
             settings: Any = {"family": plan.family, "cache": cache, "progress": progress}
@@ -239,11 +239,11 @@ def comparisons(methods: Sequence[ComparedMethod], plan: Plan) -> list[Compariso
     return found
 
 
-def calibrations(methods: Sequence[ComparedMethod], plan: Plan) -> list[Calibration]:
+def calibrations(methods: Sequence[ComparedMethod], plan: EvaluationPlan) -> list[Calibration]:
     """Calibrate every method in every dimension, with a progress bar."""
     from inference.evaluation.calibration import calibrate
 
-    with told("problems") as progress:
+    with progress_of("problems") as progress:
         return [
             found
             for dimension in plan.dimensions
@@ -251,12 +251,12 @@ def calibrations(methods: Sequence[ComparedMethod], plan: Plan) -> list[Calibrat
         ]
 
 
-def long_run(network: DistributionTransformer, plan: Plan) -> LongRun:
+def long_run(network: DistributionTransformer, plan: EvaluationPlan) -> LongRun:
     """Run the long simulation, with a progress bar."""
     from inference.evaluation.long_run import run
     from inference.update import Updater, UpdateSettings
 
-    with told("steps") as progress:
+    with progress_of("steps") as progress:
         updater = Updater(network, settings=UpdateSettings(components=plan.components[0]))
         return run(updater, *plan.run, progress=lambda *at: progress("run", *at))
 
@@ -268,12 +268,12 @@ def measured(
     from inference.evaluation.methods import gaussian_sum, ours
 
     directory = cache_directory() / "exact"
-    plan = Plan(family, CARD_DIMENSIONS, count, None, components, 0, (0, 0), directory, None)
+    plan = EvaluationPlan(family, CARD_DIMENSIONS, count, None, components, 0, (0, 0), directory, None)
     return comparisons([*ours(network, components), gaussian_sum()], plan)
 
 
 @contextmanager
-def told(unit: str) -> Iterator[Progress]:
+def progress_of(unit: str) -> Iterator[Progress]:
     """A progress bar that prints a line for each finished item."""
     with progress_bar(unit) as bar:
         tasks: dict[str, Any] = {}

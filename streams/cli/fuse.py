@@ -82,10 +82,10 @@ def _lines(file: str) -> list[tuple[int, bytes]]:
 def _check_format(file: str, lines: list[tuple[int, bytes]]) -> None:
     """Raise CommandError if no line is a JSON object, as in a table of comma-separated values."""
     if lines and not any(line.lstrip().startswith(b"{") for _, line in lines):
-        shown = "standard input" if file == "-" else file
+        name = "standard input" if file == "-" else file
         expected = '{"entity": "boat", "sensor": "gps", "time": 1.5, "value": [3, 4]}'
         raise CommandError(
-            f"{shown}: no line is a JSON object; expected JSON lines, one message each, such as {expected}"
+            f"{name}: no line is a JSON object; expected JSON lines, one message each, such as {expected}"
         )
 
 

@@ -14,7 +14,7 @@ from streams.cli.common import console
 if TYPE_CHECKING:
     from schemas import Reason
     from streams.clients.received import ReceivedDeadLetter
-    from streams.clients.replay_plan import History
+    from streams.clients.replay_plan import ReplayHistory
 
 SHOWN_CHARACTERS = 200  # of key and value
 NAMES = 3  # sensors of a reason in the summary
@@ -65,48 +65,50 @@ def _content(name: str, content: bytes | None, most: int | None) -> dict[str, An
     return {name: text[:most], **cut}
 
 
-def replay_fields(history: History, identity: str) -> dict[str, Any]:
+def replay_fields(history: ReplayHistory, identity: str) -> dict[str, Any]:
     """The replay state of a letter: whether its message was sent again, and its new place."""
     if identity in history.sent:
         return {"replay": "sent", "replayed_to": history.sent[identity]}
     return {"replay": "interrupted"} if identity in history.begun else {}
 
 
-def write_json(shown: dict[str, Any]) -> None:
+def write_json(output: dict[str, Any]) -> None:
     """Print one line of ASCII, free of control characters whatever the letter contains."""
-    print(json.dumps(shown), flush=True)
+    print(json.dumps(output), flush=True)
 
 
-def write_text(shown: dict[str, Any]) -> None:
+def write_text(output: dict[str, Any]) -> None:
     """Print three lines: reason and source, the detail, and the message."""
     from rich.text import Text
 
     from schemas import printable
 
-    parts = [f"{shown['topic']} {shown['partition']}:{shown['offset']}"]
-    parts += [f"{name} {printable(shown[name])}" for name in ("entity", "sensor") if shown[name] is not None]
-    if shown["replay_of"] is not None:
-        parts.append(f"failed again after a replay of {printable(shown['replay_of'])}")
-    if "replay" in shown:
-        to = shown.get("replayed_to")
+    parts = [f"{output['topic']} {output['partition']}:{output['offset']}"]
+    parts += [
+        f"{name} {printable(output[name])}" for name in ("entity", "sensor") if output[name] is not None
+    ]
+    if output["replay_of"] is not None:
+        parts.append(f"failed again after a replay of {printable(output['replay_of'])}")
+    if "replay" in output:
+        to = output.get("replayed_to")
         parts.append(f"sent again to {printable(to)}" if to else "a replay of it was interrupted")
-    head = Text.assemble(f"{shown['time'][:23]}  ", (shown["reason"], "bold"), f"  {'  '.join(parts)}")
+    head = Text.assemble(f"{output['time'][:23]}  ", (output["reason"], "bold"), f"  {'  '.join(parts)}")
     screen = console()
-    for line in (head, Text(f"    {printable(shown['detail'])}"), Text(f"    {_message(shown)}")):
+    for line in (head, Text(f"    {printable(output['detail'])}"), Text(f"    {_message(output)}")):
         screen.print(line, soft_wrap=True)
 
 
-def _message(shown: dict[str, Any]) -> str:
+def _message(output: dict[str, Any]) -> str:
     from schemas import printable
 
-    if "value_base64" in shown:
-        content = base64.b64decode(shown["value_base64"]).decode(errors="backslashreplace")
-        content = content if "value_is_cut" not in shown else content[:SHOWN_CHARACTERS]
-    elif shown["value"] is None:
+    if "value_base64" in output:
+        content = base64.b64decode(output["value_base64"]).decode(errors="backslashreplace")
+        content = content if "value_is_cut" not in output else content[:SHOWN_CHARACTERS]
+    elif output["value"] is None:
         return "no value"
     else:
-        content = shown["value"]
-    rest = f" ... ({shown['bytes']:,} bytes)" if "value_is_cut" in shown else ""
+        content = output["value"]
+    rest = f" ... ({output['bytes']:,} bytes)" if "value_is_cut" in output else ""
     return f"{printable(content)}{rest}"
 
 
@@ -119,7 +121,7 @@ class _OfReason:
     messages: set[str] = field(default_factory=set)
 
 
-class Summary:
+class DeadLetterSummary:
     """Dead letters counted by reason."""
 
     def __init__(self, letters: Iterable[ReceivedDeadLetter]) -> None:
@@ -138,9 +140,9 @@ class Summary:
         """Whether there were none."""
         return not self._found
 
-    def rows(self, history: History) -> list[dict[str, Any]]:
+    def rows(self, history: ReplayHistory) -> list[dict[str, Any]]:
         """One row for each reason, the most frequent first."""
-        from streams.mending import mend
+        from streams.mending import remedy_for
 
         ordered = sorted(self._found.items(), key=lambda item: (-item[1].count, item[0]))
         return [
@@ -151,7 +153,7 @@ class Summary:
                 "failed_again": entry.failed_again,
                 "newest": entry.newest["time"],
                 "sensors": [name for name, _ in entry.sensors.most_common(NAMES)],
-                "mend": mend(reason),
+                "mend": remedy_for(reason),
             }
             for reason, entry in ordered
         ]
@@ -165,10 +167,10 @@ def write_summary(rows: Iterable[dict[str, Any]]) -> None:
 
     screen = console()
     for row in rows:
-        told = [f"newest {row['newest'][:19]}"]
-        told += [
+        facts = [f"newest {row['newest'][:19]}"]
+        facts += [
             f"{row[name]} {name.replace('_', ' ')}" for name in ("sent_again", "failed_again") if row[name]
         ]
-        told += [f"sensors: {printable(', '.join(row['sensors']))}"] if row["sensors"] else []
-        screen.print(Text.assemble(f"{row['count']:>8,}  ", (row["reason"], "bold"), f"  {'; '.join(told)}"))
+        facts += [f"sensors: {printable(', '.join(row['sensors']))}"] if row["sensors"] else []
+        screen.print(Text.assemble(f"{row['count']:>8,}  ", (row["reason"], "bold"), f"  {'; '.join(facts)}"))
         screen.print(Text(f"          → {row['mend']}"))

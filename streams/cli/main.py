@@ -41,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _failed(line: str) -> int:
     from schemas import printable
 
-    shown = printable(" ".join(line.split()))
-    print(f"beliefstream: {shown[:LONGEST]}", file=sys.stderr)
+    text = printable(" ".join(line.split()))
+    print(f"beliefstream: {text[:LONGEST]}", file=sys.stderr)
     return 1
 
 

@@ -17,7 +17,7 @@ POLL_SECONDS = 0.1  # for one topic, then for the other
 CONTROL_SECONDS = 3.0  # a control has no posterior: its dead letter would be there by then
 
 
-class Outcome:
+class ObservationResult:
     """Waits for the result of an observation; create it before the observation is sent.
 
     Raises CommandError if posteriors or dead letters cannot be read.

@@ -54,10 +54,10 @@ def simulate(
 
     Example: beliefstream simulate --entities 50 --duration 60 --rate 2
     """
-    from streams.simulation import simulate as run
+    from streams.simulation import simulate as simulate_fleet
 
     settings = settings_for(brokers)
-    simulation = run(entities, duration, rate, seed, epoch=time.time())
+    simulation = simulate_fleet(entities, duration, rate, seed, epoch=time.time())
     _define(settings, [simulation.model], simulation.sensors, speed, force)
     _send(settings, simulation.observations, speed, "simulate")
 

@@ -13,7 +13,7 @@ from streams.cli.letters import write_json
 
 if TYPE_CHECKING:
     from streams.client import Replayed, Selection
-    from streams.clients.replay_plan import Plan
+    from streams.clients.replay_plan import ReplayPlan
     from streams.settings import Settings
 
 
@@ -35,7 +35,7 @@ def send_again(
     ) as replayer:
         with console(errors=True).status("reading"):
             plan = replayer.plan(chosen, limit, force)
-        _tell(plan)
+        _print_plan(plan)
         if not plan.chosen:
             return
         if ask:
@@ -50,10 +50,10 @@ def send_again(
         raise CommandError(f"{failed} of {sent + failed} messages were not sent, or it is not known")
 
 
-def _tell(plan: Plan) -> None:
+def _print_plan(plan: ReplayPlan) -> None:
     """Print the plan on standard error."""
     from schemas import Reason
-    from streams.mending import mend
+    from streams.mending import remedy_for
 
     for cause, count in sorted(plan.skipped.items()):
         print(f"left out: {count} that {cause}", file=sys.stderr)
@@ -63,11 +63,11 @@ def _tell(plan: Plan) -> None:
     reasons = Counter(letter.reason for letter in plan.chosen)
     topics = Counter(letter.topic for letter in plan.chosen)
     entities = len({letter.entity for letter in plan.chosen})
-    told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
     to = ", ".join(f"{count} to {topic}" for topic, count in topics.most_common())
-    print(f"to send again: {to}; entities: {entities}; reasons: {told}", file=sys.stderr)
+    print(f"to send again: {to}; entities: {entities}; reasons: {counts}", file=sys.stderr)
     if Reason.late in reasons:
-        print(f"late ones are late again unless that is mended: {mend(Reason.late)}", file=sys.stderr)
+        print(f"late ones are late again unless that is fixed: {remedy_for(Reason.late)}", file=sys.stderr)
 
 
 def _ask(count: int) -> None:
@@ -83,9 +83,9 @@ def _write(replayed: Replayed, shape: Format) -> None:
     to = None if place is None else f"{place.topic}/{place.partition}:{place.offset}"
     if shape is Format.json:
         dead = f"{letter.place.topic}/{letter.place.partition}:{letter.place.offset}"
-        shown: dict[str, Any] = {"source": letter.source, "dead_letter": dead, "reason": letter.reason.value}
-        shown |= {"entity": letter.entity, "sensor": letter.sensor, "replayed_to": to}
-        write_json({**shown, "problem": replayed.problem or None})
+        output: dict[str, Any] = {"source": letter.source, "dead_letter": dead, "reason": letter.reason.value}
+        output |= {"entity": letter.entity, "sensor": letter.sensor, "replayed_to": to}
+        write_json({**output, "problem": replayed.problem or None})
         return
     names = [
         f"{what} {name[:80]}" for what, name in (("entity", letter.entity), ("sensor", letter.sensor)) if name

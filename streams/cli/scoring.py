@@ -12,12 +12,12 @@ from streams import measurements
 from streams.app import make_updater
 from streams.cli.common import console, progress_bar
 from streams.recordings.scores import Row, score
-from streams.recordings.scores.methods import OURS, Method
+from streams.recordings.scores.methods import OURS, ScoredMethod
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from streams.recordings import Reader, Recording
+    from streams.recordings import Recording, RecordingReader
     from streams.settings import Settings
 
 LENGTHS = (("RMSE", "rmse"), ("median", "median"), ("99 %", "error99"))
@@ -27,7 +27,7 @@ COVERAGES = (("in 50 %", "coverage50"), ("in 90 %", "coverage90"), ("in 99 %", "
 def fuse_recordings(
     settings: Settings,
     recordings: Sequence[Recording],
-    methods: Sequence[Method] | None = None,
+    methods: Sequence[ScoredMethod] | None = None,
     out: Path | None = None,
     report: Path | None = None,
 ) -> None:
@@ -117,7 +117,7 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def tune_recording(settings: Settings, name: str, reader: Reader, data: Path | None) -> None:
+def tune_recording(settings: Settings, name: str, reader: RecordingReader, data: Path | None) -> None:
     """Tune a recording's settings, and print them with those that its reader has."""
     from dataclasses import fields
 

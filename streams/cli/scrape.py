@@ -55,7 +55,7 @@ def scrape(url: str, token: SecretStr | None = None) -> Snapshot:
 
 
 @dataclass
-class History:
+class MetricsHistory:
     """Snapshots of the last seconds, oldest first."""
 
     snapshots: deque[Snapshot] = field(default_factory=deque)
@@ -114,7 +114,7 @@ class Scraper:
     """
 
     def __init__(self, url: str, token: SecretStr | None = None) -> None:
-        self.url, self.history, self.problem = url, History(), ""
+        self.url, self.history, self.problem = url, MetricsHistory(), ""
         self._token = token
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -23,7 +23,7 @@ from streams.cli.common import (
     resolve,
     settings_for,
 )
-from streams.cli.outcome import CONTROL_SECONDS, Outcome, is_control
+from streams.cli.outcome import CONTROL_SECONDS, ObservationResult, is_control
 from streams.cli.posteriors import row
 
 if TYPE_CHECKING:
@@ -92,21 +92,21 @@ def observe(
             report(producer.send(entity, sensor, reported, moment(time), noise, id=id))
             return
         control = is_control(settings, sensor)
-        with Outcome(settings, entity) as outcome:
+        with ObservationResult(settings, entity) as outcome:
             place = _sent(producer.send(entity, sensor, reported, moment(time), noise, id=id))
             shape = resolve(format)
-            told = f"{place.topic} {place.partition}:{place.offset}"
-            print(told, file=sys.stderr if shape is Format.json else sys.stdout, flush=True)
+            where = f"{place.topic} {place.partition}:{place.offset}"
+            print(where, file=sys.stderr if shape is Format.json else sys.stdout, flush=True)
             found = outcome.wait(place, id, min(timeout, CONTROL_SECONDS) if control else timeout)
     if found is None and control:
         print(
             f"{sensor} is a control: it moves the belief, and no posterior tells of it alone", file=sys.stderr
         )
         return
-    _tell(found, told, shape, timeout, id)
+    _print_result(found, where, shape, timeout, id)
 
 
-def _tell(
+def _print_result(
     found: Posterior | DeadLetter | None, place: str, shape: Format, timeout: float, id: str | None
 ) -> None:
     """Print the posterior; raise CommandError for a dead letter, or if there is no result."""

@@ -42,25 +42,25 @@ def doctor(
     ] = None,
     brokers: Brokers = None,
 ) -> None:
-    """Look at broker, topics, definitions, weights, device, workers, clocks and losses: what is wrong, how to mend it.
+    """Look at broker, topics, definitions, weights, device, workers, clocks and losses: what is wrong, how to fix it.
 
     Exits with 1 if there is a problem.
 
     Example: beliefstream doctor --brokers kafka:9092 --url http://worker-1:8080 --url http://worker-2:8080
     """
-    from streams.doctor import State, examine
+    from streams.doctor import Status, examine
 
     settings = settings_for(brokers)
-    colours = {State.ok: "green", State.problem: "red", State.skipped: "yellow"}
+    colours = {Status.ok: "green", Status.problem: "red", Status.skipped: "yellow"}
     problems = 0
     screen = console()
     for finding in examine(settings, url or [f"http://{settings.web_host}:{settings.web_port}"]):
-        problems += finding.state is State.problem
-        state = f"[{colours[finding.state]}]{finding.state.value:8}[/]"
-        screen.print(f"{state} {finding.subject}: ", end="")
+        problems += finding.status is Status.problem
+        status = f"[{colours[finding.status]}]{finding.status.value:8}[/]"
+        screen.print(f"{status} {finding.subject}: ", end="")
         screen.print(finding.detail, markup=False)
-        if finding.mend:
-            screen.print(f"         → {finding.mend}", markup=False)
+        if finding.remedy:
+            screen.print(f"         → {finding.remedy}", markup=False)
     if problems:
         raise CommandError(f"doctor: {problems} problem{'s' if problems > 1 else ''}")
 

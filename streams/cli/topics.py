@@ -60,7 +60,7 @@ def check(brokers: Brokers = None, partitions: Partitions = None) -> None:
 
 
 def _complain(settings: Settings) -> None:
-    from streams.mending import mend_topics
+    from streams.mending import remedy_for_topics
     from streams.topics import check as check_topics
 
     problems = check_topics(
@@ -70,4 +70,4 @@ def _complain(settings: Settings) -> None:
         print(problem)
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise CommandError(f"topics: {count}; {mend_topics(problems)}")
+        raise CommandError(f"topics: {count}; {remedy_for_topics(problems)}")

@@ -146,7 +146,7 @@ def make_plan(sizes: dict[str, int | None], **changes: Any) -> Plan:
 def run(training: Training, log: Path, stop_after: float | None) -> bool:
     """Train, with progress, until the plan is complete, or `stop_after` minutes; returns whether it is complete."""
     deadline = time.monotonic() + 60 * stop_after if stop_after is not None else float("inf")
-    shown: dict[str, float] = {}
+    smoothed: dict[str, float] = {}
     log.parent.mkdir(parents=True, exist_ok=True)
     with _stop_signals() as stopped, log.open("a") as file, progress_bar("steps") as progress:
         task = progress.add_task("train", total=training.plan.steps, completed=training.step, note="")
@@ -157,8 +157,8 @@ def run(training: Training, log: Path, stop_after: float | None) -> bool:
             for name, loss in state.items():
                 if name.startswith("loss_"):
                     dimension = f"{name.removeprefix('loss_')}D"
-                    shown[dimension] = SMOOTHING * shown.get(dimension, loss) + (1 - SMOOTHING) * loss
-            note = " ".join(f"{dimension} {shown[dimension]:.3f}" for dimension in sorted(shown))
+                    smoothed[dimension] = SMOOTHING * smoothed.get(dimension, loss) + (1 - SMOOTHING) * loss
+            note = " ".join(f"{dimension} {smoothed[dimension]:.3f}" for dimension in sorted(smoothed))
             progress.update(task, completed=int(state["step"]), note=f"loss {note}")
             if stopped or time.monotonic() > deadline:
                 raise _Stop
@@ -232,6 +232,6 @@ def _given(plan: Plan) -> str:
     options = ""
     for name, value in ours.items():
         if value != defaults[name]:
-            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-            options += f" --{name.replace('_', '-')} {shown}"
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            options += f" --{name.replace('_', '-')} {text}"
     return options

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from schemas import Posterior
-    from streams.cli.scrape import History, Scraper
+    from streams.cli.scrape import MetricsHistory, Scraper
 
 REFRESH_INTERVAL = 0.25  # seconds
 RECENT = 12  # posteriors shown
@@ -98,14 +98,14 @@ def view(worker: Scraper, recent: Recent) -> RenderableType:
     return Group(Panel(above, title=f"worker {worker.url}"), Panel(table, title=seen))
 
 
-def _numbers(history: History) -> RenderableType:
+def _numbers(history: MetricsHistory) -> RenderableType:
     from rich.table import Table
 
     last = history.last
     assert last is not None
     dead = last.by("beliefstream_dead_letters_total", "reason")
     latency = "beliefstream_end_to_end_seconds"
-    shown: list[tuple[str, str]] = [
+    figures: list[tuple[str, str]] = [
         ("entities", f"{last.total('beliefstream_entities'):.0f}"),
         ("observations/s", _number(history.rate("beliefstream_observations_total"), "{:.0f}")),
         ("latency, median", _number(history.quantile(latency, 0.5) * 1000, "{:.0f} ms")),
@@ -115,10 +115,10 @@ def _numbers(history: History) -> RenderableType:
         ("dead letters", f"{sum(dead.values()):.0f}" + _reasons(dead)),
     ]
     table = Table.grid(padding=(0, 3))
-    for _ in shown:
+    for _ in figures:
         table.add_column()
-    table.add_row(*(f"[bold]{number}[/bold]" for _, number in shown))
-    table.add_row(*(f"[dim]{name}[/dim]" for name, _ in shown))
+    table.add_row(*(f"[bold]{number}[/bold]" for _, number in figures))
+    table.add_row(*(f"[dim]{name}[/dim]" for name, _ in figures))
     return table
 
 

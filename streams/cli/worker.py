@@ -25,7 +25,7 @@ def worker(
     Example: BELIEFSTREAM_BROKERS=kafka:9092 BELIEFSTREAM_DEVICE=auto beliefstream worker
     """
     from streams import logs, topics
-    from streams.mending import mend_topics
+    from streams.mending import remedy_for_topics
     from streams.rights import missing_rights
 
     _check_installed()
@@ -39,7 +39,7 @@ def worker(
         raise CommandError(f"rights: {' '.join(lacking)} (deploy/SECURITY.md lists those of a worker)")
     problems = topics.check(settings.brokers, settings.names, partitions=settings.partitions, **options)
     if problems:
-        raise CommandError(f"topics: {' '.join(problems)} ({mend_topics(problems)})")
+        raise CommandError(f"topics: {' '.join(problems)} ({remedy_for_topics(problems)})")
     _check_port(settings)
     lock = _claim_directory(settings)  # held for as long as it is referred to  # noqa: F841
     logs.configure(settings.logs, settings.log_level)

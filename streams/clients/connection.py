@@ -148,7 +148,7 @@ def find_partitions(consumer: Any, topic: str, servers: str | list[str], timeout
     return sorted(found)
 
 
-class Reader:
+class TopicReader:
     """A consumer without a group, which finds the ends of a topic and reads all of it.
 
     Args:
@@ -179,7 +179,7 @@ class Reader:
         """Close the connection."""
         self._consumer.close()
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> TopicReader:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -14,7 +14,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from schemas import DeadLetter, Reason, Replay, Unusable, cloudevents, parse
-from streams.clients.connection import BrokerUnavailable, Reader, connect, connect_timeout, require_known
+from streams.clients.connection import BrokerUnavailable, TopicReader, connect, connect_timeout, require_known
 from streams.clients.publishing import Place
 from streams.clients.received import ReceivedDeadLetter, Selection
 
@@ -77,7 +77,7 @@ class DeadLetterConsumer:
         first = -math.inf if since is None else since
         self.selection = Selection({*reasons}, {*sensors}, {*entities}, first)
         self._servers, self._timeout = bootstrap_servers, timeout
-        with Reader(bootstrap_servers, topic, kafka_options) as reader:
+        with TopicReader(bootstrap_servers, topic, kafka_options) as reader:
             spans = reader.spans()
         self._spans = {TopicPartition(topic, number): span for number, span in spans.items()}
         options = {

@@ -17,8 +17,8 @@ from kafka.structs import OffsetAndMetadata
 
 from schemas import Posterior, Unusable, parse
 from streams.clients.connection import (
-    Reader,
     Span,
+    TopicReader,
     connect,
     connect_timeout,
     find_partitions,
@@ -267,7 +267,7 @@ class PosteriorConsumer:
         return span.begin if self._from_beginning else span.end
 
     def _spans(self) -> dict[int, Span]:
-        with Reader(self._servers, self.topic, self._options) as reader:
+        with TopicReader(self._servers, self.topic, self._options) as reader:
             return reader.spans()
 
     def _commit(self) -> None:

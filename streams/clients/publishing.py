@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from schemas import LogPosition, Mixture, Observation, Prior, Reset, cloudevents
 from schemas.base import unusable
-from streams.clients.connection import BrokerUnavailable, Reader, connect, connect_timeout, require_known
+from streams.clients.connection import BrokerUnavailable, TopicReader, connect, connect_timeout, require_known
 from streams.topics import MESSAGE_BYTES, topic_id
 
 log = structlog.get_logger(__name__)
@@ -68,7 +68,7 @@ class Publisher:
             "max_block_ms": connect_timeout(kafka_options) * 1000,
             "max_request_size": MESSAGE_BYTES,
         }
-        Reader(bootstrap_servers, topic, kafka_options).close()  # raises if the topic does not exist
+        TopicReader(bootstrap_servers, topic, kafka_options).close()  # raises if the topic does not exist
         self._producer: Any = connect(KafkaProducer, bootstrap_servers, {**defaults, **kafka_options})
 
     def publish(
@@ -296,7 +296,7 @@ class PriorPublisher(Publisher):
 
     def _end(self, entity: str) -> LogPosition:
         """The current end of the log with the entity's observations."""
-        with Reader(self._servers, self._observations, self._options) as reader:
+        with TopicReader(self._servers, self._observations, self._options) as reader:
             servers = self._servers if isinstance(self._servers, str) else ",".join(self._servers)
             log_id = topic_id(servers, self._observations, **_for_admin(self._options))
             partition = (murmur2(entity.encode()) & 0x7FFFFFFF) % len(reader.partitions)

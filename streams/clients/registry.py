@@ -12,7 +12,7 @@ import structlog
 from kafka import KafkaConsumer, KafkaProducer
 
 from schemas import Model, Sensor, Unusable, cloudevents, parse, parse_sensor
-from streams.clients.connection import BrokerUnavailable, Reader, require_known
+from streams.clients.connection import BrokerUnavailable, TopicReader, require_known
 from streams.clients.publishing import Publisher
 
 log = structlog.get_logger(__name__)
@@ -137,7 +137,7 @@ class Registry:
     def _read(self, topic: str, read: Callable[[bytes], D], key_of: Callable[[D], str]) -> dict[str, D]:
         """Return the last valid definition of each key: as in the workers, an invalid one does not replace it."""
         found: dict[str, D] = {}
-        with Reader(self._servers, topic, self._options) as reader:
+        with TopicReader(self._servers, topic, self._options) as reader:
             records = reader.read_all(self._timeout)
         for record in records:
             key = (record.key or b"").decode(errors="replace")

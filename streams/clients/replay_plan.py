@@ -23,7 +23,7 @@ BEYOND = "are older than those that --limit takes"
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ChosenLetter:
     """A dead letter to send again, without its bytes, which are read when it is sent.
 
     Attributes:
@@ -66,7 +66,7 @@ class Chosen:
 
 
 @dataclass
-class History:
+class ReplayHistory:
     """Earlier replays, from the notes among the dead letters.
 
     Attributes:
@@ -88,12 +88,12 @@ class History:
                 history.sent.update(zip(note.letters, note.places, strict=False))
         return history
 
-    def obstacles(self, letters: Iterable[Chosen]) -> list[str | None]:
+    def obstacles(self, letters: Iterable[ChosenLetter]) -> list[str | None]:
         """For each letter, the reason not to send it again without `force`; None if there is none."""
         places = {*self.sent.values()}
         return [self._obstacle(letter, places) for letter in letters]
 
-    def _obstacle(self, letter: Chosen, places: Collection[str]) -> str | None:
+    def _obstacle(self, letter: ChosenLetter, places: Collection[str]) -> str | None:
         if letter.id in self.sent:
             return SENT
         if letter.id in self.begun:
@@ -102,21 +102,21 @@ class History:
 
 
 @dataclass
-class Plan:
+class ReplayPlan:
     """Letters to send again, oldest first, and counts of the others by cause."""
 
-    chosen: list[Chosen] = field(default_factory=list)
+    chosen: list[ChosenLetter] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
 
 
 def plan_of(
-    letters: list[Chosen],
-    history: History,
+    letters: list[ChosenLetter],
+    history: ReplayHistory,
     sources: Collection[str],
     definitions: Collection[str],
     most: int | None = None,
     force: bool = False,
-) -> Plan:
+) -> ReplayPlan:
     """Plan a replay of the newest `most` letters that may be sent again.
 
     Args:
@@ -127,7 +127,7 @@ def plan_of(
         most: largest number of letters; all, if absent.
         force: include letters that were already sent again.
     """
-    plan, seen = Plan(), set[str]()
+    plan, seen = ReplayPlan(), set[str]()
     for letter, obstacle in zip(letters, history.obstacles(letters), strict=True):
         cause = DEFINITION if letter.topic in definitions else None
         cause = cause or (None if letter.topic in sources else ELSEWHERE)

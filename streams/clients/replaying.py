@@ -25,7 +25,7 @@ from streams.clients.connection import BrokerUnavailable, connect, require_known
 from streams.clients.dead_letters import DeadLetterConsumer
 from streams.clients.publishing import Place, Publisher
 from streams.clients.received import ReceivedDeadLetter, Selection
-from streams.clients.replay_plan import Chosen, History, Plan, plan_of
+from streams.clients.replay_plan import ChosenLetter, ReplayHistory, ReplayPlan, plan_of
 
 SOURCE = "/beliefstream/replay"
 GROUP_LETTERS, GROUP_BYTES = 200, 8 * 1024 * 1024  # letters and bytes for one pair of notes
@@ -41,7 +41,7 @@ NOT_TRIED = "not tried, after others could not be sent"
 class Replayed:
     """Result for a chosen letter: `place` is its new place, or `problem` says why it may not be sent."""
 
-    letter: Chosen
+    letter: ChosenLetter
     place: Place | None = None
     problem: str = ""
 
@@ -85,14 +85,14 @@ class Replayer:
         self._stack = ExitStack()
         self._noted = 0  # the plan knows the notes before this offset
 
-    def plan(self, selection: Selection, most: int | None = None, force: bool = False) -> Plan:
+    def plan(self, selection: Selection, most: int | None = None, force: bool = False) -> ReplayPlan:
         """Read all dead letters, and plan which of the selection to send again; see `plan_of`."""
         with self._letters(from_beginning=True) as consumer:
-            letters = [Chosen.of(received) for received in consumer.stored() if received in selection]
-            history, self._noted = History.of(consumer.replays), consumer.ends[NOTES]
+            letters = [ChosenLetter.of(received) for received in consumer.stored() if received in selection]
+            history, self._noted = ReplayHistory.of(consumer.replays), consumer.ends[NOTES]
         return plan_of(letters, history, self._sources, self._definitions, most, force)
 
-    def send(self, plan: Plan) -> Iterator[Replayed]:
+    def send(self, plan: ReplayPlan) -> Iterator[Replayed]:
         """Send the planned letters, oldest first; yields the result for each.
 
         Raises:
@@ -137,11 +137,11 @@ class Replayer:
         return self._publishers[topic]
 
     def _groups(
-        self, wanted: dict[Place, Chosen], since: float
-    ) -> Iterator[list[tuple[Chosen, ReceivedDeadLetter]]]:
+        self, wanted: dict[Place, ChosenLetter], since: float
+    ) -> Iterator[list[tuple[ChosenLetter, ReceivedDeadLetter]]]:
         """Yield the chosen letters with their bytes, in groups of bounded size."""
         chosen = dict(wanted)
-        group: list[tuple[Chosen, ReceivedDeadLetter]] = []
+        group: list[tuple[ChosenLetter, ReceivedDeadLetter]] = []
         size = 0
         with self._letters(since=since) as consumer:
             for received in consumer.stored():
@@ -158,7 +158,7 @@ class Replayer:
             yield group
 
     def _send_group(
-        self, group: Sequence[tuple[Chosen, ReceivedDeadLetter]], rivals: _Rivals
+        self, group: Sequence[tuple[ChosenLetter, ReceivedDeadLetter]], rivals: _Rivals
     ) -> Iterator[Replayed]:
         identity = uuid4().hex
         publishers = {letter.topic: self._publisher(letter.topic) for letter, _ in group}
@@ -235,11 +235,11 @@ class _Rivals:
         self._consumer.close()
 
 
-def _ids(group: Sequence[tuple[Chosen, ReceivedDeadLetter]]) -> tuple[str, ...]:
+def _ids(group: Sequence[tuple[ChosenLetter, ReceivedDeadLetter]]) -> tuple[str, ...]:
     return tuple(letter.id for letter, _ in group)
 
 
-def _publish(publisher: Publisher, letter: Chosen, received: ReceivedDeadLetter) -> Future[Place]:
+def _publish(publisher: Publisher, letter: ChosenLetter, received: ReceivedDeadLetter) -> Future[Place]:
     headers = [(HEADERS["replay_of"], _shown(letter.place).encode())]
     try:
         return publisher.publish(received.letter.key, received.letter.value, headers)
@@ -249,7 +249,7 @@ def _publish(publisher: Publisher, letter: Chosen, received: ReceivedDeadLetter)
         return refused
 
 
-def _result(letter: Chosen, future: Future[Place]) -> Replayed:
+def _result(letter: ChosenLetter, future: Future[Place]) -> Replayed:
     try:
         return Replayed(letter, future.result(SEND_SECONDS))
     except TimeoutError:

@@ -49,7 +49,7 @@ MIXTURE_LEVEL_POINTS = 509
 
 
 @dataclass(frozen=True, eq=False)
-class Turn:
+class Round:
     """The next instant of every entity that has one: rows of B; the others do not move."""
 
     transition: Tensor  # (B, D, D)
@@ -59,7 +59,7 @@ class Turn:
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class EntityGroup:
     """Entities with one model and their instants of observation."""
 
     model: StateModel
@@ -68,9 +68,9 @@ class Group:
     truth: Callable[[str, Sequence[float]], Array]
 
     @cached_property
-    def turns(self) -> list[Turn]:
+    def rounds(self) -> list[Round]:
         """Return the r-th instants of all entities together, r = 0, 1, ..."""
-        return list(_turns(self))
+        return list(_rounds(self))
 
 
 def group(
@@ -78,7 +78,7 @@ def group(
     sensors: Sequence[Sensor],
     observations: Sequence[Observation],
     truth: Callable[[str, Sequence[float]], Array],
-) -> Group:
+) -> EntityGroup:
     """Build the group of the observed entities, with their instants."""
     names = model.coordinate_names
     measured = {sensor.sensor: sensor_over(sensor, names) for sensor in sensors}
@@ -87,22 +87,22 @@ def group(
         event = Event(each.entity, each.time, reading_of(each, measured[each.sensor]))
         events.setdefault(each.entity, []).append(event)
     timelines = {entity: instants(log) for entity, log in events.items()}
-    return Group(state_model(model), (names.index("x"), names.index("y")), timelines, truth)
+    return EntityGroup(state_model(model), (names.index("x"), names.index("y")), timelines, truth)
 
 
-def instants_of(some: Group) -> tuple[list[str], list[float]]:
-    """Entity and time of every instant, in the order of `turns`."""
+def instants_of(some: EntityGroup) -> tuple[list[str], list[float]]:
+    """Entity and time of every instant, in the order of `rounds`."""
     entities, times = [], []
-    for turn in range(max(map(len, some.timelines.values()), default=0)):
+    for round_ in range(max(map(len, some.timelines.values()), default=0)):
         for entity, timeline in some.timelines.items():
-            if turn < len(timeline):
+            if round_ < len(timeline):
                 entities.append(entity)
-                times.append(timeline[turn].time)
+                times.append(timeline[round_].time)
     return entities, times
 
 
-def truths_of(some: Group) -> tuple[list[str], list[float], Tensor]:
-    """Entity, time and true position (N, 2) of every instant, in the order of `turns`."""
+def truths_of(some: EntityGroup) -> tuple[list[str], list[float], Tensor]:
+    """Entity, time and true position (N, 2) of every instant, in the order of `rounds`."""
     entities, times = instants_of(some)
     truths = np.empty((len(times), 2))
     for entity in some.timelines:
@@ -111,23 +111,23 @@ def truths_of(some: Group) -> tuple[list[str], list[float], Tensor]:
     return entities, times, torch.as_tensor(truths)
 
 
-def extended_kalman(some: Group) -> Answers:
+def extended_kalman(some: EntityGroup) -> Answers:
     """Run the extended Kalman filter, one linearisation per observation, without a gate."""
     return _kalman(some, ExtendedKalmanFilter(*_prior(some).moments(), gate=None))
 
 
-def iterated_kalman(some: Group) -> Answers:
+def iterated_kalman(some: EntityGroup) -> Answers:
     """Run the iterated extended Kalman filter without a gate: it searches for the mode of each posterior."""
     return _kalman(some, IteratedKalmanFilter(*_prior(some).moments()))
 
 
-def _kalman(some: Group, belief: ExtendedKalmanFilter | IteratedKalmanFilter) -> Answers:
+def _kalman(some: EntityGroup, belief: ExtendedKalmanFilter | IteratedKalmanFilter) -> Answers:
     kept = []
-    for number, turn in enumerate(some.turns):
+    for number, round_ in enumerate(some.rounds):
         if number:
-            belief.predict(turn.transition, turn.noise)
-        belief.update(turn.observations)
-        kept.append(belief.mixture().marginal(some.axes).rows(turn.active))
+            belief.predict(round_.transition, round_.noise)
+        belief.update(round_.observations)
+        kept.append(belief.mixture().marginal(some.axes).rows(round_.active))
     entities, times, truths = truths_of(some)
     return mixture_answers(entities, times, truths, concatenate(kept))
 
@@ -150,7 +150,7 @@ def mixture_answers(
     )
 
 
-def particles(some: Group, count: int = PARTICLE_COUNT, seed: int = 0) -> Answers:
+def particles(some: EntityGroup, count: int = PARTICLE_COUNT, seed: int = 0) -> Answers:
     """Run the regularised particle filter."""
     belief = RegularisedParticleFilter(_prior(some), count, torch.Generator().manual_seed(seed))
     entities, times, truths = truths_of(some)
@@ -159,16 +159,16 @@ def particles(some: Group, count: int = PARTICLE_COUNT, seed: int = 0) -> Answer
     )  # a separate one, so that scoring does not change the run
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     done = 0
-    for number, turn in enumerate(some.turns):
+    for number, round_ in enumerate(some.rounds):
         if number:
-            belief.predict(turn.transition, turn.noise)
-        belief.update(turn.observations)
-        active = int(turn.active.sum())
-        truth = torch.zeros(len(turn.active), 2, dtype=torch.float64)
-        truth[turn.active] = truths[done : done + active]
+            belief.predict(round_.transition, round_.noise)
+        belief.update(round_.observations)
+        active = int(round_.active.sum())
+        truth = torch.zeros(len(round_.active), 2, dtype=torch.float64)
+        truth[round_.active] = truths[done : done + active]
         done += active
         scores = _scores(belief, some.axes, truth, scoring)
-        parts.append((scores[0][turn.active], scores[1][turn.active], scores[2][turn.active]))
+        parts.append((scores[0][round_.active], scores[1][round_.active], scores[2][round_.active]))
     means, densities, levels = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
     return Answers(np.array(entities), np.array(times), means, truths.numpy(), densities, levels)
 
@@ -185,28 +185,28 @@ def _scores(
     return position.mean(), density[:, 0], level
 
 
-def _turns(some: Group) -> Iterator[Turn]:
+def _rounds(some: EntityGroup) -> Iterator[Round]:
     timelines = list(some.timelines.values())
-    for turn in range(max(map(len, timelines), default=0)):
-        active = [turn < len(timeline) for timeline in timelines]
+    for round_ in range(max(map(len, timelines), default=0)):
+        active = [round_ < len(timeline) for timeline in timelines]
         intervals = [
-            timeline[turn].time - timeline[turn - 1].time if turn and turn < len(timeline) else 0.0
+            timeline[round_].time - timeline[round_ - 1].time if round_ and round_ < len(timeline) else 0.0
             for timeline in timelines
         ]
         readings: list[tuple[Reading, ...]] = [
-            timeline[turn].readings if turn < len(timeline) else () for timeline in timelines
+            timeline[round_].readings if round_ < len(timeline) else () for timeline in timelines
         ]
         transition, noise = linear_transition(some.model.motion, torch.tensor(intervals, dtype=torch.float64))
-        yield Turn(transition, noise, encode(readings, some.model.motion.dimension), torch.tensor(active))
+        yield Round(transition, noise, encode(readings, some.model.motion.dimension), torch.tensor(active))
 
 
-def _prior(some: Group) -> GaussianMixture:
+def _prior(some: EntityGroup) -> GaussianMixture:
     """The model's prior for every entity."""
     one = some.model.prior.mixture()
     return one.rows(torch.zeros(len(some.timelines), dtype=torch.int64))
 
 
-def groups(script: Script) -> dict[str, Group]:
+def groups(script: Script) -> dict[str, EntityGroup]:
     """The mower, and the fleet without the entity whose prior is replaced: the baselines do not get that prior."""
     fleet = [each for each in script.fleet.observations if each.entity != script.gates.entity]
     recording = script.recording

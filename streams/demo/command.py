@@ -53,10 +53,10 @@ def demo(
     from streams.demo.keep import Background
 
     background = Background() if keep else None  # forks, so it must come before any thread
-    from streams.demo.play import Options, Play
+    from streams.demo.play import DemoSession, Options
 
-    with Play(Options(speed, entities, duration, picture), settings, Console()) as play:
-        play.run(background)
+    with DemoSession(Options(speed, entities, duration, picture), settings, Console()) as session:
+        session.run(background)
 
 
 def check_picture(picture: Path) -> None:

@@ -14,13 +14,13 @@ from inference.evaluation.scores import Summary
 from inference.mixture import GaussianMixture
 from streams.demo.answers import Answers
 from streams.demo.baselines import mixture_answers
-from streams.demo.tracking import Seen
+from streams.demo.tracking import ReceivedBelief
 
 OURS = "Beliefstream"
 CALIBRATED = 0.9
 
 
-class Row(NamedTuple):
+class ComparisonRow(NamedTuple):
     """One method's scores."""
 
     method: str
@@ -32,7 +32,7 @@ class Comparison(NamedTuple):
 
     group: str
     title: str
-    rows: list[Row]
+    rows: list[ComparisonRow]
 
     @property
     def instants(self) -> int:
@@ -60,9 +60,9 @@ def measures(scores: Summary) -> list[Measure]:
     ]
 
 
-def ours(tracks: Mapping[str, Sequence[Seen]]) -> Answers:
+def ours(tracks: Mapping[str, Sequence[ReceivedBelief]]) -> Answers:
     """The last belief received for each instant of each entity, with the truth."""
-    last: dict[tuple[str, float], Seen] = {}
+    last: dict[tuple[str, float], ReceivedBelief] = {}
     for entity, track in tracks.items():
         for seen in track:
             last[entity, seen.time] = seen
@@ -73,7 +73,7 @@ def ours(tracks: Mapping[str, Sequence[Seen]]) -> Answers:
     return mixture_answers(entities, times, truths, _stacked(list(last.values())))
 
 
-def _stacked(beliefs: Sequence[Seen]) -> GaussianMixture:
+def _stacked(beliefs: Sequence[ReceivedBelief]) -> GaussianMixture:
     """Stack the beliefs into one batch of mixtures over the position."""
     most = max(len(seen.weights) for seen in beliefs)
     weights, means = np.zeros((len(beliefs), most)), np.zeros((len(beliefs), most, 2))
@@ -90,25 +90,27 @@ def compare(group: str, title: str, received: Answers, baselines: Mapping[str, A
     shared = set(received.instants).intersection(*(set(each.instants) for each in baselines.values()))
     methods = {OURS: received, **baselines}
     return Comparison(
-        group, title, [Row(name, each.at(sorted(shared)).summary()) for name, each in methods.items()]
+        group,
+        title,
+        [ComparisonRow(name, each.at(sorted(shared)).summary()) for name, each in methods.items()],
     )
 
 
 def table(comparison: Comparison) -> Table:
     """Return a rich table; the best of each score is bold."""
     title = f"{comparison.title}: {comparison.instants} posteriors"
-    shown = Table(title=title, title_justify="left", title_style="bold")
-    shown.add_column("", no_wrap=True)
+    result = Table(title=title, title_justify="left", title_style="bold")
+    result.add_column("", no_wrap=True)
     columns = [measures(row.scores) for row in comparison.rows]
     for measure in columns[0]:
-        shown.add_column(measure.name, justify="right", no_wrap=True)
+        result.add_column(measure.name, justify="right", no_wrap=True)
     for row, cells in zip(comparison.rows, columns, strict=True):
         texts = [
             f"[bold green]{cell.text}[/]" if row.method in winners(comparison, number) else cell.text
             for number, cell in enumerate(cells)
         ]
-        shown.add_row(row.method, *texts)
-    return shown
+        result.add_row(row.method, *texts)
+    return result
 
 
 def winners(comparison: Comparison, number: int) -> set[str]:

@@ -36,9 +36,9 @@ class Feed(threading.Thread):
         try:
             with ObservationProducer(self._servers) as producer, PriorPublisher(self._servers) as publisher:
                 # the wall clock may be changed: only its value at the start counts
-                origin = time.monotonic() - (time.time() - self._start_time)
+                started = time.monotonic() - (time.time() - self._start_time)
                 for cue in self._cues:
-                    wait = origin + cue.due - time.monotonic()
+                    wait = started + cue.due - time.monotonic()
                     if self._stopping.wait(wait) if wait > 0 else self._stopping.is_set():
                         return
                     self._sent(cue, time.monotonic())

@@ -50,9 +50,9 @@ def _wait(child: int, reading: int) -> int:
     # Ctrl-C reaches the child too, which then ends its processes: wait for it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: _terminate(child))
-    said = os.read(reading, 1)
+    reported = os.read(reading, 1)
     signal.signal(signal.SIGINT, interrupt)
-    return 0 if said else os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return 0 if reported else os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def _terminate(child: int) -> None:

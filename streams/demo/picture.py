@@ -18,7 +18,7 @@ from matplotlib.transforms import Bbox
 from streams.demo.comparison import measures, winners
 from streams.demo.report import Result
 from streams.demo.scenario import MOWER
-from streams.demo.tracking import Seen
+from streams.demo.tracking import ReceivedBelief
 from streams.demo.view import number, span
 from streams.simulation import HALF_WIDTH
 
@@ -97,8 +97,8 @@ def fleet_map(axes: Axes, result: Result) -> None:
     axes.plot(
         *np.array(gates.places).T, "D", color=JUMP, fillstyle="none", markersize=9, label="the two gates"
     )
-    reach = HALF_WIDTH + 5
-    _frame(axes, np.array([[-reach, -reach], [reach, reach]]), 0.0)
+    half = HALF_WIDTH + 5
+    _frame(axes, np.array([[-half, -half], [half, half]]), 0.0)
     axes.set_title(f"A simulated fleet of {len(result.script.fleet.entities)}, live")
     axes.legend(loc="lower center", ncols=3, columnspacing=1.0)
 
@@ -213,7 +213,7 @@ def _table(axes: Axes, result: Result) -> None:
             cell.set_facecolor("#f2f2f2")
 
 
-def _ellipses(axes: Axes, seen: Seen, colour: str, alpha: float) -> None:
+def _ellipses(axes: Axes, seen: ReceivedBelief, colour: str, alpha: float) -> None:
     """Draw each component's 90 % ellipse; heavier ones are darker."""
     for weight, mean, covariance in zip(seen.weights, seen.means, seen.covariances, strict=True):
         values, vectors = np.linalg.eigh(covariance)

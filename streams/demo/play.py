@@ -15,9 +15,9 @@ from rich.console import Console
 
 from streams.broker import GuardedProcess
 from streams.demo.keep import Background
-from streams.demo.report import Result, compare_all, tell, wait_for_baselines
+from streams.demo.report import Result, compare_all, print_report, wait_for_baselines
 from streams.demo.scenario import Scenario, Script, write
-from streams.demo.stage import Stage
+from streams.demo.stage import DemoServices
 from streams.demo.stream import Stream
 from streams.demo.tracking import Tracker
 from streams.settings import Settings
@@ -35,7 +35,7 @@ class Options:
     picture: Path | None
 
 
-class Play:
+class DemoSession:
     """One run; a context manager that leaves nothing behind but the worker's log."""
 
     def __init__(self, options: Options, settings: Settings, console: Console) -> None:
@@ -44,7 +44,7 @@ class Play:
         self._stack = ExitStack()
         self._stack.callback(self._tidy)
 
-    def __enter__(self) -> Play:
+    def __enter__(self) -> DemoSession:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -60,28 +60,28 @@ class Play:
         rehearsal = write(
             self._scenario(time.time())
         )  # errors in the scenario are found before anything starts
-        stage = self._stack.enter_context(Stage(self._settings, self._folder, self._say))
-        self._prepare(stage, rehearsal)
+        services = self._stack.enter_context(DemoServices(self._settings, self._folder, self._say))
+        self._prepare(services, rehearsal)
         scenario = self._scenario(time.time() + LEAD)
         script = write(scenario)
         tracker = Tracker(script)
         self._announce(script)
         with ExitStack() as threads:
-            stream = Stream(stage, scenario, script, tracker, self._console)
+            stream = Stream(services, scenario, script, tracker, self._console)
             threads.callback(stream.stop)
             baselines = self._start_baselines(scenario)
             worker = stream.run()
         figures = tracker.figures(recent=None)
         if background is None:
-            stage.close()  # the comparison needs the processor
+            services.close()  # the comparison needs the processor
         answers = wait_for_baselines(
             baselines, self._folder / "baselines.npz", self._folder / "baselines.log", self._console
         )
         result = Result(script, tracker, figures, worker, compare_all(script, tracker, answers), answers)
-        tell(result, self._console)
+        print_report(result, self._console)
         self._paint(result)
         if background is not None:
-            self._say_how_to_look(stage)
+            self._print_addresses(services)
             background.leave()
 
     def _say(self, text: str) -> None:
@@ -90,15 +90,15 @@ class Play:
     def _scenario(self, start: float) -> Scenario:
         return Scenario(self._options.speed, self._options.entities, start, self._options.duration)
 
-    def _prepare(self, stage: Stage, script: Script) -> None:
+    def _prepare(self, services: DemoServices, script: Script) -> None:
         """Define the models and sensors and wait for the worker."""
         fleet, recording = script.fleet, script.recording
         # no time of the script is ahead of the clock when it is sent
         models = [model.model_copy(update={"live_time": True}) for model in (recording.model, fleet.model)]
-        stage.define(models, (*recording.sensors, *fleet.sensors))
+        services.define(models, (*recording.sensors, *fleet.sensors))
         begun = time.monotonic()
         with self._console.status("the worker loads its network and joins its group"):
-            stage.wait_until_ready()
+            services.wait_until_ready()
         self._say(f"ready    after {time.monotonic() - begun:.1f} s")
 
     def _announce(self, script: Script) -> None:
@@ -123,10 +123,10 @@ class Play:
             paint(result, self._options.picture)
             self._say(f"picture  {self._options.picture}")
 
-    def _say_how_to_look(self, stage: Stage) -> None:
-        servers = stage.bootstrap_servers
+    def _print_addresses(self, services: DemoServices) -> None:
+        servers = services.bootstrap_servers
         self._console.print()
-        self._say(f"still up: broker {servers}, worker {stage.web_address} (/healthz /readyz /metrics)")
+        self._say(f"still up: broker {servers}, worker {services.web_address} (/healthz /readyz /metrics)")
         self._say(f"  look:  beliefstream posteriors --brokers {servers}")
         self._say(f"  stop:  kill {os.getpid()}" if hasattr(os, "fork") else "  stop:  Ctrl-C")
 

@@ -77,7 +77,7 @@ def compare_all(script: Script, tracker: Tracker, baselines: Mapping[str, Answer
     return comparisons
 
 
-def tell(result: Result, console: Console) -> None:
+def print_report(result: Result, console: Console) -> None:
     """Print the report."""
     from streams.demo.comparison import table, verdict
 

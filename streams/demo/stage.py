@@ -56,7 +56,7 @@ class WorkerFigures:
     device: str = ""
 
 
-class Stage:
+class DemoServices:
     """Broker, topics, definitions and a worker, as a context manager that removes all of it.
 
     Args:

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from streams.demo.feed import Feed
 from streams.demo.scenario import BAD_MESSAGES_AT, Cue, Scenario, Script
-from streams.demo.stage import DemonstrationError, Stage, WorkerFigures
-from streams.demo.tracking import Spectator, Tracker
+from streams.demo.stage import DemonstrationError, DemoServices, WorkerFigures
+from streams.demo.tracking import PosteriorListener, Tracker
 from streams.demo.view import View
 
 SILENCE = 60.0  # seconds without a posterior after which the missing ones are given up
@@ -22,12 +22,12 @@ class Stream:
     """Sends and watches; `stop` ends the threads."""
 
     def __init__(
-        self, stage: Stage, scenario: Scenario, script: Script, tracker: Tracker, console: Console
+        self, services: DemoServices, scenario: Scenario, script: Script, tracker: Tracker, console: Console
     ) -> None:
-        self._stage, self._script, self._tracker, self._console = stage, script, tracker, console
+        self._services, self._script, self._tracker, self._console = services, script, tracker, console
         self._notes: SimpleQueue[str] = SimpleQueue()
-        self._spectator = Spectator(stage.bootstrap_servers, tracker)
-        self._feed = Feed(stage.bootstrap_servers, script.cues, scenario.start, self._sent)
+        self._listener = PosteriorListener(services.bootstrap_servers, tracker)
+        self._feed = Feed(services.bootstrap_servers, script.cues, scenario.start, self._sent)
         self._worker = WorkerFigures()
         self._next_figures = 0.0
         self._progress = (0, 0.0)  # observations without a posterior, and since when the number is unchanged
@@ -40,37 +40,37 @@ class Stream:
             DemonstrationError: a process has ended, or some posteriors are missing.
         """
         self._tracker.begin()
-        self._spectator.start()
+        self._listener.start()
         self._feed.start()
         with View(self._console, self._script, self._tracker) as view:
             while not self._finished():
                 self._check()
-                self._tell(view)
-                view.show(self._look())
+                self._show_notes(view)
+                view.show(self._read_figures())
                 time.sleep(TICK)
-            self._tell(view)
+            self._show_notes(view)
         return self._worker
 
     def stop(self) -> None:
         """Stop both threads."""
         self._feed.stop()
-        self._spectator.stop()
+        self._listener.stop()
 
     def _sent(self, cue: Cue, now: float) -> None:
         self._tracker.sent(cue, now)
         if cue.note:
             self._notes.put(cue.note)
 
-    def _look(self) -> WorkerFigures | None:
+    def _read_figures(self) -> WorkerFigures | None:
         """Read the worker's figures, at most once a second."""
         if time.monotonic() < self._next_figures:
             return None
         self._next_figures = time.monotonic() + FIGURES_EVERY
-        found = self._stage.figures()
+        found = self._services.figures()
         self._worker = found or self._worker
         return found
 
-    def _tell(self, view: View) -> None:
+    def _show_notes(self, view: View) -> None:
         while True:
             try:
                 view.note(self._notes.get_nowait())
@@ -95,14 +95,14 @@ class Stream:
         if missing != self._progress[0]:
             self._progress = (missing, time.monotonic())
         if self._progress[1] and time.monotonic() - self._progress[1] > SILENCE:
-            raise self._stage.failure(
+            raise self._services.failure(
                 f"{missing} of {self._script.observations} observations have no posterior, and the worker has sent "
                 f"none for {SILENCE:g} s"
             )
         return False
 
     def _check(self) -> None:
-        self._stage.check()
-        for name, thread in (("sending", self._feed), ("reading posteriors", self._spectator)):
+        self._services.check()
+        for name, thread in (("sending", self._feed), ("reading posteriors", self._listener)):
             if thread.error is not None:
                 raise DemonstrationError(f"{name} failed: {thread.error}") from thread.error

@@ -22,7 +22,7 @@ RECENT = 5.0  # seconds over which rates and latencies are computed during the r
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class ReceivedBelief:
     """One posterior's position: weights (K,), means (K, 2) m, covariances (K, 2, 2) m², and the truth (2,)."""
 
     time: float
@@ -59,9 +59,9 @@ class Seen:
 class Jump:
     """The belief whose prior was replaced: before, as stated, and after each observation since."""
 
-    before: Seen
-    stated: Seen
-    after: tuple[Seen, ...]
+    before: ReceivedBelief
+    stated: ReceivedBelief
+    after: tuple[ReceivedBelief, ...]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Tracker:
         self._lock = threading.Lock()
         self._begin = time.monotonic()
         self._waiting: dict[str, float] = {}  # send times of observations without a posterior, by id
-        self._beliefs: dict[str, list[Seen]] = defaultdict(list)
+        self._beliefs: dict[str, list[ReceivedBelief]] = defaultdict(list)
         # timed events, in order: sent; arrived with sample size; latency
         self._sent: list[float] = []
         self._arrived: list[tuple[float, float]] = []
@@ -129,12 +129,12 @@ class Tracker:
         with self._lock:
             return len(self._waiting)
 
-    def latest(self) -> dict[str, Seen]:
+    def latest(self) -> dict[str, ReceivedBelief]:
         """Each entity's newest belief."""
         with self._lock:
             return {entity: track[-1] for entity, track in self._beliefs.items()}
 
-    def track(self, entity: str) -> list[Seen]:
+    def track(self, entity: str) -> list[ReceivedBelief]:
         """All beliefs of an entity, in order of arrival."""
         with self._lock:
             return list(self._beliefs.get(entity, ()))
@@ -178,11 +178,11 @@ class Tracker:
                 fleet_error=float(np.median(fleet)) if fleet else math.nan,
             )
 
-    def _seen(self, posterior: Posterior) -> Seen:
+    def _seen(self, posterior: Posterior) -> ReceivedBelief:
         names = posterior.coordinate_names
         axes = [names.index("x"), names.index("y")]
         mixture, quality = posterior.mixture, posterior.quality
-        return Seen(
+        return ReceivedBelief(
             time=posterior.time,
             weights=np.array(mixture.weights),
             means=np.array(mixture.means)[:, axes],
@@ -198,7 +198,7 @@ def _after(timed: list[tuple[float, float]], since: float) -> list[float]:
     return [value for _, value in timed[bisect_left(timed, (since, -math.inf)) :]]
 
 
-class Spectator(threading.Thread):
+class PosteriorListener(threading.Thread):
     """A thread that reads posteriors into a tracker.
 
     Attributes:

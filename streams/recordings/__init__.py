@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streams.recordings.plaza import plaza
-from streams.recordings.readers import READERS, Reader, read
+from streams.recordings.readers import READERS, RecordingReader, read
 from streams.recordings.recording import (
     DATA_VARIABLE,
     Recording,
@@ -15,8 +15,8 @@ from streams.recordings.recording import (
 __all__ = [
     "DATA_VARIABLE",
     "READERS",
-    "Reader",
     "Recording",
+    "RecordingReader",
     "RecordingUnavailable",
     "limited",
     "plaza",

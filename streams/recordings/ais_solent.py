@@ -125,7 +125,7 @@ def ais_solent(
         RecordingUnavailable: the file does not exist.
     """
     reports, chosen = _read(data), settings or AisSettings()
-    origin = reports[0].time - epoch
+    time_shift = reports[0].time - epoch
     ships: dict[str, list[_Report]] = defaultdict(list)
     for report in reports:
         ships[report.ship].append(report)
@@ -133,7 +133,7 @@ def ais_solent(
     sensors = _sensors(chosen)
     observations = []
     for report in reports:
-        observations += _observations(f"{entity}-{report.ship}", report, report.time - origin, chosen)
+        observations += _observations(f"{entity}-{report.ship}", report, report.time - time_shift, chosen)
     return Recording(
         name="ais_solent",
         model=models[0],
@@ -141,7 +141,7 @@ def ais_solent(
         sensors=sensors,
         observations=observations,
         coordinates=("x", "y"),
-        scored_from=third([report.time - origin for report in reports]),
+        scored_from=third([report.time - time_shift for report in reports]),
         lost_beyond=1000.0,
     )
 

@@ -135,7 +135,7 @@ def mrclam(
         RecordingUnavailable: a file does not exist.
     """
     rows, chosen = _read(data), settings or MrclamSettings()
-    origin = rows.times[0] - epoch
+    time_shift = rows.times[0] - epoch
     sensors = {number: _sensor(number, place, chosen) for number, place in rows.places.items()}
     wheels = ControlSensor(
         sensor="mrclam_robot1/odometry",
@@ -143,14 +143,14 @@ def mrclam(
         standard_deviation=(chosen.speed_deviation, chosen.turn_rate_deviation),
     )
     observations = [
-        Observation(entity=entity, sensor=sensors[number].sensor, time=time - origin, value=tuple(value))
+        Observation(entity=entity, sensor=sensors[number].sensor, time=time - time_shift, value=tuple(value))
         for number, time, value in zip(
             rows.landmarks.tolist(), rows.times.tolist(), rows.values.tolist(), strict=True
         )
     ]
     changed = np.concatenate([[True], np.abs(np.diff(rows.odometry, axis=0)).max(1) > 1e-9])
     observations += [
-        Observation(entity=entity, sensor=wheels.sensor, time=time - origin, value=tuple(value))
+        Observation(entity=entity, sensor=wheels.sensor, time=time - time_shift, value=tuple(value))
         for time, value in zip(
             rows.odometry_times[changed].tolist(), rows.odometry[changed].tolist(), strict=True
         )
@@ -162,9 +162,9 @@ def mrclam(
         sensors=(*sensors.values(), wheels),
         observations=sorted(observations, key=lambda observation: observation.time),
         coordinates=("x", "y"),
-        truth_times=rows.truth_times - origin,
+        truth_times=rows.truth_times - time_shift,
         truth=rows.truth[:, :2],
-        scored_from=third(rows.times) - origin,
+        scored_from=third(rows.times) - time_shift,
         lost_beyond=1.0,
     )
 

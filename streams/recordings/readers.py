@@ -15,7 +15,7 @@ from streams.recordings.recording import Recording
 
 
 @dataclass(frozen=True)
-class Reader:
+class RecordingReader:
     """One recording.
 
     Attributes:
@@ -38,18 +38,22 @@ def _plaza(which: PlazaName) -> Callable[..., Recording]:
     return read
 
 
-READERS: dict[str, Reader] = {
-    "plaza1": Reader(_plaza("plaza1"), fit_plaza, ("deviation", "spectral_density", "outlier_probability")),
-    "plaza2": Reader(_plaza("plaza2"), fit_plaza2, ("spectral_density",)),
-    "uwb_planar": Reader(uwb_planar.uwb_planar, uwb_planar.fit, ("deviation", "place_density")),
-    "mrclam_robot1": Reader(
+READERS: dict[str, RecordingReader] = {
+    "plaza1": RecordingReader(
+        _plaza("plaza1"), fit_plaza, ("deviation", "spectral_density", "outlier_probability")
+    ),
+    "plaza2": RecordingReader(_plaza("plaza2"), fit_plaza2, ("spectral_density",)),
+    "uwb_planar": RecordingReader(uwb_planar.uwb_planar, uwb_planar.fit, ("deviation", "place_density")),
+    "mrclam_robot1": RecordingReader(
         mrclam.mrclam,
         mrclam.fit,
         ("range_deviation", "bearing_deviation"),  # the odometry's noise is that of its residuals
     ),
-    "ble_rssi": Reader(ble_rssi.ble_rssi, ble_rssi.fit, ("deviation", "spectral_density")),
-    "ble_straight": Reader(partial(ble_rssi.ble_rssi, "ble_straight"), ble_rssi.fit, settings_of="ble_rssi"),
-    "laser_radar": Reader(
+    "ble_rssi": RecordingReader(ble_rssi.ble_rssi, ble_rssi.fit, ("deviation", "spectral_density")),
+    "ble_straight": RecordingReader(
+        partial(ble_rssi.ble_rssi, "ble_straight"), ble_rssi.fit, settings_of="ble_rssi"
+    ),
+    "laser_radar": RecordingReader(
         laser_radar.laser_radar,
         laser_radar.fit,
         (
@@ -61,7 +65,7 @@ READERS: dict[str, Reader] = {
         ),
     ),
     # the ships' settings are fitted to the density of each next report
-    "ais_solent": Reader(ais_solent.ais_solent, ais_solent.fit),
+    "ais_solent": RecordingReader(ais_solent.ais_solent, ais_solent.fit),
 }
 
 

@@ -37,7 +37,7 @@ class Reports:
 
 
 @dataclass(frozen=True)
-class Noise:
+class ReportNoise:
     """Noise of reports and motion: m, s, m/s, rad, m²/s³, s; each ``(C,)`` for C candidates."""
 
     place: Array
@@ -48,7 +48,7 @@ class Noise:
     time_constant: Array
 
 
-def evidence(reports: Reports, noise: Noise, slowest: float) -> Array:
+def evidence(reports: Reports, noise: ReportNoise, slowest: float) -> Array:
     """Log evidence ``(C,)`` of all reports except each ship's first, which starts its filter.
 
     Under `slowest`, m/s, the course is not used: the velocity is known with that accuracy in all directions.
@@ -77,7 +77,7 @@ def evidence(reports: Reports, noise: Noise, slowest: float) -> Array:
     return total
 
 
-def _reported(reports: Reports, noise: Noise, turn: int, slowest: float) -> tuple[Array, Array]:
+def _reported(reports: Reports, noise: ReportNoise, turn: int, slowest: float) -> tuple[Array, Array]:
     """Place and velocity ``(S, 4)``, and their noise ``(C, S, 4, 4)``."""
     course, speed = reports.course[:, turn], reports.speed[:, turn]
     direction = np.stack([np.cos(course), np.sin(course)], -1)
@@ -96,7 +96,7 @@ def _reported(reports: Reports, noise: Noise, turn: int, slowest: float) -> tupl
     return value, covariance
 
 
-def _predict(mean: Array, spread: Array, interval: Array, noise: Noise) -> tuple[Array, Array]:
+def _predict(mean: Array, spread: Array, interval: Array, noise: ReportNoise) -> tuple[Array, Array]:
     """Predict with a decaying velocity over `interval` ``(S,)``."""
     time_constant, one = noise.time_constant[:, None], np.eye(2)
     share = interval / time_constant
@@ -118,8 +118,8 @@ def _predict(mean: Array, spread: Array, interval: Array, noise: Noise) -> tuple
 def likeliest(reports: Reports, start: S, units: Sequence[float], slowest: float) -> S:
     """Return the settings with the greatest evidence, starting from `start`.
 
-    `start` is a dataclass whose first numbers are those of `Noise` in its order; `units` converts them to the units of
-    `Noise`.
+    `start` is a dataclass whose first numbers are those of `ReportNoise` in its order; `units` converts them to
+    the units of `ReportNoise`.
     """
     names = [field.name for field in dataclasses.fields(start)][: len(units)]  # type: ignore[arg-type]
     best = np.array([getattr(start, name) for name in names])
@@ -127,6 +127,6 @@ def likeliest(reports: Reports, start: S, units: Sequence[float], slowest: float
         for number in range(len(names)):
             tried = np.tile(best, (len(CANDIDATES), 1))
             tried[:, number] *= np.power(ratio, CANDIDATES)
-            found = evidence(reports, Noise(*(tried * units).T), slowest)
+            found = evidence(reports, ReportNoise(*(tried * units).T), slowest)
             best = tried[int(np.argmax(found))]
     return dataclasses.replace(start, **dict(zip(names, best.tolist(), strict=True)))  # type: ignore[type-var]

@@ -21,7 +21,7 @@ from typing import Any
 
 from inference.filtering import Outcome
 from inference.update import Updater
-from streams.recordings.readers import Reader
+from streams.recordings.readers import RecordingReader
 from streams.recordings.recording import Recording, third
 from streams.recordings.scores.measures import Row, Scores
 from streams.recordings.scores.methods import OURS, score_ours
@@ -37,7 +37,7 @@ Report = Callable[[str, float, Row], None]  # for a candidate: name and value of
 
 
 def tune(
-    reader: Reader,
+    reader: RecordingReader,
     data: Path | None,
     updater: Updater,
     report: Report,

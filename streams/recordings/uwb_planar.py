@@ -141,24 +141,24 @@ def uwb_planar(
         RecordingUnavailable: a file does not exist.
     """
     rows, chosen = _read(data), settings or UwbSettings()
-    origin = rows.times[0]
+    first_time = rows.times[0]
     sensors = [_sensor(number, chosen) for number in range(24)]
     observations = [
-        Observation(entity=entity, sensor=sensor.sensor, time=time - origin + epoch, value=value)
+        Observation(entity=entity, sensor=sensor.sensor, time=time - first_time + epoch, value=value)
         for time, values in zip(rows.times.tolist(), rows.ranges.tolist(), strict=True)
         for sensor, value in zip(sensors, values, strict=True)
         if np.isfinite(value)
     ]
-    start = [float(np.interp(origin, rows.truth_times, column)) for column in rows.truth.T]
+    start = [float(np.interp(first_time, rows.truth_times, column)) for column in rows.truth.T]
     return Recording(
         name="uwb_planar",
         model=_model(entity, chosen, start),
         sensors=tuple(sensors),
         observations=observations,
         coordinates=("x", "y"),
-        truth_times=rows.truth_times - origin + epoch,
+        truth_times=rows.truth_times - first_time + epoch,
         truth=rows.truth[:, :2],
-        scored_from=third(rows.times) - origin + epoch,
+        scored_from=third(rows.times) - first_time + epoch,
         lost_beyond=1.0,
     )
 

@@ -12,7 +12,7 @@ import pytest
 from inference.filtering import Outcome
 from schemas import Mixture, Observation, Posterior
 from streams.checkpoints import CHECKPOINTS
-from streams.clients.connection import Reader
+from streams.clients.connection import TopicReader
 from streams.simulation import simulate
 from tests.brokers import Broker
 from tests.chaos.actors import AimedWorker
@@ -74,7 +74,7 @@ def wait_until_committed(opened: Stream, count: int) -> None:
 
 def resets(opened: Stream, entity: str, sequence: int) -> list[Posterior]:
     """Every record of that sequence on the topic of posteriors, sent again or not."""
-    with Reader(opened.broker.bootstrap_servers, opened.names.topics.posteriors, {}) as reader:
+    with TopicReader(opened.broker.bootstrap_servers, opened.names.topics.posteriors, {}) as reader:
         mine = [record for record in reader.read_all(WAIT) if record.key.decode() == entity]
     found = [posteriors_of([record])[entity][0] for record in mine]
     return [posterior for posterior in found if posterior.sequence == sequence]

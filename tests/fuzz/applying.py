@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from inference.events import Event
 from schemas import LinearSensor, Posterior, Unusable, parse
-from streams.beliefs import BeliefRecord, Kept
+from streams.beliefs import BeliefRecord, StoredMessage
 from streams.entities import EntityBatch, Entry
-from streams.intake import Intake
+from streams.intake import Validator
 from streams.registry import Definitions
 from streams.rounds import run_rounds
 from streams.topics import TopicNames
@@ -23,31 +23,31 @@ def apply(definitions: Definitions, key: bytes, now: float, messages: Sequence[t
 
     Whatever they do to its belief, posteriors can be read, and the record is gone on with.
     """
-    accept, record = Intake(definitions, 1_000_000, 60.0), BeliefRecord()
+    validator, record = Validator(definitions, 1_000_000, 60.0), BeliefRecord()
 
-    def read(key: bytes, kept: Kept) -> tuple[Event, str]:
-        if kept.is_prior:
-            return accept.prior(key, kept.value, now)[1], ""
-        return accept.observation(key, kept.value, now)[1], ""
+    def read(key: bytes, stored_message: StoredMessage) -> tuple[Event, str]:
+        if stored_message.is_prior:
+            return validator.prior(key, stored_message.value, now)[1], ""
+        return validator.observation(key, stored_message.value, now)[1], ""
 
     model = definitions.model_for(key.decode(errors="replace"))
     for first in (0, len(messages)):
         entity = EntityBatch(key, 0, record)
         for number, (is_prior, value) in enumerate(messages):
-            kept = Kept(is_prior, first + number, value)
+            stored_message = StoredMessage(is_prior, first + number, value)
             try:
-                event, _ = read(key, kept)
+                event, _ = read(key, stored_message)
             except (Unusable, ArithmeticError, ValueError):  # as `Fusion` takes them for dead letters
                 continue
-            entity.accept(Entry(event, kept, f"{first + number}"))
+            entity.accept(Entry(event, stored_message, f"{first + number}"))
         if not entity.entries:
             return False
         assert model is not None
-        entity.use(model)
+        entity.set_model(model)
         entity.plan(read, 256)
         for posterior in run_rounds([entity], updater(), TOPICS, "fuzz"):
             parse(Posterior, posterior.value)
-        entity.tidy(256)
+        entity.limit_past(256)
         record = BeliefRecord.decode(entity.record.encode())
     return record.has_belief
 

@@ -17,11 +17,11 @@ from inference.events import Belief
 from inference.readings import ControlReading
 from inference.timeline import Moment, Timeline
 from schemas import DeadLetter, Posterior, Reason, Reset, Unusable, cloudevents, parse
-from streams.belief_bytes import DamagedRecord, State, UnknownVersion, belief_of
-from streams.beliefs import BeliefRecord, Kept, pack, unpack
+from streams.belief_bytes import DamagedRecord, StoredBelief, UnknownVersion, decode_belief
+from streams.beliefs import BeliefRecord, StoredMessage, pack, unpack
 from streams.cli.posteriors import row
 from streams.dead_letters import dead_letter
-from streams.intake import Intake
+from streams.intake import Validator
 from streams.offline import Log
 from streams.registry import Definitions
 from tests.fuzz.applying import apply, observed
@@ -100,7 +100,7 @@ def keyed(raw: bytes, field: str) -> bytes | None:
 
 def observation(raw: bytes) -> bool:
     try:
-        message, event = Intake(definitions(), 1_000_000, 60.0).observation(keyed(raw, "entity"), raw, NOW)
+        message, event = Validator(definitions(), 1_000_000, 60.0).observation(keyed(raw, "entity"), raw, NOW)
     except Unusable as unusable:
         return told(unusable)
     assert math.isfinite(event.time)
@@ -110,7 +110,7 @@ def observation(raw: bytes) -> bool:
 
 def prior(raw: bytes) -> bool:
     try:
-        _, event = Intake(definitions(), 1_000_000, 60.0).prior(keyed(raw, "entity"), raw, NOW)
+        _, event = Validator(definitions(), 1_000_000, 60.0).prior(keyed(raw, "entity"), raw, NOW)
     except Unusable as unusable:
         return told(unusable)
     assert math.isfinite(event.time)
@@ -120,7 +120,9 @@ def prior(raw: bytes) -> bool:
 def stated(raw: bytes) -> bool:
     """A message of the topic of priors, where resets are too."""
     try:
-        message, event = Intake(definitions(), 1_000_000, 60.0).stated(keyed(raw, "entity"), raw, NOW)
+        message, event = Validator(definitions(), 1_000_000, 60.0).prior_or_reset(
+            keyed(raw, "entity"), raw, NOW
+        )
     except Unusable as unusable:
         return told(unusable)
     assert math.isfinite(message.time)
@@ -194,7 +196,7 @@ def log_line(raw: bytes) -> bool:
     """A line of `beliefstream fuse`."""
     log = Log()
     log._definitions = definitions()
-    log._intake._definitions = definitions()
+    log._validator._definitions = definitions()
     try:
         log.add(raw, "line:1")
     except Unusable as unusable:
@@ -232,10 +234,10 @@ def belief_record(raw: bytes) -> bool:
     """All of it, with what is read later only."""
     try:
         read = BeliefRecord.decode(raw)
-        belief_of(read.past.base)
+        decode_belief(read.past.base)
         for moment in read.past.moments:
             unpack(moment.content)
-            belief_of(moment.state)
+            decode_belief(moment.state)
     except (UnknownVersion, DamagedRecord) as error:
         assert f"{error}".startswith("changelog: ")
         return False
@@ -247,8 +249,8 @@ def _beliefs() -> tuple[bytes, ...]:
         held = ControlReading(np.ones(2), np.eye(2)) if control else None
         return Belief(time, np.ones(2) / 2, np.zeros((2, 3)), np.stack([np.eye(3)] * 2), held, error)
 
-    content = pack([Kept(False, 7, b'{"entity":"a"}'), Kept(True, 8, b"{}")])
-    past: Timeline[bytes, State] = Timeline(
+    content = pack([StoredMessage(False, 7, b'{"entity":"a"}'), StoredMessage(True, 8, b"{}")])
+    past: Timeline[bytes, StoredBelief] = Timeline(
         belief(1.0), 1.0, [Moment(2.0, content, belief(2.0, True)), Moment(3.0, content, None)]
     )
     whole = BeliefRecord(past, ("x", "y", "z"), 5, 1, 1, 9, 3, [(4, b"{}")], 3.0)

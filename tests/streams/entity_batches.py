@@ -10,8 +10,8 @@ from inference.events import Event, PriorChange
 from inference.sensors import Reading
 from inference.update import Updater
 from schemas import Mixture, PositionSensor, Posterior, Reason, parse
-from streams.beliefs import BeliefRecord, Kept
-from streams.conversion import belief_of, sensor_over
+from streams.beliefs import BeliefRecord, StoredMessage
+from streams.conversion import belief_from_mixture, sensor_over
 from streams.entities import EntityBatch, Entry
 from streams.registry import EntityModel
 from streams.rounds import run_rounds
@@ -20,7 +20,7 @@ from streams.topics import TopicNames
 
 MODEL = EntityModel(fleet_model())
 SENSOR = sensor_over(PositionSensor(sensor="s", standard_deviation=1.0), MODEL.message.coordinate_names)
-STATED = PriorChange(belief_of(Mixture.gaussian((5.0, 5.0, 0.0, 0.0), 1.0), 0.0))
+STATED = PriorChange(belief_from_mixture(Mixture.gaussian((5.0, 5.0, 0.0, 0.0), 1.0), 0.0))
 
 
 def seen(time: float, x: float = 1.0) -> Event:
@@ -42,17 +42,19 @@ def batch(
         value = json.dumps({"kind": kind, "time": event.time, "x": x}).encode()
         is_prior = event.prior is not None
         entry = Entry(
-            event, Kept(is_prior, first + number, value), "" if is_prior else str(first - 100 + number)
+            event,
+            StoredMessage(is_prior, first + number, value),
+            "" if is_prior else str(first - 100 + number),
         )
         entity.accept(entry)
-    entity.use(MODEL)
+    entity.set_model(MODEL)
     return entity
 
 
-def read(key: bytes, kept: Kept) -> tuple[Event, str]:
+def read(key: bytes, stored_message: StoredMessage) -> tuple[Event, str]:
     """Reads a message back that `batch` has made, and which had no id of its sender's."""
-    content = json.loads(kept.value)
-    return stated(content["time"]) if kept.is_prior else seen(content["time"], content["x"]), ""
+    content = json.loads(stored_message.value)
+    return stated(content["time"]) if stored_message.is_prior else seen(content["time"], content["x"]), ""
 
 
 def run(updater: Updater, *entities: EntityBatch) -> list[Posterior]:
@@ -60,7 +62,7 @@ def run(updater: Updater, *entities: EntityBatch) -> list[Posterior]:
         entity.plan(read, 256)
     records = run_rounds(entities, updater, TopicNames(), "tests")
     for entity in entities:
-        entity.tidy(256)
+        entity.limit_past(256)
     return [parse(Posterior, record.value) for record in records]
 
 

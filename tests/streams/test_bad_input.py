@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from schemas import DeadLetter, Model, Observation, Reason
-from streams.origin import ORIGIN_KEY
+from streams.origin import SOURCE_KEY
 from tests.brokers import Broker
 from tests.conftest import eventually, unique_names
 from tests.streams.bad_messages import (
@@ -95,7 +95,7 @@ def test_a_key_of_the_worker_s_own_records_is_a_dead_letter(victim: Victim) -> N
     for number in range(PARTITIONS):
         for topic in (victim.stream.names.topics.observations, victim.stream.names.topics.priors):
             sent = victim.stream.raw.send(
-                topic, key=ORIGIN_KEY % number, value=observation(), partition=number
+                topic, key=SOURCE_KEY % number, value=observation(), partition=number
             )
             place = sent.get(30)
             places.append((place.topic, place.partition, place.offset))

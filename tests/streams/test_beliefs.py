@@ -13,8 +13,17 @@ from inference.accumulated import NO_ERROR, AccumulatedError
 from inference.events import Belief
 from inference.readings import ControlReading
 from inference.timeline import Moment, Timeline
-from streams.belief_bytes import State, UnknownVersion, belief_of, stored
-from streams.beliefs import MOST_RESET_IDS, UNRESET_VERSION, VERSION, BeliefRecord, Kept, glance, pack, unpack
+from streams.belief_bytes import StoredBelief, UnknownVersion, decode_belief, encode_belief
+from streams.beliefs import (
+    MOST_RESET_IDS,
+    UNRESET_VERSION,
+    VERSION,
+    BeliefRecord,
+    StoredMessage,
+    pack,
+    read_times,
+    unpack,
+)
 from tests.schemas.messages import identifiers, mixtures, names, numbers, relaxed
 
 counts = st.integers(0, 2**32 - 1)
@@ -22,7 +31,9 @@ offsets = st.integers(-1, 2**62)
 waiting = st.lists(st.tuples(offsets, st.binary(min_size=1, max_size=200)), max_size=3)
 
 
-kept = st.lists(st.builds(Kept, st.booleans(), offsets, st.binary(max_size=200)), max_size=3)
+stored_messages = st.lists(
+    st.builds(StoredMessage, st.booleans(), offsets, st.binary(max_size=200)), max_size=3
+)
 
 
 @st.composite
@@ -41,9 +52,9 @@ def beliefs(draw: st.DrawFn) -> Belief:
 def records(draw: st.DrawFn) -> BeliefRecord:
     base = draw(st.none() | beliefs())
     times = sorted(draw(st.sets(numbers, max_size=4)))
-    states: list[State | None] = [draw(st.none() | beliefs()) for _ in times]
-    moments: list[Moment[bytes, State]] = [
-        Moment(time, pack(draw(kept)), state) for time, state in zip(times, states, strict=True)
+    states: list[StoredBelief | None] = [draw(st.none() | beliefs()) for _ in times]
+    moments: list[Moment[bytes, StoredBelief]] = [
+        Moment(time, pack(draw(stored_messages)), state) for time, state in zip(times, states, strict=True)
     ]
     resets = draw(st.integers(0, 2**32 - 1))
     place, ids = draw(st.integers(0, 2**62)), tuple(draw(st.lists(identifiers, max_size=MOST_RESET_IDS)))
@@ -62,9 +73,9 @@ def records(draw: st.DrawFn) -> BeliefRecord:
     )
 
 
-def same_state(one: State | None, other: State | None) -> bool:
+def same_state(one: StoredBelief | None, other: StoredBelief | None) -> bool:
     """Bit for bit."""
-    mine, theirs = belief_of(one), belief_of(other)
+    mine, theirs = decode_belief(one), decode_belief(other)
     if mine is None or theirs is None:
         return mine is theirs
     parts = ((getattr(mine, part), getattr(theirs, part)) for part in ("weights", "means", "covariances"))
@@ -111,8 +122,8 @@ def test_a_covariance_that_is_not_symmetric_to_the_last_bit_is_kept_as_it_is() -
     assert same(BeliefRecord.decode(record.encode()), record)
 
 
-@given(kept)
-def test_messages_are_unpacked_as_they_were_packed(messages: list[Kept]) -> None:
+@given(stored_messages)
+def test_messages_are_unpacked_as_they_were_packed(messages: list[StoredMessage]) -> None:
     assert unpack(pack(messages)) == messages
 
 
@@ -144,7 +155,7 @@ def test_a_record_of_the_fourth_version_has_beliefs_without_an_accumulated_error
     moment = struct.pack("<dII", 13.5, 0, len(lower)) + lower
     belief = Belief(12.5, np.ones(1), np.array([[3.0, 4.0]]), np.array([[[2.0, 0.5], [0.5, 6.0]]]))
     control = ControlReading(np.array([8.0]), np.array([[9.0]]))
-    past: Timeline[bytes, State] = Timeline(
+    past: Timeline[bytes, StoredBelief] = Timeline(
         belief, 12.5, [Moment(13.5, b"", dataclasses.replace(belief, time=13.5, control=control))]
     )
     expected = BeliefRecord(past, ("x", "y"), 7, 1, 0, 41, -1, [], 13.5, 14.0, 2, 9, ("one", "two"))
@@ -161,12 +172,13 @@ def test_a_record_is_of_the_newest_version_just_where_a_belief_has_an_error(
 ) -> None:
     plain = Belief(1.0, np.ones(1), np.zeros((1, 2)), np.eye(2)[None])
     lossy = dataclasses.replace(plain, error=AccumulatedError(0.1, 2.0, 3.0))
-    state: State = stored(lossy) if written else lossy  # one that was read, and has not been touched since
+    # one that was read, and has not been touched since
+    state: StoredBelief = encode_belief(lossy) if written else lossy
     base, newest = (state, plain) if place == "base" else (plain, state)
     record = BeliefRecord(Timeline(base, 0.0, [Moment(1.0, b"", newest)]), ("x", "y"))
     assert record.encode()[0] == VERSION
     assert same(BeliefRecord.decode(record.encode()), record)
-    assert glance(record.encode()) == (record.shown, record.heard)
+    assert read_times(record.encode()) == (record.last_emitted, record.last_seen)
     without = BeliefRecord(Timeline(plain, 0.0, [Moment(1.0, b"", plain)]), ("x", "y"))
     assert without.encode()[0] == UNRESET_VERSION
 

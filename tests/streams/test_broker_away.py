@@ -130,13 +130,13 @@ def test_a_broker_is_away_only_after_some_seconds_without_an_answer(
         try:
             for at in (0.0, AWAY_SECONDS / 2, AWAY_SECONDS * 1.4):
                 clock.now = at
-                await reachability.look(producer.client)
+                await reachability.ask_once(producer.client)
                 found.append(reachability.fault)
         finally:
             await producer.stop()
         for after in (AWAY_SECONDS, AWAY_SECONDS + 0.1):
             clock.now = at + after
-            await reachability.look(None)
+            await reachability.ask_once(None)
             found.append(reachability.fault)
         return found
 
@@ -157,7 +157,7 @@ def test_partitions_without_a_leader_are_named_once_that_lasts(
     monkeypatch.setattr("streams.reachability.without_leader", lacking)
     monkeypatch.setattr("streams.reachability.nodes", lambda client: [1])
     client: Any = object()
-    asyncio.run(reachability.look(client))
+    asyncio.run(reachability.ask_once(client))
     named = "partitions have no leader: observations-0, observations-1, observations-2 and 2 more"
     assert reachability.fault == (named if at > AWAY_SECONDS else None)
 
@@ -175,7 +175,7 @@ def test_another_broker_is_asked_where_one_does_not_answer(monkeypatch: pytest.M
     monkeypatch.setattr("streams.reachability.nodes", lambda client: [1, 2])
     client: Any = object()
     for _ in range(3):
-        asyncio.run(reachability.look(client))
+        asyncio.run(reachability.ask_once(client))
     assert asked == [1, 2, 1]
 
 
@@ -184,10 +184,10 @@ def test_it_is_said_once_that_a_broker_is_away_and_once_that_it_is_back() -> Non
     reachability = Reachability([], clock)
     with structlog.testing.capture_logs() as lines:
         for clock.now in (1.0, AWAY_SECONDS + 1, STARTING_SECONDS + 1, STARTING_SECONDS + 2):
-            reachability._say()
+            reachability._log_change()
         reachability._last = clock.now = STARTING_SECONDS + 3
-        reachability._say()
-        reachability._say()
+        reachability._log_change()
+        reachability._log_change()
     assert [(line["event"], line["log_level"]) for line in lines] == [
         ("the broker is away, the worker waits for it", "error"),
         ("the broker is back", "warning"),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import Observation, Posterior, parse
-from streams.bench.late import Table
+from streams.bench.late import OfflineTable
 from tests.streams.odometry import MODEL, ODOMETRY, SENSORS, drive
 from tests.streams.oracle import check_ends, delayed, distance, expected, updater
 
@@ -20,7 +20,7 @@ def ranges(observations: list[Observation]) -> list[Observation]:
     return [seen for seen in observations if seen.sensor != ODOMETRY.sensor]
 
 
-def posteriors(table: Table, batch: list[Observation]) -> list[Posterior]:
+def posteriors(table: OfflineTable, batch: list[Observation]) -> list[Posterior]:
     return [parse(Posterior, record.value) for record in table.apply(batch)[0]]
 
 
@@ -29,7 +29,7 @@ def posteriors(table: Table, batch: list[Observation]) -> list[Posterior]:
 def test_controls_and_ranges_in_any_order_within_the_window_end_as_the_replay_does(
     seed: int, cuts: set[int]
 ) -> None:
-    table = Table(MODEL, SENSORS, updater("double"))
+    table = OfflineTable(MODEL, SENSORS, updater("double"))
     arriving = delayed(SEEN, 1.9, seed)
     places = [0, *sorted(cuts), len(arriving)]
     found = [each for start, end in pairwise(places) for each in posteriors(table, arriving[start:end])]
@@ -39,7 +39,7 @@ def test_controls_and_ranges_in_any_order_within_the_window_end_as_the_replay_do
 
 
 def test_a_control_alone_has_no_posterior_and_a_late_one_has_the_newest_sent_again() -> None:
-    table = Table(MODEL, SENSORS, updater("double"))
+    table = OfflineTable(MODEL, SENSORS, updater("double"))
     early = [seen for seen in SEEN if seen.time <= 2.0]
     late = next(seen for seen in early if seen.time == 1.0 and seen.sensor == ODOMETRY.sensor)
     rest = [seen for seen in early if seen is not late]
@@ -55,7 +55,7 @@ def test_a_control_alone_has_no_posterior_and_a_late_one_has_the_newest_sent_aga
 
 
 def test_a_range_older_than_the_newest_control_is_not_a_revision() -> None:
-    table = Table(MODEL, SENSORS, updater("double"))
+    table = OfflineTable(MODEL, SENSORS, updater("double"))
     last = ranges(SEEN)[3]
     ahead = [seen for seen in SEEN if seen.time <= last.time + 0.5 and seen.sensor == ODOMETRY.sensor]
     earlier = [seen for seen in ranges(SEEN) if seen.time < last.time]
@@ -87,7 +87,7 @@ def test_a_calibrated_sensor_says_what_a_right_one_says() -> None:
         return seen.model_copy(update={"value": value})
 
     others = tuple(sensor for sensor in SENSORS if sensor.sensor != ODOMETRY.sensor)
-    table = Table(MODEL, (*others, calibrated), updater("double"))
+    table = OfflineTable(MODEL, (*others, calibrated), updater("double"))
     found = posteriors(table, [distorted(seen) for seen in early])
     outcomes = expected(MODEL, SENSORS, early, precision="double")["robot"]
     assert distance(found[-1].mixture, outcomes[-1]) < DOUBLE

@@ -29,7 +29,14 @@ from schemas import (
     Unusable,
     parse,
 )
-from streams.conversion import PosteriorWriter, belief_of, prior_change, reading_of, sensor_over, state_model
+from streams.conversion import (
+    PosteriorWriter,
+    belief_from_mixture,
+    prior_change,
+    reading_of,
+    sensor_over,
+    state_model,
+)
 from streams.simulation import Simulated, fleet_model, report
 
 NAMES = ("vx", "y", "x")
@@ -123,7 +130,7 @@ def test_a_posterior_is_written_as_it_is_read() -> None:
         means=((1.0, 2.0, 3.0, 4.0), (0.1, 1e-300, 1e30, -0.0)),
         covariances=(np.eye(4),) * 2,
     )
-    belief = replace(belief_of(mixture, 1234.5678901), error=AccumulatedError(0.25, 6.0, 2.0))
+    belief = replace(belief_from_mixture(mixture, 1234.5678901), error=AccumulatedError(0.25, 6.0, 2.0))
     outcome = Outcome(belief, 0.5, -12.5, 0.25, "refined")
     raw = PosteriorWriter(model).write("mower", outcome, 3, 1, ["0:17", "mine"])
     read = parse(Posterior, raw)

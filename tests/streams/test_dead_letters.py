@@ -69,17 +69,17 @@ def test_a_flood_is_a_line_a_period_with_counts_by_reason(
     announcer.note(Reason.not_json, EXAMPLE, 5)
     assert events(logs) == ["dead letter"] * 2
     clock.now += PERIOD_SECONDS - 1
-    announcer.look()
+    announcer.log_counts()
     assert len(logs) == 2
     clock.now += 1
-    announcer.look()
-    announcer.look()
+    announcer.log_counts()
+    announcer.log_counts()
     assert events(logs[2:]) == ["dead letters"]
     assert logs[2]["reasons"] == {"late": 10_000, "not_json": 5}
     assert (logs[2]["count"], logs[2]["since_start"], logs[2]["seconds"]) == (10_005, 10_005, 60)
     announcer.note(Reason.late, EXAMPLE)  # goes on: no example again
     clock.now += PERIOD_SECONDS
-    announcer.look()
+    announcer.log_counts()
     assert (logs[3]["reasons"], logs[3]["since_start"]) == ({"late": 1}, 10_006)
     assert len(logs) == 4
 
@@ -87,7 +87,7 @@ def test_a_flood_is_a_line_a_period_with_counts_by_reason(
 def test_a_single_one_needs_no_second_line(announcer: Announcer, clock: Clock, logs: Logs) -> None:
     announcer.note(Reason.late, EXAMPLE)
     clock.now += PERIOD_SECONDS
-    announcer.look()
+    announcer.log_counts()
     assert events(logs) == ["dead letter"]
 
 
@@ -97,9 +97,9 @@ def test_a_reason_that_was_quiet_for_a_period_is_announced_anew(
     for _ in range(3):
         announcer.note(Reason.late, EXAMPLE)
         clock.now += PERIOD_SECONDS
-        announcer.look()
+        announcer.log_counts()
         clock.now += PERIOD_SECONDS
-        announcer.look()
+        announcer.log_counts()
     assert events(logs) == ["dead letter"] * 3
 
 
@@ -142,13 +142,13 @@ def test_a_batch_announces_what_it_rejected_once_it_is_durable(
 def test_a_message_that_was_not_sent_again_leaves_no_mark(headers: Any) -> None:
     batch = Batch(TopicNames())
     batch.reject(message(7, headers), Reason.late, "")
-    assert "beliefstream_replay_of" not in dict(batch.dead[0].headers)
+    assert "beliefstream_replay_of" not in dict(batch.dead_letters[0].headers)
 
 
 def test_a_message_that_was_sent_again_and_fails_is_marked() -> None:
     batch = Batch(TopicNames())
     batch.reject(message(7, [("beliefstream_replay_of", b"dead-letters/2:5")]), Reason.late, "")
-    record = batch.dead[0]
+    record = batch.dead_letters[0]
     letter = DeadLetter.from_record(record.key, record.value, record.headers)
     assert letter.replay_of == "dead-letters/2:5"
     assert (letter.offset, record.partition, record.value) == (7, 2, b"{}")

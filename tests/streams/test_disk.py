@@ -78,13 +78,13 @@ def test_records_are_counted(tmp_path: Path) -> None:
 
 def test_own_records_move_the_offset_only_where_nobody_else_wrote(written: Path) -> None:
     store = Process(written).store
-    store.keep(0, {b"anna": b"\3three", b"clara": b"\3four"}, 9, growth=1)
+    store.write_own(0, {b"anna": b"\3three", b"clara": b"\3four"}, 9, growth=1)
     assert store.persisted_offset(PLACE) == 9
-    store.keep(0, {b"anna": b"\3five"}, 12, growth=0)  # 10 and 11 are another worker's
+    store.write_own(0, {b"anna": b"\3five"}, 12, growth=0)  # 10 and 11 are another worker's
     assert store.read(0, b"anna") == b"\3five"
     assert store.persisted_offset(PLACE) == 9
     store.complete(PLACE, 12)  # a recovery has read them
-    store.keep(0, {b"anna": b"\3six"}, 13, growth=0)
+    store.write_own(0, {b"anna": b"\3six"}, 13, growth=0)
     assert store.persisted_offset(PLACE) == 13
 
 

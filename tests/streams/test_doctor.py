@@ -1,4 +1,4 @@
-"""What the doctor says of real brokers on which something is wrong, and how to mend it."""
+"""What the doctor says of real brokers on which something is wrong, and how to fix it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streams import doctor_records, topics
 from streams.broker import free_port
 from streams.doctor import (
     Finding,
-    State,
+    Status,
     examine,
 )
 from streams.doctor_records import examine_partitioner, examine_records
@@ -61,19 +61,19 @@ def found(settings: Settings) -> dict[str, Finding]:
 
 
 def problem(finding: Finding, *parts: str) -> None:
-    """It is one, says all of `parts`, and how to mend it."""
-    assert finding.state is State.problem
+    """It is one, says all of `parts`, and how to fix it."""
+    assert finding.status is Status.problem
     for part in parts:
         assert part in finding.detail
-    assert finding.mend
+    assert finding.remedy
 
 
 def test_without_records_there_is_nothing_to_say(settings: Settings) -> None:
     findings = found(settings)
-    assert {subject: finding.state for subject, finding in findings.items()} == {
-        "partitioner": State.skipped,
-        "clocks": State.skipped,
-        "group": State.ok,
+    assert {subject: finding.status for subject, finding in findings.items()} == {
+        "partitioner": Status.skipped,
+        "clocks": Status.skipped,
+        "group": Status.ok,
     }
 
 
@@ -82,9 +82,9 @@ def test_records_of_our_own_clients_lie_where_they_belong(settings: Settings, pr
         producer.send(settings.observations, key=b"e-%d" % number, value=b"{}")
     producer.flush()
     findings = found(settings)
-    assert findings["partitioner"].state is State.ok
+    assert findings["partitioner"].status is Status.ok
     assert "50 records" in findings["partitioner"].detail
-    assert findings["clocks"].state is State.ok
+    assert findings["clocks"].status is Status.ok
 
 
 def test_a_record_in_the_wrong_partition_is_found_by_its_key(settings: Settings, producer: Any) -> None:
@@ -95,7 +95,7 @@ def test_a_record_in_the_wrong_partition_is_found_by_its_key(settings: Settings,
     problem(finding, "1 of the newest 2", "'anna'", settings.observations, f"in {wrong}, not {right}")
     assert "(50%)" in finding.detail
     assert "partitioner: not recognised" in finding.detail  # one key tells nothing
-    assert "murmur2_random" in finding.mend
+    assert "murmur2_random" in finding.remedy
 
 
 def record(topic: str, key: bytes | None, partition: int) -> Any:
@@ -103,18 +103,18 @@ def record(topic: str, key: bytes | None, partition: int) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("placements", "cause", "mend"),
+    ("placements", "cause", "remedy"),
     [(LIBRDKAFKA, "librdkafka", "murmur2_random"), (FNV1A, "Sarama", "docs/producers.md")],
 )
 def test_the_partitioner_that_explains_what_lies_elsewhere_is_named(
-    placements: str, cause: str, mend: str
+    placements: str, cause: str, remedy: str
 ) -> None:
     records = [record("observations", key, partition) for key, partition in placed(placements)]
     records += [record("priors", key, partition) for key, partition in placed(MURMUR2)]
     finding = examine_partitioner(records, {"observations": 8, "priors": 8})
     problem(finding, "of the newest 40 records (9", cause, "'observations'")
     assert "'priors'" not in finding.detail
-    assert mend in finding.mend
+    assert remedy in finding.remedy
 
 
 def test_records_in_turns_follow_no_hash() -> None:
@@ -127,7 +127,7 @@ def test_records_without_a_key_are_found() -> None:
     records = [record("observations", None, 0), record("observations", b"entity-00", 3)]
     finding = examine_partitioner(records, {"observations": 8})
     problem(finding, "1 of the newest 2 records (50%) have no key", "dead letters")
-    assert finding.mend == "send the entity as the key"
+    assert finding.remedy == "send the entity as the key"
 
 
 @pytest.mark.parametrize("broker", ["embedded"], indirect=True)  # Kafka is told to stamp these records itself
@@ -142,7 +142,7 @@ def test_a_group_that_does_not_move_is_found_with_its_places(settings: Settings,
         place = producer.send(settings.observations, key=b"anna", value=b"{}").get(30)
     finding = found(settings)["group"]
     problem(finding, settings.application, f"{place.topic}-{place.partition} at 0", "3 messages wait")
-    assert "/readyz" in finding.mend
+    assert "/readyz" in finding.remedy
 
 
 def test_a_group_that_has_read_all_or_goes_on_is_well(settings: Settings, producer: Any) -> None:
@@ -168,21 +168,21 @@ def test_a_group_that_has_read_all_or_goes_on_is_well(settings: Settings, produc
     finally:
         stop.set()
         reader.join()
-    assert finding.state is State.ok
+    assert finding.status is Status.ok
     assert "goes on" in finding.detail
     group.seek(partition, 300)
     group.commit()
     group.close()
     finding = found(settings)["group"]
-    assert finding.state is State.ok
+    assert finding.status is Status.ok
     assert "has read all" in finding.detail
 
 
 def test_another_number_of_partitions_is_found(settings: Settings, broker: Broker, names: Names) -> None:
-    assert examine_topics(settings).state is State.ok
+    assert examine_topics(settings).status is Status.ok
     finding = examine_topics(settings_of(broker, names, partitions=8))
     problem(finding, f"The topic {settings.observations!r} has 4 partitions instead of 8")
-    assert "BELIEFSTREAM_PARTITIONS" in finding.mend
+    assert "BELIEFSTREAM_PARTITIONS" in finding.remedy
 
 
 def test_topics_whose_batches_only_workers_unpack_are_named(
@@ -197,7 +197,7 @@ def test_topics_whose_batches_only_workers_unpack_are_named(
     admin.wait_for_topics([as_they_come], timeout_ms=30_000)
     admin.close()
     finding = examine_topics(settings_of(broker, names, priors=as_they_come))
-    assert finding.state is State.ok  # where every sender is trusted
+    assert finding.status is Status.ok  # where every sender is trusted
     assert finding.detail.endswith(f"(deploy/SECURITY.md): {as_they_come}")
 
 
@@ -210,7 +210,7 @@ def test_a_changelog_that_forgets_is_found(broker: Broker, names: Names) -> None
     topics.create(broker.bootstrap_servers, names.topics, partitions=PARTITIONS)
     finding = examine_topics(settings_of(broker, names))
     problem(finding, f"The topic {changelog!r} has cleanup.policy=delete instead of compact")
-    assert "cleanup.policy=compact" in finding.mend
+    assert "cleanup.policy=compact" in finding.remedy
 
 
 def test_all_of_it_is_looked_at_one_after_the_other(settings: Settings) -> None:
@@ -243,7 +243,7 @@ def test_a_wrong_number_of_partitions_does_not_hide_a_group_that_is_stuck(
     findings = all_of(settings_of(broker, names, partitions=8))
     problem(findings["topics"], f"The topic {settings.observations!r} has 4 partitions instead of 8")
     problem(findings["group"], f"{place.topic}-{place.partition} at 0", "1 messages wait")
-    assert findings["partitioner"].state is State.ok
+    assert findings["partitioner"].status is Status.ok
     for subject in ("models", "sensors"):
         problem(findings[subject], "none is defined")
 
@@ -258,11 +258,11 @@ def test_a_topic_that_is_missing_stops_only_what_needs_it(
     problem(findings["topics"], f"The topic {settings.sensors!r} does not exist")
     problem(findings["models"], "none is defined")
     for subject in ("sensors", "measurements"):
-        assert findings[subject].state is State.skipped
+        assert findings[subject].status is Status.skipped
         assert findings[subject].detail.startswith(f"there is no topic {settings.sensors!r}")
-    assert findings["records"].state is State.skipped
+    assert findings["records"].status is Status.skipped
     assert f"no topic {settings.priors!r}" in findings["records"].detail
-    assert findings["partitioner"].state is State.ok
+    assert findings["partitioner"].status is Status.ok
     problem(findings["group"], f"{place.topic}-{place.partition} at 0")
 
 
@@ -272,9 +272,9 @@ def test_what_cannot_be_looked_at_is_said_check_by_check(broker: Broker, names: 
     for subject in (
         *("models", "sensors", "measurements", "partitioner", "clocks", "group", "dead-letters"),
     ):
-        assert findings[subject].state is State.skipped
+        assert findings[subject].status is Status.skipped
         assert "there is no topic" in findings[subject].detail
     nowhere = all_of(Settings(brokers=f"127.0.0.1:{free_port()}"))
     problem(nowhere["broker"], "none answers")
     skipped = nowhere["topics, models, sensors, measurements, partitioner, clocks, group, dead-letters"]
-    assert (skipped.state, skipped.detail) == (State.skipped, "no broker answers")
+    assert (skipped.status, skipped.detail) == (Status.skipped, "no broker answers")

@@ -11,7 +11,7 @@ from kafka import KafkaProducer
 
 from schemas import Reason
 from streams import doctor_letters, topics
-from streams.doctor import State
+from streams.doctor import Status
 from streams.doctor_letters import examine_dead_letters
 from streams.settings import Settings
 from tests.brokers import Broker
@@ -40,7 +40,7 @@ def test_without_letters_in_the_last_hour_all_is_well(settings: Settings, raw: A
     put_letter(raw, settings.dead_letters, 0, stamp=stamp(7200))
     raw.flush()
     finding = examine_dead_letters(settings)
-    assert (finding.state, finding.detail) == (State.ok, "none in the last hour")
+    assert (finding.status, finding.detail) == (Status.ok, "none in the last hour")
 
 
 def test_letters_are_counted_by_reason_with_the_newest_and_what_to_do(settings: Settings, raw: Any) -> None:
@@ -58,11 +58,11 @@ def test_letters_are_counted_by_reason_with_the_newest_and_what_to_do(settings: 
     )
     raw.flush()
     finding = examine_dead_letters(settings)
-    assert finding.state is State.problem
+    assert finding.status is Status.problem
     assert finding.detail.startswith("6 in the last hour: unknown_sensor 5, late 1; the newest at 20")
     assert r"from observations 0:17, entity 'boat', sensor 'mast\x1b[2J': time: too old" in finding.detail
-    assert finding.mend.startswith("unknown_sensor: define the sensor")
-    assert "beliefstream dead-letters --summary" in finding.mend
+    assert finding.remedy.startswith("unknown_sensor: define the sensor")
+    assert "beliefstream dead-letters --summary" in finding.remedy
 
 
 def test_of_a_flood_it_says_that_there_are_more(
@@ -77,5 +77,5 @@ def test_of_a_flood_it_says_that_there_are_more(
 
 def test_a_topic_that_is_not_there_is_skipped(settings: Settings) -> None:
     finding = examine_dead_letters(settings, {settings.dead_letters})
-    assert finding.state is State.skipped
+    assert finding.status is Status.skipped
     assert settings.dead_letters in finding.detail

@@ -20,7 +20,7 @@ from streams import metrics, topics
 from streams.beliefs import INTERNAL, VERSION, BeliefRecord
 from streams.doctor_logs import examine_changelog, examine_offsets
 from streams.doctor_losses import COUNTERS, examine_losses
-from streams.findings import Finding, State
+from streams.findings import Finding, Status
 from streams.partitioners import partition_of
 from streams.settings import Settings
 from streams.simulation import fleet_model
@@ -34,12 +34,12 @@ WAIT = 60.0  # seconds
 HERE = partition_of(b"boat", PARTITIONS)
 
 
-def told(findings: Iterator[Finding] | list[Finding], *parts: str) -> Finding:
-    """The one problem that says all of `parts`; it says how to mend it too."""
+def the_problem(findings: Iterator[Finding] | list[Finding], *parts: str) -> Finding:
+    """The one problem that says all of `parts`; it says how to fix it too."""
     (found,) = (each for each in findings if all(part in each.detail for part in parts))
-    assert found.state is State.problem
+    assert found.status is Status.problem
     assert found.subject == "losses"
-    assert found.mend
+    assert found.remedy
     return found
 
 
@@ -71,7 +71,7 @@ def test_what_a_worker_has_refused_or_doubted_is_a_line_each(
         worker = opened.worker().start()
         url = f"http://127.0.0.1:{worker.port}"
         (before,) = examine_losses(settings, [url])
-        assert before.state is State.ok
+        assert before.status is Status.ok
         assert before.detail.startswith(
             f"none by the counters of the worker at {url}, the workers' offsets, the"
         )
@@ -79,11 +79,11 @@ def test_what_a_worker_has_refused_or_doubted_is_a_line_each(
         send(opened)
         eventually(lambda: counted(worker), WAIT, "the worker has counted all")
         findings = list(examine_losses(settings, [url]))
-    told(findings, f"1 records of {names.topics.observations!r} lay in another partition", url)
-    told(findings, "1 messages were refused, for their times lay in the future")
-    told(findings, "1 messages were refused, for their sensors cannot report such values")
-    told(findings, "1 observations of 'gps' were more than 100 standard deviations")
-    assert [each.state for each in findings] == [*[State.problem] * 4, State.ok]
+    the_problem(findings, f"1 records of {names.topics.observations!r} lay in another partition", url)
+    the_problem(findings, "1 messages were refused, for their times lay in the future")
+    the_problem(findings, "1 messages were refused, for their sensors cannot report such values")
+    the_problem(findings, "1 observations of 'gps' were more than 100 standard deviations")
+    assert [each.status for each in findings] == [*[Status.problem] * 4, Status.ok]
     assert findings[-1].detail == "none by the workers' offsets, the changelog"
 
 
@@ -127,13 +127,15 @@ def test_every_worker_is_asked_and_those_that_cannot_be_are_named() -> None:
     lost = {f"topic-{number}": number for number in range(6)}
     with exposed(2, {"gone": 3, "cut": 0}, {}) as first, exposed(0, {"emptied": 1}, lost) as second:
         findings = list(examine_losses(Settings(), [first, second, NOBODY], missing=None))
-    stalled = told(findings, "2 times a worker has stood still", first)
-    assert "Stalled" in stalled.mend
-    told(findings, "3 partitions whose messages were to be read again", "(gone)", first)
-    told(findings, "1 times the changelog had lost beliefs", "(emptied)", second)
-    missed = told(findings, "5 messages of 'topic-5' were deleted before", "; 2 more with 3 (since", second)
-    assert "retention" in missed.mend
-    assert [each.state for each in findings] == [*[State.problem] * 4, State.skipped]
+    stalled = the_problem(findings, "2 times a worker has stood still", first)
+    assert "Stalled" in stalled.remedy
+    the_problem(findings, "3 partitions whose messages were to be read again", "(gone)", first)
+    the_problem(findings, "1 times the changelog had lost beliefs", "(emptied)", second)
+    missed = the_problem(
+        findings, "5 messages of 'topic-5' were deleted before", "; 2 more with 3 (since", second
+    )
+    assert "retention" in missed.remedy
+    assert [each.status for each in findings] == [*[Status.problem] * 4, Status.skipped]
     assert findings[-1].detail.startswith(f"the counters of the worker at {NOBODY}: it does not tell them: ")
 
 
@@ -144,10 +146,10 @@ def test_a_worker_that_asks_for_a_token_is_named(
     with stream(embedded_broker, names, tmp_path) as opened:
         url = f"http://127.0.0.1:{opened.worker(web_token=token).start().port}"
         (finding,) = examine_losses(settings_of(embedded_broker, names), [url], missing=None)
-        assert (finding.state, finding.mend) == (State.skipped, "set BELIEFSTREAM_WEB_TOKEN")
+        assert (finding.status, finding.remedy) == (Status.skipped, "set BELIEFSTREAM_WEB_TOKEN")
         with_token = settings_of(embedded_broker, names, web_token=token)
         (finding,) = examine_losses(with_token, [url], missing=None)
-        assert finding.state is State.ok
+        assert finding.status is Status.ok
 
 
 @pytest.mark.kafka
@@ -161,7 +163,7 @@ def test_messages_deleted_before_they_were_read_are_seen_without_a_worker(
         producer.send(settings.observations, key=b"boat", value=b"{}", partition=2).get(30)
     producer.close()
     commit(settings, {2: 3, 1: 5})  # of partition 1 there is nothing
-    told(
+    the_problem(
         examine_offsets(settings, [settings.observations]),
         "1 partitions have lost their end, or were made again",
         f"{settings.observations}-1 ends at 0 and was read up to 5",
@@ -171,14 +173,14 @@ def test_messages_deleted_before_they_were_read_are_seen_without_a_worker(
     admin = KafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap_servers)
     admin.delete_records({TopicPartition(settings.observations, 2): 8})
     admin.close()
-    finding = told(
+    finding = the_problem(
         examine_losses(settings, [], frozenset()),
         f"5 messages that wait for {settings.application!r} are deleted",
     )
     assert finding.detail.endswith(f"{settings.observations}-2 3 to 7")
     commit(settings, {2: 8})
     (finding,) = examine_losses(settings, [], frozenset())
-    assert (finding.state, finding.detail) == (State.ok, "none by the workers' offsets, the changelog")
+    assert (finding.status, finding.detail) == (Status.ok, "none by the workers' offsets, the changelog")
 
 
 def commit(settings: Settings, offsets: dict[int, int]) -> None:
@@ -211,9 +213,9 @@ def test_records_of_the_changelog_that_no_worker_can_read_are_found(
     ):
         producer.send(changelog, key=key, value=value, partition=1).get(30)
     damaged, strange = examine_changelog(settings)
-    told([damaged], f"1 records of {changelog!r} are damaged", "'cut' in partition 1", "a record")
-    assert "a record without a value" in damaged.mend
-    told(
+    the_problem([damaged], f"1 records of {changelog!r} are damaged", "'cut' in partition 1", "a record")
+    assert "a record without a value" in damaged.remedy
+    the_problem(
         [strange],
         "1 records",
         "are of another version",

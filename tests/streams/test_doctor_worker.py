@@ -14,7 +14,7 @@ import torch
 
 from inference import weights
 from inference.packages import package_path
-from streams.doctor import State, examine_device, examine_weights, examine_worker
+from streams.doctor import Status, examine_device, examine_weights, examine_worker
 from streams.settings import Settings
 from tests.streams.test_doctor import problem
 
@@ -53,8 +53,8 @@ def worker_of_another_time(ahead: float) -> Iterator[str]:
 def test_a_clock_an_hour_off_the_workers_is_found(ahead: float, told: str) -> None:
     with worker_of_another_time(ahead) as url:
         worker, clock = examine_worker(url)
-    assert worker.state is State.ok
-    assert clock.state is State.problem and clock.mend
+    assert worker.status is Status.ok
+    assert clock.status is Status.problem and clock.remedy
     seconds, words = told.split(" ", 1)
     given, rest = clock.detail.split(" ", 1)
     assert rest == words
@@ -63,8 +63,8 @@ def test_a_clock_an_hour_off_the_workers_is_found(ahead: float, told: str) -> No
 
 def test_a_clock_that_agrees_with_the_workers_is_well() -> None:
     with worker_of_another_time(0.0) as url:
-        findings = {finding.subject: finding.state for finding in examine_worker(url)}
-    assert findings == {"worker": State.ok, "clock": State.ok}
+        findings = {finding.subject: finding.status for finding in examine_worker(url)}
+    assert findings == {"worker": Status.ok, "clock": Status.ok}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -81,5 +81,5 @@ def test_weights_and_packages_that_are_not_whole_are_found(tmp_path: Path) -> No
     place.mkdir()
     (place / "answer.pt2").write_bytes(b"torn")
     sound, finding = examine_weights(Settings(compiled=tmp_path))
-    assert sound.state is State.ok
+    assert sound.status is Status.ok
     problem(finding, str(place), "beliefstream compile")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from schemas import Observation, Posterior, parse
 from streams.beliefs import BeliefRecord
-from streams.bench.late import Table, costs, sizes
+from streams.bench.late import OfflineTable, costs, sizes
 from streams.simulation import simulate
 from tests.streams.oracle import check_ends, delayed, expected, updater
 
@@ -21,7 +21,7 @@ OBSERVATIONS = [
 ]
 
 
-def through(table: Table, batches: list[list[Observation]]) -> dict[str, list[Posterior]]:
+def through(table: OfflineTable, batches: list[list[Observation]]) -> dict[str, list[Posterior]]:
     found: dict[str, list[Posterior]] = {}
     for batch in batches:
         for record in table.apply(batch)[0]:
@@ -38,7 +38,7 @@ def test_any_delays_within_the_window_and_any_batches_end_as_the_replay_does(
     arriving = delayed(OBSERVATIONS, 1.9, seed)
     places = [0, *sorted(cuts), len(arriving)]
     batches = [arriving[start:end] for start, end in pairwise(places)]
-    found = through(Table(SIMULATION.model, SIMULATION.sensors, updater("double")), batches)
+    found = through(OfflineTable(SIMULATION.model, SIMULATION.sensors, updater("double")), batches)
     outcomes = expected(SIMULATION.model, SIMULATION.sensors, OBSERVATIONS, precision="double")
     check_ends(found, outcomes, DOUBLE, OBSERVATIONS)
 
@@ -52,7 +52,7 @@ def test_what_is_sent_again_with_its_id_is_applied_once() -> None:
         observations[20:] + observations[25:27],
         observations[-8:],
     ]
-    found = through(Table(SIMULATION.model, SIMULATION.sensors, updater("double")), batches)
+    found = through(OfflineTable(SIMULATION.model, SIMULATION.sensors, updater("double")), batches)
     outcomes = expected(SIMULATION.model, SIMULATION.sensors, observations, precision="double")
     check_ends(found, outcomes, DOUBLE, observations)
     for entity, taken in found.items():
@@ -62,13 +62,15 @@ def test_what_is_sent_again_with_its_id_is_applied_once() -> None:
 
 def test_without_an_id_every_message_counts() -> None:
     seen = OBSERVATIONS[0].model_copy(update={"id": None})
-    found = through(Table(SIMULATION.model, SIMULATION.sensors, updater("double")), [[seen, seen], [seen]])
+    found = through(
+        OfflineTable(SIMULATION.model, SIMULATION.sensors, updater("double")), [[seen, seen], [seen]]
+    )
     assert found[seen.entity][-1].sequence == 3
 
 
 def test_a_record_keeps_the_window_and_not_much_more() -> None:
     simulation = simulate(entities=1, duration=20.0, seed=2)
-    table = Table(simulation.model, simulation.sensors, updater())
+    table = OfflineTable(simulation.model, simulation.sensors, updater())
     through(table, [[seen] for seen in simulation.observations])
     past = BeliefRecord.decode(next(iter(table.records.values()))).past
     newest = simulation.observations[-1].time

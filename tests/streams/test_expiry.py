@@ -136,7 +136,7 @@ def test_nothing_is_due_that_redelivery_could_bring_again(forgetting: Forgetting
 
 def test_a_prior_that_waits_and_a_clock_that_is_behind_keep_an_entity(forgetting: Forgetting) -> None:
     forgetting.keep("anna", at=10.0, pending=[(3, b"{}")])
-    forgetting.keep("berta", at=10.0, heard=990.0)  # its own times are old, and it is heard of
+    forgetting.keep("berta", at=10.0, last_seen=990.0)  # its own times are old, and it was seen later
     assert forgetting.at(1000.0) == set()
     assert forgetting.at(1052.1) == {b"berta"}
 

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 
 from streams import fencing
 from streams.fencing import Fenced, Fencing
-from streams.sending import Record, deliver, fill, send_all
+from streams.sending import Record, deliver, pack_batches, send_all
 from streams.topics import create
 from tests.brokers import Broker, KafkaNode
 from tests.conftest import Names
@@ -86,7 +86,7 @@ def test_a_former_owner_is_refused(broker: Broker, names: Names) -> None:
 def test_a_batch_that_is_delivered_twice_is_there_once(broker: Broker, names: Names) -> None:
     async def act(first: Owner, second: Owner) -> None:
         await first.fencing.take([PARTITION])
-        batches = fill(first.producer, [first.record(b"1"), first.record(b"2")], first.fencing.leases)
+        batches = pack_batches(first.producer, [first.record(b"1"), first.record(b"2")], first.fencing.leases)
         place = TopicPartition(names.topics.beliefs_changelog, PARTITION)
         assert await deliver(first.producer, batches) == {place: 2}
         batches[place][0].delivered = False  # as if the answer had been lost

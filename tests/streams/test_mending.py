@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from schemas import Reason
-from streams.mending import MEND, mend, mend_topics
+from streams.mending import REMEDIES, remedy_for, remedy_for_topics
 from streams.topics import TopicNames, compaction_problems, partition_problems, size_problems
 
 
 def test_for_every_reason_it_is_said_what_to_do() -> None:
-    assert set(MEND) == set(Reason)
-    assert all(mend(reason).isprintable() and mend(reason) for reason in Reason)
+    assert set(REMEDIES) == set(Reason)
+    assert all(remedy_for(reason).isprintable() and remedy_for(reason) for reason in Reason)
 
 
 def test_every_problem_that_the_check_finds_has_something_to_do() -> None:
@@ -21,5 +21,5 @@ def test_every_problem_that_the_check_finds_has_something_to_do() -> None:
         *size_problems(names, {name: {"max.message.bytes": "1000"} for name in names}),
     ]
     assert len(problems) == 19
-    assert all(mend_topics([problem]) for problem in problems)
-    assert mend_topics(problems).isprintable()
+    assert all(remedy_for_topics([problem]) for problem in problems)
+    assert remedy_for_topics(problems).isprintable()

@@ -12,7 +12,7 @@ from streams import topics
 from streams.bench.state import records as beliefs
 from streams.bench.stream import prepare
 from streams.client import ObservationProducer, PriorPublisher
-from streams.clients.connection import Reader
+from streams.clients.connection import TopicReader
 from streams.demo.feed import Feed
 from streams.demo.scenario import Cue
 from streams.settings import Settings
@@ -37,7 +37,7 @@ def own_broker() -> Iterator[EmbeddedNode]:
 
 def check(servers: str, topic: str, least: int) -> None:
     """All records of the topic, `least` or more, lie where they belong."""
-    with Reader(servers, topic, {}) as reader:
+    with TopicReader(servers, topic, {}) as reader:
         records: list[Any] = reader.read_all(20)
     assert len(records) >= least
     assert {record.key for record in records} <= BELONG.keys()

@@ -65,7 +65,7 @@ def test_a_thousand_records_are_one_line_a_cause(placement: Placement, names: Na
             clock.now += 1.0
             placement.note(found)
         assert [line["partitioner"] for line in logs] == [UNKNOWN.name, CRC32.name]
-        assert logs[1]["mend"] == CRC32.mend
+        assert logs[1]["remedy"] == CRC32.remedy
         clock.now += QUIET_SECONDS
         placement.note(found)
     assert [line["partitioner"] for line in logs[2:]] == [CRC32.name]

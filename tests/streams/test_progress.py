@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.progress import Faults, Logs, Origin, Progress, compare
+from streams.progress import Faults, Logs, ReadProgress, SourceRecord, compare
 
-ORIGIN = Origin("changelog", 0, {"seen": "seen-1", "stated": "stated-1"}, partitions=4)
-PROGRESS = Progress({"seen": 100, "stated": 10}, {"seen": 100, "stated": 10}, {"seen": 90, "stated": 8})
+SOURCE = SourceRecord("changelog", 0, {"seen": "seen-1", "stated": "stated-1"}, partitions=4)
+PROGRESS = ReadProgress({"seen": 100, "stated": 10}, {"seen": 100, "stated": 10}, {"seen": 90, "stated": 8})
 
 
 def logs(
@@ -26,9 +26,9 @@ def logs(
 
 def found(
     committed: Mapping[str, int],
-    known: Origin | None = ORIGIN,
-    progress: Progress = PROGRESS,
-    now: Origin = ORIGIN,
+    known: SourceRecord | None = SOURCE,
+    progress: ReadProgress = PROGRESS,
+    now: SourceRecord = SOURCE,
     **others: Mapping[str, int],
 ) -> Faults:
     return compare(known, progress, now, logs(committed, **others))
@@ -42,25 +42,25 @@ def test_a_group_that_has_committed_what_was_read_or_less_goes_on_from_there(see
 
 
 def test_a_new_partition_has_nothing_to_go_back_to() -> None:
-    faults = found({"seen": 0, "stated": 0}, known=None, progress=Progress())
-    assert (faults.back, faults.cut, faults.remade) == ({}, {}, set())
-    assert faults.progress == Progress()
+    faults = found({"seen": 0, "stated": 0}, known=None, progress=ReadProgress())
+    assert (faults.starting_offsets, faults.truncated, faults.recreated) == ({}, {}, set())
+    assert faults.progress == ReadProgress()
 
 
 @pytest.mark.parametrize(
-    "known", [None, replace(ORIGIN, changelog="another"), replace(ORIGIN, changelog_start=-1)]
+    "known", [None, replace(SOURCE, changelog="another"), replace(SOURCE, changelog_start=-1)]
 )
 def test_where_beliefs_may_be_missing_all_is_read_again_and_what_is_read_counts_anew(
-    known: Origin | None,
+    known: SourceRecord | None,
 ) -> None:
     faults = found({"seen": 100, "stated": 10}, known=known, earliest={"seen": 30})
-    assert faults.emptied
-    assert faults.back == {"seen": 30, "stated": 0}
+    assert faults.beliefs_lost
+    assert faults.starting_offsets == {"seen": 30, "stated": 0}
     assert faults.progress.read == {"seen": 30, "stated": 0}
     assert faults.progress.held == PROGRESS.held  # some beliefs hold more
     # and where the changelog loses its end on the way, that is noticed
     again = found({"seen": 60}, progress=faults.progress)
-    assert again.back["seen"] == 90
+    assert again.starting_offsets["seen"] == 90
 
 
 @pytest.mark.parametrize(
@@ -70,19 +70,19 @@ def test_offsets_in_a_topic_that_was_made_again_or_is_another_one_are_forgotten(
     topics: dict[str, str],
 ) -> None:
     (name,) = topics.keys() - {"stated"}
-    now = replace(ORIGIN, topics=topics)
+    now = replace(SOURCE, topics=topics)
     faults = compare(
-        ORIGIN, PROGRESS, now, Logs({name: 0, "stated": 0}, {name: 5, "stated": 10}, {"stated": 10})
+        SOURCE, PROGRESS, now, Logs({name: 0, "stated": 0}, {name: 5, "stated": 10}, {"stated": 10})
     )
-    assert faults.remade == {name}
-    assert (faults.back, faults.cut) == ({}, {})
+    assert faults.recreated == {name}
+    assert (faults.starting_offsets, faults.truncated) == ({}, {})
     assert faults.progress.held == {"stated": 10}
 
 
 def test_where_more_is_committed_than_was_read_the_changelog_has_lost_its_end() -> None:
     faults = found({"seen": 130, "stated": 10})
-    assert faults.back == {"seen": 90}
-    assert not faults.emptied
+    assert faults.starting_offsets == {"seen": 90}
+    assert not faults.beliefs_lost
 
 
 @pytest.mark.parametrize(("committed", "back"), [(100, 60), (60, None), (10, None)])
@@ -90,8 +90,8 @@ def test_where_a_source_has_lost_its_end_nothing_before_that_is_passed_over(
     committed: int, back: int | None
 ) -> None:
     faults = found({"seen": committed}, ends={"seen": 60})
-    assert faults.cut == {"seen": 60}
-    assert faults.back.get("seen") == back
+    assert faults.truncated == {"seen": 60}
+    assert faults.starting_offsets.get("seen") == back
     assert faults.progress.held["seen"] == 60
 
 
@@ -100,11 +100,11 @@ def test_the_group_never_goes_forward_and_what_is_seen_to_is_well_the_next_time(
     committed: int, end: int, earliest: int, emptied: bool, remade: bool
 ) -> None:
     earliest = min(earliest, end)
-    now = replace(ORIGIN, topics={**ORIGIN.topics, "seen": "seen-2"}) if remade else ORIGIN
-    known = None if emptied else ORIGIN
+    now = replace(SOURCE, topics={**SOURCE.topics, "seen": "seen-2"}) if remade else SOURCE
+    known = None if emptied else SOURCE
     held = Logs({"seen": earliest, "stated": 0}, {"seen": end, "stated": 10}, {"seen": committed})
     faults = compare(known, PROGRESS, now, held)
-    later = replace(held, committed={"seen": committed} | dict(faults.back))
+    later = replace(held, committed={"seen": committed} | dict(faults.starting_offsets))
     assert not compare(now, faults.progress.after({}, later.committed), now, later)
     if committed >= earliest:
-        assert all(offset <= committed for offset in faults.back.values())
+        assert all(offset <= committed for offset in faults.starting_offsets.values())

@@ -11,8 +11,8 @@ import pytest
 from inference.accumulated import AccumulatedError
 from inference.update import Updater
 from schemas import Posterior, Reason, Reset, Unusable
-from streams.belief_bytes import belief_of
-from streams.beliefs import RESET_VERSION, UNRESET_VERSION, BeliefRecord, Kept
+from streams.belief_bytes import decode_belief
+from streams.beliefs import RESET_VERSION, UNRESET_VERSION, BeliefRecord, StoredMessage
 from streams.entities import EntityBatch
 from streams.resets import forget
 from tests.streams.entity_batches import MODEL, batch, read, reasons, run, seen, stated
@@ -36,7 +36,7 @@ def after_reset(record: BeliefRecord, reset: Reset = RESET, before: int | None =
     """A batch in which a reset has been read, and nothing else yet."""
     entity = EntityBatch(b"e", 0, again(record), is_known=True)
     forget(entity, reset, before, read)
-    entity.use(MODEL)
+    entity.set_model(MODEL)
     return entity
 
 
@@ -61,7 +61,7 @@ def test_a_reset_forgets_the_accumulated_error(updater: Updater) -> None:
     first = batch(seen(1.0))
     run(updater, first)
     newest = first.record.past.moments[-1]
-    belief = belief_of(newest.state)
+    belief = decode_belief(newest.state)
     assert belief is not None
     newest.state = replace(belief, error=AccumulatedError(0.0, 5.0, 0.0))
     (known,) = run(updater, batch(seen(2.0), record=again(first.record), first=101))
@@ -113,11 +113,11 @@ def test_what_was_read_before_and_cannot_be_read_any_more_is_left_out(updater: U
     run(updater, first)
     entity = EntityBatch(b"e", 0, again(first.record), is_known=True)
 
-    def unreadable(key: bytes, kept: Kept) -> tuple[object, str]:
+    def unreadable(key: bytes, kept: StoredMessage) -> tuple[object, str]:
         raise Unusable(Reason.unknown_sensor, "sensor: gone")
 
     forget(entity, RESET, 100, unreadable)  # type: ignore[arg-type]
-    entity.use(MODEL)
+    entity.set_model(MODEL)
     assert run(updater, entity) == []
     assert not entity.record.has_belief
 
@@ -128,11 +128,11 @@ def test_who_is_not_known_can_be_reset_any_number_of_times(updater: Updater, bef
     for number in range(3):
         entity = after_reset(record, RESET.model_copy(update={"id": f"r-{number}"}), before)
         assert run(updater, entity) == []
-        assert entity.worth_keeping  # or it would be applied again
+        assert entity.should_store  # or it would be applied again
         record = again(entity.record)
     assert (record.resets, record.sequence, record.belief, record.has_belief) == (3, 3, None, False)
     assert record.reset_ids == ("r-0", "r-1", "r-2")
-    assert (record.shown, record.past.newest) == (-math.inf, -math.inf)
+    assert (record.last_emitted, record.past.newest) == (-math.inf, -math.inf)
     assert [each.sequence for each in run(updater, batch(seen(1.0), record=record))] == [4]
 
 
@@ -142,7 +142,7 @@ def test_several_resets_in_one_batch_keep_what_lies_behind_the_last(updater: Upd
     entity = EntityBatch(b"e", 0, again(first.record), is_known=True)
     forget(entity, RESET, 101, read)
     forget(entity, RESET, 102, read)
-    entity.use(MODEL)
+    entity.set_model(MODEL)
     found = run(updater, entity)
     assert mixtures(found) == mixtures(run(updater, batch(seen(3.0, 5.0))))
     assert entity.record.forgotten_before == 102

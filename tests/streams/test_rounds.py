@@ -9,7 +9,7 @@ from inference.events import Belief, Event
 from inference.update import Updater
 from schemas import Posterior, Reason, Unusable, parse
 from streams import metrics
-from streams.beliefs import BeliefRecord, Kept, unpack
+from streams.beliefs import BeliefRecord, StoredMessage, unpack
 from streams.entities import EntityBatch
 from streams.rounds import run_rounds
 from streams.topics import TopicNames
@@ -133,7 +133,7 @@ def test_what_can_no_longer_be_read_leaves_the_past_with_its_reason(updater: Upd
     first = batch(seen(1.0), seen(2.0, 50.0), seen(3.0))
     run(updater, first)
 
-    def without_the_second(key: bytes, kept: Kept) -> tuple[Event, str]:
+    def without_the_second(key: bytes, kept: StoredMessage) -> tuple[Event, str]:
         if kept.offset == 101:
             raise Unusable(Reason.unknown_sensor, "sensor: gone")
         return read(key, kept)
@@ -177,7 +177,7 @@ def test_a_waiting_prior_that_no_longer_fits_its_model_is_lost_with_its_reason(u
     entity.plan(read, 256)
     later = batch(seen(6.0), record=entity.record)
 
-    def refuse(key: bytes, kept: Kept) -> tuple[Event, str]:
+    def refuse(key: bytes, kept: StoredMessage) -> tuple[Event, str]:
         raise Unusable(Reason.wrong_length, "mixture: the model has 2 coordinates")
 
     later.plan(refuse, 256)
@@ -188,7 +188,7 @@ def test_a_waiting_prior_that_no_longer_fits_its_model_is_lost_with_its_reason(u
 def test_a_belief_over_other_coordinates_is_given_up() -> None:
     old = Belief(9.0, np.ones(1), np.zeros((1, 1)), np.eye(1)[None])
     entity = EntityBatch(b"e", 0, BeliefRecord.of(old, ("x",), sequence=4))
-    entity.use(MODEL)
+    entity.set_model(MODEL)
     assert entity.record.belief is None
     assert entity.record.coordinates == MODEL.message.coordinate_names
     assert entity.record.sequence == 4  # readers go on counting
@@ -196,8 +196,8 @@ def test_a_belief_over_other_coordinates_is_given_up() -> None:
 
 def test_an_entity_known_from_bad_messages_only_is_not_kept() -> None:
     entity = EntityBatch(b"e", 0, BeliefRecord())
-    entity.count(17, is_prior=False)
-    assert not entity.worth_keeping
+    entity.mark_processed(17, is_prior=False)
+    assert not entity.should_store
     assert entity.is_new(18, is_prior=False)
     assert not entity.is_new(17, is_prior=False)
     assert entity.is_new(0, is_prior=True)

@@ -10,7 +10,7 @@ from inference.events import PriorChange
 from inference.memory import OutOfMemory
 from inference.update import Updater
 from schemas import Mixture, Posterior, Reason, parse
-from streams.conversion import belief_of
+from streams.conversion import belief_from_mixture
 from streams.rounds import run_rounds
 from streams.topics import TopicNames
 from tests.streams.entity_batches import batch, reasons, run, seen, stated
@@ -69,7 +69,7 @@ def test_a_machine_without_memory_is_no_fault_of_the_messages(updater: Updater) 
 def test_a_prior_that_cannot_be_applied_is_lost_with_its_place(updater: Updater) -> None:
     first = batch(stated(5.0), seen(1.0))
     run(updater, first)
-    far = PriorChange(belief_of(Mixture.gaussian((1e200, 0.0, 0.0, 0.0), 1.0), 0.0), "product")
+    far = PriorChange(belief_from_mixture(Mixture.gaussian((1e200, 0.0, 0.0, 0.0), 1.0), 0.0), "product")
     entity = batch(seen(6.0), record=first.record)
     entity.plan(lambda key, kept: (stated(5.0, far), ""), 256)
     posteriors = [

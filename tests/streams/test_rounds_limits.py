@@ -62,7 +62,7 @@ def test_which_messages_of_one_time_are_too_many_does_not_hang_on_the_batches(
     sent, record, refused = list(entity.entries), BeliefRecord(), []
     for part in (sent[:cut], sent[cut:]):
         entity = EntityBatch(b"e", 0, record, entries=part)
-        entity.use(MODEL)
+        entity.set_model(MODEL)
         entity.plan(lambda key, kept: (read(key, kept)[0], "aabbcd"[kept.offset - 100]), 256)
         run_rounds([entity], updater, TopicNames(), "tests")
         refused += reasons(entity)

@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 
 from streams.simulation import simulate
-from streams.stalls import ASK_AFTER, SLOW, Ends, Stalls, Standing, Watched
+from streams.stalls import ASK_AFTER, SLOW, BacklogReader, StallClock, StallWatchdog, WorkerProbe
 from streams.topics import create
 from tests.brokers import EmbeddedNode, KafkaNode
 from tests.conftest import Names, eventually
@@ -28,28 +28,35 @@ class Guarded:
     """A worker that does nothing unless told to, looked at every second; and a log that has what `waiting` says."""
 
     def __init__(self) -> None:
-        self.done = {OBSERVATIONS: 5, PRIORS: 2, OTHER: 7}
-        self.at_work = self.queued = self.held_up = False
+        self.processed_offsets = {OBSERVATIONS: 5, PRIORS: 2, OTHER: 7}
+        self.is_busy = self.has_queued = self.is_blocked = False
         self.waiting_in: dict[TP, int] = {}
         self.asked = 0
         self.away = False
-        watched = Watched(
-            lambda: dict(self.done), lambda: self.at_work, lambda: self.queued, lambda: self.held_up
+        watched = WorkerProbe(
+            lambda: dict(self.processed_offsets),
+            lambda: self.is_busy,
+            lambda: self.has_queued,
+            lambda: self.is_blocked,
         )
-        self.stalls = Stalls(LIMIT, watched, self)  # type: ignore[arg-type]
+        self.stalls = StallWatchdog(LIMIT, watched, self)  # type: ignore[arg-type]
 
-    async def waiting(self, done: Mapping[TP, int]) -> dict[TP, int]:
+    async def waiting(self, processed_offsets: Mapping[TP, int]) -> dict[TP, int]:
         self.asked += 1
         if self.away:
             raise KafkaConnectionError("nobody there")
-        return {place: end for place, end in self.waiting_in.items() if place in done and end > done[place]}
+        return {
+            place: end
+            for place, end in self.waiting_in.items()
+            if place in processed_offsets and end > processed_offsets[place]
+        }
 
     def after(self, seconds: float, moving: TP | None = None) -> Mapping[TP, int]:
         """What stands still by then; `moving` has a message processed each second."""
         for _ in range(round(seconds)):
             if moving is not None:
-                self.done[moving] += 1
-            if found := asyncio.run(self.stalls.look(1.0)):
+                self.processed_offsets[moving] += 1
+            if found := asyncio.run(self.stalls.check(1.0)):
                 return found
         return {}
 
@@ -70,7 +77,7 @@ def test_a_worker_with_nothing_to_do_does_not_stand_still_and_is_not_held_to_wha
     assert worker.after(10 * LIMIT) == {}
     worker.waiting_in = {OBSERVATIONS: 6}  # which has come this moment
     assert worker.after(LIMIT - 5) == {}
-    worker.done[OBSERVATIONS] = 6
+    worker.processed_offsets[OBSERVATIONS] = 6
     assert worker.after(3 * LIMIT) == {}
 
 
@@ -84,9 +91,9 @@ def test_nothing_is_a_stall_while_the_worker_waits_for_something_else_and_all_co
     worker = Guarded()
     worker.waiting_in = {OBSERVATIONS: 6}
     worker.after(ASKED + LIMIT - 5)
-    worker.held_up = True
+    worker.is_blocked = True
     assert worker.after(20 * LIMIT) == {}
-    worker.held_up = False
+    worker.is_blocked = False
     assert worker.after(ASKED + LIMIT - 5) == {}
     assert worker.after(10) == {OBSERVATIONS: 6}
 
@@ -94,7 +101,7 @@ def test_nothing_is_a_stall_while_the_worker_waits_for_something_else_and_all_co
 def test_a_model_at_work_is_slow_for_ten_times_as_long() -> None:
     worker = Guarded()
     worker.waiting_in = {OBSERVATIONS: 6}
-    worker.at_work = True
+    worker.is_busy = True
     assert worker.after((ASKED + LIMIT) / SLOW - 50) == {}
     assert worker.after(100) == {OBSERVATIONS: 6}
 
@@ -102,7 +109,7 @@ def test_a_model_at_work_is_slow_for_ten_times_as_long() -> None:
 def test_a_partition_that_waits_for_its_turn_has_ten_times_as_long() -> None:
     worker = Guarded()
     worker.waiting_in = {OBSERVATIONS: 6}
-    worker.queued = True
+    worker.has_queued = True
     assert worker.after((ASKED + LIMIT) / SLOW - 50, moving=OTHER) == {}
     assert worker.after(100, moving=OTHER) == {OBSERVATIONS: 6}
 
@@ -126,8 +133,8 @@ def test_a_partition_that_moves_while_the_log_is_asked_does_not_stand_still(
     worker = Guarded()
     worker.waiting_in = {OBSERVATIONS: 10**6}
 
-    async def waiting(done: Mapping[TP, int]) -> dict[TP, int]:
-        worker.done[OBSERVATIONS] += 1
+    async def waiting(processed_offsets: Mapping[TP, int]) -> dict[TP, int]:
+        worker.processed_offsets[OBSERVATIONS] += 1
         return {OBSERVATIONS: 10**6}
 
     monkeypatch.setattr(worker, "waiting", waiting)
@@ -135,9 +142,9 @@ def test_a_partition_that_moves_while_the_log_is_asked_does_not_stand_still(
 
 
 def test_partitions_that_are_not_assigned_any_more_are_forgotten() -> None:
-    standing = Standing(LIMIT)
-    standing.note({OBSERVATIONS: 5, OTHER: 7}, at_work=False, queued=False, seconds=1.0)
-    assert standing.note({OTHER: 7}, at_work=False, queued=False, seconds=10 * LIMIT) == {1}
+    clock = StallClock(LIMIT)
+    clock.note({OBSERVATIONS: 5, OTHER: 7}, is_busy=False, has_queued=False, seconds=1.0)
+    assert clock.note({OTHER: 7}, is_busy=False, has_queued=False, seconds=10 * LIMIT) == {1}
 
 
 def test_what_waits_in_a_log_is_found_by_reading_it(embedded_broker: EmbeddedNode, names: Names) -> None:
@@ -148,9 +155,9 @@ def test_what_waits_in_a_log_is_found_by_reading_it(embedded_broker: EmbeddedNod
         async with AIOKafkaProducer(bootstrap_servers=embedded_broker.bootstrap_servers) as producer:
             for _ in range(3):
                 await producer.send_and_wait(first.topic, b"{}", partition=0)
-        ends = Ends(embedded_broker.bootstrap_servers, {})
+        backlog = BacklogReader(embedded_broker.bootstrap_servers, {})
         asked = [{first: 0, second: 0}, {first: 2, second: 0}, {first: 3, second: 0}]
-        return [set(await ends.waiting(done)) for done in asked]
+        return [set(await backlog.waiting(processed_offsets)) for processed_offsets in asked]
 
     assert asyncio.run(ask()) == [{first}, {first}, set()]
 
@@ -166,8 +173,8 @@ def test_the_end_of_a_transaction_is_no_message_that_waits(kafka_broker: KafkaNo
         )
         async with producer, producer.transaction():
             await producer.send(place.topic, b"{}", partition=0)
-        ends = Ends(kafka_broker.bootstrap_servers, {})
-        return [await ends.waiting({place: done}) for done in (0, 1)]
+        backlog = BacklogReader(kafka_broker.bootstrap_servers, {})
+        return [await backlog.waiting({place: processed_offset}) for processed_offset in (0, 1)]
 
     assert asyncio.run(ask()) == [{place: 2}, {}]
 

@@ -11,7 +11,7 @@ from faust.types.tuples import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.turns import MOST_TAKEN, SHARE, Turns
+from streams.turns import MOST_UNACKNOWLEDGED, SHARE, FairScheduler
 
 BATCH = 512
 MOST_OF_ONE = BATCH // SHARE
@@ -41,7 +41,7 @@ def arriving(keys: str, first: int = 0, **others: int) -> list[Any]:
     return [delivered(key, first + number, **others) for number, key in enumerate(keys)]
 
 
-def kept(message: Any) -> None:
+def fail_if_dropped(message: Any) -> None:
     pytest.fail(f"{message} was dropped")
 
 
@@ -50,58 +50,58 @@ def offsets(events: list[Any]) -> list[int]:
 
 
 def test_a_batch_without_a_busy_entity_is_one_turn_as_it_came() -> None:
-    turns, events = Turns(BATCH, kept), arriving("abcab" * 8)
-    turn = turns.take(events)
+    scheduler, events = FairScheduler(BATCH, fail_if_dropped), arriving("abcab" * 8)
+    turn = scheduler.take(events)
     assert turn == events
-    assert turns.done(turn) == events
-    assert turns.take() == []
+    assert scheduler.done(turn) == events
+    assert scheduler.take() == []
 
 
 def test_what_is_beyond_an_entitys_turn_waits_and_others_go_ahead() -> None:
-    turns = Turns(BATCH, kept)
-    first = turns.take(arriving("h" * 50 + "ab"))
+    scheduler = FairScheduler(BATCH, fail_if_dropped)
+    first = scheduler.take(arriving("h" * 50 + "ab"))
     assert offsets(first) == [*range(MOST_OF_ONE), 50, 51]
-    assert offsets(turns.done(first)) == [*range(MOST_OF_ONE)]  # the others overtook: not yet
-    second = turns.take(arriving("hcc", first=52))
+    assert offsets(scheduler.done(first)) == [*range(MOST_OF_ONE)]  # the others overtook: not yet
+    second = scheduler.take(arriving("hcc", first=52))
     assert offsets(second) == [*range(MOST_OF_ONE, 50), 52, 53, 54]
-    assert offsets(turns.done(second)) == [*range(MOST_OF_ONE, 55)]
-    assert turns.take() == []
+    assert offsets(scheduler.done(second)) == [*range(MOST_OF_ONE, 55)]
+    assert scheduler.take() == []
 
 
 def test_of_many_entities_those_that_have_waited_longest_come_first() -> None:
-    turns = Turns(4, kept)
-    assert offsets(turns.take(arriving("abcdef"))) == [0, 1, 2, 3]
-    assert offsets(turns.take(arriving("a", first=6))) == [4, 5, 6]
+    scheduler = FairScheduler(4, fail_if_dropped)
+    assert offsets(scheduler.take(arriving("abcdef"))) == [0, 1, 2, 3]
+    assert offsets(scheduler.take(arriving("a", first=6))) == [4, 5, 6]
 
 
 def test_no_more_is_taken_than_a_bound() -> None:
-    turns = Turns(BATCH, kept)
+    scheduler = FairScheduler(BATCH, fail_if_dropped)
     taken = 0
-    while not turns.full:
-        turns.take(arriving("h" * BATCH, first=taken))
+    while not scheduler.full:
+        scheduler.take(arriving("h" * BATCH, first=taken))
         taken += BATCH
-    assert taken == MOST_TAKEN * BATCH
+    assert taken == MOST_UNACKNOWLEDGED * BATCH
 
 
 def test_what_waits_is_let_go_when_partitions_move_and_nothing_overtakes_it() -> None:
     dropped: list[Any] = []
-    turns = Turns(BATCH, dropped.append)
-    turn = turns.take(arriving("h" * 40 + "a"))
-    turns.clear()
-    assert offsets(turns.done(turn)) == [*range(MOST_OF_ONE)]  # not "a", which is delivered again
-    assert turns.take() == []
+    scheduler = FairScheduler(BATCH, dropped.append)
+    turn = scheduler.take(arriving("h" * 40 + "a"))
+    scheduler.clear()
+    assert offsets(scheduler.done(turn)) == [*range(MOST_OF_ONE)]  # not "a", which is delivered again
+    assert scheduler.take() == []
     # on its way here when partitions began to move: dropped, or what was let go would count as applied
-    assert turns.take(arriving("h", first=41)) == []
+    assert scheduler.take(arriving("h", first=41)) == []
     assert [message.offset for message in dropped] == [*range(MOST_OF_ONE, 42)]
-    again = turns.take(arriving("h" * 8 + "ah", first=MOST_OF_ONE, generation=2))
+    again = scheduler.take(arriving("h" * 8 + "ah", first=MOST_OF_ONE, generation=2))
     assert offsets(again) == [*range(MOST_OF_ONE, 42)]
-    assert turns.done(again) == again
+    assert scheduler.done(again) == again
 
 
 def test_where_nothing_waited_what_is_on_its_way_is_taken() -> None:
-    turns = Turns(BATCH, kept)
-    turns.clear()
-    assert offsets(turns.take(arriving("ab"))) == [0, 1]
+    scheduler = FairScheduler(BATCH, fail_if_dropped)
+    scheduler.clear()
+    assert offsets(scheduler.take(arriving("ab"))) == [0, 1]
 
 
 @given(
@@ -112,7 +112,7 @@ def test_where_nothing_waited_what_is_on_its_way_is_taken() -> None:
 def test_all_are_applied_once_in_order_and_acknowledged_in_order(
     batches: list[list[tuple[str, int]]],
 ) -> None:
-    turns = Turns(40, kept)
+    scheduler = FairScheduler(40, fail_if_dropped)
     applied: list[Any] = []
     acknowledged: list[Any] = []
     place = {0: 0, 1: 0}
@@ -120,7 +120,7 @@ def test_all_are_applied_once_in_order_and_acknowledged_in_order(
 
     def deal_with(turn: list[Any]) -> None:
         applied.extend(turn)
-        acknowledged.extend(turns.done(turn))
+        acknowledged.extend(scheduler.done(turn))
 
     for batch in batches:
         new = []
@@ -128,8 +128,8 @@ def test_all_are_applied_once_in_order_and_acknowledged_in_order(
             new.append(delivered(f"{key}{partition}", place[partition], partition))
             place[partition] += 1
         sent.extend(new)
-        deal_with(turns.take(new))
-    while turn := turns.take():
+        deal_with(scheduler.take(new))
+    while turn := scheduler.take():
         deal_with(turn)
     for events in (applied, acknowledged):
         assert len(events) == len(sent)
@@ -143,7 +143,7 @@ def test_all_are_applied_once_in_order_and_acknowledged_in_order(
 
 @pytest.mark.parametrize("partition", [0, 1])
 def test_partitions_do_not_wait_for_each_other(partition: int) -> None:
-    turns = Turns(BATCH, kept)
-    turn = turns.take(arriving("h" * 40, partition=1 - partition) + arriving("ab", partition=partition))
-    done = turns.done(turn)
+    scheduler = FairScheduler(BATCH, fail_if_dropped)
+    turn = scheduler.take(arriving("h" * 40, partition=1 - partition) + arriving("ab", partition=partition))
+    done = scheduler.done(turn)
     assert offsets([event for event in done if event.message.partition == partition]) == [0, 1]

@@ -30,7 +30,7 @@ from streams.recordings.scores.tracks import Case, Track
 Tick = Callable[[], None]
 
 
-class Filter(Protocol):
+class ClassicalFilter(Protocol):
     """Interface of the classical filters of one entity."""
 
     def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None: ...
@@ -48,13 +48,13 @@ def _reported(mixture: GaussianMixture, case: Case) -> GaussianMixture:
     return GaussianMixture(mixture.log_weights, mixture.means, mixture.covariances + case.noise[:, None])
 
 
-class Method:
+class ScoredMethod:
     """A classical filter: how it starts, and how to read its belief."""
 
-    def __init__(self, name: str, begin: Callable[[GaussianMixture], Filter]) -> None:
+    def __init__(self, name: str, begin: Callable[[GaussianMixture], ClassicalFilter]) -> None:
         self.name, self.begin = name, begin
 
-    def estimate(self, belief: Filter, axes: list[int], case: Case) -> Estimate:
+    def estimate(self, belief: ClassicalFilter, axes: list[int], case: Case) -> Estimate:
         """The belief over the scored coordinates, with the noise of a report if one is predicted."""
         if isinstance(belief, ParticleFilter):
             return Particles(belief, axes, case.noise)
@@ -65,7 +65,7 @@ class Method:
 PARTICLES = 10_000
 
 
-def classical(particles: int = PARTICLES, seed: int = 0) -> tuple[Method, ...]:
+def classical(particles: int = PARTICLES, seed: int = 0) -> tuple[ScoredMethod, ...]:
     """Return the classical filters that a recording is scored with, besides ours.
 
     Extended Kalman filters, plain and iterated, and a regularised particle filter, the only one that models the
@@ -77,21 +77,21 @@ def classical(particles: int = PARTICLES, seed: int = 0) -> tuple[Method, ...]:
         seed: of its random numbers.
     """
 
-    def begin(prior: GaussianMixture) -> Filter:
+    def begin(prior: GaussianMixture) -> ClassicalFilter:
         return RegularisedParticleFilter(prior, particles, torch.Generator().manual_seed(seed))
 
     return (
-        Method("extended Kalman", lambda prior: ExtendedKalmanFilter(*prior.moments(), gate=None)),
-        Method("iterated Kalman", lambda prior: IteratedKalmanFilter(*prior.moments())),
-        Method(f"particles {particles}", begin),
-        Method("gated Kalman", lambda prior: ExtendedKalmanFilter(*prior.moments())),
+        ScoredMethod("extended Kalman", lambda prior: ExtendedKalmanFilter(*prior.moments(), gate=None)),
+        ScoredMethod("iterated Kalman", lambda prior: IteratedKalmanFilter(*prior.moments())),
+        ScoredMethod(f"particles {particles}", begin),
+        ScoredMethod("gated Kalman", lambda prior: ExtendedKalmanFilter(*prior.moments())),
     )
 
 
 OURS = "Beliefstream"
 
 
-def run(method: Method, track: Track, scores: Scores, tick: Tick) -> float:
+def run(method: ScoredMethod, track: Track, scores: Scores, tick: Tick) -> float:
     """Run one entity through a classical filter; returns the seconds for predicting and updating."""
     belief = method.begin(track.model.prior.mixture())
     motion, seconds, before = track.model.motion, 0.0, track.instants[0].time

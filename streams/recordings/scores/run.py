@@ -13,7 +13,7 @@ from inference.update import Updater
 from streams.offline import Fused
 from streams.recordings.recording import Recording
 from streams.recordings.scores.measures import Row, Scores
-from streams.recordings.scores.methods import OURS, Method, run, score_ours
+from streams.recordings.scores.methods import OURS, ScoredMethod, run, score_ours
 from streams.recordings.scores.tracks import log_of, tracks_of
 
 Progress = Callable[[str, int, int], None]  # method, number of new instants, total
@@ -28,7 +28,7 @@ def score(
     updater: Updater,
     progress: Progress = _silent,
     take: Callable[[Fused], None] | None = None,
-    methods: tuple[Method, ...] = (),
+    methods: tuple[ScoredMethod, ...] = (),
 ) -> list[Row]:
     """Score ours first, then `methods`; `take` is called with each of our posteriors."""
     log = log_of(recording)

@@ -13,7 +13,7 @@ from kafka import KafkaProducer
 
 from schemas import Reason
 from streams.cli import letters
-from streams.clients.connection import Reader
+from streams.clients.connection import TopicReader
 from streams.topics import MESSAGE_BYTES
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
@@ -51,7 +51,7 @@ def lines(result: Result) -> list[dict[str, Any]]:
 
 
 def arrived(broker: EmbeddedNode, topic: str) -> list[Any]:
-    with Reader(broker.bootstrap_servers, topic, {}) as reader:
+    with TopicReader(broker.bootstrap_servers, topic, {}) as reader:
         return reader.read_all(20)
 
 

@@ -6,14 +6,14 @@ import time
 import pytest
 
 from streams.client import Registry
-from streams.clients.connection import Reader
+from streams.clients.connection import TopicReader
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.streams.cli.conftest import Run, assert_one_line
 
 
 def times(broker: EmbeddedNode, topic: str) -> list[float]:
-    with Reader(broker.bootstrap_servers, topic, {}) as reader:
+    with TopicReader(broker.bootstrap_servers, topic, {}) as reader:
         return sorted(json.loads(record.value)["time"] for record in reader.read_all(20))
 
 
@@ -21,7 +21,7 @@ def definitions(broker: EmbeddedNode, names: Names) -> int:
     """How many records there are of sensors and models."""
     count = 0
     for topic in (names.topics.sensors, names.topics.models):
-        with Reader(broker.bootstrap_servers, topic, {}) as reader:
+        with TopicReader(broker.bootstrap_servers, topic, {}) as reader:
             count += len(reader.read_all(20))
     return count
 

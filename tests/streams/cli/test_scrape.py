@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from streams.cli.scrape import WINDOW, History, Snapshot
+from streams.cli.scrape import WINDOW, MetricsHistory, Snapshot
 
 SECONDS = "beliefstream_end_to_end_seconds"
 BATCHES = "beliefstream_batch_size_count"
@@ -17,7 +17,7 @@ def snapshot(time: float, batches: float, buckets: dict[str, float]) -> Snapshot
 
 
 def test_rates_and_quantiles_are_of_the_window() -> None:
-    history = History()
+    history = MetricsHistory()
     history.add(snapshot(0.0, 10, {"0.1": 100, "0.2": 100, "+Inf": 100}))
     history.add(snapshot(4.0, 30, {"0.1": 100, "0.2": 110, "+Inf": 110}))
     assert history.rate(BATCHES) == 5.0
@@ -25,14 +25,14 @@ def test_rates_and_quantiles_are_of_the_window() -> None:
 
 
 def test_what_is_older_than_the_window_is_forgotten() -> None:
-    history = History()
+    history = MetricsHistory()
     for time in (0.0, WINDOW, WINDOW + 5):
         history.add(snapshot(time, time, {}))
     assert [each.time for each in history.snapshots] == [WINDOW, WINDOW + 5]
 
 
 def test_a_worker_that_was_started_again_begins_anew() -> None:
-    history = History()
+    history = MetricsHistory()
     history.add(snapshot(0.0, 10, {}))
     history.add(snapshot(1.0, 2, {}))
     assert len(history.snapshots) == 1
@@ -40,7 +40,7 @@ def test_a_worker_that_was_started_again_begins_anew() -> None:
 
 
 def test_nothing_observed_has_no_quantile_and_no_mean() -> None:
-    history = History()
+    history = MetricsHistory()
     assert math.isnan(history.quantile(SECONDS, 0.5))
     history.add(snapshot(0.0, 10, {"0.1": 5, "+Inf": 5}))
     history.add(snapshot(1.0, 11, {"0.1": 5, "+Inf": 5}))

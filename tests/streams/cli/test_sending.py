@@ -7,7 +7,7 @@ import pytest
 
 from schemas import Observation, Prior, Reset, parse, parse_stated
 from streams.client import Registry
-from streams.clients.connection import Reader
+from streams.clients.connection import TopicReader
 from streams.simulation import fleet_model
 from streams.topics import topic_id
 from tests.brokers import EmbeddedNode
@@ -16,7 +16,7 @@ from tests.streams.cli.conftest import Result, Run, assert_one_line
 
 
 def sent(broker: EmbeddedNode, topic: str) -> bytes:
-    with Reader(broker.bootstrap_servers, topic, {}) as reader:
+    with TopicReader(broker.bootstrap_servers, topic, {}) as reader:
         (record,) = reader.read_all(20)
         value: bytes = record.value
         return value
@@ -99,7 +99,7 @@ def test_a_prior_that_does_not_fit_the_model_is_not_sent(
         assert_one_line(stated(entity, "1,2", "--coordinates", "x,speed"), "lacks speed")
         assert stated(entity, "1,2,3,4").err == ""
         assert stated(entity, "1,2", "--coordinates", "y,x").status == 0
-    with Reader(embedded_broker.bootstrap_servers, topics.topics.priors, {}) as reader:
+    with TopicReader(embedded_broker.bootstrap_servers, topics.topics.priors, {}) as reader:
         assert len(reader.read_all(20)) == 1 + 2 * 2
 
 

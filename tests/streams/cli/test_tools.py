@@ -73,8 +73,8 @@ def test_the_doctor_says_how_to_mend_what_is_missing(
     monkeypatch.setenv("BELIEFSTREAM_WEIGHTS", "no-such-weights")
     result = run("doctor", "--url", "http://127.0.0.1:1")
     assert_one_line(result, "3 problems")
-    for mend in ("beliefstream models set", "beliefstream sensors set", "BELIEFSTREAM_WEIGHTS"):
-        assert mend in result.out
+    for remedy in ("beliefstream models set", "beliefstream sensors set", "BELIEFSTREAM_WEIGHTS"):
+        assert remedy in result.out
 
 
 def test_the_doctor_finds_measurements_that_are_not_there(

@@ -3,7 +3,7 @@ from __future__ import annotations
 from kafka import KafkaProducer
 
 from streams import topics
-from streams.clients.connection import Reader, Span
+from streams.clients.connection import Span, TopicReader
 from tests.brokers import Broker
 from tests.conftest import Names
 
@@ -16,5 +16,5 @@ def test_each_partition_has_its_own_end(broker: Broker, names: Names) -> None:
             producer.send(names.topics.observations, value=b"{}", partition=partition)
     producer.flush()
     producer.close()
-    with Reader(broker.bootstrap_servers, names.topics.observations, {}) as reader:
+    with TopicReader(broker.bootstrap_servers, names.topics.observations, {}) as reader:
         assert reader.spans() == {0: Span(0, 3), 1: Span(0, 30), 2: Span(0, 0), 3: Span(0, 1)}

@@ -12,7 +12,7 @@ from kafka.partitioner import murmur2
 from schemas import Reason, Replay, cloudevents
 from streams.client import DeadLetterConsumer, Replayer, Selection
 from streams.clients import replaying
-from streams.clients.connection import Reader
+from streams.clients.connection import TopicReader
 from streams.clients.publishing import Publisher
 from streams.clients.replay_plan import (
     BEYOND,
@@ -23,8 +23,8 @@ from streams.clients.replay_plan import (
     INTERRUPTED,
     SENT,
     TWICE,
-    History,
-    Plan,
+    ReplayHistory,
+    ReplayPlan,
 )
 from streams.topics import TopicNames
 from tests.brokers import Broker
@@ -49,11 +49,11 @@ def replayer(broker: Broker, topics: TopicNames) -> Iterator[Replayer]:
 
 
 def arrived(broker: Broker, topic: str) -> list[Any]:
-    with Reader(broker.bootstrap_servers, topic, {}) as reader:
+    with TopicReader(broker.bootstrap_servers, topic, {}) as reader:
         return reader.read_all(20)
 
 
-def offsets(plan: Plan) -> list[int]:
+def offsets(plan: ReplayPlan) -> list[int]:
     """Of the messages in their source."""
     return [int(letter.source.rpartition(":")[2]) for letter in plan.chosen]
 
@@ -219,7 +219,7 @@ def test_many_and_large_letters_are_sent_in_groups(
     assert [record.value for record in arrived(broker, topics.observations)] == sent  # of one entity
     with DeadLetterConsumer(broker.bootstrap_servers, topics.dead_letters, from_beginning=True) as consumer:
         assert len(list(consumer.stored())) == 24  # notes are no letters
-        assert len(History.of(consumer.replays).sent) == 24
+        assert len(ReplayHistory.of(consumer.replays).sent) == 24
         assert len(consumer.replays) > 8
 
 
@@ -260,7 +260,7 @@ def test_a_letter_that_the_topic_deletes_meanwhile_is_told(
     raw.flush()
     plan = replayer.plan(UNKNOWN)
     missing = replace(plan.chosen[0], place=replace(plan.chosen[0].place, offset=99))
-    results = list(replayer.send(Plan([missing])))
+    results = list(replayer.send(ReplayPlan([missing])))
     assert [(each.place, each.problem) for each in results] == [(None, replaying.GONE)]
     assert arrived(broker, topics.observations) == []
 
@@ -279,6 +279,6 @@ def test_a_note_that_is_none_stops_nobody(
 def test_notes_without_places_are_taken_for_what_they_say() -> None:
     begun = Replay(id="a", state="begun", time=0.0, letters=("t/0:1#x", "t/0:2#y"))
     sent = Replay(id="a", state="sent", time=0.0, letters=("t/0:1#x",), places=("t/0:7",))
-    history = History.of([begun, sent])
+    history = ReplayHistory.of([begun, sent])
     assert history.begun == {"t/0:1#x", "t/0:2#y"}
     assert history.sent == {"t/0:1#x": "t/0:7"}

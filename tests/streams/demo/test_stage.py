@@ -6,7 +6,7 @@ import pytest
 
 from streams import topics
 from streams.client import DefinitionConflict
-from streams.demo.stage import Stage, WorkerFigures, read_figures
+from streams.demo.stage import DemoServices, WorkerFigures, read_figures
 from streams.settings import Settings
 from streams.simulation import fleet_model
 from tests.brokers import EmbeddedNode
@@ -42,11 +42,11 @@ def test_a_page_without_them_gives_none() -> None:
 
 
 def test_the_demonstration_replaces_no_definition_that_is_there(tmp_path: Path) -> None:
-    stage = Stage(Settings(), tmp_path, lambda text: None)
+    services = DemoServices(Settings(), tmp_path, lambda text: None)
     with EmbeddedNode() as broker:
-        stage.broker = broker
+        services.broker = broker
         topics.create(broker.bootstrap_servers)
-        stage.define([fleet_model()], [])
-        stage.define([fleet_model()], [])
+        services.define([fleet_model()], [])
+        services.define([fleet_model()], [])
         with pytest.raises(DefinitionConflict, match=r"model of '\*'"):
-            stage.define([fleet_model().model_copy(update={"components": 3})], [])
+            services.define([fleet_model().model_copy(update={"components": 3})], [])

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from scipy.linalg import expm
 
-from streams.recordings.reports import Noise, Reports, evidence, likeliest
+from streams.recordings.reports import ReportNoise, Reports, evidence, likeliest
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def test_the_evidence_of_two_reports_is_the_density_of_the_second_given_the_firs
         np.array([[0.0, 0.0]]),
         np.array([[5.0, 5.5]]),
     )
-    noise = Noise(*(np.array([value]) for value in (2.0, 0.2, 0.5, 0.1, 0.3, 4.0)))
+    noise = ReportNoise(*(np.array([value]) for value in (2.0, 0.2, 0.5, 0.1, 0.3, 4.0)))
     drift, diffusion = np.kron([[0, 1], [0, -1 / 4]], np.eye(2)), np.kron([[0, 0], [0, 0.3]], np.eye(2))
     # Van Loan, "Computing integrals involving the matrix exponential", IEEE Trans. Automatic Control 23(3), 1978
     block = expm(2.0 * np.block([[-drift, diffusion], [np.zeros((4, 4)), drift.T]]))
@@ -82,7 +82,7 @@ def test_the_evidence_of_two_reports_is_the_density_of_the_second_given_the_firs
 
 def test_ships_count_as_many_reports_as_they_made() -> None:
     whole = simulated(3, 10)
-    noise = Noise(*(np.array([value]) for value in (4.0, 1.0, 0.3, 0.03, 0.2, 60.0)))
+    noise = ReportNoise(*(np.array([value]) for value in (4.0, 1.0, 0.3, 0.03, 0.2, 60.0)))
     short = Reports(np.array([10, 4, 1]), whole.times, whole.places, whole.course, whole.speed)
     parts = []
     for ship, count in enumerate((10, 4, 1)):

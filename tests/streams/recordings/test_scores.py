@@ -20,7 +20,7 @@ from inference.update import Updater, UpdateSettings
 from schemas import Model, Posterior, parse
 from streams.offline import Fused
 from streams.recordings import Recording, with_wide_prior
-from streams.recordings.readers import Reader
+from streams.recordings.readers import RecordingReader
 from streams.recordings.recording import third
 from streams.recordings.scores import Row, score
 from streams.recordings.scores.methods import OURS, classical
@@ -137,7 +137,7 @@ def test_settings_are_those_under_which_the_truth_is_densest(
         )
 
     heard: list[tuple[str, float, Row]] = []
-    reader = Reader(read_cut, lambda data: Chosen(), ("spectral_density", "deviation"))
+    reader = RecordingReader(read_cut, lambda data: Chosen(), ("spectral_density", "deviation"))
     chosen = tune(reader, None, updater, lambda *one: heard.append(one), rasters=(4.0,))
     assert [name for name, _, _ in heard] == ["spectral_density"] * 5 + ["deviation"] * 5
     best = min(heard[:5], key=lambda one: one[2].negative_log_likelihood)
