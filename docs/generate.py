@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import models_json_schema
 
-from schemas import (
+from beliefstream.schemas import (
     Coordinate,
     LogPosition,
     Mixture,
@@ -25,16 +25,16 @@ from schemas import (
     Replay,
     Reset,
 )
-from schemas.dead_letter import HEADERS, OPTIONAL_HEADERS, DeadLetter
-from schemas.motions import AnyMotion
-from schemas.sensor import KINDS
-from schemas.sensors.base import Channel
-from schemas.sensors.coordinates import Geodetic
-from schemas.sensors.distances import RangeChannel
-from schemas.sensors.noise import ExponentialClutter, Noise, NoiseComponent, UniformClutter
-from streams.directories import cache_directory
-from streams.metrics import REGISTRY
-from streams.settings import Settings
+from beliefstream.schemas.dead_letter import HEADERS, OPTIONAL_HEADERS, DeadLetter
+from beliefstream.schemas.motions import AnyMotion
+from beliefstream.schemas.sensor import KINDS
+from beliefstream.schemas.sensors.base import Channel
+from beliefstream.schemas.sensors.coordinates import Geodetic
+from beliefstream.schemas.sensors.distances import RangeChannel
+from beliefstream.schemas.sensors.noise import ExponentialClutter, Noise, NoiseComponent, UniformClutter
+from beliefstream.streams.directories import cache_directory
+from beliefstream.streams.monitoring.metrics import REGISTRY
+from beliefstream.streams.settings import Settings
 
 Schema = dict[str, Any]
 

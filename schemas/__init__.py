@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from schemas import cloudevents
-from schemas.base import Message, Name, Unusable, explain, is_name, printable
-from schemas.dead_letter import DeadLetter
-from schemas.decoding import parse
-from schemas.mixture import Mixture
-from schemas.model import Coordinate, Model
-from schemas.motions import (
+from beliefstream.schemas import cloudevents
+from beliefstream.schemas.base import Message, Name, Unusable, explain, is_name, printable
+from beliefstream.schemas.dead_letter import DeadLetter
+from beliefstream.schemas.decoding import parse
+from beliefstream.schemas.mixture import Mixture
+from beliefstream.schemas.model import Coordinate, Model
+from beliefstream.schemas.motions import (
     ConstantAcceleration,
     ConstantVelocity,
     CoordinatedTurn,
@@ -19,13 +19,13 @@ from schemas.motions import (
     RandomWalk,
     Unicycle,
 )
-from schemas.observation import Observation
-from schemas.posterior import Posterior, Quality
-from schemas.prior import Prior
-from schemas.reasons import Reason, reason_of
-from schemas.replay import Replay
-from schemas.reset import LogPosition, Reset, parse_stated
-from schemas.sensor import (
+from beliefstream.schemas.observation import Observation
+from beliefstream.schemas.posterior import Posterior, Quality
+from beliefstream.schemas.prior import Prior
+from beliefstream.schemas.reasons import Reason, reason_of
+from beliefstream.schemas.replay import Replay
+from beliefstream.schemas.reset import LogPosition, Reset, parse_stated
+from beliefstream.schemas.sensor import (
     AzimuthElevationSensor,
     BearingSensor,
     Channel,
@@ -54,7 +54,7 @@ from schemas.sensor import (
     UniformClutter,
     parse_sensor,
 )
-from schemas.time import Time, from_rfc3339, to_rfc3339
+from beliefstream.schemas.time import Time, from_rfc3339, to_rfc3339
 
 __all__ = [
     "AzimuthElevationSensor",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from schemas.reasons import Reason, reason_of
+from beliefstream.schemas.reasons import Reason, reason_of
 
 MAXIMUM_COORDINATES = 16  # of a state
 MAXIMUM_VALUES = 64  # in one observation

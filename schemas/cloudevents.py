@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from schemas.base import printable
-from schemas.time import to_rfc3339
+from beliefstream.schemas.base import printable
+from beliefstream.schemas.time import to_rfc3339
 
 OBSERVATION = "org.beliefstream.observation.v1"
 SENSOR = "org.beliefstream.sensor.v1"

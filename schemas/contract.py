@@ -1,7 +1,7 @@
 """The contract of the topics, generated from the messages: JSON Schemas and an AsyncAPI 3.0.0 document.
 
-`python -m schemas.contract DIRECTORY` writes the files. The document describes the service: it receives the messages of
-others, and sends posteriors and dead letters.
+`python -m beliefstream.schemas.contract DIRECTORY` writes the files. The document describes the service: it receives
+the messages of others, and sends posteriors and dead letters.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any, Literal
 
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from schemas import cloudevents, partitioning
-from schemas.base import Message
-from schemas.dead_letter import HEADERS, OPTIONAL_HEADERS, DeadLetter
-from schemas.model import Model
-from schemas.observation import Observation
-from schemas.posterior import Posterior
-from schemas.prior import Prior
-from schemas.replay import Replay
-from schemas.reset import Reset
-from schemas.sensor import KINDS, sensor_adapter
+from beliefstream.schemas import cloudevents, partitioning
+from beliefstream.schemas.base import Message
+from beliefstream.schemas.dead_letter import HEADERS, OPTIONAL_HEADERS, DeadLetter
+from beliefstream.schemas.model import Model
+from beliefstream.schemas.observation import Observation
+from beliefstream.schemas.posterior import Posterior
+from beliefstream.schemas.prior import Prior
+from beliefstream.schemas.replay import Replay
+from beliefstream.schemas.reset import Reset
+from beliefstream.schemas.sensor import KINDS, sensor_adapter
 
 Schema = dict[str, Any]
 
@@ -257,6 +257,6 @@ def _plain(schema: Any) -> Any:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m schemas.contract DIRECTORY")
+        sys.exit("usage: python -m beliefstream.schemas.contract DIRECTORY")
     for path in write(sys.argv[1]):
         print(path)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import PydanticCustomError
 
-from schemas.base import Matrix
+from beliefstream.schemas.base import Matrix
 
 _ASYMMETRY = 1e-6  # relative to the largest entry of the matrix
 _NEGATIVE = 1e-9  # smallest eigenvalue that rounding explains, relative to the largest entry

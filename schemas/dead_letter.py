@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from schemas.base import Message, printable, unusable
-from schemas.reasons import Reason, reason_of
+from beliefstream.schemas.base import Message, printable, unusable
+from beliefstream.schemas.reasons import Reason, reason_of
 
 __all__ = ["DeadLetter", "Reason", "reason_of"]
 

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from schemas.base import Message, Unusable, check_parts, unusable
-from schemas.reasons import Reason
+from beliefstream.schemas.base import Message, Unusable, check_parts, unusable
+from beliefstream.schemas.reasons import Reason
 
 M = TypeVar("M", bound=Message)
 

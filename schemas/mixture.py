@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from schemas import covariance as covariance_checks
-from schemas.base import MAXIMUM_COORDINATES, Matrix, Message, Number, Vector
+from beliefstream.schemas import covariance as covariance_checks
+from beliefstream.schemas.base import MAXIMUM_COORDINATES, Matrix, Message, Number, Vector
 
 MAXIMUM_COMPONENTS = 256
 _WEIGHT_TOLERANCE = 1e-6  # largest difference of the weights' sum from 1

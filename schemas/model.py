@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from schemas.base import MAXIMUM_COORDINATES, Message, Name, Number, Unit, distinct
-from schemas.mixture import Mixture
-from schemas.motions import AnyMotion, Motion
+from beliefstream.schemas.base import MAXIMUM_COORDINATES, Message, Name, Number, Unit, distinct
+from beliefstream.schemas.mixture import Mixture
+from beliefstream.schemas.motions import AnyMotion, Motion
 
 
 class Coordinate(Message):

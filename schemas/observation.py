@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from schemas import covariance as covariance_checks
-from schemas.base import MAXIMUM_VALUES, Identifier, Matrix, Message, Name, Number, Vector
-from schemas.time import Time
+from beliefstream.schemas import covariance as covariance_checks
+from beliefstream.schemas.base import MAXIMUM_VALUES, Identifier, Matrix, Message, Name, Number, Vector
+from beliefstream.schemas.time import Time
 
 _Positive = Annotated[Number, Field(gt=0)]
 

@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from schemas.base import MAXIMUM_COORDINATES, Identifier, Message, Name, Number
-from schemas.mixture import Mixture
-from schemas.model import Coordinate
-from schemas.time import Time
+from beliefstream.schemas.base import MAXIMUM_COORDINATES, Identifier, Message, Name, Number
+from beliefstream.schemas.mixture import Mixture
+from beliefstream.schemas.model import Coordinate
+from beliefstream.schemas.time import Time
 
 Method = Literal["transformer", "refined", "kalman", "linearised", "quadrature", "fallback", "prior"]
 _Count = Annotated[int, Field(strict=True, ge=0)]

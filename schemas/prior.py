@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from schemas.base import MAXIMUM_COORDINATES, Identifier, Message, Name, Unusable, distinct
-from schemas.mixture import Mixture
-from schemas.reasons import Reason
-from schemas.time import Time
+from beliefstream.schemas.base import MAXIMUM_COORDINATES, Identifier, Message, Name, Unusable, distinct
+from beliefstream.schemas.mixture import Mixture
+from beliefstream.schemas.reasons import Reason
+from beliefstream.schemas.time import Time
 
 
 class Prior(Message):

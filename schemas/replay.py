@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import Identifier, Message
-from schemas.time import Time
+from beliefstream.schemas.base import Identifier, Message
+from beliefstream.schemas.time import Time
 
 MOST_LETTERS = 1000  # in one note
 

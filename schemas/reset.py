@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from pydantic_core import from_json
 
-from schemas.base import Identifier, Message, Name, check_parts
-from schemas.decoding import parse
-from schemas.prior import Prior
-from schemas.time import Time
+from beliefstream.schemas.base import Identifier, Message, Name, check_parts
+from beliefstream.schemas.decoding import parse
+from beliefstream.schemas.prior import Prior
+from beliefstream.schemas.time import Time
 
 _Count = Annotated[int, Field(strict=True, ge=0)]
 

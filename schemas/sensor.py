@@ -9,19 +9,24 @@ from typing import Annotated, Any, TypeAlias, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from schemas.base import Unusable as Unusable
-from schemas.base import check_parts, unusable
-from schemas.sensors.angles import BearingSensor, CourseSensor, HeadingSensor, RelativeBearingSensor
-from schemas.sensors.base import Channel, Coordinates, SensorBase
-from schemas.sensors.composites import (
+from beliefstream.schemas.base import Unusable as Unusable
+from beliefstream.schemas.base import check_parts, unusable
+from beliefstream.schemas.sensors.angles import (
+    BearingSensor,
+    CourseSensor,
+    HeadingSensor,
+    RelativeBearingSensor,
+)
+from beliefstream.schemas.sensors.base import Channel, Coordinates, SensorBase
+from beliefstream.schemas.sensors.composites import (
     AzimuthElevationSensor,
     RangeAzimuthElevationSensor,
     RangeBearingSensor,
     RangeRelativeBearingSensor,
 )
-from schemas.sensors.control import ControlSensor
-from schemas.sensors.coordinates import Geodetic, GeodeticSensor, LinearSensor, PositionSensor
-from schemas.sensors.distances import (
+from beliefstream.schemas.sensors.control import ControlSensor
+from beliefstream.schemas.sensors.coordinates import Geodetic, GeodeticSensor, LinearSensor, PositionSensor
+from beliefstream.schemas.sensors.distances import (
     RangeChannel,
     RangeRateSensor,
     RangeSensor,
@@ -29,8 +34,8 @@ from schemas.sensors.distances import (
     SpeedSensor,
     TimeDifferenceSensor,
 )
-from schemas.sensors.noise import ExponentialClutter, Noise, NoiseComponent, UniformClutter
-from schemas.sensors.own import OwnSensor
+from beliefstream.schemas.sensors.noise import ExponentialClutter, Noise, NoiseComponent, UniformClutter
+from beliefstream.schemas.sensors.own import OwnSensor
 
 __all__ = [
     "KINDS",

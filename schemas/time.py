@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from schemas.base import Number
+from beliefstream.schemas.base import Number
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Years 1 to 9999, the range of RFC 3339.

@@ -11,9 +11,9 @@ from urllib.parse import quote
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from streams.directories import cache_directory
-from streams.security import Mechanism, Protocol, Security, SecurityError, read_secret
-from streams.topics import TopicNames
+from beliefstream.streams.directories import cache_directory
+from beliefstream.streams.kafka.security import Mechanism, Protocol, Security, SecurityError, read_secret
+from beliefstream.streams.kafka.topics import TopicNames
 
 TOKEN = re.compile(
     r"[A-Za-z0-9._~+/=-]{16,512}"

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 
-from streams.broker import EmbeddedBroker, GuardedProcess, free_port, wait_until_answers
+from beliefstream.streams.local.broker import EmbeddedBroker, GuardedProcess, free_port, wait_until_answers
 
 KAFKA = Path(__file__).parent / "kafka"
 CACHE = Path(__file__).parent.parent / ".cache" / "kafka"

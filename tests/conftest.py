@@ -19,11 +19,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
 
-from inference.compilation import compile_network
-from inference.transformer import Configuration, DistributionTransformer
-from inference.weights import load, save
-from streams import broker as ports
-from streams.topics import TopicNames
+from beliefstream.inference.network.transformer import Configuration, DistributionTransformer
+from beliefstream.inference.network.weights import load, save
+from beliefstream.inference.update.compilation import compile_network
+from beliefstream.streams.kafka.topics import TopicNames
+from beliefstream.streams.local import broker as ports
 from tests.brokers import Broker, EmbeddedNode, KafkaNode
 
 T = TypeVar("T")

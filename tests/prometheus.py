@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from streams.broker import GuardedProcess, free_port
+from beliefstream.streams.local.broker import GuardedProcess, free_port
 from tests.conftest import eventually
 
 CACHE = Path(__file__).parent.parent / ".cache" / "prometheus"

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import SecretStr
 
-from streams.broker import GuardedProcess, free_port, wait_until_answers
-from streams.security import Security
+from beliefstream.streams.kafka.security import Security
+from beliefstream.streams.local.broker import GuardedProcess, free_port, wait_until_answers
 from tests.brokers import START_TIMEOUT, STOP_TIMEOUT, KafkaNode
 
 ADMIN = "admin"

@@ -25,10 +25,10 @@ for package in map(importlib.import_module, ("schemas", "inference", "streams"))
 # one of each kind: messages, the network and its check, the command line, a worker on the embedded broker
 TESTS = (
     "tests/schemas",
-    "tests/inference/test_update_kinds.py",
+    "tests/inference/update/test_updater_kinds.py",
     "tests/streams/cli/test_fuse.py",
     "tests/streams/cli/test_topics.py",
-    "tests/streams/test_broker_away.py",
+    "tests/streams/worker/test_broker_away.py",
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -54,7 +55,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     (here / "test_property.py").write_text(PROPERTY)
     (here / "test_importer.py").write_text(IMPORTER)
     (here / "local_numbers.py").write_text(CONSTANTS)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    root = Path(__file__).parents[1]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(root / "src"), str(root))))
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     return here
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from streams.cli.main import EXTRAS
+from beliefstream.streams.cli.main import EXTRAS
 
 ROOT = Path(__file__).parent.parent
 NOBODY = "127.0.0.1:1"  # where no broker answers
 CLIENT = """
 import importlib.util
-from schemas import Mixture, Observation, Posterior, RangeSensor
-from streams.client import ObservationProducer, PosteriorConsumer, PriorPublisher, Registry
+from beliefstream.schemas import Mixture, Observation, Posterior, RangeSensor
+from beliefstream.streams.client import ObservationProducer, PosteriorConsumer, PriorPublisher, Registry
 for absent in ("torch", "faust", "aiokafka", "orjson", "uvloop"):
     assert importlib.util.find_spec(absent) is None, absent
 print(Mixture.gaussian([0.0], standard_deviations=[1.0]).components, "component")
@@ -160,8 +160,8 @@ def test_every_module_of_an_extra_is_known_to_the_command_line() -> None:
 
 
 def test_the_wheel_carries_weights_and_their_card(bare: Path) -> None:
-    folder = "pathlib.Path(inference.__path__[0], 'weights')"  # importing it would need torch
-    script = f"import inference, pathlib; print([p.suffix for p in {folder}.iterdir()])"
+    folder = "pathlib.Path(beliefstream.inference.__path__[0], 'weights')"  # importing it would need torch
+    script = f"from beliefstream import inference, pathlib; print([p.suffix for p in {folder}.iterdir()])"
     result = run(bare, "-c", script)
     assert ".safetensors" in result.stdout
     assert ".md" in result.stdout

@@ -25,9 +25,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from inference.evaluation.fitting import Proposal, fit, improve
-from inference.mixture import GaussianMixture
-from inference.observations import Observations
+from beliefstream.inference.evaluation.fitting import Proposal, fit, improve
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 
 RUNS = 4  # populations per problem
 _KEPT = 0.5  # effective sample size after a temperature step

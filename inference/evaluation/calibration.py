@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from inference.evaluation.methods import ComparedMethod
-from inference.evaluation.problems import held_out_problems, rows
-from inference.mixture import GaussianMixture
+from beliefstream.inference.evaluation.methods import ComparedMethod
+from beliefstream.inference.evaluation.problems import held_out_problems, rows
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 
 REGIONS = (0.5, 0.9, 0.99)
 BINS = 20

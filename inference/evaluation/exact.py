@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from inference import linear_algebra as la
-from inference.mixture import GaussianMixture
-from inference.noise import best_log_density
-from inference.observations import LINEAR, WIDE_OUTLIER, Observations
+from beliefstream.inference.likelihood.noise import best_log_density
+from beliefstream.inference.likelihood.observations import LINEAR, WIDE_OUTLIER, Observations
+from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 
 NEGLIGIBLE = 18.0  # nats below the best point; dropped cells hold less than 1e-6 of the mass
 _HEAVY = 10.0  # nats below the best point; cells in between may be coarse

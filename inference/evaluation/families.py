@@ -1,7 +1,7 @@
 """Families of problems: a prior, a state drawn from it and observations of that state.
 
 A problem is made in coordinates where its prior has mean zero and unit average spread, as the network gets it from
-`inference.update`. The shipped weights are trained on `mixed`, in any dimension. `planar` is the family of the
+`inference.update.updater`. The shipped weights are trained on `mixed`, in any dimension. `planar` is the family of the
 published accuracy tables: position, range and bearing sensors in the plane, 0.3 to 20 prior spreads away.
 """
 
@@ -14,9 +14,16 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from inference import linear_algebra as la
-from inference.mixture import GaussianMixture
-from inference.observations import ANGLE, LINEAR, RANGE, WIDE_OUTLIER, Observations, wrap
+from beliefstream.inference.likelihood.observations import (
+    ANGLE,
+    LINEAR,
+    RANGE,
+    WIDE_OUTLIER,
+    Observations,
+    wrap,
+)
+from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 
 
 class Problems(NamedTuple):

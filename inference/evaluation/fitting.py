@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from inference import linear_algebra as la
-from inference.mixture import GaussianMixture, beside, component_log_density
+from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.mixtures.mixture import GaussianMixture, beside, component_log_density
 
 _LEAST_SHARE = 0.1  # of an equal share of the weight, below which a component restarts
 _RIDGE = 1e-6  # of the samples' covariance, added to every component's

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from inference.accuracy import FAST
-from inference.compiled import Compiled
-from inference.evaluation.methods import ComparedMethod, baselines, network_alone, updated
-from inference.evaluation.problems import held_out_problems
-from inference.evaluation.report import ALL, Progress, compare
-from inference.transformer import DistributionTransformer
-from inference.update import UpdateSettings
+from beliefstream.inference.evaluation.methods import ComparedMethod, baselines, network_alone, updated
+from beliefstream.inference.evaluation.problems import held_out_problems
+from beliefstream.inference.evaluation.report import ALL, Progress, compare
+from beliefstream.inference.network.transformer import DistributionTransformer
+from beliefstream.inference.update.compiled_network import Compiled
+from beliefstream.inference.update.settings import FAST
+from beliefstream.inference.update.updater import UpdateSettings
 
 THRESHOLDS = (0.0, 0.7, 0.9, 0.97)  # of the effective sample size below which answers are refined
 DIMENSION = 2

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inference.evaluation.calibration import (
+from beliefstream.inference.evaluation.calibration import (
     REGIONS,
     Coverage,
     Uniformity,
@@ -25,11 +25,11 @@ from inference.evaluation.calibration import (
     ranks,
     uniformity,
 )
-from inference.mixture import GaussianMixture
-from inference.motion import ConstantVelocity
-from inference.observations import Observations
-from inference.sensors import Reading, encode, range_to
-from inference.update import Updater
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.motion import ConstantVelocity
+from beliefstream.inference.sensors import Reading, encode, range_to
+from beliefstream.inference.update.updater import Updater
 
 STEP = 0.1  # s
 MOTION = ConstantVelocity((0, 1), (2, 3), 0.05)  # m²/s³

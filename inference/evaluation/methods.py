@@ -9,17 +9,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from inference.compiled import Compiled
-from inference.evaluation.baselines import (
+from beliefstream.inference.evaluation.baselines import (
     ExtendedKalmanFilter,
     ParticleFilter,
     UnscentedKalmanFilter,
     gaussian_sum_update,
 )
-from inference.mixture import GaussianMixture
-from inference.observations import Observations
-from inference.transformer import DistributionTransformer, duplicate_components
-from inference.update import Updater, UpdateSettings
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.network.transformer import DistributionTransformer, duplicate_components
+from beliefstream.inference.update.compiled_network import Compiled
+from beliefstream.inference.update.updater import Updater, UpdateSettings
 
 PARTICLES = (1_000, 10_000)
 ITERATIONS = 3  # linearisations of the Gaussian sum

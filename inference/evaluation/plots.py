@@ -12,10 +12,10 @@ import numpy as np
 mpl.use("Agg")  # before pyplot: no display is needed
 from matplotlib import pyplot as plt
 
-from inference.evaluation.calibration import BINS, Calibration, histogram
-from inference.evaluation.front import BASELINES, Point, undominated
-from inference.evaluation.long_run import LongRun
-from inference.evaluation.report import Comparison
+from beliefstream.inference.evaluation.calibration import BINS, Calibration, histogram
+from beliefstream.inference.evaluation.front import BASELINES, Point, undominated
+from beliefstream.inference.evaluation.long_run import LongRun
+from beliefstream.inference.evaluation.report import Comparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.evaluation.families import FAMILIES, Problems
-from inference.mixture import GaussianMixture, concatenate
-from inference.observations import RANGE, Observations
+from beliefstream.inference.evaluation.families import FAMILIES, Problems
+from beliefstream.inference.likelihood.observations import RANGE, Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 
 # PyTorch uses only the low 32 bits of a CPU generator's seed; training steps of seed 0 use small numbers.
 HELD_OUT_SEED = 4_000_000_007

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from inference.evaluation.reference import references
-from inference.update import Updater
+from beliefstream.inference.evaluation.reference import references
+from beliefstream.inference.update.updater import Updater
 
 _BATCH = 256
 

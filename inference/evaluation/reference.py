@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from inference.evaluation.annealed import annealed_posterior
-from inference.evaluation.exact import grid_posterior
-from inference.evaluation.families import Problems
-from inference.evaluation.modes import count_modes
-from inference.evaluation.problems import held_out_problems, rows
-from inference.mixture import GaussianMixture
+from beliefstream.inference.evaluation.annealed import annealed_posterior
+from beliefstream.inference.evaluation.exact import grid_posterior
+from beliefstream.inference.evaluation.families import Problems
+from beliefstream.inference.evaluation.modes import count_modes
+from beliefstream.inference.evaluation.problems import held_out_problems, rows
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 
 POINTS = 2048  # per problem
 PARTICLES = 4096  # of a problem's annealed populations; every second one is kept

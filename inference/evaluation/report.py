@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from inference.evaluation.families import Problems
-from inference.evaluation.methods import ComparedMethod, MethodAnswer
-from inference.evaluation.problems import kinds, rows
-from inference.evaluation.reference import Reference, references
+from beliefstream.inference.evaluation.families import Problems
+from beliefstream.inference.evaluation.methods import ComparedMethod, MethodAnswer
+from beliefstream.inference.evaluation.problems import kinds, rows
+from beliefstream.inference.evaluation.reference import Reference, references
 
 ALL = "all"
 TRUSTED = 0.5  # effective sample size above which the log evidence is compared with the exact one

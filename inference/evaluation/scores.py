@@ -16,9 +16,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from inference import linear_algebra as la
-from inference.evaluation.baselines.particle import ParticleFilter
-from inference.mixture import GaussianMixture
+from beliefstream.inference.evaluation.baselines.particle import ParticleFilter
+from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 
 REGION = 0.9  # mass of the region for the reported coverage
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inference.evaluation.calibration import REGIONS
-from inference.evaluation.turns import (
+from beliefstream.inference.evaluation.calibration import REGIONS
+from beliefstream.inference.evaluation.turns import (
     BEARING,
     MEAN,
     RANGE,
@@ -29,8 +29,8 @@ from inference.evaluation.turns import (
     thresholds,
     wrapped,
 )
-from inference.mixture import GaussianMixture
-from inference.update import Updater
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.update.updater import Updater
 
 FIRST, FIRST_STEPS = 8, 3
 KEPT = 4000  # particles that represent the exact posterior in comparisons

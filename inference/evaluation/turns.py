@@ -21,15 +21,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inference.encoding import encode
-from inference.evaluation.calibration import DRAWS, REGIONS, Coverage, inside, levels
-from inference.mixture import GaussianMixture
-from inference.motion import CoordinatedTurn
-from inference.moving import move
-from inference.observations import Observations
-from inference.readings import Reading
-from inference.sensors import bearing, range_to
-from inference.update import Updater
+from beliefstream.inference.evaluation.calibration import DRAWS, REGIONS, Coverage, inside, levels
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.motion import CoordinatedTurn
+from beliefstream.inference.sensors import bearing, range_to
+from beliefstream.inference.sensors.encoding import encode
+from beliefstream.inference.sensors.readings import Reading
+from beliefstream.inference.tracking.mixture_prediction import move
+from beliefstream.inference.update.updater import Updater
 
 Array = NDArray[np.float64]
 STEP = 1.0  # s

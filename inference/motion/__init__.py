@@ -4,12 +4,17 @@
 gets its exact mean and covariance. `Motion.sample` moves particles.
 """
 
-from inference.motion.decaying import DecayingVelocity
-from inference.motion.kinematic import ConstantAcceleration, ConstantVelocity, MeanReverting, RandomWalk
-from inference.motion.linear import LinearMotion, transition
-from inference.motion.protocol import Control, Motion
-from inference.motion.system import FixedStep, Linear
-from inference.motion.vehicles import CoordinatedTurn, Unicycle
+from beliefstream.inference.motion.decaying import DecayingVelocity
+from beliefstream.inference.motion.kinematic import (
+    ConstantAcceleration,
+    ConstantVelocity,
+    MeanReverting,
+    RandomWalk,
+)
+from beliefstream.inference.motion.linear import LinearMotion, transition
+from beliefstream.inference.motion.protocol import Control, Motion
+from beliefstream.inference.motion.system import FixedStep, Linear
+from beliefstream.inference.motion.vehicles import CoordinatedTurn, Unicycle
 
 __all__ = [
     "ConstantAcceleration",

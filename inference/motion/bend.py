@@ -22,8 +22,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from inference import linear_algebra as la
-from inference.motion.turning import Turning
+from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.motion.turning import Turning
 
 REACH = 1.25  # distance from the mean, in standard deviations, at which differences are taken
 ROUNDING = 1e-12  # relative to a coordinate's size: the smallest predicted standard deviation

@@ -8,8 +8,8 @@ from math import factorial, inf
 import torch
 from torch import Tensor
 
-from inference.motion.kinematic import check_levels, non_negative
-from inference.motion.linear import LinearMotion
+from beliefstream.inference.motion.kinematic import check_levels, non_negative
+from beliefstream.inference.motion.linear import LinearMotion
 
 _SHORT = 0.3  # time constants; below, differences of exponentials lose digits, so a series replaces them
 _ORDERS = range(3, 15)

@@ -13,7 +13,7 @@ from math import factorial, inf, isfinite
 import torch
 from torch import Tensor
 
-from inference.motion.linear import LinearMotion
+from beliefstream.inference.motion.linear import LinearMotion
 
 
 def non_negative(name: str, value: float) -> None:

@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from inference import linear_algebra as la
-from inference.mixture import GaussianMixture
-from inference.motion.protocol import Control, Motion, checked, coloured
+from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.motion.protocol import Control, Motion, checked, coloured
 
 
 class LinearMotion(ABC):

@@ -28,14 +28,14 @@ import torch
 from numpy.polynomial import legendre
 from torch import Tensor
 
-from inference import linear_algebra as la
+from beliefstream.inference.mixtures import linear_algebra as la
 
 
 class Resolution(NamedTuple):
     """Number of nodes over an interval, and the paths for which it is enough.
 
     Up to `turn`, means and covariances are within 5e-4 standard deviations. Noise up to `wander` costs the displacement
-    up to another .015 (`tests/inference/test_motion_turning.py` checks both).
+    up to another .015 (`tests/inference/motion/test_motion_turning.py` checks both).
     """
 
     nodes: int  # times, and as many Legendre polynomials of each noise

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from inference.mixture import GaussianMixture
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 
 
 class Control(NamedTuple):

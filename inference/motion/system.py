@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inference.motion.linear import LinearMotion
+from beliefstream.inference.motion.linear import LinearMotion
 
 Matrix = Sequence[Sequence[float]]
 

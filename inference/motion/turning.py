@@ -1,9 +1,9 @@
 """Base class of motions that turn; each defines a `moments.Path`.
 
 Every component of a mixture gets its exact predicted mean and covariance, for any spread of its heading and turn rate.
-The shape of the prediction (a banana, a ring) is only as good as the components describe it, so `inference.moving`
-splits them first. Angles in the state are not wrapped. Inputs outside the state are held, with their errors: they
-follow the coordinates of the state until the interval is over.
+The shape of the prediction (a banana, a ring) is only as good as the components describe it, so
+`inference.tracking.mixture_prediction` splits them first. Angles in the state are not wrapped. Inputs outside the
+state are held, with their errors: they follow the coordinates of the state until the interval is over.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from inference.mixture import GaussianMixture
-from inference.motion.moments import RESOLUTIONS, Path, Resolution
-from inference.motion.protocol import Control, checked, coloured
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.motion.moments import RESOLUTIONS, Path, Resolution
+from beliefstream.inference.motion.protocol import Control, checked, coloured
 
 MOST_PIECES = 16  # of an interval in which a path turns too far for the finest resolution
 LARGEST_CHUNK = 1 << 18  # numbers in the largest covariance matrix of one chunk, so that it fits the cache

@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from inference.motion.moments import Path, Resolution, nodes
-from inference.motion.turning import Turning, put
+from beliefstream.inference.motion.moments import Path, Resolution, nodes
+from beliefstream.inference.motion.turning import Turning, put
 
 
 def _check(dimension: int, densities: dict[str, float], **axes: int | None) -> None:

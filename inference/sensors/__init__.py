@@ -18,11 +18,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from inference.encoding import encode
-from inference.noise import Array, Exponential, Noise, Uniform
-from inference.readings import COMPOSITE, Reading, Sensor, expand
-from inference.sensors.angles import azimuth, bearing, course, heading, relative_bearing
-from inference.sensors.functions import (
+from beliefstream.inference.likelihood.noise import Array, Exponential, Noise, Uniform
+from beliefstream.inference.sensors.angles import azimuth, bearing, course, heading, relative_bearing
+from beliefstream.inference.sensors.encoding import encode
+from beliefstream.inference.sensors.functions import (
     SPEED_OF_LIGHT,
     elevation,
     function,
@@ -30,7 +29,8 @@ from inference.sensors.functions import (
     signal_strength,
     time_difference,
 )
-from inference.sensors.lengths import linear, position, range_to, speed
+from beliefstream.inference.sensors.lengths import linear, position, range_to, speed
+from beliefstream.inference.sensors.readings import COMPOSITE, Reading, Sensor, expand
 
 __all__ = [
     "SPEED_OF_LIGHT",

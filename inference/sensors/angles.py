@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from inference.noise import Array, Noise
-from inference.observations import ANGLE
-from inference.readings import Sensor
-from inference.sensors.checks import count, located, selection, variance
+from beliefstream.inference.likelihood.noise import Array, Noise
+from beliefstream.inference.likelihood.observations import ANGLE
+from beliefstream.inference.sensors.checks import count, located, selection, variance
+from beliefstream.inference.sensors.readings import Sensor
 
 
 def bearing(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from inference.noise import Array
+from beliefstream.inference.likelihood.noise import Array
 
 
 def selection(axes: Sequence[int], dimension: int) -> Array:

@@ -8,12 +8,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from inference import laws as _laws  # noqa: F401  (registers what comes with the library)
-from inference.measurement import Function, Measurement, Parameters, Program, resolve
-from inference.noise import Noise
-from inference.observations import FUNCTION
-from inference.readings import Sensor
-from inference.sensors.checks import count, located, positive, selection, variance
+from beliefstream.inference.likelihood import built_in_functions as _laws  # noqa: F401  (registers what comes with the library)
+from beliefstream.inference.likelihood.measurement_functions import (
+    Function,
+    Measurement,
+    Parameters,
+    Program,
+    resolve,
+)
+from beliefstream.inference.likelihood.noise import Noise
+from beliefstream.inference.likelihood.observations import FUNCTION
+from beliefstream.inference.sensors.checks import count, located, positive, selection, variance
+from beliefstream.inference.sensors.readings import Sensor
 
 SPEED_OF_LIGHT = 299_792_458.0  # metres per second
 
@@ -36,9 +42,9 @@ def function(
 ) -> Sensor:
     """Sensor of ``h(x) = f(x[axes] − origin, **parameters)``, or of its number `output`, for any function f.
 
-    `measurement` is a registered name (`inference.measurement.register`) or the function itself; set `angle` if it
-    returns radians. Outliers are uniform over a width of `outlier_span`, one turn for an angle. Far from zero, subtract
-    an `origin`: the network computes in single precision.
+    `measurement` is a registered name (`inference.likelihood.measurement_functions.register`) or the function itself;
+    set `angle` if it returns radians. Outliers are uniform over a width of `outlier_span`, one turn for an angle. Far
+    from zero, subtract an `origin`: the network computes in single precision.
     """
     found = resolve(measurement, angle)
     place = np.zeros(len(axes)) if origin is None else located(origin, axes)

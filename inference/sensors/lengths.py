@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from inference.measurement import Program, resolve
-from inference.noise import Noise
-from inference.observations import FUNCTION, LINEAR, RANGE
-from inference.readings import Sensor
-from inference.sensors.checks import located, positive, selection, variance
+from beliefstream.inference.likelihood.measurement_functions import Program, resolve
+from beliefstream.inference.likelihood.noise import Noise
+from beliefstream.inference.likelihood.observations import FUNCTION, LINEAR, RANGE
+from beliefstream.inference.sensors.checks import located, positive, selection, variance
+from beliefstream.inference.sensors.readings import Sensor
 
 
 def linear(

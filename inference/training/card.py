@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from inference.evaluation.report import ALL, Comparison
-from inference.training.train import Plan
+from beliefstream.inference.evaluation.report import ALL, Comparison
+from beliefstream.inference.training.train import Plan
 
 _TEMPLATE = """\
 # {name}
@@ -38,7 +38,7 @@ digits between processors and versions of PyTorch, so other machines get other w
 ## Limits
 
 Trained on priors of at most eight components and one to six observations at once, of linear, range and angle
-sensors with Gaussian noise and up to 30 % outliers. `inference.update` checks every answer by importance
+sensors with Gaussian noise and up to 30 % outliers. `inference.update.updater` checks every answer by importance
 sampling, and refines it where it is poor.
 """
 

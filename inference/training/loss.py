@@ -11,9 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from inference.mixture import component_log_density
-from inference.observations import Observations
-from inference.transformer import DistributionTransformer, Tokens
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.mixture import component_log_density
+from beliefstream.inference.network.transformer import DistributionTransformer, Tokens
 
 WORST = 30.0  # nats; limits the influence of one problem on a batch
 

@@ -17,10 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference import weights
-from inference.evaluation.families import FAMILIES, Family
-from inference.training.loss import component_consistent_loss
-from inference.transformer import Configuration, DistributionTransformer, duplicate_components
+from beliefstream.inference.evaluation.families import FAMILIES, Family
+from beliefstream.inference.network import weights
+from beliefstream.inference.network.transformer import (
+    Configuration,
+    DistributionTransformer,
+    duplicate_components,
+)
+from beliefstream.inference.training.loss import component_consistent_loss
 
 Progress = Callable[[dict[str, float]], None]
 

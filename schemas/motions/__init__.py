@@ -6,16 +6,16 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
-from schemas.motions.base import MotionBase
-from schemas.motions.kinematic import (
+from beliefstream.schemas.motions.base import MotionBase
+from beliefstream.schemas.motions.kinematic import (
     ConstantAcceleration,
     ConstantVelocity,
     DecayingVelocity,
     MeanReverting,
     RandomWalk,
 )
-from schemas.motions.system import LinearMotion
-from schemas.motions.turning import CoordinatedTurn, Unicycle
+from beliefstream.schemas.motions.system import LinearMotion
+from beliefstream.schemas.motions.turning import CoordinatedTurn, Unicycle
 
 __all__ = [
     "AnyMotion",

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from schemas.base import MAXIMUM_COORDINATES, Message, Name, Number, distinct
+from beliefstream.schemas.base import MAXIMUM_COORDINATES, Message, Name, Number, distinct
 
 NonNegative = Annotated[Number, Field(ge=0)]
 Names = Annotated[

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from schemas.base import Number
-from schemas.motions.base import (
+from beliefstream.schemas.base import Number
+from beliefstream.schemas.motions.base import (
     Each,
     EachNonNegative,
     Inputs,

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from schemas import covariance as covariance_checks
-from schemas.base import Matrix, Number
-from schemas.motions.base import Inputs, MotionBase, each_once, sizes
+from beliefstream.schemas import covariance as covariance_checks
+from beliefstream.schemas.base import Matrix, Number
+from beliefstream.schemas.motions.base import Inputs, MotionBase, each_once, sizes
 
 _OFF_RASTER = 5e-4  # steps; for current times, seconds since the epoch in float64 are accurate to 2.4e-7
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from schemas.base import Name
-from schemas.motions.base import MotionBase, NonNegative, Pair, each_once, in_step
+from beliefstream.schemas.base import Name
+from beliefstream.schemas.motions.base import MotionBase, NonNegative, Pair, each_once, in_step
 
 _Positions = Annotated[Pair, Field(description="names of the two position coordinates, in metres")]
 _TurnRateDensity = Annotated[

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from schemas.base import Message, Name
-from schemas.sensors.base import Placed, PlaneCoordinates, PositiveNumber, ScalarSensor
+from beliefstream.schemas.base import Message, Name
+from beliefstream.schemas.sensors.base import Placed, PlaneCoordinates, PositiveNumber, ScalarSensor
 
 
 class PlacedInPlane(Placed):

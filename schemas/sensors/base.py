@@ -13,9 +13,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from schemas import covariance as covariance_checks
-from schemas.base import MAXIMUM_COORDINATES, Matrix, Message, Name, Number, Vector, distinct
-from schemas.sensors.noise import Noise
+from beliefstream.schemas import covariance as covariance_checks
+from beliefstream.schemas.base import MAXIMUM_COORDINATES, Matrix, Message, Name, Number, Vector, distinct
+from beliefstream.schemas.sensors.noise import Noise
 
 Coordinates = Annotated[
     tuple[Name, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_COORDINATES)

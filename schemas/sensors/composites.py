@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.sensors.angles import Headed, PlacedInPlane, Turning
-from schemas.sensors.base import Channel, Placed, SensorBase, SpaceCoordinates
-from schemas.sensors.distances import RangeChannel
+from beliefstream.schemas.sensors.angles import Headed, PlacedInPlane, Turning
+from beliefstream.schemas.sensors.base import Channel, Placed, SensorBase, SpaceCoordinates
+from beliefstream.schemas.sensors.distances import RangeChannel
 
 _Range = Annotated[RangeChannel, Field(description="the first number: how the distance is reported")]
 _Bearing = Annotated[

@@ -8,9 +8,9 @@ import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from schemas import covariance as covariance_checks
-from schemas.base import MAXIMUM_COORDINATES, Matrix, Name, Number
-from schemas.sensors.base import SensorBase
+from beliefstream.schemas import covariance as covariance_checks
+from beliefstream.schemas.base import MAXIMUM_COORDINATES, Matrix, Name, Number
+from beliefstream.schemas.sensors.base import SensorBase
 
 _Deviation = Annotated[Number, Field(ge=0)]
 _Numbers = (

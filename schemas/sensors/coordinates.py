@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from schemas.base import MAXIMUM_COORDINATES, MAXIMUM_VALUES, Matrix, Message, Name, Number
-from schemas.sensors.base import (
+from beliefstream.schemas.base import MAXIMUM_COORDINATES, MAXIMUM_VALUES, Matrix, Message, Name, Number
+from beliefstream.schemas.sensors.base import (
     Calibrated,
     Coordinates,
     Covariance,
@@ -17,7 +17,7 @@ from schemas.sensors.base import (
     StandardDeviation,
     one_noise,
 )
-from schemas.sensors.noise import Noise
+from beliefstream.schemas.sensors.noise import Noise
 
 NoiseOfOne = Annotated[
     Noise | None,

@@ -7,8 +7,15 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from schemas.base import Number, Vector, distinct
-from schemas.sensors.base import Channel, Coordinates, Placed, PositiveNumber, ScalarSensor, as_many
+from beliefstream.schemas.base import Number, Vector, distinct
+from beliefstream.schemas.sensors.base import (
+    Channel,
+    Coordinates,
+    Placed,
+    PositiveNumber,
+    ScalarSensor,
+    as_many,
+)
 
 SPEED_OF_LIGHT = 299_792_458.0  # metres per second
 

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from schemas.base import Message, Number
+from beliefstream.schemas.base import Message, Number
 
 MOST_PARTS = 8  # components of a noise, or densities of its clutter
 _WEIGHTS_TOLERANCE = 1e-6

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from schemas.base import MAXIMUM_VALUES, Matrix, Name, Number, Vector
-from schemas.sensors.base import Coordinates, PositiveNumber, ScalarSensor, as_many
+from beliefstream.schemas.base import MAXIMUM_VALUES, Matrix, Name, Number, Vector
+from beliefstream.schemas.sensors.base import Coordinates, PositiveNumber, ScalarSensor, as_many
 
 MOST_PARAMETERS = 32
 

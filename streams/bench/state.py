@@ -18,15 +18,15 @@ from uuid import uuid4
 import numpy as np
 from aiokafka import AIOKafkaProducer
 
-from inference.events import Belief
-from inference.timeline import Moment
-from streams import topics
-from streams.beliefs import BeliefRecord, StoredMessage, pack
-from streams.bench.stream import process
-from streams.broker import free_port
-from streams.partitioners import partition_of
-from streams.sending import Record, send_all
-from streams.settings import Settings
+from beliefstream.inference.tracking.events import Belief
+from beliefstream.inference.tracking.timeline import Moment
+from beliefstream.streams.bench.stream import process
+from beliefstream.streams.kafka import topics
+from beliefstream.streams.kafka.partitioners import partition_of
+from beliefstream.streams.kafka.producing import Record, send_all
+from beliefstream.streams.local.broker import free_port
+from beliefstream.streams.settings import Settings
+from beliefstream.streams.state.record import BeliefRecord, StoredMessage, pack
 
 COORDINATES = ("x", "y", "vx", "vy")
 RATE, WINDOW = (
@@ -110,7 +110,9 @@ async def send(brokers: str, these: Iterable[Record]) -> int:
 def start(name: str, settings: Settings, log: Path, entities: int) -> Start:
     """Start a worker, wait until it is ready with this many entities, and measure it."""
     began = time.perf_counter()
-    with process([sys.executable, "-m", "streams.cli", "worker"], settings.environment(), log) as child:
+    with process(
+        [sys.executable, "-m", "beliefstream.streams.cli", "worker"], settings.environment(), log
+    ) as child:
         while page(settings, "/readyz") is None:
             if child.poll() is not None or time.perf_counter() - began > LIMIT:
                 raise RuntimeError(f"bench: the worker is not ready; see {log}")

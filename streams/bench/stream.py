@@ -13,12 +13,12 @@ from pathlib import Path
 
 from kafka import KafkaConsumer
 
-from schemas import Observation
-from streams import topics
-from streams.broker import EmbeddedBroker, free_port
-from streams.client import ObservationProducer, Registry
-from streams.settings import PROTECTION, Settings
-from streams.simulation import simulate
+from beliefstream.schemas import Observation
+from beliefstream.streams.client import ObservationProducer, Registry
+from beliefstream.streams.kafka import topics
+from beliefstream.streams.local.broker import EmbeddedBroker, free_port
+from beliefstream.streams.local.simulated_fleet import simulate
+from beliefstream.streams.settings import PROTECTION, Settings
 
 LIMIT = 300.0  # seconds until a run counts as stuck
 
@@ -97,10 +97,12 @@ def measure_stream(entities: int = 1000, reports: int = 20) -> tuple[float, floa
             "ECHO_SINK": names.dead_letters,
         }
         log = folder / "echo.log"
-        with process([sys.executable, "-m", "streams.bench.echo_app", "worker"], echo, log) as child:
+        with process(
+            [sys.executable, "-m", "beliefstream.streams.bench.echo_app", "worker"], echo, log
+        ) as child:
             echoed = rate(settings.brokers, names.dead_letters, count, child, log)
         log = folder / "worker.log"
-        command = [sys.executable, "-m", "streams.cli", "worker"]
+        command = [sys.executable, "-m", "beliefstream.streams.cli", "worker"]
         with process(command, settings.environment(), log) as child:
             fused = rate(settings.brokers, names.posteriors, count, child, log)
     return fused, echoed, count

@@ -11,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from inference import sensors
-from inference.accuracy import FAST
-from inference.evaluation.baselines import ParticleFilter
-from inference.evaluation.families import planar
-from inference.mixture import GaussianMixture
-from inference.observations import Observations
-from inference.sensors import Reading, encode
-from inference.update import Updater
+from beliefstream.inference import sensors
+from beliefstream.inference.evaluation.baselines import ParticleFilter
+from beliefstream.inference.evaluation.families import planar
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.sensors import Reading, encode
+from beliefstream.inference.update.settings import FAST
+from beliefstream.inference.update.updater import Updater
 
 BATCH = 512
 PARTICLES = 1000

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from streams.cli.main import main
+from beliefstream.streams.cli.main import main
 
 __all__ = ["main"]

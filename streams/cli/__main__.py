@@ -1,5 +1,5 @@
-"""Entry point: `python -m streams.cli` is `beliefstream`."""
+"""Entry point: `python -m beliefstream.streams.cli` is `beliefstream`."""
 
-from streams.cli import main
+from beliefstream.streams.cli import main
 
 main()

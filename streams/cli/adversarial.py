@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from schemas import Mixture
-from streams.cli.common import CommandError, console
-from streams.cli.evaluation_tables import number
+from beliefstream.schemas import Mixture
+from beliefstream.streams.cli.common import CommandError, console
+from beliefstream.streams.cli.evaluation_tables import number
 
 if TYPE_CHECKING:
-    from inference.evaluation.adversarial.mixtures import Mixture as Answered
-    from inference.update import Updater
-    from streams.settings import Settings
+    from beliefstream.inference.evaluation.adversarial.mixtures import Mixture as Answered
+    from beliefstream.inference.update.updater import Updater
+    from beliefstream.streams.settings import Settings
 
 LIBRARY, WORKER = "library", "worker"
 SETTINGS = (LIBRARY, WORKER)
@@ -31,8 +31,8 @@ def adversarial(
     progress: Callable[[str, int, int], None],
 ) -> dict[str, Any]:
     """Print the table of families, and return the content for JSON; raises CommandError for unknown names."""
-    from inference.evaluation.adversarial.report import report
-    from inference.evaluation.adversarial.run import families_of, findings
+    from beliefstream.inference.evaluation.adversarial.report import report
+    from beliefstream.inference.evaluation.adversarial.run import families_of, findings
 
     try:
         names = families_of([name.strip() for name in only.split(";")] if only else None)
@@ -53,13 +53,13 @@ def adversarial(
 def updater(settings: Settings, setting: str) -> Updater:
     """The library's default, or that of a worker with these settings; raises CommandError for another name."""
     if setting == WORKER:
-        from streams.app import make_updater
+        from beliefstream.streams.worker.app import make_updater
 
         return make_updater(settings)
     if setting != LIBRARY:
         raise CommandError(f"--settings: expected {' or '.join(SETTINGS)}, got {setting!r}")
-    from inference.update import Updater
-    from inference.weights import load
+    from beliefstream.inference.network.weights import load
+    from beliefstream.inference.update.updater import Updater
 
     return Updater(load(settings.weights))
 

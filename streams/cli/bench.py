@@ -29,12 +29,12 @@ def bench(
     from rich.console import Console
     from rich.table import Table
 
-    from streams.app import make_updater
-    from streams.settings import Settings
+    from beliefstream.streams.settings import Settings
+    from beliefstream.streams.worker.app import make_updater
 
     console = Console()
     if update:
-        from streams.bench.update import measure_update
+        from beliefstream.streams.bench.update import measure_update
 
         lines = measure_update(make_updater(Settings()), make_updater(Settings(weights="equivariant-16x3")))
         table = Table("one core", "posteriors/s", "× Stone Soup", "what", title="update alone")
@@ -51,7 +51,7 @@ def bench(
     if state:
         _print_state(console, brokers, kept)
     if stream:
-        from streams.bench.stream import measure_stream
+        from beliefstream.streams.bench.stream import measure_stream
 
         fused, echoed, count = measure_stream(entities, reports)
         table = Table(
@@ -65,8 +65,8 @@ def bench(
 def _print_state(console: Console, brokers: str | None, entities: int) -> None:
     from rich.table import Table
 
-    from streams.bench.state import measure_state
-    from streams.broker import EmbeddedBroker
+    from beliefstream.streams.bench.state import measure_state
+    from beliefstream.streams.local.broker import EmbeddedBroker
 
     if brokers is None:
         with EmbeddedBroker() as embedded:
@@ -90,9 +90,9 @@ def _print_state(console: Console, brokers: str | None, entities: int) -> None:
 def _print_late(console: Console) -> None:
     from rich.table import Table
 
-    from streams.app import make_updater
-    from streams.bench.late import costs, sizes
-    from streams.settings import Settings
+    from beliefstream.streams.bench.late_observations import costs, sizes
+    from beliefstream.streams.settings import Settings
+    from beliefstream.streams.worker.app import make_updater
 
     updater = make_updater(Settings())
     found = costs(updater)

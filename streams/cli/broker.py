@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.common import CommandError, settings_for
+from beliefstream.streams.cli.common import CommandError, settings_for
 
 CHECK_INTERVAL = 0.5  # seconds; how soon a dead broker is noticed
 
@@ -26,7 +26,7 @@ def broker(
 
     import structlog
 
-    from streams.broker import EmbeddedBroker
+    from beliefstream.streams.local.broker import EmbeddedBroker
 
     settings_for()
     # a port in use is reported below

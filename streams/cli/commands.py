@@ -6,23 +6,23 @@ from collections.abc import Callable
 
 import typer
 
-from streams.cli.bench import bench
-from streams.cli.broker import broker
-from streams.cli.compilation import compile
-from streams.cli.dead_letters import dead_letters
-from streams.cli.definitions import models, sensors
-from streams.cli.entities import entity
-from streams.cli.evaluate import evaluate
-from streams.cli.fuse import fuse
-from streams.cli.playback import replay, simulate
-from streams.cli.posteriors import posteriors
-from streams.cli.sending import observe, prior
-from streams.cli.tools import contract, doctor, settings
-from streams.cli.topics import topics
-from streams.cli.train import train
-from streams.cli.watch import watch
-from streams.cli.worker import worker
-from streams.demo.command import demo
+from beliefstream.streams.cli.bench import bench
+from beliefstream.streams.cli.broker import broker
+from beliefstream.streams.cli.compilation import compile
+from beliefstream.streams.cli.dead_letters import dead_letters
+from beliefstream.streams.cli.definitions import models, sensors
+from beliefstream.streams.cli.demo import demo
+from beliefstream.streams.cli.entities import entity
+from beliefstream.streams.cli.evaluate import evaluate
+from beliefstream.streams.cli.fuse import fuse
+from beliefstream.streams.cli.posteriors import posteriors
+from beliefstream.streams.cli.replay import replay, simulate
+from beliefstream.streams.cli.sending import observe, prior
+from beliefstream.streams.cli.tools import contract, doctor, settings
+from beliefstream.streams.cli.topics import topics
+from beliefstream.streams.cli.train import train
+from beliefstream.streams.cli.watch import watch
+from beliefstream.streams.cli.worker import worker
 
 # A broken command is a bug, and a plain traceback is the most useful; main() explains errors that users can fix.
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from streams.settings import Settings
+    from beliefstream.streams.settings import Settings
 
 Brokers = Annotated[
     str | None,
@@ -56,8 +56,8 @@ def settings_for(brokers: str | None = None, **changes: Any) -> Settings:
     """
     from pydantic import ValidationError
 
-    from streams import logs
-    from streams.settings import Settings
+    from beliefstream.streams.monitoring import logs
+    from beliefstream.streams.settings import Settings
 
     logs.configure_command()
     given = {name: value for name, value in {"brokers": brokers, **changes}.items() if value is not None}
@@ -72,7 +72,7 @@ def settings_for(brokers: str | None = None, **changes: Any) -> Settings:
 
 def _faults(error: ValidationError) -> Iterator[str]:
     """A line for each fault, with the variable and its value, unless that is a secret."""
-    from streams.settings import SECRETS, Settings
+    from beliefstream.streams.settings import SECRETS, Settings
 
     for fault in error.errors(include_url=False):
         name = ".".join(map(str, fault["loc"]))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.common import CommandError, settings_for, whole_numbers
+from beliefstream.streams.cli.common import CommandError, settings_for, whole_numbers
 
 
 def compile(  # the command's name
@@ -22,8 +22,8 @@ def compile(  # the command's name
 
     Example: beliefstream compile --dimensions 2,3
     """
-    from inference import weights
-    from inference.compilation import compile_network
+    from beliefstream.inference.network import weights
+    from beliefstream.inference.update.compilation import compile_network
 
     settings = settings_for()
     for dimension in whole_numbers(dimensions, "--dimensions", 1) or ():

@@ -11,11 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.common import Brokers, CommandError, Format, Formatted, console, resolve, settings_for
+from beliefstream.streams.cli.common import (
+    Brokers,
+    CommandError,
+    Format,
+    Formatted,
+    console,
+    resolve,
+    settings_for,
+)
 
 if TYPE_CHECKING:
-    from streams.client import DeadLetterConsumer, Selection
-    from streams.settings import Settings
+    from beliefstream.streams.client import DeadLetterConsumer, Selection
+    from beliefstream.streams.settings import Settings
 
 SHOWN = 100  # letters, without --limit
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
@@ -65,7 +73,7 @@ def dead_letters(
     Example: beliefstream dead-letters --summary --since 1h; after `sensors set`: beliefstream dead-letters
     --replay --reason unknown_sensor --sensor beacon-1
     """
-    from streams.client import Selection
+    from beliefstream.streams.client import Selection
 
     if summary + follow + replay > 1:
         raise CommandError("give one of --summary, --follow and --replay")
@@ -76,7 +84,7 @@ def dead_letters(
     shape = resolve(Format.json if as_json else format)
     settings = settings_for(brokers)
     if replay:
-        from streams.cli.resending import send_again
+        from beliefstream.streams.cli.resending import send_again
 
         send_again(settings, chosen, limit, force=force, ask=not yes, shape=shape)
     elif summary:
@@ -88,7 +96,7 @@ def dead_letters(
 
 
 def _reason(text: str) -> Any:
-    from schemas import Reason
+    from beliefstream.schemas import Reason
 
     try:
         return Reason(text)
@@ -98,7 +106,7 @@ def _reason(text: str) -> Any:
 
 def _since(text: str | None) -> float:
     """Seconds since the epoch."""
-    from schemas import from_rfc3339
+    from beliefstream.schemas import from_rfc3339
 
     now = time.time()
     if text is None:
@@ -119,7 +127,7 @@ def _since(text: str | None) -> float:
 
 
 def _consumer(settings: Settings, chosen: Selection, **where: Any) -> DeadLetterConsumer:
-    from streams.client import DeadLetterConsumer
+    from beliefstream.streams.client import DeadLetterConsumer
 
     if chosen.since != float("-inf"):
         where["since"] = chosen.since
@@ -135,8 +143,8 @@ def _consumer(settings: Settings, chosen: Selection, **where: Any) -> DeadLetter
 
 
 def _list(settings: Settings, chosen: Selection, limit: int, full: bool, shape: Format) -> None:
-    from streams.cli.letters import replay_fields, write_json, write_text
-    from streams.clients.replay_plan import ReplayHistory
+    from beliefstream.streams.cli.dead_letter_output import replay_fields, write_json, write_text
+    from beliefstream.streams.client.replay_plan import ReplayHistory
 
     found, count, consumer = _newest(settings, chosen, limit, full, whole=not chosen.is_everything)
     if consumer.replays or consumer.passed_over:
@@ -160,7 +168,7 @@ def _newest(
 
     Reads the whole topic, or from each partition no more than may be needed.
     """
-    from streams.cli.letters import fields
+    from beliefstream.streams.cli.dead_letter_output import fields
 
     where: dict[str, Any] = {"from_beginning": True} if whole else {"last": limit + 1}
     found: deque[tuple[dict[str, Any], str]] = deque(maxlen=limit)
@@ -179,7 +187,7 @@ def _print_rest(consumer: DeadLetterConsumer) -> None:
 
 
 def _follow(settings: Settings, chosen: Selection, limit: int | None, full: bool, shape: Format) -> None:
-    from streams.cli.letters import fields, write_json, write_text
+    from beliefstream.streams.cli.dead_letter_output import fields, write_json, write_text
 
     write = write_json if shape is Format.json else write_text
     with _consumer(settings, chosen) as consumer:
@@ -193,8 +201,8 @@ def _follow(settings: Settings, chosen: Selection, limit: int | None, full: bool
 
 
 def _summarise(settings: Settings, chosen: Selection, shape: Format) -> None:
-    from streams.cli.letters import DeadLetterSummary, write_json, write_summary
-    from streams.clients.replay_plan import ReplayHistory
+    from beliefstream.streams.cli.dead_letter_output import DeadLetterSummary, write_json, write_summary
+    from beliefstream.streams.client.replay_plan import ReplayHistory
 
     with (
         console(errors=True).status("reading"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from streams.cli.common import (
+from beliefstream.streams.cli.common import (
     Brokers,
     CommandError,
     Format,
@@ -19,8 +19,8 @@ from streams.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from schemas import Message
-    from streams.client import Registry
+    from beliefstream.schemas import Message
+    from beliefstream.streams.client import Registry
 
 D = TypeVar("D")
 sensors = typer.Typer(name="sensors", help="Define sensors, list or remove them.")
@@ -40,7 +40,7 @@ def set_sensors(source: Source, brokers: Brokers = None) -> None:
     Example: beliefstream sensors set '{"sensor": "beacon-1", "kind": "range", "position": [0, 5],
     "standard_deviation": 0.3}'
     """
-    from schemas import parse_sensor
+    from beliefstream.schemas import parse_sensor
 
     definitions = _parse_all(read_definitions(source), parse_sensor)
     with _registry(brokers) as registry:
@@ -86,7 +86,7 @@ def set_models(source: Source, brokers: Brokers = None) -> None:
     "motion": {"kind": "random_walk", "spectral_density": 0.1},
     "prior": {"weights": [1], "means": [[0]], "covariances": [[[100]]]}}'
     """
-    from schemas import Model, parse
+    from beliefstream.schemas import Model, parse
 
     definitions = _parse_all(read_definitions(source), lambda raw: parse(Model, raw))
     with _registry(brokers) as registry:
@@ -122,7 +122,7 @@ def remove_models(
 
 
 def _registry(brokers: str | None) -> Registry:
-    from streams.client import Registry
+    from beliefstream.streams.client import Registry
 
     settings = settings_for(brokers)
     return Registry(
@@ -135,7 +135,7 @@ def _registry(brokers: str | None) -> Registry:
 
 
 def _parse_all(raws: list[bytes], read: Callable[[bytes], D]) -> list[D]:
-    from schemas import Unusable
+    from beliefstream.schemas import Unusable
 
     parsed = []
     for number, raw in enumerate(raws, 1):

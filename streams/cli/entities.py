@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.common import Brokers, moment, settings_for
-from streams.cli.sending import SOURCE, Entity, When, report
+from beliefstream.streams.cli.common import Brokers, moment, settings_for
+from beliefstream.streams.cli.sending import SOURCE, Entity, When, report
 
 entity = typer.Typer(name="entity", help="Forget an entity.")
 
@@ -35,7 +35,7 @@ def reset(
 
     Example: beliefstream entity reset mower
     """
-    from streams.client import PriorPublisher
+    from beliefstream.streams.client import PriorPublisher
 
     settings = settings_for(brokers)
     with PriorPublisher(

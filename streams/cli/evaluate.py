@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.common import CommandError, progress_bar, settings_for, whole_numbers
-from streams.directories import cache_directory
+from beliefstream.streams.cli.common import CommandError, progress_bar, settings_for, whole_numbers
+from beliefstream.streams.directories import cache_directory
 
 if TYPE_CHECKING:
-    from inference.evaluation.calibration import Calibration
-    from inference.evaluation.long_run import LongRun
-    from inference.evaluation.methods import ComparedMethod
-    from inference.evaluation.report import Comparison, Progress
-    from inference.transformer import DistributionTransformer
+    from beliefstream.inference.evaluation.calibration import Calibration
+    from beliefstream.inference.evaluation.long_run import LongRun
+    from beliefstream.inference.evaluation.methods import ComparedMethod
+    from beliefstream.inference.evaluation.report import Comparison, Progress
+    from beliefstream.inference.network.transformer import DistributionTransformer
 
 CARD_DIMENSIONS = (1, 2, 3, 4)
 MOST_DIMENSIONS = 9
@@ -98,14 +98,14 @@ def evaluate(
         raise CommandError("--plots needs matplotlib: pip install 'beliefstream[demo]'")
     chosen = settings_for(weights=weights)
     if family == "adversarial":
-        from streams.cli.adversarial import adversarial
+        from beliefstream.streams.cli.adversarial import adversarial
 
         torch.set_num_threads(chosen.threads)
         with progress_of("") as progress:
             write(adversarial(chosen, settings, count, seed, only, progress), json)
         return
     if family == "turns":
-        from streams.cli.turns import turns
+        from beliefstream.streams.cli.turns import turns
 
         torch.set_num_threads(chosen.threads)
         with progress_of("") as progress:
@@ -150,9 +150,9 @@ class EvaluationPlan:
 
 def everything(plan: EvaluationPlan, weights: str) -> dict[str, Any]:
     """Print and plot comparisons, calibration and run; returns the content for JSON."""
-    from inference.evaluation.methods import baselines, gaussian_sum, ours
-    from inference.weights import load
-    from streams.cli import evaluation_tables as tables
+    from beliefstream.inference.evaluation.methods import baselines, gaussian_sum, ours
+    from beliefstream.inference.network.weights import load
+    from beliefstream.streams.cli import evaluation_tables as tables
 
     network = load(weights)
     compared = comparisons([*ours(network, plan.components), *baselines()], plan)
@@ -176,7 +176,7 @@ def paint(
     compared: Sequence[Comparison], calibrated: Sequence[Calibration], run: LongRun | None, directory: Path
 ) -> None:
     """Write the available plots, and print their names."""
-    from inference.evaluation import plots
+    from beliefstream.inference.evaluation import plots
 
     paths = [plots.divergences(compared, directory)]
     if calibrated:
@@ -189,10 +189,10 @@ def paint(
 
 def speed_front(plan: EvaluationPlan, weights: str | None, compiled: Path) -> dict[str, Any]:
     """Print and plot speed against accuracy, of some or all shipped weights; returns the content for JSON."""
-    from inference.evaluation.front import DIMENSION, front
-    from inference.evaluation.report import plain
-    from inference.weights import load, path_of
-    from streams.cli import evaluation_tables as tables
+    from beliefstream.inference.evaluation.front import DIMENSION, front
+    from beliefstream.inference.evaluation.report import plain
+    from beliefstream.inference.network.weights import load, path_of
+    from beliefstream.streams.cli import evaluation_tables as tables
 
     shipped = sorted(path.stem for path in path_of().parent.glob("*.safetensors"))
     networks = {Path(name).stem: load(name) for name in ([weights] if weights else shipped)}
@@ -203,7 +203,7 @@ def speed_front(plan: EvaluationPlan, weights: str | None, compiled: Path) -> di
         )
     tables.show_front(points)
     if plan.plots is not None:
-        from inference.evaluation import plots
+        from beliefstream.inference.evaluation import plots
 
         print(f"plots: {plots.front(points, plan.plots)}")
     return {"front": [plain(point) for point in points]}
@@ -211,7 +211,7 @@ def speed_front(plan: EvaluationPlan, weights: str | None, compiled: Path) -> di
 
 def chosen_dimensions(family: str, dimensions: str) -> tuple[int, ...]:
     """Parse the dimensions of an option; raises CommandError for one that the family does not have."""
-    from inference.evaluation.families import FAMILIES
+    from beliefstream.inference.evaluation.families import FAMILIES
 
     if family not in FAMILIES:
         raise CommandError(f"--family: expected {' or '.join(FAMILIES)}, got {family!r}")
@@ -228,7 +228,7 @@ def exact_file(directory: Path, family: str, dimension: int) -> Path:
 
 def comparisons(methods: Sequence[ComparedMethod], plan: EvaluationPlan) -> list[Comparison]:
     """Compare in each dimension, with a progress bar."""
-    from inference.evaluation.report import compare
+    from beliefstream.inference.evaluation.report import compare
 
     found = []
     with progress_of("problems") as progress:
@@ -241,7 +241,7 @@ def comparisons(methods: Sequence[ComparedMethod], plan: EvaluationPlan) -> list
 
 def calibrations(methods: Sequence[ComparedMethod], plan: EvaluationPlan) -> list[Calibration]:
     """Calibrate every method in every dimension, with a progress bar."""
-    from inference.evaluation.calibration import calibrate
+    from beliefstream.inference.evaluation.calibration import calibrate
 
     with progress_of("problems") as progress:
         return [
@@ -253,8 +253,8 @@ def calibrations(methods: Sequence[ComparedMethod], plan: EvaluationPlan) -> lis
 
 def long_run(network: DistributionTransformer, plan: EvaluationPlan) -> LongRun:
     """Run the long simulation, with a progress bar."""
-    from inference.evaluation.long_run import run
-    from inference.update import Updater, UpdateSettings
+    from beliefstream.inference.evaluation.long_run import run
+    from beliefstream.inference.update.updater import Updater, UpdateSettings
 
     with progress_of("steps") as progress:
         updater = Updater(network, settings=UpdateSettings(components=plan.components[0]))
@@ -265,7 +265,7 @@ def measured(
     network: DistributionTransformer, components: tuple[int, ...], count: int, family: str = "mixed"
 ) -> list[Comparison]:
     """Compute the figures of a model card: the network alone and as in a worker, and the Gaussian sum."""
-    from inference.evaluation.methods import gaussian_sum, ours
+    from beliefstream.inference.evaluation.methods import gaussian_sum, ours
 
     directory = cache_directory() / "exact"
     plan = EvaluationPlan(family, CARD_DIMENSIONS, count, None, components, 0, (0, 0), directory, None)

@@ -6,15 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from streams.cli.common import console
+from beliefstream.streams.cli.common import console
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from inference.evaluation.calibration import Calibration, Coverage
-    from inference.evaluation.front import Point
-    from inference.evaluation.long_run import LongRun
-    from inference.evaluation.report import Comparison, Row
+    from beliefstream.inference.evaluation.calibration import Calibration, Coverage
+    from beliefstream.inference.evaluation.front import Point
+    from beliefstream.inference.evaluation.long_run import LongRun
+    from beliefstream.inference.evaluation.report import Comparison, Row
 
 NUMBERS = ("mean", "± standard error", "median", "90 % quantile", "worst")
 
@@ -71,7 +71,7 @@ def show_run(run: LongRun) -> None:
 
 def show_front(points: Sequence[Point]) -> None:
     """Print speed and accuracy of every point, and mark those on the front."""
-    from inference.evaluation.front import undominated
+    from beliefstream.inference.evaluation.front import undominated
 
     best = undominated(list(points))
     title = "speed against KL(exact ‖ answer), nats, d = 2"
@@ -121,7 +121,7 @@ def _table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
 
 
 def _by_method(comparison: Comparison) -> Table:
-    from inference.evaluation.report import ALL
+    from beliefstream.inference.evaluation.report import ALL
 
     title = f"KL(exact ‖ answer), nats, d = {comparison.dimension}, family {comparison.family}"
     table = _table(title, ["method"], ["problems", *NUMBERS])

@@ -10,10 +10,10 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.cli.common import CommandError, progress_bar, read_definitions, settings_for
+from beliefstream.streams.cli.common import CommandError, progress_bar, read_definitions, settings_for
 
 if TYPE_CHECKING:
-    from streams.offline import Log
+    from beliefstream.streams.local.offline_log import Log
 
 
 def fuse(
@@ -42,11 +42,11 @@ def fuse(
 
     Example: beliefstream fuse log.jsonl --sensors sensors.json --models models.json --out posteriors.jsonl
     """
-    from streams import measurements
-    from streams.offline import Log
+    from beliefstream.streams.definitions import measurement_modules
+    from beliefstream.streams.local.offline_log import Log
 
     settings = settings_for()
-    measurements.load(settings.measurements)
+    measurement_modules.load(settings.measurements)
     log = Log(settings.maximum_message_bytes, settings.future_tolerance)
     lines = _lines(file)
     for raw in read_definitions(sensors) if sensors else ():
@@ -61,7 +61,7 @@ def fuse(
     )
     if unusable and (strict or not log.entities):
         raise CommandError(f"{found}; nothing was fused")
-    from streams.app import make_updater
+    from beliefstream.streams.worker.app import make_updater
 
     updater = make_updater(settings)
     count = 0
@@ -91,7 +91,7 @@ def _check_format(file: str, lines: list[tuple[int, bytes]]) -> None:
 
 def _read(log: Log, lines: list[tuple[int, bytes]]) -> int:
     """Fill the log, definitions first; returns how many lines cannot be used."""
-    from schemas import Unusable
+    from beliefstream.schemas import Unusable
 
     unusable = 0
     for only_definitions in (True, False):

@@ -18,7 +18,7 @@ EXTRAS = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `beliefstream` and exit: with 0, or with 1 after one line on stderr; 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    from streams.cli.commands import app
+    from beliefstream.streams.cli.commands import app
 
     try:
         # without standalone mode typer leaves the display of errors to us
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _failed(line: str) -> int:
-    from schemas import printable
+    from beliefstream.schemas import printable
 
     text = printable(" ".join(line.split()))
     print(f"beliefstream: {text[:LONGEST]}", file=sys.stderr)
@@ -58,8 +58,8 @@ def _explanation(error: Exception) -> str | None:
     from kafka.errors import KafkaError
     from pydantic import ValidationError
 
-    from schemas import Unusable, explain
-    from streams.clients.connection import TopicMissing
+    from beliefstream.schemas import Unusable, explain
+    from beliefstream.streams.kafka.connection import TopicMissing
 
     usage, problem = typer.BadParameter.__mro__[
         1:3

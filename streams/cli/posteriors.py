@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.cli.common import Brokers, CommandError, Format, Formatted, resolve, settings_for
+from beliefstream.streams.cli.common import Brokers, CommandError, Format, Formatted, resolve, settings_for
 
 if TYPE_CHECKING:
-    from schemas import Posterior
+    from beliefstream.schemas import Posterior
 
 
 def posteriors(
@@ -32,7 +32,7 @@ def posteriors(
 
     Example: beliefstream posteriors --entity mower --from-beginning --count 10 --format json
     """
-    from streams.client import PosteriorConsumer
+    from beliefstream.streams.client import PosteriorConsumer
 
     settings = settings_for(brokers)
     write = _write_json if resolve(format) is Format.json else _write_row
@@ -70,7 +70,7 @@ def row(posterior: Posterior) -> tuple[str, str, str, str, str, str, str]:
 
     Quality is the effective sample size and the accumulated error in nats, a dash if that is not known.
     """
-    from schemas import to_rfc3339
+    from beliefstream.schemas import to_rfc3339
 
     mixture, error = posterior.mixture, posterior.quality.accumulated_error
     coordinates = [

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from streams.cli.common import CommandError, Format, console
-from streams.cli.letters import write_json
+from beliefstream.streams.cli.common import CommandError, Format, console
+from beliefstream.streams.cli.dead_letter_output import write_json
 
 if TYPE_CHECKING:
-    from streams.client import Replayed, Selection
-    from streams.clients.replay_plan import ReplayPlan
-    from streams.settings import Settings
+    from beliefstream.streams.client import Replayed, Selection
+    from beliefstream.streams.client.replay_plan import ReplayPlan
+    from beliefstream.streams.settings import Settings
 
 
 def send_again(
@@ -24,7 +24,7 @@ def send_again(
 
     Raises CommandError if one was not sent.
     """
-    from streams.client import Replayer
+    from beliefstream.streams.client import Replayer
 
     with Replayer(
         settings.brokers,
@@ -52,8 +52,8 @@ def send_again(
 
 def _print_plan(plan: ReplayPlan) -> None:
     """Print the plan on standard error."""
-    from schemas import Reason
-    from streams.mending import remedy_for
+    from beliefstream.schemas import Reason
+    from beliefstream.streams.cli.remedies import remedy_for
 
     for cause, count in sorted(plan.skipped.items()):
         print(f"left out: {count} that {cause}", file=sys.stderr)
@@ -77,7 +77,7 @@ def _ask(count: int) -> None:
 
 
 def _write(replayed: Replayed, shape: Format) -> None:
-    from schemas import printable
+    from beliefstream.schemas import printable
 
     letter, place = replayed.letter, replayed.place
     to = None if place is None else f"{place.topic}/{place.partition}:{place.offset}"

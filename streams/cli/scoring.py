@@ -8,17 +8,17 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streams import measurements
-from streams.app import make_updater
-from streams.cli.common import console, progress_bar
-from streams.recordings.scores import Row, score
-from streams.recordings.scores.methods import OURS, ScoredMethod
+from beliefstream.streams.cli.common import console, progress_bar
+from beliefstream.streams.definitions import measurement_modules
+from beliefstream.streams.recordings.scores import Row, score
+from beliefstream.streams.recordings.scores.methods import OURS, ScoredMethod
+from beliefstream.streams.worker.app import make_updater
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from streams.recordings import Recording, RecordingReader
-    from streams.settings import Settings
+    from beliefstream.streams.recordings import Recording, RecordingReader
+    from beliefstream.streams.settings import Settings
 
 LENGTHS = (("RMSE", "rmse"), ("median", "median"), ("99 %", "error99"))
 COVERAGES = (("in 50 %", "coverage50"), ("in 90 %", "coverage90"), ("in 99 %", "coverage99"))
@@ -40,7 +40,7 @@ def fuse_recordings(
         out: file for the posteriors, as JSON lines; none if None.
         report: file for the table, as JSON; none if None.
     """
-    measurements.load(settings.measurements)
+    measurement_modules.load(settings.measurements)
     updater, rows, sent = make_updater(settings), list[Row](), 0
     with progress_bar("posteriors") as progress, out.open("wb") if out else nullcontext() as file:
         for recording in recordings:
@@ -121,7 +121,7 @@ def tune_recording(settings: Settings, name: str, reader: RecordingReader, data:
     """Tune a recording's settings, and print them with those that its reader has."""
     from dataclasses import fields
 
-    from streams.recordings.tuning import tune
+    from beliefstream.streams.recordings.tuning import tune
 
     if reader.settings_of is not None:
         print(f"{name}: takes the settings of {reader.settings_of} as they are")

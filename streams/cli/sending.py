@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.cli.common import (
+from beliefstream.streams.cli.common import (
     Brokers,
     CommandError,
     Format,
@@ -23,13 +23,13 @@ from streams.cli.common import (
     resolve,
     settings_for,
 )
-from streams.cli.outcome import CONTROL_SECONDS, ObservationResult, is_control
-from streams.cli.posteriors import row
+from beliefstream.streams.cli.observation_result import CONTROL_SECONDS, ObservationResult, is_control
+from beliefstream.streams.cli.posteriors import row
 
 if TYPE_CHECKING:
-    from schemas import DeadLetter, Mixture, Posterior, Prior
-    from streams.clients.publishing import Place
-    from streams.settings import Settings
+    from beliefstream.schemas import DeadLetter, Mixture, Posterior, Prior
+    from beliefstream.streams.client.publishing import Place
+    from beliefstream.streams.settings import Settings
 
 SOURCE = "/beliefstream/cli"
 TIMEOUT = (
@@ -80,7 +80,7 @@ def observe(
 
     Example: beliefstream observe mower beacon-1 12.5 --standard-deviation 0.3
     """
-    from streams.client import ObservationProducer
+    from beliefstream.streams.client import ObservationProducer
 
     reported = _one_or_all(numbers(",".join(value)))
     noise = None if standard_deviation is None else _one_or_all(numbers(standard_deviation))
@@ -110,7 +110,7 @@ def _print_result(
     found: Posterior | DeadLetter | None, place: str, shape: Format, timeout: float, id: str | None
 ) -> None:
     """Print the posterior; raise CommandError for a dead letter, or if there is no result."""
-    from schemas import DeadLetter
+    from beliefstream.schemas import DeadLetter
 
     if isinstance(found, DeadLetter):
         raise CommandError(f"dead letter: {found.reason}: {found.detail} ({place})")
@@ -154,8 +154,8 @@ def set_prior(
 
     Example: beliefstream prior set mower --mean 1,2 --standard-deviation 3,3 --coordinates x,y
     """
-    from schemas import Prior
-    from streams.client import PriorPublisher
+    from beliefstream.schemas import Prior
+    from beliefstream.streams.client import PriorPublisher
 
     stated = Prior.model_validate(
         {
@@ -179,7 +179,7 @@ def _check_fits(prior: Prior, settings: Settings) -> None:
     """Raise Unusable if the prior does not fit the entity's model; print a note if no model can be found or read."""
     from kafka.errors import AuthorizationError
 
-    from streams.client import Registry, TopicMissing
+    from beliefstream.streams.client import Registry, TopicMissing
 
     registry = Registry(settings.brokers, settings.sensors, settings.models, **settings.client_options)
     try:
@@ -198,7 +198,7 @@ def _check_fits(prior: Prior, settings: Settings) -> None:
 
 
 def _mixture(mean: str | None, standard_deviation: str | None, mixture: str | None) -> Mixture:
-    from schemas import Mixture, parse
+    from beliefstream.schemas import Mixture, parse
 
     gaussian = mean is not None or standard_deviation is not None
     if (mixture is not None) == gaussian or (mean is None) != (standard_deviation is None):

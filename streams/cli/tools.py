@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.common import (
+from beliefstream.streams.cli.common import (
     Brokers,
     CommandError,
     Format,
@@ -27,7 +27,7 @@ def contract(
 
     Example: beliefstream contract contract/
     """
-    from schemas.contract import write
+    from beliefstream.schemas.contract import write
 
     for path in write(directory):
         print(path)
@@ -48,7 +48,7 @@ def doctor(
 
     Example: beliefstream doctor --brokers kafka:9092 --url http://worker-1:8080 --url http://worker-2:8080
     """
-    from streams.doctor import Status, examine
+    from beliefstream.streams.cli.doctor.run import Status, examine
 
     settings = settings_for(brokers)
     colours = {Status.ok: "green", Status.problem: "red", Status.skipped: "yellow"}
@@ -72,7 +72,7 @@ def settings(format: Formatted = None) -> None:
     """
     import json
 
-    from streams.settings import Settings
+    from beliefstream.streams.settings import Settings
 
     current = settings_for()
     prefix = str(Settings.model_config["env_prefix"])

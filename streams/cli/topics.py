@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.cli.common import Brokers, CommandError, settings_for
+from beliefstream.streams.cli.common import Brokers, CommandError, settings_for
 
 if TYPE_CHECKING:
-    from streams.settings import Settings
+    from beliefstream.streams.settings import Settings
 
 topics = typer.Typer(name="topics", help="Create the topics, or check them.")
 
@@ -31,7 +31,7 @@ def create(
 
     Example: beliefstream topics create --partitions 8 --replication 3
     """
-    from streams.topics import create as create_topics
+    from beliefstream.streams.kafka.topics import create as create_topics
 
     settings = settings_for(brokers, partitions=partitions)
     made = create_topics(
@@ -60,8 +60,8 @@ def check(brokers: Brokers = None, partitions: Partitions = None) -> None:
 
 
 def _complain(settings: Settings) -> None:
-    from streams.mending import remedy_for_topics
-    from streams.topics import check as check_topics
+    from beliefstream.streams.cli.remedies import remedy_for_topics
+    from beliefstream.streams.kafka.topics import check as check_topics
 
     problems = check_topics(
         settings.brokers, settings.names, partitions=settings.partitions, **settings.client_options

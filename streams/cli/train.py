@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.common import CommandError, progress_bar, settings_for, whole_numbers
-from streams.directories import cache_directory
+from beliefstream.streams.cli.common import CommandError, progress_bar, settings_for, whole_numbers
+from beliefstream.streams.directories import cache_directory
 
 if TYPE_CHECKING:
-    from inference.training.train import Plan, Training
+    from beliefstream.inference.training.train import Plan, Training
 
 REPORT_EVERY = 20  # steps; a stop is noticed then
 SAVE_EVERY = 500  # steps
@@ -87,12 +87,12 @@ def train(
     Weights and model card are written when the plan is through. A line of JSON every 20 steps goes beside the
     checkpoint.
 
-    Example: beliefstream train --out inference/weights
+    Example: beliefstream train --out inference/network/weights
     """
     import torch
 
-    from inference.device import choose_device
-    from inference.training.train import Plan, Training
+    from beliefstream.inference.training.train import Plan, Training
+    from beliefstream.inference.update.device import choose_device
 
     settings_for()
     if threads is not None:
@@ -128,9 +128,9 @@ def train(
 
 def make_plan(sizes: dict[str, int | None], **changes: Any) -> Plan:
     """Change Plan's defaults where a value is not None; raises CommandError for an impossible combination."""
-    from inference.evaluation.families import FAMILIES
-    from inference.training.train import Plan
-    from inference.transformer import Configuration
+    from beliefstream.inference.evaluation.families import FAMILIES
+    from beliefstream.inference.network.transformer import Configuration
+    from beliefstream.inference.training.train import Plan
 
     configuration = Configuration(**{name: size for name, size in sizes.items() if size is not None})
     if configuration.width % configuration.heads:
@@ -191,9 +191,9 @@ def _stop_signals() -> Iterator[list[int]]:
 
 def write_weights(training: Training, directory: Path, name: str, problems: int) -> None:
     """Write weights and model card, evaluated on `problems` held-out problems."""
-    from inference import weights
-    from inference.training import card
-    from streams.cli.evaluate import measured
+    from beliefstream.inference.network import weights
+    from beliefstream.inference.training import card
+    from beliefstream.streams.cli.evaluate import measured
 
     network = training.network.cpu().eval()
     facts = card.facts(
@@ -224,7 +224,7 @@ def _given(plan: Plan) -> str:
     """The options that give this plan, starting from the default."""
     from dataclasses import asdict
 
-    from inference.training.train import Plan
+    from beliefstream.inference.training.train import Plan
 
     ours, defaults = asdict(plan), asdict(Plan())
     ours |= ours.pop("configuration")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from streams.cli.adversarial import updater
-from streams.cli.common import CommandError, console
+from beliefstream.streams.cli.adversarial import updater
+from beliefstream.streams.cli.common import CommandError, console
 
 if TYPE_CHECKING:
-    from streams.settings import Settings
+    from beliefstream.streams.settings import Settings
 
 
 def turns(
@@ -25,8 +25,8 @@ def turns(
     A particle filter with `count` particles a track stands for the exact filter; 0 leaves it out. Raises CommandError
     for unknown settings, or too few particles.
     """
-    from inference.evaluation.turn_particles import KEPT, hold
-    from inference.evaluation.turns import run
+    from beliefstream.inference.evaluation.turn_particles import KEPT, hold
+    from beliefstream.inference.evaluation.turns import run
 
     if 0 < count < KEPT:
         raise CommandError(f"--particles: expected 0 or at least {KEPT}, got {count}")

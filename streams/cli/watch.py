@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.common import Brokers, console, settings_for
+from beliefstream.streams.cli.common import Brokers, console, settings_for
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from schemas import Posterior
-    from streams.cli.scrape import MetricsHistory, Scraper
+    from beliefstream.schemas import Posterior
+    from beliefstream.streams.cli.metrics_scraper import MetricsHistory, Scraper
 
 REFRESH_INTERVAL = 0.25  # seconds
 RECENT = 12  # posteriors shown
@@ -37,8 +37,8 @@ def watch(
     """
     from rich.live import Live
 
-    from streams.cli.scrape import Scraper
-    from streams.client import PosteriorConsumer
+    from beliefstream.streams.cli.metrics_scraper import Scraper
+    from beliefstream.streams.client import PosteriorConsumer
 
     settings = settings_for(brokers)
     place = url or f"http://{settings.web_host}:{settings.web_port}"
@@ -80,7 +80,7 @@ def view(worker: Scraper, recent: Recent) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    from streams.cli.posteriors import row
+    from beliefstream.streams.cli.posteriors import row
 
     table = Table(expand=True, box=None)
     for heading in ("time", "entity", "sequence", "belief", "ESS", "error", "method"):

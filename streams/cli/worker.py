@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.cli.common import Brokers, CommandError, settings_for
+from beliefstream.streams.cli.common import Brokers, CommandError, settings_for
 
 if TYPE_CHECKING:
-    from streams.settings import Settings
+    from beliefstream.streams.settings import Settings
 
 
 def worker(
@@ -24,9 +24,10 @@ def worker(
 
     Example: BELIEFSTREAM_BROKERS=kafka:9092 BELIEFSTREAM_DEVICE=auto beliefstream worker
     """
-    from streams import logs, topics
-    from streams.mending import remedy_for_topics
-    from streams.rights import missing_rights
+    from beliefstream.streams.cli.remedies import remedy_for_topics
+    from beliefstream.streams.kafka import topics
+    from beliefstream.streams.kafka.rights import missing_rights
+    from beliefstream.streams.monitoring import logs
 
     _check_installed()
     settings = settings_for(brokers)
@@ -48,10 +49,12 @@ def worker(
 
 def _check_installed() -> None:
     """Raise ModuleNotFoundError if the extra is missing, before a broker is asked; importing takes seconds."""
+    import sys
     from importlib.util import find_spec
 
     for module in ("faust", "torch"):
-        if find_spec(module) is None:
+        # one that is imported needs no search, and Faust then has no spec
+        if module not in sys.modules and find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
@@ -73,7 +76,7 @@ def _claim_directory(settings: Settings) -> object:
     if settings.store != "rocksdb://":
         return None
     try:
-        from streams.disk import DirectoryInUse, claim
+        from beliefstream.streams.state.disk import DirectoryInUse, claim
     except ImportError as error:
         raise CommandError(
             f"store: rocksdb:// needs {error.name} (pip install 'beliefstream[rocksdb]')"
@@ -93,9 +96,9 @@ def _run(settings: Settings) -> None:
         import mode.loop
 
         mode.loop.use("uvloop")
-    from streams.app import create_app, make_updater
-    from streams.reachability import Reachability
-    from streams.stopping import Runner
+    from beliefstream.streams.kafka.reachability import Reachability
+    from beliefstream.streams.worker.app import create_app, make_updater
+    from beliefstream.streams.worker.shutdown import Runner
 
     reachability = Reachability(settings.names)
     app = create_app(settings, make_updater(settings), reachability)

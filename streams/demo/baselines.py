@@ -1,4 +1,4 @@
-"""Baselines on a scenario's observations: `python -m streams.demo.baselines SCENARIO FILE`.
+"""Baselines on a scenario's observations: `python -m beliefstream.streams.demo.baselines SCENARIO FILE`.
 
 It runs in a separate process at the lowest priority, so that it uses only the time that the stream leaves over. All
 baselines have the worker's models, priors and sensors. The particle filter also models the sensors' outliers; the
@@ -21,22 +21,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inference.evaluation.baselines import (
+from beliefstream.inference.evaluation.baselines import (
     ExtendedKalmanFilter,
     IteratedKalmanFilter,
     ParticleFilter,
     RegularisedParticleFilter,
 )
-from inference.evaluation.scores import mixture_level
-from inference.events import Event, Instant, StateModel, instants
-from inference.mixture import GaussianMixture, concatenate
-from inference.motion import transition as linear_transition
-from inference.observations import Observations
-from inference.sensors import Reading, encode
-from schemas import Model, Observation, Sensor
-from streams.conversion import reading_of, sensor_over, state_model
-from streams.demo.answers import Answers, save
-from streams.demo.scenario import MOWER, Scenario, Script, write
+from beliefstream.inference.evaluation.scores import mixture_level
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
+from beliefstream.inference.motion import transition as linear_transition
+from beliefstream.inference.sensors import Reading, encode
+from beliefstream.inference.tracking.events import Event, Instant, StateModel, instants
+from beliefstream.schemas import Model, Observation, Sensor
+from beliefstream.streams.definitions.conversion import reading_of, sensor_over, state_model
+from beliefstream.streams.demo.baseline_answers import Answers, save
+from beliefstream.streams.demo.scenario import MOWER, Scenario, Script, write
 
 Array = NDArray[np.float64]
 

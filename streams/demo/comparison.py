@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from inference.evaluation.scores import Summary
-from inference.mixture import GaussianMixture
-from streams.demo.answers import Answers
-from streams.demo.baselines import mixture_answers
-from streams.demo.tracking import ReceivedBelief
+from beliefstream.inference.evaluation.scores import Summary
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.streams.demo.baseline_answers import Answers
+from beliefstream.streams.demo.baselines import mixture_answers
+from beliefstream.streams.demo.tracking import ReceivedBelief
 
 OURS = "Beliefstream"
 CALIBRATED = 0.9

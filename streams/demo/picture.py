@@ -15,12 +15,12 @@ from matplotlib import pyplot as plt
 from matplotlib.patches import Ellipse
 from matplotlib.transforms import Bbox
 
-from streams.demo.comparison import measures, winners
-from streams.demo.report import Result
-from streams.demo.scenario import MOWER
-from streams.demo.tracking import ReceivedBelief
-from streams.demo.view import number, span
-from streams.simulation import HALF_WIDTH
+from beliefstream.streams.demo.comparison import measures, winners
+from beliefstream.streams.demo.report import Result
+from beliefstream.streams.demo.scenario import MOWER
+from beliefstream.streams.demo.tracking import ReceivedBelief
+from beliefstream.streams.demo.view import number, span
+from beliefstream.streams.local.simulated_fleet import HALF_WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

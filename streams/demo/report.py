@@ -9,13 +9,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from streams.broker import GuardedProcess
-from streams.demo.answers import Answers
-from streams.demo.comparison import Comparison
-from streams.demo.scenario import BAD_MESSAGES_AT, MOWER, Script
-from streams.demo.stage import DemonstrationError, WorkerFigures
-from streams.demo.tracking import Figures, Jump, Tracker
-from streams.demo.view import dead_letters, jump_lines, number, span
+from beliefstream.streams.demo.baseline_answers import Answers
+from beliefstream.streams.demo.comparison import Comparison
+from beliefstream.streams.demo.scenario import BAD_MESSAGES_AT, MOWER, Script
+from beliefstream.streams.demo.services import DemonstrationError, WorkerFigures
+from beliefstream.streams.demo.tracking import Figures, Jump, Tracker
+from beliefstream.streams.demo.view import dead_letters, jump_lines, number, span
+from beliefstream.streams.local.broker import GuardedProcess
 
 BASELINES_TIMEOUT = 480.0  # seconds after the stream; they need about three minutes of a core
 
@@ -44,7 +44,7 @@ def wait_for_baselines(
     Raises:
         DemonstrationError: it failed or takes too long; the end of its log is shown.
     """
-    from streams.demo import answers
+    from beliefstream.streams.demo import baseline_answers
 
     begun = time.monotonic()
     with console.status("the baselines finish"):
@@ -54,12 +54,12 @@ def wait_for_baselines(
         for line in log.read_text(errors="replace").splitlines()[-12:]:
             console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
         raise DemonstrationError(f"the baselines are not there after {time.monotonic() - begun:.0f} s")
-    return answers.load(path)
+    return baseline_answers.load(path)
 
 
 def compare_all(script: Script, tracker: Tracker, baselines: Mapping[str, Answers]) -> list[Comparison]:
     """Compare for the mower, and for the fleet without the entity whose prior was replaced."""
-    from streams.demo.comparison import compare, ours
+    from beliefstream.streams.demo.comparison import compare, ours
 
     titles = {MOWER: "mower, real ranges", "fleet": "fleet, simulated sensors"}
     members = {
@@ -79,7 +79,7 @@ def compare_all(script: Script, tracker: Tracker, baselines: Mapping[str, Answer
 
 def print_report(result: Result, console: Console) -> None:
     """Print the report."""
-    from streams.demo.comparison import table, verdict
+    from beliefstream.streams.demo.comparison import table, verdict
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)

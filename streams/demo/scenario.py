@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas import Mixture, Observation, Prior
-from streams.recordings import Recording, plaza
-from streams.simulation import Simulation, simulate
+from beliefstream.schemas import Mixture, Observation, Prior
+from beliefstream.streams.local.simulated_fleet import Simulation, simulate
+from beliefstream.streams.recordings import Recording, plaza
 
 Array = NDArray[np.float64]
 

@@ -7,11 +7,11 @@ from queue import Empty, SimpleQueue
 
 from rich.console import Console
 
-from streams.demo.feed import Feed
-from streams.demo.scenario import BAD_MESSAGES_AT, Cue, Scenario, Script
-from streams.demo.stage import DemonstrationError, DemoServices, WorkerFigures
-from streams.demo.tracking import PosteriorListener, Tracker
-from streams.demo.view import View
+from beliefstream.streams.demo.scenario import BAD_MESSAGES_AT, Cue, Scenario, Script
+from beliefstream.streams.demo.sender import Feed
+from beliefstream.streams.demo.services import DemonstrationError, DemoServices, WorkerFigures
+from beliefstream.streams.demo.tracking import PosteriorListener, Tracker
+from beliefstream.streams.demo.view import View
 
 SILENCE = 60.0  # seconds without a posterior after which the missing ones are given up
 FIGURES_EVERY = 1.0  # seconds

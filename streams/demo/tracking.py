@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas import Posterior
-from streams.client import PosteriorConsumer
-from streams.demo.scenario import MOWER, Cue, Script
+from beliefstream.schemas import Posterior
+from beliefstream.streams.client import PosteriorConsumer
+from beliefstream.streams.demo.scenario import MOWER, Cue, Script
 
 Array = NDArray[np.float64]
 

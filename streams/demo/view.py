@@ -17,11 +17,11 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from streams.demo.dotmap import DotMap
-from streams.demo.scenario import MOWER, Script
-from streams.demo.stage import WorkerFigures
-from streams.demo.tracking import Figures, Jump, Tracker
-from streams.simulation import HALF_WIDTH
+from beliefstream.streams.demo.dotmap import DotMap
+from beliefstream.streams.demo.scenario import MOWER, Script
+from beliefstream.streams.demo.services import WorkerFigures
+from beliefstream.streams.demo.tracking import Figures, Jump, Tracker
+from beliefstream.streams.local.simulated_fleet import HALF_WIDTH
 
 LINE_EVERY = 5.0  # seconds, without a terminal
 REFRESH = 4  # frames a second

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from streams.recordings.plaza import plaza
-from streams.recordings.readers import READERS, RecordingReader, read
-from streams.recordings.recording import (
+from beliefstream.streams.recordings.plaza import plaza
+from beliefstream.streams.recordings.readers import READERS, RecordingReader, read
+from beliefstream.streams.recordings.recording import (
     DATA_VARIABLE,
     Recording,
     RecordingUnavailable,

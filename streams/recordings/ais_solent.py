@@ -39,7 +39,7 @@ from pathlib import Path
 
 import numpy as np
 
-from schemas import (
+from beliefstream.schemas import (
     Coordinate,
     CourseSensor,
     DecayingVelocity,
@@ -51,9 +51,9 @@ from schemas import (
     Sensor,
     SpeedSensor,
 )
-from schemas.base import Matrix
-from streams.recordings.recording import Recording, data_file, third
-from streams.recordings.reports import Reports, likeliest
+from beliefstream.schemas.base import Matrix
+from beliefstream.streams.recordings.recording import Recording, data_file, third
+from beliefstream.streams.recordings.report_noise import Reports, likeliest
 
 FILE = "ais_solent/SolentAIS_20160112_130211.csv"
 MIDDLE = Geodetic(latitude=50.75, longitude=-1.25)

@@ -26,9 +26,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas import ConstantVelocity, Coordinate, Mixture, Model, Observation, SignalStrengthSensor
-from streams.recordings.fitting import acceleration_density
-from streams.recordings.recording import Recording, data_file, third
+from beliefstream.schemas import (
+    ConstantVelocity,
+    Coordinate,
+    Mixture,
+    Model,
+    Observation,
+    SignalStrengthSensor,
+)
+from beliefstream.streams.recordings.fitting import acceleration_density
+from beliefstream.streams.recordings.recording import Recording, data_file, third
 
 BleName = Literal["ble_rssi", "ble_straight"]
 

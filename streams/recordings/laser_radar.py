@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas import (
+from beliefstream.schemas import (
     BearingSensor,
     ConstantVelocity,
     Coordinate,
@@ -32,8 +32,8 @@ from schemas import (
     RangeSensor,
     Sensor,
 )
-from streams.recordings.fitting import acceleration_density
-from streams.recordings.recording import Recording, data_file, third
+from beliefstream.streams.recordings.fitting import acceleration_density
+from beliefstream.streams.recordings.recording import Recording, data_file, third
 
 FILE = "laser_radar/obj_pose-laser-radar-synthetic-input.txt"
 PRIOR_STANDARD_DEVIATIONS = (5.0, 5.0, 5.0, 5.0)  # m, m, m/s, m/s, around the place of the sensors

@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas import (
+from beliefstream.schemas import (
     Channel,
     ControlSensor,
     Coordinate,
@@ -41,8 +41,8 @@ from schemas import (
     RangeRelativeBearingSensor,
     Unicycle,
 )
-from streams.recordings.fitting import outlier_share
-from streams.recordings.recording import Recording, data_file, third
+from beliefstream.streams.recordings.fitting import outlier_share
+from beliefstream.streams.recordings.recording import Recording, data_file, third
 
 FOLDER = "mrclam_robot1"
 SPACING = 0.2  # s, of the odometry

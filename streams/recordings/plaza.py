@@ -28,9 +28,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas import ConstantVelocity, Coordinate, Mixture, Model, Observation, RangeSensor
-from streams.recordings.fitting import outlier_share
-from streams.recordings.recording import Recording, RecordingUnavailable, third
+from beliefstream.schemas import ConstantVelocity, Coordinate, Mixture, Model, Observation, RangeSensor
+from beliefstream.streams.recordings.fitting import outlier_share
+from beliefstream.streams.recordings.recording import Recording, RecordingUnavailable, third
 
 PlazaName = Literal["plaza1", "plaza2"]
 

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from streams.recordings import ais_solent, ble_rssi, laser_radar, mrclam, uwb_planar
-from streams.recordings.plaza import PlazaName, fit_plaza2, plaza
-from streams.recordings.plaza import fit as fit_plaza
-from streams.recordings.recording import Recording
+from beliefstream.streams.recordings import ais_solent, ble_rssi, laser_radar, mrclam, uwb_planar
+from beliefstream.streams.recordings.plaza import PlazaName, fit_plaza2, plaza
+from beliefstream.streams.recordings.plaza import fit as fit_plaza
+from beliefstream.streams.recordings.recording import Recording
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from schemas import Mixture, Model, Observation, Sensor
+from beliefstream.schemas import Mixture, Model, Observation, Sensor
 
 DATA_VARIABLE = "BELIEFSTREAM_DATA"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from inference.measurement import register
+from beliefstream.inference.likelihood.measurement_functions import register
 
 
 @register("tag_range")

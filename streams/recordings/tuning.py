@@ -19,13 +19,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from inference.filtering import Outcome
-from inference.update import Updater
-from streams.recordings.readers import RecordingReader
-from streams.recordings.recording import Recording, third
-from streams.recordings.scores.measures import Row, Scores
-from streams.recordings.scores.methods import OURS, score_ours
-from streams.recordings.scores.tracks import log_of, tracks_of
+from beliefstream.inference.tracking.filtering import Outcome
+from beliefstream.inference.update.updater import Updater
+from beliefstream.streams.recordings.readers import RecordingReader
+from beliefstream.streams.recordings.recording import Recording, third
+from beliefstream.streams.recordings.scores.measures import Row, Scores
+from beliefstream.streams.recordings.scores.methods import OURS, score_ours
+from beliefstream.streams.recordings.scores.tracks import log_of, tracks_of
 
 RASTERS = (3.0, 1.7, 1.25)  # ratio of neighbouring candidates, one for each pass
 CANDIDATES = range(-2, 3)  # powers of that ratio

@@ -29,9 +29,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas import Coordinate, LinearMotion, Mixture, Model, Observation, OwnSensor
-from streams.recordings.fitting import acceleration_density, outlier_share
-from streams.recordings.recording import Recording, data_file, third
+from beliefstream.schemas import Coordinate, LinearMotion, Mixture, Model, Observation, OwnSensor
+from beliefstream.streams.recordings.fitting import acceleration_density, outlier_share
+from beliefstream.streams.recordings.recording import Recording, data_file, third
 
 UWB = "uwb_planar/UWB_dynamic_exp_fast.csv"
 CAPTURE = "uwb_planar/motion_capture_dynamic_exp_fast.csv"

@@ -8,9 +8,9 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import PolicyViolationError
 
-from streams.consuming import TOPIC_CHANGED
-from streams.origin import MADE_AGAIN, READ_AGAIN
-from streams.topics import TopicNames
+from beliefstream.streams.kafka.faust.consumer import TOPIC_CHANGED
+from beliefstream.streams.kafka.topics import TopicNames
+from beliefstream.streams.state.lineage import MADE_AGAIN, READ_AGAIN
 from tests.chaos.faults import LONGEST, until
 from tests.chaos.stage import Stage
 from tests.conftest import eventually

@@ -6,7 +6,7 @@ import time
 
 from kafka import KafkaConsumer, TopicPartition
 
-from streams.topics import MESSAGE_BYTES
+from beliefstream.streams.kafka.topics import MESSAGE_BYTES
 
 LOOK_SECONDS = 1.0  # between two looks
 LONGEST_LOOK = 5.0  # seconds

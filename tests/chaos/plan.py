@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streams.broker import free_port
+from beliefstream.streams.local.broker import free_port
 from tests.brokers import EmbeddedNode, KafkaCluster, KafkaNode, Place
 from tests.chaos import destruction, faults
 from tests.chaos.proxy import Proxy

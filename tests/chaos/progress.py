@@ -11,8 +11,8 @@ import orjson
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from schemas import DeadLetter
-from streams.topics import MESSAGE_BYTES, TopicNames
+from beliefstream.schemas import DeadLetter
+from beliefstream.streams.kafka.topics import MESSAGE_BYTES, TopicNames
 
 Place = tuple[str, int, int, bytes]
 """Topic, partition, offset, and the value there: a topic that is made again has the same offsets again."""

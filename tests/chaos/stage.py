@@ -14,10 +14,10 @@ from typing import Any
 
 from kafka import KafkaProducer
 
-from schemas import Model
-from streams import topics
-from streams.client import PriorPublisher, Registry
-from streams.topics import MESSAGE_BYTES
+from beliefstream.schemas import Model
+from beliefstream.streams.client import PriorPublisher, Registry
+from beliefstream.streams.kafka import topics
+from beliefstream.streams.kafka.topics import MESSAGE_BYTES
 from tests.brokers import Broker, KafkaNode
 from tests.chaos import verdict
 from tests.chaos.actors import AimedWorker

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shlex
 import socket
 import sys
@@ -13,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streams.beliefs import INTERNAL, BeliefRecord
-from streams.broker import free_port
-from streams.checkpoints import CHECKPOINTS
+from beliefstream.streams.local.broker import free_port
+from beliefstream.streams.state.record import INTERNAL, BeliefRecord
+from beliefstream.streams.worker.checkpoints import CHECKPOINTS
 from tests.chaos import plan, verdict
 from tests.chaos.__main__ import arguments, command
 from tests.chaos.actors import AimedWorker
@@ -104,10 +105,13 @@ def test_dead_letters_may_come_twice_and_offsets_again() -> None:
 )
 def test_an_end_that_no_fault_has_asked_for_is_a_fault(tmp_path: Path, said: list[str], faults: int) -> None:
     """By a process that logs what a worker would, and ends with 1."""
+    logger = "beliefstream.streams.worker.app"
     lines = {
         "aimed": "an appointment is kept: kept:2:kill",
-        "batch failed": '{"event": "a batch failed, the worker stops", "level": "error", "logger": "streams.app"}',
-        "fenced": '{"event": "fenced: the worker stops", "level": "error", "logger": "streams.app"}',
+        "batch failed": json.dumps(
+            {"event": "a batch failed, the worker stops", "level": "error", "logger": logger}
+        ),
+        "fenced": json.dumps({"event": "fenced: the worker stops", "level": "error", "logger": logger}),
         "crash": "Traceback (most recent call last):",
         "half a line": '{"event": "a batch fai',
     }

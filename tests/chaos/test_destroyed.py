@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from schemas import Posterior, parse
+from beliefstream.schemas import Posterior, parse
 from tests.brokers import KafkaNode
 from tests.chaos import destruction
 from tests.chaos.actors import AimedWorker
 from tests.conftest import Names, eventually
-from tests.streams.test_restart import SMALL_BATCH, Run
+from tests.streams.worker.test_restart import SMALL_BATCH, Run
 from tests.streams.workers import PARTITIONS, Stream, add_partitions, make_again, stream
 
 WAIT = 60.0  # seconds

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.origin import ENDS_EARLY
+from beliefstream.streams.state.lineage import ENDS_EARLY
 from tests.brokers import KafkaNode
 from tests.chaos.test_destroyed import WAIT, Half
 from tests.conftest import Names, eventually

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inference.filtering import Outcome
-from schemas import Mixture, Observation, Posterior
-from streams.checkpoints import CHECKPOINTS
-from streams.clients.connection import TopicReader
-from streams.simulation import simulate
+from beliefstream.inference.tracking.filtering import Outcome
+from beliefstream.schemas import Mixture, Observation, Posterior
+from beliefstream.streams.kafka.connection import TopicReader
+from beliefstream.streams.local.simulated_fleet import simulate
+from beliefstream.streams.worker.checkpoints import CHECKPOINTS
 from tests.brokers import Broker
 from tests.chaos.actors import AimedWorker
 from tests.conftest import Names, eventually

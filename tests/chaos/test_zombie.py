@@ -9,7 +9,7 @@ import pytest
 from tests.brokers import KafkaNode
 from tests.chaos.actors import AimedWorker
 from tests.conftest import Names
-from tests.streams.test_restart import SMALL_BATCH, Run
+from tests.streams.worker.test_restart import SMALL_BATCH, Run
 from tests.streams.workers import stream
 
 FENCED = 70  # exit status of a worker that finds another one in its place

@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 from kafka import KafkaConsumer, TopicPartition
 
-from inference.events import Belief
-from schemas import Mixture, Posterior, parse
-from streams.beliefs import INTERNAL, BeliefRecord
-from streams.topics import MESSAGE_BYTES
+from beliefstream.inference.tracking.events import Belief
+from beliefstream.schemas import Mixture, Posterior, parse
+from beliefstream.streams.kafka.topics import MESSAGE_BYTES
+from beliefstream.streams.state.record import INTERNAL, BeliefRecord
 from tests.chaos.actors import AimedWorker
 from tests.chaos.progress import Place, Taken
 from tests.streams.oracle import belief_distance
@@ -144,4 +144,4 @@ def _matters(line: Mapping[str, object]) -> bool:
     logger = str(line.get("logger", ""))
     if line.get("level") not in ("error", "critical") or str(line["event"]).startswith("fenced"):
         return False
-    return logger.startswith("streams") or ("exception" in line and not logger.startswith(CLIENTS))
+    return logger.startswith("beliefstream.") or ("exception" in line and not logger.startswith(CLIENTS))

@@ -22,8 +22,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from streams.checkpoints import CHECKPOINTS, Checkpoint, watch
-from streams.recovery import SafeRecovery
+from beliefstream.streams.kafka.faust.recovery import SafeRecovery
+from beliefstream.streams.worker.checkpoints import CHECKPOINTS, Checkpoint, watch
 
 POINTS = ("rebalance", "fenced", "recovery", "restored", *CHECKPOINTS)
 KEPT = "an appointment is kept"
@@ -126,7 +126,7 @@ def main() -> None:
         keep(Appointment(aim))
     if clock := os.environ.get("CHAOS_CLOCK"):
         shift_clock(Path(clock))
-    from streams.cli import main as beliefstream
+    from beliefstream.streams.cli import main as beliefstream
 
     beliefstream(["worker"])
 

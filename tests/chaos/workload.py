@@ -13,14 +13,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inference.events import Belief, Event, instants
-from inference.filtering import Step, advance
-from inference.update import Updater
-from schemas import Mixture, Model, Observation, PositionSensor, Prior, RangeSensor, Sensor, parse
-from schemas.model import Coordinate
-from schemas.motions import RandomWalk
-from streams.conversion import prior_change, reading_of
-from streams.registry import EntityModel
+from beliefstream.inference.tracking.events import Belief, Event, instants
+from beliefstream.inference.tracking.filtering import Step, advance
+from beliefstream.inference.update.updater import Updater
+from beliefstream.schemas import (
+    Mixture,
+    Model,
+    Observation,
+    PositionSensor,
+    Prior,
+    RangeSensor,
+    Sensor,
+    parse,
+)
+from beliefstream.schemas.model import Coordinate
+from beliefstream.schemas.motions import RandomWalk
+from beliefstream.streams.definitions.conversion import prior_change, reading_of
+from beliefstream.streams.definitions.reader import EntityModel
 
 START = 1_700_000_000.0
 INTERVAL = 0.5  # seconds of event time between an entity's observations

@@ -15,9 +15,9 @@ import torch
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
-from inference import weights
-from inference.transformer import Configuration, DistributionTransformer
-from schemas import Coordinate, Mixture, Model, RandomWalk, RangeSensor
+from beliefstream.inference.network import weights
+from beliefstream.inference.network.transformer import Configuration, DistributionTransformer
+from beliefstream.schemas import Coordinate, Mixture, Model, RandomWalk, RangeSensor
 from tests.brokers import KafkaNode
 from tests.conftest import eventually, unique_names
 from tests.deploy.counters import unborn
@@ -56,7 +56,7 @@ def test_promtool_tries_every_alert_and_every_alert_is_set_off_below() -> None:
 
 
 def test_counters_that_a_worker_does_not_show_from_its_start_are_found() -> None:
-    """What a fresh worker shows is held against the rules and the dashboard in tests/streams/test_health.py."""
+    """What a fresh worker shows is held against the rules and the dashboard in tests/streams/worker/test_health.py."""
     shown = """
 beliefstream_a_total{topic="observations"} 0
 beliefstream_a_total{topic="priors"} 0

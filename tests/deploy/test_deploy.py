@@ -37,7 +37,7 @@ def expressions(panels: list[dict[str, Any]]) -> list[str]:
 def names_of_metrics() -> set[str]:
     """Of a worker, as Prometheus shows them."""
     ending = {"counter": "_total", "info": "_info"}
-    families = pytest.importorskip("streams.metrics").REGISTRY.collect()
+    families = pytest.importorskip("beliefstream.streams.monitoring.metrics").REGISTRY.collect()
     names = {family.name + ending.get(family.type, "") for family in families}
     return {name for name in names if name.startswith("beliefstream_")}
 
@@ -131,7 +131,7 @@ def test_the_worker_writes_to_its_data_directory_and_nowhere_else(compose: dict[
 
 
 def test_no_secret_is_written_in_the_files() -> None:
-    secrets = pytest.importorskip("streams.settings").SECRETS
+    secrets = pytest.importorskip("beliefstream.streams.settings").SECRETS
     for path in (DEPLOY / "compose.yaml", DEPLOY / "Dockerfile"):
         for secret in secrets:
             assert f"BELIEFSTREAM_{secret.upper()}:" not in path.read_text()
@@ -139,13 +139,13 @@ def test_no_secret_is_written_in_the_files() -> None:
 
 
 def test_the_page_on_security_names_settings_that_exist() -> None:
-    settings = pytest.importorskip("streams.settings").Settings
+    settings = pytest.importorskip("beliefstream.streams.settings").Settings
     names = re.findall(r"BELIEFSTREAM_([A-Z_]*[A-Z])", (DEPLOY / "SECURITY.md").read_text())
     assert names and {name.lower() for name in names} <= set(settings.model_fields)
 
 
 def test_the_worker_is_set_by_settings_that_exist(compose: dict[str, Any]) -> None:
-    settings = pytest.importorskip("streams.settings").Settings
+    settings = pytest.importorskip("beliefstream.streams.settings").Settings
     names = {name.removeprefix("BELIEFSTREAM_").lower() for name in environment(compose)}
     assert names <= set(settings.model_fields)
 

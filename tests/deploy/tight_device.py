@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from inference.transformer import DistributionTransformer
+from beliefstream.inference.network.transformer import DistributionTransformer
 
 ROOM = 64  # entities
 _forward = DistributionTransformer.forward

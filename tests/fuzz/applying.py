@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from inference.events import Event
-from schemas import LinearSensor, Posterior, Unusable, parse
-from streams.beliefs import BeliefRecord, StoredMessage
-from streams.entities import EntityBatch, Entry
-from streams.intake import Validator
-from streams.registry import Definitions
-from streams.rounds import run_rounds
-from streams.topics import TopicNames
+from beliefstream.inference.tracking.events import Event
+from beliefstream.schemas import LinearSensor, Posterior, Unusable, parse
+from beliefstream.streams.definitions.reader import Definitions
+from beliefstream.streams.kafka.topics import TopicNames
+from beliefstream.streams.state.record import BeliefRecord, StoredMessage
+from beliefstream.streams.worker.entity_batch import EntityBatch, Entry
+from beliefstream.streams.worker.rounds import run_rounds
+from beliefstream.streams.worker.validation import Validator
 from tests.streams.oracle import updater
 
 TOPICS = TopicNames()

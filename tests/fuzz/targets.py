@@ -12,18 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from aiokafka import ConsumerRecord
 
-from inference.accumulated import NO_ERROR, AccumulatedError
-from inference.events import Belief
-from inference.readings import ControlReading
-from inference.timeline import Moment, Timeline
-from schemas import DeadLetter, Posterior, Reason, Reset, Unusable, cloudevents, parse
-from streams.belief_bytes import DamagedRecord, StoredBelief, UnknownVersion, decode_belief
-from streams.beliefs import BeliefRecord, StoredMessage, pack, unpack
-from streams.cli.posteriors import row
-from streams.dead_letters import dead_letter
-from streams.intake import Validator
-from streams.offline import Log
-from streams.registry import Definitions
+from beliefstream.inference.sensors.readings import ControlReading
+from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedError
+from beliefstream.inference.tracking.events import Belief
+from beliefstream.inference.tracking.timeline import Moment, Timeline
+from beliefstream.schemas import DeadLetter, Posterior, Reason, Reset, Unusable, cloudevents, parse
+from beliefstream.streams.cli.posteriors import row
+from beliefstream.streams.definitions.reader import Definitions
+from beliefstream.streams.local.offline_log import Log
+from beliefstream.streams.state.codec import DamagedRecord, StoredBelief, UnknownVersion, decode_belief
+from beliefstream.streams.state.record import BeliefRecord, StoredMessage, pack, unpack
+from beliefstream.streams.worker.dead_letters import dead_letter
+from beliefstream.streams.worker.validation import Validator
 from tests.fuzz.applying import apply, observed
 from tests.fuzz.mutation import mutant
 from tests.schemas.kinds import MOTIONS, SENSORS, model

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inference.events import Array, Belief
-from inference.mixture import GaussianMixture
-from inference.observations import ANGLE, LINEAR, RANGE, Observations
+from beliefstream.inference.likelihood.observations import ANGLE, LINEAR, RANGE, Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.tracking.events import Array, Belief
 
 
 def numbers(*values: float) -> Tensor:

@@ -6,11 +6,11 @@ import functools
 
 import torch
 
-from inference import weights
-from inference.evaluation.families import Mixed, mixed, planar
-from inference.mixture import GaussianMixture
-from inference.observations import Observations
-from inference.update import Updater, UpdateSettings
+from beliefstream.inference.evaluation.families import Mixed, mixed, planar
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.network import weights
+from beliefstream.inference.update.updater import Updater, UpdateSettings
 
 HELD_OUT = 3_000_000_000  # far from every seed of training; torch's CPU generator takes 32 bits of it
 

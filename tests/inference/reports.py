@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inference.mixture import GaussianMixture
-from inference.noise import Array, Noise
-from inference.observations import Observations
-from inference.sensors import Exponential, Reading, Sensor, encode
+from beliefstream.inference.likelihood.noise import Array, Noise
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.sensors import Exponential, Reading, Sensor, encode
 
 
 def at(state: Array) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from schemas import (
+from beliefstream.schemas import (
     BearingSensor,
     ConstantVelocity,
     Coordinate,
@@ -26,7 +26,7 @@ from schemas import (
     Reset,
     Sensor,
 )
-from schemas.time import EARLIEST, LATEST
+from beliefstream.schemas.time import EARLIEST, LATEST
 
 relaxed = settings(deadline=None, max_examples=50)  # the machine may be busy
 

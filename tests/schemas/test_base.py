@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from schemas import (
+from beliefstream.schemas import (
     BearingSensor,
     ConstantVelocity,
     Coordinate,

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from schemas import cloudevents
+from beliefstream.schemas import cloudevents
 
 
 def test_headers_are_those_of_the_binary_mode() -> None:

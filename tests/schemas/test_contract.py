@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-import schemas
-from schemas import Reason
-from schemas.contract import asyncapi, documents, json_schemas, write
+from beliefstream import schemas
+from beliefstream.schemas import Reason
+from beliefstream.schemas.contract import asyncapi, documents, json_schemas, write
 
 GENERATED = Path(schemas.__file__).parent / "generated"
 MESSAGES = {"observation", "sensor", "model", "prior", "reset", "posterior", "dead_letter", "replay"}
@@ -37,12 +37,14 @@ def resolve(document: Any, reference: str) -> Any:
 
 def test_the_generated_files_are_those_of_the_code() -> None:
     committed = {path.name: path.read_text(encoding="utf-8") for path in GENERATED.glob("*.json")}
-    assert committed == documents(), "run: python -m schemas.contract schemas/generated"
+    assert committed == documents(), "run: python -m beliefstream.schemas.contract schemas/generated"
 
 
 def test_the_command_writes_a_file_a_message_and_the_document(tmp_path: Path) -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "schemas.contract", str(tmp_path / "new")], capture_output=True, text=True
+        [sys.executable, "-m", "beliefstream.schemas.contract", str(tmp_path / "new")],
+        capture_output=True,
+        text=True,
     )
     assert run.returncode == 0, run.stderr
     expected = {f"{name}.schema.json" for name in MESSAGES} | {"asyncapi.json"}
@@ -51,8 +53,10 @@ def test_the_command_writes_a_file_a_message_and_the_document(tmp_path: Path) ->
 
 
 def test_the_command_says_how_it_is_used() -> None:
-    run = subprocess.run([sys.executable, "-m", "schemas.contract"], capture_output=True, text=True)
-    assert (run.returncode, run.stderr) == (1, "usage: python -m schemas.contract DIRECTORY\n")
+    run = subprocess.run(
+        [sys.executable, "-m", "beliefstream.schemas.contract"], capture_output=True, text=True
+    )
+    assert (run.returncode, run.stderr) == (1, "usage: python -m beliefstream.schemas.contract DIRECTORY\n")
 
 
 @pytest.mark.parametrize("name", sorted(MESSAGES))

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import DeadLetter, Reason, Unusable
-from schemas.dead_letter import replay_of
+from beliefstream.schemas import DeadLetter, Reason, Unusable
+from beliefstream.schemas.dead_letter import replay_of
 from tests.schemas.messages import relaxed
 
 

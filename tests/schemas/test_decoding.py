@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import Message, Model, Observation, Posterior, Prior, Reason, Unusable, parse, parse_sensor
+from beliefstream.schemas import (
+    Message,
+    Model,
+    Observation,
+    Posterior,
+    Prior,
+    Reason,
+    Unusable,
+    parse,
+    parse_sensor,
+)
 from tests.schemas.messages import models, observations, posteriors, priors, relaxed, resets, sensors
 
 SOUND: dict[str, Any] = {"entity": "mower", "sensor": "beacon-1", "time": 12.5, "value": [1.0, 2.0]}

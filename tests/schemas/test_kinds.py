@@ -7,9 +7,9 @@ from typing import Any, get_args
 
 import pytest
 
-from schemas import ControlSensor, Model, Reason, Unusable, parse, parse_sensor
-from schemas.motions import AnyMotion
-from schemas.sensor import KINDS
+from beliefstream.schemas import ControlSensor, Model, Reason, Unusable, parse, parse_sensor
+from beliefstream.schemas.motions import AnyMotion
+from beliefstream.schemas.sensor import KINDS
 from tests.schemas.kinds import MOTIONS, SENSORS, model
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from schemas import (
+from beliefstream.schemas import (
     Message,
     Model,
     Name,
@@ -25,7 +25,7 @@ from schemas import (
     parse_sensor,
     printable,
 )
-from schemas.mixture import MAXIMUM_COMPONENTS
+from beliefstream.schemas.mixture import MAXIMUM_COMPONENTS
 from tests.schemas.kinds import model
 
 OBSERVATION: dict[str, Any] = {"entity": "a", "sensor": "s", "time": 1.0, "value": 1.0}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from schemas import Mixture, Reason, explain, reason_of
+from beliefstream.schemas import Mixture, Reason, explain, reason_of
 from tests.schemas.messages import mixtures, relaxed
 
 TWO: dict[str, Any] = {

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from schemas import Model, explain
+from beliefstream.schemas import Model, explain
 
 PLANAR: dict[str, Any] = {
     "entity": "*",

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from schemas import Observation, Reason, Unusable, explain, parse, reason_of
+from beliefstream.schemas import Observation, Reason, Unusable, explain, parse, reason_of
 
 
 def test_noise_is_given_once() -> None:

@@ -9,12 +9,11 @@ from typing import get_args
 
 import pytest
 
-import schemas
-from schemas import Model, Reason, parse, parse_sensor
-from schemas.motions import AnyMotion
-from schemas.sensor import KINDS
+from beliefstream.schemas import Model, Reason, parse, parse_sensor
+from beliefstream.schemas.motions import AnyMotion
+from beliefstream.schemas.sensor import KINDS
 
-PAGE = (Path(schemas.__file__).parent.parent / "docs" / "definitions.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "definitions.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -27,7 +26,7 @@ def test_every_definition_on_the_page_is_sound(block: str) -> None:
 
 
 def test_the_page_of_refusals_names_every_reason() -> None:
-    page = (Path(schemas.__file__).parent.parent / "docs" / "refusals.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "refusals.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
     named = [reason for row in rows for reason in re.findall("`([a-z_]+)`", row)]
     assert set(named) >= set(Reason)

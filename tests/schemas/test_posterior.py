@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from pydantic import ValidationError
 
-from schemas import Mixture, Posterior, explain
-from schemas.posterior import Quality
+from beliefstream.schemas import Mixture, Posterior, explain
+from beliefstream.schemas.posterior import Quality
 from tests.schemas.messages import posteriors, relaxed
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from schemas import Mixture, Prior, Reason, Unusable, explain
+from beliefstream.schemas import Mixture, Prior, Reason, Unusable, explain
 
 PLANE = Mixture.gaussian([0.0, 0.0], 1.0)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from schemas import Mixture, Prior, Reason, Reset, Unusable, parse_stated
+from beliefstream.schemas import Mixture, Prior, Reason, Reset, Unusable, parse_stated
 
 RESET: dict[str, Any] = {"entity": "mower", "reset": True, "time": 5.0}
 PRIOR: dict[str, Any] = {

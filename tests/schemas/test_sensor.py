@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from schemas import LinearSensor, PositionSensor, RangeSensor, Reason, Unusable, parse_sensor
+from beliefstream.schemas import LinearSensor, PositionSensor, RangeSensor, Reason, Unusable, parse_sensor
 
 RANGE: dict[str, Any] = {"kind": "range", "sensor": "b1", "position": [1, 2], "standard_deviation": 0.3}
 BEARING: dict[str, Any] = {**RANGE, "kind": "bearing"}

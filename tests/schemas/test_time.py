@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import Observation, Reason, Unusable, from_rfc3339, parse, to_rfc3339
-from schemas.time import unit_hint
+from beliefstream.schemas import Observation, Reason, Unusable, from_rfc3339, parse, to_rfc3339
+from beliefstream.schemas.time import unit_hint
 from tests.schemas.messages import relaxed
 
 

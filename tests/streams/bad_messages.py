@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any, NamedTuple
 
-from schemas import (
+from beliefstream.schemas import (
     Geodetic,
     GeodeticSensor,
     LinearSensor,
@@ -17,7 +17,7 @@ from schemas import (
     Reason,
     Sensor,
 )
-from streams.simulation import fleet_model
+from beliefstream.streams.local.simulated_fleet import fleet_model
 
 ENTITY, LIVE = "victim", "live"
 POSITION = PositionSensor(sensor="position", standard_deviation=1.5)

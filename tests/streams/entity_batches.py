@@ -6,17 +6,17 @@ import json
 
 import numpy as np
 
-from inference.events import Event, PriorChange
-from inference.sensors import Reading
-from inference.update import Updater
-from schemas import Mixture, PositionSensor, Posterior, Reason, parse
-from streams.beliefs import BeliefRecord, StoredMessage
-from streams.conversion import belief_from_mixture, sensor_over
-from streams.entities import EntityBatch, Entry
-from streams.registry import EntityModel
-from streams.rounds import run_rounds
-from streams.simulation import fleet_model
-from streams.topics import TopicNames
+from beliefstream.inference.sensors import Reading
+from beliefstream.inference.tracking.events import Event, PriorChange
+from beliefstream.inference.update.updater import Updater
+from beliefstream.schemas import Mixture, PositionSensor, Posterior, Reason, parse
+from beliefstream.streams.definitions.conversion import belief_from_mixture, sensor_over
+from beliefstream.streams.definitions.reader import EntityModel
+from beliefstream.streams.kafka.topics import TopicNames
+from beliefstream.streams.local.simulated_fleet import fleet_model
+from beliefstream.streams.state.record import BeliefRecord, StoredMessage
+from beliefstream.streams.worker.entity_batch import EntityBatch, Entry
+from beliefstream.streams.worker.rounds import run_rounds
 
 MODEL = EntityModel(fleet_model())
 SENSOR = sensor_over(PositionSensor(sensor="s", standard_deviation=1.0), MODEL.message.coordinate_names)

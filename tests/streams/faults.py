@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
-from streams import fusion
-from streams.consuming import SafeConsumer
+from beliefstream.streams.kafka.faust.consumer import SafeConsumer
+from beliefstream.streams.worker import fusion
 
 faults = Path(os.environ["FAULTS"])
 _fusion, _consumer = cast(Any, fusion), cast(Any, SafeConsumer)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Literal
 
-from inference.filtering import Outcome
-from schemas import Observation
-from streams.simulation import Simulation, simulate
+from beliefstream.inference.tracking.filtering import Outcome
+from beliefstream.schemas import Observation
+from beliefstream.streams.local.simulated_fleet import Simulation, simulate
 from tests.conftest import eventually
 from tests.streams.oracle import check_order, expected
 from tests.streams.workers import Stream, Worker, posteriors_of

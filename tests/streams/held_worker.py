@@ -10,7 +10,7 @@ from typing import Any, cast
 from faust.transport.drivers.aiokafka import Consumer
 from faust.types import TP
 
-from streams.cli import main
+from beliefstream.streams.cli import main
 
 held = Path(os.environ["HOLD"])
 commit = Consumer._commit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from schemas import (
+from beliefstream.schemas import (
     ControlSensor,
     Coordinate,
     Mixture,

@@ -1,4 +1,4 @@
-"""What the posteriors of a stream must equal: `inference.filtering.replay` of the same log, without any Kafka."""
+"""What the posteriors of a stream must equal: `inference.tracking.filtering.replay` of the same log, without Kafka."""
 
 from __future__ import annotations
 
@@ -11,17 +11,26 @@ from typing import Literal
 import numpy as np
 import torch
 
-from inference.events import Belief, Event
-from inference.filtering import Outcome, replay
-from inference.mixture import GaussianMixture
-from inference.update import Updater
-from schemas import ControlSensor, Mixture, Model, Observation, PositionSensor, Posterior, Prior, Sensor
-from streams.app import make_updater
-from streams.conversion import prior_change, reading_of
-from streams.conversion_controls import control_of
-from streams.registry import EntityModel
-from streams.settings import Settings
-from streams.simulation import Simulation, fleet_model
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.tracking.events import Belief, Event
+from beliefstream.inference.tracking.filtering import Outcome, replay
+from beliefstream.inference.update.updater import Updater
+from beliefstream.schemas import (
+    ControlSensor,
+    Mixture,
+    Model,
+    Observation,
+    PositionSensor,
+    Posterior,
+    Prior,
+    Sensor,
+)
+from beliefstream.streams.definitions.controls import control_of
+from beliefstream.streams.definitions.conversion import prior_change, reading_of
+from beliefstream.streams.definitions.reader import EntityModel
+from beliefstream.streams.local.simulated_fleet import Simulation, fleet_model
+from beliefstream.streams.settings import Settings
+from beliefstream.streams.worker.app import make_updater
 
 
 @lru_cache(maxsize=2)

@@ -17,8 +17,8 @@ from typing import Any, cast
 import faust
 from faust.types import TP, StreamT
 
-from streams.consuming import use_fetch_high_watermark, use_safe_consumer
-from streams.recovery import SafeTableManager
+from beliefstream.streams.kafka.faust.consumer import use_fetch_high_watermark, use_safe_consumer
+from beliefstream.streams.kafka.faust.recovery import SafeTableManager
 
 app = faust.App(
     os.environ["APP_ID"],

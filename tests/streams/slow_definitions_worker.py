@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from streams.cli import main
-from streams.registry import DefinitionsReader
+from beliefstream.streams.cli import main
+from beliefstream.streams.definitions.reader import DefinitionsReader
 
 
 async def follow_never(_: DefinitionsReader) -> None:

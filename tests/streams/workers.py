@@ -19,13 +19,13 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
-from schemas import DeadLetter, Posterior, parse
-from streams import topics
-from streams.broker import free_port
-from streams.client import ObservationProducer, PriorPublisher, Registry
-from streams.guard import KILL, guarded
-from streams.settings import Settings
-from streams.topics import MESSAGE_BYTES, TopicNames
+from beliefstream.schemas import DeadLetter, Posterior, parse
+from beliefstream.streams.client import ObservationProducer, PriorPublisher, Registry
+from beliefstream.streams.kafka import topics
+from beliefstream.streams.kafka.topics import MESSAGE_BYTES, TopicNames
+from beliefstream.streams.local.broker import free_port
+from beliefstream.streams.local.process_guard import KILL, guarded
+from beliefstream.streams.settings import Settings
 from tests.brokers import Broker
 from tests.conftest import Names, eventually
 

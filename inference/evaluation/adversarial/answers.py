@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from inference.encoding import encode
-from inference.evaluation.adversarial.chains import Chain
-from inference.evaluation.adversarial.mixtures import Mixture
-from inference.evaluation.adversarial.problems import Problem
-from inference.events import Belief
-from inference.filtering import Step, advance
-from inference.mixture import GaussianMixture
-from inference.update import Method, Updater
+from beliefstream.inference.evaluation.adversarial.chains import Chain
+from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
+from beliefstream.inference.evaluation.adversarial.problems import Problem
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.sensors.encoding import encode
+from beliefstream.inference.tracking.events import Belief
+from beliefstream.inference.tracking.filtering import Step, advance
+from beliefstream.inference.update.updater import Method, Updater
 
 BATCH = 128
 

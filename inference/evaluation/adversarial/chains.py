@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference.evaluation.adversarial.filters import Filtered, particles, walk
-from inference.evaluation.adversarial.likelihood import Array
-from inference.evaluation.adversarial.mixtures import Mixture
-from inference.evaluation.adversarial.oracle import Exact, solve
-from inference.evaluation.adversarial.problems import (
+from beliefstream.inference.evaluation.adversarial.filters import Filtered, particles, walk
+from beliefstream.inference.evaluation.adversarial.likelihood import Array
+from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
+from beliefstream.inference.evaluation.adversarial.oracle import Exact, solve
+from beliefstream.inference.evaluation.adversarial.problems import (
     Generator,
     direction,
     gaussian,
@@ -24,11 +24,11 @@ from inference.evaluation.adversarial.problems import (
     report,
     source,
 )
-from inference.evaluation.adversarial.shapes import slant
-from inference.events import Belief, Instant, StateModel
-from inference.motion import ConstantVelocity, Motion, RandomWalk
-from inference.readings import Reading, Sensor
-from inference.sensors import bearing, function, range_to, signal_strength
+from beliefstream.inference.evaluation.adversarial.shapes import slant
+from beliefstream.inference.motion import ConstantVelocity, Motion, RandomWalk
+from beliefstream.inference.sensors import bearing, function, range_to, signal_strength
+from beliefstream.inference.sensors.readings import Reading, Sensor
+from beliefstream.inference.tracking.events import Belief, Instant, StateModel
 
 PLANE = (0, 1)
 UPDATES = 1000

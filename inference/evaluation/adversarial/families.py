@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from inference.evaluation.adversarial import planar, shapes, space
-from inference.evaluation.adversarial.problems import Maker, Problem, source
+from beliefstream.inference.evaluation.adversarial import planar, shapes, space
+from beliefstream.inference.evaluation.adversarial.problems import Maker, Problem, source
 
 FAMILIES: dict[str, Maker] = {
     "planar": planar.planar,

@@ -9,9 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from inference.evaluation.adversarial.likelihood import LOG_TWO_PI, Array, seen
-from inference.evaluation.adversarial.mixtures import Mixture, log_density, logsumexp, sample, sound
-from inference.evaluation.adversarial.oracle import Distance, Points
+from beliefstream.inference.evaluation.adversarial.likelihood import LOG_TWO_PI, Array, seen
+from beliefstream.inference.evaluation.adversarial.mixtures import (
+    Mixture,
+    log_density,
+    logsumexp,
+    sample,
+    sound,
+)
+from beliefstream.inference.evaluation.adversarial.oracle import Distance, Points
 
 _SIDE, _CELLS = 10.0, 400  # half a side of the grid, and its cells along an axis
 _PARTICLES = 40_000

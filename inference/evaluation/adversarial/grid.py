@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from inference.evaluation.adversarial.likelihood import Array, Seen, wrapped
-from inference.evaluation.adversarial.mixtures import Mixture, log_density, logsumexp
+from beliefstream.inference.evaluation.adversarial.likelihood import Array, Seen, wrapped
+from beliefstream.inference.evaluation.adversarial.mixtures import Mixture, log_density, logsumexp
 
 CHANGE = 1.0  # nats across a resolved cell
 _NEGLIGIBLE = 1e-7  # share of the mass below which a cell is dropped

@@ -72,7 +72,7 @@ class Seen:
     """All reports of one sensor, so that its predictions are computed once.
 
     Attributes:
-        sensor: of `inference.readings`; only its numbers are read.
+        sensor: of `inference.sensors.readings`; only its numbers are read.
         values: ``(n, m)``, as reported.
         covariances: ``(n, m, m)``, of each report.
         axes: the coordinates of the points.

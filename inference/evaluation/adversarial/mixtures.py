@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inference.evaluation.adversarial.likelihood import LOG_TWO_PI, Array
+from beliefstream.inference.evaluation.adversarial.likelihood import LOG_TWO_PI, Array
 
 
 class Mixture(NamedTuple):

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inference.evaluation.adversarial import grid
-from inference.evaluation.adversarial.likelihood import Array, seen, touched
-from inference.evaluation.adversarial.mixtures import (
+from beliefstream.inference.evaluation.adversarial import grid
+from beliefstream.inference.evaluation.adversarial.likelihood import Array, seen, touched
+from beliefstream.inference.evaluation.adversarial.mixtures import (
     Mixture,
     component_logs,
     log_density,
@@ -93,7 +93,7 @@ class Exact:
 def solve(
     prior: Mixture, readings: Sequence[Any], generator: np.random.Generator, runs: int = 2, scale: float = 1.0
 ) -> Exact:
-    """Solve a problem exactly; `readings` of `inference.readings`, with `scale` times as many cells as usual."""
+    """Solve a problem exactly; `readings` are encoded ones, and there are `scale` times as many cells as usual."""
     axes = touched(readings, prior.means.shape[1])
     target = grid.Target(prior.marginal(axes), seen(readings, axes))
     most = int(scale * MOST_CELLS.get(len(axes), 6000))

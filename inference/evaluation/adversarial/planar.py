@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from inference.evaluation.adversarial.likelihood import Array
-from inference.evaluation.adversarial.mixtures import Mixture
-from inference.evaluation.adversarial.problems import (
+from beliefstream.inference.evaluation.adversarial.likelihood import Array
+from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
+from beliefstream.inference.evaluation.adversarial.problems import (
     Generator,
     Maker,
     direction,
@@ -19,8 +19,8 @@ from inference.evaluation.adversarial.problems import (
     report,
     state,
 )
-from inference.readings import Reading, Sensor
-from inference.sensors import bearing, position, range_to, time_difference
+from beliefstream.inference.sensors import bearing, position, range_to, time_difference
+from beliefstream.inference.sensors.readings import Reading, Sensor
 
 Made = tuple[Mixture, list[Reading]]
 PLANE = (0, 1)
@@ -116,7 +116,7 @@ def moved(make: Maker, scale: float, offset: float) -> Maker:
 
 
 def _moved(reading: Reading, scale: float, shift: Array) -> Reading:
-    from inference.observations import LINEAR, RANGE
+    from beliefstream.inference.likelihood.observations import LINEAR, RANGE
 
     old, value = reading.sensor, reading.value
     if old.kind == LINEAR:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from inference.evaluation.adversarial.likelihood import LINEAR, Array, Seen
-from inference.evaluation.adversarial.mixtures import Mixture
-from inference.readings import Reading, Sensor
+from beliefstream.inference.evaluation.adversarial.likelihood import LINEAR, Array, Seen
+from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
+from beliefstream.inference.sensors.readings import Reading, Sensor
 
 Generator = np.random.Generator
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from inference.evaluation.adversarial.run import Finding
+from beliefstream.inference.evaluation.adversarial.run import Finding
 
 DISHONEST = 0.5, 0.5  # at least so many nats off, with a larger effective sample size
 FALSE_ALARM = 0.05, 0.5  # at most so many nats off, with a smaller effective sample size

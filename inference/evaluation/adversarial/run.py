@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference.evaluation.adversarial.answers import Answer, answers, chain_answers
-from inference.evaluation.adversarial.chains import CHAINS, chains
-from inference.evaluation.adversarial.families import FAMILIES, problems
-from inference.evaluation.adversarial.filters import Filtered
-from inference.evaluation.adversarial.mixtures import Mixture, positive_definite
-from inference.evaluation.adversarial.oracle import Distance, Exact, solve
-from inference.evaluation.adversarial.problems import Problem
-from inference.update import Updater
+from beliefstream.inference.evaluation.adversarial.answers import Answer, answers, chain_answers
+from beliefstream.inference.evaluation.adversarial.chains import CHAINS, chains
+from beliefstream.inference.evaluation.adversarial.families import FAMILIES, problems
+from beliefstream.inference.evaluation.adversarial.filters import Filtered
+from beliefstream.inference.evaluation.adversarial.mixtures import Mixture, positive_definite
+from beliefstream.inference.evaluation.adversarial.oracle import Distance, Exact, solve
+from beliefstream.inference.evaluation.adversarial.problems import Problem
+from beliefstream.inference.update.updater import Updater
 
 Accept = Callable[[Mixture], str]
 """Returns why a posterior cannot be sent, or an empty string."""

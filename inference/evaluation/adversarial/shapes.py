@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inference.evaluation.adversarial.mixtures import Mixture
-from inference.evaluation.adversarial.planar import PLANE, Made, place, reported
-from inference.evaluation.adversarial.problems import (
+from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
+from beliefstream.inference.evaluation.adversarial.planar import PLANE, Made, place, reported
+from beliefstream.inference.evaluation.adversarial.problems import (
     Generator,
     direction,
     gaussian,
     logarithmic,
     mixture,
 )
-from inference.noise import Exponential, Noise, Uniform
-from inference.sensors import bearing, function, linear, position, range_to
+from beliefstream.inference.likelihood.noise import Exponential, Noise, Uniform
+from beliefstream.inference.sensors import bearing, function, linear, position, range_to
 
 
 def sine(u: Tensor, frequency: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from inference.evaluation.adversarial.mixtures import Mixture
-from inference.evaluation.adversarial.planar import Made, place, reported
-from inference.evaluation.adversarial.problems import (
+from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
+from beliefstream.inference.evaluation.adversarial.planar import Made, place, reported
+from beliefstream.inference.evaluation.adversarial.problems import (
     Generator,
     Maker,
     direction,
@@ -16,7 +16,7 @@ from inference.evaluation.adversarial.problems import (
     mixture,
     symmetric,
 )
-from inference.sensors import azimuth, bearing, elevation, range_rate, range_to
+from beliefstream.inference.sensors import azimuth, bearing, elevation, range_rate, range_to
 
 
 def doppler(generator: Generator) -> Made:

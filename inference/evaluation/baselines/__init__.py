@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from inference.evaluation.baselines.gaussian_sum import gaussian_sum_update
-from inference.evaluation.baselines.iterated import IteratedKalmanFilter
-from inference.evaluation.baselines.kalman import ExtendedKalmanFilter
-from inference.evaluation.baselines.particle import ParticleFilter
-from inference.evaluation.baselines.regularised import RegularisedParticleFilter
-from inference.evaluation.baselines.unscented import UnscentedKalmanFilter
+from beliefstream.inference.evaluation.baselines.gaussian_sum import gaussian_sum_update
+from beliefstream.inference.evaluation.baselines.iterated import IteratedKalmanFilter
+from beliefstream.inference.evaluation.baselines.kalman import ExtendedKalmanFilter
+from beliefstream.inference.evaluation.baselines.particle import ParticleFilter
+from beliefstream.inference.evaluation.baselines.regularised import RegularisedParticleFilter
+from beliefstream.inference.evaluation.baselines.unscented import UnscentedKalmanFilter
 
 __all__ = [
     "ExtendedKalmanFilter",

@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from inference import linear_algebra as la
-from inference.mixture import GaussianMixture
-from inference.observations import Observations
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 
 
 class GaussianFilter(ABC):

@@ -14,10 +14,10 @@ import math
 import torch
 from torch import Tensor
 
-from inference import linear_algebra as la
-from inference.evaluation.baselines.kalman import Measured, innovate, iterate, joseph, measure
-from inference.mixture import GaussianMixture
-from inference.observations import LINEAR, WIDE_OUTLIER, Observations
+from beliefstream.inference.evaluation.baselines.kalman import Measured, innovate, iterate, joseph, measure
+from beliefstream.inference.likelihood.observations import LINEAR, WIDE_OUTLIER, Observations
+from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 
 _LEAST_PROBABILITY = 1e-12  # as in the likelihood of the observations
 

@@ -20,12 +20,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from inference import linear_algebra as la
-from inference.evaluation.baselines.gaussian import GaussianFilter
-from inference.evaluation.baselines.kalman import measure
-from inference.evaluation.baselines.motion import linearised
-from inference.motion import Control, Motion
-from inference.observations import Observations
+from beliefstream.inference.evaluation.baselines.gaussian import GaussianFilter
+from beliefstream.inference.evaluation.baselines.kalman import measure
+from beliefstream.inference.evaluation.baselines.motion import linearised
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.motion import Control, Motion
 
 _SETTLED = 1e-6  # step, in standard deviations of the prior, below which the search ends
 _HALVINGS = 10

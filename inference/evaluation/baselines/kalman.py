@@ -17,11 +17,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from inference import linear_algebra as la
-from inference.evaluation.baselines.gaussian import GatedFilter
-from inference.evaluation.baselines.motion import linearised
-from inference.motion import Control, Motion
-from inference.observations import ANGLE, LINEAR, Observations, wrap
+from beliefstream.inference.evaluation.baselines.gaussian import GatedFilter
+from beliefstream.inference.evaluation.baselines.motion import linearised
+from beliefstream.inference.likelihood.observations import ANGLE, LINEAR, Observations, wrap
+from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.motion import Control, Motion
 
 _TINY = 1e-12  # squared distance to a sensor below which the direction is undefined
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from inference import linear_algebra as la
-from inference.mixture import GaussianMixture
-from inference.motion import Control, LinearMotion, Motion
+from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.motion import Control, LinearMotion, Motion
 
 _STEP = 1e-3  # of a standard deviation, either way
 _LEAST_STEP = 1e-6  # in the coordinate's unit

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from inference import linear_algebra as la
-from inference.mixture import LOG_TWO_PI, GaussianMixture
-from inference.motion import Control, Motion
-from inference.observations import Observations
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture
+from beliefstream.inference.motion import Control, Motion
 
 _PAIRS_AT_ONCE = 4_000_000  # kernels times points in memory
 _VALUES_AT_ONCE = 200_000  # predicted values in memory, so that they fit the processor's cache

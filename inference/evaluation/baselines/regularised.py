@@ -20,9 +20,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from inference.evaluation.baselines.particle import ParticleFilter
-from inference.mixture import GaussianMixture
-from inference.observations import Observations
+from beliefstream.inference.evaluation.baselines.particle import ParticleFilter
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 
 LEAST_SHARE = 0.1  # smallest effective share of the particles after a part of the likelihood
 MOST_PARTS = 50

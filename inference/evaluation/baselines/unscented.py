@@ -17,12 +17,12 @@ import math
 import torch
 from torch import Tensor
 
-from inference import linear_algebra as la
-from inference.evaluation.baselines.gaussian import GatedFilter
-from inference.evaluation.baselines.kalman import measure
-from inference.evaluation.baselines.motion import unscented
-from inference.motion import Control, Motion
-from inference.observations import Observations
+from beliefstream.inference.evaluation.baselines.gaussian import GatedFilter
+from beliefstream.inference.evaluation.baselines.kalman import measure
+from beliefstream.inference.evaluation.baselines.motion import unscented
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.motion import Control, Motion
 
 _CENTRE = 1 / 3  # weight of the sigma point at the mean; a third is exact to fourth order along each axis
 

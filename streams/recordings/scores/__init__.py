@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.recordings.scores.measures import Row
-from streams.recordings.scores.run import Progress, score
+from beliefstream.streams.recordings.scores.measures import Row
+from beliefstream.streams.recordings.scores.run import Progress, score
 
 __all__ = ["Progress", "Row", "score"]

@@ -25,8 +25,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inference.evaluation.baselines import ParticleFilter
-from inference.mixture import GaussianMixture
+from beliefstream.inference.evaluation.baselines import ParticleFilter
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 
 REGIONS = (0.5, 0.9, 0.99)
 DRAWS = 128  # of each belief

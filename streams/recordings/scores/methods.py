@@ -10,22 +10,22 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from inference.belief_prediction import predict
-from inference.encoding import encode
-from inference.evaluation.baselines import (
+from beliefstream.inference.evaluation.baselines import (
     ExtendedKalmanFilter,
     IteratedKalmanFilter,
     ParticleFilter,
     RegularisedParticleFilter,
 )
-from inference.events import Instant
-from inference.filtering import Outcome, Step
-from inference.mixture import GaussianMixture
-from inference.motion import Control, Motion
-from inference.observations import Observations
-from inference.readings import expanded
-from streams.recordings.scores.measures import Estimate, Mixtures, Particles, Scores, batches
-from streams.recordings.scores.tracks import Case, Track
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.motion import Control, Motion
+from beliefstream.inference.sensors.encoding import encode
+from beliefstream.inference.sensors.readings import expanded
+from beliefstream.inference.tracking.belief_prediction import predict
+from beliefstream.inference.tracking.events import Instant
+from beliefstream.inference.tracking.filtering import Outcome, Step
+from beliefstream.streams.recordings.scores.measures import Estimate, Mixtures, Particles, Scores, batches
+from beliefstream.streams.recordings.scores.tracks import Case, Track
 
 Tick = Callable[[], None]
 

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from inference.filtering import Outcome
-from inference.update import Updater
-from streams.offline import Fused
-from streams.recordings.recording import Recording
-from streams.recordings.scores.measures import Row, Scores
-from streams.recordings.scores.methods import OURS, ScoredMethod, run, score_ours
-from streams.recordings.scores.tracks import log_of, tracks_of
+from beliefstream.inference.tracking.filtering import Outcome
+from beliefstream.inference.update.updater import Updater
+from beliefstream.streams.local.offline_log import Fused
+from beliefstream.streams.recordings.recording import Recording
+from beliefstream.streams.recordings.scores.measures import Row, Scores
+from beliefstream.streams.recordings.scores.methods import OURS, ScoredMethod, run, score_ours
+from beliefstream.streams.recordings.scores.tracks import log_of, tracks_of
 
 Progress = Callable[[str, int, int], None]  # method, number of new instants, total
 

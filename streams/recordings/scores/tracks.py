@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inference.events import Instant, StateModel
-from inference.motion import Control
-from inference.observations import LINEAR
-from inference.readings import Reading, expanded, held
-from streams.offline import Log
-from streams.recordings import tag_range as _tag_range  # noqa: F401  (registers it)
-from streams.recordings.recording import Recording
-from streams.registry import EntityModel
+from beliefstream.inference.likelihood.observations import LINEAR
+from beliefstream.inference.motion import Control
+from beliefstream.inference.sensors.readings import Reading, expanded, held
+from beliefstream.inference.tracking.events import Instant, StateModel
+from beliefstream.streams.definitions.reader import EntityModel
+from beliefstream.streams.local.offline_log import Log
+from beliefstream.streams.recordings import tag_range as _tag_range  # noqa: F401  (registers it)
+from beliefstream.streams.recordings.recording import Recording
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from inference.evaluation.annealed import AnnealedPosterior, annealed_posterior, bridge
-from inference.evaluation.exact import grid_posterior
-from inference.evaluation.problems import held_out_problems
-from inference.mixture import GaussianMixture, component_log_density
+from beliefstream.inference.evaluation.annealed import AnnealedPosterior, annealed_posterior, bridge
+from beliefstream.inference.evaluation.exact import grid_posterior
+from beliefstream.inference.evaluation.problems import held_out_problems
+from beliefstream.inference.mixtures.mixture import GaussianMixture, component_log_density
 from tests.inference.plain_models import (
     distance,
     generator,

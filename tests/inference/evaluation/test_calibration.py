@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy import stats
 
-from inference.evaluation import long_run
-from inference.evaluation.calibration import (
+from beliefstream.inference.evaluation import long_run
+from beliefstream.inference.evaluation.calibration import (
     DRAWS,
     REGIONS,
     Calibration,
@@ -21,11 +21,17 @@ from inference.evaluation.calibration import (
     ranks,
     uniformity,
 )
-from inference.evaluation.long_run import LongRun
-from inference.evaluation.methods import ComparedMethod, MethodAnswer, baselines, of_mixture, updated
-from inference.mixture import GaussianMixture
-from inference.observations import Observations
-from inference.update import Update, Updater, UpdateSettings
+from beliefstream.inference.evaluation.long_run import LongRun
+from beliefstream.inference.evaluation.methods import (
+    ComparedMethod,
+    MethodAnswer,
+    baselines,
+    of_mixture,
+    updated,
+)
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.update.updater import Update, Updater, UpdateSettings
 from tests.inference.plain_models import generator, random_mixture
 from tests.inference.problems import updater
 

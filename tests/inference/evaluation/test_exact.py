@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from inference.evaluation import exact
-from inference.evaluation.exact import grid_posterior
-from inference.evaluation.problems import held_out_problems
-from inference.mixture import GaussianMixture
-from inference.observations import Observations
+from beliefstream.inference.evaluation import exact
+from beliefstream.inference.evaluation.exact import grid_posterior
+from beliefstream.inference.evaluation.problems import held_out_problems
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 from tests.inference.plain_models import (
     bearing,
     distance,

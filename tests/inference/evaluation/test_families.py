@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from inference import linear_algebra as la
-from inference.evaluation.families import FAMILIES, Draw, mixed, planar
+from beliefstream.inference.evaluation.families import FAMILIES, Draw, mixed, planar
+from beliefstream.inference.mixtures import linear_algebra as la
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 3, 4, 6])

@@ -9,17 +9,24 @@ from pathlib import Path
 import pytest
 import torch
 
-from inference import weights
-from inference.evaluation import front as module
-from inference.evaluation import plots
-from inference.evaluation.calibration import calibrate
-from inference.evaluation.front import BASELINES, THRESHOLDS, Point, front, posteriors_a_second, undominated
-from inference.evaluation.long_run import LongRun
-from inference.evaluation.methods import ComparedMethod, MethodAnswer, gaussian_sum, of_mixture
-from inference.evaluation.report import compare
-from inference.mixture import GaussianMixture
-from inference.observations import Observations
-from inference.transformer import Configuration, DistributionTransformer
+from beliefstream.inference.evaluation import front as module
+from beliefstream.inference.evaluation import plots
+from beliefstream.inference.evaluation.calibration import calibrate
+from beliefstream.inference.evaluation.front import (
+    BASELINES,
+    THRESHOLDS,
+    Point,
+    front,
+    posteriors_a_second,
+    undominated,
+)
+from beliefstream.inference.evaluation.long_run import LongRun
+from beliefstream.inference.evaluation.methods import ComparedMethod, MethodAnswer, gaussian_sum, of_mixture
+from beliefstream.inference.evaluation.report import compare
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.network import weights
+from beliefstream.inference.network.transformer import Configuration, DistributionTransformer
 from tests.inference.plain_models import generator
 
 PNG = b"\x89PNG"

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from inference import linear_algebra as la
-from inference.evaluation.families import Mixed, Problems
-from inference.evaluation.problems import in_double
-from inference.mixture import GaussianMixture
+from beliefstream.inference.evaluation.families import Mixed, Problems
+from beliefstream.inference.evaluation.problems import in_double
+from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 from tests.inference.plain_models import generator
 from tests.inference.problems import HELD_OUT, updater
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from inference.evaluation import reference as module
-from inference.evaluation.families import Problems
-from inference.evaluation.modes import count_modes
-from inference.evaluation.problems import HELD_OUT_SEED, held_out_problems, kinds
-from inference.evaluation.quick import evaluate_updater
-from inference.evaluation.reference import Reference, references
-from inference.mixture import GaussianMixture
+from beliefstream.inference.evaluation import reference as module
+from beliefstream.inference.evaluation.families import Problems
+from beliefstream.inference.evaluation.modes import count_modes
+from beliefstream.inference.evaluation.problems import HELD_OUT_SEED, held_out_problems, kinds
+from beliefstream.inference.evaluation.quick import evaluate_updater
+from beliefstream.inference.evaluation.reference import Reference, references
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 from tests.inference.plain_models import distance, linear, numbers, observe, random_covariances, random_normal
 from tests.inference.problems import updater
 

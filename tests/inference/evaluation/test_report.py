@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from inference.evaluation.baselines import ParticleFilter
-from inference.evaluation.methods import (
+from beliefstream.inference.evaluation.baselines import ParticleFilter
+from beliefstream.inference.evaluation.methods import (
     ComparedMethod,
     MethodAnswer,
     baselines,
@@ -20,11 +20,11 @@ from inference.evaluation.methods import (
     of_mixture,
     ours,
 )
-from inference.evaluation.problems import held_out_problems, rows
-from inference.evaluation.report import ALL, Comparison, compare
-from inference.mixture import GaussianMixture
-from inference.observations import Observations
-from inference.transformer import Configuration, DistributionTransformer
+from beliefstream.inference.evaluation.problems import held_out_problems, rows
+from beliefstream.inference.evaluation.report import ALL, Comparison, compare
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.network.transformer import Configuration, DistributionTransformer
 
 COUNT, COSTLY = 8, 3
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from scipy import stats
 
-from inference.evaluation.baselines import ParticleFilter
-from inference.evaluation.scores import Score, mixture_level, mixture_points, particle_level
-from inference.mixture import GaussianMixture, pad
+from beliefstream.inference.evaluation.baselines import ParticleFilter
+from beliefstream.inference.evaluation.scores import Score, mixture_level, mixture_points, particle_level
+from beliefstream.inference.mixtures.mixture import GaussianMixture, pad
 from tests.inference.plain_models import generator, numbers, random_covariances, random_mixture, random_normal
 
 

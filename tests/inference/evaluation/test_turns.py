@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from inference.accuracy import FAST, UpdateSettings
-from inference.evaluation.calibration import REGIONS
-from inference.evaluation.turn_particles import Held, hold, particles
-from inference.evaluation.turns import MEAN, MOTION, STEP, advanced, prior, run, thresholds
-from inference.mixture import GaussianMixture
-from inference.update import Updater
+from beliefstream.inference.evaluation.calibration import REGIONS
+from beliefstream.inference.evaluation.turn_particles import Held, hold, particles
+from beliefstream.inference.evaluation.turns import MEAN, MOTION, STEP, advanced, prior, run, thresholds
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.update.settings import FAST, UpdateSettings
+from beliefstream.inference.update.updater import Updater
 from tests.inference.problems import updater
 
 WORKER = UpdateSettings(refine_below=0.7, repeat_below=0.5)  # as `streams.settings` has it by default

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference import sensors
-from inference.sensors import Sensor
+from beliefstream.inference import sensors
+from beliefstream.inference.sensors import Sensor
 from tests.inference.reports import at, expected, log_density, report
 
 STATE = np.array([3.0, 4.0, 1.0, -2.0, 0.7])  # x, y, velocity, heading

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from inference import sensors
-from inference.sensors import Reading, Sensor, encode
+from beliefstream.inference import sensors
+from beliefstream.inference.sensors import Reading, Sensor, encode
 from tests.inference.plain_models import random_covariances, random_normal
 from tests.inference.reports import at, expected, log_density, report
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from inference import weights
-from inference.training.train import Plan, Training
-from inference.transformer import Configuration
+from beliefstream.inference.network import weights
+from beliefstream.inference.network.transformer import Configuration
+from beliefstream.inference.training.train import Plan, Training
 
 SMALL = Plan(
     dimensions=(1, 2),

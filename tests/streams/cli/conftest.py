@@ -11,11 +11,11 @@ import pytest
 import structlog
 import torch
 
-from inference import weights
-from inference.transformer import Configuration, DistributionTransformer
-from streams.cli import main
-from streams.logs import WITH_PASSWORDS
-from streams.topics import create
+from beliefstream.inference.network import weights
+from beliefstream.inference.network.transformer import Configuration, DistributionTransformer
+from beliefstream.streams.cli import main
+from beliefstream.streams.kafka.topics import create
+from beliefstream.streams.monitoring.logs import WITH_PASSWORDS
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference.evaluation.adversarial.mixtures import Mixture
-from streams.cli.adversarial import refused
+from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
+from beliefstream.streams.cli.adversarial import refused
 from tests.streams.cli.conftest import Run, assert_one_line
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import typer.main
 
-from streams.cli.commands import app
+from beliefstream.streams.cli.commands import app
 from tests.streams.cli.conftest import Run, assert_one_line
 
 
@@ -76,15 +76,15 @@ def test_a_wrong_setting_is_named_as_the_variable_it_is(run: Run, monkeypatch: p
 def test_a_broker_that_does_not_answer_is_one_line(
     run: Run, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.topics.CONNECT_TIMEOUT_MS", 200)
-    monkeypatch.setattr("streams.clients.connection.CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr("beliefstream.streams.kafka.topics.CONNECT_TIMEOUT_MS", 200)
+    monkeypatch.setattr("beliefstream.streams.kafka.connection.CONNECT_TIMEOUT", 0.2)
     assert_one_line(run(*arguments), "127.0.0.1:1", "answers")
 
 
 def test_help_does_not_wait_for_torch_faust_or_kafka() -> None:
     program = (
         "import sys\n"
-        "from streams.cli import main\n"
+        "from beliefstream.streams.cli import main\n"
         "try:\n"
         "    main(['train', '--help'])\n"
         "except SystemExit:\n"
@@ -95,7 +95,7 @@ def test_help_does_not_wait_for_torch_faust_or_kafka() -> None:
 
 
 def test_a_reader_that_has_had_enough_is_no_failure() -> None:
-    program = "from streams.cli import main; main(['settings'])"
+    program = "from beliefstream.streams.cli import main; main(['settings'])"
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

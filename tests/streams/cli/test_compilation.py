@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from streams.app import make_updater
-from streams.settings import Settings
+from beliefstream.streams.settings import Settings
+from beliefstream.streams.worker.app import make_updater
 from tests.conftest import CompiledNetwork
 from tests.streams.cli.conftest import Run, assert_one_line, set_environment
 

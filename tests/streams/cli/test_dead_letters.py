@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from kafka import KafkaProducer
 
-from schemas import Reason
-from streams.cli import letters
-from streams.clients.connection import TopicReader
-from streams.topics import MESSAGE_BYTES
+from beliefstream.schemas import Reason
+from beliefstream.streams.cli import dead_letter_output
+from beliefstream.streams.kafka.connection import TopicReader
+from beliefstream.streams.kafka.topics import MESSAGE_BYTES
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.streams.cli.conftest import Result, Run, assert_one_line
-from tests.streams.clients.letters import NOW_MS, observation, put_letter
+from tests.streams.client.letters import NOW_MS, observation, put_letter
 
 HOSTILE = b"\x1b[2J\x1b]0;owned\x07[red]x[/red]\r\nINFO forged\xff\xfe\xe2\x80\xae"
 
@@ -105,7 +105,7 @@ def test_hostile_letters_are_shown_safely(run: Run, put: Letters) -> None:
         safe(result.err)
         assert len(result.out) < 20_000
     shown = lines(run("dead-letters", "--json"))
-    assert shown[3]["value"] == "é" * letters.SHOWN_CHARACTERS
+    assert shown[3]["value"] == "é" * dead_letter_output.SHOWN_CHARACTERS
     assert (shown[3]["value_is_cut"], shown[3]["bytes"]) == (True, 200_000)
     assert "[red]x[/red]" in run("dead-letters", "--format", "table").out
 
@@ -257,7 +257,7 @@ def test_nothing_is_sent_without_a_yes(
                 return text
 
         monkeypatch.setattr("sys.stdin", Terminal())
-        monkeypatch.setattr("streams.cli.resending.typer.confirm", _confirm(text))
+        monkeypatch.setattr("beliefstream.streams.cli.resending.typer.confirm", _confirm(text))
         return run("dead-letters", "--replay")
 
     no = answer("n")
@@ -283,7 +283,7 @@ def test_a_replay_that_the_broker_refuses_ends_with_1(
     run: Run, put: Letters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put.put(0, value=observation(note="x" * 5000))
-    monkeypatch.setattr("streams.clients.publishing.MESSAGE_BYTES", 4000)
+    monkeypatch.setattr("beliefstream.streams.client.publishing.MESSAGE_BYTES", 4000)
     result = run("dead-letters", "--replay", "--yes", "--format", "table")
     assert result.status == 1
     assert "not sent: MessageSizeTooLargeError" in result.out
@@ -293,7 +293,7 @@ def test_a_replay_that_the_broker_refuses_ends_with_1(
 def test_without_a_topic_it_says_how_to_make_it(
     run: Run, topics: Names, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("streams.clients.connection.CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr("beliefstream.streams.kafka.connection.CONNECT_TIMEOUT", 0.3)
     monkeypatch.setenv("BELIEFSTREAM_DEAD_LETTERS", "nowhere")
     for arguments in ((), ("--summary",), ("--follow",), ("--replay",)):
         assert_one_line(run("dead-letters", *arguments), "nowhere", "topics create")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas import Model, parse, parse_sensor
+from beliefstream.schemas import Model, parse, parse_sensor
 from tests.conftest import Names
 from tests.schemas import kinds
 from tests.streams.cli.conftest import Run, assert_one_line

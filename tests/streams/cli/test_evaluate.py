@@ -51,8 +51,8 @@ def test_calibration_and_run_can_be_left_out(run: Run, small_weights: Path, tmp_
 def test_the_front_is_measured_alone(
     run: Run, small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("inference.evaluation.front.BATCH", 8)
-    monkeypatch.setattr("inference.evaluation.front._SECONDS", 0.0)
+    monkeypatch.setattr("beliefstream.inference.evaluation.front.BATCH", 8)
+    monkeypatch.setattr("beliefstream.inference.evaluation.front._SECONDS", 0.0)
     few = ("--front", "--count", "2", "--particle-problems", "1", "--weights", str(small_weights))
     result = run("evaluate", *few, "--json", "front.json", "--plots", "docs")
     assert result.status == 0, result.err

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference.device import choose_device
-from inference.events import Event
-from inference.filtering import Outcome, replay
-from inference.update import Updater
-from schemas import Posterior, parse
-from streams.app import make_updater
-from streams.conversion import reading_of, sensor_over, state_model
-from streams.settings import Settings
-from streams.simulation import Simulation, simulate
+from beliefstream.inference.tracking.events import Event
+from beliefstream.inference.tracking.filtering import Outcome, replay
+from beliefstream.inference.update.device import choose_device
+from beliefstream.inference.update.updater import Updater
+from beliefstream.schemas import Posterior, parse
+from beliefstream.streams.definitions.conversion import reading_of, sensor_over, state_model
+from beliefstream.streams.local.simulated_fleet import Simulation, simulate
+from beliefstream.streams.settings import Settings
+from beliefstream.streams.worker.app import make_updater
 from tests.streams.cli.conftest import Result, Run, assert_one_line
 from tests.streams.cli.examples import BEACON, GPS, WALKER
 
@@ -187,7 +187,7 @@ def test_a_full_disk_is_told_in_one_line(run: Run, tmp_path: Path) -> None:
     line = json.dumps({"entity": "a", "sensor": "gps", "time": 1, "value": [1, 1]})
     (tmp_path / "log.jsonl").write_text("\n".join([GPS, WALKER, line]))
     assert_one_line(run("fuse", "log.jsonl", "--out", "/dev/full"), "No space left on device")
-    command = [sys.executable, "-m", "streams.cli", "fuse", "log.jsonl"]
+    command = [sys.executable, "-m", "beliefstream.streams.cli", "fuse", "log.jsonl"]
     with open("/dev/full", "wb") as full:
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
     assert_one_line(Result(ended.returncode, "", ended.stderr), "No space left on device")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from schemas import Observation, Posterior, parse
+from beliefstream.schemas import Observation, Posterior, parse
 from tests.streams.cli.conftest import Run
 from tests.streams.odometry import MODEL, ODOMETRY, SENSORS, drive
 from tests.streams.oracle import distance, expected

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from kafka import KafkaConsumer, KafkaProducer
 
-from schemas import Observation, Posterior, Reason, parse
+from beliefstream.schemas import Observation, Posterior, Reason, parse
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.streams.cli.conftest import Run, assert_one_line
-from tests.streams.clients.letters import put_letter
-from tests.streams.clients.topics import posterior
+from tests.streams.client.letters import put_letter
+from tests.streams.client.topics import posterior
 
 Answer = Callable[[Any, Any], None]  # of a producer and a record
 CONTROL = '{"sensor": "wheels", "kind": "control", "inputs": ["speed", "turn_rate"], "standard_deviation": [0.1, 0.1]}'
@@ -110,7 +110,7 @@ def test_without_an_answer_it_says_so_in_time(run: Run, topics: Names) -> None:
 def test_a_control_has_no_posterior_to_wait_for(
     run: Run, topics: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.cli.sending.CONTROL_SECONDS", 0.2)
+    monkeypatch.setattr("beliefstream.streams.cli.sending.CONTROL_SECONDS", 0.2)
     assert run("sensors", "set", CONTROL).status == 0
     result = run("observe", "mower", "wheels", "1", "0.1", "--format", "table")
     assert result.status == 0
@@ -120,7 +120,7 @@ def test_a_control_has_no_posterior_to_wait_for(
 def test_where_posteriors_cannot_be_read_nothing_is_sent(
     run: Run, topics: Names, embedded_broker: EmbeddedNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.clients.connection.CONNECT_TIMEOUT", 1.0)
+    monkeypatch.setattr("beliefstream.streams.kafka.connection.CONNECT_TIMEOUT", 1.0)
     monkeypatch.setenv("BELIEFSTREAM_POSTERIORS", "nowhere")
     assert_one_line(run("observe", "mower", "gps", "1"), "nothing was sent", "nowhere", "--no-wait")
     assert run("observe", "mower", "gps", "1", "--no-wait").out.endswith(":0\n")

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from streams.client import Registry
-from streams.clients.connection import TopicReader
+from beliefstream.streams.client import Registry
+from beliefstream.streams.kafka.connection import TopicReader
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.streams.cli.conftest import Run, assert_one_line

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from schemas import Posterior, parse
-from streams.cli.scoring import fuse_recordings
-from streams.recordings import plaza
-from streams.recordings.scores.methods import classical
-from streams.settings import Settings
+from beliefstream.schemas import Posterior, parse
+from beliefstream.streams.cli.scoring import fuse_recordings
+from beliefstream.streams.recordings import plaza
+from beliefstream.streams.recordings.scores.methods import classical
+from beliefstream.streams.settings import Settings
 from tests.streams.cli.conftest import Run, assert_one_line
 
 OBSERVATIONS = 40

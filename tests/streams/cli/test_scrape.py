@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from streams.cli.scrape import WINDOW, MetricsHistory, Snapshot
+from beliefstream.streams.cli.metrics_scraper import WINDOW, MetricsHistory, Snapshot
 
 SECONDS = "beliefstream_end_to_end_seconds"
 BATCHES = "beliefstream_batch_size_count"

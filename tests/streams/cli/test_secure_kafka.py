@@ -18,11 +18,11 @@ import pytest
 from kafka import KafkaProducer
 from kafka.errors import TopicAuthorizationFailedError
 
-from schemas import Posterior, parse
-from streams import doctor_records
-from streams.broker import free_port
-from streams.rights import missing_rights
-from streams.topics import TopicNames
+from beliefstream.schemas import Posterior, parse
+from beliefstream.streams.cli.doctor import records
+from beliefstream.streams.kafka.rights import missing_rights
+from beliefstream.streams.kafka.topics import TopicNames
+from beliefstream.streams.local.broker import free_port
 from tests.conftest import eventually
 from tests.secure_broker import SecureKafkaNode
 from tests.streams.cli.acls import allow, documented
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.kafka
 PATIENCE = 60.0  # seconds; a worker is ready in 10 s on an idle machine
 REFUSED_WITHIN = 20.0  # seconds; 1 to 3 on an idle machine, and Python's imports
 ROOT = Path(__file__).parents[3]
-COMMAND = [sys.executable, "-c", "from streams.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from beliefstream.streams.cli import main; main()"]
 TOKEN = "a-token-of-the-tests-0123456789"
 NAMES = TopicNames()
 
@@ -330,7 +330,7 @@ def test_the_doctor_says_what_a_user_may_not_see(
     producer = KafkaProducer(bootstrap_servers=deployment.node.bootstrap_servers, **options)
     producer.send(NAMES.observations, key=b"nobody", value=None).get(10)  # without effect
     producer.close()
-    monkeypatch.setattr(doctor_records, "PATIENCE", 1.0)
+    monkeypatch.setattr(records, "PATIENCE", 1.0)
     set_environment(monkeypatch, deployment.variables(user, log_level="info"))
     told = " ".join(run("doctor", "--url", "http://127.0.0.1:1").out.split())
     hidden = "skipped partitioner, clocks, group: this user may not read records and offsets"

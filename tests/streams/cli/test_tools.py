@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.settings import Settings
+from beliefstream.streams.settings import Settings
 from tests.conftest import Names
 from tests.schemas.kinds import SENSORS
 from tests.streams.cli.conftest import Run, assert_one_line

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from inference import weights
-from inference.training import card
-from inference.training.train import Plan
-from streams.cli.train import make_plan, train
+from beliefstream.inference.network import weights
+from beliefstream.inference.training import card
+from beliefstream.inference.training.train import Plan
+from beliefstream.streams.cli.train import make_plan, train
 from tests.streams.cli.conftest import Run, assert_one_line
 
 SMALL = (

@@ -4,9 +4,9 @@ import io
 
 from rich.console import Console
 
-from schemas import Coordinate, Mixture, Posterior, Quality
-from streams.cli.scrape import Scraper, Snapshot
-from streams.cli.watch import Recent, view
+from beliefstream.schemas import Coordinate, Mixture, Posterior, Quality
+from beliefstream.streams.cli.metrics_scraper import Scraper, Snapshot
+from beliefstream.streams.cli.watch import Recent, view
 
 
 def test_what_looks_like_markup_is_shown_as_it_is() -> None:

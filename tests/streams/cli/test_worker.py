@@ -21,15 +21,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from schemas import Posterior, parse
-from streams.broker import ask_for_metadata, free_port
+from beliefstream.schemas import Posterior, parse
+from beliefstream.streams.local.broker import ask_for_metadata, free_port
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names, eventually, unique_names
 from tests.streams.cli.conftest import Run, assert_one_line, environment, set_environment
 from tests.streams.cli.examples import BEACON, GPS, WALKER
 
 PATIENCE = 60.0  # seconds; a worker is ready in 10 s on an idle machine
-COMMAND = [sys.executable, "-c", "from streams.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from beliefstream.streams.cli import main; main()"]
 
 
 @dataclass

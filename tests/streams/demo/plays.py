@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from schemas import Mixture, Posterior
-from streams.demo.scenario import Scenario, Script, write
-from streams.demo.tracking import Tracker
+from beliefstream.schemas import Mixture, Posterior
+from beliefstream.streams.demo.scenario import Scenario, Script, write
+from beliefstream.streams.demo.tracking import Tracker
 
 START = 1_700_000_000.0
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streams.demo import answers
-from streams.demo.answers import Answers
-from streams.demo.baselines import (
+from beliefstream.streams.demo import baseline_answers
+from beliefstream.streams.demo.baseline_answers import Answers
+from beliefstream.streams.demo.baselines import (
     EKF,
     ITERATED,
     PARTICLES,
@@ -18,8 +18,8 @@ from streams.demo.baselines import (
     iterated_kalman,
     particles,
 )
-from streams.demo.comparison import OURS, compare, ours, table, verdict, winners
-from streams.demo.scenario import MOWER
+from beliefstream.streams.demo.comparison import OURS, compare, ours, table, verdict, winners
+from beliefstream.streams.demo.scenario import MOWER
 from tests.streams.demo.plays import perfect_tracker, posterior, small_script
 
 SCRIPT = small_script()
@@ -95,8 +95,8 @@ def test_baselines_answer_at_every_instant_of_the_stream_but_for_the_entity_of_t
             ITERATED: iterated_kalman(group),
             PARTICLES: particles(group, count=200),
         }
-        answers.save(path, baselines)
-        comparison = compare(name, name, received[name], answers.load(path))
+        baseline_answers.save(path, baselines)
+        comparison = compare(name, name, received[name], baseline_answers.load(path))
         assert comparison.instants == len(received[name])
         assert [row.method for row in comparison.rows] == [OURS, EKF, ITERATED, PARTICLES]
         assert all(math.isfinite(value) for row in comparison.rows for value in row.scores)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from streams.demo.dotmap import DotMap
+from beliefstream.streams.demo.dotmap import DotMap
 
 
 def test_corners_are_on_the_map_with_y_up() -> None:

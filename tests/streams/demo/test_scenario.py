@@ -5,10 +5,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from schemas import Unusable, parse
-from schemas.observation import Observation
-from streams.demo.scenario import BAD_MESSAGES_AT, MOWER, Scenario
-from streams.recordings import plaza
+from beliefstream.schemas import Unusable, parse
+from beliefstream.schemas.observation import Observation
+from beliefstream.streams.demo.scenario import BAD_MESSAGES_AT, MOWER, Scenario
+from beliefstream.streams.recordings import plaza
 from tests.streams.demo.plays import START, small_script
 
 
@@ -38,7 +38,7 @@ def test_the_recording_is_replayed_at_its_speed_and_ends_now() -> None:
 
 
 def test_without_a_duration_the_whole_recording_is_played() -> None:
-    from streams.demo.scenario import write
+    from beliefstream.streams.demo.scenario import write
 
     script = write(Scenario(speed=200.0, entities=2, start=START))
     assert len(script.recording.observations) == len(plaza().observations)
@@ -76,7 +76,7 @@ def test_the_planted_messages_are_as_bad_as_they_say() -> None:
 
 
 def test_a_speed_that_is_not_positive_is_named() -> None:
-    from streams.demo.scenario import write
+    from beliefstream.streams.demo.scenario import write
 
     with pytest.raises(ValueError, match="speed must be positive, got 0"):
         write(Scenario(speed=0.0, entities=2, start=START))

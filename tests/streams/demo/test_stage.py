@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from streams import topics
-from streams.client import DefinitionConflict
-from streams.demo.stage import DemoServices, WorkerFigures, read_figures
-from streams.settings import Settings
-from streams.simulation import fleet_model
+from beliefstream.streams.client import DefinitionConflict
+from beliefstream.streams.demo.services import DemoServices, WorkerFigures, read_figures
+from beliefstream.streams.kafka import topics
+from beliefstream.streams.local.simulated_fleet import fleet_model
+from beliefstream.streams.settings import Settings
 from tests.brokers import EmbeddedNode
 
 PAGE = """\

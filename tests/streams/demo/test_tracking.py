@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from schemas import Prior
-from streams.demo.scenario import Cue
-from streams.demo.stage import WorkerFigures
-from streams.demo.tracking import Tracker
-from streams.demo.view import dead_letters, jump_lines, line, span
+from beliefstream.schemas import Prior
+from beliefstream.streams.demo.scenario import Cue
+from beliefstream.streams.demo.services import WorkerFigures
+from beliefstream.streams.demo.tracking import Tracker
+from beliefstream.streams.demo.view import dead_letters, jump_lines, line, span
 from tests.streams.demo.plays import perfect_tracker, posterior, small_script
 
 SCRIPT = small_script()

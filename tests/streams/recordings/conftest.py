@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.recordings import DATA_VARIABLE
+from beliefstream.streams.recordings import DATA_VARIABLE
 
 
 def data_folder() -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streams.recordings.fitting import acceleration_density, outlier_share
+from beliefstream.streams.recordings.fitting import acceleration_density, outlier_share
 
 
 @pytest.mark.parametrize("spacing", [0.5, 2.0])

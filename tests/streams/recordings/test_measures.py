@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from inference.evaluation.baselines import ParticleFilter
-from inference.mixture import GaussianMixture
-from streams.recordings.scores.measures import LOST_FOR, Mixtures, Particles, Scores
+from beliefstream.inference.evaluation.baselines import ParticleFilter
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.streams.recordings.scores.measures import LOST_FOR, Mixtures, Particles, Scores
 
 pytest.importorskip("scoringrules", reason="the energy score comes from it")
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from schemas import RangeSensor
-from streams.recordings import Recording, RecordingUnavailable, plaza
+from beliefstream.schemas import RangeSensor
+from beliefstream.streams.recordings import Recording, RecordingUnavailable, plaza
 
 pytest.importorskip("gtsam", reason="the files come with the package gtsam")
 

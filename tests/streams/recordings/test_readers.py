@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inference.noise import Array
-from schemas import ControlSensor
-from streams.recordings import DATA_VARIABLE, READERS, Recording, RecordingUnavailable, read
-from streams.recordings.tuning import rounded
+from beliefstream.inference.likelihood.noise import Array
+from beliefstream.schemas import ControlSensor
+from beliefstream.streams.recordings import DATA_VARIABLE, READERS, Recording, RecordingUnavailable, read
+from beliefstream.streams.recordings.tuning import rounded
 
 ENTRIES = {  # observations and entities
     "uwb_planar": (6477, 1),
@@ -38,7 +38,7 @@ def recorded(name: str, request: pytest.FixtureRequest, **options: Any) -> Recor
 
 def settings_of(name: str) -> Any:
     """As the reader has them, by default."""
-    module = importlib.import_module(f"streams.recordings.{MODULES[name]}")
+    module = importlib.import_module(f"beliefstream.streams.recordings.{MODULES[name]}")
     found = [
         value
         for value in vars(module).values()
@@ -73,7 +73,7 @@ def test_the_prior_is_centred_where_the_truth_starts(name: str, request: pytest.
 
 @pytest.mark.parametrize("name", [*MODULES])
 def test_the_documentation_says_what_was_chosen(name: str) -> None:
-    module = importlib.import_module(f"streams.recordings.{MODULES[name]}")
+    module = importlib.import_module(f"beliefstream.streams.recordings.{MODULES[name]}")
     settings = settings_of(name)
     lines = [line.split() for line in (module.__doc__ or "").splitlines()]
     stated = [(words[0], words[1]) for words in lines if len(words) > 1]

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from scipy.linalg import expm
 
-from streams.recordings.reports import ReportNoise, Reports, evidence, likeliest
+from beliefstream.streams.recordings.report_noise import ReportNoise, Reports, evidence, likeliest
 
 
 @dataclass(frozen=True)

@@ -8,23 +8,24 @@ import numpy as np
 import pytest
 import torch
 
-from inference import sensors, weights
-from inference.evaluation.baselines import (
+from beliefstream.inference import sensors
+from beliefstream.inference.evaluation.baselines import (
     ExtendedKalmanFilter,
     IteratedKalmanFilter,
     RegularisedParticleFilter,
 )
-from inference.mixture import GaussianMixture
-from inference.transformer import Configuration, DistributionTransformer
-from inference.update import Updater, UpdateSettings
-from schemas import Model, Posterior, parse
-from streams.offline import Fused
-from streams.recordings import Recording, with_wide_prior
-from streams.recordings.readers import RecordingReader
-from streams.recordings.recording import third
-from streams.recordings.scores import Row, score
-from streams.recordings.scores.methods import OURS, classical
-from streams.recordings.tuning import first_third, scored, tune
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.network import weights
+from beliefstream.inference.network.transformer import Configuration, DistributionTransformer
+from beliefstream.inference.update.updater import Updater, UpdateSettings
+from beliefstream.schemas import Model, Posterior, parse
+from beliefstream.streams.local.offline_log import Fused
+from beliefstream.streams.recordings import Recording, with_wide_prior
+from beliefstream.streams.recordings.readers import RecordingReader
+from beliefstream.streams.recordings.recording import third
+from beliefstream.streams.recordings.scores import Row, score
+from beliefstream.streams.recordings.scores.methods import OURS, classical
+from beliefstream.streams.recordings.tuning import first_third, scored, tune
 from tests.streams.recordings.test_readers import recorded
 
 pytest.importorskip("scoringrules", reason="the energy score comes from it")

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.motion import Control
-from schemas import (
+from beliefstream.inference.motion import Control
+from beliefstream.schemas import (
     ConstantVelocity,
     ControlSensor,
     Coordinate,
@@ -19,8 +19,8 @@ from schemas import (
     PositionSensor,
     Unicycle,
 )
-from streams.recordings.recording import Recording, limited, with_wide_prior
-from streams.recordings.scores.tracks import Controls, controls_of, log_of, tracks_of
+from beliefstream.streams.recordings.recording import Recording, limited, with_wide_prior
+from beliefstream.streams.recordings.scores.tracks import Controls, controls_of, log_of, tracks_of
 
 
 def report(value: float) -> Control:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.evaluation.adversarial.mixtures import Mixture
+from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
 
 Array = NDArray[np.float64]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inference.evaluation.adversarial.chains import CHAINS, UPDATES, chains
-from inference.evaluation.adversarial.families import FAMILIES, problems
-from inference.evaluation.adversarial.likelihood import touched
-from inference.evaluation.adversarial.mixtures import positive_definite
+from beliefstream.inference.evaluation.adversarial.chains import CHAINS, UPDATES, chains
+from beliefstream.inference.evaluation.adversarial.families import FAMILIES, problems
+from beliefstream.inference.evaluation.adversarial.likelihood import touched
+from beliefstream.inference.evaluation.adversarial.mixtures import positive_definite
 
 EVERY = sorted(FAMILIES)
 

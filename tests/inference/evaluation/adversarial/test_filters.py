@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inference.evaluation.adversarial.chains import velocity_step
-from inference.evaluation.adversarial.filters import Filtered, particles, walk
-from inference.evaluation.adversarial.likelihood import Array
-from inference.evaluation.adversarial.mixtures import Mixture
-from inference.evaluation.adversarial.problems import gaussian
-from inference.readings import Reading
-from inference.sensors import linear
+from beliefstream.inference.evaluation.adversarial.chains import velocity_step
+from beliefstream.inference.evaluation.adversarial.filters import Filtered, particles, walk
+from beliefstream.inference.evaluation.adversarial.likelihood import Array
+from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
+from beliefstream.inference.evaluation.adversarial.problems import gaussian
+from beliefstream.inference.sensors import linear
+from beliefstream.inference.sensors.readings import Reading
 from tests.inference.evaluation.adversarial.closed_forms import linear_update
 
 

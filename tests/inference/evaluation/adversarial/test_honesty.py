@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inference.accuracy import UpdateSettings
-from inference.evaluation.adversarial.answers import chain_answers
-from inference.evaluation.adversarial.chains import static
-from inference.evaluation.adversarial.families import FAMILIES
-from inference.evaluation.adversarial.report import report
-from inference.evaluation.adversarial.run import findings
-from inference.update import Updater
-from inference.weights import load
+from beliefstream.inference.evaluation.adversarial.answers import chain_answers
+from beliefstream.inference.evaluation.adversarial.chains import static
+from beliefstream.inference.evaluation.adversarial.families import FAMILIES
+from beliefstream.inference.evaluation.adversarial.report import report
+from beliefstream.inference.evaluation.adversarial.run import findings
+from beliefstream.inference.network.weights import load
+from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.updater import Updater
 
 SETTINGS = {"library": UpdateSettings(), "worker": UpdateSettings(refine_below=0.7, repeat_below=0.5)}
 # problems a family, and how many may be dishonest, at fault, or another answer alone

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from inference.encoding import encode
-from inference.evaluation.adversarial.families import FAMILIES, problems
-from inference.evaluation.adversarial.likelihood import Array, Seen, seen
-from inference.evaluation.adversarial.problems import Problem
-from inference.noise import Exponential, Noise, Uniform
-from inference.readings import Reading, Sensor
-from inference.sensors import bearing, heading, position, range_to, relative_bearing
+from beliefstream.inference.evaluation.adversarial.families import FAMILIES, problems
+from beliefstream.inference.evaluation.adversarial.likelihood import Array, Seen, seen
+from beliefstream.inference.evaluation.adversarial.problems import Problem
+from beliefstream.inference.likelihood.noise import Exponential, Noise, Uniform
+from beliefstream.inference.sensors import bearing, heading, position, range_to, relative_bearing
+from beliefstream.inference.sensors.encoding import encode
+from beliefstream.inference.sensors.readings import Reading, Sensor
 
 
 def both(problem: Problem, count: int = 200) -> tuple[Array, Array]:

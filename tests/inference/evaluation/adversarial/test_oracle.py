@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from scipy import integrate, special
 
-from inference.evaluation.adversarial.families import problems
-from inference.evaluation.adversarial.grid import posterior
-from inference.evaluation.adversarial.mixtures import Mixture
-from inference.evaluation.adversarial.oracle import solve
-from inference.evaluation.adversarial.problems import gaussian, mixture
-from inference.evaluation.adversarial.shapes import sine
-from inference.readings import Reading
-from inference.sensors import function, linear, range_to
+from beliefstream.inference.evaluation.adversarial.families import problems
+from beliefstream.inference.evaluation.adversarial.grid import posterior
+from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
+from beliefstream.inference.evaluation.adversarial.oracle import solve
+from beliefstream.inference.evaluation.adversarial.problems import gaussian, mixture
+from beliefstream.inference.evaluation.adversarial.shapes import sine
+from beliefstream.inference.sensors import function, linear, range_to
+from beliefstream.inference.sensors.readings import Reading
 from tests.inference.evaluation.adversarial.closed_forms import gaussian_divergence, linear_update
 
 

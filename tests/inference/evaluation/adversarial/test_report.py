@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from inference.evaluation.adversarial.answers import Answer
-from inference.evaluation.adversarial.mixtures import Mixture
-from inference.evaluation.adversarial.oracle import Distance
-from inference.evaluation.adversarial.report import report
-from inference.evaluation.adversarial.run import Finding
+from beliefstream.inference.evaluation.adversarial.answers import Answer
+from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
+from beliefstream.inference.evaluation.adversarial.oracle import Distance
+from beliefstream.inference.evaluation.adversarial.report import report
+from beliefstream.inference.evaluation.adversarial.run import Finding
 
 PLAIN = Mixture(np.ones(1), np.zeros((1, 1)), np.ones((1, 1, 1)))
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from inference.mixture import GaussianMixture
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 from tests.inference.plain_models import Sensor
 
 

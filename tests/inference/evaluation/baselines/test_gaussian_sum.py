@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.evaluation.baselines import ExtendedKalmanFilter, gaussian_sum_update
-from inference.evaluation.exact import grid_posterior
-from inference.mixture import GaussianMixture, pad
+from beliefstream.inference.evaluation.baselines import ExtendedKalmanFilter, gaussian_sum_update
+from beliefstream.inference.evaluation.exact import grid_posterior
+from beliefstream.inference.mixtures.mixture import GaussianMixture, pad
 from tests.inference.plain_models import (
     distance,
     linear,

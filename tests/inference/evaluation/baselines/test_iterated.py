@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from inference.evaluation.baselines import ExtendedKalmanFilter, IteratedKalmanFilter
-from inference.mixture import GaussianMixture
+from beliefstream.inference.evaluation.baselines import ExtendedKalmanFilter, IteratedKalmanFilter
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 from tests.inference.evaluation.baselines.exact_plane import Raster
 from tests.inference.plain_models import (
     Sensor,

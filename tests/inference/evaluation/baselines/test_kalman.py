@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from inference.evaluation.baselines import ExtendedKalmanFilter
+from beliefstream.inference.evaluation.baselines import ExtendedKalmanFilter
 from tests.inference.plain_models import (
     Sensor,
     assert_near,

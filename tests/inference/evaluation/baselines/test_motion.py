@@ -8,9 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from inference.evaluation.baselines import ExtendedKalmanFilter, ParticleFilter, UnscentedKalmanFilter
-from inference.mixture import GaussianMixture
-from inference.motion import ConstantVelocity, Control, CoordinatedTurn, Unicycle
+from beliefstream.inference.evaluation.baselines import (
+    ExtendedKalmanFilter,
+    ParticleFilter,
+    UnscentedKalmanFilter,
+)
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.motion import ConstantVelocity, Control, CoordinatedTurn, Unicycle
 from tests.inference.plain_models import assert_near, generator, numbers, random_covariances, random_normal
 
 KALMAN = [ExtendedKalmanFilter, UnscentedKalmanFilter]

@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy import stats
 
-from inference.evaluation.baselines import ExtendedKalmanFilter, ParticleFilter
-from inference.evaluation.exact import grid_posterior
-from inference.mixture import GaussianMixture
+from beliefstream.inference.evaluation.baselines import ExtendedKalmanFilter, ParticleFilter
+from beliefstream.inference.evaluation.exact import grid_posterior
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 from tests.inference.plain_models import (
     assert_near,
     bearing,

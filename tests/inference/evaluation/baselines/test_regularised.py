@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from inference.evaluation.baselines import ExtendedKalmanFilter, ParticleFilter, RegularisedParticleFilter
-from inference.mixture import GaussianMixture
+from beliefstream.inference.evaluation.baselines import (
+    ExtendedKalmanFilter,
+    ParticleFilter,
+    RegularisedParticleFilter,
+)
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 from tests.inference.evaluation.baselines.exact_plane import Raster
 from tests.inference.plain_models import (
     bearing,

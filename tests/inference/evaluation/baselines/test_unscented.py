@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.evaluation.baselines import ExtendedKalmanFilter, UnscentedKalmanFilter
-from inference.sensors import Reading, encode, function
+from beliefstream.inference.evaluation.baselines import ExtendedKalmanFilter, UnscentedKalmanFilter
+from beliefstream.inference.sensors import Reading, encode, function
 from tests.inference.plain_models import (
     assert_near,
     bearing,

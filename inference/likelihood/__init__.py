@@ -1,0 +1,1 @@
+"""Likelihoods of observations: measurement functions, noise, and what a mixture predicts."""

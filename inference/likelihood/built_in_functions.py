@@ -1,0 +1,56 @@
+"""Built-in measurement functions; each takes the coordinates relative to its sensor.
+
+Lengths are softened by `_TINY` squared units, to keep derivatives finite at the sensor itself.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from beliefstream.inference.likelihood.measurement_functions import register
+
+_TINY = 1e-24
+
+
+def _length(vector: Tensor) -> Tensor:
+    return (vector.square().sum() + _TINY).sqrt()
+
+
+@register("projection")
+def projection(state: Tensor) -> Tensor:
+    """``u₁``: one row of a linear sensor, for non-Gaussian noise."""
+    return state[0]
+
+
+@register("elevation")
+def elevation(state: Tensor) -> Tensor:
+    """``atan2(u₃, √(u₁² + u₂²))``, radians above the plane of the first two coordinates."""
+    return torch.atan2(state[2], _length(state[:2]))
+
+
+@register("range_rate")
+def range_rate(state: Tensor) -> Tensor:
+    """``pᵀv / |p|`` of ``u = (p, v)``: the rate at which the distance grows (Doppler)."""
+    size = state.shape[0] // 2
+    place, velocity = state[:size], state[size:]
+    return place.dot(velocity) / _length(place)
+
+
+@register("signal_strength")
+def signal_strength(
+    state: Tensor, reference_power: Tensor, exponent: Tensor, reference_distance: Tensor
+) -> Tensor:
+    """``P₀ − 10 n log₁₀(|u| / d₀)``, decibels: the log-distance law (T. S. Rappaport, "Wireless Communications",
+    2nd edition, 2002, eq. 4.69a)."""
+    decades = (_length(state) / reference_distance).log() / math.log(10)
+    return reference_power - 10 * exponent * decades
+
+
+@register("time_difference")
+def time_difference(state: Tensor, propagation_speed: Tensor) -> Tensor:
+    """``(|u₁| − |u₂|) / c`` of ``u = (u₁, u₂)``, relative to two receivers: the delay of the first receiver."""
+    size = state.shape[0] // 2
+    return (_length(state[:size]) - _length(state[size:])) / propagation_speed

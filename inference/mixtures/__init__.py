@@ -1,0 +1,1 @@
+"""Gaussian mixtures: their moments, reduction and splitting, and the linear algebra for them."""

@@ -1,0 +1,251 @@
+"""Batched Gaussian mixtures.
+
+A mixture over a state of ``D`` coordinates has up to ``K`` components, for ``B`` entities at once. An entity with fewer
+than ``K`` components has log weight ``-inf`` in its unused places. Their means and covariances are finite filler (zero
+and identity) and never matter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from beliefstream.inference.mixtures import linear_algebra as la
+
+LOG_TWO_PI = math.log(2 * math.pi)
+
+
+def component_log_density(points: Tensor, means: Tensor, factors: Tensor) -> Tensor:
+    """Log density of each of ``K`` Gaussians at each of ``P`` points.
+
+    `points` ``(B, P, D)``, `means` ``(B, K, D)``, lower Cholesky `factors` ``(B, K, D, D)``; returns ``(B, K, P)``.
+    With points last, sums over components add long rows, which the processor vectorises.
+    """
+    inverse = la.invert_lower(factors)
+    # whitened offset without the (B, K, P, D, D) intermediate: L⁻¹x − L⁻¹m, the product as one batched matmul
+    batch, components, size = means.shape
+    flat = inverse.reshape(batch, components * size, size)
+    shift = la.times(inverse, means).reshape(batch, components * size, 1)
+    whitened = torch.baddbmm(-shift, flat, points.mT).view(batch, components, size, -1)
+    constant = la.log_diagonal(factors) + 0.5 * size * LOG_TWO_PI
+    return torch.add(-constant[..., None], la.squared_norm(whitened.transpose(2, 3)), alpha=-0.5)
+
+
+@dataclass(frozen=True)
+class GaussianMixture:
+    """``Σ_k exp(log_weights_k) N(x; means_k, covariances_k)`` for a batch of entities.
+
+    log_weights ``(B, K)``, means ``(B, K, D)``, covariances ``(B, K, D, D)``, of one dtype on one device.
+    """
+
+    log_weights: Tensor
+    means: Tensor
+    covariances: Tensor
+
+    def __post_init__(self) -> None:
+        batch, components = self.log_weights.shape
+        size = self.means.shape[-1]
+        if self.means.shape != (batch, components, size):
+            raise ValueError(f"means: expected ({batch}, {components}, D), got {tuple(self.means.shape)}")
+        if self.covariances.shape != (batch, components, size, size):
+            expected = (batch, components, size, size)
+            raise ValueError(f"covariances: expected {expected}, got {tuple(self.covariances.shape)}")
+
+    @classmethod
+    def gaussian(cls, mean: Tensor, covariance: Tensor) -> GaussianMixture:
+        """One Gaussian per entity, from mean ``(B, D)`` and covariance ``(B, D, D)``."""
+        zero = torch.zeros(mean.shape[0], 1, dtype=mean.dtype, device=mean.device)
+        return cls(zero, mean[:, None], covariance[:, None])
+
+    @classmethod
+    def from_weights(cls, weights: Tensor, means: Tensor, covariances: Tensor) -> GaussianMixture:
+        """A mixture from weights that sum to one, in place of log weights."""
+        return cls(weights.log(), means, covariances)
+
+    @property
+    def batch(self) -> int:
+        return self.log_weights.shape[0]
+
+    @property
+    def components(self) -> int:
+        return self.log_weights.shape[1]
+
+    @property
+    def dimension(self) -> int:
+        return self.means.shape[-1]
+
+    @property
+    def present(self) -> Tensor:
+        """Which components are used, ``(B, K)`` bool."""
+        return self.log_weights > -math.inf
+
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> GaussianMixture:
+        return GaussianMixture(
+            self.log_weights.to(dtype=dtype, device=device),
+            self.means.to(dtype=dtype, device=device),
+            self.covariances.to(dtype=dtype, device=device),
+        )
+
+    def rows(self, index: Tensor | slice) -> GaussianMixture:
+        """The mixtures of the entities at `index`."""
+        return GaussianMixture(self.log_weights[index], self.means[index], self.covariances[index])
+
+    def ordered(self) -> GaussianMixture:
+        """Sort components by falling weight, equal ones by the first coordinate of their means."""
+        order = torch.argsort(self.means[..., 0], dim=1, stable=True)
+        heavier = torch.argsort(self.log_weights.gather(1, order), dim=1, descending=True, stable=True)
+        return self.places(order.gather(1, heavier))
+
+    def padded(self, count: int) -> GaussianMixture:
+        """With `count` places: the first ones, or more without weight.
+
+        A place without weight has the mean and covariance of the first, whatever stood there.
+        """
+        places = torch.arange(count, device=self.means.device)
+        mixture = self.places(places.clamp(max=self.components - 1).expand(self.batch, -1))
+        log_weights = mixture.log_weights.masked_fill(places >= self.components, -math.inf)
+        present = log_weights > -math.inf
+        return GaussianMixture(
+            log_weights,
+            torch.where(present[..., None], mixture.means, mixture.means[:, :1]),
+            torch.where(present[..., None, None], mixture.covariances, mixture.covariances[:, :1]),
+        )
+
+    def places(self, index: Tensor) -> GaussianMixture:
+        """The components at `index` ``(B, J)``."""
+        row = torch.arange(self.batch, device=index.device)[:, None]
+        return GaussianMixture(
+            self.log_weights[row, index], self.means[row, index], self.covariances[row, index]
+        )
+
+    def normalised(self) -> GaussianMixture:
+        """Normalise the weights, so that they sum to one."""
+        return GaussianMixture(torch.log_softmax(self.log_weights, -1), self.means, self.covariances)
+
+    def factors(self) -> Tensor:
+        """Lower Cholesky factors of the covariances, ``(B, K, D, D)``."""
+        return la.cholesky(self.covariances, torch.finfo(self.covariances.dtype).tiny)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean ``(B, D)`` and covariance ``(B, D, D)`` of the whole mixture."""
+        weights = self.log_weights.exp()
+        mean = (weights[..., None] * self.means).sum(1)
+        offset = self.means - mean[:, None]
+        covariance = (weights[..., None, None] * (self.covariances + la.outer(offset, offset))).sum(1)
+        return mean, la.symmetrise(covariance)
+
+    def log_density(self, points: Tensor) -> Tensor:
+        """Log density at `points` ``(B, P, D)``; returns ``(B, P)``."""
+        logs = component_log_density(points, self.means, self.factors())
+        return torch.logsumexp(self.log_weights[..., None] + logs, 1)
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw `count` independent points per entity, ``(B, count, D)``."""
+        source = torch.multinomial(self.log_weights.exp(), count, replacement=True, generator=generator)
+        shape = (self.batch, count, self.dimension)
+        noise = torch.randn(shape, generator=generator, dtype=self.means.dtype, device=self.means.device)
+        row = torch.arange(self.batch, device=self.means.device)[:, None]
+        return self.means[row, source] + la.times(self.factors()[row, source], noise)
+
+    def marginal(self, axes: Sequence[int]) -> GaussianMixture:
+        """Marginal over the coordinates `axes`, in the order given."""
+        index = torch.tensor(list(axes), device=self.means.device)
+        covariances = self.covariances[..., index, :][..., index]
+        return GaussianMixture(self.log_weights, self.means[..., index], covariances)
+
+    def condition(self, axes: Sequence[int], values: Tensor) -> GaussianMixture:
+        """Condition on coordinates `axes` having `values` ``(B, len(axes))``; over the others, in their order."""
+        rest = [axis for axis in range(self.dimension) if axis not in set(axes)]
+        seen = self.marginal(axes)
+        evidence = component_log_density(values[:, None], seen.means, seen.factors())[..., 0]
+        floor = torch.finfo(self.covariances.dtype).tiny
+        gain = self.covariances[..., rest, :][..., list(axes)] @ la.invert(seen.covariances, floor)
+        means = self.means[..., rest] + la.times(gain, values[:, None] - seen.means)
+        reduced = gain @ self.covariances[..., list(axes), :][..., rest]
+        covariances = la.symmetrise(self.covariances[..., rest, :][..., rest] - reduced)
+        return GaussianMixture(self.log_weights + evidence, means, covariances).normalised()
+
+    def in_coordinates(self, shift: Tensor, scale: Tensor) -> GaussianMixture:
+        """The mixture of y, where the state is ``x = shift + scale · y``; `shift` ``(B, D)``, `scale` ``(B,)``."""
+        means = (self.means - shift[:, None]) / scale[:, None, None]
+        return GaussianMixture(
+            self.log_weights, means, self.covariances / scale[:, None, None, None].square()
+        )
+
+    def where(self, chosen: Tensor, other: GaussianMixture) -> GaussianMixture:
+        """These components where `chosen` ``(B, 1 or K)``, elsewhere the components of `other` in the same places."""
+        return GaussianMixture(
+            torch.where(chosen, self.log_weights, other.log_weights),
+            torch.where(chosen[..., None], self.means, other.means),
+            torch.where(chosen[..., None, None], self.covariances, other.covariances),
+        )
+
+    def scaled_by(self, log_share: Tensor | float) -> GaussianMixture:
+        """Multiply the weights by a share, given as its log: ``(B, 1)`` or one number."""
+        return GaussianMixture(self.log_weights + log_share, self.means, self.covariances)
+
+    def affine(self, matrix: Tensor, covariance: Tensor | None = None) -> GaussianMixture:
+        """The mixture of ``matrix x`` plus Gaussian noise; `matrix` ``(B, E, D)``, `covariance` ``(B, E, E)``."""
+        means = la.times(matrix[:, None], self.means)
+        covariances = matrix[:, None] @ self.covariances @ matrix[:, None].mT
+        if covariance is not None:
+            covariances = covariances + covariance[:, None]
+        return GaussianMixture(self.log_weights, means, la.symmetrise(covariances))
+
+    def product(self, other: GaussianMixture, axes: Sequence[int] | None = None) -> GaussianMixture:
+        """Normalised product of the two densities; `other` may be over the coordinates `axes` only.
+
+        Every pair of components gives one Gaussian, weighted by the evidence of one under the other:
+        ``K_self × K_other`` components in all.
+        """
+        chosen = list(range(self.dimension)) if axes is None else list(axes)
+        seen = self.marginal(chosen)
+        innovation = other.means[:, None] - seen.means[:, :, None]
+        total = seen.covariances[:, :, None] + other.covariances[:, None]
+        factor = la.cholesky(total, torch.finfo(total.dtype).tiny)
+        inverse = la.invert_from_factor(factor)
+        log_evidence = -0.5 * la.quadratic(inverse, innovation, innovation) - la.log_diagonal(factor)
+        gain = self.covariances[..., :, chosen][:, :, None] @ inverse
+        means = self.means[:, :, None] + la.times(gain, innovation)
+        rows = self.covariances[..., chosen, :][:, :, None]
+        covariances = la.symmetrise(self.covariances[:, :, None] - gain @ rows)
+        log_weights = self.log_weights[:, :, None] + other.log_weights[:, None] + log_evidence
+        return GaussianMixture(
+            log_weights.flatten(1, 2), means.flatten(1, 2), covariances.flatten(1, 2)
+        ).normalised()
+
+
+def pad(mixture: GaussianMixture, components: int) -> GaussianMixture:
+    """Pad a mixture to at least `components` places."""
+    missing = components - mixture.components
+    if missing <= 0:
+        return mixture
+    batch, size = mixture.batch, mixture.dimension
+    weights = mixture.log_weights.new_full((batch, missing), -math.inf)
+    means = mixture.means.new_zeros(batch, missing, size)
+    eye = torch.eye(size, dtype=means.dtype, device=means.device).expand(batch, missing, size, size)
+    return beside([mixture, GaussianMixture(weights, means, eye)])
+
+
+def concatenate(mixtures: Sequence[GaussianMixture]) -> GaussianMixture:
+    """Concatenate mixtures along the batch, padded to the largest number of components."""
+    components = max(mixture.components for mixture in mixtures)
+    padded = [pad(mixture, components) for mixture in mixtures]
+    return GaussianMixture(
+        torch.cat([m.log_weights for m in padded]),
+        torch.cat([m.means for m in padded]),
+        torch.cat([m.covariances for m in padded]),
+    )
+
+
+def beside(mixtures: Sequence[GaussianMixture]) -> GaussianMixture:
+    """For each entity the components of all mixtures; weights are not normalised."""
+    return GaussianMixture(
+        torch.cat([mixture.log_weights for mixture in mixtures], 1),
+        torch.cat([mixture.means for mixture in mixtures], 1),
+        torch.cat([mixture.covariances for mixture in mixtures], 1),
+    )

@@ -1,0 +1,1 @@
+"""The Distribution Transformer, its features and its trained weights."""

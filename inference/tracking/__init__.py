@@ -1,0 +1,1 @@
+"""Beliefs over time: events, prediction, filtering, and observations that arrive late."""

@@ -1,0 +1,113 @@
+"""Prediction of beliefs to the time of their next instants, as one batch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.motion import Control
+from beliefstream.inference.tracking.accumulated_error import AccumulatedErrors
+from beliefstream.inference.tracking.events import Belief, Instant, StateModel
+from beliefstream.inference.tracking.mixture_prediction import Moved, move, together
+from beliefstream.inference.tracking.stacking import stacked
+from beliefstream.inference.update.settings import UpdateSettings
+
+WHOLE = UpdateSettings(bend_below=0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One entity's next instant; `belief` is None if it has none yet."""
+
+    belief: Belief | None
+    model: StateModel
+    instant: Instant
+
+
+def without_expired(step: Step) -> Step:
+    """Drop the belief if it has expired, so that the step starts from the model's prior."""
+    belief = step.belief
+    if belief is None or step.instant.time - belief.time <= step.model.expires_after:
+        return step
+    return replace(step, belief=None)
+
+
+def predict(steps: Sequence[Step]) -> GaussianMixture:
+    """Predict beliefs to the time of their instants without splitting components, whatever the loss; see `moved`."""
+    return moved(steps, WHOLE).mixture
+
+
+def moved(steps: Sequence[Step], settings: UpdateSettings) -> Moved:
+    """Predict beliefs to the time of their instants under the current controls, as one batch, with the loss.
+
+    An entity without a belief gets the model's prior at that time.
+    """
+    return moved_with_errors(steps, settings)[0]
+
+
+def moved_with_errors(steps: Sequence[Step], settings: UpdateSettings) -> tuple[Moved, AccumulatedErrors]:
+    """Predict as `moved` does, and also return the accumulated errors after it; a prior has none."""
+    beliefs = [step.belief or replace(step.model.prior, time=step.instant.time) for step in steps]
+    intervals = torch.tensor(
+        [step.instant.time - belief.time for step, belief in zip(steps, beliefs, strict=True)],
+        dtype=torch.float64,
+    )
+    if bool((intervals < 0).any()):
+        late = int((intervals < 0).nonzero()[0, 0])
+        raise ValueError(f"time: {steps[late].instant.time} lies before the belief's {beliefs[late].time}")
+    mixture = stacked(beliefs)
+    predicted = _moved(steps, beliefs, mixture, intervals, settings)
+    errors = AccumulatedErrors.of([belief.error for belief in beliefs])
+    if bool((errors.small * intervals > 0).any()):
+        # a point mass, when moved, has the motion's noise as its covariance
+        mean, covariance = mixture.moments()
+        point = GaussianMixture.gaussian(mean, torch.zeros_like(covariance))
+        noise = _moved(steps, beliefs, point, intervals, None).mixture.covariances[:, 0]
+        errors = errors.moved(predicted.mixture, noise)
+    return predicted, errors.plus(predicted.loss)
+
+
+def _moved(
+    steps: Sequence[Step],
+    beliefs: Sequence[Belief],
+    mixture: GaussianMixture,
+    intervals: Tensor,
+    settings: UpdateSettings | None,
+) -> Moved:
+    """Move `mixture` by the model and control of each step; without settings no component is split."""
+    by_motion: dict[int, list[int]] = defaultdict(list)
+    for index, step in enumerate(steps):
+        by_motion[id(step.model.motion)].append(index)
+    parts, order = [], []
+    for indices in by_motion.values():
+        rows, motion = torch.tensor(indices), steps[indices[0]].model.motion
+        control = _controls([beliefs[index] for index in indices], motion.inputs)
+        alone = len(by_motion) == 1
+        some, interval = (mixture, intervals) if alone else (mixture.rows(rows), intervals[rows])
+        if settings is None:
+            parts.append(Moved(motion.predict(some, interval, control), torch.zeros(len(rows)).double()))
+        else:
+            parts.append(move(motion, some, interval, control, settings))
+        order.append(rows)
+    return parts[0] if len(parts) == 1 else together(parts, order)
+
+
+def _controls(beliefs: Sequence[Belief], count: int) -> Control | None:
+    """The inputs of all beliefs, zero and exact where none was reported; None if no belief has any.
+
+    Inputs kept from a motion with another number of inputs count as not reported.
+    """
+    known = [belief.control for belief in beliefs]
+    if not count or all(control is None for control in known):
+        return None
+    value, covariance = np.zeros((len(known), count)), np.zeros((len(known), count, count))
+    for row, control in enumerate(known):
+        if control is not None and len(control.value) == count:
+            value[row], covariance[row] = control.value, control.covariance
+    return Control(torch.from_numpy(value), torch.from_numpy(covariance))

@@ -1,0 +1,218 @@
+"""Filtering: predict each belief to the next instant, then update it with the readings and priors of that instant.
+
+`advance` is the step that a worker takes with every batch, one call for all entities. `replay` runs a whole log through
+it without Kafka; a stream's posteriors must equal its result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.sensors.encoding import encode
+from beliefstream.inference.sensors.readings import Reading, expanded, held
+from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedError, AccumulatedErrors
+from beliefstream.inference.tracking.belief_prediction import Step, moved_with_errors, without_expired
+from beliefstream.inference.tracking.events import Belief, Event, StateModel, instants
+from beliefstream.inference.tracking.stacking import single_belief, with_axes
+from beliefstream.inference.update.reduction_cost import condense
+from beliefstream.inference.update.updater import Method, Update, Updater
+
+__all__ = ["MOST_TOGETHER", "Outcome", "Step", "advance", "replay"]
+
+MOST_TOGETHER = 6  # most observations in one update, as in training; the rest follow in further updates
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """The belief after an instant, and its quality.
+
+    Attributes:
+        effective_sample_size: quality of the update, 0 to 1; the smallest of several updates. It is measured by
+            importance sampling for the network, and computed from the divergence for closed forms and quadrature.
+        log_evidence: of all observations of the instant, in nats.
+        surprise: p-value of the observations under the prediction.
+        method: lower-case name of an `inference.update.result.Method`; `prior` if nothing was observed, `predicted`
+            if there was only a control.
+    """
+
+    belief: Belief
+    effective_sample_size: float
+    log_evidence: float
+    surprise: float
+    method: str
+
+    @property
+    def accumulated_error(self) -> float:
+        """Estimate of KL(exact ‖ belief) in nats, caused by all steps so far; see `accumulated`."""
+        return self.belief.error.nats
+
+
+def advance(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
+    """Predict each entity's belief to its instant and update it there; results are in the order of `steps`.
+
+    Raises ValueError if an instant lies before its belief.
+    """
+    steps = [without_expired(step) for step in steps]
+    outcomes: list[Outcome | None] = [None] * len(steps)
+    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for index, step in enumerate(steps):
+        groups[step.model.motion.dimension, step.model.components].append(index)
+    for (_, components), indices in groups.items():
+        tuned = updater.with_components(components)
+        for index, outcome in zip(indices, _advance_alike([steps[i] for i in indices], tuned), strict=True):
+            outcomes[index] = outcome
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _advance_alike(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
+    prediction, errors = moved_with_errors(steps, updater.settings)
+    predicted = prediction.mixture
+    outcomes: dict[int, Outcome] = {}
+    observed = [i for i, step in enumerate(steps) if step.instant.readings]
+    for i, step in enumerate(steps):
+        if step.instant.prior is not None:
+            one = torch.tensor([i])
+            outcomes[i] = _state_prior(predicted.rows(one), errors.rows(one), step, updater)
+        elif not step.instant.readings:
+            one = torch.tensor([i])
+            outcomes[i] = _carried_on(predicted.rows(one), errors.rows(one), step, updater)
+    if observed:
+        index = torch.tensor(observed)
+        some = predicted.rows(index)
+        update = _observe([steps[i].instant.readings for i in observed], some, updater)
+        times = [steps[i].instant.time for i in observed]
+        known = errors.rows(index).updated(some, update.posterior).plus(update.divergence)
+        outcomes |= dict(zip(observed, _split(update, times, known.single()), strict=True))
+    return [_under_control(outcomes[i], step) for i, step in enumerate(steps)]
+
+
+def _carried_on(
+    predicted: GaussianMixture, errors: AccumulatedErrors, step: Step, updater: Updater
+) -> Outcome:
+    """Keep the prediction, reduced if the model's prior has more components than a belief keeps."""
+    if int(predicted.present.sum()) > (most := updater.settings.components):
+        predicted, lost = condense(predicted, most, updater.settings.merge_below)
+        errors = errors.plus(lost)
+    belief = single_belief(predicted, step.instant.time, errors)
+    return Outcome(belief, 1.0, 0.0, 1.0, "predicted")
+
+
+def _under_control(outcome: Outcome, step: Step) -> Outcome:
+    """Add the control inputs that hold from the instant on."""
+    inputs = step.model.motion.inputs
+    control = step.belief.control if step.belief is not None else None
+    if control is not None and len(control.value) != inputs:
+        control = None  # it was reported for another motion
+    if step.instant.control is not None:
+        control = held(control, step.instant.control, inputs)
+    return outcome if control is None else replace(outcome, belief=replace(outcome.belief, control=control))
+
+
+def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, updater: Updater) -> Update:
+    """Update with all readings of an instant, at most `MOST_TOGETHER` numbers or vectors at a time."""
+    readings = [_spread(expanded(row)) for row in readings]
+    first = [row[:MOST_TOGETHER] for row in readings]
+    update = updater.update(prior, encode(first, prior.dimension))
+    more = [i for i, row in enumerate(readings) if len(row) > MOST_TOGETHER]
+    if not more:
+        return update
+    index = torch.tensor(more)
+    rest = _observe([readings[i][MOST_TOGETHER:] for i in more], update.posterior.rows(index), updater)
+    earlier = update.rows(index)
+    joint = Update(
+        rest.posterior,
+        torch.minimum(earlier.effective_sample_size, rest.effective_sample_size),
+        earlier.log_evidence + rest.log_evidence,
+        torch.minimum(earlier.surprise, rest.surprise),
+        rest.method,
+        earlier.divergence + rest.divergence,
+    )
+    return update.with_rows(index, joint)
+
+
+def _spread(readings: Sequence[Reading]) -> Sequence[Reading]:
+    """Reorder readings that need several updates, so that adjacent sensors are in different updates.
+
+    Readings of one time are in the order of their sensors. Adjacent sensors, such as anchors along one wall, cannot
+    distinguish a place from its mirror image. Sensors from all sides can.
+    """
+    parts = math.ceil(len(readings) / MOST_TOGETHER)
+    return readings if parts < 2 else [each for start in range(parts) for each in readings[start::parts]]
+
+
+def _state_prior(
+    predicted: GaussianMixture, errors: AccumulatedErrors, step: Step, updater: Updater
+) -> Outcome:
+    """Apply a prior; if it replaces the whole belief, the accumulated error starts again from zero."""
+    change = step.instant.prior
+    assert change is not None
+    stated = change.mixture.mixture()
+    if change.mode == "product":
+        mixture = predicted.product(stated, change.axes)
+    elif change.axes is None or len(change.axes) == predicted.dimension:
+        order = np.argsort(change.axes) if change.axes is not None else np.arange(predicted.dimension)
+        mixture, errors = stated.marginal(order.tolist()), AccumulatedErrors.of([NO_ERROR])
+    else:
+        mixture = with_axes(predicted, stated, change.axes)
+    reduced, lost = condense(mixture, updater.settings.components, updater.settings.merge_below)
+    belief = single_belief(reduced, step.instant.time, errors.plus(lost))
+    return Outcome(belief, 1.0, 0.0, 1.0, "prior")
+
+
+def _split(update: Update, times: Sequence[float], errors: Sequence[AccumulatedError]) -> list[Outcome]:
+    """Split a batch of posteriors into single beliefs, without the unused components."""
+    weights = update.posterior.log_weights.exp().numpy()
+    means, covariances = update.posterior.means.numpy(), update.posterior.covariances.numpy()
+    counts = update.posterior.present.sum(1).tolist()
+    names = {int(method): method.name.lower() for method in Method}
+    columns = zip(
+        update.effective_sample_size.tolist(),
+        update.log_evidence.tolist(),
+        update.surprise.tolist(),
+        update.method.tolist(),
+        strict=True,
+    )
+    outcomes = []
+    for row, (size, evidence, surprise, method) in enumerate(columns):
+        # a reduced mixture has its components first, heaviest first
+        count = counts[row]
+        share = weights[row, :count]
+        belief = Belief(
+            times[row],
+            share / share.sum(),
+            means[row, :count].copy(),
+            covariances[row, :count].copy(),
+            error=errors[row],
+        )
+        outcomes.append(Outcome(belief, size, evidence, surprise, names[method]))
+    return outcomes
+
+
+def replay(
+    events: Iterable[Event], model_of: Callable[[str], StateModel], updater: Updater
+) -> Iterator[tuple[str, Outcome]]:
+    """Replay a whole log in event time; yields every posterior of every entity, each entity's in order.
+
+    There is one posterior for each instant that `informs`; controls move the belief on, but yield none.
+
+    Entities are independent, so they go through `advance` together: first all first instants, then all second ones.
+    """
+    logs: dict[str, list[Event]] = defaultdict(list)
+    for event in events:
+        logs[event.entity].append(event)
+    timelines = {entity: instants(log) for entity, log in logs.items()}
+    beliefs: dict[str, Belief] = {}
+    for turn in range(max(map(len, timelines.values()), default=0)):
+        active = [entity for entity, timeline in timelines.items() if turn < len(timeline)]
+        steps = [Step(beliefs.get(entity), model_of(entity), timelines[entity][turn]) for entity in active]
+        for entity, outcome in zip(active, advance(steps, updater), strict=True):
+            beliefs[entity] = outcome.belief
+            if timelines[entity][turn].informs:
+                yield entity, outcome

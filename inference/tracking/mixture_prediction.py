@@ -1,0 +1,172 @@
+"""Prediction of a mixture; splits components first where the motion is nonlinear over them.
+
+A linear motion is exact, and so is the Gaussian of each component. Under a turning motion each component keeps its
+exact mean and covariance, but loses its shape; `motion.bend` estimates the loss. Where it exceeds
+`UpdateSettings.bend_below`, the components that lose most are split along the coordinate that helps most, as often as
+worthwhile. Then all are moved, and reduced to the number that a belief may have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
+from beliefstream.inference.mixtures.splitting import DIVISIONS, divide
+from beliefstream.inference.motion import Control, Motion
+from beliefstream.inference.motion.bend import TINY, Bend, bend
+from beliefstream.inference.motion.turning import Turning
+from beliefstream.inference.update.reduction_cost import condense
+from beliefstream.inference.update.settings import UpdateSettings
+
+MOST_PARTS = 64  # most components while splitting
+ROUNDS = 4
+TOGETHER = 64  # entities that are split at once, so that most of their numbers stay in the cache
+_WORTH = 0.02  # of the tolerance: a component with a smaller weighted loss is not split
+_TRIED = 0.5  # width of the parts at which directions are compared
+
+
+class Moved(NamedTuple):
+    """The prediction, and an estimate of its loss against the exact one in nats, ``(B,)``."""
+
+    mixture: GaussianMixture
+    loss: Tensor
+
+
+def move(
+    motion: Motion,
+    mixture: GaussianMixture,
+    interval: Tensor,
+    control: Control | None = None,
+    settings: UpdateSettings | None = None,
+) -> Moved:
+    """Predict `mixture` ``(B, K, D)`` over `interval` ``(B,)`` seconds; see `Motion.predict`.
+
+    Splitting may add components, up to `UpdateSettings.most_components`. The loss of a linear motion is zero.
+    """
+    settings = settings or UpdateSettings()
+    moved = motion.predict(mixture, interval, control)
+    if not isinstance(motion, Turning):
+        return Moved(moved, torch.zeros(mixture.batch, dtype=torch.float64))
+    found = _bends(motion, mixture, moved, interval, control)
+    loss = found.total
+    if not settings.bend_below > 0:
+        return Moved(moved, loss)
+    at = torch.nonzero(loss > settings.bend_below)[:, 0]
+    if len(at) == 0:
+        return Moved(moved, loss)
+    keep = torch.nonzero(~(loss > settings.bend_below))[:, 0]
+    parts, order = ([Moved(moved.rows(keep), loss[keep])], [keep]) if len(keep) else ([], [])
+    for index in torch.split(at, TOGETHER):
+        some = None if control is None else Control(control.value[index], control.covariance[index])
+        parts.append(_divided(motion, mixture.rows(index), interval[index], some, settings))
+        order.append(index)
+    return together(parts, order)
+
+
+def together(parts: Sequence[Moved], places: Sequence[Tensor]) -> Moved:
+    """Join parts of a batch, each with its entities' places in the batch."""
+    order = torch.argsort(torch.cat(list(places)))
+    mixture = concatenate([part.mixture for part in parts]).rows(order)
+    return Moved(mixture, torch.cat([part.loss for part in parts])[order])
+
+
+class _Bends(NamedTuple):
+    """The bends of all present components, and their losses per entity."""
+
+    bend: Bend  # of N components
+    row: Tensor  # (N,)
+    place: Tensor  # (N,)
+    factor: Tensor  # of state and inputs, (N, A, A)
+    loss: Tensor  # nats of each component, (B, K)
+    total: Tensor  # weighted sum, (B,)
+
+
+def _bends(
+    motion: Turning,
+    mixture: GaussianMixture,
+    moved: GaussianMixture,
+    interval: Tensor,
+    control: Control | None,
+) -> _Bends:
+    row, place = torch.nonzero(mixture.present & (interval > 0)[:, None], as_tuple=True)
+    mean, covariance = motion.with_inputs(mixture, control)
+    factor = la.cholesky(covariance[row, place], TINY)
+    predicted = moved.covariances[row, place]
+    found = bend(motion, mean[row, place], factor, interval[row].double(), predicted)
+    loss = torch.zeros_like(mixture.log_weights)
+    loss[row, place] = found.loss()
+    return _Bends(found, row, place, factor, loss, (mixture.log_weights.exp() * loss).sum(1))
+
+
+def _divided(
+    motion: Turning,
+    mixture: GaussianMixture,
+    interval: Tensor,
+    control: Control | None,
+    settings: UpdateSettings,
+) -> Moved:
+    """Split the components that lose most, then move and reduce the mixture."""
+    spent = torch.zeros(mixture.batch, dtype=torch.float64)
+    moved = motion.predict(mixture, interval, control)
+    found = _bends(motion, mixture, moved, interval, control)
+    for _ in range(ROUNDS):
+        division, direction = _plan(mixture, found, settings.bend_below)
+        if not bool((division > 0).any()):
+            break
+        cost = torch.tensor([each.divergence for each in DIVISIONS], dtype=torch.float64)[division]
+        spent = spent + (mixture.log_weights.exp() * cost).sum(1)
+        mixture = divide(mixture, division, direction)
+        moved = motion.predict(mixture, interval, control)
+        found = _bends(motion, mixture, moved, interval, control)
+    reduced, lost = condense(moved, settings.most_components, settings.merge_below)
+    return Moved(reduced, found.total + spent + lost)
+
+
+def _plan(mixture: GaussianMixture, found: _Bends, tolerance: float) -> tuple[Tensor, Tensor]:
+    """How to split each component, as places in `DIVISIONS` ``(B, K)``, and along which line ``(B, K, D)``."""
+    weight = mixture.log_weights.exp()
+    lost = weight * found.loss
+    bad = (found.loss > tolerance) & (lost > _WORTH * tolerance) & (found.total > tolerance)[:, None]
+    division = torch.zeros_like(bad, dtype=torch.int64)
+    direction = torch.zeros_like(mixture.means)
+    chosen = torch.nonzero(bad[found.row, found.place])[:, 0]
+    if len(chosen) == 0:
+        return division, direction
+    row, place = found.row[chosen], found.place[chosen]
+    bent, factor = found.bend.rows(chosen), found.factor[chosen]
+    line = _direction(bent, factor, mixture.dimension)
+    division[row, place] = _parts(bent, line, tolerance)
+    direction[row, place] = la.times(factor, line)[:, : mixture.dimension]
+    return _with_room(division, lost, mixture.present.sum(1)), direction
+
+
+def _direction(bent: Bend, factor: Tensor, size: int) -> Tensor:
+    """The unit vector ``(N, A)`` to split along: of one candidate per coordinate, the best."""
+    lines = torch.nn.functional.normalize(factor[:, :size], dim=-1)  # Lᵀ of a coordinate's unit vector
+    width = factor.new_full((len(factor),), _TRIED)
+    left = torch.stack([bent.narrowed(lines[:, i], width).loss() for i in range(size)], 1)
+    return lines[torch.arange(len(lines)), left.argmin(1)]
+
+
+def _parts(bent: Bend, line: Tensor, tolerance: float) -> Tensor:
+    """The first of `DIVISIONS` that is enough, or the last, ``(N,)``."""
+    enough = []
+    for each in DIVISIONS[1:]:
+        width = line.new_full((len(line),), each.narrower)
+        enough.append(bent.narrowed(line, width).loss() <= tolerance)
+    first = torch.stack([*enough[:-1], torch.ones_like(enough[-1])], 1).int().argmax(1)
+    return first + 1
+
+
+def _with_room(division: Tensor, lost: Tensor, count: Tensor) -> Tensor:
+    """Limit splitting to the components with the largest losses, as far as there is room for their parts."""
+    more = torch.tensor([each.parts - 1 for each in DIVISIONS])[division]
+    order = torch.where(division > 0, lost, -1.0).argsort(dim=1, descending=True, stable=True)
+    taken = more.gather(1, order).cumsum(1) <= (MOST_PARTS - count)[:, None]
+    fits = torch.zeros_like(taken).scatter(1, order, taken)
+    return torch.where(fits, division, 0)

@@ -1,0 +1,260 @@
+"""Exact moments by quadrature, for observations that are weak beside the prior, even if strongly nonlinear.
+
+A network has an error floor that does not fall with an observation's information; over many weak observations it adds
+up. Here the evidence, mean and covariance of every component times the likelihood are sums over the nodes of a
+Gauss–Hermite product rule. So weights, means and covariances have no bias: this is assumed density filtering on a
+Gaussian sum (K. Ito and K. Xiong, "Gaussian Filters for Nonlinear Filtering Problems", IEEE Trans. Automatic Control
+45(5), 2000). Only the shape of a component is lost. Where that costs more than a tolerance, components are split along
+the line that loses most. Each part then stands for its share of the component, ``N(x) w_i N_i(x) / Σ_j w_j N_j(x)``, so
+a split adds no error of its own.
+
+The nodes are the prior's. A likelihood that is sharp beside them falls between, which nothing computed from the nodes
+can see. Hence `gate`, which uses only the linearised observations. After the gate, three numbers from the nodes must
+agree that the likelihood is smooth on their scale: see `Solution.error`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from beliefstream.inference.likelihood.observations import LINEAR, Linearisation, Observations
+from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.mixtures.gauss_hermite import Moments, apart, loss_of_shape, rule
+from beliefstream.inference.mixtures.mixture import GaussianMixture, component_log_density, concatenate
+from beliefstream.inference.mixtures.splitting import PARTS, split
+
+MOST_SPREAD = 1.0  # of an observation's expected value over a component, in units of its narrowest noise
+RULES = {1: (13, 9), 2: (7, 5), 3: (5, 4)}  # nodes per coordinate, of the rule and of its check
+MOST_PARTS = 48  # most components while splitting
+ROUNDS = 3
+GAIN = 4.0  # about the most by which one round of splitting divides the divergence
+MOST_ERROR = 0.002  # nats between two rules
+MOST_ROUGH = 0.01
+NUMBERS = 2_000_000  # most in one tensor
+_LIGHT = 1e-3  # weight of a component below which the gate ignores it
+_SHARE = 0.1  # of the largest loss in a mixture; components with smaller losses are not split
+
+
+def gate(prior: GaussianMixture, observations: Observations, linear: Linearisation) -> Tensor:
+    """Largest spread of an observation's prediction over a component, in its narrowest noise, ``(B,)``.
+
+    It comes from the second-order expansion at the means, without any likelihood. `linear` is the linearisation there,
+    in the frames of the factors of `prior`. Above `MOST_SPREAD`, or if NaN, quadrature must not be used.
+    """
+    deviation, narrowest = linear.residuals.deviation, observations.standard_deviation[:, None]
+    if observations.mixture is not None:
+        present = ~observations.mixture.log_weights.isneginf()
+        narrowest = narrowest * torch.where(present, observations.mixture.ratio, math.inf).amin(-1)[:, None]
+    information = linear.information.diagonal(dim1=-2, dim2=-1).sum(-1)
+    bent = (information + linear.curvature.square().sum((-1, -2)) / 2) * (deviation / narrowest).square()
+    variance = torch.where((observations.kind == LINEAR)[:, None], information, bent)
+    seen = observations.mask[:, None] & (prior.log_weights > math.log(_LIGHT))[..., None]
+    return torch.where(seen, variance, 0.0).amax((1, 2)).sqrt()
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Posterior of a batch in the problems' coordinates; the vectors are ``(B,)``."""
+
+    posterior: GaussianMixture  # (B, J)
+    source: Tensor  # (B, J), the prior component of each part
+    log_evidence: Tensor
+    divergence: Tensor  # estimate of KL(exact ‖ posterior) in nats, including the error of the quadrature
+    error: Tensor  # difference between two rules, nats
+    rough: Tensor  # share of the squared likelihood ratio in the highest degrees that the nodes resolve
+    points: Tensor  # the nodes, (B, P, d)
+    shares: Tensor  # share of the exact posterior in each node, (B, P)
+    log_exact: Tensor  # log density of the exact posterior there, (B, P)
+
+    def rows(self, index: Tensor) -> Solution:
+        """The solutions of the problems at `index`."""
+        vectors = (self.log_evidence, self.divergence, self.error, self.rough)
+        nodes = (self.points, self.shares, self.log_exact)
+        return Solution(
+            self.posterior.rows(index),
+            self.source[index],
+            *(each[index] for each in vectors),
+            *(each[index] for each in nodes),
+        )
+
+    @property
+    def sound(self) -> Tensor:
+        """Whether the nodes can be trusted, ``(B,)`` bool."""
+        return (self.error < MOST_ERROR) & (self.rough < MOST_ROUGH)
+
+    def divergence_of(self, answer: GaussianMixture) -> Tensor:
+        """Estimate of KL(exact ‖ answer) in nats ``(B,)``; infinite if the nodes cannot be trusted."""
+        found = _divergence(self.points, self.shares, self.log_exact, answer) + self.error
+        return torch.where(self.sound & ~found.isnan(), found, math.inf)
+
+
+def _divergence(points: Tensor, shares: Tensor, log_exact: Tensor, answer: GaussianMixture) -> Tensor:
+    """``E[q/p − 1 − log(q/p)]`` under the exact p; no term is negative, so errors cannot cancel."""
+    log_ratio = answer.log_density(points) - log_exact
+    return torch.where(shares > 0, shares * (torch.expm1(log_ratio) - log_ratio), 0.0).sum(1)
+
+
+def _correction(prior: GaussianMixture, parts: GaussianMixture, source: Tensor, points: Tensor) -> Tensor:
+    """Log ratio of a component to the sum of its parts, at the nodes of each part ``(B, K, M, d)``; ``(B, K, M)``."""
+    batch, count, each, size = points.shape
+    row = torch.arange(batch)[:, None]
+    factors = prior.factors()[row, source]
+    offset = points - prior.means[row, source][:, :, None]
+    white = la.times(la.invert_lower(factors)[:, :, None], offset)
+    whole = -0.5 * la.squared_norm(white) - la.log_diagonal(factors)[..., None]
+    whole = whole - 0.5 * size * math.log(2 * math.pi)
+    logs = component_log_density(points.reshape(batch, -1, size), parts.means, parts.factors())
+    share = parts.log_weights - prior.log_weights.gather(1, source)
+    logs = (logs + share[..., None]).view(batch, count, count, each)
+    alike = source[:, :, None] == source[:, None]  # a part, and the part with the nodes
+    return whole - torch.logsumexp(torch.where(alike[..., None], logs, -math.inf), 1)
+
+
+def _present(mixture: GaussianMixture) -> GaussianMixture:
+    """Put a standard Gaussian in all unused places."""
+    used = mixture.present
+    eye = torch.eye(mixture.dimension, dtype=mixture.means.dtype)
+    return GaussianMixture(
+        mixture.log_weights,
+        torch.where(used[..., None], mixture.means, 0.0),
+        torch.where(used[..., None, None], mixture.covariances, eye),
+    )
+
+
+def _integrate(
+    prior: GaussianMixture, observations: Observations, parts: GaussianMixture, source: Tensor
+) -> tuple[Solution, Moments]:
+    """One pass over the nodes of all `parts`: the components of `prior`, or what they were split into."""
+    size, (fine, coarse) = prior.dimension, RULES[prior.dimension]
+    (nodes, weights), (fewer, their_weights) = rule(fine, size), rule(coarse, size)
+    every, main = torch.cat([nodes, fewer]), len(nodes)
+    factors = parts.factors()
+    points = parts.means[:, :, None] + la.times(
+        factors[:, :, None], every.expand(*source.shape, *every.shape)
+    )
+    likelihood = observations.log_likelihood(points.flatten(1, 2)).view(*source.shape, -1)
+    values = likelihood if parts is prior else likelihood + _correction(prior, parts, source, points)
+    values = torch.where(parts.present[..., None], values, 0.0)
+    found = Moments.of(values[..., :main], nodes, weights)
+    check = Moments.of(values[..., main:], fewer, their_weights)
+    log_weights = parts.log_weights + found.log_mass
+    evidence = torch.logsumexp(log_weights, 1)
+    posterior = GaussianMixture(
+        log_weights - evidence[:, None],
+        parts.means + la.times(factors, found.mean),
+        la.symmetrise(factors @ found.covariance @ factors.mT),
+    )
+    share, error = posterior.log_weights.exp(), apart(found, check, parts.log_weights)
+    rough = (share * found.roughness(fine, weights)).sum(1)
+    at, shares = points[:, :, :main].flatten(1, 2), (share[..., None] * found.shares).flatten(1)
+    log_exact = prior.log_density(at) + likelihood[..., :main].flatten(1) - evidence[:, None]
+    divergence = _divergence(at, shares, log_exact, posterior) + error
+    return Solution(posterior, source, evidence, divergence, error, rough, at, shares, log_exact), found
+
+
+def _split(
+    prior: GaussianMixture, parts: GaussianMixture, source: Tensor, found: Moments, solution: Solution
+) -> tuple[GaussianMixture, Tensor]:
+    """Split the parts that lose most of their shape in three, as far as there is room."""
+    loss, line = loss_of_shape(found, rule(RULES[prior.dimension][0], prior.dimension)[0])
+    lost = torch.where(parts.present, solution.posterior.log_weights.exp() * loss, 0.0)
+    room = (MOST_PARTS - parts.present.sum(1)) // (PARTS - 1)
+    rank = lost.argsort(dim=1, descending=True, stable=True).argsort(1)
+    which = (lost > _SHARE * lost.amax(1, keepdim=True)) & (rank < room[:, None])
+    return split(parts, source, which, la.times(parts.factors(), line))
+
+
+def _solved(
+    prior: GaussianMixture,
+    observations: Observations,
+    parts: GaussianMixture,
+    source: Tensor,
+    tolerance: float,
+    rounds: int,
+) -> Solution:
+    """Solve with up to `rounds` of splitting, where that can bring the divergence below the tolerance."""
+    each = parts.components * sum(count**prior.dimension for count in RULES[prior.dimension])
+    rows = observations.matrix.shape[1] * observations.matrix.shape[2]
+    most = max(1, NUMBERS // (each * max(rows, parts.components, prior.dimension**2)))
+    if parts.batch > most:
+        found: list[tuple[Tensor, Solution]] = []
+        for index in torch.split(torch.arange(parts.batch), most):
+            some = prior.rows(index)
+            divided = some if parts is prior else parts.rows(index)
+            rest = (divided, source[index], tolerance, rounds)
+            found.append((index, _solved(some, observations.rows_of(index), *rest)))
+        return _joined(found)
+    solution, moments = _integrate(prior, observations, parts, source)
+    if rounds == 0:
+        return solution
+    hopeful = solution.divergence < tolerance * GAIN**rounds
+    room = parts.present.sum(1) <= MOST_PARTS - (PARTS - 1)
+    at = torch.nonzero((solution.divergence > tolerance) & hopeful & room)[:, 0]
+    if len(at) == 0:
+        return solution
+    some, seen = prior.rows(at), observations.rows_of(at)
+    finer = _split(some, parts.rows(at), source[at], moments.rows(at), solution.rows(at))
+    deeper = _solved(some, seen, *finer, tolerance, rounds - 1)
+    better = torch.isfinite(deeper.divergence)
+    keep = torch.ones(parts.batch, dtype=torch.bool)
+    keep[at[better]] = False
+    kept, chosen = torch.nonzero(keep)[:, 0], torch.nonzero(better)[:, 0]
+    return _joined([(kept, solution.rows(kept)), (at[chosen], deeper.rows(chosen))])
+
+
+def _joined(parts: list[tuple[Tensor, Solution]]) -> Solution:
+    """Join the solutions of parts of a batch, each with its places."""
+    order = torch.argsort(torch.cat([index for index, _ in parts]))
+    found = [solution for _, solution in parts]
+    places = max(each.posterior.components for each in found)
+    nodes = max(each.shares.shape[1] for each in found)
+
+    def along(name: str, count: int) -> Tensor:
+        return torch.cat([_padded(getattr(each, name), count) for each in found])[order]
+
+    vectors = (
+        torch.cat([getattr(each, name) for each in found])[order]
+        for name in ("log_evidence", "divergence", "error", "rough")
+    )
+    posterior = concatenate([each.posterior for each in found]).rows(order)
+    wide = [along(name, nodes) for name in ("points", "shares", "log_exact")]
+    return Solution(posterior, along("source", places), *vectors, *wide)
+
+
+def _padded(tensor: Tensor, count: int) -> Tensor:
+    """Pad with zeros to `count` in the second dimension."""
+    more = tensor.new_zeros(len(tensor), count - tensor.shape[1], *tensor.shape[2:])
+    return torch.cat([tensor, more], 1)
+
+
+def solve(prior: GaussianMixture, observations: Observations, tolerance: float) -> Solution:
+    """Posterior of each problem; splits components while the divergence is above `tolerance`, nats.
+
+    Args:
+        prior: ``(B, K, d)`` in float64, d at most 3, in coordinates of about unit spread.
+        observations: over the same coordinates, past the `gate`.
+        tolerance: if nothing more can be split, a larger divergence remains and is reported.
+    """
+    if prior.dimension not in RULES:
+        raise ValueError(f"prior: {prior.dimension} coordinates, at most {max(RULES)} are for quadrature")
+    last = int(observations.mask.any(0).nonzero().max()) + 1
+    observations = observations.map(lambda tensor: tensor[:, :last])
+    order = prior.log_weights.argsort(dim=1, descending=True, stable=True)
+    counts = prior.present.sum(1)
+    found: list[tuple[Tensor, Solution]] = []
+    left, places = torch.arange(prior.batch), 1
+    while len(left):  # problems with about as many components go together
+        few = counts[left] <= places
+        index, left = left[few], left[~few]
+        if len(index):
+            chosen = order[index, :places]
+            some = _present(prior.rows(index).places(chosen))
+            source = torch.arange(chosen.shape[1]).expand(len(index), -1)
+            solution = _solved(some, observations.rows_of(index), some, source, tolerance, ROUNDS)
+            found.append((index, replace(solution, source=chosen.gather(1, solution.source))))
+        places *= 2
+    return _joined(found)

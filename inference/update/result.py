@@ -1,0 +1,54 @@
+"""Result of an update: the posterior, its quality, and the method that found it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
+
+VECTORS = ("effective_sample_size", "log_evidence", "surprise", "method", "divergence")
+
+
+class Method(IntEnum):
+    """How a posterior was found."""
+
+    TRANSFORMER = 0
+    REFINED = 1
+    KALMAN = 2
+    FALLBACK = 3
+    LINEARISED = 4
+    QUADRATURE = 5
+
+
+@dataclass(frozen=True)
+class Update:
+    """Posterior and quality of a batch; the vectors are ``(B,)``."""
+
+    posterior: GaussianMixture
+    effective_sample_size: Tensor  # fraction of the points, 0 to 1
+    log_evidence: Tensor  # log p(observations), in the sensors' own units
+    surprise: Tensor  # p-value of the observations under the prediction, 0 to 1
+    method: Tensor  # a `Method`, int64
+    divergence: Tensor  # estimate of KL(exact ‖ posterior), nats
+
+    def rows(self, index: Tensor) -> Update:
+        vectors = (getattr(self, name)[index] for name in VECTORS)
+        return Update(self.posterior.rows(index), *vectors)
+
+    def with_rows(self, index: Tensor, other: Update) -> Update:
+        """Replace the entities at `index` by `other`."""
+        keep = torch.ones(len(self.method), dtype=torch.bool)
+        keep[index] = False
+        kept = torch.nonzero(keep)[:, 0]
+        return joined([(kept, self.rows(kept)), (index, other)])
+
+
+def joined(parts: list[tuple[Tensor, Update]]) -> Update:
+    order = torch.argsort(torch.cat([index for index, _ in parts]))
+    posterior = concatenate([update.posterior for _, update in parts])
+    vectors = [torch.cat([getattr(update, name) for _, update in parts]) for name in VECTORS]
+    return Update(posterior, *vectors).rows(order)

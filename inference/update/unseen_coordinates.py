@@ -1,0 +1,100 @@
+"""Extension of an answer to the coordinates that no sensor touches.
+
+Given the seen coordinates y, the others follow the prior:
+
+    p(x | y) = Σ_k r_k(y) N(x; m_k + G_k (y − H m_k), P_k − G_k H P_k),    G_k = P_k Hᵀ (H P_k Hᵀ)⁻¹,
+
+with r_k the responsibilities of the prior's components. A component of the answer is small beside the prior, so the
+average responsibilities over it are used.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.mixtures.mixture import GaussianMixture, component_log_density
+
+LEAST_RESPONSIBILITY = 1e-3  # least responsibility of a prior component for a component of the answer
+MERGED_BELOW = 2e-3  # nats; allowed cost of merging the sources of a component of the answer
+
+
+def extend(
+    answer: GaussianMixture, responsibilities: Tensor, whole: GaussianMixture, axes: list[int]
+) -> GaussianMixture:
+    """Extend `answer` ``(B, J, d)`` over `axes`, in the state's units, to all ``D`` coordinates.
+
+    `responsibilities` ``(B, J, K)`` are those of the components of `whole`, the prior. The sources of each component
+    are merged into one Gaussian, or kept apart where one Gaussian is not enough.
+    """
+    shares = torch.where(responsibilities < LEAST_RESPONSIBILITY, 0.0, responsibilities)
+    shares = shares / shares.sum(2, keepdim=True)
+    shares, source = shares.sort(dim=2, descending=True, stable=True)
+    most = max(1, int((shares * answer.present[..., None] > 0).sum(2).max()))
+    shares, source = shares[..., :most], source[..., :most]
+    gain, rest = _regression(whole, axes)
+    batch, components, _ = source.shape
+    row, flat = torch.arange(batch)[:, None], source.flatten(1)
+    # (B, J, S, ...): by component of the answer, then by source
+    gain, rest, old = (
+        part[row, flat].view(batch, components, most, *part.shape[2:]) for part in (gain, rest, whole.means)
+    )
+    means = old + la.times(gain, answer.means[:, :, None] - old[..., axes])
+    covariances = rest + la.symmetrise(gain @ answer.covariances[:, :, None] @ gain.mT)
+    if most == 1:
+        return GaussianMixture(answer.log_weights, means[:, :, 0], covariances[:, :, 0])
+    return _merged(answer.log_weights, shares, means, covariances)
+
+
+def responsibilities(answer: GaussianMixture, prior: GaussianMixture) -> Tensor:
+    """Responsibilities of `prior`'s components for each of `answer`'s, ``(B, J, K)``.
+
+    They are averages over the cubature points ``m ± √d L_i`` of a component of the answer.
+    """
+    batch, count, size = answer.means.shape
+    if prior.components == 1:
+        return answer.log_weights.new_ones(batch, count, 1)
+    steps = math.sqrt(size) * answer.factors().mT
+    points = torch.cat([answer.means[:, :, None] + steps, answer.means[:, :, None] - steps], 2)
+    logs = component_log_density(points.flatten(1, 2), prior.means, prior.factors())
+    shares = torch.softmax(prior.log_weights[..., None] + logs, 1)
+    return shares.view(batch, -1, count, 2 * size).mean(3).mT
+
+
+def _regression(whole: GaussianMixture, axes: list[int]) -> tuple[Tensor, Tensor]:
+    """Regression on the seen coordinates: the gain ``(B, K, D, d)``, and the remaining covariance ``(B, K, D, D)``."""
+    across = whole.covariances[..., axes]
+    seen = across[..., axes, :]
+    gain = across @ la.invert(seen, torch.finfo(seen.dtype).tiny)
+    # seen coordinates follow exactly, so that rounding makes no variance negative
+    gain[..., axes, :] = torch.eye(len(axes), dtype=gain.dtype)
+    rest = la.symmetrise(whole.covariances - gain @ seen @ gain.mT)
+    rest[..., axes, :] = 0.0
+    rest[..., axes] = 0.0
+    return gain, rest
+
+
+def _merged(log_weights: Tensor, shares: Tensor, means: Tensor, covariances: Tensor) -> GaussianMixture:
+    """Merge all sources ``(B, J, S)`` of a component into one Gaussian, where that costs little."""
+    mean = (shares[..., None] * means).sum(2)
+    offset = means - mean[:, :, None]
+    covariance = (shares[..., None, None] * (covariances + la.outer(offset, offset))).sum(2)
+    apart = torch.where(shares > 0, shares * _volume(covariances), 0.0).sum(2)
+    # Runnalls' bound, as in `inference.mixtures.reduction`
+    merged = log_weights.exp() * (_volume(covariance) - apart) < MERGED_BELOW
+    first = torch.arange(shares.shape[2]) == 0
+    logs = torch.where(merged[..., None], torch.where(first, 0.0, -math.inf), shares.log())
+    chosen = merged[..., None] & first
+    return GaussianMixture(
+        (log_weights[..., None] + logs).flatten(1),
+        torch.where(chosen[..., None], mean[:, :, None], means).flatten(1, 2),
+        torch.where(chosen[..., None, None], covariance[:, :, None], covariances).flatten(1, 2),
+    )
+
+
+def _volume(covariance: Tensor) -> Tensor:
+    """Half the log determinant."""
+    return la.log_diagonal(la.cholesky(covariance, torch.finfo(covariance.dtype).tiny))

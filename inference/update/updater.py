@@ -1,0 +1,255 @@
+"""Bayesian update: a prior and observations in, the posterior and its quality out.
+
+1. If all sensors of an entity are linear and have no outliers, a Kalman update gives the exact posterior.
+2. The other entities go through the Distribution Transformer, in the coordinates that their sensors touch. These are
+   shifted and scaled to zero mean and unit spread. Coordinates that no sensor touches follow exactly. For a state s
+   with y = H s observed, let token j refine component k. Then ``m ← m + G (m'_j − H m)`` and
+   ``P ← P − G (H P Hᵀ − S'_j) Gᵀ``, with ``G = P Hᵀ (H P Hᵀ)⁻¹``.
+3. If the observations are nearly linear over each component, a linearised update replaces the network
+   (`nearly_linear`). Its error vanishes with their information, so the errors of many weak updates do not add up.
+4. If they are weak beside the prior, quadrature gives exact moments even for nonlinear ones (`settling`, `quadrature`).
+5. Every answer of the network is reduced and checked (`inference.update.checked_network`). Where the check is poor or
+   may miss a mode, the answer is searched, refined and measured again (`inference.update.thorough_network`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from beliefstream.inference.likelihood.observations import LINEAR, Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.network.transformer import DistributionTransformer
+from beliefstream.inference.update import nearly_linear
+from beliefstream.inference.update.checked_network import CheckedNetwork
+from beliefstream.inference.update.compiled_network import Compiled
+from beliefstream.inference.update.local_problem import LocalProblem
+from beliefstream.inference.update.mode_search import bend
+from beliefstream.inference.update.quadrature_update import settle
+from beliefstream.inference.update.reduction_cost import condense
+from beliefstream.inference.update.result import Method, Update, joined
+from beliefstream.inference.update.scaled_problem import Scaled
+from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.thorough_network import ThoroughNetwork, scanned
+from beliefstream.inference.update.trimming import power_of_two, shape_code, trimmed
+
+__all__ = ["Method", "Update", "UpdateSettings", "Updater"]
+
+_CLOSED, _NEARLY_LINEAR, _SETTLED = -1, -2, -3  # codes of problems that do not reach the network
+# below this surprise, observations may be outliers: the scan of the prior starts at a bend this many times smaller
+UNLIKELY, SOONER = 0.05, 10_000.0
+GENTLE = 100.0  # below the search limit by this factor, a sensor is only slightly nonlinear
+DOUBTED = 0.85  # effective sample size that is enough for a moderately nonlinear sensor
+SHARP = 1e3  # prior spread, in standard deviations of the noise, that single precision can resolve
+
+
+class Updater:
+    """Updates beliefs with observations, by the network or in closed form; tensors in and out are float64 on the CPU.
+
+    Args:
+        network: copied to `device` and `dtype` if it is elsewhere.
+        device: where the network runs; the CPU by default.
+        settings: accuracy against cost.
+        dtype: precision of the network. In float32 sums round differently in batches of different sizes, which can
+            change a decision to merge or refine. In float64 an answer does not depend on the rest of its batch, except
+            after refinement, whose rounds amplify the rounding.
+        compiled: used where it has a package that fits.
+    """
+
+    def __init__(
+        self,
+        network: DistributionTransformer,
+        device: torch.device | None = None,
+        settings: UpdateSettings | None = None,
+        dtype: torch.dtype = torch.float32,
+        compiled: Compiled | None = None,
+    ) -> None:
+        self.device, self.dtype = device or torch.device("cpu"), dtype
+        if any(
+            parameter.dtype != dtype or parameter.device != self.device for parameter in network.parameters()
+        ):
+            network = deepcopy(network).to(self.device, dtype)  # leave the caller's network as it is
+        self.network = network.eval()
+        self.settings = settings or UpdateSettings()
+        self.compiled = compiled
+        self._checked = CheckedNetwork(self.network, self.settings, compiled)
+
+    def with_components(self, components: int) -> Updater:
+        """The same updater with another limit on the number of components."""
+        if components == self.settings.components:
+            return self
+        settings = replace(self.settings, components=components)
+        return Updater(self.network, self.device, settings, self.dtype, self.compiled)
+
+    @torch.inference_mode()
+    def update(self, prior: GaussianMixture, observations: Observations) -> Update:
+        """Posterior of every entity, from `prior` ``(B, K, D)`` and `observations` over the same ``D`` coordinates.
+
+        Raises ValueError if batch or dimension differ, or if an entity has no observation.
+        """
+        if prior.batch != observations.batch or prior.dimension != observations.dimension:
+            raise ValueError(
+                f"observations: {observations.batch} × {observations.dimension} coordinates do not match a prior of "
+                f"{prior.batch} × {prior.dimension}"
+            )
+        used = observations.mask
+        if not bool(used.any(1).all()):
+            raise ValueError("observations: every entity needs at least one")
+        # sample points are shared out in component order; sorting makes the answer independent of the given order
+        prior = prior.ordered()
+        plain = (observations.kind == LINEAR) & (observations.outlier_probability == 0)
+        closed = (plain | ~used).all(1)
+        touched = (observations.matrix != 0).any(2) | (observations.heading != 0)
+        touched = (touched & used[..., None]).any(1)
+        code = (touched * (1 << torch.arange(prior.dimension))).sum(1)
+        # a prior that grew beyond the usual number of components takes more tokens
+        usual = self.settings.components
+        grown = prior.present.sum(1) > usual
+        code = code + (grown * (1 << prior.dimension))
+        scaled, below = Scaled.of(prior, observations, touched), self.settings.linear_below
+        divergence = nearly_linear.divergence(scaled.prior, scaled.observations, below, scaled.linear)
+        code = torch.where(closed, _CLOSED, torch.where(divergence < below, _NEARLY_LINEAR, code))
+        problems = _Problems(prior, observations, scaled, touched, grown, usual)
+        parts: list[tuple[Tensor, Update]] = []
+        index, settled = settle(prior, observations, touched, scaled, code >= 0, self.settings)
+        if settled is not None:
+            code[index] = _SETTLED
+            parts.append((index, settled))
+        for pattern, solve in ((_CLOSED, self._kalman), (_NEARLY_LINEAR, self._linearised)):
+            index = torch.nonzero(code == pattern)[:, 0]
+            if len(index):
+                parts.append((index, solve(scaled.rows(index), divergence[index])))
+        index = torch.nonzero(code >= 0)[:, 0]
+        if len(index):
+            parts.extend(self._by_network(problems, index, code))
+        return joined(parts) if len(parts) > 1 else parts[0][1].rows(torch.argsort(parts[0][0]))
+
+    def _by_network(
+        self, problems: _Problems, index: Tensor, code: Tensor
+    ) -> Iterator[tuple[Tensor, Update]]:
+        """Update in one pass where that can be trusted, else thoroughly; problems of one `code` have one shape."""
+        settings = self.settings
+        usual = max(settings.refine_below, settings.defend_below)
+        least = torch.full((len(code),), usual, dtype=torch.float64)
+        doubted = torch.zeros(len(code), dtype=torch.bool)
+        above, doubted[index] = self._trusted_above(problems.scaled.rows(index))
+        least[index] = above.clamp_min(usual)
+        hard = least[index] > 1
+        again = [index[hard]]
+        for some in _alike(index[~hard], code):
+            found = self._checked.update(*problems.local(some, self.device, self.dtype))
+            at = torch.nonzero(doubted[some] & (found.effective_sample_size >= least[some]))[:, 0]
+            if len(at):
+                local, _ = problems.local(some[at], self.device, torch.float64, True)
+                found = found.with_rows(at, scanned(local, found.rows(at)))
+            poor = found.effective_sample_size < least[some]
+            good = torch.nonzero(~poor)[:, 0]
+            again.append(some[poor])
+            if len(good):
+                yield some[good], found.rows(good)
+        left = torch.cat(again).sort().values
+        shapes = problems.shapes(left)
+        for some in _alike(left, code):
+            for alike in _alike(some, shapes):
+                yield alike, self._thorough.update(*problems.local(alike, self.device, torch.float64, True))
+
+    def _kalman(self, problem: Scaled, _: Tensor) -> Update:
+        """Exact: one Kalman update per component, weighted by its evidence; the loss by reduction is measured."""
+        prior, prediction = problem.prior, problem.prediction
+        exact = problem.back(prediction.posterior(prior).normalised())
+        posterior, loss = condense(exact, self.settings.most_components, self.settings.merge_below)
+        return Update(
+            posterior,
+            (-loss).exp(),
+            torch.logsumexp(prior.log_weights + prediction.log_evidence, 1),
+            prediction.surprise(prior),
+            torch.full((prior.batch,), Method.KALMAN, dtype=torch.int64),
+            loss,
+        )
+
+    def _linearised(self, problem: Scaled, divergence: Tensor) -> Update:
+        """One linearised update per component and outlier hypothesis; exact if all sensors are linear."""
+        prior, most = problem.prior, self.settings.most_components
+        posterior, evidence, loss = nearly_linear.update(
+            prior, problem.observations, most, self.settings.merge_below, problem.linear
+        )
+        surprise = problem.prediction.surprise(prior)
+        method = torch.where(divergence > 0, int(Method.LINEARISED), int(Method.KALMAN))
+        # for two close Gaussians the chi-square divergence is twice the Kullback-Leibler divergence
+        size = (-loss).exp() / (1 + 2 * divergence)
+        return Update(problem.back(posterior), size, evidence, surprise, method, divergence + loss)
+
+    @cached_property
+    def _thorough(self) -> ThoroughNetwork:
+        return ThoroughNetwork(deepcopy(self.network).double(), self.settings, None)
+
+    def _trusted_above(self, problem: Scaled) -> tuple[Tensor, Tensor]:
+        """The effective sample size ``(B,)`` above which one pass of the network is trusted, and which answers to scan.
+
+        It is infinite where one pass may miss a part of the posterior unnoticed: it is not tried there. The second
+        result, ``(B,)`` bool, marks the answers to compare with a scan of the prior too.
+        """
+        limit, observations = self.settings.search_above, problem.observations
+        information = problem.linear.information.diagonal(dim1=-2, dim2=-1).amax(-1)
+        used = problem.prior.present[..., None] & observations.mask[:, None]
+        never = torch.where(used, information, 0.0).amax((1, 2)) > SHARP**2
+        if limit == math.inf:
+            return torch.where(never, math.inf, 0.0).double(), torch.zeros_like(never)
+        bent = bend(problem)
+        unlikely = problem.prediction.surprise(problem.prior) < UNLIKELY
+        outliers = (observations.mask & (observations.outlier_probability > 0)).any(1)
+        irregular = (observations.mask & observations.is_irregular).any(1)
+        never |= (bent > limit) | (irregular & (bent > limit / GENTLE))
+        doubted = unlikely & outliers & (bent > limit / SOONER)
+        above = torch.where(doubted | (bent > limit / GENTLE), DOUBTED, 0.0)
+        return torch.where(never, math.inf, above).double(), doubted
+
+
+@dataclass(frozen=True)
+class _Problems:
+    """A batch of problems, with the quantities that all methods share."""
+
+    prior: GaussianMixture
+    observations: Observations
+    scaled: Scaled
+    touched: Tensor
+    grown: Tensor
+    usual: int  # components of a prior that has not grown
+
+    def shapes(self, index: Tensor) -> Tensor:
+        """A code for each entity ``(B,)``; entities of `index` with the same code have tensors of one shape."""
+        codes = torch.zeros(self.prior.batch, dtype=torch.int64)
+        count = self.prior.present[index].sum(1).clamp_min(self.usual)
+        codes[index] = shape_code(self.observations.rows_of(index)) * 64 + power_of_two(count)
+        return codes
+
+    def local(
+        self, index: Tensor, device: torch.device, dtype: torch.dtype, alone: bool = False
+    ) -> tuple[LocalProblem, Tensor]:
+        """The entities at `index`, all of one shape, and the surprise of their observations.
+
+        `alone` removes the padding that only other entities of the batch need.
+        """
+        prior, scaled = self.prior.rows(index), self.scaled.rows(index)
+        axes = torch.nonzero(self.touched[index[0]])[:, 0].tolist()
+        if not bool(self.grown[index[0]]):
+            prior = prior.places(torch.arange(min(prior.components, self.usual)).expand(prior.batch, -1))
+        observations = self.observations.rows_of(index)
+        if alone:
+            observations = trimmed(observations)
+            count = prior.present.sum(1).clamp_min(self.usual)
+            prior = prior.padded(1 << int(power_of_two(count).max()))
+        local = LocalProblem.of(prior, observations, axes, device, dtype)
+        return local, scaled.prediction.surprise(scaled.prior)
+
+
+def _alike(index: Tensor, code: Tensor) -> Iterator[Tensor]:
+    """Split `index` into parts of one code each."""
+    for pattern in sorted(set(code[index].tolist())):
+        yield index[code[index] == pattern]

@@ -1,0 +1,5 @@
+"""Entry point: `python -m beliefstream` is `beliefstream`."""
+
+from beliefstream.streams.cli import main
+
+main()

@@ -1,0 +1,145 @@
+"""Measures the cost of a late observation and the size of an entity's record: no Kafka, one core."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from beliefstream.inference.tracking.events import Event
+from beliefstream.inference.tracking.timeline import MOST
+from beliefstream.inference.update.updater import Updater
+from beliefstream.schemas import Model, Observation, Sensor
+from beliefstream.streams.definitions.reader import Definitions, EntityModel
+from beliefstream.streams.kafka.producing import Record
+from beliefstream.streams.kafka.topics import TopicNames
+from beliefstream.streams.local.simulated_fleet import simulate
+from beliefstream.streams.state.record import BeliefRecord, StoredMessage
+from beliefstream.streams.worker.entity_batch import EntityBatch, Entry
+from beliefstream.streams.worker.rounds import run_rounds
+from beliefstream.streams.worker.validation import Validator
+
+LARGEST = 1_000_000  # bytes of a message
+ENTITIES = 64
+
+
+class OfflineTable:
+    """Entities' records, updated with a batch of observations as in a worker, without Kafka."""
+
+    def __init__(self, model: Model, sensors: Iterable[Sensor], updater: Updater, most: int = MOST) -> None:
+        self._definitions = Definitions("sensors", "models")
+        self._definitions.sensors |= {sensor.sensor: sensor for sensor in sensors}
+        self._definitions.models["*"] = EntityModel(model)
+        self._validator = Validator(self._definitions, LARGEST, 0.0)
+        self._updater, self._most = updater, most
+        self.records: dict[bytes, bytes] = {}
+        self._offset = 0
+
+    def apply(self, observations: Sequence[Observation]) -> tuple[list[Record], int]:
+        """Return the posteriors to send, and how many instants were computed."""
+        batch: dict[bytes, EntityBatch] = {}
+        for seen in observations:
+            key, raw = seen.entity.encode(), seen.to_json()
+            entity = batch.get(key)
+            if entity is None:
+                stored = self.records.get(key)
+                record = BeliefRecord.decode(stored) if stored is not None else BeliefRecord()
+                entity = batch[key] = EntityBatch(key, 0, record)
+            message, event = self._validator.observation(key, raw, 0.0)
+            name, stored_message = message.id or str(self._offset), StoredMessage(False, self._offset, raw)
+            entity.accept(Entry(event, stored_message, name, id=message.id or ""))
+            self._offset += 1
+        for entity in batch.values():
+            model = self._definitions.model_for(entity.name)
+            assert model is not None
+            entity.set_model(model)
+            entity.plan(self._read, self._most)
+        posteriors = run_rounds(list(batch.values()), self._updater, TopicNames(), "bench")
+        for key, entity in batch.items():
+            entity.limit_past(self._most)
+            self.records[key] = entity.record.encode()
+        return posteriors, sum(len(entity.instants) for entity in batch.values())
+
+    def _read(self, key: bytes, stored_message: StoredMessage) -> tuple[Event, str]:
+        message, event = self._validator.observation(key, stored_message.value, 0.0)
+        return event, message.id or ""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of one observation that comes after `behind` newer ones of its entity."""
+
+    behind: int
+    instants: float  # computed for it
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class Size:
+    """Size of the records with one lateness window."""
+
+    window: float  # s
+    rate: float  # observations of an entity per second
+    moments: float
+    beliefs: float
+    bytes: float
+
+
+def costs(
+    updater: Updater,
+    behind: Sequence[int] = (0, 1, 2, 4, 8),
+    rate: float = 10.0,
+    repeats: int = 3,
+    entities: int = ENTITIES,
+) -> list[Cost]:
+    """Measure one observation each of several entities, each after `behind` newer ones; the median of the repeats.
+
+    Each time the newer observations come first, in a separate batch, and then the earlier one.
+    """
+    longest = max(behind) + 1
+    duration = (repeats + 3) * longest / rate
+    simulation = simulate(entities=entities, duration=duration, rate=rate)
+    model = simulation.model.model_copy(update={"lateness_window": duration})
+    by_entity = _by_entity(simulation.observations)
+    found = []
+    for lag in behind:
+        table, taken = OfflineTable(model, simulation.sensors, updater), []
+        start = 2 * longest
+        table.apply([seen for of in by_entity for seen in of[:start]])
+        for repeat in range(repeats):
+            at = start + repeat * (lag + 1)
+            groups = [of[at : at + lag + 1] for of in by_entity if len(of) > at + lag]
+            table.apply([seen for group in groups for seen in group[1:]])
+            began = time.process_time()
+            _, instants = table.apply([group[0] for group in groups])
+            taken.append((1e3 * (time.process_time() - began) / len(groups), instants / len(groups)))
+        milliseconds, computed = sorted(taken)[len(taken) // 2]
+        found.append(Cost(lag, computed, milliseconds))
+    return found
+
+
+def sizes(
+    updater: Updater, windows: Sequence[float] = (0.0, 2.0, 10.0), rate: float = 2.0, entities: int = ENTITIES
+) -> list[Size]:
+    """Measure the records of entities after a while, for each window length in seconds."""
+    found = []
+    for window in windows:
+        simulation = simulate(entities=entities, duration=2.0 * window + 4.0, rate=rate)
+        model = simulation.model.model_copy(update={"lateness_window": window})
+        table = OfflineTable(model, simulation.sensors, updater)
+        of_entities = _by_entity(simulation.observations)
+        for turn in range(max(map(len, of_entities))):
+            table.apply([of[turn] for of in of_entities if turn < len(of)])
+        records = [BeliefRecord.decode(raw).past.moments for raw in table.records.values()]
+        moments = sum(map(len, records)) / len(records)
+        beliefs = sum(moment.state is not None for of in records for moment in of) / len(records) + 1
+        size = sum(map(len, table.records.values())) / len(records)
+        found.append(Size(window, rate, moments, beliefs, size))
+    return found
+
+
+def _by_entity(observations: Iterable[Observation]) -> list[list[Observation]]:
+    found: dict[str, list[Observation]] = {}
+    for seen in observations:
+        found.setdefault(seen.entity, []).append(seen)
+    return list(found.values())

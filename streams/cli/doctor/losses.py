@@ -1,0 +1,170 @@
+"""Checks for lost, refused and doubtful messages, by the workers' counters and the logs."""
+
+from __future__ import annotations
+
+import urllib.error
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from beliefstream.schemas import Reason, printable
+from beliefstream.streams.cli.doctor.findings import Finding, Status
+from beliefstream.streams.cli.doctor.logs import examine_changelog, examine_offsets
+from beliefstream.streams.cli.remedies import remedy_for
+from beliefstream.streams.settings import Settings
+
+if TYPE_CHECKING:
+    from beliefstream.streams.cli.metrics_scraper import Snapshot
+
+SUBJECT = "losses"
+SHOWN = 3  # labels in a line
+RUNBOOK = "deploy/RUNBOOK.md, "
+LOG_FAULTS = {
+    "emptied": "times the changelog had lost beliefs; they were computed again",
+    "gone": "partitions whose messages were to be read again and are not there any more: their beliefs began anew",
+    "remade": "times a topic was deleted and made again",
+    "cut": "times a log had lost its end, which beliefs hold",
+}
+
+
+@dataclass(frozen=True)
+class _Counter:
+    """A counter that is 0 if all is well.
+
+    Attributes:
+        name: in Prometheus.
+        label: its counts are shown by this label.
+        what: text for one count, with `{count}` and `{label}`.
+        values: of the label to check; empty for all.
+    """
+
+    name: str
+    label: str
+    what: str
+    remedy: str
+    values: Collection[str] = ()
+
+
+COUNTERS = (
+    _Counter(
+        "beliefstream_lost_offsets_total",
+        "topic",
+        "{count} messages of {label!r} were deleted before a worker had read them",
+        f"raise the topic's retention, have them sent again; {RUNBOOK}MessagesLost",
+    ),
+    *(
+        _Counter(
+            "beliefstream_log_faults_total",
+            "fault",
+            f"{{count}} {words} ({{label}})",
+            f"look at who changed the topics; {RUNBOOK}LogDamaged",
+            (fault,),
+        )
+        for fault, words in LOG_FAULTS.items()
+    ),
+    _Counter(
+        "beliefstream_stalls_total",
+        "",
+        "{count} times a worker has stood still with messages waiting, and stopped",
+        f"its log names the partitions, `partitions stand still`; {RUNBOOK}Stalled",
+    ),
+    _Counter(
+        "beliefstream_misplaced_records_total",
+        "topic",
+        "{count} records of {label!r} lay in another partition than their keys belong to",
+        "fix the producer's partitioner: docs/producers.md has an example for each client",
+    ),
+    *(
+        _Counter(
+            "beliefstream_dead_letters_total",
+            "reason",
+            f"{{count}} messages were refused, for {words} ({{label}})",
+            f"{remedy_for(reason)}; beliefstream dead-letters --reason {reason}",
+            (reason,),
+        )
+        for reason, words in (
+            (Reason.future, "their times lay in the future"),
+            (Reason.impossible, "their sensors cannot report such values"),
+        )
+    ),
+    _Counter(
+        "beliefstream_implausible_total",
+        "sensor",
+        "{count} observations of {label!r} were more than 100 standard deviations from all that was predicted",
+        "look at the sensor's definition: position, scale, standard_deviation, outlier_probability",
+    ),
+)
+
+
+def examine_losses(
+    settings: Settings, urls: Sequence[str], missing: Collection[str] | None = frozenset()
+) -> Iterator[Finding]:
+    """Report each loss as a problem, or that there is none, and what could not be checked.
+
+    Args:
+        urls: of workers; their counters start at 0 when a worker starts.
+        missing: topics that do not exist; None if no broker answers.
+    """
+    clean, skipped = [], []
+    for what, findings in _looks(settings, urls, missing):
+        found = list(findings)
+        yield from (each for each in found if each.status is Status.problem)
+        skipped += [each for each in found if each.status is Status.skipped]
+        if not found:
+            clean.append(what)
+    if clean:
+        yield Finding(SUBJECT, Status.ok, f"none by {', '.join(clean)}")
+    yield from skipped
+
+
+def _looks(
+    settings: Settings, urls: Sequence[str], missing: Collection[str] | None
+) -> Iterator[tuple[str, Iterator[Finding]]]:
+    for url in urls:
+        yield f"the counters of the worker at {url}", _counted(settings, url)
+    if missing is None:
+        return
+    sources = [topic for topic in (settings.observations, settings.priors) if topic not in missing]
+    if sources:
+        yield "the workers' offsets", examine_offsets(settings, sources)
+    if settings.names.beliefs_changelog not in missing:
+        yield "the changelog", examine_changelog(settings)
+
+
+def _counted(settings: Settings, url: str) -> Iterator[Finding]:
+    what, hint = f"the counters of the worker at {url}", ""
+    try:
+        from beliefstream.streams.cli.metrics_scraper import scrape
+
+        snapshot = scrape(url, settings.token)
+    except ModuleNotFoundError as error:
+        reason, hint = f"{error.name} is missing", "pip install 'beliefstream[worker]'"
+    except urllib.error.HTTPError as error:
+        reason = f"it answers {error.code} {error.reason}"
+        hint = "set BELIEFSTREAM_WEB_TOKEN" if error.code == 401 else ""
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = f"it does not tell them: {getattr(error, 'reason', error)}"
+    else:
+        yield from _above_zero(snapshot, url)
+        return
+    yield Finding(SUBJECT, Status.skipped, f"{what}: {reason}", hint)
+
+
+def _above_zero(snapshot: Snapshot, url: str) -> Iterator[Finding]:
+    for counter in COUNTERS:
+        counts = (
+            snapshot.by(counter.name, counter.label) if counter.label else {"": snapshot.total(counter.name)}
+        )
+        some = {
+            label: count for label, count in counts.items() if count and label in (counter.values or counts)
+        }
+        if some:
+            yield _finding(counter, some, url)
+
+
+def _finding(counter: _Counter, counts: Mapping[str, float], url: str) -> Finding:
+    order = sorted(counts, key=lambda label: -counts[label])
+    lines = [counter.what.format(count=round(counts[label]), label=label[:80]) for label in order[:SHOWN]]
+    more = f"; {len(order) - SHOWN} more with {round(sum(counts[each] for each in order[SHOWN:]))}"
+    summary = "; ".join(lines) + (more if len(order) > SHOWN else "")
+    return Finding(SUBJECT, Status.problem, printable(f"{summary} (since {url} started)"), counter.remedy)

@@ -1,0 +1,188 @@
+"""Checks records and committed offsets: partitioners, clocks, and progress of the group."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import AuthorizationError, KafkaError
+
+from beliefstream.streams.cli.doctor.findings import Finding, Status, absent
+from beliefstream.streams.kafka.connection import BrokerUnavailable, Span, TopicMissing, TopicReader, connect
+from beliefstream.streams.kafka.partitioners import partition_of, recognise
+from beliefstream.streams.settings import Settings
+
+TAIL = 200  # newest records of each partition to check
+READING_SECONDS = 10.0
+AHEAD_SECONDS = 2.0  # ahead of our clock
+PATIENCE = 10.0  # seconds in which a working group commits: it commits once a second, and a batch takes less
+
+
+def examine_records(settings: Settings, missing: Collection[str] = frozenset()) -> Iterator[Finding]:
+    """Check partitioner, clocks and group for the topics that are not `missing`."""
+    there = [topic for topic in (settings.observations, settings.priors) if topic not in missing]
+    if not there:
+        neither = f"{absent(settings.observations)}; the same of {settings.priors!r}"
+        for subject in ("partitioner", "clocks", "group"):
+            yield Finding(subject, Status.skipped, neither)
+        return
+    if len(there) == 1:
+        (other,) = {settings.observations, settings.priors} - {*there}
+        detail = f"{absent(other)}: partitioner, clocks and group are of {there[0]!r} alone"
+        yield Finding("records", Status.skipped, detail)
+    made = set()
+    try:
+        spans = {topic: _spans(settings, topic) for topic in there}
+        for finding in _examined(settings, spans):
+            made.add(finding.subject)
+            yield finding
+    except (BrokerUnavailable, TopicMissing, KafkaError) as error:
+        subjects = ", ".join(each for each in ("partitioner", "clocks", "group") if each not in made)
+        if isinstance(error, AuthorizationError):
+            problem = f"this user may not read records and offsets: {error}"
+            yield Finding(
+                subjects, Status.skipped, problem, "run it as the worker's user: deploy/SECURITY.md"
+            )
+        else:
+            yield Finding(
+                subjects, Status.problem, f"records cannot be read: {error}", "look at the broker's log"
+            )
+
+
+def _examined(settings: Settings, spans: dict[str, dict[int, Span]]) -> Iterator[Finding]:
+    records = [record for topic, ends in spans.items() for record in _tail(settings, topic, ends)]
+    yield examine_partitioner(records, {topic: len(ends) for topic, ends in spans.items()})
+    yield examine_timestamps(records)
+    yield examine_group(settings, spans)
+
+
+def examine_partitioner(records: list[Any], counts: dict[str, int]) -> Finding:
+    """Check that the newest records are in their keys' partitions by murmur2, as Java's and Python's clients use it.
+
+    Args:
+        records: of any topics in `counts`, the number of partitions of each topic.
+    """
+    if not records:
+        return Finding("partitioner", Status.skipped, "there are no records")
+    faults = [
+        fault
+        for topic, count in counts.items()
+        if (fault := _misplacement([each for each in records if each.topic == topic], count)) is not None
+    ]
+    if not faults:
+        return Finding(
+            "partitioner", Status.ok, f"the newest {len(records)} records lie where their keys belong"
+        )
+    details, remedies = zip(*faults, strict=True)
+    return Finding("partitioner", Status.problem, "; ".join(details), "; ".join(dict.fromkeys(remedies)))
+
+
+def _misplacement(records: list[Any], count: int) -> tuple[str, str] | None:
+    """The problem with the partitions of one topic's records, and how to fix it."""
+    details, remedies = [], []
+    keyed = [each for each in records if each.key is not None]
+    astray = [each for each in keyed if partition_of(each.key, count) != each.partition]
+    if astray:
+        sample, cause = astray[-1], recognise(((each.key, each.partition) for each in astray), count)
+        details.append(
+            f"{_share(astray, records)} lie in another partition than their keys belong to, such as {_key(sample)!r} "
+            f"in {sample.partition}, not {partition_of(sample.key, count)} (partitioner: {cause.name}): they are dead "
+            "letters, or second beliefs of their entities with BELIEFSTREAM_REFUSE_MISPLACED=false"
+        )
+        remedies.append(f"{cause.remedy}; docs/producers.md has an example for each client")
+    if keyless := [each for each in records if each.key is None]:
+        details.append(f"{_share(keyless, records)} have no key, and are dead letters")
+        remedies.append("send the entity as the key")
+    if not details:
+        return None
+    return f"{records[0].topic!r}: {', '.join(details)}", "; ".join(remedies)
+
+
+def _share(some: list[Any], records: list[Any]) -> str:
+    return f"{len(some)} of the newest {len(records)} records ({len(some) / len(records):.0%})"
+
+
+def _key(record: Any) -> str:
+    return (record.key or b"")[:80].decode(errors="replace")
+
+
+def examine_timestamps(records: list[Any]) -> Finding:
+    """Check for records with a time ahead of our clock; a time in the past proves nothing."""
+    if not records:
+        return Finding("clocks", Status.skipped, "there are no records")
+    newest = max(records, key=lambda record: record.timestamp)
+    ahead = newest.timestamp / 1000 - time.time()
+    if ahead <= AHEAD_SECONDS:
+        return Finding("clocks", Status.ok, "no record is stamped in the future")
+    whose = "the broker's clock" if newest.timestamp_type == 1 else "the sender's clock"
+    detail = (
+        f"a record of {_key(newest)!r} in {newest.topic!r} is stamped {ahead:.0f} s ahead of our clock: {whose} is "
+        "ahead, or ours behind"
+    )
+    remedy = (
+        "synchronise clocks (NTP); a live time more than BELIEFSTREAM_FUTURE_TOLERANCE ahead is a dead letter"
+    )
+    return Finding("clocks", Status.problem, detail, remedy)
+
+
+def examine_group(settings: Settings, spans: dict[str, dict[int, Span]]) -> Finding:
+    """Check that the workers' group has read everything, or at least makes progress."""
+    places = {
+        TopicPartition(topic, number): span
+        for topic, found in spans.items()
+        for number, span in found.items()
+        if span.end > span.begin
+    }
+    options = {"group_id": settings.application, "enable_auto_commit": False, **settings.client_options}
+    consumer: Any = connect(KafkaConsumer, settings.brokers, options)
+    try:
+        before = {place: consumer.committed(place) or places[place].begin for place in places}
+        behind = {place for place in places if before[place] < places[place].end}
+        still, deadline = set(behind), time.monotonic() + PATIENCE
+        while still and time.monotonic() < deadline:
+            time.sleep(0.5)
+            still = {place for place in still if (consumer.committed(place) or 0) <= before[place]}
+    finally:
+        consumer.close()
+    if not behind:
+        return Finding("group", Status.ok, f"{settings.application!r} has read all")
+    waiting = sum(places[place].end - before[place] for place in behind)
+    if not still:
+        return Finding("group", Status.ok, f"{settings.application!r} goes on; {waiting} messages wait")
+    stuck = ", ".join(f"{place.topic}-{place.partition} at {before[place]}" for place in sorted(still))
+    waiting = sum(places[place].end - before[place] for place in still)
+    detail = f"{settings.application!r} has not moved for {PATIENCE:.0f} s: {stuck}; {waiting} messages wait"
+    remedy = (
+        "is a worker running, of this BELIEFSTREAM_APPLICATION? Its /readyz and its log say what it waits for"
+    )
+    return Finding("group", Status.problem, detail, remedy)
+
+
+def _spans(settings: Settings, topic: str) -> dict[int, Span]:
+    with TopicReader(settings.brokers, topic, settings.client_options) as reader:
+        return reader.spans()
+
+
+def _tail(settings: Settings, topic: str, spans: dict[int, Span]) -> list[Any]:
+    """Read the newest records of each partition, up to the end in `spans`."""
+    ends = {TopicPartition(topic, number): span for number, span in spans.items() if span.end > span.begin}
+    if not ends:
+        return []
+    options = {"group_id": None, "enable_auto_commit": False, **settings.client_options}
+    consumer: Any = connect(KafkaConsumer, settings.brokers, options)
+    found: list[Any] = []
+    try:
+        consumer.assign(list(ends))
+        for place, span in ends.items():
+            consumer.seek(place, max(span.begin, span.end - TAIL))
+        deadline = time.monotonic() + READING_SECONDS
+        while any(consumer.position(place) < span.end for place, span in ends.items()):
+            if time.monotonic() > deadline:
+                raise BrokerUnavailable(settings.brokers, f"the end of {topic} could not be read in time")
+            for records in consumer.poll(timeout_ms=200).values():
+                found.extend(records)
+    finally:
+        consumer.close()
+    return found

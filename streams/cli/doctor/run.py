@@ -1,0 +1,223 @@
+"""Checks what a worker and its users need, and says how to fix each problem."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Collection, Iterator, Sequence
+
+from beliefstream.streams.cli.doctor.findings import Finding, Status, absent
+from beliefstream.streams.settings import Settings
+
+__all__ = ["Finding", "Status", "examine"]
+
+TIMEOUT = 3.0  # seconds; a running worker answers in milliseconds
+SKEW = 2.0  # seconds; the HTTP date has whole seconds, and the answer takes a moment
+
+
+def examine(settings: Settings, worker_urls: Sequence[str]) -> Iterator[Finding]:
+    """Run all checks and yield each finding as it is made."""
+    from beliefstream.streams.cli.doctor.dead_letters import examine_dead_letters
+    from beliefstream.streams.cli.doctor.losses import examine_losses
+    from beliefstream.streams.cli.doctor.records import examine_records
+    from beliefstream.streams.cli.doctor.topics import examine_topics, missing_topics
+
+    broker = examine_broker(settings)
+    missing: Collection[str] | None = None
+    yield broker
+    if broker.status is Status.ok:
+        topics = examine_topics(settings)
+        yield topics
+        # a problem with one topic must not hide findings about another
+        missing = frozenset() if topics.status is Status.ok else missing_topics(settings)
+        yield from examine_definitions(settings, missing)
+        yield examine_measurements(settings, missing)
+        yield from examine_records(settings, missing)
+        yield examine_dead_letters(settings, missing)
+    else:
+        subjects = "topics, models, sensors, measurements, partitioner, clocks, group, dead-letters"
+        yield Finding(subjects, Status.skipped, "no broker answers")
+    yield examine_device(settings)
+    yield from examine_weights(settings)
+    for url in worker_urls:
+        yield from examine_worker(url)
+    yield from examine_losses(settings, worker_urls, missing)
+
+
+def examine_broker(settings: Settings) -> Finding:
+    """Check that the broker answers."""
+    from kafka.errors import KafkaError
+
+    from beliefstream.streams.kafka.refusal import refusal
+    from beliefstream.streams.kafka.security import SecurityError
+    from beliefstream.streams.local.broker import ask_for_metadata
+
+    try:
+        options = settings.client_options
+    except SecurityError as error:
+        return Finding("broker", Status.problem, str(error), "the file must be readable, and as PEM has it")
+    reasons = []
+    for server in settings.brokers.split(","):
+        try:
+            ask_for_metadata(server, **options)
+        except (OSError, ValueError, KafkaError) as error:
+            reasons.append(f"{server}: {refusal(server, options) or error or type(error).__name__}")
+        else:
+            return Finding("broker", Status.ok, f"answers at {server}")
+    remedy = "start one (beliefstream broker), or name another with --brokers or BELIEFSTREAM_BROKERS"
+    return Finding("broker", Status.problem, f"none answers: {'; '.join(reasons)}", remedy)
+
+
+def examine_definitions(settings: Settings, missing: Collection[str] = frozenset()) -> Iterator[Finding]:
+    """Check that there are models and sensors; skipped if the topic is among the `missing`."""
+    from kafka.errors import KafkaError
+
+    from beliefstream.streams.client import BrokerUnavailable, Registry, TopicMissing
+
+    registry = Registry(settings.brokers, settings.sensors, settings.models, **settings.client_options)
+    for subject, topic, read in (
+        ("models", settings.models, registry.models),
+        ("sensors", settings.sensors, registry.sensors),
+    ):
+        if topic in missing:
+            yield Finding(subject, Status.skipped, absent(topic))
+            continue
+        try:
+            found = sorted(read())
+        except (BrokerUnavailable, TopicMissing, KafkaError) as error:
+            remedy = "beliefstream topics check; deploy/SECURITY.md lists the rights of each user"
+            yield Finding(subject, Status.problem, str(error), remedy)
+            continue
+        if found:
+            rest = f" and {len(found) - 5} more" if len(found) > 5 else ""
+            yield Finding(subject, Status.ok, f"{', '.join(found[:5])}{rest}")
+        else:
+            remedy = f"beliefstream {subject} set FILE; beliefstream simulate defines some too"
+            yield Finding(
+                subject, Status.problem, "none is defined: every observation is a dead letter", remedy
+            )
+
+
+def examine_measurements(settings: Settings, missing: Collection[str] = frozenset()) -> Finding:
+    """Check that measurements used by sensors of kind `own` can be found; needs a broker that answers."""
+    from kafka.errors import KafkaError
+
+    from beliefstream.streams.client import BrokerUnavailable, Registry, TopicMissing
+
+    try:
+        from beliefstream.inference.likelihood.measurement_functions import find
+        from beliefstream.streams.definitions import measurement_modules
+
+        loaded = measurement_modules.load(settings.measurements)
+    except ModuleNotFoundError as error:
+        return Finding("measurements", Status.skipped, f"{error.name} is missing")
+    except ValueError as error:
+        return Finding("measurements", Status.problem, str(error), "name modules that a worker can import")
+    if settings.sensors in missing:
+        return Finding("measurements", Status.skipped, absent(settings.sensors))
+    registry = Registry(settings.brokers, settings.sensors, settings.models, **settings.client_options)
+    try:
+        sensors = registry.sensors()
+    except (BrokerUnavailable, TopicMissing, KafkaError) as error:
+        return Finding("measurements", Status.skipped, f"sensors cannot be read: {error}")
+    wanted = {name: sensor.measurement for name, sensor in sensors.items() if sensor.kind == "own"}
+    faults = []
+    for name, measurement in sorted(wanted.items()):
+        try:
+            find(measurement)
+        except ValueError as error:
+            faults.append(f"sensor {name}: {error}")
+    if faults:
+        remedy = (
+            f"name the module that registers it in {measurement_modules.SETTING}, here and for the workers"
+        )
+        return Finding("measurements", Status.problem, "; ".join(faults[:3]), remedy)
+    found = f"{', '.join(loaded)}; " if loaded else ""
+    return Finding("measurements", Status.ok, f"{found}sensors of one's own: {len(wanted)}")
+
+
+def examine_device(settings: Settings) -> Finding:
+    """Check that the network can run on the configured device."""
+    try:
+        import torch
+
+        from beliefstream.inference.update.device import choose_device
+
+        device = choose_device(settings.device)
+    except ModuleNotFoundError as error:
+        return Finding(
+            "device", Status.problem, f"{error.name} is missing", "pip install 'beliefstream[worker]'"
+        )
+    except RuntimeError as error:
+        return Finding("device", Status.problem, str(error), "BELIEFSTREAM_DEVICE=auto or cpu")
+    name = (
+        torch.cuda.get_device_name() if device.type == "cuda" else f"{settings.threads} of the CPU's threads"
+    )
+    return Finding("device", Status.ok, f"{device.type}, {name}, PyTorch {torch.__version__}")
+
+
+def examine_weights(settings: Settings) -> Iterator[Finding]:
+    """Check that the weights can be used, and what is compiled for them."""
+    try:
+        from beliefstream.inference.network.weights import load
+        from beliefstream.inference.update.compiled_network import Compiled
+
+        network = load(settings.weights)
+    except ModuleNotFoundError as error:
+        yield Finding("weights", Status.skipped, f"{error.name} is missing")
+        return
+    except (OSError, ValueError) as error:
+        remedy = "BELIEFSTREAM_WEIGHTS is the name of shipped weights or a .safetensors file"
+        yield Finding("weights", Status.problem, str(error), remedy)
+        return
+    count = sum(parameter.numel() for parameter in network.parameters())
+    yield Finding("weights", Status.ok, f"{settings.weights}, {count:,} parameters")
+    try:
+        dimensions = Compiled(network, settings.points, settings.compiled).load_all()
+    except ValueError as error:
+        yield Finding("compiled", Status.problem, str(error), "workers refuse to start while it is there")
+        return
+    found = (
+        f"for {', '.join(map(str, dimensions))} coordinates" if dimensions else "nothing; it may be slower"
+    )
+    yield Finding("compiled", Status.ok, found)
+
+
+def examine_worker(url: str) -> Iterator[Finding]:
+    """Check that a worker is up and ready, and its clock against ours; Kafka does not report a broker's time."""
+    request = urllib.request.Request(f"{url.rstrip('/')}/readyz")
+    try:
+        try:
+            answer = urllib.request.urlopen(request, timeout=TIMEOUT)
+        except urllib.error.HTTPError as error:
+            answer = error  # not ready: the answer says what it waits for
+        with answer:
+            body = json.loads(answer.read())
+            date = answer.headers.get("Date")
+            status = answer.status
+        waits = body["waiting_for"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        detail = f"none answers at {url}: {getattr(error, 'reason', error)}"
+        yield Finding("worker", Status.skipped, detail, "beliefstream worker starts one")
+        yield Finding("clock", Status.skipped, "only a worker tells its time")
+        return
+    if status == 200:
+        yield Finding("worker", Status.ok, f"ready at {url}, {len(body.get('assigned', ()))} partitions")
+    else:
+        remedy = "wait; if it stays so, look at the worker's log"
+        yield Finding("worker", Status.problem, f"not ready: {', '.join(waits)}", remedy)
+    yield _clock(date)
+
+
+def _clock(date: str | None) -> Finding:
+    if date is None:
+        return Finding("clock", Status.skipped, "the worker did not tell its time")
+    skew = time.time() - email.utils.parsedate_to_datetime(date).timestamp()
+    # the header has whole seconds, rounded down
+    if abs(skew - 0.5) <= SKEW:
+        return Finding("clock", Status.ok, "agrees with the worker's")
+    detail = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the worker's"
+    return Finding("clock", Status.problem, detail, "synchronise both clocks (NTP)")

@@ -1,0 +1,30 @@
+"""Clients of Beliefstream: send observations and priors, define sensors and models, read posteriors and dead letters.
+
+They need Kafka and the base install only.
+"""
+
+from __future__ import annotations
+
+from beliefstream.streams.client.dead_letters import DeadLetterConsumer
+from beliefstream.streams.client.posteriors import PosteriorConsumer
+from beliefstream.streams.client.publishing import ObservationProducer, Place, PriorPublisher
+from beliefstream.streams.client.received_dead_letter import ReceivedDeadLetter, Selection
+from beliefstream.streams.client.registry import DefinitionConflict, Registry
+from beliefstream.streams.client.replaying import Replayed, Replayer
+from beliefstream.streams.kafka.connection import BrokerUnavailable, TopicMissing
+
+__all__ = [
+    "BrokerUnavailable",
+    "DeadLetterConsumer",
+    "DefinitionConflict",
+    "ObservationProducer",
+    "Place",
+    "PosteriorConsumer",
+    "PriorPublisher",
+    "ReceivedDeadLetter",
+    "Registry",
+    "Replayed",
+    "Replayer",
+    "Selection",
+    "TopicMissing",
+]

@@ -1,0 +1,226 @@
+"""Consumer of dead letters."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Collection, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from beliefstream.schemas import DeadLetter, Reason, Replay, Unusable, cloudevents, parse
+from beliefstream.streams.client.publishing import Place
+from beliefstream.streams.client.received_dead_letter import ReceivedDeadLetter, Selection
+from beliefstream.streams.kafka.connection import (
+    BrokerUnavailable,
+    TopicReader,
+    connect,
+    connect_timeout,
+    require_known,
+)
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 0.2
+SILENCE_SECONDS = 30.0  # without a record before the end, after which reading fails
+FETCH_MOST = 2000  # records at once; a kafka-python fetch is 1 MiB per partition, or one larger record
+
+
+class DeadLetterConsumer:
+    """An iterator of dead letters, each with its reason, its source and the original bytes.
+
+    >>> with DeadLetterConsumer("localhost:9092", from_beginning=True, timeout=0) as letters:
+    ...     for received in letters:
+    ...         print(received.time, received.letter.reason, received.letter.detail, received.letter.value)
+
+    It begins at the end of the topic when the consumer is created, unless `from_beginning`, `since` or `last` says
+    otherwise. Existing letters come in order of time, later ones as they are written. Records that are neither dead
+    letters nor replay notes are logged, counted in `passed_over` and skipped. The consumer commits no offsets. It is
+    not thread-safe.
+
+    Args:
+        bootstrap_servers: `host:port`, or several in a list or separated by commas.
+        topic: the topic of dead letters.
+        reasons: only these reasons; all, if empty.
+        sensors: only letters of these sensors, as far as the message can be read.
+        entities: only letters whose entity or key is one of these.
+        since: only letters written at or after this time, seconds since the epoch.
+        from_beginning: begin with the oldest letter still in the topic.
+        last: begin at most this many records before the end of each partition.
+        timeout: seconds without a letter after which an iteration ends; if absent, it never ends.
+        **kafka_options: of `kafka.KafkaConsumer`, such as `security_protocol`, `sasl_*`, `ssl_*`.
+
+    Raises:
+        BrokerUnavailable: no broker answers within 10 s (option `bootstrap_timeout_ms`), or while reading.
+        TopicMissing: the broker has no such topic.
+
+    Attributes:
+        replays: the replay notes read so far.
+        passed_over: how many records were neither.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str | list[str],
+        topic: str = "dead-letters",
+        *,
+        reasons: Collection[Reason] = (),
+        sensors: Collection[str] = (),
+        entities: Collection[str] = (),
+        since: float | None = None,
+        from_beginning: bool = False,
+        last: int | None = None,
+        timeout: float | None = None,
+        **kafka_options: Any,
+    ) -> None:
+        require_known(kafka_options, KafkaConsumer)
+        self.topic, self.replays, self.passed_over = topic, list[Replay](), 0
+        first = -math.inf if since is None else since
+        self.selection = Selection({*reasons}, {*sensors}, {*entities}, first)
+        self._servers, self._timeout = bootstrap_servers, timeout
+        with TopicReader(bootstrap_servers, topic, kafka_options) as reader:
+            spans = reader.spans()
+        self._spans = {TopicPartition(topic, number): span for number, span in spans.items()}
+        options = {
+            **kafka_options,
+            "group_id": None,
+            "enable_auto_commit": False,
+            "auto_offset_reset": "earliest",  # only if letters have been deleted before they were read
+        }
+        self._consumer: Any = connect(KafkaConsumer, bootstrap_servers, options)
+        self._consumer.assign(list(self._spans))
+        self._next = self._starts(since, from_beginning, last, connect_timeout(kafka_options))
+        self._unread = {each for each, start in self._next.items() if start < self._spans[each].end}
+        self._read: dict[Any, deque[Any]] = {partition: deque() for partition in self._unread}
+        for partition, start in self._next.items():
+            self._consumer.seek(partition, start)
+
+    def __iter__(self) -> Iterator[ReceivedDeadLetter]:
+        yield from self.stored()
+        deadline = self._deadline()
+        while time.monotonic() < deadline:
+            for received in self.poll(min(POLL_SECONDS, max(0.0, deadline - time.monotonic()))):
+                yield received
+                deadline = self._deadline()
+
+    def stored(self) -> Iterator[ReceivedDeadLetter]:
+        """Yield the letters that existed when the consumer was created, in order of time."""
+        while self._unread or self._read:
+            lacking = [each for each in self._unread if not self._read[each]]
+            if lacking:
+                self._fill(lacking)
+            elif (received := self._accept(self._oldest())) is not None:
+                yield received
+
+    def poll(self, timeout: float = 1.0) -> list[ReceivedDeadLetter]:
+        """Return the next letters, partition by partition; waits at most `timeout` seconds for the first."""
+        records = [record for read in self._read.values() for record in read]
+        self._unread.clear()
+        self._read.clear()
+        if not records:
+            self._follow(self._spans)
+            records = [record for several in self._fetch(timeout).values() for record in several]
+        found = [self._accept(record) for record in records]
+        return [received for received in found if received is not None]
+
+    @property
+    def ends(self) -> dict[int, int]:
+        """The end of each partition when the consumer was created."""
+        return {partition.partition: span.end for partition, span in self._spans.items()}
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._consumer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _deadline(self) -> float:
+        return math.inf if self._timeout is None else time.monotonic() + self._timeout
+
+    def _starts(
+        self, since: float | None, from_beginning: bool, last: int | None, timeout: float
+    ) -> dict[Any, int]:
+        """Return the start offset of each partition; it may be too early, and the iterator skips older letters."""
+        if last is not None:
+            return {each: max(span.begin, span.end - last) for each, span in self._spans.items()}
+        if since is None:
+            return {each: span.begin if from_beginning else span.end for each, span in self._spans.items()}
+        stamp = max(0, math.floor(since * 1000))
+        try:
+            found = self._consumer.offsets_for_times(
+                dict.fromkeys(self._spans, stamp), timeout_ms=timeout * 1000
+            )
+        except KafkaError as error:
+            raise BrokerUnavailable(self._servers, error) from error
+        # no record that new: start at the end, which skips nothing
+        return {
+            each: span.end if found.get(each) is None or found[each].offset < 0 else found[each].offset
+            for each, span in self._spans.items()
+        }
+
+    def _follow(self, partitions: Collection[Any]) -> None:
+        """Read these partitions, each from its position. Pausing the others would lose records in kafka-python 3.0."""
+        if self._consumer.assignment() != {*partitions}:
+            self._consumer.assign(list(partitions))
+            for partition in partitions:
+                self._consumer.seek(partition, self._next[partition])
+
+    def _fetch(self, timeout: float) -> dict[Any, list[Any]]:
+        fetched: dict[Any, list[Any]] = self._consumer.poll(timeout_ms=timeout * 1000, max_records=FETCH_MOST)
+        for partition in self._consumer.assignment():
+            self._next[partition] = self._consumer.position(partition)
+        return fetched
+
+    def _fill(self, lacking: Collection[Any]) -> None:
+        """Wait for records of these partitions; the others have some buffered, and are not read meanwhile."""
+        self._follow(lacking)
+        deadline = time.monotonic() + SILENCE_SECONDS
+        while not (fetched := self._fetch(POLL_SECONDS)):
+            # deleted records may have been all that was left
+            if any(self._next[each] >= self._spans[each].end for each in lacking):
+                break
+            if time.monotonic() > deadline:
+                raise BrokerUnavailable(self._servers, f"the end of {self.topic} could not be read in time")
+        for partition, records in fetched.items():
+            self._read[partition].extend(records)
+        self._unread -= {each for each in lacking if self._next[each] >= self._spans[each].end}
+        self._read = {each: read for each, read in self._read.items() if read or each in self._unread}
+
+    def _oldest(self) -> Any:
+        partition = min(self._read, key=lambda each: (self._read[each][0].timestamp, each.partition))
+        record = self._read[partition].popleft()
+        if not self._read[partition] and partition not in self._unread:
+            del self._read[partition]
+        return record
+
+    def _accept(self, record: Any) -> ReceivedDeadLetter | None:
+        """Return the letter in a record, if it is selected; replay notes are stored."""
+        try:
+            if cloudevents.parse(record.headers).get("type") == cloudevents.REPLAY:
+                self.replays.append(parse(Replay, record.value))
+                return None
+            letter = DeadLetter.from_record(record.key, record.value, record.headers)
+        except Unusable as error:
+            self.passed_over += 1
+            log.warning(
+                "record passed over: not a dead letter",
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                detail=error.detail,
+            )
+            return None
+        place = Place(record.topic, record.partition, record.offset)
+        received = ReceivedDeadLetter(letter, place, record.timestamp / 1000)
+        return received if received in self.selection else None

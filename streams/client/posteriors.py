@@ -1,0 +1,296 @@
+"""Consumer of posteriors."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import structlog
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+from kafka.structs import OffsetAndMetadata
+
+from beliefstream.schemas import Posterior, Unusable, parse
+from beliefstream.streams.client.duplicates import Duplicates
+from beliefstream.streams.kafka.connection import (
+    Span,
+    TopicReader,
+    connect,
+    connect_timeout,
+    find_partitions,
+    require_known,
+)
+
+log = structlog.get_logger(__name__)
+
+COMMIT_INTERVAL = 1.0  # seconds; a killed consumer may receive this much again
+# Seconds until a dead group member is noticed. On the embedded broker a member that joins waits for half of it.
+SESSION_TIMEOUT = 10
+LOOK_BACK = 1000  # records of a partition read again at the start, to recognise their duplicates
+FETCH_MOST = 200  # records at once, so that a slow caller returns before the group gives up on it
+
+
+class _Item(NamedTuple):
+    partition: Any
+    offset: int
+    posterior: Posterior | None  # None: a record the caller does not get, but whose offset counts
+
+
+@dataclass
+class _Partition:
+    """State of the consumer in one partition."""
+
+    next: int  # earlier records have been delivered, or are older than the start
+    done: int  # the caller has finished the records before it
+    committed: int | None
+    duplicates: Duplicates = field(default_factory=Duplicates)
+
+
+class PosteriorConsumer:
+    """An iterator of posteriors.
+
+    >>> with PosteriorConsumer("localhost:9092", entities=["mower"], timeout=10) as posteriors:
+    ...     for posterior in posteriors:
+    ...         print(posterior.time, posterior.mixture.mean())
+
+    **Start.** Without a group it starts at the end of the topic when the consumer is created, or at its beginning. A
+    group does the same the first time, and afterwards continues at its committed offsets. The members of a group share
+    the partitions.
+
+    **Guarantees.** Every posterior is delivered at least once. A posterior counts as processed when the next one is
+    requested (for a list from `poll`: when `poll` is called again), or at `commit` or `close`. If an exception leaves
+    the `with` block, the last one does not count. Processed posteriors are committed every second and at `close`. So
+    after a clean end nothing is delivered again. After a crash, or when a partition moves to another member of the
+    group, unprocessed posteriors come again, and at most those processed in the last second. A posterior that a worker
+    has sent twice (equal entity, sequence, revision and observations) is delivered once, also across a restart, if at
+    most 1000 records of the partition lie between.
+
+    Records that are no posteriors are logged and skipped. While no broker answers, the consumer waits. It is not
+    thread-safe.
+
+    Args:
+        bootstrap_servers: `host:port`, or several in a list or separated by commas.
+        topic: the topic of posteriors.
+        group: the consumer group, which stores the offsets.
+        entities: only posteriors of these; of all, if absent.
+        from_beginning: where to start, see above.
+        timeout: seconds without a posterior after which an iteration ends (it can be resumed); if absent, it never
+            ends.
+        **kafka_options: of `kafka.KafkaConsumer`, such as `security_protocol`, `sasl_*`, `ssl_*`.
+
+    Raises:
+        BrokerUnavailable: no broker answers within 10 s (option `bootstrap_timeout_ms`).
+        TopicMissing: the broker has no such topic.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str | list[str],
+        topic: str = "posteriors",
+        group: str | None = None,
+        entities: Iterable[str] | None = None,
+        from_beginning: bool = False,
+        timeout: float | None = None,
+        **kafka_options: Any,
+    ) -> None:
+        require_known(kafka_options, KafkaConsumer)
+        self.topic = topic
+        self.group = group
+        self._servers = bootstrap_servers
+        self._keys = None if entities is None else {entity.encode() for entity in entities}
+        self._from_beginning = from_beginning
+        self._timeout = timeout
+        self._options = kafka_options
+        self._partitions: dict[Any, _Partition] = {}
+        self._waiting: deque[_Item] = deque()
+        self._given: dict[Any, int] = {}  # offsets after the posteriors that the caller is processing
+        self._next_commit = time.monotonic() + COMMIT_INTERVAL
+        self._first_spans = self._spans()
+        self._consumer: Any = self._open()
+
+    def __iter__(self) -> Iterator[Posterior]:
+        return self
+
+    def __next__(self) -> Posterior:
+        taken = self._take(1, math.inf if self._timeout is None else self._timeout)
+        if not taken:
+            raise StopIteration
+        return taken[0]
+
+    def poll(self, timeout: float = 1.0, most: int = 500) -> list[Posterior]:
+        """Return at most `most` posteriors, after waiting at most `timeout` seconds for the first."""
+        return self._take(most, timeout)
+
+    def commit(self) -> None:
+        """Count all delivered posteriors as processed, and commit them if there is a group."""
+        self._settle()
+        self._commit()
+
+    def close(self) -> None:
+        """Count all delivered posteriors as processed, commit them and close the connection."""
+        self._close(taken=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close(taken=error is None)
+
+    def _open(self) -> Any:
+        options = {
+            "session_timeout_ms": SESSION_TIMEOUT * 1000,
+            **self._options,
+            "group_id": self.group,
+            "enable_auto_commit": False,
+            "auto_offset_reset": "earliest",  # only if offsets have been deleted before they were read
+        }
+        consumer: Any = connect(KafkaConsumer, self._servers, options)
+        if self.group is not None:
+            consumer.subscribe([self.topic])
+            # A member that joins before it knows the partitions is assigned none, and may stay so.
+            find_partitions(consumer, self.topic, self._servers, connect_timeout(self._options))
+            return consumer
+        partitions = [TopicPartition(self.topic, number) for number in self._first_spans]
+        consumer.assign(partitions)
+        for partition in partitions:
+            start = self._first_start(partition)
+            consumer.seek(partition, start)
+            self._partitions[partition] = _Partition(next=start, done=start, committed=None)
+        return consumer
+
+    def _close(self, taken: bool) -> None:
+        if taken:
+            self._settle()
+        self._commit()
+        self._consumer.close(autocommit=False)
+
+    def _take(self, most: int, timeout: float) -> list[Posterior]:
+        deadline = time.monotonic() + timeout
+        wait = 0.0  # first return what has already been fetched
+        while True:
+            self._settle()
+            if time.monotonic() >= self._next_commit:
+                self._commit()
+            if taken := self._give(most):
+                return taken
+            if wait > 0 and time.monotonic() >= deadline:
+                return []
+            self._fetch(wait)
+            wait = min(max(deadline - time.monotonic(), 0.001), COMMIT_INTERVAL)
+
+    def _give(self, most: int) -> list[Posterior]:
+        given: list[Posterior] = []
+        while self._waiting and len(given) < most:
+            item = self._waiting.popleft()
+            self._given[item.partition] = item.offset + 1
+            if item.posterior is not None:
+                given.append(item.posterior)
+        return given
+
+    def _settle(self) -> None:
+        for partition, offset in self._given.items():
+            if partition in self._partitions:
+                self._partitions[partition].done = offset
+        self._given.clear()
+
+    def _fetch(self, timeout: float) -> None:
+        fetched = self._consumer.poll(timeout_ms=timeout * 1000, max_records=FETCH_MOST)
+        fresh = self._follow_assignment()
+        for partition, records in fetched.items():
+            if partition in fresh or partition not in self._partitions:
+                continue  # fetched from another offset than the start: it comes again
+            for record in records:
+                self._accept(partition, self._partitions[partition], record)
+
+    def _accept(self, partition: Any, place: _Partition, record: Any) -> None:
+        posterior = None
+        if self._keys is None or record.key in self._keys:
+            posterior = self._read(record)
+        if posterior is not None and not place.duplicates.is_new(posterior):
+            posterior = None
+        if record.offset >= place.next:  # otherwise it was read only to recognise duplicates
+            place.next = record.offset + 1
+            self._waiting.append(_Item(partition, record.offset, posterior))
+
+    def _read(self, record: Any) -> Posterior | None:
+        try:
+            return parse(Posterior, record.value)
+        except Unusable as error:
+            log.warning(
+                "record passed over: not a posterior",
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                reason=str(error.reason),
+                detail=error.detail,
+            )
+            return None
+
+    def _follow_assignment(self) -> set[Any]:
+        """Drop partitions that moved to another member; start and return the new ones."""
+        if self.group is None:
+            return set()
+        assigned = self._consumer.assignment()
+        for partition in self._partitions.keys() - assigned:
+            del self._partitions[partition]
+        fresh = assigned - self._partitions.keys()
+        if fresh:
+            spans = self._spans()
+            for partition in fresh:
+                self._begin(partition, spans[partition.partition])
+            self._commit()
+        return set(fresh)
+
+    def _begin(self, partition: Any, span: Span) -> None:
+        committed = self._consumer.committed(partition, timeout_ms=connect_timeout(self._options) * 1000)
+        if committed is None:
+            start = max(self._first_start(partition), span.begin)
+        elif committed > span.end:  # the topic has been created again
+            start = span.begin
+        else:
+            start = max(committed, span.begin)
+        self._consumer.seek(partition, max(start - LOOK_BACK, span.begin))
+        # Commit at once, even if nothing was processed: a restart must not take a later end for the start.
+        self._partitions[partition] = _Partition(next=start, done=start, committed=committed)
+
+    def _first_start(self, partition: Any) -> int:
+        span = self._first_spans.get(
+            partition.partition, Span(0, 0)
+        )  # a partition added since is read from 0
+        return span.begin if self._from_beginning else span.end
+
+    def _spans(self) -> dict[int, Span]:
+        with TopicReader(self._servers, self.topic, self._options) as reader:
+            return reader.spans()
+
+    def _commit(self) -> None:
+        self._next_commit = time.monotonic() + COMMIT_INTERVAL
+        if self.group is None:
+            return
+        owned = self._consumer.assignment()
+        changed = {
+            partition: place.done
+            for partition, place in self._partitions.items()
+            if place.done != place.committed and partition in owned
+        }
+        if not changed:
+            return
+        offsets = {partition: OffsetAndMetadata(done, "", -1) for partition, done in changed.items()}
+        try:
+            self._consumer.commit(offsets, timeout_ms=connect_timeout(self._options) * 1000)
+        except (
+            KafkaError
+        ) as error:  # another member has the partition, or the broker is away: try again later
+            log.warning(
+                "place in the topic not committed", topic=self.topic, group=self.group, error=str(error)
+            )
+            return
+        for partition, done in changed.items():
+            self._partitions[partition].committed = done

@@ -1,0 +1,351 @@
+"""Producers of observations and priors."""
+
+from __future__ import annotations
+
+import threading
+import time as clock
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
+from types import TracebackType
+from typing import Any, Literal, Self
+from uuid import uuid4
+
+import structlog
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.errors import KafkaConnectionError, KafkaTimeoutError
+from kafka.partitioner import murmur2
+from numpy.typing import ArrayLike
+from pydantic import ValidationError
+
+from beliefstream.schemas import LogPosition, Mixture, Observation, Prior, Reset, cloudevents
+from beliefstream.schemas.base import unusable
+from beliefstream.streams.kafka.connection import (
+    BrokerUnavailable,
+    TopicReader,
+    connect,
+    connect_timeout,
+    require_known,
+)
+from beliefstream.streams.kafka.topics import MESSAGE_BYTES, topic_id
+
+log = structlog.get_logger(__name__)
+
+CLOSE_TIMEOUT = 5.0  # seconds for messages in flight when the `with` block ends by an exception
+
+When = float | str | datetime
+"""Seconds since the epoch, RFC 3339 with an offset, or a datetime with a time zone."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Topic, partition and offset of a message."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Publisher:
+    """Sends messages to one topic, idempotently and acknowledged by all replicas.
+
+    The producers and publishers in this module are thread-safe.
+    """
+
+    def __init__(
+        self, bootstrap_servers: str | list[str], topic: str, source: str, kafka_options: dict[str, Any]
+    ) -> None:
+        require_known(kafka_options, KafkaProducer)
+        if "partitioner" in kafka_options:  # a record in another partition than its key's is a dead letter
+            raise ValueError(
+                "partitioner: murmur2 of the key, kafka-python's default, is the only one that may be"
+            )
+        self.topic = topic
+        self.source = source
+        self._servers = bootstrap_servers
+        self._failure: BaseException | None = None
+        self._events, self._numbers = uuid4().hex, count(1)
+        self._lock = threading.Lock()
+        defaults = {
+            "acks": "all",
+            "enable_idempotence": True,
+            "max_block_ms": connect_timeout(kafka_options) * 1000,
+            "max_request_size": MESSAGE_BYTES,
+        }
+        TopicReader(bootstrap_servers, topic, kafka_options).close()  # raises if the topic does not exist
+        self._producer: Any = connect(KafkaProducer, bootstrap_servers, {**defaults, **kafka_options})
+
+    def publish(
+        self,
+        key: str | bytes | None,
+        value: bytes | None,
+        headers: list[tuple[str, bytes]] | None = None,
+        partition: int | None = None,
+    ) -> Future[Place]:
+        """Send bytes unchanged; a value of None removes the key from a compacted topic.
+
+        The partition is that of the key, unless one is given.
+
+        Raises:
+            BrokerUnavailable: the buffer is full because the broker has not answered for a while.
+        """
+        content = key.encode() if isinstance(key, str) else key
+        try:
+            record = self._producer.send(
+                self.topic, value=value, key=content, headers=headers, partition=partition
+            )
+        except KafkaTimeoutError as error:
+            raise BrokerUnavailable(self._servers, error) from error
+        outcome: Future[Place] = Future()
+        outcome.set_running_or_notify_cancel()
+        record.add_callback(lambda sent: outcome.set_result(Place(sent.topic, sent.partition, sent.offset)))
+        record.add_errback(lambda error: outcome.set_exception(self._failed(error)))
+        return outcome
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until all messages are acknowledged, at most `timeout` seconds.
+
+        Raises:
+            BrokerUnavailable: they are not acknowledged in that time.
+            Exception: the error of the first message since the last flush that could not be sent; the message's own
+                future has it too.
+        """
+        try:
+            self._producer.flush(timeout=timeout)
+        except KafkaTimeoutError as error:
+            raise BrokerUnavailable(self._servers, error) from error
+        with self._lock:
+            failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def close(self, timeout: float | None = None) -> None:
+        """Send what is still buffered, within `timeout` seconds, and close the connection."""
+        self._producer.close(timeout=timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.close(CLOSE_TIMEOUT)
+            return
+        try:
+            self.flush()
+        finally:
+            self.close()
+
+    def _next_event(self) -> str:
+        """A unique identifier; a UUID for each message would cost a system call each."""
+        return f"{self._events}-{next(self._numbers)}"
+
+    def _failed(self, error: BaseException) -> BaseException:
+        if isinstance(error, (KafkaTimeoutError, KafkaConnectionError)):
+            error = BrokerUnavailable(self._servers, error)
+        log.error("message not sent", topic=self.topic, error=str(error))
+        with self._lock:
+            self._failure = self._failure or error
+        return error
+
+
+class ObservationProducer(Publisher):
+    """Sends observations.
+
+    >>> with ObservationProducer("localhost:9092") as producer:
+    ...     producer.send("mower", "beacon-1", 12.5, standard_deviation=0.3)
+
+    Args:
+        bootstrap_servers: `host:port`, or several in a list or separated by commas.
+        topic: the topic of observations.
+        source: the sender, for the CloudEvents headers (a URI reference).
+        **kafka_options: of `kafka.KafkaProducer`, such as `security_protocol`, `sasl_*` and `ssl_*`.
+
+    Raises:
+        BrokerUnavailable: no broker answers within 10 s (option `bootstrap_timeout_ms`).
+        TopicMissing: the broker has no such topic.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str | list[str],
+        topic: str = "observations",
+        *,
+        source: str = "/beliefstream/client",
+        **kafka_options: Any,
+    ) -> None:
+        super().__init__(bootstrap_servers, topic, source, kafka_options)
+
+    def send(
+        self,
+        entity: str,
+        sensor: str,
+        value: float | Sequence[float] | ArrayLike,
+        time: When | None = None,
+        standard_deviation: float | Sequence[float] | ArrayLike | None = None,
+        covariance: ArrayLike | None = None,
+        id: str | None = None,
+    ) -> Future[Place]:
+        """Send one observation without waiting; the future is done when the broker has it.
+
+        Args:
+            entity: the observed entity.
+            sensor: the name of the sensor.
+            value: the reported number or numbers, in the units of the sensor.
+            time: when it was true; now, if absent.
+            standard_deviation: of every number or one each, instead of the sensor's.
+            covariance: (D, D), instead of the sensor's; not together with `standard_deviation`.
+            id: an identifier of your choice, which the posterior repeats.
+
+        Raises:
+            beliefstream.schemas.Unusable: a line that names the field and the value.
+            BrokerUnavailable: the buffer is full because the broker has not answered for a while.
+        """
+        fields = {
+            "entity": entity,
+            "sensor": sensor,
+            "time": _seconds(time),
+            "value": _plain(value),
+            "standard_deviation": _plain(standard_deviation),
+            "covariance": _plain(covariance),
+            "id": id,
+        }
+        try:
+            return self.send_message(Observation.model_validate(fields))
+        except ValidationError as error:
+            raise unusable(error) from error
+
+    def send_message(self, observation: Observation) -> Future[Place]:
+        """Send an existing observation message; see `send`."""
+        event = observation.id or self._next_event()
+        headers = cloudevents.headers(cloudevents.OBSERVATION, self.source, event, observation.time)
+        return self.publish(observation.entity, observation.to_json(), headers)
+
+
+class PriorPublisher(Publisher):
+    """Sends stated priors and resets.
+
+    Arguments and errors are those of `ObservationProducer`, and `observations`: the topic that resets refer to.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str | list[str],
+        topic: str = "priors",
+        *,
+        observations: str = "observations",
+        source: str = "/beliefstream/client",
+        **kafka_options: Any,
+    ) -> None:
+        super().__init__(bootstrap_servers, topic, source, kafka_options)
+        self._observations, self._options = observations, kafka_options
+
+    def replace(
+        self,
+        entity: str,
+        mixture: Mixture,
+        time: When | None = None,
+        coordinates: Sequence[str] | None = None,
+        id: str | None = None,
+    ) -> Future[Place]:
+        """Replace the belief by the mixture, from `time` on (now, if absent).
+
+        Args:
+            entity: the entity.
+            mixture: the stated prior, in the units of the coordinates.
+            time: when it is true.
+            coordinates: names of the mixture's coordinates; all, if absent.
+            id: an identifier of your choice.
+
+        Raises:
+            beliefstream.schemas.Unusable: a line that names the field and the value.
+        """
+        return self._send("replace", entity, mixture, time, coordinates, id)
+
+    def product(
+        self,
+        entity: str,
+        mixture: Mixture,
+        time: When | None = None,
+        coordinates: Sequence[str] | None = None,
+        id: str | None = None,
+    ) -> Future[Place]:
+        """Multiply the belief by the mixture, as independent evidence; arguments as in `replace`."""
+        return self._send("product", entity, mixture, time, coordinates, id)
+
+    def reset(self, entity: str, time: When | None = None, id: str | None = None) -> Future[Place]:
+        """Forget an entity: its belief, its history, and priors that wait for their time.
+
+        Observations now in the log are forgotten too, even those no worker has read yet. The next observation starts
+        from the model's prior, whatever its time is.
+
+        Args:
+            entity: the entity to forget.
+            time: of the posterior that reports the reset; now, if absent.
+            id: an identifier of your choice; of several resets with one id the first is applied.
+
+        Raises:
+            beliefstream.schemas.Unusable: a line that names the field and the value.
+            BrokerUnavailable: the broker does not report the end of the observations log.
+            TopicMissing: the observations topic does not exist.
+            TopicError: the broker refuses to report the topic's id.
+        """
+        fields = {"entity": entity, "reset": True, "time": _seconds(time), "id": id}
+        try:
+            message = Reset.model_validate(fields)
+        except ValidationError as error:
+            raise unusable(error) from error
+        return self.send_message(message.model_copy(update={"observations_before": self._end(entity)}))
+
+    def _end(self, entity: str) -> LogPosition:
+        """The current end of the log with the entity's observations."""
+        with TopicReader(self._servers, self._observations, self._options) as reader:
+            servers = self._servers if isinstance(self._servers, str) else ",".join(self._servers)
+            log_id = topic_id(servers, self._observations, **_for_admin(self._options))
+            partition = (murmur2(entity.encode()) & 0x7FFFFFFF) % len(reader.partitions)
+            return LogPosition(topic_id=log_id, partition=partition, offset=reader.end(partition))
+
+    def send_message(self, message: Prior | Reset) -> Future[Place]:
+        """Send an existing prior or reset message."""
+        event = message.id or self._next_event()
+        kind = cloudevents.RESET if isinstance(message, Reset) else cloudevents.PRIOR
+        headers = cloudevents.headers(kind, self.source, event, message.time)
+        return self.publish(message.entity, message.to_json(), headers)
+
+    def _send(
+        self,
+        mode: Literal["replace", "product"],
+        entity: str,
+        mixture: Mixture,
+        time: When | None,
+        coordinates: Sequence[str] | None,
+        id: str | None,
+    ) -> Future[Place]:
+        fields = {"entity": entity, "mixture": mixture, "time": _seconds(time), "mode": mode, "id": id}
+        if coordinates is not None:
+            fields["coordinates"] = tuple(coordinates)
+        try:
+            return self.send_message(Prior.model_validate(fields))
+        except ValidationError as error:
+            raise unusable(error) from error
+
+
+def _seconds(time: When | None) -> float | str:
+    if time is None:
+        return clock.time()
+    if isinstance(time, datetime):
+        return time.isoformat()  # without a time zone it has no offset, and the schema rejects it
+    return time
+
+
+def _for_admin(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that an admin client knows."""
+    return {name: value for name, value in options.items() if name in KafkaAdminClient.DEFAULT_CONFIG}
+
+
+def _plain(value: Any) -> Any:
+    """Convert arrays (numpy, torch) to lists."""
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -1,0 +1,160 @@
+"""Client for sensor and model definitions: set, remove, list."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import uuid4
+
+import structlog
+from kafka import KafkaConsumer, KafkaProducer
+
+from beliefstream.schemas import Model, Sensor, Unusable, cloudevents, parse, parse_sensor
+from beliefstream.streams.client.publishing import Publisher
+from beliefstream.streams.kafka.connection import BrokerUnavailable, TopicReader, require_known
+
+log = structlog.get_logger(__name__)
+
+D = TypeVar("D")
+
+
+class DefinitionConflict(RuntimeError):
+    """Existing definitions differ from those to be set; `names` lists them."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        super().__init__(f"defined already, and otherwise: {', '.join(names[:5])}{rest}")
+        self.names = tuple(names)
+
+
+class Registry:
+    """The sensors and models that the workers use.
+
+    >>> with Registry("localhost:9092") as registry:
+    ...     registry.set_sensor(RangeSensor(sensor="beacon-1", position=(0.0, 5.0), standard_deviation=0.3))
+    ...     print(registry.sensors())
+
+    Args:
+        bootstrap_servers: `host:port`, or several in a list or separated by commas.
+        sensors_topic: the topic of sensors.
+        models_topic: the topic of models.
+        timeout: seconds for each call.
+        source: the sender, for the CloudEvents headers (a URI reference).
+        **kafka_options: that `kafka.KafkaProducer` and `kafka.KafkaConsumer` share: `security_protocol`, `sasl_*`,
+            `ssl_*`.
+
+    Raises:
+        BrokerUnavailable: (every method) no broker answers in time.
+        TopicMissing: (every method) the broker has no such topic.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str | list[str],
+        sensors_topic: str = "sensors",
+        models_topic: str = "models",
+        *,
+        timeout: float = 30.0,
+        source: str = "/beliefstream/client",
+        **kafka_options: Any,
+    ) -> None:
+        require_known(kafka_options, KafkaProducer, KafkaConsumer)
+        self.sensors_topic = sensors_topic
+        self.models_topic = models_topic
+        self._servers = bootstrap_servers
+        self._timeout = timeout
+        self._source = source
+        self._options = kafka_options
+        self._publishers: dict[str, Publisher] = {}  # opened at the first change: reading needs none
+
+    def set_sensor(self, sensor: Sensor) -> None:
+        """Define or replace a sensor; returns when the broker has it."""
+        self._set(self.sensors_topic, sensor.sensor, sensor.to_json(), cloudevents.SENSOR)
+
+    def set_model(self, model: Model) -> None:
+        """Define or replace the model of an entity (`*`: all others); returns when the broker has it."""
+        self._set(self.models_topic, model.entity, model.to_json(), cloudevents.MODEL)
+
+    def define(self, sensors: Iterable[Sensor] = (), models: Iterable[Model] = ()) -> None:
+        """Add definitions that do not exist yet; equal existing ones are not changed.
+
+        Raises:
+            DefinitionConflict: some exist and differ; nothing has been written.
+        """
+        old_sensors, old_models = self.sensors(), self.models()
+        new_sensors = [each for each in sensors if old_sensors.get(each.sensor) != each]
+        new_models = [each for each in models if old_models.get(each.entity) != each]
+        conflicts = [f"sensor {each.sensor!r}" for each in new_sensors if each.sensor in old_sensors]
+        conflicts += [f"model of {each.entity!r}" for each in new_models if each.entity in old_models]
+        if conflicts:
+            raise DefinitionConflict(conflicts)
+        for sensor in new_sensors:
+            self.set_sensor(sensor)
+        for model in new_models:
+            self.set_model(model)
+
+    def remove_sensor(self, name: str) -> None:
+        """Remove a sensor; does nothing if there is none."""
+        self._set(self.sensors_topic, name, None, cloudevents.SENSOR)
+
+    def remove_model(self, entity: str) -> None:
+        """Remove the model of an entity, which then uses that of `*`; does nothing if there is none."""
+        self._set(self.models_topic, entity, None, cloudevents.MODEL)
+
+    def sensors(self) -> dict[str, Sensor]:
+        """Return the current sensors by name."""
+        return self._read(self.sensors_topic, parse_sensor, lambda sensor: sensor.sensor)
+
+    def models(self) -> dict[str, Model]:
+        """Return the current models by entity."""
+        return self._read(self.models_topic, lambda raw: parse(Model, raw), lambda model: model.entity)
+
+    def close(self) -> None:
+        """Close the connections."""
+        while self._publishers:
+            self._publishers.popitem()[1].close(self._timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _set(self, topic: str, key: str, value: bytes | None, event: str) -> None:
+        if topic not in self._publishers:
+            self._publishers[topic] = Publisher(self._servers, topic, self._source, self._options)
+        headers = cloudevents.headers(event, self._source, uuid4().hex, time.time())
+        future = self._publishers[topic].publish(key, value, headers)
+        try:
+            future.result(self._timeout)
+        except TimeoutError as error:
+            raise BrokerUnavailable(self._servers, f"not acknowledged within {self._timeout:g} s") from error
+
+    def _read(self, topic: str, read: Callable[[bytes], D], key_of: Callable[[D], str]) -> dict[str, D]:
+        """Return the last valid definition of each key: as in the workers, an invalid one does not replace it."""
+        found: dict[str, D] = {}
+        with TopicReader(self._servers, topic, self._options) as reader:
+            records = reader.read_all(self._timeout)
+        for record in records:
+            key = (record.key or b"").decode(errors="replace")
+            if record.value is None:
+                found.pop(key, None)
+                continue
+            try:
+                definition = read(record.value)
+            except Unusable as error:
+                log.warning(
+                    "definition skipped", topic=topic, key=key, offset=record.offset, detail=error.detail
+                )
+                continue
+            if key_of(definition) == key:
+                found[key] = definition
+            else:
+                log.warning(
+                    "definition skipped", topic=topic, key=key, offset=record.offset, detail="key mismatch"
+                )
+        return found

@@ -1,0 +1,243 @@
+"""Sensor and model definitions: reads their compacted topics from the beginning and follows them.
+
+An invalid definition goes to the dead letters, and the previous one stays in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.client import AIOKafkaClient
+
+from beliefstream.inference.sensors import Sensor
+from beliefstream.inference.tracking.filtering import Outcome
+from beliefstream.schemas import Model, Reason, Unusable, parse, parse_sensor
+from beliefstream.schemas import Sensor as SensorMessage
+from beliefstream.schemas.decoding import check_size
+from beliefstream.streams.definitions.conversion import PosteriorWriter, sensor_over, state_model
+from beliefstream.streams.kafka.aiokafka_clients import client_of
+from beliefstream.streams.kafka.topic_states import TopicState, changes, topic_states
+
+log = structlog.get_logger()
+ANY = "*"
+Reject = Callable[[ConsumerRecord, Reason, str], Awaitable[None]]
+# a topic counts as read after this long a silence past its reported end; the embedded broker reports an end that is too
+# low
+QUIET_MS = 250
+FOLLOW_MS = 50  # longest wait of a batch with an unknown name for its turn to read
+
+
+class EntityModel:
+    """A model and everything built from it: the state model, the writer, sensors over its coordinates."""
+
+    def __init__(self, model: Model) -> None:
+        self.message = model
+        self.state = state_model(model)
+        self.writer = PosteriorWriter(model)
+        self._sensors: dict[str, tuple[SensorMessage, Sensor | Unusable]] = {}
+
+    def initial(self, time: float) -> Outcome:
+        """The belief before any observation, at that time: the model's prior."""
+        return Outcome(replace(self.state.prior, time=time), 1.0, 0.0, 1.0, "prior")
+
+    def sensor(self, definition: SensorMessage) -> Sensor:
+        """The measurement model over this model's state; raises Unusable as `sensor_over` does."""
+        known = self._sensors.get(definition.sensor)
+        if known is None or known[0] is not definition:
+            known = (definition, self._made(definition))
+            self._sensors[definition.sensor] = known
+        if isinstance(known[1], Unusable):
+            raise Unusable(known[1].reason, known[1].detail)
+        return known[1]
+
+    def _made(self, definition: SensorMessage) -> Sensor | Unusable:
+        """Build the sensor or its fault; caches the fault too, because searching a missing measurement takes time."""
+        try:
+            return sensor_over(definition, self.message.coordinate_names)
+        except Unusable as fault:
+            return fault
+
+
+class Definitions:
+    """The definitions in force: `sensors` by name, `models` by entity (or `*`)."""
+
+    def __init__(self, sensors_topic: str, models_topic: str, maximum_bytes: int = 1_000_000) -> None:
+        self._maximum_bytes = maximum_bytes  # longer definitions are refused before they are parsed
+        self.sensors: dict[str, SensorMessage] = {}
+        self.models: dict[str, EntityModel] = {}
+        self._sensors_topic, self._models_topic = sensors_topic, models_topic
+        self._expiring: set[str] = set()
+
+    def has_own_model(self, entity: str) -> bool:
+        """Whether the entity has a model of its own."""
+        return entity in self.models
+
+    @property
+    def expire(self) -> bool:
+        """Whether any model has `expires_after`."""
+        return bool(self._expiring)
+
+    def model_for(self, entity: str) -> EntityModel | None:
+        """The entity's own model, or else the one for all."""
+        return self.models.get(entity) or self.models.get(ANY)
+
+    def apply(self, record: ConsumerRecord) -> None:
+        """Apply one record of either topic.
+
+        Raises:
+            Unusable: it is no definition; nothing has changed.
+        """
+        key = (record.key or b"").decode(errors="replace")
+        check_size(record.value, self._maximum_bytes)
+        if record.value is None:
+            (self.sensors if record.topic == self._sensors_topic else self.models).pop(key, None)
+            if record.topic == self._models_topic:
+                self._expiring.discard(key)
+        elif record.topic == self._sensors_topic:
+            sensor = parse_sensor(record.value)
+            _same("sensor", sensor.sensor, key)
+            self.sensors[key] = sensor
+        else:
+            model = parse(Model, record.value)
+            _same("entity", model.entity, key)
+            self.models[key] = EntityModel(model)
+            (self._expiring.discard if model.expires_after is None else self._expiring.add)(key)
+
+
+def _same(field: str, name: str, key: str) -> None:
+    if name != key:
+        raise Unusable(Reason.key_mismatch, f"{field}: {name!r} is not the record's key {key[:80]!r}")
+
+
+class DefinitionsReader:
+    """Reads both topics with a separate consumer without a group, because every worker reads all partitions.
+
+    `options` are additional options of `aiokafka.AIOKafkaConsumer`.
+    """
+
+    def __init__(
+        self,
+        definitions: Definitions,
+        topics: tuple[str, str],
+        brokers: str,
+        reject: Reject,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.definitions = definitions
+        self._options = options or {}
+        self._topics, self._brokers, self._reject = topics, brokers, reject
+        self._consumer: AIOKafkaConsumer | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._states: dict[str, TopicState] = {}  # of the topics as they were read
+        self._reading = asyncio.Lock()
+        self._refused: deque[tuple[ConsumerRecord, Unusable]] = deque()
+        self.complete = asyncio.Event()
+
+    @property
+    def client(self) -> AIOKafkaClient | None:
+        """Its connections; None before it has started."""
+        return client_of(self._consumer) if self._consumer is not None else None
+
+    async def start(self) -> None:
+        """Read both topics to their end, then follow them in the background."""
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._brokers,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            **self._options,
+        )
+        await self._consumer.start()
+        self._states = await topic_states(client_of(self._consumer), self._topics)
+        partitions = [
+            TopicPartition(topic, partition)
+            for topic in self._topics
+            for partition in await self._partitions(topic)
+        ]
+        self._consumer.assign(partitions)
+        await self._consumer.seek_to_beginning(*partitions)
+        await self.catch_up(QUIET_MS)
+        self.complete.set()
+        log.info(
+            "definitions read", sensors=len(self.definitions.sensors), models=len(self.definitions.models)
+        )
+        self._task = asyncio.create_task(self._follow())
+
+    async def _partitions(self, topic: str) -> list[int]:
+        assert self._consumer is not None
+        await client_of(self._consumer).force_metadata_update()
+        return sorted(self._consumer.partitions_for_topic(topic) or {0})
+
+    async def changes(self) -> list[str]:
+        """Changes of the topics since they were read; the first records of a new topic may have been skipped.
+
+        Raises:
+            aiokafka.errors.KafkaError, TimeoutError: no broker has answered for a minute.
+        """
+        if self._consumer is None or not self._states:
+            return []
+        return changes(self._states, await topic_states(client_of(self._consumer), self._topics))
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._task
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def catch_up(self, quiet_ms: int = 0) -> None:
+        """Read to the current end, so that a sensor defined before an observation was sent is known.
+
+        With `quiet_ms`, read until nothing comes for that long: for brokers that report an end that is too low.
+        """
+        assert self._consumer is not None
+        ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
+        if not quiet_ms and not await self._is_behind(ends):
+            return  # without waiting for the poll in progress
+        async with self._reading:
+            while True:
+                behind = await self._is_behind(ends)
+                if not behind and not quiet_ms:
+                    return
+                records = await self._take(quiet_ms or FOLLOW_MS)
+                if quiet_ms and not records and not behind:
+                    return
+
+    async def _is_behind(self, ends: Mapping[TopicPartition, int]) -> bool:
+        assert self._consumer is not None
+        return any([await self._consumer.position(place) < end for place, end in ends.items()])
+
+    async def _take(self, timeout_ms: int) -> int:
+        assert self._consumer is not None
+        fetched = await self._consumer.getmany(timeout_ms=timeout_ms)
+        # all definitions first, then the dead letters: if these cannot be sent now, no definition is skipped
+        records = [record for part in fetched.values() for record in part]
+        for record in records:
+            try:
+                self.definitions.apply(record)
+            except Unusable as unusable:
+                self._refused.append((record, unusable))
+        while self._refused:
+            refused, why = self._refused[0]
+            await self._reject(refused, why.reason, why.detail)
+            self._refused.popleft()
+        return len(records)
+
+    async def _follow(self) -> None:
+        while True:
+            async with self._reading:
+                try:
+                    await self._take(FOLLOW_MS)
+                except asyncio.CancelledError:
+                    raise
+                except Exception as error:
+                    log.warning("definitions cannot be read, trying again", error=repr(error))
+                    await asyncio.sleep(1.0)
+            await asyncio.sleep(0)

@@ -1,0 +1,259 @@
+"""Converts sensor definitions to measurement models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypedDict, assert_never
+
+import numpy as np
+
+from beliefstream.inference import sensors as measurement
+from beliefstream.inference.likelihood.noise import Array, Exponential, Noise, Uniform
+from beliefstream.inference.sensors import Sensor
+from beliefstream.schemas import Noise as NoiseMessage
+from beliefstream.schemas import Reason, UniformClutter, Unusable
+from beliefstream.schemas import Sensor as SensorMessage
+from beliefstream.schemas.sensor import (
+    AzimuthElevationSensor,
+    BearingSensor,
+    Channel,
+    ControlSensor,
+    CourseSensor,
+    GeodeticSensor,
+    HeadingSensor,
+    LinearSensor,
+    OwnSensor,
+    PositionSensor,
+    RangeAzimuthElevationSensor,
+    RangeBearingSensor,
+    RangeRateSensor,
+    RangeRelativeBearingSensor,
+    RangeSensor,
+    RelativeBearingSensor,
+    SignalStrengthSensor,
+    SpeedSensor,
+    TimeDifferenceSensor,
+)
+from beliefstream.streams.definitions.readings import LocalPosition
+
+
+def sensor_over(sensor: SensorMessage, names: tuple[str, ...]) -> Sensor:
+    """Build the measurement model of a sensor for a state with these coordinates.
+
+    Raises:
+        Unusable: `missing_coordinates`, if the state lacks one that the sensor observes; `invalid_definition`, if the
+            square of its noise is beyond floating-point range, if its own measurement is unknown or does not accept its
+            coordinates and parameters, or if it is a control.
+    """
+    missing = [name for name in sensor.coordinate_names if name not in names]
+    if missing:
+        raise Unusable(
+            Reason.missing_coordinates,
+            f"sensor: {sensor.sensor} sees {', '.join(missing)}, which the model's state {list(names)} lacks",
+        )
+    try:
+        return _sensor_over(sensor, _State(names))
+    except (ArithmeticError, ValueError) as error:
+        raise Unusable(
+            Reason.invalid_definition, f"sensor: {sensor.sensor} cannot be used: {error}"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _State:
+    """The coordinates of a state."""
+
+    names: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.names)
+
+    def axes(self, *names: str) -> list[int]:
+        return [self.names.index(name) for name in names]
+
+
+def _sensor_over(sensor: SensorMessage, state: _State) -> Sensor:
+    match sensor:
+        case PositionSensor() | LinearSensor() | GeodeticSensor():
+            return _of_coordinates(sensor, state)
+        case (
+            RangeSensor()
+            | SpeedSensor()
+            | RangeRateSensor()
+            | SignalStrengthSensor()
+            | TimeDifferenceSensor()
+        ):
+            return _of_lengths(sensor, state)
+        case BearingSensor() | RelativeBearingSensor() | HeadingSensor() | CourseSensor():
+            return _of_angles(sensor, state)
+        case (
+            AzimuthElevationSensor()
+            | RangeBearingSensor()
+            | RangeRelativeBearingSensor()
+            | RangeAzimuthElevationSensor()
+        ):
+            return measurement.composite(_parts(sensor, state))
+        case OwnSensor():
+            return _own(sensor, state)
+        case ControlSensor():
+            raise ValueError("a control reports inputs of the motion, no state")
+        case _:
+            assert_never(sensor)
+
+
+def _of_coordinates(sensor: PositionSensor | LinearSensor | GeodeticSensor, state: _State) -> Sensor:
+    covariance, probability = _covariance(sensor), sensor.outlier_probability
+    if isinstance(sensor, GeodeticSensor):
+        plain = measurement.position(state.axes(*sensor.coordinates), state.size, covariance, probability)
+        return LocalPosition(
+            plain.kind, plain.matrix, plain.origin, plain.covariance, probability, place=sensor.origin
+        )
+    scale, bias, noise = sensor.scale, sensor.bias, noise_of(sensor.noise)
+    if isinstance(sensor, PositionSensor):
+        axes = state.axes(*sensor.coordinates)
+        return measurement.position(axes, state.size, covariance, probability, scale, bias, noise)
+    matrix = np.zeros((len(sensor.rows), state.size))
+    for row, coefficients in enumerate(sensor.rows):
+        for name, coefficient in coefficients.items():
+            matrix[row, state.names.index(name)] = coefficient
+    return measurement.linear(matrix, covariance, probability, scale, bias, noise)
+
+
+def _of_lengths(
+    sensor: RangeSensor | SpeedSensor | RangeRateSensor | SignalStrengthSensor | TimeDifferenceSensor,
+    state: _State,
+) -> Sensor:
+    axes, size, how = state.axes(*sensor.coordinates), state.size, _channel(sensor)
+    match sensor:
+        case RangeSensor():
+            return measurement.range_to(
+                axes, size, sensor.position, maximum_range=sensor.maximum_range, **how
+            )
+        case SpeedSensor():
+            return measurement.speed(axes, size, maximum_speed=sensor.maximum_speed, **how)
+        case RangeRateSensor():
+            velocities, most = state.axes(*sensor.velocities), sensor.maximum_speed
+            return measurement.range_rate(axes, velocities, size, sensor.position, maximum_speed=most, **how)
+        case SignalStrengthSensor():
+            return measurement.signal_strength(
+                axes,
+                size,
+                sensor.position,
+                reference_power=sensor.reference_power,
+                exponent=sensor.exponent,
+                reference_distance=sensor.reference_distance,
+                outlier_span=sensor.outlier_span,
+                **how,
+            )
+        case TimeDifferenceSensor():
+            speed = sensor.propagation_speed
+            return measurement.time_difference(
+                axes, size, sensor.first, sensor.second, propagation_speed=speed, **how
+            )
+        case _:
+            assert_never(sensor)
+
+
+def _of_angles(
+    sensor: BearingSensor | RelativeBearingSensor | HeadingSensor | CourseSensor, state: _State
+) -> Sensor:
+    axes, size, how = state.axes(*sensor.coordinates), state.size, _channel(sensor)
+    match sensor:
+        case BearingSensor():
+            return measurement.bearing(axes, size, sensor.position, **how)
+        case RelativeBearingSensor():
+            (heading,) = state.axes(sensor.heading)
+            return measurement.relative_bearing(axes, heading, size, sensor.position, **how)
+        case HeadingSensor():
+            return measurement.heading(axes[0], size, **how)
+        case CourseSensor():
+            return measurement.course(axes, size, **how)
+        case _:
+            assert_never(sensor)
+
+
+def _parts(
+    sensor: AzimuthElevationSensor
+    | RangeBearingSensor
+    | RangeRelativeBearingSensor
+    | RangeAzimuthElevationSensor,
+    state: _State,
+) -> list[Sensor]:
+    axes, size, place = state.axes(*sensor.coordinates), state.size, sensor.position
+    parts: list[Sensor] = []
+    if not isinstance(sensor, AzimuthElevationSensor):
+        most = sensor.range.maximum_range
+        parts.append(measurement.range_to(axes, size, place, maximum_range=most, **_channel(sensor.range)))
+    if isinstance(sensor, RangeBearingSensor):
+        parts.append(measurement.bearing(axes, size, place, **_channel(sensor.bearing)))
+    elif isinstance(sensor, RangeRelativeBearingSensor):
+        (heading,) = state.axes(sensor.heading)
+        parts.append(measurement.relative_bearing(axes, heading, size, place, **_channel(sensor.bearing)))
+    else:
+        parts.append(measurement.azimuth(axes, size, place, **_channel(sensor.azimuth)))
+        parts.append(measurement.elevation(axes, size, place, **_channel(sensor.elevation)))
+    return parts
+
+
+def _own(sensor: OwnSensor, state: _State) -> Sensor:
+    made = [
+        measurement.function(
+            sensor.measurement,
+            state.axes(*sensor.coordinates),
+            state.size,
+            parameters=sensor.parameters,
+            outlier_span=sensor.outlier_span,
+            origin=sensor.position,
+            output=output,
+            **_channel(sensor),
+        )
+        for output in ([None] if sensor.outputs is None else range(sensor.outputs))
+    ]
+    return made[0] if sensor.outputs is None else measurement.composite(made)
+
+
+class _How(TypedDict):
+    standard_deviation: float
+    outlier_probability: float
+    scale: float
+    bias: float
+    noise: Noise | None
+
+
+def _channel(channel: Channel) -> _How:
+    return {
+        "standard_deviation": channel.standard_deviation,
+        "outlier_probability": channel.outlier_probability,
+        "scale": channel.scale,
+        "bias": channel.bias,
+        "noise": noise_of(channel.noise),
+    }
+
+
+def noise_of(noise: NoiseMessage | None) -> Noise | None:
+    """Convert the noise model of a scalar; its standard deviation is kept separately."""
+    if noise is None:
+        return None
+    parts: dict[str, Any] = {}
+    if noise.components:
+        parts = {
+            "weights": tuple(each.weight for each in noise.components),
+            "biases": tuple(each.bias for each in noise.components),
+            "ratios": tuple(each.ratio for each in noise.components),
+        }
+    clutter = tuple(
+        (
+            law.probability,
+            Uniform(law.low, law.high) if isinstance(law, UniformClutter) else Exponential(law.mean),
+        )
+        for law in noise.clutter
+    )
+    return Noise(slope=noise.slope, clutter=clutter, **parts)
+
+
+def _covariance(sensor: PositionSensor | LinearSensor | GeodeticSensor) -> Array:
+    if sensor.covariance is not None:
+        return np.array(sensor.covariance)
+    assert sensor.standard_deviation is not None
+    return np.eye(sensor.value_length) * sensor.standard_deviation**2

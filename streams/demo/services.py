@@ -1,0 +1,193 @@
+"""Processes of the demo: the embedded broker and one worker, and the worker's figures."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from beliefstream.schemas import Model, Sensor
+from beliefstream.streams.client import Registry
+from beliefstream.streams.kafka import topics
+from beliefstream.streams.local.broker import EmbeddedBroker, GuardedProcess, free_port
+from beliefstream.streams.settings import PROTECTION, Settings
+
+BROKER_PORT, WEB_PORT = 9092, 8080
+READY_TIMEOUT = 120.0  # seconds; torch alone takes a while to load from a cold disk
+WORKER_GRACE = 15.0  # seconds for a worker to finish its batch and leave
+WORKER = "from beliefstream.streams.cli import main; main()"
+# the demo has its own broker and topics, whatever a user has configured elsewhere
+NOT_FROM_ENVIRONMENT = (
+    "application",
+    "observations",
+    "sensors",
+    "models",
+    "priors",
+    "posteriors",
+    "dead_letters",
+    "partitions",
+    "maximum_message_bytes",
+    "web_host",
+    *PROTECTION,
+)
+
+
+class DemonstrationError(RuntimeError):
+    """The demo cannot continue; the text says why."""
+
+
+@dataclass(frozen=True)
+class WorkerFigures:
+    """Figures from a worker's /metrics."""
+
+    dead_letters: dict[str, int] = field(default_factory=dict)  # by reason
+    rejected: int = 0  # observations that became dead letters
+    batches: int = 0
+    update_seconds: float = 0.0  # total time of updates
+    device: str = ""
+
+
+class DemoServices:
+    """Broker, topics, definitions and a worker, as a context manager that removes all of it.
+
+    Args:
+        settings: the worker's; broker, topics and port are the stage's own.
+        folder: for the worker's log and local files.
+        say: called with each line that a user should know.
+    """
+
+    def __init__(self, settings: Settings, folder: Path, say: Callable[[str], None]) -> None:
+        self.log_file = folder / "worker.log"
+        self._settings, self._folder, self._say = settings, folder, say
+        self._stack = ExitStack()
+        self._worker: GuardedProcess | None = None
+        self.broker = EmbeddedBroker(BROKER_PORT)
+        self.web_port = WEB_PORT
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return self.broker.bootstrap_servers
+
+    @property
+    def web_address(self) -> str:
+        return f"http://127.0.0.1:{self.web_port}"
+
+    def __enter__(self) -> Self:
+        try:
+            self._stack.enter_context(self.broker)
+            changed = f" (port {BROKER_PORT} is taken)" if self.broker.port_changed else ""
+            self._say(f"broker   {self.bootstrap_servers}{changed}")
+            names = topics.create(self.bootstrap_servers)
+            self._say(f"topics   {', '.join(names)}")
+            self._start_worker()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and self._worker is not None:
+            self._worker.kill()  # its remaining work is not needed
+        self.close()
+
+    def close(self) -> None:
+        """Stop the worker, then the broker; returns when both have ended."""
+        self._stack.close()
+
+    def define(self, models: Iterable[Model], sensors: Iterable[Sensor]) -> None:
+        """Write definitions to their topics; raises DefinitionConflict instead of replacing another one."""
+        with Registry(self.bootstrap_servers) as registry:
+            registry.define(sensors, models)
+
+    def wait_until_ready(self, timeout: float = READY_TIMEOUT) -> None:
+        """Wait until the worker processes observations.
+
+        Raises:
+            DemonstrationError: it ended, or is not ready in time.
+        """
+        deadline = time.monotonic() + timeout
+        while not self._answers():
+            self.check()
+            if time.monotonic() > deadline:
+                raise self.failure(f"the worker is not ready after {timeout:g} s")
+            time.sleep(0.2)
+
+    def check(self) -> None:
+        """Raise DemonstrationError if the broker or the worker has ended by itself."""
+        if self._worker is not None and not self._worker.running:
+            raise self.failure("the worker has ended")
+        if not self.broker.running:
+            raise DemonstrationError("the broker has ended")
+
+    def failure(self, text: str, lines: int = 12) -> DemonstrationError:
+        """Return the error to raise, with the last lines of the worker's log."""
+        for line in self.log_file.read_text(errors="replace").splitlines()[-lines:]:
+            self._say(f"  {line}")
+        return DemonstrationError(f"{text}; its log is {self.log_file}")
+
+    def figures(self) -> WorkerFigures | None:
+        """The worker's current figures; None if it does not answer at once."""
+        try:
+            with urllib.request.urlopen(f"{self.web_address}/metrics", timeout=1.0) as page:
+                return read_figures(page.read().decode())
+        except OSError:
+            return None
+
+    def _start_worker(self) -> None:
+        self.web_port = free_port(WEB_PORT)
+        changed = f" (port {WEB_PORT} is taken)" if self.web_port != WEB_PORT else ""
+        own = {name: Settings.model_fields[name].default for name in NOT_FROM_ENVIRONMENT}
+        settings = self._settings.model_copy(
+            update={
+                **own,
+                "brokers": self.bootstrap_servers,
+                "web_port": self.web_port,
+                "fetch_high_watermark": True,
+                "data_directory": self._folder / "data",
+                "logs": "json",
+            }
+        )
+        command = [sys.executable, "-c", WORKER, "worker"]
+        # append mode: reading the log does not move the worker's write position
+        output = self.log_file.open("a+b")
+        self._worker = GuardedProcess(command, WORKER_GRACE, output, os.environ | settings.environment())
+        self._stack.callback(self._worker.stop, WORKER_GRACE)
+        self._say(f"worker   {self.web_address}{changed}: /healthz /readyz /metrics, log {self.log_file}")
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.web_address}/readyz", timeout=1.0) as page:
+                return bool(page.status == 200)
+        except OSError:
+            return False
+
+
+def read_figures(text: str) -> WorkerFigures:
+    """Parse the figures from a page of Prometheus metrics."""
+    dead: dict[str, int] = {}
+    rejected = batches = 0
+    seconds, device = 0.0, ""
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == "beliefstream_dead_letters_total" and sample.value:
+                dead[sample.labels["reason"]] = int(sample.value)
+            elif sample.name == "beliefstream_observations_total" and sample.labels["outcome"] == "rejected":
+                rejected = int(sample.value)
+            elif sample.name == "beliefstream_update_seconds_sum":
+                seconds = sample.value
+            elif sample.name == "beliefstream_update_seconds_count":
+                batches = int(sample.value)
+            elif sample.name == "beliefstream_build_info":
+                device = sample.labels.get("device", "")
+    return WorkerFigures(dead, rejected, batches, seconds, device)

@@ -1,0 +1,136 @@
+"""Runs the demo, from the broker's start to the table."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from beliefstream.streams.demo.background import Background
+from beliefstream.streams.demo.report import Result, compare_all, print_report, wait_for_baselines
+from beliefstream.streams.demo.scenario import Scenario, Script, write
+from beliefstream.streams.demo.services import DemoServices
+from beliefstream.streams.demo.stream import Stream
+from beliefstream.streams.demo.tracking import Tracker
+from beliefstream.streams.local.broker import GuardedProcess
+from beliefstream.streams.settings import Settings
+
+LEAD = 2.0  # seconds from writing the script to its start
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command's options; `streams.cli.demo` describes them."""
+
+    speed: float
+    entities: int
+    duration: float | None
+    picture: Path | None
+
+
+class DemoSession:
+    """One run; a context manager that leaves nothing behind but the worker's log."""
+
+    def __init__(self, options: Options, settings: Settings, console: Console) -> None:
+        self._options, self._settings, self._console = options, settings, console
+        self._folder = Path(tempfile.mkdtemp(prefix="beliefstream-demo-"))
+        self._stack = ExitStack()
+        self._stack.callback(self._tidy)
+
+    def __enter__(self) -> DemoSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def run(self, background: Background | None = None) -> None:
+        """Run everything; with `background`, keep broker and worker up and wait at the end.
+
+        Raises:
+            DemonstrationError: something does not work; the text says what.
+            BrokerError, TopicError, RecordingUnavailable: from the parts.
+        """
+        rehearsal = write(
+            self._scenario(time.time())
+        )  # errors in the scenario are found before anything starts
+        services = self._stack.enter_context(DemoServices(self._settings, self._folder, self._say))
+        self._prepare(services, rehearsal)
+        scenario = self._scenario(time.time() + LEAD)
+        script = write(scenario)
+        tracker = Tracker(script)
+        self._announce(script)
+        with ExitStack() as threads:
+            stream = Stream(services, scenario, script, tracker, self._console)
+            threads.callback(stream.stop)
+            baselines = self._start_baselines(scenario)
+            worker = stream.run()
+        figures = tracker.figures(recent=None)
+        if background is None:
+            services.close()  # the comparison needs the processor
+        answers = wait_for_baselines(
+            baselines, self._folder / "baselines.npz", self._folder / "baselines.log", self._console
+        )
+        result = Result(script, tracker, figures, worker, compare_all(script, tracker, answers), answers)
+        print_report(result, self._console)
+        self._paint(result)
+        if background is not None:
+            self._print_addresses(services)
+            background.leave()
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _scenario(self, start: float) -> Scenario:
+        return Scenario(self._options.speed, self._options.entities, start, self._options.duration)
+
+    def _prepare(self, services: DemoServices, script: Script) -> None:
+        """Define the models and sensors and wait for the worker."""
+        fleet, recording = script.fleet, script.recording
+        # no time of the script is ahead of the clock when it is sent
+        models = [model.model_copy(update={"live_time": True}) for model in (recording.model, fleet.model)]
+        services.define(models, (*recording.sensors, *fleet.sensors))
+        begun = time.monotonic()
+        with self._console.status("the worker loads its network and joins its group"):
+            services.wait_until_ready()
+        self._say(f"ready    after {time.monotonic() - begun:.1f} s")
+
+    def _announce(self, script: Script) -> None:
+        ranges, speed = len(script.recording.observations), self._options.speed
+        self._say(
+            f"playing  {script.recording.name}: {ranges} ranges of a lawn mower at {speed:g} times real time; and "
+            f"live, a simulated fleet of {len(script.fleet.entities)}; {script.duration:.0f} s"
+        )
+
+    def _start_baselines(self, scenario: Scenario) -> GuardedProcess:
+        """Start the EKFs and the particle filter, with the processor time that the stream leaves over."""
+        command = [sys.executable, "-m", "beliefstream.streams.demo.baselines", scenario.to_json()]
+        output = (self._folder / "baselines.log").open("a+b")
+        process = GuardedProcess([*command, str(self._folder / "baselines.npz")], 1.0, output)
+        self._stack.callback(process.stop, 1.0)
+        return process
+
+    def _paint(self, result: Result) -> None:
+        if self._options.picture is not None:
+            from beliefstream.streams.demo.picture import paint
+
+            paint(result, self._options.picture)
+            self._say(f"picture  {self._options.picture}")
+
+    def _print_addresses(self, services: DemoServices) -> None:
+        servers = services.bootstrap_servers
+        self._console.print()
+        self._say(f"still up: broker {servers}, worker {services.web_address} (/healthz /readyz /metrics)")
+        self._say(f"  look:  beliefstream posteriors --brokers {servers}")
+        self._say(f"  stop:  kill {os.getpid()}" if hasattr(os, "fork") else "  stop:  Ctrl-C")
+
+    def _tidy(self) -> None:
+        shutil.rmtree(self._folder / "data", ignore_errors=True)
+        for path in self._folder.glob("baselines.*"):
+            path.unlink(missing_ok=True)

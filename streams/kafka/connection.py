@@ -1,0 +1,265 @@
+"""Connections to the broker, with errors that say what to do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import AuthorizationError, IncompatibleBrokerVersion, KafkaConfigurationError, KafkaError
+from kafka.net.compat import KafkaNetClient
+
+from beliefstream.streams.kafka.refusal import refusal
+
+C = TypeVar("C")
+
+CONNECT_TIMEOUT = 10.0  # seconds until an unresponsive broker or a missing topic is an error
+HANDSHAKE_GRACE = 1.0  # seconds beyond that, after which a hanging connection is given up
+PATIENCE = 1.0  # seconds without a connection, after which we check whether it is refused
+POLL_TIMEOUT = 0.2  # seconds; how soon a wait notices its deadline
+
+
+class BrokerUnavailable(ConnectionError):
+    """No broker answers at the given servers, or not in time."""
+
+    def __init__(self, servers: str | list[str], cause: object) -> None:
+        named = servers if isinstance(servers, str) else ",".join(servers)
+        super().__init__(f"no Kafka broker answers at {named}: {cause}")
+        self.servers = named
+
+
+class BrokerRefused(BrokerUnavailable):
+    """A broker answers, but user, password or certificates do not fit."""
+
+    def __init__(self, servers: str | list[str], cause: str) -> None:
+        named = servers if isinstance(servers, str) else ",".join(servers)
+        ConnectionError.__init__(self, f"the Kafka broker at {named} cannot be used: {cause}")
+        self.servers = named
+
+
+class TopicMissing(LookupError):
+    """The broker has no such topic; clients never create topics."""
+
+    def __init__(self, topic: str, servers: str | list[str]) -> None:
+        named = servers if isinstance(servers, str) else ",".join(servers)
+        super().__init__(
+            f"there is no topic {topic!r} at {named}, or none for this user; `beliefstream topics create` makes all"
+        )
+        self.topic = topic
+
+
+class Span(NamedTuple):
+    """The offsets of a partition: that of its first record, and that of the next record to come."""
+
+    begin: int
+    end: int
+
+
+def connect(client: Any, servers: str | list[str], options: dict[str, Any]) -> Any:
+    """Return a kafka-python client that has reached a broker.
+
+    Args:
+        client: `KafkaProducer`, `KafkaConsumer` or `KafkaAdminClient`.
+        servers: `host:port`, or several in a list or separated by commas.
+        options: further options of the class, such as `security_protocol`, `sasl_*` and `ssl_*`.
+
+    Raises:
+        BrokerUnavailable: none of the servers answers within 10 s (option `bootstrap_timeout_ms`).
+        BrokerRefused: user, password or certificates do not fit; raised after a second or two.
+        ValueError: an option is not one of kafka-python's, or two contradict each other.
+    """
+    opened: list[Any] = []
+
+    def network(**configuration: Any) -> Any:
+        opened.append(KafkaNetClient(**configuration))
+        return opened[-1]
+
+    timeout = connect_timeout(options)
+    defaults = {"bootstrap_timeout_ms": timeout * 1000, "allow_auto_create_topics": False}
+    known = {name: value for name, value in defaults.items() if name in client.DEFAULT_CONFIG}
+    merged = {"bootstrap_servers": servers, **known, "kafka_client": network, **options}
+    try:
+        outcome = _begun(lambda: client(**merged))
+        if not wait([outcome], min(timeout, PATIENCE)).done and (complaint := refusal(servers, options)):
+            raise BrokerRefused(servers, complaint)
+        return _within(timeout + HANDSHAKE_GRACE, outcome)
+    except BaseException as error:
+        for connection in opened:  # otherwise its thread keeps trying to connect
+            with suppress(RuntimeError):  # a hanging producer cannot be closed from another thread
+                connection.close()
+        if isinstance(error, KafkaConfigurationError):
+            raise ValueError(str(error)) from error
+        if isinstance(error, (AuthorizationError, IncompatibleBrokerVersion, BrokerRefused)):
+            raise  # a broker answers, and says what is wrong
+        if isinstance(error, (KafkaError, OSError)):
+            raise BrokerUnavailable(servers, error) from error
+        raise
+
+
+def _begun(call: Callable[[], C]) -> Future[C]:
+    """Start a call in a separate thread: kafka-python waits for a TLS handshake without a limit."""
+    outcome: Future[C] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="beliefstream-connect", daemon=True).start()
+    return outcome
+
+
+def _within(timeout: float, outcome: Future[C]) -> C:
+    """Return the result; raises TimeoutError."""
+    try:
+        return outcome.result(timeout)
+    except TimeoutError:
+        raise TimeoutError(f"no answer within {timeout:g} s") from None
+
+
+def require_known(options: dict[str, Any], *clients: Any) -> None:
+    """Raise ValueError for options that one of the kafka-python classes does not know."""
+    for client in clients:
+        if unknown := sorted(options.keys() - client.DEFAULT_CONFIG.keys()):
+            raise ValueError(f"{client.__name__} has no option {', '.join(unknown)}")
+
+
+def connect_timeout(options: dict[str, Any]) -> float:
+    """Seconds until no answer is an error: 10, or the option `bootstrap_timeout_ms`."""
+    return float(options.get("bootstrap_timeout_ms", CONNECT_TIMEOUT * 1000)) / 1000
+
+
+def find_partitions(consumer: Any, topic: str, servers: str | list[str], timeout: float) -> list[int]:
+    """Return the partition numbers of a topic, which may have been created a moment ago.
+
+    Raises:
+        TopicMissing: the topic does not exist within `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while not (found := consumer.partitions_for_topic(topic)):
+        if time.monotonic() > deadline:
+            raise TopicMissing(topic, servers)
+        time.sleep(POLL_TIMEOUT)
+    return sorted(found)
+
+
+class TopicReader:
+    """A consumer without a group, which finds the ends of a topic and reads all of it.
+
+    Args:
+        servers: `host:port`, or several in a list or separated by commas.
+        topic: the topic.
+        options: those that a `KafkaConsumer` does not know are ignored.
+
+    Raises:
+        BrokerUnavailable: none of the servers answers in time.
+        TopicMissing: the broker has no such topic.
+    """
+
+    def __init__(self, servers: str | list[str], topic: str, options: dict[str, Any]) -> None:
+        self._servers = servers
+        self._connect_timeout = connect_timeout(options)
+        shared = {name: value for name, value in options.items() if name in KafkaConsumer.DEFAULT_CONFIG}
+        settings = {**shared, "group_id": None, "auto_offset_reset": "earliest", "enable_auto_commit": False}
+        self._consumer: Any = connect(KafkaConsumer, servers, settings)
+        try:
+            numbers = find_partitions(self._consumer, topic, servers, self._connect_timeout)
+        except BaseException:
+            self.close()
+            raise
+        self.partitions = [TopicPartition(topic, number) for number in numbers]
+        self._consumer.assign(self.partitions)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._consumer.close()
+
+    def __enter__(self) -> TopicReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def spans(self) -> dict[int, Span]:
+        """Return the first and the end offset of each partition.
+
+        The end is the high watermark sent with fetched records: a broker may report an end within its last batch.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer in time.
+        """
+        begins, ends = self._reported(self._connect_timeout)
+        waiting = {partition for partition in self.partitions if begins[partition] < ends[partition]}
+        for partition in waiting:
+            self._consumer.seek(partition, ends[partition] - 1)
+        deadline = time.monotonic() + self._connect_timeout
+        while waiting:
+            self._poll(deadline)
+            for partition in list(waiting):
+                if (mark := self._consumer.highwater(partition)) is not None:
+                    ends[partition] = max(mark, ends[partition])
+                    waiting.discard(partition)
+        return {each.partition: Span(begins[each], ends[each]) for each in self.partitions}
+
+    def end(self, partition: int) -> int:
+        """Return the offset of the next record to come: the high watermark, as in `spans`.
+
+        Without the right to read, it is the end that the broker reports.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer in time.
+        """
+        (place,) = (each for each in self.partitions if each.partition == partition)
+        begins, ends = self._reported(self._connect_timeout)
+        end = int(ends[place])
+        if begins[place] == end:
+            return end
+        self._consumer.assign([place])  # so that the others are not fetched
+        self._consumer.seek(place, end - 1)
+        deadline = time.monotonic() + self._connect_timeout
+        try:
+            while (mark := self._consumer.highwater(place)) is None:
+                self._poll(deadline)
+        except AuthorizationError:
+            return end
+        return max(int(mark), end)
+
+    def read_all(self, timeout: float) -> list[Any]:
+        """Read all records of the topic, up to its end at the time of the call or later.
+
+        Raises:
+            BrokerUnavailable: they could not be read in time.
+        """
+        begins, ends = self._reported(timeout)
+        waiting = {partition for partition in self.partitions if begins[partition] < ends[partition]}
+        for partition in waiting:
+            self._consumer.seek(partition, begins[partition])
+        records: list[Any] = []
+        deadline = time.monotonic() + timeout
+        while waiting:
+            for found in self._poll(deadline).values():
+                records.extend(found)
+            waiting = {partition for partition in waiting if not self._at_end(partition)}
+        return records
+
+    def _reported(self, timeout: float) -> tuple[dict[Any, int], dict[Any, int]]:
+        try:
+            begins = self._consumer.beginning_offsets(self.partitions)
+            return begins, self._consumer.end_offsets(self.partitions, timeout_ms=timeout * 1000)
+        except KafkaError as error:
+            raise BrokerUnavailable(self._servers, error) from error
+
+    def _poll(self, deadline: float) -> dict[Any, list[Any]]:
+        if time.monotonic() > deadline:
+            raise BrokerUnavailable(self._servers, "its records could not be read in time")
+        found: dict[Any, list[Any]] = self._consumer.poll(timeout_ms=POLL_TIMEOUT * 1000)
+        return found
+
+    def _at_end(self, partition: Any) -> bool:
+        mark = self._consumer.highwater(partition)
+        return mark is not None and self._consumer.position(partition) >= mark

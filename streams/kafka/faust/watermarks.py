@@ -1,0 +1,80 @@
+"""High watermarks by reading, for brokers such as the embedded one that report too low an end.
+
+Faust 0.15.3 asks for the ends of changelogs in `_highwaters` of its consumer's thread, with ListOffsets(LATEST), which
+is right by Kafka's protocol. The fault is that of the embedded broker, tansu: it answers with the offset of the last
+batch's first record, plus one. It is mended when tansu answers with the offset after the last record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import cast
+
+import aiokafka
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaTimeoutError
+from faust.transport.drivers.aiokafka import (
+    AIOKafkaConsumerThread,
+    Transport,
+    credentials_to_aiokafka_auth,
+    server_list,
+)
+from faust.types import TP
+
+from beliefstream.streams.monitoring.logs import SERVICES
+
+__all__ = ["HighWatermarkThread", "high_watermarks"]
+
+
+class HighWatermarkThread(AIOKafkaConsumerThread):
+    """Finds the end of a partition by reading its last batch, for brokers whose ListOffsets(LATEST) is too small.
+
+    The embedded broker answers with the offset of the last batch's first record, plus one. Faust would end the recovery
+    of its tables there, and lose the other records of that batch.
+    """
+
+    logger = SERVICES
+
+    async def _highwaters(self, partitions: list[TP]) -> Mapping[TP, int]:
+        ends = dict(await super()._highwaters(partitions))
+        filled = {TopicPartition(*tp): end for tp, end in ends.items() if end}
+        if not filled:
+            return ends
+        transport = cast(Transport, self.transport)
+        reader = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=server_list(transport.url, transport.default_port),
+            auto_offset_reset="earliest",
+            **credentials_to_aiokafka_auth(self.app.conf.broker_credentials, self.app.conf.ssl_context),
+        )
+        await reader.start()
+        try:
+            async with asyncio.timeout(self.app.conf.broker_request_timeout):
+                marks = await high_watermarks(reader, filled)
+        except TimeoutError as error:
+            raise KafkaTimeoutError(f"No high watermark for {sorted(filled)}") from error
+        finally:
+            await reader.stop()
+        return {tp: marks.get(TopicPartition(*tp), end) for tp, end in ends.items()}
+
+
+async def high_watermarks(
+    reader: aiokafka.AIOKafkaConsumer, ends: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    """Return the high watermark from a fetch, for every partition of `ends`; none may be empty.
+
+    Args:
+        reader: a started consumer without a group.
+        ends: for every partition the offset after one of its records.
+    """
+    reader.assign(list(ends))
+    for partition, end in ends.items():
+        reader.seek(partition, end - 1)
+    marks: dict[TopicPartition, int] = {}
+    while len(marks) < len(ends):
+        await reader.getmany(timeout_ms=200)
+        for partition in ends:
+            mark = reader.highwater(partition)
+            if mark is not None:
+                marks[partition] = mark
+    return marks

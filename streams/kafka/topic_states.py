@@ -1,0 +1,101 @@
+"""Ids of topics, which tell topics of the same name apart, and their numbers of partitions."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import NodeNotReadyError, UnsupportedVersionError
+
+from beliefstream.streams.kafka.aiokafka_clients import connected_nodes
+from beliefstream.streams.kafka.producing import attempts, retry_unless
+from beliefstream.streams.kafka.topic_metadata import NO_ID, MetadataRequest
+
+ASKING_SECONDS, ANSWER_SECONDS = 60.0, 5.0  # all attempts, and each of them
+
+
+@dataclass(frozen=True)
+class TopicState:
+    """State that must not change while a topic is read. `id`: from the broker; a topic created again has another."""
+
+    id: str
+    partitions: int
+
+
+async def topic_states(client: AIOKafkaClient, names: Collection[str]) -> dict[str, TopicState]:
+    """Return the states by name, without topics that do not exist.
+
+    Raises:
+        aiokafka.errors.KafkaError, TimeoutError: no broker has answered for a minute; or it is too old.
+    """
+    async for attempt in attempts(
+        retry_unless(UnsupportedVersionError), ASKING_SECONDS, first=0.1, longest=2.0
+    ):
+        with attempt:
+            return {
+                name: TopicState(str(found), len(partitions))
+                for _, name, found, _, partitions, *_ in await _ask(client, _node(client), names)
+                if found != NO_ID
+            }
+    raise AssertionError("unreachable")
+
+
+async def without_leader(client: AIOKafkaClient, node: Any, names: Collection[str]) -> list[str]:
+    """Return the partitions of these topics without a leader, as "topic-partition"; asks once.
+
+    Args:
+        node: the id of the broker to ask.
+
+    Raises:
+        aiokafka.errors.KafkaError, TimeoutError: it has not answered within 5 s.
+    """
+    topics = await _ask(client, node, names)
+    return sorted(
+        f"{name}-{partition}"
+        for _, name, _, _, partitions, *_ in topics
+        for _, partition, leader, *_ in partitions
+        if leader < 0
+    )
+
+
+def nodes(client: AIOKafkaClient) -> list[Any]:
+    """The ids of all known brokers, connected ones first."""
+    connected = set(connected_nodes(client))
+    known = {broker.nodeId for broker in client.cluster.brokers()} | connected
+    return sorted(known, key=lambda node: (node not in connected, str(node)))
+
+
+async def _ask(client: AIOKafkaClient, node: Any, names: Collection[str]) -> Any:
+    """Ask one broker for the metadata of these topics."""
+    if node is None:
+        raise NodeNotReadyError("no broker is known")
+    async with asyncio.timeout(ANSWER_SECONDS):
+        try:
+            answer = await client.send(node, MetadataRequest(names))
+        except NotImplementedError as error:
+            raise UnsupportedVersionError(
+                "the broker does not say the ids of topics: Kafka 3.1 or later is needed"
+            ) from error
+    return answer.topics
+
+
+def changes(before: Mapping[str, TopicState], now: Mapping[str, TopicState]) -> list[str]:
+    """Describe what has changed about these topics; a missing topic is no change yet."""
+    found = []
+    for name, known in before.items():
+        state = now.get(name, known)
+        if state.id != known.id:
+            found.append(f"{name!r} was made again")
+        elif state != known:
+            found.append(f"{name!r} has {state.partitions} partitions now, not {known.partitions}")
+    return found
+
+
+def _node(client: AIOKafkaClient) -> Any:
+    """A connected broker, if there is one: another may not answer."""
+    connected = connected_nodes(client)
+    return random.choice(connected) if connected else client.get_random_node()

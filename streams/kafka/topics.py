@@ -1,0 +1,294 @@
+"""The topics: their names, their creation, and checks of a broker's topics."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Self
+
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
+from kafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
+
+from beliefstream.streams.kafka.connection import BrokerRefused, connect
+
+__all__ = [
+    "DEAD_LETTER_BYTES",
+    "MESSAGE_BYTES",
+    "UNPACKED",
+    "TopicError",
+    "TopicNames",
+    "administration",
+    "check",
+    "create",
+]
+
+PARTITIONS = 8
+# `max.message.bytes` of every topic. The producer refuses messages over Kafka's own limit of 1 MiB: an oversized
+# observation would vanish at its sender. A prior of 256 components in 16 coordinates, or a belief with its history,
+# would not fit. With 12 MiB an observation of 10 MB arrives and becomes a dead letter (too large), where an operator
+# sees it.
+MESSAGE_BYTES = 12 * 1024 * 1024
+# A dead letter is the original and some headers: every message that `observations` accepts must fit.
+DEAD_LETTER_BYTES = MESSAGE_BYTES + 1024 * 1024
+RETENTION = timedelta(days=7)
+DEAD_LETTER_RETENTION = timedelta(days=30)
+# The log cleaner does not touch a partition's newest segment, and a worker that takes over reads all of it: 64 MiB in
+# place of 1 GiB bounds that time.
+CHANGELOG_SEGMENT_BYTES = 64 * 1024 * 1024
+UNPACKED = "uncompressed"  # `compression.type`
+REQUEST_TIMEOUT_MS = 30_000
+CONNECT_TIMEOUT_MS = 5_000
+
+
+class TopicError(RuntimeError):
+    """A topic could not be created, or the broker could not be asked."""
+
+
+@dataclass(frozen=True)
+class TopicNames:
+    """Names of the topics.
+
+    Attributes:
+        beliefs_changelog: given by Faust: `<app id>-<table name>-changelog`; see `for_app`.
+    """
+
+    observations: str = "observations"
+    sensors: str = "sensors"
+    models: str = "models"
+    priors: str = "priors"
+    posteriors: str = "posteriors"
+    dead_letters: str = "dead-letters"
+    beliefs_changelog: str = "beliefstream-beliefs-changelog"
+
+    @classmethod
+    def for_app(cls, app_id: str, table: str = "beliefs", **names: str) -> Self:
+        """Return the names with the changelog of that Faust app's table; other names by keyword."""
+        return cls(beliefs_changelog=f"{app_id}-{table}-changelog", **names)
+
+    def __iter__(self) -> Iterator[str]:
+        return (getattr(self, field.name) for field in dataclasses.fields(self))
+
+    @property
+    def partitioned_alike(self) -> tuple[str, ...]:
+        """Topics whose partition n belongs to one worker; they need the same number of partitions."""
+        return self.observations, self.priors, self.posteriors, self.beliefs_changelog
+
+    @property
+    def compacted(self) -> tuple[str, ...]:
+        """Topics that keep the last value of every key, and delete nothing by age."""
+        return self.sensors, self.models, self.beliefs_changelog
+
+    @property
+    def unpartitioned(self) -> tuple[str, ...]:
+        """Topics with a single partition, which every worker reads completely."""
+        return self.sensors, self.models
+
+    @property
+    def read_by_workers(self) -> tuple[str, ...]:
+        """Topics that others write to and workers read."""
+        return self.observations, self.priors, self.sensors, self.models
+
+
+def create(
+    bootstrap_servers: str,
+    names: TopicNames | None = None,
+    *,
+    partitions: int = PARTITIONS,
+    replication: int = 1,
+    retention: timedelta = RETENTION,
+    dead_letter_retention: timedelta = DEAD_LETTER_RETENTION,
+    **kafka_options: Any,
+) -> list[str]:
+    """Create the topics that do not exist yet; existing ones are not changed (see `check`).
+
+    Args:
+        bootstrap_servers: `host:port[,host:port...]`.
+        names: the topics' names.
+        partitions: of all but `sensors` and `models`, which have one.
+        replication: copies of each partition; with three or more, two must have a record before it is acknowledged.
+        retention: how long observations, priors and posteriors are kept.
+        dead_letter_retention: how long dead letters are kept.
+        kafka_options: of `kafka.KafkaAdminClient`, such as `security_protocol`, `sasl_*` and `ssl_*`.
+
+    Returns:
+        The names of those created, in the order of `names`.
+
+    Raises:
+        TopicError: the broker does not answer, or refuses (with its message).
+    """
+    names = names or TopicNames()
+    wanted = [
+        NewTopic(
+            name,
+            num_partitions=1 if name in names.unpartitioned else partitions,
+            replication_factor=replication,
+            topic_configs=settings(names, name, replication, retention, dead_letter_retention),
+        )
+        for name in names
+    ]
+    with administration(bootstrap_servers, kafka_options) as admin:
+        answer = admin.create_topics(wanted, raise_errors=False)
+        outcomes = {topic["name"]: topic for topic in answer["topics"]}
+        created = [name for name in names if outcomes[name]["error_code"] == 0]
+        refused = [
+            f"{name}: {outcomes[name]['error_message'] or for_code(outcomes[name]['error_code']).__name__}"
+            for name in names
+            if outcomes[name]["error_code"] not in (0, TopicAlreadyExistsError.errno)
+        ]
+        if refused:
+            raise TopicError("Topics could not be created: " + "; ".join(refused))
+        admin.wait_for_topics(list(names), timeout_ms=REQUEST_TIMEOUT_MS)
+    return created
+
+
+def settings(
+    names: TopicNames,
+    name: str,
+    replication: int,
+    retention: timedelta,
+    dead_letter_retention: timedelta,
+) -> dict[str, str]:
+    """The topic's settings, in the broker's form."""
+    chosen: dict[str, object] = {"max.message.bytes": MESSAGE_BYTES}
+    if name in names.compacted:
+        chosen["cleanup.policy"] = "compact"
+    else:
+        chosen["cleanup.policy"] = "delete"
+        chosen["retention.ms"] = round(retention.total_seconds() * 1000)
+    if name in names.read_by_workers:
+        # makes the broker unpack compressed batches, and apply max.message.bytes to the result: clients unpack batches
+        # of any size
+        chosen["compression.type"] = UNPACKED
+    if name in (names.observations, names.priors):
+        # the broker stamps each record, so that whether its time is in the future is the same at every reading
+        chosen["message.timestamp.type"] = "LogAppendTime"
+    if name == names.beliefs_changelog:
+        chosen["segment.bytes"] = CHANGELOG_SEGMENT_BYTES
+    if name == names.dead_letters:
+        chosen["max.message.bytes"] = DEAD_LETTER_BYTES
+        chosen["retention.ms"] = round(dead_letter_retention.total_seconds() * 1000)
+    if replication >= 3:
+        chosen["min.insync.replicas"] = 2
+    return {setting: str(value) for setting, value in chosen.items()}
+
+
+def check(
+    bootstrap_servers: str,
+    names: TopicNames | None = None,
+    *,
+    partitions: int | None = PARTITIONS,
+    **kafka_options: Any,
+) -> list[str]:
+    """Return the problems with the topics at this broker, a sentence each; empty if there are none.
+
+    Args:
+        bootstrap_servers: `host:port[,host:port...]`.
+        names: the topics' names.
+        partitions: how many there should be; None to accept any number that is the same everywhere.
+        kafka_options: as in `create`.
+
+    Raises:
+        TopicError: the broker does not answer.
+    """
+    names = names or TopicNames()
+    with administration(bootstrap_servers, kafka_options) as admin:
+        described = admin.describe_topics(list(names))
+        counts = {topic["name"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in counts]
+        # The filter's default leaves out every value that equals the broker's default.
+        answer = admin.describe_configs(resources, config_filter="all") if resources else {}
+    found = {
+        name: {setting: str(entry["value"]) for setting, entry in entries.items()}
+        for name, entries in answer.get("topic", {}).items()
+    }
+    hidden = {t["name"] for t in described if t["error_code"] == TopicAuthorizationFailedError.errno}
+    missing = [
+        f"The topic {name!r} {'may not be seen by this user' if name in hidden else 'does not exist'}."
+        for name in names
+        if name not in counts
+    ]
+    return [
+        *missing,
+        *partition_problems(names, counts, partitions),
+        *compaction_problems(names, found),
+        *size_problems(names, found),
+    ]
+
+
+def topic_id(bootstrap_servers: str, name: str, **kafka_options: Any) -> str:
+    """The broker's id of a topic, which changes if the topic is created again; raises TopicError."""
+    with administration(bootstrap_servers, kafka_options) as admin:
+        (described,) = admin.describe_topics([name])
+    if described["error_code"] != 0:
+        raise TopicError(f"The topic {name!r} does not exist.")
+    return str(described["topic_id"])
+
+
+def partition_problems(names: TopicNames, counts: Mapping[str, int], partitions: int | None) -> Iterator[str]:
+    for name, count in counts.items():
+        wanted = 1 if name in names.unpartitioned else partitions
+        if wanted is not None and count != wanted:
+            yield f"The topic {name!r} has {count} partitions instead of {wanted}."
+    alike = {name: counts[name] for name in names.partitioned_alike if name in counts}
+    if len(set(alike.values())) > 1:
+        listed = ", ".join(f"{name!r} {count}" for name, count in alike.items())
+        yield (
+            "One worker must own an entity's observations, priors, posteriors and belief, so these topics "
+            f"need equally many partitions: {listed}."
+        )
+    if counts.get(names.dead_letters, partitions or 0) < counts.get(names.observations, 0):
+        yield (
+            f"The topic {names.dead_letters!r} has fewer partitions than {names.observations!r}: a dead "
+            "letter goes to the partition it came from."
+        )
+
+
+def compaction_problems(names: TopicNames, found: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    for name in names.compacted:
+        policy = found.get(name, {}).get("cleanup.policy", "delete") if name in found else "compact"
+        if policy != "compact":
+            yield (
+                f"The topic {name!r} has cleanup.policy={policy} instead of compact: what it says would be "
+                "forgotten with time."
+            )
+
+
+def size_problems(names: TopicNames, found: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    sizes = {name: int(found.get(name, {}).get("max.message.bytes", MESSAGE_BYTES)) for name in names}
+    for name in names:
+        if sizes[name] < MESSAGE_BYTES:
+            yield (
+                f"The topic {name!r} takes messages of {sizes[name]} bytes only (max.message.bytes), not "
+                f"{MESSAGE_BYTES}."
+            )
+    if names.dead_letters in found and sizes[names.dead_letters] <= sizes[names.observations]:
+        yield (
+            f"The topic {names.dead_letters!r} takes no larger messages than {names.observations!r} "
+            "(max.message.bytes): a dead letter is the original and some headers."
+        )
+
+
+@contextmanager
+def administration(bootstrap_servers: str, options: Mapping[str, Any]) -> Iterator[Any]:
+    """An admin client that raises its errors as TopicError."""
+    chosen = {
+        "request_timeout_ms": REQUEST_TIMEOUT_MS,
+        "bootstrap_timeout_ms": CONNECT_TIMEOUT_MS,
+        **options,
+    }
+    try:
+        admin = connect(KafkaAdminClient, bootstrap_servers, chosen)
+    except BrokerRefused as error:
+        raise TopicError(f"{error}") from error
+    except (KafkaError, OSError, ValueError) as error:
+        raise TopicError(f"No broker answers at {bootstrap_servers}: {error}") from error
+    try:
+        yield admin
+    except KafkaError as error:
+        raise TopicError(f"The broker at {bootstrap_servers} refused: {error}") from error
+    finally:
+        admin.close()

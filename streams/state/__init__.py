@@ -1,0 +1,1 @@
+"""A belief and where it is kept: records, their bytes, stores, changelog, fencing and expiry."""

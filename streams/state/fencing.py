@@ -1,0 +1,134 @@
+"""Fencing of partitions: the broker refuses writes of a former owner.
+
+A worker that was suspended for longer than its session (a paused virtual machine, a long stall) does not know that
+another one has taken over its partitions. When it resumes, it still has a batch: beliefs computed from outdated state.
+In a compacted changelog they would come after the newer ones, and the next recovery would take them for the newest,
+while the committed offsets say that later observations are applied. A check before sending does not help, because a
+worker can be suspended after the check. Offsets cannot repair the damage: compaction keeps the last record of a key,
+not the newest belief.
+
+So the broker decides. A new owner asks the transaction coordinator for the producer identity of the partition
+(`InitProducerId` with a transactional id), and gets the same identity with the next epoch. With it the owner writes a
+record to the changelog: a tombstone of a key that no entity has. From then on the leader refuses every batch with an
+earlier epoch (`INVALID_PRODUCER_EPOCH`), in flight or retried. Only then does the owner read the changelog to its end.
+So the changelog of a partition is a sequence of stretches with one writer each. Every writer has read all records
+before its own stretch, and the last record of a key is its newest belief. This does not depend on clocks, timeouts or
+the group coordinator. Posteriors and dead letters of the partition carry the same identity, so a former owner's cannot
+come after those of the owner. A former owner stops when it is refused.
+
+There are no transactions, and none of their costs: a batch asks nothing of the coordinator, readers do not need
+`read_committed`, and there are no markers between the records. The sequence number of a batch also lets the broker drop
+duplicates from retries.
+
+A transactional id is forgotten after seven days without use (`transactional.id.expiration.ms`). The next owner would
+get another identity, which fences nobody. So an owner renews its lease hourly, if it is still the last owner: a
+zombie's renewal is refused. One risk remains. The leader forgets a producer's epoch after a day without writes
+(`producer.id.expiration.ms`), and epochs start again with another identity after 32 767 of them. A worker would have to
+be suspended across that very moment, with a batch that the producer itself drops as expired after 40 seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    ConcurrentTransactions,
+    InvalidProducerEpoch,
+    KafkaError,
+    ProducerFenced,
+)
+
+from beliefstream.streams.kafka.producer_identity import init_producer_id
+from beliefstream.streams.kafka.producing import Lease, Record, attempts, deliver, pack_batches
+from beliefstream.streams.state.record import INTERNAL
+
+log = structlog.get_logger()
+FENCE_KEY = INTERNAL + b"fence"
+"""Key of the tombstone that every new owner writes to its changelog; no entity has it."""
+RENEW_SECONDS = 3600.0
+TAKE_SECONDS = 60.0  # how long the coordinator may be away before a new owner gives up
+
+
+class Fenced(RuntimeError):
+    """Another worker owns the partition; nothing was written."""
+
+
+class Fencing:
+    """The leases of a worker.
+
+    Args:
+        application: the consumer group; workers of one group fence each other.
+        changelog: the topic that gets the fence record.
+        producer: returns the running aiokafka producer.
+
+    Attributes:
+        leases: those of the last `take`, by partition. The mapping is replaced, never changed: a batch that began with
+            it ends with it, and is refused if another `take` came in between.
+    """
+
+    def __init__(
+        self, application: str, changelog: str, producer: Callable[[], Awaitable[AIOKafkaProducer]]
+    ) -> None:
+        self._application, self._changelog, self._producer = application, changelog, producer
+        self._changing = asyncio.Lock()
+        self.leases: Mapping[int, Lease] = {}
+
+    async def take(self, partitions: Collection[int]) -> None:
+        """Become the owner of these partitions, and of no others; call it before reading their changelog.
+
+        Raises:
+            aiokafka.errors.KafkaError: the broker does not allow it, or has not answered for a minute.
+        """
+        async with self._changing:
+            self.leases = {}
+            producer = await self._producer()
+            taken = await asyncio.gather(*(self._take(producer, partition) for partition in partitions))
+            self.leases = dict(zip(partitions, taken, strict=True))
+
+    async def renew(self) -> None:
+        """Renew leases before the broker forgets them; costs nothing while none is old.
+
+        Raises:
+            Fenced: another worker has taken one of the partitions.
+        """
+        due = time.monotonic() - RENEW_SECONDS
+        if all(lease.since > due for lease in self.leases.values()):
+            return
+        async with self._changing:
+            producer = await self._producer()
+            renewed = await asyncio.gather(*(_renewed(producer, each) for each in self.leases.values()))
+            self.leases = dict(zip(self.leases, renewed, strict=True))
+
+    async def _take(self, producer: AIOKafkaProducer, partition: int) -> Lease:
+        identity = f"{self._application}-beliefs-{partition}"
+        async for attempt in attempts(_may_be_taken, TAKE_SECONDS, first=0.05, longest=2.0):
+            with attempt:
+                lease = Lease(identity, *await init_producer_id(producer.client, identity))
+                fence = Record(self._changelog, partition, FENCE_KEY, None)
+                await deliver(producer, pack_batches(producer, [fence], {partition: lease}))
+                return lease
+        raise AssertionError("unreachable")
+
+
+def _may_be_taken(error: BaseException) -> bool:
+    """Whether to retry: not after a refusal; a rival's newer epoch is taken over in turn."""
+    return isinstance(error, KafkaError) and (
+        error.retriable or isinstance(error, (ConcurrentTransactions, ProducerFenced))
+    )
+
+
+async def _renewed(producer: AIOKafkaProducer, lease: Lease) -> Lease:
+    try:
+        held = (lease.producer, lease.epoch)
+        return Lease(lease.identity, *await init_producer_id(producer.client, lease.identity, held))
+    except (ProducerFenced, InvalidProducerEpoch) as error:
+        raise Fenced(f"{lease.identity} has been taken over by another worker") from error
+    except KafkaError as error:
+        # the lease is as good as before; the embedded broker cannot renew, and does not forget identities either
+        log.info("a lease could not be renewed", identity=lease.identity, error=repr(error))
+        lease.since = time.monotonic()
+        return lease

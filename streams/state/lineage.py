@@ -1,0 +1,243 @@
+"""Detects when the source of a partition's beliefs has changed or is missing, and repairs the beliefs.
+
+With every batch of beliefs a changelog partition gets two internal records. Before the beliefs come the ids of the
+changelog and of the topics that their offsets refer to (`SourceRecord`); after them comes how far these have been read
+(`ReadProgress`). Every recovery compares the records with the broker.
+
+- The changelog has another id, begins later, or lacks these records: beliefs have been deleted. Kafka never does that
+  to a compacted topic by itself, but a wrong `cleanup.policy`, `kafka-delete-records` or a topic created again does.
+  The partition's observations and priors are read from their beginning. A belief skips the messages it already holds,
+  and lost beliefs are computed again.
+- The group has committed more than the changelog says was read: the changelog has lost its end, as after a power cut.
+  Or there is nothing to read in between, as at the end of a transaction. Messages after the last commit before that
+  record are read again.
+- A source topic has another id: it was deleted and created again, and its offsets start anew. The offsets in the
+  beliefs are reset, and the beliefs stay. Otherwise new observations would count as already applied.
+- A source topic ends before the read offset: it has lost its end. Beliefs keep its messages; their offsets are set back
+  to the end of the log. Otherwise new observations would count as already applied.
+
+The committed offsets are moved first, then the record is written: if the worker is killed in between, the next one does
+it again. Messages that the source log no longer holds cannot be computed again. An error reports them, and they are
+counted where possible (`beliefstream_lost_offsets_total`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any, TypeVar
+
+import orjson
+import structlog
+from aiokafka import AIOKafkaProducer, TopicPartition
+from faust.types import TP
+
+from beliefstream.streams.kafka.producing import Record, send_all
+from beliefstream.streams.kafka.topics import TopicNames
+from beliefstream.streams.monitoring import metrics
+from beliefstream.streams.state.fencing import Fencing
+from beliefstream.streams.state.lineage_records import (
+    Faults,
+    Logs,
+    Offsets,
+    ReadProgress,
+    SourceRecord,
+    compare,
+)
+from beliefstream.streams.state.record import INTERNAL, BeliefRecord
+from beliefstream.streams.state.stores import NOT_KNOWN, BeliefStore
+
+T = TypeVar("T", bound="SourceRecord | ReadProgress")
+log = structlog.get_logger()
+SOURCE_KEY, PROGRESS_KEY = INTERNAL + b"origin-%d", INTERNAL + b"progress-%d"
+READ_AGAIN = "the changelog has lost beliefs or their offsets: the source log is read again"
+MADE_AGAIN = "a topic was made again: its offsets count anew"
+ENDS_EARLY = "the log ends before what was read from it: it has lost its end, which beliefs hold"
+MOST_OFFSET = 2**63 - 2
+END_CHECKS = 5  # checks, a second apart, before a log counts as cut: a new leader may be behind for a moment
+KeyValue = tuple[bytes, bytes]
+
+
+class Repartitioned(ValueError):
+    """The number of partitions of observations differs from when the beliefs were computed."""
+
+
+class Lineage:
+    """Compares the recorded source of the beliefs with the broker, and records it with every batch.
+
+    Args:
+        store: holds the beliefs.
+        producer: returns the running aiokafka producer.
+        committed: returns the group's committed offset; 0 for none.
+    """
+
+    def __init__(
+        self,
+        names: TopicNames,
+        store: BeliefStore,
+        fencing: Fencing,
+        producer: Callable[[], Awaitable[AIOKafkaProducer]],
+        committed: Callable[[TP], int],
+    ) -> None:
+        self._names, self._store = names, store
+        self._fencing, self._producer, self._committed = fencing, producer, committed
+        self._source_topics = (names.observations, names.priors)
+        self._source_records: dict[int, SourceRecord] = {}
+        self._progress: dict[int, ReadProgress] = {}
+
+    def source_entry(self, partition: int) -> KeyValue:
+        """Key and value of the record before a batch's beliefs of that partition."""
+        return SOURCE_KEY % partition, orjson.dumps(asdict(self._source_records[partition]))
+
+    def progress_entry(self, partition: int, read: Offsets) -> KeyValue:
+        """Key and value of the record after them; the batch holds messages up to `read`."""
+        progress = self._progress[partition].after(read, self._committed_of(partition))
+        self._progress[partition] = progress
+        return PROGRESS_KEY % partition, orjson.dumps(asdict(progress))
+
+    def observations_id(self, partition: int) -> str | None:
+        """The broker's id of the observations topic; None before the partition has been examined."""
+        source = self._source_records.get(partition)
+        return source.topics.get(self._names.observations) if source is not None else None
+
+    async def examine(self, consumer: Any, partitions: Collection[int]) -> bool:
+        """Check partitions after their beliefs are restored; returns whether committed offsets were moved back."""
+        changelog = self._names.beliefs_changelog
+        states = await consumer.take_topics((*self._source_topics, changelog))
+        starts = await consumer.earliest_offsets(*(TP(changelog, partition) for partition in partitions))
+        ids = {name: states[name].id for name in self._source_topics}
+        count = states[self._names.observations].partitions
+        known, now = (
+            {partition: self._known(partition) for partition in partitions},
+            dict[int, SourceRecord](),
+        )
+        for partition in partitions:
+            start = starts.get(TP(changelog, partition)) or 0
+            now[partition] = SourceRecord(states[changelog].id, start, ids, count)
+            self._check_partitions(known[partition][0], now[partition])
+        found = await self._compared(consumer, known, now)
+        for partition, (logs, faults) in found.items():
+            await self._move(consumer, partition, faults, logs)
+            self._source_records[partition], self._progress[partition] = now[partition], faults.progress
+            if faults or known[partition][0] != now[partition]:
+                corrected = list(self._corrected(partition, faults))
+                await self._write(
+                    partition, [self.source_entry(partition), *corrected, self.progress_entry(partition, {})]
+                )
+        return any(faults.starting_offsets for _, faults in found.values())
+
+    async def _compared(
+        self,
+        consumer: Any,
+        known: Mapping[int, tuple[SourceRecord | None, ReadProgress]],
+        now: Mapping[int, SourceRecord],
+    ) -> Mapping[int, tuple[Logs, Faults]]:
+        """Compare, and repeat while a log ends before what was read."""
+        places = [TP(name, partition) for partition in known for name in self._source_topics]
+        earliest = await consumer.earliest_offsets(*places)
+        found: dict[int, tuple[Logs, Faults]] = {}
+        for attempt in range(END_CHECKS):
+            if attempt:
+                await asyncio.sleep(1.0)
+            ends = {TP(*place): end for place, end in (await consumer.highwaters(*places)).items()}
+            for partition, (source, progress) in known.items():
+                logs = Logs(
+                    {name: earliest.get(TP(name, partition)) or 0 for name in self._source_topics},
+                    {name: ends.get(TP(name, partition)) or 0 for name in self._source_topics},
+                    self._committed_of(partition),
+                )
+                found[partition] = logs, compare(source, progress, now[partition], logs)
+            if not any(faults.truncated for _, faults in found.values()):
+                break
+        return found
+
+    def _committed_of(self, partition: int) -> dict[str, int]:
+        return {name: self._committed(TP(name, partition)) for name in self._source_topics}
+
+    def _check_partitions(self, known: SourceRecord | None, now: SourceRecord) -> None:
+        if known is None or known.partitions == now.partitions:
+            return
+        raise Repartitioned(
+            f"partitions: the beliefs in {self._names.beliefs_changelog!r} were computed from {known.partitions} "
+            f"partitions of {self._names.observations!r}, which has {now.partitions} now; make the topics again with "
+            f"{known.partitions}, or begin with another application and other topics"
+        )
+
+    async def _move(self, consumer: Any, partition: int, faults: Faults, logs: Logs) -> None:
+        for name, end in faults.truncated.items():
+            metrics.LOG_FAULTS.labels("cut").inc()
+            log.error(ENDS_EARLY, topic=name, partition=partition, end=end)
+        if not faults.starting_offsets:
+            return  # also in a new partition
+        if faults.beliefs_lost or faults.recreated:
+            metrics.LOG_FAULTS.labels("emptied").inc(faults.beliefs_lost)
+            log.error(READ_AGAIN, partition=partition, offsets=dict(faults.starting_offsets))
+        else:
+            log.warning(
+                "the last batches are read again", partition=partition, offsets=dict(faults.starting_offsets)
+            )
+        if lost := {
+            name: first
+            for name, to in faults.starting_offsets.items()
+            if (first := logs.earliest_offsets[name]) >= max(to, 1)
+        }:
+            metrics.LOG_FAULTS.labels("gone").inc()
+            log.error(
+                "what the source log held before these offsets is lost", partition=partition, offsets=lost
+            )
+        if not await consumer.commit_offsets(
+            {TP(name, partition): to for name, to in faults.starting_offsets.items()}
+        ):
+            raise RuntimeError(f"the committed offsets of partition {partition} could not be moved back")
+
+    def _corrected(self, partition: int, faults: Faults) -> Iterator[KeyValue]:
+        """The partition's records with invalid offsets set back or removed."""
+        if faults.recreated:
+            metrics.LOG_FAULTS.labels("remade").inc(len(faults.recreated))
+            log.error(
+                MADE_AGAIN,
+                partition=partition,
+                topics=sorted(faults.recreated),
+            )
+        last = {
+            **{name: end - 1 for name, end in faults.truncated.items()},
+            **dict.fromkeys(faults.recreated, -1),
+        }
+        if not last:
+            return
+        for key, value in self._store.items(partition):
+            record = BeliefRecord.decode(value)
+            observed = last.get(self._names.observations, record.observation_offset)
+            stated = last.get(self._names.priors, record.prior_offset)
+            forgotten = min(record.forgotten_before, last.get(self._names.observations, MOST_OFFSET) + 1)
+            if (
+                record.observation_offset > observed
+                or record.prior_offset > stated
+                or record.forgotten_before > forgotten
+            ):
+                record.forgotten_before = forgotten
+                record.observation_offset = min(record.observation_offset, observed)
+                record.prior_offset = min(record.prior_offset, stated)
+                yield key, record.encode()
+
+    def _known(self, partition: int) -> tuple[SourceRecord | None, ReadProgress]:
+        source = self._store.read(partition, SOURCE_KEY % partition)
+        progress = self._store.read(partition, PROGRESS_KEY % partition)
+        return _decoded(SourceRecord, source), _decoded(ReadProgress, progress) or ReadProgress()
+
+    async def _write(self, partition: int, entries: Sequence[KeyValue]) -> None:
+        changelog = self._names.beliefs_changelog
+        records = [Record(changelog, partition, key, value) for key, value in entries]
+        offsets = await send_all(await self._producer(), records, self._fencing.leases)
+        last = offsets.get(TopicPartition(changelog, partition), NOT_KNOWN)
+        self._store.write_own(partition, dict(entries), last, 0)
+
+
+def _decoded(kind: type[T], raw: bytes | None) -> T | None:
+    """Decode a record; None if it is absent or incomplete; extra fields of later versions are ignored."""
+    found = orjson.loads(raw) if raw is not None else {}
+    try:
+        return kind(**{each.name: found[each.name] for each in fields(kind) if each.name in found})
+    except TypeError:
+        return None

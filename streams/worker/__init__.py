@@ -1,0 +1,1 @@
+"""The worker: takes batches of messages, checks them, updates beliefs and sends posteriors."""

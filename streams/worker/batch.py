@@ -1,0 +1,94 @@
+"""The state of one batch: its part for each entity, its dead letters and its metrics."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from faust.types import EventT
+
+from beliefstream.schemas import Reason
+from beliefstream.schemas.dead_letter import replay_of
+from beliefstream.streams.kafka.producing import Record
+from beliefstream.streams.kafka.topics import TopicNames
+from beliefstream.streams.monitoring import metrics
+from beliefstream.streams.worker.dead_letters import ANNOUNCER, Example, dead_letter
+from beliefstream.streams.worker.entity_batch import EntityBatch
+from beliefstream.streams.worker.misplaced_records import Misplaced
+
+
+@dataclass
+class Batch:
+    """Entities by partition and key, dead letters to send, and counts."""
+
+    names: TopicNames
+    entities: dict[tuple[int, bytes], EntityBatch] = field(default_factory=dict)
+    times: dict[int, list[float]] = field(default_factory=dict)  # times of observations, by partition
+    resets: list[Record] = field(default_factory=list)  # posteriors emitted for resets
+    dead_letters: list[Record] = field(default_factory=list)
+    rejected: Counter[tuple[str, Reason]] = field(default_factory=Counter)  # by topic and reason
+    misplaced: list[Misplaced] = field(default_factory=list)
+    examples: dict[Reason, Example] = field(default_factory=dict)  # the first of each reason
+    duplicates: int = 0
+    forgotten: int = 0  # observations forgotten by a reset
+
+    def reject(self, message: Any, reason: Reason, detail: str) -> None:
+        """Reject a message as Faust delivered it."""
+        source = (message.topic, message.partition, message.offset)
+        self.dead_letter(source, (message.key, message.value), reason, detail, replay_of(message.headers))
+
+    def dead_letter(
+        self,
+        source: tuple[str, int, int],
+        content: tuple[bytes | None, bytes | None],
+        reason: Reason,
+        detail: str,
+        replayed: str | None = None,
+    ) -> None:
+        """Reject a message given by its source (topic, partition, offset), key and value.
+
+        `replayed` names the dead letter that it was sent again from.
+        """
+        self.dead_letters.append(
+            dead_letter(self.names.dead_letters, reason, detail, source, *content, replayed)
+        )
+        self.rejected[source[0], reason] += 1
+        self.examples.setdefault(reason, Example(source, content[0], detail))
+
+    def measure(self, events: Sequence[EventT[Any]]) -> None:
+        """Update the metrics; call it when all results of these events are durable."""
+        now, ticks = time.time(), time.monotonic()
+        stamps = [event.message.timestamp for event in events if event.message.timestamp]
+        if stamps:
+            metrics.RECORD_AGE_SECONDS.observe(max(0.0, now - min(stamps)))
+        for (topic, reason), count in self.rejected.items():
+            metrics.DEAD_LETTERS.labels(reason.value).inc(count)
+            ANNOUNCER.note(reason, self.examples[reason], count)
+            if topic == self.names.observations:
+                metrics.OBSERVATIONS.labels("rejected").inc(count)
+        metrics.OBSERVATIONS.labels("duplicate").inc(self.duplicates)
+        metrics.OBSERVATIONS.labels("forgotten").inc(self.forgotten)
+        accepted = 0
+        for entity in self.entities.values():
+            for entry in entity.applied:
+                if entry.message.is_prior:
+                    continue
+                accepted += 1
+                received = entry.delivered.message.time_in
+                if received is not None:
+                    metrics.END_TO_END_SECONDS.observe(max(0.0, ticks - received))
+                metrics.EVENT_LAG_SECONDS.observe(max(0.0, now - entry.event.time))
+        metrics.OBSERVATIONS.labels("accepted").inc(accepted)
+
+
+def end_offsets(events: Iterable[EventT[Any]]) -> dict[int, dict[str, int]]:
+    """Return the offsets after the last of these events, by partition and topic."""
+    ends: dict[int, dict[str, int]] = {}
+    for event in events:
+        message = event.message
+        of_topics = ends.setdefault(message.partition, {})
+        of_topics[message.topic] = max(of_topics.get(message.topic, 0), message.offset + 1)
+    return ends

@@ -1,0 +1,311 @@
+"""One entity's part of a batch: its messages, the belief they start from, and changes to its record.
+
+A late message, or one at a time already applied, goes to its place in time. The entity goes back to the last belief
+before it. Later messages are read again, with the definitions now in force, and applied again. A posterior is emitted
+for every new time with an observation or a stated prior, none for controls. If the past of an emitted posterior
+changes, the newest such posterior is emitted again, with the next revision, and names the new messages.
+
+An observation with an id is applied once, however often it is sent. A second one with the same time and id is dropped
+while that time can still be changed, and is late after that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import structlog
+
+from beliefstream.inference.tracking.events import Belief, Event, Instant, instants
+from beliefstream.inference.tracking.filtering import Outcome
+from beliefstream.inference.tracking.timeline import Moment
+from beliefstream.schemas import Reason, Unusable
+from beliefstream.streams.definitions.reader import EntityModel
+from beliefstream.streams.state.codec import decode_belief
+from beliefstream.streams.state.record import BeliefRecord, StoredMessage, pack, unpack
+
+log = structlog.get_logger()
+NOT_FINITE = "update: the posterior is not finite"
+# These limits bound the work of a batch and the size of a record. With its states (3 MiB at most) a record must fit
+# into a changelog message (`streams.kafka.topics.MESSAGE_BYTES`).
+MEBIBYTE = 2**20
+MOST_WAITING, WAITING_BYTES = 1000, 4 * MEBIBYTE  # priors that wait for their time
+MOST_OF_ONE_TIME, BYTES_OF_ONE_TIME = 512, 2 * MEBIBYTE  # messages of one time, which make one update
+PAST_BYTES = 4 * MEBIBYTE  # all messages that may have to be applied again
+MessageReader = Callable[[bytes, StoredMessage], tuple[Event, str]]
+"""Returns the event of a stored message and the id from its sender, empty for none."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """A message to be applied to the belief.
+
+    Attributes:
+        name: in a posterior's `applied`; empty for a prior. A control's name is not used, because no posterior is of a
+            control alone.
+        delivered: the Faust event; None for a message stored from earlier batches.
+        is_applied: whether the belief holds it already.
+        id: from its sender; empty for none.
+        sensor: that reported it; empty for a prior.
+    """
+
+    event: Event
+    message: StoredMessage
+    name: str = ""
+    delivered: Any = None
+    is_applied: bool = False
+    id: str = ""
+    sensor: str = ""
+
+
+class Rejected(NamedTuple):
+    """A message for the dead letters."""
+
+    message: StoredMessage
+    delivered: Any
+    reason: Reason
+    detail: str
+
+
+@dataclass
+class EntityBatch:
+    """One entity's part of a batch; the labels of its instants index `entries`."""
+
+    key: bytes
+    partition: int
+    record: BeliefRecord
+    is_known: bool = False  # whether it had a record before
+    entries: list[Entry] = field(default_factory=list)
+    model: EntityModel | None = None
+    belief: Belief | None = None  # the current belief in event time
+    instants: list[Instant] = field(default_factory=list)
+    emitting: set[int] = field(default_factory=set)  # the instants whose posteriors are emitted
+    applied: list[Entry] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    unreported: list[str] = field(default_factory=list)  # messages that no posterior has named yet
+    repeated: int = 0  # observations whose ids the belief held already
+    revised: bool = False  # a message came before the newest posterior, and no posterior says so yet
+    outcome: Outcome | None = None
+
+    @property
+    def name(self) -> str:
+        return self.key.decode(errors="replace")
+
+    @property
+    def should_store(self) -> bool:
+        """Whether there is anything to store; there is not for an entity with bad messages only."""
+        return self.record.has_belief or bool(self.record.pending) or self.record.resets > 0
+
+    def is_new(self, offset: int, is_prior: bool) -> bool:
+        """Whether the belief does not hold this message yet."""
+        return offset > (self.record.prior_offset if is_prior else self.record.observation_offset)
+
+    def mark_processed(self, offset: int, is_prior: bool) -> None:
+        """Record that this message is processed, whether it is applied or rejected."""
+        if is_prior:
+            self.record.prior_offset = offset
+        else:
+            self.record.observation_offset = offset
+
+    def accept(self, entry: Entry) -> None:
+        self.entries.append(entry)
+
+    def set_model(self, model: EntityModel) -> None:
+        """Set the model; a belief with other coordinates is replaced by the model's prior."""
+        names = model.message.coordinate_names
+        if self.record.has_belief and self.record.coordinates != names:
+            log.warning("the model's coordinates changed, the belief starts again", entity=self.name)
+            self.record.forget()
+        self.record.coordinates = names
+        self.model = model
+
+    def plan(self, read: MessageReader, most_moments: int) -> None:
+        """Order the due messages into instants, and go back to the belief they start from.
+
+        Rejects messages too late for the model's window, and waiting priors or messages of one time beyond their
+        limits. A prior is due once there is an observation at or after its time. So it does not shut out earlier
+        observations that are still on their way.
+        """
+        assert self.model is not None
+        lateness = self.record.past.lateness_window(self.model.message.lateness_window, most_moments)
+        due: list[Entry] = []
+        ahead: list[Entry] = []
+        for entry in self.entries:
+            time = entry.event.time
+            if time < (floor := lateness.floor):
+                detail = (
+                    f"time: {time} lies before {floor}, from which on the past of this entity can be changed"
+                )
+                self.reject(entry, Reason.late, detail)
+            elif entry.event.prior is not None and time > lateness.newest:
+                ahead.append(entry)
+            else:
+                lateness.note(time)
+                due.append(entry)
+        now_due = self._due_priors(read, lateness.newest)
+        due = [*now_due, *self._queue_priors(ahead, lateness.newest), *due]
+        if not due:
+            return
+        first = min(entry.event.time for entry in due)
+        late = first <= self.record.last_emitted
+        self.entries = self._admitted([*self._rewind(first, read), *due])
+        labelled = [replace(entry.event, label=label) for label, entry in enumerate(self.entries)]
+        self.instants = instants(labelled)
+        self.emitting = self._instants_to_emit(late)
+
+    def _admitted(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Drop repeated entries and those beyond the limits for one time.
+
+        `entries` holds all messages of their times, the earlier ones first.
+        """
+        seen: set[tuple[float, str]] = set()
+        held: dict[float, tuple[int, int]] = {}
+        kept = []
+        for entry in entries:
+            time, length = entry.event.time, len(entry.message.value)
+            if entry.id:
+                if (time, entry.id) in seen:
+                    self.repeated += 1
+                    continue
+                seen.add((time, entry.id))
+            count, size = held.get(time, (0, 0))
+            if not entry.is_applied and (count >= MOST_OF_ONE_TIME or size + length > BYTES_OF_ONE_TIME):
+                detail = (
+                    f"time: of {time} there are {count} messages, {size} bytes, already; one update takes "
+                    f"{MOST_OF_ONE_TIME} of {BYTES_OF_ONE_TIME} bytes"
+                )
+                self.reject(entry, Reason.too_large, detail)
+                continue
+            held[time] = (count + 1, size + length)
+            kept.append(entry)
+        return kept
+
+    def _due_priors(self, read: MessageReader, newest: float) -> list[Entry]:
+        """Stored priors that are due now."""
+        waiting, due = [], []
+        for offset, raw in self.record.pending:
+            entry = self._read(StoredMessage(True, offset, raw), read)
+            if entry is None:
+                continue
+            if entry.event.time <= newest:
+                due.append(entry)
+            else:
+                waiting.append((offset, raw))
+        self.record.pending = waiting
+        return due
+
+    def _queue_priors(self, ahead: Sequence[Entry], newest: float) -> list[Entry]:
+        """Store new priors that are not due yet; returns those that are."""
+        due, waiting = [], self.record.pending
+        size = sum(len(value) for _, value in waiting)
+        for entry in ahead:
+            if entry.event.time <= newest:
+                due.append(entry)
+            elif len(waiting) < MOST_WAITING and size + len(entry.message.value) <= WAITING_BYTES:
+                waiting.append((entry.message.offset, entry.message.value))
+                size += len(entry.message.value)
+            else:
+                detail = (
+                    f"time: {len(waiting)} priors of this entity, {size} bytes, already wait for their time"
+                )
+                self.reject(entry, Reason.future, detail)
+        return due
+
+    def _rewind(self, time: float, read: MessageReader) -> list[Entry]:
+        """Go back to the last belief before `time`; returns the messages to apply again."""
+        state, taken = self.record.past.rewind(time)
+        self.belief = decode_belief(state)
+        messages = [message for moment in taken for message in unpack(moment.content)]
+        entries = [self._read(message, read) for message in messages]
+        found = [entry for entry in entries if entry is not None]
+        for entry in found:
+            entry.is_applied = True
+        return found
+
+    def _read(self, message: StoredMessage, read: MessageReader) -> Entry | None:
+        try:
+            event, name = read(self.key, message)
+            return Entry(event, message, id=name)
+        except Unusable as unusable:  # its model or its sensor has changed
+            self.rejected.append(Rejected(message, None, unusable.reason, unusable.detail))
+            return None
+
+    def _instants_to_emit(self, late: bool) -> set[int]:
+        last_emitted = self.record.last_emitted
+        informing = [index for index, instant in enumerate(self.instants) if instant.informs]
+        found = {index for index in informing if self.instants[index].time > last_emitted}
+        if late and len(found) < len(informing):
+            # the last one at the newest emitted time
+            found.add(informing[len(informing) - len(found) - 1])
+        return found
+
+    def reject(self, entry: Entry, reason: Reason, detail: str) -> None:
+        self.rejected.append(Rejected(entry.message, entry.delivered, reason, detail))
+
+    def fail(self, labels: Sequence[int]) -> None:
+        """Reject the messages with these labels, which could not be applied."""
+        for label in labels:
+            self.reject(self.entries[label], Reason.numerical, NOT_FINITE)
+
+    def without_new(self, instant: Instant) -> Instant | None:
+        """The instant as it was before this batch, if it differs and is not empty."""
+        old = [label for label in instant.labels if self.entries[label].is_applied]
+        if not old or len(old) == len(instant.labels):
+            return None
+        readings = [
+            reading
+            for reading, label in zip(instant.readings, instant.labels, strict=True)
+            if self.entries[label].is_applied
+        ]
+        return replace(instant, readings=tuple(readings), labels=tuple(old))
+
+    def apply(self, instant: Instant, outcome: Outcome) -> None:
+        """Make the outcome the belief, and add its messages to the past."""
+        self.belief = outcome.belief
+        if instant.informs:
+            self.outcome = outcome
+        entries = [self.entries[label] for label in sorted(instant.labels)]  # in order of arrival
+        content = pack(entry.message for entry in entries)
+        moments = self.record.past.moments
+        if moments and moments[-1].time == instant.time:
+            content = moments.pop().content + content
+        moments.append(Moment(instant.time, content, outcome.belief))
+        for entry in entries:
+            if entry.is_applied:
+                continue
+            self.applied.append(entry)
+            self.record.sequence += 1
+            self.record.prior_sequence += entry.message.is_prior
+            self.revised |= instant.time < self.record.last_emitted or (
+                instant.informs and instant.time == self.record.last_emitted
+            )
+            if entry.name and entry.event.control is None:
+                self.unreported.append(entry.name)
+
+    def emits(self, index: int) -> bool:
+        """Whether to emit a posterior after this instant."""
+        new = self.instants[index].time > self.record.last_emitted
+        return index in self.emitting and (new or self.revised)
+
+    def mark_emitted(self) -> list[str]:
+        """Mark the posterior as emitted; returns the names of the messages new in it."""
+        assert self.belief is not None
+        self.record.revision += self.revised
+        self.record.last_emitted = max(self.record.last_emitted, self.belief.time)
+        names, self.unreported, self.revised = self.unreported, [], False
+        return names
+
+    def limit_past(self, most_moments: int) -> None:
+        """Limit the size of the stored past."""
+        assert self.model is not None
+        past, window = self.record.past, self.model.message.lateness_window
+        past.thin()
+        past.forget(window, most_moments)
+        most = len(past.moments)
+        while most and sum(len(moment.content) for moment in past.moments) > PAST_BYTES:
+            most //= 2
+            if most:
+                past.forget(window, most)
+            else:
+                past.close()

@@ -1,0 +1,100 @@
+"""Serves /healthz, /readyz and /metrics; /metrics may need a bearer token."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from typing import Any
+
+import faust
+from faust.exceptions import ConsumerNotStarted
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import SecretStr
+
+from beliefstream.streams.definitions.reader import DefinitionsReader
+from beliefstream.streams.kafka.reachability import Reachability
+from beliefstream.streams.monitoring import metrics
+from beliefstream.streams.worker.fusion import Fusion
+
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="beliefstream"'}
+
+
+def reasons_not_ready(app: faust.App, reader: DefinitionsReader, reachability: Reachability) -> list[str]:
+    """What a worker still waits for; empty when it processes observations."""
+    waits = []
+    if (fault := reachability.fault) is not None:
+        waits.append(fault)
+    if not reader.complete.is_set():
+        waits.append("definitions are being read")
+    if app.rebalancing:
+        waits.append("partitions are being assigned")
+    if app.in_recovery or not app.tables.actives_ready:
+        waits.append("beliefs are being recovered")
+    return waits
+
+
+def may_read(authorization: str | None, token: SecretStr | None) -> bool:
+    """Whether a request with this `Authorization` header has the token; always true if there is none.
+
+    The time the answer takes does not reveal how much of a wrong token is right.
+    """
+    if token is None:
+        return True
+    scheme, _, given = (authorization or "").partition(" ")
+    wanted = token.get_secret_value().encode()
+    # always compared, and as bytes: compare_digest refuses text beyond ASCII
+    same = hmac.compare_digest(given.strip().encode(errors="surrogateescape"), wanted)
+    return same and scheme.lower() == "bearer"
+
+
+def add_pages(
+    app: faust.App,
+    reader: DefinitionsReader,
+    fusion: Fusion,
+    reachability: Reachability,
+    token: SecretStr | None = None,
+    metrics_read: Callable[[], None] = lambda: None,
+) -> None:
+    """Add the pages to the app's web server; with `token`, /metrics needs it.
+
+    `metrics_read` is called after /metrics has been read.
+    """
+
+    @app.page("/healthz")
+    async def healthz(view: Any, request: Any) -> Any:
+        return view.json({"ok": True})
+
+    @app.page("/readyz")
+    async def readyz(view: Any, request: Any) -> Any:
+        waits = reasons_not_ready(app, reader, reachability)
+        assigned = sorted(f"{tp.topic}-{tp.partition}" for tp in (app.assignor.assigned_actives() or ()))
+        body = {"ready": not waits, "waiting_for": waits, "assigned": assigned}
+        return view.json(body, status=503 if waits else 200)
+
+    @app.page("/metrics")
+    async def page(view: Any, request: Any) -> Any:
+        if not may_read(request.headers.get("Authorization"), token):
+            return view.json({"error": "a bearer token is needed"}, status=401, headers=CHALLENGE)
+        refresh(app, reader, fusion, reachability)
+        body = generate_latest(metrics.REGISTRY)
+        metrics_read()
+        return view.bytes(body, content_type=CONTENT_TYPE_LATEST.split(";")[0])
+
+
+def refresh(app: faust.App, reader: DefinitionsReader, fusion: Fusion, reachability: Reachability) -> None:
+    """Update the gauges; a worker that has not fetched yet has no lag to report, only that it is not ready."""
+    metrics.READY.set(not reasons_not_ready(app, reader, reachability))
+    metrics.BROKER_REACHABLE.set(reachability.fault is None)
+    metrics.ENTITIES.set(fusion.entities)
+    metrics.CONSUMER_LAG.clear()
+    consumer: Any = app.consumer
+    try:
+        assigned = consumer.assignment()
+    except ConsumerNotStarted:
+        return
+    for place in assigned:
+        end = consumer.highwater(place)
+        if end is None or place.topic in app.tables.changelog_topics:  # None: nothing was fetched yet
+            continue
+        processed_offset = max(fusion.processed_offsets.get(place, 0), consumer.committed.get(place, 0))
+        metrics.CONSUMER_LAG.labels(place.topic, str(place.partition)).set(max(0, end - processed_offset))

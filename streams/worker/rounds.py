@@ -1,0 +1,135 @@
+"""Advances a batch's entities in rounds: the r-th instant of every entity in one update."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import structlog
+
+from beliefstream.inference.tracking.events import Instant
+from beliefstream.inference.tracking.filtering import Outcome, Step, advance
+from beliefstream.inference.tracking.innovations import innovations
+from beliefstream.inference.update.updater import Updater
+from beliefstream.schemas import cloudevents
+from beliefstream.streams.kafka.producing import Record
+from beliefstream.streams.kafka.topics import TopicNames
+from beliefstream.streams.monitoring import metrics
+from beliefstream.streams.worker.entity_batch import EntityBatch
+
+log = structlog.get_logger()
+IMPLAUSIBLE_DEVIATIONS = 100.0
+
+
+def run_rounds(
+    entities: Sequence[EntityBatch], updater: Updater, names: TopicNames, application: str
+) -> list[Record]:
+    """Advance every entity through its instants; returns the posteriors to emit, in order for each entity."""
+    posteriors: list[Record] = []
+    for index in range(max((len(entity.instants) for entity in entities), default=0)):
+        active = [entity for entity in entities if index < len(entity.instants)]
+        outcomes = _outcomes(active, index, updater)
+        _count_implausible(active, index, outcomes)
+        for entity, outcome in zip(active, outcomes, strict=True):
+            if _settle(entity, entity.instants[index], outcome, updater) and entity.emits(index):
+                posteriors.append(_posterior(entity, names, application))
+    # entities whose newest time is gone, because all its messages failed
+    unreported = [entity for entity in entities if entity.revised and entity.outcome is not None]
+    return [*posteriors, *(_posterior(entity, names, application) for entity in unreported)]
+
+
+def _count_implausible(active: Sequence[EntityBatch], index: int, outcomes: Sequence[Outcome | None]) -> None:
+    """Count new readings far from their prediction, by sensor; called before the beliefs advance."""
+    # that far out the p-value is 0 in float64, and nowhere else: the others need no further check
+    doubtful = [
+        entity
+        for entity, outcome in zip(active, outcomes, strict=True)
+        if outcome is not None and outcome.surprise == 0.0 and entity.instants[index].readings
+    ]
+    if not doubtful:
+        return
+    try:
+        distances = innovations([_step(entity, entity.instants[index]) for entity in doubtful])
+    except (ArithmeticError, ValueError, RuntimeError) as error:  # a count is not worth a batch
+        log.error("implausible observations cannot be counted", error=repr(error))
+        return
+    for entity, several in zip(doubtful, distances, strict=True):
+        for label, distance in zip(entity.instants[index].labels, several, strict=True):
+            entry = entity.entries[label]
+            if distance > IMPLAUSIBLE_DEVIATIONS and not entry.is_applied:
+                metrics.count_implausible(entry.sensor)
+
+
+def _settle(entity: EntityBatch, instant: Instant, outcome: Outcome | None, updater: Updater) -> bool:
+    """Apply the outcome if it is sound; otherwise apply the instant without its new messages, if it has older ones."""
+    if outcome is None or not _is_sound(outcome):
+        before = entity.without_new(instant)
+        if before is None:
+            entity.fail(instant.labels)
+            return False
+        entity.fail([label for label in instant.labels if label not in before.labels])
+        return _settle(entity, before, _update_alone(_step(entity, before), updater), updater)
+    entity.apply(instant, outcome)
+    return True
+
+
+def _step(entity: EntityBatch, instant: Instant) -> Step:
+    assert entity.model is not None
+    return Step(entity.belief, entity.model.state, instant)
+
+
+def _outcomes(active: Sequence[EntityBatch], index: int, updater: Updater) -> list[Outcome | None]:
+    steps = [_step(entity, entity.instants[index]) for entity in active]
+    try:
+        return list(advance(steps, updater))
+    except MemoryError:
+        raise  # not the fault of these messages: the worker stops, and they are delivered again
+    except Exception:
+        log.exception("a round failed, its entities are tried one by one")
+    return [_update_alone(step, updater) for step in steps]
+
+
+def _update_alone(step: Step, updater: Updater) -> Outcome | None:
+    try:
+        return advance([step], updater)[0]
+    except MemoryError:
+        raise
+    except Exception as error:
+        log.error("an update failed", error=repr(error))
+        return None
+
+
+def _is_sound(outcome: Outcome) -> bool:
+    """Whether the filter can continue from the belief, and readers can parse the posterior."""
+    belief = outcome.belief
+    quality = (
+        outcome.effective_sample_size + outcome.log_evidence + outcome.surprise + outcome.accumulated_error
+    )
+    # not finite if any term is not
+    total = quality + belief.weights.sum() + belief.means.sum() + belief.covariances.sum()
+    if len(belief.weights) == 0 or not math.isfinite(total):
+        return False
+    try:
+        np.linalg.cholesky(belief.covariances)
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
+def _posterior(entity: EntityBatch, names: TopicNames, application: str) -> Record:
+    """The posterior of the entity's current belief."""
+    assert entity.model is not None
+    assert entity.outcome is not None
+    record, outcome, applied = entity.record, entity.outcome, entity.mark_emitted()
+    metrics.POSTERIORS.labels(outcome.method).inc()
+    metrics.ACCUMULATED_ERROR.observe(outcome.accumulated_error)
+    if outcome.method != "prior":
+        metrics.EFFECTIVE_SAMPLE_SIZE.observe(outcome.effective_sample_size)
+    value = entity.model.writer.write(
+        entity.name, outcome, record.sequence, record.prior_sequence, applied, record.revision
+    )
+    headers = cloudevents.headers(
+        cloudevents.POSTERIOR, f"/{application}", f"{entity.name}:{record.sequence}", outcome.belief.time
+    )
+    return Record(names.posteriors, entity.partition, entity.key, value, headers)

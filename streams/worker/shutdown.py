@@ -1,0 +1,82 @@
+"""Ends of a worker: by a signal, even if no broker answers, and by a fault.
+
+After a signal Faust first commits and leaves its group, and each step waits for a broker: a minute, or for ever.
+Nothing is lost if they are skipped: uncommitted messages are delivered again, and the beliefs recognise them by their
+offsets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Iterator
+from typing import Any, TypeVar
+
+import faust
+import structlog
+
+from beliefstream.streams.kafka.faust.worker_signals import SignalledWorker
+from beliefstream.streams.kafka.reachability import Reachability
+from beliefstream.streams.state.fencing import Fenced
+from beliefstream.streams.state.lineage import Repartitioned
+from beliefstream.streams.state.stores import STORE_FAILED, StoreFault
+
+__all__ = ["Runner", "run_or_stop"]
+
+T = TypeVar("T")
+log = structlog.get_logger()
+GRACE_SECONDS = 5.0  # for a broker that is just coming back
+CHECK_SECONDS = 0.5
+
+
+class Runner(SignalledWorker):
+    """Runs an app until SIGTERM or SIGINT; ends within seconds if no broker answers.
+
+    Args:
+        reachability: the one that the app updates.
+    """
+
+    def __init__(self, app: faust.App, reachability: Reachability) -> None:
+        super().__init__(app, override_logging=False, redirect_stdouts=False, quiet=True)
+        self._reachability = reachability
+
+    async def on_signal(self) -> None:
+        """End the process if no broker answers for a few seconds."""
+        signalled = time.monotonic()
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            fault = self._reachability.fault
+            if fault is not None and time.monotonic() - signalled > GRACE_SECONDS:
+                break
+        log.warning(
+            "the worker ends without a commit; what it has not committed is delivered again, and not applied twice",
+            fault=fault,
+        )
+        for store in self._stores():
+            await store.on_stop()  # closes files; nothing else runs before the end
+        logging.shutdown()
+        os._exit(0)
+
+    def _stores(self) -> Iterator[Any]:
+        tables: Any = self.app.tables
+        for table in tables.values():
+            yield table.data
+
+
+async def run_or_stop(work: Awaitable[T], failure: str) -> T:
+    """Await `work`; if it fails, end the process at once, because Faust would carry on."""
+    try:
+        return await work
+    except Fenced as fenced:
+        log.error("fenced: the worker stops, for another one has its partitions", detail=str(fenced))
+    except Repartitioned as moved:
+        log.error(
+            "the worker stops, for entities are in other partitions than their beliefs", detail=str(moved)
+        )
+    except StoreFault as fault:
+        log.error(STORE_FAILED, detail=str(fault))
+    except Exception:
+        log.exception(failure)
+    os._exit(70)

@@ -1,0 +1,220 @@
+"""Watchdog for stalled partitions: messages wait, none is processed, and nothing explains it.
+
+The cause may be a fetch that is never answered, a dropped message or a model that does not return: a restarted worker
+continues where it was. The watchdog counts only while the worker is ready: not during a rebalance, a recovery, or while
+the broker is away. If a model is at work, or one partition waits while others advance, the worker is slow rather than
+stalled, and the clock runs at a tenth of its speed. A log end beyond the processed offset is not enough, because
+transactions end with records that no consumer gets: the watchdog reads a message itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from faust.types import TP
+
+from beliefstream.streams.monitoring import metrics
+
+__all__ = ["BacklogReader", "StallClock", "StallWatchdog", "WorkerProbe"]
+
+log = structlog.get_logger()
+CHECK_SECONDS = 5.0
+ANSWER_SECONDS = 10.0
+ASK_AFTER = 0.2  # share of the limit after which it asks whether anything waits
+SLOW = 0.1  # speed of the clock while the worker is busy
+METRICS_READ_SECONDS = 60.0  # time for Prometheus to read the count before the process ends
+EXIT = 70
+
+
+class StallClock:
+    """How long each partition has stalled with messages waiting; numbers only, no broker.
+
+    The partitions of observations and priors with the same number count as one, because observations wait while priors
+    are read.
+
+    Args:
+        limit: seconds.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit, self._ask_after = limit, limit * ASK_AFTER
+        self._done: dict[int, dict[TP, int]] = {}
+        self._stalled: dict[int, float] = {}  # seconds, by a clock that is slow while the worker is busy
+        self._waits: set[int] = set()  # partitions where a message has waited since `_stalled` began
+
+    def restart(self) -> None:
+        """Start again, because something else holds the worker up, such as a rebalance."""
+        self._done, self._stalled, self._waits = {}, {}, set()
+
+    def note(
+        self, processed_offsets: Mapping[TP, int], is_busy: bool, has_queued: bool, seconds: float
+    ) -> Collection[int]:
+        """Return the partitions that need a check for waiting messages now.
+
+        Args:
+            processed_offsets: the offset after the last processed one, for every assigned source partition.
+            is_busy: whether the model is processing a batch.
+            has_queued: whether fetched messages are not processed yet.
+            seconds: since the last call.
+        """
+        now: defaultdict[int, dict[TP, int]] = defaultdict(dict)
+        for place, offset in processed_offsets.items():
+            now[place.partition][place] = offset
+        moved = {number for number, offsets in now.items() if self._done.get(number) != offsets}
+        passed = seconds * (SLOW if is_busy or (moved and has_queued) else 1.0)
+        self._stalled = {
+            number: 0.0 if number in moved else self._stalled.get(number, 0.0) + passed for number in now
+        }
+        self._waits -= moved
+        self._done = dict(now)
+        return {
+            number
+            for number, stalled in self._stalled.items()
+            if stalled > (self._limit if number in self._waits else self._ask_after)
+        }
+
+    def answer(self, asked: Collection[int], waiting: Collection[int]) -> Collection[int]:
+        """Given which of the `asked` partitions have messages waiting, return those that have stalled too long."""
+        stalled = {number for number in asked if number in waiting and number in self._waits}
+        self._waits = (self._waits - {*asked}) | {*waiting}
+        self._stalled |= {number: 0.0 for number in asked if number not in stalled}
+        return stalled
+
+
+class BacklogReader:
+    """Reads a log with its own connections, separate from the worker's consumer.
+
+    Args:
+        brokers: host:port[,host:port...].
+        options: additional options of `aiokafka.AIOKafkaConsumer`.
+    """
+
+    def __init__(self, brokers: str, options: Mapping[str, Any]) -> None:
+        self._brokers, self._options = brokers, options
+
+    async def waiting(self, processed_offsets: Mapping[TP, int]) -> dict[TP, int]:
+        """Return the ends of the logs that have a message at or after the given offset.
+
+        Raises:
+            aiokafka.errors.KafkaError, TimeoutError: the broker has not answered.
+        """
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._brokers,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            **self._options,
+        )
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await consumer.start()
+                ends = await consumer.end_offsets([TopicPartition(*place) for place in processed_offsets])
+                behind = {place: end for place, end in ends.items() if end > processed_offsets[TP(*place)]}
+                return {
+                    TP(*place): end
+                    for place, end in behind.items()
+                    if await _has_message(consumer, place, processed_offsets[TP(*place)], end)
+                }
+        finally:
+            await consumer.stop()
+
+
+async def _has_message(consumer: AIOKafkaConsumer, place: TopicPartition, offset: int, end: int) -> bool:
+    """Whether there is a message between the offset and the end; there may be only a transaction marker."""
+    consumer.assign([place])
+    consumer.seek(place, offset)
+    while await consumer.position(place) < end:
+        if await consumer.getmany(timeout_ms=500):
+            return True
+    return False
+
+
+@dataclass(frozen=True)
+class WorkerProbe:
+    """The parts of a worker that the watchdog observes.
+
+    Attributes:
+        processed_offsets, is_busy, has_queued: as in `StallClock.note`.
+        is_blocked: whether it waits for something else.
+    """
+
+    processed_offsets: Callable[[], Mapping[TP, int]]
+    is_busy: Callable[[], bool]
+    has_queued: Callable[[], bool]
+    is_blocked: Callable[[], bool]
+
+
+class StallWatchdog:
+    """Ends the worker with status 70 if partitions stall, counted in `beliefstream_stalls_total`.
+
+    Args:
+        limit: seconds.
+        ends: asked when nothing has moved for a while.
+    """
+
+    def __init__(self, limit: float, worker: WorkerProbe, backlog: BacklogReader) -> None:
+        self._limit, self._clock = limit, StallClock(limit)
+        self._worker, self._backlog = worker, backlog
+        self._interval = min(CHECK_SECONDS, limit / 10)
+        self.metrics_read = asyncio.Event()  # /metrics has been read since it was cleared
+
+    async def watch(self) -> None:
+        """Check every few seconds, for ever."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(self._interval)
+            # a suspended process has not stalled
+            passed = min(time.monotonic() - before, 2 * self._interval)
+            if waiting := await self.check(passed):
+                await self._stop(waiting)
+
+    async def check(self, seconds: float) -> Mapping[TP, int]:
+        """Return the stalled partitions and the ends of their logs; `seconds` have passed since the last check."""
+        worker = self._worker
+        if worker.is_blocked():
+            self._clock.restart()
+            return {}
+        processed_offsets = worker.processed_offsets()
+        asked = self._clock.note(processed_offsets, worker.is_busy(), worker.has_queued(), seconds)
+        if not asked:
+            return {}
+        try:
+            waiting = await self._backlog.waiting(
+                {tp: at for tp, at in processed_offsets.items() if tp.partition in asked}
+            )
+        except (KafkaError, OSError):  # try again later; an unreachable broker is reported elsewhere
+            return {}
+        if worker.is_blocked():
+            return {}
+        asked = set(asked) - {
+            place.partition
+            for place, at in worker.processed_offsets().items()
+            if processed_offsets.get(place) != at
+        }
+        stalled = self._clock.answer(asked, {place.partition for place in waiting} & asked)
+        return {place: end for place, end in waiting.items() if place.partition in stalled}
+
+    async def _stop(self, waiting: Mapping[TP, int]) -> NoReturn:
+        processed_offsets = self._worker.processed_offsets()
+        metrics.STALLS.inc()
+        log.error(
+            "partitions stand still: messages wait and none is processed; the worker stops, to be started again",
+            partitions=[f"{place.topic}-{place.partition}" for place in sorted(waiting)],
+            processed_offsets=[processed_offsets.get(place, 0) for place in sorted(waiting)],
+            end_offsets=[waiting[place] for place in sorted(waiting)],
+            seconds=self._limit,
+        )
+        self.metrics_read.clear()
+        with suppress(TimeoutError):  # the count would be lost if the process ended at once
+            await asyncio.wait_for(self.metrics_read.wait(), METRICS_READ_SECONDS)
+            await asyncio.sleep(1.0)  # so that the answer can be sent
+        os._exit(EXIT)

@@ -1,0 +1,158 @@
+"""Measurement functions: their registry, and derivatives against finite differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from importlib import metadata
+
+import pytest
+import torch
+from torch import Tensor
+
+from beliefstream.inference.likelihood import built_in_functions, measurement_functions
+from beliefstream.inference.likelihood.measurement_functions import (
+    ENTRY_POINTS,
+    Measurement,
+    Program,
+    find,
+    register,
+    resolve,
+)
+
+LAWS: list[tuple[Callable[..., Tensor], int, dict[str, float]]] = [
+    (built_in_functions.projection, 1, {}),
+    (built_in_functions.elevation, 3, {}),
+    (built_in_functions.range_rate, 4, {}),
+    (built_in_functions.range_rate, 6, {}),
+    (
+        built_in_functions.signal_strength,
+        3,
+        {"reference_power": -40.0, "exponent": 2.2, "reference_distance": 1.5},
+    ),
+    (built_in_functions.time_difference, 4, {"propagation_speed": 0.7}),
+]
+
+
+def states(rows: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    generator = torch.Generator().manual_seed(rows)
+    return (torch.randn(5, rows, generator=generator, dtype=torch.float64) + 0.5).to(dtype)
+
+
+def program(law: Callable[..., Tensor], rows: int, numbers: dict[str, float]) -> tuple[Program, Tensor]:
+    made, flat = Program.of(resolve(law), rows, numbers, None)
+    return made, torch.as_tensor(flat).expand(5, -1)
+
+
+@pytest.mark.parametrize(("law", "rows", "numbers"), LAWS)
+def test_derivatives_are_finite_differences(
+    law: Callable[..., Tensor], rows: int, numbers: dict[str, float]
+) -> None:
+    made, flat = program(law, rows, numbers)
+    points, step = states(rows), 1e-5
+    value, gradient, hessian = made.derivatives(points, flat)
+    torch.testing.assert_close(value, made.values(points, flat))
+    for axis in range(rows):
+        move = step * torch.eye(rows, dtype=torch.float64)[axis]
+        ahead, behind = made.derivatives(points + move, flat), made.derivatives(points - move, flat)
+        torch.testing.assert_close(
+            gradient[:, axis], (ahead[0] - behind[0]) / (2 * step), rtol=1e-5, atol=1e-6
+        )
+        torch.testing.assert_close(
+            hessian[:, axis], (ahead[1] - behind[1]) / (2 * step), rtol=1e-5, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize(("law", "rows", "numbers"), LAWS)
+def test_single_precision_without_gradients_gives_the_same(
+    law: Callable[..., Tensor],
+    rows: int,
+    numbers: dict[str, float],
+    mode: Callable[[], AbstractContextManager[None]],
+) -> None:
+    made, flat = program(law, rows, numbers)
+    expected = made.derivatives(states(rows), flat)
+    with mode():
+        found = made.derivatives(states(rows, torch.float32), flat.float())
+    for single, double in zip(found, expected, strict=True):
+        assert single.dtype == torch.float32
+        torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-4)
+
+
+def test_laws_are_the_formulas() -> None:
+    state = torch.tensor([3.0, 4.0, 5.0], dtype=torch.float64)
+    assert float(built_in_functions.elevation(state)) == pytest.approx(math.pi / 4)
+    moving = torch.tensor([3.0, 4.0, 1.0, 2.0], dtype=torch.float64)
+    assert float(built_in_functions.range_rate(moving)) == pytest.approx((3 * 1 + 4 * 2) / 5)
+    numbers = (torch.tensor(v, dtype=torch.float64) for v in (-40.0, 2.0, 1.0))
+    assert float(built_in_functions.signal_strength(moving[:2], *numbers)) == pytest.approx(
+        -40 - 20 * math.log10(5)
+    )
+    apart = torch.tensor([3.0, 4.0, 0.0, 2.0], dtype=torch.float64)
+    assert float(built_in_functions.time_difference(apart, torch.tensor(0.5))) == pytest.approx((5 - 2) / 0.5)
+
+
+def test_a_vector_of_parameters_and_one_of_several_outputs() -> None:
+    def field(state: Tensor, moment: Tensor) -> Tensor:
+        return state * moment
+
+    made, flat = Program.of(resolve(field), 2, {"moment": [2.0, 5.0]}, 1)
+    value, gradient, _ = made.derivatives(torch.ones(1, 2, dtype=torch.float64), torch.as_tensor(flat)[None])
+    assert value.tolist() == [5.0]
+    assert gradient.tolist() == [[0.0, 5.0]]
+
+
+def test_a_registered_function_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measurement_functions, "_registered", dict(measurement_functions._registered))
+
+    @register("half turn", angle=True)
+    def half_turn(state: Tensor) -> Tensor:
+        return state[0] / 2
+
+    assert find("half turn") == resolve(half_turn) == Measurement("half turn", half_turn, True)
+    assert not resolve(half_turn, angle=False).angle
+    with pytest.raises(ValueError, match=r"name: 'half turn' is .*half_turn already"):
+        register("half turn")(built_in_functions.projection)
+
+
+def test_a_package_offers_measurements_by_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measurement_functions, "_registered", {})
+    offered = metadata.EntryPoint(
+        "elsewhere", "beliefstream.inference.likelihood.built_in_functions:elevation", ENTRY_POINTS
+    )
+
+    def entry_points(*, group: str, name: str) -> list[metadata.EntryPoint]:
+        return [offered] if (group, name) == (offered.group, offered.name) else []
+
+    monkeypatch.setattr(metadata, "entry_points", entry_points)
+    assert find("elsewhere").function is built_in_functions.elevation
+    with pytest.raises(
+        ValueError, match=r"no measurement is registered as 'nowhere'; known are .'elsewhere'"
+    ):
+        find("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("function", "numbers", "message"),
+    [
+        (built_in_functions.elevation, {}, "function: 'elevation' cannot be used on 2 coordinates"),
+        (built_in_functions.projection, {"gain": 2.0}, "parameters .'gain'.: .*unexpected keyword"),
+        (lambda state: state, {}, "function: '<lambda>' cannot be used"),
+        (lambda state: state[0] if state[0] > 0 else state[1], {}, "cannot be used .*data-dependent"),
+        (built_in_functions.projection, {"gain": math.nan}, "parameters: gain must be finite"),
+    ],
+)
+def test_a_function_that_cannot_be_used_is_refused_when_it_is_stated(
+    function: Callable[..., Tensor], numbers: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Program.of(resolve(function), 2, numbers, None)
+
+
+def test_a_package_whose_measurement_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = metadata.EntryPoint("broken", "no_such_package:field", ENTRY_POINTS)
+    monkeypatch.setattr(metadata, "entry_points", lambda **_: [broken])
+    with pytest.raises(ValueError, match=r"'broken' of no_such_package:field cannot be loaded: No module"):
+        find("broken")

@@ -1,0 +1,123 @@
+"""The scan of a prior: it sees each mode, however thin, and what an answer leaves out."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from beliefstream.inference import sensors
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.sensors import Reading, encode
+from beliefstream.inference.update.prior_scan import Scan, scan, zoom
+
+LEFT, RIGHT = (-1.0, 0.0), (1.0, 0.0)
+
+
+def standard(means: list[list[float]] | None = None, deviation: float = 1.0) -> GaussianMixture:
+    centres = torch.tensor(means or [[0.0, 0.0]], dtype=torch.float64)[None]
+    count, size = centres.shape[1:]
+    weights = torch.full((1, count), 1 / count, dtype=torch.float64)
+    covariances = deviation**2 * torch.eye(size, dtype=torch.float64).expand(1, count, -1, -1)
+    return GaussianMixture.from_weights(weights, centres, covariances)
+
+
+def ranges(place: tuple[float, float], deviation: float, outliers: float = 0.0) -> Observations:
+    """From two anchors on a line: a place and its mirror image fit both."""
+    row = []
+    for anchor in (LEFT, RIGHT):
+        sensor = sensors.range_to([0, 1], 2, list(anchor), deviation, outliers, 20.0)
+        row.append(Reading(sensor, np.array([math.dist(place, anchor)])))
+    return encode([row], 2)
+
+
+def zoomed(prior: GaussianMixture, observations: Observations, rounds: int) -> Scan:
+    found = scan(prior, observations)
+    for _ in range(rounds):
+        found = zoom(found, prior, observations)
+    return found
+
+
+@pytest.mark.parametrize("deviation", [0.1, 1e-3, 1e-6])
+@pytest.mark.parametrize("rounds", [0, 4])
+def test_both_of_two_mirror_images_hold_half_of_the_places(deviation: float, rounds: int) -> None:
+    found = zoomed(standard(), ranges((0.3, 0.8), deviation), rounds)
+    above = float((found.share * (found.points[..., 1] > 0)).sum())
+    assert 0.3 < above < 0.7
+    starts = found.starts(64)
+    assert 0.2 < float((starts[..., 1] > 0).double().mean()) < 0.8
+
+
+@pytest.mark.parametrize("deviation", [0.1, 1e-2, 1e-4])
+def test_an_answer_that_lacks_an_image_is_seen_and_one_that_has_both_is_not(deviation: float) -> None:
+    observations = ranges((0.3, 0.8), deviation)
+    found = zoomed(standard(), observations, 12)
+    spread = 2 * deviation
+    both = standard([[0.3, 0.8], [0.3, -0.8]], spread)
+    one = standard([[0.3, 0.8]], spread)
+    unknown = torch.tensor([-math.inf], dtype=torch.float64)
+    assert float(found.missed(both, unknown)) < 0.02
+    assert float(found.missed(one, unknown)) > 1.0
+
+
+@pytest.mark.parametrize("rounds", [0, 8])
+def test_a_thin_ring_keeps_its_share(rounds: int) -> None:
+    """Ranges that contradict: the place lies on one ring or the other, a millionth thick."""
+    prior, row = standard([[0.0, 0.0]], 2.0), []
+    for anchor, value in ((LEFT, 0.5), (RIGHT, 0.7)):  # the rings do not meet
+        row.append(Reading(sensors.range_to([0, 1], 2, list(anchor), 1e-6, 0.1, 20.0), np.array([value])))
+    found = zoomed(prior, encode([row], 2), rounds)
+    about_left = float((found.share * (found.points[..., 0] < 0)).sum())
+
+    def along(anchor: tuple[float, float], radius: float) -> float:
+        """The prior over the ring, a sum over angles."""
+        angle = np.linspace(0, 2 * np.pi, 4001)[:-1]
+        x, y = anchor[0] + radius * np.cos(angle), anchor[1] + radius * np.sin(angle)
+        return float(radius * np.exp(-(x**2 + y**2) / 8).mean())
+
+    exact = along(LEFT, 0.5) / (along(LEFT, 0.5) + along(RIGHT, 0.7))
+    assert about_left == pytest.approx(exact, abs=0.15)
+
+
+def test_a_scan_that_does_not_see_the_posterior_says_nothing() -> None:
+    """Twenty deviations off there is no point of the scan: what it has is no part of the posterior."""
+    observations = ranges((0.3, 20.0), 0.01)
+    found = scan(standard(), observations)
+    answer, exact = standard([[0.3, 20.0]], 0.02), torch.tensor([-210.0], dtype=torch.float64)
+    assert float(found.missed(answer, exact)) < 1e-6
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6])
+def test_zooming_keeps_the_evidence_of_a_linear_sensor(size: int) -> None:
+    prior = standard([[0.0] * size], 1.0)
+    sensor = sensors.linear(np.eye(1, size), [[0.25]])
+    observations = encode([[Reading(sensor, np.array([0.5]))]], size)
+    exact = -0.5 * (0.25 / 1.25 + math.log(2 * math.pi * 1.25))
+    found = scan(prior, observations)
+    assert float(found.log_evidence[0]) == pytest.approx(exact, abs=0.2)
+    finer = zoom(zoom(found, prior, observations), prior, observations)
+    assert float(finer.log_evidence[0]) == pytest.approx(exact, abs=0.3)
+    assert float(finer.share.sum()) == pytest.approx(1.0)
+
+
+def test_moments_are_those_of_the_posterior() -> None:
+    found = zoomed(standard(), ranges((0.3, 0.8), 0.05), 2)
+    mean = (found.share[..., None] * found.points).sum(1)
+    across = (found.share * (found.points - mean[:, None])[..., 1].square()).sum(1)
+    assert float(mean[0, 0]) == pytest.approx(0.3, abs=0.1)
+    assert float(across[0]) == pytest.approx(0.8**2, abs=0.2)
+
+
+def test_an_answer_without_an_evidence_keeps_its_quality_a_number() -> None:
+    found, unknown = scan(standard(), ranges((0.3, 0.8), 0.1)), torch.tensor([math.nan], dtype=torch.float64)
+    assert float(found.missed(standard(), unknown)) == 0.0
+
+
+def test_a_scan_that_is_not_a_number_vouches_for_no_answer() -> None:
+    prior = standard()
+    found = scan(prior, ranges((0.3, 0.8), 0.1))
+    broken = found._replace(log_evidence=torch.full_like(found.log_evidence, math.nan))
+    assert float(broken.missed(prior, found.log_evidence)) == math.inf

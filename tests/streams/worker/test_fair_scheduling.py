@@ -1,0 +1,149 @@
+"""Whose turn it is, with Faust's own messages and events."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from faust.events import Event
+from faust.types import TP
+from faust.types.tuples import Message
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beliefstream.streams.worker.fair_scheduling import MOST_UNACKNOWLEDGED, SHARE, FairScheduler
+
+BATCH = 512
+MOST_OF_ONE = BATCH // SHARE
+
+
+def delivered(key: str, offset: int, partition: int = 0, generation: int = 1) -> Any:
+    tp = TP("observations", partition)
+    message = Message(
+        *tp,
+        offset,
+        0.0,
+        0,
+        [],
+        key.encode(),
+        b"",
+        None,
+        0,
+        0,
+        tp=tp,
+        generation_id=generation,
+    )
+    return Event(cast(Any, None), key.encode(), b"", {}, message)
+
+
+def arriving(keys: str, first: int = 0, **others: int) -> list[Any]:
+    """Messages of these keys, a letter each, at offsets from `first` on."""
+    return [delivered(key, first + number, **others) for number, key in enumerate(keys)]
+
+
+def fail_if_dropped(message: Any) -> None:
+    pytest.fail(f"{message} was dropped")
+
+
+def offsets(events: list[Any]) -> list[int]:
+    return [event.message.offset for event in events]
+
+
+def test_a_batch_without_a_busy_entity_is_one_turn_as_it_came() -> None:
+    scheduler, events = FairScheduler(BATCH, fail_if_dropped), arriving("abcab" * 8)
+    turn = scheduler.take(events)
+    assert turn == events
+    assert scheduler.done(turn) == events
+    assert scheduler.take() == []
+
+
+def test_what_is_beyond_an_entitys_turn_waits_and_others_go_ahead() -> None:
+    scheduler = FairScheduler(BATCH, fail_if_dropped)
+    first = scheduler.take(arriving("h" * 50 + "ab"))
+    assert offsets(first) == [*range(MOST_OF_ONE), 50, 51]
+    assert offsets(scheduler.done(first)) == [*range(MOST_OF_ONE)]  # the others overtook: not yet
+    second = scheduler.take(arriving("hcc", first=52))
+    assert offsets(second) == [*range(MOST_OF_ONE, 50), 52, 53, 54]
+    assert offsets(scheduler.done(second)) == [*range(MOST_OF_ONE, 55)]
+    assert scheduler.take() == []
+
+
+def test_of_many_entities_those_that_have_waited_longest_come_first() -> None:
+    scheduler = FairScheduler(4, fail_if_dropped)
+    assert offsets(scheduler.take(arriving("abcdef"))) == [0, 1, 2, 3]
+    assert offsets(scheduler.take(arriving("a", first=6))) == [4, 5, 6]
+
+
+def test_no_more_is_taken_than_a_bound() -> None:
+    scheduler = FairScheduler(BATCH, fail_if_dropped)
+    taken = 0
+    while not scheduler.full:
+        scheduler.take(arriving("h" * BATCH, first=taken))
+        taken += BATCH
+    assert taken == MOST_UNACKNOWLEDGED * BATCH
+
+
+def test_what_waits_is_let_go_when_partitions_move_and_nothing_overtakes_it() -> None:
+    dropped: list[Any] = []
+    scheduler = FairScheduler(BATCH, dropped.append)
+    turn = scheduler.take(arriving("h" * 40 + "a"))
+    scheduler.clear()
+    assert offsets(scheduler.done(turn)) == [*range(MOST_OF_ONE)]  # not "a", which is delivered again
+    assert scheduler.take() == []
+    # on its way here when partitions began to move: dropped, or what was let go would count as applied
+    assert scheduler.take(arriving("h", first=41)) == []
+    assert [message.offset for message in dropped] == [*range(MOST_OF_ONE, 42)]
+    again = scheduler.take(arriving("h" * 8 + "ah", first=MOST_OF_ONE, generation=2))
+    assert offsets(again) == [*range(MOST_OF_ONE, 42)]
+    assert scheduler.done(again) == again
+
+
+def test_where_nothing_waited_what_is_on_its_way_is_taken() -> None:
+    scheduler = FairScheduler(BATCH, fail_if_dropped)
+    scheduler.clear()
+    assert offsets(scheduler.take(arriving("ab"))) == [0, 1]
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.sampled_from("hhhhab"), st.sampled_from((0, 1))), max_size=80), max_size=12
+    )
+)
+def test_all_are_applied_once_in_order_and_acknowledged_in_order(
+    batches: list[list[tuple[str, int]]],
+) -> None:
+    scheduler = FairScheduler(40, fail_if_dropped)
+    applied: list[Any] = []
+    acknowledged: list[Any] = []
+    place = {0: 0, 1: 0}
+    sent: list[Any] = []
+
+    def deal_with(turn: list[Any]) -> None:
+        applied.extend(turn)
+        acknowledged.extend(scheduler.done(turn))
+
+    for batch in batches:
+        new = []
+        for key, partition in batch:
+            new.append(delivered(f"{key}{partition}", place[partition], partition))
+            place[partition] += 1
+        sent.extend(new)
+        deal_with(scheduler.take(new))
+    while turn := scheduler.take():
+        deal_with(turn)
+    for events in (applied, acknowledged):
+        assert len(events) == len(sent)
+        assert {id(event) for event in events} == {id(event) for event in sent}
+    for key in {event.message.key for event in sent}:
+        mine = [event.message.offset for event in applied if event.message.key == key]
+        assert mine == sorted(mine)
+    for partition, count in place.items():
+        assert [e.message.offset for e in acknowledged if e.message.partition == partition] == [*range(count)]
+
+
+@pytest.mark.parametrize("partition", [0, 1])
+def test_partitions_do_not_wait_for_each_other(partition: int) -> None:
+    scheduler = FairScheduler(BATCH, fail_if_dropped)
+    turn = scheduler.take(arriving("h" * 40, partition=1 - partition) + arriving("ab", partition=partition))
+    done = scheduler.done(turn)
+    assert offsets([event for event in done if event.message.partition == partition]) == [0, 1]

@@ -1,0 +1,76 @@
+"""The house: one installed package, few rooms, and a root that gives what devices and consumers need."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import beliefstream
+
+ROOT = Path(__file__).parent.parent
+OTHERS = ("schemas", "inference", "streams")
+USER = """
+from beliefstream import Mixture, ObservationProducer, PosteriorConsumer, PriorPublisher, RangeSensor, Registry
+print(Mixture.gaussian([0.0], standard_deviations=[1.0]).components, RangeSensor.__name__)
+"""
+LIGHT = """
+import sys, beliefstream
+beliefstream.RangeSensor, beliefstream.ObservationProducer
+print(sorted({"torch", "faust", "aiokafka"} & sys.modules.keys()))
+"""
+
+
+def run(folder: Path, *arguments: str) -> str:
+    command = [sys.executable, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_modules_of_the_user_with_our_folders_names_do_no_harm(tmp_path: Path) -> None:
+    for name in OTHERS:
+        (tmp_path / f"{name}.py").touch()
+    (tmp_path / "user.py").write_text(USER)
+    assert run(tmp_path, "user.py") == "1 RangeSensor"
+
+
+def test_clients_need_neither_torch_nor_faust(tmp_path: Path) -> None:
+    assert run(tmp_path, "-c", LIGHT) == "[]"
+
+
+def test_the_module_is_the_command(tmp_path: Path) -> None:
+    assert "worker" in run(tmp_path, "-m", "beliefstream", "--help")
+
+
+@pytest.mark.parametrize("name", beliefstream.__all__)
+def test_every_name_of_the_root_is_there(name: str) -> None:
+    assert getattr(beliefstream, name) is not None
+    assert name in dir(beliefstream)
+
+
+def test_type_checkers_see_every_name_of_the_root() -> None:
+    tree = ast.parse(Path(str(beliefstream.__file__)).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen == set(beliefstream.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Kalman'"):
+        beliefstream.Kalman  # noqa: B018
+
+
+@pytest.mark.parametrize(("folder", "most"), [("streams", 16), ("inference", 12)])
+def test_a_folder_has_few_entries(folder: str, most: int) -> None:
+    entries = [path.name for path in (ROOT / folder).iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= most, sorted(entries)
+
+
+def test_every_room_says_what_lives_there() -> None:
+    rooms = [path.parent for name in OTHERS for path in (ROOT / name).rglob("__init__.py")]
+    silent = [room for room in rooms if not ast.get_docstring(ast.parse((room / "__init__.py").read_text()))]
+    assert silent == []
