@@ -2,14 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-PROCESSES ?= 4
+PROCESSES ?= 3
 
 .PHONY: demo test search soak lint format bench chaos fuzz audit train evaluate contract docs picture clean
 
 demo: .venv/demo
 	$(BIN)/beliefstream demo $(ARGS)
 
-# a file at a time in each process; four keep two cores busy, since about half of the files wait for brokers
+# a file at a time in each process; three keep two cores busy, since about half of the files wait for brokers
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
