@@ -205,12 +205,22 @@ def weigh(
     image_components = images.log_weights[..., None] + component_log_density(
         points, images.means, image_factors
     )
-    log_wide, log_images = torch.logsumexp(widened, 1), torch.logsumexp(image_components, 1)
+    log_wide, log_images = _log_sum(widened), _log_sum(image_components)
     parts = torch.stack([log_answer, log_wide, log_prior, log_images], -1)
     drawn = parts.new_tensor([near, spread, around, rest]) / count
     proposal = torch.logsumexp(parts + drawn.log(), -1)
     target = log_prior + observations.log_likelihood(points)
     return Weighted(points, target, proposal, log_answer, prior_components)
+
+
+def _log_sum(logs: Tensor) -> Tensor:
+    """Log of the sum of densities ``(B, K, P)`` over components; -inf where all are below e^-700 of the highest.
+
+    That is enough for a part of a proposal, where the part that a point was drawn from counts. It is cheaper than a
+    maximum for every point. The argument is overwritten.
+    """
+    highest = torch.nan_to_num(logs.amax((1, 2), keepdim=True), nan=0.0, posinf=0.0, neginf=0.0)
+    return logs.sub_(highest).exp_().sum(1).log_().add_(highest[:, 0])
 
 
 class Quality(NamedTuple):

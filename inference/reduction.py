@@ -64,7 +64,7 @@ class _Parts(NamedTuple):
 
 
 def _joined(first: _Parts, second: _Parts) -> tuple[Tensor, Tensor, Tensor]:
-    """Total weights ``(N,)``, shares of the first, and covariances of pairs ``(N,)`` merged with their joint moments."""
+    """Total weights, shares of the first, and covariances of pairs ``(N,)`` merged with their joint moments."""
     total = first.weights + second.weights
     share = first.weights / total.clamp_min(1e-300)
     offset = (first.means - second.means) * (share * (1 - share)).sqrt()
