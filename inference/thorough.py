@@ -40,9 +40,9 @@ ALONG, SCANNED = 48, 64  # points of the prior, and of its scan, that are moved 
 FIRST_POINTS = 192  # of the first check
 SETTLED = 0.8  # effective sample size that is good enough at the first check
 VERIFY_POINTS, VERIFY_SEED = 1024, 501
-REPEATED = (1, 4)  # draws, and steps on each, of a repeated refinement
+REPEATED = (3, 3)  # draws, and steps on each, of a repeated refinement
 MEASURED = 1024  # most points that compare a repeated refinement with the answer before
-LEAST_GAIN = 0.2  # relative gain in effective sample size below which a refinement is not repeated
+LEAST_GAIN = 0.1  # relative gain in effective sample size below which a refinement is not repeated
 
 
 class ThoroughNetwork(CheckedNetwork):
