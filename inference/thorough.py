@@ -154,8 +154,8 @@ class ThoroughNetwork(CheckedNetwork):
     def _refined(self, local: LocalProblem, answer: GaussianMixture, now: Update, measure: int) -> Update:
         """Refine poor answers, keep what improves, and repeat with more points while they stay poor and improve.
 
-        `measure` is the number of points that `now` was measured on. The first refinement fits more components than an
-        answer may have. Repeats move the components that its reduction left: what they win is not lost again.
+        `measure` is the number of points that `now` was measured on. Every refinement adds components, more than an
+        answer may have. A repeat starts from what the reduction left, not from all that the one before fitted.
         """
         settings = self.settings
         left = torch.nonzero(now.effective_sample_size < settings.refine_below)[:, 0]
@@ -171,7 +171,7 @@ class ThoroughNetwork(CheckedNetwork):
             if len(left) == 0:
                 break
             part, few = local.rows(left), min(points, MEASURED)
-            fitted = refine(part, part.localise(now.posterior.rows(left)), 0, *REPEATED, points)
+            fitted = refine(part, part.localise(now.posterior.rows(left)), added, *REPEATED, points)
             before = self._measured(part, now.rows(left), few)
             after = self._better(part, fitted, before, few)
             now = now.with_rows(left, after)
