@@ -187,8 +187,8 @@ def _part_log_density(mixture: GaussianMixture, factors: Tensor, points: Tensor)
     parts = (inverse.flatten(1, 2), shift, points.mT, (peaks - highest)[..., None])
     each = max(1, IN_CACHE // (count * points.shape[1]))
     sums = []
-    for flat, shifts, some, peak in zip(*(part.split(each) for part in parts), strict=True):
-        offset = torch.baddbmm(shifts, flat, some).unflatten(1, (count, size))
+    for flat, shifts, some, peak in zip(*(torch.split(part, each) for part in parts), strict=True):
+        offset = torch.baddbmm(shifts, flat, some).view(-1, count, size, points.shape[1])
         sums.append((peak - la.squared_norm(offset.transpose(2, 3))).exp_().sum(1))
     return torch.cat(sums).log_() + highest
 

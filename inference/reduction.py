@@ -100,7 +100,7 @@ def _log_determinant(packed: Tensor, size: int) -> Tensor:
 
 def _pair_costs(parts: _Parts, row: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """Runnalls' cost of merging the components at `left` and `right` of the problems at `row`, ``(N,)``."""
-    chunks = zip(row.split(IN_CACHE), left.split(IN_CACHE), right.split(IN_CACHE), strict=True)
+    chunks = zip(*(torch.split(index, IN_CACHE) for index in (row, left, right)), strict=True)
     return torch.cat([_pair_cost(parts.at(some, i), parts.at(some, j)) for some, i, j in chunks])
 
 
