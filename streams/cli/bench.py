@@ -99,7 +99,7 @@ def _print_late(console: Console) -> None:
     table = Table("behind the newest", "instants computed", "ms", "× on time", title="a late observation")
     for cost in found:
         ratio = cost.milliseconds / found[0].milliseconds
-        behind = f"{cost.behind} observations" if cost.behind else "on time"
+        behind = f"{cost.newer} observations" if cost.newer else "on time"
         table.add_row(behind, f"{cost.instants:.1f}", f"{cost.milliseconds:.2f}", f"{ratio:.1f}")
     console.print(table)
     table = Table("window, s", "moments", "beliefs", "bytes", title="an entity's record, 2 observations/s")

@@ -147,7 +147,7 @@ def _list(settings: Settings, chosen: Selection, limit: int, full: bool, shape: 
     from beliefstream.streams.client.replay_plan import ReplayHistory
 
     found, count, consumer = _newest(settings, chosen, limit, full, whole=not chosen.is_everything)
-    if consumer.replays or consumer.passed_over:
+    if consumer.replays or consumer.skipped:
         # notes are among the newest records, and may have taken the place of letters
         found, count, consumer = _newest(settings, chosen, limit, full, whole=True)
     history = ReplayHistory.of(consumer.replays)
@@ -181,8 +181,8 @@ def _newest(
 
 
 def _print_rest(consumer: DeadLetterConsumer) -> None:
-    if consumer.passed_over:
-        message = f"{consumer.passed_over} records of {consumer.topic} are no dead letters"
+    if consumer.skipped:
+        message = f"{consumer.skipped} records of {consumer.topic} are no dead letters"
         print(message, file=sys.stderr)
 
 

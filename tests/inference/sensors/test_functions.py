@@ -132,7 +132,7 @@ def test_an_outlier_of_a_time_difference_is_uniform_on_what_the_receivers_allow(
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: sensors.time_difference([0], 1, [1.0], [1.0], 0.1), "second: must be another place"),
+        (lambda: sensors.time_difference([0], 1, [1.0], [1.0], 0.1), "second: expected another position"),
         (lambda: sensors.range_rate([0, 1], [2], 3, [0.0, 0.0], 0.1), "velocity_axes"),
         (lambda: sensors.elevation([0, 1], 2, [0.0, 0.0], 0.1), "axes: an elevation needs 3, got 2"),
         (lambda: sensors.function("elevation", [0, 1, 2], 3, 0.1, None, 0.1), "outlier_span: needed"),

@@ -248,7 +248,7 @@ def test_a_model_of_fixed_steps_takes_times_on_its_raster_only(validator: Valida
     with pytest.raises(Unusable) as caught:
         validator.observation(b"clock", observation(entity="clock", sensor="x", time=late + 0.1), late)
     assert caught.value.reason == Reason.invalid_time
-    assert caught.value.detail == "time: 1764066000.6 is no whole number of steps of 0.5 s from 0.0"
+    assert caught.value.detail == "time: 1764066000.6 is not a whole number of steps of 0.5 s from 0.0"
 
 
 @pytest.fixture
