@@ -5,11 +5,15 @@ and again, while the cost is below a threshold. Last, the cheapest pairs are mer
 The cost is Runnalls' upper bound on the Kullback-Leibler divergence that merging adds (A. R. Runnalls,
 "Kullback-Leibler Approach to Gaussian Mixture Reduction", IEEE Trans. Aerospace and Electronic Systems 43(3), 2007, eq.
 16; he merges one pair at a time). Everything runs over the whole batch.
+
+On the CPU, in double precision, `native_reduction` does the same without PyTorch's operators.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -115,6 +119,29 @@ def reduce(mixture: GaussianMixture, components: int, threshold: float = 0.01) -
 
     The result has as many places as its largest mixture needs, its components in falling order of weight.
     """
+    native = native_form() if _is_plain(mixture) else None
+    return (native or reduce_by_operators)(mixture, components, threshold)
+
+
+def _is_plain(mixture: GaussianMixture) -> bool:
+    """Whether the native form takes its tensors: double precision on the CPU, without gradients."""
+    tensors = (mixture.log_weights, mixture.means, mixture.covariances)
+    plain = mixture.means.device.type == "cpu" and mixture.means.dtype == torch.float64
+    return plain and not any(tensor.requires_grad for tensor in tensors)
+
+
+@functools.cache
+def native_form() -> Callable[[GaussianMixture, int, float], GaussianMixture] | None:
+    """The native form, if Numba is installed."""
+    try:  # not above, because the import takes half a second
+        from beliefstream.inference.mixtures.native_reduction import reduce as native
+    except ImportError:
+        return None
+    return native
+
+
+def reduce_by_operators(mixture: GaussianMixture, components: int, threshold: float) -> GaussianMixture:
+    """As `reduce`, by PyTorch's operators on any device."""
     weights = torch.softmax(mixture.log_weights, -1)
     weights = torch.where(weights < NEGLIGIBLE_WEIGHT * weights.amax(1, keepdim=True), 0.0, weights)
     weights = weights / weights.sum(1, keepdim=True)
@@ -194,7 +221,7 @@ def _pairs(cost: Tensor, excess: Tensor, threshold: float) -> tuple[Tensor, Tens
     least = cost.gather(2, partner[..., None])[..., 0]
     mutual = (partner.gather(1, partner) == place) & (place < partner) & least.isfinite()
     cheap = mutual & (least < threshold)
-    rank = torch.where(mutual, least, math.inf).argsort(1).argsort(1)
+    rank = torch.where(mutual, least, math.inf).argsort(dim=1, stable=True).argsort(dim=1)
     chosen = torch.where(cheap.any(1, keepdim=True), cheap, mutual & (rank < excess[:, None]))
     row, first = torch.nonzero(chosen, as_tuple=True)
     return row, first, partner[row, first]
