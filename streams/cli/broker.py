@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from beliefstream.streams.cli.common import CommandError, settings_for
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
 
 CHECK_INTERVAL = 0.5  # seconds; how soon a dead broker is noticed
 

@@ -11,15 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from beliefstream.streams.cli.common import (
-    Brokers,
-    CommandError,
-    Format,
-    Formatted,
-    console,
-    resolve,
-    settings_for,
-)
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.options import Brokers
+from beliefstream.streams.cli.output import Format, Formatted, console, resolve
 
 if TYPE_CHECKING:
     from beliefstream.streams.client import DeadLetterConsumer, Selection
@@ -84,7 +79,7 @@ def dead_letters(
     shape = resolve(Format.json if as_json else format)
     settings = settings_for(brokers)
     if replay:
-        from beliefstream.streams.cli.resending import send_again
+        from beliefstream.streams.cli.dead_letters_replay import send_again
 
         send_again(settings, chosen, limit, force=force, ask=not yes, shape=shape)
     elif summary:
@@ -143,7 +138,7 @@ def _consumer(settings: Settings, chosen: Selection, **where: Any) -> DeadLetter
 
 
 def _list(settings: Settings, chosen: Selection, limit: int, full: bool, shape: Format) -> None:
-    from beliefstream.streams.cli.dead_letter_output import replay_fields, write_json, write_text
+    from beliefstream.streams.cli.dead_letters_output import replay_fields, write_json, write_text
     from beliefstream.streams.client.replay_plan import ReplayHistory
 
     found, count, consumer = _newest(settings, chosen, limit, full, whole=not chosen.is_everything)
@@ -168,7 +163,7 @@ def _newest(
 
     Reads the whole topic, or from each partition no more than may be needed.
     """
-    from beliefstream.streams.cli.dead_letter_output import fields
+    from beliefstream.streams.cli.dead_letters_output import fields
 
     where: dict[str, Any] = {"from_beginning": True} if whole else {"last": limit + 1}
     found: deque[tuple[dict[str, Any], str]] = deque(maxlen=limit)
@@ -187,7 +182,7 @@ def _print_rest(consumer: DeadLetterConsumer) -> None:
 
 
 def _follow(settings: Settings, chosen: Selection, limit: int | None, full: bool, shape: Format) -> None:
-    from beliefstream.streams.cli.dead_letter_output import fields, write_json, write_text
+    from beliefstream.streams.cli.dead_letters_output import fields, write_json, write_text
 
     write = write_json if shape is Format.json else write_text
     with _consumer(settings, chosen) as consumer:
@@ -201,7 +196,7 @@ def _follow(settings: Settings, chosen: Selection, limit: int | None, full: bool
 
 
 def _summarise(settings: Settings, chosen: Selection, shape: Format) -> None:
-    from beliefstream.streams.cli.dead_letter_output import DeadLetterSummary, write_json, write_summary
+    from beliefstream.streams.cli.dead_letters_output import DeadLetterSummary, write_json, write_summary
     from beliefstream.streams.client.replay_plan import ReplayHistory
 
     with (

@@ -38,7 +38,7 @@ def demo(
     import structlog
     from rich.console import Console
 
-    from beliefstream.streams.cli.common import settings_for
+    from beliefstream.streams.cli.command_settings import settings_for
 
     settings = settings_for()
     # the demo itself reports a changed port, and log lines would break the live view

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from beliefstream.streams.cli.common import CommandError, progress_bar, settings_for, whole_numbers
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.options import whole_numbers
+from beliefstream.streams.cli.output import progress_bar
 from beliefstream.streams.directories import cache_directory
 
 if TYPE_CHECKING:
@@ -98,14 +101,14 @@ def evaluate(
         raise CommandError("--plots needs matplotlib: pip install 'beliefstream[demo]'")
     chosen = settings_for(weights=weights)
     if family == "adversarial":
-        from beliefstream.streams.cli.adversarial import adversarial
+        from beliefstream.streams.cli.evaluate_adversarial import adversarial
 
         torch.set_num_threads(chosen.threads)
         with progress_of("") as progress:
             write(adversarial(chosen, settings, count, seed, only, progress), json)
         return
     if family == "turns":
-        from beliefstream.streams.cli.turns import turns
+        from beliefstream.streams.cli.evaluate_turns import turns
 
         torch.set_num_threads(chosen.threads)
         with progress_of("") as progress:
@@ -152,7 +155,7 @@ def everything(plan: EvaluationPlan, weights: str) -> dict[str, Any]:
     """Print and plot comparisons, calibration and run; returns the content for JSON."""
     from beliefstream.inference.evaluation.methods import baselines, gaussian_sum, ours
     from beliefstream.inference.network.weights import load
-    from beliefstream.streams.cli import evaluation_tables as tables
+    from beliefstream.streams.cli import evaluate_tables as tables
 
     network = load(weights)
     compared = comparisons([*ours(network, plan.components), *baselines()], plan)
@@ -192,7 +195,7 @@ def speed_front(plan: EvaluationPlan, weights: str | None, compiled: Path) -> di
     from beliefstream.inference.evaluation.front import DIMENSION, front
     from beliefstream.inference.evaluation.report import plain
     from beliefstream.inference.network.weights import load, path_of
-    from beliefstream.streams.cli import evaluation_tables as tables
+    from beliefstream.streams.cli import evaluate_tables as tables
 
     shipped = sorted(path.stem for path in path_of().parent.glob("*.safetensors"))
     networks = {Path(name).stem: load(name) for name in ([weights] if weights else shipped)}

@@ -10,7 +10,10 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from beliefstream.streams.cli.common import CommandError, progress_bar, read_definitions, settings_for
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.json_input import read_definitions
+from beliefstream.streams.cli.output import progress_bar
 
 if TYPE_CHECKING:
     from beliefstream.streams.local.offline_log import Log

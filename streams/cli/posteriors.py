@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from beliefstream.streams.cli.common import Brokers, CommandError, Format, Formatted, resolve, settings_for
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.options import Brokers
+from beliefstream.streams.cli.output import Format, Formatted, resolve
 
 if TYPE_CHECKING:
     from beliefstream.schemas import Posterior

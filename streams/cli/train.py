@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from beliefstream.streams.cli.common import CommandError, progress_bar, settings_for, whole_numbers
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.options import whole_numbers
+from beliefstream.streams.cli.output import progress_bar
 from beliefstream.streams.directories import cache_directory
 
 if TYPE_CHECKING:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from beliefstream.streams.cli.common import Brokers, console, settings_for
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.options import Brokers
+from beliefstream.streams.cli.output import console
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from beliefstream.streams.cli.common import Brokers, CommandError, settings_for
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.options import Brokers
 
 if TYPE_CHECKING:
     from beliefstream.streams.settings import Settings

@@ -110,7 +110,7 @@ def test_without_an_answer_it_says_so_in_time(run: Run, topics: Names) -> None:
 def test_a_control_has_no_posterior_to_wait_for(
     run: Run, topics: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("beliefstream.streams.cli.sending.CONTROL_SECONDS", 0.2)
+    monkeypatch.setattr("beliefstream.streams.cli.observe.CONTROL_SECONDS", 0.2)
     assert run("sensors", "set", CONTROL).status == 0
     result = run("observe", "mower", "wheels", "1", "0.1", "--format", "table")
     assert result.status == 0

@@ -14,7 +14,7 @@ import pytest
 import structlog
 from faust.types import TP
 
-from beliefstream.streams.cli.common import CommandError
+from beliefstream.streams.cli.errors import CommandError
 from beliefstream.streams.cli.worker import _claim_directory
 from beliefstream.streams.settings import Settings
 from beliefstream.streams.state.belief_table import BeliefTable

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from beliefstream.streams.cli.common import console
+from beliefstream.streams.cli.output import console
 
 if TYPE_CHECKING:
     from beliefstream.schemas import Reason

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from beliefstream.streams.cli.common import CommandError, settings_for, whole_numbers
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.options import whole_numbers
 
 
 def compile(  # the command's name

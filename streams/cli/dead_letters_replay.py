@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from beliefstream.streams.cli.common import CommandError, Format, console
-from beliefstream.streams.cli.dead_letter_output import write_json
+from beliefstream.streams.cli.dead_letters_output import write_json
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.output import Format, console
 
 if TYPE_CHECKING:
     from beliefstream.streams.client import Replayed, Selection

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from beliefstream.streams.cli.common import console
+from beliefstream.streams.cli.output import console
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from beliefstream.streams.cli.common import console, progress_bar
+from beliefstream.streams.cli.output import console, progress_bar
 from beliefstream.streams.definitions import measurement_modules
 from beliefstream.streams.recordings.scores import Row, score
 from beliefstream.streams.recordings.scores.methods import OURS, ScoredMethod

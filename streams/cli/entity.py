@@ -1,4 +1,4 @@
-"""`beliefstream entity`: commands for a whole entity."""
+"""`beliefstream entity`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from beliefstream.streams.cli.common import Brokers, moment, settings_for
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.options import Brokers, moment
 from beliefstream.streams.cli.sending import SOURCE, Entity, When, report
 
 entity = typer.Typer(name="entity", help="Forget an entity.")

@@ -6,7 +6,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
-from beliefstream.streams.cli.common import CommandError
+from beliefstream.streams.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from beliefstream.schemas import DeadLetter, Posterior
