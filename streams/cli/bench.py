@@ -30,7 +30,7 @@ def bench(
     from rich.table import Table
 
     from beliefstream.streams.settings import Settings
-    from beliefstream.streams.worker.app import make_updater
+    from beliefstream.streams.worker.updater import make_updater
 
     console = Console()
     if update:
@@ -92,7 +92,7 @@ def _print_late(console: Console) -> None:
 
     from beliefstream.streams.bench.late_observations import costs, sizes
     from beliefstream.streams.settings import Settings
-    from beliefstream.streams.worker.app import make_updater
+    from beliefstream.streams.worker.updater import make_updater
 
     updater = make_updater(Settings())
     found = costs(updater)

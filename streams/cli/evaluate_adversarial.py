@@ -54,7 +54,7 @@ def adversarial(
 def updater(settings: Settings, setting: str) -> Updater:
     """The library's default, or that of a worker with these settings; raises CommandError for another name."""
     if setting == WORKER:
-        from beliefstream.streams.worker.app import make_updater
+        from beliefstream.streams.worker.updater import make_updater
 
         return make_updater(settings)
     if setting != LIBRARY:

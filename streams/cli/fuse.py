@@ -64,7 +64,7 @@ def fuse(
     )
     if unusable and (strict or not log.entities):
         raise CommandError(f"{found}; nothing was fused")
-    from beliefstream.streams.worker.app import make_updater
+    from beliefstream.streams.worker.updater import make_updater
 
     updater = make_updater(settings)
     count = 0

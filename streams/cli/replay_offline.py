@@ -12,7 +12,7 @@ from beliefstream.streams.cli.output import console, progress_bar
 from beliefstream.streams.definitions import measurement_modules
 from beliefstream.streams.recordings.scores import Row, score
 from beliefstream.streams.recordings.scores.methods import OURS, ScoredMethod
-from beliefstream.streams.worker.app import make_updater
+from beliefstream.streams.worker.updater import make_updater
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -99,8 +99,9 @@ def _run(settings: Settings) -> None:
 
         mode.loop.use("uvloop")
     from beliefstream.streams.kafka.reachability import Reachability
-    from beliefstream.streams.worker.app import create_app, make_updater
+    from beliefstream.streams.worker.app import create_app
     from beliefstream.streams.worker.shutdown import Runner
+    from beliefstream.streams.worker.updater import make_updater
 
     reachability = Reachability(settings.names)
     app = create_app(settings, make_updater(settings), reachability)

@@ -6,24 +6,17 @@ import math
 import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any, cast
 
 import faust
 import structlog
-import torch
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from beliefstream.inference.network import weights
-from beliefstream.inference.update.compiled_network import Compiled
-from beliefstream.inference.update.device import choose_device
-from beliefstream.inference.update.out_of_memory import DeviceCapacity, SparingUpdater
-from beliefstream.inference.update.settings import FAST
-from beliefstream.inference.update.updater import Updater, UpdateSettings
+from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Reason
 from beliefstream.streams.definitions import measurement_modules
 from beliefstream.streams.definitions.reader import Definitions, DefinitionsReader
@@ -47,6 +40,7 @@ from beliefstream.streams.state.expiry import Expiry
 from beliefstream.streams.state.fencing import Fencing
 from beliefstream.streams.state.lineage import Lineage
 from beliefstream.streams.state.table_recovery import BeliefTableManager
+from beliefstream.streams.worker.batch_validation import BatchValidator
 from beliefstream.streams.worker.dead_letters import ANNOUNCER, Example, dead_letter
 from beliefstream.streams.worker.fair_scheduling import FairScheduler
 from beliefstream.streams.worker.fusion import Fusion
@@ -60,22 +54,6 @@ from beliefstream.streams.worker.watchdog import BacklogReader, StallWatchdog, W
 log = structlog.get_logger()
 CHECK_SECONDS = 5.0
 LARGEST_RECORD = 64 * 1024 * 1024  # bytes; a dead letter is as large as its source record
-
-
-def make_updater(settings: Settings) -> Updater:
-    """Load the network on its device; raises FileNotFoundError or ValueError if weights or packages cannot be used."""
-    torch.set_num_threads(settings.threads)
-    accuracy = UpdateSettings(
-        points=settings.points, refine_below=settings.refine_below, repeat_below=settings.repeat_below
-    )
-    if settings.fast:
-        accuracy = replace(FAST, points=settings.points)
-    dtype = torch.float64 if settings.precision == "double" else torch.float32
-    network = weights.load(settings.weights)
-    compiled = Compiled(network, settings.points, settings.compiled)
-    compiled.load_all()
-    capacity = DeviceCapacity(lambda fallback: metrics.OUT_OF_MEMORY.labels(fallback).inc())
-    return SparingUpdater(network, choose_device(settings.device), accuracy, dtype, compiled, capacity)
 
 
 def create_app(settings: Settings, updater: Updater, reachability: Reachability | None = None) -> faust.App:
@@ -216,10 +194,13 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
         found: Mapping[TP, int] = await app.consumer.highwaters(*places)
         return found
 
+    placement = Placement(names, settings.partitions, settings.refuse_misplaced)
+    resets = Resets(names, settings.application, definitions, lineage, ends)
+    checks_event_time = settings.event_tolerance < math.inf
     fusion = Fusion(
         names,
         settings.application,
-        validator,
+        BatchValidator(names, validator, definitions, table.store, placement, resets, checks_event_time),
         definitions,
         reader,
         updater,
@@ -228,10 +209,9 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
         fencing,
         expiry,
         lineage,
-        Placement(names, settings.partitions, settings.refuse_misplaced),
-        Resets(names, settings.application, definitions, lineage, ends),
+        placement,
+        resets,
         settings.history,
-        settings.event_tolerance < math.inf,
     )
 
     @app.task  # type: ignore[untyped-decorator]

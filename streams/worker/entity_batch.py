@@ -11,19 +11,19 @@ while that time can still be changed, and is late after that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
 
 import structlog
 
-from beliefstream.inference.tracking.events import Belief, Event, Instant, instants
+from beliefstream.inference.tracking.events import Belief, Instant, instants
 from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.inference.tracking.timeline import Moment
 from beliefstream.schemas import Reason, Unusable
 from beliefstream.streams.definitions.reader import EntityModel
 from beliefstream.streams.state.codec import decode_belief
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage, pack, unpack
+from beliefstream.streams.worker.entries import Entry, MessageReader, Rejected
 
 log = structlog.get_logger()
 NOT_FINITE = "update: the posterior is not finite"
@@ -33,39 +33,6 @@ MEBIBYTE = 2**20
 MOST_WAITING, WAITING_BYTES = 1000, 4 * MEBIBYTE  # priors that wait for their time
 MOST_OF_ONE_TIME, BYTES_OF_ONE_TIME = 512, 2 * MEBIBYTE  # messages of one time, which make one update
 PAST_BYTES = 4 * MEBIBYTE  # all messages that may have to be applied again
-MessageReader = Callable[[bytes, StoredMessage], tuple[Event, str]]
-"""Returns the event of a stored message and the id from its sender, empty for none."""
-
-
-@dataclass(slots=True)
-class Entry:
-    """A message to be applied to the belief.
-
-    Attributes:
-        name: in a posterior's `applied`; empty for a prior. A control's name is not used, because no posterior is of a
-            control alone.
-        delivered: the Faust event; None for a message stored from earlier batches.
-        is_applied: whether the belief holds it already.
-        id: from its sender; empty for none.
-        sensor: that reported it; empty for a prior.
-    """
-
-    event: Event
-    message: StoredMessage
-    name: str = ""
-    delivered: Any = None
-    is_applied: bool = False
-    id: str = ""
-    sensor: str = ""
-
-
-class Rejected(NamedTuple):
-    """A message for the dead letters."""
-
-    message: StoredMessage
-    delivered: Any
-    reason: Reason
-    detail: str
 
 
 @dataclass

@@ -22,7 +22,8 @@ from beliefstream.streams.monitoring import metrics
 from beliefstream.streams.state.lineage import Lineage
 from beliefstream.streams.state.record import StoredMessage, unpack
 from beliefstream.streams.worker.batch import Batch
-from beliefstream.streams.worker.entity_batch import EntityBatch, Entry, MessageReader
+from beliefstream.streams.worker.entity_batch import EntityBatch
+from beliefstream.streams.worker.entries import Entry, MessageReader
 
 log = structlog.get_logger()
 ASKING_SECONDS = 60.0
