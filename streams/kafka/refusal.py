@@ -1,7 +1,7 @@
 """Finds out why a connection failed, and says what to change.
 
-kafka-python retries until its time is up, and then only reports that it could not bootstrap. One connection of our own
-distinguishes a wrong certificate from a port without TLS, and both from a missing broker.
+kafka-python retries until its timeout, and then only reports that it could not bootstrap. One test connection
+distinguishes a wrong certificate, a port without TLS and a missing broker.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _complaint(server: str, options: Mapping[str, Any]) -> str | None:
             return _of_tls(door, address[0], context, protocol, options)
         if _speaks_tls(address):
             wanted = "SASL_SSL" if protocol == "SASL_PLAINTEXT" else "SSL or SASL_SSL"
-            return f"the broker expects TLS (security protocol {wanted}), and was asked without ({protocol})"
+            return f"the broker expects TLS (security protocol {wanted}), but the client uses {protocol}"
         return _of_user(door, options) if protocol == "SASL_PLAINTEXT" else None
 
 
@@ -78,20 +78,18 @@ def _of_tls(
     except ssl.SSLError as error:
         reason = error.reason or str(error)
         if "ALERT" in reason and "CERTIFICATE" in reason:
-            return f"the broker asks for a certificate that it trusts (it says {reason})"
+            return f"the broker requires a client certificate that it trusts ({reason})"
         return f"no TLS connection ({protocol}): {reason}; is this a port for TLS?"
     except ConnectionError:
-        return f"no TLS connection ({protocol}): the other side ends it; is this a port for TLS?"
-    except TimeoutError:  # it waits for a request, as it should
+        return f"no TLS connection ({protocol}): the server closed it; is this a port for TLS?"
+    except TimeoutError:  # the broker waits for a request, as it should
         if protocol == "SSL":
-            return (
-                "TLS works, but the broker wants more: does it ask for a user (security protocol SASL_SSL)?"
-            )
+            return "TLS works, but the client cannot connect: does the broker need a user (security protocol SASL_SSL)?"
     return None
 
 
 def _of_user(door: socket.socket, options: Mapping[str, Any]) -> str | None:
-    """Log in like a client. kafka-python may lose the broker's answer if the connection ends right after it."""
+    """Log in like a client; kafka-python may lose the broker's answer if the connection ends right after it."""
     name, user = options.get("sasl_mechanism"), options.get("sasl_plain_username")
     parser = KafkaProtocol(client_id="beliefstream")
 
@@ -105,12 +103,12 @@ def _of_user(door: socket.socket, options: Mapping[str, Any]) -> str | None:
 
     handshake = ask(SaslHandshakeRequest(mechanism=name, version=1))
     if handshake.error_code:
-        offered = ", ".join(handshake.mechanisms) or "no SASL at all"
-        return f"the broker does not take SASL mechanism {name} here, but {offered}"
+        offered = ", ".join(handshake.mechanisms) or "none"
+        return f"the broker does not accept SASL mechanism {name} here; it offers {offered}"
     mechanism = get_sasl_mechanism(name)(host="", **options)
     while not mechanism.is_done():
         answer = ask(SaslAuthenticateRequest(mechanism.auth_bytes(), version=0))
         if answer.error_code:
-            return f"the broker does not accept this password of user {user!r} ({name})"
+            return f"the broker does not accept the password of user {user!r} ({name})"
         mechanism.receive(answer.auth_bytes)
     return None

@@ -87,7 +87,7 @@ def create_app(settings: Settings, updater: Updater, reachability: Reachability 
         broker_commit_interval=1.0,
         web_bind=settings.web_host,
         web_port=settings.web_port,
-        # of Faust's own pages only "/", which says OK
+        # of Faust's own pages, keep only "/", which answers OK
         web_tables_enabled=False,
         web_router_enabled=False,
         web_graph_enabled=False,
@@ -143,7 +143,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
 
     async def changelog_id() -> str:
         asked = topic_states((await started_producer(app)).client, [names.beliefs_changelog])
-        found = await run_or_stop(asked, "the changelog's id cannot be asked for, the worker stops")
+        found = await run_or_stop(asked, "the changelog's id cannot be read, the worker stops")
         # the changelog's readers notice if it is missing
         return found[names.beliefs_changelog].id if found else ""
 
@@ -174,7 +174,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
     async def examine(consumer: Any, partitions: Collection[int]) -> bool:
         fusion.processed_offsets.clear()  # reading restarts at the committed offsets
         held = lineage.examine(consumer, partitions)
-        return await run_or_stop(held, "beliefs cannot be held against their source, the worker stops")
+        return await run_or_stop(held, "beliefs cannot be compared with their source, the worker stops")
 
     manager = cast(SafeTableManager, app.tables)
     manager.fence, manager.examine = fence, examine
@@ -235,7 +235,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
         logs.write_repeated()
         for client in (*clients(app), reader.client):
             if fault := fault_of(client):
-                log.error("the metadata of a connection is not kept any more, the worker stops", fault=fault)
+                log.error("a connection no longer refreshes its metadata, the worker stops", fault=fault)
                 os._exit(70)
 
     @app.timer(CHECK_SECONDS)  # type: ignore[untyped-decorator]
@@ -264,13 +264,13 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
         async for events in stream.noack_take(settings.batch, within=settings.batch_seconds):  # type: ignore[attr-defined]
             batch = scheduler.take(events)
             while batch:
-                # an exception inside take() would acknowledge the batch: stop at once, so that it is delivered again
+                # an exception in take() would acknowledge the batch: stop at once, so that it is delivered again
                 await run_or_stop(fusion.process(batch), "a batch failed, the worker stops")
                 done = scheduler.done(batch)
                 for event in done:
                     await stream.ack(event)
                 fusion.acknowledged(done)
-                # if more messages have arrived, waiting ones share the next turn with them
+                # if more messages have arrived, let the waiting ones share the next turn with them
                 alone = scheduler.full or cast(Any, stream.channel).queue.empty()
                 batch = scheduler.take() if alone else []
 

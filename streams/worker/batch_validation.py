@@ -1,4 +1,4 @@
-"""Validates a batch's messages, and gives each to its entity or to the dead letters."""
+"""Validates the messages of a batch, and assigns each to its entity or to the dead letters."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class BatchValidator:
     def validate(self, events: Sequence[EventT[Any]], is_final: bool) -> Batch | None:
         """Sort the events into entities and dead letters.
 
-        Returns None if one names an unknown sensor or entity, unless `is_final` is set; also if a new entity has no
-        model of its own: the model for all must not take the place of one that is not read yet.
+        Returns None if a message names an unknown sensor or entity, unless `is_final` is set. The same holds for a new
+        entity without its own model: the model for all must not replace one that is not read yet.
         """
         batch, now = Batch(self._names), time.time()
         clocks = self._clocks.copy() if self._clocks is not None else None
@@ -98,7 +98,7 @@ class BatchValidator:
         return batch
 
     def _is_refused(self, message: Any, key: bytes, batch: Batch) -> bool:
-        """Whether the record is in the wrong partition and becomes a dead letter; a misplaced one is always noted."""
+        """Note a record in the wrong partition, and return whether it becomes a dead letter."""
         found = self._placement.check(message.topic, key, message.partition, message.offset)
         if found is None:
             return False
@@ -137,7 +137,7 @@ class BatchValidator:
         except Unusable:
             raise
         except (ArithmeticError, ValueError) as error:
-            # an unforeseen numerical error costs one dead letter, not a worker that stops at each restart
+            # An unexpected numerical error costs one dead letter. Otherwise the worker would stop at each restart.
             raise Unusable(Reason.numerical, f"message: {error}") from error
 
     def _entity(self, key: bytes, event: EventT[Any], batch: Batch) -> EntityBatch:
@@ -158,7 +158,7 @@ class BatchValidator:
 def _reference(
     message: Any, now: float, clocks: EventClocks | None, entity: EntityBatch | None
 ) -> ReferenceClock:
-    """Reference for a message's time: when the broker stored it, or else the worker's clock."""
+    """The reference for a message's time: when the broker stored it, or else the worker's clock."""
     is_stored = message.timestamp_type == BY_BROKER and message.timestamp is not None
     clock = clocks.of(message.partition) if clocks is not None else None
     known = entity.record.last_seen if entity is not None else -math.inf

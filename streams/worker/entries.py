@@ -11,7 +11,7 @@ from beliefstream.schemas import Reason
 from beliefstream.streams.state.record import StoredMessage
 
 MessageReader = Callable[[bytes, StoredMessage], tuple[Event, str]]
-"""Returns the event of a stored message and the id from its sender, empty for none."""
+"""Returns the event of a stored message and the id from its sender; the id is empty for none."""
 
 
 @dataclass(slots=True)
@@ -19,12 +19,12 @@ class Entry:
     """A message to be applied to the belief.
 
     Attributes:
-        name: in a posterior's `applied`; empty for a prior. A control's name is not used, because no posterior is of a
-            control alone.
+        name: its name in a posterior's `applied`; empty for a prior. A control's name is not used, because a control
+            alone has no posterior.
         delivered: the Faust event; None for a message stored from earlier batches.
-        is_applied: whether the belief holds it already.
-        id: from its sender; empty for none.
-        sensor: that reported it; empty for a prior.
+        is_applied: whether the belief already contains it.
+        id: the id from its sender; empty for none.
+        sensor: the sensor that reported it; empty for a prior.
     """
 
     event: Event
@@ -37,7 +37,7 @@ class Entry:
 
 
 class Rejected(NamedTuple):
-    """A message for the dead letters."""
+    """A message to send to the dead letters."""
 
     message: StoredMessage
     delivered: Any

@@ -1,10 +1,12 @@
 """Processes one batch of messages: validate, group, predict and update, send, store, acknowledge.
 
-The order of the last steps is what makes a crash safe. Posteriors and dead letters are durable first, then the beliefs'
-changelog, then the local table, then the source offsets. A worker killed at any point finds one of two states: the old
-belief with its messages still to come, or the new belief. The new belief skips redelivered messages by their offsets.
-So no belief lacks its posteriors. All writes use the leases held when the batch began, and fail once another worker has
-taken them (`streams.state.fencing`).
+The order of the last steps makes a crash safe. Posteriors and dead letters become durable first. The changelog of the
+beliefs follows, then the local store, then the source offsets. After a crash a worker finds one of two states. Either
+it has the old belief, and its messages are delivered again. Or it has the new belief, which skips redelivered messages
+by their offsets. So no belief lacks its posteriors.
+
+All writes use the leases held when the batch began. They fail once another worker has taken the partitions
+(`streams.state.fencing`).
 """
 
 from __future__ import annotations
@@ -40,16 +42,16 @@ from beliefstream.streams.worker.resets import Resets
 from beliefstream.streams.worker.rounds import run_rounds
 
 log = structlog.get_logger()
-SENDING_SECONDS = 60  # how long a broker may be away before the worker gives up and is restarted
+SENDING_SECONDS = 60  # seconds without a broker after which the worker gives up and is restarted
 
 
 class Fusion:
-    """Turns batches into posteriors.
+    """Turns batches of messages into posteriors.
 
     Args:
         messages: validates the batch's messages.
         store: holds the beliefs.
-        history: moments of an entity that late observations can change.
+        history: the number of an entity's newest moments that late observations can change.
         producer: returns the running aiokafka producer.
         fencing: holds the leases to write.
         expiry: finds entities to forget.
@@ -90,7 +92,7 @@ class Fusion:
         return len(self._store)
 
     async def process(self, events: Sequence[EventT[Any]]) -> None:
-        """Apply a batch; returns when all its results are durable.
+        """Apply a batch, and return when all its results are durable.
 
         Raises:
             Fenced: another worker has taken one of the partitions; no belief of it has been changed.
@@ -102,8 +104,8 @@ class Fusion:
         await self._resets.fetch_ends(events)
         batch = self._messages.validate(events, is_final=False)
         if batch is None:
-            # a definition may have been written just before its first message: read definitions again, then validate
-            # the whole batch again, because other definitions may have changed too
+            # A definition may have been written just before its first message. Read the definitions again, then
+            # validate the whole batch again, because other definitions may have changed too.
             await self._read_definitions()
             batch = self._messages.validate(events, is_final=True)
         assert batch is not None
@@ -133,13 +135,13 @@ class Fusion:
         self._placement.note(batch.misplaced)
 
     async def _read_definitions(self) -> None:
-        """Read definitions to their end, and retry while the broker is away."""
+        """Read definitions to their end, and retry while no broker answers."""
         async for attempt in attempts(retry_unless(), SENDING_SECONDS, first=0.2, longest=5.0):
             with attempt:
                 await self._reader.catch_up()
 
     def acknowledged(self, events: Sequence[EventT[Any]]) -> None:
-        """Record how far each partition is processed; its events are in order."""
+        """Record how far each partition is processed; the events of a partition are in order."""
         for event in events:
             self.processed_offsets[event.message.tp] = event.message.offset + 1
 
@@ -165,7 +167,7 @@ class Fusion:
     async def _send(
         self, records: Iterable[Record], leases: Mapping[int, Lease], checkpoint: Checkpoint
     ) -> dict[TopicPartition, int]:
-        """Send all records, and retry while the broker is away; passes `checkpoint` at each attempt."""
+        """Send all records, and retry while no broker answers; passes `checkpoint` at each attempt."""
         records = list(records)
         if not records:
             return {}
@@ -174,7 +176,7 @@ class Fusion:
         producer: AIOKafkaProducer = await self._producer()
         try:
             batches = pack_batches(producer, records, leases)
-            # without a timeout, a batch that is never answered would block for ever
+            # without a timeout, a batch that is never acknowledged would block for ever
             async with asyncio.timeout(2 * SENDING_SECONDS):
                 may_retry = retry_unless(ProducerFenced)
                 async for attempt in attempts(may_retry, SENDING_SECONDS, first=0.2, longest=5.0):
