@@ -1,4 +1,4 @@
-"""Settings of a command: the environment, and the options that change them."""
+"""Reads the settings of a command from the environment and its options."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def settings_for(brokers: str | None = None, **changes: Any) -> Settings:
-    """Return settings from the environment; `brokers` and other changes that are not None come from options.
+    """Return the settings from the environment, changed by options that are not None.
 
-    From then on libraries log only warnings, to stderr, and Kafka's client nothing: its errors reach the user as the
-    command's own line. With BELIEFSTREAM_LOG_LEVEL=debug all of them log everything.
+    Also configures logging. Libraries log only warnings, to stderr, and Kafka's client logs nothing, because the
+    command prints its errors. With BELIEFSTREAM_LOG_LEVEL=debug all libraries log everything.
 
     Raises CommandError that names the variable at fault.
     """
@@ -38,7 +38,7 @@ def settings_for(brokers: str | None = None, **changes: Any) -> Settings:
 
 
 def _faults(error: ValidationError) -> Iterator[str]:
-    """A line for each fault, with the variable and its value, unless that is a secret."""
+    """Yield a line for each fault, with the variable and its value, unless that is a secret."""
     from beliefstream.streams.settings import SECRETS, Settings
 
     for fault in error.errors(include_url=False):

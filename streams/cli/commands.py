@@ -1,4 +1,4 @@
-"""All commands, by name."""
+"""The typer application with all commands."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from beliefstream.streams.cli.train import train
 from beliefstream.streams.cli.watch import watch
 from beliefstream.streams.cli.worker import worker
 
-# A broken command is a bug, and a plain traceback is the most useful; main() explains errors that users can fix.
+# An unexpected exception is a bug, for which a plain traceback is best; main() explains errors that users can fix.
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _COMMANDS: tuple[Callable[..., None], ...] = (
     *(broker, worker, simulate, replay, posteriors, dead_letters, watch, fuse),
@@ -44,7 +44,7 @@ for group in (topics, sensors, models, prior, entity):
 
 @app.callback()
 def root() -> None:
-    """Streaming sensor fusion: observations in, checked posteriors out, over Kafka.
+    """Streaming sensor fusion over Kafka: reads observations, and sends checked posteriors.
 
     Example: beliefstream doctor says what is missing here and how to fix it.
     """

@@ -9,11 +9,9 @@ import typer
 
 
 def contract(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="made if it is not there")] = Path(
-        "contract"
-    ),
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="created if missing")] = Path("contract"),
 ) -> None:
-    """Write the contract of the topics: a JSON Schema for each message and an AsyncAPI 3 document.
+    """Write the contract of the topics: a JSON Schema for each message, and an AsyncAPI 3 document.
 
     Example: beliefstream contract contract/
     """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 D = TypeVar("D")
 Source = Annotated[
-    str, typer.Argument(metavar="FILE|-|JSON", help="one definition, a list of them, or one a line")
+    str, typer.Argument(metavar="FILE|-|JSON", help="one definition, a list of them, or one per line")
 ]
 
 
@@ -74,6 +74,6 @@ def print_definitions(
 
 
 def details(message: Any, without: tuple[str, ...]) -> str:
-    """The other fields that differ from their defaults."""
+    """The other fields of a definition that differ from their defaults."""
     rest = message.model_dump(mode="json", exclude_defaults=True, exclude=set(without))
     return ", ".join(f"{name} {value}" for name, value in rest.items())

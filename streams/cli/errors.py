@@ -1,7 +1,7 @@
-"""The error that ends a command with one line."""
+"""The error of a command."""
 
 from __future__ import annotations
 
 
 class CommandError(RuntimeError):
-    """A command failed; the text is the one line that the user gets."""
+    """A command failed; its message is the one line that the user sees."""

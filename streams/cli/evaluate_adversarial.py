@@ -1,4 +1,4 @@
-"""`beliefstream evaluate --family adversarial`: whether answers report their error on problems unlike training."""
+"""`beliefstream evaluate --family adversarial`: checks that answers report their error on unusual problems."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def adversarial(
     only: str | None,
     progress: Callable[[str, int, int], None],
 ) -> dict[str, Any]:
-    """Print the table of families, and return the content for JSON; raises CommandError for unknown names."""
+    """Print the table of families, and return the content for JSON; raises CommandError for unknown families."""
     from beliefstream.inference.evaluation.adversarial.report import report
     from beliefstream.inference.evaluation.adversarial.run import families_of, findings
 
@@ -52,7 +52,7 @@ def adversarial(
 
 
 def updater(settings: Settings, setting: str) -> Updater:
-    """The library's default, or that of a worker with these settings; raises CommandError for another name."""
+    """Return the library's updater, or that of a worker with these settings; raises CommandError for another name."""
     if setting == WORKER:
         from beliefstream.streams.worker.updater import make_updater
 
@@ -66,7 +66,7 @@ def updater(settings: Settings, setting: str) -> Updater:
 
 
 def refused(answer: Answered) -> str:
-    """Why the posterior schema rejects an answer; empty if it accepts it."""
+    """Return why the posterior schema rejects an answer; empty if it accepts it."""
     try:
         Mixture(weights=answer.weights, means=answer.means, covariances=answer.covariances)
     except ValidationError as error:
@@ -75,7 +75,7 @@ def refused(answer: Answered) -> str:
 
 
 def show(content: dict[str, Any]) -> None:
-    """Print a row for each family and one for all, then notes."""
+    """Print a row for each family and one for all, followed by notes."""
     from rich.table import Table
 
     table = Table(title=f"KL(exact ‖ answer), nats, settings {content['settings']}, seed {content['seed']}")

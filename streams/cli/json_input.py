@@ -1,4 +1,4 @@
-"""Reads JSON messages from a file, from standard input or from an argument."""
+"""Reads JSON from a file, from standard input or from an argument."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def read_source(source: str) -> bytes:
 
 
 def read_definitions(source: str) -> list[bytes]:
-    """Return the JSON objects of a source: one object, a list of them, or one a line.
+    """Return the JSON objects of a source: one object, a list of them, or one per line.
 
     Raises ValueError if it is not JSON.
     """

@@ -23,9 +23,9 @@ models = typer.Typer(name="models", help="Define models of entities, list or rem
 
 @models.command("set")
 def set_models(source: Source, brokers: Brokers = None) -> None:
-    """Define the models of entities (`*`: of all that have none): all of them, or none if one is not valid.
+    """Define the models of entities (`*`: of all without their own); if one definition is invalid, none is set.
 
-    docs/definitions.md and the JSON Schemas of `beliefstream contract` say what motions there are.
+    docs/definitions.md and the JSON Schemas of `beliefstream contract` list the motions.
 
     Example: beliefstream models set '{"entity": "*", "name": "walker",
     "coordinates": [{"name": "x", "unit": "m"}],
@@ -43,7 +43,7 @@ def set_models(source: Source, brokers: Brokers = None) -> None:
 
 @models.command("list")
 def list_models(brokers: Brokers = None, format: Formatted = None) -> None:
-    """List the models that are defined; JSON lines can be given to `models set -` again.
+    """List the defined models; `models set -` reads the JSON lines again.
 
     Example: beliefstream models list --format json
     """
@@ -56,7 +56,7 @@ def list_models(brokers: Brokers = None, format: Formatted = None) -> None:
 def remove_models(
     entities: Annotated[list[str], typer.Argument(metavar="ENTITY...")], brokers: Brokers = None
 ) -> None:
-    """Remove the models of entities, which then have that of `*`.
+    """Remove the models of entities, which then use that of `*`.
 
     Example: beliefstream models remove mower
     """

@@ -33,15 +33,17 @@ def observe(
         ),
     ] = None,
     id: Annotated[str | None, typer.Option(help="an identifier, which the posterior repeats")] = None,
-    timeout: Annotated[float, typer.Option(min=0, help="seconds to wait for what becomes of it")] = TIMEOUT,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="for its posterior or dead letter")] = True,
+    timeout: Annotated[float, typer.Option(min=0, help="seconds to wait for the result")] = TIMEOUT,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="wait for its posterior or dead letter")
+    ] = True,
     format: Formatted = None,
     brokers: Brokers = None,
 ) -> None:
-    """Send one observation and wait for its posterior, which is printed.
+    """Send one observation, wait for its posterior and print it.
 
-    Prints where the broker put the observation too: topic, partition:offset. Exits with 1 and the reason if it
-    becomes a dead letter, and if neither comes in time. With --no-wait it ends when the broker has the observation.
+    Also prints topic and partition:offset of the observation. Exits with 1 and the reason if it becomes a dead letter,
+    or if there is no result in time. With --no-wait it ends when the broker has accepted the observation.
 
     Example: beliefstream observe mower beacon-1 12.5 --standard-deviation 0.3
     """
@@ -64,9 +66,7 @@ def observe(
             print(where, file=sys.stderr if shape is Format.json else sys.stdout, flush=True)
             found = outcome.wait(place, id, min(timeout, CONTROL_SECONDS) if control else timeout)
     if found is None and control:
-        print(
-            f"{sensor} is a control: it moves the belief, and no posterior tells of it alone", file=sys.stderr
-        )
+        print(f"{sensor} is a control: it moves the belief, and has no posterior of its own", file=sys.stderr)
         return
     _print_result(found, where, shape, timeout, id)
 
@@ -80,10 +80,10 @@ def _print_result(
     if isinstance(found, DeadLetter):
         raise CommandError(f"dead letter: {found.reason}: {found.detail} ({place})")
     if found is None:
-        repeated = "; an id that was applied before is dropped" if id is not None else ""
+        repeated = " An id that was applied before is dropped." if id is not None else ""
         raise CommandError(
-            f"{place} was sent, and within {timeout:g} s neither a posterior nor a dead letter came of it: "
-            f"is a worker running (beliefstream doctor){repeated}?"
+            f"{place} was sent, but no posterior or dead letter came within {timeout:g} s; "
+            f"is a worker running (beliefstream doctor)?{repeated}"
         )
     print(found.to_json().decode() if shape is Format.json else "  ".join(row(found)), flush=True)
 

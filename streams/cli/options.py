@@ -1,4 +1,4 @@
-"""Options that several commands share, and the parsing of their values."""
+"""Options that several commands share, and parsers for their values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def numbers(text: str) -> list[float]:
 
 
 def whole_numbers(text: str | None, option: str, least: int) -> tuple[int, ...] | None:
-    """Parse `1,2` as whole numbers from `least`; raises CommandError that names the option and the invalid part."""
+    """Parse `1,2` as whole numbers from `least`; raises CommandError that names the option and the text."""
     if text is None:
         return None
     try:
@@ -33,12 +33,14 @@ def whole_numbers(text: str | None, option: str, least: int) -> tuple[int, ...] 
     except ValueError:
         found = ()
     if not found or min(found) < least:
-        raise CommandError(f"{option}: expected whole numbers from {least}, with commas, got {text!r}")
+        raise CommandError(
+            f"{option}: expected whole numbers from {least}, separated by commas, got {text!r}"
+        )
     return found
 
 
 def moment(text: str | None) -> float | str | None:
-    """Parse a time in seconds since the epoch; other text is passed on as RFC 3339, which the message checks."""
+    """Parse a time in seconds since the epoch; return other text unchanged, as RFC 3339 that the message checks."""
     if text is None:
         return None
     try:

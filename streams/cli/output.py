@@ -31,12 +31,12 @@ Formatted = Annotated[
 
 
 def resolve(chosen: Format | None) -> Format:
-    """The chosen format, or the one that suits standard output."""
+    """Return the chosen format, or the one that suits standard output."""
     return chosen or (Format.table if sys.stdout.isatty() else Format.json)
 
 
 def console(*, errors: bool = False) -> Console:
-    """A rich console on standard output or standard error; wide enough for whole lines if it is no terminal."""
+    """Return a rich console on standard output or standard error; outside a terminal it is 140 characters wide."""
     from rich.console import Console
 
     stream = sys.stderr if errors else sys.stdout
@@ -44,7 +44,7 @@ def console(*, errors: bool = False) -> Console:
 
 
 def progress_bar(unit: str) -> Progress:
-    """A progress bar on standard error, silent if that is no terminal."""
+    """Return a progress bar on standard error, which is silent outside a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(

@@ -1,4 +1,4 @@
-"""Defines models and sensors and sends observations at the pace of their times, for `simulate` and `replay`."""
+"""Sends observations paced by their times, for `simulate` and `replay`, and defines their models and sensors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from beliefstream.streams.settings import Settings
 
 Force = Annotated[
-    bool, typer.Option("--force", help="replace definitions of these names that are there and differ")
+    bool, typer.Option("--force", help="replace existing definitions of the same names that differ")
 ]
 
 
@@ -27,7 +27,7 @@ def define(
 ) -> None:
     """Define models and sensors; times count as live unless they are sent faster than real time.
 
-    Raises CommandError instead of replacing another definition, unless `force` is set; nothing is sent then.
+    Raises CommandError if another definition exists, unless `force` is set. Then nothing is sent.
     """
     from beliefstream.streams.client import DefinitionConflict, Registry
 
@@ -49,7 +49,7 @@ def define(
 
 
 def send(settings: Settings, observations: Sequence[Observation], speed: float, title: str) -> None:
-    """Send each observation when it is due; Ctrl-C ends it, and what was sent stays sent."""
+    """Send each observation when it is due, until Ctrl-C."""
     from beliefstream.streams.client import ObservationProducer
 
     began, first, sent = time.monotonic(), observations[0].time, 0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from beliefstream.schemas import Mixture, Prior
     from beliefstream.streams.settings import Settings
 
-prior = typer.Typer(name="prior", help="Tell what is known of an entity.")
+prior = typer.Typer(name="prior", help="State what is known about an entity.")
 
 
 class Mode(Enum):
@@ -40,21 +40,25 @@ def set_prior(
     ] = None,
     mixture: Annotated[
         str | None,
-        typer.Option(metavar="FILE|-|JSON", help="weights, means and covariances, in place of one Gaussian"),
+        typer.Option(metavar="FILE|-|JSON", help="weights, means and covariances, instead of one Gaussian"),
     ] = None,
     coordinates: Annotated[
         str | None,
-        typer.Option(metavar="NAME,...", help="that it is over", show_default="all, in the model's order"),
+        typer.Option(
+            metavar="NAME,...", help="coordinates of the prior", show_default="all, in the model's order"
+        ),
     ] = None,
-    mode: Annotated[Mode, typer.Option(help="put in the belief's place, or multiplied in")] = Mode.replace,
+    mode: Annotated[
+        Mode, typer.Option(help="replace the belief, or multiply it by the prior")
+    ] = Mode.replace,
     time: When = None,
-    id: Annotated[str | None, typer.Option(help="an identifier of your own")] = None,
+    id: Annotated[str | None, typer.Option(help="your identifier of the prior")] = None,
     brokers: Brokers = None,
 ) -> None:
-    """Replace the belief about an entity, or multiply in what is known of it.
+    """Replace the belief about an entity, or multiply it by what else is known.
 
-    It takes effect at its time, with the first observation that is not older. What does not fit the entity's model
-    is not sent.
+    The prior takes effect at its time, with the first observation that is not older. A prior that does not fit the
+    entity's model is not sent.
 
     Example: beliefstream prior set mower --mean 1,2 --standard-deviation 3,3 --coordinates x,y
     """
@@ -95,9 +99,7 @@ def _check_fits(prior: Prior, settings: Settings) -> None:
     if model is not None:
         prior.check_fits(model.coordinate_names)
         return
-    warning = (
-        f"no model of {prior.entity!r} and none for *: a worker that reads it before there is one refuses it"
-    )
+    warning = f"no model of {prior.entity!r} and none for *: a worker refuses the prior until one is defined"
     print(warning, file=sys.stderr)
 
 
@@ -121,7 +123,7 @@ def _mixture(mean: str | None, standard_deviation: str | None, mixture: str | No
 
 
 def _checked(option: str, text: str, kind: str, holds: Callable[[float], bool]) -> list[float]:
-    """Parse the numbers; raises CommandError if one of them is not of the kind."""
+    """Parse the numbers; raises CommandError unless all of them are of that kind."""
     found = numbers(text)
     if not all(map(holds, found)):
         raise CommandError(f"{option}: expected {kind} numbers, got {text!r}")

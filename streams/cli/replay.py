@@ -39,30 +39,30 @@ def replay(
         ),
     ],
     speed: Annotated[
-        float, typer.Option(min=0, help="times as fast as real time; 0: as fast as the broker takes it")
+        float, typer.Option(min=0, help="multiple of real time; 0: as fast as the broker accepts them")
     ] = 16.0,
     entity: Annotated[
-        str | None, typer.Option(help="what the entity is called", show_default="the recording's own")
+        str | None, typer.Option(help="name of the entity", show_default="the recording's name")
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="fuse here and now, without Kafka")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="fuse in this process, without Kafka")] = False,
     score: Annotated[
         bool,
         typer.Option(
-            "--score", help="with --offline: score them, beside extended Kalman filters and particles"
+            "--score", help="with --offline: score the posteriors, and those of Kalman and particle filters"
         ),
     ] = False,
     particles: Annotated[
-        int, typer.Option(min=2, help="with --score: number of the particle filter's particles")
+        int, typer.Option(min=2, help="with --score: particles of the particle filter")
     ] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="with --score: of the particle filter")] = 0,
     tune: Annotated[
-        bool, typer.Option("--tune", help="choose its settings once more, by its first third, and print them")
+        bool, typer.Option("--tune", help="tune the recording's settings on its first third, and print them")
     ] = False,
     wide_prior: Annotated[
-        bool, typer.Option("--wide-prior", help="with --offline: a prior that knows the place to 1 km only")
+        bool, typer.Option("--wide-prior", help="with --offline: use a prior 1 km wide in position")
     ] = False,
     limit: Annotated[
-        float, typer.Option(help="with --offline: share of the scored part to take, from its beginning")
+        float, typer.Option(help="with --offline: share of the scored part to use, from its beginning")
     ] = 1.0,
     data: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="of the data", show_default="of BELIEFSTREAM_DATA")
@@ -76,10 +76,10 @@ def replay(
     force: Force = False,
     brokers: Brokers = None,
 ) -> None:
-    """Replay a recording of real sensors: defines its models and sensors, and sends what they observed.
+    """Replay a recording of real sensors: define its models and sensors, and send their observations.
 
-    Recorded time begins now, so at a higher speed it runs ahead of the clock; what an entity is sent again
-    before the clock has caught up is late. Replay again at once under another name (--entity).
+    Recorded time begins now, so at a higher speed it runs ahead of the clock. Until the clock has caught up,
+    observations of a second replay are late. To replay again at once, use another name (--entity).
 
     Example: beliefstream replay plaza1 --speed 16
 
@@ -113,7 +113,7 @@ def replay(
         fuse_recordings(settings, wide, classical(particles, seed) if score else None, out, json)
         return
     if len(names) > 1:
-        raise CommandError("all of them are for --offline; onto topics, one at a time")
+        raise CommandError("'all' needs --offline; replay onto topics one recording at a time")
     shifted = read(names[0], **options)
     shifted = read(names[0], epoch=time.time() - shifted.observations[0].time, **options)
     define(settings, shifted.models, shifted.sensors, speed, force)

@@ -27,9 +27,10 @@ def sent(future: Future[Place]) -> Place:
     try:
         return future.result(TIMEOUT)
     except TimeoutError:
-        raise CommandError(f"the broker has not taken the message within {TIMEOUT:g} s") from None
+        raise CommandError(f"the broker did not accept the message within {TIMEOUT:g} s") from None
 
 
 def report(future: Future[Place]) -> None:
+    """Wait for the broker, and print topic and partition:offset of the message."""
     place = sent(future)
     print(f"{place.topic} {place.partition}:{place.offset}")

@@ -23,9 +23,9 @@ sensors = typer.Typer(name="sensors", help="Define sensors, list or remove them.
 
 @sensors.command("set")
 def set_sensors(source: Source, brokers: Brokers = None) -> None:
-    """Define sensors, or replace their definitions: all of them, or none if one is not valid.
+    """Define sensors, or replace their definitions; if one definition is invalid, none is set.
 
-    docs/definitions.md and the JSON Schemas of `beliefstream contract` say what kinds and noise there are.
+    docs/definitions.md and the JSON Schemas of `beliefstream contract` list the kinds of sensors and noise.
 
     Example: beliefstream sensors set '{"sensor": "beacon-1", "kind": "range", "position": [0, 5],
     "standard_deviation": 0.3}'
@@ -41,7 +41,7 @@ def set_sensors(source: Source, brokers: Brokers = None) -> None:
 
 @sensors.command("list")
 def list_sensors(brokers: Brokers = None, format: Formatted = None) -> None:
-    """List the sensors that are defined; JSON lines can be given to `sensors set -` again.
+    """List the defined sensors; `sensors set -` reads the JSON lines again.
 
     Example: beliefstream sensors list --format table
     """
@@ -54,7 +54,7 @@ def list_sensors(brokers: Brokers = None, format: Formatted = None) -> None:
 def remove_sensors(
     names: Annotated[list[str], typer.Argument(metavar="SENSOR...")], brokers: Brokers = None
 ) -> None:
-    """Remove sensors; their observations are dead letters from then on.
+    """Remove sensors; their further observations become dead letters.
 
     Example: beliefstream sensors remove beacon-1 beacon-2
     """

@@ -7,7 +7,7 @@ from beliefstream.streams.cli.output import Format, Formatted, console, resolve
 
 
 def settings(format: Formatted = None) -> None:
-    """List the environment variables that set up workers and commands; a file .env is read too.
+    """List the environment variables that configure workers and commands; a file .env is read too.
 
     Example: BELIEFSTREAM_DEVICE=cuda beliefstream settings
     """

@@ -13,17 +13,17 @@ from beliefstream.streams.cli.paced_sending import Force, define, send
 
 
 def simulate(
-    entities: Annotated[int, typer.Option(min=1, help="how many")] = 50,
+    entities: Annotated[int, typer.Option(min=1, help="number of entities")] = 50,
     duration: Annotated[float, typer.Option(help="seconds of simulated time")] = 60.0,
     rate: Annotated[float, typer.Option(help="observations of each entity per second, on average")] = 2.0,
-    seed: Annotated[int, typer.Option(min=0, help="of the randomness")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of the random numbers")] = 0,
     speed: Annotated[
-        float, typer.Option(min=0, help="times as fast as real time; 0: as fast as the broker takes it")
+        float, typer.Option(min=0, help="multiple of real time; 0: as fast as the broker accepts them")
     ] = 1.0,
     force: Force = False,
     brokers: Brokers = None,
 ) -> None:
-    """Simulate a fleet in a plane: defines its model (`*`) and sensors, and sends what they observe.
+    """Simulate a fleet in a plane: define its model (`*`) and sensors, and send their observations.
 
     Simulated time begins now.
 

@@ -16,12 +16,12 @@ def doctor(
     url: Annotated[
         list[str] | None,
         typer.Option(
-            help="of a worker; once for each of them", show_default="of BELIEFSTREAM_WEB_HOST and _PORT"
+            help="URL of a worker; may be repeated", show_default="of BELIEFSTREAM_WEB_HOST and _PORT"
         ),
     ] = None,
     brokers: Brokers = None,
 ) -> None:
-    """Look at broker, topics, definitions, weights, device, workers, clocks and losses: what is wrong, how to fix it.
+    """Check broker, topics, definitions, weights, device, workers, clocks and losses, and say how to fix problems.
 
     Exits with 1 if there is a problem.
 

@@ -317,8 +317,8 @@ SEEN = {
         "topics: The topic 'sensors' may not be seen by this user",
         "models: there is no topic 'models'",
     ],
-    "operator": ["topics: all there, 2 partitions"],
-    "worker": ["topics: all there, 2 partitions", "group: 'beliefstream' has"],
+    "operator": ["topics: all exist, 2 partitions"],
+    "worker": ["topics: all exist, 2 partitions", "group: 'beliefstream' has"],
 }
 
 
