@@ -246,7 +246,7 @@ def test_nothing_is_sent_without_a_yes(
     run: Run, put: Letters, embedded_broker: EmbeddedNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put.put(0)
-    assert run("dead-letters", "--replay").err.splitlines()[-1].endswith("--yes sends without")
+    assert run("dead-letters", "--replay").err.splitlines()[-1].endswith("--yes sends without asking")
 
     def answer(text: str) -> Result:
         class Terminal:

@@ -128,16 +128,16 @@ def test_every_worker_is_asked_and_those_that_cannot_be_are_named() -> None:
     lost = {f"topic-{number}": number for number in range(6)}
     with exposed(2, {"gone": 3, "cut": 0}, {}) as first, exposed(0, {"emptied": 1}, lost) as second:
         findings = list(examine_losses(Settings(), [first, second, NOBODY], missing=None))
-    stalled = the_problem(findings, "2 times a worker has stood still", first)
+    stalled = the_problem(findings, "2 times a worker has stopped because it was stalled", first)
     assert "Stalled" in stalled.remedy
-    the_problem(findings, "3 partitions whose messages were to be read again", "(gone)", first)
+    the_problem(findings, "3 partitions with lost beliefs whose messages no longer exist", "(gone)", first)
     the_problem(findings, "1 times the changelog had lost beliefs", "(emptied)", second)
     missed = the_problem(
         findings, "5 messages of 'topic-5' were deleted before", "; 2 more with 3 (since", second
     )
     assert "retention" in missed.remedy
     assert [each.status for each in findings] == [*[Status.problem] * 4, Status.skipped]
-    assert findings[-1].detail.startswith(f"the counters of the worker at {NOBODY}: it does not tell them: ")
+    assert findings[-1].detail.startswith(f"the counters of the worker at {NOBODY}: it does not answer: ")
 
 
 def test_a_worker_that_asks_for_a_token_is_named(
