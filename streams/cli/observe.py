@@ -66,7 +66,9 @@ def observe(
             print(where, file=sys.stderr if shape is Format.json else sys.stdout, flush=True)
             found = outcome.wait(place, id, min(timeout, CONTROL_SECONDS) if control else timeout)
     if found is None and control:
-        print(f"{sensor} is a control: it moves the belief, and has no posterior of its own", file=sys.stderr)
+        print(
+            f"{sensor} is a control: it moves the belief, but no posterior reports it alone", file=sys.stderr
+        )
         return
     _print_result(found, where, shape, timeout, id)
 

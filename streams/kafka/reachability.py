@@ -16,7 +16,7 @@ from beliefstream.streams.kafka.topic_states import nodes, without_leader
 __all__ = ["Reachability"]
 
 log = structlog.get_logger()
-CHECK_SECONDS, SAY_SECONDS = 2.0, 0.5
+CHECK_SECONDS, LOG_SECONDS = 2.0, 0.5
 # After this long without an answer, brokers count as unreachable. It is longer than a leader election, and than the
 # delay from one unresponsive broker of several. It is short enough for /readyz to change within 15 s.
 AWAY_SECONDS = 8.0
@@ -56,9 +56,9 @@ class Reachability:
             await asyncio.sleep(CHECK_SECONDS)
 
     async def _log_changes(self) -> None:
-        while True:  # runs beside `_ask`, because a request may wait seconds for its answer
+        while True:  # a task separate from `_ask`, because a request may wait seconds for its answer
             self._log_change()
-            await asyncio.sleep(SAY_SECONDS)
+            await asyncio.sleep(LOG_SECONDS)
 
     async def ask_once(self, client: AIOKafkaClient | None) -> None:
         """Ask once; asks another broker than last time if that one did not answer."""

@@ -32,45 +32,45 @@ def refusal(servers: str | list[str], options: Mapping[str, Any]) -> str | None:
     """
     for server in servers.split(",") if isinstance(servers, str) else servers:
         with suppress(OSError, ValueError, KafkaError):  # nobody answers: the client's own error says so
-            if (complaint := _complaint(server.strip(), options)) is not None:
-                return complaint
+            if (problem := _problem(server.strip(), options)) is not None:
+                return problem
     return None
 
 
-def _complaint(server: str, options: Mapping[str, Any]) -> str | None:
+def _problem(server: str, options: Mapping[str, Any]) -> str | None:
     host, _, port = server.rpartition(":")
     address, protocol = (host.strip("[]"), int(port)), options.get("security_protocol", "PLAINTEXT")
-    with socket.create_connection(address, TIMEOUT) as door:
+    with socket.create_connection(address, TIMEOUT) as connection:
         if protocol in ("SSL", "SASL_SSL"):
             # without a context kafka-python creates one from other options
             context = options.get("ssl_context") or ssl.create_default_context(
                 cafile=options.get("ssl_cafile")
             )
-            return _of_tls(door, address[0], context, protocol, options)
-        if _speaks_tls(address):
+            return _tls_problem(connection, address[0], context, protocol, options)
+        if _uses_tls(address):
             wanted = "SASL_SSL" if protocol == "SASL_PLAINTEXT" else "SSL or SASL_SSL"
             return f"the broker expects TLS (security protocol {wanted}), but the client uses {protocol}"
-        return _of_user(door, options) if protocol == "SASL_PLAINTEXT" else None
+        return _login_problem(connection, options) if protocol == "SASL_PLAINTEXT" else None
 
 
-def _speaks_tls(address: tuple[str, int]) -> bool:
+def _uses_tls(address: tuple[str, int]) -> bool:
     anyone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
-    with socket.create_connection(address, TIMEOUT) as door:
+    with socket.create_connection(address, TIMEOUT) as connection:
         try:
-            anyone.wrap_socket(door).close()
+            anyone.wrap_socket(connection).close()
         except OSError:
             return False
     return True
 
 
-def _of_tls(
-    door: socket.socket, host: str, context: ssl.SSLContext, protocol: str, options: Mapping[str, Any]
+def _tls_problem(
+    connection: socket.socket, host: str, context: ssl.SSLContext, protocol: str, options: Mapping[str, Any]
 ) -> str | None:
     try:
-        with context.wrap_socket(door, server_hostname=host) as encrypted:
+        with context.wrap_socket(connection, server_hostname=host) as encrypted:
             if protocol == "SASL_SSL":
-                return _of_user(encrypted, options)
+                return _login_problem(encrypted, options)
             encrypted.settimeout(ALERT)
             encrypted.recv(1)  # a broker that demands a certificate says so only after the handshake
     except ssl.SSLCertVerificationError as error:
@@ -88,15 +88,15 @@ def _of_tls(
     return None
 
 
-def _of_user(door: socket.socket, options: Mapping[str, Any]) -> str | None:
+def _login_problem(connection: socket.socket, options: Mapping[str, Any]) -> str | None:
     """Log in like a client; kafka-python may lose the broker's answer if the connection ends right after it."""
     name, user = options.get("sasl_mechanism"), options.get("sasl_plain_username")
     parser = KafkaProtocol(client_id="beliefstream")
 
     def ask(request: Any) -> Any:
         parser.send_request(request)
-        door.sendall(parser.send_bytes())
-        while not (answers := parser.receive_bytes(received := door.recv(65536))):
+        connection.sendall(parser.send_bytes())
+        while not (answers := parser.receive_bytes(received := connection.recv(65536))):
             if not received:
                 raise ConnectionError
         return answers[0][1]

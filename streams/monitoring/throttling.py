@@ -111,10 +111,10 @@ class ThrottledHandler(logging.StreamHandler[IO[str]]):
 
 
 def _key(record: logging.LogRecord) -> Hashable:
-    return record.name, record.levelno, VARIES.sub("#", "\n".join(_said(record)))
+    return record.name, record.levelno, VARIES.sub("#", "\n".join(_texts(record)))
 
 
-def _said(record: logging.LogRecord) -> Iterator[str]:
+def _texts(record: logging.LogRecord) -> Iterator[str]:
     message: Any = record.msg
     if isinstance(message, dict):
         yield from (f"{name}={value!r}" for name, value in message.items() if name != "timestamp")

@@ -119,7 +119,7 @@ class DiskStore(BeliefStore):
         batch.put(STATE, orjson.dumps(asdict(copy)))
         try:
             database.write(batch)
-        except Exception as error:  # rocksdict has no exceptions of its own
+        except Exception as error:  # rocksdict raises plain Exception
             raise self._fault(partition, error) from error
         self._copies[partition] = copy
 
@@ -171,14 +171,14 @@ class DiskStore(BeliefStore):
 
     def reset_state(self) -> None:
         for partition in list(self._databases):
-            self._begin_again(partition, "Faust has reset the table")
+            self._discard(partition, "Faust has reset the table")
 
     def check_against(self, tp: TP, first: int, last: int) -> None:
         self._database(tp.partition)
         copy = self._copies[tp.partition]
         fault = self._new_copy().fault(copy)
         if fault is not None:
-            self._begin_again(tp.partition, fault)
+            self._discard(tp.partition, fault)
             return
         if copy.offset < 0 or copy.offset == last:
             return
@@ -191,7 +191,7 @@ class DiskStore(BeliefStore):
             fault = f"it is {age / 3600:.0f} hours old, and the changelog may have lost its newer tombstones"
         else:
             return
-        self._begin_again(tp.partition, fault)
+        self._discard(tp.partition, fault)
 
     def complete(self, tp: TP, last: int) -> None:
         self._database(tp.partition)
@@ -218,10 +218,10 @@ class DiskStore(BeliefStore):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             database = rocksdict.Rdict(str(path), self._rocksdb_options())
-        except Exception as error:  # rocksdict has no exceptions of its own
+        except Exception as error:  # rocksdict raises plain Exception
             if str(error).startswith("IO error") and "No such file" not in str(error):
                 raise self._fault(partition, error) from error
-            return self._made_anew(partition, f"it cannot be read: {error}")
+            return self._recreate(partition, f"it cannot be read: {error}")
         self._databases[partition], self._copies[partition] = database, blank
         raw = database.get(STATE)
         if raw is None:
@@ -232,15 +232,15 @@ class DiskStore(BeliefStore):
         except (TypeError, ValueError):
             fault = "its description is damaged"
         if fault is not None:
-            return self._begin_again(partition, fault)
+            return self._discard(partition, fault)
         self._copies[partition] = replace(found, version=blank.version)
         return database
 
-    def _begin_again(self, partition: int, fault: str) -> rocksdict.Rdict:
+    def _discard(self, partition: int, fault: str) -> rocksdict.Rdict:
         self._databases.pop(partition).close()
-        return self._made_anew(partition, fault)
+        return self._recreate(partition, fault)
 
-    def _made_anew(self, partition: int, fault: str) -> rocksdict.Rdict:
+    def _recreate(self, partition: int, fault: str) -> rocksdict.Rdict:
         path = self._path(partition)
         log.warning(
             "a partition's beliefs on disk are discarded and read again from the changelog",

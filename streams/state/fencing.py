@@ -108,7 +108,7 @@ class Fencing:
 
     async def _take(self, producer: AIOKafkaProducer, partition: int) -> Lease:
         identity = f"{self._application}-beliefs-{partition}"
-        async for attempt in attempts(_may_be_taken, TAKE_SECONDS, first=0.05, longest=2.0):
+        async for attempt in attempts(_may_retry, TAKE_SECONDS, first=0.05, longest=2.0):
             with attempt:
                 lease = Lease(identity, *await init_producer_id(producer.client, identity))
                 fence = Record(self._changelog, partition, FENCE_KEY, None)
@@ -117,8 +117,8 @@ class Fencing:
         raise AssertionError("unreachable")
 
 
-def _may_be_taken(error: BaseException) -> bool:
-    """Whether to retry: after any error but a refusal; a rival's newer epoch is replaced in turn."""
+def _may_retry(error: BaseException) -> bool:
+    """Whether to retry: after any error except a refusal. A rival's newer epoch is replaced by the next one."""
     return isinstance(error, KafkaError) and (
         error.retriable or isinstance(error, (ConcurrentTransactions, ProducerFenced))
     )

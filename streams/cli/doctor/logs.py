@@ -35,13 +35,13 @@ def examine_offsets(settings: Settings, topics: Sequence[str]) -> Iterator[Findi
             before = _committed(settings, topic)
             spans = _spans(settings, topic)
             # in this order, because the workers continue to read, and the log grows
-            yield from _gone(settings, topic, spans, _committed(settings, topic))
-            yield from _cut(topic, spans, before)
+            yield from _deleted(settings, topic, spans, _committed(settings, topic))
+            yield from _truncated(topic, spans, before)
     except (AuthorizationError, BrokerUnavailable, TopicMissing, KafkaError) as error:
-        yield _not_seen("the workers' offsets", error)
+        yield _not_readable("the workers' offsets", error)
 
 
-def _gone(
+def _deleted(
     settings: Settings, topic: str, spans: Mapping[int, Span], committed: Mapping[int, int]
 ) -> Iterator[Finding]:
     gone = {
@@ -58,7 +58,7 @@ def _gone(
         yield Finding(SUBJECT, Status.problem, detail, LOST)
 
 
-def _cut(topic: str, spans: Mapping[int, Span], committed: Mapping[int, int]) -> Iterator[Finding]:
+def _truncated(topic: str, spans: Mapping[int, Span], committed: Mapping[int, int]) -> Iterator[Finding]:
     cut = {number: done for number, done in committed.items() if done > spans[number].end}
     if cut:
         places = ", ".join(
@@ -81,7 +81,7 @@ def examine_changelog(settings: Settings) -> Iterator[Finding]:
         yield Finding(SUBJECT, Status.skipped, f"{what}: {error.name} is missing", remedy)
         return
     except (AuthorizationError, BrokerUnavailable, TopicMissing, KafkaError) as error:
-        yield _not_seen(what, error)
+        yield _not_readable(what, error)
         return
     for kind, fault, remedy in (
         (DamagedRecord, "are damaged: a worker stops at the entity's next message", DAMAGED),
@@ -168,7 +168,7 @@ def _spans(settings: Settings, topic: str) -> dict[int, Span]:
         return reader.spans()
 
 
-def _not_seen(what: str, error: Exception) -> Finding:
+def _not_readable(what: str, error: Exception) -> Finding:
     if isinstance(error, AuthorizationError):
         remedy = "run it as the worker's user: deploy/SECURITY.md"
         return Finding(SUBJECT, Status.skipped, f"{what}: this user may not read them: {error}", remedy)

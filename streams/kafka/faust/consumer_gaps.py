@@ -5,7 +5,7 @@
 has not processed. `GapConsumer` excludes that record. Fixed upstream when `_add_gap` ends before `offset_to`.
 
 **Lost messages are not reported.** If the log begins after the committed offset, Kafka's clients continue at its
-beginning, and Faust acknowledges the missing offsets as a gap. `GapConsumer` reports how many messages are lost. If the
+beginning. Faust acknowledges the missing offsets as a gap. `GapConsumer` reports how many messages are lost. If the
 log ends before the read offset, the clients start at its beginning again. Faust then drops all records up to its old
 offset, new ones included. `GapConsumer` stops the worker. Fixed upstream when Faust has a policy for offsets that are
 out of range.
