@@ -15,7 +15,8 @@ from beliefstream.streams.kafka.producing import Record
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.local.simulated_fleet import simulate
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage
-from beliefstream.streams.worker.entity_batch import EntityBatch, Entry
+from beliefstream.streams.worker.entity_batch import EntityBatch
+from beliefstream.streams.worker.entries import Entry
 from beliefstream.streams.worker.rounds import run_rounds
 from beliefstream.streams.worker.validation import Validator
 

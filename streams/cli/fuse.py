@@ -10,7 +10,10 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from beliefstream.streams.cli.common import CommandError, progress_bar, read_definitions, settings_for
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.json_input import read_definitions
+from beliefstream.streams.cli.output import progress_bar
 
 if TYPE_CHECKING:
     from beliefstream.streams.local.offline_log import Log
@@ -30,15 +33,14 @@ def fuse(
         Path | None, typer.Option(metavar="FILE", help="posteriors", show_default="standard output")
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="exit with 1, without fusing, if a line cannot be used")
+        bool, typer.Option("--strict", help="exit with 1 before fusing if a line cannot be used")
     ] = False,
 ) -> None:
-    """Fuse a log without Kafka: observations and priors in, in any order, posteriors out, as JSON lines.
+    """Fuse a log without Kafka: read observations and priors in any order, and write posteriors, as JSON lines.
 
-    The rules are the worker's. A line that cannot be used is told on standard error and left out; exits with 1 if
-    none can be used. Definitions
-    may stand in FILE too, anywhere: a line with `motion` is a model, one with `kind` a sensor. A line with `reset`
-    forgets what stands above it of its entity.
+    The rules are those of a worker. A line that cannot be used is reported on standard error and skipped; exits with 1
+    if no line can be used. FILE may also have definitions, anywhere: a line with `motion` is a model, one with `kind` a
+    sensor. A line with `reset` forgets the lines of its entity above it.
 
     Example: beliefstream fuse log.jsonl --sensors sensors.json --models models.json --out posteriors.jsonl
     """
@@ -61,7 +63,7 @@ def fuse(
     )
     if unusable and (strict or not log.entities):
         raise CommandError(f"{found}; nothing was fused")
-    from beliefstream.streams.worker.app import make_updater
+    from beliefstream.streams.worker.updater import make_updater
 
     updater = make_updater(settings)
     count = 0
@@ -80,7 +82,7 @@ def _lines(file: str) -> list[tuple[int, bytes]]:
 
 
 def _check_format(file: str, lines: list[tuple[int, bytes]]) -> None:
-    """Raise CommandError if no line is a JSON object, as in a table of comma-separated values."""
+    """Raise CommandError if no line is a JSON object, as in a CSV file."""
     if lines and not any(line.lstrip().startswith(b"{") for _, line in lines):
         name = "standard input" if file == "-" else file
         expected = '{"entity": "boat", "sensor": "gps", "time": 1.5, "value": [3, 4]}'
@@ -90,7 +92,7 @@ def _check_format(file: str, lines: list[tuple[int, bytes]]) -> None:
 
 
 def _read(log: Log, lines: list[tuple[int, bytes]]) -> int:
-    """Fill the log, definitions first; returns how many lines cannot be used."""
+    """Fill the log, definitions first, and return how many lines cannot be used."""
     from beliefstream.schemas import Unusable
 
     unusable = 0
