@@ -246,7 +246,7 @@ def test_what_is_no_motion_is_refused_by_name() -> None:
         ConstantVelocity((0, 1), (1, 2), 1.0)
     with pytest.raises(ValueError, match="positions, velocities, accelerations"):
         ConstantAcceleration((0,), (1,), (3,), 1.0)
-    with pytest.raises(ValueError, match=r"spectral_density: -1\.0"):
+    with pytest.raises(ValueError, match=r"spectral_density: .* got -1\.0"):
         RandomWalk((-1.0,))
     with pytest.raises(ValueError, match="rate, mean, spectral_density"):
         MeanReverting((1.0,), (0.0, 0.0), (1.0,))
@@ -256,5 +256,5 @@ def test_what_is_no_motion_is_refused_by_name() -> None:
         Linear(FRICTION, ((1.0, 2.0), (2.0, 1.0)))
     with pytest.raises(ValueError, match=r"noise: expected a symmetric matrix"):
         FixedStep(FRICTION, ((1.0, 2.0), (0.0, 1.0)))
-    with pytest.raises(ValueError, match="step: 0"):
+    with pytest.raises(ValueError, match=r"step: .* got 0"):
         FixedStep(FRICTION, ((1.0, 0.0), (0.0, 1.0)), step=0.0)
