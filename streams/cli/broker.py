@@ -17,10 +17,16 @@ def broker(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="where to listen; another one if it is taken, 0 for any")
     ] = 9092,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="address to listen on; 0.0.0.0 for all, so that others on the network reach it, without a password"
+        ),
+    ] = "127.0.0.1",
 ) -> None:
     """Run the embedded broker until Ctrl-C or SIGTERM. What it holds is gone when it stops.
 
-    Example: beliefstream broker --port 9092
+    Example: beliefstream broker --host 0.0.0.0 --port 9092
     """
     import logging
 
@@ -34,7 +40,7 @@ def broker(
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    with EmbeddedBroker(port) as running:
+    with EmbeddedBroker(port, host) as running:
         if running.port_changed:
             print(f"port {port} is taken, another one is used", flush=True)
         print(f"broker at {running.bootstrap_servers}", flush=True)
