@@ -18,7 +18,7 @@ from beliefstream.streams.kafka.topics import TopicNames
 TOKEN = re.compile(
     r"[A-Za-z0-9._~+/=-]{16,512}"
 )  # characters that RFC 6750 allows in a header, and too long to guess in a day
-SECRETS = ("sasl_password", "ssl_key_password", "web_token")
+SECRETS = ("sasl_password", "ssl_key_password", "web_token", "gateway_token")
 """Secret settings; each can also be given as a file, by the setting with the suffix `_file`."""
 OPTIONAL = (
     *SECRETS,
@@ -148,6 +148,29 @@ class Settings(BaseSettings):
         description="bearer token that /metrics asks for, 16 characters at least; open, if absent; never shown",
     )
     web_token_file: Path | None = Field(None, description="file with that token, in its place")
+    gateway_host: str = Field("127.0.0.1", description="address on which the HTTP gateway listens")
+    gateway_port: int = Field(8081, ge=0, le=65535, description="port of the HTTP gateway")
+    gateway_token: SecretStr | None = Field(
+        None,
+        description="bearer token that the HTTP gateway asks for, 16 characters at least; open, if absent; never shown",
+    )
+    gateway_token_file: Path | None = Field(None, description="file with that token, in its place")
+    gateway_body_bytes: int = Field(
+        4_000_000, ge=1000, description="larger bodies of requests are refused by the HTTP gateway, bytes"
+    )
+    gateway_rate: float = Field(
+        10_000.0,
+        gt=0,
+        description="messages a second that one client address may send to the HTTP gateway; inf: any number",
+    )
+    gateway_entities: int = Field(
+        10_000,
+        ge=1,
+        description="entities whose latest posterior the HTTP gateway keeps, those heard of last",
+    )
+    acknowledge_seconds: float = Field(
+        10.0, ge=1, description="how long a bridge waits for Kafka to have a message, seconds"
+    )
     logs: Literal["auto", "json", "console"] = Field("auto", description="auto: console in a terminal")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least that a worker logs; debug: of the libraries too, and of commands"
@@ -202,10 +225,18 @@ class Settings(BaseSettings):
     @property
     def token(self) -> SecretStr | None:
         """The bearer token of the web endpoints; raises SecurityError if it is short or its file cannot be read."""
-        token = self._secret("web_token")
+        return self._token("web_token")
+
+    @property
+    def token_of_gateway(self) -> SecretStr | None:
+        """The bearer token of the HTTP gateway; raises as `token`."""
+        return self._token("gateway_token")
+
+    def _token(self, name: str) -> SecretStr | None:
+        token = self._secret(name)
         if token is not None and not TOKEN.fullmatch(token.get_secret_value()):
             allowed = "16 to 512 characters out of A-Z a-z 0-9 . _ ~ + / = -"
-            raise SecurityError(f"{self.model_config['env_prefix']}WEB_TOKEN: expected {allowed}")
+            raise SecurityError(f"{self.model_config['env_prefix']}{name.upper()}: expected {allowed}")
         return token
 
     def _secret(self, name: str) -> SecretStr | None:
