@@ -22,7 +22,7 @@ MOST_IN_FLIGHT = 64 * 1024 * 1024  # bytes of messages that Kafka has not acknow
 SLICE = 100  # messages handed over before other requests have a turn
 # The event loop must not wait: a topic whose partitions are not known any more is a fault of that moment.
 BLOCK_MILLISECONDS = 50
-LINGER_MILLISECONDS = 2  # messages of several requests that arrive together travel together
+LINGER_MILLISECONDS = 5  # messages of several requests that arrive together travel together
 
 
 class NotAcknowledged(ConnectionError):
@@ -64,11 +64,10 @@ class Writer:
             try:
                 future, size = self._send(message)
             except (KafkaError, OSError) as error:
-                self._note(False)
-                pending.fail_from(position, error)
+                self.failing = True
+                pending.fail_from(position, _explained(error))
                 break
-            future.add_done_callback(partial(self._done, size))
-            future.add_done_callback(partial(pending.settle, position))
+            future.add_done_callback(partial(self._done, pending, position, size))
         return await pending.wait(self._seconds + 1)
 
     def renew(self) -> None:
@@ -117,49 +116,56 @@ class Writer:
             self.in_flight += size
         return future, size
 
-    def _done(self, size: int, future: Future[Place]) -> None:
+    def _done(self, pending: _Pending, position: int, size: int, future: Future[Place]) -> None:
+        """Take note of an outcome, in Kafka's thread."""
+        error = future.exception()
+        self.failing = error is not None
         with self._lock:
             self.in_flight -= size
-        self._note(future.exception() is None)
-
-    def _note(self, acknowledged: bool) -> None:
-        self.failing = not acknowledged
+        pending.settle(position, future.result() if error is None else _explained(error))
 
 
 class _Pending:
-    """What becomes of the messages of one request; `settle` is called from Kafka's thread."""
+    """What becomes of the messages of one request."""
 
     def __init__(self, count: int) -> None:
-        self._loop, self._event = asyncio.get_running_loop(), asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._all = self._loop.create_future()
         self._results: list[Place | Exception | None] = [None] * count
         self._left, self._lock = count, threading.Lock()
 
-    def settle(self, position: int, future: Future[Place]) -> None:
-        """Note the outcome of one message."""
-        error = future.exception()
-        self._results[position] = _explained(error) if error is not None else future.result()
+    def settle(self, position: int, result: Place | Exception) -> None:
+        """Note the outcome of one message; called from any thread."""
+        self._results[position] = result
         self._finish(1)
 
     def fail_from(self, position: int, error: Exception) -> None:
         """Note that this message and all after it were not sent."""
         count = len(self._results) - position
-        self._results[position:] = [_explained(error)] * count
+        self._results[position:] = [error] * count
         self._finish(count)
 
     async def wait(self, seconds: float) -> list[Place | Exception]:
         """Return all outcomes, after waiting for them at most so long."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), seconds)
-        late = NotAcknowledged(f"Kafka has not acknowledged it within {seconds - 1:g} s")
+        limit = self._loop.call_later(seconds, self._wake)  # `wait_for` would start a task
+        try:
+            await self._all
+        finally:
+            limit.cancel()
+        late = NotAcknowledged(f"Kafka has not acknowledged it within {seconds:g} s")
         return [late if each is None else each for each in self._results]
 
     def _finish(self, count: int) -> None:
         with self._lock:
             self._left -= count
-            ready = self._left == 0
-        if ready:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self._event.set)
+            if self._left:
+                return
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        if not self._all.done():
+            self._all.set_result(None)
 
 
 def _explained(error: BaseException) -> Exception:

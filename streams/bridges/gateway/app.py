@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
@@ -154,10 +155,14 @@ class Gateway:
         outcomes: list[Outcome] = [each if isinstance(each, Unusable) else next(written) for each in found]
         if good:
             metrics.ACKNOWLEDGE_SECONDS.observe(time.perf_counter() - began)
-        for outcome in outcomes:
-            kind = "rejected" if isinstance(outcome, Unusable) else "failed"
-            metrics.MESSAGES.labels(topic, kind if isinstance(outcome, Exception) else "accepted").inc()
+        metrics.count_messages(topic, Counter(map(_kind, outcomes)))
         return outcomes
+
+
+def _kind(outcome: Outcome) -> str:
+    if isinstance(outcome, Exception):
+        return "rejected" if isinstance(outcome, Unusable) else "failed"
+    return "accepted"
 
 
 async def _events(subscribed: AbstractContextManager[Subscription]) -> AsyncIterator[bytes]:
