@@ -51,6 +51,7 @@ HEAVY = (
     (("compile",), "worker"),
     (("bench", "--no-stream"), "worker"),
     (("worker",), "worker"),
+    (("gateway",), "gateway"),
     (("broker",), "demo"),
     (("demo",), "worker"),
 )

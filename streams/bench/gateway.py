@@ -29,14 +29,14 @@ class Load(NamedTuple):
     Attributes:
         connections: at once, each with one request under way.
         batch: observations a request.
-        count: observations sent; every one was acknowledged by the broker.
+        sent: observations; every one was acknowledged by the broker.
         per_second: observations a second.
         median, slowest: seconds of a request; the slowest of a hundred.
     """
 
     connections: int
     batch: int
-    count: int
+    sent: int
     per_second: float
     median: float
     slowest: float

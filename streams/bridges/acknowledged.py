@@ -13,6 +13,7 @@ from typing import Any
 from kafka.errors import KafkaError
 
 from beliefstream.schemas import Observation, Prior
+from beliefstream.streams.bridges.broker_check import RECONNECT
 from beliefstream.streams.client import BrokerUnavailable, ObservationProducer, Place, PriorPublisher
 from beliefstream.streams.settings import Settings
 
@@ -91,6 +92,7 @@ class Writer:
             "max_block_ms": BLOCK_MILLISECONDS,
             "linger_ms": LINGER_MILLISECONDS,
             "batch_size": 262144,
+            **RECONNECT,
             **settings.client_options,
         }
         observations = ObservationProducer(

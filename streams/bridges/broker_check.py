@@ -14,11 +14,13 @@ from kafka.errors import KafkaError
 from beliefstream.streams.kafka.connection import connect
 from beliefstream.streams.settings import Settings
 
-__all__ = ["BrokerCheck"]
+__all__ = ["RECONNECT", "BrokerCheck"]
 
 log = structlog.get_logger(__name__)
 
 CHECK_SECONDS, ANSWER_SECONDS = 2.0, 4
+# A broker that is back is found within a second or two; by default kafka-python comes to wait for half a minute.
+RECONNECT: dict[str, Any] = {"reconnect_backoff_max_ms": 1000}
 AWAY_SECONDS = 8.0  # longer than a leader election, as for workers (`streams.kafka.reachability`)
 
 
@@ -69,7 +71,7 @@ class BrokerCheck:
             if self._admin is None:
                 milliseconds = ANSWER_SECONDS * 1000
                 options = {"request_timeout_ms": milliseconds, "bootstrap_timeout_ms": milliseconds}
-                options |= self._settings.client_options
+                options |= RECONNECT | self._settings.client_options
                 self._admin = connect(KafkaAdminClient, self._settings.brokers, options)
             lacking = without_leader(self._admin.describe_topics(self._topics))
         except (KafkaError, OSError, ValueError) as error:

@@ -21,6 +21,7 @@ def bench(
     kept: int = typer.Option(100_000, help="entities of the state, each of 8 components"),
     entities: int = typer.Option(1000, help="entities of the stream"),
     reports: int = typer.Option(20, help="observations of each entity"),
+    gateway: bool = typer.Option(False, "--gateway", help="time the HTTP gateway, and nothing else"),
 ) -> None:
     """Print speeds beside baselines measured in the same run.
 
@@ -29,10 +30,13 @@ def bench(
     from rich.console import Console
     from rich.table import Table
 
+    console = Console()
+    if gateway:
+        _print_gateway(console)
+        return
     from beliefstream.streams.settings import Settings
     from beliefstream.streams.worker.app import make_updater
 
-    console = Console()
     if update:
         from beliefstream.streams.bench.update import measure_update
 
@@ -105,4 +109,17 @@ def _print_late(console: Console) -> None:
     table = Table("window, s", "moments", "beliefs", "bytes", title="an entity's record, 2 observations/s")
     for size in sizes(updater):
         table.add_row(f"{size.window:g}", f"{size.moments:.1f}", f"{size.beliefs:.1f}", f"{size.bytes:,.0f}")
+    console.print(table)
+
+
+def _print_gateway(console: Console) -> None:
+    from rich.table import Table
+
+    from beliefstream.streams.bench.gateway import measure_gateway
+
+    table = Table("observations a request", "connections", "observations/s", "median, ms", "99 %, ms")
+    table.title = "HTTP gateway on the embedded broker, every observation acknowledged"
+    for load in measure_gateway():
+        times = f"{load.median * 1e3:.1f}", f"{load.slowest * 1e3:.1f}"
+        table.add_row(str(load.batch), str(load.connections), f"{load.per_second:,.0f}", *times)
     console.print(table)

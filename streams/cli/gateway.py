@@ -37,15 +37,18 @@ def gateway(
     """
     import asyncio
 
-    from beliefstream.streams.bridges.gateway.server import serve
+    from beliefstream.streams.bridges.acknowledged import Writer
+    from beliefstream.streams.bridges.gateway.server import SOURCE, serve
     from beliefstream.streams.monitoring import logs
 
     settings = settings_for(brokers, gateway_host=host, gateway_port=port)
+    _ = settings.token_of_gateway  # raises before a broker is asked
     with _bind(settings) as listening:
+        writer = Writer(settings, SOURCE)
         print(f"gateway at http://{settings.gateway_host}:{listening.getsockname()[1]}", flush=True)
         logs.configure(settings.logs, settings.log_level)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(serve(settings, listening))
+            runner.run(serve(settings, listening, writer))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -12,6 +12,7 @@ import structlog
 from kafka.errors import KafkaError
 
 from beliefstream.schemas import Posterior
+from beliefstream.streams.bridges.broker_check import RECONNECT
 from beliefstream.streams.bridges.gateway import metrics
 from beliefstream.streams.client import PosteriorConsumer, TopicMissing
 from beliefstream.streams.settings import Settings
@@ -157,6 +158,7 @@ class Reader:
                     self._settings.brokers,
                     self._settings.posteriors,
                     last=last,
+                    **RECONNECT,
                     **self._settings.client_options,
                 ) as consumer:
                     self._follow(consumer)

@@ -16,13 +16,15 @@ from beliefstream.streams.bridges.acknowledged import Writer
 from beliefstream.streams.bridges.broker_check import BrokerCheck
 from beliefstream.streams.bridges.gateway.app import Gateway, Parts
 from beliefstream.streams.bridges.gateway.posteriors import Posteriors, Reader
+from beliefstream.streams.monitoring import logs
 from beliefstream.streams.settings import Settings
 
-__all__ = ["serve"]
+__all__ = ["SOURCE", "serve"]
 
 log = structlog.get_logger(__name__)
 
-SOURCE = "/beliefstream/gateway"
+SOURCE = "/beliefstream/gateway"  # for the CloudEvents headers
+REPEATED_SECONDS = 5
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
@@ -46,18 +48,18 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-async def serve(settings: Settings, listening: socket.socket) -> None:
-    """Serve on a bound socket until SIGTERM or SIGINT; answers requests under way first.
+async def _write_repeated() -> None:
+    logs.write_repeated()
+
+
+async def serve(settings: Settings, listening: socket.socket, writer: Writer) -> None:
+    """Serve on a bound socket until SIGTERM or SIGINT; answers requests under way first, and closes the writer.
 
     Raises:
-        BrokerUnavailable: no broker answers at the start.
-        TopicMissing: a topic does not exist at the start.
-        SecurityError: the token or another secret cannot be used.
+        SecurityError: the token cannot be used.
     """
-    token = settings.token_of_gateway
-    if token is None and settings.gateway_host not in LOCAL:
+    if settings.token_of_gateway is None and settings.gateway_host not in LOCAL:
         log.warning("anybody who reaches the gateway may write: no token is set", host=settings.gateway_host)
-    writer = await asyncio.to_thread(Writer, settings, SOURCE)
 
     def renew_after_fault() -> None:
         if writer.failing:
@@ -75,6 +77,8 @@ async def serve(settings: Settings, listening: socket.socket) -> None:
         access_log=False,
         server_header=False,
         lifespan="off",
+        callback_notify=_write_repeated,
+        timeout_notify=REPEATED_SECONDS,
         timeout_graceful_shutdown=int(settings.acknowledge_seconds) + 2,
     )
     try:

@@ -116,7 +116,7 @@ def test_a_slow_client_loses_the_oldest_is_told_and_holds_nobody_up(
             PATIENCE,
             "some are dropped",
         )
-        lost, seen = 0, []
+        lost, seen = 0, list[int]()
         while not seen or seen[-1] < count:
             name, data = slow.next()
             if name == "dropped":
