@@ -18,12 +18,13 @@ from beliefstream.streams.kafka.topics import TopicNames
 TOKEN = re.compile(
     r"[A-Za-z0-9._~+/=-]{16,512}"
 )  # characters that RFC 6750 allows in a header, and too long to guess in a day
-SECRETS = ("sasl_password", "ssl_key_password", "web_token", "gateway_token")
+SECRETS = ("sasl_password", "ssl_key_password", "web_token", "gateway_token", "mqtt_password")
 """Secret settings; each can also be given as a file, by the setting with the suffix `_file`."""
 OPTIONAL = (
     *SECRETS,
     *(f"{name}_file" for name in SECRETS),
     *("ssl_ca_file", "ssl_certificate_file", "ssl_key_file"),
+    *("mqtt_ca_file", "mqtt_certificate_file", "mqtt_key_file"),
 )
 PROTECTION = ("security_protocol", "sasl_mechanism", "sasl_username", *OPTIONAL)
 """Settings that protect connections; they are specific to the brokers and web endpoints of a deployment."""
@@ -168,8 +169,37 @@ class Settings(BaseSettings):
         ge=1,
         description="entities whose latest posterior the HTTP gateway keeps, those heard of last",
     )
+    mqtt_host: str = Field("127.0.0.1", description="MQTT broker that the bridge reads from")
+    mqtt_port: int = Field(1883, ge=1, le=65535, description="its port; usually 8883 with TLS")
+    mqtt_client: str = Field(
+        "beliefstream",
+        min_length=1,
+        description="client identifier of the bridge; each running bridge needs its own",
+    )
+    mqtt_username: str = Field("", description="user name at the MQTT broker")
+    mqtt_password: SecretStr | None = Field(None, description="password at the MQTT broker; never shown")
+    mqtt_password_file: Path | None = Field(None, description="file with that password, in its place")
+    mqtt_tls: bool = Field(False, description="whether the MQTT broker is reached by TLS")
+    mqtt_ca_file: Path | None = Field(
+        None, description="certificates (PEM) that have signed the MQTT broker's; the system's, if absent"
+    )
+    mqtt_certificate_file: Path | None = Field(
+        None, description="our own certificate (PEM), for MQTT brokers that ask for one"
+    )
+    mqtt_key_file: Path | None = Field(None, description="its key (PEM), if that is in a file of its own")
+    mqtt_in_flight: int = Field(
+        1000,
+        ge=1,
+        le=65535,
+        description="most MQTT messages that wait for Kafka at once; the rest waits at the broker",
+    )
+    mqtt_session_seconds: float = Field(
+        86400.0,
+        ge=0,
+        description="how long the MQTT broker keeps messages for a bridge that is away, seconds",
+    )
     acknowledge_seconds: float = Field(
-        10.0, ge=1, description="how long a bridge waits for Kafka to have a message, seconds"
+        10.0, ge=1, description="how long the HTTP gateway waits for Kafka to have a message, seconds"
     )
     logs: Literal["auto", "json", "console"] = Field("auto", description="auto: console in a terminal")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -231,6 +261,11 @@ class Settings(BaseSettings):
     def token_of_gateway(self) -> SecretStr | None:
         """The bearer token of the HTTP gateway; raises as `token`."""
         return self._token("gateway_token")
+
+    @property
+    def password_of_mqtt(self) -> SecretStr | None:
+        """The password at the MQTT broker; raises SecurityError if its file cannot be read."""
+        return self._secret("mqtt_password")
 
     def _token(self, name: str) -> SecretStr | None:
         token = self._secret(name)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import typer
 
 from beliefstream.streams.cli.bench import bench
+from beliefstream.streams.cli.bridge import bridge
 from beliefstream.streams.cli.broker import broker
 from beliefstream.streams.cli.compilation import compile
 from beliefstream.streams.cli.dead_letters import dead_letters
@@ -34,7 +35,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
 for command in _COMMANDS:
     app.command()(command)
 app.command(context_settings={"ignore_unknown_options": True})(observe)  # allows -1.5 as a value
-for group in (topics, sensors, models, prior, entity):
+for group in (topics, sensors, models, prior, entity, bridge):
     app.add_typer(group)
 
 
