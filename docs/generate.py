@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import models_json_schema
@@ -32,6 +33,7 @@ from beliefstream.schemas.sensors.base import Channel
 from beliefstream.schemas.sensors.coordinates import Geodetic
 from beliefstream.schemas.sensors.distances import RangeChannel
 from beliefstream.schemas.sensors.noise import ExponentialClutter, Noise, NoiseComponent, UniformClutter
+from beliefstream.streams.bridges.gateway import metrics as gateway
 from beliefstream.streams.directories import cache_directory
 from beliefstream.streams.monitoring.metrics import REGISTRY
 from beliefstream.streams.settings import Settings
@@ -129,20 +131,27 @@ def settings() -> str:
 
 
 def metrics() -> str:
-    """Every metric of a worker, but for those of the process."""
+    """Every metric of a worker and of the gateway, but for those of the process."""
     lines = [NOTE, "# Metrics", ""]
     lines += [
         "A worker shows these at `/metrics`, in Prometheus' format, beside the usual `process_...`. "
         "No metric has an entity as a label.",
         "",
     ]
+    lines += _metrics(REGISTRY)
+    lines += ["", "The [HTTP gateway](gateway.md) shows these at its own `/metrics`.", ""]
+    lines += _metrics(gateway.REGISTRY)
+    return _page(lines)
+
+
+def _metrics(registry: CollectorRegistry) -> list[str]:
     rows = []
-    for family in sorted(REGISTRY.collect(), key=lambda family: family.name):
+    for family in sorted(registry.collect(), key=lambda family: family.name):
         if family.name.startswith(_PROCESS):
             continue
         suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
         rows.append((f"`{family.name}{suffix}`", family.type, _sentence(family.documentation)))
-    return _page([*lines, *_table(("metric", "type", "meaning"), rows)])
+    return _table(("metric", "type", "meaning"), rows)
 
 
 def documents() -> dict[str, str]:

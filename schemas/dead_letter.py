@@ -19,9 +19,10 @@ HEADERS = {
     "partition": "beliefstream_source_partition",
     "offset": "beliefstream_source_offset",
     "replay_of": "beliefstream_replay_of",
+    "mqtt_topic": "beliefstream_mqtt_topic",
 }
 """Name of each field's header."""
-OPTIONAL_HEADERS = (HEADERS["replay_of"],)
+OPTIONAL_HEADERS = (HEADERS["replay_of"], HEADERS["mqtt_topic"])
 """Fields whose header may be absent."""
 
 _FIELDS = {header: field for field, header in HEADERS.items()}
@@ -58,6 +59,13 @@ class DeadLetter(Message):
             "again from it; header beliefstream_replay_of"
         ),
     ] = None
+    mqtt_topic: Annotated[
+        Annotated[str, AfterValidator(printable)] | None,
+        Field(
+            description="the MQTT topic of a message that the bridge could not map; its source topic is mqtt, its "
+            "offset the packet identifier; header beliefstream_mqtt_topic"
+        ),
+    ] = None
     key: Annotated[bytes | None, Field(description="the original key, byte for byte")] = None
     value: Annotated[bytes | None, Field(description="the original value, byte for byte")] = None
 
@@ -72,6 +80,8 @@ class DeadLetter(Message):
         }
         if self.replay_of is not None:
             texts["replay_of"] = self.replay_of[:_LONGEST_PLACE]
+        if self.mqtt_topic is not None:
+            texts["mqtt_topic"] = self.mqtt_topic[:_LONGEST_DETAIL]
         return [(HEADERS[field], text.encode(errors="replace")) for field, text in texts.items()]
 
     @classmethod

@@ -17,12 +17,13 @@ from beliefstream.streams.kafka.topics import TopicNames
 
 # the characters that RFC 6750 allows in a header, and too many to guess in a day
 TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")
-SECRETS = ("sasl_password", "ssl_key_password", "web_token")
+SECRETS = ("sasl_password", "ssl_key_password", "web_token", "gateway_token", "mqtt_password")
 """Secret settings; each can also be given as a file, by the setting with the suffix `_file`."""
 OPTIONAL = (
     *SECRETS,
     *(f"{name}_file" for name in SECRETS),
     *("ssl_ca_file", "ssl_certificate_file", "ssl_key_file"),
+    *("mqtt_ca_file", "mqtt_certificate_file", "mqtt_key_file"),
 )
 PROTECTION = ("security_protocol", "sasl_mechanism", "sasl_username", *OPTIONAL)
 """Settings that protect the connections to brokers and the web endpoints."""
@@ -144,6 +145,58 @@ class Settings(BaseSettings):
         description="bearer token to read /metrics, at least 16 characters; no token needed if absent; never shown",
     )
     web_token_file: Path | None = Field(None, description="file with that token, as an alternative")
+    gateway_host: str = Field("127.0.0.1", description="address on which the HTTP gateway listens")
+    gateway_port: int = Field(8081, ge=0, le=65535, description="port of the HTTP gateway")
+    gateway_token: SecretStr | None = Field(
+        None,
+        description="bearer token that the HTTP gateway asks for, 16 characters at least; open, if absent; never shown",
+    )
+    gateway_token_file: Path | None = Field(None, description="file with that token, as an alternative")
+    gateway_body_bytes: int = Field(
+        4_000_000, ge=1000, description="larger bodies of requests are refused by the HTTP gateway, bytes"
+    )
+    gateway_rate: float = Field(
+        10_000.0,
+        gt=0,
+        description="messages a second that one client address may send to the HTTP gateway; inf: any number",
+    )
+    gateway_entities: int = Field(
+        10_000,
+        ge=1,
+        description="entities whose latest posterior the HTTP gateway keeps, those heard of last",
+    )
+    mqtt_host: str = Field("127.0.0.1", description="MQTT broker that the bridge reads from")
+    mqtt_port: int = Field(1883, ge=1, le=65535, description="its port; usually 8883 with TLS")
+    mqtt_client: str = Field(
+        "beliefstream",
+        min_length=1,
+        description="client identifier of the bridge; each running bridge needs its own",
+    )
+    mqtt_username: str = Field("", description="user name at the MQTT broker")
+    mqtt_password: SecretStr | None = Field(None, description="password at the MQTT broker; never shown")
+    mqtt_password_file: Path | None = Field(None, description="file with that password, as an alternative")
+    mqtt_tls: bool = Field(False, description="whether the MQTT broker is reached by TLS")
+    mqtt_ca_file: Path | None = Field(
+        None, description="certificates (PEM) that have signed the MQTT broker's; the system's, if absent"
+    )
+    mqtt_certificate_file: Path | None = Field(
+        None, description="our own certificate (PEM), for MQTT brokers that ask for one"
+    )
+    mqtt_key_file: Path | None = Field(None, description="its key (PEM), if that is in a file of its own")
+    mqtt_in_flight: int = Field(
+        1000,
+        ge=1,
+        le=65535,
+        description="most MQTT messages that wait for Kafka at once; the rest waits at the broker",
+    )
+    mqtt_session_seconds: float = Field(
+        86400.0,
+        ge=0,
+        description="how long the MQTT broker keeps messages for a bridge that is away, seconds",
+    )
+    acknowledge_seconds: float = Field(
+        10.0, ge=1, description="how long the HTTP gateway waits for Kafka to have a message, seconds"
+    )
     logs: Literal["auto", "json", "console"] = Field(
         "auto", description="format of the logs; auto: console in a terminal, json elsewhere"
     )
@@ -200,10 +253,23 @@ class Settings(BaseSettings):
     @property
     def token(self) -> SecretStr | None:
         """The bearer token of the web endpoints; raises SecurityError if it is short or its file cannot be read."""
-        token = self._secret("web_token")
+        return self._token("web_token")
+
+    @property
+    def token_of_gateway(self) -> SecretStr | None:
+        """The bearer token of the HTTP gateway; raises as `token`."""
+        return self._token("gateway_token")
+
+    @property
+    def password_of_mqtt(self) -> SecretStr | None:
+        """The password at the MQTT broker; raises SecurityError if its file cannot be read."""
+        return self._secret("mqtt_password")
+
+    def _token(self, name: str) -> SecretStr | None:
+        token = self._secret(name)
         if token is not None and not TOKEN.fullmatch(token.get_secret_value()):
             allowed = "16 to 512 of the characters A-Z a-z 0-9 . _ ~ + / = -"
-            raise SecurityError(f"{self.model_config['env_prefix']}WEB_TOKEN: expected {allowed}")
+            raise SecurityError(f"{self.model_config['env_prefix']}{name.upper()}: expected {allowed}")
         return token
 
     def _secret(self, name: str) -> SecretStr | None:

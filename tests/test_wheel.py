@@ -52,6 +52,8 @@ HEAVY = (
     (("compile",), "worker"),
     (("bench", "--no-stream"), "worker"),
     (("worker",), "worker"),
+    (("gateway",), "gateway"),
+    (("bridge", "mqtt", "log.jsonl"), "mqtt"),
     (("broker",), "demo"),
     (("demo",), "worker"),
 )
@@ -154,7 +156,7 @@ def test_the_command_says_in_one_line_which_extra_is_missing(
 def test_every_module_of_an_extra_is_known_to_the_command_line() -> None:
     """Of what users install; documents and development have no commands."""
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    modules = {"faust-streaming": "faust"}
+    modules = {"faust-streaming": "faust", "paho-mqtt": "paho"}
     for extra, known in EXTRAS.items():
         names = {re.split(r"[\[<>=~;, ]", each)[0] for each in declared[extra]} - {"beliefstream"}
         assert {modules.get(name, name.replace("-", "_")) for name in names} <= set(known)

@@ -23,6 +23,7 @@ def bench(
     kept: int = typer.Option(100_000, help="for --state: entities, with 8 components each"),
     entities: int = typer.Option(1000, help="for --stream: entities"),
     reports: int = typer.Option(20, help="for --stream: observations of each entity"),
+    gateway: bool = typer.Option(False, "--gateway", help="measure the HTTP gateway, and nothing else"),
 ) -> None:
     """Measure speeds, and print them with baselines from the same run.
 
@@ -31,10 +32,13 @@ def bench(
     from rich.console import Console
     from rich.table import Table
 
+    console = Console()
+    if gateway:
+        _print_gateway(console)
+        return
     from beliefstream.streams.settings import Settings
     from beliefstream.streams.worker.updater import make_updater
 
-    console = Console()
     if update:
         from beliefstream.streams.bench.update import measure_update
 
@@ -107,4 +111,17 @@ def _print_late(console: Console) -> None:
     table = Table("window, s", "moments", "beliefs", "bytes", title="an entity's record, 2 observations/s")
     for size in sizes(updater):
         table.add_row(f"{size.window:g}", f"{size.moments:.1f}", f"{size.beliefs:.1f}", f"{size.bytes:,.0f}")
+    console.print(table)
+
+
+def _print_gateway(console: Console) -> None:
+    from rich.table import Table
+
+    from beliefstream.streams.bench.gateway import measure_gateway
+
+    table = Table("observations a request", "connections", "observations/s", "median, ms", "99 %, ms")
+    table.title = "HTTP gateway on the embedded broker, every observation acknowledged"
+    for load in measure_gateway():
+        times = f"{load.median * 1e3:.1f}", f"{load.slowest * 1e3:.1f}"
+        table.add_row(str(load.batch), str(load.connections), f"{load.per_second:,.0f}", *times)
     console.print(table)

@@ -18,10 +18,16 @@ def broker(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="port to listen on; another one if it is in use, 0 for any")
     ] = 9092,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="address to listen on; 0.0.0.0 for all, so that others on the network reach it, without a password"
+        ),
+    ] = "127.0.0.1",
 ) -> None:
     """Run the embedded broker until Ctrl-C or SIGTERM; its records are gone when it stops.
 
-    Example: beliefstream broker --port 9092
+    Example: beliefstream broker --host 0.0.0.0 --port 9092
     """
     import logging
 
@@ -35,7 +41,7 @@ def broker(
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    with EmbeddedBroker(port) as running:
+    with EmbeddedBroker(port, host) as running:
         if running.port_changed:
             print(f"port {port} is taken, another one is used", flush=True)
         print(f"broker at {running.bootstrap_servers}", flush=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import typer
 
 from beliefstream.streams.cli.bench import bench
+from beliefstream.streams.cli.bridge import bridge
 from beliefstream.streams.cli.broker import broker
 from beliefstream.streams.cli.compile import compile
 from beliefstream.streams.cli.contract import contract
@@ -16,6 +17,7 @@ from beliefstream.streams.cli.doctor.command import doctor
 from beliefstream.streams.cli.entity import entity
 from beliefstream.streams.cli.evaluate import evaluate
 from beliefstream.streams.cli.fuse import fuse
+from beliefstream.streams.cli.gateway import gateway
 from beliefstream.streams.cli.models import models
 from beliefstream.streams.cli.observe import observe
 from beliefstream.streams.cli.posteriors import posteriors
@@ -32,13 +34,13 @@ from beliefstream.streams.cli.worker import worker
 # An unexpected exception is a bug, for which a plain traceback is best; main() explains errors that users can fix.
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    *(broker, worker, simulate, replay, posteriors, dead_letters, watch, fuse),
+    *(broker, worker, gateway, simulate, replay, posteriors, dead_letters, watch, fuse),
     *(demo, train, evaluate, compile, bench, contract, doctor, settings),
 )
 for command in _COMMANDS:
     app.command()(command)
 app.command(context_settings={"ignore_unknown_options": True})(observe)  # allows -1.5 as a value
-for group in (topics, sensors, models, prior, entity):
+for group in (topics, sensors, models, prior, entity, bridge):
     app.add_typer(group)
 
 

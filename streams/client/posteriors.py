@@ -79,6 +79,8 @@ class PosteriorConsumer:
         group: consumer group, for which the broker stores the offsets.
         entities: entities to deliver posteriors of; all if None.
         from_beginning: start at the beginning of the topic instead of its end.
+        last: start at most this many records before the end of each partition, the first time; not together with
+            `from_beginning`.
         timeout: seconds without a posterior after which an iteration ends; never if None. Iterating again resumes.
         **kafka_options: options of `kafka.KafkaConsumer`, such as `security_protocol`, `sasl_*` and `ssl_*`.
 
@@ -95,10 +97,12 @@ class PosteriorConsumer:
         entities: Iterable[str] | None = None,
         from_beginning: bool = False,
         timeout: float | None = None,
+        last: int | None = None,
         **kafka_options: Any,
     ) -> None:
         require_known(kafka_options, KafkaConsumer)
         self.topic = topic
+        self._last = last
         self.group = group
         self._servers = bootstrap_servers
         self._keys = None if entities is None else {entity.encode() for entity in entities}
@@ -126,6 +130,15 @@ class PosteriorConsumer:
     def poll(self, timeout: float = 1.0, most: int = 500) -> list[Posterior]:
         """Return at most `most` posteriors, after waiting at most `timeout` seconds for the first."""
         return self._take(most, timeout)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether all that was in the topic when the consumer was created has been returned."""
+        return not self._buffered and all(
+            self._consumer.position(partition) >= self._first_spans[partition.partition].end
+            for partition in self._partitions
+            if partition.partition in self._first_spans
+        )
 
     def commit(self) -> None:
         """Count all delivered posteriors as processed, and commit their offsets if there is a group."""
@@ -265,7 +278,7 @@ class PosteriorConsumer:
         span = self._first_spans.get(
             partition.partition, Span(0, 0)
         )  # a partition that was added later is read from 0
-        return span.begin if self._from_beginning else span.end
+        return span.begin if self._from_beginning else max(span.begin, span.end - (self._last or 0))
 
     def _spans(self) -> dict[int, Span]:
         with TopicReader(self._servers, self.topic, self._options) as reader:

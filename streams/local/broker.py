@@ -7,6 +7,7 @@ data when it stops. It does not replace Apache Kafka: its ListOffsets(LATEST) is
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -36,6 +37,7 @@ KILL_TIMEOUT = 2.0  # seconds until the guard is killed together with the proces
 # a port can connect to itself, and then the broker cannot use its port again.
 PORTS = range(20_000, 32_000)
 PORT_ATTEMPTS = 100
+EVERY_ADDRESS = ("0.0.0.0",)
 _used_ports: set[int] = set()  # ports already returned in this process; the caller may not listen yet
 
 
@@ -48,7 +50,8 @@ class EmbeddedBroker:
 
     Args:
         port: port to listen on; 0 for any. If it is in use, another one is chosen; see `port_changed`.
-        host: address to listen on and to advertise to clients.
+        host: address to listen on and to advertise to clients. For 0.0.0.0, which stands for all addresses, clients
+            get this machine's own.
 
     Attributes:
         port: the port in use, after the start.
@@ -63,7 +66,11 @@ class EmbeddedBroker:
     @property
     def bootstrap_servers(self) -> str:
         """Address of the broker, `host:port`, for Kafka clients."""
-        return f"{self.host}:{self.port}"
+        return f"{self._advertised_host}:{self.port}"
+
+    @property
+    def _advertised_host(self) -> str:
+        return own_address() if self.host in EVERY_ADDRESS else self.host
 
     @property
     def port_changed(self) -> bool:
@@ -96,8 +103,8 @@ class EmbeddedBroker:
         self.port = free_port(self.port, self.host)
         if self.port_changed:
             log.warning("broker_port_changed", asked=self._asked_port, port=self.port)
-        url = f"tcp://{self.host}:{self.port}"
-        command = [program, "broker", "--listener-url", url, "--advertised-listener-url", url]
+        command = [program, "broker", "--listener-url", f"tcp://{self.host}:{self.port}"]
+        command += ["--advertised-listener-url", f"tcp://{self.bootstrap_servers}"]
         command += ["--storage-engine", "memory://tansu/"]
         self._process = GuardedProcess(command, grace=STOP_TIMEOUT)
         try:
@@ -183,6 +190,16 @@ class GuardedProcess:
         return self._output.read().decode(errors="replace")[-length:].strip()
 
 
+def own_address() -> str:
+    """The address by which other machines reach this one; 127.0.0.1 if it has no network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: the system chooses the interface
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
 def free_port(preferred: int = 0, host: str = "127.0.0.1") -> int:
     """Return the port `preferred` if it is free at `host`, otherwise another free port; 0 for any.
 
@@ -199,7 +216,9 @@ def free_port(preferred: int = 0, host: str = "127.0.0.1") -> int:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
-            except OSError:
+            except OSError as error:
+                if error.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME):
+                    raise BrokerError(f"This machine has no address {host}: {error.strerror}.") from error
                 continue
             _used_ports.add(port)
             return port

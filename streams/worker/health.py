@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +13,8 @@ from pydantic import SecretStr
 from beliefstream.streams.definitions.reader import DefinitionsReader
 from beliefstream.streams.kafka.reachability import Reachability
 from beliefstream.streams.monitoring import metrics
+from beliefstream.streams.monitoring.bearer import CHALLENGE, may_read
 from beliefstream.streams.worker.fusion import Fusion
-
-CHALLENGE = {"WWW-Authenticate": 'Bearer realm="beliefstream"'}
 
 
 def reasons_not_ready(app: faust.App, reader: DefinitionsReader, reachability: Reachability) -> list[str]:
@@ -31,20 +29,6 @@ def reasons_not_ready(app: faust.App, reader: DefinitionsReader, reachability: R
     if app.in_recovery or not app.tables.actives_ready:
         waits.append("beliefs are being recovered")
     return waits
-
-
-def may_read(authorization: str | None, token: SecretStr | None) -> bool:
-    """Whether a request with this `Authorization` header has the token; always true without a token.
-
-    The time that this takes does not reveal how much of a wrong token is right.
-    """
-    if token is None:
-        return True
-    scheme, _, given = (authorization or "").partition(" ")
-    wanted = token.get_secret_value().encode()
-    # always compared, and as bytes: compare_digest refuses text beyond ASCII
-    same = hmac.compare_digest(given.strip().encode(errors="surrogateescape"), wanted)
-    return same and scheme.lower() == "bearer"
 
 
 def add_pages(

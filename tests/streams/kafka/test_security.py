@@ -17,8 +17,8 @@ from pydantic import SecretStr
 
 from beliefstream.streams.kafka.security import Security, SecurityError
 from beliefstream.streams.monitoring import logs
+from beliefstream.streams.monitoring.bearer import may_read
 from beliefstream.streams.settings import PROTECTION, SECRETS, Settings
-from beliefstream.streams.worker.health import may_read
 from tests.secure_broker import Certificates
 
 PASSWORD, TOKEN = "a-password", "0123456789abcdef"

@@ -93,6 +93,20 @@ def test_taken_port_is_replaced_and_the_caller_told(capsys: pytest.CaptureFixtur
     assert "broker_port_changed" in capsys.readouterr().out
 
 
+def test_a_broker_on_every_address_is_reached_by_that_of_the_machine() -> None:
+    with EmbeddedBroker(host="0.0.0.0") as broker:
+        host, _, port = broker.bootstrap_servers.rpartition(":")
+        assert host != "0.0.0.0"
+        assert listens(int(port))  # on the loopback too
+        create(f"127.0.0.1:{port}", partitions=1)
+        assert "observations" in topics_at(broker)
+
+
+def test_an_address_that_the_machine_does_not_have_is_named() -> None:
+    with pytest.raises(BrokerError, match=r"no address 192\.0\.2\.77"):
+        EmbeddedBroker(host="192.0.2.77").start()
+
+
 def test_free_port_keeps_a_preferred_one_that_is_free() -> None:
     port = free_port()
     assert port in PORTS

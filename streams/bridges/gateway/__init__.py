@@ -1,0 +1,1 @@
+"""The HTTP gateway: observations and priors in, posteriors out."""

@@ -1,0 +1,89 @@
+"""Runs the gateway until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import structlog
+import uvicorn
+
+from beliefstream.streams.bridges.acknowledged import Writer
+from beliefstream.streams.bridges.broker_check import BrokerCheck
+from beliefstream.streams.bridges.gateway.app import Gateway, Parts
+from beliefstream.streams.bridges.gateway.posteriors import Posteriors, Reader
+from beliefstream.streams.monitoring import logs
+from beliefstream.streams.settings import Settings
+
+__all__ = ["SOURCE", "serve"]
+
+log = structlog.get_logger(__name__)
+
+SOURCE = "/beliefstream/gateway"  # for the CloudEvents headers
+REPEATED_SECONDS = 5
+LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams of posteriors at SIGTERM: uvicorn would wait for their clients to leave."""
+
+    def __init__(self, config: uvicorn.Config, posteriors: Posteriors) -> None:
+        super().__init__(config)
+        self._posteriors = posteriors
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at SIGTERM and SIGINT; uvicorn's own raises the signal again, and would end the process too early."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *caught: loop.call_soon_threadsafe(self.handle_exit, *caught))
+        yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._posteriors.end()
+        super().handle_exit(sig, frame)
+
+
+async def _write_repeated() -> None:
+    logs.write_repeated()
+
+
+async def serve(settings: Settings, listening: socket.socket, writer: Writer) -> None:
+    """Serve on a bound socket until SIGTERM or SIGINT; answers requests under way first, and closes the writer.
+
+    Raises:
+        SecurityError: the token cannot be used.
+    """
+    if settings.token_of_gateway is None and settings.gateway_host not in LOCAL:
+        log.warning("anybody who reaches the gateway may write: no token is set", host=settings.gateway_host)
+
+    def renew_after_fault() -> None:
+        if writer.failing:
+            writer.renew()
+
+    check = BrokerCheck(settings, (settings.observations, settings.priors), renew_after_fault)
+    posteriors = Posteriors(settings.gateway_entities)
+    reader = Reader(settings, posteriors, asyncio.get_running_loop())
+    gateway = Gateway(Parts(settings, writer, check, posteriors, reader))
+    check.start()
+    reader.start()
+    config = uvicorn.Config(
+        gateway.app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        callback_notify=_write_repeated,
+        timeout_notify=REPEATED_SECONDS,
+        timeout_graceful_shutdown=int(settings.acknowledge_seconds) + 2,
+    )
+    try:
+        await _Server(config, posteriors).serve([listening])
+    finally:
+        check.stop()
+        await asyncio.to_thread(reader.stop)
+        await asyncio.to_thread(writer.close)

@@ -1,0 +1,1 @@
+"""The MQTT bridge: observations of devices that speak MQTT."""

@@ -1,0 +1,225 @@
+"""Takes messages from an MQTT broker to Kafka; each is acknowledged only once Kafka has it."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from concurrent.futures import Future
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import structlog
+from kafka.errors import KafkaError
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from beliefstream.schemas import DeadLetter, Observation, Unusable
+from beliefstream.streams.bridges.broker_check import RECONNECT
+from beliefstream.streams.bridges.mqtt.mapping import Mapping
+from beliefstream.streams.client import BrokerUnavailable, ObservationProducer, Place
+from beliefstream.streams.client.publishing import Publisher
+from beliefstream.streams.settings import Settings
+
+__all__ = ["MqttBridge", "MqttRefused"]
+
+log = structlog.get_logger(__name__)
+
+SOURCE = "/beliefstream/mqtt"
+# While Kafka is away, messages wait this long in the producer, then at the MQTT broker.
+DELIVERY_MILLISECONDS = 300_000
+CHECK_SECONDS, RETRY_SECONDS, CLOSE_SECONDS = 0.2, 2.0, 10.0
+KEEP_ALIVE = 30  # seconds
+NEVER_RETAINED = 2  # MQTT 5: a retained message is an old one, told again with every subscription
+
+
+class MqttRefused(ConnectionError):
+    """The MQTT broker does not accept the connection."""
+
+
+class MqttBridge:
+    """A bridge from one MQTT broker (MQTT 5) to the topic of observations.
+
+    Its session outlives it: the MQTT broker keeps messages of QoS 1 for it while it is away.
+
+    Args:
+        settings: both brokers, and how many messages may wait for Kafka at once.
+        mapping: topics and payloads.
+
+    Attributes:
+        forwarded, refused: observations, and dead letters, that Kafka has acknowledged.
+    """
+
+    def __init__(self, settings: Settings, mapping: Mapping) -> None:
+        self._settings, self._mapping = settings, mapping
+        self._lock = threading.Lock()
+        self.forwarded = self.refused = 0
+
+    def run(self, stopped: threading.Event) -> None:
+        """Forward messages until `stopped`; after a fault, connect again.
+
+        Raises (at the start only):
+            BrokerUnavailable, TopicMissing: of Kafka.
+            MqttRefused, OSError: of the MQTT broker.
+        """
+        started = False
+        while not stopped.is_set():
+            try:
+                with ExitStack() as stack:
+                    session = _Session(self._settings, self._mapping, self._count, stack)
+                    started = session.run(stopped) or started
+            except (KafkaError, OSError, LookupError) as error:
+                if not started:
+                    raise
+                log.warning("the bridge connects again", error=str(error))
+                stopped.wait(RETRY_SECONDS)
+
+    def _count(self, good: bool) -> None:
+        with self._lock:
+            self.forwarded += good
+            self.refused += not good
+
+
+class _Session:
+    """Connections to both brokers; after a message that Kafka has not taken, it ends."""
+
+    def __init__(self, settings: Settings, mapping: Mapping, count: Any, stack: ExitStack) -> None:
+        self._settings, self._mapping, self._count = settings, mapping, count
+        options: dict[str, Any] = {
+            "delivery_timeout_ms": DELIVERY_MILLISECONDS,
+            "linger_ms": 5,
+            **RECONNECT,
+            **settings.client_options,
+        }
+        self._observations = ObservationProducer(
+            settings.brokers, settings.observations, source=SOURCE, **options
+        )
+        stack.callback(self._observations.close, CLOSE_SECONDS)
+        self._letters = Publisher(settings.brokers, settings.dead_letters, SOURCE, options)
+        stack.callback(self._letters.close, CLOSE_SECONDS)
+        self._connection = 0  # packet identifiers count within a connection only
+        self._fault: Exception | None = None
+        self._connected = threading.Event()
+        self._client = self._make_client()
+
+    def run(self, stopped: threading.Event) -> bool:
+        """Forward until `stopped`; returns whether it had been connected. Raises the fault that ended it."""
+        settings, properties = self._settings, Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = int(settings.mqtt_session_seconds)
+        properties.ReceiveMaximum = (
+            settings.mqtt_in_flight
+        )  # the back-pressure: the broker sends no more unasked
+        self._client.connect(
+            settings.mqtt_host, settings.mqtt_port, KEEP_ALIVE, clean_start=False, properties=properties
+        )
+        self._client.loop_start()
+        try:
+            while self._fault is None and not stopped.wait(CHECK_SECONDS):
+                pass
+            if self._fault is None:
+                self._flush()
+        finally:
+            self._client.disconnect()
+            self._client.loop_stop()
+        if self._fault is not None:
+            raise self._fault
+        return self._connected.is_set()
+
+    def _flush(self) -> None:
+        try:
+            self._observations.flush(CLOSE_SECONDS)
+            self._letters.flush(CLOSE_SECONDS)
+        except (KafkaError, OSError) as error:
+            log.warning("messages remain with the MQTT broker", error=str(error))
+
+    def _make_client(self) -> paho.Client:
+        settings = self._settings
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2, settings.mqtt_client, protocol=paho.MQTTv5, manual_ack=True
+        )
+        client.reconnect_delay_set(1, 10)
+        if settings.mqtt_username:
+            password = settings.password_of_mqtt
+            client.username_pw_set(settings.mqtt_username, password.get_secret_value() if password else None)
+        if settings.mqtt_tls:
+            authority, own, key = (
+                str(file) if file else None
+                for file in (settings.mqtt_ca_file, settings.mqtt_certificate_file, settings.mqtt_key_file)
+            )
+            client.tls_set(authority, own, key)
+        client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
+        client.on_message = self._on_message
+        return client
+
+    def _on_connect(
+        self, client: paho.Client, _: Any, flags: Any, reason: ReasonCode, properties: Any
+    ) -> None:
+        if reason.is_failure:
+            place = f"{self._settings.mqtt_host}:{self._settings.mqtt_port}"
+            self._fault = MqttRefused(f"the MQTT broker at {place} refuses the connection: {reason}")
+            return
+        self._connection += 1
+        options = SubscribeOptions(qos=1, retainHandling=NEVER_RETAINED)
+        client.subscribe([(each.subscription, options) for each in self._mapping.topics])
+        self._connected.set()
+        log.info("connected to the MQTT broker", session_kept=flags.session_present)
+
+    def _on_disconnect(self, client: Any, _: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        if reason.is_failure:
+            log.warning("the connection to the MQTT broker is lost, trying again", reason=str(reason))
+
+    def _on_message(self, client: paho.Client, _: Any, message: paho.MQTTMessage) -> None:
+        if self._fault is not None:
+            return  # not acknowledged: it comes again with the next connection
+        try:
+            future, good = self._send(message)
+        except (KafkaError, OSError) as error:
+            self._fault = error
+            return
+        future.add_done_callback(partial(self._done, (self._connection, message.mid, message.qos), good))
+
+    def _send(self, message: paho.MQTTMessage) -> tuple[Future[Place], bool]:
+        payload = bytes(message.payload)
+        try:
+            observation = self._mapping.observation(
+                message.topic, payload, time.time(), self._settings.maximum_message_bytes
+            )
+        except Unusable as error:
+            log.warning("a message does not map", topic=message.topic, detail=error.detail)
+            return self._letters.publish(None, payload, letter_headers(message, error)), False
+        return self._observations.send_message(identified(observation, message)), True
+
+    def _done(self, packet: tuple[int, int, int], good: bool, future: Future[Place]) -> None:
+        if (error := future.exception()) is not None:
+            self._fault = error if isinstance(error, (KafkaError, OSError)) else BrokerUnavailable("", error)
+            return
+        self._count(good)
+        connection, identifier, quality = packet
+        if connection == self._connection and quality:
+            self._client.ack(identifier, quality)
+
+
+def identified(observation: Observation, message: paho.MQTTMessage) -> Observation:
+    """The observation with an id, by which a worker knows it again if it is delivered twice."""
+    if observation.id is not None:
+        return observation
+    content = message.topic.encode() + b"\0" + message.payload + repr(observation.time).encode()
+    return observation.model_copy(update={"id": hashlib.sha256(content).hexdigest()[:32]})
+
+
+def letter_headers(message: paho.MQTTMessage, error: Unusable) -> list[tuple[str, bytes]]:
+    """Headers of the dead letter of an MQTT message; its place is the packet identifier."""
+    letter = DeadLetter(
+        reason=error.reason,
+        detail=error.detail,
+        topic="mqtt",
+        partition=0,
+        offset=message.mid,
+        mqtt_topic=message.topic,
+    )
+    return letter.headers()

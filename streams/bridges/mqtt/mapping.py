@@ -1,0 +1,148 @@
+"""Which MQTT topics and which parts of a payload make an observation."""
+
+from __future__ import annotations
+
+import re
+import string
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError, from_json
+
+from beliefstream.schemas import Observation, Reason, Unusable
+from beliefstream.schemas.base import Message, explain, unusable
+from beliefstream.schemas.decoding import check_size
+
+__all__ = ["Mapping", "TopicMapping"]
+
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+_PER_SECOND = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
+
+_Path = Annotated[str, Field(min_length=1, max_length=200)]
+"""A place in a payload: names and list indices joined by dots, or `.` for the whole payload."""
+
+
+class TopicMapping(Message):
+    """How messages on the topics of one pattern become observations."""
+
+    topic: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=500,
+            description="pattern such as sites/+/{entity}/{sensor}: + is any level, # at the end any number of levels, "
+            "{name} a level that entity and sensor refer to",
+        ),
+    ]
+    entity: Annotated[str, Field(description="the entity, with {name} of the topic in it")] = "{entity}"
+    sensor: Annotated[str, Field(description="the sensor, likewise")] = "{sensor}"
+    value: Annotated[
+        _Path | tuple[_Path, ...],
+        Field(description="where the value is in the payload, or each number of it"),
+    ] = "value"
+    time: Annotated[
+        _Path | None, Field(description="where the time is; null: when the bridge receives the message")
+    ] = "time"
+    time_unit: Annotated[Literal["s", "ms", "us", "ns"], Field(description="of a time that is a number")] = (
+        "s"
+    )
+    standard_deviation: Annotated[_Path | None, Field(description="where it is, if anywhere")] = None
+    covariance: Annotated[_Path | None, Field(description="where it is, if anywhere")] = None
+    id: Annotated[_Path | None, Field(description="where an identifier is, if anywhere")] = None
+
+    @model_validator(mode="after")
+    def _check_pattern(self) -> Self:
+        levels = self.topic.split("/")
+        for number, level in enumerate(levels):
+            last = number == len(levels) - 1
+            plain = not set(level) & set("+#{}")
+            if not (plain or level == "+" or (level == "#" and last) or _PLACEHOLDER.fullmatch(level)):
+                raise PydanticCustomError(
+                    "invalid_topic", "topic: {level} is no level of a pattern", {"level": level}
+                )
+        known = {*_PLACEHOLDER.findall(self.topic)}
+        for name, template in (("entity", self.entity), ("sensor", self.sensor)):
+            try:
+                used = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
+            except ValueError as error:
+                raise PydanticCustomError("invalid_template", f"{name}: {error}") from error
+            if missing := sorted(used - known):
+                raise PydanticCustomError(
+                    "invalid_template", f"{name}: {{{missing[0]}}} is not in the topic {self.topic!r}"
+                )
+        return self
+
+    @property
+    def subscription(self) -> str:
+        """The topic filter to subscribe to."""
+        return _PLACEHOLDER.sub("+", self.topic)
+
+    def match(self, topic: str) -> dict[str, str] | None:
+        """The named levels of a topic; None if the pattern does not match it."""
+        expression = re.escape(self.topic).replace(r"\+", "[^/]*").replace(r"\#", ".*")
+        expression = re.sub(r"\\\{([a-z_]+)\\\}", r"(?P<\1>[^/]+)", expression)
+        found = re.fullmatch(expression, topic)
+        return None if found is None else found.groupdict()
+
+
+class Mapping(Message):
+    """The mapping file: the first pattern that matches a topic counts."""
+
+    topics: Annotated[tuple[TopicMapping, ...], Field(min_length=1, max_length=1000)]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a mapping file (JSON); raises ValueError that names the field and the value, or OSError."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise ValueError(f"{path}: {explain(error)}") from None
+
+    def observation(self, topic: str, payload: bytes, now: float, most_bytes: int) -> Observation:
+        """Convert one MQTT message.
+
+        Raises:
+            Unusable: with a line that names the field and the value.
+        """
+        for mapping in self.topics:
+            if (names := mapping.match(topic)) is not None:
+                break
+        else:
+            raise Unusable(Reason.invalid, f"topic: no pattern matches {topic!r}")
+        check_size(payload, most_bytes)
+        try:
+            content = from_json(payload)
+        except ValueError as error:
+            raise Unusable(Reason.not_json, f"payload: {error}") from error
+        fields = {
+            "entity": mapping.entity.format_map(names),
+            "sensor": mapping.sensor.format_map(names),
+            "time": now if mapping.time is None else _seconds(_at(content, mapping.time), mapping.time_unit),
+            "value": _at(content, mapping.value)
+            if isinstance(mapping.value, str)
+            else [_at(content, each) for each in mapping.value],
+        }
+        for name in ("standard_deviation", "covariance", "id"):
+            if (path := getattr(mapping, name)) is not None:
+                fields[name] = _at(content, path)
+        try:
+            return Observation.model_validate(fields)
+        except ValidationError as error:
+            raise unusable(error) from error
+
+
+def _at(content: Any, path: str) -> Any:
+    """The part of a payload at a path; raises Unusable that names the path."""
+    part = content
+    for name in path.split(".") if path != "." else ():
+        try:
+            part = part[int(name)] if isinstance(part, list) else part[name]
+        except (LookupError, TypeError, ValueError):
+            shown = repr(content)[:80]
+            raise Unusable(Reason.invalid, f"{path}: the payload has no {name!r} ({shown})") from None
+    return part
+
+
+def _seconds(time: Any, unit: str) -> Any:
+    return time / _PER_SECOND[unit] if isinstance(time, int | float) and not isinstance(time, bool) else time

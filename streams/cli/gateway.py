@@ -1,0 +1,73 @@
+"""`beliefstream gateway`."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.options import Brokers
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from beliefstream.streams.settings import Settings
+
+
+def gateway(
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="address to listen on; 0.0.0.0 for all", show_default="of BELIEFSTREAM_GATEWAY_HOST"
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="port; 0 for any", show_default="of BELIEFSTREAM_GATEWAY_PORT"),
+    ] = None,
+    brokers: Brokers = None,
+) -> None:
+    """Run the HTTP gateway until SIGTERM: take observations and priors, give out posteriors.
+
+    It is set up by the environment; `beliefstream settings` lists the variables. /openapi.json describes it.
+
+    Example: BELIEFSTREAM_GATEWAY_TOKEN_FILE=token beliefstream gateway --host 0.0.0.0 --port 8081
+    """
+    import asyncio
+
+    from beliefstream.streams.bridges.acknowledged import Writer
+    from beliefstream.streams.bridges.gateway.server import SOURCE, serve
+    from beliefstream.streams.monitoring import logs
+
+    settings = settings_for(brokers, gateway_host=host, gateway_port=port)
+    _ = settings.token_of_gateway  # raises before a broker is asked
+    with _bind(settings) as listening:
+        writer = Writer(settings, SOURCE)
+        print(f"gateway at http://{settings.gateway_host}:{listening.getsockname()[1]}", flush=True)
+        logs.configure(settings.logs, settings.log_level)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(serve(settings, listening, writer))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """That of uvloop, if it is installed: it answers a fifth more requests."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _bind(settings: Settings) -> socket.socket:
+    """A socket at the gateway's address, before a broker is asked."""
+    place = (settings.gateway_host, settings.gateway_port)
+    try:
+        family = socket.AF_INET6 if ":" in settings.gateway_host else socket.AF_INET
+        return socket.create_server(place, family=family, backlog=2048)
+    except OSError as error:
+        shown = f"{settings.gateway_host}:{settings.gateway_port}"
+        raise CommandError(f"{shown}: {error.strerror}; --port is another port") from None

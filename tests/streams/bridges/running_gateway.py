@@ -1,0 +1,124 @@
+"""Runs `beliefstream gateway` as a process, and talks HTTP to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from email.message import Message
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from beliefstream.streams.local.broker import free_port
+from tests.brokers import Broker
+from tests.conftest import Names, eventually
+from tests.streams.cli.conftest import environment
+
+PATIENCE = 30.0  # seconds; enough for a busy machine
+JSON = "application/json"
+LINES = "application/x-ndjson"
+
+
+class Answer(NamedTuple):
+    """What the gateway has answered."""
+
+    status: int
+    headers: Message
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class RunningGateway:
+    """A gateway at its own port."""
+
+    def __init__(self, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.port, self.process, self._log = port, process, log
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self._ask(urllib.request.Request(self.url(path), headers=_named(headers)))
+
+    def post(self, path: str, body: object, media: str = JSON, **headers: str) -> Answer:
+        """Send bytes as they are, anything else as JSON."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        all_headers = {"Content-Type": media, **_named(headers)}
+        return self._ask(urllib.request.Request(self.url(path), data, all_headers))
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def metric(self, name: str) -> float:
+        """The value of a metric, by its whole name with labels."""
+        lines = self.get("/metrics").body.decode().splitlines()
+        return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, self.log()
+        try:
+            return self.get("/readyz").status == 200
+        except OSError:
+            return False
+
+    def _ask(self, request: urllib.request.Request) -> Answer:
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+                return Answer(answer.status, answer.headers, answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, error.headers, error.read())
+
+
+def _named(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+@contextmanager
+def running(broker: Broker, names: Names, folder: Path, **settings: str) -> Iterator[RunningGateway]:
+    """A gateway that is ready; `settings` are variables without their prefix, in small letters."""
+    port, log = free_port(), folder / "gateway.log"
+    variables = environment(broker.bootstrap_servers, names) | {
+        "BELIEFSTREAM_GATEWAY_PORT": str(port),
+        **{f"BELIEFSTREAM_{name.upper()}": value for name, value in settings.items()},
+    }
+    with log.open("ab") as output:
+        command = [sys.executable, "-m", "beliefstream", "gateway"]
+        process = subprocess.Popen(
+            command, env={**os.environ, **variables}, stdout=output, stderr=output, cwd=folder
+        )
+    gateway = RunningGateway(port, process, log)
+    try:
+        eventually(gateway.is_ready, PATIENCE, "the gateway is ready")
+        yield gateway
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(PATIENCE)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def observation(number: int = 0, entity: str = "mower", **changes: Any) -> dict[str, Any]:
+    return {
+        "entity": entity,
+        "sensor": "gps",
+        "time": 1769860800 + number,
+        "value": [1, 2],
+        "id": f"{entity}-{number}",
+        **changes,
+    }
+
+
+def lines(*items: object) -> bytes:
+    return b"".join(json.dumps(item).encode() + b"\n" for item in items)
