@@ -116,7 +116,7 @@ def test_any_rate_may_be_allowed() -> None:
 def test_a_short_token_is_refused_at_the_start(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BELIEFSTREAM_GATEWAY_TOKEN", "short")
     result = run("gateway", "--port", "0")
-    assert_one_line(result, "BELIEFSTREAM_GATEWAY_TOKEN: expected 16 to 512 characters")
+    assert_one_line(result, "BELIEFSTREAM_GATEWAY_TOKEN: expected 16 to 512 of the characters")
     assert "short" not in result.err
 
 

@@ -91,5 +91,7 @@ def test_the_changelog_of_the_benchmark_has_each_belief_where_its_entity_belongs
 
 
 def test_a_producer_of_ours_takes_no_other_partitioner() -> None:
-    with pytest.raises(ValueError, match="partitioner: murmur2"):
+    with pytest.raises(
+        ValueError, match="partitioner: only kafka-python.s default, murmur2 of the key, is allowed"
+    ):
         ObservationProducer("127.0.0.1:1", partitioner=lambda *_: 0)

@@ -89,6 +89,8 @@ def test_a_secret_comes_from_a_file_without_its_newline(name: str, tmp_path: Pat
         "web_token": lambda: settings.token,
         "sasl_password": lambda: settings.security.password,
         "ssl_key_password": lambda: settings.security.key_password,
+        "gateway_token": lambda: settings.token_of_gateway,
+        "mqtt_password": lambda: settings.password_of_mqtt,
     }
     read = readers[name]
     assert read() == SecretStr(TOKEN)
@@ -160,7 +162,7 @@ def test_the_token_and_no_other_opens_the_page(header: str | None, may: bool) ->
 
 def test_a_wrong_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Timing cannot be tested soundly on a shared machine; that the right function decides can."""
-    monkeypatch.setattr("beliefstream.streams.worker.health.hmac.compare_digest", lambda *_: True)
+    monkeypatch.setattr("beliefstream.streams.monitoring.bearer.hmac.compare_digest", lambda *_: True)
     assert may_read("Bearer whatever", SecretStr(TOKEN))
 
 
