@@ -53,6 +53,7 @@ HEAVY = (
     (("worker",), "worker"),
     (("broker",), "demo"),
     (("demo",), "worker"),
+    (("live",), "live"),
 )
 
 

