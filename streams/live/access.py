@@ -21,7 +21,7 @@ COOKIE = "beliefstream_live"
 SESSION_SECONDS = 12 * 3600.0
 MAXIMUM_SESSIONS = 1000  # the oldest make room
 REFUSED_SECONDS = 0.5  # the answer to a wrong token waits: guessing takes long
-OPEN_PATHS = ("/login", "/app.css")  # without a session
+OPEN_PATHS = ("/login", "/app.css", "/icon.svg")  # without a session
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
