@@ -10,7 +10,7 @@ const LIST = 500; // milliseconds between two changes of the list
 const STEP = 60; // pixels that an arrow key moves the map
 
 const canvas = document.querySelector("#canvas");
-const world = { entities: new Map(), names: new Map(), methods: [], sensors: [], plane: [], low: 0.5, drawn: 0 };
+const world = { entities: new Map(), names: new Map(), methods: [], sensors: [], plane: [], low: 0.5, drawn: 1 };
 const map = new BeliefMap(canvas, world);
 const series = new Series(document.querySelector("#chart"));
 const form = new PriorForm(document.querySelector("#prior"), map, redraw);
@@ -75,6 +75,7 @@ function byName(name) {
 }
 
 function select(name) {
+  map.touched = true;
   selected = name;
   map.selected = name === null ? null : byName(name);
   map.reports = [];
@@ -91,6 +92,7 @@ function listSoon() {
 }
 
 function draw(on) {
+  map.touched = true;
   form.drawing = on;
   document.querySelector("#draw").setAttribute("aria-pressed", String(on));
   canvas.classList.toggle("drawing", on);

@@ -6,6 +6,7 @@ export const R50 = Math.sqrt(-2 * Math.log(0.5)); // of an ellipse that holds 50
 export const R90 = Math.sqrt(-2 * Math.log(0.1));
 const FAINT = 0.02; // components of less weight are not drawn, except of the selected entity
 const PICK = 14; // pixels
+const REFIT = 15; // frames
 const LABELS = 40; // sensors, at most, whose names are written
 // of Okabe and Ito, a little lighter: told apart by all, on the dark ground
 const COLOUR = { belief: "#56b4e9", selected: "#f0e442", poor: "#e6803c", sensor: "#2fc19a", prior: "#e39bc3", text: "#a9b5c9", grid: "#232d40" };
@@ -24,6 +25,7 @@ export class BeliefMap {
     this.bottom = 0;
     this.width = this.height = 1; // pixels
     this.fitted = false;
+    this.touched = false; // by the user: until then the map follows what there is
     /** @type {import("./frames.js").Entity | null} */
     this.selected = null;
     this.reports = []; // names of the sensors of the last observations
@@ -55,12 +57,14 @@ export class BeliefMap {
 
   /** Move by pixels. */
   pan(dx, dy) {
+    this.touched = true;
     this.left -= dx / this.scale;
     this.bottom += dy / this.scale;
   }
 
   /** Zoom by a factor around a place that stays where it is. */
   zoom(factor, x = this.left + this.width / 2 / this.scale, y = this.bottom + this.height / 2 / this.scale) {
+    this.touched = true;
     this.scale *= factor;
     this.left = x - (x - this.left) / factor;
     this.bottom = y - (y - this.bottom) / factor;
@@ -94,7 +98,7 @@ export class BeliefMap {
 
   draw() {
     this.resize();
-    if (!this.fitted) this.fit();
+    if (!this.fitted || (!this.touched && this.world.drawn % REFIT === 0)) this.fit();
     this.pen.clearRect(0, 0, this.width, this.height);
     this.grid();
     for (const entity of this.world.entities.values()) if (entity !== this.selected) this.entity(entity);

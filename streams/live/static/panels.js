@@ -30,7 +30,7 @@ function item(name, text, select) {
 }
 
 const clock = (time) => Math.abs(time) < 1e8 ? `${time.toFixed(2)} s` : new Date(1000 * time).toISOString().slice(0, 23).replace("T", " ");
-const short = (number) => Math.abs(number) >= 1e6 || (number && Math.abs(number) < 1e-3) ? number.toExponential(3) : String(+number.toPrecision(6));
+const short = (number) => Math.abs(number) >= 1e6 || (number && Math.abs(number) < 1e-3) ? number.toExponential(3) : String(+number.toPrecision(5));
 
 /** List the entities whose name has the searched text in it. */
 export function list(entities, selected, select) {

@@ -89,16 +89,18 @@ export class PriorForm {
   }
 
   async send() {
-    const { entity, mode } = this.form.elements;
+    const { entity, mode, when } = this.form.elements;
     if (!this.ellipses.length) { this.answer.textContent = "Draw an ellipse first, or add one."; return; }
     const body = { entity: entity.value, mode: mode.value, coordinates: this.map.world.plane.map((each) => each.name), mixture: mixture(this.ellipses) };
+    const known = [...this.map.world.entities.values()].find((each) => each.name === entity.value);
+    if (when.value === "newest" && known) body.time = known.time;
     this.answer.textContent = "sending";
     try {
       const response = await fetch("priors", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
       const told = await response.json().catch(() => ({ error: `status ${response.status}` }));
       if (!response.ok) { this.answer.textContent = `Refused: ${told.error}`; return; }
       this.sent = told;
-      this.answer.textContent = `Sent (${told.place}); waiting for the posterior.`;
+      this.answer.textContent = `Sent (${told.place}); waiting for the next posterior.`;
     } catch (error) {
       this.answer.textContent = `Not sent: ${error.message}`;
     }

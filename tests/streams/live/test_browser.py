@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from playwright.sync_api import Browser
 
-from beliefstream.schemas import DeadLetter, Mixture, Prior, Reason, parse
+from beliefstream.schemas import (
+    Coordinate,
+    DeadLetter,
+    Mixture,
+    Model,
+    PositionSensor,
+    Prior,
+    RandomWalk,
+    Reason,
+    parse,
+)
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.live.access import Access
 from tests.brokers import EmbeddedNode
+from tests.conftest import Names
 from tests.streams.client.topics import posterior, records
 from tests.streams.live.browsers import Tab, chromium, tab
 from tests.streams.live.pages import Page, served
+from tests.streams.workers import stream
 
 TOKEN = "a-token-of-the-test-0123"
 HOSTILE = "<img src=x onerror=\"document.title='hacked'\">"
@@ -53,6 +66,21 @@ def show(opened: Tab, page: Page, name: str = "mower") -> None:
     opened.wait_for(f"document.querySelector('#who').textContent === {name!r}")
 
 
+def draw(opened: Tab, centre: tuple[float, float], radius: float) -> None:
+    """Draw a prior with the mouse, in coordinates of the map."""
+    x, y = centre
+    opened.value("beliefstream.map.touched = true")
+    opened.value("beliefstream.map.zoom(0.2, 0, 0)")  # out, so that the centre is on the map
+    place = "(([x, y]) => { const m = beliefstream.map, b = m.canvas.getBoundingClientRect();"
+    place += " return [b.left + m.x(x), b.top + m.y(y)]; })"
+    begin, end = (opened.value(f"{place}([{a}, {b}])") for a, b in ((x, y), (x + radius, y + radius)))
+    opened.page.click("#draw")
+    opened.page.mouse.move(*begin)
+    opened.page.mouse.down()
+    opened.page.mouse.move(*end, steps=4)
+    opened.page.mouse.up()
+
+
 def test_the_page_loads_under_its_policy_and_entities_move(opened: Tab, page: Page) -> None:
     page.put(posterior(1, mixture=Mixture.gaussian((0, 0), 1)))
     opened.open(page.address)
@@ -65,7 +93,7 @@ def test_the_page_loads_under_its_policy_and_entities_move(opened: Tab, page: Pa
 def test_two_modes_are_seen_as_two(opened: Tab, page: Page) -> None:
     page.put(posterior(1, mixture=TWO_MODES))
     opened.open(page.address)
-    opened.wait_for("beliefstream.world.drawn > 1")
+    opened.wait_for("beliefstream.world.drawn > 2")
     left, middle, right = opened.page.evaluate(BRIGHTNESS, [[x, 0.3] for x in (-20, 0, 20)])
     assert min(left, right) > 2 * middle + 50
 
@@ -74,7 +102,10 @@ def test_the_contours_of_the_selected_entity_hold_what_they_say(opened: Tab, pag
     """Of one Gaussian they are the ellipses of 50 and 90 %; of two modes there are two closed curves."""
     page.put(posterior(1, mixture=TWO_MODES))
     opened.open(page.address)
-    script = """async (components) => (await import("./contours.js")).contours(Float64Array.from(components), [0.5, 0.9])"""
+    contours = (
+        'import("./contours.js").then((all) => all.contours(Float64Array.from(components), [0.5, 0.9]))'
+    )
+    script = f"(components) => {contours}"
     half, most = opened.page.evaluate(script, [1, 0, 0, 2, 1, 0])
     for segments, share in ((half, 0.5), (most, 0.9)):
         points = np.reshape(segments, (-1, 2)) / (2, 1)
@@ -129,6 +160,39 @@ def test_a_prior_drawn_by_mouse_arrives(opened: Tab, page: Page, embedded_broker
     opened.wait_for("document.querySelector('#answer').textContent.includes('waiting')")
     page.put(posterior(2, prior_sequence=1))
     opened.wait_for("document.querySelector('#answer').textContent.startsWith('Applied')")
+
+
+def test_a_prior_changes_the_belief(
+    opened: Tab, embedded_broker: EmbeddedNode, names: Names, tmp_path: Path
+) -> None:
+    """With a real worker: the page shows the posterior that has taken the prior in."""
+    with stream(embedded_broker, names, tmp_path) as messages:
+        messages.define(
+            [
+                PositionSensor(sensor="gps", standard_deviation=3.0),
+                Model(
+                    entity="*",
+                    name="walker",
+                    motion=RandomWalk(spectral_density=1.0),
+                    coordinates=(Coordinate(name="x", unit="m"), Coordinate(name="y", unit="m")),
+                    prior=Mixture.gaussian((0, 0), 20),
+                ),
+            ]
+        )
+        messages.worker().start()
+        with served(embedded_broker.bootstrap_servers, names.topics) as page:
+            messages.observations.send("mower", "gps", (1.0, 2.0))
+            show(opened, page)
+            opened.page.select_option("select[name=when]", "newest")
+            draw(opened, (30.0, -20.0), 2.0)
+            opened.page.click("#send")
+            opened.wait_for("document.querySelector('#answer').textContent.startsWith('Applied')")
+            # the observation of that time counts after the prior, so the belief is between both
+            share = (variance := (2 / np.sqrt(-2 * np.log(0.1))) ** 2) / (variance + 3.0**2)
+            expected = (1 - share) * np.array([30, -20]) + share * np.array([1, 2])
+            opened.wait_for(f"Math.abs(beliefstream.map.selected.components[1] - {expected[0]}) < 0.1")
+            shown = opened.value("[...beliefstream.map.selected.components]")
+            np.testing.assert_allclose(shown[1:3], expected, atol=0.1)
 
 
 def test_exact_numbers_of_several_ellipses_are_sent(
