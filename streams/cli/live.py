@@ -34,6 +34,8 @@ def live(
 
     Example: beliefstream live --port 8090
     """
+    import signal
+
     from beliefstream.streams.live.access import LOOPBACK, Access
     from beliefstream.streams.live.server import bound, serve
     from beliefstream.streams.monitoring import logs
@@ -53,6 +55,7 @@ def live(
         name = f"[{host}]" if ":" in host else host
         print(f"live page: http://{name}:{listening.getsockname()[1]}/", flush=True)
         logs.configure(settings.logs, settings.log_level)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
         access = Access(secret.get_secret_value() if secret else None, origin or ())
         try:
             serve(settings, listening, access, (axes[0], axes[1]) if axes else None)

@@ -22,7 +22,7 @@ Plane = tuple[str, str]
 MAXIMUM_ENTITIES = 2000  # those that were silent longest make room
 MAXIMUM_SAMPLES = 240  # of an entity's history, about 80 kB for 8 components of 4 coordinates
 MAXIMUM_OBSERVATIONS = 8  # of an entity
-SAMPLE_INTERVAL = 0.2  # least seconds of event time between two samples
+SAMPLE_INTERVAL = 1.0  # least seconds of event time between two samples
 BLOCK = struct.Struct("<IHHffd")  # number, components, method, effective sample size, surprise, time
 METHODS: tuple[str, ...] = get_args(Method)
 

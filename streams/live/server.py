@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import socket
 from collections.abc import AsyncIterator
 from functools import partial
@@ -39,6 +40,8 @@ MAXIMUM_BODY = 1_000_000  # bytes of a request
 MAXIMUM_MESSAGE = 64 * 1024  # bytes that a browser may send on the WebSocket
 MAXIMUM_VIEWERS = 100
 RETRY_SECONDS = 1.0
+# Of what is read together only the newest posterior of an entity is parsed: with nobody there, few are.
+COLLECT_SECONDS, IDLE_SECONDS = 0.1, 0.5
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
@@ -66,7 +69,8 @@ class LivePage:
         """Read until cancelled; a broker that is away is waited for."""
         while True:
             try:
-                self.apply(await asyncio.to_thread(self._reader.collect))
+                seconds = COLLECT_SECONDS if self._viewers else IDLE_SECONDS
+                self.apply(await asyncio.to_thread(self._reader.collect, seconds))
             except (KafkaError, OSError) as error:
                 log.warning("topics cannot be read, trying again", error=repr(error))
                 await asyncio.sleep(RETRY_SECONDS)
@@ -153,6 +157,7 @@ async def body_of(request: Request) -> bytes:
 
 def make_server(app: ASGIApp) -> uvicorn.Server:
     """A server that logs only warnings, since the page logs what matters itself."""
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     configuration = uvicorn.Config(
         app,
         ws="websockets-sansio",

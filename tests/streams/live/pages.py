@@ -147,6 +147,9 @@ class Browser:
     def wait_for_entities(self, *names: str) -> None:
         self.wait_until(lambda: set(names) <= set(self.entities), "entity")
 
+    def wait_for_time(self, name: str, time: float) -> None:
+        self.wait_until(lambda: self.entities[name].time >= time, f"{name} at {time}")
+
     def _note(self, notes: dict[str, Any]) -> None:
         self._names.update(dict(notes.pop("names", [])))
         self.samples += notes.get("details", {}).get("samples", [])

@@ -65,7 +65,7 @@ def test_no_frame_is_sent_before_the_last_was_acknowledged(page: Page) -> None:
         slow.receive(acknowledge=False)
         for number in range(2, 8):
             page.put(posterior(number))
-            quick.wait_until(lambda number=number: quick.entities["mower"].time >= number, "frame")
+            quick.wait_for_time("mower", number)
         with pytest.raises(TimeoutError):
             slow.receive(timeout=0.6)
         slow.send(type="drawn")
