@@ -56,6 +56,7 @@ HEAVY = (
     (("bridge", "mqtt", "log.jsonl"), "mqtt"),
     (("broker",), "demo"),
     (("demo",), "worker"),
+    (("live",), "live"),
 )
 
 

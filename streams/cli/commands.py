@@ -18,6 +18,7 @@ from beliefstream.streams.cli.entity import entity
 from beliefstream.streams.cli.evaluate import evaluate
 from beliefstream.streams.cli.fuse import fuse
 from beliefstream.streams.cli.gateway import gateway
+from beliefstream.streams.cli.live import live
 from beliefstream.streams.cli.models import models
 from beliefstream.streams.cli.observe import observe
 from beliefstream.streams.cli.posteriors import posteriors
@@ -34,7 +35,7 @@ from beliefstream.streams.cli.worker import worker
 # An unexpected exception is a bug, for which a plain traceback is best; main() explains errors that users can fix.
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    *(broker, worker, gateway, simulate, replay, posteriors, dead_letters, watch, fuse),
+    *(broker, worker, gateway, simulate, replay, posteriors, dead_letters, watch, live, fuse),
     *(demo, train, evaluate, compile, bench, contract, doctor, settings),
 )
 for command in _COMMANDS:

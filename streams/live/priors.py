@@ -1,0 +1,82 @@
+"""Priors from the page: checked, published, and told to the log."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from beliefstream.schemas import Prior
+from beliefstream.schemas.base import unusable
+from beliefstream.streams.client import Place, PriorPublisher
+from beliefstream.streams.live.beliefs import Beliefs
+from beliefstream.streams.live.overview import Overview
+
+log = structlog.get_logger(__name__)
+
+PUBLISH_SECONDS = 10.0  # until the broker must have acknowledged a prior
+
+
+class PriorDesk:
+    """Publishes what the page asks for."""
+
+    def __init__(self, publisher: PriorPublisher, beliefs: Beliefs, overview: Overview) -> None:
+        self._publisher, self._beliefs, self._overview = publisher, beliefs, overview
+
+    async def publish(self, fields: Any, client: str) -> dict[str, Any]:
+        """Publish a prior given as the fields of the message; without a time it is for now.
+
+        Raises:
+            beliefstream.schemas.Unusable: a line that names the field and the value.
+            BrokerUnavailable, TimeoutError: the broker does not acknowledge it.
+        """
+        prior = self.checked(fields)
+        before = self._beliefs.entities.get(prior.entity)
+        place = await asyncio.to_thread(self._send, prior)
+        log.info(
+            "prior published",
+            entity=prior.entity,
+            mode=prior.mode,
+            components=prior.mixture.components,
+            mean=[round(float(number), 6) for number in prior.mixture.mean()],
+            time=prior.time,
+            topic=place.topic,
+            partition=place.partition,
+            offset=place.offset,
+            client=client,
+        )
+        return {
+            "entity": prior.entity,
+            "mode": prior.mode,
+            "time": prior.time,
+            "place": f"{place.topic}/{place.partition}:{place.offset}",
+            "prior_sequence": before.posterior.prior_sequence if before else 0,
+        }
+
+    def checked(self, fields: Any) -> Prior:
+        """The message; raises Unusable."""
+        if isinstance(fields, dict):
+            entity = str(fields.get("entity", ""))
+            fields = {**fields, "time": self._time(entity) if fields.get("time") is None else fields["time"]}
+        try:
+            prior = Prior.model_validate(fields)
+        except ValidationError as error:
+            raise unusable(error) from error
+        model, known = self._overview.model_of(prior.entity), self._beliefs.entities.get(prior.entity)
+        names = model.coordinate_names if model else known.posterior.coordinate_names if known else None
+        if names is not None:
+            prior.check_fits(names)
+        return prior
+
+    def _time(self, entity: str) -> float:
+        """Now; where time is not that of the wall clock, that of the newest posterior."""
+        model, known = self._overview.model_of(entity), self._beliefs.entities.get(entity)
+        if known is not None and model is not None and not model.live_time:
+            return known.posterior.time
+        return time.time()
+
+    def _send(self, prior: Prior) -> Place:
+        return self._publisher.send_message(prior).result(PUBLISH_SECONDS)

@@ -1,0 +1,199 @@
+"""The server of the live page: reads the topics, and serves the page, its frames and its priors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import structlog
+import uvicorn
+from kafka.errors import KafkaError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
+
+from beliefstream.schemas import Unusable
+from beliefstream.streams.client import BrokerUnavailable, PriorPublisher
+from beliefstream.streams.live.access import Access, Guard
+from beliefstream.streams.live.beliefs import MAXIMUM_OBSERVATIONS, Beliefs, Plane
+from beliefstream.streams.live.overview import Overview
+from beliefstream.streams.live.priors import PriorDesk
+from beliefstream.streams.live.reading import Batch, TopicsReader
+from beliefstream.streams.live.viewers import Viewer
+from beliefstream.streams.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+MAXIMUM_BODY = 1_000_000  # bytes of a request
+MAXIMUM_MESSAGE = 64 * 1024  # bytes that a browser may send on the WebSocket
+MAXIMUM_VIEWERS = 100
+RETRY_SECONDS = 1.0
+# Of what is read together only the newest posterior of an entity is parsed: with nobody there, few are.
+COLLECT_SECONDS, IDLE_SECONDS = 0.1, 0.5
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+
+class LivePage:
+    """The beliefs, and what viewers ask for."""
+
+    def __init__(
+        self, reader: TopicsReader, publisher: PriorPublisher, access: Access, plane: Plane | None = None
+    ) -> None:
+        self.beliefs, self.overview = Beliefs(plane), Overview()
+        self.desk = PriorDesk(publisher, self.beliefs, self.overview)
+        self._reader, self._access = reader, access
+        self._viewers: set[Viewer] = set()
+
+    def apply(self, batch: Batch) -> None:
+        """Take over what has been read."""
+        for posterior in batch.posteriors:
+            self.beliefs.add(posterior)
+        for name, observations in batch.observations.items():
+            if (entity := self.beliefs.entities.get(name)) is not None:
+                entity.observations.extend(observations)
+        self.overview.add(batch)
+
+    async def follow(self) -> None:
+        """Read until cancelled; a broker that is away is waited for."""
+        while True:
+            try:
+                seconds = COLLECT_SECONDS if self._viewers else IDLE_SECONDS
+                self.apply(await asyncio.to_thread(self._reader.collect, seconds))
+            except (KafkaError, OSError) as error:
+                log.warning("topics cannot be read, trying again", error=repr(error))
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def view(self, websocket: WebSocket) -> None:
+        """Serve one browser."""
+        if len(self._viewers) >= MAXIMUM_VIEWERS:
+            await websocket.close(1013, "too many viewers")
+            return
+        await websocket.accept()
+        viewer = Viewer(websocket, self.beliefs, self.overview)
+        self._viewers.add(viewer)
+        try:
+            await viewer.run()
+        finally:
+            self._viewers.discard(viewer)
+
+    async def prior(self, request: Request) -> Response:
+        """Publish the prior in the body."""
+        client = request.client.host if request.client else ""
+        try:
+            fields = json.loads(await body_of(request))
+        except (ValueError, RecursionError):
+            return JSONResponse({"error": "The body is not JSON, or too long."}, 400)
+        try:
+            return JSONResponse(await self.desk.publish(fields, client))
+        except Unusable as error:
+            return JSONResponse({"error": error.detail}, 400)
+        except (BrokerUnavailable, KafkaError, TimeoutError) as error:
+            return JSONResponse({"error": f"The broker has not acknowledged it. {error}"}, 503)
+
+    async def login(self, request: Request) -> Response:
+        """Show the form, or check the token that it sends; a link may carry the token too."""
+        if not self._access.needs_token:
+            return RedirectResponse(".", 303)
+        if request.method == "POST":
+            try:
+                form = parse_qs((await body_of(request)).decode(errors="replace"))
+            except ValueError:
+                form = {}
+            return await self._access.login(form.get("token", [""])[0], request)
+        if token := request.query_params.get("token"):
+            return await self._access.login(token, request)
+        return FileResponse(STATIC / "login.html", media_type="text/html")
+
+    def app(self) -> ASGIApp:
+        """The ASGI application."""
+
+        @contextlib.asynccontextmanager
+        async def lifespan(_: Starlette) -> AsyncIterator[None]:
+            following = asyncio.create_task(self.follow())
+            yield
+            following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await following
+
+        files = [
+            Route("/" if path.name == "index.html" else f"/{path.name}", partial(_file, path))
+            for path in sorted(STATIC.iterdir())
+            if path.suffix in TYPES and path.name != "login.html"
+        ]
+        routes = [
+            *files,
+            Route("/login", self.login, methods=["GET", "POST"]),
+            Route("/priors", self.prior, methods=["POST"]),
+            WebSocketRoute("/ws", self.view),
+        ]
+        return Guard(Starlette(routes=routes, lifespan=lifespan), self._access)
+
+
+async def _file(path: Path, request: Request) -> Response:
+    return FileResponse(path, media_type=TYPES[path.suffix])
+
+
+async def body_of(request: Request) -> bytes:
+    """The request's body; raises ValueError if it is longer than MAXIMUM_BODY."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAXIMUM_BODY:
+            raise ValueError("the body is too long")
+    return bytes(body)
+
+
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    """A server that logs only warnings, since the page logs what matters itself."""
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    configuration = uvicorn.Config(
+        app,
+        ws="websockets-sansio",
+        ws_max_size=MAXIMUM_MESSAGE,
+        ws_per_message_deflate=False,  # it costs more processor time than it saves on a local network
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=2,
+    )
+    return uvicorn.Server(configuration)
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A listening socket; raises OSError if the port is in use."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)
+
+
+def serve(settings: Settings, listening: socket.socket, access: Access, plane: Plane | None = None) -> None:
+    """Serve the page on that socket until SIGINT or SIGTERM.
+
+    Raises:
+        BrokerUnavailable: no broker answers.
+        TopicMissing: the broker lacks one of the topics.
+    """
+    options: dict[str, Any] = settings.client_options
+    with (
+        TopicsReader(settings.brokers, settings.names, MAXIMUM_OBSERVATIONS, **options) as reader,
+        PriorPublisher(
+            settings.brokers,
+            settings.priors,
+            observations=settings.observations,
+            source="/beliefstream/live",
+            **options,
+        ) as publisher,
+    ):
+        make_server(LivePage(reader, publisher, access, plane).app()).run(sockets=[listening])

@@ -1,0 +1,76 @@
+// Binary frames: a head, then a block for each entity that has changed. beliefs.py and viewers.py write them.
+
+const MAGIC = 0x31464c42;
+const HEAD = 24;
+const BLOCK = 24;
+const COMPONENT = 6; // numbers: weight, mean (2), covariance (3)
+export const STRIDE = 6; // of what is kept of a component: weight, x, y, two half-axes (one deviation), angle
+const TRAIL = 40; // points
+
+/**
+ * @typedef {object} Entity
+ * @property {number} id
+ * @property {string} name
+ * @property {string} method
+ * @property {number} ess effective sample size, 0 to 1
+ * @property {number} time of the state, seconds since the epoch
+ * @property {Float64Array} components STRIDE numbers each
+ * @property {number[]} trail x and y of where the heaviest component was
+ */
+
+/**
+ * @param {ArrayBuffer} buffer
+ * @param {Map<number, Entity>} entities which the frame changes
+ * @param {Map<number, string>} names
+ * @param {string[]} methods
+ * @returns {number} how many entities have changed, or -1 if it is no frame
+ */
+export function apply(buffer, entities, names, methods) {
+  const data = new DataView(buffer);
+  if (data.byteLength < HEAD || data.getUint32(0, true) !== MAGIC) return -1;
+  const count = data.getUint32(16, true);
+  let at = HEAD;
+  for (let i = 0; i < count; i++) {
+    const id = data.getUint32(at, true), size = data.getUint16(at + 4, true);
+    const entity = entities.get(id) ?? { id, name: names.get(id) ?? "?", trail: [] };
+    entity.method = methods[data.getUint16(at + 6, true)] ?? "?";
+    entity.ess = data.getFloat32(at + 8, true);
+    entity.time = data.getFloat64(at + 16, true);
+    at += BLOCK;
+    entity.components = components(data, at, size);
+    at += 4 * COMPONENT * size;
+    follow(entity);
+    entities.set(id, entity);
+  }
+  return count;
+}
+
+/** Half-axes and angle of each component's ellipse, from its covariance. */
+function components(data, at, size) {
+  const found = new Float64Array(STRIDE * size);
+  for (let k = 0; k < size; k++, at += 4 * COMPONENT) {
+    const [weight, x, y, xx, xy, yy] = Array.from({ length: COMPONENT }, (_, j) => data.getFloat32(at + 4 * j, true));
+    const middle = (xx + yy) / 2, spread = Math.hypot((xx - yy) / 2, xy);
+    const axes = [Math.sqrt(middle + spread), Math.sqrt(Math.max(middle - spread, 1e-9 * middle))];
+    found.set([weight, x, y, ...axes, Math.atan2(2 * xy, xx - yy) / 2], STRIDE * k);
+  }
+  return found;
+}
+
+function follow(entity) {
+  const c = entity.components;
+  if (!c.length) return;
+  let heaviest = 0;
+  for (let k = STRIDE; k < c.length; k += STRIDE) if (c[k] > c[heaviest]) heaviest = k;
+  entity.trail.push(c[heaviest + 1], c[heaviest + 2]);
+  if (entity.trail.length > 2 * TRAIL) entity.trail.splice(0, 2);
+}
+
+/** The mean of the whole mixture, or null where it has no place on the map. */
+export function mean(entity) {
+  const c = entity.components;
+  if (!c.length) return null;
+  let x = 0, y = 0;
+  for (let k = 0; k < c.length; k += STRIDE) { x += c[k] * c[k + 1]; y += c[k] * c[k + 2]; }
+  return [x, y];
+}

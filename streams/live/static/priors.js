@@ -1,0 +1,129 @@
+// A prior: ellipses drawn on the map or typed in, sent to the server, and the posterior that answers it.
+import { R90 } from "./map.js";
+
+const FIELDS = ["x", "y", "rx", "ry", "angle", "weight"];
+const LEAST = 3; // pixels; a shorter drag is a click
+
+export class PriorForm {
+  /**
+   * @param {HTMLFormElement} form
+   * @param {import("./map.js").BeliefMap} map
+   * @param {() => void} changed called when the map shall be drawn again
+   */
+  constructor(form, map, changed) {
+    this.form = form;
+    this.map = map;
+    this.changed = changed;
+    this.rows = form.querySelector("#ellipses");
+    this.answer = form.querySelector("#answer");
+    this.drawing = false;
+    this.draft = null; // the ellipse under the mouse
+    this.sent = null; // what the broker has, and no posterior shows yet
+    form.addEventListener("submit", (event) => { event.preventDefault(); this.send(); });
+    this.rows.addEventListener("input", (event) => this.typed(event.target));
+    form.querySelector("#add").addEventListener("click", () => this.addInTheMiddle());
+    form.querySelector("#clear").addEventListener("click", () => this.clear());
+  }
+
+  get ellipses() { return this.map.ellipses; }
+
+  /** Draw an ellipse from its centre to a corner of its box. */
+  begin([x, y]) {
+    this.draft = { x, y, rx: 0, ry: 0, angle: 0, weight: 1 };
+    this.ellipses.push(this.draft);
+  }
+
+  drag([x, y]) {
+    this.draft.rx = Math.abs(x - this.draft.x);
+    this.draft.ry = Math.abs(y - this.draft.y);
+    this.changed();
+  }
+
+  /** End drawing; returns whether an ellipse has been drawn. */
+  end() {
+    const drawn = Math.max(this.draft.rx, this.draft.ry) * this.map.scale >= LEAST, least = LEAST / this.map.scale;
+    if (drawn) Object.assign(this.draft, { rx: Math.max(this.draft.rx, least), ry: Math.max(this.draft.ry, least) });
+    else this.ellipses.pop();
+    this.draft = null;
+    this.list();
+    return drawn;
+  }
+
+  addInTheMiddle() {
+    const { map } = this, radius = Math.min(map.width, map.height) / 8 / map.scale;
+    const [x, y] = [map.left + map.width / 2 / map.scale, map.bottom + map.height / 2 / map.scale];
+    this.ellipses.push({ x, y, rx: radius, ry: radius, angle: 0, weight: 1 });
+    this.list();
+  }
+
+  clear() {
+    this.ellipses.length = 0;
+    this.list();
+  }
+
+  /** Write the ellipses into the form. */
+  list() {
+    this.rows.replaceChildren(...this.ellipses.map((ellipse, i) => {
+      const row = document.createElement("tr");
+      for (const field of FIELDS) {
+        const input = Object.assign(document.createElement("input"), { type: "number", step: "any", required: true });
+        input.value = String(+ellipse[field].toPrecision(7));
+        input.dataset.field = field;
+        input.setAttribute("aria-label", `${field} of ellipse ${i + 1}`);
+        if (["rx", "ry", "weight"].includes(field)) input.min = "0";
+        row.insertCell().append(input);
+      }
+      const remove = Object.assign(document.createElement("button"), { type: "button", textContent: "×" });
+      remove.setAttribute("aria-label", `remove ellipse ${i + 1}`);
+      remove.addEventListener("click", () => { this.ellipses.splice(i, 1); this.list(); });
+      row.insertCell().append(remove);
+      return row;
+    }));
+    this.changed();
+  }
+
+  typed(input) {
+    const row = input.closest("tr");
+    if (Number.isFinite(input.valueAsNumber)) this.ellipses[row.sectionRowIndex][input.dataset.field] = input.valueAsNumber;
+    this.changed();
+  }
+
+  async send() {
+    const { entity, mode, when } = this.form.elements;
+    if (!this.ellipses.length) { this.answer.textContent = "Draw an ellipse first, or add one."; return; }
+    const body = { entity: entity.value, mode: mode.value, coordinates: this.map.world.plane.map((each) => each.name), mixture: mixture(this.ellipses) };
+    const known = [...this.map.world.entities.values()].find((each) => each.name === entity.value);
+    if (when.value === "newest" && known) body.time = known.time;
+    this.answer.textContent = "sending";
+    try {
+      const response = await fetch("priors", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+      const told = await response.json().catch(() => ({ error: `status ${response.status}` }));
+      if (!response.ok) { this.answer.textContent = `Refused: ${told.error}`; return; }
+      this.sent = told;
+      this.answer.textContent = `Sent (${told.place}); waiting for the next posterior.`;
+    } catch (error) {
+      this.answer.textContent = `Not sent: ${error.message}`;
+    }
+  }
+
+  /** Tell when a posterior of the entity has taken the prior in. */
+  see(details) {
+    if (!this.sent || details.name !== this.sent.entity || details.prior_sequence <= this.sent.prior_sequence) return;
+    this.answer.textContent = `Applied: posterior ${details.sequence} has prior ${details.prior_sequence}, effective sample size ${details.ess.toFixed(2)}, ${details.method}.`;
+    this.sent = null;
+  }
+}
+
+/** The Gaussian mixture whose components hold 90 % in the ellipses. */
+export function mixture(ellipses) {
+  const total = ellipses.reduce((sum, each) => sum + each.weight, 0);
+  const covariance = ({ rx, ry, angle }) => {
+    const c = Math.cos(angle * Math.PI / 180), s = Math.sin(angle * Math.PI / 180), a = (rx / R90) ** 2, b = (ry / R90) ** 2;
+    return [[a * c * c + b * s * s, (a - b) * c * s], [(a - b) * c * s, a * s * s + b * c * c]];
+  };
+  return {
+    weights: ellipses.map((each) => each.weight / total),
+    means: ellipses.map((each) => [each.x, each.y]),
+    covariances: ellipses.map(covariance),
+  };
+}

@@ -1,0 +1,65 @@
+"""Chromium as the system has it, without a window; nothing is downloaded."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+SIZE = {"width": 1400, "height": 850}
+
+
+@dataclass
+class Tab:
+    """A page in the browser, and what it complained about."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+
+    def open(self, address: str) -> None:
+        self.page.goto(address)
+
+    def value(self, expression: str) -> Any:
+        return self.page.evaluate(expression)
+
+    def wait_for(self, expression: str, timeout: float = 30.0) -> None:
+        """Until the JavaScript expression is true."""
+        deadline = time.monotonic() + timeout
+        # not by wait_for_function, which evaluates a text within the page: the policy forbids that
+        while not self.value(expression):
+            if time.monotonic() > deadline:
+                pytest.fail(f"not within {timeout:g} s: {expression}; {self.complaints}")
+            self.page.wait_for_timeout(20)
+
+    def note(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """The browser; the test is skipped where there is none."""
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def tab(browser: Browser) -> Iterator[Tab]:
+    context = browser.new_context(viewport=SIZE)  # type: ignore[arg-type]
+    opened = Tab(context.new_page())
+    opened.page.on("console", opened.note)
+    opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+    yield opened
+    context.close()

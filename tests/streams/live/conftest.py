@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from beliefstream.streams.kafka.topics import TopicNames, create
+from tests.brokers import EmbeddedNode
+from tests.conftest import Names
+from tests.streams.live.pages import Page, served
+
+PARTITIONS = 2
+
+
+@pytest.fixture
+def topics(embedded_broker: EmbeddedNode, names: Names) -> TopicNames:
+    create(embedded_broker.bootstrap_servers, names.topics, partitions=PARTITIONS)
+    return names.topics
+
+
+@pytest.fixture
+def page(embedded_broker: EmbeddedNode, topics: TopicNames) -> Iterator[Page]:
+    """A page without a token."""
+    with served(embedded_broker.bootstrap_servers, topics) as page:
+        yield page
