@@ -89,13 +89,13 @@ class EmbeddedBroker:
         ):
             with attempt:
                 self._start_once(program)
-        log.info("broker_started", bootstrap_servers=self.bootstrap_servers)
+        log.info("embedded broker started", bootstrap_servers=self.bootstrap_servers)
         return self
 
     def _start_once(self, program: str) -> None:
         self.port = free_port(self.port, self.host)
         if self.port_changed:
-            log.warning("broker_port_changed", asked=self._asked_port, port=self.port)
+            log.warning("port in use; using another one", requested=self._asked_port, port=self.port)
         url = f"tcp://{self.host}:{self.port}"
         command = [program, "broker", "--listener-url", url, "--advertised-listener-url", url]
         command += ["--storage-engine", "memory://tansu/"]
