@@ -1,18 +1,18 @@
 """Exact posteriors in any dimension by annealed sequential Monte Carlo, with an error estimate of the evidence.
 
-A population moves from the prior to the posterior through ``prior × likelihoodᵗ``, t from 0 to 1. Each step raises t as
-far as the weights allow, resamples, and applies Markov moves that leave the tempered density invariant (Del Moral,
+A population moves from the prior to the posterior through ``prior × likelihoodᵗ``, with t from 0 to 1. Each step raises
+t as far as the weights allow, resamples, and applies Markov moves that leave the tempered density invariant (Del Moral,
 Doucet and Jasra, "Sequential Monte Carlo samplers", JRSS B 68(3), 2006; t by effective sample size after Jasra et al.,
 Scand. J. Statistics 38(1), 2011). There are three kinds of moves. Independent draws come from a mixture fitted to the
 population, with a share of the prior. Differences of two other particles, also unscaled, jump between modes (ter Braak,
 "A Markov chain Monte Carlo version of the genetic algorithm Differential Evolution", Statistics and Computing 16,
 2006). Random walks have the covariance of a component of the fitted mixture.
 
-At the posterior, the population is redrawn by importance sampling from the fitted mixture. So the masses of far modes
-do not depend on the few particles that reached them. Bridge sampling gives the evidence, between the particles and
-draws of a mixture fitted to other particles (Meng and Wong, "Simulating ratios of normalizing constants via a simple
-identity", Statistica Sinica 6, 1996). It is far sharper than the product of the mean weights. Each problem has several
-independent runs; their disagreement is the error estimate.
+At the posterior, the population is drawn again by importance sampling from the fitted mixture. So the masses of distant
+modes do not depend on the few particles that reached them. The evidence comes from bridge sampling between the
+particles and draws of a mixture fitted to other particles (Meng and Wong, "Simulating ratios of normalizing constants
+via a simple identity", Statistica Sinica 6, 1996), which is much more accurate than the product of the mean weights.
+Each problem has several independent runs; their differences give the error estimate.
 """
 
 from __future__ import annotations
@@ -29,28 +29,35 @@ from beliefstream.inference.evaluation.fitting import Proposal, fit, improve
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 
-RUNS = 4  # populations per problem
-_KEPT = 0.5  # effective sample size after a temperature step
-_COMPONENTS = 16  # of the fitted mixture
-_LAST_ROUNDS = 3  # at the posterior itself
+RUNS = 4  # number of populations per problem
+_KEPT = 0.5  # effective share of the sample after a temperature step
+_COMPONENTS = 16  # number of components of the fitted mixture
+_LAST_ROUNDS = 3  # rounds of moves at the posterior itself
 _BRIDGE_ROUNDS = 30
-_DRAWS_A_PARTICLE = 4  # draws of the fitted mixture per particle, for the bridge
-_VALUES_AT_ONCE = 300_000  # predicted values in memory, so that they fit the processor's cache
-_SCALES = (2.4, 0.8, 0.25)  # of the random walk, over √d, in turn
+_DRAWS_A_PARTICLE = 4  # number of draws of the fitted mixture per particle, for bridge sampling
+_VALUES_AT_ONCE = 300_000  # number of predicted values in memory, so that they fit the processor's cache
+_SCALES = (2.4, 0.8, 0.25)  # scales of the random walk, divided by √d, used in turn
 
 
 class AnnealedPosterior(NamedTuple):
-    """Samples and log evidence of a batch of problems."""
+    """Samples and log evidence of a batch of problems.
 
-    points: Tensor  # (B, P, d), equally weighted
-    log_density: Tensor  # (B, P), of the normalised posterior
-    log_evidence: Tensor  # (B,)
-    standard_error: Tensor  # (B,) of the log evidence
+    Attributes:
+        points: equally weighted samples, ``(B, P, d)``.
+        log_density: log density of the normalised posterior at the samples, nats, ``(B, P)``.
+        log_evidence: nats, ``(B,)``.
+        standard_error: standard error of the log evidence, nats, ``(B,)``.
+    """
+
+    points: Tensor
+    log_density: Tensor
+    log_evidence: Tensor
+    standard_error: Tensor
 
 
 @dataclass
 class _Population:
-    """Particles of ``R`` runs side by side: points ``(B, R·P, d)``, the rest ``(B, R·P)``."""
+    """Particles of ``R`` runs in a row: points ``(B, R·P, d)``, other fields ``(B, R·P)``."""
 
     points: Tensor
     log_prior: Tensor
@@ -60,7 +67,7 @@ class _Population:
         return self.log_prior + temperature * self.log_likelihood
 
     def take(self, index: Tensor) -> _Population:
-        """The particles at `index` ``(B, Q)`` of each problem."""
+        """Return the particles at `index` ``(B, Q)`` of each problem."""
         where = index[..., None].expand(-1, -1, self.points.shape[-1])
         return _Population(
             self.points.gather(1, where),
@@ -95,16 +102,17 @@ def annealed_posterior(
     generator: torch.Generator,
     progress: Callable[[int, int], None] | None = None,
 ) -> AnnealedPosterior:
-    """Exact samples and log evidence of every problem of a batch, in float64 on the CPU.
+    """Draw exact samples and compute the log evidence of every problem of a batch, in float64 on the CPU.
 
     Args:
         prior: ``(B, K)`` over ``d`` coordinates.
-        particles: number per problem, all runs together; a multiple of `RUNS`, at least 64 per run.
-        generator: of all random numbers.
+        observations: observations of the ``B`` problems.
+        particles: number per problem over all runs; a multiple of `RUNS`, at least 64 per run.
+        generator: random number generator.
         progress: called with the number of problems done, and the total.
 
     Raises:
-        ValueError: if `particles` is not such a number.
+        ValueError: `particles` is not such a number.
     """
     if particles % RUNS or particles < 64 * RUNS:
         raise ValueError(f"particles: expected a multiple of {RUNS}, at least {64 * RUNS}, got {particles}")
@@ -122,7 +130,7 @@ def annealed_posterior(
 
 
 def _anneal(problem: _Problem, particles: int) -> AnnealedPosterior:
-    """Anneal all problems of a batch that fits into the cache; finished problems wait for the rest."""
+    """Anneal the problems of a batch that fits into the cache; finished problems wait for the others."""
     batch, size = problem.prior.batch, problem.prior.dimension
     total = RUNS * particles
     finished = [torch.empty(batch, total, size, dtype=torch.float64), *torch.empty(2, batch, total).double()]
@@ -150,7 +158,7 @@ def _anneal(problem: _Problem, particles: int) -> AnnealedPosterior:
 
 
 def _temperature_step(log_likelihood: Tensor, room: Tensor) -> Tensor:
-    """The longest step that keeps the effective sample size, at most `room` ``(B, R)``."""
+    """Return the largest step that keeps the effective sample size, at most `room`, ``(B, R)``."""
     least = _KEPT * log_likelihood.shape[-1]
 
     def size(step: Tensor) -> Tensor:
@@ -167,7 +175,7 @@ def _temperature_step(log_likelihood: Tensor, room: Tensor) -> Tensor:
 
 
 def _resampled(log_weight: Tensor, generator: torch.Generator) -> Tensor:
-    """Systematic resampling of each run; `log_weight` ``(B, R, P)``, returns indices ``(B, R·P)``."""
+    """Resample each run systematically by `log_weight` ``(B, R, P)``, and return indices ``(B, R·P)``."""
     batch, runs, count = log_weight.shape
     start = torch.rand((batch, runs, 1), generator=generator, dtype=torch.float64)
     comb = (torch.arange(count, dtype=torch.float64) + start) / count
@@ -177,7 +185,7 @@ def _resampled(log_weight: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _moved(problem: _Problem, population: _Population, level: Tensor, proposal: Proposal) -> _Population:
-    """One round of all moves at temperatures `level` ``(B, R·P)``."""
+    """Apply one round of all moves at the powers `level` ``(B, R·P)``."""
     size, count = population.points.shape[-1], population.points.shape[1]
     generator = problem.generator
     population = _independent(problem, population, level, proposal)
@@ -185,7 +193,7 @@ def _moved(problem: _Problem, population: _Population, level: Tensor, proposal: 
         factor = 1.0 if whole else 2.38 / math.sqrt(2 * size)
         first, second = (int(n) for n in torch.randint(1, count, (2,), generator=generator))
         difference = population.points.roll(first, 1) - population.points.roll(second, 1)
-        # a little noise, so that every state can be reached
+        # small noise, so that every state can be reached
         offset = factor * difference + 0.02 * proposal.steps(count, generator)
         population = _symmetric(problem, population, level, offset)
     scales = torch.tensor(_SCALES, dtype=torch.float64) / math.sqrt(size)
@@ -215,7 +223,7 @@ def _accepted(problem: _Problem, population: _Population, other: _Population, ga
 
 
 def _finish(problem: _Problem, population: _Population) -> AnnealedPosterior:
-    """Redraw the masses of the modes, mix at the posterior, and estimate the evidence."""
+    """Draw the population again, apply the last moves at the posterior, and estimate the evidence."""
     level = torch.ones_like(population.log_prior)
     for _ in range(_LAST_ROUNDS):
         proposal = _fitted(problem, population.points)
@@ -231,7 +239,7 @@ def _fitted(problem: _Problem, points: Tensor) -> Proposal:
 
 
 def _redrawn(problem: _Problem, population: _Population, proposal: Proposal) -> _Population:
-    """Resample draws of the proposal: tempering with few particles may have misjudged a far mode's mass."""
+    """Resample draws of the proposal, because tempering with few particles may give distant modes a wrong mass."""
     batch, total = population.log_prior.shape
     drawn = problem.at(proposal.sample(_DRAWS_A_PARTICLE * total, problem.generator))
     weight = drawn.log_prior + drawn.log_likelihood - proposal.log_density(drawn.points)
@@ -240,10 +248,10 @@ def _redrawn(problem: _Problem, population: _Population, proposal: Proposal) -> 
 
 
 def _evidence(problem: _Problem, population: _Population) -> tuple[Tensor, Tensor]:
-    """Log evidence ``(B,)`` and its standard error; each run against a mixture fitted to the other half of the runs.
+    """Return log evidence and standard error, ``(B,)``; each run uses a mixture fitted to the other half of the runs.
 
-    The plain mean of the importance weights may differ by more than its own error allows. Then the difference counts as
-    error too, as the runs agree on a wrong value.
+    The mean of the importance weights may differ from the result by more than its own error. Then the runs agree on a
+    wrong value, and the difference is added to the error.
     """
     batch, total = population.log_prior.shape
     half = total // 2
@@ -267,9 +275,11 @@ def _evidence(problem: _Problem, population: _Population) -> tuple[Tensor, Tenso
 
 
 def bridge(here: Tensor, there: Tensor) -> Tensor:
-    """Log of the ratio of two normalising constants by the optimal bridge (Meng and Wong, eq. 4.1).
+    """Return the log ratio of two normalising constants by the optimal bridge (Meng and Wong, eq. 4.1).
 
-    With ``l = log p̃ − log q``: `here` ``(..., P)`` at draws of p, `there` ``(..., Q)`` at draws of q.
+    Args:
+        here: ``log p̃ − log q`` at draws of p, ``(..., P)``.
+        there: ``log p̃ − log q`` at draws of q, ``(..., Q)``.
     """
     counts = here.shape[-1], there.shape[-1]
     share = [math.log(count / sum(counts)) for count in counts]

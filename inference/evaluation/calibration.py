@@ -1,14 +1,14 @@
 """Calibration of beliefs: simulation-based calibration and coverage.
 
 Draw a state from the prior, and observations of it. Given the observations, that state is a draw of the posterior. So
-if the answers are the posteriors, over many problems
+if the answers are the exact posteriors, then over many problems
 
 - the *rank* of the true state's coordinate among draws of the answer is uniform (Talts, Betancourt, Simpson, Vehtari
   and Gelman, "Validating Bayesian inference algorithms with simulation-based calibration", arXiv 1804.06788, 2018). For
   a mixture, the rank among infinitely many draws is known: the mass below the true coordinate;
-- the *level* of the true state is uniform: the mass of the points where the answer is denser, over all coordinates at
-  once. It is the rank among draws of the answer, by its own density. The highest-density region of mass p contains the
-  truth if the level is at most p.
+- the *level* of the true state is uniform. It is the mass of the points where the answer is denser, over all
+  coordinates together, computed as the rank among draws of the answer by its density. The highest-density region of
+  mass p contains the truth if the level is at most p.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 
 REGIONS = (0.5, 0.9, 0.99)
 BINS = 20
-DRAWS = 999  # per answer: of 1 000 ranks, each region has a whole number
-SEED = 1  # of the problems; different from that of the tables
+DRAWS = 999  # number per answer, so that each region has a whole number of the 1 000 ranks
+SEED = 1  # seed of the problems, different from that of the accuracy tables
 
 Progress = Callable[[str, int, int], None]
 
@@ -37,13 +37,13 @@ class Uniformity(NamedTuple):
     """Distance of numbers from the uniform distribution on [0, 1]."""
 
     chi_square: float  # of `BINS` bins, with BINS − 1 degrees of freedom
-    probability: float  # p-value: of at least this chi-square if they are uniform
-    distance: float  # Kolmogorov's, between the distribution functions
-    critical: float  # distance that uniform numbers exceed in 5 % of cases
+    probability: float  # p-value of the chi-square
+    distance: float  # Kolmogorov distance of the distribution functions
+    critical: float  # Kolmogorov distance that uniform numbers exceed in 5 % of cases
 
 
 class Coverage(NamedTuple):
-    """Share of true states inside the answers' highest-density region of a mass."""
+    """Share of true states inside the highest-density region of mass `region`."""
 
     region: float
     share: float
@@ -64,11 +64,11 @@ class Calibration:
         return len(self.levels)
 
     def uniformity(self) -> list[Uniformity]:
-        """Uniformity of the ranks, one row per coordinate, and of the levels as the last row."""
+        """Return the uniformity of the ranks of each coordinate, and of the levels as the last row."""
         return [uniformity(values) for values in (*self.ranks.T, self.levels)]
 
     def coverage(self) -> list[Coverage]:
-        """Coverage, one row per region."""
+        """Return the coverage of each region."""
         found = []
         for region in REGIONS:
             share = float(inside(self.levels, region).mean())
@@ -76,7 +76,7 @@ class Calibration:
         return found
 
     def as_dict(self) -> dict[str, Any]:
-        """As a JSON value, with histograms in place of single problems."""
+        """Return the result as a JSON value, with histograms instead of single problems."""
         return {
             "method": self.method,
             "dimension": self.dimension,
@@ -88,17 +88,17 @@ class Calibration:
 
 
 def inside(levels: Tensor, region: float) -> Tensor:
-    """1 where the region of this mass contains the truth, else 0; float64."""
+    """Return 1 where the region of mass `region` contains the truth, otherwise 0; float64."""
     return (levels < region - 0.5 / (DRAWS + 1)).double()
 
 
 def histogram(values: Tensor) -> Tensor:
-    """Count numbers between 0 and 1 in `BINS` bins of equal width."""
+    """Count numbers between 0 and 1 in `BINS` bins of equal width, ``(BINS,)``."""
     return torch.histc(values.double(), BINS, 0.0, 1.0)
 
 
 def uniformity(values: Tensor) -> Uniformity:
-    """Uniformity of numbers ``(P,)`` between 0 and 1."""
+    """Return the uniformity of numbers ``(P,)`` between 0 and 1."""
     count = len(values)
     expected = count / BINS
     chi_square = (histogram(values) - expected).square().sum() / expected
@@ -110,14 +110,14 @@ def uniformity(values: Tensor) -> Uniformity:
 
 
 def ranks(answer: GaussianMixture, truth: Tensor) -> Tensor:
-    """Mass below each coordinate of `truth` ``(B, d)``; returns ``(B, d)``."""
+    """Return the mass below each coordinate of `truth` ``(B, d)``, ``(B, d)``."""
     deviation = answer.covariances.diagonal(dim1=-2, dim2=-1).sqrt()
     below: Tensor = torch.special.ndtr((truth[:, None] - answer.means) / deviation)
     return (answer.log_weights.softmax(1)[..., None] * below).sum(1)
 
 
 def levels(answer: GaussianMixture, truth: Tensor, generator: torch.Generator) -> Tensor:
-    """Mass of the points denser than `truth` ``(B, d)``, as their share among `DRAWS` draws and the truth; ``(B,)``."""
+    """Return the level of `truth` ``(B, d)``, ``(B,)``: the share of denser points in `DRAWS` draws and the truth."""
     draws = answer.normalised().sample(DRAWS, generator)
     denser = (answer.log_density(draws) > answer.log_density(truth[:, None])).sum(1)
     return denser.double() / (DRAWS + 1)
@@ -131,12 +131,18 @@ def calibrate(
     seed: int = SEED,
     progress: Progress | None = None,
 ) -> list[Calibration]:
-    """Calibrate every method that answers with a mixture, on the same held-out problems.
+    """Compute the calibration of each method on the same held-out problems.
 
-    `progress` is called with the current task, the number of problems done, and the total.
+    Args:
+        methods: methods that answer with a mixture.
+        dimension: number of coordinates.
+        count: number of problems, at least 1.
+        family: name of the family.
+        seed: seed of the problems, 0 to 99.
+        progress: called with the current task, the number of problems done, and the total.
 
     Raises:
-        ValueError: for a method that does not answer with a mixture, or an unknown family, count or seed.
+        ValueError: a method does not answer with a mixture, or the family, the count or the seed is invalid.
     """
     problems = held_out_problems(family, dimension, count, seed)
     found = []

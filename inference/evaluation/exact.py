@@ -1,8 +1,8 @@
 """Exact posteriors on an adaptive grid, in one and two dimensions.
 
-Cells are split until they are finer than the posterior, and dropped if no point of the cell can matter. An upper bound
-of prior and likelihood inside each cell decides, so no narrow mode can slip through. The midpoint rule on a smooth
-density is exact to better than 1e-6 once a cell is no wider than the posterior's standard deviation.
+Cells are split until they are finer than the posterior, and dropped if their mass is negligible by an upper bound of
+prior and likelihood inside the cell. So narrow modes are not missed. The midpoint rule on a smooth density is exact to
+better than 1e-6 if a cell is at most as wide as the standard deviation of the posterior.
 """
 
 from __future__ import annotations
@@ -19,40 +19,51 @@ from beliefstream.inference.likelihood.observations import LINEAR, WIDE_OUTLIER,
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 
-NEGLIGIBLE = 18.0  # nats below the best point; dropped cells hold less than 1e-6 of the mass
+NEGLIGIBLE = 18.0  # nats below the best point; dropped cells have less than 1e-6 of the mass
 _HEAVY = 10.0  # nats below the best point; cells in between may be coarse
 _FINE = 0.8  # widest cell, in standard deviations of the posterior
-_DOUBTFUL = 3e-3  # mass that wider cells may get wrong by the rule's own bound; the error is a tenth of it
+_DOUBTFUL = (
+    3e-3  # largest error of the mass by wider cells, by the bound of the rule; the error is a tenth of it
+)
 _SUPPORT = 7.0  # standard deviations of a prior component that the grid covers
-_FIRST_CELLS = 64  # along the longest side
+_FIRST_CELLS = 64  # number of cells along the longest side
 _FAR = 1e30  # farther than any value
 _CHUNK = 65536
 
 
 class GridPosterior(NamedTuple):
-    """The posterior of one problem as point masses."""
+    """Posterior of one problem as point masses.
 
-    points: Tensor  # (P, d)
-    log_mass: Tensor  # (P,), sums to one
-    log_density: Tensor  # (P,), normalised
+    Attributes:
+        points: centres of the cells, ``(P, d)``.
+        log_mass: log mass of each cell, with sum 1 of the masses, ``(P,)``.
+        log_density: log of the normalised density at the centres, nats, ``(P,)``.
+        log_evidence: nats.
+        cell: side of a cell.
+        resolved: False if the limit of cells was reached before they were finer than the posterior.
+    """
+
+    points: Tensor
+    log_mass: Tensor
+    log_density: Tensor
     log_evidence: float
-    cell: float  # side of a cell
-    resolved: bool  # False if the cells ran out before they were finer than the posterior
+    cell: float
+    resolved: bool
 
     def divergence(self, answer: GaussianMixture) -> float:
-        """KL(exact ‖ answer) in nats; `answer` a batch of one."""
+        """Return KL(exact ‖ answer) in nats; `answer` is a batch of one."""
         parts = [answer.log_density(chunk[None])[0] for chunk in torch.split(self.points, _CHUNK)]
         return float((self.log_mass.exp() * (self.log_density - torch.cat(parts))).sum())
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean ``(d,)`` and covariance ``(d, d)``."""
+        """Return mean ``(d,)`` and covariance ``(d, d)``."""
         weight = self.log_mass.exp()
         mean = (weight[:, None] * self.points).sum(0)
         offset = self.points - mean
         return mean, (weight[:, None] * offset).mT @ offset
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Points ``(count, d)``, jittered inside their cells, and each point's cell index."""
+        """Draw points ``(count, d)``, uniform inside their cells, and return them with the indices of their cells."""
         index = torch.multinomial(self.log_mass.exp(), count, replacement=True, generator=generator)
         jitter = (
             torch.rand((count, self.points.shape[-1]), generator=generator, dtype=self.points.dtype) - 0.5
@@ -60,10 +71,10 @@ class GridPosterior(NamedTuple):
         return self.points[index] + jitter * self.cell, index
 
     def representatives(self, count: int) -> Tensor:
-        """Indices of `count` cells that carry equal mass, by systematic sampling in the grid's order.
+        """Return the indices of `count` cells of equal mass, by systematic sampling in the order of the grid.
 
-        Neighbours follow each other in that order. So the average of a smooth function over them is far closer to its
-        expectation than over random points.
+        In that order neighbours follow each other. So the mean of a smooth function over the cells is much closer to
+        its expectation than over random points.
         """
         cumulative = self.log_mass.exp().cumsum(0)
         comb = (torch.arange(count, dtype=cumulative.dtype) + 0.5) / count * cumulative[-1]
@@ -73,13 +84,14 @@ class GridPosterior(NamedTuple):
 def grid_posterior(
     prior: GaussianMixture, observations: Observations, most_cells: int = 1_500_000
 ) -> GridPosterior:
-    """The exact posterior of one problem (batches of one), in float64.
+    """Compute the exact posterior of one problem (batches of one), in float64.
 
-    Raises ValueError in more than two dimensions.
+    Raises:
+        ValueError: there are more than two coordinates.
     """
     size = prior.dimension
     if size > 2:
-        raise ValueError(f"dimension: a grid serves 1 and 2 coordinates, not {size}")
+        raise ValueError(f"dimension: expected 1 or 2 coordinates, got {size}")
     prior, observations = _only_used(prior, observations)
     points, cell = _first_cells(prior)
     quarters = torch.cartesian_prod(*[torch.tensor([-0.25, 0.25], dtype=torch.float64)] * size).reshape(
@@ -103,14 +115,14 @@ def grid_posterior(
 
 
 def _only_used(prior: GaussianMixture, observations: Observations) -> tuple[GaussianMixture, Observations]:
-    """Convert to float64, without unused prior components."""
+    """Convert to float64 and remove unused prior components."""
     used = prior.present[0]
     kept = GaussianMixture(prior.log_weights[:, used], prior.means[:, used], prior.covariances[:, used])
     return kept.to(dtype=torch.float64).normalised(), observations.to(dtype=torch.float64)
 
 
 def _first_cells(prior: GaussianMixture) -> tuple[Tensor, float]:
-    """Centres of square cells that cover the prior, ``(P, d)``, and their side."""
+    """Return the centres ``(P, d)`` of square cells that cover the prior, and their side."""
     reach = _SUPPORT * prior.covariances.diagonal(dim1=-2, dim2=-1).sqrt()
     low, high = (prior.means - reach).amin((0, 1)), (prior.means + reach).amax((0, 1))
     cell = float((high - low).max()) / _FIRST_CELLS
@@ -128,7 +140,7 @@ def _log_joint(prior: GaussianMixture, observations: Observations, points: Tenso
 
 
 def _upper_bound(prior: GaussianMixture, observations: Observations, points: Tensor, cell: float) -> Tensor:
-    """An upper bound of the log joint inside the cell around each point, ``(P,)``."""
+    """Return an upper bound of the log joint density inside the cell around each point, ``(P,)``."""
     radius = 0.5 * cell * math.sqrt(points.shape[-1])
     widened = _widened(prior, radius)
     parts = [
@@ -139,7 +151,7 @@ def _upper_bound(prior: GaussianMixture, observations: Observations, points: Ten
 
 
 def _widened(prior: GaussianMixture, radius: float) -> GaussianMixture:
-    """An unnormalised mixture that, at any point, is at least the prior anywhere within `radius` of it.
+    """Return an unnormalised mixture whose density at any point is at least that of the prior within `radius` of it.
 
     By Cauchy's inequality ``uᵀ(Σ + r²)⁻¹u ≤ vᵀΣ⁻¹v + 1`` wherever ``|u − v| ≤ r``.
     """
@@ -150,12 +162,12 @@ def _widened(prior: GaussianMixture, radius: float) -> GaussianMixture:
 
 
 def _best_log_likelihood(observations: Observations, points: Tensor, radius: float) -> Tensor:
-    """The largest log likelihood possible within `radius` of `points` ``(1, P, d)``; returns ``(1, P)``."""
+    """Return an upper bound ``(1, P)`` of the log likelihood within `radius` of `points` ``(1, P, d)``."""
     batch, count, size = points.shape
     identity = torch.eye(size, dtype=points.dtype).expand(batch, count, size, size)
     linearised = observations.linearise(points, identity)
     residuals = linearised.residuals
-    # how far h may move, in noise units; no bound where its slope may change sign inside the cell
+    # largest change of h, in units of the noise; not bounded where its slope may change sign inside the cell
     slope = radius * la.trace(linearised.information).clamp_min(0).sqrt()
     bend = radius**2 * linearised.curvature.square().sum((-1, -2)).sqrt()
     reach = torch.where(bend > slope, math.inf, slope + 0.5 * bend)
@@ -172,7 +184,7 @@ def _best_log_likelihood(observations: Observations, points: Tensor, radius: flo
 
 
 def _best_scalar(observations: Observations, points: Tensor, reach: Tensor) -> Tensor:
-    """The largest log density of an inlier possible where ``h`` moves by `reach` ``(1, P, N)``, in its own units."""
+    """Return an upper bound of the log density of an inlier if ``h`` changes by up to `reach` ``(1, P, N)``."""
     difference = observations.difference(points)
     magnitude = observations.magnitude(difference)
     base = observations.standard_deviation[:, None]
@@ -186,9 +198,9 @@ def _best_scalar(observations: Observations, points: Tensor, reach: Tensor) -> T
 def _fine_enough(
     prior: GaussianMixture, observations: Observations, points: Tensor, joint: Tensor, cell: float
 ) -> bool:
-    """Whether cells are narrower than the posterior wherever its mass is.
+    """Whether cells are narrower than the posterior where its mass is.
 
-    A bearing has an infinite slope at its own sensor: cells there may stay coarse once they hold little mass.
+    A bearing has an infinite slope at its sensor, so cells there may remain coarse if they have little mass.
     """
     heavy = joint > joint.max() - _HEAVY
     mass = joint[heavy].softmax(0)
@@ -200,6 +212,6 @@ def _fine_enough(
         information = la.trace(linearised.information) * observations.mask[:, None]
         parts.append(information.sum(-1)[0] + sharpest)
     squared_width = cell**2 * torch.cat(parts)
-    # the midpoint rule's error in one cell; among fine neighbours of equal size it cancels
+    # error of the midpoint rule in one cell; errors of fine neighbours of equal size cancel
     error = (squared_width / 24).clamp_max(1.0) * (squared_width > _FINE**2)
     return len(mass) >= 30 and float((mass * error).sum()) < _DOUBTFUL

@@ -1,8 +1,8 @@
-"""Families of problems: a prior, a state drawn from it and observations of that state.
+"""Families of problems: a prior, a state drawn from it, and observations of that state.
 
-A problem is made in coordinates where its prior has mean zero and unit average spread, as the network gets it from
-`inference.update.updater`. The shipped weights are trained on `mixed`, in any dimension. `planar` is the family of the
-published accuracy tables: position, range and bearing sensors in the plane, 0.3 to 20 prior spreads away.
+A problem is made in coordinates in which its prior has mean zero and unit average spread, as the network gets it from
+`inference.update.updater`. The included weights are trained on `mixed`, in any dimension. `planar` is the family of the
+accuracy tables: position, range and bearing sensors in the plane, 0.3 to 20 prior spreads away.
 """
 
 from __future__ import annotations
@@ -27,7 +27,14 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 
 
 class Problems(NamedTuple):
-    """A batch: the prior ``(B, K)``, the component each state came from ``(B,)``, the states ``(B, d)``."""
+    """A batch of ``B`` problems.
+
+    Attributes:
+        prior: ``(B, K)`` over ``d`` coordinates.
+        source: component that each state was drawn from, ``(B,)``.
+        state: true states, ``(B, d)``.
+        observations: observations of the states.
+    """
 
     prior: GaussianMixture
     source: Tensor
@@ -66,7 +73,7 @@ class Draw:
         return torch.empty(shape).exponential_(generator=self.generator)
 
     def rotations(self, *shape: int, dimension: int) -> Tensor:
-        """Random orthogonal matrices, by Gram-Schmidt of normal columns, ``(*shape, d, d)``."""
+        """Draw orthogonal matrices by Gram-Schmidt of normal columns, ``(*shape, d, d)``."""
         normal = self.normal(*shape, dimension, dimension)
         columns: list[Tensor] = []
         for index in range(dimension):
@@ -78,7 +85,7 @@ class Draw:
 
 
 def sample_prior(draw: Draw, batch: int, components: int, dimension: int) -> GaussianMixture:
-    """Random mixtures of 1 to `components`, an extra quarter of them Gaussian, scaled to mean 0 and unit spread."""
+    """Draw mixtures of 1 to `components`, with an extra quarter of Gaussians, scaled to mean 0 and unit spread."""
     count = draw.integers(1, components + 1, batch)
     count = torch.where(draw.uniform(batch) < 0.25, torch.ones_like(count), count)
     present = torch.arange(components) < count[:, None]
@@ -106,14 +113,14 @@ def _draw_state(draw: Draw, prior: GaussianMixture) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Mixed:
-    """Family in any dimension: vectors, single rows, ranges in a subspace, angles in a plane minus a linear term."""
+    """Family in any dimension, with vectors, rows, ranges in a subspace, and angles in a plane minus a linear term."""
 
     name: str = "mixed"
     components: int = 8
     most: int = 6
-    isotropic: bool = False  # only whole positions, with one standard deviation
+    isotropic: bool = False  # sensors of the whole position only, with one standard deviation
     kinds: tuple[str, ...] = ("vector", "row", "range", "angle")
-    outlier_span: tuple[float, float] = (10.0, 100.0)  # of a range's uniform outliers, log-uniform
+    outlier_span: tuple[float, float] = (10.0, 100.0)  # log-uniform width of the outliers of a range
 
     def sample(self, batch: int, dimension: int, generator: torch.Generator) -> Problems:
         draw = Draw(generator)
@@ -167,7 +174,7 @@ class Mixed:
     def _matrices(
         self, draw: Draw, kinds: tuple[Tensor, Tensor, Tensor, Tensor], deviation: Tensor, size: int
     ) -> tuple[Tensor, Tensor]:
-        """The rows that each sensor measures, whitened if it is linear, and its number of values."""
+        """Return the rows that each sensor measures, whitened if it is linear, and its number of values."""
         is_vector, is_row, is_range, is_angle = kinds
         shape = is_vector.shape
         rotation = draw.rotations(*shape, dimension=size)
@@ -187,7 +194,7 @@ class Mixed:
 
 
 def _with_values(draw: Draw, observations: Observations, state: Tensor, span: Tensor) -> Observations:
-    """Set the values reported at `state`: inliers with noise, outliers where drawn."""
+    """Draw the values reported at `state`, with noise and outliers."""
     shape, size = observations.kind.shape, state.shape[-1]
     outlier = draw.uniform(*shape) < observations.outlier_probability
     relative = la.times(observations.matrix, state[:, None]) - observations.origin
@@ -211,12 +218,12 @@ def _with_values(draw: Draw, observations: Observations, state: Tensor, span: Te
 
 
 def planar() -> Mixed:
-    """The family of positions, ranges and bearings in the plane; range outliers are uniform on 40 prior spreads."""
+    """Return the family of positions, ranges and bearings; outliers of a range are uniform on 40 prior spreads."""
     return Mixed("planar", isotropic=True, kinds=("vector", "range", "angle"), outlier_span=(40.0, 40.0))
 
 
 def mixed() -> Mixed:
-    """The training family of the shipped weights."""
+    """Return the training family of the included weights."""
     return Mixed()
 
 

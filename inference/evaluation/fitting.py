@@ -1,7 +1,8 @@
-"""Gaussian mixtures fitted to samples, and proposals for samplers; batched over problems.
+"""Gaussian mixtures fitted to samples, and proposals for samplers, batched over problems.
 
-`fit` and `improve` are expectation-maximisation (Dempster, Laird and Rubin, JRSS B 39(1), 1977) with a floor on the
-weights. A component that lost its points restarts at a random one, so that the mixture can follow a moving target.
+`fit` and `improve` are expectation-maximisation (Dempster, Laird and Rubin, "Maximum likelihood from incomplete data
+via the EM algorithm", JRSS B 39(1), 1977) with a floor on the weights. A component without points restarts at a random
+point, so that the mixture can follow a moving target.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from torch import Tensor
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, beside, component_log_density
 
-_LEAST_SHARE = 0.1  # of an equal share of the weight, below which a component restarts
-_RIDGE = 1e-6  # of the samples' covariance, added to every component's
+_LEAST_SHARE = 0.1  # weight below which a component restarts, relative to equal weights
+_RIDGE = 1e-6  # share of the samples' covariance that is added to that of every component
 
 
 def covariance_of(points: Tensor) -> Tensor:
-    """Covariance of equally weighted `points` ``(B, P, d)``; returns ``(B, d, d)``."""
+    """Return the covariance ``(B, d, d)`` of equally weighted `points` ``(B, P, d)``."""
     offset = points - points.mean(1, keepdim=True)
     return offset.mT @ offset / points.shape[1]
 
 
 def fit(points: Tensor, components: int, rounds: int, generator: torch.Generator) -> GaussianMixture:
-    """Fit a mixture to `points` ``(B, P, d)``, from components on random ones of them, all float64."""
+    """Fit a mixture of `components` to `points` ``(B, P, d)`` in `rounds` of EM, starting at random points; float64."""
     batch, count, size = points.shape
     index = torch.randint(0, count, (batch, components), generator=generator)
     means = points.gather(1, index[..., None].expand(-1, -1, size))
@@ -77,9 +78,10 @@ class Proposal:
     """A fitted mixture with heavier tails, and a share of the prior, so that it covers the prior's support.
 
     Args:
-        fitted: ``(B, J)``.
-        prior: ``(B, K)``, drawn from with probability `defence`.
+        fitted: fitted mixture, ``(B, J)``.
+        prior: prior, ``(B, K)``.
         widening: factor on the covariances of `fitted`.
+        defence: probability of drawing from the prior.
     """
 
     def __init__(
@@ -98,16 +100,16 @@ class Proposal:
         return self.mixture.means[row, source] + self._noise(source, generator)
 
     def steps(self, count: int, generator: torch.Generator) -> Tensor:
-        """Offsets with the covariance of a component drawn by its weight, ``(B, count, d)``: symmetric about 0."""
+        """Draw `count` offsets with the covariance of a random component, symmetric about 0, ``(B, count, d)``."""
         return self._noise(self._sources(self.fitted.log_weights, count, generator), generator)
 
     def log_density(self, points: Tensor) -> Tensor:
-        """Log density at `points` ``(B, P, d)``; returns ``(B, P)``."""
+        """Return the log density at `points` ``(B, P, d)``, ``(B, P)``."""
         logs = component_log_density(points, self.mixture.means, self.factors)
         return torch.logsumexp(self.mixture.log_weights[..., None] + logs, 1)
 
     def rows(self, index: Tensor) -> Proposal:
-        """The proposals of the problems at `index`."""
+        """Return the proposals of the problems at `index`."""
         other = object.__new__(Proposal)
         other.mixture, other.fitted = self.mixture.rows(index), self.fitted.rows(index)
         other.factors = self.factors[index]

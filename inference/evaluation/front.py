@@ -1,4 +1,4 @@
-"""Speed against accuracy, for each setting of the check and each set of weights."""
+"""Measures speed against accuracy, for each setting of the check and each set of weights."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from beliefstream.inference.update.compiled_network import Compiled
 from beliefstream.inference.update.settings import FAST
 from beliefstream.inference.update.updater import UpdateSettings
 
-THRESHOLDS = (0.0, 0.7, 0.9, 0.97)  # of the effective sample size below which answers are refined
+THRESHOLDS = (0.0, 0.7, 0.9, 0.97)  # effective sample sizes below which answers are refined
 DIMENSION = 2
 BATCH = 512
 BASELINES = "baselines"
-_SECONDS = 1.0  # least processor time over which a speed is measured
-_FEW = 64  # problems of the particle filters
+_SECONDS = 1.0  # shortest processor time over which a speed is measured
+_FEW = 64  # number of problems for the particle filters
 
 
 class Point(NamedTuple):
-    """One method: posteriors per second of one processor core, and its divergence from the exact posteriors in nats."""
+    """Speed of one method in posteriors per second and core, and its divergence from exact posteriors in nats."""
 
     group: str  # name of the weights, or `BASELINES`
     name: str
@@ -46,12 +46,12 @@ def front(
     progress: Progress | None = None,
     compiled: Path | None = None,
 ) -> list[Point]:
-    """Every network alone, checked, and refined below each of `THRESHOLDS`; then Gaussian-sum and particle filters.
+    """Measure each network alone, checked, and refined below each of `THRESHOLDS`, and the classical filters.
 
-    If the directory `compiled` holds a network's package, also "fast": compiled and checked, without refinement.
+    If the directory `compiled` has a package of a network, "fast" is measured too: compiled, checked, not refined.
 
-    Speed is for batches of 512 problems in the plane, in processor time of this process, so set one thread. For
-    particle filters it excludes their density. See `compare` for the other arguments.
+    The speed is for batches of 512 problems in the plane, in processor time of this process, so set one thread. For
+    particle filters it excludes the density. See `compare` for the other arguments.
     """
     groups = {name: _settings(network, components, compiled) for name, network in networks.items()}
     groups[BASELINES] = [method for method in baselines() if method.name not in ("EKF", "UKF")]
@@ -88,7 +88,7 @@ def _settings(
 
 
 def posteriors_a_second(method: ComparedMethod, family: str) -> float:
-    """Posteriors per second of one core, on the first batch of held-out problems, after a first uncounted call."""
+    """Return the posteriors per second of one core, on the first batch of held-out problems, after a warm-up call."""
     problems = held_out_problems(family, DIMENSION, _FEW if method.costly else BATCH)
     method.respond(problems.prior, problems.observations, 0)
     calls, start = 0, time.process_time()
@@ -99,7 +99,7 @@ def posteriors_a_second(method: ComparedMethod, family: str) -> float:
 
 
 def undominated(points: list[Point]) -> list[Point]:
-    """The points that no other beats in both speed and mean divergence, fastest first."""
+    """Return the points that no other exceeds in both speed and accuracy, fastest first."""
     best, found = float("inf"), []
     for point in sorted(points, key=lambda point: (-point.per_second, point.mean)):
         if point.mean < best:

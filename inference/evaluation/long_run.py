@@ -1,8 +1,8 @@
 """Calibration of beliefs over a thousand steps of many simulated entities.
 
 In each step an entity moves with constant velocity and white-noise acceleration in the plane. One or two of four
-beacons measure its range, sometimes an outlier. The state is drawn from the prior, so every belief on the way must be
-calibrated, not only the first (see `inference.evaluation.calibration`).
+beacons measure its range, sometimes as an outlier. The initial state is drawn from the prior, so every belief must be
+calibrated, not only the first one (see `inference.evaluation.calibration`).
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ PERIODS = 10  # number of periods in the report of a run
 
 
 class Period(NamedTuple):
-    """Coverage from one step to another, inclusive."""
+    """Coverage over the steps from `first` to `last`, inclusive."""
 
     first: int
     last: int
-    coverage: list[Coverage]  # with the standard error among entities, as steps are not independent
+    coverage: list[Coverage]  # with the standard error over entities, because steps are not independent
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ class LongRun:
         return found
 
     def last(self) -> list[Uniformity]:
-        """Uniformity of each coordinate's ranks and of the levels after the last step, with independent entities."""
+        """Return the uniformity of the ranks of each coordinate and of the levels, over entities at the last step."""
         return [uniformity(values) for values in (*self.ranks[-1].T, self.levels[-1])]
 
     def as_dict(self) -> dict[str, Any]:
-        """As a JSON value."""
+        """Return the result as a JSON value."""
         steps, entities = self.levels.shape
         return {
             "steps": steps,
@@ -97,9 +97,17 @@ def run(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> LongRun:
-    """Simulate and filter; `progress` is called with the number of steps done, and the total.
+    """Simulate and filter.
 
-    Raises ValueError for less than one step or entity.
+    Args:
+        updater: computes the updates.
+        steps: number of steps, at least 1.
+        entities: number of entities, at least 1.
+        seed: seed of the simulation.
+        progress: called with the number of steps done, and the total.
+
+    Raises:
+        ValueError: there are no steps or no entities.
     """
     if steps < 1 or entities < 1:
         raise ValueError(f"steps, entities: expected at least 1 of each, got {steps}, {entities}")
@@ -126,7 +134,7 @@ def _prior(entities: int) -> GaussianMixture:
 
 
 def _observe(truth: Tensor, numbers: np.random.Generator) -> Observations:
-    """One or two ranges of each entity at `truth` ``(E, 4)``."""
+    """Draw one or two ranges of each entity at `truth` ``(E, 4)``."""
     readings = []
     for state in truth.numpy():
         chosen = numbers.choice(len(BEACONS), numbers.integers(1, 3), replace=False)

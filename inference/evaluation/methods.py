@@ -1,4 +1,4 @@
-"""Methods to compare: the network, a worker's update and the classical filters, each as a log density."""
+"""Methods to compare: the network, the update of a worker and the classical filters, each as a log density."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from beliefstream.inference.update.compiled_network import Compiled
 from beliefstream.inference.update.updater import Updater, UpdateSettings
 
 PARTICLES = (1_000, 10_000)
-ITERATIONS = 3  # linearisations of the Gaussian sum
+ITERATIONS = 3  # linearisations per observation of the Gaussian sum
 
 
 class MethodAnswer(NamedTuple):
-    """A method's answer to a batch of ``B`` problems."""
+    """Answer of a method to a batch of ``B`` problems."""
 
     log_density: Callable[[Tensor], Tensor]  # at points (B, P, d); returns (B, P)
-    kernels: int  # of the density; they determine its memory
-    mixture: GaussianMixture | None = None  # if the density is one
+    kernels: int  # number of kernels of the density, which determines the memory
+    mixture: GaussianMixture | None = None  # the answer, if it is a mixture
     log_evidence: Tensor | None = None  # (B,), if the method gives it
     effective_sample_size: Tensor | None = None  # (B,)
 
@@ -40,13 +40,13 @@ Respond = Callable[[GaussianMixture, Observations, int], MethodAnswer]
 
 @dataclass(frozen=True)
 class ComparedMethod:
-    """A method of computing posteriors, with its name in tables.
+    """A method that computes posteriors.
 
     Attributes:
-        name: as in tables.
-        respond: takes prior, observations and a number that differs for every batch.
-        batch: problems at once.
-        costly: run only on the first problems, if the caller says so.
+        name: name in tables.
+        respond: function of prior, observations and the number of the batch, which returns the answer.
+        batch: number of problems at once.
+        costly: whether it may be limited to the first problems.
     """
 
     name: str
@@ -56,7 +56,7 @@ class ComparedMethod:
 
 
 def network_alone(network: DistributionTransformer, components: int) -> ComparedMethod:
-    """The network's raw answer, in float32: not reduced, not checked, not refined."""
+    """Return the network alone, in float32, without reduction, check and refinement."""
 
     def respond(prior: GaussianMixture, observations: Observations, _: int) -> MethodAnswer:
         parameter = next(network.parameters())
@@ -73,7 +73,7 @@ def network_alone(network: DistributionTransformer, components: int) -> Compared
 def updated(
     network: DistributionTransformer, settings: UpdateSettings, name: str, compiled: Compiled | None = None
 ) -> ComparedMethod:
-    """The update as a worker runs it."""
+    """Return the update of a worker."""
     updater = Updater(network, settings=settings, compiled=compiled)
 
     def respond(prior: GaussianMixture, observations: Observations, _: int) -> MethodAnswer:
@@ -87,14 +87,14 @@ def updated(
 
 
 def of_mixture(mixture: GaussianMixture) -> MethodAnswer:
-    """The answer with a mixture as its density."""
+    """Return the answer that a mixture gives."""
     return MethodAnswer(mixture.log_density, mixture.components, mixture)
 
 
 def ours(
     network: DistributionTransformer, components: Sequence[int], settings: UpdateSettings | None = None
 ) -> list[ComparedMethod]:
-    """The network alone, and checked and refined, with each number of components."""
+    """Return the network alone, and checked and refined, for each number of components."""
     settings = settings or UpdateSettings()
     alone = [network_alone(network, number) for number in components]
     checked = [
@@ -105,7 +105,7 @@ def ours(
 
 
 def baselines() -> list[ComparedMethod]:
-    """Extended and unscented Kalman filters with their gates, the iterated Gaussian sum, and particle filters."""
+    """Return the extended and unscented Kalman filters with gates, the Gaussian sum, and particle filters."""
     return [
         ComparedMethod("EKF", _extended),
         ComparedMethod("UKF", _unscented),
@@ -115,7 +115,7 @@ def baselines() -> list[ComparedMethod]:
 
 
 def gaussian_sum() -> ComparedMethod:
-    """One iterated extended Kalman filter per component, aware of outliers."""
+    """Return the Gaussian-sum filter, with iterated linearisation and a model of outliers."""
 
     def respond(prior: GaussianMixture, observations: Observations, _: int) -> MethodAnswer:
         return of_mixture(gaussian_sum_update(prior, observations, ITERATIONS))

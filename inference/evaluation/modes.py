@@ -1,10 +1,10 @@
 """Counts the separated modes of a density, by clustering samples of it.
 
-Walks go from sample to sample along straight lines; the height of a walk is the density at its lowest point. A sample
-is a peak if every walk to a higher one crosses a valley `VALLEY` nats below it. Every other sample belongs to the peak
-that the highest walk leads to. So a ring is one mode, and so is every log-concave density. This is clustering by
-persistence (Chazal, Guibas, Oudot and Skraba, "Persistence-based clustering in Riemannian manifolds", Journal of the
-ACM 60(6), 2013).
+Paths go from sample to sample along straight lines; the height of a path is the density at its lowest point. A sample
+is a peak if every path to a higher sample crosses a valley `VALLEY` nats below it. Every other sample belongs to the
+peak at the end of its highest path. So a ring is one mode, and so is every log-concave density. This is
+persistence-based clustering (Chazal, Guibas, Oudot and Skraba, "Persistence-based clustering in Riemannian manifolds",
+Journal of the ACM 60(6), 2013).
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-VALLEY = 2.0  # nats
+VALLEY = 2.0  # smallest depth of a valley between modes, nats
 LEAST_MASS = 0.02  # smallest share of the samples for a mode to count
 _SAMPLES = 96
-_STOPS = (0.25, 0.5, 0.75)  # along the line between two samples
+_STOPS = (0.25, 0.5, 0.75)  # points along the line between two samples
 
 
 def count_modes(points: Tensor, log_density: Callable[[Tensor], Tensor]) -> Tensor:
-    """Number of modes of each problem, ``(B,)`` int64.
+    """Return the number of modes of each problem, ``(B,)`` int64.
 
     Args:
-        points: equally weighted samples ``(B, P, d)``; at most 96 of them are used.
-        log_density: at points ``(B, Q, d)``, up to a constant; returns ``(B, Q)``.
+        points: equally weighted samples, ``(B, P, d)``; at most 96 of them are used.
+        log_density: function that returns the log density ``(B, Q)`` at points ``(B, Q, d)``, up to a constant.
     """
     chosen = points[:, :: max(1, points.shape[1] // _SAMPLES)][:, :_SAMPLES]
     batch, count, _ = chosen.shape
     height = log_density(chosen)
-    walk = _walks(chosen, height, log_density)
-    # of samples of equal height, the first counts as higher
+    walk = _paths(chosen, height, log_density)
+    # the first of several samples of equal height counts as the highest
     order = torch.arange(count)
     level = height[:, :, None] == height[:, None]
     higher = (height[:, None] > height[:, :, None]) | (level & (order < order[:, None]))
@@ -41,8 +41,8 @@ def count_modes(points: Tensor, log_density: Callable[[Tensor], Tensor]) -> Tens
     return (mass >= LEAST_MASS).sum(1)
 
 
-def _walks(points: Tensor, height: Tensor, log_density: Callable[[Tensor], Tensor]) -> Tensor:
-    """Log density at the lowest point of the highest walk between each pair of samples, ``(B, P, P)``."""
+def _paths(points: Tensor, height: Tensor, log_density: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the log density at the lowest point of the highest path between each pair of samples, ``(B, P, P)``."""
     count = points.shape[1]
     lowest = torch.minimum(height[:, :, None], height[:, None])
     row, column = torch.triu_indices(count, count, 1)

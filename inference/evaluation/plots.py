@@ -1,4 +1,4 @@
-"""Plots of an evaluation, each a PNG file; they need matplotlib."""
+"""Plots of an evaluation as PNG files; they need matplotlib. Each function returns the path of its file."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ STYLE: Any = {
     "grid.color": "#e6e6e6",
     "legend.fontsize": 8.5,
 }
-LEAST = 1e-5  # nats; smaller values, or negative by chance, are drawn at the left edge
-BAND = 2.576  # standard deviations of a count, 99 % of cases
+LEAST = 1e-5  # nats; smaller values, which may be negative by chance, are drawn at the left edge
+BAND = 2.576  # half width of a 99 % interval, in standard deviations
 OURS, TRUTH = "#1f77b4", "#333333"
 NAME_OFFSETS = [
     (right, up) for up in (-11, 6, -22, 17, -33, 28, -44, 39) for right in (7, -7)
@@ -42,11 +42,11 @@ NAME_OFFSETS = [
 
 
 def divergences(compared: Sequence[Comparison], directory: Path) -> Path:
-    """Share of problems with a divergence of at most x, by method, one panel per dimension: `divergences.png`."""
+    """Plot the share of problems with a divergence of at most x by method, a panel per dimension: `divergences.png`."""
     with mpl.rc_context(STYLE):
         figure, axes = _panels(len(compared), 4.2)
         for panel, comparison in zip(axes, compared, strict=True):
-            for method in _shown(list(comparison.divergences)):
+            for method in _without_variants(list(comparison.divergences)):
                 values = comparison.divergences[method]
                 ordered = np.sort(np.clip(values.numpy(), LEAST, None))
                 shares = np.arange(1, len(ordered) + 1) / len(ordered)
@@ -62,7 +62,7 @@ def divergences(compared: Sequence[Comparison], directory: Path) -> Path:
 
 
 def ranks(calibrations: Sequence[Calibration], directory: Path) -> Path:
-    """Histograms of the ranks of each coordinate and of the levels, one row per calibration: `ranks.png`."""
+    """Plot histograms of the ranks of each coordinate and of the levels, a row per calibration: `ranks.png`."""
     most = max(found.dimension for found in calibrations) + 1
     with mpl.rc_context(STYLE):
         figure, grid = plt.subplots(
@@ -90,7 +90,7 @@ def ranks(calibrations: Sequence[Calibration], directory: Path) -> Path:
 
 
 def coverage(calibrations: Sequence[Calibration], directory: Path) -> Path:
-    """Share of truths inside the region of every mass, minus that mass, one panel per dimension: `coverage.png`."""
+    """Plot the coverage of regions minus their mass against their mass, a panel per dimension: `coverage.png`."""
     dimensions = sorted({found.dimension for found in calibrations})
     masses = np.linspace(0.0, 1.0, 201)
     with mpl.rc_context(STYLE):
@@ -110,15 +110,15 @@ def coverage(calibrations: Sequence[Calibration], directory: Path) -> Path:
 
 
 def run(found: LongRun, directory: Path) -> Path:
-    """Coverage over the steps of the simulated run: `run.png`."""
+    """Plot the coverage over the steps of the simulated run: `run.png`."""
     periods = found.periods(20)
     middle = [(period.first + period.last) / 2 for period in periods]
     steps, entities = found.levels.shape
     with mpl.rc_context(STYLE):
         figure, (axes,) = _panels(1, 4.0, 8.0)
-        for place, row in enumerate(periods[0].coverage):
-            shares = [period.coverage[place].share for period in periods]
-            errors = [2 * period.coverage[place].standard_error for period in periods]
+        for index, row in enumerate(periods[0].coverage):
+            shares = [period.coverage[index].share for period in periods]
+            errors = [2 * period.coverage[index].standard_error for period in periods]
             axes.axhline(row.region, color=TRUTH, linewidth=0.8, linestyle=":")
             axes.errorbar(
                 middle, shares, errors, marker="o", markersize=4, capsize=2, label=f"{row.region:.0%} region"
@@ -132,8 +132,9 @@ def run(found: LongRun, directory: Path) -> Path:
 
 
 def front(points: Sequence[Point], directory: Path) -> Path:
-    """Speed against mean divergence, both logarithmic, one line per set of weights: `front.png`."""
+    """Plot mean divergence against speed, both logarithmic, a line per set of weights: `front.png`."""
     with mpl.rc_context(STYLE):
+<<<<<<< HEAD
         figure, _ = front_figure(points)
         return _saved(figure, directory / "front.png")
 
@@ -186,13 +187,46 @@ def _name(axes: Axes, points: Sequence[Point]) -> list[Annotation]:
 
 
 def _shown(methods: Sequence[str]) -> list[str]:
+=======
+        figure, (axes,) = _panels(1, 5.0, 8.0)
+        named: set[str] = (
+            set()
+        )  # each name is drawn once, because points of several sets of weights are close
+        for group in dict.fromkeys(point.group for point in reversed(points)):
+            chosen = [point for point in points if point.group == group]
+            style = "x" if group == BASELINES else "o-"
+            colour = "#888888" if group == BASELINES else None
+            errors = [2 * point.standard_error for point in chosen]
+            speeds, means = [point.per_second for point in chosen], [point.mean for point in chosen]
+            axes.errorbar(speeds, means, errors, fmt=style, capsize=2, color=colour, label=group)
+            for point in chosen:
+                if point.name in named:
+                    continue
+                named.add(point.name)
+                label: Any = {"xytext": (7, -11), "textcoords": "offset points", "fontsize": 8}
+                axes.annotate(point.name, (point.per_second, point.mean), **label)
+        best = undominated(list(points))
+        ends = ([point.per_second for point in best], [point.mean for point in best])
+        axes.step(*ends, where="pre", color=TRUTH, linewidth=0.8, linestyle=":", label="front")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.margins(x=0.22)
+        axes.set_xlabel("posteriors per second, one core, batches of 512")
+        axes.set_ylabel("mean KL(exact ‖ answer), nats, ± 2 standard errors")
+        axes.set_title(f"Speed and accuracy in the plane, {max(point.problems for point in points)} problems")
+        axes.legend()
+        return _saved(figure, directory / "front.png")
+
+
+def _without_variants(methods: Sequence[str]) -> list[str]:
+>>>>>>> words-edges
     """Drop methods that differ from an earlier one only in the number of components."""
     kinds = [method.partition(", K = ")[0] for method in methods]
-    return [method for place, method in enumerate(methods) if kinds.index(kinds[place]) == place]
+    return [method for index, method in enumerate(methods) if kinds.index(kinds[index]) == index]
 
 
 def _line(method: str) -> dict[str, Any]:
-    """Line style: ours solid and wide, the network alone dashed, the others thin."""
+    """Return the line style: wide for our method, dashed for the network alone, thin for others."""
     if method.startswith("checked"):
         return {"linewidth": 2.0}
     return {"linewidth": 1.4, "linestyle": "--"} if method.startswith("network") else {"linewidth": 1.0}

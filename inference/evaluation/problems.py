@@ -11,23 +11,25 @@ from beliefstream.inference.evaluation.families import FAMILIES, Problems
 from beliefstream.inference.likelihood.observations import RANGE, Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 
-# PyTorch uses only the low 32 bits of a CPU generator's seed; training steps of seed 0 use small numbers.
+# PyTorch uses only the low 32 bits of the seed of a CPU generator; training with seed 0 uses small numbers.
 HELD_OUT_SEED = 4_000_000_007
-_BLOCK = 64  # problems per generator, so that fewer problems are the first of more
+_BLOCK = (
+    64  # problems per generator, so that a smaller number of problems gives the first ones of a larger number
+)
 _BLOCKS_A_SEED = 1_000_003
 
 
 def held_out_problems(family: str, dimension: int, count: int, seed: int = 0) -> Problems:
-    """The first `count` problems of an endless list that no training step saw, in float64.
+    """Return the first `count` problems of an endless list that is not used in training, in float64.
 
     Args:
-        family: by name, of `FAMILIES`.
-        dimension: of the state.
-        count: at least 1.
-        seed: 0 to 99, each gives another list.
+        family: name in `FAMILIES`.
+        dimension: number of coordinates.
+        count: number of problems, at least 1.
+        seed: seed of the list, 0 to 99.
 
     Raises:
-        ValueError: for another family, number or seed.
+        ValueError: the family, the count or the seed is invalid.
     """
     if family not in FAMILIES:
         raise ValueError(f"family: expected {' or '.join(FAMILIES)}, got {family!r}")
@@ -59,25 +61,29 @@ def in_double(problems: Problems) -> Problems:
 
 
 def rows(problems: Problems, index: Tensor | slice) -> Problems:
-    """The problems at `index`."""
+    """Return the problems at `index`."""
     prior, observations = problems.prior.rows(index), problems.observations.rows_of(index)
     return Problems(prior, problems.source[index], problems.state[index], observations)
 
 
 def joined(parts: list[Observations]) -> Observations:
-    """Join batches of equal places and rows, of the families' kinds, with Gaussian noise and outliers."""
+    """Join batches of observations of equal shape, without functions and non-Gaussian noise.
+
+    Raises:
+        ValueError: a batch has functions or non-Gaussian noise.
+    """
     fields: dict[str, Any] = {}
     for name in Observations.__dataclass_fields__:
         values = [getattr(part, name) for part in parts]
         if isinstance(values[0], Tensor):
             fields[name] = torch.cat(values)
         elif any(value is not None for value in values):
-            raise ValueError(f"{name}: only observations without it can be joined")
+            raise ValueError(f"{name}: expected observations without it")
     return Observations(**fields)
 
 
 def kinds(prior: GaussianMixture, observations: Observations) -> dict[str, Tensor]:
-    """Which problems are of each kind, by name, each ``(B,)`` bool; a problem can be of several kinds."""
+    """Return which problems are of each kind by name, ``(B,)`` bool; a problem can be of several kinds."""
     used = observations.mask
     number = used.sum(1)
     outliers = ((observations.outlier_probability > 0) & used).any(1)

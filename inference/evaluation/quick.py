@@ -1,4 +1,4 @@
-"""A quick score of an updater: one number per problem, in seconds, to tell whether a change improved it."""
+"""Quick score of an updater, one number per problem, to find out whether a change improved it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,18 @@ def evaluate_updater(
     family: str = "mixed",
     cache: Path | str | None = None,
 ) -> Tensor:
-    """KL(exact ‖ posterior of `updater`) in nats of each held-out problem, ``(count,)`` float64.
+    """Return KL(exact ‖ posterior of `updater`) of each held-out problem in nats, ``(count,)`` float64.
 
-    The file `cache` keeps the exact posteriors. A call on the same problems, or the first of them, then takes only as
-    long as the updates. Raises ValueError for an unknown family or seed.
+    Args:
+        updater: the updater to evaluate.
+        dimension: number of coordinates.
+        count: number of problems, at least 1.
+        seed: seed of the problems, 0 to 99.
+        family: name of the family.
+        cache: file for the exact posteriors, so that further calls on the same problems only compute the updates.
+
+    Raises:
+        ValueError: the family, the count or the seed is invalid.
     """
     problems, reference = references(family, dimension, count, seed, Path(cache) if cache else None)
     parts = []

@@ -1,7 +1,7 @@
 """Exact posteriors of an evaluation as samples, computed once for all answers.
 
-They use a grid in one and two dimensions, annealed sequential Monte Carlo in more. Either way a posterior becomes ``P``
-points of equal mass with the exact log density at each, so that
+They come from a grid in one and two dimensions, and from annealed sequential Monte Carlo in more. In both cases a
+posterior is a set of ``P`` points of equal mass with the exact log density at each, so that
 
     KL(exact ‖ answer) = mean of (log exact − log answer) over the points.
 """
@@ -23,12 +23,12 @@ from beliefstream.inference.evaluation.modes import count_modes
 from beliefstream.inference.evaluation.problems import held_out_problems, rows
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 
-POINTS = 2048  # per problem
-PARTICLES = 4096  # of a problem's annealed populations; every second one is kept
+POINTS = 2048  # number per problem
+PARTICLES = 4096  # number per problem in the annealed populations, of which every second one is used
 GRID_DIMENSIONS = 2
 _DENSITIES_AT_ONCE = 400_000
-_MODES_AT_ONCE = 4  # problems
-_BLOCK = 128  # problems between two writes of the file
+_MODES_AT_ONCE = 4  # number of problems
+_BLOCK = 128  # number of problems between two writes of the file
 _BLOCK_SEEDS = 1_000_003
 
 Progress = Callable[[int, int], None]
@@ -36,18 +36,27 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Reference:
-    """Exact posteriors of ``B`` problems; float64 except `modes` and `resolved`."""
+    """Exact posteriors of ``B`` problems, in float64 unless stated otherwise.
 
-    points: Tensor  # (B, P, d), of equal mass
-    log_density: Tensor  # (B, P), exact
-    log_evidence: Tensor  # (B,)
-    standard_error: Tensor  # (B,) of the log evidence; zero on a grid
-    modes: Tensor  # (B,) int64, number of separated modes
-    resolved: Tensor  # (B,) bool; False if the posterior is finer than the grid
+    Attributes:
+        points: points of equal mass, ``(B, P, d)``.
+        log_density: exact log density at the points, nats, ``(B, P)``.
+        log_evidence: nats, ``(B,)``.
+        standard_error: standard error of the log evidence, nats, ``(B,)``; zero on a grid.
+        modes: number of separated modes, ``(B,)`` int64.
+        resolved: False if the posterior is finer than the grid, ``(B,)`` bool.
+    """
+
+    points: Tensor
+    log_density: Tensor
+    log_evidence: Tensor
+    standard_error: Tensor
+    modes: Tensor
+    resolved: Tensor
 
     @classmethod
     def of(cls, problems: Problems, seed: int = 0, progress: Progress | None = None) -> Reference:
-        """Exact posteriors of all problems; `progress` is called with the number done, and the total."""
+        """Compute the exact posteriors; `progress` is called with the number of problems done, and the total."""
         if problems.state.shape[1] <= GRID_DIMENSIONS:
             return cls._on_grid(problems, progress)
         generator = torch.Generator().manual_seed(seed)
@@ -84,17 +93,17 @@ class Reference:
         )
 
     def divergence(self, answer: GaussianMixture) -> Tensor:
-        """KL(exact ‖ answer) in nats of every problem, ``(B,)``; may be slightly negative by chance."""
+        """Return KL(exact ‖ answer) of every problem in nats, ``(B,)``; it may be slightly negative by chance."""
         return self.divergence_from(answer.log_density, answer.components)
 
     def divergence_from(self, log_density: Callable[[Tensor], Tensor], components: int = 1) -> Tensor:
-        """As `divergence`, for an answer that is a log density at points ``(B, P, d)``."""
+        """Return the divergence of an answer given as a function for the log density at points ``(B, P, d)``."""
         at_once = max(1, _DENSITIES_AT_ONCE // (components * self.points.shape[0]))
         parts = [log_density(chunk) for chunk in torch.split(self.points, at_once, 1)]
         return (self.log_density - torch.cat(parts, 1)).mean(1)
 
     def rows(self, index: Tensor | slice) -> Reference:
-        """The references of the problems at `index`."""
+        """Return the exact posteriors of the problems at `index`."""
         return Reference(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
     def and_then(self, other: Reference) -> Reference:
@@ -123,11 +132,14 @@ def references(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[Problems, Reference]:
-    """Held-out problems and their exact posteriors; kept in the file `cache`, if given.
+    """Return held-out problems and their exact posteriors, which are stored in the file `cache`, if given.
 
-    Posteriors of the same problems in the file are used. The rest are computed and added, `_BLOCK` problems at a time,
-    so an interrupted run can continue. A file of other problems is replaced. `progress` is called with the number done,
-    and the total.
+    Stored posteriors of the same problems are used. The others are computed and stored, `_BLOCK` problems at a time, so
+    an interrupted run can continue. A file of other problems is replaced. `progress` is called with the number of
+    problems done, and the total.
+
+    Raises:
+        ValueError: the family, the count or the seed is invalid.
     """
     problems = held_out_problems(family, dimension, count, seed)
     reference = _stored(cache, problems) if cache is not None else None
@@ -148,7 +160,7 @@ def references(
 
 
 def _stored(cache: Path, problems: Problems) -> Reference | None:
-    """The file's content, if it is of these problems, of the first of them, or of more."""
+    """Return the content of the file, if it has these problems, the first of them, or more."""
     if not cache.exists():
         return None
     stored, marks = torch.load(cache, weights_only=True), _marks(problems)
@@ -169,7 +181,7 @@ def _store(cache: Path, problems: Problems, reference: Reference) -> None:
 
 
 def _marks(problems: Problems) -> Tensor:
-    """Numbers that identify problems, ``(B, ...)``."""
+    """Return numbers that identify the problems, ``(B, ...)``."""
     parts: Sequence[Tensor] = (
         problems.state,
         problems.prior.means.flatten(1),

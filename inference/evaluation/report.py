@@ -1,7 +1,7 @@
-"""Divergence of each method's answers from the exact posterior, on held-out problems of one dimension.
+"""Compares the answers of methods with exact posteriors, on held-out problems of one dimension.
 
-Each problem has one number: KL(exact ‖ answer) in nats, the mean of ``log exact − log answer`` over 2 048 points of
-equal mass. Problems with an unresolved exact posterior are counted, and kept.
+The result of each problem is KL(exact ‖ answer) in nats, the mean of ``log exact − log answer`` over 2 048 points of
+equal mass. Problems with an unresolved exact posterior are counted, and included.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class Row(NamedTuple):
-    """One method on the problems of one kind; divergences in nats."""
+    """Results of one method on the problems of one kind; divergences in nats."""
 
     method: str
     kind: str
@@ -40,26 +40,28 @@ class Row(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """Log evidence compared with the exact one, where the effective sample size is at least `TRUSTED`."""
+    """Error of the log evidence, for problems with an effective sample size of at least `TRUSTED`."""
 
     method: str
-    problems: int  # of these
-    of: int  # of all
+    problems: int  # number of these problems
+    of: int  # number of all problems
     mean_absolute_error: float  # nats
     worst: float
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every method on ``P`` problems of one family and dimension.
+    """Results of all methods on ``P`` problems of one family and dimension.
 
     Attributes:
-        divergences: by method, of the first problems, as many as it was run on.
-        kinds: which problems are of which kind, by name, ``(P,)`` bool each; the first is all of them.
-        evidence_errors: answered minus exact log evidence by method, ``(P,)``.
+        family: name of the family.
+        dimension: number of coordinates.
+        divergences: KL(exact ‖ answer) by method, nats, up to ``(P,)``; a costly method has only the first problems.
+        kinds: which problems are of each kind by name, ``(P,)`` bool; the first kind is all problems.
+        evidence_errors: answered minus exact log evidence by method, nats, ``(P,)``.
         sample_sizes: effective sample size by method, ``(P,)``.
-        unresolved: exact posteriors finer than the grid, ``(P,)`` bool.
-        exact_errors: standard errors of the exact log evidence, ``(P,)``, zero on a grid.
+        unresolved: whether the exact posterior is finer than the grid, ``(P,)`` bool.
+        exact_errors: standard error of the exact log evidence, nats, ``(P,)``; zero on a grid.
     """
 
     family: str
@@ -76,7 +78,7 @@ class Comparison:
         return len(self.unresolved)
 
     def rows(self, only: Sequence[str] | None = None) -> list[Row]:
-        """Every method on all kinds of problems, or the kinds `only`; a method without such problems has no row."""
+        """Return a row for each method and kind, of all kinds or of `only`, if the method has such problems."""
         found = []
         for kind, of_kind in self.kinds.items():
             for method, values in self.divergences.items():
@@ -86,7 +88,7 @@ class Comparison:
         return found
 
     def evidence(self) -> list[Evidence]:
-        """One row for every method that gives its log evidence; NaN if no sample size is large enough."""
+        """Return a row for each method with a log evidence; NaN if no effective sample size is large enough."""
         found = []
         for method, errors in self.evidence_errors.items():
             trusted = errors[self.sample_sizes[method] >= TRUSTED].abs()
@@ -96,7 +98,7 @@ class Comparison:
         return found
 
     def as_dict(self) -> dict[str, Any]:
-        """Tables and single problems as a JSON value; null for numbers that are not finite."""
+        """Return tables and single problems as a JSON value, with null for numbers that are not finite."""
         return {
             "family": self.family,
             "dimension": self.dimension,
@@ -115,12 +117,12 @@ class Comparison:
 
 
 def plain(row: Any) -> dict[str, Any]:
-    """A named tuple as a JSON value; null for numbers that are not finite."""
+    """Return a named tuple as a JSON value, with null for numbers that are not finite."""
     return {name: _number(value) for name, value in row._asdict().items()}
 
 
 def numbers(values: Tensor) -> list[Any]:
-    """A vector as a JSON value."""
+    """Return a vector as a JSON value."""
     return [_number(value) for value in values.tolist()]
 
 
@@ -148,16 +150,17 @@ def compare(
     """Run every method on the same held-out problems.
 
     Args:
-        methods: with distinct names.
-        dimension: of the state.
-        count: of problems.
-        costly_count: number of problems for costly methods; all, if None.
-        family: of `FAMILIES`. seed: of the problems.
-        cache: file that keeps the exact posteriors.
+        methods: methods with distinct names.
+        dimension: number of coordinates.
+        count: number of problems, at least 1.
+        costly_count: number of problems for costly methods; all if None.
+        family: name in `FAMILIES`.
+        seed: seed of the problems, 0 to 99.
+        cache: file for the exact posteriors.
         progress: called with the current task, the number of problems done, and the total.
 
     Raises:
-        ValueError: for an unknown family, count or seed.
+        ValueError: the family, the count or the seed is invalid.
     """
 
     def tell(what: str) -> Callable[[int, int], None]:
@@ -184,7 +187,7 @@ def _run(
     count: int,
     progress: Callable[[int, int], None],
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Divergence, log evidence and effective sample size of the first `count` problems."""
+    """Return divergence, log evidence and effective sample size of the first `count` problems."""
     divergences: list[Tensor] = []
     answers: list[MethodAnswer] = []
     for index in torch.split(torch.arange(count), method.batch):

@@ -1,10 +1,10 @@
-"""Exact filter for the tracks of `turns`: an independent, large particle filter.
+"""Exact filter for the tracks of `turns`, an independent particle filter with many particles.
 
-Whether 9 of 10 true states lie in the 90 % regions depends on a few hundred independent draws. The mass of the exact
-posterior in those regions does not: with particles, a dozen tracks give it within a hundredth.
+The share of true states in the 90 % regions has the error of a few hundred independent draws. The mass of the exact
+posterior in those regions has a much smaller error: a dozen tracks give it within a hundredth.
 
-The first positions are drawn from the report itself. Over the first steps, while speed and turn rate are found, there
-are `FIRST` times as many particles. Every step resamples systematically.
+The initial positions are drawn from the first report. In the first steps, in which speed and turn rate are still
+uncertain, there are `FIRST` times as many particles. Particles are resampled systematically in every step.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.update.updater import Updater
 
 FIRST, FIRST_STEPS = 8, 3
-KEPT = 4000  # particles that represent the exact posterior in comparisons
+KEPT = 4000  # number of particles that represent the exact posterior in comparisons
 SMALL_STEPS = 4
 
 
 class Held(NamedTuple):
     """Beliefs compared with the exact posterior, over all steps and tracks."""
 
-    mass: list[float]  # of the exact posterior, inside the belief's region of each of `REGIONS`
-    standard_error: list[float]  # among tracks
+    mass: list[float]  # mass of the exact posterior inside each of the `REGIONS` of the belief
+    standard_error: list[float]  # of the mass, over tracks
     cross_entropy: float  # E[−log belief] under the exact posterior, nats: lower is better
 
     def as_dict(self) -> dict[str, Any]:
-        """As a JSON value."""
+        """Return the result as a JSON value."""
         return {"regions": list(REGIONS), **self._asdict()}
 
 
 def particles(reports: Array, count: int, seed: int) -> Array:
-    """Draws of the exact posterior of one track after each step, ``(S, KEPT, 5)``, from its `reports` ``(S, 2)``."""
+    """Draw from the exact posterior of one track after each step, ``(S, KEPT, 5)``, given its `reports` ``(S, 2)``."""
     numbers, kept = np.random.default_rng(seed), []
     for step, report in enumerate(reports):
         many = count * FIRST if step < FIRST_STEPS else count
@@ -65,13 +65,13 @@ def particles(reports: Array, count: int, seed: int) -> Array:
 
 
 def _first(report: Array, count: int, numbers: np.random.Generator) -> tuple[Array, Array]:
-    """States that fit the report, with their weights by the prior."""
+    """Draw states that fit the first report, and return them with their weights by the prior."""
     points = np.array(MEAN) + np.array(SPREAD) * numbers.normal(size=(count, len(MEAN)))
     distance = report[0] + RANGE * numbers.normal(size=count)
     angle = report[1] + BEARING * numbers.normal(size=count)
     points[:, 0], points[:, 1] = distance * np.cos(angle), distance * np.sin(angle)
     offset = (points[:, :2] - np.array(MEAN[:2])) / np.array(SPREAD[:2])
-    # a cell of range and bearing has an area that grows with the range; a negative range is impossible
+    # the area of a cell of range and bearing grows with the range; a negative range is impossible
     area = np.where(distance > 0, distance, 1e-300)
     return points, np.log(area) - 0.5 * (offset**2).sum(1)
 
@@ -96,10 +96,18 @@ def hold(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Held:
-    """Compare beliefs on the tracks of `turns.run` with `count` particles per track.
+    """Compare beliefs on the tracks of `turns.run` with exact posteriors.
 
-    `progress` is called with the number of tracks that have their particles, and the total. Raises ValueError for less
-    than one step or entity, or fewer particles than are kept.
+    Args:
+        updater: computes the updates.
+        count: number of particles per track, at least `KEPT`.
+        steps: number of steps, at least 1.
+        entities: number of tracks, at least 1.
+        seed: seed of the simulation.
+        progress: called with the number of tracks whose exact posteriors are done, and the total.
+
+    Raises:
+        ValueError: there are no steps or no entities, or too few particles.
     """
     if count < KEPT:
         raise ValueError(f"count: expected at least {KEPT} particles, got {count}")

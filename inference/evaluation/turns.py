@@ -1,11 +1,11 @@
-"""Calibration over hundreds of steps of a nonlinear motion: turning aircraft, seen by one radar.
+"""Calibration over hundreds of steps of a nonlinear motion: turning aircraft observed by one radar.
 
-Each track keeps its speed and its own turn rate; both vary slowly. Once a second a radar at the origin reports range
-and bearing. Speed and turn rate are unknown at first, so in one step the position may go anywhere along an arc. The
-state is drawn from the prior, so every belief on the way must be calibrated.
+Each track has a speed and a turn rate that vary slowly. Once a second a radar at the origin reports range and bearing.
+Speed and turn rate are unknown at first, so the position after one step may be anywhere along an arc. The initial state
+is drawn from the prior, so every belief must be calibrated.
 
-The simulation takes small steps of constant turn rate, and shares nothing with the filter. `evaluation.turn_particles`
-is the exact filter on the same tracks.
+The simulation uses small steps of constant turn rate, and no code of the filter. `evaluation.turn_particles` is the
+exact filter on the same tracks.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from beliefstream.inference.update.updater import Updater
 Array = NDArray[np.float64]
 STEP = 1.0  # s
 MEAN = (200.0, 0.0, 0.0, 0.0, 0.0)  # m, m/s, rad/s
-SPREAD = (60.0, 60.0, 10.0, 10.0, 0.2)  # standard deviations of the prior
-ACCELERATION, WANDER = 0.1, 1e-4  # spectral densities: m²/s³ each axis, rad²/s³
+SPREAD = (60.0, 60.0, 10.0, 10.0, 0.2)  # standard deviations of the prior, in the same units
+ACCELERATION, WANDER = 0.1, 1e-4  # spectral densities: m²/s³ along each axis, rad²/s³
 RANGE, BEARING = 2.0, 0.03  # standard deviations of the radar: m, rad
 MOTION = CoordinatedTurn(acceleration_density=ACCELERATION, turn_rate_density=WANDER)
 RADAR = (range_to([0, 1], 5, (0.0, 0.0), RANGE), bearing([0, 1], 5, (0.0, 0.0), BEARING))
-LOST = 5.0  # nats per step by which a lost track's true states are less likely than the median track's
-SMALL_STEPS = 8  # of the simulation in each step
+LOST = 5.0  # nats per step by which the true states of a lost track are less likely than those of the median track
+SMALL_STEPS = 8  # number of steps of the simulation per step of the filter
 
 
 class Tracks(NamedTuple):
@@ -62,7 +62,7 @@ class TurnRun:
     milliseconds: tuple[float, float]  # of motion and of update, per track and step
 
     def coverage(self) -> list[Coverage]:
-        """Coverage, one row per region, with the standard error among tracks, as steps are not independent."""
+        """Return the coverage of each region, with the standard error over tracks, as steps are not independent."""
         found = []
         for region in REGIONS:
             by_track = inside(self.levels, region).mean(0)
@@ -71,13 +71,13 @@ class TurnRun:
         return found
 
     def lost(self) -> list[int]:
-        """The tracks with true states far less likely than the median track's."""
+        """Return the tracks whose true states are far less likely than those of the median track."""
         by_track = self.surprise.mean(0)
         far = by_track > by_track.median() + LOST
         return [int(track) for track in torch.nonzero(far)[:, 0]]
 
     def as_dict(self) -> dict[str, Any]:
-        """As a JSON value."""
+        """Return the result as a JSON value."""
         steps, tracks = self.levels.shape
         by_track = self.surprise.mean(0)
         return {
@@ -96,7 +96,7 @@ class TurnRun:
 
 
 def simulate(entities: int, steps: int, seed: int) -> Tracks:
-    """Draw tracks from the prior, and their reports; raises ValueError for less than one step or entity."""
+    """Draw tracks from the prior, and their reports; raises ValueError if there are no steps or no entities."""
     if steps < 1 or entities < 1:
         raise ValueError(f"steps, entities: expected at least 1 of each, got {steps}, {entities}")
     numbers = np.random.default_rng(seed)
@@ -113,7 +113,7 @@ def simulate(entities: int, steps: int, seed: int) -> Tracks:
 
 
 def advanced(states: Array, numbers: np.random.Generator, small_steps: int) -> Array:
-    """Draw the state of each of `states` ``(P, 5)`` one step later; the turn rate is constant within a small step."""
+    """Draw the next state of each of `states` ``(P, 5)``; the turn rate is constant within a small step."""
     short = STEP / small_steps
     place, velocity = states[:, 0] + 1j * states[:, 1], states[:, 2] + 1j * states[:, 3]
     rate = states[:, 4].copy()
@@ -124,25 +124,25 @@ def advanced(states: Array, numbers: np.random.Generator, small_steps: int) -> A
         push = numbers.normal(size=len(states)) + 1j * numbers.normal(size=len(states))
         push = math.sqrt(ACCELERATION * short) * push
         half = np.exp(0.5j * turn)
-        # the chord of the arc; np.sinc(x) is sin(πx) / πx
+        # chord of the arc; np.sinc(x) is sin(πx) / πx
         place = place + short * np.sinc(turn / (2 * math.pi)) * half * velocity + short / 2 * push
         velocity = velocity * half * half + push
     return np.stack([place.real, place.imag, velocity.real, velocity.imag, rate], 1)
 
 
 def wrapped(angle: Array) -> Array:
-    """Wrap angles to between −π and π."""
+    """Wrap angles to [−π, π]."""
     return np.asarray((angle + math.pi) % (2 * math.pi) - math.pi)
 
 
 def observations(reports: Array) -> Observations:
-    """Observations of one step from `reports` ``(E, 2)``."""
+    """Encode the reports ``(E, 2)`` of one step."""
     rows = [[Reading(sensor, report[[place]]) for place, sensor in enumerate(RADAR)] for report in reports]
     return encode(rows, len(MEAN))
 
 
 def prior(entities: int) -> GaussianMixture:
-    """The belief before the first report."""
+    """Return the belief before the first report."""
     covariance = torch.diag(torch.tensor(SPREAD, dtype=torch.float64).square())
     mean = torch.tensor(MEAN, dtype=torch.float64).expand(entities, -1)
     return GaussianMixture.gaussian(mean, covariance.expand(entities, -1, -1))
@@ -159,10 +159,15 @@ def run(
     """Simulate and filter.
 
     Args:
+        updater: computes the updates.
+        steps: number of steps, at least 1.
+        entities: number of tracks, at least 1.
+        seed: seed of the simulation.
         progress: called with the number of steps done, and the total.
         watch: called with the beliefs after each step.
 
-    Raises ValueError for less than one step or entity.
+    Raises:
+        ValueError: there are no steps or no entities.
     """
     tracks, generator = simulate(entities, steps, seed), torch.Generator().manual_seed(seed)
     belief, interval = prior(entities), torch.full((entities,), STEP, dtype=torch.float64)
@@ -190,7 +195,7 @@ def run(
 
 
 def thresholds(belief: GaussianMixture, generator: torch.Generator) -> Tensor:
-    """The log density at the edge of each of `REGIONS`, ``(E, 3)``, from `DRAWS` draws."""
+    """Return the log density at the edge of each of `REGIONS`, ``(E, 3)``, from `DRAWS` draws."""
     ordered = belief.log_density(belief.normalised().sample(DRAWS, generator)).sort(1, descending=True).values
     places = torch.tensor([round(region * (DRAWS + 1)) - 1 for region in REGIONS])
     return ordered[:, places]

@@ -96,15 +96,21 @@ class EmbeddedBroker:
         ):
             with attempt:
                 self._start_once(program)
-        log.info("broker_started", bootstrap_servers=self.bootstrap_servers)
+        log.info("embedded broker started", bootstrap_servers=self.bootstrap_servers)
         return self
 
     def _start_once(self, program: str) -> None:
         self.port = free_port(self.port, self.host)
         if self.port_changed:
+<<<<<<< HEAD
             log.warning("broker_port_changed", asked=self._asked_port, port=self.port)
         command = [program, "broker", "--listener-url", f"tcp://{self.host}:{self.port}"]
         command += ["--advertised-listener-url", f"tcp://{self.bootstrap_servers}"]
+=======
+            log.warning("port in use; using another one", requested=self._asked_port, port=self.port)
+        url = f"tcp://{self.host}:{self.port}"
+        command = [program, "broker", "--listener-url", url, "--advertised-listener-url", url]
+>>>>>>> words-edges
         command += ["--storage-engine", "memory://tansu/"]
         self._process = GuardedProcess(command, grace=STOP_TIMEOUT)
         try:

@@ -1,12 +1,13 @@
 """Exact posteriors on adaptively split cells, in the coordinates that sensors observe.
 
 Cells are boxes in coordinates in which the prior has unit covariance. A cell is *resolved* if the log of prior ×
-likelihood changes little across it. Unresolved cells that may have mass are halved along the axis of the largest
-change. Two estimates bound the mass of a cell. The density widened by the cell finds a narrow ridge inside it. The
-density tempered until it is smooth across cells finds a compromise between contradictory sensors. Thin rings, or three
-and more coordinates, leave too many cells unresolved. Then a part of them is drawn, with weights such that every
-integral is unbiased (P. Fearnhead, P. Clifford, "On-line inference for hidden Markov models via particle filters", J.
-Royal Statistical Society B 65(4), 2003). The cells are then a sample, and two independent samples give its error.
+likelihood changes little across it. Unresolved cells that may have mass are halved along the axis of the largest change
+of the density and the predictions. Two estimates bound the mass of a cell. The density widened by the cell finds a
+narrow ridge inside it. The density tempered until it is smooth across cells finds a compromise between contradictory
+sensors. Thin rings, or three and more coordinates, leave too many cells unresolved. Then a part of them is drawn, with
+weights such that every integral is unbiased (P. Fearnhead, P. Clifford, "On-line inference for hidden Markov models via
+particle filters", J. Royal Statistical Society B 65(4), 2003). The cells are then a sample, and two independent samples
+give its error.
 
 Points and boxes are columns, ``(d, P)``.
 """
@@ -72,7 +73,7 @@ class _Cells:
     log_mean: Array  # (n,) of the mean over the box, by Simpson's rule along each axis
     log_guide: Array  # (n,) of the widened density
     change: Array  # (n,) largest change across the box along an axis, nats
-    axis: Any  # (n,) axis of the largest change
+    axis: Any  # (n,) axis along which a split is most useful
 
     @property
     def count(self) -> int:
@@ -187,8 +188,8 @@ def _evaluated(
         likely = sensor.log_likelihood(middle, _WIDER * np.sqrt((across**2).sum(1) / 12))
         guide = guide + likely
         with np.errstate(invalid="ignore"):
-            told = np.fmin(np.abs(likely - sensor.log_likelihood(middle)), 1.0)
-        worth += ((across / sensor.noise_floor[:, None, None]) ** 2).sum(0) * told
+            relevance = np.fmin(np.abs(likely - sensor.log_likelihood(middle)), 1.0)
+        worth += ((across / sensor.noise_floor[:, None, None]) ** 2).sum(0) * relevance
     with np.errstate(invalid="ignore", over="ignore"):
         step = log[1:] - log[0]
         ratio = np.where(np.isnan(step), 1.0, np.exp(np.minimum(step, 50.0)))
@@ -280,7 +281,7 @@ def _kept(cells: _Cells, most: int, generator: np.random.Generator) -> _Cells:
 
 
 def _split(cells: _Cells) -> tuple[Array, Array, Array, Any]:
-    """Return both halves of each cell, along its axis of the largest change."""
+    """Return both halves of each cell, split along the most useful axis."""
     place = np.arange(cells.count)
     half = cells.half.copy()
     half[cells.axis, place] /= 2

@@ -1,4 +1,4 @@
-"""The classical filters on a batch of entities: Kalman (extended, iterated, unscented), Gaussian sum, particles."""
+"""Classical filters of a batch of entities: Kalman (extended, iterated, unscented), Gaussian sum, particles."""
 
 from __future__ import annotations
 

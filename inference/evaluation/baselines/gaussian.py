@@ -24,25 +24,26 @@ class GaussianFilter(ABC):
         self.mean, self.covariance = mean.to(torch.float64), covariance.to(torch.float64)
 
     def predict(self, transition: Tensor, noise: Tensor) -> None:
-        """Move by ``x ← transition x + N(0, noise)``, exactly; both ``(B, D, D)``."""
+        """Predict by ``x ← transition x + N(0, noise)``, exactly; both ``(B, D, D)``."""
         transition, noise = transition.to(self.mean.dtype), noise.to(self.mean.dtype)
         self.mean = la.times(transition, self.mean)
         self.covariance = la.symmetrise(transition @ self.covariance @ transition.mT + noise)
 
     @abstractmethod
     def update(self, observations: Observations) -> Tensor:
-        """Update with all observations; returns which were used, ``(B, N)`` bool."""
+        """Update with all observations, and return which were used, ``(B, N)`` bool."""
 
     def mixture(self) -> GaussianMixture:
-        """The belief, one component per entity."""
+        """Return the belief, with one component per entity."""
         return GaussianMixture.gaussian(self.mean, self.covariance)
 
 
 class GatedFilter(GaussianFilter):
-    """Filter that takes one observation after the other, and skips those that fail a chi-square gate.
+    """Filter that uses one observation after the other, and skips those that fail a chi-square gate.
 
-    With linear sensors and no gate it is the Kalman filter. It ignores outlier probabilities: the gate protects the
-    filter. It never recovers: once the belief is wrong, the gate rejects the observations that would correct it.
+    With linear sensors and without a gate it is the Kalman filter. It ignores outlier probabilities, because the gate
+    rejects outliers. It cannot recover from a wrong belief, because the gate rejects the observations that would
+    correct it.
 
     Args:
         mean: ``(B, D)``.
@@ -50,7 +51,7 @@ class GatedFilter(GaussianFilter):
         gate: probability that the chi-square gate passes an inlier; None for no gate.
 
     Raises:
-        ValueError: if `gate` is not inside (0, 1).
+        ValueError: `gate` is not inside (0, 1).
     """
 
     def __init__(self, mean: Tensor, covariance: Tensor, gate: float | None = 0.9973) -> None:
@@ -60,19 +61,19 @@ class GatedFilter(GaussianFilter):
         self.gate = gate
 
     def update(self, observations: Observations) -> Tensor:
-        """Update with all observations, one after the other; returns which were used, ``(B, N)`` bool."""
+        """Update with all observations, one after the other, and return which were used, ``(B, N)`` bool."""
         observations = observations.to(dtype=self.mean.dtype)
         used = [self._update_one(observations, index) for index in range(observations.kind.shape[1])]
         return torch.stack(used, -1) if used else observations.mask
 
     @abstractmethod
     def _update_one(self, observations: Observations, index: int) -> Tensor:
-        """Update with one observation of each entity; returns whether it was used, ``(B,)`` bool."""
+        """Update with one observation of each entity, and return whether it was used, ``(B,)`` bool."""
 
     def _accepted(self, observations: Observations, index: int, squared: Tensor) -> Tensor:
-        """Which observations exist and pass the gate; `squared` ``(B,)`` is the innovation's Mahalanobis length."""
+        """Return which observations exist and pass the gate; `squared` is the squared Mahalanobis length, ``(B,)``."""
         assert self.gate is not None
-        # the distribution function of chi-square with r degrees of freedom is P(r/2, q/2)
+        # the chi-square distribution function with r degrees of freedom is P(r/2, q/2)
         tail: Tensor = torch.special.gammainc(0.5 * observations.rows[:, index], 0.5 * squared)
         return observations.mask[:, index] & (tail <= self.gate)
 

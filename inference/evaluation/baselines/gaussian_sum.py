@@ -1,9 +1,9 @@
-"""Gaussian-sum filter: one iterated extended Kalman filter per component, aware of outliers.
+"""Gaussian-sum filter: one iterated extended Kalman filter per component, with a model of outliers.
 
-Each observation is an inlier with probability ``1 − p``. Every component weighs "inlier" against "outlier" by their
-evidence and updates under both. It keeps the Gaussian with the joint moments of the two. An outlier of a linear sensor
-is the same observation with a wider noise; a uniform outlier carries no information. The total evidence reweights the
-components. After Alspach and Sorenson, "Nonlinear Bayesian estimation using Gaussian sum approximations", IEEE TAC
+Each observation is an inlier with probability ``1 − p``. Every component is updated under both hypotheses, inlier and
+outlier, and weighted by their evidence. The result is the Gaussian with the moments of both. An outlier of a linear
+sensor is the same observation with a wider noise; a uniform outlier has no information. The total evidence reweights
+the components. After Alspach and Sorenson, "Nonlinear Bayesian estimation using Gaussian sum approximations", IEEE TAC
 17(4), 1972.
 """
 
@@ -25,9 +25,15 @@ _LEAST_PROBABILITY = 1e-12  # as in the likelihood of the observations
 def gaussian_sum_update(
     prior: GaussianMixture, observations: Observations, iterations: int = 3
 ) -> GaussianMixture:
-    """Posterior mixture with the prior's number of components, in float64.
+    """Return the posterior ``(B, K)`` of a prior ``(B, K)``, in float64; exact for linear sensors without outliers.
 
-    Exact for linear sensors without outliers. Raises ValueError if `iterations` is less than one.
+    Args:
+        prior: ``(B, K)`` over ``D`` coordinates.
+        observations: observations of the ``B`` entities.
+        iterations: linearisations per observation, at least 1.
+
+    Raises:
+        ValueError: `iterations` is less than 1.
     """
     if iterations < 1:
         raise ValueError(f"iterations: expected at least 1, got {iterations}")
@@ -61,7 +67,7 @@ def _update_one(
 def _as_outlier(
     belief: GaussianMixture, observations: Observations, index: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Log evidence ``(B, K)``, means and covariances with the observation as an outlier."""
+    """Return log evidence ``(B, K)``, means and covariances with the observation as an outlier."""
     measured = measure(observations, index, belief.means)
     wide = Measured(measured.residual / WIDE_OUTLIER, measured.jacobian / WIDE_OUTLIER)
     innovation = innovate(wide, torch.zeros_like(belief.means), belief.covariances)
@@ -77,7 +83,7 @@ def _as_outlier(
 def _merge(
     share: Tensor, means: Tensor, covariances: Tensor, other_means: Tensor, other_covariances: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Moments of ``share N(means, covariances) + (1 − share) N(other...)``; `share` ``(B, K, 1)``."""
+    """Return the moments of ``share N(means, covariances) + (1 − share) N(other...)``; `share` ``(B, K, 1)``."""
     mean = share * means + (1 - share) * other_means
     part, offset = share[..., None], means - other_means
     between = part * (1 - part) * la.outer(offset, offset)

@@ -1,11 +1,11 @@
 """Iterated extended Kalman filter without a gate: Gauss-Newton steps to the mode of the posterior.
 
-It keeps one Gaussian ``N(m, P)`` per entity. All observations of an instant, whitened, are used together. With the
-stacked residuals ``e(x)`` and their Jacobian ``J(x)``, the update minimises
+The belief of an entity is one Gaussian ``N(m, P)``. All observations of an instant, whitened, are used together. With
+the stacked residuals ``e(x)`` and their Jacobian ``J(x)``, the update minimises
 
     V(y) = ½ |y|² + ½ |e(x)|²,   x = m + L y,   L Lᵀ = P
 
-by steps ``(I + Lᵀ Jᵀ J L) Δ = Lᵀ Jᵀ e − y``, ``J = −∂e/∂x``, each halved until ``V`` no longer rises. The posterior is
+by steps ``(I + Lᵀ Jᵀ J L) Δ = Lᵀ Jᵀ e − y``, ``J = −∂e/∂x``, each halved until ``V`` does not rise. The posterior is
 ``N(x, L (I + Lᵀ Jᵀ J L)⁻¹ Lᵀ)`` at the last point. Residuals of directions are wrapped.
 
 B. Bell and F. Cathey, "The iterated Kalman filter update as a Gauss-Newton method", IEEE TAC 38(2), 1993; the step
@@ -27,12 +27,12 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.motion import Control, Motion
 
-_SETTLED = 1e-6  # step, in standard deviations of the prior, below which the search ends
+_SETTLED = 1e-6  # step below which the search ends, in standard deviations of the prior
 _HALVINGS = 10
 
 
 class _Point(NamedTuple):
-    """A point of the search, with the observations' residuals there."""
+    """A point of the search, with the residuals of the observations."""
 
     y: Tensor  # (B, D) from the prior mean, in its standard deviations
     cost: Tensor  # (B,)
@@ -48,10 +48,10 @@ class IteratedKalmanFilter(GaussianFilter):
     Args:
         mean: ``(B, D)``.
         covariance: ``(B, D, D)``, positive definite.
-        iterations: most Gauss-Newton steps per instant, at least 1.
+        iterations: largest number of Gauss-Newton steps per instant, at least 1.
 
     Raises:
-        ValueError: if `iterations` is less than one.
+        ValueError: `iterations` is less than 1.
     """
 
     def __init__(self, mean: Tensor, covariance: Tensor, iterations: int = 20) -> None:
@@ -61,11 +61,11 @@ class IteratedKalmanFilter(GaussianFilter):
         self.iterations = iterations
 
     def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None:
-        """Predict by `motion`, linearised at the mean, over `interval` ``(B,)`` seconds under a held control."""
+        """Predict by `motion`, linearised at the mean, over `interval` ``(B,)``, seconds, with a constant control."""
         self.mean, self.covariance = linearised(motion, self.mean, self.covariance, interval, control)
 
     def update(self, observations: Observations) -> Tensor:
-        """Update with all observations together; returns which were used, all of them, ``(B, N)`` bool."""
+        """Update with all observations together, and return which were used: all of them, ``(B, N)`` bool."""
         observations = observations.to(dtype=self.mean.dtype)
         factor = _root(self.covariance)
         here = self._see(observations, factor, torch.zeros_like(self.mean))
@@ -75,14 +75,14 @@ class IteratedKalmanFilter(GaussianFilter):
             here = there
             if float(moved) < _SETTLED:
                 break
-        # W Wᵀ = L H⁻¹ Lᵀ with H = C Cᵀ and W = L C⁻ᵀ: positive definite despite rounding
+        # W Wᵀ = L H⁻¹ Lᵀ with H = C Cᵀ and W = L C⁻ᵀ, which is positive definite despite rounding
         root = torch.linalg.solve_triangular(_hessian(here), factor.mT, upper=False)
         self.mean = self.mean + la.times(factor, here.y)
         self.covariance = la.symmetrise(root.mT @ root)
         return observations.mask
 
     def _search(self, observations: Observations, factor: Tensor, here: _Point) -> _Point:
-        """One Gauss-Newton step, halved for each entity until its cost falls; no step if it never does."""
+        """Return the point after a Gauss-Newton step, halved until the cost of each entity falls; otherwise `here`."""
         slope = la.transpose_times(here.jacobian, here.residual) - here.y
         step = torch.cholesky_solve(slope[..., None], _hessian(here))[..., 0]
         best, open_ = here, torch.ones_like(here.cost, dtype=torch.bool)
@@ -96,7 +96,7 @@ class IteratedKalmanFilter(GaussianFilter):
         return best
 
     def _see(self, observations: Observations, factor: Tensor, y: Tensor) -> _Point:
-        """Evaluate all observations at ``m + L y``; absent ones, or ones without a value there, contribute nothing."""
+        """Evaluate all observations at ``m + L y``, except absent and undefined ones."""
         batch, count = observations.mask.shape
         single = observations.map(lambda tensor: tensor.flatten(0, 1)[:, None])
         states = (self.mean + la.times(factor, y)).repeat_interleave(count, 0)
@@ -114,7 +114,7 @@ class IteratedKalmanFilter(GaussianFilter):
 
 
 def _root(covariance: Tensor) -> Tensor:
-    """Any ``L`` with ``L Lᵀ`` the covariance, ``(B, D, D)``, which may be singular."""
+    """Return a factor ``L`` ``(B, D, D)`` of a covariance ``L Lᵀ`` that may be singular."""
     factor: Tensor
     factor, failed = torch.linalg.cholesky_ex(covariance)
     if not bool(failed.any()):
@@ -124,7 +124,7 @@ def _root(covariance: Tensor) -> Tensor:
 
 
 def _hessian(point: _Point) -> Tensor:
-    """Lower factor of ``I + Lᵀ Jᵀ J L``, ``(B, D, D)``."""
+    """Return the lower factor of ``I + Lᵀ Jᵀ J L``, ``(B, D, D)``."""
     identity = torch.eye(point.y.shape[-1], dtype=point.y.dtype, device=point.y.device)
     factor: Tensor = torch.linalg.cholesky(identity + point.jacobian.mT @ point.jacobian)
     return factor

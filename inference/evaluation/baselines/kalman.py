@@ -1,13 +1,13 @@
 """Extended Kalman filter, plain or iterated, with a chi-square gate.
 
-It keeps one Gaussian ``N(m, P)`` per entity. An observation ``z = h(x) + noise``, whitened to unit noise, is linearised
-at an estimate x (at first ``x = m``). With the residual ``e = z − h(x)`` and the Jacobian ``J``,
+The belief of an entity is one Gaussian ``N(m, P)``. An observation ``z = h(x) + noise``, whitened to unit noise, is
+linearised at an estimate x (first ``x = m``). With the residual ``e = z − h(x)`` and the Jacobian ``J``,
 
     innovation  r = e − J (m − x),   S = J P Jᵀ + I,   gain  K = P Jᵀ S⁻¹,   x ← m + K r,
     P ← (I − K J) P (I − K J)ᵀ + K Kᵀ   (Joseph's form: positive definite despite rounding).
 
-Repeating the first line at the new x is the iterated filter, a Gauss-Newton search of the posterior's mode (Bell and
-Cathey, "The iterated Kalman filter update as a Gauss-Newton method", IEEE TAC 38(2), 1993).
+The iterated filter repeats the first line at the new x, which is a Gauss-Newton search for the mode of the posterior
+(Bell and Cathey, "The iterated Kalman filter update as a Gauss-Newton method", IEEE TAC 38(2), 1993).
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ _TINY = 1e-12  # squared distance to a sensor below which the direction is undef
 
 
 class Measured(NamedTuple):
-    """One observation per entity, whitened and linearised at a state of each of ``K`` components."""
+    """One observation per entity, whitened, and linearised at one state for each of ``K`` components."""
 
     residual: Tensor  # (B, K, R); zero in rows that the sensor lacks
     jacobian: Tensor  # (B, K, R, D)
-    growth: Tensor | float = 0.0  # log ratio of the noise deviation at the state to the stated one, (B, K)
+    growth: Tensor | float = 0.0  # log ratio of the noise's deviation at the state to the stated one, (B, K)
 
 
 class Innovation(NamedTuple):
-    """An observation's innovation under each of ``K`` Gaussians, in noise units."""
+    """Innovation of an observation under each of ``K`` Gaussians, in units of the noise."""
 
-    squared: Tensor  # (B, K) Mahalanobis length under the predicted spread
-    log_density: Tensor  # (B, K) of the value under the prediction, up to the stated noise's normaliser
+    squared: Tensor  # (B, K) squared Mahalanobis length under the predicted covariance
+    log_density: Tensor  # (B, K) of the value under the prediction, up to the normaliser of the stated noise
     gain: Tensor  # (B, K, D, R)
     step: Tensor  # (B, K, D) from the prior mean
 
 
 def measure(observations: Observations, index: int, states: Tensor) -> Measured:
-    """Residual and Jacobian of the observation in place `index` at `states` ``(B, K, D)``.
+    """Return residual and Jacobian of the observation `index` of each entity at `states` ``(B, K, D)``.
 
-    Non-Gaussian noise is replaced by the Gaussian of equal moments, at each state.
+    Non-Gaussian noise is replaced by the Gaussian with equal moments at each state.
     """
     kind = observations.kind[:, index, None]
     matrix = observations.matrix[:, index, None]
@@ -78,7 +78,7 @@ def measure(observations: Observations, index: int, states: Tensor) -> Measured:
 
 
 def _function(single: Observations, relative: Tensor, scalar: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """Residual ``(B, K)`` and gradient ``(B, K, D)``, replaced by the functions' where there are any."""
+    """Return residual ``(B, K)`` and gradient ``(B, K, D)``, replaced for sensors with a measurement function."""
     if single.functions is None:
         return scalar, slope
     matrix = single.matrix.expand(-1, relative.shape[1], -1, -1)[:, :, None]
@@ -90,7 +90,7 @@ def _function(single: Observations, relative: Tensor, scalar: Tensor, slope: Ten
 
 
 def _moments(single: Observations, scalar: Tensor) -> tuple[Tensor, Tensor]:
-    """Residual minus the mean of the noise, and the noise's standard deviation; each ``(B, K)``."""
+    """Return the residual minus the mean of the noise, and the standard deviation of the noise, each ``(B, K)``."""
     deviation = single.deviation(single.magnitude(scalar[..., None])).expand(*scalar.shape, 1)
     if single.mixture is None:
         return scalar, deviation[..., 0]
@@ -100,7 +100,7 @@ def _moments(single: Observations, scalar: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def innovate(measured: Measured, offset: Tensor, covariances: Tensor) -> Innovation:
-    """Compare with the prediction; `offset` ``(B, K, D)`` is the prior mean minus the state of linearisation."""
+    """Return the innovation; `offset` ``(B, K, D)`` is the prior mean minus the state of linearisation."""
     residual = measured.residual - la.times(measured.jacobian, offset)
     spread = measured.jacobian @ covariances
     identity = torch.eye(residual.shape[-1], dtype=residual.dtype, device=residual.device)
@@ -112,7 +112,13 @@ def innovate(measured: Measured, offset: Tensor, covariances: Tensor) -> Innovat
 
 
 def joseph(covariances: Tensor, gain: Tensor, jacobian: Tensor) -> Tensor:
-    """Covariance after an update with unit noise; of ``(..., D, D)``, ``(..., D, R)``, ``(..., R, D)``."""
+    """Return the covariance after an update with unit noise, by Joseph's form, ``(..., D, D)``.
+
+    Args:
+        covariances: ``(..., D, D)``.
+        gain: ``(..., D, R)``.
+        jacobian: ``(..., R, D)``.
+    """
     identity = torch.eye(covariances.shape[-1], dtype=covariances.dtype, device=covariances.device)
     rest = identity - gain @ jacobian
     return la.symmetrise(rest @ covariances @ rest.mT + gain @ gain.mT)
@@ -121,7 +127,7 @@ def joseph(covariances: Tensor, gain: Tensor, jacobian: Tensor) -> Tensor:
 def iterate(
     observations: Observations, index: int, means: Tensor, covariances: Tensor, iterations: int
 ) -> tuple[Innovation, Tensor]:
-    """Update ``K`` Gaussians with one observation each; returns the last innovation and the updated covariances."""
+    """Update ``K`` Gaussians with one observation each, and return the last innovation and the covariances."""
     states = means
     for _ in range(iterations):
         measured = measure(observations, index, states)
@@ -131,13 +137,16 @@ def iterate(
 
 
 class ExtendedKalmanFilter(GatedFilter):
-    """Extended Kalman filter; see `GatedFilter`.
+    """Extended Kalman filter, plain or iterated; see `GatedFilter`.
 
     Args:
+        mean: ``(B, D)``.
+        covariance: ``(B, D, D)``, positive definite.
+        gate: probability that the chi-square gate passes an inlier; None for no gate.
         iterations: linearisations per observation; 1 is the plain filter.
 
     Raises:
-        ValueError: if `gate` is not inside (0, 1), or `iterations` is less than one.
+        ValueError: `gate` is not inside (0, 1), or `iterations` is less than 1.
     """
 
     def __init__(
@@ -149,7 +158,7 @@ class ExtendedKalmanFilter(GatedFilter):
         self.iterations = iterations
 
     def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None:
-        """Predict by `motion`, linearised at the mean, over `interval` ``(B,)`` seconds under a held control."""
+        """Predict by `motion`, linearised at the mean, over `interval` ``(B,)``, seconds, with a constant control."""
         self.mean, self.covariance = linearised(motion, self.mean, self.covariance, interval, control)
 
     def _update_one(self, observations: Observations, index: int) -> Tensor:

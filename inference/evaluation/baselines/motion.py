@@ -1,7 +1,7 @@
-"""Prediction of the classical filters: moves one Gaussian per entity through any motion, with or without a control.
+"""Prediction of the classical filters, which moves one Gaussian per entity through any motion.
 
 Linear motions are exact. For others only the prediction of a point is used: its mean ``f(x)`` and covariance ``Q(x)``,
-including the control's error. `Motion.predict` gives both for a component without spread. Then
+including the error of the control. `Motion.predict` gives both for a component without spread. Then
 
     extended:   m ← f(m),          P ← F P Fᵀ + Q(m),   F the Jacobian of f at m, by central differences
     unscented:  m ← Σ w f(xᵢ),     P ← Σ w (f(xᵢ) − m)(f(xᵢ) − m)ᵀ + Σ w Q(xᵢ),   the law of total covariance
@@ -18,14 +18,14 @@ from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.motion import Control, LinearMotion, Motion
 
-_STEP = 1e-3  # of a standard deviation, either way
+_STEP = 1e-3  # step of the differences, in standard deviations
 _LEAST_STEP = 1e-6  # in the coordinate's unit
 
 
 def linearised(
     motion: Motion, mean: Tensor, covariance: Tensor, interval: Tensor, control: Control | None
 ) -> tuple[Tensor, Tensor]:
-    """Mean ``(B, D)`` and covariance ``(B, D, D)`` of the extended filter after `interval` ``(B,)``."""
+    """Return mean ``(B, D)`` and covariance ``(B, D, D)`` of the extended filter after `interval` ``(B,)``, seconds."""
     if isinstance(motion, LinearMotion):
         return _exact(motion, mean, covariance, interval, control)
     deviation = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
@@ -33,7 +33,7 @@ def linearised(
     offsets = torch.cat([torch.zeros_like(steps[:, :1]), steps, -steps], 1)
     moved, noise = _points(motion, mean[:, None] + offsets, interval, control)
     size = mean.shape[-1]
-    # row i is the change along the i-th coordinate
+    # row i is the change for the i-th coordinate
     slope = (moved[:, 1 : size + 1] - moved[:, size + 1 :]) / (
         2 * steps.diagonal(dim1=-2, dim2=-1)[..., None]
     )
@@ -47,9 +47,14 @@ def unscented(
     interval: Tensor,
     control: Control | None,
 ) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of the unscented filter after `interval`, from `belief` and its `sigma` points.
+    """Return mean ``(B, D)`` and covariance ``(B, D, D)`` of the unscented filter after `interval` ``(B,)``, seconds.
 
-    `belief` ``(B, D)`` and ``(B, D, D)``; `sigma` offsets from the mean ``(B, P, D)`` and weights ``(P,)``.
+    Args:
+        motion: the motion.
+        belief: mean ``(B, D)`` and covariance ``(B, D, D)``.
+        sigma: offsets of the sigma points from the mean ``(B, P, D)``, and weights ``(P,)``.
+        interval: in seconds, ``(B,)``.
+        control: constant control; None for none.
     """
     mean, covariance = belief
     if isinstance(motion, LinearMotion):
@@ -72,7 +77,7 @@ def _exact(
 def _points(
     motion: Motion, points: Tensor, interval: Tensor, control: Control | None
 ) -> tuple[Tensor, Tensor]:
-    """Predictions of `points` ``(B, P, D)``: means ``(B, P, D)`` and covariances ``(B, P, D, D)``."""
+    """Predict `points` ``(B, P, D)``, and return means ``(B, P, D)`` and covariances ``(B, P, D, D)``."""
     batch, count, size = points.shape
     sharp = GaussianMixture(
         points.new_zeros(batch, count), points, points.new_zeros(batch, count, size, size)

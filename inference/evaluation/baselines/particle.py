@@ -1,9 +1,9 @@
 """Bootstrap particle filter with a kernel density estimate.
 
-The motion model moves the particles, and the exact likelihood, outliers included, weights them. Systematic resampling
-follows when the effective sample size falls below half. It waits until just before the next prediction, where the noise
-spreads the copies: until then weights are better than copies. The density uses Gaussian kernels with the particles'
-full covariance, scaled by Silverman's rule for the effective sample size. After Gordon, Salmond and Smith, "Novel
+The motion model moves the particles, and the exact likelihood, including outliers, weights them. Entities with an
+effective sample size below half are resampled systematically, just before the next prediction, whose noise spreads the
+copies. The density uses Gaussian kernels with the full covariance of the particles, scaled by Silverman's rule for the
+effective sample size. After Gordon, Salmond and Smith, "Novel
 approach to nonlinear/non-Gaussian Bayesian state estimation", IEE Proceedings F 140(2), 1993.
 """
 
@@ -20,17 +20,17 @@ from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture
 from beliefstream.inference.motion import Control, Motion
 
-_PAIRS_AT_ONCE = 4_000_000  # kernels times points in memory
-_VALUES_AT_ONCE = 200_000  # predicted values in memory, so that they fit the processor's cache
+_PAIRS_AT_ONCE = 4_000_000  # number of kernels times points in memory
+_VALUES_AT_ONCE = 200_000  # number of predicted values in memory, so that they fit the processor's cache
 
 
 class ParticleFilter:
     """Weighted particles of ``B`` entities in ``D`` coordinates, float64.
 
     Args:
-        prior: distribution of the first particles.
+        prior: distribution of the initial particles, ``(B, K)``.
         particles: number per entity, at least 2.
-        generator: of all random numbers; one on the prior's device.
+        generator: random number generator on the prior's device.
     """
 
     def __init__(self, prior: GaussianMixture, particles: int, generator: torch.Generator) -> None:
@@ -62,18 +62,18 @@ class ParticleFilter:
         self.particles = self.particles @ transition.to(self.particles.dtype).mT + draw @ root.mT
 
     def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None:
-        """Resample where needed, then draw each particle's state after `interval` ``(B,)`` seconds of `motion`."""
+        """Resample where needed, then draw the state of each particle after `interval` ``(B,)``, seconds."""
         self.resample()
         self.particles = motion.sample(self.particles, interval, control, self.generator)
 
     def update(self, observations: Observations) -> None:
-        """Weight by the likelihood of all of an entity's observations."""
+        """Multiply the weights by the likelihood of all observations of an entity."""
         self.log_weights = torch.log_softmax(self.log_weights + self._log_likelihood(observations), -1)
 
     def _log_likelihood(self, observations: Observations) -> Tensor:
-        """Log likelihood of all of an entity's observations at each particle, ``(B, count)``."""
+        """Return the log likelihood of all observations of an entity at each particle, ``(B, count)``."""
         observations = observations.to(dtype=self.particles.dtype)
-        # one row for each observation, so that unused places cost nothing
+        # one row for each observation, so that padding is not evaluated
         entity = observations.mask.nonzero()[:, 0]
         mask = observations.mask
         single = observations.map(lambda tensor: tensor[mask][:, None])
@@ -85,13 +85,13 @@ class ParticleFilter:
         return total
 
     def resample(self) -> None:
-        """Resample systematically the entities with an effective sample size below half."""
+        """Resample the entities with an effective sample size below half, systematically."""
         poor = self.effective_sample_size < 0.5 * self.particles.shape[1]
         if bool(poor.any()):
             self._redraw(poor)
 
     def _redraw(self, poor: Tensor) -> None:
-        """Resample some of the entities, `poor` ``(B,)`` bool, systematically; their weights become equal."""
+        """Resample the entities `poor` ``(B,)`` bool systematically; their weights become equal."""
         count, weights = self.particles.shape[1], self.log_weights[poor].exp()
         start = torch.rand(
             len(weights), 1, generator=self.generator, dtype=weights.dtype, device=weights.device
@@ -105,7 +105,7 @@ class ParticleFilter:
         self.log_weights[poor] = -math.log(count)
 
     def moments(self, axes: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
-        """Mean ``(B, d)`` and unbiased covariance ``(B, d, d)`` over some of the coordinates."""
+        """Return mean ``(B, d)`` and unbiased covariance ``(B, d, d)`` over the coordinates `axes`; None for all."""
         points, weights = self._over(axes), self.log_weights.exp()
         mean = (weights[..., None] * points).sum(1)
         offset = points - mean[:, None]
@@ -114,11 +114,11 @@ class ParticleFilter:
         return mean, la.symmetrise(covariance) / correction[:, None, None]
 
     def mean(self, axes: Sequence[int] | None = None) -> Tensor:
-        """Mean ``(B, d)`` over some of the coordinates."""
+        """Return the mean ``(B, d)`` over the coordinates `axes`; None for all."""
         return (self.log_weights.exp()[..., None] * self._over(axes)).sum(1)
 
     def sample(self, count: int, axes: Sequence[int] | None = None, noise: Tensor | None = None) -> Tensor:
-        """Independent points of the kernel density, ``(B, count, d)``; with `noise` as in `log_density`."""
+        """Draw independent points of the kernel density, ``(B, count, d)``, with `noise` as in `log_density`."""
         points = self._over(axes)
         index = torch.multinomial(self.log_weights.exp(), count, replacement=True, generator=self.generator)
         centres = points.gather(1, index[..., None].expand(-1, -1, points.shape[-1]))
@@ -130,7 +130,7 @@ class ParticleFilter:
     def log_density(
         self, points: Tensor, axes: Sequence[int] | None = None, noise: Tensor | None = None
     ) -> Tensor:
-        """Log kernel density at `points` ``(B, P, d)``, over some of the coordinates; returns ``(B, P)``.
+        """Return the log kernel density over the coordinates `axes` at `points` ``(B, P, d)``, ``(B, P)``.
 
         With a covariance `noise` ``(B, d, d)`` it is the density of those coordinates plus Gaussian noise.
         """
@@ -151,18 +151,18 @@ class ParticleFilter:
         return self.particles if axes is None else self.particles[..., list(axes)]
 
     def _kernel_factor(self, axes: Sequence[int] | None, noise: Tensor | None = None) -> Tensor:
-        """Lower factor of the kernels' covariance, by Silverman's rule, ``(B, d, d)``."""
+        """Return the lower factor of the kernels' covariance by Silverman's rule, ``(B, d, d)``."""
         covariance = self._spread(axes)
         kernel = self._silverman(covariance.shape[-1]).square()[:, None, None] * covariance
         factor: Tensor = torch.linalg.cholesky(kernel if noise is None else kernel + noise)
         return factor
 
     def _spread(self, axes: Sequence[int] | None) -> Tensor:
-        """Covariance of the particles, positive definite, ``(B, d, d)``."""
-        # one particle with all the weight has zero spread: a floor at 1e-4 of the cloud's width
+        """Return a positive definite covariance of the particles, ``(B, d, d)``."""
+        # if one particle has all weight, the covariance is zero; the floor is 1e-4 of the width of all particles
         cloud = self._over(axes).var(1, unbiased=False)
         return self.moments(axes)[1] + torch.diag_embed(1e-8 * cloud + torch.finfo(cloud.dtype).tiny)
 
     def _silverman(self, size: int) -> Tensor:
-        """Bandwidth by Silverman's rule in `size` coordinates, as a share of the particles' spread, ``(B,)``."""
+        """Return Silverman's bandwidth in `size` coordinates, relative to the spread of the particles, ``(B,)``."""
         return (self.effective_sample_size * (size + 2) / 4) ** (-1 / (size + 4))

@@ -5,10 +5,10 @@ equal. With the weighted mean ``m`` and covariance ``S`` of the particles,
 
     x ← m + √(1 − h²) (x − m) + h N(0, S),
 
-which keeps both: the centres shrink by as much as the kernels widen. ``h`` is a fraction of Silverman's rule for the
-effective sample size: half of it, to suit beliefs with several modes. A likelihood may be so sharp that few particles
-would keep a weight. It is then raised to a power that leaves enough of them. The particles are resampled, and the rest
-of the likelihood follows in the same way (progressive correction).
+which preserves both, because the centres shrink by as much as the kernels widen. ``h`` is a fraction of Silverman's
+rule for the effective sample size: one half, to suit beliefs with several modes. If the likelihood is so narrow that
+few particles would have weight, it is raised to a power that leaves enough of them. The particles are resampled, and
+the rest of the likelihood is applied in the same way (progressive correction).
 
 C. Musso, N. Oudjane and F. Le Gland, "Improving regularised particle filters", and J. Liu and M. West, "Combined
 parameter and state estimation in simulation-based filtering" (shrunk centres), both in Doucet, de Freitas and Gordon
@@ -26,18 +26,18 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 
 LEAST_SHARE = 0.1  # smallest effective share of the particles after a part of the likelihood
 MOST_PARTS = 50
-_HALVINGS = 20  # of the interval that contains the power
-_LOWEST = -1e30  # log likelihood of the impossible; finite, so that its powers are numbers
+_HALVINGS = 20  # number of halvings of the interval that contains the power
+_LOWEST = -1e30  # log likelihood of impossible values; finite, so that its powers are defined
 
 
 class RegularisedParticleFilter(ParticleFilter):
     """Weighted particles of ``B`` entities in ``D`` coordinates, float64; see `ParticleFilter`.
 
     Args:
-        prior: distribution of the first particles.
+        prior: distribution of the initial particles, ``(B, K)``.
         particles: number per entity, at least 2.
-        generator: of all random numbers; one on the prior's device.
-        bandwidth: of the kernels, as a fraction of Silverman's rule, in [0, 1].
+        generator: random number generator on the prior's device.
+        bandwidth: bandwidth of the kernels as a fraction of Silverman's rule, in [0, 1].
 
     Raises:
         ValueError: a number is outside its range.
@@ -52,7 +52,7 @@ class RegularisedParticleFilter(ParticleFilter):
         self.bandwidth = bandwidth
 
     def update(self, observations: Observations) -> None:
-        """Weight by the likelihood of all of an entity's observations, in parts if it is sharp."""
+        """Multiply the weights by the likelihood of all observations of an entity, in parts if it is narrow."""
         left = self.log_weights.new_ones(len(self.log_weights))
         for _ in range(MOST_PARTS):
             log_likelihood = self._log_likelihood(observations).clamp_min(_LOWEST)
@@ -68,7 +68,7 @@ class RegularisedParticleFilter(ParticleFilter):
         self.log_weights = torch.log_softmax(self.log_weights + power[:, None] * log_likelihood, -1)
 
     def _power(self, log_likelihood: Tensor, left: Tensor) -> Tensor:
-        """The largest power up to `left` that leaves enough particles, both ``(B,)``; 0 if none does."""
+        """Return the largest power up to `left` that leaves enough particles, both ``(B,)``; 0 if none does."""
 
         def enough(power: Tensor) -> Tensor:
             weights = torch.log_softmax(self.log_weights + power[:, None] * log_likelihood, -1)
@@ -86,7 +86,7 @@ class RegularisedParticleFilter(ParticleFilter):
         return torch.where(whole, left, low)
 
     def _redraw(self, poor: Tensor) -> None:
-        """Resample some of the entities, each particle from the kernel around its original."""
+        """Resample the entities `poor`, drawing each particle from the kernel around its original."""
         mean, bandwidth = self.mean()[poor, None], self.bandwidth * self._silverman(self.particles.shape[-1])
         factor, bandwidth = torch.linalg.cholesky(self._spread(None)[poor]), bandwidth[poor, None, None]
         super()._redraw(poor)

@@ -1,13 +1,13 @@
 """Unscented Kalman filter, with a chi-square gate.
 
-It keeps one Gaussian ``N(m, P)`` per entity. Sigma points carry it through the measurement: ``x₀ = m``,
-``x± = m ± √(D / (1 − w₀)) Lᵢ`` (``L`` the Cholesky factor of ``P``), of weights ``w₀ = 1/3`` and ``(1 − w₀) / 2D``.
-With the residuals ``e = z − h(x)`` at them, in units of the noise:
+The belief of an entity is one Gaussian ``N(m, P)``. The sigma points are ``x₀ = m`` and
+``x± = m ± √(D / (1 − w₀)) Lᵢ``, where ``L`` is the Cholesky factor of ``P``, with weights ``w₀ = 1/3`` and
+``(1 − w₀) / 2D``. With the residuals ``e = z − h(x)`` at them, in units of the noise,
 
     ē = Σ w e,   S = Σ w (e − ē)(e − ē)ᵀ + I,   C = −Σ w (x − m)(e − ē)ᵀ,   K = C S⁻¹,   m ← m + K ē,   P ← P − K S Kᵀ
 
 S. Julier and J. Uhlmann, "Unscented filtering and nonlinear estimation", Proceedings of the IEEE 92(3), 2004, eqs. 12
-and 18. Angles are averaged relative to the residual at the mean, so that the average does not cross the wrap.
+and 18. Angles are averaged relative to the residual at the mean, so that wrapping does not affect the average.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.motion import Control, Motion
 
-_CENTRE = 1 / 3  # weight of the sigma point at the mean; a third is exact to fourth order along each axis
+_CENTRE = 1 / 3  # weight of the sigma point at the mean; this value is exact to fourth order along each axis
 
 
 class UnscentedKalmanFilter(GatedFilter):
-    """Unscented Kalman filter; see `GatedFilter`."""
+    """Unscented Kalman filter; see `GatedFilter` for arguments and errors."""
 
     def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None:
-        """Predict by `motion`, through sigma points, over `interval` ``(B,)`` seconds under a held control."""
+        """Predict by `motion`, through sigma points, over `interval` ``(B,)``, seconds, with a constant control."""
         belief, sigma = (self.mean, self.covariance), self._sigma_points()
         self.mean, self.covariance = unscented(motion, belief, sigma, interval, control)
 
@@ -59,7 +59,7 @@ class UnscentedKalmanFilter(GatedFilter):
         return accepted
 
     def _sigma_points(self) -> tuple[Tensor, Tensor]:
-        """Offsets from the mean ``(B, 2D + 1, D)`` and weights ``(2D + 1,)``."""
+        """Return offsets of the sigma points from the mean ``(B, 2D + 1, D)``, and weights ``(2D + 1,)``."""
         size = self.mean.shape[-1]
         columns = math.sqrt(size / (1 - _CENTRE)) * torch.linalg.cholesky(self.covariance).mT
         offsets = torch.cat([torch.zeros_like(columns[:, :1]), columns, -columns], 1)

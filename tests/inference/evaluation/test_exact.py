@@ -172,5 +172,5 @@ def test_a_grid_that_ran_out_of_cells_says_so() -> None:
 
 def test_three_dimensions_are_refused() -> None:
     observations = observe([linear(numbers(1.0, 0.0, 0.0)[None], numbers(0.0), 1.0)])
-    with pytest.raises(ValueError, match="not 3"):
+    with pytest.raises(ValueError, match="dimension: expected 1 or 2 coordinates, got 3"):
         grid_posterior(random_mixture(1, 1, 2, 3), observations)

@@ -95,7 +95,7 @@ def test_a_sensor_has_the_likelihood_of_the_model_that_its_definition_says(kind:
 
 @pytest.mark.parametrize("kind", [kind for kind in SENSORS if kind not in ("control", "own")])
 def test_a_coordinate_that_the_state_lacks_is_named(kind: str) -> None:
-    with pytest.raises(Unusable, match=f"{kind}-1 sees .*lacks") as caught:
+    with pytest.raises(Unusable, match=f"{kind}-1 observes .*lacks") as caught:
         sensor_over(parse_sensor(SENSORS[kind]), ("a", "b"))
     assert caught.value.reason == Reason.missing_coordinates
 
@@ -113,7 +113,7 @@ def test_the_published_range_sensor_has_its_published_density() -> None:
 
 
 def test_a_control_sees_no_state() -> None:
-    with pytest.raises(Unusable, match="control-1 cannot be used: a control reports inputs"):
+    with pytest.raises(Unusable, match="control-1 cannot be used: a control sensor reports inputs"):
         sensor_over(parse_sensor(SENSORS["control"]), NAMES)
 
 

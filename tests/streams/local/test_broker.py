@@ -90,7 +90,7 @@ def test_taken_port_is_replaced_and_the_caller_told(capsys: pytest.CaptureFixtur
         assert second.port_changed
         assert not first.port_changed
         assert topics_at(second) == []
-    assert "broker_port_changed" in capsys.readouterr().out
+    assert "port in use; using another one" in capsys.readouterr().out
 
 
 def test_a_broker_on_every_address_is_reached_by_that_of_the_machine() -> None:
