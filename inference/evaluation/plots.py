@@ -134,7 +134,6 @@ def run(found: LongRun, directory: Path) -> Path:
 def front(points: Sequence[Point], directory: Path) -> Path:
     """Plot mean divergence against speed, both logarithmic, a line per set of weights: `front.png`."""
     with mpl.rc_context(STYLE):
-<<<<<<< HEAD
         figure, _ = front_figure(points)
         return _saved(figure, directory / "front.png")
 
@@ -155,7 +154,7 @@ def front_figure(points: Sequence[Point]) -> tuple[Figure, list[Annotation]]:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.margins(x=0.22)
-    axes.set_xlabel("posteriors a second, one core, batches of 512")
+    axes.set_xlabel("posteriors per second, one core, batches of 512")
     axes.set_ylabel("mean KL(exact ‖ answer), nats, ± 2 standard errors")
     axes.set_title(f"Speed and accuracy in the plane, {max(point.problems for point in points)} problems")
     axes.legend(loc="upper left")
@@ -186,40 +185,7 @@ def _name(axes: Axes, points: Sequence[Point]) -> list[Annotation]:
     return names
 
 
-def _shown(methods: Sequence[str]) -> list[str]:
-=======
-        figure, (axes,) = _panels(1, 5.0, 8.0)
-        named: set[str] = (
-            set()
-        )  # each name is drawn once, because points of several sets of weights are close
-        for group in dict.fromkeys(point.group for point in reversed(points)):
-            chosen = [point for point in points if point.group == group]
-            style = "x" if group == BASELINES else "o-"
-            colour = "#888888" if group == BASELINES else None
-            errors = [2 * point.standard_error for point in chosen]
-            speeds, means = [point.per_second for point in chosen], [point.mean for point in chosen]
-            axes.errorbar(speeds, means, errors, fmt=style, capsize=2, color=colour, label=group)
-            for point in chosen:
-                if point.name in named:
-                    continue
-                named.add(point.name)
-                label: Any = {"xytext": (7, -11), "textcoords": "offset points", "fontsize": 8}
-                axes.annotate(point.name, (point.per_second, point.mean), **label)
-        best = undominated(list(points))
-        ends = ([point.per_second for point in best], [point.mean for point in best])
-        axes.step(*ends, where="pre", color=TRUTH, linewidth=0.8, linestyle=":", label="front")
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.margins(x=0.22)
-        axes.set_xlabel("posteriors per second, one core, batches of 512")
-        axes.set_ylabel("mean KL(exact ‖ answer), nats, ± 2 standard errors")
-        axes.set_title(f"Speed and accuracy in the plane, {max(point.problems for point in points)} problems")
-        axes.legend()
-        return _saved(figure, directory / "front.png")
-
-
 def _without_variants(methods: Sequence[str]) -> list[str]:
->>>>>>> words-edges
     """Drop methods that differ from an earlier one only in the number of components."""
     kinds = [method.partition(", K = ")[0] for method in methods]
     return [method for index, method in enumerate(methods) if kinds.index(kinds[index]) == index]

@@ -102,15 +102,9 @@ class EmbeddedBroker:
     def _start_once(self, program: str) -> None:
         self.port = free_port(self.port, self.host)
         if self.port_changed:
-<<<<<<< HEAD
-            log.warning("broker_port_changed", asked=self._asked_port, port=self.port)
+            log.warning("port in use; using another one", requested=self._asked_port, port=self.port)
         command = [program, "broker", "--listener-url", f"tcp://{self.host}:{self.port}"]
         command += ["--advertised-listener-url", f"tcp://{self.bootstrap_servers}"]
-=======
-            log.warning("port in use; using another one", requested=self._asked_port, port=self.port)
-        url = f"tcp://{self.host}:{self.port}"
-        command = [program, "broker", "--listener-url", url, "--advertised-listener-url", url]
->>>>>>> words-edges
         command += ["--storage-engine", "memory://tansu/"]
         self._process = GuardedProcess(command, grace=STOP_TIMEOUT)
         try:

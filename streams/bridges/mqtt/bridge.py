@@ -170,7 +170,7 @@ class _Session:
         log.info("connected to the MQTT broker", session_kept=flags.session_present)
 
     def _on_disconnect(self, client: Any, _: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
-        if reason.is_failure:
+        if reason.is_failure and self._fault is None:
             log.warning("the connection to the MQTT broker is lost, trying again", reason=str(reason))
 
     def _on_message(self, client: paho.Client, _: Any, message: paho.MQTTMessage) -> None:
