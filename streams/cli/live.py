@@ -36,6 +36,7 @@ def live(
 
     Example: beliefstream live --port 8090
     """
+    import contextlib
     import signal
 
     from beliefstream.streams.live.access import LOOPBACK, Access
@@ -53,13 +54,13 @@ def live(
         listening = bound(host, port)
     except OSError as error:
         raise CommandError(f"{host}:{port}: {error.strerror}; --port is another port") from None
-    with listening:
+
+    def connected() -> None:
         name = f"[{host}]" if ":" in host else host
         print(f"live page: http://{name}:{listening.getsockname()[1]}/", flush=True)
         logs.configure(settings.logs, settings.log_level)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
-        access = Access(secret.get_secret_value() if secret else None, origin or ())
-        try:
-            serve(settings, listening, access, (axes[0], axes[1]) if axes else None)
-        except KeyboardInterrupt:
-            return
+
+    access = Access(secret.get_secret_value() if secret else None, origin or ())
+    with listening, contextlib.suppress(KeyboardInterrupt):
+        serve(settings, listening, access, (axes[0], axes[1]) if axes else None, connected)

@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -178,8 +178,14 @@ def bound(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family)
 
 
-def serve(settings: Settings, listening: socket.socket, access: Access, plane: Plane | None = None) -> None:
-    """Serve the page on that socket until SIGINT or SIGTERM.
+def serve(
+    settings: Settings,
+    listening: socket.socket,
+    access: Access,
+    plane: Plane | None,
+    connected: Callable[[], None],
+) -> None:
+    """Serve the page on that socket until SIGINT or SIGTERM; `connected` is called once the brokers have answered.
 
     Raises:
         BrokerUnavailable: no broker answers.
@@ -196,4 +202,5 @@ def serve(settings: Settings, listening: socket.socket, access: Access, plane: P
             **options,
         ) as publisher,
     ):
+        connected()
         make_server(LivePage(reader, publisher, access, plane).app()).run(sockets=[listening])

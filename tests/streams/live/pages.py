@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from kafka import KafkaProducer
 from numpy.typing import NDArray
+from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.sync.client import ClientConnection, connect
 
 from beliefstream.schemas import Posterior
@@ -77,9 +78,13 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 @contextmanager
 def served(
-    servers: str, topics: TopicNames, access: Access | None = None, plane: Plane | None = None
+    servers: str,
+    topics: TopicNames,
+    access: Access | None = None,
+    plane: Plane | None = None,
+    path: str = "/",
 ) -> Iterator[Page]:
-    """The page on a free port, until the block ends."""
+    """The page on a free port, until the block ends; under a path as a proxy has it."""
     listening = bound("127.0.0.1", 0)
     raw = KafkaProducer(bootstrap_servers=servers)
     with (
@@ -88,16 +93,28 @@ def served(
         PriorPublisher(servers, topics.priors, observations=topics.observations) as publisher,
     ):
         page = LivePage(reader, publisher, access or Access(), plane)
-        server = make_server(page.app())
+        server = make_server(page.app() if path == "/" else _under(path, page.app()))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
             eventually(lambda: server.started, PATIENCE, "the page is served")
-            yield Page(f"http://127.0.0.1:{listening.getsockname()[1]}/", topics, raw, page)
+            yield Page(f"http://127.0.0.1:{listening.getsockname()[1]}{path}", topics, raw, page)
         finally:
             server.should_exit = True
             thread.join(PATIENCE)
             raw.close()
+
+
+def _under(path: str, app: ASGIApp) -> ASGIApp:
+    """What a proxy does that removes the path."""
+
+    async def pass_on(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            assert scope["path"].startswith(path)
+            scope = {**scope, "path": "/" + scope["path"].removeprefix(path)}
+        await app(scope, receive, send)
+
+    return pass_on
 
 
 @dataclass

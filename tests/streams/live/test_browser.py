@@ -252,8 +252,12 @@ def test_the_map_is_used_by_keyboard(opened: Tab, page: Page) -> None:
     assert opened.page.get_attribute("#draw", "aria-pressed") == "false"
 
 
-def test_the_token_opens_the_page(opened: Tab, embedded_broker: EmbeddedNode, topics: TopicNames) -> None:
-    with served(embedded_broker.bootstrap_servers, topics, Access(TOKEN)) as page:
+@pytest.mark.parametrize("path", ["/", "/live/"])
+def test_the_token_opens_the_page(
+    opened: Tab, embedded_broker: EmbeddedNode, topics: TopicNames, path: str
+) -> None:
+    """Also where a proxy serves it under a path."""
+    with served(embedded_broker.bootstrap_servers, topics, Access(TOKEN), path=path) as page:
         page.put(posterior(1))
         opened.open(page.address)
         opened.page.get_by_label("Token").fill(TOKEN)
