@@ -46,6 +46,7 @@ TALKING = (
 )
 HEAVY = (
     (("fuse", "log.jsonl"), "worker"),
+    (("send", "log.parquet"), "files"),
     (("train",), "worker"),
     (("evaluate",), "worker"),
     (("compile",), "worker"),

@@ -17,6 +17,7 @@ from beliefstream.streams.cli.evaluate import evaluate
 from beliefstream.streams.cli.fuse import fuse
 from beliefstream.streams.cli.posteriors import posteriors
 from beliefstream.streams.cli.replay import replay, simulate
+from beliefstream.streams.cli.send import send
 from beliefstream.streams.cli.sending import observe, prior
 from beliefstream.streams.cli.tools import contract, doctor, settings
 from beliefstream.streams.cli.topics import topics
@@ -27,7 +28,7 @@ from beliefstream.streams.cli.worker import worker
 # A broken command is a bug, and a plain traceback is the most useful; main() explains errors that users can fix.
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    *(broker, worker, simulate, replay, posteriors, dead_letters, watch, fuse),
+    *(broker, worker, simulate, replay, posteriors, dead_letters, watch, fuse, send),
     *(demo, train, evaluate, compile, bench, contract, doctor, settings),
 )
 for command in _COMMANDS:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from beliefstream.streams.bridges.definition_files import Stated
     from beliefstream.streams.settings import Settings
 
 Brokers = Annotated[
@@ -118,22 +119,14 @@ def read_source(source: str) -> bytes:
     return Path(source).read_bytes()
 
 
-def read_definitions(source: str) -> list[bytes]:
-    """Return the JSON objects of a source: one object, a list of them, or one a line.
+def read_definitions(source: str) -> list[Stated]:
+    """Return the definitions of a source in JSON or YAML: one, a list of them, or one a line or document.
 
-    Raises ValueError if it is not JSON.
+    Raises ValueError if it is neither.
     """
-    import json
+    from beliefstream.streams.bridges import definition_files
 
-    raw = read_source(source)
-    try:
-        content = json.loads(raw)
-    except (ValueError, RecursionError) as error:  # also not UTF-8, or too deep
-        lines = [line for line in raw.splitlines() if line.strip()]
-        if len(lines) < 2:
-            raise ValueError(f"{_name_of(source)}: not JSON: {error}") from None
-        return lines
-    return [json.dumps(entry).encode() for entry in content] if isinstance(content, list) else [raw]
+    return definition_files.read_definitions(read_source(source), _name_of(source))
 
 
 def numbers(text: str) -> list[float]:
@@ -168,4 +161,6 @@ def moment(text: str | None) -> float | str | None:
 
 
 def _name_of(source: str) -> str:
-    return "standard input" if source == "-" else source[:40]
+    if source == "-":
+        return "standard input"
+    return source[:40] if source.lstrip().startswith(("{", "[")) else source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from beliefstream.schemas import Message
     from beliefstream.streams.client import Registry
 
-D = TypeVar("D")
 sensors = typer.Typer(name="sensors", help="Define sensors, list or remove them.")
 models = typer.Typer(name="models", help="Define models of entities, list or remove them.")
 
 Source = Annotated[
-    str, typer.Argument(metavar="FILE|-|JSON", help="one definition, a list of them, or one a line")
+    str,
+    typer.Argument(
+        metavar="FILE|-|JSON", help="JSON or YAML: one definition, a list of them, or one a line or document"
+    ),
 ]
 
 
@@ -39,10 +41,13 @@ def set_sensors(source: Source, brokers: Brokers = None) -> None:
 
     Example: beliefstream sensors set '{"sensor": "beacon-1", "kind": "range", "position": [0, 5],
     "standard_deviation": 0.3}'
+
+    Example: beliefstream sensors set sensors.yaml
     """
     from beliefstream.schemas import parse_sensor
+    from beliefstream.streams.bridges.definition_files import parse_definitions
 
-    definitions = _parse_all(read_definitions(source), parse_sensor)
+    definitions = parse_definitions(read_definitions(source), parse_sensor)
     with _registry(brokers) as registry:
         for definition in definitions:
             registry.set_sensor(definition)
@@ -87,8 +92,9 @@ def set_models(source: Source, brokers: Brokers = None) -> None:
     "prior": {"weights": [1], "means": [[0]], "covariances": [[[100]]]}}'
     """
     from beliefstream.schemas import Model, parse
+    from beliefstream.streams.bridges.definition_files import parse_definitions
 
-    definitions = _parse_all(read_definitions(source), lambda raw: parse(Model, raw))
+    definitions = parse_definitions(read_definitions(source), lambda raw: parse(Model, raw))
     with _registry(brokers) as registry:
         for definition in definitions:
             registry.set_model(definition)
@@ -132,19 +138,6 @@ def _registry(brokers: str | None) -> Registry:
         source="/beliefstream/cli",
         **settings.client_options,
     )
-
-
-def _parse_all(raws: list[bytes], read: Callable[[bytes], D]) -> list[D]:
-    from beliefstream.schemas import Unusable
-
-    parsed = []
-    for number, raw in enumerate(raws, 1):
-        try:
-            parsed.append(read(raw))
-        except Unusable as unusable:
-            where = f"definition {number} of {len(raws)}: " if len(raws) > 1 else ""
-            raise CommandError(f"{where}{unusable.detail}") from None
-    return parsed
 
 
 def _known(names: list[str], found: Mapping[str, Any], what: str) -> None:

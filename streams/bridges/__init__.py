@@ -1,0 +1,1 @@
+"""Ways in and out besides Kafka: observations, definitions and posteriors in files."""
