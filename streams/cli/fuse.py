@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -40,7 +39,14 @@ def fuse(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="posteriors", show_default="standard output")
+        Path | None,
+        typer.Option(
+            "--out",
+            "--output",
+            metavar="FILE",
+            help="posteriors: JSON lines, or CSV or Parquet by its name",
+            show_default="standard output",
+        ),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="exit with 1, without fusing, if a line cannot be used")
@@ -51,7 +57,7 @@ def fuse(
     time_unit: options.Unit = None,
     file_format: options.Formatted = None,
 ) -> None:
-    """Fuse a log without Kafka: observations and priors in, in any order, posteriors out, as JSON lines.
+    """Fuse a log without Kafka: observations and priors in, in any order, posteriors out.
 
     The rules are the worker's. A line that cannot be used is told on standard error and left out; exits with 1 if
     none can be used. Definitions
@@ -61,7 +67,9 @@ def fuse(
     Example: beliefstream fuse log.jsonl --sensors sensors.json --models models.json --out posteriors.jsonl
 
     Example: beliefstream fuse log.csv --map time=t --map value=x,y --sensors sensors.yaml --models models.yaml
+    --output posteriors.csv
     """
+    from beliefstream.streams.bridges.posterior_tables import open_posteriors
     from beliefstream.streams.bridges.tables import FileFormat, format_of
     from beliefstream.streams.definitions import measurement_modules
     from beliefstream.streams.local.offline_log import Log
@@ -82,10 +90,10 @@ def fuse(
 
     updater = make_updater(settings)
     count = 0
-    with _output(out) as output, progress_bar("posteriors") as progress:
+    with open_posteriors(out) as output, progress_bar("posteriors") as progress:
         task = progress.add_task("fuse", total=log.posteriors, note="")
         for fused in log.fuse(updater):
-            output.write(fused.to_json() + b"\n")
+            output.write(fused.to_json())
             count += 1
             progress.advance(task)
     print(f"{found}; {count} posteriors of {log.entities} entities", file=sys.stderr)
@@ -182,14 +190,3 @@ def _kind(line: bytes) -> str:
     if not isinstance(content, dict):
         return "message"
     return "model" if "motion" in content else "sensor" if "kind" in content else "message"
-
-
-@contextmanager
-def _output(path: Path | None) -> Iterator[IO[bytes]]:
-    if path is None:
-        sys.stdout.flush()
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    with path.open("wb") as file:
-        yield file

@@ -101,7 +101,13 @@ def replay(
         Path | None, typer.Option(metavar="FOLDER", help="of the data", show_default="of BELIEFSTREAM_DATA")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="with --offline: posteriors, as JSON lines")
+        Path | None,
+        typer.Option(
+            "--out",
+            "--output",
+            metavar="FILE",
+            help="with --offline: posteriors, as JSON lines, or CSV or Parquet by its name",
+        ),
     ] = None,
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="with --score: the table, as JSON")

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from beliefstream.schemas import Posterior, parse
+from beliefstream.streams.bridges.tables import format_of, open_table
 from tests.streams.cli.conftest import Run, assert_one_line
 from tests.streams.cli.examples import GPS, WALKER
 
@@ -66,3 +68,20 @@ def test_an_error_in_yaml_names_file_and_line(run: Run, tmp_path: Path) -> None:
     (tmp_path / "sensors.yaml").write_text(SENSORS.replace("2", "wide"))
     result = run("fuse", "log.csv", *OPTIONS, "--sensors", "sensors.yaml", "--models", "models.yaml")
     assert_one_line(result, "sensors.yaml: line 3: ", "standard_deviation", "'wide'")
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_posteriors_are_written_as_a_table(run: Run, name: str) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow", exc_type=ImportError)
+    options = (*OPTIONS, "--sensors", "sensors.yaml", "--models", "models.yaml")
+    expected = posteriors(run("fuse", "log.csv", *options).out)
+    assert run("fuse", "log.csv", *options, "--output", name).status == 0
+    with closing(open_table(name, format_of(name))) as table:
+        rows = [row.cells for row in table.rows]
+    assert len(rows) == 3
+    for row, posterior in zip(rows, expected, strict=True):
+        assert isinstance(row, dict)
+        assert (row["entity"], float(row["time"])) == (posterior.entity, posterior.time)
+        means = [float(row[f"{name}_mean"]) for name in ("x", "y")]
+        assert means == pytest.approx(posterior.mixture.mean().tolist(), abs=1e-6)
