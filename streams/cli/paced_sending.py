@@ -1,0 +1,69 @@
+"""Defines models and sensors, and sends observations paced by their times."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from beliefstream.streams.cli.common import CommandError, progress_bar
+
+if TYPE_CHECKING:
+    from beliefstream.schemas import Model, Observation, Sensor
+    from beliefstream.streams.settings import Settings
+
+SOURCE = "/beliefstream/cli"
+
+
+def define(
+    settings: Settings, models: Sequence[Model], sensors: Sequence[Sensor], speed: float, force: bool
+) -> None:
+    """Define models and sensors; times count as live unless they are sent faster than real time.
+
+    Raises CommandError instead of replacing another definition, unless `force` is set; nothing is sent then.
+    """
+    from beliefstream.streams.client import DefinitionConflict, Registry
+
+    models = [model.model_copy(update={"live_time": 0 < speed <= 1}) for model in models]
+
+    with Registry(
+        settings.brokers, settings.sensors, settings.models, source=SOURCE, **settings.client_options
+    ) as registry:
+        if not force:
+            try:
+                registry.define(sensors, models)
+            except DefinitionConflict as conflict:
+                raise CommandError(f"{conflict}; --force replaces them") from None
+            return
+        for sensor in sensors:
+            registry.set_sensor(sensor)
+        for model in models:
+            registry.set_model(model)
+
+
+def send_paced(settings: Settings, observations: Sequence[Observation], speed: float, title: str) -> None:
+    """Send each observation when it is due; Ctrl-C ends it, and what was sent stays sent."""
+    from beliefstream.streams.client import ObservationProducer
+
+    began, first, sent = time.monotonic(), observations[0].time, 0
+    with (
+        ObservationProducer(
+            settings.brokers, settings.observations, source=SOURCE, **settings.client_options
+        ) as producer,
+        progress_bar("observations") as progress,
+    ):
+        task = progress.add_task(title, total=len(observations), note="")
+        try:
+            for observation in observations:
+                if speed > 0:
+                    due = began + (observation.time - first) / speed
+                    time.sleep(max(0.0, due - time.monotonic()))
+                producer.send_message(observation)
+                sent += 1
+                progress.advance(task)
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+    seconds = time.monotonic() - began
+    entities = len({observation.entity for observation in observations[:sent]})
+    print(f"sent {sent} observations of {entities} entities in {seconds:.1f} s")
