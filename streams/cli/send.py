@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SOURCE = "/beliefstream/cli"
 TICK = 500  # rows between two steps of the progress bar
+BATCHES = {"linger_ms": 50, "batch_size": 256 * 1024}  # a file does not mind waiting: few, large requests
 
 
 def send(
@@ -85,7 +86,7 @@ def _send(settings: Settings, found: Iterable[Found], size: int | None, sent: Se
     try:
         with (
             ObservationProducer(
-                settings.brokers, settings.observations, source=SOURCE, **settings.client_options
+                settings.brokers, settings.observations, source=SOURCE, **BATCHES, **settings.client_options
             ) as producer,
             progress_bar("rows") as progress,
         ):
