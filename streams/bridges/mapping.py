@@ -84,10 +84,10 @@ class ColumnMapping:
                 found[name] = (name,)
         missing = [] if known is None else [(n, c) for n, cs in found.items() for c in cs if c not in known]
         if missing:
-            name, column = missing[0]
-            stated = f"for {name}" if column != name else f"(--map {name}=COLUMN names another)"
-            listed = ", ".join(known or ())
-            raise ValueError(f"{table.name}: no column {column!r} {stated}; there are {listed}")
+            (name, column), listed = missing[0], ", ".join(known or ())
+            if column != name:
+                raise ValueError(f"{table.name}: no column {column!r} for {name}; there are {listed}")
+            raise ValueError(f"{table.name}: no column {name!r}; map {name} to one of {listed}")
         return found
 
 

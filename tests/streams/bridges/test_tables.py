@@ -159,7 +159,7 @@ def test_bytes_that_are_no_text_are_a_bad_row(tmp_path: Path) -> None:
         (
             "when,entity,sensor,value",
             [],
-            ("no column 'time'", "--map time=COLUMN", "when, entity, sensor, value"),
+            ("no column 'time'; map time to one of when, entity, sensor, value",),
         ),
         ("time,entity,sensor,x", ["value=x,y"], ("no column 'y' for value", "time, entity, sensor, x")),
         ("time,entity,sensor,time", [], ("names column 'time' twice",)),
