@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -136,7 +137,8 @@ def _fields(
             return Unusable(Reason.invalid, f"{name}: nothing in {' and '.join(map(repr, columns))}")
     time = fields["time"]
     if mapping.time_unit != "s" and isinstance(time, (int, float)) and not isinstance(time, bool):
-        fields["time"] = time / TIME_UNITS[mapping.time_unit]
+        with suppress(OverflowError):  # a whole number that is no time in any unit
+            fields["time"] = time / TIME_UNITS[mapping.time_unit]
     return fields
 
 
@@ -174,7 +176,7 @@ def _number(cell: Any) -> Any:
     if cell.startswith("["):
         try:
             return json.loads(cell)
-        except ValueError:
+        except (ValueError, RecursionError):
             return cell
     try:
         return cell if "_" in cell else float(cell)

@@ -97,9 +97,11 @@ def open_table(path: str, format: FileFormat) -> Table:
         return Table(name, None, _json_rows(file), file=file)
     try:
         return _read_csv(name, file)
-    except ValueError:
+    except (ValueError, csv.Error) as error:
         file.close()
-        raise
+        raise ValueError(
+            f"{name}: line 1: not CSV: {error}" if isinstance(error, csv.Error) else error
+        ) from None
 
 
 def _json_rows(file: IO[bytes]) -> Iterator[Row]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+_MOST = 100_000  # values in one definition: aliases of aliases grow without end
 _NOT_FINITE = r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 _SCALARS = (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -87,6 +88,10 @@ def _document(loader: _Loader, node: yaml.Node, name: str) -> Document:
 def _note(node: yaml.Node, path: str, lines: dict[str, int], name: str, above: tuple[yaml.Node, ...]) -> None:
     """Note the line of a node and of all inside it; a key that stands twice is refused."""
     lines.setdefault(path, node.start_mark.line + 1)
+    if len(lines) > _MOST:
+        raise ValueError(
+            f"{name}: line {node.start_mark.line + 1}: more than {_MOST} values, aliases included"
+        )
     if any(node is each for each in above):
         raise ValueError(f"{name}: line {node.start_mark.line + 1}: an alias of what it is inside of")
     above = (*above, node)

@@ -111,5 +111,11 @@ def test_the_line_is_that_of_a_field_inside_the_motion() -> None:
         parse_definitions(stated, lambda raw: parse(Model, raw))
 
 
+def test_aliases_of_aliases_have_an_end() -> None:
+    levels = [f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}'] * 10)}]" for n in range(9)]
+    with pytest.raises(ValueError, match=r"s\.yaml: line \d+: more than 100000 values"):
+        read_definitions("\n".join(["a: &a [1]", *levels]).encode(), "s.yaml")
+
+
 def test_yaml_that_is_empty_defines_nothing() -> None:
     assert read_definitions(b"# nothing yet\n", "sensors.yaml") == []

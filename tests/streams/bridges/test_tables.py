@@ -164,6 +164,7 @@ def test_bytes_that_are_no_text_are_a_bad_row(tmp_path: Path) -> None:
         ("time,entity,sensor,x", ["value=x,y"], ("no column 'y' for value", "time, entity, sensor, x")),
         ("time,entity,sensor,time", [], ("names column 'time' twice",)),
         ("", [], ("the names of the columns",)),
+        ("a\rb", [], ("line 1: not CSV: new-line character",)),
     ],
 )
 def test_a_table_that_lacks_a_column_is_one_line_with_those_it_has(
@@ -223,6 +224,15 @@ def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
     table = open_table("-", FileFormat.csv)
     assert (table.name, len(good(list(observations(table, ColumnMapping()))))) == ("standard input", 1)
+
+
+def test_lists_without_end_and_numbers_without_end_are_bad_rows(tmp_path: Path) -> None:
+    text = f"entity,sensor,time,value\na,gps,1,{'[' * 100_000}\na,gps,2,3\n"
+    found = read(written(tmp_path, text))
+    assert len(good(found)) == 1 and faults(found)[0].startswith("line 2: invalid: value")
+    line = '{"entity": "a", "sensor": "gps", "time": 1%s, "value": 3}' % ("0" * 400)
+    (fault,) = faults(read(written(tmp_path, line, "log.ndjson"), mapping_of({}, [], [], "ms")))
+    assert fault.startswith("line 1: invalid_time: time")
 
 
 def test_a_name_that_says_no_format_is_told() -> None:
