@@ -41,7 +41,7 @@ def replay(
             metavar="NAME|FILE",
             help="plaza1, plaza2: ranges to a lawn mower; uwb_planar: to a turning body; mrclam_robot1: landmarks and "
             "odometry; ble_rssi, ble_straight: signal strength; laser_radar: places and echoes; ais_solent: 91 "
-            "ships; all of them; or a table of observations of your own",
+            "ships; all of them; or your own table of observations",
         ),
     ],
     speed: Annotated[
@@ -119,8 +119,8 @@ def replay(
     Recorded time begins now, so at a higher speed it runs ahead of the clock. Until the clock has caught up,
     observations of a second replay are late. To replay again at once, use another name (--entity).
 
-    A recording of your own is a table, as for `beliefstream send`, with --sensors and --models. With --truth it is
-    fused here and now; the coordinates in the truth are scored.
+    Your own recording is a table, as for `beliefstream send`, with --sensors and --models. With --truth it is fused in
+    this process, without Kafka, and the coordinates in the truth are scored.
 
     Example: beliefstream replay plaza1 --speed 16
 

@@ -1,4 +1,4 @@
-"""Replays a recording of one's own: a table of observations, definitions, and a truth if it is scored."""
+"""Replays a user's recording: a table of observations, definitions, and a truth if it is scored."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Offline:
     report: Path | None
 
     def fuse(self, settings: Settings, recordings: list[Recording]) -> None:
-        """Fuse recordings here and now."""
+        """Fuse recordings in this process."""
         from beliefstream.streams.cli.replay_offline import fuse_recordings
         from beliefstream.streams.recordings import limited, with_wide_prior
         from beliefstream.streams.recordings.scores.methods import classical
@@ -79,9 +79,9 @@ class OwnFiles:
 def replay_files(
     settings: Settings, files: OwnFiles, offline: Offline | None, speed: float, force: bool
 ) -> None:
-    """Fuse a recording here and now, or send it to Kafka with its times beginning now."""
+    """Fuse a recording in this process, or send it to Kafka with its times beginning now."""
     if files.sensors is None or files.models is None:
-        raise CommandError(f"{files.file}: a recording of your own needs --sensors and --models")
+        raise CommandError(f"{files.file}: your own recording needs --sensors and --models")
     if offline is not None and files.truth is None:
         raise CommandError(
             f"{files.file}: --offline compares with a --truth; without: beliefstream fuse {files.file}"

@@ -39,14 +39,14 @@ def send(
         bool, typer.Option("--sort", help="send in order of time; reads the whole file first")
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="exit with 1, without sending, if a row cannot be used")
+        bool, typer.Option("--strict", help="exit with 1 before sending if a row cannot be used")
     ] = False,
     brokers: Brokers = None,
 ) -> None:
-    """Send the observations of a file as fast as the broker takes them.
+    """Send the observations of a file as fast as the broker accepts them.
 
-    A row that cannot be used is told on standard error, with its line, field and value, and left out; exits with 1 if
-    none can be used. It does not wait for workers: what they refuse becomes dead letters.
+    A row that cannot be used is reported on standard error, with its line, field and value, and skipped; exits with 1
+    if no row can be used. It does not wait for workers: what they refuse becomes dead letters.
 
     Example: beliefstream send log.csv --map time=t --map entity=id --map value=x,y --set sensor=gps
     """

@@ -23,7 +23,7 @@ def fuse(
     columns: Mapping[str, str | Sequence[str]] | None = None,
     constants: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Fuse observations here and now, without Kafka, by the rules of a worker.
+    """Fuse observations in this process, without Kafka, by the rules of a worker.
 
     >>> posteriors = fuse(frame, gps, walker, columns={"time": "t", "value": ["x", "y"]}, constants={"sensor": "gps"})
 
