@@ -23,15 +23,15 @@ Matrix = Annotated[tuple[Vector, ...], Field(fail_fast=True)]
 _NAME = r"[A-Za-z0-9._:/@+-]{1,128}"
 _KEY = re.compile(_NAME.encode())
 Name = Annotated[str, Field(strict=True, pattern=f"^{_NAME}$")]
-"""1 to 128 characters out of `A-Z a-z 0-9 . _ : / @ + -`: entities, sensors, models and coordinates."""
+"""A name of an entity, sensor, model or coordinate: 1 to 128 characters out of `A-Z a-z 0-9 . _ : / @ + -`."""
 
-_UNSEEN = r"\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+_INVISIBLE = r"\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
 
-Identifier = Annotated[str, Field(strict=True, pattern=f"^[^{_UNSEEN}]{{1,128}}$")]
-"""1 to 128 characters; control characters, line ends and invisible characters are rejected."""
+Identifier = Annotated[str, Field(strict=True, pattern=f"^[^{_INVISIBLE}]{{1,128}}$")]
+"""A text of 1 to 128 characters, without control characters, line ends or invisible characters."""
 
-Unit = Annotated[str, Field(strict=True, pattern=f"^[^{_UNSEEN}]{{1,32}}$")]
-"""1 to 32 characters, as of `Identifier`."""
+Unit = Annotated[str, Field(strict=True, pattern=f"^[^{_INVISIBLE}]{{1,32}}$")]
+"""A unit of 1 to 32 characters; the characters of an `Identifier` are allowed."""
 
 
 def is_name(key: bytes | None) -> TypeGuard[bytes]:
@@ -40,7 +40,7 @@ def is_name(key: bytes | None) -> TypeGuard[bytes]:
 
 
 class Unusable(ValueError):
-    """A message that cannot be used: `reason` from the closed list, and `detail`, one line for a person."""
+    """Raised for a message that cannot be used; `reason` is from the closed list, `detail` is one line of text."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         self.reason = reason
@@ -54,13 +54,13 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
     defines: ClassVar[bool] = False
-    """Whether it is a definition (a sensor, a model): a bad one is then an `invalid_definition`."""
+    """Whether the message is a definition (a sensor or model); a faulty one then has reason `invalid_definition`."""
 
     most_parts: ClassVar[int] = 100_000
     """Largest number of commas and colons in its JSON, which bounds its values and fields; checked before parsing."""
 
     def to_json(self) -> bytes:
-        """UTF-8 JSON without absent fields; parsing it gives an equal message."""
+        """Serialise to UTF-8 JSON without absent fields; parsing it gives an equal message."""
         return self.__pydantic_serializer__.to_json(self, exclude_none=True)
 
 
@@ -75,18 +75,18 @@ def explain(error: ValidationError) -> str:
     """Explain an error in one line, with each bad field, the problem and the value: `field: message (value)`."""
     faults: dict[str, list[_Fault]] = {}
     for fault in error.errors(include_url=False, include_context=False)[:_MOST_READ]:
-        shown = "" if fault["type"] in ("missing", "json_invalid") else f" ({_show(fault['input'])})"
-        faults.setdefault(_place(fault["loc"]), []).append(
-            _Fault(fault["msg"][:_LONGEST], shown, fault["type"].endswith("_type"))
+        value = "" if fault["type"] in ("missing", "json_invalid") else f" ({_show(fault['input'])})"
+        faults.setdefault(_path(fault["loc"]), []).append(
+            _Fault(fault["msg"][:_LONGEST], value, fault["type"].endswith("_type"))
         )
-    lines = [_line(place, found) for place, found in faults.items() if not _deeper(place, faults)]
+    lines = [_line(path, found) for path, found in faults.items() if not _has_deeper(path, faults)]
     more = len(lines) + max(0, error.error_count() - _MOST_READ) - _MOST_FAULTS
     rest = [f"and {more} more"] if more > 0 else []
     return "; ".join(lines[:_MOST_FAULTS] + rest)
 
 
 def unusable(error: ValidationError, *, defines: bool = False) -> Unusable:
-    """Convert a validation error to `Unusable`; of a definition if `defines`."""
+    """Convert a validation error to `Unusable`; `defines` says that the message is a definition."""
     reason = reason_of(error)
     if defines and reason not in (Reason.not_json, Reason.not_finite):
         reason = Reason.invalid_definition
@@ -94,20 +94,20 @@ def unusable(error: ValidationError, *, defines: bool = False) -> Unusable:
 
 
 def check_parts(raw: bytes, most: int) -> None:
-    """Raises Unusable if JSON has more commas and colons than `most`, as it would take long to parse and explain."""
+    """Raise Unusable if JSON has more commas and colons than `most`, because parsing it would take long."""
     if len(raw) > most and raw.count(b",") + raw.count(b":") > most:
-        raise Unusable(Reason.too_large, f"message: more than {most} values and fields are not read")
+        raise Unusable(Reason.too_large, f"message: expected at most {most} values and fields")
 
 
 def printable(text: str, but: str = "") -> str:
-    """Escape everything in a text but visible characters, spaces and the characters in `but`.
+    """Escape all characters of a text except visible ones, spaces and those in `but`.
 
     Untrusted text then cannot move a terminal's cursor, or start a new line in a log.
     """
     if text.isprintable():
         return text
-    shown = (each if each.isprintable() or each in but else each.encode("unicode_escape") for each in text)
-    return "".join(each if isinstance(each, str) else each.decode() for each in shown)
+    escaped = (each if each.isprintable() or each in but else each.encode("unicode_escape") for each in text)
+    return "".join(each if isinstance(each, str) else each.decode() for each in escaped)
 
 
 def distinct(names: Iterable[str]) -> bool:
@@ -118,25 +118,25 @@ def distinct(names: Iterable[str]) -> bool:
 
 class _Fault(NamedTuple):
     message: str
-    shown: str  # the value
-    of_type: bool  # the value has another type than this alternative
+    value: str  # in parentheses, shortened; empty if there is none
+    is_wrong_type: bool  # the value has another type than this alternative
 
 
-def _line(place: str, found: list[_Fault]) -> str:
+def _line(path: str, faults: list[_Fault]) -> str:
     """Join the faults of one field, one per type alternative, by "or"; prefer those that match the value's type."""
-    told = [fault for fault in found if not fault.of_type] or found
-    first, *others = dict.fromkeys(fault.message for fault in told)
+    reported = [fault for fault in faults if not fault.is_wrong_type] or faults
+    first, *others = dict.fromkeys(fault.message for fault in reported)
     message = " or ".join([first, *(other.removeprefix("Input should be ") for other in others)])
-    return f"{place}: {message}{found[0].shown}"
+    return f"{path}: {message}{faults[0].value}"
 
 
-def _deeper(place: str, faults: Iterable[str]) -> bool:
-    """Whether another fault points inside this place, and so says more (alternatives of a union)."""
-    return any(other.startswith((f"{place}.", f"{place}[")) for other in faults)
+def _has_deeper(path: str, paths: Iterable[str]) -> bool:
+    """Whether another faulty field lies inside this one; its fault is more precise (alternatives of a union)."""
+    return any(other.startswith((f"{path}.", f"{path}[")) for other in paths)
 
 
-def _place(location: tuple[int | str, ...]) -> str:
-    """`("value", "tuple[...]", 1)` as `value[1]`: the path in the message, without pydantic's type labels."""
+def _path(location: tuple[int | str, ...]) -> str:
+    """Path of a field in the message without pydantic's type labels: `value[1]` for `("value", "tuple[...]", 1)`."""
     path = ""
     for part in location:
         if isinstance(part, int):

@@ -1,4 +1,4 @@
-"""CloudEvents 1.0, binary mode of its Kafka binding: attributes in headers, the message in the value.
+"""CloudEvents 1.0 headers in the binary mode of the Kafka binding: attributes in headers, the message in the value.
 
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
 """
@@ -24,13 +24,13 @@ _CONTENT_TYPE = ("content-type", b"application/json")
 
 
 def headers(type: str, source: str, id: str, time: float) -> list[tuple[str, bytes]]:
-    """Headers of one record.
+    """Make the CloudEvents headers of one record.
 
     Args:
         type: type of the record, such as `OBSERVATION`.
-        source: a URI reference of the sender.
-        id: unique among the records of the source.
-        time: when it happened, seconds since the epoch.
+        source: URI reference of the sender.
+        id: identifier, unique among the records of the source.
+        time: time of the event, in seconds since the epoch.
     """
     return [
         _SPECVERSION,
@@ -43,7 +43,7 @@ def headers(type: str, source: str, id: str, time: float) -> list[tuple[str, byt
 
 
 def parse(headers: Iterable[tuple[str, bytes | None]] | None) -> dict[str, str]:
-    """The CloudEvents attributes of a record by name (`id`, `source`, `type`, `datacontenttype`, ...).
+    """Return the CloudEvents attributes of a record by name (`id`, `source`, `type`, `datacontenttype`, ...).
 
     Values are untrusted; characters that are not printable are escaped.
     """

@@ -1,7 +1,7 @@
-"""The contract of the topics, generated from the messages: JSON Schemas and an AsyncAPI 3.0.0 document.
+"""Generates the contract of the topics from the messages: JSON Schemas and an AsyncAPI 3.0.0 document.
 
-`python -m beliefstream.schemas.contract DIRECTORY` writes the files. The document describes the service: it receives
-the messages of others, and sends posteriors and dead letters.
+`python -m beliefstream.schemas.contract DIRECTORY` writes the files. The document describes the service: what it
+receives from producers and operators, and the posteriors and dead letters that it sends.
 """
 
 from __future__ import annotations
@@ -55,29 +55,44 @@ _TOPICS = (
         "observation",
         "receive",
         "the entity",
-        "What sensors report.",
+        "Reports of sensors.",
         cloudevents.OBSERVATION,
         by_key=True,
     ),
     Topic("sensors", "sensor", "receive", "the sensor", "Sensor definitions.", cloudevents.SENSOR, True),
     Topic("models", "model", "receive", "the entity, or *", "Entity models.", cloudevents.MODEL, True),
-    Topic("priors", "prior", "receive", "the entity", "What operators know.", cloudevents.PRIOR, by_key=True),
+    Topic(
+        "priors",
+        "prior",
+        "receive",
+        "the entity",
+        "Priors stated by operators.",
+        cloudevents.PRIOR,
+        by_key=True,
+    ),
     Topic("priors", "reset", "receive", "the entity", "Entities to forget.", cloudevents.RESET, by_key=True),
     Topic("posteriors", "posterior", "send", "the entity", "Beliefs after updates.", cloudevents.POSTERIOR),
-    Topic("dead-letters", "dead_letter", "send", "as it came", "Messages of no use, byte for byte.", None),
+    Topic(
+        "dead-letters",
+        "dead_letter",
+        "send",
+        "the original key",
+        "Unusable messages, with their original bytes.",
+        None,
+    ),
     Topic(
         "dead-letters",
         "replay",
         "send",
         "none",
-        "Notes of what was sent again from them.",
+        "Notes of dead letters that were sent again.",
         cloudevents.REPLAY,
     ),
 )
 
 
 def json_schemas() -> dict[str, Schema]:
-    """A self-contained JSON Schema (2020-12) for each message; for a dead letter, the schema of its headers."""
+    """Return a self-contained JSON Schema (2020-12) for each message; for a dead letter, the schema of its headers."""
     plain: dict[str, type[Message]] = {
         "observation": Observation,
         "model": Model,
@@ -96,7 +111,7 @@ def json_schemas() -> dict[str, Schema]:
 
 
 def asyncapi() -> Schema:
-    """The AsyncAPI 3.0.0 document of all topics."""
+    """Return the AsyncAPI 3.0.0 document of all topics."""
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -116,7 +131,7 @@ def asyncapi() -> Schema:
 
 
 def documents() -> dict[str, str]:
-    """The text of each generated file, by file name."""
+    """Return the text of each generated file, by file name."""
     contents = {f"{name}.schema.json": schema for name, schema in json_schemas().items()}
     contents["asyncapi.json"] = asyncapi()
     return {name: json.dumps(content, indent=2) + "\n" for name, content in contents.items()}
@@ -240,7 +255,7 @@ def _component_schemas() -> Schema:
 
 
 def _plain(schema: Any) -> Any:
-    """Drop `discriminator`, which is OpenAPI's; in plain JSON Schema the required constant `kind` does the same."""
+    """Drop OpenAPI's `discriminator`; in plain JSON Schema the required constant `kind` does the same."""
     if isinstance(schema, list):
         return [_plain(part) for part in schema]
     if not isinstance(schema, dict):

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from beliefstream.schemas.base import Matrix
 
 _ASYMMETRY = 1e-6  # relative to the largest entry of the matrix
-_NEGATIVE = 1e-9  # smallest eigenvalue that rounding explains, relative to the largest entry
+_NEGATIVE = 1e-9  # largest negative eigenvalue that counts as rounding, relative to the largest entry
 
 
 def checked(matrix: Matrix, size: int | None = None) -> Matrix:
@@ -20,15 +20,15 @@ def checked(matrix: Matrix, size: int | None = None) -> Matrix:
         size: the required D, if known.
 
     Raises:
-        PydanticCustomError: type `invalid_covariance`: not square, of another size, not symmetric within 1e-6 of its
-            largest entry, or not positive definite.
+        PydanticCustomError: of type `invalid_covariance`. The matrix is not square, has another size, is not symmetric
+            within 1e-6 of its largest entry, or is not positive definite.
     """
     rows = len(matrix)
     if rows == 0 or any(len(row) != rows for row in matrix):
         raise _invalid("expected a square matrix")
     if size is not None and rows != size:
         raise _invalid(f"expected a matrix of {size} by {size}, got {rows} by {rows}")
-    if rows == 1:  # the usual scalar sensor, without numpy
+    if rows == 1:  # the most common case, a scalar sensor: faster without numpy
         if matrix[0][0] <= 0:
             raise _invalid("expected a positive variance")
         return matrix
@@ -36,14 +36,14 @@ def checked(matrix: Matrix, size: int | None = None) -> Matrix:
 
 
 def checked_stack(stack: NDArray[np.float64]) -> NDArray[np.float64]:
-    """As `checked`, for a (K, D, D) stack; an error names the bad component."""
+    """Check a (K, D, D) stack as `checked` does; an error names the invalid component."""
     if np.array_equal(stack, stack.mT):
         symmetric = stack
     else:
         largest = np.abs(stack).max(axis=(1, 2))
         asymmetry = np.abs(stack - stack.mT).max(axis=(1, 2))
-        if np.any(crooked := ~(asymmetry <= _ASYMMETRY * largest)):
-            raise _invalid(f"expected a symmetric matrix{_which(stack, int(np.argmax(crooked)))}")
+        if np.any(asymmetric := ~(asymmetry <= _ASYMMETRY * largest)):
+            raise _invalid(f"expected a symmetric matrix{_which(stack, int(np.argmax(asymmetric)))}")
         symmetric = stack / 2 + stack.mT / 2
     if not _positive_definite(symmetric):
         worst = next(i for i in range(len(stack)) if not _positive_definite(symmetric[i : i + 1]))
@@ -52,7 +52,7 @@ def checked_stack(stack: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def semidefinite(matrix: Matrix, size: int | None = None) -> Matrix:
-    """As `checked`, for a (D, D) matrix that may be singular, as noise need not reach every coordinate."""
+    """Check a (D, D) covariance as `checked` does, but allow a singular one: some coordinates may have no noise."""
     rows = len(matrix)
     if rows == 0 or any(len(row) != rows for row in matrix):
         raise _invalid("expected a square matrix")

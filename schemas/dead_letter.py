@@ -20,9 +20,9 @@ HEADERS = {
     "offset": "beliefstream_source_offset",
     "replay_of": "beliefstream_replay_of",
 }
-"""The header of each field."""
+"""Name of each field's header."""
 OPTIONAL_HEADERS = (HEADERS["replay_of"],)
-"""Headers that only some dead letters have."""
+"""Fields whose header may be absent."""
 
 _FIELDS = {header: field for field, header in HEADERS.items()}
 _LONGEST_DETAIL = 1000  # characters; a person reads the header
@@ -30,39 +30,39 @@ _LONGEST_PLACE = 300  # characters of topic/partition:offset
 
 
 class DeadLetter(Message):
-    """A message that could not be used. Key and value keep their original bytes; everything else is in headers."""
+    """A message that could not be used. Key and value are the original bytes; all other fields are headers."""
 
-    reason: Annotated[Reason, Field(description="from a closed list; header beliefstream_reason")]
+    reason: Annotated[Reason, Field(description="reason, from a closed list; header beliefstream_reason")]
     detail: Annotated[
         str,
         AfterValidator(printable),
-        Field(description="one line for a person; header beliefstream_detail"),
+        Field(description="explanation in one line; header beliefstream_detail"),
     ]
     topic: Annotated[
         str,
         Field(
             pattern=r"^[A-Za-z0-9._-]{1,249}$",
-            description="where it came from; header beliefstream_source_topic",
+            description="topic of the original message; header beliefstream_source_topic",
         ),
     ]
     partition: Annotated[
-        int, Field(ge=0, description="of that topic; header beliefstream_source_partition; no unit")
+        int, Field(ge=0, description="partition of that topic; header beliefstream_source_partition; no unit")
     ]
     offset: Annotated[
-        int, Field(ge=0, description="in that partition; header beliefstream_source_offset; no unit")
+        int, Field(ge=0, description="offset in that partition; header beliefstream_source_offset; no unit")
     ]
     replay_of: Annotated[
         Annotated[str, AfterValidator(printable)] | None,
         Field(
-            description="the dead letter, as topic/partition:offset, from which the message had been sent again "
-            "before it failed once more; header beliefstream_replay_of"
+            description="earlier dead letter of the same message, as topic/partition:offset, if the message was sent "
+            "again from it; header beliefstream_replay_of"
         ),
     ] = None
     key: Annotated[bytes | None, Field(description="the original key, byte for byte")] = None
     value: Annotated[bytes | None, Field(description="the original value, byte for byte")] = None
 
     def headers(self) -> list[tuple[str, bytes]]:
-        """The record's headers; its key and value are `key` and `value`."""
+        """Return the headers of the record; its key and value are `key` and `value`."""
         texts = {
             "reason": self.reason.value,
             "detail": self.detail[:_LONGEST_DETAIL],
@@ -95,9 +95,9 @@ class DeadLetter(Message):
 
 
 def replay_of(headers: Iterable[tuple[str, bytes | None]] | None) -> str | None:
-    """The dead letter that this message replays, as topic/partition:offset; None for other messages.
+    """Return the dead letter that this message replays, as topic/partition:offset; None for other messages.
 
-    Anybody may set the header, so it is escaped and truncated.
+    Any producer may set the header, so its value is escaped and truncated.
     """
     for name, content in headers or ():
         if name == HEADERS["replay_of"]:

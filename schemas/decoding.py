@@ -13,17 +13,17 @@ M = TypeVar("M", bound=Message)
 
 
 def check_size(raw: bytes | None, most: int) -> None:
-    """Raises Unusable, `too_large`, if a message has more than `most` bytes."""
+    """Raise Unusable with reason `too_large` if a message has more than `most` bytes."""
     if raw is not None and len(raw) > most:
-        raise Unusable(Reason.too_large, f"message: {len(raw)} bytes, more than {most} are not read")
+        raise Unusable(Reason.too_large, f"message: expected at most {most} bytes, got {len(raw)}")
 
 
 def parse(message: type[M], raw: bytes | None) -> M:
-    """Parse a message from UTF-8 JSON; `parse_sensor` does the same for all kinds of sensors.
+    """Parse a message from UTF-8 JSON; use `parse_sensor` for sensors.
 
     Raises:
-        Unusable: with a line that names the field and the value, and the reason: `too_large`, `not_json`, `not_finite`,
-            `invalid_time`, `invalid_covariance`, `wrong_length`, `invalid`; for a model `invalid_definition`.
+        Unusable: the detail names the field and the value. The reason is `too_large`, `not_json`, `not_finite`,
+            `invalid_time`, `invalid_covariance`, `wrong_length` or `invalid`; for a model `invalid_definition`.
     """
     if raw is None:
         raise Unusable(Reason.not_json, "message: expected JSON, got a record without a value")

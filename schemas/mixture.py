@@ -1,4 +1,4 @@
-"""Gaussian mixtures in messages."""
+"""Gaussian mixture as a message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from beliefstream.schemas.mixture_summaries import Parts, Region, region
 
 MAXIMUM_COMPONENTS = 256
 _WEIGHT_TOLERANCE = 1e-6  # largest difference of the weights' sum from 1
-_ROUNDING = 1e-12  # a sum this close to 1 is not normalised, so that a round trip changes nothing
+_ROUNDING = 1e-12  # a sum this close to 1 is not normalised, so that encoding and decoding change nothing
 
 
 def _listed(value: Any) -> Any:
@@ -26,7 +26,7 @@ def _listed(value: Any) -> Any:
 
 
 class Mixture(Message):
-    """The Gaussian mixture sum over k of weights[k] N(means[k], covariances[k]), D coordinates."""
+    """A Gaussian mixture over D coordinates: the sum over k of weights[k] N(means[k], covariances[k])."""
 
     weights: Annotated[
         Vector,
@@ -34,7 +34,7 @@ class Mixture(Message):
         Field(
             min_length=1,
             max_length=MAXIMUM_COMPONENTS,
-            description="K weights, none negative, sum 1 within 1e-6 (then renormalised); no unit",
+            description="K weights, none negative; their sum is 1 within 1e-6 and is then normalised; no unit",
         ),
     ]
     means: Annotated[
@@ -108,7 +108,8 @@ class Mixture(Message):
             covariance: (D, D), instead of `standard_deviations`.
 
         Raises:
-            ValueError: neither or both are given, the sizes do not agree, or a standard deviation is not positive.
+            ValueError: neither or both of `standard_deviations` and `covariance` are given, the sizes differ, or a
+                standard deviation is not positive.
             pydantic.ValidationError: the numbers are not a valid Gaussian.
         """
         if (standard_deviations is None) == (covariance is None):
@@ -120,10 +121,10 @@ class Mixture(Message):
             deviations = np.asarray(standard_deviations, dtype=np.float64)
             with np.errstate(over="ignore", under="ignore"):
                 variances = deviations**2
-            # the variances alone would hide a negative deviation
+            # a variance does not show the sign of its deviation
             if not np.all((deviations > 0) & (variances > 0) & (variances < math.inf)):
                 raise ValueError(
-                    "standard_deviations: expected positive numbers, with finite squares that are not 0, got "
+                    "standard_deviations: expected positive numbers with finite squares above 0, got "
                     f"{deviations.tolist()}"
                 )
             matrix = np.diag(np.broadcast_to(variances, size))
@@ -132,20 +133,20 @@ class Mixture(Message):
 
     @property
     def components(self) -> int:
-        """K, the number of components."""
+        """Number of components, K."""
         return len(self.weights)
 
     @property
     def dimension(self) -> int:
-        """D, the number of coordinates."""
+        """Number of coordinates, D."""
         return len(self.means[0])
 
     def mean(self) -> NDArray[np.float64]:
-        """The mean of the whole mixture, (D,)."""
+        """Return the mean of the whole mixture, (D,)."""
         return np.asarray(np.asarray(self.weights) @ np.asarray(self.means))
 
     def covariance(self) -> NDArray[np.float64]:
-        """The covariance of the whole mixture, (D, D): within the components plus between them."""
+        """Return the covariance of the whole mixture, (D, D): within the components plus between their means."""
         weights = np.asarray(self.weights)
         deviations = np.asarray(self.means) - self.mean()
         between = np.einsum("k,ki,kj->ij", weights, deviations, deviations)
@@ -153,7 +154,7 @@ class Mixture(Message):
         return np.asarray(within + between)
 
     def standard_deviations(self) -> NDArray[np.float64]:
-        """The standard deviation of each coordinate under the whole mixture, (D,)."""
+        """Return the standard deviation of each coordinate under the whole mixture, (D,)."""
         return np.asarray(np.sqrt(np.diag(self.covariance())))
 
     def log_density(self, points: ArrayLike) -> NDArray[np.float64]:

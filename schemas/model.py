@@ -1,4 +1,4 @@
-"""The model of an entity: its coordinates, its motion and its prior."""
+"""Model of an entity: its coordinates, its motion and its prior."""
 
 from __future__ import annotations
 
@@ -15,56 +15,61 @@ from beliefstream.schemas.motions import AnyMotion, Motion
 class Coordinate(Message):
     """One coordinate of the state."""
 
-    name: Annotated[Name, Field(description="by which sensors and priors refer to it")]
-    unit: Annotated[Unit, Field(description="the unit of the coordinate, such as m or m/s")]
+    name: Annotated[Name, Field(description="name that sensors and priors use for it")]
+    unit: Annotated[Unit, Field(description="unit of the coordinate, such as m or m/s")]
 
 
 class Model(Message):
-    """The model of one entity, or with entity `*` of every entity without its own model."""
+    """The model of one entity; the model of entity `*` applies to all entities without their own."""
 
     defines: ClassVar[bool] = True
 
     entity: Annotated[
         Name | Literal["*"],
-        Field(description="whose model it is, `*` for all others; also the key of the record"),
+        Field(
+            description="entity of the model, `*` for all entities without their own; also the key of the record"
+        ),
     ]
-    name: Annotated[Name, Field(description="of the model, repeated in every posterior")]
-    version: Annotated[int, Field(strict=True, ge=1, description="of the model, counted from 1; no unit")] = 1
+    name: Annotated[Name, Field(description="name of the model, repeated in every posterior")]
+    version: Annotated[
+        int, Field(strict=True, ge=1, description="version of the model, counted from 1; no unit")
+    ] = 1
     coordinates: Annotated[
         tuple[Coordinate, ...],
         Field(fail_fast=True),
-        Field(
-            min_length=1, max_length=MAXIMUM_COORDINATES, description="the coordinates of the state, in order"
-        ),
+        Field(min_length=1, max_length=MAXIMUM_COORDINATES, description="coordinates of the state, in order"),
     ]
     motion: Annotated[Motion, Field(description="how the state moves between observations")]
     prior: Annotated[
         Mixture,
-        Field(
-            description="what is known before the first observation, over all coordinates and in their units"
-        ),
+        Field(description="belief before the first observation, over all coordinates and in their units"),
     ]
     components: Annotated[
-        int, Field(strict=True, ge=1, le=64, description="of the belief's mixture, 1 to 64; no unit")
+        int,
+        Field(
+            strict=True, ge=1, le=64, description="largest number of components of a belief, 1 to 64; no unit"
+        ),
     ] = 8
     lateness_window: Annotated[
         Number,
-        Field(ge=0, description="how far behind the newest an observation may be to be used, in seconds"),
+        Field(
+            ge=0, description="longest time by which an observation may lie before the newest one, in seconds"
+        ),
     ] = 2.0
     expires_after: Annotated[
         Number | None,
         Field(
             gt=0,
-            description="how long after the last observation, in event time, an entity is forgotten, in seconds; the "
-            "next one then starts from the prior; never by default",
+            description="time after the last observation after which the entity is forgotten, in event time, in "
+            "seconds; the next observation then starts from the prior; absent: never",
         ),
     ] = None
     live_time: Annotated[
         bool,
         Field(
             strict=True,
-            description="whether times are those of the wall clock, so that a time in the future is refused; false for "
-            "simulated clocks and for logs that run ahead; no unit",
+            description="whether times are wall-clock times, so that a time in the future is rejected; false for "
+            "simulated clocks and for logs with times ahead of the clock; no unit",
         ),
     ] = True
 
@@ -85,7 +90,7 @@ class Model(Message):
         if moved is not None and set(moved) != names:
             raise PydanticCustomError(
                 "wrong_coordinates",
-                "expected the motion to move exactly the coordinates, it moves {moved}",
+                "expected a motion of exactly the model's coordinates, got a motion of {moved}",
                 {"moved": ", ".join(moved)},
             )
         for field, size in motion.sizes.items():

@@ -1,4 +1,4 @@
-"""Observation: the report of a sensor about one entity at one time."""
+"""Observation: a sensor's report about one entity at one time."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ _Positive = Annotated[Number, Field(gt=0)]
 
 
 class Observation(Message):
-    """One observation. Noise given here replaces the noise in the sensor's definition."""
+    """One observation. Noise stated here replaces the noise in the sensor's definition."""
 
     most_parts: ClassVar[int] = 5_000  # 64 values with their covariance
 
     entity: Annotated[
         Name,
         Field(
-            description="what is observed; also the key of the record, by which murmur2 chooses its partition"
+            description="entity that is observed; also the key of the record, whose murmur2 hash gives the partition"
         ),
     ]
-    sensor: Annotated[Name, Field(description="the sensor that observed, as named on the topic of sensors")]
+    sensor: Annotated[Name, Field(description="name of the sensor, as defined on the topic of sensors")]
     time: Annotated[
         Time,
-        Field(description="when it was true (phenomenon time): seconds since the epoch UTC, or RFC 3339"),
+        Field(
+            description="time of the observed state (phenomenon time): seconds since the epoch UTC, or RFC 3339"
+        ),
     ]
     value: Annotated[
         Number | Annotated[Vector, Field(min_length=1, max_length=MAXIMUM_VALUES)],
-        Field(description="the reported number or numbers, in the units of the sensor"),
+        Field(description="reported number or numbers, in the units of the sensor"),
     ]
     standard_deviation: Annotated[
         _Positive
@@ -41,20 +43,20 @@ class Observation(Message):
         ]
         | None,
         Field(
-            description="of the noise: one for every number in value or one each, in the units of the value "
-            "(of degrees of latitude and longitude, in metres)"
+            description="standard deviation of the noise, one for all numbers in value or one each, in the units of "
+            "the value (in metres for latitude and longitude)"
         ),
     ] = None
     covariance: Annotated[
         Matrix | None,
         Field(
-            description="of the noise, in the squared units of the value (of degrees of latitude and longitude, in "
-            "square metres); not beside standard_deviation"
+            description="covariance of the noise, in the squared units of the value (in square metres for latitude "
+            "and longitude); instead of standard_deviation"
         ),
     ] = None
     id: Annotated[
         Identifier | None,
-        Field(description="an identifier of the reporter's own, repeated in the posterior; no unit"),
+        Field(description="identifier chosen by the producer, repeated in the posterior; no unit"),
     ] = None
 
     @field_validator("standard_deviation")
@@ -70,7 +72,7 @@ class Observation(Message):
             )
         return deviation
 
-    # Runs only if a covariance is given: the scalar case, ten thousand times a second, costs nothing extra.
+    # Runs only if a covariance is given, so scalar observations (ten thousand a second) have no extra cost.
     @field_validator("covariance")
     @classmethod
     def _fits_the_value(cls, covariance: Matrix | None, info: ValidationInfo) -> Matrix | None:
@@ -86,5 +88,5 @@ class Observation(Message):
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The value as a tuple, even if it is one number."""
+        """The value as a tuple, also if it is a single number."""
         return self.value if isinstance(self.value, tuple) else (self.value,)

@@ -1,7 +1,7 @@
-"""The rule that assigns records to partitions, and the setting of each client that follows it.
+"""Rule that assigns records to partitions, and how to set each Kafka client to follow it.
 
 One worker owns partition n of `observations`, `priors` and the beliefs. Records of one entity in two partitions would
-make two beliefs of it. So all producers must choose the partition by the same hash of the key.
+give it two beliefs. So all producers must choose the partition by the same hash of the key.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 HASH = "murmur2"
 FORMULA = "(murmur2(key) & 0x7fffffff) % partitions"
 RULE = (
-    f"The record's key is the entity in UTF-8, and its partition is {FORMULA}, as Java's default partitioner chooses. "
-    "A record elsewhere, or without a key, is a dead letter."
+    f"The record's key is the entity in UTF-8, and its partition is {FORMULA}, as with Java's default partitioner. "
+    "A record without a key, or in another partition, becomes a dead letter."
 )
 
 
@@ -36,7 +36,7 @@ CLIENTS = (
         "aiokafka", 'await producer.send("observations", key=b"mower", value=json)  # the default partitioner'
     ),
     Client(
-        "confluent-kafka and everything on librdkafka",
+        "confluent-kafka and all clients of librdkafka",
         'Producer({"partitioner": "murmur2_random"})  # not its default',
     ),
     Client("kcat", "kcat -P -b HOST:PORT -t observations -K '|' -X topic.partitioner=murmur2_random"),
@@ -51,7 +51,7 @@ CLIENTS = (
 
 
 def extension() -> dict[str, Any]:
-    """The rule as the extension `x-partitioner` of the contract."""
+    """Return the rule as the extension `x-partitioner` of the contract."""
     return {
         "key": "entity",
         "hash": HASH,

@@ -1,4 +1,4 @@
-"""The belief about an entity after an update, with its quality."""
+"""Posterior: the belief about an entity after an update, with its quality."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ class Quality(Message):
     effective_sample_size: Annotated[
         Number,
         Field(
-            ge=0, le=1, description="of importance samples from the mixture, as a share: 1 is exact; no unit"
+            ge=0,
+            le=1,
+            description="effective share of importance samples drawn from the mixture; 1 is exact; no unit",
         ),
     ]
     log_evidence: Annotated[
@@ -33,14 +35,14 @@ class Quality(Message):
     ]
     method: Annotated[
         Method,
-        Field(description="how the mixture was computed; prior: no observation, a prior was applied"),
+        Field(description="method that computed the mixture; prior: no observation, a prior was applied"),
     ]
     accumulated_error: Annotated[
         Number | None,
         Field(
             ge=0,
-            description="estimate of the divergence KL(exact ‖ mixture) by all that led to the mixture, not by the "
-            "last update alone, in nats; missing: not known, of a worker that did not keep it yet",
+            description="estimate of the divergence KL(exact ‖ mixture) over the whole history of the belief, not of "
+            "the last update alone, in nats; absent: unknown, from a worker of an older version",
         ),
     ] = None
 
@@ -50,22 +52,22 @@ class Posterior(Message):
 
     most_parts: ClassVar[int] = 250_000  # a mixture, and the names of a whole batch
 
-    entity: Annotated[Name, Field(description="whose state it is; also the key of the record")]
-    time: Annotated[Time, Field(description="of the state: seconds since the epoch UTC")]
+    entity: Annotated[Name, Field(description="entity of the belief; also the key of the record")]
+    time: Annotated[Time, Field(description="time of the state: seconds since the epoch UTC")]
     sequence: Annotated[
         int,
         Field(
             strict=True,
             ge=1,
-            description="how many messages of this entity have been applied: rises with every posterior, by the number "
-            "of observations and priors that are new in it; no unit",
+            description="number of messages of this entity applied so far; every posterior raises it by its number "
+            "of new observations and priors; no unit",
         ),
     ]
     revision: Annotated[
         _Count,
         Field(
-            description="how often what came late has changed the past of a posterior and had the newest sent again; "
-            "no unit"
+            description="number of times that late messages changed the entity's past, so that its newest posterior "
+            "was sent again; no unit"
         ),
     ]
     coordinates: Annotated[
@@ -74,18 +76,18 @@ class Posterior(Message):
         Field(
             min_length=1,
             max_length=MAXIMUM_COORDINATES,
-            description="the coordinates of the state, with units",
+            description="coordinates of the state, with units",
         ),
     ]
-    mixture: Annotated[Mixture, Field(description="the belief over all coordinates, in their units")]
-    quality: Annotated[Quality, Field(description="how far the mixture may be trusted")]
+    mixture: Annotated[Mixture, Field(description="belief over all coordinates, in their units")]
+    quality: Annotated[Quality, Field(description="quality of the mixture")]
     applied: Annotated[
         tuple[Identifier, ...],
         Field(fail_fast=True),
-        Field(description="ids, or partition:offset, of the observations new in this posterior; no unit"),
+        Field(description="new observations in this posterior, by id or as partition:offset; no unit"),
     ]
     prior_sequence: Annotated[
-        _Count, Field(description="how many priors have been applied to this entity; no unit")
+        _Count, Field(description="number of priors applied to this entity so far; no unit")
     ]
     model: Annotated[Name, Field(description="name of the model")]
     model_version: Annotated[int, Field(strict=True, ge=1, description="version of the model; no unit")]

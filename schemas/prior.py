@@ -1,4 +1,4 @@
-"""Prior: an operator's knowledge about an entity, which replaces the belief or multiplies it."""
+"""Prior: a belief stated by an operator, which replaces the entity's belief or multiplies it."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ from beliefstream.schemas.time import Time
 
 
 class Prior(Message):
-    """A prior for one entity, from its time on."""
+    """A prior for one entity, applied at its time."""
 
     entity: Annotated[
         Name,
         Field(
-            description="whose prior it is; also the key of the record, by which murmur2 chooses its partition"
+            description="entity of the prior; also the key of the record, whose murmur2 hash gives the partition"
         ),
     ]
-    mixture: Annotated[Mixture, Field(description="what is known, in the units of the coordinates")]
+    mixture: Annotated[Mixture, Field(description="the stated belief, in the units of the coordinates")]
     time: Annotated[
-        Time, Field(description="when it is true: seconds since the epoch UTC, or RFC 3339 with offset")
+        Time,
+        Field(description="time of the stated belief: seconds since the epoch UTC, or RFC 3339 with offset"),
     ]
     mode: Annotated[
         Literal["replace", "product"],
-        Field(description="replace the belief, or multiply it by the mixture as by independent evidence"),
+        Field(
+            description="whether to replace the belief or to multiply it by the mixture, as independent evidence"
+        ),
     ] = "replace"
     coordinates: Annotated[
         Annotated[
             tuple[Name, ...], Field(fail_fast=True), Field(min_length=1, max_length=MAXIMUM_COORDINATES)
         ]
         | None,
-        Field(
-            description="names of the coordinates that the mixture is over; absent: all, in the model's order"
-        ),
+        Field(description="names of the mixture's coordinates; absent: all, in the model's order"),
     ] = None
-    id: Annotated[Identifier | None, Field(description="an identifier of the sender's own; no unit")] = None
+    id: Annotated[Identifier | None, Field(description="identifier chosen by the sender; no unit")] = None
 
     @field_validator("coordinates")
     @classmethod
@@ -53,7 +54,9 @@ class Prior(Message):
         mixture: Mixture | None = info.data.get("mixture")
         if mixture is not None and mixture.dimension != len(coordinates):
             raise PydanticCustomError(
-                "wrong_size", "expected {expected} names, as the mixture", {"expected": mixture.dimension}
+                "wrong_size",
+                "expected {expected} names, one for each coordinate of the mixture",
+                {"expected": mixture.dimension},
             )
         return coordinates
 
@@ -61,8 +64,8 @@ class Prior(Message):
         """Check that the prior fits a model with the coordinates `names`.
 
         Raises:
-            Unusable: `wrong_length`, if it names no coordinates and has another number than the model;
-                `missing_coordinates`, if it names one that the model lacks.
+            Unusable: `wrong_length` if the prior names no coordinates and has another number than the model;
+                `missing_coordinates` if it names one that the model lacks.
         """
         if self.coordinates is None:
             if self.mixture.dimension != len(names):

@@ -1,4 +1,4 @@
-"""Reasons why a message cannot be used: a closed list, and the reason for a pydantic error."""
+"""Closed list of the reasons why a message cannot be used, and the reason for a pydantic error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 
 class Reason(StrEnum):
-    """The reasons in the dead-letter topic; no other reason is ever written there."""
+    """Reason of a dead letter; the topic has no others."""
 
     too_large = "too_large"
     not_json = "not_json"
@@ -39,7 +39,7 @@ _BY_TYPE = {
     "invalid_time": Reason.invalid_time,
     "wrong_length": Reason.wrong_length,
 }
-# If a message has several faults, the first of these among them is the reason.
+# If a message has several faults, the first matching entry is the reason.
 _ORDER = (
     Reason.not_json,
     Reason.not_finite,
@@ -50,7 +50,7 @@ _ORDER = (
 
 
 def reason_of(error: ValidationError) -> Reason:
-    """The most specific reason for a validation error; `Reason.invalid` if there is none."""
+    """Return the most specific reason for a validation error; `Reason.invalid` if none matches."""
     found: set[Reason] = set()
     for fault in error.errors(include_url=False, include_context=False):
         value = fault["input"]

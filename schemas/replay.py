@@ -1,4 +1,4 @@
-"""Notes in the dead-letter topic that record which dead letters were sent again."""
+"""Replay note: a record in the dead-letter topic that says which dead letters were sent again."""
 
 from __future__ import annotations
 
@@ -19,24 +19,26 @@ _Texts = Annotated[
 
 
 class Replay(Message):
-    """A note that dead letters are about to be sent again, or have been.
+    """A note that dead letters are about to be sent again, or were sent.
 
-    Each group of letters has two notes. If there is one with `begun` but none with `sent`, the replay was interrupted:
-    its letters may or may not have been sent.
+    Each group of letters has two notes. A group with a note `begun` but none `sent` was interrupted: its letters may
+    or may not have been sent.
     """
 
-    id: Annotated[Identifier, Field(description="of the group of letters; both notes have it; no unit")]
-    state: Annotated[Literal["begun", "sent"], Field(description="before or after the letters were sent")]
-    time: Annotated[Time, Field(description="when the note was written: seconds since the epoch UTC")]
+    id: Annotated[
+        Identifier, Field(description="identifier of the group of letters, the same in both notes; no unit")
+    ]
+    state: Annotated[
+        Literal["begun", "sent"], Field(description="begun: before the letters are sent; sent: after")
+    ]
+    time: Annotated[Time, Field(description="time of the note: seconds since the epoch UTC")]
     letters: Annotated[
         _Texts,
-        Field(
-            description="which messages: topic/partition:offset#digest, where each lay before it became a dead letter"
-        ),
+        Field(description="the messages, each as topic/partition:offset#digest of its original record"),
     ]
     places: Annotated[
         _Texts,
         Field(
-            description="topic/partition:offset where each message lies now, in the order of letters; only in sent"
+            description="new record of each message, as topic/partition:offset, in the order of letters; only in sent"
         ),
     ] = ()

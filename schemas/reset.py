@@ -1,4 +1,4 @@
-"""Reset: a control message on the topic of priors that makes a worker forget an entity."""
+"""Reset: a message on the topic of priors that makes a worker forget an entity."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ class LogPosition(Message):
     """A position in one partition of a topic."""
 
     topic_id: Annotated[
-        Identifier, Field(description="the broker's own id of the topic, another one once it is made again")
+        Identifier,
+        Field(description="the broker's id of the topic; a topic that is created again has another one"),
     ]
-    partition: Annotated[_Count, Field(description="of the topic; no unit")]
-    offset: Annotated[_Count, Field(description="of the first record after the place; no unit")]
+    partition: Annotated[_Count, Field(description="partition of the topic; no unit")]
+    offset: Annotated[_Count, Field(description="offset of the first record after the position; no unit")]
 
 
 class Reset(Message):
@@ -30,32 +31,34 @@ class Reset(Message):
 
     most_parts: ClassVar[int] = 1_000
 
-    entity: Annotated[Name, Field(description="who is forgotten; also the key of the record")]
-    reset: Annotated[Literal[True], Field(description="always true; it tells a reset from a prior; no unit")]
+    entity: Annotated[Name, Field(description="entity to forget; also the key of the record")]
+    reset: Annotated[
+        Literal[True], Field(description="always true; distinguishes a reset from a prior; no unit")
+    ]
     time: Annotated[
         Time,
         Field(
-            description="of the posterior that tells of the reset: seconds since the epoch UTC, or RFC 3339; "
-            "observations of any time are used after it"
+            description="time of the posterior that reports the reset: seconds since the epoch UTC, or RFC 3339; "
+            "later observations are used whatever their time"
         ),
     ]
     observations_before: Annotated[
         LogPosition | None,
         Field(
-            description="in the entity's partition of the observations: what lies before it is forgotten too, also "
-            "where the worker has not read it yet; absent: only what the worker has read"
+            description="position in the entity's partition of observations; those before it are forgotten too, even "
+            "if the worker has not read them yet; absent: only those that the worker has read"
         ),
     ] = None
     id: Annotated[
         Identifier | None,
         Field(
-            description="an identifier of the sender's own; another reset with it changes nothing; no unit"
+            description="identifier chosen by the sender; another reset with the same id changes nothing; no unit"
         ),
     ] = None
 
 
 def parse_stated(raw: bytes | None) -> Prior | Reset:
-    """Parse a message of the topic of priors: with a field `reset` it is a reset, otherwise a prior.
+    """Parse a message of the topic of priors; one with a field `reset` is a reset, others are priors.
 
     Raises:
         Unusable: as `schemas.parse`.
@@ -66,7 +69,7 @@ def parse_stated(raw: bytes | None) -> Prior | Reset:
     try:
         content = from_json(raw)
     except ValueError:
-        return parse(Prior, raw)  # raises the right error
+        return parse(Prior, raw)  # raises the error with the right reason
     if not isinstance(content, dict) or "reset" not in content:
         return parse(Prior, raw)
     return parse(Reset, raw)

@@ -1,4 +1,4 @@
-"""A sensor of any kind: its measurement, its noise, its outliers and its calibration.
+"""Sensor definition of any kind: its measurement, noise, outliers and calibration.
 
 The kinds are in `schemas.sensors`; the field `kind` of a definition selects one.
 """
@@ -98,7 +98,7 @@ sensor_adapter: TypeAdapter[AnySensor] = TypeAdapter(Sensor)
 
 
 def parse_sensor(definition: bytes | dict[str, Any] | None) -> Sensor:
-    """Parse a sensor from its JSON or from the object in it.
+    """Parse a sensor from JSON, or from the parsed JSON object.
 
     Raises:
         Unusable: with reason `invalid_definition`, `not_json`, `not_finite` or `too_large`.

@@ -1,4 +1,4 @@
-"""Phenomenon time: seconds since the epoch, or RFC 3339 on the way in."""
+"""Phenomenon time: seconds since the epoch; input may also be RFC 3339."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from beliefstream.schemas.base import Number
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Years 1 to 9999, the range of RFC 3339.
 EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0
-# From these numbers on (year 5138 in seconds, 1973 in the named unit) a time is probably not in seconds.
+# A time of at least this number (year 5138 in seconds, 1973 in the named unit) is probably not in seconds.
 _OTHER_UNITS = ((1e11, 1e3, "milliseconds"), (1e14, 1e6, "microseconds"), (1e17, 1e9, "nanoseconds"))
-_TOO_LARGE = 1e20  # nanoseconds of the year 5138: beyond it, no unit is plausible
+_TOO_LARGE = 1e20  # the year 5138 in nanoseconds; above it no unit is plausible
 _RFC_3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(\.\d+)?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
 )
@@ -44,13 +44,13 @@ def to_rfc3339(time: float) -> str:
         ValueError: the time is not finite, or outside the years 1 to 9999.
     """
     if not EARLIEST <= time < LATEST + 1:
-        raise ValueError(f"time: {time} seconds since the epoch are not within the years 1 to 9999")
+        raise ValueError(f"time: expected seconds since the epoch within the years 1 to 9999, got {time}")
     moment = _EPOCH + timedelta(seconds=time)
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def unit_hint(time: float) -> str:
-    """A hint for a time that is probably in milliseconds, microseconds or nanoseconds; empty for any other."""
+    """Return a hint if a time is probably in milliseconds, microseconds or nanoseconds; otherwise an empty string."""
     if not _OTHER_UNITS[0][0] <= time < _TOO_LARGE:
         return ""
     _, scale, unit = [entry for entry in _OTHER_UNITS if entry[0] <= time][-1]

@@ -15,9 +15,8 @@ from beliefstream.streams.directories import cache_directory
 from beliefstream.streams.kafka.security import Mechanism, Protocol, Security, SecurityError, read_secret
 from beliefstream.streams.kafka.topics import TopicNames
 
-TOKEN = re.compile(
-    r"[A-Za-z0-9._~+/=-]{16,512}"
-)  # characters that RFC 6750 allows in a header, and too long to guess in a day
+# the characters that RFC 6750 allows in a header, and too many to guess in a day
+TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")
 SECRETS = ("sasl_password", "ssl_key_password", "web_token")
 """Secret settings; each can also be given as a file, by the setting with the suffix `_file`."""
 OPTIONAL = (
@@ -26,11 +25,11 @@ OPTIONAL = (
     *("ssl_ca_file", "ssl_certificate_file", "ssl_key_file"),
 )
 PROTECTION = ("security_protocol", "sasl_mechanism", "sasl_username", *OPTIONAL)
-"""Settings that protect connections; they are specific to the brokers and web endpoints of a deployment."""
+"""Settings that protect the connections to brokers and the web endpoints."""
 
 
 class Settings(BaseSettings):
-    """Settings of a worker and of the command line; every field is an environment variable with the prefix."""
+    """Settings of a worker and of the command line; every field is an environment variable with that prefix."""
 
     model_config = SettingsConfigDict(
         env_prefix="BELIEFSTREAM_", env_file=".env", extra="ignore", frozen=True
@@ -38,23 +37,21 @@ class Settings(BaseSettings):
 
     brokers: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, host:port[,host:port...]")
     security_protocol: Protocol = Field(
-        "PLAINTEXT", description="whether brokers are reached by TLS, SASL or both"
+        "PLAINTEXT", description="whether connections to brokers use TLS, SASL or both"
     )
-    sasl_mechanism: Mechanism = Field(
-        "SCRAM-SHA-512", description="how user and password are proven to brokers"
-    )
+    sasl_mechanism: Mechanism = Field("SCRAM-SHA-512", description="SASL mechanism for user and password")
     sasl_username: str = Field("", description="user name at the brokers")
     sasl_password: SecretStr | None = Field(None, description="password at the brokers; never shown")
-    sasl_password_file: Path | None = Field(None, description="file with that password, in its place")
+    sasl_password_file: Path | None = Field(None, description="file with that password, as an alternative")
     ssl_ca_file: Path | None = Field(
-        None, description="certificates (PEM) that have signed the brokers'; the system's, if absent"
+        None, description="certificates (PEM) that signed the brokers' certificates; the system's, if absent"
     )
     ssl_certificate_file: Path | None = Field(
-        None, description="our own certificate (PEM), for brokers that ask for one"
+        None, description="client certificate (PEM), for brokers that require one"
     )
-    ssl_key_file: Path | None = Field(None, description="its key (PEM), if that is in a file of its own")
-    ssl_key_password: SecretStr | None = Field(None, description="of an encrypted key; never shown")
-    ssl_key_password_file: Path | None = Field(None, description="file with that password, in its place")
+    ssl_key_file: Path | None = Field(None, description="its key (PEM), if that is in a separate file")
+    ssl_key_password: SecretStr | None = Field(None, description="password of the key; never shown")
+    ssl_key_password_file: Path | None = Field(None, description="file with that password, as an alternative")
     application: str = Field("beliefstream", description="name of the application and its consumer group")
     observations: str = Field("observations", description="topic of observations")
     sensors: str = Field("sensors", description="topic of sensor definitions, compacted")
@@ -63,7 +60,7 @@ class Settings(BaseSettings):
     posteriors: str = Field("posteriors", description="topic of posteriors")
     dead_letters: str = Field("dead-letters", description="topic of messages that could not be used")
     partitions: int = Field(8, ge=1, description="partitions of observations, priors, posteriors and beliefs")
-    batch: int = Field(512, ge=1, le=65536, description="most messages in one batch")
+    batch: int = Field(512, ge=1, le=65536, description="largest number of messages in one batch")
     batch_seconds: float = Field(0.02, gt=0, description="longest wait for a batch to fill, seconds")
     maximum_message_bytes: int = Field(
         1_000_000, ge=1000, description="larger messages are dead letters, bytes"
@@ -71,36 +68,36 @@ class Settings(BaseSettings):
     future_tolerance: float = Field(
         60.0,
         ge=0,
-        description="how far a time may lie ahead of the clock where the model has live_time, as by default; what lies "
-        "further ahead is a dead letter, seconds",
+        description="how far a time may be ahead of the clock, seconds; for models with live_time, the default; "
+        "messages further ahead are dead letters",
     )
     event_tolerance: float = Field(
         math.inf,
         gt=0,
-        description="how far a time may lie ahead of the event time of its partition where the model has no live_time, "
-        "as in a replay; longer than any silence of a whole partition, seconds; inf: any",
+        description="how far a time may be ahead of the event time of its partition, seconds; for models without "
+        "live_time, as in a replay; must exceed any silence of a whole partition; inf: no limit",
     )
     refuse_misplaced: bool = Field(
         True,
         description="whether a record in another partition than murmur2 of its key gives is a dead letter; otherwise "
-        "it is applied where it lies, to a second belief of its entity, and counted",
+        "it is counted, and applied to a second belief of its entity in that partition",
     )
     history: int = Field(
         256,
         ge=1,
-        description="times of an entity, counted from its newest, that late observations can change; the window of its "
-        "model bounds them too",
+        description="number of an entity's newest times that late observations can change; the model's "
+        "lateness_window is a limit too",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the network runs")
     weights: str = Field("equivariant-32x4-16", description="shipped weights by name, or a .safetensors file")
     precision: Literal["single", "double"] = Field(
         "single",
-        description="of the network; double takes about 1.5 times as long, and a posterior then equals the replay "
-        "of the log to 9 digits, however messages fall into batches",
+        description="precision of the network; double takes about 1.5 times as long, and a posterior then equals the "
+        "replay of the log to 9 digits, however messages are batched",
     )
     compiled: Path = Field(
         default_factory=lambda: cache_directory() / "compiled",
-        description="directory of the compiled networks that `beliefstream compile` makes",
+        description="directory for the networks that `beliefstream compile` compiles",
     )
     threads: int = Field(1, ge=1, description="threads of the network on the CPU")
     points: int = Field(96, ge=16, description="importance samples that check each posterior")
@@ -108,58 +105,59 @@ class Settings(BaseSettings):
         0.7,
         ge=0,
         le=1,
-        description="effective sample size under which a posterior is refined; 0 never; .95 is nearer and slower",
+        description="effective sample size below which a posterior is refined; 0: never; .95 is more exact and slower",
     )
     repeat_below: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="effective sample size, refined, under which it is refined again with 4 and 16 times the points; "
-        ".9 is nearer and several times slower where most problems are hard",
+        description="effective sample size below which a refined posterior is refined again, with 4 and 16 times the "
+        "points; .9 is more exact, and several times slower if most problems are hard",
     )
     fast: bool = Field(
         False,
-        description="check posteriors at fewer places and leave them as they are: neither refined nor defended, "
-        "whatever `refine_below` says; for where thousands a second count more than the last tenth of a nat",
+        description="check posteriors with fewer samples, and never search or refine them, whatever `refine_below` "
+        "says; for uses where thousands a second matter more than the last tenth of a nat",
     )
     measurements: str = Field(
-        "", description="modules that register measurements of one's own, separated by commas"
+        "", description="modules that register your own measurement functions, separated by commas"
     )
     store: Literal["memory://", "rocksdb://"] = Field(
         "memory://",
-        description="where beliefs are kept locally: memory:// or rocksdb://, on disk, from where a restart is faster",
+        description="local store of beliefs: memory://, or rocksdb:// on disk, with which a restart is faster",
     )
     data_directory: Path = Field(
-        Path(".beliefstream"), description="of the local store on disk; each worker needs its own"
+        Path(".beliefstream"), description="directory of the local store on disk; each worker needs its own"
     )
     session_timeout: float = Field(
-        10.0, ge=6, description="after which a silent worker's partitions go to others, seconds; 6 at least"
+        10.0, ge=6, description="seconds after which other workers take over from a silent worker; at least 6"
     )
     stall_seconds: float = Field(
         300.0,
         ge=5,
-        description="after which a worker stops, to be started again, whose partitions have messages of which none is "
-        "processed, seconds",
+        description="seconds after which a worker stops to be restarted, if messages wait and none is processed",
     )
     web_host: str = Field("127.0.0.1", description="address of /healthz, /readyz and /metrics")
     web_port: int = Field(8080, ge=0, le=65535, description="port of /healthz, /readyz and /metrics")
     web_token: SecretStr | None = Field(
         None,
-        description="bearer token that /metrics asks for, 16 characters at least; open, if absent; never shown",
+        description="bearer token to read /metrics, at least 16 characters; no token needed if absent; never shown",
     )
-    web_token_file: Path | None = Field(None, description="file with that token, in its place")
-    logs: Literal["auto", "json", "console"] = Field("auto", description="auto: console in a terminal")
+    web_token_file: Path | None = Field(None, description="file with that token, as an alternative")
+    logs: Literal["auto", "json", "console"] = Field(
+        "auto", description="format of the logs; auto: console in a terminal, json elsewhere"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least that a worker logs; debug: of the libraries too, and of commands"
+        "info", description="lowest level that a worker logs; debug includes libraries, also in commands"
     )
     fetch_high_watermark: bool = Field(
-        False, description="ask for the end of a topic by reading; the embedded broker needs it"
+        False, description="find the end of a topic by reading; the embedded broker needs it"
     )
 
     @field_validator(*OPTIONAL, mode="before")
     @classmethod
     def _empty_is_absent(cls, value: Any) -> Any:
-        """Treat an empty string as absent: a compose file passes on unset variables as empty."""
+        """Treat an empty string as absent, because a compose file passes unset variables as empty."""
         return None if value == "" else value
 
     @property
@@ -204,7 +202,7 @@ class Settings(BaseSettings):
         """The bearer token of the web endpoints; raises SecurityError if it is short or its file cannot be read."""
         token = self._secret("web_token")
         if token is not None and not TOKEN.fullmatch(token.get_secret_value()):
-            allowed = "16 to 512 characters out of A-Z a-z 0-9 . _ ~ + / = -"
+            allowed = "16 to 512 of the characters A-Z a-z 0-9 . _ ~ + / = -"
             raise SecurityError(f"{self.model_config['env_prefix']}WEB_TOKEN: expected {allowed}")
         return token
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import venv
+import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -160,9 +161,18 @@ def test_every_module_of_an_extra_is_known_to_the_command_line() -> None:
         assert {modules.get(name, name.replace("-", "_")) for name in names} <= set(known)
 
 
+def test_what_is_installed_is_one_package(distributions: list[Path]) -> None:
+    (wheel,) = (path for path in distributions if path.suffix == ".whl")
+    with zipfile.ZipFile(wheel) as archive:
+        tops = {name.split("/")[0] for name in archive.namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"beliefstream"}
+
+
 def test_the_wheel_carries_weights_and_their_card(bare: Path) -> None:
-    folder = "pathlib.Path(beliefstream.inference.__path__[0], 'weights')"  # importing it would need torch
-    script = f"from beliefstream import inference, pathlib; print([p.suffix for p in {folder}.iterdir()])"
+    folder = "pathlib.Path(inference.__path__[0], 'network', 'weights')"  # importing it would need torch
+    script = (
+        f"import pathlib; from beliefstream import inference; print([p.suffix for p in {folder}.iterdir()])"
+    )
     result = run(bare, "-c", script)
     assert ".safetensors" in result.stdout
     assert ".md" in result.stdout

@@ -11,6 +11,7 @@ import numpy as np
 
 mpl.use("Agg")  # before pyplot: no display is needed
 from matplotlib import pyplot as plt
+from matplotlib.transforms import Bbox
 
 from beliefstream.inference.evaluation.calibration import BINS, Calibration, histogram
 from beliefstream.inference.evaluation.front import BASELINES, Point, undominated
@@ -20,6 +21,7 @@ from beliefstream.inference.evaluation.report import Comparison
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
 
 STYLE: Any = {
     "font.size": 10,
@@ -34,6 +36,9 @@ STYLE: Any = {
 LEAST = 1e-5  # nats; smaller values, or negative by chance, are drawn at the left edge
 BAND = 2.576  # standard deviations of a count, 99 % of cases
 OURS, TRUTH = "#1f77b4", "#333333"
+NAME_OFFSETS = [
+    (right, up) for up in (-11, 6, -22, 17, -33, 28, -44, 39) for right in (7, -7)
+]  # points, from a marker
 
 
 def divergences(compared: Sequence[Comparison], directory: Path) -> Path:
@@ -129,32 +134,55 @@ def run(found: LongRun, directory: Path) -> Path:
 def front(points: Sequence[Point], directory: Path) -> Path:
     """Speed against mean divergence, both logarithmic, one line per set of weights: `front.png`."""
     with mpl.rc_context(STYLE):
-        figure, (axes,) = _panels(1, 5.0, 8.0)
-        named: set[str] = set()  # weights differ little, and overlapping names cannot be read
-        for group in dict.fromkeys(point.group for point in reversed(points)):
-            chosen = [point for point in points if point.group == group]
-            style = "x" if group == BASELINES else "o-"
-            colour = "#888888" if group == BASELINES else None
-            errors = [2 * point.standard_error for point in chosen]
-            speeds, means = [point.per_second for point in chosen], [point.mean for point in chosen]
-            axes.errorbar(speeds, means, errors, fmt=style, capsize=2, color=colour, label=group)
-            for point in chosen:
-                if point.name in named:
-                    continue
-                named.add(point.name)
-                place: Any = {"xytext": (7, -11), "textcoords": "offset points", "fontsize": 8}
-                axes.annotate(point.name, (point.per_second, point.mean), **place)
-        best = undominated(list(points))
-        ends = ([point.per_second for point in best], [point.mean for point in best])
-        axes.step(*ends, where="pre", color=TRUTH, linewidth=0.8, linestyle=":", label="front")
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.margins(x=0.22)
-        axes.set_xlabel("posteriors a second, one core, batches of 512")
-        axes.set_ylabel("mean KL(exact ‖ answer), nats, ± 2 standard errors")
-        axes.set_title(f"Speed and accuracy in the plane, {max(point.problems for point in points)} problems")
-        axes.legend()
+        figure, _ = front_figure(points)
         return _saved(figure, directory / "front.png")
+
+
+def front_figure(points: Sequence[Point]) -> tuple[Figure, list[Annotation]]:
+    """The figure of `front`, and the names in it."""
+    figure, (axes,) = _panels(1, 5.0, 8.0)
+    for group in dict.fromkeys(point.group for point in reversed(points)):
+        chosen = [point for point in points if point.group == group]
+        style = "x" if group == BASELINES else "o-"
+        colour = "#888888" if group == BASELINES else None
+        errors = [2 * point.standard_error for point in chosen]
+        speeds, means = [point.per_second for point in chosen], [point.mean for point in chosen]
+        axes.errorbar(speeds, means, errors, fmt=style, capsize=2, color=colour, label=group)
+    best = undominated(list(points))
+    ends = ([point.per_second for point in best], [point.mean for point in best])
+    axes.step(*ends, where="pre", color=TRUTH, linewidth=0.8, linestyle=":", label="front")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.margins(x=0.22)
+    axes.set_xlabel("posteriors a second, one core, batches of 512")
+    axes.set_ylabel("mean KL(exact ‖ answer), nats, ± 2 standard errors")
+    axes.set_title(f"Speed and accuracy in the plane, {max(point.problems for point in points)} problems")
+    axes.legend(loc="upper left")
+    return figure, _name(axes, points)
+
+
+def _name(axes: Axes, points: Sequence[Point]) -> list[Annotation]:
+    """Write each name once, beside the first point that has it, where it covers neither a marker nor another name."""
+    figure = axes.figure
+    figure.canvas.draw()  # boxes are known after the limits are
+    inside, legend = axes.get_window_extent(), axes.get_legend()
+    assert legend is not None
+    places = axes.transData.transform([(point.per_second, point.mean) for point in points])
+    taken = [Bbox.from_extents(x - 4, y - 4, x + 4, y + 4) for x, y in places]
+    taken.append(legend.get_window_extent())
+    names = []
+    for point in {point.name: point for point in reversed(points) if np.isfinite(point.mean)}.values():
+        place = (point.per_second, point.mean)
+        text = axes.annotate(point.name, place, NAME_OFFSETS[0], textcoords="offset points", fontsize=8)
+        for right, up in NAME_OFFSETS:
+            text.set(position=(right, up), horizontalalignment="left" if right > 0 else "right")
+            box = text.get_window_extent()
+            within = inside.x0 < box.x0 and box.x1 < inside.x1 and inside.y0 < box.y0 and box.y1 < inside.y1
+            if within and not box.count_overlaps(taken):
+                break
+        taken.append(text.get_window_extent())
+        names.append(text)
+    return names
 
 
 def _shown(methods: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Motion models: how a state moves between observations, with or without a reported control.
 
-`Motion.predict` moves a mixture over any interval. It is exact for a linear motion; for a turning one every component
-gets its exact mean and covariance. `Motion.sample` moves particles.
+`Motion.predict` moves a mixture over any interval. It is exact for linear motions; for turning ones the mean and the
+covariance of every component are exact. `Motion.sample` moves particles.
 """
 
 from beliefstream.inference.motion.decaying import DecayingVelocity

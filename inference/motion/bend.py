@@ -1,18 +1,18 @@
-"""Loss of one Gaussian under a nonlinear motion, and the direction of the nonlinearity.
+"""Loss of a Gaussian approximation under a nonlinear motion, and the direction of the nonlinearity.
 
-Let a component N(m, L Lᵀ) of state and inputs move along ``f``. The outcome is not Gaussian where f bends over it. To
-second order ``f(m + L e) = f(m) + J e + e·H e / 2``. Take J and H in units of the predicted covariance C, noise
-included, so that C is the identity. Then the third cumulants of the outcome are
+Let a component N(m, L Lᵀ) of state and inputs move along ``f``. The outcome is not Gaussian if f is nonlinear over it.
+To second order ``f(m + L e) = f(m) + J e + e·H e / 2``. Take J and H in units of the predicted covariance C, which
+includes the noise, so that C is the identity. Then the third cumulants of the outcome are
 
     κ_ijk = J_iᵀ H_j J_k + J_jᵀ H_i J_k + J_iᵀ H_k J_j + tr(H_i H_j H_k)
 
-and the divergence from it to the Gaussian of its mean and covariance is about ``Σ κ_ijk² / 12`` nats (P. McCullagh,
+and the divergence of the Gaussian with the same mean and covariance is about ``Σ κ_ijk² / 12`` nats (P. McCullagh,
 "Tensor Methods in Statistics", 1987, section 5.3; P. Comon, "Independent component analysis, a new concept?", Signal
-Processing 36, 1994, eq. 3.7). Above one nat that grows too fast, so one plus its logarithm replaces it. J and H are
-differences over the whole spread of a component, not derivatives.
+Processing 36, 1994, eq. 3.7). Above one nat this expansion grows too fast, so one plus its logarithm replaces it. J and
+H are differences over the whole spread of a component, not derivatives.
 
-A part narrower by a factor s along a unit vector e has ``J S``, ``S H S`` with ``S = 1 − (1 − s) e eᵀ`` and the
-covariance ``1 − (1 − s²) J e (J e)ᵀ``. So the loss after a split is known before it is made.
+A part that is narrower by a factor s along a unit vector e has ``J S``, ``S H S`` with ``S = 1 − (1 − s) e eᵀ`` and the
+covariance ``1 − (1 − s²) J e (J e)ᵀ``. So the loss after a split can be computed before the split.
 """
 
 from __future__ import annotations
@@ -25,14 +25,19 @@ from torch import Tensor
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.motion.turning import Turning
 
-REACH = 1.25  # distance from the mean, in standard deviations, at which differences are taken
-ROUNDING = 1e-12  # relative to a coordinate's size: the smallest predicted standard deviation
+REACH = 1.25  # distance of the differences from the mean, in standard deviations
+ROUNDING = 1e-12  # smallest predicted standard deviation, relative to the size of the coordinate
 
 TINY = torch.finfo(torch.float64).tiny
 
 
 class Bend(NamedTuple):
-    """Motion of ``N`` components to second order: J ``(N, D, A)`` and H ``(N, D, A, A)``, `A` of state and inputs."""
+    """Second-order expansion of a motion at ``N`` components, with ``A`` coordinates of state and inputs.
+
+    Attributes:
+        slope: J, ``(N, D, A)``.
+        curvature: H, ``(N, D, A, A)``.
+    """
 
     slope: Tensor
     curvature: Tensor
@@ -41,7 +46,7 @@ class Bend(NamedTuple):
         return Bend(self.slope[index], self.curvature[index])
 
     def loss(self) -> Tensor:
-        """Loss in nats ``(N,)`` by the one Gaussian of the right mean and covariance."""
+        """Return the loss of the Gaussian with the exact mean and covariance, in nats, ``(N,)``."""
         slope, curvature = self
         onto = torch.einsum("njab,nkb->njka", curvature, slope)  # H_j J_k
         mixed = torch.einsum("nia,njka->nijk", slope, onto)  # J_i H_j J_k
@@ -52,7 +57,7 @@ class Bend(NamedTuple):
         return torch.where(found > 1, 1 + found.clamp_min(1).log(), found)
 
     def narrowed(self, direction: Tensor, factor: Tensor) -> Bend:
-        """The bend of a part that is `factor` ``(N,)`` as wide along unit vectors `direction` ``(N, A)``."""
+        """Return the expansion of parts whose width along unit vectors `direction` ``(N, A)`` is `factor` ``(N,)``."""
         less, along = 1 - factor, la.times(self.slope, direction)
         slope = self.slope - less[:, None, None] * la.outer(along, direction)
         once = torch.einsum("njab,nb->nja", self.curvature, direction)
@@ -60,7 +65,7 @@ class Bend(NamedTuple):
         once = torch.einsum("njab,na->njb", curvature, direction)
         curvature = curvature - less[:, None, None, None] * direction[:, None, :, None] * once[:, :, None]
         # (1 − c u uᵀ)^(−1/2) = 1 + (1 / √(1 − c |u|²) − 1) u uᵀ / |u|²
-        # over a wide bend the slope is rough and |u|² can exceed one, hence the clamp
+        # over a wide component the slope is inaccurate and |u|² can exceed one, so it is clamped
         size = la.squared_norm(along)
         rest = torch.maximum(1 - (1 - factor.square()) * size, factor.square())
         grown = (rest.rsqrt() - 1) / size.clamp_min(1e-300)
@@ -70,12 +75,13 @@ class Bend(NamedTuple):
 
 
 def bend(motion: Turning, mean: Tensor, factor: Tensor, interval: Tensor, predicted: Tensor) -> Bend:
-    """Bend of each component of state and inputs.
+    """Expand a motion at each component of state and inputs.
 
     Args:
-        mean: ``(N, A)``.
+        motion: the turning motion.
+        mean: means of state and inputs, ``(N, A)``.
         factor: lower Cholesky factors L of the covariances, ``(N, A, A)``.
-        interval: seconds, ``(N,)``.
+        interval: in seconds, ``(N,)``.
         predicted: covariances of the predicted state, ``(N, D, D)``.
     """
     size = mean.shape[1]

@@ -1,4 +1,4 @@
-"""Velocity with friction and white noise: the integrated Ornstein-Uhlenbeck process."""
+"""Motion with a decaying velocity: the integrated Ornstein-Uhlenbeck process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from torch import Tensor
 from beliefstream.inference.motion.kinematic import check_levels, non_negative
 from beliefstream.inference.motion.linear import LinearMotion
 
-_SHORT = 0.3  # time constants; below, differences of exponentials lose digits, so a series replaces them
+_SHORT = (
+    0.3  # time constants; over shorter intervals differences of exponentials lose digits, so a series is used
+)
 _ORDERS = range(3, 15)
 _COEFFICIENTS = torch.tensor(
     [(-1) ** n * (2 - 2 ** (n - 1)) / factorial(n) for n in _ORDERS], dtype=torch.float64
@@ -28,11 +30,11 @@ class DecayingVelocity(LinearMotion):
         Q = q [[τ³ (u - 2 (1 - e⁻ᵘ) + (1 - e⁻²ᵘ) / 2), τ² (1 - e⁻ᵘ)² / 2], [·, τ (1 - e⁻²ᵘ) / 2]]
 
     (Gillespie, "Exact numerical simulation of the Ornstein-Uhlenbeck process and its integral", Physical Review E 54,
-    1996, eqs. 2.11 to 2.14). The velocity's variance settles at ``q τ / 2``. Over intervals much shorter than τ the
+    1996, eqs. 2.11 to 2.14). The variance of the velocity tends to ``q τ / 2``. Over intervals much shorter than τ the
     motion is constant velocity. `positions[i]` and `velocities[i]` are the indices of one pair.
 
     Raises:
-        ValueError: indices do not pair up all coordinates, or a number is outside its range.
+        ValueError: the indices do not name every coordinate once, or a number is outside its range.
     """
 
     positions: tuple[int, ...]
@@ -44,7 +46,7 @@ class DecayingVelocity(LinearMotion):
         check_levels(self.dimension, positions=self.positions, velocities=self.velocities)
         non_negative("spectral_density", self.spectral_density)
         if not 0 < self.time_constant < inf:
-            raise ValueError(f"time_constant: {self.time_constant} is not a finite number above 0")
+            raise ValueError(f"time_constant: expected a finite number above 0, got {self.time_constant}")
 
     @property
     def dimension(self) -> int:
@@ -66,7 +68,7 @@ class DecayingVelocity(LinearMotion):
 
 
 def _spread(share: Tensor) -> Tensor:
-    """``u - 2 (1 - e⁻ᵘ) + (1 - e⁻²ᵘ) / 2``, which is ``u³ / 3`` for small u."""
+    """Return ``u - 2 (1 - e⁻ᵘ) + (1 - e⁻²ᵘ) / 2``, which is ``u³ / 3`` for small u."""
     direct = share + 2 * torch.expm1(-share) - torch.expm1(-2 * share) / 2
     short = share.clamp_max(_SHORT)[..., None]
     orders = torch.tensor(_ORDERS, dtype=share.dtype, device=share.device)

@@ -17,16 +17,16 @@ from beliefstream.inference.motion.linear import LinearMotion
 
 
 def non_negative(name: str, value: float) -> None:
-    """Raises ValueError unless `value` is a finite number of at least 0."""
+    """Raise ValueError unless `value` is a finite number of at least 0."""
     if not 0 <= value < inf:
-        raise ValueError(f"{name}: {value} is not a finite number of at least 0")
+        raise ValueError(f"{name}: expected a finite number of at least 0, got {value}")
 
 
 def _chain(size: int, interval: Tensor, levels: Sequence[Sequence[int]], q: float) -> tuple[Tensor, Tensor]:
-    """``F`` and ``Q`` where coordinate ``levels[i + 1][j]`` is the rate of ``levels[i][j]``, and noise drives the last.
+    """Return ``F`` and ``Q`` of chains in which coordinate ``levels[i + 1][j]`` is the rate of ``levels[i][j]``.
 
-    The white noise has spectral density `q`, and each level integrates it once more. With ``m_i = n - 1 - i`` levels
-    above, ``Q_ij = q T^(m_i + m_j + 1) / (m_i! m_j! (m_i + m_j + 1))``.
+    White noise of spectral density `q` drives the last level, and each earlier level integrates it once more. With
+    ``m_i = n - 1 - i`` levels after level i, ``Q_ij = q T^(m_i + m_j + 1) / (m_i! m_j! (m_i + m_j + 1))``.
     """
     time, order = interval.double(), len(levels)
     matrix = torch.eye(size, dtype=torch.float64, device=time.device).repeat(len(time), 1, 1)
@@ -43,16 +43,20 @@ def _chain(size: int, interval: Tensor, levels: Sequence[Sequence[int]], q: floa
 
 
 def check_levels(size: int, **levels: tuple[int, ...]) -> None:
-    """Raises ValueError unless all `levels` have equally many indices, and together name each of `size` coordinates."""
+    """Raise ValueError unless all `levels` have equally many indices, and together name each of `size` coordinates."""
     everything = sorted(axis for level in levels.values() for axis in level)
     if len({len(level) for level in levels.values()}) != 1 or everything != list(range(size)):
         given = " and ".join(str(level) for level in levels.values())
-        raise ValueError(f"{', '.join(levels)}: {given} do not pair up all coordinates")
+        raise ValueError(f"{', '.join(levels)}: expected each coordinate once and equal lengths, got {given}")
 
 
 @dataclass(frozen=True)
 class RandomWalk(LinearMotion):
-    """Brownian motion: each coordinate's variance grows by its spectral density (unit²/s) times the interval."""
+    """Brownian motion: the variance of each coordinate grows by its spectral density (unit²/s) times the interval.
+
+    Raises:
+        ValueError: a density is negative or not finite.
+    """
 
     spectral_density: tuple[float, ...]
 
@@ -77,8 +81,11 @@ class ConstantVelocity(LinearMotion):
 
     Over an interval T, each (position, velocity) pair has ``F = [[1, T], [0, 1]]`` and
     ``Q = q [[T³/3, T²/2], [T²/2, T]]`` (Bar-Shalom et al., eq. 6.2.2-13). `positions[i]` and `velocities[i]` are the
-    indices of one pair. If `controlled`, the inputs are the accelerations (m/s²) along the same axes. These are an
-    inertial measurement unit's reports, rotated into the state's axes, without gravity.
+    indices of one pair. If `controlled`, the inputs are the accelerations (m/s²) along the same axes. An inertial
+    measurement unit reports them after rotation into these axes and without gravity.
+
+    Raises:
+        ValueError: the indices do not name every coordinate once, or the density is negative or not finite.
     """
 
     positions: tuple[int, ...]
@@ -115,6 +122,9 @@ class ConstantAcceleration(LinearMotion):
     """White-noise jerk of spectral density q (m²/s⁵) on each axis (Bar-Shalom et al., section 6.2.3).
 
     `positions[i]`, `velocities[i]` and `accelerations[i]` are the indices of one axis.
+
+    Raises:
+        ValueError: the indices do not name every coordinate once, or the density is negative or not finite.
     """
 
     positions: tuple[int, ...]
@@ -146,7 +156,10 @@ class MeanReverting(LinearMotion):
 
     Over an interval T, ``F = exp(-rate T)`` and ``Q = q (1 - exp(-2 rate T)) / (2 rate)`` (Gillespie, "Exact numerical
     simulation of the Ornstein-Uhlenbeck process and its integral", Physical Review E 54, 1996, eq. 3.1). The variance
-    settles at ``q / (2 rate)``. `rate` in 1/s, `spectral_density` q in unit²/s; a rate of zero is a random walk.
+    tends to ``q / (2 rate)``. `rate` is in 1/s, `spectral_density` q in unit²/s; a rate of zero gives a random walk.
+
+    Raises:
+        ValueError: the lengths differ, or a number is outside its range.
     """
 
     rate: tuple[float, ...]
@@ -156,13 +169,13 @@ class MeanReverting(LinearMotion):
     def __post_init__(self) -> None:
         if not len(self.rate) == len(self.mean) == len(self.spectral_density):
             sizes = (len(self.rate), len(self.mean), len(self.spectral_density))
-            raise ValueError(f"rate, mean, spectral_density: of different lengths {sizes}")
+            raise ValueError(f"rate, mean, spectral_density: expected equal lengths, got {sizes}")
         for value in self.rate:
             non_negative("rate", value)
         for value in self.spectral_density:
             non_negative("spectral_density", value)
         if not all(isfinite(value) for value in self.mean):
-            raise ValueError(f"mean: {self.mean} is not finite")
+            raise ValueError(f"mean: expected finite numbers, got {self.mean}")
 
     @property
     def dimension(self) -> int:
@@ -171,7 +184,7 @@ class MeanReverting(LinearMotion):
     def transition(self, interval: Tensor) -> tuple[Tensor, Tensor]:
         decay = interval.double()[:, None] * self._row(self.rate, interval)
         twice = 2 * decay
-        # (1 - exp(-y)) / y, which is 1 at y = 0
+        # (1 - exp(-y)) / y, whose limit at y = 0 is 1
         share = torch.where(twice > 0, -torch.expm1(-twice) / twice.clamp_min(1e-300), torch.ones_like(twice))
         variance = self._row(self.spectral_density, interval) * interval.double()[:, None] * share
         return torch.diag_embed(torch.exp(-decay)), torch.diag_embed(variance)

@@ -1,4 +1,4 @@
-"""Linear-Gaussian motion over any interval: ``x' = F x + G u + c + n``, ``n ~ N(0, Q)``, ``u`` the held control."""
+"""Base of linear-Gaussian motions: ``x' = F x + G u + c + n``, ``n ~ N(0, Q)``, with a constant control ``u``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from beliefstream.inference.motion.protocol import Control, Motion, checked, col
 
 
 class LinearMotion(ABC):
-    """A motion given by its transition, and optionally by the gain of its inputs and a shift."""
+    """A motion given by its transition, and optionally by a gain of its inputs and a shift."""
 
     @property
     @abstractmethod
@@ -25,14 +25,14 @@ class LinearMotion(ABC):
 
     @abstractmethod
     def transition(self, interval: Tensor) -> tuple[Tensor, Tensor]:
-        """``F`` and ``Q``, each ``(B, D, D)`` float64, over `interval` ``(B,)`` seconds."""
+        """Return ``F`` and ``Q``, each ``(B, D, D)`` float64, over `interval` ``(B,)``, seconds."""
 
     def gain(self, interval: Tensor) -> Tensor:
-        """``G`` ``(B, D, C)``: the state's change per unit of each input, held over `interval` ``(B,)``."""
+        """Return ``G`` ``(B, D, C)``, the change per unit of each input, constant over `interval` ``(B,)``, seconds."""
         return interval.new_zeros(len(interval), self.dimension, self.inputs, dtype=torch.float64)
 
     def shift(self, interval: Tensor) -> Tensor:
-        """``c`` ``(B, D)``: the constant that `interval` ``(B,)`` adds to any state."""
+        """Return ``c`` ``(B, D)``, the constant change over `interval` ``(B,)``, seconds."""
         return interval.new_zeros(len(interval), self.dimension, dtype=torch.float64)
 
     def predict(
@@ -68,7 +68,11 @@ class LinearMotion(ABC):
 
 
 def transition(motion: Motion, interval: Tensor) -> tuple[Tensor, Tensor]:
-    """``F`` and ``Q`` of a linear motion; raises TypeError for any other motion."""
+    """Return ``F`` and ``Q`` of a linear motion over `interval` ``(B,)``, seconds, each ``(B, D, D)``.
+
+    Raises:
+        TypeError: the motion is not linear.
+    """
     if not isinstance(motion, LinearMotion):
         raise TypeError(f"motion: {type(motion).__name__} is not linear")
     return motion.transition(interval)

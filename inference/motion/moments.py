@@ -1,20 +1,20 @@
 """Exact mean and covariance of a turning path, for Gaussian beliefs about its direction and speed.
 
-A path moves with the complex velocity ``c(s) = U(s) exp(iθ(s))``: ``U`` is the velocity in the turning frame and ``θ``
-the angle by which that frame has turned. Both are linear in one Gaussian vector ``a``. It holds the state at the start,
-the inputs, and the coefficients of the noise over the interval. Then the characteristic function of a Gaussian and its
-derivatives give every moment in closed form. With ``κ_i = Cov(U_i, θ)``,
+A path moves with the complex velocity ``c(s) = U(s) exp(iθ(s))``. ``U`` is the velocity in the turning frame, and ``θ``
+is the angle of that frame. Both are linear in one Gaussian vector ``a`` of the initial state, the inputs, and the
+coefficients of the noise over the interval. So the characteristic function of a Gaussian and its derivatives give every
+moment in closed form. With ``κ_i = Cov(U_i, θ)``,
 
     E[exp(iθ)]         = exp(i E[θ] - Var θ / 2)
     E[U_1 exp(iθ)]     = (E[U_1] + i κ_1) E[exp(iθ)]
     E[U_1 U_2 exp(iθ)] = (Cov(U_1, U_2) + (E[U_1] + i κ_1)(E[U_2] + i κ_2)) E[exp(iθ)]
 
-The displacement is the integral of ``c``, computed as a Gauss-Legendre sum over a few times. So the result is the exact
-covariance of one random vector, and positive semidefinite by construction.
+The displacement is the integral of ``c``, a Gauss-Legendre sum over a few times. So the result is the exact covariance
+of a random vector, and positive semidefinite by construction.
 
-The noise, white over [0, T], is represented by its first Legendre polynomials, ``dW/ds ≈ Σ_k ξ_k φ_k(s)`` with ``ξ_k``
+White noise over [0, T] is represented by the first Legendre polynomials, ``dW/ds ≈ Σ_k ξ_k φ_k(s)`` with ``ξ_k``
 independent (Foster, Lyons and Oberhauser, "An optimal polynomial approximation of Brownian motion", SIAM Journal on
-Numerical Analysis 58(3), 2020). Two of them keep its integral and its double integral exact.
+Numerical Analysis 58(3), 2020). With two of them its integral and its double integral are exact.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from beliefstream.inference.mixtures import linear_algebra as la
 
 
 class Resolution(NamedTuple):
-    """Number of nodes over an interval, and the paths for which it is enough.
+    """Number of nodes over an interval, and the limits of paths for which it is accurate enough.
 
-    Up to `turn`, means and covariances are within 5e-4 standard deviations. Noise up to `wander` costs the displacement
-    up to another .015 (`tests/inference/motion/test_motion_turning.py` checks both).
+    Up to `turn`, errors of means and covariances are below 5e-4 standard deviations. Noise up to `wander` adds an error
+    of up to 0.015 to the displacement. `tests/inference/motion/test_motion_turning.py` checks both.
     """
 
-    nodes: int  # times, and as many Legendre polynomials of each noise
+    nodes: int  # number of times, and of Legendre polynomials of each noise
     turn: float  # radians over the interval
     wander: float  # radians²: q T of the heading's white noise and q T³ / 30 of the turn rate's
 
@@ -56,10 +56,13 @@ RESOLUTIONS = (
 
 @dataclass(frozen=True)
 class Nodes:
-    """Times at which a path is evaluated, as fractions of an interval, ``(n + 1,)``; the last is the end.
+    """Times at which a path is evaluated.
 
-    weights ``(n + 1,)`` integrate over [0, 1]; the end's is zero. `brownian` and `integrated` ``(n + 1, n)`` are the
-    unit Brownian motion at those times and its integral, in terms of the noise's coefficients.
+    Attributes:
+        fractions: times as fractions of an interval, ``(n + 1,)``; the last is the end.
+        weights: weights of an integral over [0, 1], ``(n + 1,)``; that of the end is zero.
+        brownian: unit Brownian motion at those times as a linear map of the noise coefficients, ``(n + 1, n)``.
+        integrated: integral of that Brownian motion, ``(n + 1, n)``.
     """
 
     fractions: Tensor
@@ -70,7 +73,7 @@ class Nodes:
 
 @cache
 def nodes(count: int) -> Nodes:
-    """Gauss-Legendre nodes of [0, 1], followed by the end."""
+    """Return `count` Gauss-Legendre nodes of [0, 1], followed by the end."""
     at, weights = legendre.leggauss(count)
     at = np.append(at, 1.0)
     columns = []
@@ -84,11 +87,16 @@ def nodes(count: int) -> Nodes:
 
 @dataclass(frozen=True)
 class Path:
-    """A path as a function of the Gaussian vector ``a`` of `A` numbers, one entity per row.
+    """A path as a function of the Gaussian vector ``a`` of ``A`` numbers, one entity per row.
 
-    turn ``(B, n, A)`` real and velocity ``(B, n, A)`` complex give ``θ`` and ``U`` at ``n`` times. The outcome is
-    ``Y = weights c + offset a``, weights ``(B, M, n)`` real and offset ``(B, M, A)`` complex, and ``R = rest a``, rest
-    ``(B, R, A)`` real.
+    The outcome is ``Y = weights c + offset a`` and ``R = rest a``.
+
+    Attributes:
+        turn: gives ``θ`` at ``n`` times, ``(B, n, A)``, real.
+        velocity: gives ``U`` at ``n`` times, ``(B, n, A)``, complex.
+        weights: ``(B, M, n)``, real.
+        offset: ``(B, M, A)``, complex.
+        rest: ``(B, R, A)``, real.
     """
 
     turn: Tensor
@@ -98,7 +106,7 @@ class Path:
     rest: Tensor
 
     def evaluate(self, points: Tensor) -> Tensor:
-        """``(Re Y, Im Y, R)`` at `points` ``(B, P, A)``; returns ``(B, P, 2 M + R)``."""
+        """Return ``(Re Y, Im Y, R)`` at `points` ``(B, P, A)``, ``(B, P, 2 M + R)``."""
         turn = points @ self.turn.mT
         speed = torch.complex(points @ self.velocity.real.mT, points @ self.velocity.imag.mT)
         outcome = (speed * torch.polar(torch.ones_like(turn), turn)) @ self.weights.mT.to(speed.dtype)
@@ -108,10 +116,10 @@ class Path:
         return linear
 
     def moments(self, mean: Tensor, covariance: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean ``(B, K, E)`` and covariance ``(B, K, E, E)`` of ``(Re Y, Im Y, R)``, ``E = 2 M + R``.
+        """Return mean ``(B, K, E)`` and covariance ``(B, K, E, E)`` of ``(Re Y, Im Y, R)``, with ``E = 2 M + R``.
 
-        `mean` ``(B, K, S)`` and `covariance` ``(B, K, S, S)`` describe the first ``S`` numbers of ``a``. The other
-        numbers are independent of all, with mean zero and the variances `noise` ``(A - S,)``.
+        The first ``S`` numbers of ``a`` have `mean` ``(B, K, S)`` and `covariance` ``(B, K, S, S)``. The other numbers
+        are independent, with mean zero and the variances `noise` ``(A - S,)``.
         """
         count, linear = self.turn.shape[1], self._linear()
         rows = torch.cat([self.turn, self.velocity.real, self.velocity.imag, linear], 1)
@@ -137,7 +145,7 @@ class Path:
     def _collect(
         self, centre: Tensor, spread: Tensor, first: Tensor, cross: Tensor, second: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Moments of the outcome from the moments of the linear rows and of ``c``."""
+        """Combine the moments of the linear rows and of ``c`` to those of the outcome."""
         weights = self.weights.to(first.dtype)
         mean = first @ weights.mT
         crossed = _times(cross.mT, weights).mT
@@ -154,7 +162,7 @@ class Path:
         onto = torch.cat([crossed.real, crossed.imag], -2)
         total[..., : 2 * half, :] += onto
         total[..., :, : 2 * half] += onto.mT
-        # differences of second moments carry the moments' rounding error: add it to the variances
+        # a difference of second moments has their rounding error, which is added to the variances
         size = first.abs() @ self.weights.mT
         rounding = (16 * torch.finfo(total.dtype).eps * size.square()).repeat(1, 1, 2)
         total.diagonal(dim1=-2, dim2=-1)[..., : 2 * half] += rounding
@@ -164,21 +172,21 @@ class Path:
 
 
 def _times(left: Tensor, rows: Tensor) -> Tensor:
-    """``left rowsᵀ`` over ``(B, K, X, A)`` and ``(B, R, A)``: one product per entity, not one per component."""
+    """Return ``left rowsᵀ`` of ``(B, K, X, A)`` and ``(B, R, A)``, by one product per entity."""
     batch, components, size, _ = left.shape
     product = left.reshape(batch, components * size, -1) @ rows.mT
     return product.view(batch, components, size, -1)
 
 
 def _complex_rows(rows: Tensor, count: int) -> Tensor:
-    """Rows ``(..., count, X)`` of ``U`` from stacked rows of ``θ``, ``Re U``, ``Im U`` and others."""
+    """Return the rows ``(..., count, X)`` of ``U`` from stacked rows of ``θ``, ``Re U``, ``Im U`` and others."""
     return torch.complex(rows[..., count : 2 * count, :], rows[..., 2 * count : 3 * count, :])
 
 
 def _second_moments(
     centre: Tensor, spread: Tensor, speed: Tensor, speed_to_turn: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """``E[c_i c_j*]`` and ``E[c_i c_j]``, each ``(B, K, n, n)``."""
+    """Return ``E[c_i c_j*]`` and ``E[c_i c_j]``, each ``(B, K, n, n)``."""
     count = speed.shape[-1]
     turn, real, imaginary = (slice(i * count, (i + 1) * count) for i in range(3))
     rr, ii, ri = spread[..., real, real], spread[..., imaginary, imaginary], spread[..., real, imaginary]
@@ -190,7 +198,7 @@ def _second_moments(
     for sign in (
         -1,
         1,
-    ):  # difference of the angles, second velocity conjugate; then the sum, without conjugation
+    ):  # first the difference of angles with the conjugate velocity, then the sum without conjugation
         joint = torch.complex(rr - sign * ii, ri.mT + sign * ri)
         left = speed[..., :, None] + 1j * (here + sign * speed_to_turn)
         right = left.mT if sign > 0 else left.mH

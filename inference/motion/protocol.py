@@ -1,4 +1,4 @@
-"""Interface of every motion, and the control that it takes."""
+"""Interface of motions, and the control that they take."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 
 
 class Control(NamedTuple):
-    """Reported inputs, such as speed and turn rate by odometry: float64 tensors.
+    """Reported inputs, such as speed and turn rate from odometry, in float64.
 
-    value ``(B, C)``, covariance ``(B, C, C)``, positive semidefinite. The inputs and their error are held over the
-    interval of one prediction (zero-order hold). Errors of different predictions are independent.
+    The inputs and their error are constant over one prediction (zero-order hold). Errors of different predictions are
+    independent.
+
+    Attributes:
+        value: inputs, in their units, ``(B, C)``.
+        covariance: covariance of their error, positive semidefinite, ``(B, C, C)``.
     """
 
     value: Tensor
@@ -37,9 +41,12 @@ class Motion(Protocol):
     def predict(
         self, mixture: GaussianMixture, interval: Tensor, control: Control | None = None
     ) -> GaussianMixture:
-        """`mixture` ``(B, K, D)`` after `interval` ``(B,)``, with the same weights.
+        """Return `mixture` ``(B, K, D)`` after `interval` ``(B,)``, seconds, with the same weights.
 
-        Without a control the inputs are exactly zero. Raises ValueError if the control has another shape.
+        Without a control the inputs are exactly zero.
+
+        Raises:
+            ValueError: the control has a wrong shape, or the motion takes none.
         """
         ...
 
@@ -50,12 +57,16 @@ class Motion(Protocol):
         control: Control | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Draw one state after `interval` ``(B,)`` from each of `states` ``(B, P, D)``."""
+        """Draw one state after `interval` ``(B,)``, seconds, for each of `states` ``(B, P, D)``."""
         ...
 
 
 def checked(control: Control | None, batch: int, inputs: int) -> Control | None:
-    """The control as float64, None for a motion without inputs; raises ValueError if it has another shape."""
+    """Return the control as float64, or None for a motion without inputs.
+
+    Raises:
+        ValueError: the control has a wrong shape, or the motion takes none.
+    """
     if control is None:
         return None
     if not inputs:
@@ -69,7 +80,7 @@ def checked(control: Control | None, batch: int, inputs: int) -> Control | None:
 
 
 def coloured(covariance: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
-    """`count` draws ``(B, count, D)`` from ``N(0, covariance)``; `covariance` ``(B, D, D)`` may be singular."""
+    """Draw `count` vectors ``(B, count, D)`` from ``N(0, covariance)``; `covariance` ``(B, D, D)`` may be singular."""
     values, vectors = torch.linalg.eigh(covariance)
     root = vectors * values.clamp_min(0).sqrt()[:, None]
     shape = (covariance.shape[0], count, covariance.shape[-1])

@@ -1,4 +1,4 @@
-"""Linear motions given by matrices: in continuous time by matrix exponential, or in steps of one fixed length."""
+"""Linear motions given by matrices, in continuous time or in steps of fixed length."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ def _matrix(name: str, value: Matrix, rows: int, columns: int) -> Tensor:
     try:
         matrix = torch.tensor(np.array(value, dtype=np.float64).reshape(len(value), -1))
     except ValueError as error:
-        raise ValueError(f"{name}: {value} is no matrix") from error
+        raise ValueError(f"{name}: expected a matrix of numbers, got {value}") from error
     if tuple(matrix.shape) != (rows, columns):
         raise ValueError(f"{name}: expected ({rows}, {columns}), got {tuple(matrix.shape)}")
     if not bool(matrix.isfinite().all()):
-        raise ValueError(f"{name}: {value} is not finite")
+        raise ValueError(f"{name}: expected finite numbers, got {value}")
     return matrix
 
 
 def _covariance(name: str, value: Matrix, size: int) -> Tensor:
-    """Check that `value` is symmetric positive semidefinite, up to rounding; raises ValueError."""
+    """Convert `value` to a tensor; raises ValueError unless it is symmetric positive semidefinite up to rounding."""
     matrix = _matrix(name, value, size, size)
     scale = float(matrix.abs().max())
     if float((matrix - matrix.T).abs().max()) > 1e-9 * scale:
-        raise ValueError(f"{name}: {value} is not symmetric")
+        raise ValueError(f"{name}: expected a symmetric matrix, got {value}")
     if float(torch.linalg.eigvalsh(matrix)[0]) < -1e-9 * scale:
-        raise ValueError(f"{name}: {value} is not positive semidefinite")
+        raise ValueError(f"{name}: expected a positive semidefinite matrix, got {value}")
     return (matrix + matrix.T) / 2
 
 
@@ -41,12 +41,17 @@ def _covariance(name: str, value: Matrix, size: int) -> Tensor:
 class Linear(LinearMotion):
     """``dx = (A x + B u) dt + dW`` with drift ``A`` (1/s) and white noise of spectral density `diffusion` (unit²/s).
 
-    The matrix exponential discretises it exactly (Van Loan, "Computing integrals involving the matrix exponential",
-    IEEE Transactions on Automatic Control 23(3), 1978). It is taken over an interval with ``|A| T <= 1`` and doubled
-    from there: ``F_2t = F_t²``, ``Q_2t = F_t Q_t F_tᵀ + Q_t``. Nothing overflows in a stable system.
+    A matrix exponential discretises it exactly (Van Loan, "Computing integrals involving the matrix exponential", IEEE
+    Transactions on Automatic Control 23(3), 1978). It is computed over an interval with ``|A| T <= 1``, which is then
+    doubled: ``F_2t = F_t²``, ``Q_2t = F_t Q_t F_tᵀ + Q_t``. So a stable system does not overflow.
 
-    drift `D` rows of `D`, diffusion likewise and positive semidefinite, `input_matrix` ``B`` `D` rows of `C` or none.
-    Raises ValueError if the sizes do not agree or the diffusion is no covariance.
+    Attributes:
+        drift: A, ``(D, D)``.
+        diffusion: spectral density, symmetric positive semidefinite, ``(D, D)``.
+        input_matrix: B, ``(D, C)``; None without inputs.
+
+    Raises:
+        ValueError: the shapes do not agree, or the diffusion is not a covariance.
     """
 
     drift: Matrix
@@ -84,7 +89,7 @@ class Linear(LinearMotion):
         return self._discretise(interval)[0][:, :size, size:].contiguous()
 
     def _discretise(self, interval: Tensor) -> tuple[Tensor, Tensor]:
-        """``F`` and ``Q`` of state and inputs together, computed once for each different interval."""
+        """Return ``F`` and ``Q`` of state and inputs together, computed once for each different interval."""
         times, place = torch.unique(interval.double(), return_inverse=True)
         system, noise = self._system.to(times.device), self._noise.to(times.device)
         size = len(system)
@@ -105,10 +110,19 @@ class Linear(LinearMotion):
 
 @dataclass(frozen=True)
 class FixedStep(LinearMotion):
-    """``x' = F x + G u + n``, ``n ~ N(0, Q)``, once every `step` seconds: for regularly sampled data.
+    """``x' = F x + G u + n``, ``n ~ N(0, Q)``, once every `step` seconds, for regularly sampled data.
 
-    An interval of n steps applies it n times, by squaring. Raises ValueError if an interval is not a multiple of the
-    step, within a thousandth of a step: the motion is undefined between steps.
+    An interval of n steps applies it n times, by repeated squaring. The motion is undefined between steps.
+
+    Attributes:
+        matrix: F, ``(D, D)``.
+        noise: Q, symmetric positive semidefinite, ``(D, D)``.
+        step: length of a step, in seconds.
+        input_matrix: G, ``(D, C)``; None without inputs.
+
+    Raises:
+        ValueError: the shapes do not agree, or a number is outside its range. Predictions raise it for an interval that
+            is not a multiple of the step, within a thousandth of a step.
     """
 
     matrix: Matrix
@@ -120,7 +134,7 @@ class FixedStep(LinearMotion):
     def __post_init__(self) -> None:
         size, inputs = len(self.matrix), self.inputs
         if not 0 < self.step < np.inf:
-            raise ValueError(f"step: {self.step} is not a positive number")
+            raise ValueError(f"step: expected a positive number, got {self.step}")
         whole = torch.eye(size + inputs, dtype=torch.float64)
         whole[:size, :size] = _matrix("matrix", self.matrix, size, size)
         if self.input_matrix is not None:
@@ -146,12 +160,12 @@ class FixedStep(LinearMotion):
         return self._power(interval)[0][:, : self.dimension, self.dimension :].contiguous()
 
     def _power(self, interval: Tensor) -> tuple[Tensor, Tensor]:
-        """``F`` and ``Q`` of n steps of state and inputs, ``(B, D + C, D + C)``, from the binary digits of n."""
+        """Return ``F`` and ``Q`` of n steps of state and inputs, ``(B, D + C, D + C)``, by the binary digits of n."""
         steps = interval.double() / self.step
         count = steps.round()
         if bool(((steps - count).abs() > 1e-3).any()):
             odd = float(interval[(steps - count).abs() > 1e-3][0])
-            raise ValueError(f"interval: {odd} s is no multiple of the step of {self.step} s")
+            raise ValueError(f"interval: {odd} s is not a multiple of the step of {self.step} s")
         whole, noise = (part.to(interval.device) for part in self._matrices)
         digits = count.long()
         matrix = torch.eye(len(whole), dtype=torch.float64, device=interval.device).repeat(len(digits), 1, 1)

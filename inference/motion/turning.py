@@ -1,9 +1,9 @@
-"""Base class of motions that turn; each defines a `moments.Path`.
+"""Base class of turning motions, each of which defines a `moments.Path`.
 
-Every component of a mixture gets its exact predicted mean and covariance, for any spread of its heading and turn rate.
-The shape of the prediction (a banana, a ring) is only as good as the components describe it, so
-`inference.tracking.mixture_prediction` splits them first. Angles in the state are not wrapped. Inputs outside the
-state are held, with their errors: they follow the coordinates of the state until the interval is over.
+The predicted mean and covariance of every component are exact, for any spread of heading and turn rate. One Gaussian
+does not describe a curved prediction, such as an arc or a ring, so `inference.tracking.mixture_prediction` splits
+components first. Angles in the state are not wrapped. Inputs and their errors are constant over the interval; they
+follow the coordinates of the state in all vectors.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.motion.moments import RESOLUTIONS, Path, Resolution
 from beliefstream.inference.motion.protocol import Control, checked, coloured
 
-MOST_PIECES = 16  # of an interval in which a path turns too far for the finest resolution
-LARGEST_CHUNK = 1 << 18  # numbers in the largest covariance matrix of one chunk, so that it fits the cache
+MOST_PIECES = 16  # largest number of pieces of an interval with a turn too large for the finest resolution
+LARGEST_CHUNK = 1 << 18  # largest number of covariance entries in one chunk, so that it fits the cache
 
 
 class Turning(ABC):
-    """Predicts and samples along the path of `_path`; ``a`` is state, inputs, coefficients of the noises."""
+    """Predicts and samples along the path `_path`; its vector ``a`` has state, inputs and noise coefficients."""
 
-    NOISES: ClassVar[tuple[str, ...]]  # names of the noises along the path; the field NAME_density gives each
+    NOISES: ClassVar[
+        tuple[str, ...]
+    ]  # names of the noises along the path; field NAME_density is the density of each
 
     @property
     @abstractmethod
@@ -45,24 +47,24 @@ class Turning(ABC):
     @property
     @abstractmethod
     def _order(self) -> tuple[int, ...]:
-        """Coordinates of state and inputs in the order of the path's outcome."""
+        """Indices of state and inputs in the order of the path's outcome."""
 
     @property
     def _diffusion(self) -> tuple[tuple[int, float], ...]:
-        """Coordinates with independent white noise, and its spectral density."""
+        """Indices of coordinates with independent white noise, and its spectral density."""
         return ()
 
     @abstractmethod
     def _path(self, interval: Tensor, resolution: Resolution) -> Path:
-        """The path over `interval` ``(B,)``."""
+        """Return the path over `interval` ``(B,)``, seconds."""
 
     def predict(
         self, mixture: GaussianMixture, interval: Tensor, control: Control | None = None
     ) -> GaussianMixture:
-        """See `Motion.predict`; exact mean and covariance of every component.
+        """See `Motion.predict`; mean and covariance of every component are exact.
 
-        A path that turns too far for the finest resolution is divided into up to `MOST_PIECES` pieces. Each component
-        is a Gaussian again after each piece; only that is an approximation.
+        An interval with a turn too large for the finest resolution is divided into up to `MOST_PIECES` pieces. Each
+        component is replaced by a Gaussian after each piece, which is the only approximation.
         """
         remaining, size = interval.double(), self.dimension
         means, covariances = self.with_inputs(mixture, control)
@@ -105,12 +107,12 @@ class Turning(ABC):
         return result
 
     def follow(self, points: Tensor, interval: Tensor) -> Tensor:
-        """End of the noiseless path, ``(B, P, D)``, from `points` of state and inputs ``(B, P, D + C)``."""
+        """Return the end ``(B, P, D)`` of the path without noise from state and inputs `points` ``(B, P, D + C)``."""
         moved = self._along(points.double(), interval.double(), self._quiet)
         return moved[..., : self.dimension].contiguous()
 
     def _along(self, points: Tensor, remaining: Tensor, move: Callable[..., Tensor]) -> Tensor:
-        """Move `points` ``(B, P, D + C)`` over the remaining time, piece by piece."""
+        """Move `points` ``(B, P, D + C)`` over the remaining time, in pieces."""
         points = points.clone()
         for pieces_left in range(MOST_PIECES, 0, -1):
             speed = points[..., self._rate].abs().amax(1)
@@ -123,7 +125,7 @@ class Turning(ABC):
         return points
 
     def with_inputs(self, mixture: GaussianMixture, control: Control | None) -> tuple[Tensor, Tensor]:
-        """Mean ``(B, K, D + C)`` and covariance ``(B, K, D + C, D + C)`` of state and inputs."""
+        """Return mean ``(B, K, D + C)`` and covariance ``(B, K, D + C, D + C)`` of state and inputs."""
         held = checked(control, mixture.batch, self.inputs)
         pad, size, more = torch.nn.functional.pad, self.dimension, self.inputs
         mean = pad(mixture.means.double(), (0, more))  # a copy, even without padding
@@ -141,7 +143,7 @@ class Turning(ABC):
         return moved[..., back], spread[..., back, :][..., back]
 
     def _quiet(self, points: Tensor, interval: Tensor, resolution: Resolution) -> Tensor:
-        """Move points without noise; its coefficients come after state and inputs."""
+        """Move points without noise; the noise coefficients follow state and inputs, and are zero."""
         whole = torch.nn.functional.pad(points, (0, self._size(resolution) - points.shape[-1]))
         return self._path(interval, resolution).evaluate(whole)[..., self._back(interval)]
 
@@ -153,7 +155,7 @@ class Turning(ABC):
         return self._path(interval, resolution).evaluate(whole)[..., self._back(interval)]
 
     def _piece(self, remaining: Tensor, speed: Tensor, pieces_left: int) -> Tensor:
-        """Length of the next piece ``(B,)``: as much of the remaining time as the finest resolution allows."""
+        """Return the length of the next piece, ``(B,)``: the remaining time, limited by the finest resolution."""
         if pieces_left == 1:
             return remaining
         limit, (white, wandering) = RESOLUTIONS[-1], self._heading_densities()
@@ -167,7 +169,7 @@ class Turning(ABC):
     def _by_resolution(
         self, interval: Tensor, speed: Tensor, components: int
     ) -> Iterator[tuple[Resolution, Tensor]]:
-        """Group rows by the resolution that each needs, so that a row's result does not depend on its neighbours."""
+        """Group rows by the resolution that each needs, so that the result of a row does not depend on others."""
         white, wandering = self._heading_densities()
         turn, wander = speed * interval, white * interval + wandering * interval**3 / 30
         turns = turn.new_tensor([each.turn for each in RESOLUTIONS[:-1]])
@@ -180,7 +182,7 @@ class Turning(ABC):
             yield from ((resolution, some) for some in torch.split(rows, most) if len(some))
 
     def _heading_densities(self) -> tuple[float, float]:
-        """Spectral densities of the heading's and the turn rate's noise."""
+        """Spectral densities of the noise of heading and turn rate."""
         active = self._active()
         return active.get("heading", 0.0), active.get("turn_rate", 0.0)
 
@@ -189,16 +191,16 @@ class Turning(ABC):
         return {name: density for name, density in densities.items() if density > 0}
 
     def _deviations(self, resolution: Resolution, device: torch.device) -> Tensor:
-        """Standard deviations of the noise coefficients over a unit of time."""
+        """Return the standard deviations of the noise coefficients per unit of time."""
         densities = torch.tensor(list(self._active().values()), dtype=torch.float64, device=device)
         return densities.sqrt().repeat_interleave(resolution.nodes)
 
     def _size(self, resolution: Resolution) -> int:
-        """Length of ``a``."""
+        """Return the length of ``a``."""
         return self.dimension + self.inputs + resolution.nodes * len(self._active())
 
     def _noise(self, name: str, resolution: Resolution) -> slice:
-        """Slice of ``a`` with the coefficients of a noise; empty if the noise is zero."""
+        """Return the slice of ``a`` with the coefficients of a noise; empty if the noise is zero."""
         names = list(self._active())
         if name not in names:
             return slice(0, 0)
@@ -206,7 +208,7 @@ class Turning(ABC):
         return slice(start, start + resolution.nodes)
 
     def _held(self, like: Tensor) -> Tensor:
-        """Rows ``(B, C, A)`` that keep the inputs."""
+        """Return the rows ``(B, C, A)`` that copy the inputs."""
         rows = like.new_zeros(len(like), self.inputs, like.shape[-1])
         rows.diagonal(self.dimension, dim1=-2, dim2=-1)[...] = 1.0
         return rows
@@ -221,6 +223,6 @@ def _white(states: Tensor, size: int, generator: torch.Generator | None) -> Tens
 
 
 def put(rows: Tensor, place: slice, values: Tensor) -> None:
-    """Set the columns of a noise, if it has any."""
+    """Set the columns `place` of a noise, if it has any."""
     if place.stop:
         rows[..., place] = values

@@ -16,23 +16,32 @@ from beliefstream.inference.motion.turning import Turning, put
 def _check(dimension: int, densities: dict[str, float], **axes: int | None) -> None:
     given = [axis for axis in axes.values() if axis is not None]
     if sorted(given) != list(range(dimension)):
-        raise ValueError(f"{', '.join(axes)}: {tuple(axes.values())} do not name every coordinate once")
+        raise ValueError(f"{', '.join(axes)}: expected every coordinate once, got {tuple(axes.values())}")
     for name, density in densities.items():
         if not 0 <= density < inf:
-            raise ValueError(f"{name}: {density} is not a finite number of at least 0")
+            raise ValueError(f"{name}: expected a finite number of at least 0, got {density}")
 
 
 @dataclass(frozen=True)
 class Unicycle(Turning):
     """``dx = v cos h dt``, ``dy = v sin h dt``, ``dh = ω dt``, each with white noise of the given spectral density.
 
-    `position` are the indices of x and y (m), `heading` is the index of h (rad, from the x axis towards y). Speed v
-    (m/s) and turn rate ω (rad/s) are coordinates of the state if they have an index, and then follow a Brownian motion.
-    Otherwise they are inputs, in this order, as odometry reports them. `position_density` (m²/s, each axis),
-    `heading_density` (rad²/s), `speed_density` (m²/s³), `turn_rate_density` (rad²/s³).
+    Speed v (m/s) and turn rate ω (rad/s) are coordinates of the state if they have an index; they then follow a
+    Brownian motion. Otherwise they are inputs, in this order, as odometry reports them.
 
-    Raises ValueError if the indices do not name every coordinate once, or an input is given noise (its noise comes with
-    the control).
+    Attributes:
+        position: indices of x and y, m.
+        heading: index of h, rad, from the x axis towards y.
+        speed: index of v, m/s; None if it is an input.
+        turn_rate: index of ω, rad/s; None if it is an input.
+        position_density: spectral density of the noise along each axis, m²/s.
+        heading_density: spectral density of the noise of the heading, rad²/s.
+        speed_density: spectral density of the noise of the speed, m²/s³.
+        turn_rate_density: spectral density of the noise of the turn rate, rad²/s³.
+
+    Raises:
+        ValueError: the indices do not name every coordinate once, a density is negative or not finite, or an input has
+            a density, because its noise is that of the control.
     """
 
     NOISES: ClassVar[tuple[str, ...]] = ("heading", "speed", "turn_rate")
@@ -62,7 +71,7 @@ class Unicycle(Turning):
             if getattr(self, name) is None and densities[f"{name}_density"]:
                 value = densities[f"{name}_density"]
                 raise ValueError(
-                    f"{name}_density: {value}, but {name} is an input: its noise comes with the control"
+                    f"{name}_density: expected 0, because {name} is an input with the noise of the control, got {value}"
                 )
 
     @property
@@ -117,14 +126,21 @@ class Unicycle(Turning):
 
 @dataclass(frozen=True)
 class CoordinatedTurn(Turning):
-    """Velocity of constant length that turns at the rate ω, with white acceleration and a random-walk turn rate.
+    """Motion at constant speed along an arc, with white noise acceleration and a random walk of the turn rate.
 
-    ``dp = v dt``, ``dv = ω J v dt + dW``, ``dω = dW_ω`` (Bar-Shalom et al., section 11.7.1, in continuous time).
-    `positions` and `velocities` are the indices of x and y (m, m/s), `turn_rate` is the index of ω (rad/s, from x
-    towards y). If None, ω is the input, as a gyroscope reports it. `acceleration_density` (m²/s³, each axis),
-    `turn_rate_density` (rad²/s³).
+    ``dp = v dt``, ``dv = ω J v dt + dW``, ``dω = dW_ω`` (Bar-Shalom, Li and Kirubarajan, "Estimation with Applications
+    to Tracking and Navigation", section 11.7.1, in continuous time).
 
-    Raises ValueError if the indices do not name every coordinate once, or an input is given noise.
+    Attributes:
+        positions: indices of x and y, m.
+        velocities: indices of their velocities, m/s.
+        turn_rate: index of ω, rad/s, from x towards y; None if it is an input, as a gyroscope reports it.
+        acceleration_density: spectral density of the acceleration along each axis, m²/s³.
+        turn_rate_density: spectral density of the noise of the turn rate, rad²/s³.
+
+    Raises:
+        ValueError: the indices do not name every coordinate once, a density is negative or not finite, or the turn rate
+            is an input and has a density.
     """
 
     NOISES: ClassVar[tuple[str, ...]] = ("along", "across", "turn_rate")
@@ -142,7 +158,9 @@ class CoordinatedTurn(Turning):
         (x, y), (vx, vy) = self.positions, self.velocities
         _check(self.dimension, densities, x=x, y=y, vx=vx, vy=vy, turn_rate=self.turn_rate)
         if self.turn_rate is None and self.turn_rate_density:
-            raise ValueError(f"turn_rate_density: {self.turn_rate_density}, but turn_rate is an input")
+            raise ValueError(
+                f"turn_rate_density: expected 0, because turn_rate is an input, got {self.turn_rate_density}"
+            )
 
     @property
     def dimension(self) -> int:
@@ -152,7 +170,7 @@ class CoordinatedTurn(Turning):
     def inputs(self) -> int:
         return 1 if self.turn_rate is None else 0
 
-    # the acceleration in the frame turning with the velocity has the same law, as it is isotropic
+    # the acceleration is isotropic, so it has the same distribution in the frame that turns with the velocity
     @property
     def along_density(self) -> float:
         return self.acceleration_density

@@ -1,15 +1,17 @@
 """Sensors: measurement models with their noise and calibration.
 
-A `Sensor` holds plain numbers over a state of ``D`` coordinates. The functions below make one from the coordinates
-(`axes`) that it sees. `encode` turns reports of many sensors into one batch of observations. Angles are in radians,
-counter-clockwise from the first axis; a compass is a heading with ``scale=-1, bias=math.pi / 2``. Besides its own
-numbers, every scalar sensor takes
+The functions below make a `Sensor` over a state of ``D`` coordinates. `encode` converts reports of many sensors to one
+batch of observations. A reported value is ``scale · h(state) + bias + noise``. Angles are in radians, counter-clockwise
+from the first axis; a compass is a heading with ``scale=-1, bias=math.pi / 2``. Common arguments are
 
-- `outlier_probability`: chance that the value is uniform over the sensor's range instead;
-- `scale`, `bias`: calibration; a reported value is ``scale · h(state) + bias + noise``;
-- `noise`: a non-Gaussian noise (`Noise`), None for Gaussian.
+- `axes`, `dimension`: indices of the observed coordinates in the state, and ``D``;
+- `origin`: position of the sensor, one number per axis, in the units of the coordinates;
+- `standard_deviation`: of the noise, in the reported unit;
+- `outlier_probability`: probability that a value is an outlier, which is uniform over the range of the sensor;
+- `scale`, `bias`: calibration, in reported units per unit of ``h`` and in reported units;
+- `noise`: non-Gaussian noise (`Noise`); None for Gaussian noise.
 
-All raise a ValueError that names the field and the value.
+All functions raise ValueError with the name of the argument and its value.
 """
 
 from __future__ import annotations
@@ -61,12 +63,16 @@ __all__ = [
 
 
 def composite(parts: Sequence[Sensor]) -> Sensor:
-    """One report of several numbers: the values of `parts` in order, each with its own calibration and outliers."""
+    """Make a sensor that reports the values of `parts` in order, each with its own calibration and outliers.
+
+    Raises:
+        ValueError: there are no parts, or they have different numbers of coordinates.
+    """
     if not parts:
-        raise ValueError("parts: a composite needs at least one")
+        raise ValueError("parts: expected at least one")
     sizes = sorted({part.dimension for part in parts})
     if len(sizes) > 1:
-        raise ValueError(f"parts: must be over the same coordinates, got {sizes} of them")
+        raise ValueError(f"parts: expected sensors over the same coordinates, got dimensions {sizes}")
     length = sum(part.value_length for part in parts)
     covariance, start = np.zeros((length, length)), 0
     for part in parts:

@@ -1,4 +1,7 @@
-"""Sensors of directions, in radians counter-clockwise from the first axis; residuals are wrapped."""
+"""Sensors of directions, in radians counter-clockwise from the first axis; residuals are wrapped to [−π, π].
+
+Outliers are uniform on the circle. `inference.sensors` describes the common arguments and errors.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def bearing(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """Direction from `origin` to the entity; outliers uniform on the circle."""
+    """Make a sensor of the direction from `origin` to the entity in the plane of two `axes`."""
     count("a bearing", axes, (2,))
     matrix, place = selection(axes, dimension), located(origin, axes)
     return _angle(matrix, place, None, standard_deviation, outlier_probability, scale, bias, noise)
@@ -40,7 +43,7 @@ def azimuth(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """Direction from `origin` in the plane of the first two of three `axes`."""
+    """Make a sensor of the direction from `origin` to the entity in the plane of the first two of three `axes`."""
     count("an azimuth", axes, (3,))
     place = located(origin, axes)[:2]
     return bearing(axes[:2], dimension, place, standard_deviation, outlier_probability, scale, bias, noise)
@@ -55,7 +58,7 @@ def course(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """Direction of the velocity with coordinates `axes`."""
+    """Make a sensor of the direction of a velocity, whose two coordinates are `axes`."""
     return bearing(axes, dimension, np.zeros(2), standard_deviation, outlier_probability, scale, bias, noise)
 
 
@@ -70,7 +73,10 @@ def relative_bearing(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """Direction from the entity to `landmark`, relative to the entity's heading, the coordinate `heading_axis`."""
+    """Make a sensor of the direction from the entity to `landmark`, relative to its heading.
+
+    `heading_axis` is the index of the heading, rad; `landmark` has one number for each of two `axes`.
+    """
     count("a relative bearing", axes, (2,))
     matrix, place = -selection(axes, dimension), -located(landmark, axes)
     turn = selection([heading_axis], dimension)[0]
@@ -86,9 +92,9 @@ def heading(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """A coordinate that is an angle: any real number in the state, reported modulo one turn."""
+    """Make a sensor of the coordinate `axis`, an angle in radians that is reported modulo one turn."""
     turn = -selection([axis], dimension)[0]
-    # atan2 of a fixed direction, zero, minus the turn
+    # atan2 of a fixed direction, which is zero, minus the angle
     matrix, place = np.zeros((2, dimension)), np.array([-1.0, 0.0])
     return _angle(matrix, place, turn, standard_deviation, outlier_probability, scale, bias, noise)
 

@@ -1,4 +1,4 @@
-"""Checks of a sensor's numbers; each raises a ValueError that names the field and the value."""
+"""Checks of the arguments of sensors; each raises ValueError with the name of the argument and its value."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from beliefstream.inference.likelihood.noise import Array
 
 def selection(axes: Sequence[int], dimension: int) -> Array:
     if any(not 0 <= axis < dimension for axis in axes):
-        raise ValueError(f"axes: {list(axes)} are not all coordinates of a state of {dimension}")
+        raise ValueError(f"axes: expected indices of a state of {dimension} coordinates, got {list(axes)}")
     return np.eye(dimension)[list(axes)]
 
 
 def located(origin: ArrayLike, axes: Sequence[int], name: str = "origin") -> Array:
-    place = np.asarray(origin, float)
-    if place.shape != (len(axes),):
-        raise ValueError(f"{name}: expected {len(axes)} numbers, got shape {place.shape}")
-    return place
+    position = np.asarray(origin, float)
+    if position.shape != (len(axes),):
+        raise ValueError(f"{name}: expected {len(axes)} numbers, got shape {position.shape}")
+    return position
 
 
 def count(what: str, axes: Sequence[int], allowed: tuple[int, ...]) -> None:

@@ -1,7 +1,7 @@
-"""Encoding of reports from many sensors as one batch of observations.
+"""Encodes reports of many sensors as one batch of observations.
 
-A reported value is ``scale · h(state) + bias + noise``. Calibration is undone first, but every density remains that of
-the reported value. Encoding a batch takes no loop over its values.
+A reported value is ``scale · h(state) + bias + noise``. Encoding removes the calibration, but densities remain those of
+the reported value. All reports of a batch are encoded together.
 """
 
 from __future__ import annotations
@@ -19,14 +19,22 @@ from beliefstream.inference.likelihood.noise import Array, NoiseMixture
 from beliefstream.inference.likelihood.observations import LINEAR, Observations
 from beliefstream.inference.sensors.readings import Reading, Sensor, expanded
 
-_NO_OUTLIERS = 1e3  # standard deviations: span of impossible outliers; sets the likelihood's floor
-_LEAST_LOG_DENSITY = -1e4  # of an outlier that the clutter cannot produce; finite in every float type
+_NO_OUTLIERS = (
+    1e3  # standard deviations; span of outliers with probability 0, which bounds the likelihood from below
+)
+_LEAST_LOG_DENSITY = -1e4  # of a value that the clutter cannot produce; finite in all float types
 
 
 def encode(readings: Sequence[Sequence[Reading]], dimension: int, width: int | None = None) -> Observations:
-    """Encode each entity's readings over ``D`` coordinates as one batch of observations, float64.
+    """Encode the readings of each entity as one batch of observations, float64.
 
-    `width` is the number of places per entity, by default the largest number of readings.
+    Args:
+        readings: readings of each of ``B`` entities.
+        dimension: number of coordinates of the state, ``D``.
+        width: number of observations per entity, ``N``, with padding; None for the largest number of readings.
+
+    Raises:
+        ValueError: a composite reading has a wrong length or a covariance that correlates its parts.
     """
     readings = [expanded(row) for row in readings]
     batch = len(readings)
@@ -51,7 +59,7 @@ def encode(readings: Sequence[Sequence[Reading]], dimension: int, width: int | N
 
 @dataclass(frozen=True)
 class _Places:
-    """Row and place of each report in the batch."""
+    """Indices of each report in the batch: entity, and place among its observations."""
 
     entity: NDArray[np.int64]
     place: NDArray[np.int64]
@@ -110,7 +118,7 @@ class _SensorTable:
     def observations(
         self, index: NDArray[np.int64], reported: Array, covariances: Array, where: _Places
     ) -> Observations:
-        """Undo calibration, whiten linear reports, and put every report in its entity's place."""
+        """Remove the calibration, whiten linear reports, and arrange all reports by entity."""
         rows = self.matrix.shape[1]
         kind, scale = self.kind[index], self.scale[index][:, None]
         inside = np.arange(rows) < self.length[index][:, None]
@@ -122,7 +130,7 @@ class _SensorTable:
         whitened = np.linalg.solve(factors, stacked)
         matrix = np.where(linear_[:, None, None], whitened[..., :-1], self.matrix[index])
         values = np.where(linear_[:, None], whitened[..., -1], values)
-        # densities are those of the reported value, so the scale counts too
+        # densities are those of the reported value, so they include the scale
         log_scale = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(1)
         log_scale = log_scale + self.length[index] * np.log(np.abs(scale[:, 0]))
         probability, log_density = self._outliers(index, reported[:, 0])
@@ -144,20 +152,20 @@ class _SensorTable:
         )
 
     def _outliers(self, index: NDArray[np.int64], reported: Array) -> tuple[Array, Array]:
-        """Outlier probability, and log density of each value as an outlier."""
+        """Return the outlier probability, and the log density of each value as an outlier."""
         probability = self.probability[index]
         log_density = -np.log(self.span[index] * np.abs(self.scale[index]))
         for number, sensor in enumerate(self.sensors):
             if sensor.noise is None or not sensor.noise.clutter:
                 continue
-            mine = index == number
-            density = sensor.outlier_probability * np.exp(log_density[mine])
+            selected = index == number
+            density = sensor.outlier_probability * np.exp(log_density[selected])
             for share, law in sensor.noise.clutter:
-                density = density + share * law.density(reported[mine])
+                density = density + share * law.density(reported[selected])
             total = sensor.outlier_probability + sensor.noise.clutter_probability
-            probability[mine] = total
+            probability[selected] = total
             with np.errstate(divide="ignore"):
-                log_density[mine] = np.maximum(np.log(density / total), _LEAST_LOG_DENSITY)
+                log_density[selected] = np.maximum(np.log(density / total), _LEAST_LOG_DENSITY)
         return probability, log_density
 
     def _mixture(self, index: NDArray[np.int64], where: _Places) -> NoiseMixture | None:

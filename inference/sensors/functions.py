@@ -1,4 +1,7 @@
-"""Sensors with a registered measurement function: built-in ones and the user's."""
+"""Sensors with a registered measurement function, built-in or user-defined.
+
+`inference.sensors` describes the common arguments and errors.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from beliefstream.inference.likelihood import built_in_functions as _laws  # noqa: F401  (registers what comes with the library)
+from beliefstream.inference.likelihood import built_in_functions as _laws  # noqa: F401  (registers the built-in functions)
 from beliefstream.inference.likelihood.measurement_functions import (
     Function,
     Measurement,
@@ -40,25 +43,39 @@ def function(
     angle: bool | None = None,
     output: int | None = None,
 ) -> Sensor:
-    """Sensor of ``h(x) = f(x[axes] − origin, **parameters)``, or of its number `output`, for any function f.
+    """Make a sensor of ``h(x) = f(x[axes] − origin, **parameters)`` for any function f.
 
-    `measurement` is a registered name (`inference.likelihood.measurement_functions.register`) or the function itself;
-    set `angle` if it returns radians. Outliers are uniform over a width of `outlier_span`, one turn for an angle. Far
-    from zero, subtract an `origin`: the network computes in single precision.
+    Args:
+        measurement: the function, or its name in `inference.likelihood.measurement_functions.register`.
+        axes: indices of the coordinates that it takes.
+        dimension: number of coordinates of the state.
+        standard_deviation: of the noise, in the reported unit.
+        parameters: numbers, lists or matrices by the name of the function's parameter.
+        outlier_probability: probability of an outlier.
+        outlier_span: width of the uniform density of outliers, in the unit of h; None for one turn of an angle.
+        scale: calibration, reported units per unit of h.
+        bias: calibration, in the reported unit.
+        noise: non-Gaussian noise; None for Gaussian noise.
+        origin: subtracted from the coordinates. The network computes in single precision, so use it far from zero.
+        angle: whether the function returns radians; None for the setting of a registered function.
+        output: index of the number to use, if the function returns several.
+
+    Raises:
+        ValueError: the function is unknown or does not accept the arguments, or a number is outside its range.
     """
     found = resolve(measurement, angle)
-    place = np.zeros(len(axes)) if origin is None else located(origin, axes)
+    position = np.zeros(len(axes)) if origin is None else located(origin, axes)
     program, flat = Program.of(found, len(axes), parameters or {}, output)
     if outlier_span is None and found.angle:
         outlier_span = 2 * math.pi
     if outlier_span is None and outlier_probability:
-        raise ValueError(f"outlier_span: needed for an outlier_probability of {outlier_probability}")
+        raise ValueError(f"outlier_span: required for an outlier_probability of {outlier_probability}")
     if outlier_span is not None:
         outlier_span = positive("outlier_span", outlier_span)
     return Sensor(
         FUNCTION,
         selection(axes, dimension),
-        place,
+        position,
         variance(standard_deviation),
         outlier_probability,
         outlier_span,
@@ -80,7 +97,7 @@ def elevation(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """Angle at `origin` above the plane of the first two of three `axes`."""
+    """Make a sensor of the angle at `origin` between the entity and the plane of the first two of three `axes`."""
     count("an elevation", axes, (3,))
     return function(
         "elevation",
@@ -109,12 +126,15 @@ def range_rate(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """Rate at which the distance from `origin` grows (Doppler); outliers uniform within ±`maximum_speed`."""
+    """Make a sensor of the rate of the distance from `origin` (Doppler), positive if it grows.
+
+    Outliers are uniform on ``[-maximum_speed, maximum_speed]``, in the unit of the velocities.
+    """
     if len(position_axes) != len(velocity_axes):
         raise ValueError(
-            f"velocity_axes: expected {len(position_axes)} as of the position, got {list(velocity_axes)}"
+            f"velocity_axes: expected {len(position_axes)}, one for each position axis, got {list(velocity_axes)}"
         )
-    place = np.concatenate([located(origin, position_axes), np.zeros(len(velocity_axes))])
+    relative_to = np.concatenate([located(origin, position_axes), np.zeros(len(velocity_axes))])
     span = 2 * positive("maximum_speed", maximum_speed)
     axes = [*position_axes, *velocity_axes]
     return function(
@@ -128,7 +148,7 @@ def range_rate(
         scale,
         bias,
         noise,
-        origin=place,
+        origin=relative_to,
     )
 
 
@@ -146,7 +166,10 @@ def signal_strength(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """Received power in decibels, ``reference_power − 10 exponent log₁₀(distance / reference_distance)``."""
+    """Make a sensor of received power, ``reference_power − 10 exponent log₁₀(distance / reference_distance)``, in dB.
+
+    Outliers are uniform on a width of `outlier_span`, dB. `reference_distance` is in the unit of the coordinates.
+    """
     numbers = {
         "reference_power": reference_power,
         "exponent": exponent,
@@ -179,14 +202,15 @@ def time_difference(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """Delay in seconds with which the receiver at `first` hears the entity after the one at `second`.
+    """Make a sensor of the delay of a signal at the receiver `first` after the receiver `second`, in seconds.
 
-    Outliers are uniform over what the distance between the receivers allows.
+    `propagation_speed` is in units of the coordinates per second. Outliers are uniform over all delays that the
+    distance between the receivers allows.
     """
     places = located(first, axes, "first"), located(second, axes, "second")
     baseline = float(np.linalg.norm(places[0] - places[1]))
     if not baseline > 0:
-        raise ValueError(f"second: must be another place than first, got {places[1].tolist()} twice")
+        raise ValueError(f"second: expected another position than first, got {places[1].tolist()}")
     numbers = {"propagation_speed": positive("propagation_speed", propagation_speed)}
     return function(
         "time_difference",

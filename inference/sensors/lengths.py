@@ -1,4 +1,7 @@
-"""Sensors of coordinates, and of lengths: a distance or a speed."""
+"""Sensors of coordinates, and of lengths: a distance or a speed.
+
+`inference.sensors` describes the common arguments and errors.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +25,31 @@ def linear(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """Linear sensor: ``h(x) = matrix x``; `matrix` ``(m, D)``, `covariance` ``(m, m)``. Outliers are ten times as wide.
+    """Make a linear sensor, ``h(x) = matrix x``.
 
-    With `noise`, `matrix` must have one row, and outliers must be a component of that noise.
+    An outlier has ten times the standard deviation.
+
+    Args:
+        matrix: coefficients, ``(m, D)``.
+        covariance: of the noise, in squared reported units, ``(m, m)``.
+        outlier_probability: probability of an outlier; 0 with `noise`, whose components describe outliers.
+        scale: calibration, reported units per unit of h.
+        bias: calibration, in the reported unit.
+        noise: non-Gaussian noise, only for ``m = 1``; None for Gaussian noise.
+
+    Raises:
+        ValueError: the shapes do not agree, the covariance is not positive definite, or `noise` is not allowed.
     """
     rows = np.atleast_2d(np.asarray(matrix, float))
     spread = np.atleast_2d(np.asarray(covariance, float))
     if noise is None:
         return Sensor(LINEAR, rows, np.zeros(len(rows)), spread, outlier_probability, None, scale, bias)
     if len(rows) != 1:
-        raise ValueError(f"noise: serves a sensor of one number, this one has {len(rows)}")
+        raise ValueError(f"noise: expected a sensor of one number, got {len(rows)} rows")
     if outlier_probability:
-        raise ValueError(f"outlier_probability: {outlier_probability} is to be a component of the noise")
+        raise ValueError(
+            f"outlier_probability: expected 0 with noise, got {outlier_probability}; add a component to the noise"
+        )
     program, flat = Program.of(resolve("projection"), 1, {}, None)
     return Sensor(
         FUNCTION,
@@ -57,7 +73,7 @@ def position(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """The state's own coordinates `axes`."""
+    """Make a sensor of the coordinates `axes`; `covariance` ``(m, m)``. See `linear`."""
     return linear(selection(axes, dimension), covariance, outlier_probability, scale, bias, noise)
 
 
@@ -72,7 +88,10 @@ def range_to(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """Distance from `origin`, in the units of the coordinates; outliers uniform on ``[0, maximum_range]``."""
+    """Make a sensor of the distance from `origin`, in the unit of the coordinates.
+
+    Outliers are uniform on ``[0, maximum_range]``.
+    """
     return Sensor(
         RANGE,
         selection(axes, dimension),
@@ -96,7 +115,10 @@ def speed(
     bias: float = 0.0,
     noise: Noise | None = None,
 ) -> Sensor:
-    """Length of the velocity with coordinates `axes`; outliers uniform on ``[0, maximum_speed]``."""
-    still = np.zeros(len(axes))
+    """Make a sensor of the length of a velocity, whose coordinates are `axes`, in their unit.
+
+    Outliers are uniform on ``[0, maximum_speed]``.
+    """
+    zero = np.zeros(len(axes))
     top = positive("maximum_speed", maximum_speed)
-    return range_to(axes, dimension, still, standard_deviation, outlier_probability, top, scale, bias, noise)
+    return range_to(axes, dimension, zero, standard_deviation, outlier_probability, top, scale, bias, noise)

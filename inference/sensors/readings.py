@@ -1,4 +1,4 @@
-"""Sensors and readings as plain numbers, before they are encoded as a batch of observations."""
+"""Sensors and their readings, before they are encoded as a batch of observations."""
 
 from __future__ import annotations
 
@@ -19,18 +19,28 @@ COMPOSITE = -1  # kind of a sensor that reports several numbers, each with its o
 
 @dataclass(frozen=True, eq=False)
 class Sensor:
-    """One measurement model over ``D`` coordinates; made by the functions of `inference.sensors`.
+    """Measurement model of a sensor over ``D`` coordinates; the functions of `inference.sensors` make it.
+
+    The measurement is a function of ``matrix x − origin``.
 
     Attributes:
         kind: LINEAR, RANGE, ANGLE or FUNCTION of `inference.likelihood.observations`, or COMPOSITE.
-        matrix: ``(rows, D)``; origin: ``(rows,)``.
-        covariance: of the noise on the reported value, ``(m, m)``.
-        outlier_probability: chance that a value is an outlier, without clutter.
-        outlier_span: width of the uniform outlier in the units of ``h``; None for ten times the noise.
-        noise: of a scalar, relative to its standard deviation; None for Gaussian.
-        heading: ``(D,)``, subtracted from an angle; None for none.
-        program: the function; parameters: its numbers ``(Q,)``.
-        parts: of a composite, in the order of its values.
+        matrix: rows that the sensor observes, ``(rows, D)``.
+        origin: subtracted from the rows, ``(rows,)``.
+        covariance: covariance of the noise of the reported value, ``(m, m)``.
+        outlier_probability: probability that a value is an outlier, without clutter.
+        outlier_span: width of the uniform density of outliers in the unit of ``h``; None for an outlier with ten times
+            the standard deviation.
+        scale: calibration, reported units per unit of ``h``.
+        bias: calibration, in the reported unit.
+        noise: non-Gaussian noise of a scalar, relative to its standard deviation; None for Gaussian noise.
+        heading: row subtracted from an angle, ``(D,)``; None for none.
+        program: function of a sensor of kind FUNCTION.
+        parameters: numbers of the function, ``(Q,)``.
+        parts: sensors of a composite, in the order of its values.
+
+    Raises:
+        ValueError: a number is outside its range, or the covariance has a wrong shape or is not positive definite.
     """
 
     kind: int
@@ -50,7 +60,7 @@ class Sensor:
     def __post_init__(self) -> None:
         clutter = self.noise.clutter_probability if self.noise is not None else 0.0
         if not 0 <= self.outlier_probability < 1 or not self.outlier_probability + clutter < 1:
-            among = f" beside clutter of {clutter}" if clutter else ""
+            among = f" with clutter of {clutter}" if clutter else ""
             raise ValueError(f"outlier_probability: must be in [0, 1), got {self.outlier_probability}{among}")
         if self.scale == 0 or not math.isfinite(self.scale):
             raise ValueError(f"scale: must be finite and not zero, got {self.scale}")
@@ -66,7 +76,7 @@ class Sensor:
 
     @functools.cached_property
     def content(self) -> tuple[Any, ...]:
-        """A comparable key that identifies the sensor, for an order independent of arrival."""
+        """Key that identifies the sensor, for an order that does not depend on the arrival of readings."""
         program, function = self.program, ""
         if program is not None:
             name = getattr(program.measurement, "__qualname__", type(program.measurement).__qualname__)
@@ -97,7 +107,7 @@ class Sensor:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """One reported value ``(m,)``, with its own noise covariance ``(m, m)`` if it was reported."""
+    """A reported value ``(m,)`` of a sensor; its noise covariance ``(m, m)`` if reported, otherwise None."""
 
     sensor: Sensor
     value: Array
@@ -105,17 +115,19 @@ class Reading:
 
     @property
     def content(self) -> tuple[Any, ...]:
-        """A comparable key that identifies the reading."""
+        """Key that identifies the reading."""
         covariance = b"" if self.covariance is None else self.covariance.tobytes()
         return (self.sensor.content, self.value.tobytes(), covariance)
 
 
 @dataclass(frozen=True, eq=False)
 class ControlReading:
-    """Reported inputs of a motion, held from their time until the next report.
+    """Reported inputs of a motion, which hold from their time until the next report.
 
-    value ``(c,)`` in the units of the inputs; covariance ``(c, c)`` of its error, positive semidefinite; the indices of
-    these inputs among the motion's, in order, None for all.
+    Attributes:
+        value: in the units of the inputs, ``(c,)``.
+        covariance: covariance of its error, positive semidefinite, ``(c, c)``.
+        inputs: indices of these inputs among the motion's; None for all, in order.
     """
 
     value: Array
@@ -124,23 +136,24 @@ class ControlReading:
 
     @property
     def content(self) -> tuple[Any, ...]:
-        """A comparable key that identifies the report."""
+        """Key that identifies the report."""
         return (self.inputs or (), self.value.tobytes(), self.covariance.tobytes())
 
 
 def held(before: ControlReading | None, report: ControlReading, count: int) -> ControlReading:
-    """All `count` inputs after a report of some: the others stay the same, at first exactly zero.
+    """Return all `count` inputs after a report of some; the others keep their value, initially exactly zero.
 
-    Errors of inputs that were reported together stay correlated; others are independent.
+    Errors of inputs that were reported together are correlated; others are independent.
 
-    Raises ValueError if the report names an input that the motion lacks, or has another number of values.
+    Raises:
+        ValueError: the report names an input that the motion lacks, or has a wrong number of values.
     """
     chosen = list(range(count)) if report.inputs is None else list(report.inputs)
     if not count:
         raise ValueError("control: this motion takes no inputs")
     if len(chosen) != len(report.value) or len(set(chosen)) != len(chosen) or max(chosen) >= count:
         raise ValueError(
-            f"control: {len(report.value)} values for inputs {chosen} of a motion that takes {count}"
+            f"control: {len(report.value)} values for inputs {chosen} of a motion with {count} inputs"
         )
     value = np.zeros(count) if before is None else before.value.copy()
     covariance = np.zeros((count, count)) if before is None else before.covariance.copy()
@@ -151,27 +164,28 @@ def held(before: ControlReading | None, report: ControlReading, count: int) -> C
 
 
 def together(reports: Sequence[ControlReading]) -> ControlReading:
-    """Merge reports of one time in a fixed order; if an input is reported twice, the last one counts."""
+    """Merge the reports of one time in a fixed order; if an input is reported twice, the last value counts."""
     if len(reports) == 1:
         return reports[0]
     ordered = sorted(reports, key=lambda report: report.content)
     count = 1 + max(max(report.inputs or range(len(report.value))) for report in ordered)
-    whole: ControlReading | None = None
-    named: set[int] = set()
+    merged: ControlReading | None = None
+    reported: set[int] = set()
     for report in ordered:
         chosen = tuple(range(len(report.value))) if report.inputs is None else report.inputs
-        whole = held(whole, ControlReading(report.value, report.covariance, chosen), count)
-        named.update(chosen)
-    assert whole is not None
-    inputs = tuple(sorted(named))
-    places = list(inputs)
-    return ControlReading(whole.value[places], whole.covariance[np.ix_(places, places)], inputs)
+        merged = held(merged, ControlReading(report.value, report.covariance, chosen), count)
+        reported.update(chosen)
+    assert merged is not None
+    inputs = tuple(sorted(reported))
+    index = list(inputs)
+    return ControlReading(merged.value[index], merged.covariance[np.ix_(index, index)], inputs)
 
 
 def expand(reading: Reading) -> tuple[Reading, ...]:
-    """Split a composite report into readings of its parts; any other reading is returned unchanged.
+    """Split a composite reading into readings of its parts; other readings are returned unchanged.
 
-    Raises ValueError if the value has another length, or its own covariance correlates two parts.
+    Raises:
+        ValueError: the value has a wrong length, or the reported covariance correlates two parts.
     """
     sensor = reading.sensor
     if not sensor.parts:
@@ -199,7 +213,7 @@ def expand(reading: Reading) -> tuple[Reading, ...]:
 
 
 def expanded(readings: Sequence[Reading]) -> Sequence[Reading]:
-    """All readings, with composite ones split into their parts."""
+    """Return all readings, with composite ones split into their parts."""
     if not any(reading.sensor.parts for reading in readings):
         return readings
     return [part for reading in readings for part in expand(reading)]

@@ -1,16 +1,16 @@
-"""Accumulated error of a belief: an estimate of KL(exact ‖ belief) over its whole history, not only its last update.
+"""Accumulated error of a belief: an estimate of KL(exact ‖ belief) over its whole history.
 
-Every update, reduction and motion loses some nats. Losses add up, and two things make them fade.
+Every update, reduction and motion loses some nats. Losses add up, and fade for two reasons.
 
-- A shift δ of a Gaussian of covariance P costs ``½ δᵀ P⁻¹ δ``. An update to P⁺ turns it into ``P⁺ P⁻¹ δ``, so its cost
-  shrinks by ``trace(P⁺ P⁻¹) / D``, averaged over the directions of δ. Motion with noise Q shrinks it by
-  ``1 − trace(Q P⁻¹) / D``, with P the predicted covariance. The first `SMALL` nats of each loss fade this way. An
-  update that widens the belief makes the cost grow again, up to `GROWTH` times. Over many weak updates P goes up and
-  down; shrinking alone would count only the way down.
-- The rest of a loss may be a missed mode. It does not shrink with P; only information can undo it. Of L nats,
-  ``L / (1 + n)`` remain after n nats have been learnt, the fall of ``½ log det P`` over all updates since.
+- A shift δ of a Gaussian with covariance P has a divergence of ``½ δᵀ P⁻¹ δ``. An update to P⁺ changes the shift to
+  ``P⁺ P⁻¹ δ``, so the divergence shrinks by ``trace(P⁺ P⁻¹) / D``, averaged over the directions of δ. Motion with noise
+  Q shrinks it by ``1 − trace(Q P⁻¹) / D``, with the predicted covariance P. The first `SMALL` nats of each loss fade
+  this way. An update that widens the belief increases them again, up to `GROWTH` times. Over many weak updates P
+  fluctuates, and factors below one alone would underestimate the error.
+- The rest of a loss may be a missed mode. It does not shrink with P; only information can correct it. Of L nats,
+  ``L / (1 + n)`` remain after later updates have gained n nats of information, the decrease of ``½ log det P``.
 
-P is the covariance of the whole mixture. Everything runs over the whole batch.
+P is the covariance of the whole mixture.
 """
 
 from __future__ import annotations
@@ -25,14 +25,20 @@ from torch import Tensor
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 
-SMALL = 0.1  # nats of one loss that fade with the covariance
-MOST = 1000.0  # most nats that one update can add, as for an answer that is no density
-GROWTH = 1.5  # limit for one update; one that splits the belief in two does not increase the error by as much
-_FLOOR = 1e-12  # of correlation matrices
+SMALL = 0.1  # largest part of a loss that fades with the covariance, nats
+MOST = 1000.0  # largest loss of one update, nats, for example if the answer is not a density
+GROWTH = 1.5  # largest growth by one update; one that splits a belief in two widens it more than it increases the error
+_FLOOR = 1e-12  # smallest pivot of a correlation matrix
 
 
 class AccumulatedError(NamedTuple):
-    """Accumulated error of one belief in nats: `small` fades with the covariance, `large` with what was `learnt`."""
+    """Accumulated error of one belief.
+
+    Attributes:
+        small: part that fades with the covariance, nats.
+        large: part that fades with information, nats.
+        learnt: information gained since, nats.
+    """
 
     small: float = 0.0
     large: float = 0.0
@@ -66,42 +72,40 @@ class AccumulatedErrors:
         return [AccumulatedError(*row) for row in zip(*columns, strict=True)]
 
     def rows(self, index: Tensor) -> AccumulatedErrors:
-        """The errors of the entities at `index`."""
+        """Return the errors of the entities at `index`."""
         return AccumulatedErrors(self.small[index], self.large[index], self.learnt[index])
 
     def moved(self, predicted: GaussianMixture, noise: Tensor) -> AccumulatedErrors:
-        """The errors after a motion to `predicted` that added `noise` ``(B, D, D)`` to the covariance."""
-        kept = 1 - _share(noise, predicted.moments()[1])[0].clamp(max=1)
-        return AccumulatedErrors(self.small * kept, self.large, self.learnt)
+        """Return the errors after a motion to `predicted` that added `noise` ``(B, D, D)`` to the covariance."""
+        remaining = 1 - _share(noise, predicted.moments()[1])[0].clamp(max=1)
+        return AccumulatedErrors(self.small * remaining, self.large, self.learnt)
 
     def updated(self, prior: GaussianMixture, posterior: GaussianMixture) -> AccumulatedErrors:
-        """The errors after an update that itself lost nothing."""
+        """Return the errors after an update, without the loss of the update itself."""
         if not bool(((self.small > 0) | (self.large > 0)).any()):
             return self
-        kept, information = _share(posterior.moments()[1], prior.moments()[1])
-        kept = kept.clamp(max=GROWTH)
-        return AccumulatedErrors(self.small * kept, self.large, (self.learnt + information).clamp_min(0))
+        ratio, information = _share(posterior.moments()[1], prior.moments()[1])
+        ratio = ratio.clamp(max=GROWTH)
+        return AccumulatedErrors(self.small * ratio, self.large, (self.learnt + information).clamp_min(0))
 
     def plus(self, lost: Tensor) -> AccumulatedErrors:
-        """Add a new loss to each entity ``(B,)``, in nats; a loss that is not finite counts as `MOST`.
+        """Add a new loss of each entity, ``(B,)``, nats; a loss that is not finite counts as `MOST`.
 
-        The sum of both parts grows by exactly that. Earlier learnt nats count only for the old share of `large`.
+        The total error grows by exactly the loss. Information from before the loss reduces only the earlier share of
+        `large`.
         """
         lost = torch.nan_to_num(lost.double(), nan=MOST).clamp(0, MOST)
         beyond = (lost - SMALL).clamp_min(0)
-        left = self.large / (1 + self.learnt)
-        share = torch.where(beyond > 0, left / (left + beyond).clamp_min(1e-300), 1.0)
+        earlier = self.large / (1 + self.learnt)
+        share = torch.where(beyond > 0, earlier / (earlier + beyond).clamp_min(1e-300), 1.0)
         learnt = self.learnt * share
-        large = torch.where(beyond > 0, (left + beyond) * (1 + learnt), self.large)
+        large = torch.where(beyond > 0, (earlier + beyond) * (1 + learnt), self.large)
         return AccumulatedErrors(self.small + lost.clamp(max=SMALL), large, learnt)
 
 
 def _share(part: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
-    """``trace(part whole⁻¹) / D`` and ``½ log det(whole part⁻¹)``, each ``(B,)``.
-
-    NaN gives 1 and 0: nothing counts as learnt.
-    """
-    # in units of the whole's standard deviations, as a state may mix metres and millimetres
+    """Return ``trace(part whole⁻¹) / D`` and ``½ log det(whole part⁻¹)``, each ``(B,)``; 1 and 0 instead of NaN."""
+    # in units of the standard deviations of `whole`, because coordinates may have very different scales
     scale = whole.diagonal(dim1=-2, dim2=-1).clamp_min(1e-300).rsqrt()
     whole, part = (each * scale[..., None] * scale[..., None, :] for each in (whole, part))
     factor = la.cholesky(whole, _FLOOR)

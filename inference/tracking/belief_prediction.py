@@ -1,4 +1,4 @@
-"""Prediction of beliefs to the time of their next instants, as one batch."""
+"""Predicts beliefs to the times of their next instants, as one batch."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from beliefstream.inference.tracking.mixture_prediction import Moved, move, toge
 from beliefstream.inference.tracking.stacking import stacked
 from beliefstream.inference.update.settings import UpdateSettings
 
-WHOLE = UpdateSettings(bend_below=0.0)
+NO_SPLITTING = UpdateSettings(bend_below=0.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One entity's next instant; `belief` is None if it has none yet."""
+    """The next instant of an entity, with its model and its belief; None if it has no belief yet."""
 
     belief: Belief | None
     model: StateModel
@@ -31,7 +31,7 @@ class Step:
 
 
 def without_expired(step: Step) -> Step:
-    """Drop the belief if it has expired, so that the step starts from the model's prior."""
+    """Return the step without its belief if that has expired; it then starts from the model's prior."""
     belief = step.belief
     if belief is None or step.instant.time - belief.time <= step.model.expires_after:
         return step
@@ -39,20 +39,23 @@ def without_expired(step: Step) -> Step:
 
 
 def predict(steps: Sequence[Step]) -> GaussianMixture:
-    """Predict beliefs to the time of their instants without splitting components, whatever the loss; see `moved`."""
-    return moved(steps, WHOLE).mixture
+    """Predict beliefs to the times of their instants, without splitting components; see `moved`."""
+    return moved(steps, NO_SPLITTING).mixture
 
 
 def moved(steps: Sequence[Step], settings: UpdateSettings) -> Moved:
-    """Predict beliefs to the time of their instants under the current controls, as one batch, with the loss.
+    """Predict beliefs to the times of their instants under the current controls, as one batch, with the loss.
 
-    An entity without a belief gets the model's prior at that time.
+    An entity without a belief gets the model's prior at the time of its instant.
+
+    Raises:
+        ValueError: an instant is earlier than its belief.
     """
     return moved_with_errors(steps, settings)[0]
 
 
 def moved_with_errors(steps: Sequence[Step], settings: UpdateSettings) -> tuple[Moved, AccumulatedErrors]:
-    """Predict as `moved` does, and also return the accumulated errors after it; a prior has none."""
+    """Predict as `moved`, and return the accumulated errors of the predictions too; a prior has none."""
     beliefs = [step.belief or replace(step.model.prior, time=step.instant.time) for step in steps]
     intervals = torch.tensor(
         [step.instant.time - belief.time for step, belief in zip(steps, beliefs, strict=True)],
@@ -60,12 +63,14 @@ def moved_with_errors(steps: Sequence[Step], settings: UpdateSettings) -> tuple[
     )
     if bool((intervals < 0).any()):
         late = int((intervals < 0).nonzero()[0, 0])
-        raise ValueError(f"time: {steps[late].instant.time} lies before the belief's {beliefs[late].time}")
+        raise ValueError(
+            f"time: {steps[late].instant.time} is earlier than the belief's {beliefs[late].time}"
+        )
     mixture = stacked(beliefs)
     predicted = _moved(steps, beliefs, mixture, intervals, settings)
     errors = AccumulatedErrors.of([belief.error for belief in beliefs])
     if bool((errors.small * intervals > 0).any()):
-        # a point mass, when moved, has the motion's noise as its covariance
+        # the covariance of a predicted point mass is the noise of the motion
         mean, covariance = mixture.moments()
         point = GaussianMixture.gaussian(mean, torch.zeros_like(covariance))
         noise = _moved(steps, beliefs, point, intervals, None).mixture.covariances[:, 0]
@@ -80,7 +85,7 @@ def _moved(
     intervals: Tensor,
     settings: UpdateSettings | None,
 ) -> Moved:
-    """Move `mixture` by the model and control of each step; without settings no component is split."""
+    """Move `mixture` by the model and control of each step; without settings, components are not split."""
     by_motion: dict[int, list[int]] = defaultdict(list)
     for index, step in enumerate(steps):
         by_motion[id(step.model.motion)].append(index)
@@ -89,25 +94,27 @@ def _moved(
         rows, motion = torch.tensor(indices), steps[indices[0]].model.motion
         control = _controls([beliefs[index] for index in indices], motion.inputs)
         alone = len(by_motion) == 1
-        some, interval = (mixture, intervals) if alone else (mixture.rows(rows), intervals[rows])
+        rows_mixture, interval = (mixture, intervals) if alone else (mixture.rows(rows), intervals[rows])
         if settings is None:
-            parts.append(Moved(motion.predict(some, interval, control), torch.zeros(len(rows)).double()))
+            parts.append(
+                Moved(motion.predict(rows_mixture, interval, control), torch.zeros(len(rows)).double())
+            )
         else:
-            parts.append(move(motion, some, interval, control, settings))
+            parts.append(move(motion, rows_mixture, interval, control, settings))
         order.append(rows)
     return parts[0] if len(parts) == 1 else together(parts, order)
 
 
 def _controls(beliefs: Sequence[Belief], count: int) -> Control | None:
-    """The inputs of all beliefs, zero and exact where none was reported; None if no belief has any.
+    """Return the inputs of all beliefs, exactly zero if none was reported; None if no belief has any.
 
-    Inputs kept from a motion with another number of inputs count as not reported.
+    Inputs that were reported for a motion with another number of inputs are ignored.
     """
-    known = [belief.control for belief in beliefs]
-    if not count or all(control is None for control in known):
+    controls = [belief.control for belief in beliefs]
+    if not count or all(control is None for control in controls):
         return None
-    value, covariance = np.zeros((len(known), count)), np.zeros((len(known), count, count))
-    for row, control in enumerate(known):
+    value, covariance = np.zeros((len(controls), count)), np.zeros((len(controls), count, count))
+    for row, control in enumerate(controls):
         if control is not None and len(control.value) == count:
             value[row], covariance[row] = control.value, control.covariance
     return Control(torch.from_numpy(value), torch.from_numpy(covariance))

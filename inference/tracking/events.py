@@ -1,4 +1,4 @@
-"""Beliefs, readings, priors and controls of an entity, in order of time."""
+"""Beliefs and events of entities: readings, priors and controls."""
 
 from __future__ import annotations
 
@@ -22,10 +22,15 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Belief:
-    """A mixture over one entity's state at one time: weights ``(k,)``, means ``(k, D)``, covariances ``(k, D, D)``.
+    """Belief about the state of one entity at one time, a Gaussian mixture.
 
-    `control` holds all of the motion's inputs from that time on; None means zero, as before any report. `error` is the
-    estimated divergence from the exact belief in nats; zero for a stated belief.
+    Attributes:
+        time: in seconds.
+        weights: ``(k,)``, with sum 1.
+        means: ``(k, D)``, in the units of the coordinates.
+        covariances: ``(k, D, D)``.
+        control: all inputs of the motion from that time on; None for zero.
+        error: estimated divergence from the exact belief; zero for a stated belief.
     """
 
     time: float
@@ -36,7 +41,7 @@ class Belief:
     error: AccumulatedError = NO_ERROR
 
     def mixture(self) -> GaussianMixture:
-        """The belief as a float64 batch of one."""
+        """Return the belief as a batch of one, float64."""
         parts = (
             torch.as_tensor(part, dtype=torch.float64)[None]
             for part in (self.weights, self.means, self.covariances)
@@ -46,17 +51,19 @@ class Belief:
 
 @dataclass(frozen=True, eq=False)
 class StateModel:
-    """Assumptions about an entity: its motion, its prior before any observation, and how many components to keep."""
+    """Model of an entity: its motion, its prior before any observation, and the number of components of its belief."""
 
     motion: Motion
     prior: Belief  # its time is not used
     components: int = 8
-    expires_after: float = math.inf  # seconds since the last instant; then the belief restarts at the prior
+    expires_after: float = (
+        math.inf
+    )  # seconds after the last instant, after which the belief restarts at the prior
 
 
 @dataclass(frozen=True, eq=False)
 class PriorChange:
-    """A belief stated from outside: it replaces the current one or multiplies it, over `axes` only if given."""
+    """A stated belief that replaces the current one or multiplies it, over the coordinates `axes` or all of them."""
 
     mixture: Belief
     mode: Literal["replace", "product"] = "replace"
@@ -65,7 +72,7 @@ class PriorChange:
 
 @dataclass(frozen=True, eq=False)
 class Instant:
-    """The readings, prior or control of one entity at one time, with the labels of their events."""
+    """Readings, prior and control of one entity at one time, with the labels of their events."""
 
     time: float
     readings: tuple[Reading, ...] = ()
@@ -75,13 +82,13 @@ class Instant:
 
     @property
     def informs(self) -> bool:
-        """Whether there is a reading or a prior; a control alone says nothing about the state at its time."""
+        """Whether there is a reading or a prior; a control alone has no information about the state at its time."""
         return bool(self.readings) or self.prior is not None
 
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """One entry of a log: a reading, a prior or a control of one entity; `label` is for the caller's use."""
+    """An entry of a log: a reading, a prior or a control of one entity. The caller may use `label`."""
 
     entity: str
     time: float
@@ -92,10 +99,11 @@ class Event:
 
 
 def instants(events: Iterable[Event]) -> list[Instant]:
-    """Group one entity's events by time, in order: priors of a time come before its readings.
+    """Group the events of one entity by time, in order of time.
 
-    A control comes last, as it holds from its time on. Readings of one time are sorted by content, so their order of
-    arrival does not matter. Priors of one time are applied in the order given, so the last one stated wins.
+    At one time, priors come before readings, and a control comes last, because it holds from its time on. Readings are
+    sorted by content, so the result does not depend on their order of arrival. Priors are applied in the given order,
+    so the last one has the last effect.
     """
     readings: dict[float, list[tuple[Reading, int]]] = defaultdict(list)
     priors: dict[float, list[tuple[PriorChange, int]]] = defaultdict(list)

@@ -1,7 +1,7 @@
-"""Filtering: predict each belief to the next instant, then update it with the readings and priors of that instant.
+"""Filtering: predicts each belief to its next instant, then updates it with the readings and priors of that instant.
 
-`advance` is the step that a worker takes with every batch, one call for all entities. `replay` runs a whole log through
-it without Kafka; a stream's posteriors must equal its result.
+A worker calls `advance` once for all entities of a round. `replay` runs a whole log through it without Kafka; the
+posteriors of a stream must equal its result.
 """
 
 from __future__ import annotations
@@ -26,20 +26,23 @@ from beliefstream.inference.update.updater import Method, Update, Updater
 
 __all__ = ["MOST_TOGETHER", "Outcome", "Step", "advance", "replay"]
 
-MOST_TOGETHER = 6  # most observations in one update, as in training; the rest follow in further updates
+MOST_TOGETHER = (
+    6  # largest number of observations in one update, as in training; others follow in further updates
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """The belief after an instant, and its quality.
+    """Belief after an instant, with its quality.
 
     Attributes:
+        belief: the belief.
         effective_sample_size: quality of the update, 0 to 1; the smallest of several updates. It is measured by
             importance sampling for the network, and computed from the divergence for closed forms and quadrature.
-        log_evidence: of all observations of the instant, in nats.
+        log_evidence: log density of all observations of the instant under the prediction, in nats.
         surprise: p-value of the observations under the prediction.
-        method: lower-case name of an `inference.update.result.Method`; `prior` if nothing was observed, `predicted`
-            if there was only a control.
+        method: lower-case name of an `inference.update.result.Method`; `prior` for an instant with a prior only,
+            `predicted` for one with a control only.
     """
 
     belief: Belief
@@ -50,14 +53,15 @@ class Outcome:
 
     @property
     def accumulated_error(self) -> float:
-        """Estimate of KL(exact ‖ belief) in nats, caused by all steps so far; see `accumulated`."""
+        """Estimate of KL(exact ‖ belief) in nats over the whole history; see `accumulated_error`."""
         return self.belief.error.nats
 
 
 def advance(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
-    """Predict each entity's belief to its instant and update it there; results are in the order of `steps`.
+    """Predict the belief of each entity to its instant and update it; the outcomes are in the order of `steps`.
 
-    Raises ValueError if an instant lies before its belief.
+    Raises:
+        ValueError: an instant is earlier than its belief.
     """
     steps = [without_expired(step) for step in steps]
     outcomes: list[Outcome | None] = [None] * len(steps)
@@ -82,21 +86,21 @@ def _advance_alike(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
             outcomes[i] = _state_prior(predicted.rows(one), errors.rows(one), step, updater)
         elif not step.instant.readings:
             one = torch.tensor([i])
-            outcomes[i] = _carried_on(predicted.rows(one), errors.rows(one), step, updater)
+            outcomes[i] = _predicted(predicted.rows(one), errors.rows(one), step, updater)
     if observed:
         index = torch.tensor(observed)
-        some = predicted.rows(index)
-        update = _observe([steps[i].instant.readings for i in observed], some, updater)
+        prior = predicted.rows(index)
+        update = _observe([steps[i].instant.readings for i in observed], prior, updater)
         times = [steps[i].instant.time for i in observed]
-        known = errors.rows(index).updated(some, update.posterior).plus(update.divergence)
-        outcomes |= dict(zip(observed, _split(update, times, known.single()), strict=True))
-    return [_under_control(outcomes[i], step) for i, step in enumerate(steps)]
+        after = errors.rows(index).updated(prior, update.posterior).plus(update.divergence)
+        outcomes |= dict(zip(observed, _split(update, times, after.single()), strict=True))
+    return [_with_control(outcomes[i], step) for i, step in enumerate(steps)]
 
 
-def _carried_on(
+def _predicted(
     predicted: GaussianMixture, errors: AccumulatedErrors, step: Step, updater: Updater
 ) -> Outcome:
-    """Keep the prediction, reduced if the model's prior has more components than a belief keeps."""
+    """Return the prediction, reduced if the model's prior has more components than a belief may have."""
     if int(predicted.present.sum()) > (most := updater.settings.components):
         predicted, lost = condense(predicted, most, updater.settings.merge_below)
         errors = errors.plus(lost)
@@ -104,8 +108,8 @@ def _carried_on(
     return Outcome(belief, 1.0, 0.0, 1.0, "predicted")
 
 
-def _under_control(outcome: Outcome, step: Step) -> Outcome:
-    """Add the control inputs that hold from the instant on."""
+def _with_control(outcome: Outcome, step: Step) -> Outcome:
+    """Add the inputs that hold from the instant on."""
     inputs = step.model.motion.inputs
     control = step.belief.control if step.belief is not None else None
     if control is not None and len(control.value) != inputs:
@@ -116,7 +120,7 @@ def _under_control(outcome: Outcome, step: Step) -> Outcome:
 
 
 def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, updater: Updater) -> Update:
-    """Update with all readings of an instant, at most `MOST_TOGETHER` numbers or vectors at a time."""
+    """Update with all readings of an instant, at most `MOST_TOGETHER` observations at a time."""
     readings = [_spread(expanded(row)) for row in readings]
     first = [row[:MOST_TOGETHER] for row in readings]
     update = updater.update(prior, encode(first, prior.dimension))
@@ -141,7 +145,7 @@ def _spread(readings: Sequence[Reading]) -> Sequence[Reading]:
     """Reorder readings that need several updates, so that adjacent sensors are in different updates.
 
     Readings of one time are in the order of their sensors. Adjacent sensors, such as anchors along one wall, cannot
-    distinguish a place from its mirror image. Sensors from all sides can.
+    distinguish a position from its mirror image, but sensors from all sides can.
     """
     parts = math.ceil(len(readings) / MOST_TOGETHER)
     return readings if parts < 2 else [each for start in range(parts) for each in readings[start::parts]]
@@ -150,7 +154,7 @@ def _spread(readings: Sequence[Reading]) -> Sequence[Reading]:
 def _state_prior(
     predicted: GaussianMixture, errors: AccumulatedErrors, step: Step, updater: Updater
 ) -> Outcome:
-    """Apply a prior; if it replaces the whole belief, the accumulated error starts again from zero."""
+    """Apply a prior; if it replaces the whole belief, the accumulated error restarts at zero."""
     change = step.instant.prior
     assert change is not None
     stated = change.mixture.mixture()
@@ -167,7 +171,7 @@ def _state_prior(
 
 
 def _split(update: Update, times: Sequence[float], errors: Sequence[AccumulatedError]) -> list[Outcome]:
-    """Split a batch of posteriors into single beliefs, without the unused components."""
+    """Split a batch of posteriors into single beliefs, without unused components."""
     weights = update.posterior.log_weights.exp().numpy()
     means, covariances = update.posterior.means.numpy(), update.posterior.covariances.numpy()
     counts = update.posterior.present.sum(1).tolist()
@@ -181,7 +185,7 @@ def _split(update: Update, times: Sequence[float], errors: Sequence[AccumulatedE
     )
     outcomes = []
     for row, (size, evidence, surprise, method) in enumerate(columns):
-        # a reduced mixture has its components first, heaviest first
+        # a reduced mixture has its used components first, in order of decreasing weight
         count = counts[row]
         share = weights[row, :count]
         belief = Belief(
@@ -198,21 +202,21 @@ def _split(update: Update, times: Sequence[float], errors: Sequence[AccumulatedE
 def replay(
     events: Iterable[Event], model_of: Callable[[str], StateModel], updater: Updater
 ) -> Iterator[tuple[str, Outcome]]:
-    """Replay a whole log in event time; yields every posterior of every entity, each entity's in order.
+    """Replay a whole log in event time, and yield every posterior of every entity, in order of time for each entity.
 
-    There is one posterior for each instant that `informs`; controls move the belief on, but yield none.
+    There is one posterior for each instant that `informs`; a control alone gives none.
 
-    Entities are independent, so they go through `advance` together: first all first instants, then all second ones.
+    Entities are independent, so `advance` processes their first instants together, then their second ones, and so on.
     """
     logs: dict[str, list[Event]] = defaultdict(list)
     for event in events:
         logs[event.entity].append(event)
     timelines = {entity: instants(log) for entity, log in logs.items()}
     beliefs: dict[str, Belief] = {}
-    for turn in range(max(map(len, timelines.values()), default=0)):
-        active = [entity for entity, timeline in timelines.items() if turn < len(timeline)]
-        steps = [Step(beliefs.get(entity), model_of(entity), timelines[entity][turn]) for entity in active]
+    for number in range(max(map(len, timelines.values()), default=0)):
+        active = [entity for entity, timeline in timelines.items() if number < len(timeline)]
+        steps = [Step(beliefs.get(entity), model_of(entity), timelines[entity][number]) for entity in active]
         for entity, outcome in zip(active, advance(steps, updater), strict=True):
             beliefs[entity] = outcome.belief
-            if timelines[entity][turn].informs:
+            if timelines[entity][number].informs:
                 yield entity, outcome

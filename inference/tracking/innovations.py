@@ -1,4 +1,4 @@
-"""Innovations: distance of each reading from its prediction, in standard deviations."""
+"""Innovations: the distance of each reading from its prediction, in standard deviations."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from beliefstream.inference.tracking.belief_prediction import Step, predict, wit
 
 
 def innovations(steps: Sequence[Step]) -> list[list[float]]:
-    """The distance of each reading of each step from the nearest component of the prediction.
+    """Return the distance of each reading of each step from the nearest component of the prediction.
 
-    It is the Mahalanobis length of the innovation, linearised at the component's mean, under noise and prediction. A
-    composite report gets the largest distance of its parts. A sensor's stated outliers do not widen its noise here.
+    It is the Mahalanobis length of the innovation, linearised at the mean of the component, with the covariance of
+    prediction and noise. Outliers of the sensor do not widen its noise here. A composite reading has the largest
+    distance of its parts.
     """
     steps = [without_expired(step) for step in steps]
     alike: dict[int, list[int]] = defaultdict(list)

@@ -1,9 +1,9 @@
-"""Prediction of a mixture; splits components first where the motion is nonlinear over them.
+"""Prediction of a mixture, which splits components first if the motion is nonlinear over them.
 
-A linear motion is exact, and so is the Gaussian of each component. Under a turning motion each component keeps its
-exact mean and covariance, but loses its shape; `motion.bend` estimates the loss. Where it exceeds
-`UpdateSettings.bend_below`, the components that lose most are split along the coordinate that helps most, as often as
-worthwhile. Then all are moved, and reduced to the number that a belief may have.
+A linear motion is exact. Under a turning motion the mean and the covariance of each component are exact, but a Gaussian
+does not have the exact shape; `motion.bend` estimates the loss. If it exceeds `UpdateSettings.bend_below`, the
+components with the largest losses are split along the coordinate that reduces the loss most, in several rounds if
+needed. Then the mixture is moved, and reduced to the allowed number of components.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from beliefstream.inference.motion.turning import Turning
 from beliefstream.inference.update.reduction_cost import condense
 from beliefstream.inference.update.settings import UpdateSettings
 
-MOST_PARTS = 64  # most components while splitting
+MOST_PARTS = 64  # largest number of components after splitting
 ROUNDS = 4
-TOGETHER = 64  # entities that are split at once, so that most of their numbers stay in the cache
-_WORTH = 0.02  # of the tolerance: a component with a smaller weighted loss is not split
-_TRIED = 0.5  # width of the parts at which directions are compared
+TOGETHER = 64  # number of entities that are split at once, so that most of their numbers stay in the cache
+_WORTH = 0.02  # share of the tolerance; a component with a smaller weighted loss is not split
+_TRIED = 0.5  # relative width of the parts for which directions are compared
 
 
 class Moved(NamedTuple):
-    """The prediction, and an estimate of its loss against the exact one in nats, ``(B,)``."""
+    """A predicted mixture, and the estimate of its divergence from the exact prediction in nats, ``(B,)``."""
 
     mixture: GaussianMixture
     loss: Tensor
@@ -44,9 +44,12 @@ def move(
     control: Control | None = None,
     settings: UpdateSettings | None = None,
 ) -> Moved:
-    """Predict `mixture` ``(B, K, D)`` over `interval` ``(B,)`` seconds; see `Motion.predict`.
+    """Predict `mixture` ``(B, K, D)`` over `interval` ``(B,)``, seconds; see `Motion.predict`.
 
     Splitting may add components, up to `UpdateSettings.most_components`. The loss of a linear motion is zero.
+
+    Raises:
+        ValueError: the control has a wrong shape, or the motion takes none.
     """
     settings = settings or UpdateSettings()
     moved = motion.predict(mixture, interval, control)
@@ -62,21 +65,21 @@ def move(
     keep = torch.nonzero(~(loss > settings.bend_below))[:, 0]
     parts, order = ([Moved(moved.rows(keep), loss[keep])], [keep]) if len(keep) else ([], [])
     for index in torch.split(at, TOGETHER):
-        some = None if control is None else Control(control.value[index], control.covariance[index])
-        parts.append(_divided(motion, mixture.rows(index), interval[index], some, settings))
+        inputs = None if control is None else Control(control.value[index], control.covariance[index])
+        parts.append(_divided(motion, mixture.rows(index), interval[index], inputs, settings))
         order.append(index)
     return together(parts, order)
 
 
 def together(parts: Sequence[Moved], places: Sequence[Tensor]) -> Moved:
-    """Join parts of a batch, each with its entities' places in the batch."""
+    """Join parts of a batch; `places` are the indices of their entities in the batch."""
     order = torch.argsort(torch.cat(list(places)))
     mixture = concatenate([part.mixture for part in parts]).rows(order)
     return Moved(mixture, torch.cat([part.loss for part in parts])[order])
 
 
 class _Bends(NamedTuple):
-    """The bends of all present components, and their losses per entity."""
+    """Nonlinearity of the motion at all ``N`` used components, and the losses of each entity."""
 
     bend: Bend  # of N components
     row: Tensor  # (N,)
@@ -110,7 +113,7 @@ def _divided(
     control: Control | None,
     settings: UpdateSettings,
 ) -> Moved:
-    """Split the components that lose most, then move and reduce the mixture."""
+    """Split the components with the largest losses, then move and reduce the mixture."""
     spent = torch.zeros(mixture.batch, dtype=torch.float64)
     moved = motion.predict(mixture, interval, control)
     found = _bends(motion, mixture, moved, interval, control)
@@ -128,7 +131,7 @@ def _divided(
 
 
 def _plan(mixture: GaussianMixture, found: _Bends, tolerance: float) -> tuple[Tensor, Tensor]:
-    """How to split each component, as places in `DIVISIONS` ``(B, K)``, and along which line ``(B, K, D)``."""
+    """Return how to split each component, as indices of `DIVISIONS` ``(B, K)``, and along which line ``(B, K, D)``."""
     weight = mixture.log_weights.exp()
     lost = weight * found.loss
     bad = (found.loss > tolerance) & (lost > _WORTH * tolerance) & (found.total > tolerance)[:, None]
@@ -146,15 +149,17 @@ def _plan(mixture: GaussianMixture, found: _Bends, tolerance: float) -> tuple[Te
 
 
 def _direction(bent: Bend, factor: Tensor, size: int) -> Tensor:
-    """The unit vector ``(N, A)`` to split along: of one candidate per coordinate, the best."""
-    lines = torch.nn.functional.normalize(factor[:, :size], dim=-1)  # Lᵀ of a coordinate's unit vector
+    """Return the unit vector to split along, ``(N, A)``: the best of one candidate per coordinate."""
+    lines = torch.nn.functional.normalize(
+        factor[:, :size], dim=-1
+    )  # Lᵀ times the unit vector of each coordinate
     width = factor.new_full((len(factor),), _TRIED)
     left = torch.stack([bent.narrowed(lines[:, i], width).loss() for i in range(size)], 1)
     return lines[torch.arange(len(lines)), left.argmin(1)]
 
 
 def _parts(bent: Bend, line: Tensor, tolerance: float) -> Tensor:
-    """The first of `DIVISIONS` that is enough, or the last, ``(N,)``."""
+    """Return the index of the first of `DIVISIONS` within the tolerance, or of the last, ``(N,)``."""
     enough = []
     for each in DIVISIONS[1:]:
         width = line.new_full((len(line),), each.narrower)
@@ -164,7 +169,7 @@ def _parts(bent: Bend, line: Tensor, tolerance: float) -> Tensor:
 
 
 def _with_room(division: Tensor, lost: Tensor, count: Tensor) -> Tensor:
-    """Limit splitting to the components with the largest losses, as far as there is room for their parts."""
+    """Limit splitting to the components with the largest losses, so that the parts do not exceed `MOST_PARTS`."""
     more = torch.tensor([each.parts - 1 for each in DIVISIONS])[division]
     order = torch.where(division > 0, lost, -1.0).argsort(dim=1, descending=True, stable=True)
     taken = more.gather(1, order).cumsum(1) <= (MOST_PARTS - count)[:, None]

@@ -1,4 +1,4 @@
-"""Conversion between beliefs of single entities and one batch of mixtures."""
+"""Converts between beliefs of single entities and one batch of mixtures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from beliefstream.inference.tracking.events import Belief
 
 
 def stacked(beliefs: Sequence[Belief]) -> GaussianMixture:
-    """One batch from beliefs with any number of components."""
+    """Stack beliefs with any number of components into one batch, float64."""
     most, size = max(len(b.weights) for b in beliefs), beliefs[0].means.shape[1]
     weights = np.zeros((len(beliefs), most))
     means = np.zeros((len(beliefs), most, size))
@@ -27,7 +27,7 @@ def stacked(beliefs: Sequence[Belief]) -> GaussianMixture:
 
 
 def single_belief(mixture: GaussianMixture, time: float, errors: AccumulatedErrors) -> Belief:
-    """The belief of a batch of one."""
+    """Return the belief of a batch of one."""
     present = mixture.present[0]
     weights = mixture.log_weights[0, present].exp().numpy()
     return Belief(
@@ -40,7 +40,7 @@ def single_belief(mixture: GaussianMixture, time: float, errors: AccumulatedErro
 
 
 def with_axes(old: GaussianMixture, new: GaussianMixture, axes: tuple[int, ...]) -> GaussianMixture:
-    """Replace the coordinates `axes` by `new`, independent of the other coordinates."""
+    """Replace the coordinates `axes` of `old` by `new`, independent of the other coordinates."""
     rest = [axis for axis in range(old.dimension) if axis not in axes]
     kept = old.marginal(rest)
     count = (old.components, new.components)

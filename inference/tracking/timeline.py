@@ -1,12 +1,13 @@
-"""Recent history of an entity, kept so that late events change its belief exactly.
+"""Recent history of an entity, so that late events can be applied in order of time.
 
-A `Timeline` holds the moments of the last `window` seconds: the events of each time, and the belief after them. A late
-event goes to its place. The beliefs from there on are dropped, and all events since the last belief before it are
-applied again, in order of time. So the belief does not depend on the order of arrival; in double precision it equals
-`replay` of all events.
+A `Timeline` has the moments of the last `window` seconds: the events of each time, and the belief after them. A late
+event is inserted at its time. Later beliefs are dropped, and all events since the last belief before it are applied
+again, in order of time. So the belief does not depend on the order of arrival; in double precision it equals `replay`
+of all events.
 
-Beliefs are large beside events, so not every belief is kept. Of three neighbours the middle one is dropped if starting
-from the oldest costs at most twice as many moments (rounded up) as necessary. About log₂ n of n remain.
+Beliefs are much larger than events, so only some are stored. Of three neighbours the middle one is dropped if starting
+from the oldest needs at most twice as many moments (rounded up) as starting from the middle one. About log₂ n of n
+remain.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ MOST = 256  # moments
 
 @dataclass(slots=True)
 class Moment(Generic[Content, State]):
-    """One time of an entity: the events of that time, and the state after them (None if not kept)."""
+    """Events of an entity at one time, and the state after them; None if it is not stored."""
 
     time: float
     content: Content
@@ -40,12 +41,12 @@ class Moment(Generic[Content, State]):
 
 @dataclass
 class Timeline(Generic[Content, State]):
-    """One entity's moments in order of time, after a base state.
+    """Moments of one entity in order of time, after a base state.
 
     Attributes:
-        base: the state before the first moment; None for the model's prior, until something has been forgotten.
-        base_time: of that state; nothing before it can be changed.
-        moments: by rising time, each time once; the newest has its state.
+        base: state before the first moment; None for the model's prior, until a moment has been forgotten.
+        base_time: time of that state, in seconds; earlier events cannot be applied.
+        moments: moments in order of time, with distinct times; the newest has its state.
     """
 
     base: State | None = None
@@ -54,15 +55,15 @@ class Timeline(Generic[Content, State]):
 
     @property
     def newest(self) -> float:
-        """The newest time."""
+        """Time of the newest moment."""
         return self.moments[-1].time if self.moments else self.base_time
 
     def lateness_window(self, window: float, most: int) -> LatenessWindow:
-        """The window of times that later events may change."""
+        """Return the window of times at which further events may be applied."""
         return LatenessWindow(self.base_time, [moment.time for moment in self.moments], window, most)
 
     def rewind(self, time: float) -> tuple[State | None, list[Moment[Content, State]]]:
-        """Go back to before `time`: the state to continue from, and the later moments, which are removed."""
+        """Remove the moments since the last stored state before `time`; return that state and the removed moments."""
         moments = self.moments
         count = len(moments)
         while count and (moments[count - 1].time >= time or moments[count - 1].state is None):
@@ -75,18 +76,18 @@ class Timeline(Generic[Content, State]):
         """Drop states that are cheap to compute again."""
         moments = self.moments
         last = len(moments) - 1
-        kept = [index for index in range(last, -1, -1) if moments[index].state is not None]
-        kept.append(-1)  # the base
-        place = 1
-        while place < len(kept) - 1:
-            newer, older = last - kept[place - 1], last - kept[place + 1]
+        stored = [index for index in range(last, -1, -1) if moments[index].state is not None]
+        stored.append(-1)  # the base
+        middle = 1
+        while middle < len(stored) - 1:
+            newer, older = last - stored[middle - 1], last - stored[middle + 1]
             if older <= 2 * (newer + 1):
-                moments[kept.pop(place)].state = None
+                moments[stored.pop(middle)].state = None
             else:
-                place += 1
+                middle += 1
 
     def forget(self, window: float, most: int) -> None:
-        """Drop the moments that no event can reach, as far as a state to start from is kept."""
+        """Drop the moments before the lateness window, up to the last stored state before it."""
         floor = self.lateness_window(window, most).floor
         moments = self.moments
         count = bisect_left(moments, floor, key=lambda moment: moment.time)
@@ -97,18 +98,17 @@ class Timeline(Generic[Content, State]):
             del moments[:count]
 
     def close(self) -> None:
-        """Drop the past: only the newest state remains, and nothing before it can be changed."""
+        """Drop the history; only the newest state remains, and earlier events cannot be applied."""
         if self.moments:
             self.base, self.base_time = self.moments[-1].state, self.moments[-1].time
             self.moments.clear()
 
 
 class LatenessWindow:
-    """Window of the times that a late event may have; it advances as events arrive.
+    """Window of the times that a late event may have; it advances with the events.
 
-    Excluded are times more than `window` seconds before the newest, before the `most`-th newest time, or before the
-    remembered past: the latest limit counts. It depends on the events and their order, not on how they are cut into
-    batches.
+    It starts at the latest of three times: `window` seconds before the newest time, the `most`-th newest time, and the
+    time of the base state. It depends on the events and their order, not on their batches.
     """
 
     def __init__(self, base_time: float, times: list[float], window: float, most: int) -> None:
@@ -116,12 +116,12 @@ class LatenessWindow:
 
     @property
     def newest(self) -> float:
-        """The newest time so far."""
+        """Newest time so far."""
         return self._times[-1] if self._times else self._base_time
 
     @property
     def floor(self) -> float:
-        """The earliest time that may be changed."""
+        """Earliest time at which an event may be applied."""
         times = self._times
         counted = times[-self._most] if len(times) >= self._most else -math.inf
         return max(self._base_time, self.newest - self._window, counted)
@@ -132,19 +132,19 @@ class LatenessWindow:
         if not times or time > times[-1]:
             times.append(time)
             return
-        place = bisect_left(times, time)
-        if times[place] != time:
-            times.insert(place, time)
+        index = bisect_left(times, time)
+        if times[index] != time:
+            times.insert(index, time)
 
 
 def by_time(events: Iterable[Event]) -> dict[float, list[Event]]:
-    """Events by rising time; events of one time keep their order."""
+    """Group events by time, in order of time; events of one time keep their order."""
     ordered = sorted(events, key=lambda event: event.time)
-    return {time: list(together) for time, together in groupby(ordered, key=lambda event: event.time)}
+    return {time: list(group) for time, group in groupby(ordered, key=lambda event: event.time)}
 
 
 @dataclass
-class _Course:
+class _EntityRun:
     """State of one entity while a batch of events is applied."""
 
     entity: str
@@ -155,11 +155,13 @@ class _Course:
 
 
 class OutOfOrderFilter:
-    """Beliefs of any number of entities; accepts events in any order, within `window` and `most`.
+    """Filter of any number of entities that accepts events in any order, within `window` and `most`.
 
     Args:
-        window: seconds that an event may lie before its entity's newest.
-        most: moments of an entity that are kept.
+        model_of: returns the model of an entity.
+        updater: computes the updates.
+        window: longest time by which an event may be earlier than its entity's newest, in seconds.
+        most: largest number of stored moments of an entity.
     """
 
     def __init__(
@@ -173,7 +175,7 @@ class OutOfOrderFilter:
         self.timelines: dict[str, Timeline[list[Event], Belief]] = defaultdict(Timeline)
 
     def apply(self, events: Iterable[Event]) -> tuple[dict[str, Outcome], list[Event]]:
-        """Apply events; returns the newest outcome of every changed entity, and the events that came too late."""
+        """Apply events; return the newest outcome of every changed entity, and the events that are too late."""
         by_entity: dict[str, list[Event]] = defaultdict(list)
         windows: dict[str, LatenessWindow] = {}
         late = []
@@ -187,32 +189,30 @@ class OutOfOrderFilter:
                 continue
             lateness.note(event.time)
             by_entity[event.entity].append(event)
-        courses = [self._begin(entity, due) for entity, due in by_entity.items()]
-        for turn in range(max((len(course.instants) for course in courses), default=0)):
-            self._round([course for course in courses if turn < len(course.instants)], turn)
-        return {course.entity: self._end(course) for course in courses}, late
+        runs = [self._begin(entity, due) for entity, due in by_entity.items()]
+        for number in range(max((len(run.instants) for run in runs), default=0)):
+            self._round([run for run in runs if number < len(run.instants)], number)
+        return {run.entity: self._end(run) for run in runs}, late
 
-    def _begin(self, entity: str, due: list[Event]) -> _Course:
-        belief, taken = self.timelines[entity].rewind(min(event.time for event in due))
-        moments = by_time([*(event for moment in taken for event in moment.content), *due])
-        ordered = [instant for together in moments.values() for instant in instants(together)]
-        return _Course(entity, belief, moments, ordered)
+    def _begin(self, entity: str, due: list[Event]) -> _EntityRun:
+        belief, removed = self.timelines[entity].rewind(min(event.time for event in due))
+        moments = by_time([*(event for moment in removed for event in moment.content), *due])
+        ordered = [instant for group in moments.values() for instant in instants(group)]
+        return _EntityRun(entity, belief, moments, ordered)
 
-    def _round(self, active: list[_Course], turn: int) -> None:
-        steps = [
-            Step(course.belief, self._model_of(course.entity), course.instants[turn]) for course in active
-        ]
-        for course, outcome in zip(active, advance(steps, self._updater), strict=True):
-            course.belief, course.outcome = outcome.belief, outcome
-            moments, time = self.timelines[course.entity].moments, outcome.belief.time
+    def _round(self, active: list[_EntityRun], number: int) -> None:
+        steps = [Step(run.belief, self._model_of(run.entity), run.instants[number]) for run in active]
+        for run, outcome in zip(active, advance(steps, self._updater), strict=True):
+            run.belief, run.outcome = outcome.belief, outcome
+            moments, time = self.timelines[run.entity].moments, outcome.belief.time
             if moments and moments[-1].time == time:
                 moments[-1].state = outcome.belief
             else:
-                moments.append(Moment(time, course.moments[time], outcome.belief))
+                moments.append(Moment(time, run.moments[time], outcome.belief))
 
-    def _end(self, course: _Course) -> Outcome:
-        timeline = self.timelines[course.entity]
+    def _end(self, run: _EntityRun) -> Outcome:
+        timeline = self.timelines[run.entity]
         timeline.thin()
         timeline.forget(self._window, self._most)
-        assert course.outcome is not None
-        return course.outcome
+        assert run.outcome is not None
+        return run.outcome

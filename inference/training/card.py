@@ -1,4 +1,4 @@
-"""Model card of trained weights: training data, cost, accuracy, and the commands to reproduce them."""
+"""Model card of trained weights: training data, cost, accuracy, and the commands that reproduce them."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ Gaussian-mixture posterior out, in any number of coordinates.
 
 {accuracy}
 
-## Made by
+## Commands
 
 {commands}
 
-A run cut off goes on from its checkpoint. Batches depend on the seed and the step only; sums differ in their last
-digits between processors and versions of PyTorch, so other machines get other weights of the same quality.
+An interrupted run continues from its checkpoint. Batches depend only on the seed and the step. Sums differ in their
+last digits between processors and versions of PyTorch, so other machines get other weights of the same quality.
 
 ## Limits
 
-Trained on priors of at most eight components and one to six observations at once, of linear, range and angle
-sensors with Gaussian noise and up to 30 % outliers. `inference.update.updater` checks every answer by importance
-sampling, and refines it where it is poor.
+Trained on priors of at most eight components, and one to six observations at once of linear, range and angle sensors
+with Gaussian noise and up to 30 % outliers. `inference.update.updater` checks every answer by importance sampling, and
+refines poor ones.
 """
 
 
 @dataclass(frozen=True)
 class Run:
-    """Statistics of a training run; the wall time in seconds."""
+    """Statistics of a training run, with the wall time in seconds."""
 
     steps: int
     skipped: int
@@ -54,18 +54,18 @@ class Run:
 
 
 def facts(plan: Plan, run: Run, parameters: int) -> dict[str, str]:
-    """The facts in the card's table, by name; also stored in the weights' file."""
+    """Return the facts of the card's table by name, which are also stored in the file of the weights."""
     configuration = plan.configuration
     shape = (
         f"width {configuration.width}, {configuration.layers} layers, {configuration.heads} heads, "
-        f"{configuration.hidden} hidden units a gate"
+        f"{configuration.hidden} hidden units per gate"
     )
     return {
         "network": shape,
         "parameters": f"{parameters:,}",
         "family": plan.family,
         "seed": str(plan.seed),
-        "steps": f"{run.steps:,}, of which {run.skipped} were skipped for a gradient that was not finite",
+        "steps": f"{run.steps:,}, of which {run.skipped} were skipped because their gradient was not finite",
         "batch": f"{plan.batch} problems of {' or '.join(map(str, sorted(set(plan.tokens))))} tokens",
         "initial weights": plan.initial,
         "samples": samples(plan, run.steps),
@@ -79,7 +79,7 @@ def facts(plan: Plan, run: Run, parameters: int) -> dict[str, str]:
 
 
 def samples(plan: Plan, steps: int) -> str:
-    """How many problems of each dimension the network saw."""
+    """Return the number of training problems of each dimension, as text."""
     rounds, rest = divmod(steps, len(plan.dimensions))
     turns = Counter({dimension: n * rounds for dimension, n in Counter(plan.dimensions).items()})
     turns.update(plan.dimensions[:rest])
@@ -87,7 +87,7 @@ def samples(plan: Plan, steps: int) -> str:
 
 
 def hardware(device: str) -> str:
-    """The processor the network ran on, and the version of PyTorch."""
+    """Return the processor of the training run, and the versions of PyTorch and Python."""
     if device.startswith("cuda"):
         where = torch.cuda.get_device_name(torch.device(device))
     else:
@@ -97,7 +97,7 @@ def hardware(device: str) -> str:
 
 
 def processor() -> str:
-    """The processor's name, if the system gives it."""
+    """Return the name of the processor, or its architecture if the name is unknown."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -108,7 +108,7 @@ def processor() -> str:
 
 
 def accuracy(evaluated: Sequence[Comparison]) -> str:
-    """The tables of an evaluation, one per dimension; a sentence if there was none."""
+    """Return the table of an evaluation in Markdown; a sentence if there was none."""
     if not evaluated:
         return "Not evaluated."
     lines = [
@@ -132,11 +132,13 @@ def accuracy(evaluated: Sequence[Comparison]) -> str:
 def model_card(
     name: str, described: dict[str, str], measured: str, commands: Sequence[tuple[str, str]]
 ) -> str:
-    """The card as Markdown.
+    """Return the card in Markdown.
 
     Args:
-        name: of the weights. described: from `facts`. measured: from `accuracy`.
-        commands: pairs of a command's purpose, and the command.
+        name: name of the weights.
+        described: facts, from `facts`.
+        measured: accuracy, from `accuracy`.
+        commands: pairs of purpose and command.
     """
     return _TEMPLATE.format(
         name=name,

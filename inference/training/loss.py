@@ -1,9 +1,9 @@
-"""Component-consistent loss: negative log density of the true state, within the prior component it came from.
+"""Component-consistent loss: negative log density of the true state within the prior component it was drawn from.
 
-The answer's components that refine component k should explain a state drawn from k. The loss is
-the mean of ``−log Σ_{j: source(j)=k} w_j N(x; m_j, S_j)``. Up to a constant it is the expected KL divergence of the
-joint posterior over (component, state) from the answer; arXiv 2502.02463, section 3, has the marginal form. It keeps
-token j a refinement of component source(j), so coordinates that no sensor touches can follow exactly.
+The loss is the mean of ``−log Σ_{j: source(j)=k} w_j N(x; m_j, S_j)`` over states x drawn from prior component k. Up to
+a constant it is the expected KL divergence of the joint posterior over (component, state) from the answer. Whittle et
+al., arXiv 2502.02463, section 3, has the marginal form. With the joint form, token j stays a refinement of component
+source(j), so the conditional distribution of coordinates that no sensor observes remains exact.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import component_log_density
 from beliefstream.inference.network.transformer import DistributionTransformer, Tokens
 
-WORST = 30.0  # nats; limits the influence of one problem on a batch
+WORST = 30.0  # nats; largest loss of one problem, to limit its influence on a batch
 
 
 def component_consistent_loss(
@@ -25,7 +25,7 @@ def component_consistent_loss(
     source: Tensor,
     state: Tensor,
 ) -> Tensor:
-    """Mean loss over the batch, in nats, for `source` ``(B,)`` and `state` ``(B, d)`` as drawn."""
+    """Return the mean loss over a batch in nats; `source` ``(B,)`` is the component of each `state` ``(B, d)``."""
     estimate = network(tokens, observations)
     logs = (
         component_log_density(state[:, None], estimate.means, estimate.factors)[..., 0] + estimate.log_weights

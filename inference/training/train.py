@@ -1,6 +1,7 @@
-"""The training loop: resumable, the same on CPU and CUDA; every batch is a function of the seed and the step.
+"""Training loop, which can be resumed and is the same on CPU and CUDA.
 
-A checkpoint holds the network, the optimiser and the step, so an interrupted run continues as if nothing had happened.
+Every batch is a function of the seed and the step. A checkpoint has the network, the optimiser and the step, so an
+interrupted run continues without a difference.
 """
 
 from __future__ import annotations
@@ -31,35 +32,36 @@ Progress = Callable[[dict[str, float]], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """All settings that determine a run."""
+    """All settings of a run."""
 
     family: str = "mixed"
-    dimensions: tuple[int, ...] = (2, 1, 2, 3, 2, 4)  # in turn, one batch each
+    dimensions: tuple[int, ...] = (2, 1, 2, 3, 2, 4)  # of successive batches, repeated
     steps: int = 18_000
     batch: int = 512
-    tokens: tuple[int, ...] = (8,)  # of the answer; the next number after each cycle of the dimensions
+    tokens: tuple[int, ...] = (8,)  # number in the answer; changes after each cycle of the dimensions
     learning_rate: float = 2e-3
     warm_up: int = 300  # steps
     weight_decay: float = 1e-4
     seed: int = 0
-    initial: str = "random"  # initial weights, by name or file
+    initial: str = "random"  # initial weights: a name or a file
     configuration: Configuration = field(default_factory=Configuration)
 
     def shape(self, step: int) -> tuple[int, int]:
-        """Dimension and tokens of a step's problems."""
-        turn, place = divmod(step, len(self.dimensions))
-        return self.dimensions[place], self.tokens[turn % len(self.tokens)]
+        """Return dimension and number of tokens of the problems of a step."""
+        cycle, index = divmod(step, len(self.dimensions))
+        return self.dimensions[index], self.tokens[cycle % len(self.tokens)]
 
     def rate(self, step: int) -> float:
-        """Cosine schedule after a linear warm-up, down to a fiftieth."""
+        """Return the learning rate of a step: a linear warm-up, then a cosine down to a fiftieth."""
         cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
         return self.learning_rate * min(1.0, (step + 1) / self.warm_up) * (0.02 + 0.98 * cosine)
 
 
 class Training:
-    """One run of a plan, from its checkpoint if there is one.
+    """A run of a plan, resumed from its checkpoint if that exists.
 
-    Raises ValueError if the checkpoint belongs to another plan.
+    Raises:
+        ValueError: the checkpoint belongs to another plan, or the initial weights have another configuration.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class Training:
         self.seconds = 0.0
         if checkpoint.exists():
             self._load()
-        # one compiled function per shape: shapes are static in each, and none evicts another
+        # one compiled function per shape, so that shapes are static and no function evicts another from the cache
         shapes = itertools.product(sorted(set(plan.dimensions)), sorted(set(plan.tokens)))
         self.losses = {shape: self._loss_function(compile_network) for shape in shapes}
 
@@ -90,7 +92,7 @@ class Training:
         network = weights.load(self.plan.initial)
         if network.configuration != self.plan.configuration:
             raise ValueError(
-                f"initial: {self.plan.initial} is {network.configuration}, not {self.plan.configuration}"
+                f"initial: expected {self.plan.configuration}, got {self.plan.initial} with {network.configuration}"
             )
         return network.train()
 
@@ -103,13 +105,13 @@ class Training:
     def _load(self) -> None:
         saved = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         if saved["plan"] != json.dumps(asdict(self.plan)):
-            raise ValueError(f"checkpoint {self.checkpoint}: made by another plan: {saved['plan']}")
+            raise ValueError(f"checkpoint {self.checkpoint}: it belongs to another plan: {saved['plan']}")
         self.network.load_state_dict(saved["network"])
         self.optimiser.load_state_dict(saved["optimiser"])
         self.step, self.skipped, self.seconds = saved["step"], saved["skipped"], saved["seconds"]
 
     def save(self) -> None:
-        """Write the checkpoint, whole or not at all."""
+        """Write the checkpoint atomically."""
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.checkpoint.with_suffix(".partial")
         torch.save(
@@ -126,7 +128,7 @@ class Training:
         temporary.replace(self.checkpoint)
 
     def one_step(self) -> float:
-        """Train on one batch; returns its loss in nats. Skips and counts a step if its gradient is not finite."""
+        """Train on one batch and return its loss in nats; a step with a gradient that is not finite is skipped."""
         plan = self.plan
         dimension, count = plan.shape(self.step)
         generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + self.step)
@@ -150,7 +152,13 @@ class Training:
         return float(loss.detach())
 
     def run(self, report: Progress, every: int = 200, save_every: int = 500) -> DistributionTransformer:
-        """Run to the end of the plan; `report` gets step, mean losses per dimension and speed every `every` steps."""
+        """Run to the end of the plan, and return the trained network.
+
+        Args:
+            report: called with the step, the time in seconds, the skipped steps and the mean loss per dimension.
+            every: steps between reports.
+            save_every: steps between checkpoints.
+        """
         sums: dict[int, list[float]] = {d: [] for d in self.plan.dimensions}
         clock = time.perf_counter()
         while self.step < self.plan.steps:

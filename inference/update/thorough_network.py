@@ -41,6 +41,9 @@ ALONG, SCANNED = 48, 64  # points of the prior, and of its scan, that are moved 
 FIRST_POINTS = 192  # of the first check
 SETTLED = 0.8  # effective sample size that is good enough at the first check
 VERIFY_POINTS, VERIFY_SEED = 1024, 501
+REPEATED = (3, 3)  # draws, and steps on each, of a repeated refinement
+MEASURED = 1024  # most points that compare a repeated refinement with the answer before
+LEAST_GAIN = 0.1  # relative gain in effective sample size below which a refinement is not repeated
 
 
 class ThoroughNetwork(CheckedNetwork):
@@ -146,29 +149,37 @@ class ThoroughNetwork(CheckedNetwork):
         joint = beside([poor.posterior.scaled_by(math.log1p(-share)), whole.scaled_by(math.log(share))])
         posterior = self._reduced(joint)
         defended = self._measured(local, replace(poor, posterior=posterior), self.settings.refine_points)
-        sound = torch.nonzero(defended.effective_sample_size > 0)[:, 0]  # 0 where anything is NaN
+        # one point with all the weight has no spread; the effective sample size is 0 where anything is NaN
+        spread = torch.linalg.cholesky_ex(covariance).info == 0
+        sound = torch.nonzero(spread & (defended.effective_sample_size > 0))[:, 0]
         return poor.with_rows(sound, defended.rows(sound))
 
     def _refined(self, local: LocalProblem, answer: GaussianMixture, now: Update, measure: int) -> Update:
-        """Refine poor answers, keep what improves, and repeat with more points while they stay poor.
+        """Refine poor answers, keep what improves, and repeat with more points while they stay poor and improve.
 
-        `measure` is the number of points that `now` was measured on.
+        `measure` is the number of points that `now` was measured on. Every refinement adds components, more than an
+        answer may have. A repeat starts from what the reduction left, not from all that the one before fitted.
         """
         settings = self.settings
-        size = (settings.refine_rounds, settings.refine_steps)
-        added, below = settings.most_components - settings.components, settings.refine_below
-        first, left = True, torch.arange(answer.batch)
-        for points in (settings.refine_points, *settings.repeat_points):
-            still = torch.nonzero(now.effective_sample_size[left] < below)[:, 0]
-            if len(still) == 0:
+        left = torch.nonzero(now.effective_sample_size < settings.refine_below)[:, 0]
+        if len(left) == 0:
+            return now
+        size = (settings.refine_rounds, settings.refine_steps, settings.refine_points)
+        added, part = settings.most_components - settings.components, local.rows(left)
+        fitted = refine(part, answer.rows(left.to(answer.means.device)), added, *size)
+        now = now.with_rows(left, self._better(part, fitted, now.rows(left), measure))
+        below = min(settings.refine_below, settings.repeat_below)
+        for points in settings.repeat_points:
+            left = left[now.effective_sample_size[left] < below]
+            if len(left) == 0:
                 break
-            left, answer = left[still], answer.rows(still.to(answer.means.device))
-            part = local.rows(left)
-            answer = refine(part, answer, added if first else 0, *size, points)
-            before = now.rows(left) if first else self._measured(part, now.rows(left), points)
-            more = self._better(part, answer, before, measure if first else points)
-            now = now.with_rows(left, more)
-            first, below = False, min(settings.refine_below, settings.repeat_below)
+            part, few = local.rows(left), min(points, MEASURED)
+            fitted = refine(part, part.localise(now.posterior.rows(left)), added, *REPEATED, points)
+            before = self._measured(part, now.rows(left), few)
+            after = self._better(part, fitted, before, few)
+            now = now.with_rows(left, after)
+            gained = after.effective_sample_size - before.effective_sample_size
+            left = left[gained > LEAST_GAIN * before.effective_sample_size]
         return now
 
     def _better(self, local: LocalProblem, answer: GaussianMixture, now: Update, points: int) -> Update:

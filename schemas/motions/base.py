@@ -1,4 +1,4 @@
-"""Base of all motions, with their common checks."""
+"""Base of all motions, and checks that they share."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ EachNonNegative = Annotated[
 class MotionBase(Message):
     """Base of every motion.
 
-    Inputs of a motion (odometry, accelerations) come from sensors of the kind `control`; without reports they are zero.
+    Sensors of kind `control` report the inputs of a motion (odometry, accelerations); without reports they are zero.
     """
 
     @property
     def coordinate_names(self) -> tuple[str, ...] | None:
-        """The coordinates that it moves, which must be all of the state; None if it moves any."""
+        """Names of the coordinates that it moves, which must be those of the state; None if any are allowed."""
         return None
 
     @property
@@ -39,16 +39,16 @@ class MotionBase(Message):
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """Its inputs, in order."""
+        """Names of its inputs, in order."""
         return ()
 
     def complaint(self, time: float) -> str | None:
-        """Why it has no state at that time, in seconds since the epoch; None if it has one."""
+        """Explain why the motion has no state at `time`, in seconds since the epoch; None if it has one."""
         return None
 
 
 def sizes(**fields: object) -> dict[str, int]:
-    """Number of entries of each field that is a tuple."""
+    """Return the number of entries of each field that is a tuple."""
     return {name: len(value) for name, value in fields.items() if isinstance(value, tuple)}
 
 

@@ -1,4 +1,4 @@
-"""Linear motions of single coordinates and of chains: random walk, mean reversion, velocities and accelerations."""
+"""Linear motions: random walk, mean reversion, constant or decaying velocity, constant acceleration."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from beliefstream.schemas.motions.base import (
 
 
 class RandomWalk(MotionBase):
-    """Every coordinate diffuses independently: the variance grows by spectral_density times the elapsed time."""
+    """Every coordinate diffuses independently; its variance grows by spectral_density times the elapsed time."""
 
-    kind: Annotated[Literal["random_walk"], Field(description="of the motion: random_walk")] = "random_walk"
+    kind: Annotated[Literal["random_walk"], Field(description="kind of motion: random_walk")] = "random_walk"
     spectral_density: Annotated[
         NonNegative | EachNonNegative,
         Field(
-            description="one for all coordinates or one each, in squared units of the coordinate per second"
+            description="spectral density of the noise, one for all coordinates or one each, in squared units of the "
+            "coordinate per second"
         ),
     ]
 
@@ -40,19 +41,21 @@ class RandomWalk(MotionBase):
 class MeanReverting(MotionBase):
     """Every coordinate reverts to a mean independently: dx = -rate (x - mean) dt + dW (Ornstein-Uhlenbeck)."""
 
-    kind: Annotated[Literal["mean_reverting"], Field(description="of the motion: mean_reverting")] = (
+    kind: Annotated[Literal["mean_reverting"], Field(description="kind of motion: mean_reverting")] = (
         "mean_reverting"
     )
     rate: Annotated[
-        NonNegative | EachNonNegative, Field(description="one for all coordinates or one each, per second")
+        NonNegative | EachNonNegative,
+        Field(description="rate of reversion, one for all coordinates or one each, per second"),
     ]
     mean: Annotated[
-        Number | Each, Field(description="one for all coordinates or one each, in their units")
+        Number | Each, Field(description="mean, one for all coordinates or one each, in their units")
     ] = 0.0
     spectral_density: Annotated[
         NonNegative | EachNonNegative,
         Field(
-            description="one for all coordinates or one each, in squared units of the coordinate per second"
+            description="spectral density of the noise, one for all coordinates or one each, in squared units of the "
+            "coordinate per second"
         ),
     ]
 
@@ -64,20 +67,22 @@ class MeanReverting(MotionBase):
 class ConstantVelocity(MotionBase):
     """Velocities integrate into positions, driven by white noise acceleration of equal density on each pair."""
 
-    kind: Annotated[Literal["constant_velocity"], Field(description="of the motion: constant_velocity")] = (
+    kind: Annotated[Literal["constant_velocity"], Field(description="kind of motion: constant_velocity")] = (
         "constant_velocity"
     )
     positions: Annotated[Names, Field(description="names of the position coordinates")]
     velocities: Annotated[Names, Field(description="names of their velocities, in the same order")]
     spectral_density: Annotated[
         NonNegative,
-        Field(description="of the acceleration, in squared units of the position per cubic second"),
+        Field(
+            description="spectral density of the acceleration, in squared units of the position per cubic second"
+        ),
     ]
     inputs: Annotated[
         Inputs,
         Field(
             description="names of reported accelerations, one for each position, in its unit per square second; "
-            "empty: none are reported"
+            "empty: none"
         ),
     ] = ()
 
@@ -91,7 +96,7 @@ class ConstantVelocity(MotionBase):
     def _one_each(cls, inputs: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         positions = info.data.get("positions")
         if inputs and positions is not None and len(inputs) != len(positions):
-            raise PydanticCustomError("wrong_size", "expected none, or one for each of positions")
+            raise PydanticCustomError("wrong_size", "expected no inputs, or one for each of positions")
         return each_once(inputs)
 
     @property
@@ -106,21 +111,23 @@ class ConstantVelocity(MotionBase):
 class DecayingVelocity(MotionBase):
     """Velocities integrate into positions and decay to zero: dv = -v / time_constant dt + dW (Ornstein-Uhlenbeck).
 
-    Over times much shorter than the time constant it resembles constant_velocity; over much longer ones, the position
-    spreads as a random walk. The variance of the velocity settles at spectral_density * time_constant / 2.
+    Over times much shorter than the time constant it resembles constant_velocity. Over much longer times the position
+    follows a random walk. The variance of the velocity tends to spectral_density * time_constant / 2.
     """
 
-    kind: Annotated[Literal["decaying_velocity"], Field(description="of the motion: decaying_velocity")] = (
+    kind: Annotated[Literal["decaying_velocity"], Field(description="kind of motion: decaying_velocity")] = (
         "decaying_velocity"
     )
     positions: Annotated[Names, Field(description="names of the position coordinates")]
     velocities: Annotated[Names, Field(description="names of their velocities, in the same order")]
     time_constant: Annotated[
-        Number, Field(gt=0, description="seconds in which a velocity decays to 1 / e of what it was")
+        Number, Field(gt=0, description="time in which a velocity decays to 1 / e of its value, in seconds")
     ]
     spectral_density: Annotated[
         NonNegative,
-        Field(description="of the acceleration, in squared units of the position per cubic second"),
+        Field(
+            description="spectral density of the acceleration, in squared units of the position per cubic second"
+        ),
     ]
 
     @field_validator("velocities")
@@ -134,17 +141,19 @@ class DecayingVelocity(MotionBase):
 
 
 class ConstantAcceleration(MotionBase):
-    """Accelerations integrate into velocities, these into positions, driven by white noise jerk of equal density."""
+    """Accelerations integrate into velocities and these into positions, driven by white noise jerk of equal density."""
 
     kind: Annotated[
-        Literal["constant_acceleration"], Field(description="of the motion: constant_acceleration")
+        Literal["constant_acceleration"], Field(description="kind of motion: constant_acceleration")
     ] = "constant_acceleration"
     positions: Annotated[Names, Field(description="names of the position coordinates")]
     velocities: Annotated[Names, Field(description="names of their velocities, in the same order")]
     accelerations: Annotated[Names, Field(description="names of their accelerations, in the same order")]
     spectral_density: Annotated[
         NonNegative,
-        Field(description="of the jerk, in squared units of the position per second to the fifth"),
+        Field(
+            description="spectral density of the jerk, in squared units of the position per second to the fifth"
+        ),
     ]
 
     @field_validator("velocities")

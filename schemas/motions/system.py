@@ -11,7 +11,7 @@ from beliefstream.schemas import covariance as covariance_checks
 from beliefstream.schemas.base import Matrix, Number
 from beliefstream.schemas.motions.base import Inputs, MotionBase, each_once, sizes
 
-_OFF_RASTER = 5e-4  # steps; for current times, seconds since the epoch in float64 are accurate to 2.4e-7
+_STEP_TOLERANCE = 5e-4  # in steps; float64 seconds since the epoch are accurate to 2.4e-7 for current times
 
 
 class LinearMotion(MotionBase):
@@ -22,36 +22,43 @@ class LinearMotion(MotionBase):
     the model's coordinates.
     """
 
-    kind: Annotated[Literal["linear"], Field(description="of the motion: linear")] = "linear"
+    kind: Annotated[Literal["linear"], Field(description="kind of motion: linear")] = "linear"
     drift: Annotated[
         Matrix | None,
-        Field(description="in units of the row's coordinate per that of the column's, per second"),
+        Field(
+            description="drift matrix, in the row coordinate's unit per the column coordinate's unit, per second"
+        ),
     ] = None
     diffusion: Annotated[
         Matrix | None,
         Field(description="spectral density of the noise, in squared units of the coordinates per second"),
     ] = None
     transition: Annotated[
-        Matrix | None, Field(description="over one step, in units of the row's coordinate per the column's")
+        Matrix | None,
+        Field(
+            description="transition over one step, in the row coordinate's unit per the column coordinate's unit"
+        ),
     ] = None
     noise: Annotated[
         Matrix | None, Field(description="covariance of one step, in squared units of the coordinates")
     ] = None
     step: Annotated[
         Annotated[Number, Field(ge=0.001)] | None,
-        Field(description="length of a step, in seconds, .001 at least", validate_default=True),
+        Field(description="length of a step, in seconds, at least 0.001", validate_default=True),
     ] = None
     start: Annotated[
         Number,
         Field(
-            description="a time at which a step ends, seconds since the epoch: all times are whole steps from there"
+            description="time at which a step ends, seconds since the epoch; all times are whole steps from it"
         ),
     ] = 0.0
-    inputs: Annotated[Inputs, Field(description="names of what is reported as control, in its units")] = ()
+    inputs: Annotated[
+        Inputs, Field(description="names of the inputs, which sensors of kind control report")
+    ] = ()
     input_matrix: Annotated[
         Matrix | None,
         Field(
-            description="what a unit of each input changes, a row a coordinate: per second, or in one step",
+            description="change of each coordinate (row) by a unit of each input (column), per second or in one step",
             validate_default=True,
         ),
     ] = None
@@ -78,7 +85,7 @@ class LinearMotion(MotionBase):
             if given not in ((True, True, False, False, False), (False, False, True, True, True)):
                 raise PydanticCustomError(
                     "invalid_motion",
-                    "expected drift and diffusion, or transition, noise and step, and nothing of the other",
+                    "expected either drift and diffusion, or transition, noise and step",
                 )
         return step
 
@@ -95,7 +102,9 @@ class LinearMotion(MotionBase):
             return matrix
         rows = [len(row) for row in matrix or ()]
         if rows != ([len(inputs)] * len(system) if inputs else []):
-            raise PydanticCustomError("wrong_size", "expected a row a coordinate and a column an input")
+            raise PydanticCustomError(
+                "wrong_size", "expected one row for each coordinate and one column for each input"
+            )
         return matrix or None
 
     @property
@@ -110,6 +119,6 @@ class LinearMotion(MotionBase):
         if self.step is None:
             return None
         steps = (time - self.start) / self.step
-        if abs(steps - round(steps)) <= _OFF_RASTER:
+        if abs(steps - round(steps)) <= _STEP_TOLERANCE:
             return None
-        return f"{time} is no whole number of steps of {self.step} s from {self.start}"
+        return f"{time} is not a whole number of steps of {self.step} s from {self.start}"

@@ -14,44 +14,44 @@ _Positions = Annotated[Pair, Field(description="names of the two position coordi
 _TurnRateDensity = Annotated[
     NonNegative,
     Field(
-        description="white noise of the turn rate, in squared radians per cubic second; 0 where that is an input"
+        description="density of the turn rate's white noise, in squared radians per cubic second; 0 if it is an input"
     ),
 ]
 
 
 class Unicycle(MotionBase):
-    """Moves along its heading: dx = v cos h dt, dy = v sin h dt, dh = w dt, each with white noise.
+    """Motion along the heading: dx = v cos h dt, dy = v sin h dt, dh = w dt, each with white noise.
 
-    Speed v and turn rate w are coordinates of the state if they are named here, and then follow a random walk.
+    Speed v and turn rate w are coordinates of the state if they are named here; they then follow a random walk.
     Otherwise they are the inputs `speed` (m/s) and `turn_rate` (rad/s), in this order, as odometry reports them.
     """
 
-    kind: Annotated[Literal["unicycle"], Field(description="of the motion: unicycle")] = "unicycle"
+    kind: Annotated[Literal["unicycle"], Field(description="kind of motion: unicycle")] = "unicycle"
     positions: _Positions = ("x", "y")
     heading: Annotated[
         Name,
         Field(description="name of the heading, in radians from the first position's axis to the second's"),
     ] = "heading"
     speed: Annotated[
-        Name | None, Field(description="name of the speed coordinate, in m/s; absent: it is an input")
+        Name | None, Field(description="name of the speed coordinate, in m/s; absent: an input")
     ] = None
     turn_rate: Annotated[
         Name | None,
         Field(
-            description="name of the turn rate coordinate, in rad/s; absent: it is an input",
+            description="name of the turn rate coordinate, in rad/s; absent: an input",
             validate_default=True,
         ),
     ] = None
     position_density: Annotated[
-        NonNegative, Field(description="white noise of each position, in square metres per second")
+        NonNegative, Field(description="density of each position's white noise, in square metres per second")
     ] = 0.0
     heading_density: Annotated[
-        NonNegative, Field(description="white noise of the heading, in squared radians per second")
+        NonNegative, Field(description="density of the heading's white noise, in squared radians per second")
     ] = 0.0
     speed_density: Annotated[
         NonNegative,
         Field(
-            description="white noise of the speed, in square metres per cubic second; 0 where that is an input"
+            description="density of the speed's white noise, in square metres per cubic second; 0 if it is an input"
         ),
     ] = 0.0
     turn_rate_density: _TurnRateDensity = 0.0
@@ -79,12 +79,12 @@ class Unicycle(MotionBase):
 
 
 class CoordinatedTurn(MotionBase):
-    """Velocity of constant length that turns at a rate, with white acceleration and a random-walk turn rate.
+    """Motion at constant speed along an arc, with white noise acceleration and a turn rate that follows a random walk.
 
     If `turn_rate` names no coordinate, it is the input `turn_rate` (rad/s), as a gyroscope reports it.
     """
 
-    kind: Annotated[Literal["coordinated_turn"], Field(description="of the motion: coordinated_turn")] = (
+    kind: Annotated[Literal["coordinated_turn"], Field(description="kind of motion: coordinated_turn")] = (
         "coordinated_turn"
     )
     positions: _Positions = ("x", "y")
@@ -95,11 +95,12 @@ class CoordinatedTurn(MotionBase):
         Name | None,
         Field(
             description="name of the turn rate coordinate, in rad/s from the first position's axis to the second's; "
-            "absent: it is an input",
+            "absent: an input",
         ),
     ] = None
     acceleration_density: Annotated[
-        NonNegative, Field(description="white noise of each velocity, in square metres per cubic second")
+        NonNegative,
+        Field(description="density of each velocity's white noise, in square metres per cubic second"),
     ] = 0.0
     turn_rate_density: _TurnRateDensity = 0.0
 
@@ -136,7 +137,7 @@ def _of_a_coordinate(density: float, info: ValidationInfo) -> float:
     if density and name in info.data and info.data[name] is None:
         raise PydanticCustomError(
             "invalid_motion",
-            "expected 0, for {name} is an input: its noise comes with the control",
+            "expected 0, because {name} is an input; its noise is stated with the control",
             {"name": name},
         )
     return density

@@ -1,1 +1,1 @@
-"""The kinds of sensors; `schemas.sensor` combines them."""
+"""Kinds of sensors; `schemas.sensor` combines them in one type."""

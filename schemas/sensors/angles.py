@@ -12,11 +12,13 @@ from beliefstream.schemas.sensors.base import Placed, PlaneCoordinates, Positive
 
 
 class PlacedInPlane(Placed):
-    """As `Placed`, in two coordinates."""
+    """A sensor or landmark at a known place in the plane."""
 
     coordinates: Annotated[
         PlaneCoordinates,
-        Field(description="two state coordinates; angles count counter-clockwise from the first's axis"),
+        Field(
+            description="names of two state coordinates; angles are counter-clockwise from the axis of the first"
+        ),
     ] = ("x", "y")
 
 
@@ -26,19 +28,20 @@ class Turning(Message):
     maximum_turns: Annotated[
         PositiveNumber,
         Field(
-            description="most whole turns, either way, of a reported angle as h(state); one beyond is a dead letter: "
-            "degrees that were to be radians, or a broken device; more for one that counts turns; no unit"
+            description="largest number of whole turns of a reported angle, either way, in the units of h(state); a "
+            "report with more is a dead letter: probably degrees instead of radians, or a broken device; raise it "
+            "for a device that counts turns; no unit"
         ),
     ] = 4.0
 
 
 class Headed(Message):
-    """Mixin for sensors that depend on the entity's own heading."""
+    """Mixin for sensors whose report depends on the entity's heading."""
 
     heading: Annotated[
         Name,
         Field(
-            description="name of the state coordinate that is the entity's heading, in radians",
+            description="name of the state coordinate of the entity's heading, in radians",
             validate_default=True,
         ),
     ] = "heading"
@@ -47,7 +50,7 @@ class Headed(Message):
     @classmethod
     def _no_place(cls, heading: str, info: ValidationInfo) -> str:
         if heading in info.data.get("coordinates", ()):
-            raise PydanticCustomError("repeated_name", "expected none of coordinates")
+            raise PydanticCustomError("repeated_name", "expected another name than those in coordinates")
         return heading
 
 
@@ -57,36 +60,36 @@ class BearingSensor(Turning, PlacedInPlane, ScalarSensor):
     Outliers are uniform on the circle.
     """
 
-    kind: Annotated[Literal["bearing"], Field(description="of the sensor: bearing")] = "bearing"
+    kind: Annotated[Literal["bearing"], Field(description="kind of sensor: bearing")] = "bearing"
 
 
 class RelativeBearingSensor(Turning, Headed, PlacedInPlane, ScalarSensor):
-    """Observes the direction of a landmark from the entity, relative to the entity's own heading.
+    """Observes the direction of a landmark from the entity, relative to the entity's heading.
 
     h(state) = atan2(position_y - y, position_x - x) - heading; outliers are uniform on the circle.
     """
 
-    kind: Annotated[Literal["relative_bearing"], Field(description="of the sensor: relative_bearing")] = (
+    kind: Annotated[Literal["relative_bearing"], Field(description="kind of sensor: relative_bearing")] = (
         "relative_bearing"
     )
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:
-        """Place and heading."""
+        """Position coordinates, then the heading."""
         return (*self.coordinates, self.heading)
 
 
 class HeadingSensor(Turning, ScalarSensor):
-    """Observes a coordinate that is an angle: h(state) = the coordinate, modulo one turn.
+    """Observes a coordinate that is an angle: h(state) is the coordinate, modulo one turn.
 
     Outliers are uniform on the circle.
     """
 
-    kind: Annotated[Literal["heading"], Field(description="of the sensor: heading")] = "heading"
+    kind: Annotated[Literal["heading"], Field(description="kind of sensor: heading")] = "heading"
     coordinates: Annotated[
         tuple[Name, ...],
         Field(fail_fast=True),
-        Field(min_length=1, max_length=1, description="name of the state coordinate, which is in radians"),
+        Field(min_length=1, max_length=1, description="name of one state coordinate, in radians"),
     ] = ("heading",)
 
 
@@ -96,8 +99,10 @@ class CourseSensor(Turning, ScalarSensor):
     Outliers are uniform on the circle.
     """
 
-    kind: Annotated[Literal["course"], Field(description="of the sensor: course")] = "course"
+    kind: Annotated[Literal["course"], Field(description="kind of sensor: course")] = "course"
     coordinates: Annotated[
         PlaneCoordinates,
-        Field(description="names of the two velocities; the course counts from the first's axis"),
+        Field(
+            description="names of the two velocities; the course is counter-clockwise from the axis of the first"
+        ),
     ] = ("vx", "vy")

@@ -1,9 +1,9 @@
 """Base of all kinds of sensors.
 
-A sensor reports `scale * h(state) + bias + noise`. The standard deviation is that of the reported number: as an
-observation of h(state) it is `(value - bias) / scale`, with deviation `standard_deviation / |scale|`. Angles are in
-radians, counter-clockwise from the first axis towards the second. For degrees use a scale of 180/pi; for a compass
-(degrees clockwise from the second axis) a scale of -180/pi and a bias of 90.
+A sensor reports `scale * h(state) + bias + noise`. The standard deviation is that of the reported number. So
+`(value - bias) / scale` observes h(state) with the standard deviation `standard_deviation / |scale|`. Angles are in
+radians, counter-clockwise from the first axis towards the second. For degrees use a scale of 180/pi. For a compass
+(degrees clockwise from the second axis) use a scale of -180/pi and a bias of 90.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ PlaneCoordinates = Annotated[tuple[Name, ...], Field(fail_fast=True), Field(min_
 SpaceCoordinates = Annotated[tuple[Name, ...], Field(fail_fast=True), Field(min_length=3, max_length=3)]
 PositiveNumber = Annotated[Number, Field(gt=0)]
 OutlierProbability = Annotated[
-    Number, Field(ge=0, le=0.9, description="that an observation is an outlier, 0 to 0.9; no unit")
+    Number,
+    Field(ge=0, le=0.9, description="probability that an observation is an outlier, 0 to 0.9; no unit"),
 ]
 
 
@@ -36,7 +37,7 @@ class SensorBase(Message):
         20_000  # 64 values with their covariance, or tables among a function's parameters
     )
 
-    sensor: Annotated[Name, Field(description="the name of the sensor; also the key of the record")]
+    sensor: Annotated[Name, Field(description="name of the sensor; also the key of the record")]
 
     @field_validator("coordinates", "velocities", "inputs", check_fields=False)
     @classmethod
@@ -47,7 +48,7 @@ class SensorBase(Message):
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:
-        """The state coordinates that the sensor sees."""
+        """The state coordinates that the sensor observes."""
         names: tuple[str, ...] = getattr(self, "coordinates", ())
         return names
 
@@ -58,17 +59,19 @@ class SensorBase(Message):
 
 
 class Calibrated(Message):
-    """Outliers and calibration."""
+    """Mixin for sensors with outliers and calibration."""
 
     outlier_probability: OutlierProbability = 0.0
     scale: Annotated[
         Number,
         Field(
-            description="calibration: reported unit per unit of h(state), not 0",
+            description="calibration: reported units per unit of h(state), not 0",
             json_schema_extra={"not": {"const": 0}},
         ),
     ] = 1.0
-    bias: Annotated[Number, Field(description="calibration: added to what is reported, in its units")] = 0.0
+    bias: Annotated[
+        Number, Field(description="calibration: added to scale * h(state), in the reported units")
+    ] = 0.0
 
     @field_validator("scale")
     @classmethod
@@ -81,10 +84,12 @@ class Calibrated(Message):
 class Channel(Calibrated):
     """One reported number: its noise, outliers and calibration."""
 
-    standard_deviation: Annotated[PositiveNumber, Field(description="of the noise, in the reported unit")]
-    noise: Annotated[
-        Noise | None, Field(description="what is not Gaussian about the noise; absent: nothing")
-    ] = None
+    standard_deviation: Annotated[
+        PositiveNumber, Field(description="standard deviation of the noise, in the reported unit")
+    ]
+    noise: Annotated[Noise | None, Field(description="non-Gaussian noise; absent: the noise is Gaussian")] = (
+        None
+    )
 
     @field_validator("noise")
     @classmethod
@@ -93,7 +98,7 @@ class Channel(Calibrated):
         if noise is not None and outliers is not None and outliers + noise.clutter_probability >= 1:
             raise PydanticCustomError(
                 "invalid_noise",
-                "expected clutter and outliers of less than 1 in all, got {total}",
+                "expected probabilities of clutter and outliers with a sum below 1, got {total}",
                 {"total": f"{outliers + noise.clutter_probability:g}"},
             )
         return noise
@@ -107,9 +112,11 @@ class Placed(Message):
     """A sensor or landmark at a known place."""
 
     coordinates: Annotated[
-        Coordinates, Field(description="names of the state coordinates that are the place of the entity")
+        Coordinates, Field(description="names of the state coordinates of the entity's position")
     ] = ("x", "y")
-    position: Annotated[Vector, Field(description="where the sensor is, in the units of the coordinates")]
+    position: Annotated[
+        Vector, Field(description="position of the sensor or landmark, in the units of the coordinates")
+    ]
 
     @field_validator("position")
     @classmethod
@@ -118,12 +125,13 @@ class Placed(Message):
 
 
 StandardDeviation = Annotated[
-    PositiveNumber | None, Field(description="of the noise of every number, in the reported units")
+    PositiveNumber | None,
+    Field(description="standard deviation of the noise of every number, in the reported units"),
 ]
 Covariance = Annotated[
     Matrix | None,
     Field(
-        description="of the noise, in the squared reported units; instead of standard_deviation",
+        description="covariance of the noise, in the squared reported units; instead of standard_deviation",
         validate_default=True,
     ),
 ]

@@ -10,15 +10,18 @@ from beliefstream.schemas.sensors.angles import Headed, PlacedInPlane, Turning
 from beliefstream.schemas.sensors.base import Channel, Placed, SensorBase, SpaceCoordinates
 from beliefstream.schemas.sensors.distances import RangeChannel
 
-_Range = Annotated[RangeChannel, Field(description="the first number: how the distance is reported")]
+_Range = Annotated[RangeChannel, Field(description="noise and calibration of the first number, the distance")]
 _Bearing = Annotated[
-    Channel, Field(description="the second number: how the direction is reported, in radians unless scaled")
+    Channel,
+    Field(description="noise and calibration of the second number, the direction, in radians unless scaled"),
 ]
 _Azimuth = Annotated[
-    Channel, Field(description="how the azimuth is reported, before the elevation; in radians unless scaled")
+    Channel,
+    Field(description="noise and calibration of the azimuth, before the elevation; in radians unless scaled"),
 ]
 _Elevation = Annotated[
-    Channel, Field(description="the last number: how the elevation is reported, in radians unless scaled")
+    Channel,
+    Field(description="noise and calibration of the last number, the elevation, in radians unless scaled"),
 ]
 
 
@@ -26,7 +29,7 @@ class _PlacedInSpace(Placed):
     coordinates: Annotated[
         SpaceCoordinates,
         Field(
-            description="three state coordinates; the azimuth counts from the first's axis to the second's"
+            description="names of three state coordinates; the azimuth is from the axis of the first to the second's"
         ),
     ] = ("x", "y", "z")
 
@@ -34,7 +37,7 @@ class _PlacedInSpace(Placed):
 class RangeBearingSensor(Turning, PlacedInPlane, SensorBase):
     """Observes distance and direction of the entity from a place: see `range` and `bearing`."""
 
-    kind: Annotated[Literal["range_bearing"], Field(description="of the sensor: range_bearing")] = (
+    kind: Annotated[Literal["range_bearing"], Field(description="kind of sensor: range_bearing")] = (
         "range_bearing"
     )
     range: _Range
@@ -47,17 +50,17 @@ class RangeBearingSensor(Turning, PlacedInPlane, SensorBase):
 
 
 class RangeRelativeBearingSensor(Turning, Headed, PlacedInPlane, SensorBase):
-    """Observes distance and direction of a landmark, relative to the entity's own heading: see `relative_bearing`."""
+    """Observes distance and direction of a landmark, relative to the entity's heading: see `relative_bearing`."""
 
     kind: Annotated[
-        Literal["range_relative_bearing"], Field(description="of the sensor: range_relative_bearing")
+        Literal["range_relative_bearing"], Field(description="kind of sensor: range_relative_bearing")
     ] = "range_relative_bearing"
     range: _Range
     bearing: _Bearing
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:
-        """Place and heading."""
+        """Position coordinates, then the heading."""
         return (*self.coordinates, self.heading)
 
     @property
@@ -73,7 +76,7 @@ class AzimuthElevationSensor(Turning, _PlacedInSpace, SensorBase):
     uniform on the circle, and on the half circle of the elevation.
     """
 
-    kind: Annotated[Literal["azimuth_elevation"], Field(description="of the sensor: azimuth_elevation")] = (
+    kind: Annotated[Literal["azimuth_elevation"], Field(description="kind of sensor: azimuth_elevation")] = (
         "azimuth_elevation"
     )
     azimuth: _Azimuth
@@ -89,7 +92,7 @@ class RangeAzimuthElevationSensor(Turning, _PlacedInSpace, SensorBase):
     """Observes distance and direction of the entity from a place in space: see `azimuth_elevation`."""
 
     kind: Annotated[
-        Literal["range_azimuth_elevation"], Field(description="of the sensor: range_azimuth_elevation")
+        Literal["range_azimuth_elevation"], Field(description="kind of sensor: range_azimuth_elevation")
     ] = "range_azimuth_elevation"
     range: _Range
     azimuth: _Azimuth

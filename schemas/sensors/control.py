@@ -1,4 +1,4 @@
-"""Sensors of a motion's inputs: odometry, an inertial measurement unit."""
+"""Sensor of a motion's inputs, such as odometry or an inertial measurement unit."""
 
 from __future__ import annotations
 
@@ -21,40 +21,46 @@ _Numbers = (
 class ControlSensor(SensorBase):
     """Reports inputs of the model's motion; each report holds from its time until the next.
 
-    The motion names the inputs: `speed` (m/s) and `turn_rate` (rad/s) of a unicycle without them in its state,
-    `turn_rate` of a coordinated turn, or the inputs of a constant velocity or linear motion.
+    The motion names the inputs. A unicycle without them in its state has `speed` (m/s) and `turn_rate` (rad/s), a
+    coordinated turn has `turn_rate`. A constant velocity or linear motion lists its inputs.
     """
 
-    kind: Annotated[Literal["control"], Field(description="of the sensor: control")] = "control"
+    kind: Annotated[Literal["control"], Field(description="kind of sensor: control")] = "control"
     inputs: Annotated[
         tuple[Name, ...],
         Field(fail_fast=True),
         Field(
             min_length=1,
             max_length=MAXIMUM_COORDINATES,
-            description="names of the inputs reported, in the order of an observation's numbers and their units",
+            description="names of the reported inputs, in the order of an observation's numbers",
         ),
     ]
     standard_deviation: Annotated[
         _Deviation
         | Annotated[tuple[_Deviation, ...], Field(fail_fast=True), Field(max_length=MAXIMUM_COORDINATES)]
         | None,
-        Field(description="of the noise: one for all inputs or one each, in the units reported; 0: exact"),
+        Field(
+            description="standard deviation of the noise, one for all inputs or one each, in reported units; 0: exact"
+        ),
     ] = None
     covariance: Annotated[
         Matrix | None,
         Field(
-            description="of the noise, in the squared units reported; instead of standard_deviation",
+            description="covariance of the noise, in the squared reported units; instead of standard_deviation",
             validate_default=True,
         ),
     ] = None
     scale: Annotated[
         _Numbers,
-        Field(description="calibration: reported unit per unit of the input, not 0; one for all or one each"),
+        Field(
+            description="calibration: reported units per unit of the input, not 0; one for all or one each"
+        ),
     ] = 1.0
     bias: Annotated[
         _Numbers,
-        Field(description="calibration: added to what is reported, in its units; one for all or one each"),
+        Field(
+            description="calibration: added to scale * input, in the reported units; one for all or one each"
+        ),
     ] = 0.0
 
     @field_validator("standard_deviation", "scale", "bias")
@@ -91,7 +97,7 @@ class ControlSensor(SensorBase):
 
     @property
     def noise_covariance(self) -> Matrix:
-        """The covariance (C, C), however the noise was given."""
+        """Covariance of the noise, (C, C), from either field."""
         if self.covariance is not None:
             return self.covariance
         deviations = np.broadcast_to(np.array(self.standard_deviation), len(self.inputs))

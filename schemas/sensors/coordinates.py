@@ -21,17 +21,17 @@ from beliefstream.schemas.sensors.noise import Noise
 
 NoiseOfOne = Annotated[
     Noise | None,
-    Field(description="what is not Gaussian about the noise, of a sensor of one number; absent: nothing"),
+    Field(description="non-Gaussian noise, only for a sensor of one number; absent: the noise is Gaussian"),
 ]
 
 
 class PositionSensor(Calibrated, SensorBase):
-    """Observes coordinates of the state: h(state) = the coordinates, in the order given.
+    """Observes coordinates of the state: h(state) is the coordinates, in the given order.
 
-    An outlier has noise ten times as wide.
+    An outlier has ten times the standard deviation.
     """
 
-    kind: Annotated[Literal["position"], Field(description="of the sensor: position")] = "position"
+    kind: Annotated[Literal["position"], Field(description="kind of sensor: position")] = "position"
     coordinates: Annotated[Coordinates, Field(description="names of the state coordinates observed")] = (
         "x",
         "y",
@@ -57,20 +57,20 @@ class PositionSensor(Calibrated, SensorBase):
 
 
 class LinearSensor(Calibrated, SensorBase):
-    """Observes linear combinations of the state: one number per row, the sum of coefficient times coordinate.
+    """Observes linear combinations of the state: each row gives one number, the sum of coefficient times coordinate.
 
-    An outlier has noise ten times as wide.
+    An outlier has ten times the standard deviation.
     """
 
-    kind: Annotated[Literal["linear"], Field(description="of the sensor: linear")] = "linear"
+    kind: Annotated[Literal["linear"], Field(description="kind of sensor: linear")] = "linear"
     rows: Annotated[
         tuple[Annotated[dict[Name, Number], Field(min_length=1, max_length=MAXIMUM_COORDINATES)], ...],
         Field(fail_fast=True),
         Field(
             min_length=1,
             max_length=MAXIMUM_VALUES,
-            description="for each reported number: coefficients by the name of the coordinate, in the unit "
-            "of h per unit of the coordinate",
+            description="coefficients of each reported number by the name of the coordinate, in the unit of h per "
+            "unit of the coordinate",
         ),
     ]
     standard_deviation: StandardDeviation = None
@@ -89,7 +89,7 @@ class LinearSensor(Calibrated, SensorBase):
 
     @property
     def coordinates(self) -> tuple[str, ...]:
-        """Names of the state coordinates in the rows, in order of their first occurrence."""
+        """Names of the coordinates in the rows, in the order of their first occurrence."""
         return tuple(dict.fromkeys(name for row in self.rows for name in row))
 
     @property
@@ -101,21 +101,23 @@ class LinearSensor(Calibrated, SensorBase):
 class Geodetic(Message):
     """A place given by latitude, longitude and altitude on the WGS 84 ellipsoid."""
 
-    latitude: Annotated[Number, Field(ge=-90, le=90, description="geodetic, in degrees, north positive")]
-    longitude: Annotated[Number, Field(ge=-180, le=180, description="in degrees, east positive")]
-    altitude: Annotated[Number, Field(description="above the ellipsoid, in metres")] = 0.0
+    latitude: Annotated[
+        Number, Field(ge=-90, le=90, description="geodetic latitude in degrees, north positive")
+    ]
+    longitude: Annotated[Number, Field(ge=-180, le=180, description="longitude in degrees, east positive")]
+    altitude: Annotated[Number, Field(description="height above the ellipsoid, in metres")] = 0.0
 
 
 class GeodeticSensor(SensorBase):
     """Observes latitude and longitude in degrees, and altitude in metres if there is a third coordinate.
 
     The coordinates are metres east, north (and up) in the plane that touches the ellipsoid at the origin. The noise is
-    in metres too, also if an observation gives its own. An outlier has noise ten times as wide.
+    in metres too, also in an observation. An outlier has ten times the standard deviation.
     """
 
-    kind: Annotated[Literal["geodetic"], Field(description="of the sensor: geodetic")] = "geodetic"
+    kind: Annotated[Literal["geodetic"], Field(description="kind of sensor: geodetic")] = "geodetic"
     outlier_probability: OutlierProbability = 0.0
-    origin: Annotated[Geodetic, Field(description="where the coordinates are 0")]
+    origin: Annotated[Geodetic, Field(description="place at which the coordinates are 0")]
     coordinates: Annotated[
         tuple[Name, ...],
         Field(fail_fast=True),
@@ -126,12 +128,13 @@ class GeodeticSensor(SensorBase):
         ),
     ] = ("x", "y")
     standard_deviation: Annotated[
-        StandardDeviation, Field(description="of the noise east, north and up alike, in metres")
+        StandardDeviation,
+        Field(description="standard deviation of the noise, the same east, north and up, in metres"),
     ] = None
     covariance: Annotated[
         Covariance,
         Field(
-            description="of the noise east, north (and up), in square metres; instead of standard_deviation",
+            description="covariance of the noise east, north (and up), in square metres; instead of standard_deviation",
             validate_default=True,
         ),
     ] = None
@@ -152,11 +155,12 @@ def _of_one(noise: Noise | None, info: ValidationInfo, values: tuple[Any, ...] |
     if noise is not None and values is not None and len(values) != 1:
         raise PydanticCustomError(
             "invalid_noise",
-            "expected none with {length} reported numbers, only with one",
+            "expected no noise for a sensor of {length} numbers; only a sensor of one number may have it",
             {"length": len(values)},
         )
     if noise is not None and info.data.get("outlier_probability"):
         raise PydanticCustomError(
-            "invalid_noise", "expected an outlier_probability of 0 beside it: say outliers as a component"
+            "invalid_noise",
+            "expected an outlier_probability of 0 with noise; describe outliers as a component",
         )
     return noise

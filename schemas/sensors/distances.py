@@ -26,7 +26,7 @@ MaximumRange = Annotated[
 
 
 class RangeChannel(Channel):
-    """The reported distance."""
+    """Noise, outliers and calibration of a reported distance."""
 
     maximum_range: MaximumRange = 100.0
 
@@ -34,16 +34,14 @@ class RangeChannel(Channel):
 class RangeSensor(Placed, RangeChannel, ScalarSensor):
     """Observes the distance of the entity from a place: h(state) = |coordinates - position|."""
 
-    kind: Annotated[Literal["range"], Field(description="of the sensor: range")] = "range"
+    kind: Annotated[Literal["range"], Field(description="kind of sensor: range")] = "range"
 
 
 class SpeedSensor(ScalarSensor):
     """Observes the speed of the entity: h(state) = |coordinates|."""
 
-    kind: Annotated[Literal["speed"], Field(description="of the sensor: speed")] = "speed"
-    coordinates: Annotated[
-        Coordinates, Field(description="names of the coordinates that are its velocity")
-    ] = (
+    kind: Annotated[Literal["speed"], Field(description="kind of sensor: speed")] = "speed"
+    coordinates: Annotated[Coordinates, Field(description="names of the velocity coordinates")] = (
         "vx",
         "vy",
     )
@@ -56,14 +54,16 @@ class SpeedSensor(ScalarSensor):
 class RangeRateSensor(Placed, ScalarSensor):
     """Observes how fast the distance from a place grows (Doppler): h(state) = velocity along the line of sight."""
 
-    kind: Annotated[Literal["range_rate"], Field(description="of the sensor: range_rate")] = "range_rate"
+    kind: Annotated[Literal["range_rate"], Field(description="kind of sensor: range_rate")] = "range_rate"
     velocities: Annotated[
         Coordinates,
         Field(description="names of the velocities, in the order of the coordinates", validate_default=True),
     ] = ("vx", "vy")
     maximum_speed: Annotated[
         PositiveNumber,
-        Field(description="outliers are uniform on [-maximum_speed, maximum_speed], in the velocities' unit"),
+        Field(
+            description="outliers are uniform on [-maximum_speed, maximum_speed], in the unit of the velocities"
+        ),
     ] = 100.0
 
     @field_validator("velocities")
@@ -73,52 +73,62 @@ class RangeRateSensor(Placed, ScalarSensor):
         if coordinates is not None and len(velocities) != len(coordinates):
             raise PydanticCustomError("wrong_size", "expected one velocity for each of coordinates")
         if coordinates is not None and not distinct((*coordinates, *velocities)):
-            raise PydanticCustomError("repeated_name", "expected none of coordinates among the velocities")
+            raise PydanticCustomError("repeated_name", "expected velocities that are not among coordinates")
         return velocities
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:
-        """Place and velocity."""
+        """Position coordinates, then velocities."""
         return (*self.coordinates, *self.velocities)
 
 
 class SignalStrengthSensor(Placed, ScalarSensor):
-    """Observes received power by the log-distance law.
+    """Observes received power by the log-distance path loss model.
 
     h(state) = reference_power - 10 exponent log10(|coordinates - position| / reference_distance), in decibels.
     """
 
-    kind: Annotated[Literal["signal_strength"], Field(description="of the sensor: signal_strength")] = (
+    kind: Annotated[Literal["signal_strength"], Field(description="kind of sensor: signal_strength")] = (
         "signal_strength"
     )
     reference_power: Annotated[
-        Number, Field(description="received at the reference distance, in dB (or dBm, as reported)")
+        Number, Field(description="power received at the reference distance, in dB (or dBm, as reported)")
     ]
-    exponent: Annotated[PositiveNumber, Field(description="of the loss, 2 in free space; no unit")] = 2.0
-    reference_distance: Annotated[PositiveNumber, Field(description="in the unit of the coordinates")] = 1.0
+    exponent: Annotated[PositiveNumber, Field(description="path loss exponent, 2 in free space; no unit")] = (
+        2.0
+    )
+    reference_distance: Annotated[
+        PositiveNumber, Field(description="distance of reference_power, in the unit of the coordinates")
+    ] = 1.0
     outlier_span: Annotated[
-        PositiveNumber, Field(description="outliers are uniform on a width of this, in dB")
+        PositiveNumber, Field(description="width of the uniform density of outliers, in dB")
     ] = 100.0
 
 
 class TimeDifferenceSensor(ScalarSensor):
-    """Observes the delay with which the receiver at `first` hears the entity after the one at `second`.
+    """Observes the delay of a signal at the receiver `first` after the receiver `second`.
 
-    h(state) = (|coordinates - first| - |coordinates - second|) / propagation_speed, in seconds; outliers are uniform
-    over what the distance between the receivers allows.
+    h(state) = (|coordinates - first| - |coordinates - second|) / propagation_speed, in seconds. Outliers are uniform
+    over all delays that the distance between the receivers allows.
     """
 
-    kind: Annotated[Literal["time_difference"], Field(description="of the sensor: time_difference")] = (
+    kind: Annotated[Literal["time_difference"], Field(description="kind of sensor: time_difference")] = (
         "time_difference"
     )
     coordinates: Annotated[
-        Coordinates, Field(description="names of the state coordinates that are the place of the entity")
+        Coordinates, Field(description="names of the state coordinates of the entity's position")
     ] = ("x", "y")
-    first: Annotated[Vector, Field(description="place of the one receiver, in the units of the coordinates")]
-    second: Annotated[Vector, Field(description="place of the other, in the units of the coordinates")]
+    first: Annotated[
+        Vector, Field(description="position of the first receiver, in the units of the coordinates")
+    ]
+    second: Annotated[
+        Vector, Field(description="position of the second receiver, in the units of the coordinates")
+    ]
     propagation_speed: Annotated[
         PositiveNumber,
-        Field(description="of the signal, in units of the coordinates per second; by default that of light"),
+        Field(
+            description="speed of the signal, in units of the coordinates per second; by default the speed of light"
+        ),
     ] = SPEED_OF_LIGHT
 
     @field_validator("first", "second")
@@ -130,5 +140,5 @@ class TimeDifferenceSensor(ScalarSensor):
     @classmethod
     def _elsewhere(cls, second: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
         if second == info.data.get("first"):
-            raise PydanticCustomError("invalid_place", "expected another place than first")
+            raise PydanticCustomError("invalid_place", "expected another position than first")
         return second

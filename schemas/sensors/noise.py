@@ -22,45 +22,45 @@ MOST_PARTS = 8  # components of a noise, or densities of its clutter
 _WEIGHTS_TOLERANCE = 1e-6
 
 _Probability = Annotated[
-    Number, Field(gt=0, lt=1, description="that a report is of this law, above 0 and below 1; no unit")
+    Number, Field(gt=0, lt=1, description="probability of this clutter, above 0 and below 1; no unit")
 ]
 
 
 class NoiseComponent(Message):
-    """One Gaussian of the inliers' noise. A reflected radio signal, for example, arrives late and with more spread."""
+    """One Gaussian of the inliers' noise. Reflected radio signals, for example, have a bias and more spread."""
 
     weight: Annotated[
-        Number, Field(gt=0, le=1, description="share of the inliers; all weights sum to 1; no unit")
+        Number, Field(gt=0, le=1, description="share of the inliers; the sum of all weights is 1; no unit")
     ]
     bias: Annotated[Number, Field(description="mean of this component, in the reported unit")] = 0.0
     ratio: Annotated[
-        Number, Field(gt=0, description="its standard deviation by that of the sensor; no unit")
+        Number, Field(gt=0, description="its standard deviation divided by that of the sensor; no unit")
     ] = 1.0
 
 
 class UniformClutter(Message):
-    """Reports uniform between two values, whatever the state."""
+    """Clutter that is uniform between two values, independent of the state."""
 
-    kind: Annotated[Literal["uniform"], Field(description="of the clutter: uniform")] = "uniform"
+    kind: Annotated[Literal["uniform"], Field(description="kind of clutter: uniform")] = "uniform"
     probability: _Probability
-    low: Annotated[Number, Field(description="least value, in the reported unit")]
-    high: Annotated[Number, Field(description="greatest value, in the reported unit; above low")]
+    low: Annotated[Number, Field(description="lowest value, in the reported unit")]
+    high: Annotated[Number, Field(description="highest value, in the reported unit; above low")]
 
     @field_validator("high")
     @classmethod
     def _above_low(cls, high: float, info: ValidationInfo) -> float:
         low = info.data.get("low")
         if low is not None and high <= low:
-            raise PydanticCustomError("invalid_noise", "expected more than low, {low}", {"low": low})
+            raise PydanticCustomError("invalid_noise", "expected a number above low, {low}", {"low": low})
         return high
 
 
 class ExponentialClutter(Message):
-    """Reports with an exponential density from zero, whatever the state: ranges cut short by obstacles."""
+    """Clutter with an exponential density from zero, independent of the state, such as ranges to obstacles."""
 
-    kind: Annotated[Literal["exponential"], Field(description="of the clutter: exponential")] = "exponential"
+    kind: Annotated[Literal["exponential"], Field(description="kind of clutter: exponential")] = "exponential"
     probability: _Probability
-    mean: Annotated[Number, Field(gt=0, description="of the value, in the reported unit")]
+    mean: Annotated[Number, Field(gt=0, description="mean of the value, in the reported unit")]
 
 
 Clutter = Annotated[UniformClutter | ExponentialClutter, Field(discriminator="kind")]
@@ -73,20 +73,20 @@ class Noise(Message):
         tuple[NoiseComponent, ...],
         Field(
             max_length=MOST_PARTS,
-            description="Gaussians of the inliers' noise, their weights summing to 1; empty: one, without bias",
+            description="Gaussians of the inliers' noise, with weights that sum to 1; empty: one without bias",
         ),
     ] = ()
     slope: Annotated[
         Number,
         Field(
             ge=0,
-            description="the standard deviation grows by this share of |scale · h(state)|, what the state would have "
-            "the sensor report before bias; no unit",
+            description="growth of the standard deviation per unit of |scale · h(state)|, the expected report without "
+            "bias; no unit",
         ),
     ] = 0.0
     clutter: Annotated[
         tuple[Clutter, ...],
-        Field(max_length=MOST_PARTS, description="laws of reports that do not depend on the state"),
+        Field(max_length=MOST_PARTS, description="densities of reports that do not depend on the state"),
     ] = ()
 
     @field_validator("components")

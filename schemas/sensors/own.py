@@ -1,4 +1,4 @@
-"""Sensor with a registered measurement function, given by its name."""
+"""Sensor whose measurement is a registered function, given by name."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ ParameterName = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9
 
 
 class OwnSensor(ScalarSensor):
-    """Observes a measurement function loaded by the worker: h(state) = f(coordinates - position, **parameters)."""
+    """Observes a function that the worker has loaded: h(state) = f(coordinates - position, **parameters)."""
 
-    kind: Annotated[Literal["own"], Field(description="of the sensor: own")] = "own"
-    measurement: Annotated[Name, Field(description="the name under which the function is registered")]
+    kind: Annotated[Literal["own"], Field(description="kind of sensor: own")] = "own"
+    measurement: Annotated[Name, Field(description="name under which the function is registered")]
     coordinates: Annotated[
-        Coordinates, Field(description="names of the state coordinates that the function takes, in its order")
+        Coordinates,
+        Field(description="names of the state coordinates that are the function's argument, in order"),
     ]
     position: Annotated[
         Vector | None,
         Field(
-            description="subtracted from the coordinates, in their units; absent: the function takes them as they are"
+            description="position subtracted from the coordinates, in their units; absent: nothing is subtracted"
         ),
     ] = None
     parameters: Annotated[
         dict[ParameterName, Number | Vector | Matrix],
         Field(
             max_length=MOST_PARAMETERS,
-            description="numbers, lists or matrices of them, by the name of the function's argument, in its units",
+            description="numbers, lists or matrices by the name of the function's parameter, in its units",
         ),
     ] = {}  # noqa: RUF012  (pydantic copies it)
     outputs: Annotated[
@@ -42,13 +43,13 @@ class OwnSensor(ScalarSensor):
             strict=True,
             ge=1,
             le=MAXIMUM_VALUES,
-            description="how many numbers the function returns and an observation has; absent: one, not in a list",
+            description="number of values that the function returns and an observation has; absent: one, not in a list",
         ),
     ] = None
     outlier_span: Annotated[
         PositiveNumber | None,
         Field(
-            description="outliers are uniform on a width of this, in the unit of h; needed with an "
+            description="width of the uniform density of outliers, in the unit of h; required with an "
             "outlier_probability unless the function returns an angle",
         ),
     ] = None

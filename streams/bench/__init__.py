@@ -1,1 +1,1 @@
-"""Benchmarks: speeds as ratios to a baseline measured in the same run, because machines are noisy."""
+"""Benchmarks: speeds as ratios to a baseline in the same run, because the speed of machines varies."""

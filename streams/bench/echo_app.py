@@ -1,4 +1,4 @@
-"""The end-to-end baseline: a plain Faust agent that only forwards every message."""
+"""Baseline of the stream benchmark: a plain Faust agent that forwards every message."""
 
 from __future__ import annotations
 

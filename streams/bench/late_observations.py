@@ -1,4 +1,4 @@
-"""Measures the cost of a late observation and the size of an entity's record: no Kafka, one core."""
+"""Measures the cost of a late observation and the size of an entity's record, without Kafka and on one core."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from beliefstream.streams.kafka.producing import Record
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.local.simulated_fleet import simulate
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage
-from beliefstream.streams.worker.entity_batch import EntityBatch, Entry
+from beliefstream.streams.worker.entity_batch import EntityBatch
+from beliefstream.streams.worker.entries import Entry
 from beliefstream.streams.worker.rounds import run_rounds
 from beliefstream.streams.worker.validation import Validator
 
-LARGEST = 1_000_000  # bytes of a message
+LARGEST = 1_000_000  # bytes; largest message
 ENTITIES = 64
 
 
 class OfflineTable:
-    """Entities' records, updated with a batch of observations as in a worker, without Kafka."""
+    """Records of entities that are updated with batches of observations as in a worker, without Kafka."""
 
     def __init__(self, model: Model, sensors: Iterable[Sensor], updater: Updater, most: int = MOST) -> None:
         self._definitions = Definitions("sensors", "models")
@@ -36,10 +37,10 @@ class OfflineTable:
         self._offset = 0
 
     def apply(self, observations: Sequence[Observation]) -> tuple[list[Record], int]:
-        """Return the posteriors to send, and how many instants were computed."""
+        """Return the posteriors to send, and the number of computed instants."""
         batch: dict[bytes, EntityBatch] = {}
-        for seen in observations:
-            key, raw = seen.entity.encode(), seen.to_json()
+        for observation in observations:
+            key, raw = observation.entity.encode(), observation.to_json()
             entity = batch.get(key)
             if entity is None:
                 stored = self.records.get(key)
@@ -67,16 +68,16 @@ class OfflineTable:
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of one observation that comes after `behind` newer ones of its entity."""
+    """Cost of one observation that arrives after `newer` later ones of its entity."""
 
-    behind: int
-    instants: float  # computed for it
+    newer: int
+    instants: float  # number of computed instants
     milliseconds: float
 
 
 @dataclass(frozen=True)
 class Size:
-    """Size of the records with one lateness window."""
+    """Mean size of the records for one lateness window."""
 
     window: float  # s
     rate: float  # observations of an entity per second
@@ -87,29 +88,29 @@ class Size:
 
 def costs(
     updater: Updater,
-    behind: Sequence[int] = (0, 1, 2, 4, 8),
+    newer: Sequence[int] = (0, 1, 2, 4, 8),
     rate: float = 10.0,
     repeats: int = 3,
     entities: int = ENTITIES,
 ) -> list[Cost]:
-    """Measure one observation each of several entities, each after `behind` newer ones; the median of the repeats.
+    """Measure late observations: one of each entity, after each number of `newer` ones; the median of the repeats.
 
-    Each time the newer observations come first, in a separate batch, and then the earlier one.
+    The newer observations of each repeat arrive first, in a separate batch.
     """
-    longest = max(behind) + 1
+    longest = max(newer) + 1
     duration = (repeats + 3) * longest / rate
     simulation = simulate(entities=entities, duration=duration, rate=rate)
     model = simulation.model.model_copy(update={"lateness_window": duration})
     by_entity = _by_entity(simulation.observations)
     found = []
-    for lag in behind:
+    for lag in newer:
         table, taken = OfflineTable(model, simulation.sensors, updater), []
         start = 2 * longest
-        table.apply([seen for of in by_entity for seen in of[:start]])
+        table.apply([observation for one in by_entity for observation in one[:start]])
         for repeat in range(repeats):
-            at = start + repeat * (lag + 1)
-            groups = [of[at : at + lag + 1] for of in by_entity if len(of) > at + lag]
-            table.apply([seen for group in groups for seen in group[1:]])
+            first = start + repeat * (lag + 1)
+            groups = [one[first : first + lag + 1] for one in by_entity if len(one) > first + lag]
+            table.apply([observation for group in groups for observation in group[1:]])
             began = time.process_time()
             _, instants = table.apply([group[0] for group in groups])
             taken.append((1e3 * (time.process_time() - began) / len(groups), instants / len(groups)))
@@ -121,18 +122,18 @@ def costs(
 def sizes(
     updater: Updater, windows: Sequence[float] = (0.0, 2.0, 10.0), rate: float = 2.0, entities: int = ENTITIES
 ) -> list[Size]:
-    """Measure the records of entities after a while, for each window length in seconds."""
+    """Measure the records of entities when their size has settled, for each window length in seconds."""
     found = []
     for window in windows:
         simulation = simulate(entities=entities, duration=2.0 * window + 4.0, rate=rate)
         model = simulation.model.model_copy(update={"lateness_window": window})
         table = OfflineTable(model, simulation.sensors, updater)
-        of_entities = _by_entity(simulation.observations)
-        for turn in range(max(map(len, of_entities))):
-            table.apply([of[turn] for of in of_entities if turn < len(of)])
+        by_entity = _by_entity(simulation.observations)
+        for index in range(max(map(len, by_entity))):
+            table.apply([one[index] for one in by_entity if index < len(one)])
         records = [BeliefRecord.decode(raw).past.moments for raw in table.records.values()]
         moments = sum(map(len, records)) / len(records)
-        beliefs = sum(moment.state is not None for of in records for moment in of) / len(records) + 1
+        beliefs = sum(moment.state is not None for one in records for moment in one) / len(records) + 1
         size = sum(map(len, table.records.values())) / len(records)
         found.append(Size(window, rate, moments, beliefs, size))
     return found
@@ -140,6 +141,6 @@ def sizes(
 
 def _by_entity(observations: Iterable[Observation]) -> list[list[Observation]]:
     found: dict[str, list[Observation]] = {}
-    for seen in observations:
-        found.setdefault(seen.entity, []).append(seen)
+    for observation in observations:
+        found.setdefault(observation.entity, []).append(observation)
     return list(found.values())

@@ -1,4 +1,4 @@
-"""Measures what many beliefs cost a worker: memory, disk, changelog, and restart time."""
+"""Measures the cost of many beliefs in a worker: memory, disk, changelog and restart time."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ COORDINATES = ("x", "y", "vx", "vy")
 RATE, WINDOW = (
     2.0,
     2.0,
-)  # observations a second, and the lateness window in seconds: they determine the past in a record
+)  # observations per second, and the lateness window in seconds; they determine the size of a record
 TOGETHER = 2000  # records in flight to the broker at a time
-LIMIT = 600.0  # seconds until a start counts as stuck
+LIMIT = 600.0  # seconds after which a start counts as failed
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Start:
     """One start of a worker on the same changelog.
 
     Attributes:
-        seconds: from the start of the process until it is ready.
-        recovery: of these, to restore the beliefs.
-        resident: memory of the process then, bytes.
-        disk: bytes in its data directory.
+        seconds: time from the start of the process until it is ready.
+        recovery: time in which it restores the beliefs, in seconds.
+        resident: memory of the ready process, in bytes.
+        disk: size of its data directory, in bytes.
     """
 
     name: str
@@ -57,11 +57,11 @@ class Start:
 
 @dataclass(frozen=True)
 class StateResult:
-    """The results; sizes in bytes."""
+    """Results of the benchmark; sizes in bytes."""
 
     entities: int
     record: float  # mean size
-    changelog: int  # keys and values, as sent
+    changelog: int  # keys and values as sent
     starts: Sequence[Start]
 
 
@@ -74,21 +74,21 @@ def belief(random: np.random.Generator, time_: float, components: int) -> Belief
 
 
 def record(random: np.random.Generator, name: str, components: int) -> bytes:
-    """Build the record of an entity observed for a while, with this many components in every belief."""
+    """Build the record of an entity with a full history, with this number of components in every belief."""
     moments = round(RATE * WINDOW) + 1
-    kept = BeliefRecord.of(belief(random, 0.0, components), COORDINATES, sequence=1000)
+    result = BeliefRecord.of(belief(random, 0.0, components), COORDINATES, sequence=1000)
     for number in range(1, moments + 1):
         at = number / RATE
-        seen = f'{{"entity":"{name}","sensor":"radar-{number}","time":{at},"value":{random.normal()}}}'
-        content = pack([StoredMessage(False, number, seen.encode())])
-        kept.past.moments.append(Moment(at, content, belief(random, at, components)))
-        kept.past.thin()
-    kept.last_emitted = moments / RATE
-    return kept.encode()
+        observation = f'{{"entity":"{name}","sensor":"radar-{number}","time":{at},"value":{random.normal()}}}'
+        content = pack([StoredMessage(False, number, observation.encode())])
+        result.past.moments.append(Moment(at, content, belief(random, at, components)))
+        result.past.thin()
+    result.last_emitted = moments / RATE
+    return result.encode()
 
 
 def records(count: int, components: int, partitions: int, changelog: str) -> Iterator[Record]:
-    """Yield a changelog of this many entities, as a worker would write it."""
+    """Yield the changelog of `count` entities, as a worker would write it."""
     random = np.random.default_rng(0)
     for number in range(count):
         name = f"entity-{number}"
@@ -96,19 +96,19 @@ def records(count: int, components: int, partitions: int, changelog: str) -> Ite
         yield Record(changelog, partition, name.encode(), record(random, name, components))
 
 
-async def send(brokers: str, these: Iterable[Record]) -> int:
-    """Send many records in groups; returns their size in bytes."""
+async def send(brokers: str, changelog: Iterable[Record]) -> int:
+    """Send records in groups, and return their size in bytes."""
     size = 0
     async with AIOKafkaProducer(bootstrap_servers=brokers, acks="all", max_batch_size=262144) as producer:
-        rest = iter(these)
-        while batch := list(islice(rest, TOGETHER)):
+        remaining = iter(changelog)
+        while batch := list(islice(remaining, TOGETHER)):
             await send_all(producer, batch)
             size += sum(each.size for each in batch)
     return size
 
 
 def start(name: str, settings: Settings, log: Path, entities: int) -> Start:
-    """Start a worker, wait until it is ready with this many entities, and measure it."""
+    """Start a worker, wait until it is ready with the beliefs of `entities` entities, and measure it."""
     began = time.perf_counter()
     with process(
         [sys.executable, "-m", "beliefstream.streams.cli", "worker"], settings.environment(), log
@@ -127,7 +127,7 @@ def start(name: str, settings: Settings, log: Path, entities: int) -> Start:
 
 
 def page(settings: Settings, path: str) -> str | None:
-    """Return a page of the worker, if it answers with 200."""
+    """Return a page of the worker; None unless it answers with status 200."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{settings.web_port}{path}", timeout=30) as answer:
             content: bytes = answer.read()
@@ -137,15 +137,15 @@ def page(settings: Settings, path: str) -> str | None:
 
 
 def measure_state(brokers: str, is_embedded: bool, entities: int, components: int = 8) -> StateResult:
-    """Measure starts of a worker without beliefs, and with them in memory, on an empty and on a full disk."""
+    """Measure starts of a worker without beliefs, with them in memory, and with an empty and a full disk store."""
     folder = Path(tempfile.mkdtemp(prefix="beliefstream-bench-"))
 
-    def settings(application: str, store: str, place: str) -> Settings:
+    def settings(application: str, store: str, directory: str) -> Settings:
         return Settings(
             brokers=brokers,
             application=application,
             store=store,
-            data_directory=folder / place,
+            data_directory=folder / directory,
             web_port=free_port(),
             fetch_high_watermark=is_embedded,
             logs="console",

@@ -1,4 +1,4 @@
-"""Measures observations a second through one worker on the embedded broker, and through an agent that echoes them."""
+"""Measures the observations per second of one worker on the embedded broker, and of an agent that forwards them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from beliefstream.streams.local.broker import EmbeddedBroker, free_port
 from beliefstream.streams.local.simulated_fleet import simulate
 from beliefstream.streams.settings import PROTECTION, Settings
 
-LIMIT = 300.0  # seconds until a run counts as stuck
+LIMIT = 300.0  # seconds after which a run counts as failed
 
 
 def prepare(settings: Settings, entities: int, reports: int) -> int:
-    """Create topics, definitions and a backlog of `entities` × about `reports` observations; returns their number."""
+    """Create topics, definitions and a backlog of about `entities` × `reports` observations; return their number."""
     topics.create(settings.brokers, settings.names, partitions=settings.partitions)
     simulation = simulate(entities=entities, duration=reports / 2, rate=2.0)
     registry = Registry(settings.brokers)
@@ -58,25 +58,25 @@ def process(command: list[str], environment: dict[str, str], log: Path) -> Itera
 
 
 def rate(brokers: str, topic: str, expected: int, child: subprocess.Popen[bytes], log: Path) -> float:
-    """Records a second that arrive on `topic`, from the first tenth of them to the last."""
+    """Return the records per second that arrive on `topic`, without the first tenth of them."""
     consumer = KafkaConsumer(bootstrap_servers=brokers, auto_offset_reset="earliest", group_id=None)
     consumer.subscribe([topic])
-    seen, began, started = 0, 0.0, 0
+    received, began, started = 0, 0.0, 0
     limit = time.monotonic() + LIMIT
     try:
-        while seen < expected:
+        while received < expected:
             if child.poll() is not None or time.monotonic() > limit:
-                raise RuntimeError(f"bench: {seen} of {expected} records on {topic}; see {log}")
-            seen += sum(len(records) for records in consumer.poll(timeout_ms=200).values())
-            if not started and seen >= expected // 10:
-                began, started = time.perf_counter(), seen
-        return (seen - started) / (time.perf_counter() - began)
+                raise RuntimeError(f"bench: {received} of {expected} records on {topic}; see {log}")
+            received += sum(len(records) for records in consumer.poll(timeout_ms=200).values())
+            if not started and received >= expected // 10:
+                began, started = time.perf_counter(), received
+        return (received - started) / (time.perf_counter() - began)
     finally:
         consumer.close()
 
 
 def measure_stream(entities: int = 1000, reports: int = 20) -> tuple[float, float, int]:
-    """Observations a second of the worker and of the echo, and the number of observations for each."""
+    """Return the observations per second of the worker and of the echo agent, and the number of observations."""
     folder = Path(tempfile.mkdtemp(prefix="beliefstream-bench-"))
     with EmbeddedBroker() as broker:
         settings = Settings(

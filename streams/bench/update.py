@@ -1,4 +1,4 @@
-"""Measures posteriors a second of the update alone, an EKF update of Stone Soup and a particle filter."""
+"""Measures the posteriors per second of the update alone, of an EKF in Stone Soup and of a particle filter."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Speed(NamedTuple):
 
 
 def timed(work: Callable[[], object], repeats: int) -> float:
-    """Median seconds of one call, after one that is not counted."""
+    """Return the median time of one call in seconds, after a call that is not counted."""
     work()
     seconds = []
     for _ in range(repeats):
@@ -44,7 +44,7 @@ def timed(work: Callable[[], object], repeats: int) -> float:
 
 
 def tracks(count: int = BATCH, seed: int = 0) -> tuple[GaussianMixture, Observations]:
-    """Entities in mid-track: position and velocity in the plane, two components each, one range or bearing each."""
+    """Return a batch of tracks: position and velocity in the plane, two components, one range or bearing each."""
     random = np.random.default_rng(seed)
     states = np.concatenate([random.uniform(-80, 80, (count, 2)), random.normal(0, 1.5, (count, 2))], 1)
     spread = np.diag([9.0, 9.0, 1.0, 1.0])
@@ -68,13 +68,13 @@ def tracks(count: int = BATCH, seed: int = 0) -> tuple[GaussianMixture, Observat
 
 
 def hard_problems(count: int = BATCH, seed: int = 5) -> tuple[GaussianMixture, Observations]:
-    """The planar family: priors of up to 8 components, 1 to 6 observations, half of them with outliers."""
+    """Return problems of the planar family: up to 8 components, 1 to 6 observations, half of them with outliers."""
     problems = planar().sample(count, 2, torch.Generator().manual_seed(seed))
     return problems.prior.to(dtype=torch.float64).normalised(), problems.observations.to(dtype=torch.float64)
 
 
 def stone_soup_update() -> Callable[[], object]:
-    """One update of Stone Soup's extended Kalman filter: 4 coordinates, range and bearing."""
+    """Return a function that runs one EKF update in Stone Soup: 4 coordinates, range and bearing."""
     from stonesoup.models.measurement.nonlinear import CartesianToBearingRange
     from stonesoup.types.detection import Detection
     from stonesoup.types.hypothesis import SingleHypothesis
@@ -94,7 +94,7 @@ def stone_soup_update() -> Callable[[], object]:
     counter = iter(range(10**9))
 
     def work() -> object:
-        # a new time for each call, so that nothing comes from a cache
+        # a new time for each call, so that no result is cached
         when = start + timedelta(seconds=next(counter))
         prediction = GaussianStatePrediction(mean, covariance, timestamp=when)
         hypothesis = SingleHypothesis(prediction, Detection(value, timestamp=when, measurement_model=model))
@@ -104,7 +104,7 @@ def stone_soup_update() -> Callable[[], object]:
 
 
 def measure_update(updater: Updater, small: Updater, repeats: int = 9) -> list[Speed]:
-    """Measure the table's lines; `small` has the small network, and the first line is the baseline of the ratios."""
+    """Measure all lines of the table; the first is the baseline of the ratios. `small` has the small network."""
     torch.set_num_threads(1)
     soup = timed(stone_soup_update(), 300)
     lines = [Speed("Stone Soup, one EKF update", 1 / soup, "range + bearing, one Gaussian, not checked")]
@@ -112,7 +112,7 @@ def measure_update(updater: Updater, small: Updater, repeats: int = 9) -> list[S
     generator = torch.Generator().manual_seed(1)
 
     def particles() -> object:
-        # a new filter for each call, so that all start from the same prior
+        # a new filter for each call, so that every call starts from the prior
         few = slice(0, 64)
         cloud = ParticleFilter(prior.rows(few), PARTICLES, generator)
         cloud.update(observations.rows_of(few))
@@ -134,5 +134,5 @@ def measure_update(updater: Updater, small: Updater, repeats: int = 9) -> list[S
         fast = Updater(network, settings=FAST, compiled=compiled)
         seconds = timed(lambda fast=fast: fast.update(prior, observations), repeats)  # type: ignore[misc]
         how = "compiled" if compiled is not None and compiled.available(2) else "not compiled"
-        lines.append(Speed(f"{name}, planar family", BATCH / seconds, f"{how}, checked and left as it is"))
+        lines.append(Speed(f"{name}, planar family", BATCH / seconds, f"{how}, checked, not refined"))
     return lines

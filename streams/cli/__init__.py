@@ -1,4 +1,7 @@
-"""The command line: `beliefstream COMMAND`; every command has --help with an example."""
+"""The command line: `beliefstream X` is in `X.py`, and `beliefstream doctor` in `doctor/`.
+
+Helpers of one command carry its name first, such as `evaluate_tables.py`. `commands.py` lists all commands.
+"""
 
 from __future__ import annotations
 

@@ -13,16 +13,18 @@ if TYPE_CHECKING:
 def bench(
     update: bool = typer.Option(True, help="time the update alone"),
     stream: bool = typer.Option(True, help="time a worker end to end on the embedded broker"),
-    late: bool = typer.Option(True, help="what a late observation costs, and how large records are"),
-    state: bool = typer.Option(False, help="memory, disk and recovery of many beliefs; takes some minutes"),
+    late: bool = typer.Option(True, help="measure the cost of late observations and the size of records"),
+    state: bool = typer.Option(
+        False, help="measure memory, disk and recovery of many beliefs; takes some minutes"
+    ),
     brokers: Annotated[
-        str | None, typer.Option(help="of the state, as host:port", show_default="the embedded broker")
+        str | None, typer.Option(help="for --state, as host:port", show_default="the embedded broker")
     ] = None,
-    kept: int = typer.Option(100_000, help="entities of the state, each of 8 components"),
-    entities: int = typer.Option(1000, help="entities of the stream"),
-    reports: int = typer.Option(20, help="observations of each entity"),
+    kept: int = typer.Option(100_000, help="for --state: entities, with 8 components each"),
+    entities: int = typer.Option(1000, help="for --stream: entities"),
+    reports: int = typer.Option(20, help="for --stream: observations of each entity"),
 ) -> None:
-    """Print speeds beside baselines measured in the same run.
+    """Measure speeds, and print them with baselines from the same run.
 
     Example: beliefstream bench --no-stream
     """
@@ -30,7 +32,7 @@ def bench(
     from rich.table import Table
 
     from beliefstream.streams.settings import Settings
-    from beliefstream.streams.worker.app import make_updater
+    from beliefstream.streams.worker.updater import make_updater
 
     console = Console()
     if update:
@@ -92,14 +94,14 @@ def _print_late(console: Console) -> None:
 
     from beliefstream.streams.bench.late_observations import costs, sizes
     from beliefstream.streams.settings import Settings
-    from beliefstream.streams.worker.app import make_updater
+    from beliefstream.streams.worker.updater import make_updater
 
     updater = make_updater(Settings())
     found = costs(updater)
     table = Table("behind the newest", "instants computed", "ms", "× on time", title="a late observation")
     for cost in found:
         ratio = cost.milliseconds / found[0].milliseconds
-        behind = f"{cost.behind} observations" if cost.behind else "on time"
+        behind = f"{cost.newer} observations" if cost.newer else "on time"
         table.add_row(behind, f"{cost.instants:.1f}", f"{cost.milliseconds:.2f}", f"{ratio:.1f}")
     console.print(table)
     table = Table("window, s", "moments", "beliefs", "bytes", title="an entity's record, 2 observations/s")

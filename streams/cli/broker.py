@@ -8,17 +8,18 @@ from typing import Annotated
 
 import typer
 
-from beliefstream.streams.cli.common import CommandError, settings_for
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
 
-CHECK_INTERVAL = 0.5  # seconds; how soon a dead broker is noticed
+CHECK_INTERVAL = 0.5  # seconds between checks that the broker runs
 
 
 def broker(
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="where to listen; another one if it is taken, 0 for any")
+        int, typer.Option(min=0, max=65535, help="port to listen on; another one if it is in use, 0 for any")
     ] = 9092,
 ) -> None:
-    """Run the embedded broker until Ctrl-C or SIGTERM. What it holds is gone when it stops.
+    """Run the embedded broker until Ctrl-C or SIGTERM; its records are gone when it stops.
 
     Example: beliefstream broker --port 9092
     """
@@ -29,7 +30,7 @@ def broker(
     from beliefstream.streams.local.broker import EmbeddedBroker
 
     settings_for()
-    # a port in use is reported below
+    # the port in use is reported below
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -42,4 +43,4 @@ def broker(
         print("  export BELIEFSTREAM_FETCH_HIGH_WATERMARK=true  # workers need it here", flush=True)
         while not ended.wait(CHECK_INTERVAL):
             if not running.running:
-                raise CommandError("the broker ended by itself")
+                raise CommandError("the broker ended unexpectedly")

@@ -1,4 +1,4 @@
-"""All commands, by name."""
+"""The typer application with all commands."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ import typer
 
 from beliefstream.streams.cli.bench import bench
 from beliefstream.streams.cli.broker import broker
-from beliefstream.streams.cli.compilation import compile
+from beliefstream.streams.cli.compile import compile
+from beliefstream.streams.cli.contract import contract
 from beliefstream.streams.cli.dead_letters import dead_letters
-from beliefstream.streams.cli.definitions import models, sensors
 from beliefstream.streams.cli.demo import demo
-from beliefstream.streams.cli.entities import entity
+from beliefstream.streams.cli.doctor.command import doctor
+from beliefstream.streams.cli.entity import entity
 from beliefstream.streams.cli.evaluate import evaluate
 from beliefstream.streams.cli.fuse import fuse
+from beliefstream.streams.cli.models import models
+from beliefstream.streams.cli.observe import observe
 from beliefstream.streams.cli.posteriors import posteriors
-from beliefstream.streams.cli.replay import replay, simulate
+from beliefstream.streams.cli.prior import prior
+from beliefstream.streams.cli.replay import replay
 from beliefstream.streams.cli.send import send
-from beliefstream.streams.cli.sending import observe, prior
-from beliefstream.streams.cli.tools import contract, doctor, settings
+from beliefstream.streams.cli.sensors import sensors
+from beliefstream.streams.cli.settings import settings
+from beliefstream.streams.cli.simulate import simulate
 from beliefstream.streams.cli.topics import topics
 from beliefstream.streams.cli.train import train
 from beliefstream.streams.cli.watch import watch
 from beliefstream.streams.cli.worker import worker
 
-# A broken command is a bug, and a plain traceback is the most useful; main() explains errors that users can fix.
+# An unexpected exception is a bug, for which a plain traceback is best; main() explains errors that users can fix.
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _COMMANDS: tuple[Callable[..., None], ...] = (
     *(broker, worker, simulate, replay, posteriors, dead_letters, watch, fuse, send),
@@ -40,7 +45,7 @@ for group in (topics, sensors, models, prior, entity):
 
 @app.callback()
 def root() -> None:
-    """Streaming sensor fusion: observations in, checked posteriors out, over Kafka.
+    """Streaming sensor fusion over Kafka: reads observations, and sends checked posteriors.
 
     Example: beliefstream doctor says what is missing here and how to fix it.
     """

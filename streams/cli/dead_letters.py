@@ -11,15 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from beliefstream.streams.cli.common import (
-    Brokers,
-    CommandError,
-    Format,
-    Formatted,
-    console,
-    resolve,
-    settings_for,
-)
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.options import Brokers
+from beliefstream.streams.cli.output import Format, Formatted, console, resolve
 
 if TYPE_CHECKING:
     from beliefstream.streams.client import DeadLetterConsumer, Selection
@@ -32,43 +27,43 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def dead_letters(
     reason: Annotated[
-        list[str] | None, typer.Option(metavar="REASON", help="only of this one; may be repeated")
+        list[str] | None, typer.Option(metavar="REASON", help="only with this reason; may be repeated")
     ] = None,
     sensor: Annotated[
-        list[str] | None, typer.Option(metavar="SENSOR", help="only of this one; may be repeated")
+        list[str] | None, typer.Option(metavar="SENSOR", help="only of this sensor; may be repeated")
     ] = None,
     entity: Annotated[
-        list[str] | None, typer.Option(metavar="ENTITY", help="only of this one, or with this key")
+        list[str] | None, typer.Option(metavar="ENTITY", help="only of this entity, or with this key")
     ] = None,
     since: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", help="only from then on: 90s, 15m, 2h, 7d ago, epoch seconds or RFC 3339"
+            metavar="TIME", help="only from this time on: 90s, 15m, 2h, 7d ago, epoch seconds or RFC 3339"
         ),
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="the newest so many", show_default=f"{SHOWN}; all with --replay"),
+        typer.Option(min=1, help="only this many, the newest", show_default=f"{SHOWN}; all with --replay"),
     ] = None,
     summary: Annotated[
         bool, typer.Option("--summary", help="count them by reason, and say what to do")
     ] = False,
     follow: Annotated[
-        bool, typer.Option("--follow", help="show what comes from now on (from --since on), until Ctrl-C")
+        bool, typer.Option("--follow", help="show new ones (or those from --since on), until Ctrl-C")
     ] = False,
-    replay: Annotated[bool, typer.Option("--replay", help="send them again to where they came from")] = False,
+    replay: Annotated[bool, typer.Option("--replay", help="send them again to their source topics")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="with --replay: do not ask")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="with --replay: also those that were sent again before")
+        bool, typer.Option("--force", help="with --replay: include those that were sent again before")
     ] = False,
-    full: Annotated[bool, typer.Option("--full", help="show key and value whole, however long")] = False,
+    full: Annotated[bool, typer.Option("--full", help="show key and value completely")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="short for --format json")] = False,
     format: Formatted = None,
     brokers: Brokers = None,
 ) -> None:
-    """Show what could not be used and why, or send it again once that is fixed.
+    """Show messages that could not be used, with the reasons, or send them again after a fix.
 
-    A message that was sent again is not sent a second time, also where it has failed again, without --force.
+    Without --force, a message that was sent again before is not sent another time, even if it failed again.
 
     Example: beliefstream dead-letters --summary --since 1h; after `sensors set`: beliefstream dead-letters
     --replay --reason unknown_sensor --sensor beacon-1
@@ -76,15 +71,15 @@ def dead_letters(
     from beliefstream.streams.client import Selection
 
     if summary + follow + replay > 1:
-        raise CommandError("give one of --summary, --follow and --replay")
+        raise CommandError("use only one of --summary, --follow and --replay")
     if (yes or force) and not replay:
-        raise CommandError("--yes and --force go with --replay")
+        raise CommandError("--yes and --force need --replay")
     reasons = {_reason(each) for each in reason or ()}
     chosen = Selection(reasons, {*(sensor or ())}, {*(entity or ())}, _since(since))
     shape = resolve(Format.json if as_json else format)
     settings = settings_for(brokers)
     if replay:
-        from beliefstream.streams.cli.resending import send_again
+        from beliefstream.streams.cli.dead_letters_replay import send_again
 
         send_again(settings, chosen, limit, force=force, ask=not yes, shape=shape)
     elif summary:
@@ -101,11 +96,11 @@ def _reason(text: str) -> Any:
     try:
         return Reason(text)
     except ValueError:
-        raise CommandError(f"--reason: there is no {text!r}, but {', '.join(Reason)}") from None
+        raise CommandError(f"--reason: expected one of {', '.join(Reason)}, got {text!r}") from None
 
 
 def _since(text: str | None) -> float:
-    """Seconds since the epoch."""
+    """Parse the option --since as seconds since the epoch."""
     from beliefstream.schemas import from_rfc3339
 
     now = time.time()
@@ -122,7 +117,7 @@ def _since(text: str | None) -> float:
         wanted = "expected 90s, 15m, 2h, 7d, seconds since the epoch or RFC 3339 with an offset"
         raise CommandError(f"--since: {wanted}, got {text!r}") from None
     if not moment <= now:
-        raise CommandError(f"--since: {text!r} lies in the future")
+        raise CommandError(f"--since: {text!r} is in the future")
     return moment
 
 
@@ -143,11 +138,11 @@ def _consumer(settings: Settings, chosen: Selection, **where: Any) -> DeadLetter
 
 
 def _list(settings: Settings, chosen: Selection, limit: int, full: bool, shape: Format) -> None:
-    from beliefstream.streams.cli.dead_letter_output import replay_fields, write_json, write_text
+    from beliefstream.streams.cli.dead_letters_output import replay_fields, write_json, write_text
     from beliefstream.streams.client.replay_plan import ReplayHistory
 
     found, count, consumer = _newest(settings, chosen, limit, full, whole=not chosen.is_everything)
-    if consumer.replays or consumer.passed_over:
+    if consumer.replays or consumer.skipped:
         # notes are among the newest records, and may have taken the place of letters
         found, count, consumer = _newest(settings, chosen, limit, full, whole=True)
     history = ReplayHistory.of(consumer.replays)
@@ -164,11 +159,11 @@ def _list(settings: Settings, chosen: Selection, limit: int, full: bool, shape: 
 def _newest(
     settings: Settings, chosen: Selection, limit: int, full: bool, whole: bool
 ) -> tuple[Iterable[tuple[dict[str, Any], str]], int, DeadLetterConsumer]:
-    """Return the newest letters with their ids, how many were read, and the consumer, closed.
+    """Return the newest letters with their ids, how many were read, and the closed consumer.
 
-    Reads the whole topic, or from each partition no more than may be needed.
+    Reads the `whole` topic, or only the newest records of each partition.
     """
-    from beliefstream.streams.cli.dead_letter_output import fields
+    from beliefstream.streams.cli.dead_letters_output import fields
 
     where: dict[str, Any] = {"from_beginning": True} if whole else {"last": limit + 1}
     found: deque[tuple[dict[str, Any], str]] = deque(maxlen=limit)
@@ -181,13 +176,13 @@ def _newest(
 
 
 def _print_rest(consumer: DeadLetterConsumer) -> None:
-    if consumer.passed_over:
-        message = f"{consumer.passed_over} records of {consumer.topic} are no dead letters"
+    if consumer.skipped:
+        message = f"{consumer.skipped} records of {consumer.topic} are no dead letters"
         print(message, file=sys.stderr)
 
 
 def _follow(settings: Settings, chosen: Selection, limit: int | None, full: bool, shape: Format) -> None:
-    from beliefstream.streams.cli.dead_letter_output import fields, write_json, write_text
+    from beliefstream.streams.cli.dead_letters_output import fields, write_json, write_text
 
     write = write_json if shape is Format.json else write_text
     with _consumer(settings, chosen) as consumer:
@@ -201,7 +196,7 @@ def _follow(settings: Settings, chosen: Selection, limit: int | None, full: bool
 
 
 def _summarise(settings: Settings, chosen: Selection, shape: Format) -> None:
-    from beliefstream.streams.cli.dead_letter_output import DeadLetterSummary, write_json, write_summary
+    from beliefstream.streams.cli.dead_letters_output import DeadLetterSummary, write_json, write_summary
     from beliefstream.streams.client.replay_plan import ReplayHistory
 
     with (

@@ -18,16 +18,16 @@ def demo(
     entities: Annotated[int, typer.Option(min=2, help="entities of the simulated fleet")] = 50,
     duration: Annotated[
         float | None,
-        typer.Option(min=5, help="seconds", show_default="as long as the whole recording takes"),
+        typer.Option(min=5, help="seconds", show_default="duration of the whole recording"),
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="leave the broker and the worker up at the end")
+        bool, typer.Option("--keep", help="leave the broker and the worker running at the end")
     ] = False,
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE", help="write a picture of the run to this PNG file")
     ] = None,
 ) -> None:
-    """Show all of it on this machine: broker, worker, a real recording and a simulated fleet, checked at the end.
+    """Show everything on this machine: broker, worker, a real recording and a simulated fleet, checked at the end.
 
     Example: beliefstream demo --duration 30 --picture demo.png
     """
@@ -38,21 +38,21 @@ def demo(
     import structlog
     from rich.console import Console
 
-    from beliefstream.streams.cli.common import settings_for
+    from beliefstream.streams.cli.command_settings import settings_for
 
     settings = settings_for()
-    # the demo itself reports a changed port, and log lines would break the live view
+    # the demo reports a changed port itself, and log lines would break the live view
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     if picture is not None:
         check_picture(picture)
 
     def terminate(*_: object) -> None:
-        sys.exit(143)  # so that all started processes are ended on the way out
+        sys.exit(143)  # an exception, so that all started processes are ended
 
     signal.signal(signal.SIGTERM, terminate)
     from beliefstream.streams.demo.background import Background
 
-    background = Background() if keep else None  # forks, so it must come before any thread
+    background = Background() if keep else None  # it forks, so it must start before any thread
     from beliefstream.streams.demo.session import DemoSession, Options
 
     with DemoSession(Options(speed, entities, duration, picture), settings, Console()) as session:
@@ -60,7 +60,7 @@ def demo(
 
 
 def check_picture(picture: Path) -> None:
-    """Check that the picture can be written, now rather than after two minutes."""
+    """Raise RuntimeError if the picture cannot be written; otherwise the error would come after two minutes."""
     import importlib.util
 
     if importlib.util.find_spec("matplotlib") is None:

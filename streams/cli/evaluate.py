@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from beliefstream.streams.cli.common import CommandError, progress_bar, settings_for, whole_numbers
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.options import whole_numbers
+from beliefstream.streams.cli.output import progress_bar
 from beliefstream.streams.directories import cache_directory
 
 if TYPE_CHECKING:
@@ -30,21 +33,21 @@ def evaluate(
     family: Annotated[
         str,
         typer.Option(
-            help="of problems: mixed or planar; adversarial: hard ones of many families, --count of each; "
+            help="of problems: mixed or planar; adversarial: --count hard problems of each of many families; "
             "turns: --entities that turn, over --steps"
         ),
     ] = "mixed",
     dimensions: Annotated[
-        str, typer.Option(metavar="D,...", help="of the state; the shipped weights never saw more than 4")
+        str, typer.Option(metavar="D,...", help="of the state; the shipped weights were trained up to 4")
     ] = "1,2,3,4",
     count: Annotated[
-        int, typer.Option(min=1, help="problems of each dimension; published figures: 2000")
+        int, typer.Option(min=1, help="problems of each dimension; published figures use 2000")
     ] = 256,
     components: Annotated[
         str, typer.Option(metavar="K,...", help="of the network's answers, each at least 8")
     ] = "8,16,32",
     particle_problems: Annotated[
-        int, typer.Option(min=1, help="of each dimension, the first of them, for the particle filters")
+        int, typer.Option(min=1, help="problems of each dimension that the particle filters solve too")
     ] = 128,
     weights: Annotated[
         str | None,
@@ -55,15 +58,15 @@ def evaluate(
         typer.Option(
             metavar="DIR",
             envvar="BELIEFSTREAM_EXACT",
-            help="keeps the exact posteriors, which take a second for a problem of each dimension",
+            help="cache of the exact posteriors, each of which takes about a second",
             show_default="in the user's cache directory",
         ),
     ] = None,
     calibration: Annotated[
-        int, typer.Option(min=0, help="problems of each dimension, other ones, for ranks and coverage")
+        int, typer.Option(min=0, help="further problems of each dimension, for ranks and coverage")
     ] = 10_000,
     steps: Annotated[
-        int, typer.Option(min=0, help="of a simulated run of many entities, whose coverage should stay")
+        int, typer.Option(min=0, help="of a simulated run of many entities, which checks coverage over time")
     ] = 1000,
     entities: Annotated[int, typer.Option(min=2, help="of that run")] = 100,
     front: Annotated[
@@ -72,23 +75,28 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="of adversarial problems, and of turns")] = 0,
     settings: Annotated[
         str,
-        typer.Option(help="of adversarial problems' answers and of turns: library, its default, or worker"),
+        typer.Option(help="for adversarial problems and turns: those of the library or of a worker"),
     ] = "library",
     particles: Annotated[
-        int, typer.Option(min=0, help="of each track that turns, taken for the exact posterior; 0: none")
+        int,
+        typer.Option(min=0, help="for turns: particles a track that stand for the exact posterior; 0: none"),
     ] = 0,
     only: Annotated[
-        str | None, typer.Option(metavar="FAMILY;...", help="of the adversarial families, by name")
+        str | None, typer.Option(metavar="FAMILY;...", help="only these adversarial families, by name")
     ] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="all figures, and every problem")] = None,
-    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="pictures; needs matplotlib")] = None,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="write all figures, and those of every problem")
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="write pictures; needs matplotlib")
+    ] = None,
 ) -> None:
-    """Hold the network, the checked update and the classical filters against exact posteriors.
+    """Compare the network, the checked update and classical filters with exact posteriors.
 
-    The figure is KL(exact ‖ answer) in nats on problems that no training saw, smaller is better. Exact posteriors are
-    computed once and kept.
+    The figure is KL(exact ‖ answer) in nats, on problems not used in training; smaller is better. Exact posteriors are
+    computed once and cached.
 
-    Adversarial problems have an oracle of their own, and every answer is asked whether it knows how far off it is.
+    Adversarial problems have a separate oracle. Their figures also say whether answers report their own error.
 
     Example: beliefstream evaluate --dimensions 1,2,3,4 --count 2000 --json evaluation.json --plots pictures
     """
@@ -98,14 +106,14 @@ def evaluate(
         raise CommandError("--plots needs matplotlib: pip install 'beliefstream[demo]'")
     chosen = settings_for(weights=weights)
     if family == "adversarial":
-        from beliefstream.streams.cli.adversarial import adversarial
+        from beliefstream.streams.cli.evaluate_adversarial import adversarial
 
         torch.set_num_threads(chosen.threads)
         with progress_of("") as progress:
             write(adversarial(chosen, settings, count, seed, only, progress), json)
         return
     if family == "turns":
-        from beliefstream.streams.cli.turns import turns
+        from beliefstream.streams.cli.evaluate_turns import turns
 
         torch.set_num_threads(chosen.threads)
         with progress_of("") as progress:
@@ -128,14 +136,14 @@ def evaluate(
 
 
 def write(content: dict[str, Any], path: Path | None) -> None:
-    """Write the content as JSON, if a file is given."""
+    """Write the content as JSON to the file, if there is one."""
     if path is not None:
         path.write_text(json_format.dumps(content, allow_nan=False), encoding="utf-8")
 
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What to evaluate: the checked options."""
+    """The validated options of an evaluation."""
 
     family: str
     dimensions: tuple[int, ...]
@@ -149,10 +157,10 @@ class EvaluationPlan:
 
 
 def everything(plan: EvaluationPlan, weights: str) -> dict[str, Any]:
-    """Print and plot comparisons, calibration and run; returns the content for JSON."""
+    """Print and plot comparisons, calibration and long run, and return the content for JSON."""
     from beliefstream.inference.evaluation.methods import baselines, gaussian_sum, ours
     from beliefstream.inference.network.weights import load
-    from beliefstream.streams.cli import evaluation_tables as tables
+    from beliefstream.streams.cli import evaluate_tables as tables
 
     network = load(weights)
     compared = comparisons([*ours(network, plan.components), *baselines()], plan)
@@ -175,7 +183,7 @@ def everything(plan: EvaluationPlan, weights: str) -> dict[str, Any]:
 def paint(
     compared: Sequence[Comparison], calibrated: Sequence[Calibration], run: LongRun | None, directory: Path
 ) -> None:
-    """Write the available plots, and print their names."""
+    """Write the plots, and print their paths."""
     from beliefstream.inference.evaluation import plots
 
     paths = [plots.divergences(compared, directory)]
@@ -188,11 +196,11 @@ def paint(
 
 
 def speed_front(plan: EvaluationPlan, weights: str | None, compiled: Path) -> dict[str, Any]:
-    """Print and plot speed against accuracy, of some or all shipped weights; returns the content for JSON."""
+    """Print and plot speed against accuracy, of some or all shipped weights, and return the content for JSON."""
     from beliefstream.inference.evaluation.front import DIMENSION, front
     from beliefstream.inference.evaluation.report import plain
     from beliefstream.inference.network.weights import load, path_of
-    from beliefstream.streams.cli import evaluation_tables as tables
+    from beliefstream.streams.cli import evaluate_tables as tables
 
     shipped = sorted(path.stem for path in path_of().parent.glob("*.safetensors"))
     networks = {Path(name).stem: load(name) for name in ([weights] if weights else shipped)}
@@ -210,7 +218,7 @@ def speed_front(plan: EvaluationPlan, weights: str | None, compiled: Path) -> di
 
 
 def chosen_dimensions(family: str, dimensions: str) -> tuple[int, ...]:
-    """Parse the dimensions of an option; raises CommandError for one that the family does not have."""
+    """Parse the dimensions of an option; raises CommandError for an unknown family or dimension."""
     from beliefstream.inference.evaluation.families import FAMILIES
 
     if family not in FAMILIES:
@@ -227,7 +235,7 @@ def exact_file(directory: Path, family: str, dimension: int) -> Path:
 
 
 def comparisons(methods: Sequence[ComparedMethod], plan: EvaluationPlan) -> list[Comparison]:
-    """Compare in each dimension, with a progress bar."""
+    """Compare the methods in each dimension, with a progress bar."""
     from beliefstream.inference.evaluation.report import compare
 
     found = []
@@ -240,7 +248,7 @@ def comparisons(methods: Sequence[ComparedMethod], plan: EvaluationPlan) -> list
 
 
 def calibrations(methods: Sequence[ComparedMethod], plan: EvaluationPlan) -> list[Calibration]:
-    """Calibrate every method in every dimension, with a progress bar."""
+    """Compute the calibration of every method in every dimension, with a progress bar."""
     from beliefstream.inference.evaluation.calibration import calibrate
 
     with progress_of("problems") as progress:
@@ -264,7 +272,7 @@ def long_run(network: DistributionTransformer, plan: EvaluationPlan) -> LongRun:
 def measured(
     network: DistributionTransformer, components: tuple[int, ...], count: int, family: str = "mixed"
 ) -> list[Comparison]:
-    """Compute the figures of a model card: the network alone and as in a worker, and the Gaussian sum."""
+    """Compute the figures of a model card: of the network alone, as in a worker, and of the Gaussian sum."""
     from beliefstream.inference.evaluation.methods import gaussian_sum, ours
 
     directory = cache_directory() / "exact"
@@ -274,7 +282,7 @@ def measured(
 
 @contextmanager
 def progress_of(unit: str) -> Iterator[Progress]:
-    """A progress bar that prints a line for each finished item."""
+    """A progress bar for several items."""
     with progress_bar(unit) as bar:
         tasks: dict[str, Any] = {}
 

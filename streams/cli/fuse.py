@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from beliefstream.streams.cli import table_options as options
-from beliefstream.streams.cli.common import CommandError, progress_bar, read_definitions, settings_for
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.json_input import read_definitions
+from beliefstream.streams.cli.output import progress_bar
 
 if TYPE_CHECKING:
     from beliefstream.streams.bridges.mapping import ColumnMapping
@@ -49,7 +52,7 @@ def fuse(
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="exit with 1, without fusing, if a line cannot be used")
+        bool, typer.Option("--strict", help="exit with 1 before fusing if a line cannot be used")
     ] = False,
     map: options.Map = None,
     set: options.Set = None,
@@ -57,12 +60,12 @@ def fuse(
     time_unit: options.Unit = None,
     file_format: options.Formatted = None,
 ) -> None:
-    """Fuse a log without Kafka: observations and priors in, in any order, posteriors out.
+    """Fuse a log without Kafka: read observations and priors in any order, and write posteriors.
 
-    The rules are the worker's. A line that cannot be used is told on standard error and left out; exits with 1 if
-    none can be used. Definitions
-    may stand in FILE too, anywhere: a line with `motion` is a model, one with `kind` a sensor. A line with `reset`
-    forgets what stands above it of its entity. A table (CSV, Parquet, or NDJSON with --map) has observations alone.
+    The rules are those of a worker. A line that cannot be used is reported on standard error and skipped; exits with 1
+    if no line can be used. FILE may also have definitions, anywhere: a line with `motion` is a model, one with `kind` a
+    sensor. A line with `reset` forgets the lines of its entity above it. A table (CSV, Parquet, or NDJSON with --map)
+    has only observations.
 
     Example: beliefstream fuse log.jsonl --sensors sensors.json --models models.json --out posteriors.jsonl
 
@@ -86,7 +89,7 @@ def fuse(
     )
     if unusable and (strict or not log.entities):
         raise CommandError(f"{found}; nothing was fused")
-    from beliefstream.streams.worker.app import make_updater
+    from beliefstream.streams.worker.updater import make_updater
 
     updater = make_updater(settings)
     count = 0
@@ -107,7 +110,7 @@ def _fill(
     sensors: str | None,
     models: str | None,
 ) -> int:
-    """Fill the log with definitions, then with a file; returns how many lines of the file cannot be used."""
+    """Fill the log with definitions, then with a file, and return how many of its lines cannot be used."""
     from beliefstream.streams.bridges.definition_files import parse_definitions
     from beliefstream.streams.bridges.mapping import ColumnMapping
     from beliefstream.streams.bridges.tables import FileFormat
@@ -123,7 +126,7 @@ def _fill(
 
 
 def _read_table(log: Log, file: str, format: FileFormat, columns: ColumnMapping) -> int:
-    """Fill the log with the rows of a table; returns how many cannot be used."""
+    """Fill the log with the rows of a table, and return how many cannot be used."""
     from beliefstream.schemas import Unusable
     from beliefstream.streams.bridges.mapping import Found, observations
     from beliefstream.streams.bridges.tables import open_table
@@ -147,7 +150,7 @@ def _lines(file: str) -> list[tuple[int, bytes]]:
 
 
 def _check_format(file: str, lines: list[tuple[int, bytes]]) -> None:
-    """Raise CommandError if no line is a JSON object, as in a table of comma-separated values."""
+    """Raise CommandError if no line is a JSON object, as in a CSV file."""
     if lines and not any(line.lstrip().startswith(b"{") for _, line in lines):
         name = "standard input" if file == "-" else file
         expected = '{"entity": "boat", "sensor": "gps", "time": 1.5, "value": [3, 4]}'
@@ -158,7 +161,7 @@ def _check_format(file: str, lines: list[tuple[int, bytes]]) -> None:
 
 
 def _read(log: Log, lines: list[tuple[int, bytes]]) -> int:
-    """Fill the log, definitions first; returns how many lines cannot be used."""
+    """Fill the log, definitions first, and return how many lines cannot be used."""
     from beliefstream.schemas import Unusable
 
     unusable = 0

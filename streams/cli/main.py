@@ -1,4 +1,4 @@
-"""Entry point of the command line: runs a command and turns errors that a user can fix into one line."""
+"""Entry point of the command line: runs a command, and prints one line for an error that a user can fix."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 LONGEST = 1000  # characters of an error line
-# Modules that only an extra brings, by the extra; the last of each list come with others of it.
+# Modules that only an extra installs, by the extra; the last ones of each list come with the others.
 EXTRAS = {
     "worker": ("faust", "aiokafka", "orjson", "pymap3d", "safetensors", "torch", "uvloop", "aiohttp", "mode"),
     "files": ("pyarrow",),
@@ -17,23 +17,23 @@ EXTRAS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `beliefstream` and exit: with 0, or with 1 after one line on stderr; 130 after Ctrl-C."""
+    """Run `beliefstream` and exit: with 0, with 1 after one line on stderr, or with 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     from beliefstream.streams.cli.commands import app
 
     try:
-        # without standalone mode typer leaves the display of errors to us
+        # without standalone mode, typer leaves the output of errors to this function
         status = app(args=arguments or ["--help"], prog_name="beliefstream", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
         raise SystemExit(_unread()) from None
-    except SystemExit as ended:  # typer's reaction to a broken pipe
+    except SystemExit as ended:  # typer exits after a broken pipe
         raise SystemExit(
             _unread() if isinstance(ended.__context__, BrokenPipeError) else ended.code
         ) from None
     except Exception as error:
         line = _explanation(error)
-        if line is None:  # a bug: a developer needs the traceback
+        if line is None:  # a bug: developers need the traceback
             raise
         raise SystemExit(_failed(line)) from None
     raise SystemExit(status or 0)
@@ -48,13 +48,13 @@ def _failed(line: str) -> int:
 
 
 def _unread() -> int:
-    """Exit without an error when the reader of our output closes it, as `head` does."""
+    """Return the status for a reader that has closed our output, as `head` does: no error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def _explanation(error: Exception) -> str | None:
-    """One line for an error that a user can fix; None for any other."""
+    """Return one line for an error that a user can fix; None for any other."""
     import typer
     from kafka.errors import KafkaError
     from pydantic import ValidationError
@@ -87,7 +87,7 @@ def _explanation(error: Exception) -> str | None:
 
 
 def missing(error: ModuleNotFoundError) -> str | None:
-    """The line that names the extra with a module that is not installed; None for a module of no extra."""
+    """Return the line that names the extra with the missing module; None for a module of no extra."""
     module = (error.name or "").partition(".")[0]
     for extra, modules in EXTRAS.items():
         if module in modules:

@@ -1,4 +1,4 @@
-"""A worker's /metrics as numbers: counts, rates over the last seconds, and quantiles of histograms."""
+"""Reads a worker's /metrics, and computes counts, recent rates and quantiles of histograms."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ TIMEOUT = 2.0  # seconds; a worker on the same machine answers in milliseconds
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All samples of one answer; `values` by name and labels."""
+    """All samples of one answer; the keys of `values` are name and labels."""
 
     time: float
     values: dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
     def total(self, name: str) -> float:
-        """The sum over all labels; 0 if there is none."""
+        """The sum over all labels; 0 without samples."""
         return sum(value for (sample, _), value in self.values.items() if sample == name)
 
     def by(self, name: str, label: str) -> dict[str, float]:
@@ -38,7 +38,7 @@ class Snapshot:
 
 
 def scrape(url: str, token: SecretStr | None = None) -> Snapshot:
-    """Read the metrics of the worker at `url`, with its token; raises OSError or ValueError if none answers there."""
+    """Read the metrics of the worker at `url`; raises OSError or ValueError if none answers there."""
     from prometheus_client.parser import text_string_to_metric_families
 
     request = urllib.request.Request(f"{url.rstrip('/')}/metrics")
@@ -56,12 +56,12 @@ def scrape(url: str, token: SecretStr | None = None) -> Snapshot:
 
 @dataclass
 class MetricsHistory:
-    """Snapshots of the last seconds, oldest first."""
+    """The snapshots of the last seconds, oldest first."""
 
     snapshots: deque[Snapshot] = field(default_factory=deque)
 
     def add(self, snapshot: Snapshot) -> None:
-        """Append one, and drop old ones; the history starts again if the worker was restarted."""
+        """Append a snapshot and drop old ones; the history starts again if the worker was restarted."""
         if self.snapshots and snapshot.total("beliefstream_batch_size_count") < self.snapshots[-1].total(
             "beliefstream_batch_size_count"
         ):
@@ -75,22 +75,22 @@ class MetricsHistory:
         return self.snapshots[-1] if self.snapshots else None
 
     def increase(self, name: str) -> float:
-        """Increase of a counter in the window."""
+        """The increase of a counter in the window."""
         return self.snapshots[-1].total(name) - self.snapshots[0].total(name) if self.snapshots else 0.0
 
     def rate(self, name: str) -> float:
-        """Increase of a counter per second; NaN with only one snapshot."""
+        """The increase of a counter per second; NaN with fewer than two snapshots."""
         if len(self.snapshots) < 2:
             return math.nan
         return self.increase(name) / (self.snapshots[-1].time - self.snapshots[0].time)
 
     def mean(self, name: str) -> float:
-        """Mean of a histogram's observations in the window; NaN if there are none."""
+        """The mean of a histogram's observations in the window; NaN if there are none."""
         count = self.increase(f"{name}_count")
         return self.increase(f"{name}_sum") / count if count else math.nan
 
     def quantile(self, name: str, share: float) -> float:
-        """Quantile of a histogram's observations in the window, linear within a bucket; NaN if there are none."""
+        """A quantile of a histogram's observations in the window, linear within a bucket; NaN if there are none."""
         if not self.snapshots:
             return math.nan
         before, now = (self.snapshots[i].by(f"{name}_bucket", "le") for i in (0, -1))
@@ -110,7 +110,7 @@ class Scraper:
     """Reads a worker's metrics every second in a thread while its context is open.
 
     Attributes:
-        problem: why there is no answer; empty while there is one.
+        problem: why the worker does not answer; empty while it answers.
     """
 
     def __init__(self, url: str, token: SecretStr | None = None) -> None:

@@ -1,19 +1,25 @@
-"""Defines models and sensors, and sends observations paced by their times."""
+"""Sends observations paced by their times, for `simulate` and `replay`, and defines their models and sensors."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from beliefstream.streams.cli.common import CommandError, progress_bar
+import typer
+
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.output import progress_bar
+from beliefstream.streams.cli.sending import SOURCE
 
 if TYPE_CHECKING:
     from beliefstream.schemas import Model, Observation, Sensor
     from beliefstream.streams.settings import Settings
 
-SOURCE = "/beliefstream/cli"
+Force = Annotated[
+    bool, typer.Option("--force", help="replace existing definitions of the same names that differ")
+]
 
 
 def define(
@@ -21,7 +27,7 @@ def define(
 ) -> None:
     """Define models and sensors; times count as live unless they are sent faster than real time.
 
-    Raises CommandError instead of replacing another definition, unless `force` is set; nothing is sent then.
+    Raises CommandError if another definition exists, unless `force` is set. Then nothing is sent.
     """
     from beliefstream.streams.client import DefinitionConflict, Registry
 
@@ -42,8 +48,8 @@ def define(
             registry.set_model(model)
 
 
-def send_paced(settings: Settings, observations: Sequence[Observation], speed: float, title: str) -> None:
-    """Send each observation when it is due; Ctrl-C ends it, and what was sent stays sent."""
+def send(settings: Settings, observations: Sequence[Observation], speed: float, title: str) -> None:
+    """Send each observation when it is due, until Ctrl-C."""
     from beliefstream.streams.client import ObservationProducer
 
     began, first, sent = time.monotonic(), observations[0].time, 0

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from beliefstream.streams.cli.common import Brokers, CommandError, Format, Formatted, resolve, settings_for
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.options import Brokers
+from beliefstream.streams.cli.output import Format, Formatted, resolve
 
 if TYPE_CHECKING:
     from beliefstream.schemas import Posterior
@@ -18,17 +21,19 @@ if TYPE_CHECKING:
 
 def posteriors(
     entity: Annotated[
-        list[str] | None, typer.Option(metavar="ENTITY", help="only of this one; may be repeated")
+        list[str] | None, typer.Option(metavar="ENTITY", help="only of this entity; may be repeated")
     ] = None,
     format: Formatted = None,
     from_beginning: Annotated[
-        bool, typer.Option("--from-beginning", help="of the topic; otherwise only what comes from now on")
+        bool, typer.Option("--from-beginning", help="start at the beginning of the topic, not at its end")
     ] = False,
     count: Annotated[
-        int | None, typer.Option(min=1, help="end after so many; exits with 1 if --timeout comes first")
+        int | None,
+        typer.Option(min=1, help="end after this many posteriors; exits with 1 if --timeout comes first"),
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="end after so many seconds without one", show_default="never")
+        float | None,
+        typer.Option(min=0, help="end after this many seconds without a posterior", show_default="never"),
     ] = None,
     output: Annotated[
         Path | None,
@@ -74,7 +79,7 @@ def posteriors(
         except KeyboardInterrupt:
             return
     if count is not None:
-        raise CommandError(f"{found} of {count} posteriors came; then none for {timeout:g} s")
+        raise CommandError(f"{found} of {count} posteriors arrived, then none for {timeout:g} s")
 
 
 def _writer(file: PosteriorWriter | None, format: Format | None) -> Callable[[Posterior], None]:
@@ -87,9 +92,9 @@ def _writer(file: PosteriorWriter | None, format: Format | None) -> Callable[[Po
 
 
 def row(posterior: Posterior) -> tuple[str, str, str, str, str, str, str]:
-    """Time, entity, sequence, mean ± standard deviation of each coordinate, quality, method.
+    """The cells of a row: time, entity, sequence, mean ± standard deviation of each coordinate, quality, method.
 
-    Quality is the effective sample size and the accumulated error in nats, a dash if that is not known.
+    Quality is the effective sample size, and the accumulated error in nats or a dash if it is not known.
     """
     from beliefstream.schemas import to_rfc3339
 

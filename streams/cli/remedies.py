@@ -1,4 +1,4 @@
-"""Advice for dead letters, by reason, and for wrong topic settings."""
+"""Advice for each reason of a dead letter, and for wrong settings of topics."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ REMEDIES: Mapping[Reason, str] = {
     Reason.impossible: f"{SENDER}: the sensor cannot report such a value; or fix its definition",
     Reason.unknown_sensor: "define the sensor (beliefstream sensors set FILE), then send them again",
     Reason.unknown_entity: "define a model of the entity or of * (beliefstream models set FILE), then send them again",
-    Reason.wrong_length: f"{SENDER}, or the sensor's definition: they disagree on how many numbers there are",
+    Reason.wrong_length: f"{SENDER}, or the sensor's definition: they disagree on the number of values",
     Reason.missing_coordinates: "the sensor needs coordinates that the entity's model lacks: change one of them",
     Reason.future: "set the sender's clock (NTP), or raise BELIEFSTREAM_FUTURE_TOLERANCE",
     Reason.late: "raise lateness_window of the model, or send sooner; check the senders' clocks",
-    Reason.invalid_definition: "set the definition again; the one before it is in force meanwhile",
-    Reason.numerical: f"{SENDER}: no belief can hold such numbers; look at the sensor's noise too",
+    Reason.invalid_definition: "set the definition again; until then the previous one is used",
+    Reason.numerical: f"{SENDER}: a belief cannot represent such numbers; check the sensor's noise too",
 }
 """One line of advice for each reason."""
 
@@ -35,14 +35,14 @@ def remedy_for(reason: Reason) -> str:
 
 
 TOPIC_REMEDIES: Mapping[str, str] = {
-    "does not exist": "`beliefstream topics create` makes those that are missing",
-    "may not be seen": "deploy/SECURITY.md lists the rights of each user; a device and a consumer need not see all",
+    "does not exist": "`beliefstream topics create` creates the missing topics",
+    "may not be seen": "deploy/SECURITY.md lists the rights of each user; devices and consumers do not need all topics",
     "cleanup.policy": "set it: kafka-configs.sh --alter --topic NAME --add-config cleanup.policy=compact",
     "max.message.bytes": "set it: kafka-configs.sh --alter --topic NAME --add-config max.message.bytes=BYTES",
-    "partitions": "set BELIEFSTREAM_PARTITIONS to what the topics have, or delete those that differ (what they hold is "
-    "lost) and create them anew; adding partitions would send an entity's records to another one than before",
+    "partitions": "set BELIEFSTREAM_PARTITIONS to the topics' number of partitions, or delete those that differ (their "
+    "records are lost) and create them again; adding partitions would move entities to other partitions",
 }
-"""Advice for problems of topics, by words that they contain."""
+"""Advice for problems of topics, by words in the problem."""
 
 
 def remedy_for_topics(problems: Collection[str]) -> str:

@@ -1,4 +1,4 @@
-"""`beliefstream simulate` and `beliefstream replay`: send observations with a known truth, paced by their times."""
+"""`beliefstream replay`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from beliefstream.streams.cli import table_options as options
-from beliefstream.streams.cli.common import Brokers, CommandError, settings_for
-from beliefstream.streams.cli.paced_sending import define, send_paced
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.options import Brokers
+from beliefstream.streams.cli.paced_sending import Force, define, send
 from beliefstream.streams.cli.replay_files import Offline, OwnFiles, replay_files
 
 if TYPE_CHECKING:
     from beliefstream.streams.settings import Settings
-
-Force = Annotated[
-    bool, typer.Option("--force", help="replace definitions of these names that are there and differ")
-]
 
 
 class RecordingName(StrEnum):
@@ -36,31 +34,6 @@ class RecordingName(StrEnum):
     all = "all"
 
 
-def simulate(
-    entities: Annotated[int, typer.Option(min=1, help="how many")] = 50,
-    duration: Annotated[float, typer.Option(help="seconds of simulated time")] = 60.0,
-    rate: Annotated[float, typer.Option(help="observations of each entity per second, on average")] = 2.0,
-    seed: Annotated[int, typer.Option(min=0, help="of the randomness")] = 0,
-    speed: Annotated[
-        float, typer.Option(min=0, help="times as fast as real time; 0: as fast as the broker takes it")
-    ] = 1.0,
-    force: Force = False,
-    brokers: Brokers = None,
-) -> None:
-    """Simulate a fleet in a plane: defines its model (`*`) and sensors, and sends what they observe.
-
-    Simulated time begins now.
-
-    Example: beliefstream simulate --entities 50 --duration 60 --rate 2
-    """
-    from beliefstream.streams.local.simulated_fleet import simulate as simulate_fleet
-
-    settings = settings_for(brokers)
-    simulation = simulate_fleet(entities, duration, rate, seed, epoch=time.time())
-    define(settings, [simulation.model], simulation.sensors, speed, force)
-    send_paced(settings, simulation.observations, speed, "simulate")
-
-
 def replay(
     recording: Annotated[
         str,
@@ -68,35 +41,35 @@ def replay(
             metavar="NAME|FILE",
             help="plaza1, plaza2: ranges to a lawn mower; uwb_planar: to a turning body; mrclam_robot1: landmarks and "
             "odometry; ble_rssi, ble_straight: signal strength; laser_radar: places and echoes; ais_solent: 91 "
-            "ships; all of them; or a table of observations of your own",
+            "ships; all of them; or a table of your own observations",
         ),
     ],
     speed: Annotated[
-        float, typer.Option(min=0, help="times as fast as real time; 0: as fast as the broker takes it")
+        float, typer.Option(min=0, help="multiple of real time; 0: as fast as the broker accepts them")
     ] = 16.0,
     entity: Annotated[
-        str | None, typer.Option(help="what the entity is called", show_default="the recording's own")
+        str | None, typer.Option(help="name of the entity", show_default="the recording's name")
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="fuse here and now, without Kafka")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="fuse in this process, without Kafka")] = False,
     score: Annotated[
         bool,
         typer.Option(
             "--score",
-            help="with --offline or --truth: score them, beside extended Kalman filters and particles",
+            help="with --offline or --truth: score the posteriors, and those of Kalman and particle filters",
         ),
     ] = False,
     particles: Annotated[
-        int, typer.Option(min=2, help="with --score: number of the particle filter's particles")
+        int, typer.Option(min=2, help="with --score: particles of the particle filter")
     ] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="with --score: of the particle filter")] = 0,
     tune: Annotated[
-        bool, typer.Option("--tune", help="choose its settings once more, by its first third, and print them")
+        bool, typer.Option("--tune", help="tune the recording's settings on its first third, and print them")
     ] = False,
     wide_prior: Annotated[
-        bool, typer.Option("--wide-prior", help="with --offline: a prior that knows the place to 1 km only")
+        bool, typer.Option("--wide-prior", help="with --offline: use a prior 1 km wide in position")
     ] = False,
     limit: Annotated[
-        float, typer.Option(help="with --offline: share of the scored part to take, from its beginning")
+        float, typer.Option(help="with --offline: share of the scored part to use, from its beginning")
     ] = 1.0,
     data: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="of the data", show_default="of BELIEFSTREAM_DATA")
@@ -107,7 +80,7 @@ def replay(
             "--out",
             "--output",
             metavar="FILE",
-            help="with --offline: posteriors, as JSON lines, or CSV or Parquet by its name",
+            help="with --offline: posteriors; CSV or Parquet by its name, JSON lines otherwise",
         ),
     ] = None,
     json: Annotated[
@@ -141,13 +114,13 @@ def replay(
     force: Force = False,
     brokers: Brokers = None,
 ) -> None:
-    """Replay a recording of real sensors: defines its models and sensors, and sends what they observed.
+    """Replay a recording of real sensors: define its models and sensors, and send their observations.
 
-    Recorded time begins now, so at a higher speed it runs ahead of the clock; what an entity is sent again
-    before the clock has caught up is late. Replay again at once under another name (--entity).
+    Recorded time begins now, so at a higher speed it runs ahead of the clock. Until the clock has caught up,
+    observations of a second replay are late. To replay again at once, use another name (--entity).
 
-    A recording of your own is a table, as for `beliefstream send`, with --sensors and --models. With --truth it is
-    fused here and now; the coordinates in the truth are scored.
+    Your own recording is a table, as for `beliefstream send`, with --sensors and --models. With --truth it is fused
+    without Kafka, and --score scores the coordinates in the truth.
 
     Example: beliefstream replay plaza1 --speed 16
 
@@ -200,7 +173,7 @@ def _replay_built_in(
     names = [recording] if recording != RecordingName.all else list(READERS)
     options = {"data": data} | ({"entity": entity} if entity is not None else {})
     if tune:
-        from beliefstream.streams.cli.scoring import tune_recording
+        from beliefstream.streams.cli.replay_offline import tune_recording
 
         for name in names:
             tune_recording(settings, name, READERS[name], data)
@@ -209,8 +182,8 @@ def _replay_built_in(
         offline.fuse(settings, [read(name, **options) for name in names])
         return
     if len(names) > 1:
-        raise CommandError("all of them are for --offline; onto topics, one at a time")
+        raise CommandError("'all' needs --offline; replay onto topics one recording at a time")
     shifted = read(names[0], **options)
     shifted = read(names[0], epoch=time.time() - shifted.observations[0].time, **options)
     define(settings, shifted.models, shifted.sensors, speed, force)
-    send_paced(settings, shifted.observations, speed, f"replay {recording}")
+    send(settings, shifted.observations, speed, f"replay {recording}")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from beliefstream.streams.cli import table_options as options
-from beliefstream.streams.cli.common import CommandError, read_definitions
-from beliefstream.streams.cli.paced_sending import define, send_paced
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.json_input import read_definitions
+from beliefstream.streams.cli.paced_sending import define, send
 
 if TYPE_CHECKING:
     from beliefstream.schemas import Model, Observation, Sensor
@@ -42,7 +43,7 @@ class Offline:
 
     def fuse(self, settings: Settings, recordings: list[Recording]) -> None:
         """Fuse recordings here and now."""
-        from beliefstream.streams.cli.scoring import fuse_recordings
+        from beliefstream.streams.cli.replay_offline import fuse_recordings
         from beliefstream.streams.recordings import limited, with_wide_prior
         from beliefstream.streams.recordings.scores.methods import classical
 
@@ -93,7 +94,7 @@ def replay_files(
     shift = time.time() - found[0].time
     define(settings, models, sensors, speed, force)
     moved = [each.model_copy(update={"time": each.time + shift}) for each in found]
-    send_paced(settings, moved, speed, f"replay {files.file}")
+    send(settings, moved, speed, f"replay {files.file}")
 
 
 def _definitions(sensors: str, models: str) -> tuple[list[Sensor], list[Model]]:

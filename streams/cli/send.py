@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from beliefstream.streams.cli import table_options as options
-from beliefstream.streams.cli.common import Brokers, CommandError, progress_bar, settings_for
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.options import Brokers
+from beliefstream.streams.cli.output import progress_bar
+from beliefstream.streams.cli.sending import SOURCE
 
 if TYPE_CHECKING:
     from beliefstream.streams.bridges.mapping import Found
     from beliefstream.streams.bridges.sending import Sent
     from beliefstream.streams.settings import Settings
 
-SOURCE = "/beliefstream/cli"
 TICK = 500  # rows between two steps of the progress bar
 BATCHES = {"linger_ms": 50, "batch_size": 256 * 1024}  # a file does not mind waiting: few, large requests
 

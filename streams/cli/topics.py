@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from beliefstream.streams.cli.common import Brokers, CommandError, settings_for
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.options import Brokers
 
 if TYPE_CHECKING:
     from beliefstream.streams.settings import Settings
@@ -16,7 +18,7 @@ topics = typer.Typer(name="topics", help="Create the topics, or check them.")
 Partitions = Annotated[
     int | None,
     typer.Option(
-        min=1, help="of all topics but sensors and models", show_default="of BELIEFSTREAM_PARTITIONS"
+        min=1, help="of all topics except sensors and models", show_default="of BELIEFSTREAM_PARTITIONS"
     ),
 ]
 
@@ -27,7 +29,7 @@ def create(
     partitions: Partitions = None,
     replication: Annotated[int, typer.Option(min=1, help="copies of each partition")] = 1,
 ) -> None:
-    """Create the topics that are missing; those that exist are left as they are.
+    """Create the missing topics; existing topics are not changed.
 
     Example: beliefstream topics create --partitions 8 --replication 3
     """
@@ -50,13 +52,13 @@ def create(
 
 @topics.command()
 def check(brokers: Brokers = None, partitions: Partitions = None) -> None:
-    """Say what is wrong with the topics; exits with 1 if anything is.
+    """Check the topics, and list their problems; exits with 1 if there are any.
 
     Example: beliefstream topics check --brokers kafka:9092
     """
     settings = settings_for(brokers, partitions=partitions)
     _complain(settings)
-    print("all topics are as they must be")
+    print("all topics are correct")
 
 
 def _complain(settings: Settings) -> None:

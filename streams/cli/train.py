@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from beliefstream.streams.cli.common import CommandError, progress_bar, settings_for, whole_numbers
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.options import whole_numbers
+from beliefstream.streams.cli.output import progress_bar
 from beliefstream.streams.directories import cache_directory
 
 if TYPE_CHECKING:
     from beliefstream.inference.training.train import Plan, Training
 
-REPORT_EVERY = 20  # steps; a stop is noticed then
+REPORT_EVERY = 20  # steps; the training can stop then
 SAVE_EVERY = 500  # steps
 SMOOTHING = 0.95  # of the losses shown
 COMPONENTS = (8, 16, 32)  # components of the answers evaluated for the card
@@ -35,56 +38,59 @@ class Device(StrEnum):
 
 
 def _plan_option(default: str, help: str, **more: Any) -> Any:
-    """An option with Plan's default: Plan cannot be imported before --help, and a test compares the defaults."""
+    """Return an option for a field of Plan; --help cannot import Plan, and a test compares the defaults."""
     return typer.Option(show_default=default, help=help, rich_help_panel="Plan", **more)
 
 
 def train(
     family: Annotated[str | None, _plan_option("mixed", "of problems: mixed or planar")] = None,
     dimensions: Annotated[
-        str | None, _plan_option("2,1,2,3,2,4", "of problems, a batch each in turn", metavar="D,...")
+        str | None, _plan_option("2,1,2,3,2,4", "of problems; each batch uses the next one", metavar="D,...")
     ] = None,
     steps: Annotated[int | None, _plan_option("18000", "batches", min=1)] = None,
     batch: Annotated[int | None, _plan_option("512", "problems a step", min=1)] = None,
     tokens: Annotated[
-        str | None, _plan_option("8", "components of the answer, in turn, each at least 8", metavar="K,...")
+        str | None, _plan_option("8", "components of the answers, in turn, at least 8", metavar="K,...")
     ] = None,
-    learning_rate: Annotated[float | None, _plan_option("0.002", "at its highest")] = None,
-    warm_up: Annotated[int | None, _plan_option("300", "steps until then", min=1)] = None,
+    learning_rate: Annotated[float | None, _plan_option("0.002", "highest learning rate")] = None,
+    warm_up: Annotated[int | None, _plan_option("300", "steps to the highest learning rate", min=1)] = None,
     weight_decay: Annotated[float | None, _plan_option("0.0001", "of AdamW", min=0)] = None,
     seed: Annotated[int | None, _plan_option("0", "of weights and problems", min=0)] = None,
     initial: Annotated[
-        str | None, _plan_option("random", "weights to begin with, by name or a .safetensors file")
+        str | None, _plan_option("random", "initial weights, by name or a .safetensors file")
     ] = None,
     width: Annotated[int | None, _plan_option("32", "of a token", min=1)] = None,
     layers: Annotated[int | None, _plan_option("4", "of the network", min=1)] = None,
-    heads: Annotated[int | None, _plan_option("4", "of attention; they divide the width", min=1)] = None,
+    heads: Annotated[int | None, _plan_option("4", "of attention; must divide the width", min=1)] = None,
     hidden: Annotated[int | None, _plan_option("32", "units of the gates", min=1)] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
-            help="to go on from; written as the training goes", show_default="in the user's cache directory"
+            help="read at the start, if it exists, and written during the training",
+            show_default="in the user's cache directory",
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="where weights and model card go; nowhere if not given")
+        Path | None,
+        typer.Option(metavar="DIR", help="for weights and model card; not written if absent"),
     ] = None,
     problems: Annotated[
         int,
-        typer.Option(min=0, help="of each dimension, to evaluate on for the card; one takes about a second"),
+        typer.Option(min=0, help="of each dimension, for the model card; each takes about a second"),
     ] = 512,
     device: Annotated[Device, typer.Option(help="where to train")] = Device.auto,
     threads: Annotated[
         int | None, typer.Option(min=1, help="on the CPU", show_default="one for each core")
     ] = None,
-    compile: Annotated[bool, typer.Option(help="with torch.compile, which needs a C++ compiler")] = True,
+    compile: Annotated[bool, typer.Option(help="use torch.compile, which needs a C++ compiler")] = True,
     stop_after: Annotated[
-        float | None, typer.Option(metavar="MINUTES", min=0, help="save, and go on with the same command")
+        float | None,
+        typer.Option(metavar="MINUTES", min=0, help="stop and save; the same command continues"),
     ] = None,
 ) -> None:
-    """Train the Distribution Transformer, or go on with it; Ctrl-C saves too.
+    """Train the Distribution Transformer, or continue a training; Ctrl-C saves it.
 
-    Weights and model card are written when the plan is through. A line of JSON every 20 steps goes beside the
+    Writes weights and model card when the plan is complete. Writes a line of JSON every 20 steps to a log beside the
     checkpoint.
 
     Example: beliefstream train --out inference/network/weights
@@ -119,7 +125,7 @@ def train(
     log = place.with_suffix(".jsonl")
     print(f"checkpoint {place}, log {log}", file=sys.stderr)
     if not run(training, log, stop_after):
-        print(f"stopped at step {training.step} of {plan.steps}; the same command goes on")
+        print(f"stopped at step {training.step} of {plan.steps}; the same command continues")
         return
     print(f"trained {training.step} steps in {training.seconds / 60:.1f} min")
     if out is not None:
@@ -144,7 +150,7 @@ def make_plan(sizes: dict[str, int | None], **changes: Any) -> Plan:
 
 
 def run(training: Training, log: Path, stop_after: float | None) -> bool:
-    """Train, with progress, until the plan is complete, or `stop_after` minutes; returns whether it is complete."""
+    """Train until the plan is complete or `stop_after` minutes have passed, and return whether it is complete."""
     deadline = time.monotonic() + 60 * stop_after if stop_after is not None else float("inf")
     smoothed: dict[str, float] = {}
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -171,12 +177,12 @@ def run(training: Training, log: Path, stop_after: float | None) -> bool:
 
 
 class _Stop(Exception):
-    """Ends a training between two steps."""
+    """Raised to end a training between two steps."""
 
 
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """The stop signals received; a signal never interrupts a step."""
+    """Collect stop signals in the returned list, so that a signal never interrupts a step."""
     came: list[int] = []
     former = {
         number: signal.signal(number, lambda received, _: came.append(received))
@@ -203,7 +209,7 @@ def write_weights(training: Training, directory: Path, name: str, problems: int)
     )
     target = directory / f"{name}.safetensors"
     weights.save(network, target, facts)
-    # evaluate the content of the file itself
+    # evaluate the weights that the file contains
     evaluated = (
         measured(weights.load(str(target)), COMPONENTS, problems, training.plan.family) if problems else []
     )
@@ -221,7 +227,7 @@ def write_weights(training: Training, directory: Path, name: str, problems: int)
 
 
 def _given(plan: Plan) -> str:
-    """The options that give this plan, starting from the default."""
+    """The options that change the default plan into this one."""
     from dataclasses import asdict
 
     from beliefstream.inference.training.train import Plan

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from beliefstream.streams.cli.common import Brokers, console, settings_for
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.options import Brokers
+from beliefstream.streams.cli.output import console
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,14 +26,14 @@ RECENT = 12  # posteriors shown
 def watch(
     url: Annotated[
         str | None,
-        typer.Option(help="of the worker", show_default="of BELIEFSTREAM_WEB_HOST and _PORT"),
+        typer.Option(help="URL of the worker", show_default="of BELIEFSTREAM_WEB_HOST and _PORT"),
     ] = None,
     duration: Annotated[
-        float | None, typer.Option(min=0, help="end after so many seconds", show_default="at Ctrl-C")
+        float | None, typer.Option(min=0, help="end after this many seconds", show_default="at Ctrl-C")
     ] = None,
     brokers: Brokers = None,
 ) -> None:
-    """Watch a worker and the posteriors it sends, live.
+    """Watch a worker and its posteriors, live.
 
     Example: beliefstream watch --url http://127.0.0.1:8080
     """
@@ -66,7 +68,7 @@ class Recent:
         self.latest: deque[Posterior] = deque(maxlen=RECENT)
 
     def add(self, posterior: Posterior) -> None:
-        """Replace the last posterior of its entity."""
+        """Add a posterior, in place of the last one of its entity."""
         self.entities.add(posterior.entity)
         for older in [each for each in self.latest if each.entity == posterior.entity]:
             self.latest.remove(older)
@@ -74,7 +76,7 @@ class Recent:
 
 
 def view(worker: Scraper, recent: Recent) -> RenderableType:
-    """The content of the screen."""
+    """Return the content of the screen."""
     from rich.console import Group
     from rich.panel import Panel
     from rich.table import Table

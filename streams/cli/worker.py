@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from beliefstream.streams.cli.common import Brokers, CommandError, settings_for
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.options import Brokers
 
 if TYPE_CHECKING:
     from beliefstream.streams.settings import Settings
@@ -18,9 +20,9 @@ def worker(
         bool, typer.Option("--create-topics", help="create missing topics first, with one replica")
     ] = False,
 ) -> None:
-    """Run a worker until SIGTERM: read observations, keep beliefs, send posteriors.
+    """Run a worker until SIGTERM: read observations, update beliefs, send posteriors.
 
-    It is set up by the environment; `beliefstream settings` lists the variables.
+    Environment variables configure it; `beliefstream settings` lists them.
 
     Example: BELIEFSTREAM_BROKERS=kafka:9092 BELIEFSTREAM_DEVICE=auto beliefstream worker
     """
@@ -37,29 +39,29 @@ def worker(
     if settings.security_protocol != "PLAINTEXT" and (
         lacking := missing_rights(settings.brokers, settings.names, settings.application, **options)
     ):
-        raise CommandError(f"rights: {' '.join(lacking)} (deploy/SECURITY.md lists those of a worker)")
+        raise CommandError(f"rights: {' '.join(lacking)} (deploy/SECURITY.md lists the rights of a worker)")
     problems = topics.check(settings.brokers, settings.names, partitions=settings.partitions, **options)
     if problems:
         raise CommandError(f"topics: {' '.join(problems)} ({remedy_for_topics(problems)})")
     _check_port(settings)
-    lock = _claim_directory(settings)  # held for as long as it is referred to  # noqa: F841
+    lock = _claim_directory(settings)  # locked as long as this variable exists  # noqa: F841
     logs.configure(settings.logs, settings.log_level)
     _run(settings)
 
 
 def _check_installed() -> None:
-    """Raise ModuleNotFoundError if the extra is missing, before a broker is asked; importing takes seconds."""
+    """Raise ModuleNotFoundError if the extra is missing; imports nothing, because that takes seconds."""
     import sys
     from importlib.util import find_spec
 
     for module in ("faust", "torch"):
-        # one that is imported needs no search, and Faust then has no spec
+        # an imported module needs no search, and an imported Faust has no spec
         if module not in sys.modules and find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
 def _check_port(settings: Settings) -> None:
-    """Check the web port: Faust finds a port in use only after everything else runs, and prints a traceback."""
+    """Raise CommandError if the web port is in use; Faust would notice late, and print a traceback."""
     import socket
 
     with socket.socket() as probe:
@@ -68,7 +70,9 @@ def _check_port(settings: Settings) -> None:
             probe.bind((settings.web_host, settings.web_port))
         except OSError as error:
             place = f"{settings.web_host}:{settings.web_port}"
-            raise CommandError(f"{place}: {error.strerror}; BELIEFSTREAM_WEB_PORT is another port") from None
+            raise CommandError(
+                f"{place}: {error.strerror}; BELIEFSTREAM_WEB_PORT sets another port"
+            ) from None
 
 
 def _claim_directory(settings: Settings) -> object:
@@ -88,7 +92,7 @@ def _claim_directory(settings: Settings) -> object:
 
 
 def _run(settings: Settings) -> None:
-    # torch and Faust take seconds to import; everything that can fail earlier is checked before
+    # torch and Faust take seconds to import: everything that can fail before is already checked
     import sys
 
     # uvloop 0.23 often waits 30 s for a TLS connection to end if it is closed during a fetch
@@ -97,15 +101,16 @@ def _run(settings: Settings) -> None:
 
         mode.loop.use("uvloop")
     from beliefstream.streams.kafka.reachability import Reachability
-    from beliefstream.streams.worker.app import create_app, make_updater
+    from beliefstream.streams.worker.app import create_app
     from beliefstream.streams.worker.shutdown import Runner
+    from beliefstream.streams.worker.updater import make_updater
 
     reachability = Reachability(settings.names)
     app = create_app(settings, make_updater(settings), reachability)
     runner = Runner(app, reachability)
-    runner.spinner = None  # it would write control characters among the lines of the log
+    runner.spinner = None  # it would write control characters into the log
     try:
         runner.execute_from_commandline()
     except SystemExit as ended:
         if ended.code:
-            raise CommandError("the worker crashed; what it logged above says why") from None
+            raise CommandError("the worker crashed; its log above says why") from None

@@ -1,6 +1,6 @@
-"""Clients of Beliefstream: send observations and priors, define sensors and models, read posteriors and dead letters.
+"""Clients: send observations and priors, define sensors and models, read posteriors and dead letters.
 
-They need Kafka and the base install only.
+They work with the base install.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from beliefstream.streams.kafka.connection import (
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.2
-SILENCE_SECONDS = 30.0  # without a record before the end, after which reading fails
+SILENCE_SECONDS = 30.0  # reading fails after this time without a record before the end
 FETCH_MOST = 2000  # records at once; a kafka-python fetch is 1 MiB per partition, or one larger record
 
 
@@ -38,22 +38,22 @@ class DeadLetterConsumer:
     ...     for received in letters:
     ...         print(received.time, received.letter.reason, received.letter.detail, received.letter.value)
 
-    It begins at the end of the topic when the consumer is created, unless `from_beginning`, `since` or `last` says
-    otherwise. Existing letters come in order of time, later ones as they are written. Records that are neither dead
-    letters nor replay notes are logged, counted in `passed_over` and skipped. The consumer commits no offsets. It is
-    not thread-safe.
+    It starts at the end that the topic has when the consumer is created; `from_beginning`, `since` and `last` select
+    an earlier start. Existing letters come in order of time, later ones in the order of arrival. Records that are
+    neither dead letters nor replay notes are logged, counted in `skipped` and skipped. The consumer commits no
+    offsets. It is not thread-safe.
 
     Args:
         bootstrap_servers: `host:port`, or several in a list or separated by commas.
-        topic: the topic of dead letters.
-        reasons: only these reasons; all, if empty.
-        sensors: only letters of these sensors, as far as the message can be read.
-        entities: only letters whose entity or key is one of these.
-        since: only letters written at or after this time, seconds since the epoch.
-        from_beginning: begin with the oldest letter still in the topic.
-        last: begin at most this many records before the end of each partition.
-        timeout: seconds without a letter after which an iteration ends; if absent, it never ends.
-        **kafka_options: of `kafka.KafkaConsumer`, such as `security_protocol`, `sasl_*`, `ssl_*`.
+        topic: topic of dead letters.
+        reasons: select letters with these reasons; all if empty.
+        sensors: select letters of these sensors, where the message can be read; all if empty.
+        entities: select letters whose entity or key is one of these; all if empty.
+        since: select letters written at or after this time, in seconds since the epoch.
+        from_beginning: start with the oldest letter in the topic.
+        last: start at most this many records before the end of each partition.
+        timeout: seconds without a letter after which an iteration ends; never if None.
+        **kafka_options: options of `kafka.KafkaConsumer`, such as `security_protocol`, `sasl_*` and `ssl_*`.
 
     Raises:
         BrokerUnavailable: no broker answers within 10 s (option `bootstrap_timeout_ms`), or while reading.
@@ -61,7 +61,7 @@ class DeadLetterConsumer:
 
     Attributes:
         replays: the replay notes read so far.
-        passed_over: how many records were neither.
+        skipped: number of records that were neither dead letters nor replay notes.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class DeadLetterConsumer:
         **kafka_options: Any,
     ) -> None:
         require_known(kafka_options, KafkaConsumer)
-        self.topic, self.replays, self.passed_over = topic, list[Replay](), 0
+        self.topic, self.replays, self.skipped = topic, list[Replay](), 0
         first = -math.inf if since is None else since
         self.selection = Selection({*reasons}, {*sensors}, {*entities}, first)
         self._servers, self._timeout = bootstrap_servers, timeout
@@ -96,7 +96,7 @@ class DeadLetterConsumer:
         self._consumer.assign(list(self._spans))
         self._next = self._starts(since, from_beginning, last, connect_timeout(kafka_options))
         self._unread = {each for each, start in self._next.items() if start < self._spans[each].end}
-        self._read: dict[Any, deque[Any]] = {partition: deque() for partition in self._unread}
+        self._buffered: dict[Any, deque[Any]] = {partition: deque() for partition in self._unread}
         for partition, start in self._next.items():
             self._consumer.seek(partition, start)
 
@@ -110,27 +110,27 @@ class DeadLetterConsumer:
 
     def stored(self) -> Iterator[ReceivedDeadLetter]:
         """Yield the letters that existed when the consumer was created, in order of time."""
-        while self._unread or self._read:
-            lacking = [each for each in self._unread if not self._read[each]]
-            if lacking:
-                self._fill(lacking)
+        while self._unread or self._buffered:
+            empty = [each for each in self._unread if not self._buffered[each]]
+            if empty:
+                self._fill(empty)
             elif (received := self._accept(self._oldest())) is not None:
                 yield received
 
     def poll(self, timeout: float = 1.0) -> list[ReceivedDeadLetter]:
         """Return the next letters, partition by partition; waits at most `timeout` seconds for the first."""
-        records = [record for read in self._read.values() for record in read]
+        records = [record for buffered in self._buffered.values() for record in buffered]
         self._unread.clear()
-        self._read.clear()
+        self._buffered.clear()
         if not records:
-            self._follow(self._spans)
+            self._assign(self._spans)
             records = [record for several in self._fetch(timeout).values() for record in several]
         found = [self._accept(record) for record in records]
         return [received for received in found if received is not None]
 
     @property
     def ends(self) -> dict[int, int]:
-        """The end of each partition when the consumer was created."""
+        """End offset of each partition when the consumer was created."""
         return {partition.partition: span.end for partition, span in self._spans.items()}
 
     def close(self) -> None:
@@ -151,7 +151,7 @@ class DeadLetterConsumer:
     def _starts(
         self, since: float | None, from_beginning: bool, last: int | None, timeout: float
     ) -> dict[Any, int]:
-        """Return the start offset of each partition; it may be too early, and the iterator skips older letters."""
+        """Return the start offset of each partition; if it is too early, the selection excludes older letters."""
         if last is not None:
             return {each: max(span.begin, span.end - last) for each, span in self._spans.items()}
         if since is None:
@@ -163,14 +163,14 @@ class DeadLetterConsumer:
             )
         except KafkaError as error:
             raise BrokerUnavailable(self._servers, error) from error
-        # no record that new: start at the end, which skips nothing
+        # a partition without a record that new starts at its end, where every later letter is selected
         return {
             each: span.end if found.get(each) is None or found[each].offset < 0 else found[each].offset
             for each, span in self._spans.items()
         }
 
-    def _follow(self, partitions: Collection[Any]) -> None:
-        """Read these partitions, each from its position. Pausing the others would lose records in kafka-python 3.0."""
+    def _assign(self, partitions: Collection[Any]) -> None:
+        """Read only these partitions, each from its position; pausing the others loses records in kafka-python 3.0."""
         if self._consumer.assignment() != {*partitions}:
             self._consumer.assign(list(partitions))
             for partition in partitions:
@@ -182,26 +182,28 @@ class DeadLetterConsumer:
             self._next[partition] = self._consumer.position(partition)
         return fetched
 
-    def _fill(self, lacking: Collection[Any]) -> None:
-        """Wait for records of these partitions; the others have some buffered, and are not read meanwhile."""
-        self._follow(lacking)
+    def _fill(self, empty: Collection[Any]) -> None:
+        """Wait for records of these partitions; the others have buffered records and are not read meanwhile."""
+        self._assign(empty)
         deadline = time.monotonic() + SILENCE_SECONDS
         while not (fetched := self._fetch(POLL_SECONDS)):
-            # deleted records may have been all that was left
-            if any(self._next[each] >= self._spans[each].end for each in lacking):
+            # deletion may have removed all remaining records
+            if any(self._next[each] >= self._spans[each].end for each in empty):
                 break
             if time.monotonic() > deadline:
                 raise BrokerUnavailable(self._servers, f"the end of {self.topic} could not be read in time")
         for partition, records in fetched.items():
-            self._read[partition].extend(records)
-        self._unread -= {each for each in lacking if self._next[each] >= self._spans[each].end}
-        self._read = {each: read for each, read in self._read.items() if read or each in self._unread}
+            self._buffered[partition].extend(records)
+        self._unread -= {each for each in empty if self._next[each] >= self._spans[each].end}
+        self._buffered = {
+            each: records for each, records in self._buffered.items() if records or each in self._unread
+        }
 
     def _oldest(self) -> Any:
-        partition = min(self._read, key=lambda each: (self._read[each][0].timestamp, each.partition))
-        record = self._read[partition].popleft()
-        if not self._read[partition] and partition not in self._unread:
-            del self._read[partition]
+        partition = min(self._buffered, key=lambda each: (self._buffered[each][0].timestamp, each.partition))
+        record = self._buffered[partition].popleft()
+        if not self._buffered[partition] and partition not in self._unread:
+            del self._buffered[partition]
         return record
 
     def _accept(self, record: Any) -> ReceivedDeadLetter | None:
@@ -212,9 +214,9 @@ class DeadLetterConsumer:
                 return None
             letter = DeadLetter.from_record(record.key, record.value, record.headers)
         except Unusable as error:
-            self.passed_over += 1
+            self.skipped += 1
             log.warning(
-                "record passed over: not a dead letter",
+                "record skipped: not a dead letter",
                 topic=record.topic,
                 partition=record.partition,
                 offset=record.offset,

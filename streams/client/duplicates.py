@@ -7,32 +7,33 @@ from typing import NamedTuple
 from beliefstream.schemas import Posterior
 
 
-class _Seen(NamedTuple):
+class _LastPosterior(NamedTuple):
     order: tuple[int, int]  # sequence, revision
     time: float
     content: int  # hash of the posterior's observations
 
 
 class Duplicates:
-    """Posteriors already seen, by entity, in one partition.
+    """The last posterior of each entity in one partition, to recognise one that was sent twice.
 
-    A worker that dies after it has sent posteriors, but before it has stored that, sends its last posterior of an
-    entity again, with the same sequence. If the second one contains more observations than the first, it is no
-    duplicate. A sequence that starts again at 1, or has a later time, belongs to a belief that was started anew.
+    A worker may die after it has sent posteriors and before it has stored its beliefs. Its successor then sends the
+    last posterior of an entity again, with the same sequence. If the second one contains more observations than the
+    first, it is not a duplicate. A lower sequence is a new belief of the entity if it starts again at 1 or has a later
+    time.
     """
 
     def __init__(self) -> None:
-        self._seen: dict[str, _Seen] = {}
+        self._last: dict[str, _LastPosterior] = {}
 
     def is_new(self, posterior: Posterior) -> bool:
-        """Whether the posterior is new; it is marked as seen."""
+        """Whether the posterior is new; remembers it if so."""
         order = (posterior.sequence, posterior.revision)
         content = hash((posterior.time, posterior.prior_sequence, posterior.applied))
-        last = self._seen.get(posterior.entity)
+        last = self._last.get(posterior.entity)
         if last is not None:
             if order == last.order and content == last.content:
                 return False
             if order < last.order and posterior.sequence > 1 and posterior.time <= last.time:
                 return False
-        self._seen[posterior.entity] = _Seen(order, posterior.time, content)
+        self._last[posterior.entity] = _LastPosterior(order, posterior.time, content)
         return True

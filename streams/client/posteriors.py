@@ -28,8 +28,8 @@ from beliefstream.streams.kafka.connection import (
 
 log = structlog.get_logger(__name__)
 
-COMMIT_INTERVAL = 1.0  # seconds; a killed consumer may receive this much again
-# Seconds until a dead group member is noticed. On the embedded broker a member that joins waits for half of it.
+COMMIT_INTERVAL = 1.0  # seconds; after a crash, posteriors of this time may be delivered again
+# Seconds until a dead group member is detected. On the embedded broker a joining member waits for half of it.
 SESSION_TIMEOUT = 10
 LOOK_BACK = 1000  # records of a partition read again at the start, to recognise their duplicates
 FETCH_MOST = 200  # records at once, so that a slow caller returns before the group gives up on it
@@ -38,15 +38,15 @@ FETCH_MOST = 200  # records at once, so that a slow caller returns before the gr
 class _Item(NamedTuple):
     partition: Any
     offset: int
-    posterior: Posterior | None  # None: a record the caller does not get, but whose offset counts
+    posterior: Posterior | None  # None for a record that is not delivered, but whose offset is committed
 
 
 @dataclass
 class _Partition:
     """State of the consumer in one partition."""
 
-    next: int  # earlier records have been delivered, or are older than the start
-    done: int  # the caller has finished the records before it
+    next: int  # offset of the next record to deliver
+    done: int  # the caller has processed all records before this offset
     committed: int | None
     duplicates: Duplicates = field(default_factory=Duplicates)
 
@@ -58,30 +58,29 @@ class PosteriorConsumer:
     ...     for posterior in posteriors:
     ...         print(posterior.time, posterior.mixture.mean())
 
-    **Start.** Without a group it starts at the end of the topic when the consumer is created, or at its beginning. A
-    group does the same the first time, and afterwards continues at its committed offsets. The members of a group share
-    the partitions.
+    **Start.** Without a group it starts at the end that the topic has when the consumer is created, or at its
+    beginning. A group does the same the first time, and later continues at its committed offsets. The members of a
+    group share the partitions.
 
     **Guarantees.** Every posterior is delivered at least once. A posterior counts as processed when the next one is
     requested (for a list from `poll`: when `poll` is called again), or at `commit` or `close`. If an exception leaves
     the `with` block, the last one does not count. Processed posteriors are committed every second and at `close`. So
     after a clean end nothing is delivered again. After a crash, or when a partition moves to another member of the
-    group, unprocessed posteriors come again, and at most those processed in the last second. A posterior that a worker
-    has sent twice (equal entity, sequence, revision and observations) is delivered once, also across a restart, if at
-    most 1000 records of the partition lie between.
+    group, unprocessed posteriors and those processed in the last second may be delivered again. A posterior that a
+    worker has sent twice (equal entity, sequence, revision and observations) is delivered once. This also holds across
+    a restart, if at most 1000 records of the partition are between the two.
 
-    Records that are no posteriors are logged and skipped. While no broker answers, the consumer waits. It is not
+    Records that are not posteriors are logged and skipped. While no broker answers, the consumer waits. It is not
     thread-safe.
 
     Args:
         bootstrap_servers: `host:port`, or several in a list or separated by commas.
-        topic: the topic of posteriors.
-        group: the consumer group, which stores the offsets.
-        entities: only posteriors of these; of all, if absent.
-        from_beginning: where to start, see above.
-        timeout: seconds without a posterior after which an iteration ends (it can be resumed); if absent, it never
-            ends.
-        **kafka_options: of `kafka.KafkaConsumer`, such as `security_protocol`, `sasl_*`, `ssl_*`.
+        topic: topic of posteriors.
+        group: consumer group, for which the broker stores the offsets.
+        entities: entities to deliver posteriors of; all if None.
+        from_beginning: start at the beginning of the topic instead of its end.
+        timeout: seconds without a posterior after which an iteration ends; never if None. Iterating again resumes.
+        **kafka_options: options of `kafka.KafkaConsumer`, such as `security_protocol`, `sasl_*` and `ssl_*`.
 
     Raises:
         BrokerUnavailable: no broker answers within 10 s (option `bootstrap_timeout_ms`).
@@ -107,8 +106,10 @@ class PosteriorConsumer:
         self._timeout = timeout
         self._options = kafka_options
         self._partitions: dict[Any, _Partition] = {}
-        self._waiting: deque[_Item] = deque()
-        self._given: dict[Any, int] = {}  # offsets after the posteriors that the caller is processing
+        self._buffered: deque[_Item] = deque()
+        self._delivered: dict[
+            Any, int
+        ] = {}  # next offset of each partition after the caller has processed the last ones
         self._next_commit = time.monotonic() + COMMIT_INTERVAL
         self._first_spans = self._spans()
         self._consumer: Any = self._open()
@@ -127,13 +128,13 @@ class PosteriorConsumer:
         return self._take(most, timeout)
 
     def commit(self) -> None:
-        """Count all delivered posteriors as processed, and commit them if there is a group."""
-        self._settle()
+        """Count all delivered posteriors as processed, and commit their offsets if there is a group."""
+        self._mark_processed()
         self._commit()
 
     def close(self) -> None:
-        """Count all delivered posteriors as processed, commit them and close the connection."""
-        self._close(taken=True)
+        """Count all delivered posteriors as processed, commit their offsets and close the connection."""
+        self._close(processed=True)
 
     def __enter__(self) -> Self:
         return self
@@ -141,7 +142,7 @@ class PosteriorConsumer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close(taken=error is None)
+        self._close(processed=error is None)
 
     def _open(self) -> Any:
         options = {
@@ -154,7 +155,7 @@ class PosteriorConsumer:
         consumer: Any = connect(KafkaConsumer, self._servers, options)
         if self.group is not None:
             consumer.subscribe([self.topic])
-            # A member that joins before it knows the partitions is assigned none, and may stay so.
+            # A member that joins before it knows the partitions is assigned none, and may remain without any.
             find_partitions(consumer, self.topic, self._servers, connect_timeout(self._options))
             return consumer
         partitions = [TopicPartition(self.topic, number) for number in self._first_spans]
@@ -165,66 +166,66 @@ class PosteriorConsumer:
             self._partitions[partition] = _Partition(next=start, done=start, committed=None)
         return consumer
 
-    def _close(self, taken: bool) -> None:
-        if taken:
-            self._settle()
+    def _close(self, processed: bool) -> None:
+        if processed:
+            self._mark_processed()
         self._commit()
         self._consumer.close(autocommit=False)
 
     def _take(self, most: int, timeout: float) -> list[Posterior]:
         deadline = time.monotonic() + timeout
-        wait = 0.0  # first return what has already been fetched
+        wait = 0.0  # first deliver records that are already fetched
         while True:
-            self._settle()
+            self._mark_processed()
             if time.monotonic() >= self._next_commit:
                 self._commit()
-            if taken := self._give(most):
+            if taken := self._deliver(most):
                 return taken
             if wait > 0 and time.monotonic() >= deadline:
                 return []
             self._fetch(wait)
             wait = min(max(deadline - time.monotonic(), 0.001), COMMIT_INTERVAL)
 
-    def _give(self, most: int) -> list[Posterior]:
-        given: list[Posterior] = []
-        while self._waiting and len(given) < most:
-            item = self._waiting.popleft()
-            self._given[item.partition] = item.offset + 1
+    def _deliver(self, most: int) -> list[Posterior]:
+        posteriors: list[Posterior] = []
+        while self._buffered and len(posteriors) < most:
+            item = self._buffered.popleft()
+            self._delivered[item.partition] = item.offset + 1
             if item.posterior is not None:
-                given.append(item.posterior)
-        return given
+                posteriors.append(item.posterior)
+        return posteriors
 
-    def _settle(self) -> None:
-        for partition, offset in self._given.items():
+    def _mark_processed(self) -> None:
+        for partition, offset in self._delivered.items():
             if partition in self._partitions:
                 self._partitions[partition].done = offset
-        self._given.clear()
+        self._delivered.clear()
 
     def _fetch(self, timeout: float) -> None:
         fetched = self._consumer.poll(timeout_ms=timeout * 1000, max_records=FETCH_MOST)
-        fresh = self._follow_assignment()
+        new = self._follow_assignment()
         for partition, records in fetched.items():
-            if partition in fresh or partition not in self._partitions:
-                continue  # fetched from another offset than the start: it comes again
+            if partition in new or partition not in self._partitions:
+                continue  # fetched from another offset than the start; it will be fetched again
             for record in records:
                 self._accept(partition, self._partitions[partition], record)
 
-    def _accept(self, partition: Any, place: _Partition, record: Any) -> None:
+    def _accept(self, partition: Any, state: _Partition, record: Any) -> None:
         posterior = None
         if self._keys is None or record.key in self._keys:
             posterior = self._read(record)
-        if posterior is not None and not place.duplicates.is_new(posterior):
+        if posterior is not None and not state.duplicates.is_new(posterior):
             posterior = None
-        if record.offset >= place.next:  # otherwise it was read only to recognise duplicates
-            place.next = record.offset + 1
-            self._waiting.append(_Item(partition, record.offset, posterior))
+        if record.offset >= state.next:  # earlier records are read only to recognise duplicates
+            state.next = record.offset + 1
+            self._buffered.append(_Item(partition, record.offset, posterior))
 
     def _read(self, record: Any) -> Posterior | None:
         try:
             return parse(Posterior, record.value)
         except Unusable as error:
             log.warning(
-                "record passed over: not a posterior",
+                "record skipped: not a posterior",
                 topic=record.topic,
                 partition=record.partition,
                 offset=record.offset,
@@ -240,30 +241,30 @@ class PosteriorConsumer:
         assigned = self._consumer.assignment()
         for partition in self._partitions.keys() - assigned:
             del self._partitions[partition]
-        fresh = assigned - self._partitions.keys()
-        if fresh:
+        new = assigned - self._partitions.keys()
+        if new:
             spans = self._spans()
-            for partition in fresh:
+            for partition in new:
                 self._begin(partition, spans[partition.partition])
             self._commit()
-        return set(fresh)
+        return set(new)
 
     def _begin(self, partition: Any, span: Span) -> None:
         committed = self._consumer.committed(partition, timeout_ms=connect_timeout(self._options) * 1000)
         if committed is None:
             start = max(self._first_start(partition), span.begin)
-        elif committed > span.end:  # the topic has been created again
+        elif committed > span.end:  # the topic was deleted and created again
             start = span.begin
         else:
             start = max(committed, span.begin)
         self._consumer.seek(partition, max(start - LOOK_BACK, span.begin))
-        # Commit at once, even if nothing was processed: a restart must not take a later end for the start.
+        # Commit at once: without a committed offset, a restart would start at a later end of the topic.
         self._partitions[partition] = _Partition(next=start, done=start, committed=committed)
 
     def _first_start(self, partition: Any) -> int:
         span = self._first_spans.get(
             partition.partition, Span(0, 0)
-        )  # a partition added since is read from 0
+        )  # a partition that was added later is read from 0
         return span.begin if self._from_beginning else span.end
 
     def _spans(self) -> dict[int, Span]:
@@ -276,21 +277,17 @@ class PosteriorConsumer:
             return
         owned = self._consumer.assignment()
         changed = {
-            partition: place.done
-            for partition, place in self._partitions.items()
-            if place.done != place.committed and partition in owned
+            partition: state.done
+            for partition, state in self._partitions.items()
+            if state.done != state.committed and partition in owned
         }
         if not changed:
             return
         offsets = {partition: OffsetAndMetadata(done, "", -1) for partition, done in changed.items()}
         try:
             self._consumer.commit(offsets, timeout_ms=connect_timeout(self._options) * 1000)
-        except (
-            KafkaError
-        ) as error:  # another member has the partition, or the broker is away: try again later
-            log.warning(
-                "place in the topic not committed", topic=self.topic, group=self.group, error=str(error)
-            )
+        except KafkaError as error:  # another member has the partition, or no broker answers: try again later
+            log.warning("offsets not committed", topic=self.topic, group=self.group, error=str(error))
             return
         for partition, done in changed.items():
             self._partitions[partition].committed = done

@@ -33,15 +33,15 @@ from beliefstream.streams.kafka.topics import MESSAGE_BYTES, topic_id
 
 log = structlog.get_logger(__name__)
 
-CLOSE_TIMEOUT = 5.0  # seconds for messages in flight when the `with` block ends by an exception
+CLOSE_TIMEOUT = 5.0  # seconds for messages in flight when an exception ends the `with` block
 
 When = float | str | datetime
-"""Seconds since the epoch, RFC 3339 with an offset, or a datetime with a time zone."""
+"""A time: seconds since the epoch, RFC 3339 with an offset, or a datetime with a time zone."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Topic, partition and offset of a message."""
+    """Position of a message in Kafka: topic, partition and offset."""
 
     topic: str
     partition: int
@@ -58,10 +58,8 @@ class Publisher:
         self, bootstrap_servers: str | list[str], topic: str, source: str, kafka_options: dict[str, Any]
     ) -> None:
         require_known(kafka_options, KafkaProducer)
-        if "partitioner" in kafka_options:  # a record in another partition than its key's is a dead letter
-            raise ValueError(
-                "partitioner: murmur2 of the key, kafka-python's default, is the only one that may be"
-            )
+        if "partitioner" in kafka_options:  # a record outside its key's partition becomes a dead letter
+            raise ValueError("partitioner: only kafka-python's default, murmur2 of the key, is allowed")
         self.topic = topic
         self.source = source
         self._servers = bootstrap_servers
@@ -84,9 +82,9 @@ class Publisher:
         headers: list[tuple[str, bytes]] | None = None,
         partition: int | None = None,
     ) -> Future[Place]:
-        """Send bytes unchanged; a value of None removes the key from a compacted topic.
+        """Send a record; a value of None removes the key from a compacted topic.
 
-        The partition is that of the key, unless one is given.
+        Without `partition` the key determines the partition.
 
         Raises:
             BrokerUnavailable: the buffer is full because the broker has not answered for a while.
@@ -109,8 +107,8 @@ class Publisher:
 
         Raises:
             BrokerUnavailable: they are not acknowledged in that time.
-            Exception: the error of the first message since the last flush that could not be sent; the message's own
-                future has it too.
+            Exception: the error of the first message that could not be sent since the last flush; the future of that
+                message has it too.
         """
         try:
             self._producer.flush(timeout=timeout)
@@ -122,7 +120,7 @@ class Publisher:
             raise failure
 
     def close(self, timeout: float | None = None) -> None:
-        """Send what is still buffered, within `timeout` seconds, and close the connection."""
+        """Send all buffered messages, within `timeout` seconds, and close the connection."""
         self._producer.close(timeout=timeout)
 
     def __enter__(self) -> Self:
@@ -140,7 +138,7 @@ class Publisher:
             self.close()
 
     def _next_event(self) -> str:
-        """A unique identifier; a UUID for each message would cost a system call each."""
+        """Return a unique identifier; a new UUID for each message would cost a system call."""
         return f"{self._events}-{next(self._numbers)}"
 
     def _failed(self, error: BaseException) -> BaseException:
@@ -160,9 +158,9 @@ class ObservationProducer(Publisher):
 
     Args:
         bootstrap_servers: `host:port`, or several in a list or separated by commas.
-        topic: the topic of observations.
-        source: the sender, for the CloudEvents headers (a URI reference).
-        **kafka_options: of `kafka.KafkaProducer`, such as `security_protocol`, `sasl_*` and `ssl_*`.
+        topic: topic of observations.
+        source: URI reference of the sender, for the CloudEvents headers.
+        **kafka_options: options of `kafka.KafkaProducer`, such as `security_protocol`, `sasl_*` and `ssl_*`.
 
     Raises:
         BrokerUnavailable: no broker answers within 10 s (option `bootstrap_timeout_ms`).
@@ -189,19 +187,19 @@ class ObservationProducer(Publisher):
         covariance: ArrayLike | None = None,
         id: str | None = None,
     ) -> Future[Place]:
-        """Send one observation without waiting; the future is done when the broker has it.
+        """Send one observation without waiting; the future is done when the broker has acknowledged it.
 
         Args:
-            entity: the observed entity.
-            sensor: the name of the sensor.
-            value: the reported number or numbers, in the units of the sensor.
-            time: when it was true; now, if absent.
-            standard_deviation: of every number or one each, instead of the sensor's.
-            covariance: (D, D), instead of the sensor's; not together with `standard_deviation`.
-            id: an identifier of your choice, which the posterior repeats.
+            entity: observed entity.
+            sensor: name of the sensor.
+            value: reported number or numbers, in the units of the sensor.
+            time: time of the observed state; now if None.
+            standard_deviation: standard deviation of all numbers or one each; the sensor's if None.
+            covariance: covariance of the numbers, (D, D), instead of a standard deviation; the sensor's if None.
+            id: identifier of your choice, which the posterior repeats.
 
         Raises:
-            beliefstream.schemas.Unusable: a line that names the field and the value.
+            beliefstream.schemas.Unusable: the observation is invalid; the message names the field and the value.
             BrokerUnavailable: the buffer is full because the broker has not answered for a while.
         """
         fields = {
@@ -226,9 +224,10 @@ class ObservationProducer(Publisher):
 
 
 class PriorPublisher(Publisher):
-    """Sends stated priors and resets.
+    """Sends priors and resets.
 
-    Arguments and errors are those of `ObservationProducer`, and `observations`: the topic that resets refer to.
+    Arguments and errors are as for `ObservationProducer`. The additional argument `observations` is the topic that
+    resets refer to.
     """
 
     def __init__(
@@ -251,17 +250,17 @@ class PriorPublisher(Publisher):
         coordinates: Sequence[str] | None = None,
         id: str | None = None,
     ) -> Future[Place]:
-        """Replace the belief by the mixture, from `time` on (now, if absent).
+        """Replace the belief by the mixture at `time`.
 
         Args:
-            entity: the entity.
-            mixture: the stated prior, in the units of the coordinates.
-            time: when it is true.
-            coordinates: names of the mixture's coordinates; all, if absent.
-            id: an identifier of your choice.
+            entity: entity of the prior.
+            mixture: stated prior, in the units of the coordinates.
+            time: time of the prior; now if None.
+            coordinates: names of the mixture's coordinates; all of the model's if None.
+            id: identifier of your choice.
 
         Raises:
-            beliefstream.schemas.Unusable: a line that names the field and the value.
+            beliefstream.schemas.Unusable: an argument is invalid; the message names the field and the value.
         """
         return self._send("replace", entity, mixture, time, coordinates, id)
 
@@ -273,24 +272,24 @@ class PriorPublisher(Publisher):
         coordinates: Sequence[str] | None = None,
         id: str | None = None,
     ) -> Future[Place]:
-        """Multiply the belief by the mixture, as independent evidence; arguments as in `replace`."""
+        """Multiply the belief by the mixture, as independent evidence; arguments and errors are as for `replace`."""
         return self._send("product", entity, mixture, time, coordinates, id)
 
     def reset(self, entity: str, time: When | None = None, id: str | None = None) -> Future[Place]:
-        """Forget an entity: its belief, its history, and priors that wait for their time.
+        """Forget an entity: its belief, its history, and priors with a later time.
 
-        Observations now in the log are forgotten too, even those no worker has read yet. The next observation starts
-        from the model's prior, whatever its time is.
+        Observations now in the log are forgotten too, even those that no worker has read yet. The next observation
+        starts from the model's prior, whatever its time.
 
         Args:
-            entity: the entity to forget.
-            time: of the posterior that reports the reset; now, if absent.
-            id: an identifier of your choice; of several resets with one id the first is applied.
+            entity: entity to forget.
+            time: time of the posterior that reports the reset; now if None.
+            id: identifier of your choice; of several resets with the same id only the first is applied.
 
         Raises:
-            beliefstream.schemas.Unusable: a line that names the field and the value.
-            BrokerUnavailable: the broker does not report the end of the observations log.
-            TopicMissing: the observations topic does not exist.
+            beliefstream.schemas.Unusable: an argument is invalid; the message names the field and the value.
+            BrokerUnavailable: the broker does not report the end of the observations.
+            TopicMissing: the topic of observations does not exist.
             TopicError: the broker refuses to report the topic's id.
         """
         fields = {"entity": entity, "reset": True, "time": _seconds(time), "id": id}
@@ -301,7 +300,7 @@ class PriorPublisher(Publisher):
         return self.send_message(message.model_copy(update={"observations_before": self._end(entity)}))
 
     def _end(self, entity: str) -> LogPosition:
-        """The current end of the log with the entity's observations."""
+        """Return the current end of the partition with the entity's observations."""
         with TopicReader(self._servers, self._observations, self._options) as reader:
             servers = self._servers if isinstance(self._servers, str) else ",".join(self._servers)
             log_id = topic_id(servers, self._observations, **_for_admin(self._options))
@@ -342,7 +341,7 @@ def _seconds(time: When | None) -> float | str:
 
 
 def _for_admin(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that an admin client knows."""
+    """Return the options that an admin client knows."""
     return {name: value for name, value in options.items() if name in KafkaAdminClient.DEFAULT_CONFIG}
 
 

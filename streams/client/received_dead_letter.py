@@ -1,4 +1,4 @@
-"""Dead letters as read from their topic, and filters for them."""
+"""Dead letters read from their topic, and a filter for them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pydantic_core import from_json
 from beliefstream.schemas import DeadLetter, Reason
 from beliefstream.streams.client.publishing import Place
 
-READ_BYTES = 64 * 1024  # bytes of a value searched for entity and sensor
+READ_BYTES = 64 * 1024  # entity and sensor are searched in the first bytes of a value
 
 
 @dataclass(frozen=True)
 class ReceivedDeadLetter:
-    """A dead letter, with its place in the topic of dead letters.
+    """A dead letter with its position in the topic of dead letters.
 
     Attributes:
-        letter: reason, detail, the message's source, and its key and value, byte for byte.
-        place: of this dead letter.
-        time: when it was written, seconds since the epoch by the worker's clock.
+        letter: the message with its original key and value, the reason, the detail and the source.
+        place: position of the dead letter.
+        time: time of writing by the worker's clock, in seconds since the epoch.
     """
 
     letter: DeadLetter
@@ -33,7 +33,7 @@ class ReceivedDeadLetter:
 
     @cached_property
     def id(self) -> str:
-        """topic/partition:offset#digest of the message: equal for two dead letters of one message."""
+        """Identifier of the message, topic/partition:offset#digest; equal for two dead letters of one message."""
         letter = self.letter
         digest = hashlib.sha256()
         for part in (letter.key, letter.value):
@@ -42,23 +42,23 @@ class ReceivedDeadLetter:
 
     @property
     def source(self) -> str:
-        """topic/partition:offset of the original message."""
+        """Position of the original message, as topic/partition:offset."""
         return f"{self.letter.topic}/{self.letter.partition}:{self.letter.offset}"
 
     @cached_property
     def entity(self) -> str | None:
-        """The entity in the message, or else its key; None if neither can be read. It may be any text."""
+        """Entity in the message, otherwise its key; None if neither can be read. It is not validated."""
         key = self.letter.key
         return self._field("entity") or (None if key is None else key.decode(errors="backslashreplace"))
 
     @cached_property
     def sensor(self) -> str | None:
-        """The sensor in the message; None if it cannot be read. It may be any text."""
+        """Sensor in the message; None if it cannot be read. It is not validated."""
         return self._field("sensor")
 
     @cached_property
     def _fields(self) -> dict[str, Any]:
-        try:  # an incomplete message has fields too
+        try:  # fields can be read from an incomplete message too
             content = from_json((self.letter.value or b"")[:READ_BYTES], allow_partial=True)
         except ValueError:
             return {}
@@ -71,13 +71,13 @@ class ReceivedDeadLetter:
 
 @dataclass(frozen=True)
 class Selection:
-    """A filter for dead letters; a letter must match every given part.
+    """A filter for dead letters; a letter must match all conditions.
 
     Attributes:
-        reasons: any of these; all, if empty.
-        sensors: any of these; all, if empty.
-        entities: any of these, in the message or as its key; all, if empty.
-        since: written at or after this time, seconds since the epoch.
+        reasons: allowed reasons; all if empty.
+        sensors: allowed sensors; all if empty.
+        entities: allowed entities, in the message or as its key; all if empty.
+        since: earliest time of writing, in seconds since the epoch.
     """
 
     reasons: Collection[Reason] = ()

@@ -1,4 +1,4 @@
-"""Client for sensor and model definitions: set, remove, list."""
+"""Client that sets, removes and lists the definitions of sensors and models."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ D = TypeVar("D")
 
 
 class DefinitionConflict(RuntimeError):
-    """Existing definitions differ from those to be set; `names` lists them."""
+    """Raised if existing definitions differ from new ones; `names` lists them."""
 
     def __init__(self, names: Sequence[str]) -> None:
         rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        super().__init__(f"defined already, and otherwise: {', '.join(names[:5])}{rest}")
+        super().__init__(f"already defined differently: {', '.join(names[:5])}{rest}")
         self.names = tuple(names)
 
 
 class Registry:
-    """The sensors and models that the workers use.
+    """Client for the sensors and models that the workers use.
 
     >>> with Registry("localhost:9092") as registry:
     ...     registry.set_sensor(RangeSensor(sensor="beacon-1", position=(0.0, 5.0), standard_deviation=0.3))
@@ -38,16 +38,16 @@ class Registry:
 
     Args:
         bootstrap_servers: `host:port`, or several in a list or separated by commas.
-        sensors_topic: the topic of sensors.
-        models_topic: the topic of models.
-        timeout: seconds for each call.
-        source: the sender, for the CloudEvents headers (a URI reference).
-        **kafka_options: that `kafka.KafkaProducer` and `kafka.KafkaConsumer` share: `security_protocol`, `sasl_*`,
-            `ssl_*`.
+        sensors_topic: topic of sensors.
+        models_topic: topic of models.
+        timeout: longest time of each call, in seconds.
+        source: URI reference of the sender, for the CloudEvents headers.
+        **kafka_options: options that `kafka.KafkaProducer` and `kafka.KafkaConsumer` share: `security_protocol`,
+            `sasl_*` and `ssl_*`.
 
     Raises:
-        BrokerUnavailable: (every method) no broker answers in time.
-        TopicMissing: (every method) the broker has no such topic.
+        BrokerUnavailable: no broker answers in time (every method).
+        TopicMissing: the broker has no such topic (every method).
     """
 
     def __init__(
@@ -67,21 +67,21 @@ class Registry:
         self._timeout = timeout
         self._source = source
         self._options = kafka_options
-        self._publishers: dict[str, Publisher] = {}  # opened at the first change: reading needs none
+        self._publishers: dict[str, Publisher] = {}  # opened at the first change, because reading needs none
 
     def set_sensor(self, sensor: Sensor) -> None:
-        """Define or replace a sensor; returns when the broker has it."""
+        """Define or replace a sensor; returns when the broker has acknowledged it."""
         self._set(self.sensors_topic, sensor.sensor, sensor.to_json(), cloudevents.SENSOR)
 
     def set_model(self, model: Model) -> None:
-        """Define or replace the model of an entity (`*`: all others); returns when the broker has it."""
+        """Define or replace the model of an entity, or of `*`; returns when the broker has acknowledged it."""
         self._set(self.models_topic, model.entity, model.to_json(), cloudevents.MODEL)
 
     def define(self, sensors: Iterable[Sensor] = (), models: Iterable[Model] = ()) -> None:
-        """Add definitions that do not exist yet; equal existing ones are not changed.
+        """Add definitions that do not exist yet; existing equal ones stay.
 
         Raises:
-            DefinitionConflict: some exist and differ; nothing has been written.
+            DefinitionConflict: some exist and differ; nothing is written.
         """
         old_sensors, old_models = self.sensors(), self.models()
         new_sensors = [each for each in sensors if old_sensors.get(each.sensor) != each]
@@ -96,11 +96,11 @@ class Registry:
             self.set_model(model)
 
     def remove_sensor(self, name: str) -> None:
-        """Remove a sensor; does nothing if there is none."""
+        """Remove a sensor; does nothing if it does not exist."""
         self._set(self.sensors_topic, name, None, cloudevents.SENSOR)
 
     def remove_model(self, entity: str) -> None:
-        """Remove the model of an entity, which then uses that of `*`; does nothing if there is none."""
+        """Remove the model of an entity, which then uses the model of `*`; does nothing if it does not exist."""
         self._set(self.models_topic, entity, None, cloudevents.MODEL)
 
     def sensors(self) -> dict[str, Sensor]:
@@ -135,7 +135,7 @@ class Registry:
             raise BrokerUnavailable(self._servers, f"not acknowledged within {self._timeout:g} s") from error
 
     def _read(self, topic: str, read: Callable[[bytes], D], key_of: Callable[[D], str]) -> dict[str, D]:
-        """Return the last valid definition of each key: as in the workers, an invalid one does not replace it."""
+        """Return the last valid definition of each key; as in the workers, an invalid one is skipped."""
         found: dict[str, D] = {}
         with TopicReader(self._servers, topic, self._options) as reader:
             records = reader.read_all(self._timeout)

@@ -1,4 +1,4 @@
-"""Decides which dead letters to send again, and why not the others."""
+"""Plans which dead letters to send again, and says why the others are skipped."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from beliefstream.schemas import Reason, Replay
 from beliefstream.streams.client.publishing import Place
 from beliefstream.streams.client.received_dead_letter import ReceivedDeadLetter
 
-FORCE = "only --force sends them once more"
-DEFINITION = "are definitions, of which the newest is in force; set them with `sensors set` or `models set`"
-ELSEWHERE = "came from a topic that is not among ours"
+FORCE = "only --force sends them again"
+DEFINITION = "are definitions, of which only the newest counts; set them with `sensors set` or `models set`"
+OTHER_TOPIC = "came from a topic that is not in use"
 EMPTY = "have neither key nor value"
-TWICE = "repeat another dead letter of the same message"
+DUPLICATE = "repeat another dead letter of the same message"
 SENT = f"were sent again before; {FORCE}"
-INTERRUPTED = f"may have been sent again before, in a replay that was interrupted; {FORCE}"
+INTERRUPTED = f"may have been sent again before, in an interrupted replay; {FORCE}"
 FAILED_AGAIN = f"were sent again before and have failed again; {FORCE}"
-BEYOND = "are older than those that --limit takes"
+OVER_LIMIT = "are older than the newest ones that --limit selects"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,13 @@ class ChosenLetter:
     """A dead letter to send again, without its bytes, which are read when it is sent.
 
     Attributes:
-        id: of the message: topic/partition:offset#digest.
-        place: of the dead letter.
-        time: when the dead letter was written, seconds since the epoch.
-        source: topic/partition:offset of the message.
-        topic: of the message.
-        is_empty: it has neither key nor value.
-        replay_of: the dead letter from which the message had already been sent again.
+        id: identifier of the message, topic/partition:offset#digest.
+        place: position of the dead letter.
+        time: time at which the dead letter was written, in seconds since the epoch.
+        source: position of the message, as topic/partition:offset.
+        topic: topic of the message.
+        is_empty: whether it has neither key nor value.
+        replay_of: earlier dead letter from which the message was already sent again.
     """
 
     id: str
@@ -49,7 +49,7 @@ class ChosenLetter:
 
     @classmethod
     def of(cls, received: ReceivedDeadLetter) -> Self:
-        """Keep what the plan needs of a letter."""
+        """Keep the fields of a letter that the plan needs."""
         letter = received.letter
         return cls(
             received.id,
@@ -70,8 +70,8 @@ class ReplayHistory:
     """Earlier replays, from the notes among the dead letters.
 
     Attributes:
-        begun: ids of messages about to be sent again.
-        sent: ids of messages that were sent again, with their new places.
+        begun: ids of messages whose replay was begun.
+        sent: new position of each message that was sent again, by its id.
     """
 
     begun: set[str] = field(default_factory=set)
@@ -89,7 +89,7 @@ class ReplayHistory:
         return history
 
     def obstacles(self, letters: Iterable[ChosenLetter]) -> list[str | None]:
-        """For each letter, the reason not to send it again without `force`; None if there is none."""
+        """Return for each letter the reason not to send it again without `force`; None if it may be sent."""
         places = {*self.sent.values()}
         return [self._obstacle(letter, places) for letter in letters]
 
@@ -103,7 +103,7 @@ class ReplayHistory:
 
 @dataclass
 class ReplayPlan:
-    """Letters to send again, oldest first, and counts of the others by cause."""
+    """Letters to send again, oldest first, and the number of skipped ones by cause."""
 
     chosen: list[ChosenLetter] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
@@ -120,25 +120,25 @@ def plan_of(
     """Plan a replay of the newest `most` letters that may be sent again.
 
     Args:
-        letters: the selected ones, in order of time.
-        history: of earlier replays.
+        letters: selected letters, in order of time.
+        history: earlier replays.
         sources: topics to which messages may be sent again.
         definitions: topics of definitions.
-        most: largest number of letters; all, if absent.
-        force: include letters that were already sent again.
+        most: largest number of letters; all if None.
+        force: whether to include letters that were already sent again.
     """
-    plan, seen = ReplayPlan(), set[str]()
+    plan, chosen_ids = ReplayPlan(), set[str]()
     for letter, obstacle in zip(letters, history.obstacles(letters), strict=True):
         cause = DEFINITION if letter.topic in definitions else None
-        cause = cause or (None if letter.topic in sources else ELSEWHERE)
-        cause = cause or (EMPTY if letter.is_empty else TWICE if letter.id in seen else None)
+        cause = cause or (None if letter.topic in sources else OTHER_TOPIC)
+        cause = cause or (EMPTY if letter.is_empty else DUPLICATE if letter.id in chosen_ids else None)
         cause = cause or (None if force else obstacle)
         if cause is not None:
             plan.skipped[cause] += 1
             continue
-        seen.add(letter.id)
+        chosen_ids.add(letter.id)
         plan.chosen.append(letter)
     if most is not None and (beyond := len(plan.chosen) - most) > 0:
-        plan.skipped[BEYOND] = beyond
+        plan.skipped[OVER_LIMIT] = beyond
         del plan.chosen[:beyond]
     return plan

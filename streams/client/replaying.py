@@ -1,9 +1,8 @@
-"""Sends dead letters to their original topic again, after the fault has been fixed.
+"""Sends dead letters to their original topic again, after the cause has been fixed.
 
-No message may be sent again twice by mistake, because a worker would apply one without an id twice. So notes among the
-dead letters record replays: one before the letters are sent (`begun`) and one after (`sent`). All notes are in
-partition 0, in the same order for everybody. If two clients replay the same letter at once, the first to write its note
-sends it.
+A worker would apply a message without an id twice if it is sent again twice. So notes among the dead letters record
+replays: one before the letters are sent (`begun`) and one after (`sent`). All notes are in partition 0, so all clients
+see them in the same order. If two clients replay the same letter at once, the first one to write its note sends it.
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ from beliefstream.streams.kafka.connection import BrokerUnavailable, connect, re
 
 SOURCE = "/beliefstream/replay"
 GROUP_LETTERS, GROUP_BYTES = 200, 8 * 1024 * 1024  # letters and bytes for one pair of notes
-SEND_SECONDS = 60.0  # until a message not taken by the broker counts as not sent
+SEND_SECONDS = 60.0  # a message that the broker does not acknowledge in this time counts as not sent
 NOTES = 0  # the partition of all notes
 
-GONE = "the topic has deleted it meanwhile"
-RIVAL = "somebody else is sending it again right now"
-NOT_TRIED = "not tried, after others could not be sent"
+DELETED = "the topic has deleted it meanwhile"
+OTHER_CLIENT = "another client is sending it again now"
+NOT_TRIED = "not tried, because others could not be sent"
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """Result for a chosen letter: `place` is its new place, or `problem` says why it may not be sent."""
+    """Result for a chosen letter: its new position `place`, or the `problem` why it may not have been sent."""
 
     letter: ChosenLetter
     place: Place | None = None
@@ -54,19 +53,19 @@ class Replayer:
     ...     for replayed in replayer.send(plan):
     ...         print(replayed.letter.source, replayed.place, replayed.problem)
 
-    Key and value are sent unchanged, with the header `beliefstream_replay_of`; the partition is that of the key. Only
-    messages from `sources` are sent, no definitions, and nothing twice unless forced.
+    Key and value are sent unchanged, with the header `beliefstream_replay_of`; the key determines the partition. Only
+    messages from `sources` are sent. Definitions are not sent, and no message is sent twice unless forced.
 
     Args:
         bootstrap_servers: `host:port`, or several in a list or separated by commas.
-        topic: the topic of dead letters.
-        sources: the topics to which messages may be sent again.
-        definitions: the topics of definitions.
-        **kafka_options: that `kafka.KafkaProducer` and `kafka.KafkaConsumer` share.
+        topic: topic of dead letters.
+        sources: topics to which messages may be sent again.
+        definitions: topics of definitions.
+        **kafka_options: options that `kafka.KafkaProducer` and `kafka.KafkaConsumer` share.
 
     Raises:
-        BrokerUnavailable: (every method) no broker answers in time.
-        TopicMissing: (every method) the broker has no such topic.
+        BrokerUnavailable: no broker answers in time (every method).
+        TopicMissing: the broker has no such topic (every method).
     """
 
     def __init__(
@@ -83,37 +82,37 @@ class Replayer:
         self._sources, self._definitions = {*sources}, {*definitions}
         self._publishers: dict[str, Publisher] = {}
         self._stack = ExitStack()
-        self._noted = 0  # the plan knows the notes before this offset
+        self._notes_end = 0  # the plan includes the notes before this offset
 
     def plan(self, selection: Selection, most: int | None = None, force: bool = False) -> ReplayPlan:
-        """Read all dead letters, and plan which of the selection to send again; see `plan_of`."""
+        """Read all dead letters, and plan which of the selected ones to send again; see `plan_of`."""
         with self._letters(from_beginning=True) as consumer:
             letters = [ChosenLetter.of(received) for received in consumer.stored() if received in selection]
-            history, self._noted = ReplayHistory.of(consumer.replays), consumer.ends[NOTES]
+            history, self._notes_end = ReplayHistory.of(consumer.replays), consumer.ends[NOTES]
         return plan_of(letters, history, self._sources, self._definitions, most, force)
 
     def send(self, plan: ReplayPlan) -> Iterator[Replayed]:
-        """Send the planned letters, oldest first; yields the result for each.
+        """Send the planned letters, oldest first, and yield the result for each.
 
         Raises:
-            kafka.errors.KafkaError: the notes cannot be written; letters not yet reported were not sent.
+            kafka.errors.KafkaError: the notes cannot be written; letters without a result were not sent.
         """
         if not plan.chosen:
             return
-        rivals = _Rivals(self._servers, self._topic, self._noted, self._options)
-        self._stack.callback(rivals.close)
-        left = {letter.place: letter for letter in plan.chosen}
-        groups = self._groups(left, min(letter.time for letter in plan.chosen))
+        others = _OtherReplays(self._servers, self._topic, self._notes_end, self._options)
+        self._stack.callback(others.close)
+        remaining = {letter.place: letter for letter in plan.chosen}
+        groups = self._groups(remaining, min(letter.time for letter in plan.chosen))
         for group in groups:
             failed = False
-            for replayed in self._send_group(group, rivals):
-                del left[replayed.letter.place]
-                failed |= replayed.place is None and replayed.problem != RIVAL
+            for replayed in self._send_group(group, others):
+                del remaining[replayed.letter.place]
+                failed |= replayed.place is None and replayed.problem != OTHER_CLIENT
                 yield replayed
             if failed:
-                yield from (Replayed(letter, problem=NOT_TRIED) for letter in left.values())
+                yield from (Replayed(letter, problem=NOT_TRIED) for letter in remaining.values())
                 return
-        yield from (Replayed(letter, problem=GONE) for letter in left.values())
+        yield from (Replayed(letter, problem=DELETED) for letter in remaining.values())
 
     def close(self) -> None:
         """Close the connections."""
@@ -158,38 +157,40 @@ class Replayer:
             yield group
 
     def _send_group(
-        self, group: Sequence[tuple[ChosenLetter, ReceivedDeadLetter]], rivals: _Rivals
+        self, group: Sequence[tuple[ChosenLetter, ReceivedDeadLetter]], others: _OtherReplays
     ) -> Iterator[Replayed]:
-        identity = uuid4().hex
+        note_id = uuid4().hex
         publishers = {letter.topic: self._publisher(letter.topic) for letter, _ in group}
-        begun = self._note(Replay(id=identity, state="begun", time=time.time(), letters=_ids(group)))
-        taken = rivals.before(begun, identity)
+        begun = self._note(Replay(id=note_id, state="begun", time=time.time(), letters=_ids(group)))
+        taken = others.before(begun, note_id)
         sending = {
             letter.id: _publish(publishers[letter.topic], letter, received)
             for letter, received in group
             if letter.id not in taken
         }
         results = [
-            _result(letter, sending[letter.id]) if letter.id in sending else Replayed(letter, problem=RIVAL)
+            _result(letter, sending[letter.id])
+            if letter.id in sending
+            else Replayed(letter, problem=OTHER_CLIENT)
             for letter, _ in group
         ]
-        done = [each for each in results if each.place is not None]
+        sent = [each for each in results if each.place is not None]
         try:
-            if done:
+            if sent:
                 self._note(
                     Replay(
-                        id=identity,
+                        id=note_id,
                         state="sent",
                         time=time.time(),
-                        letters=tuple(each.letter.id for each in done),
-                        places=tuple(_shown(each.place) for each in done if each.place is not None),
+                        letters=tuple(each.letter.id for each in sent),
+                        places=tuple(_text(each.place) for each in sent if each.place is not None),
                     )
                 )
-        finally:  # report what was sent, noted or not
+        finally:  # the results are valid even if the note could not be written
             yield from results
 
     def _note(self, note: Replay) -> int:
-        """Write a note; returns its offset."""
+        """Write a note, and return its offset."""
         headers = cloudevents.headers(cloudevents.REPLAY, SOURCE, f"{note.id}-{note.state}", note.time)
         future = self._publisher(self._topic).publish(None, note.to_json(), headers, NOTES)
         try:
@@ -198,29 +199,29 @@ class Replayer:
             raise BrokerUnavailable(self._servers, f"no answer within {SEND_SECONDS:g} s") from error
 
 
-class _Rivals:
-    """Notes that others have written since the plan was made."""
+class _OtherReplays:
+    """Notes that other clients have written since the plan was made."""
 
     def __init__(self, servers: str | list[str], topic: str, begin: int, options: dict[str, Any]) -> None:
-        self._servers, self._place = servers, TopicPartition(topic, NOTES)
+        self._servers, self._partition = servers, TopicPartition(topic, NOTES)
         settings = {**options, "group_id": None, "enable_auto_commit": False, "auto_offset_reset": "earliest"}
         self._consumer: Any = connect(KafkaConsumer, servers, settings)
-        self._consumer.assign([self._place])
-        self._consumer.seek(self._place, begin)
+        self._consumer.assign([self._partition])
+        self._consumer.seek(self._partition, begin)
         self._own: set[str] = set()
         self._begun: list[tuple[int, tuple[str, ...]]] = []  # offset of a note, and its letters
 
     def before(self, offset: int, own: str) -> set[str]:
-        """Ids of messages that others have noted before `offset`, the place of our own note `own`."""
+        """Return the ids of messages in notes of others before `offset`, which is that of our own note `own`."""
         self._own.add(own)
         deadline = time.monotonic() + SEND_SECONDS
-        while self._consumer.position(self._place) <= offset:
+        while self._consumer.position(self._partition) <= offset:
             if time.monotonic() > deadline:
-                raise BrokerUnavailable(self._servers, "the notes of replays could not be read in time")
+                raise BrokerUnavailable(self._servers, "the replay notes could not be read in time")
             for records in self._consumer.poll(timeout_ms=200).values():
                 for record in records:
                     self._take(record)
-        return {letter for place, letters in self._begun if place < offset for letter in letters}
+        return {letter for begun, letters in self._begun if begun < offset for letter in letters}
 
     def _take(self, record: Any) -> None:
         if cloudevents.parse(record.headers).get("type") != cloudevents.REPLAY:
@@ -240,7 +241,7 @@ def _ids(group: Sequence[tuple[ChosenLetter, ReceivedDeadLetter]]) -> tuple[str,
 
 
 def _publish(publisher: Publisher, letter: ChosenLetter, received: ReceivedDeadLetter) -> Future[Place]:
-    headers = [(HEADERS["replay_of"], _shown(letter.place).encode())]
+    headers = [(HEADERS["replay_of"], _text(letter.place).encode())]
     try:
         return publisher.publish(received.letter.key, received.letter.value, headers)
     except (KafkaError, BrokerUnavailable) as error:
@@ -258,5 +259,5 @@ def _result(letter: ChosenLetter, future: Future[Place]) -> Replayed:
         return Replayed(letter, problem=f"{type(error).__name__}: {error}")
 
 
-def _shown(place: Place) -> str:
+def _text(place: Place) -> str:
     return f"{place.topic}/{place.partition}:{place.offset}"

@@ -1,1 +1,1 @@
-"""Definitions of sensors and models: reads them from their topics and converts them for inference."""
+"""Reads the definitions of sensors and models from their topics, and converts them for inference."""

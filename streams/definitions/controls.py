@@ -10,13 +10,13 @@ from beliefstream.streams.definitions.readings import stated_covariance, value_o
 
 
 def control_of(observation: Observation, sensor: ControlSensor, model: Model) -> ControlReading:
-    """Convert one report to an input of the model's motion, with its calibration removed.
+    """Convert one report to inputs of the model's motion, without the sensor's calibration.
 
-    Noise given with the observation replaces the sensor's.
+    Noise stated in the observation replaces the sensor's.
 
     Raises:
-        Unusable: `missing_coordinates`, if the motion does not have one of the inputs; `wrong_length`, if the value or
-            its covariance has another length; `invalid_covariance`, if its standard deviation has no positive square.
+        Unusable: `missing_coordinates` if the motion lacks one of the inputs; `wrong_length` if the value or its
+            covariance has another length; `invalid_covariance` if its standard deviation has no positive finite square.
     """
     known = model.motion.input_names
     missing = [name for name in sensor.inputs if name not in known]

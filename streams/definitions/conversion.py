@@ -1,6 +1,7 @@
-"""Converts messages to the inputs of inference, and outcomes to messages.
+"""Converts stated priors for inference, and outcomes of inference to posterior messages.
 
-`streams.definitions.sensors` converts sensors and their reports, `streams.definitions.motions` converts models.
+`streams.definitions.sensors` converts sensors, `streams.definitions.readings` their reports, and
+`streams.definitions.motions` models.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def prior_change(prior: Prior, names: tuple[str, ...]) -> PriorChange:
     """Convert a stated prior to the coordinates of a model.
 
     Raises:
-        Unusable: `missing_coordinates` or `wrong_length`, if it does not fit the model.
+        Unusable: `missing_coordinates` or `wrong_length` if it does not fit the model.
     """
     prior.check_fits(names)
     mixture = belief_from_mixture(prior.mixture, prior.time)
@@ -41,7 +42,7 @@ def prior_change(prior: Prior, names: tuple[str, ...]) -> PriorChange:
 
 
 class PosteriorWriter:
-    """Writes posterior messages as JSON, directly from arrays; `schemas.Posterior` reads them."""
+    """Writes posterior messages as JSON directly from arrays; `schemas.Posterior` reads them."""
 
     def __init__(self, model: Model) -> None:
         self._name, self._version = model.name, model.version
@@ -56,7 +57,7 @@ class PosteriorWriter:
         applied: list[str],
         revision: int = 0,
     ) -> bytes:
-        """Write one message; `sequence` counts the entity's applied messages, `prior_sequence` only its priors."""
+        """Return one message; `sequence` counts the entity's applied messages, `prior_sequence` only its priors."""
         belief = outcome.belief
         message = {
             "entity": entity,

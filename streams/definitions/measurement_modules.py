@@ -1,7 +1,7 @@
-"""Imports modules that register custom measurements, before anything is fused.
+"""Imports modules that register measurement functions, before observations are processed.
 
-Entry points of installed packages need no import here: `inference.likelihood.measurement_functions.find` loads them
-by name.
+`inference.likelihood.measurement_functions.find` loads the entry points of installed packages by name, so they need
+no import here.
 """
 
 from __future__ import annotations
@@ -14,17 +14,15 @@ SETTING = "BELIEFSTREAM_MEASUREMENTS"
 
 
 def load(modules: str) -> list[str]:
-    """Import the modules of a comma-separated list; returns their names.
+    """Import the modules of a comma-separated list, and return their names.
 
-    Modules are searched on Python's path, and last in the working directory.
+    They are searched on Python's path first, then in the working directory.
 
     Raises:
-        ValueError: a module cannot be imported: it does not exist, or its import fails.
+        ValueError: a module does not exist, or its import fails.
     """
     names = [name for part in modules.split(",") if (name := part.strip())]
-    if (
-        names and os.getcwd() not in sys.path
-    ):  # a command's path contains its own folder, not the working directory
+    if names and os.getcwd() not in sys.path:  # the path of an installed command lacks the working directory
         sys.path.append(os.getcwd())
     for name in names:
         try:

@@ -1,4 +1,4 @@
-"""Converts model definitions to state models."""
+"""Converts model definitions to the state models of inference."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from beliefstream.schemas.motions import (
 )
 
 
-class _OnRaster(moving.FixedStep):
-    """A fixed-step motion that moves beliefs to the nearest step, such as one stored under another model."""
+class _NearestStep(moving.FixedStep):
+    """A fixed-step motion that rounds an interval to whole steps, as for a belief stored under another model."""
 
     def _power(self, interval: Tensor) -> tuple[Tensor, Tensor]:
         return super()._power((interval.double() / self.step).round() * self.step)
@@ -42,7 +42,7 @@ def state_model(model: Model) -> StateModel:
     """Build the state model of a model definition.
 
     Raises:
-        Unusable: `invalid_definition`, if its numbers are beyond floating-point range.
+        Unusable: `invalid_definition` if its numbers exceed the floating-point range.
     """
     try:
         motion = motion_over(model.motion, model.coordinate_names)
@@ -53,7 +53,7 @@ def state_model(model: Model) -> StateModel:
 
 
 def motion_over(motion: Motion, names: tuple[str, ...]) -> moving.Motion:
-    """Build the motion of a state with these coordinates, which are those that the motion moves."""
+    """Build the motion for a state with the coordinates `names`, which must be those that the motion moves."""
     match motion:
         case RandomWalk():
             return moving.RandomWalk(_each(motion.spectral_density, names))
@@ -93,7 +93,7 @@ def _linear(motion: LinearMotion) -> moving.Motion:
     if motion.drift is not None and motion.diffusion is not None:
         return moving.Linear(motion.drift, motion.diffusion, motion.input_matrix)
     assert motion.transition is not None and motion.noise is not None and motion.step is not None
-    return _OnRaster(motion.transition, motion.noise, motion.step, motion.input_matrix)
+    return _NearestStep(motion.transition, motion.noise, motion.step, motion.input_matrix)
 
 
 def _turning(motion: Unicycle | CoordinatedTurn, names: tuple[str, ...]) -> moving.Motion:

@@ -1,6 +1,6 @@
-"""Sensor and model definitions: reads their compacted topics from the beginning and follows them.
+"""Reads the compacted topics of sensor and model definitions from the beginning, and follows them.
 
-An invalid definition goes to the dead letters, and the previous one stays in force.
+An invalid definition becomes a dead letter, and the previous one stays in force.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from beliefstream.streams.kafka.topic_states import TopicState, changes, topic_s
 log = structlog.get_logger()
 ANY = "*"
 Reject = Callable[[ConsumerRecord, Reason, str], Awaitable[None]]
-# a topic counts as read after this long a silence past its reported end; the embedded broker reports an end that is too
-# low
+# A topic counts as read after this time without a record past its reported end, because the embedded broker reports an
+# end that is too low.
 QUIET_MS = 250
-FOLLOW_MS = 50  # longest wait of a batch with an unknown name for its turn to read
+FOLLOW_MS = 50  # longest time of one read, for which a batch with an unknown name has to wait
 
 
 class EntityModel:
-    """A model and everything built from it: the state model, the writer, sensors over its coordinates."""
+    """A model with the state model, the posterior writer and the sensors built from it."""
 
     def __init__(self, model: Model) -> None:
         self.message = model
@@ -44,39 +44,39 @@ class EntityModel:
         self._sensors: dict[str, tuple[SensorMessage, Sensor | Unusable]] = {}
 
     def initial(self, time: float) -> Outcome:
-        """The belief before any observation, at that time: the model's prior."""
+        """Return the belief before any observation, which is the model's prior, at `time`."""
         return Outcome(replace(self.state.prior, time=time), 1.0, 0.0, 1.0, "prior")
 
     def sensor(self, definition: SensorMessage) -> Sensor:
-        """The measurement model over this model's state; raises Unusable as `sensor_over` does."""
-        known = self._sensors.get(definition.sensor)
-        if known is None or known[0] is not definition:
-            known = (definition, self._made(definition))
-            self._sensors[definition.sensor] = known
-        if isinstance(known[1], Unusable):
-            raise Unusable(known[1].reason, known[1].detail)
-        return known[1]
+        """Return the measurement model over this model's state; raises Unusable as `sensor_over` does."""
+        cached = self._sensors.get(definition.sensor)
+        if cached is None or cached[0] is not definition:
+            # errors are cached too, because the search for a missing measurement function takes time
+            cached = (definition, self._build(definition))
+            self._sensors[definition.sensor] = cached
+        if isinstance(cached[1], Unusable):
+            raise Unusable(cached[1].reason, cached[1].detail)
+        return cached[1]
 
-    def _made(self, definition: SensorMessage) -> Sensor | Unusable:
-        """Build the sensor or its fault; caches the fault too, because searching a missing measurement takes time."""
+    def _build(self, definition: SensorMessage) -> Sensor | Unusable:
         try:
             return sensor_over(definition, self.message.coordinate_names)
-        except Unusable as fault:
-            return fault
+        except Unusable as error:
+            return error
 
 
 class Definitions:
-    """The definitions in force: `sensors` by name, `models` by entity (or `*`)."""
+    """The current definitions: `sensors` by name, `models` by entity (or `*`)."""
 
     def __init__(self, sensors_topic: str, models_topic: str, maximum_bytes: int = 1_000_000) -> None:
-        self._maximum_bytes = maximum_bytes  # longer definitions are refused before they are parsed
+        self._maximum_bytes = maximum_bytes  # longer definitions are rejected before they are parsed
         self.sensors: dict[str, SensorMessage] = {}
         self.models: dict[str, EntityModel] = {}
         self._sensors_topic, self._models_topic = sensors_topic, models_topic
         self._expiring: set[str] = set()
 
     def has_own_model(self, entity: str) -> bool:
-        """Whether the entity has a model of its own."""
+        """Whether the entity has its own model."""
         return entity in self.models
 
     @property
@@ -85,14 +85,14 @@ class Definitions:
         return bool(self._expiring)
 
     def model_for(self, entity: str) -> EntityModel | None:
-        """The entity's own model, or else the one for all."""
+        """Return the entity's own model, otherwise the model of `*`."""
         return self.models.get(entity) or self.models.get(ANY)
 
     def apply(self, record: ConsumerRecord) -> None:
         """Apply one record of either topic.
 
         Raises:
-            Unusable: it is no definition; nothing has changed.
+            Unusable: it is not a valid definition; nothing has changed.
         """
         key = (record.key or b"").decode(errors="replace")
         check_size(record.value, self._maximum_bytes)
@@ -102,22 +102,22 @@ class Definitions:
                 self._expiring.discard(key)
         elif record.topic == self._sensors_topic:
             sensor = parse_sensor(record.value)
-            _same("sensor", sensor.sensor, key)
+            _check_key("sensor", sensor.sensor, key)
             self.sensors[key] = sensor
         else:
             model = parse(Model, record.value)
-            _same("entity", model.entity, key)
+            _check_key("entity", model.entity, key)
             self.models[key] = EntityModel(model)
             (self._expiring.discard if model.expires_after is None else self._expiring.add)(key)
 
 
-def _same(field: str, name: str, key: str) -> None:
+def _check_key(field: str, name: str, key: str) -> None:
     if name != key:
         raise Unusable(Reason.key_mismatch, f"{field}: {name!r} is not the record's key {key[:80]!r}")
 
 
 class DefinitionsReader:
-    """Reads both topics with a separate consumer without a group, because every worker reads all partitions.
+    """Reads both topics with a consumer without a group, because every worker reads all partitions.
 
     `options` are additional options of `aiokafka.AIOKafkaConsumer`.
     """
@@ -135,14 +135,14 @@ class DefinitionsReader:
         self._topics, self._brokers, self._reject = topics, brokers, reject
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
-        self._states: dict[str, TopicState] = {}  # of the topics as they were read
+        self._states: dict[str, TopicState] = {}  # of the topics at the start
         self._reading = asyncio.Lock()
-        self._refused: deque[tuple[ConsumerRecord, Unusable]] = deque()
+        self._rejected: deque[tuple[ConsumerRecord, Unusable]] = deque()
         self.complete = asyncio.Event()
 
     @property
     def client(self) -> AIOKafkaClient | None:
-        """Its connections; None before it has started."""
+        """Client of the consumer; None before the start."""
         return client_of(self._consumer) if self._consumer is not None else None
 
     async def start(self) -> None:
@@ -175,7 +175,7 @@ class DefinitionsReader:
         return sorted(self._consumer.partitions_for_topic(topic) or {0})
 
     async def changes(self) -> list[str]:
-        """Changes of the topics since they were read; the first records of a new topic may have been skipped.
+        """Return changes of the topics since the start; the first records of a new topic may have been skipped.
 
         Raises:
             aiokafka.errors.KafkaError, TimeoutError: no broker has answered for a minute.
@@ -195,12 +195,12 @@ class DefinitionsReader:
     async def catch_up(self, quiet_ms: int = 0) -> None:
         """Read to the current end, so that a sensor defined before an observation was sent is known.
 
-        With `quiet_ms`, read until nothing comes for that long: for brokers that report an end that is too low.
+        With `quiet_ms`, read until no record arrives for that time, because a broker may report an end that is too low.
         """
         assert self._consumer is not None
         ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
         if not quiet_ms and not await self._is_behind(ends):
-            return  # without waiting for the poll in progress
+            return  # does not wait for the read in progress
         async with self._reading:
             while True:
                 behind = await self._is_behind(ends)
@@ -212,22 +212,22 @@ class DefinitionsReader:
 
     async def _is_behind(self, ends: Mapping[TopicPartition, int]) -> bool:
         assert self._consumer is not None
-        return any([await self._consumer.position(place) < end for place, end in ends.items()])
+        return any([await self._consumer.position(partition) < end for partition, end in ends.items()])
 
     async def _take(self, timeout_ms: int) -> int:
         assert self._consumer is not None
         fetched = await self._consumer.getmany(timeout_ms=timeout_ms)
-        # all definitions first, then the dead letters: if these cannot be sent now, no definition is skipped
+        # all definitions before the dead letters: if one of these cannot be sent now, no definition is skipped
         records = [record for part in fetched.values() for record in part]
         for record in records:
             try:
                 self.definitions.apply(record)
             except Unusable as unusable:
-                self._refused.append((record, unusable))
-        while self._refused:
-            refused, why = self._refused[0]
-            await self._reject(refused, why.reason, why.detail)
-            self._refused.popleft()
+                self._rejected.append((record, unusable))
+        while self._rejected:
+            record, error = self._rejected[0]
+            await self._reject(record, error.reason, error.detail)
+            self._rejected.popleft()
         return len(records)
 
     async def _follow(self) -> None:
@@ -238,6 +238,6 @@ class DefinitionsReader:
                 except asyncio.CancelledError:
                     raise
                 except Exception as error:
-                    log.warning("definitions cannot be read, trying again", error=repr(error))
+                    log.warning("definitions cannot be read; trying again", error=repr(error))
                     await asyncio.sleep(1.0)
             await asyncio.sleep(0)

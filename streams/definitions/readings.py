@@ -1,4 +1,4 @@
-"""Converts observations to readings for the filter."""
+"""Converts observations to the readings of inference."""
 
 from __future__ import annotations
 
@@ -16,19 +16,25 @@ from beliefstream.schemas import Geodetic, Observation, Reason, Unusable
 
 @dataclass(frozen=True, eq=False)
 class LocalPosition(Sensor):
-    """A position sensor that reports latitude, longitude (and altitude), converted to metres from `origin`."""
+    """A position sensor whose reports are latitude and longitude (and altitude), converted to metres from an origin."""
 
-    place: Geodetic | None = None
+    geodetic_origin: Geodetic | None = None
 
     def local(self, value: Array) -> Array:
-        """Convert degrees and metres to metres east, north (and up); raises Unusable (`invalid`) for no valid place."""
-        assert self.place is not None
+        """Convert degrees and metres to metres east, north (and up).
+
+        Raises:
+            Unusable: `invalid` if the latitude or longitude is out of range.
+        """
+        assert self.geodetic_origin is not None
         for index, (name, bound) in enumerate((("latitude", 90.0), ("longitude", 360.0))):
             if not abs(value[index]) <= bound:
-                raise Unusable(Reason.invalid, f"value[{index}]: {value[index]} is no {name} in degrees")
-        origin = (self.place.latitude, self.place.longitude, self.place.altitude)
-        altitude = value[2] if len(value) > 2 else self.place.altitude
-        metres = pymap3d.geodetic2enu(value[0], value[1], altitude, *origin)
+                raise Unusable(Reason.invalid, f"value[{index}]: {value[index]} is not a {name} in degrees")
+        origin = self.geodetic_origin
+        altitude = value[2] if len(value) > 2 else origin.altitude
+        metres = pymap3d.geodetic2enu(
+            value[0], value[1], altitude, origin.latitude, origin.longitude, origin.altitude
+        )
         return np.array(metres[: len(value)], dtype=float)
 
 
@@ -36,10 +42,10 @@ def reading_of(observation: Observation, sensor: Sensor) -> Reading:
     """Convert one report of the sensor to a reading.
 
     Raises:
-        Unusable: `wrong_length`, if the value or its covariance has another length than the sensor's values;
-            `invalid_covariance`, if the square of its standard deviation is 0 or infinite, or it would apply to lengths
-            and angles alike, or its covariance correlates numbers that have models of their own; `invalid`, if the
-            value is no place on Earth.
+        Unusable: `wrong_length` if the value or its covariance has another length than the sensor's. `invalid` if the
+            value is not a place on Earth. `invalid_covariance` if a standard deviation has no positive finite square,
+            one standard deviation is given for both lengths and angles, or the covariance correlates the numbers of a
+            composite sensor.
     """
     value = value_of(observation, sensor.value_length)
     one_for_all = isinstance(observation.standard_deviation, float)
@@ -52,7 +58,7 @@ def reading_of(observation: Observation, sensor: Sensor) -> Reading:
     if covariance is not None and sensor.parts and np.any(covariance != np.diag(np.diag(covariance))):
         raise Unusable(
             Reason.invalid_covariance,
-            f"covariance: the numbers of {observation.sensor} are independent, expected zeros beside the diagonal",
+            f"covariance: the numbers of {observation.sensor} are independent, expected zeros off the diagonal",
         )
     if isinstance(sensor, LocalPosition):
         value = sensor.local(value)
@@ -60,7 +66,7 @@ def reading_of(observation: Observation, sensor: Sensor) -> Reading:
 
 
 def value_of(observation: Observation, length: int) -> Array:
-    """The observation's numbers, ``(length,)``; raises Unusable if there are more or fewer."""
+    """Return the observation's numbers, ``(length,)``; raises Unusable, `wrong_length`, for another number."""
     value: Array = np.atleast_1d(np.array(observation.value, dtype=float))
     if len(value) != length:
         raise Unusable(
@@ -70,14 +76,19 @@ def value_of(observation: Observation, length: int) -> Array:
 
 
 def stated_covariance(observation: Observation, length: int) -> Array | None:
-    """The covariance sent with the observation, ``(length, length)``, if there is one; raises Unusable."""
+    """Return the covariance stated in the observation, ``(length, length)``, or None.
+
+    Raises:
+        Unusable: `invalid_covariance` if a standard deviation has no positive finite square; `wrong_length` if the
+            covariance has another size.
+    """
     if observation.standard_deviation is not None:
         with np.errstate(over="ignore", under="ignore"):
             variances = np.square(np.array(observation.standard_deviation))
         if not np.all((variances > 0) & (variances < math.inf)):
             raise Unusable(
                 Reason.invalid_covariance,
-                f"standard_deviation: {observation.standard_deviation} has no square that is a positive number",
+                f"standard_deviation: {observation.standard_deviation} has no positive finite square",
             )
         covariance: Array = np.eye(length) * variances
         return covariance

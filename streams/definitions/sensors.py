@@ -38,18 +38,18 @@ from beliefstream.streams.definitions.readings import LocalPosition
 
 
 def sensor_over(sensor: SensorMessage, names: tuple[str, ...]) -> Sensor:
-    """Build the measurement model of a sensor for a state with these coordinates.
+    """Build the measurement model of a sensor for a state with the coordinates `names`.
 
     Raises:
-        Unusable: `missing_coordinates`, if the state lacks one that the sensor observes; `invalid_definition`, if the
-            square of its noise is beyond floating-point range, if its own measurement is unknown or does not accept its
-            coordinates and parameters, or if it is a control.
+        Unusable: `missing_coordinates` if the state lacks a coordinate that the sensor observes. `invalid_definition`
+            if the variance of its noise exceeds the floating-point range, its measurement function is unknown or does
+            not accept its coordinates and parameters, or it is a control sensor.
     """
     missing = [name for name in sensor.coordinate_names if name not in names]
     if missing:
         raise Unusable(
             Reason.missing_coordinates,
-            f"sensor: {sensor.sensor} sees {', '.join(missing)}, which the model's state {list(names)} lacks",
+            f"sensor: {sensor.sensor} observes {', '.join(missing)}, which the model's state {list(names)} lacks",
         )
     try:
         return _sensor_over(sensor, _State(names))
@@ -97,7 +97,7 @@ def _sensor_over(sensor: SensorMessage, state: _State) -> Sensor:
         case OwnSensor():
             return _own(sensor, state)
         case ControlSensor():
-            raise ValueError("a control reports inputs of the motion, no state")
+            raise ValueError("a control sensor reports inputs of the motion, not the state")
         case _:
             assert_never(sensor)
 
@@ -107,7 +107,12 @@ def _of_coordinates(sensor: PositionSensor | LinearSensor | GeodeticSensor, stat
     if isinstance(sensor, GeodeticSensor):
         plain = measurement.position(state.axes(*sensor.coordinates), state.size, covariance, probability)
         return LocalPosition(
-            plain.kind, plain.matrix, plain.origin, plain.covariance, probability, place=sensor.origin
+            plain.kind,
+            plain.matrix,
+            plain.origin,
+            plain.covariance,
+            probability,
+            geodetic_origin=sensor.origin,
         )
     scale, bias, noise = sensor.scale, sensor.bias, noise_of(sensor.noise)
     if isinstance(sensor, PositionSensor):
@@ -124,17 +129,19 @@ def _of_lengths(
     sensor: RangeSensor | SpeedSensor | RangeRateSensor | SignalStrengthSensor | TimeDifferenceSensor,
     state: _State,
 ) -> Sensor:
-    axes, size, how = state.axes(*sensor.coordinates), state.size, _channel(sensor)
+    axes, size, channel = state.axes(*sensor.coordinates), state.size, _channel_arguments(sensor)
     match sensor:
         case RangeSensor():
             return measurement.range_to(
-                axes, size, sensor.position, maximum_range=sensor.maximum_range, **how
+                axes, size, sensor.position, maximum_range=sensor.maximum_range, **channel
             )
         case SpeedSensor():
-            return measurement.speed(axes, size, maximum_speed=sensor.maximum_speed, **how)
+            return measurement.speed(axes, size, maximum_speed=sensor.maximum_speed, **channel)
         case RangeRateSensor():
             velocities, most = state.axes(*sensor.velocities), sensor.maximum_speed
-            return measurement.range_rate(axes, velocities, size, sensor.position, maximum_speed=most, **how)
+            return measurement.range_rate(
+                axes, velocities, size, sensor.position, maximum_speed=most, **channel
+            )
         case SignalStrengthSensor():
             return measurement.signal_strength(
                 axes,
@@ -144,12 +151,12 @@ def _of_lengths(
                 exponent=sensor.exponent,
                 reference_distance=sensor.reference_distance,
                 outlier_span=sensor.outlier_span,
-                **how,
+                **channel,
             )
         case TimeDifferenceSensor():
             speed = sensor.propagation_speed
             return measurement.time_difference(
-                axes, size, sensor.first, sensor.second, propagation_speed=speed, **how
+                axes, size, sensor.first, sensor.second, propagation_speed=speed, **channel
             )
         case _:
             assert_never(sensor)
@@ -158,17 +165,17 @@ def _of_lengths(
 def _of_angles(
     sensor: BearingSensor | RelativeBearingSensor | HeadingSensor | CourseSensor, state: _State
 ) -> Sensor:
-    axes, size, how = state.axes(*sensor.coordinates), state.size, _channel(sensor)
+    axes, size, channel = state.axes(*sensor.coordinates), state.size, _channel_arguments(sensor)
     match sensor:
         case BearingSensor():
-            return measurement.bearing(axes, size, sensor.position, **how)
+            return measurement.bearing(axes, size, sensor.position, **channel)
         case RelativeBearingSensor():
             (heading,) = state.axes(sensor.heading)
-            return measurement.relative_bearing(axes, heading, size, sensor.position, **how)
+            return measurement.relative_bearing(axes, heading, size, sensor.position, **channel)
         case HeadingSensor():
-            return measurement.heading(axes[0], size, **how)
+            return measurement.heading(axes[0], size, **channel)
         case CourseSensor():
-            return measurement.course(axes, size, **how)
+            return measurement.course(axes, size, **channel)
         case _:
             assert_never(sensor)
 
@@ -180,24 +187,28 @@ def _parts(
     | RangeAzimuthElevationSensor,
     state: _State,
 ) -> list[Sensor]:
-    axes, size, place = state.axes(*sensor.coordinates), state.size, sensor.position
+    axes, size, position = state.axes(*sensor.coordinates), state.size, sensor.position
     parts: list[Sensor] = []
     if not isinstance(sensor, AzimuthElevationSensor):
         most = sensor.range.maximum_range
-        parts.append(measurement.range_to(axes, size, place, maximum_range=most, **_channel(sensor.range)))
+        parts.append(
+            measurement.range_to(axes, size, position, maximum_range=most, **_channel_arguments(sensor.range))
+        )
     if isinstance(sensor, RangeBearingSensor):
-        parts.append(measurement.bearing(axes, size, place, **_channel(sensor.bearing)))
+        parts.append(measurement.bearing(axes, size, position, **_channel_arguments(sensor.bearing)))
     elif isinstance(sensor, RangeRelativeBearingSensor):
         (heading,) = state.axes(sensor.heading)
-        parts.append(measurement.relative_bearing(axes, heading, size, place, **_channel(sensor.bearing)))
+        parts.append(
+            measurement.relative_bearing(axes, heading, size, position, **_channel_arguments(sensor.bearing))
+        )
     else:
-        parts.append(measurement.azimuth(axes, size, place, **_channel(sensor.azimuth)))
-        parts.append(measurement.elevation(axes, size, place, **_channel(sensor.elevation)))
+        parts.append(measurement.azimuth(axes, size, position, **_channel_arguments(sensor.azimuth)))
+        parts.append(measurement.elevation(axes, size, position, **_channel_arguments(sensor.elevation)))
     return parts
 
 
 def _own(sensor: OwnSensor, state: _State) -> Sensor:
-    made = [
+    parts = [
         measurement.function(
             sensor.measurement,
             state.axes(*sensor.coordinates),
@@ -206,14 +217,14 @@ def _own(sensor: OwnSensor, state: _State) -> Sensor:
             outlier_span=sensor.outlier_span,
             origin=sensor.position,
             output=output,
-            **_channel(sensor),
+            **_channel_arguments(sensor),
         )
         for output in ([None] if sensor.outputs is None else range(sensor.outputs))
     ]
-    return made[0] if sensor.outputs is None else measurement.composite(made)
+    return parts[0] if sensor.outputs is None else measurement.composite(parts)
 
 
-class _How(TypedDict):
+class _ChannelArguments(TypedDict):
     standard_deviation: float
     outlier_probability: float
     scale: float
@@ -221,7 +232,7 @@ class _How(TypedDict):
     noise: Noise | None
 
 
-def _channel(channel: Channel) -> _How:
+def _channel_arguments(channel: Channel) -> _ChannelArguments:
     return {
         "standard_deviation": channel.standard_deviation,
         "outlier_probability": channel.outlier_probability,
@@ -232,7 +243,7 @@ def _channel(channel: Channel) -> _How:
 
 
 def noise_of(noise: NoiseMessage | None) -> Noise | None:
-    """Convert the noise model of a scalar; its standard deviation is kept separately."""
+    """Convert the noise model of a scalar sensor; the standard deviation is not part of it."""
     if noise is None:
         return None
     parts: dict[str, Any] = {}

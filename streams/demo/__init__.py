@@ -1,1 +1,1 @@
-"""The demo: a real recording and a simulated fleet through a broker and a worker, checked at the end."""
+"""The demo: a broker and a worker process a real recording and a simulated fleet; the results are scored."""

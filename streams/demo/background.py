@@ -1,4 +1,4 @@
-"""`--keep`: the demo continues in the background after the command has returned to the prompt."""
+"""Keeps the demo running in the background after the command has returned (option `--keep`)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from contextlib import suppress
 
 
 class Background:
-    """A fork of this process: the child does the work, the parent only waits for `leave`.
+    """A fork of this process: the child does the work, and the parent only waits for `leave`.
 
-    The child's own processes stay its children, so whatever ends the child ends them too. Without fork (Windows) there
-    is one process, and `leave` waits in the foreground.
+    The child starts all other processes, so they end when it ends. Without fork (Windows) there is one process, and
+    `leave` waits in the foreground.
     """
 
     def __init__(self) -> None:
@@ -29,12 +29,12 @@ class Background:
         self._report = writing
 
     def leave(self) -> None:
-        """Let the parent return with status 0, then wait for SIGTERM or SIGINT."""
+        """Let the parent exit with status 0, then wait for SIGTERM or SIGINT."""
         ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: ended.set())
         if self._report is not None:
-            os.setsid()  # survives closing the terminal
+            os.setsid()  # the child continues when the terminal is closed
             sys.stdout.flush()
             nowhere = os.open(os.devnull, os.O_RDWR)
             for stream in (0, 1, 2):
@@ -45,9 +45,9 @@ class Background:
 
 
 def _wait(child: int, reading: int) -> int:
-    """Return the child's exit status; 0 as soon as it reports that it has left."""
+    """Return the child's exit status, or 0 as soon as the child has called `leave`."""
     interrupt = signal.getsignal(signal.SIGINT)
-    # Ctrl-C reaches the child too, which then ends its processes: wait for it
+    # Ctrl-C also reaches the child, which then ends its processes, so wait for it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: _terminate(child))
     reported = os.read(reading, 1)

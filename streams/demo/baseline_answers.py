@@ -1,4 +1,4 @@
-"""Beliefs of one method about a group of entities, with their errors."""
+"""Beliefs of one method about a group of entities, compared with the truth."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Answers:
     """N beliefs about positions, each after all observations of one instant of an entity.
 
     Attributes:
-        entities: (N,) names.
-        times: (N,), s since the epoch.
-        means, truths: (N, 2), m.
-        log_densities: (N,), of the position at the truth, in nats with lengths in m.
-        levels: (N,), probability mass of the points denser than the truth.
+        entities: names of the entities, (N,).
+        times: times, (N,), s since the epoch.
+        means, truths: mean and true positions, (N, 2), m.
+        log_densities: log density of the belief at the true position, (N,), nats, lengths in m.
+        levels: probability mass of the points with a higher density than the truth, (N,).
     """
 
     entities: NDArray[np.str_]
@@ -45,7 +45,7 @@ class Answers:
         """Return the answers at the given instants, in that order.
 
         Raises:
-            KeyError: there is no answer at one of them.
+            KeyError: an instant has no answer.
         """
         place = {instant: number for number, instant in enumerate(self.instants)}
         chosen = [place[instant] for instant in instants]

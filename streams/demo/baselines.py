@@ -1,8 +1,8 @@
-"""Baselines on a scenario's observations: `python -m beliefstream.streams.demo.baselines SCENARIO FILE`.
+"""Runs the baselines on a scenario's observations: `python -m beliefstream.streams.demo.baselines SCENARIO FILE`.
 
-It runs in a separate process at the lowest priority, so that it uses only the time that the stream leaves over. All
-baselines have the worker's models, priors and sensors. The particle filter also models the sensors' outliers; the
-extended Kalman filters (EKF) do not. None has a gate: a filter that is wrong once would reject what could correct it.
+It runs in a separate process at the lowest priority, so that it uses only idle processor time. All baselines have the
+worker's models, priors and sensors. The particle filter also models the sensors' outliers; the extended Kalman filters
+(EKF) do not. None has a gate, because a filter with a wrong belief would reject the observations that could correct it.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ from beliefstream.inference.tracking.events import Event, Instant, StateModel, i
 from beliefstream.schemas import Model, Observation, Sensor
 from beliefstream.streams.definitions.conversion import reading_of, sensor_over, state_model
 from beliefstream.streams.demo.baseline_answers import Answers, save
-from beliefstream.streams.demo.scenario import MOWER, Scenario, Script, write
+from beliefstream.streams.demo.scenario import MOWER, Scenario, Schedule, schedule_of
 
 Array = NDArray[np.float64]
 
 EKF, ITERATED, PARTICLES = "EKF", "iterated EKF", "10 000 particles"
 PARTICLE_COUNT = 10_000
-# Points to estimate a truth's level: (count + 1) * 0.9 is whole, so that correct beliefs have a 90 % region that holds
-# the truth with probability 0.9 in spite of the small number.
+# Numbers of points that estimate the level of a truth. (number + 1) * 0.9 is whole, so the 90 % region of a correct
+# belief contains the truth with probability 0.9 even for few points.
 LEVEL_POINTS = 19
 MIXTURE_LEVEL_POINTS = 509
 
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """The next instant of every entity that has one: rows of B; the others do not move."""
+    """The next instant of B entities; entities without another instant are not active and do not move."""
 
     transition: Tensor  # (B, D, D)
     noise: Tensor  # (B, D, D)
@@ -69,11 +69,11 @@ class EntityGroup:
 
     @cached_property
     def rounds(self) -> list[Round]:
-        """Return the r-th instants of all entities together, r = 0, 1, ..."""
+        """The r-th instants of all entities together, for r = 0, 1, ..."""
         return list(_rounds(self))
 
 
-def group(
+def entity_group(
     model: Model,
     sensors: Sequence[Sensor],
     observations: Sequence[Observation],
@@ -90,46 +90,46 @@ def group(
     return EntityGroup(state_model(model), (names.index("x"), names.index("y")), timelines, truth)
 
 
-def instants_of(some: EntityGroup) -> tuple[list[str], list[float]]:
-    """Entity and time of every instant, in the order of `rounds`."""
+def instants_of(group: EntityGroup) -> tuple[list[str], list[float]]:
+    """Return entity and time of every instant, in the order of `rounds`."""
     entities, times = [], []
-    for round_ in range(max(map(len, some.timelines.values()), default=0)):
-        for entity, timeline in some.timelines.items():
+    for round_ in range(max(map(len, group.timelines.values()), default=0)):
+        for entity, timeline in group.timelines.items():
             if round_ < len(timeline):
                 entities.append(entity)
                 times.append(timeline[round_].time)
     return entities, times
 
 
-def truths_of(some: EntityGroup) -> tuple[list[str], list[float], Tensor]:
-    """Entity, time and true position (N, 2) of every instant, in the order of `rounds`."""
-    entities, times = instants_of(some)
+def truths_of(group: EntityGroup) -> tuple[list[str], list[float], Tensor]:
+    """Return entity, time and true position (N, 2) of every instant, in the order of `rounds`."""
+    entities, times = instants_of(group)
     truths = np.empty((len(times), 2))
-    for entity in some.timelines:
-        mine = [number for number, name in enumerate(entities) if name == entity]
-        truths[mine] = some.truth(entity, [times[number] for number in mine])
+    for entity in group.timelines:
+        rows = [number for number, name in enumerate(entities) if name == entity]
+        truths[rows] = group.truth(entity, [times[number] for number in rows])
     return entities, times, torch.as_tensor(truths)
 
 
-def extended_kalman(some: EntityGroup) -> Answers:
+def extended_kalman(group: EntityGroup) -> Answers:
     """Run the extended Kalman filter, one linearisation per observation, without a gate."""
-    return _kalman(some, ExtendedKalmanFilter(*_prior(some).moments(), gate=None))
+    return _kalman(group, ExtendedKalmanFilter(*_prior(group).moments(), gate=None))
 
 
-def iterated_kalman(some: EntityGroup) -> Answers:
-    """Run the iterated extended Kalman filter without a gate: it searches for the mode of each posterior."""
-    return _kalman(some, IteratedKalmanFilter(*_prior(some).moments()))
+def iterated_kalman(group: EntityGroup) -> Answers:
+    """Run the iterated extended Kalman filter, which searches for the mode of each posterior, without a gate."""
+    return _kalman(group, IteratedKalmanFilter(*_prior(group).moments()))
 
 
-def _kalman(some: EntityGroup, belief: ExtendedKalmanFilter | IteratedKalmanFilter) -> Answers:
-    kept = []
-    for number, round_ in enumerate(some.rounds):
+def _kalman(group: EntityGroup, belief: ExtendedKalmanFilter | IteratedKalmanFilter) -> Answers:
+    beliefs = []
+    for number, round_ in enumerate(group.rounds):
         if number:
             belief.predict(round_.transition, round_.noise)
         belief.update(round_.observations)
-        kept.append(belief.mixture().marginal(some.axes).rows(round_.active))
-    entities, times, truths = truths_of(some)
-    return mixture_answers(entities, times, truths, concatenate(kept))
+        beliefs.append(belief.mixture().marginal(group.axes).rows(round_.active))
+    entities, times, truths = truths_of(group)
+    return mixture_answers(entities, times, truths, concatenate(beliefs))
 
 
 def mixture_answers(
@@ -150,16 +150,16 @@ def mixture_answers(
     )
 
 
-def particles(some: EntityGroup, count: int = PARTICLE_COUNT, seed: int = 0) -> Answers:
+def particles(group: EntityGroup, count: int = PARTICLE_COUNT, seed: int = 0) -> Answers:
     """Run the regularised particle filter."""
-    belief = RegularisedParticleFilter(_prior(some), count, torch.Generator().manual_seed(seed))
-    entities, times, truths = truths_of(some)
+    belief = RegularisedParticleFilter(_prior(group), count, torch.Generator().manual_seed(seed))
+    entities, times, truths = truths_of(group)
     scoring = torch.Generator().manual_seed(
         seed + 1
     )  # a separate one, so that scoring does not change the run
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     done = 0
-    for number, round_ in enumerate(some.rounds):
+    for number, round_ in enumerate(group.rounds):
         if number:
             belief.predict(round_.transition, round_.noise)
         belief.update(round_.observations)
@@ -167,7 +167,7 @@ def particles(some: EntityGroup, count: int = PARTICLE_COUNT, seed: int = 0) -> 
         truth = torch.zeros(len(round_.active), 2, dtype=torch.float64)
         truth[round_.active] = truths[done : done + active]
         done += active
-        scores = _scores(belief, some.axes, truth, scoring)
+        scores = _scores(belief, group.axes, truth, scoring)
         parts.append((scores[0][round_.active], scores[1][round_.active], scores[2][round_.active]))
     means, densities, levels = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
     return Answers(np.array(entities), np.array(times), means, truths.numpy(), densities, levels)
@@ -176,7 +176,7 @@ def particles(some: EntityGroup, count: int = PARTICLE_COUNT, seed: int = 0) -> 
 def _scores(
     belief: ParticleFilter, axes: Sequence[int], truth: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (B, 2) of the position, log kernel density at the truth (B, 2), and the truth's level; (B,) each."""
+    """Return the mean position (B, 2), the log kernel density at `truth` (B, 2), and its level, the latter two (B,)."""
     position = copy(belief)
     position.particles, position.generator = belief.particles[..., list(axes)], generator
     points = torch.cat([truth[:, None], position.sample(LEVEL_POINTS)], 1)
@@ -185,8 +185,8 @@ def _scores(
     return position.mean(), density[:, 0], level
 
 
-def _rounds(some: EntityGroup) -> Iterator[Round]:
-    timelines = list(some.timelines.values())
+def _rounds(group: EntityGroup) -> Iterator[Round]:
+    timelines = list(group.timelines.values())
     for round_ in range(max(map(len, timelines), default=0)):
         active = [round_ < len(timeline) for timeline in timelines]
         intervals = [
@@ -196,23 +196,25 @@ def _rounds(some: EntityGroup) -> Iterator[Round]:
         readings: list[tuple[Reading, ...]] = [
             timeline[round_].readings if round_ < len(timeline) else () for timeline in timelines
         ]
-        transition, noise = linear_transition(some.model.motion, torch.tensor(intervals, dtype=torch.float64))
-        yield Round(transition, noise, encode(readings, some.model.motion.dimension), torch.tensor(active))
+        transition, noise = linear_transition(
+            group.model.motion, torch.tensor(intervals, dtype=torch.float64)
+        )
+        yield Round(transition, noise, encode(readings, group.model.motion.dimension), torch.tensor(active))
 
 
-def _prior(some: EntityGroup) -> GaussianMixture:
-    """The model's prior for every entity."""
-    one = some.model.prior.mixture()
-    return one.rows(torch.zeros(len(some.timelines), dtype=torch.int64))
+def _prior(group: EntityGroup) -> GaussianMixture:
+    """Return the model's prior for every entity."""
+    one = group.model.prior.mixture()
+    return one.rows(torch.zeros(len(group.timelines), dtype=torch.int64))
 
 
-def groups(script: Script) -> dict[str, EntityGroup]:
-    """The mower, and the fleet without the entity whose prior is replaced: the baselines do not get that prior."""
-    fleet = [each for each in script.fleet.observations if each.entity != script.gates.entity]
-    recording = script.recording
-    both = {MOWER: group(recording.model, recording.sensors, recording.observations, script.truth)}
+def groups(schedule: Schedule) -> dict[str, EntityGroup]:
+    """Return the mower, and the fleet without the entity whose prior is replaced; baselines do not get that prior."""
+    fleet = [each for each in schedule.fleet.observations if each.entity != schedule.gates.entity]
+    recording = schedule.recording
+    both = {MOWER: entity_group(recording.model, recording.sensors, recording.observations, schedule.truth)}
     if fleet:
-        both["fleet"] = group(script.fleet.model, script.fleet.sensors, fleet, script.truth)
+        both["fleet"] = entity_group(schedule.fleet.model, schedule.fleet.sensors, fleet, schedule.truth)
     return both
 
 
@@ -221,12 +223,12 @@ def main(arguments: Sequence[str]) -> None:
     with suppress(AttributeError, OSError):
         os.nice(19)
     torch.set_num_threads(1)
-    script = write(Scenario.from_json(arguments[0]))
+    schedule = schedule_of(Scenario.from_json(arguments[0]))
     answers = {}
-    for name, some in groups(script).items():
-        answers[f"{name}/{EKF}"] = extended_kalman(some)
-        answers[f"{name}/{ITERATED}"] = iterated_kalman(some)
-        answers[f"{name}/{PARTICLES}"] = particles(some)
+    for name, group in groups(schedule).items():
+        answers[f"{name}/{EKF}"] = extended_kalman(group)
+        answers[f"{name}/{ITERATED}"] = iterated_kalman(group)
+        answers[f"{name}/{PARTICLES}"] = particles(group)
     path = Path(arguments[1])
     unfinished = path.with_suffix(".part")
     save(unfinished, answers)

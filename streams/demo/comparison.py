@@ -1,4 +1,4 @@
-"""The final tables: our posteriors, as received from Kafka, and the baselines on the same observations."""
+"""Tables that compare our posteriors, as received from Kafka, with the baselines on the same observations."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ CALIBRATED = 0.9
 
 
 class ComparisonRow(NamedTuple):
-    """One method's scores."""
+    """Scores of one method."""
 
     method: str
     scores: Summary
 
 
 class Comparison(NamedTuple):
-    """Every method at the same instants of one group of entities."""
+    """Scores of all methods at the same instants of one group of entities."""
 
     group: str
     title: str
@@ -40,7 +40,7 @@ class Comparison(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """A score as text, and its distance from perfect: lower is better."""
+    """A score as text, and its loss; lower is better."""
 
     name: str
     text: str
@@ -48,7 +48,7 @@ class Measure(NamedTuple):
 
 
 def measures(scores: Summary) -> list[Measure]:
-    """Return the four scores of a row; the likelihood is of the true position, lengths in m."""
+    """Return the four scores of a row, with lengths in m."""
     likelihood, coverage = scores.negative_log_likelihood, scores.coverage90
     return [
         Measure("RMSE", f"{scores.rmse:.2f} m", scores.rmse),
@@ -61,27 +61,27 @@ def measures(scores: Summary) -> list[Measure]:
 
 
 def ours(tracks: Mapping[str, Sequence[ReceivedBelief]]) -> Answers:
-    """The last belief received for each instant of each entity, with the truth."""
+    """Return the last belief received for each instant of each entity, with the truth."""
     last: dict[tuple[str, float], ReceivedBelief] = {}
     for entity, track in tracks.items():
-        for seen in track:
-            last[entity, seen.time] = seen
+        for belief in track:
+            last[entity, belief.time] = belief
     if not last:
         return Answers(np.array([], dtype=str), *(np.empty(shape) for shape in (0, (0, 2), (0, 2), 0, 0)))
     entities, times = zip(*last, strict=True)
-    truths = torch.from_numpy(np.stack([seen.truth for seen in last.values()]))
+    truths = torch.from_numpy(np.stack([belief.truth for belief in last.values()]))
     return mixture_answers(entities, times, truths, _stacked(list(last.values())))
 
 
 def _stacked(beliefs: Sequence[ReceivedBelief]) -> GaussianMixture:
     """Stack the beliefs into one batch of mixtures over the position."""
-    most = max(len(seen.weights) for seen in beliefs)
+    most = max(len(belief.weights) for belief in beliefs)
     weights, means = np.zeros((len(beliefs), most)), np.zeros((len(beliefs), most, 2))
     covariances = np.tile(np.eye(2), (len(beliefs), most, 1, 1))
-    for row, seen in enumerate(beliefs):
-        count = len(seen.weights)
-        weights[row, :count], means[row, :count] = seen.weights, seen.means
-        covariances[row, :count] = seen.covariances
+    for row, belief in enumerate(beliefs):
+        count = len(belief.weights)
+        weights[row, :count], means[row, :count] = belief.weights, belief.means
+        covariances[row, :count] = belief.covariances
     return GaussianMixture.from_weights(*(torch.from_numpy(part) for part in (weights, means, covariances)))
 
 
@@ -114,7 +114,7 @@ def table(comparison: Comparison) -> Table:
 
 
 def winners(comparison: Comparison, number: int) -> set[str]:
-    """The methods with the best score, as rounded in the table; none if it is not defined."""
+    """Return the methods with the best score, as rounded in the table; none if no score is defined."""
     cells = {row.method: measures(row.scores)[number] for row in comparison.rows}
     losses = [cell.loss for cell in cells.values() if not math.isnan(cell.loss)]
     if not losses:
@@ -124,21 +124,21 @@ def winners(comparison: Comparison, number: int) -> set[str]:
 
 
 def verdict(comparisons: Sequence[Comparison]) -> list[str]:
-    """Say where ours is best and where not, one line each, with the figures."""
-    best, behind = [], []
+    """Return two lines: where our method is best, and where another method is better."""
+    best, worse = [], []
     for comparison in comparisons:
-        mine = measures(comparison.rows[0].scores)
-        for number, measure in enumerate(mine):
+        our_measures = measures(comparison.rows[0].scores)
+        for number, measure in enumerate(our_measures):
             first = winners(comparison, number)
-            where = f"{comparison.group} {measure.name}"
+            name = f"{comparison.group} {measure.name}"
             if comparison.rows[0].method in first:
-                best.append(where)
+                best.append(name)
             elif first:
                 other = min(first)
                 row = next(row for row in comparison.rows if row.method == other)
                 theirs = measures(row.scores)[number]
-                behind.append(f"{where} {measure.text} ({other} {theirs.text})")
+                worse.append(f"{name} {measure.text} ({other} {theirs.text})")
     return [
         "Best of all: " + ("; ".join(best) or "nowhere") + ".",
-        "Not best: " + ("; ".join(behind) or "nowhere") + ".",
+        "Not best: " + ("; ".join(worse) or "nowhere") + ".",
     ]

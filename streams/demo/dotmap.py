@@ -1,4 +1,4 @@
-"""A map in the terminal: trails as dots, eight to a character, and marks."""
+"""A map in the terminal: trails of dots, eight per character, and marks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # row, column 
 
 
 class DotMap:
-    """A rectangle of the plane on `width` by `height` characters, y axis up, both axes to one scale.
+    """A map of a rectangle in the plane on `width` by `height` characters, with the y axis up and equal scales.
 
     Args:
-        width, height: in characters.
-        low, high: corners of the area that must be visible, m.
+        width, height: size in characters.
+        low, high: corners of the visible area, m.
     """
 
     def __init__(self, width: int, height: int, low: tuple[float, float], high: tuple[float, float]) -> None:
@@ -23,14 +23,14 @@ class DotMap:
         self._dots = [[0] * width for _ in range(height)]
         self._styles: list[list[str]] = [[""] * width for _ in range(height)]
         self._marks: dict[tuple[int, int], tuple[str, str]] = {}
-        # dots are about equally far apart in both directions
+        # the distance of dots is about equal in both directions
         self._scale = min(
             (2 * width - 1) / max(high[0] - low[0], 1e-9), (4 * height - 1) / max(high[1] - low[1], 1e-9)
         )
         self._middle = ((low[0] + high[0]) / 2, (low[1] + high[1]) / 2)
 
     def trail(self, points: Iterable[tuple[float, float]], style: str) -> None:
-        """Draw a dot at each point; where trails cross, the later one gives the style."""
+        """Draw a dot at each point; a later trail overwrites the style of earlier ones."""
         for x, y in points:
             column, row = self._dot(x, y)
             if 0 <= column < 2 * self.width and 0 <= row < 4 * self.height:
@@ -44,7 +44,7 @@ class DotMap:
             self._marks[row // 4, column // 2] = (symbol, style)
 
     def text(self) -> Text:
-        """The map as rich text."""
+        """Return the map as rich text."""
         lines = Text(no_wrap=True)
         for row in range(self.height):
             for column in range(self.width):

@@ -1,4 +1,4 @@
-"""A picture of a run: both maps, the errors over time, the replaced prior, and the final table."""
+"""Picture of a run: both maps, the errors over time, the replaced prior, and the final table."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ STYLE: Any = {
     "legend.framealpha": 0.9,
     "legend.fontsize": 9,
 }
-AROUND_JUMP = 6.0  # seconds shown before and after
-WIDEST = 15.0  # m; wider ellipses, after a gap in the ranges, would only tint the map
-ELLIPSES = 90  # of the mower's path; with more they would merge
+AROUND_JUMP = 6.0  # seconds shown before and after the replaced prior
+WIDEST = 15.0  # m; wider ellipses, after a gap in the ranges, would cover the map
+ELLIPSES = 90  # number along the mower's path; more would merge
 
 
 def paint(result: Result, path: Path) -> None:
-    """Write the picture; the file's suffix gives the format."""
+    """Write the picture to a file; its suffix determines the format."""
     with mpl.rc_context(STYLE):
         figure = plt.figure(figsize=(16.0, 8.3), layout="constrained")
         grid = figure.add_gridspec(3, 3, height_ratios=(1.0, 1.0, 0.9), width_ratios=(1.0, 1.0, 0.95))
@@ -65,30 +65,30 @@ def paint(result: Result, path: Path) -> None:
 
 def mower_map(axes: Axes, result: Result) -> None:
     """Plot the true path, the belief's means, and some of its 90 % ellipses."""
-    track, recording = result.tracker.track(MOWER), result.script.recording
-    truths, means = np.array([seen.truth for seen in track]), np.array([seen.mean for seen in track])
+    track, recording = result.tracker.track(MOWER), result.schedule.recording
+    truths, means = np.array([belief.truth for belief in track]), np.array([belief.mean for belief in track])
     begin, end = recording.observations[0].time, recording.observations[-1].time
     inside = (recording.truth_times >= begin) & (recording.truth_times <= end)
     axes.plot(*recording.truth[inside].T, color=TRUTH, linewidth=0.9, label="truth (GPS)", zorder=3)
-    for seen in track[:: max(1, len(track) // ELLIPSES)]:
-        _ellipses(axes, seen, BELIEF, 0.12)
+    for belief in track[:: max(1, len(track) // ELLIPSES)]:
+        _ellipses(axes, belief, BELIEF, 0.12)
     axes.plot(*means.T, ".", color=BELIEF, markersize=2.2, alpha=0.7, label="belief, 90 % ellipses", zorder=4)
     beacons = np.array([sensor.position for sensor in recording.sensors if sensor.kind == "range"])
     axes.plot(*beacons.T, "^", color=BEACON, markersize=10, label="ranging beacon", zorder=5)
     _frame(axes, np.concatenate([truths, beacons]), 4.0)
-    axes.set_title(f"A lawn mower by its radio ranges ({recording.name})")
+    axes.set_title(f"A lawn mower located by radio ranges ({recording.name})")
     axes.legend(loc="lower center", ncols=3)
 
 
 def fleet_map(axes: Axes, result: Result) -> None:
     """Plot the entities' final positions, their beliefs and their paths."""
-    gates = result.script.gates
-    for entity in result.script.fleet.entities:
+    gates = result.schedule.gates
+    for entity in result.schedule.fleet.entities:
         track = result.tracker.track(entity)
         if not track:
             continue
         colour = JUMP if entity == gates.entity else BELIEF
-        axes.plot(*np.array([seen.truth for seen in track]).T, color=TRUTH, linewidth=0.6, alpha=0.35)
+        axes.plot(*np.array([belief.truth for belief in track]).T, color=TRUTH, linewidth=0.6, alpha=0.35)
         _ellipses(axes, track[-1], colour, 0.3)
         axes.plot(*track[-1].mean, ".", color=colour, markersize=6, zorder=4)
         axes.plot(*track[-1].truth, "+", color=TRUTH, markersize=6, zorder=5)
@@ -99,23 +99,25 @@ def fleet_map(axes: Axes, result: Result) -> None:
     )
     half = HALF_WIDTH + 5
     _frame(axes, np.array([[-half, -half], [half, half]]), 0.0)
-    axes.set_title(f"A simulated fleet of {len(result.script.fleet.entities)}, live")
+    axes.set_title(f"A simulated fleet of {len(result.schedule.fleet.entities)}, live")
     axes.legend(loc="lower center", ncols=3, columnspacing=1.0)
 
 
 def error_over_time(axes: Axes, result: Result) -> None:
-    """Plot the mower's error and the error that its belief claims, and the fleet's error, second by second."""
-    script = result.script
+    """Plot the true error and the standard deviation of the mower's belief, and the fleet's error, by second."""
+    schedule = result.schedule
     track, fleet = result.tracker.track(MOWER), []
-    for entity in script.fleet.entities:
-        fleet += [seen for seen in result.tracker.track(entity) if seen.method != "prior"]
-    first = script.recording.observations[0].time
-    speed = (script.recording.observations[-1].time - first) / script.duration
-    seconds = [(seen.time - first) / speed for seen in track]
-    live = [seen.time - script.fleet.times[0] for seen in fleet]
-    axes.semilogy(*by_second(seconds, [seen.error for seen in track]), color=BELIEF, label="mower, true")
-    axes.semilogy(*by_second(seconds, [seen.spread for seen in track]), color=BEACON, label="mower, believed")
-    axes.semilogy(*by_second(live, [seen.error for seen in fleet]), color=TRUTH, label="fleet, true")
+    for entity in schedule.fleet.entities:
+        fleet += [belief for belief in result.tracker.track(entity) if belief.method != "prior"]
+    first = schedule.recording.observations[0].time
+    speed = (schedule.recording.observations[-1].time - first) / schedule.duration
+    seconds = [(belief.time - first) / speed for belief in track]
+    live = [belief.time - schedule.fleet.times[0] for belief in fleet]
+    axes.semilogy(*by_second(seconds, [belief.error for belief in track]), color=BELIEF, label="mower, true")
+    axes.semilogy(
+        *by_second(seconds, [belief.spread for belief in track]), color=BEACON, label="mower, believed"
+    )
+    axes.semilogy(*by_second(live, [belief.error for belief in fleet]), color=TRUTH, label="fleet, true")
     axes.set_ylim(top=3 * axes.get_ylim()[1])  # room for the legend
     axes.set_xlabel("seconds of the run")
     axes.set_ylabel("m")
@@ -126,30 +128,30 @@ def error_over_time(axes: Axes, result: Result) -> None:
 def by_second(times: Sequence[float], values: Sequence[float]) -> tuple[Array, Array]:
     """Return the middle of each second, and the median of its values."""
     seconds = np.floor(np.asarray(times)).astype(int)
-    there = np.unique(seconds)
-    return there + 0.5, np.array([np.median(np.asarray(values)[seconds == second]) for second in there])
+    present = np.unique(seconds)
+    return present + 0.5, np.array([np.median(np.asarray(values)[seconds == second]) for second in present])
 
 
 def jump_over_time(axes: Axes, result: Result) -> None:
     """Plot the y coordinate of the entity whose prior was replaced, by component."""
-    gates, start = result.script.gates, result.script.fleet.times[0]
-    whole = result.tracker.track(gates.entity)
-    track = [seen for seen in whole if abs(seen.time - gates.time) < AROUND_JUMP]
-    for seen in track:
-        colour, width = (JUMP, 8.0) if seen.method == "prior" else (BELIEF, 5.0)
-        deviations = 1.645 * np.sqrt(seen.covariances[:, 1, 1])
-        for weight, mean, deviation in zip(seen.weights, seen.means[:, 1], deviations, strict=True):
+    gates, start = result.schedule.gates, result.schedule.fleet.times[0]
+    beliefs = result.tracker.track(gates.entity)
+    track = [belief for belief in beliefs if abs(belief.time - gates.time) < AROUND_JUMP]
+    for belief in track:
+        colour, width = (JUMP, 8.0) if belief.method == "prior" else (BELIEF, 5.0)
+        deviations = 1.645 * np.sqrt(belief.covariances[:, 1, 1])
+        for weight, mean, deviation in zip(belief.weights, belief.means[:, 1], deviations, strict=True):
             if weight > 0.01:
                 ends = [mean - deviation, mean + deviation]
                 alpha = 0.3 + 0.7 * float(weight)
-                x = [seen.time - start] * 2
+                x = [belief.time - start] * 2
                 axes.plot(x, ends, color=colour, alpha=alpha, linewidth=width, solid_capstyle="butt")
-    axes.plot([seen.time - start for seen in track], [seen.truth[1] for seen in track], color=TRUTH)
+    axes.plot([belief.time - start for belief in track], [belief.truth[1] for belief in track], color=TRUTH)
     for name, place in zip(gates.names, gates.places, strict=True):
-        beside = (gates.time - start + 0.3, place[1])
+        position = (gates.time - start + 0.3, place[1])
         axes.annotate(
             name,
-            beside,
+            position,
             color=JUMP,
             va="center",
             xytext=(6, -18 if place[1] > 0 else 18),
@@ -157,7 +159,7 @@ def jump_over_time(axes: Axes, result: Result) -> None:
         )
     axes.plot([], [], color=TRUTH, label="truth")
     axes.plot([], [], color=BELIEF, linewidth=5, label="belief, 90 %")
-    axes.plot([], [], color=JUMP, linewidth=5, label="prior as told")
+    axes.plot([], [], color=JUMP, linewidth=5, label="stated prior")
     axes.set_xlabel("seconds of the run")
     axes.set_ylabel("y, m")
     axes.margins(y=0.15)
@@ -173,12 +175,12 @@ def box(axes: Axes, result: Result) -> None:
     methods = ", ".join(f"{name} {count}" for name, count in figures.methods.items())
     text = (
         f"{figures.sent} observations → {figures.posteriors} posteriors through Kafka\n"
-        f"{figures.entities} entities, {figures.posteriors / figures.elapsed:.0f} posteriors/s as they came\n"
+        f"{figures.entities} entities, {figures.posteriors / figures.elapsed:.0f} posteriors/s in real time\n"
         f"sent → posterior received: {span(figures.latency_median)} median,\n"
         f"    95 % within {span(figures.latency_95)}\n"
         f"effective sample size {number(figures.effective_sample_size)} of 1\n"
         f"{methods}\n"
-        f"dead letters (planted):\n    {dead or 'none'}"
+        f"dead letters (expected):\n    {dead or 'none'}"
     )
     axes.text(0.0, 1.0, text, va="top", linespacing=1.35, transform=axes.transAxes)
     _table(axes, result)
@@ -213,9 +215,9 @@ def _table(axes: Axes, result: Result) -> None:
             cell.set_facecolor("#f2f2f2")
 
 
-def _ellipses(axes: Axes, seen: ReceivedBelief, colour: str, alpha: float) -> None:
+def _ellipses(axes: Axes, belief: ReceivedBelief, colour: str, alpha: float) -> None:
     """Draw each component's 90 % ellipse; heavier ones are darker."""
-    for weight, mean, covariance in zip(seen.weights, seen.means, seen.covariances, strict=True):
+    for weight, mean, covariance in zip(belief.weights, belief.means, belief.covariances, strict=True):
         values, vectors = np.linalg.eigh(covariance)
         if weight < 0.02 or values[-1] > WIDEST**2:
             continue

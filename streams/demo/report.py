@@ -1,4 +1,4 @@
-"""The final report of the demo: our scores and the baselines', and figures of the run."""
+"""Final report of the demo: figures of the run, and the scores of our method and the baselines."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from rich.console import Console
 
 from beliefstream.streams.demo.baseline_answers import Answers
 from beliefstream.streams.demo.comparison import Comparison
-from beliefstream.streams.demo.scenario import BAD_MESSAGES_AT, MOWER, Script
+from beliefstream.streams.demo.scenario import BAD_MESSAGES_AT, MOWER, Schedule
 from beliefstream.streams.demo.services import DemonstrationError, WorkerFigures
 from beliefstream.streams.demo.tracking import Figures, Jump, Tracker
 from beliefstream.streams.demo.view import dead_letters, jump_lines, number, span
 from beliefstream.streams.local.broker import GuardedProcess
 
-BASELINES_TIMEOUT = 480.0  # seconds after the stream; they need about three minutes of a core
+BASELINES_TIMEOUT = 480.0  # seconds after the stream; the baselines need about three minutes of one core
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Everything the report shows."""
+    """All data of the report."""
 
-    script: Script
+    schedule: Schedule
     tracker: Tracker
     figures: Figures
     worker: WorkerFigures
@@ -39,32 +39,32 @@ class Result:
 def wait_for_baselines(
     process: GuardedProcess, path: Path, log: Path, console: Console
 ) -> dict[str, Answers]:
-    """Wait for the process, and return the answers it wrote.
+    """Wait for the process of the baselines, and return the answers that it wrote.
 
     Raises:
-        DemonstrationError: it failed or takes too long; the end of its log is shown.
+        DemonstrationError: it failed or took too long; the end of its log is printed.
     """
     from beliefstream.streams.demo import baseline_answers
 
     begun = time.monotonic()
-    with console.status("the baselines finish"):
+    with console.status("waiting for the baselines"):
         while process.running and time.monotonic() - begun < BASELINES_TIMEOUT:
             time.sleep(0.1)
     if not path.exists():
         for line in log.read_text(errors="replace").splitlines()[-12:]:
             console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
-        raise DemonstrationError(f"the baselines are not there after {time.monotonic() - begun:.0f} s")
+        raise DemonstrationError(f"the baselines have not finished after {time.monotonic() - begun:.0f} s")
     return baseline_answers.load(path)
 
 
-def compare_all(script: Script, tracker: Tracker, baselines: Mapping[str, Answers]) -> list[Comparison]:
-    """Compare for the mower, and for the fleet without the entity whose prior was replaced."""
+def compare_all(schedule: Schedule, tracker: Tracker, baselines: Mapping[str, Answers]) -> list[Comparison]:
+    """Compare the methods on the mower, and on the fleet without the entity whose prior was replaced."""
     from beliefstream.streams.demo.comparison import compare, ours
 
     titles = {MOWER: "mower, real ranges", "fleet": "fleet, simulated sensors"}
     members = {
         MOWER: [MOWER],
-        "fleet": [name for name in script.fleet.entities if name != script.gates.entity],
+        "fleet": [name for name in schedule.fleet.entities if name != schedule.gates.entity],
     }
     comparisons = []
     for name, title in titles.items():
@@ -93,41 +93,42 @@ def print_report(result: Result, console: Console) -> None:
     console.print()
     for text in verdict(result.comparisons):
         say(text)
-    gates = result.script.gates
+    gates = result.schedule.gates
     say(
-        "All methods: same observations, motion model, noise and prior; position scored after every observation. "
-        f"The fleet is scored without {gates.entity}, whose replaced prior the baselines were not told."
+        "All methods have the same observations, motion model, noise and prior. The position is scored after every "
+        f"observation. The scores of the fleet exclude {gates.entity}, because the baselines do not have its replaced "
+        "prior."
     )
 
 
 def summary_lines(result: Result) -> list[str]:
-    """Lines about message counts, speed, and the effect of the planted messages and the replaced prior."""
+    """Return lines about message counts, speed, dead letters and the effect of the replaced prior."""
     figures, worker = result.figures, result.worker
     methods = ", ".join(f"{name} {count}" for name, count in figures.methods.items())
     lines = [
-        f"{figures.sent} observations in, {figures.posteriors} posteriors out of {figures.entities} entities in "
-        f"{figures.elapsed:.0f} s: {figures.posteriors / max(figures.elapsed, 1e-9):.0f} updates/s as they came",
-        f"from sent to its posterior received: median {span(figures.latency_median)}, 95 % within "
+        f"{figures.sent} observations in, {figures.posteriors} posteriors of {figures.entities} entities out, in "
+        f"{figures.elapsed:.0f} s: {figures.posteriors / max(figures.elapsed, 1e-9):.0f} updates/s in real time",
+        f"latency from sending to receiving the posterior: median {span(figures.latency_median)}, 95 % within "
         f"{span(figures.latency_95)}",
         f"methods: {methods}; mean effective sample size {number(figures.effective_sample_size)} of 1",
-        f"dead letters{'' if unplanned(worker) else ', all planted'}: {dead_letters(worker)}",
+        f"dead letters{'' if has_unexpected_letters(worker) else ', all expected'}: {dead_letters(worker)}",
     ]
     if worker.update_seconds > 0:
         lines.insert(
             1,
             f"the worker ({worker.device}) spent {worker.update_seconds:.1f} s on updates, in {worker.batches} "
-            f"batches: {figures.posteriors / worker.update_seconds:.0f} updates/s while at it",
+            f"batches: {figures.posteriors / worker.update_seconds:.0f} updates/s while updating",
         )
-    gates, jump = result.script.gates, result.jump
+    gates, jump = result.schedule.gates, result.jump
     if jump is not None:
         lines.append(
-            f"{gates.entity}'s prior was replaced through the topic priors: \"seen at the north or at the south "
+            f'the prior of {gates.entity} was replaced through the topic priors: "seen at the north or at the south '
             f'gate"; it was at the {gates.names[0]}'
         )
         lines += [f"  {text}" for text in jump_lines(jump)]
     return lines
 
 
-def unplanned(worker: WorkerFigures) -> bool:
-    """Whether there are dead letters that were not planted."""
+def has_unexpected_letters(worker: WorkerFigures) -> bool:
+    """Whether the number of dead letters differs from the number of bad messages that the demo sends."""
     return sum(worker.dead_letters.values()) != len(BAD_MESSAGES_AT)

@@ -1,4 +1,4 @@
-"""Sends each message of a script when it is due."""
+"""Sends the messages of a schedule on time."""
 
 from __future__ import annotations
 
@@ -7,42 +7,44 @@ import time
 from collections.abc import Callable, Sequence
 
 from beliefstream.streams.client import ObservationProducer, PriorPublisher
-from beliefstream.streams.demo.scenario import Cue
+from beliefstream.streams.demo.scenario import ScheduledMessage
 
-Sent = Callable[[Cue, float], None]
+OnSent = Callable[[ScheduledMessage, float], None]
 
 
-class Feed(threading.Thread):
-    """A thread that sends cues by the clock.
+class Sender(threading.Thread):
+    """A thread that sends scheduled messages on time.
 
     Args:
         bootstrap_servers: `host:port` of the broker.
-        cues: by due time.
-        start: when the script begins, seconds since the epoch.
-        sent: called with each cue just before it is sent, with `time.monotonic()` then.
+        messages: messages sorted by the time to send them.
+        start: start of the schedule, in seconds since the epoch.
+        on_sent: called with each message and `time.monotonic()` just before it is sent.
 
     Attributes:
-        error: what ended it early, if anything did.
+        error: error that ended the thread early, if any.
     """
 
-    def __init__(self, bootstrap_servers: str, cues: Sequence[Cue], start: float, sent: Sent) -> None:
-        super().__init__(name="feed", daemon=True)
+    def __init__(
+        self, bootstrap_servers: str, messages: Sequence[ScheduledMessage], start: float, on_sent: OnSent
+    ) -> None:
+        super().__init__(name="sender", daemon=True)
         self.error: BaseException | None = None
-        self._servers, self._cues, self._sent = bootstrap_servers, cues, sent
+        self._servers, self._messages, self._on_sent = bootstrap_servers, messages, on_sent
         self._start_time = start
         self._stopping = threading.Event()
 
     def run(self) -> None:
         try:
             with ObservationProducer(self._servers) as producer, PriorPublisher(self._servers) as publisher:
-                # the wall clock may be changed: only its value at the start counts
+                # the wall clock may be adjusted, so it is read only once
                 started = time.monotonic() - (time.time() - self._start_time)
-                for cue in self._cues:
-                    wait = started + cue.due - time.monotonic()
+                for message in self._messages:
+                    wait = started + message.due - time.monotonic()
                     if self._stopping.wait(wait) if wait > 0 else self._stopping.is_set():
                         return
-                    self._sent(cue, time.monotonic())
-                    _send(cue, producer, publisher)
+                    self._on_sent(message, time.monotonic())
+                    _send(message, producer, publisher)
         except BaseException as error:
             self.error = error
 
@@ -53,10 +55,10 @@ class Feed(threading.Thread):
             self.join(timeout)
 
 
-def _send(cue: Cue, producer: ObservationProducer, publisher: PriorPublisher) -> None:
-    if cue.observation is not None:
-        producer.send_message(cue.observation)
-    elif cue.prior is not None:
-        publisher.send_message(cue.prior)
-    elif cue.raw is not None:
-        producer.publish(*cue.raw)
+def _send(message: ScheduledMessage, producer: ObservationProducer, publisher: PriorPublisher) -> None:
+    if message.observation is not None:
+        producer.send_message(message.observation)
+    elif message.prior is not None:
+        publisher.send_message(message.prior)
+    elif message.raw is not None:
+        producer.publish(*message.raw)

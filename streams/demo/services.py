@@ -1,4 +1,4 @@
-"""Processes of the demo: the embedded broker and one worker, and the worker's figures."""
+"""Processes of the demo: the embedded broker and one worker, whose metrics it reads."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from beliefstream.streams.local.broker import EmbeddedBroker, GuardedProcess, fr
 from beliefstream.streams.settings import PROTECTION, Settings
 
 BROKER_PORT, WEB_PORT = 9092, 8080
-READY_TIMEOUT = 120.0  # seconds; torch alone takes a while to load from a cold disk
-WORKER_GRACE = 15.0  # seconds for a worker to finish its batch and leave
+READY_TIMEOUT = 120.0  # seconds; torch loads slowly from a cold disk
+WORKER_GRACE = 15.0  # seconds for a worker to finish its batch and end
 WORKER = "from beliefstream.streams.cli import main; main()"
-# the demo has its own broker and topics, whatever a user has configured elsewhere
+# the demo has its own broker and topics, so it ignores a user's settings of them
 NOT_FROM_ENVIRONMENT = (
     "application",
     "observations",
@@ -42,12 +42,12 @@ NOT_FROM_ENVIRONMENT = (
 
 
 class DemonstrationError(RuntimeError):
-    """The demo cannot continue; the text says why."""
+    """Raised if the demo cannot continue; the message says why."""
 
 
 @dataclass(frozen=True)
 class WorkerFigures:
-    """Figures from a worker's /metrics."""
+    """Figures from the metrics of a worker."""
 
     dead_letters: dict[str, int] = field(default_factory=dict)  # by reason
     rejected: int = 0  # observations that became dead letters
@@ -57,12 +57,12 @@ class WorkerFigures:
 
 
 class DemoServices:
-    """Broker, topics, definitions and a worker, as a context manager that removes all of it.
+    """Broker, topics, definitions and a worker, as a context manager that stops and removes all of them.
 
     Args:
-        settings: the worker's; broker, topics and port are the stage's own.
-        folder: for the worker's log and local files.
-        say: called with each line that a user should know.
+        settings: settings of the worker, except for broker, topics and port.
+        folder: folder for the worker's log and local files.
+        say: called with each line for the user.
     """
 
     def __init__(self, settings: Settings, folder: Path, say: Callable[[str], None]) -> None:
@@ -98,15 +98,15 @@ class DemoServices:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and self._worker is not None:
-            self._worker.kill()  # its remaining work is not needed
+            self._worker.kill()  # its results are not needed after an error
         self.close()
 
     def close(self) -> None:
-        """Stop the worker, then the broker; returns when both have ended."""
+        """Stop the worker, then the broker. Returns when both have ended."""
         self._stack.close()
 
     def define(self, models: Iterable[Model], sensors: Iterable[Sensor]) -> None:
-        """Write definitions to their topics; raises DefinitionConflict instead of replacing another one."""
+        """Write definitions to their topics; raises DefinitionConflict if a different one exists."""
         with Registry(self.bootstrap_servers) as registry:
             registry.define(sensors, models)
 
@@ -114,7 +114,7 @@ class DemoServices:
         """Wait until the worker processes observations.
 
         Raises:
-            DemonstrationError: it ended, or is not ready in time.
+            DemonstrationError: the worker ended, or is not ready in time.
         """
         deadline = time.monotonic() + timeout
         while not self._answers():
@@ -124,20 +124,20 @@ class DemoServices:
             time.sleep(0.2)
 
     def check(self) -> None:
-        """Raise DemonstrationError if the broker or the worker has ended by itself."""
+        """Raise DemonstrationError if the broker or the worker has ended."""
         if self._worker is not None and not self._worker.running:
             raise self.failure("the worker has ended")
         if not self.broker.running:
             raise DemonstrationError("the broker has ended")
 
     def failure(self, text: str, lines: int = 12) -> DemonstrationError:
-        """Return the error to raise, with the last lines of the worker's log."""
+        """Print the last lines of the worker's log, and return the error to raise."""
         for line in self.log_file.read_text(errors="replace").splitlines()[-lines:]:
             self._say(f"  {line}")
         return DemonstrationError(f"{text}; its log is {self.log_file}")
 
     def figures(self) -> WorkerFigures | None:
-        """The worker's current figures; None if it does not answer at once."""
+        """Return the worker's current figures; None if it does not answer at once."""
         try:
             with urllib.request.urlopen(f"{self.web_address}/metrics", timeout=1.0) as page:
                 return read_figures(page.read().decode())
@@ -159,7 +159,7 @@ class DemoServices:
             }
         )
         command = [sys.executable, "-c", WORKER, "worker"]
-        # append mode: reading the log does not move the worker's write position
+        # append mode, so that reading the log does not move the worker's write position
         output = self.log_file.open("a+b")
         self._worker = GuardedProcess(command, WORKER_GRACE, output, os.environ | settings.environment())
         self._stack.callback(self._worker.stop, WORKER_GRACE)

@@ -1,4 +1,4 @@
-"""Runs the demo, from the broker's start to the table."""
+"""Runs the demo, from the start of the broker to the report."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from rich.console import Console
 
 from beliefstream.streams.demo.background import Background
 from beliefstream.streams.demo.report import Result, compare_all, print_report, wait_for_baselines
-from beliefstream.streams.demo.scenario import Scenario, Script, write
+from beliefstream.streams.demo.scenario import Scenario, Schedule, schedule_of
 from beliefstream.streams.demo.services import DemoServices
 from beliefstream.streams.demo.stream import Stream
 from beliefstream.streams.demo.tracking import Tracker
 from beliefstream.streams.local.broker import GuardedProcess
 from beliefstream.streams.settings import Settings
 
-LEAD = 2.0  # seconds from writing the script to its start
+LEAD = 2.0  # seconds from making the schedule to its start
 
 
 @dataclass(frozen=True)
 class Options:
-    """The command's options; `streams.cli.demo` describes them."""
+    """Options of the command; `streams.cli.demo` describes them."""
 
     speed: float
     entities: int
@@ -36,7 +36,7 @@ class Options:
 
 
 class DemoSession:
-    """One run; a context manager that leaves nothing behind but the worker's log."""
+    """One run, as a context manager that removes everything except the worker's log."""
 
     def __init__(self, options: Options, settings: Settings, console: Console) -> None:
         self._options, self._settings, self._console = options, settings, console
@@ -51,33 +51,35 @@ class DemoSession:
         self._stack.close()
 
     def run(self, background: Background | None = None) -> None:
-        """Run everything; with `background`, keep broker and worker up and wait at the end.
+        """Run the demo; with `background`, keep broker and worker running at the end and wait.
 
         Raises:
-            DemonstrationError: something does not work; the text says what.
-            BrokerError, TopicError, RecordingUnavailable: from the parts.
+            DemonstrationError: a process of the demo failed; the message says which.
+            BrokerError: the embedded broker is not installed or does not start.
+            TopicError: the topics cannot be created.
+            RecordingUnavailable: the package with the recording is not installed.
         """
-        rehearsal = write(
+        rehearsal = schedule_of(
             self._scenario(time.time())
-        )  # errors in the scenario are found before anything starts
+        )  # finds errors in the scenario before any process starts
         services = self._stack.enter_context(DemoServices(self._settings, self._folder, self._say))
         self._prepare(services, rehearsal)
         scenario = self._scenario(time.time() + LEAD)
-        script = write(scenario)
-        tracker = Tracker(script)
-        self._announce(script)
+        schedule = schedule_of(scenario)
+        tracker = Tracker(schedule)
+        self._announce(schedule)
         with ExitStack() as threads:
-            stream = Stream(services, scenario, script, tracker, self._console)
+            stream = Stream(services, scenario, schedule, tracker, self._console)
             threads.callback(stream.stop)
             baselines = self._start_baselines(scenario)
             worker = stream.run()
         figures = tracker.figures(recent=None)
         if background is None:
-            services.close()  # the comparison needs the processor
+            services.close()  # leaves the processor to the comparison
         answers = wait_for_baselines(
             baselines, self._folder / "baselines.npz", self._folder / "baselines.log", self._console
         )
-        result = Result(script, tracker, figures, worker, compare_all(script, tracker, answers), answers)
+        result = Result(schedule, tracker, figures, worker, compare_all(schedule, tracker, answers), answers)
         print_report(result, self._console)
         self._paint(result)
         if background is not None:
@@ -90,26 +92,26 @@ class DemoSession:
     def _scenario(self, start: float) -> Scenario:
         return Scenario(self._options.speed, self._options.entities, start, self._options.duration)
 
-    def _prepare(self, services: DemoServices, script: Script) -> None:
+    def _prepare(self, services: DemoServices, schedule: Schedule) -> None:
         """Define the models and sensors and wait for the worker."""
-        fleet, recording = script.fleet, script.recording
-        # no time of the script is ahead of the clock when it is sent
+        fleet, recording = schedule.fleet, schedule.recording
+        # the times of messages are never ahead of the clock, so the models can check them
         models = [model.model_copy(update={"live_time": True}) for model in (recording.model, fleet.model)]
         services.define(models, (*recording.sensors, *fleet.sensors))
         begun = time.monotonic()
-        with self._console.status("the worker loads its network and joins its group"):
+        with self._console.status("waiting for the worker to load its network and join its group"):
             services.wait_until_ready()
         self._say(f"ready    after {time.monotonic() - begun:.1f} s")
 
-    def _announce(self, script: Script) -> None:
-        ranges, speed = len(script.recording.observations), self._options.speed
+    def _announce(self, schedule: Schedule) -> None:
+        ranges, speed = len(schedule.recording.observations), self._options.speed
         self._say(
-            f"playing  {script.recording.name}: {ranges} ranges of a lawn mower at {speed:g} times real time; and "
-            f"live, a simulated fleet of {len(script.fleet.entities)}; {script.duration:.0f} s"
+            f"sending  {ranges} ranges of a lawn mower ({schedule.recording.name}) at {speed:g} times real time, and "
+            f"a simulated fleet of {len(schedule.fleet.entities)}, for {schedule.duration:.0f} s"
         )
 
     def _start_baselines(self, scenario: Scenario) -> GuardedProcess:
-        """Start the EKFs and the particle filter, with the processor time that the stream leaves over."""
+        """Start the baselines, which use idle processor time only."""
         command = [sys.executable, "-m", "beliefstream.streams.demo.baselines", scenario.to_json()]
         output = (self._folder / "baselines.log").open("a+b")
         process = GuardedProcess([*command, str(self._folder / "baselines.npz")], 1.0, output)
@@ -126,8 +128,8 @@ class DemoSession:
     def _print_addresses(self, services: DemoServices) -> None:
         servers = services.bootstrap_servers
         self._console.print()
-        self._say(f"still up: broker {servers}, worker {services.web_address} (/healthz /readyz /metrics)")
-        self._say(f"  look:  beliefstream posteriors --brokers {servers}")
+        self._say(f"running: broker {servers}, worker {services.web_address} (/healthz /readyz /metrics)")
+        self._say(f"  show:  beliefstream posteriors --brokers {servers}")
         self._say(f"  stop:  kill {os.getpid()}" if hasattr(os, "fork") else "  stop:  Ctrl-C")
 
     def _tidy(self) -> None:

@@ -1,4 +1,4 @@
-"""Collects the posteriors that a consumer received: every belief, its arrival time, and its error."""
+"""Collects the received posteriors, with the latency and the error of each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from beliefstream.schemas import Posterior
 from beliefstream.streams.client import PosteriorConsumer
-from beliefstream.streams.demo.scenario import MOWER, Cue, Script
+from beliefstream.streams.demo.scenario import MOWER, Schedule, ScheduledMessage
 
 Array = NDArray[np.float64]
 
@@ -23,7 +23,7 @@ RECENT = 5.0  # seconds over which rates and latencies are computed during the r
 
 @dataclass(frozen=True, eq=False)
 class ReceivedBelief:
-    """One posterior's position: weights (K,), means (K, 2) m, covariances (K, 2, 2) m², and the truth (2,)."""
+    """Position of one posterior: weights (K,), means (K, 2) m, covariances (K, 2, 2) m², and the truth (2,) m."""
 
     time: float
     weights: Array
@@ -39,7 +39,7 @@ class ReceivedBelief:
 
     @property
     def covariance(self) -> Array:
-        """(2, 2), of the whole mixture."""
+        """Covariance of the whole mixture, (2, 2), m²."""
         deviations = self.means - self.mean
         between = np.einsum("k,ki,kj->ij", self.weights, deviations, deviations)
         return np.asarray(np.einsum("k,kij->ij", self.weights, self.covariances) + between)
@@ -51,13 +51,13 @@ class ReceivedBelief:
 
     @property
     def spread(self) -> float:
-        """Root of the trace of the covariance, m: the error that the belief claims."""
+        """Square root of the trace of the covariance, m: the root mean square error that the belief expects."""
         return math.sqrt(float(np.trace(self.covariance)))
 
 
 @dataclass(frozen=True)
 class Jump:
-    """The belief whose prior was replaced: before, as stated, and after each observation since."""
+    """Beliefs of the entity with a replaced prior: before it, the prior, and after each later observation."""
 
     before: ReceivedBelief
     stated: ReceivedBelief
@@ -66,7 +66,7 @@ class Jump:
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures shown during the run and at the end. Times in s, lengths in m."""
+    """Figures that are shown during the run and at the end; times in s, lengths in m."""
 
     elapsed: float = 0.0
     entities: int = 0
@@ -87,15 +87,15 @@ class Figures:
 class Tracker:
     """Collects posteriors and sent messages; thread-safe."""
 
-    def __init__(self, script: Script) -> None:
-        self._script = script
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
         self._lock = threading.Lock()
         self._begin = time.monotonic()
         self._waiting: dict[str, float] = {}  # send times of observations without a posterior, by id
         self._beliefs: dict[str, list[ReceivedBelief]] = defaultdict(list)
-        # timed events, in order: sent; arrived with sample size; latency
+        # events with their times, in order: sent; received, with sample size; received, with latency
         self._sent: list[float] = []
-        self._arrived: list[tuple[float, float]] = []
+        self._received: list[tuple[float, float]] = []
         self._latencies: list[tuple[float, float]] = []
         self._methods: Counter[str] = Counter()
 
@@ -103,55 +103,55 @@ class Tracker:
         """Start the clock."""
         self._begin = time.monotonic()
 
-    def sent(self, cue: Cue, now: float) -> None:
-        """Record a message sent at `time.monotonic()` = now."""
-        if cue.observation is None or cue.note:
+    def sent(self, message: ScheduledMessage, now: float) -> None:
+        """Record a message that was sent at the time `now` of `time.monotonic()`."""
+        if message.observation is None or message.note:
             return
         with self._lock:
             self._sent.append(now)
-            if cue.observation.id is not None:
-                self._waiting[cue.observation.id] = now
+            if message.observation.id is not None:
+                self._waiting[message.observation.id] = now
 
     def received(self, posterior: Posterior, now: float) -> None:
-        """Record a posterior that arrived at `time.monotonic()` = now."""
-        seen = self._seen(posterior)
+        """Record a posterior that was received at the time `now` of `time.monotonic()`."""
+        belief = self._received_belief(posterior)
         with self._lock:
-            self._beliefs[posterior.entity].append(seen)
-            self._methods[seen.method] += 1
-            self._arrived.append((now, seen.effective_sample_size))
+            self._beliefs[posterior.entity].append(belief)
+            self._methods[belief.method] += 1
+            self._received.append((now, belief.effective_sample_size))
             for identifier in posterior.applied:
                 sent = self._waiting.pop(identifier, None)
                 if sent is not None:
                     self._latencies.append((now, now - sent))
 
     def missing(self) -> int:
-        """Number of observations without a posterior."""
+        """Return the number of observations without a posterior."""
         with self._lock:
             return len(self._waiting)
 
     def latest(self) -> dict[str, ReceivedBelief]:
-        """Each entity's newest belief."""
+        """Return the newest belief of each entity."""
         with self._lock:
             return {entity: track[-1] for entity, track in self._beliefs.items()}
 
     def track(self, entity: str) -> list[ReceivedBelief]:
-        """All beliefs of an entity, in order of arrival."""
+        """Return all beliefs of an entity, in order of arrival."""
         with self._lock:
             return list(self._beliefs.get(entity, ()))
 
     def jump(self) -> Jump | None:
-        """The effect of the replaced prior; None before it."""
-        track = self.track(self._script.gates.entity)
-        place = next((i for i, seen in enumerate(track) if seen.method == "prior"), 0)
-        if place == 0:
+        """Return the beliefs before and after the replaced prior; None if it has not been received."""
+        track = self.track(self._schedule.gates.entity)
+        index = next((i for i, belief in enumerate(track) if belief.method == "prior"), 0)
+        if index == 0:
             return None
-        return Jump(track[place - 1], track[place], tuple(track[place + 1 :]))
+        return Jump(track[index - 1], track[index], tuple(track[index + 1 :]))
 
     def figures(self, recent: float | None = RECENT) -> Figures:
-        """Current figures; rates, latencies and sample size over the last `recent` seconds, None for all."""
+        """Return figures, with rates, latencies and sample size over the last `recent` seconds, or over all time."""
         now = time.monotonic()
         latest = self.latest()
-        fleet = [seen.error for entity, seen in latest.items() if entity != MOWER]
+        fleet = [belief.error for entity, belief in latest.items() if entity != MOWER]
         mower = latest.get(MOWER)
         with self._lock:
             elapsed = now - self._begin
@@ -159,8 +159,8 @@ class Tracker:
             window = max(now - since, 1e-3)
             latencies = _after(self._latencies, since)
             median, late = np.quantile(latencies, (0.5, 0.95)).tolist() if latencies else (math.nan, math.nan)
-            arrived = _after(self._arrived, since)
-            sizes = [size for size in arrived if not math.isnan(size)]
+            received = _after(self._received, since)
+            sizes = [size for size in received if not math.isnan(size)]
             return Figures(
                 elapsed=elapsed,
                 entities=len(latest),
@@ -168,7 +168,7 @@ class Tracker:
                 applied=len(self._sent) - len(self._waiting),
                 posteriors=sum(self._methods.values()),
                 sent_rate=(len(self._sent) - bisect_left(self._sent, since)) / window,
-                posterior_rate=len(arrived) / window,
+                posterior_rate=len(received) / window,
                 latency_median=median,
                 latency_95=late,
                 effective_sample_size=float(np.mean(sizes)) if sizes else math.nan,
@@ -178,7 +178,7 @@ class Tracker:
                 fleet_error=float(np.median(fleet)) if fleet else math.nan,
             )
 
-    def _seen(self, posterior: Posterior) -> ReceivedBelief:
+    def _received_belief(self, posterior: Posterior) -> ReceivedBelief:
         names = posterior.coordinate_names
         axes = [names.index("x"), names.index("y")]
         mixture, quality = posterior.mixture, posterior.quality
@@ -187,14 +187,14 @@ class Tracker:
             weights=np.array(mixture.weights),
             means=np.array(mixture.means)[:, axes],
             covariances=np.array(mixture.covariances)[:, axes][:, :, axes],
-            truth=self._script.truth(posterior.entity, [posterior.time])[0],
+            truth=self._schedule.truth(posterior.entity, [posterior.time])[0],
             method=quality.method,
             effective_sample_size=math.nan if quality.method == "prior" else quality.effective_sample_size,
         )
 
 
 def _after(timed: list[tuple[float, float]], since: float) -> list[float]:
-    """The values from that time on."""
+    """Return the values of all events at or after the time `since`."""
     return [value for _, value in timed[bisect_left(timed, (since, -math.inf)) :]]
 
 
@@ -202,11 +202,11 @@ class PosteriorListener(threading.Thread):
     """A thread that reads posteriors into a tracker.
 
     Attributes:
-        error: what ended it early, if anything did.
+        error: error that ended the thread early, if any.
     """
 
     def __init__(self, bootstrap_servers: str, tracker: Tracker) -> None:
-        super().__init__(name="spectator", daemon=True)
+        super().__init__(name="listener", daemon=True)
         self.error: BaseException | None = None
         self._tracker = tracker
         self._stopping = threading.Event()

@@ -1,4 +1,4 @@
-"""The view during the run: figures and two maps in a terminal, otherwise a line every five seconds."""
+"""Shows the run: figures and two maps in a terminal, otherwise a line every five seconds."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from rich.table import Table
 from rich.text import Text
 
 from beliefstream.streams.demo.dotmap import DotMap
-from beliefstream.streams.demo.scenario import MOWER, Script
+from beliefstream.streams.demo.scenario import MOWER, Schedule
 from beliefstream.streams.demo.services import WorkerFigures
 from beliefstream.streams.demo.tracking import Figures, Jump, Tracker
 from beliefstream.streams.local.simulated_fleet import HALF_WIDTH
 
-LINE_EVERY = 5.0  # seconds, without a terminal
+LINE_EVERY = 5.0  # seconds between lines if there is no terminal
 REFRESH = 4  # frames a second
 MAP_HEIGHT = 15  # characters
 FIGURES_WIDTH = 46
-TRAIL = 400  # newest beliefs of the mower to draw
+TRAIL = 400  # number of the mower's newest beliefs to draw
 NOTES = 6
 
 
 class View:
-    """Shows the current state; a context manager. `note` adds a line about an event."""
+    """Shows the current state, as a context manager."""
 
-    def __init__(self, console: Console, script: Script, tracker: Tracker) -> None:
-        self._console, self._script, self._tracker = console, script, tracker
+    def __init__(self, console: Console, schedule: Schedule, tracker: Tracker) -> None:
+        self._console, self._schedule, self._tracker = console, schedule, tracker
         self._notes: deque[str] = deque(maxlen=NOTES)
         self._next_line = 0.0
         self._worker = WorkerFigures()
@@ -72,7 +72,7 @@ class View:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _picture(self, figures: Figures) -> RenderableType:
-        duration = self._script.duration
+        duration = self._schedule.duration
         title = f"Beliefstream  {min(figures.elapsed, duration):.0f} of {duration:.0f} s"
         width = self._console.width
         parts: list[RenderableType] = [Panel(grid(figures, self._worker), title=title, width=FIGURES_WIDTH)]
@@ -85,48 +85,50 @@ class View:
         return Group(Columns(parts, padding=(0, 1)), Text("\n".join(self._notes), style="dim"))
 
     def _mower_map(self, width: int) -> Text:
-        recording = self._script.recording
+        recording = self._schedule.recording
         beacons = [sensor.position for sensor in recording.sensors if sensor.kind == "range"]
         xs, ys = zip(*beacons, *recording.truth.tolist(), strict=True)
-        drawn = DotMap(width, MAP_HEIGHT, (min(xs), min(ys)), (max(xs), max(ys)))
+        dot_map = DotMap(width, MAP_HEIGHT, (min(xs), min(ys)), (max(xs), max(ys)))
         track = self._tracker.track(MOWER)[-TRAIL:]
-        drawn.trail([point(seen.truth) for seen in track], "bright_black")
-        drawn.trail([point(seen.mean) for seen in track], "cyan")
+        dot_map.trail([point(belief.truth) for belief in track], "bright_black")
+        dot_map.trail([point(belief.mean) for belief in track], "cyan")
         for x, y in beacons:
-            drawn.mark(x, y, "▲", "yellow")
+            dot_map.mark(x, y, "▲", "yellow")
         if track:
-            drawn.mark(*point(track[-1].truth), "○", "white")
-            drawn.mark(*point(track[-1].mean), "●", "bright_cyan")
-        return drawn.text()
+            dot_map.mark(*point(track[-1].truth), "○", "white")
+            dot_map.mark(*point(track[-1].mean), "●", "bright_cyan")
+        return dot_map.text()
 
     def _fleet_map(self, width: int) -> Text:
         corner = (HALF_WIDTH + 5, HALF_WIDTH + 5)
-        drawn = DotMap(width, MAP_HEIGHT, (-corner[0], -corner[1]), corner)
-        gates = self._script.gates
+        dot_map = DotMap(width, MAP_HEIGHT, (-corner[0], -corner[1]), corner)
+        gates = self._schedule.gates
         for x, y in gates.places:
-            drawn.mark(x, y, "◇", "magenta")
-        for entity, seen in self._tracker.latest().items():
+            dot_map.mark(x, y, "◇", "magenta")
+        for entity, belief in self._tracker.latest().items():
             if entity != MOWER:
-                drawn.mark(*point(seen.truth), "·", "white")
-                drawn.mark(*point(seen.mean), "●", "bright_magenta" if entity == gates.entity else "green")
-        return drawn.text()
+                dot_map.mark(*point(belief.truth), "·", "white")
+                dot_map.mark(
+                    *point(belief.mean), "●", "bright_magenta" if entity == gates.entity else "green"
+                )
+        return dot_map.text()
 
 
 def grid(figures: Figures, worker: WorkerFigures) -> Table:
-    """The figures as two columns."""
+    """Return the figures as a table of two columns."""
     total = max(1, sum(figures.methods.values()))
     methods = ", ".join(
         f"{name}\u00a0{100 * count / total:.0f}\u00a0%" for name, count in figures.methods.items()
     )
     rows = {
         "entities": f"{figures.entities}",
-        "observations": f"{figures.sent_rate:.0f}/s   {figures.sent} in all",
-        "posteriors": f"{figures.posterior_rate:.0f}/s   {figures.posteriors} in all",
+        "observations": f"{figures.sent_rate:.0f}/s   {figures.sent} in total",
+        "posteriors": f"{figures.posterior_rate:.0f}/s   {figures.posteriors} in total",
         "latency": f"{span(figures.latency_median)}, 95 % in {span(figures.latency_95)}",
         "sample size": f"{number(figures.effective_sample_size)} of 1",
         "methods": methods or "–",
         "dead letters": dead_letters(worker),
-        "on their way": f"{figures.sent - figures.applied} observations",
+        "in progress": f"{figures.sent - figures.applied} observations",
         "mower error": f"{number(figures.mower_error)} m, believed {number(figures.mower_spread)} m",
         "fleet error": f"{number(figures.fleet_error)} m (median)",
     }
@@ -139,20 +141,20 @@ def grid(figures: Figures, worker: WorkerFigures) -> Table:
 
 
 def line(figures: Figures, worker: WorkerFigures) -> str:
-    """The figures in a line."""
+    """Return the figures in one line."""
     latency = f"latency {span(figures.latency_median)} (95 % {span(figures.latency_95)})"
     return (
         f"{figures.elapsed:5.1f} s: {figures.entities} entities, {figures.sent_rate:.0f} observations/s, "
-        f"{figures.posterior_rate:.0f} posteriors/s, {figures.sent - figures.applied} on their way, {latency}, "
+        f"{figures.posterior_rate:.0f} posteriors/s, {figures.sent - figures.applied} in progress, {latency}, "
         f"sample size {number(figures.effective_sample_size)}, "
-        f"mower off by {number(figures.mower_error)} m, fleet by {number(figures.fleet_error)} m, "
+        f"mower error {number(figures.mower_error)} m, fleet error {number(figures.fleet_error)} m, "
         f"dead letters: {dead_letters(worker)}"
     )
 
 
 def jump_lines(jump: Jump) -> list[str]:
-    """The effect of the replaced prior, a line for each moment."""
-    moments = [("before", jump.before), ("told north or south gate", jump.stated)]
+    """Return lines that show the beliefs before and after the replaced prior."""
+    moments = [("before", jump.before), ("stated: north or south gate", jump.stated)]
     moments += [
         (f"after {count} observation{'s' if count > 1 else ''}", jump.after[count - 1])
         for count in (1, 5)
@@ -160,15 +162,15 @@ def jump_lines(jump: Jump) -> list[str]:
     ]
     width = max(len(name) for name, _ in moments)
     return [
-        f"{name:<{width}}  mean ({seen.mean[0]:6.1f}, {seen.mean[1]:6.1f}) m  "
-        f"believed error {seen.spread:5.1f} m  true error {seen.error:5.1f} m  "
-        f"{len(seen.weights)} component{'s' if len(seen.weights) > 1 else ''}"
-        for name, seen in moments
+        f"{name:<{width}}  mean ({belief.mean[0]:6.1f}, {belief.mean[1]:6.1f}) m  "
+        f"believed error {belief.spread:5.1f} m  true error {belief.error:5.1f} m  "
+        f"{len(belief.weights)} component{'s' if len(belief.weights) > 1 else ''}"
+        for name, belief in moments
     ]
 
 
 def dead_letters(worker: WorkerFigures) -> str:
-    """The number of dead letters, by reason."""
+    """Return the number of dead letters by reason."""
     return ", ".join(f"{reason} {count}" for reason, count in sorted(worker.dead_letters.items())) or "none"
 
 

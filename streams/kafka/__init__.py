@@ -1,1 +1,1 @@
-"""Kafka: topics with their ids and rights, connections, producing, and which broker answers."""
+"""Kafka: topics, rights, connections, partitioners, producing, and fixes for the client libraries."""

@@ -1,14 +1,14 @@
 """The client inside aiokafka's consumer, and the connections inside a client (aiokafka 0.14).
 
-**A consumer hides its client.** `AIOKafkaProducer.client` is public; `AIOKafkaConsumer` has only `_client`. Requests
-that the consumer does not offer, and a check that it is well, need the client. It is mended when the consumer has
-`client`.
+**A consumer hides its client.** `AIOKafkaProducer.client` is public, but `AIOKafkaConsumer` has only `_client`. The
+client is needed for requests that the consumer does not offer, and to check that it works. Fixed upstream when the
+consumer has `client`.
 
-**A client hides which brokers it is connected to.** `get_random_node` returns any known broker, also one that does not
-answer. It is mended when `AIOKafkaClient` has a public way to tell (it has only `_conns`).
+**A client hides its connections.** `get_random_node` returns any known broker, even one that does not answer. Only the
+private `_conns` shows which brokers are connected. Fixed upstream when `AIOKafkaClient` has a public method for it.
 
-**The end of the metadata task is silent.** Only the private `_sync_task` shows that a client no longer refreshes its
-metadata (see `streams.kafka.faust.connections`). It is mended when the client raises or restarts the task.
+**The metadata task ends without an error.** Only the private `_sync_task` shows that a client no longer refreshes its
+metadata (see `streams.kafka.faust.connections`). Fixed upstream when the client raises, or restarts the task.
 """
 
 from __future__ import annotations

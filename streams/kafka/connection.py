@@ -1,4 +1,4 @@
-"""Connections to the broker, with errors that say what to do."""
+"""Connects clients to the broker, with errors that say what to do, and reads whole topics."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from beliefstream.streams.kafka.refusal import refusal
 C = TypeVar("C")
 
 CONNECT_TIMEOUT = 10.0  # seconds until an unresponsive broker or a missing topic is an error
-HANDSHAKE_GRACE = 1.0  # seconds beyond that, after which a hanging connection is given up
-PATIENCE = 1.0  # seconds without a connection, after which we check whether it is refused
-POLL_TIMEOUT = 0.2  # seconds; how soon a wait notices its deadline
+HANDSHAKE_GRACE = 1.0  # further seconds until a hanging connection is abandoned
+PATIENCE = 1.0  # seconds without a connection until we check whether it is refused
+POLL_TIMEOUT = 0.2  # seconds between checks of a deadline
 
 
 class BrokerUnavailable(ConnectionError):
@@ -33,7 +33,7 @@ class BrokerUnavailable(ConnectionError):
 
 
 class BrokerRefused(BrokerUnavailable):
-    """A broker answers, but user, password or certificates do not fit."""
+    """A broker answers, but refuses the user, the password or the certificates."""
 
     def __init__(self, servers: str | list[str], cause: str) -> None:
         named = servers if isinstance(servers, str) else ",".join(servers)
@@ -47,13 +47,14 @@ class TopicMissing(LookupError):
     def __init__(self, topic: str, servers: str | list[str]) -> None:
         named = servers if isinstance(servers, str) else ",".join(servers)
         super().__init__(
-            f"there is no topic {topic!r} at {named}, or none for this user; `beliefstream topics create` makes all"
+            f"there is no topic {topic!r} at {named}, or this user may not see it; `beliefstream topics create` "
+            "creates all topics"
         )
         self.topic = topic
 
 
 class Span(NamedTuple):
-    """The offsets of a partition: that of its first record, and that of the next record to come."""
+    """The offsets of a partition's first record and of its next one."""
 
     begin: int
     end: int
@@ -69,8 +70,8 @@ def connect(client: Any, servers: str | list[str], options: dict[str, Any]) -> A
 
     Raises:
         BrokerUnavailable: none of the servers answers within 10 s (option `bootstrap_timeout_ms`).
-        BrokerRefused: user, password or certificates do not fit; raised after a second or two.
-        ValueError: an option is not one of kafka-python's, or two contradict each other.
+        BrokerRefused: the broker refuses user, password or certificates; raised after a second or two.
+        ValueError: kafka-python does not know an option, or two contradict each other.
     """
     opened: list[Any] = []
 
@@ -89,7 +90,7 @@ def connect(client: Any, servers: str | list[str], options: dict[str, Any]) -> A
         return _within(timeout + HANDSHAKE_GRACE, outcome)
     except BaseException as error:
         for connection in opened:  # otherwise its thread keeps trying to connect
-            with suppress(RuntimeError):  # a hanging producer cannot be closed from another thread
+            with suppress(RuntimeError):  # another thread cannot close a hanging producer
                 connection.close()
         if isinstance(error, KafkaConfigurationError):
             raise ValueError(str(error)) from error
@@ -101,7 +102,7 @@ def connect(client: Any, servers: str | list[str], options: dict[str, Any]) -> A
 
 
 def _begun(call: Callable[[], C]) -> Future[C]:
-    """Start a call in a separate thread: kafka-python waits for a TLS handshake without a limit."""
+    """Start a call in a separate thread: kafka-python may wait for a TLS handshake for ever."""
     outcome: Future[C] = Future()
 
     def run() -> None:
@@ -130,15 +131,15 @@ def require_known(options: dict[str, Any], *clients: Any) -> None:
 
 
 def connect_timeout(options: dict[str, Any]) -> float:
-    """Seconds until no answer is an error: 10, or the option `bootstrap_timeout_ms`."""
+    """The seconds after which no answer is an error: 10, or the option `bootstrap_timeout_ms`."""
     return float(options.get("bootstrap_timeout_ms", CONNECT_TIMEOUT * 1000)) / 1000
 
 
 def find_partitions(consumer: Any, topic: str, servers: str | list[str], timeout: float) -> list[int]:
-    """Return the partition numbers of a topic, which may have been created a moment ago.
+    """Return the partition numbers of a topic; waits for one that was created a moment ago.
 
     Raises:
-        TopicMissing: the topic does not exist within `timeout` seconds.
+        TopicMissing: the topic does not appear within `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
     while not (found := consumer.partitions_for_topic(topic)):
@@ -149,12 +150,12 @@ def find_partitions(consumer: Any, topic: str, servers: str | list[str], timeout
 
 
 class TopicReader:
-    """A consumer without a group, which finds the ends of a topic and reads all of it.
+    """A consumer without a group, which finds the offsets of a topic and reads all of it.
 
     Args:
         servers: `host:port`, or several in a list or separated by commas.
         topic: the topic.
-        options: those that a `KafkaConsumer` does not know are ignored.
+        options: options of `KafkaConsumer`; others are ignored.
 
     Raises:
         BrokerUnavailable: none of the servers answers in time.
@@ -188,7 +189,8 @@ class TopicReader:
     def spans(self) -> dict[int, Span]:
         """Return the first and the end offset of each partition.
 
-        The end is the high watermark sent with fetched records: a broker may report an end within its last batch.
+        The end is the high watermark sent with fetched records. The end that a broker reports may be within its last
+        batch.
 
         Raises:
             BrokerUnavailable: the broker does not answer in time.
@@ -207,9 +209,9 @@ class TopicReader:
         return {each.partition: Span(begins[each], ends[each]) for each in self.partitions}
 
     def end(self, partition: int) -> int:
-        """Return the offset of the next record to come: the high watermark, as in `spans`.
+        """Return the end offset of a partition: the high watermark, as in `spans`.
 
-        Without the right to read, it is the end that the broker reports.
+        Without the right to read, this is the end that the broker reports.
 
         Raises:
             BrokerUnavailable: the broker does not answer in time.
@@ -219,7 +221,7 @@ class TopicReader:
         end = int(ends[place])
         if begins[place] == end:
             return end
-        self._consumer.assign([place])  # so that the others are not fetched
+        self._consumer.assign([place])  # so that other partitions are not fetched
         self._consumer.seek(place, end - 1)
         deadline = time.monotonic() + self._connect_timeout
         try:
@@ -230,7 +232,7 @@ class TopicReader:
         return max(int(mark), end)
 
     def read_all(self, timeout: float) -> list[Any]:
-        """Read all records of the topic, up to its end at the time of the call or later.
+        """Read all records of the topic, at least up to its end at the time of the call.
 
         Raises:
             BrokerUnavailable: they could not be read in time.

@@ -1,10 +1,10 @@
-"""The partition of a key, and which partitioner would explain records in other partitions.
+"""Computes the partition of a key, and recognises the partitioner behind records in other partitions.
 
 Java's client, kafka-python and aiokafka choose `(murmur2(key) & 0x7fffffff) % partitions`. The service relies on it,
-because one worker must own all records of an entity. The other hashes are those that clients use by default or offer:
+because one worker must own all records of an entity. Other clients use these hashes:
 
-- CRC-32: librdkafka's `consistent_random`, its default (`rd_kafka_msg_partitioner_consistent_random`);
-- FNV-1a, as a signed number without its sign: Sarama's `NewHashPartitioner`, its default, kafka-go's `Hash`, and
+- CRC-32: the default of librdkafka, `consistent_random` (`rd_kafka_msg_partitioner_consistent_random`);
+- FNV-1a, as the absolute value of a signed number: Sarama's default, `NewHashPartitioner`, kafka-go's `Hash`, and
   librdkafka's `fnv1a_random`.
 """
 
@@ -18,15 +18,13 @@ from typing import NamedTuple
 
 from kafka.partitioner import murmur2
 
-KEYS_REMEMBERED = (
-    65_536  # about 15 MB; the hash in Python takes 3 to 20 µs a key, the look-up a tenth of that
-)
+KEYS_REMEMBERED = 65_536  # about 15 MB; hashing in Python takes 3 to 20 µs a key, a look-up a tenth of that
 SHARE = 0.9  # share of the records that an explanation must fit
-CHANCE = 1e-3  # probability that a partitioner not listed below is taken for one that is
+CHANCE = 1e-3  # probability that an unknown partitioner is taken for one of those below
 
 
 class Cause(NamedTuple):
-    """Why records are in other partitions, and what to do about it."""
+    """Why records are in the wrong partitions, and what to do about it."""
 
     name: str
     remedy: str
@@ -41,20 +39,20 @@ FNV1A = Cause(
     "FNV-1a of the key, the default of Sarama and of kafka-go's Hash",
     "give Sarama a partitioner with murmur2 (docs/producers.md has one), kafka-go its Murmur2Balancer",
 )
-ONE = Cause("one partition for all keys", "let the producer choose no partition itself, but its partitioner")
+ONE = Cause("one partition for all keys", "set no partition: the producer's partitioner must choose it")
 NO_HASH = Cause(
     "no hash of the key: round robin, sticky, random, or a partition that the producer chooses itself",
-    "choose Java's default partitioner, murmur2 of the key (docs/producers.md), and send no partition with a record",
+    "use Java's default partitioner, murmur2 of the key (docs/producers.md), and set no partition",
 )
 UNKNOWN = Cause(
     "not recognised",
-    "librdkafka producers need partitioner=murmur2_random, others Java's default; none may choose a partition itself",
+    "set partitioner=murmur2_random in librdkafka, Java's default partitioner elsewhere, and no partition",
 )
 
 
 @lru_cache(KEYS_REMEMBERED)
 def partition_of(key: bytes, count: int) -> int:
-    """The partition, out of `count`, for records with this key."""
+    """The partition, out of `count`, of records with this key."""
     return int((murmur2(key) & 0x7FFFFFFF) % count)
 
 
@@ -81,14 +79,14 @@ def _candidates(count: int) -> Iterable[tuple[Cause, Callable[[bytes], int]]]:
     for fewer in range(count - 1, 1, -1):
         name = f"murmur2 over {fewer} partitions, not {count}"
         remedy = (
-            "topics must not be given more partitions while records lie in them: make them again with the old number, "
-            "and restart producers that still go by another one"
+            "do not add partitions to topics with records: create the topics again with the old number, and restart "
+            "producers that still use another number"
         )
         yield Cause(name, remedy), partial(partition_of, count=fewer)
 
 
 def _is_significant(fitting: int, count: int) -> bool:
-    """Whether so many fitting records are unlikely to be chance, given the number of candidates."""
+    """Whether so many fitting records are unlikely by chance, given the number of candidates."""
     return fitting > 0 and fitting * math.log(count) >= math.log(count / CHANCE)
 
 

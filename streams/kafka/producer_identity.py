@@ -1,8 +1,8 @@
-"""InitProducerId with an expected identity, which aiokafka 0.14 does not have.
+"""The request InitProducerId with an expected identity, which aiokafka 0.14 does not have.
 
-aiokafka asks for producer identities in version 0 of the request only, for its own transactions. Version 3
-(Kafka 2.5) also takes the identity and epoch that the caller holds, and refuses if they are no longer current.
-It is mended when `aiokafka.protocol.transaction.InitProducerIdRequest` has version 3.
+aiokafka has only version 0 of this request, for its own transactions. Version 3 (Kafka 2.5) also takes the identity and
+epoch that the caller has, and refuses if they are no longer current.
+Fixed upstream when `aiokafka.protocol.transaction.InitProducerIdRequest` has version 3.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from aiokafka.protocol.types import CompactString, Int16, Int32, Int64, Schema, 
 
 __all__ = ["init_producer_id"]
 
-TRANSACTION_TIMEOUT_MS = 60_000  # timeout of transactions that are never begun; the protocol requires it
+TRANSACTION_TIMEOUT_MS = 60_000  # required by the protocol; we begin no transactions
 ANY = (-1, -1)
 
 
@@ -62,7 +62,7 @@ async def init_producer_id(
     """Return the producer id of a transactional id, with its next epoch.
 
     Args:
-        expected: the producer id and epoch that the caller holds.
+        expected: the producer id and epoch that the caller has.
 
     Raises:
         aiokafka.errors.KafkaError: the coordinator refuses; ProducerFenced or InvalidProducerEpoch if `expected` is no

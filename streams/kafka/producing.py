@@ -1,8 +1,8 @@
-"""Sends many records at once, and returns when the broker has all of them.
+"""Sends many records at once, and returns when the broker has acknowledged all of them.
 
-`AIOKafkaProducer.send` costs a future and several task switches a record. Filling a batch per partition and sending it
-whole costs them once a batch, and sends two to three times as many records a second. A batch is filled once and may be
-delivered again: under a lease (see `streams.state.fencing`) it has a sequence number, and the broker stores it once.
+`AIOKafkaProducer.send` costs a future and several task switches per record. Batches filled here cost them once per
+batch, and send two to three times as many records a second. A batch may be sent again: under a lease (see
+`streams.state.fencing`) it has a sequence number, and the broker stores it once.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ __all__ = [
     "send_all",
 ]
 
-# Records with at least this many bytes of key, value and headers are checked against the producer's `max_request_size`:
-# a batch takes any first record, and only the broker would refuse it.
+# Records of at least this size (key, value and headers) are checked against the producer's `max_request_size`. A batch
+# accepts any first record, and only the broker would refuse it.
 LARGE_BYTES = 64 * 1024
 SEQUENCES = 2**31  # sequence numbers start again at 0 after this many
 
@@ -42,9 +42,9 @@ class Record(NamedTuple):
 
     Attributes:
         topic: the topic's name.
-        partition: the partition's number; the sender chooses it, no partitioner is used.
+        partition: the partition's number; no partitioner is used.
         key: bytes, or None.
-        value: bytes, or None to delete the key from a compacted topic; not both None.
+        value: bytes, or None to delete the key from a compacted topic; key and value must not both be None.
         headers: (name, value) pairs.
     """
 
@@ -70,7 +70,7 @@ class Lease:
     Attributes:
         identity: the transactional id.
         producer, epoch: written in every batch.
-        since: when it was given or renewed, seconds of the monotonic clock.
+        since: when it was taken or renewed, seconds of the monotonic clock.
     """
 
     identity: str
@@ -80,7 +80,7 @@ class Lease:
     _next: dict[TopicPartition, int] = field(default_factory=dict)
 
     def number(self, place: TopicPartition, count: int) -> int:
-        """Return the first sequence number of a batch of `count` records, and advance to the next batch for `place`."""
+        """Return the first sequence number of a batch of `count` records for `place`, and advance to the next batch."""
         first = self._next.get(place, 0)
         self._next[place] = (first + count) % SEQUENCES
         return first
@@ -91,8 +91,8 @@ class ProducerBatch:
     """Records of one partition that are sent together.
 
     Attributes:
-        delivered: whether the broker has them.
-        last: the offset of the last of them; None if not known.
+        delivered: whether the broker has acknowledged them.
+        last: the offset of the last record; None if not known.
     """
 
     filled: Any
@@ -110,7 +110,7 @@ async def send_all(
 
     Args:
         producer: a started producer without serializers. With `acks="all"` (or idempotence) acknowledged records
-            survive the loss of a broker. Its `max_batch_size` (bytes) decides how many records are sent together.
+            survive the loss of a broker. Its `max_batch_size` (bytes) limits the records sent together.
         records: any number, for any number of partitions.
         leases: the right to write, by partition; None to write without.
 
@@ -118,8 +118,8 @@ async def send_all(
         For every partition the offset of the last of its records.
 
     Raises:
-        aiokafka.errors.KafkaError: at least one record was not acknowledged (the first error); others may have been. It
-            is raised only when the outcome of all is known.
+        aiokafka.errors.KafkaError: at least one record was not acknowledged, and others may have been. This is the
+            first error, raised when the outcome of all records is known.
         aiokafka.errors.ProducerFenced: another worker has taken the lease.
         KeyError: `leases` is given, and has none for a partition.
     """
@@ -129,7 +129,7 @@ async def send_all(
 def pack_batches(
     producer: AIOKafkaProducer, records: Iterable[Record], leases: Mapping[int, Lease] | None = None
 ) -> ProducerBatches:
-    """Pack the records into batches that can be delivered, more than once if needed.
+    """Pack the records into batches, which can be sent more than once.
 
     Raises:
         aiokafka.errors.MessageSizeTooLargeError: a record is larger than the producer's `max_request_size`.
@@ -153,7 +153,7 @@ def _fill_partition(
     for record in records:
         if not _append(filled[-1], record):
             filled.append(producer.create_batch())
-            _append(filled[-1], record)  # an empty batch takes a record of any size
+            _append(filled[-1], record)  # an empty batch accepts a record of any size
     for batch in filled:
         batch.close()  # otherwise another `send` could add to it, and the last offset would be wrong
         if lease is not None:
@@ -163,7 +163,7 @@ def _fill_partition(
 
 
 def _append(batch: Any, record: Record) -> bool:
-    """Append the record; returns whether it fitted into the batch."""
+    """Append the record, and return whether it fitted into the batch."""
     taken = batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
     return taken is not None
 
@@ -181,16 +181,16 @@ def attempts(
 
 
 def retry_unless(*final: type[Exception]) -> Callable[[BaseException], bool]:
-    """Accept errors of Kafka and of connections, TimeoutError included, except the `final` ones."""
+    """Return a test for errors of Kafka and of connections, TimeoutError included, but not for the `final` ones."""
     return lambda error: isinstance(error, KafkaError | OSError) and not isinstance(error, final)
 
 
 async def deliver(producer: AIOKafkaProducer, batches: ProducerBatches) -> dict[TopicPartition, int]:
     """Send the batches not delivered yet; returns and raises as `send_all` does.
 
-    An offset is left out if the broker only says that it already has the batch.
+    An offset is left out if the broker only answers that it already has the batch.
     """
-    # In parallel: a partition's next batch is taken only after its previous one has left.
+    # In parallel: a partition's next batch is accepted only after its previous one is sent.
     outcomes = await asyncio.gather(
         *(_deliver_partition(producer, place, several) for place, several in batches.items()),
         return_exceptions=True,
@@ -212,7 +212,7 @@ async def _deliver_partition(
                 future = await producer.send_batch(batch.filled, place.topic, partition=place.partition)
                 sent.append((batch, future))
     finally:
-        # Even if a later batch could not be handed over, await all that are in flight.
+        # Even if a later batch could not be passed to the producer, await all that are in flight.
         answers: list[Any] = await asyncio.gather(*(future for _, future in sent), return_exceptions=True)
         for (batch, _), answer in zip(sent, answers, strict=True):
             if not isinstance(answer, BaseException):

@@ -1,4 +1,4 @@
-"""Whether brokers answer a worker: used by /readyz, an alert, and the shutdown of a worker without a broker."""
+"""Checks whether brokers answer a worker, for /readyz, an alert, and the shutdown without a broker."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from beliefstream.streams.kafka.topic_states import nodes, without_leader
 __all__ = ["Reachability"]
 
 log = structlog.get_logger()
-CHECK_SECONDS, SAY_SECONDS = 2.0, 0.5
-# Without an answer for this long, brokers count as unreachable. It is longer than a leader election, and than the delay
-# from one unresponsive broker of several. It is short enough for /readyz to change within 15 s.
+CHECK_SECONDS, LOG_SECONDS = 2.0, 0.5
+# After this long without an answer, brokers count as unreachable. It is longer than a leader election, and than the
+# delay from one unresponsive broker of several. It is short enough for /readyz to change within 15 s.
 AWAY_SECONDS = 8.0
-# A worker that starts beside others on a busy machine takes longer to connect. Without a broker it ends by itself.
+# A worker that starts with others on a busy machine takes longer to connect. Without a broker it stops by itself.
 STARTING_SECONDS = 30.0
 
 
@@ -28,7 +28,7 @@ class Reachability:
     """Asks a broker every two seconds for the leaders of all partitions, and records the last good answer.
 
     Args:
-        topics: all that a worker reads and writes.
+        topics: all topics that a worker reads and writes.
         clock: monotonic, seconds.
     """
 
@@ -42,12 +42,12 @@ class Reachability:
 
     @property
     def fault(self) -> str | None:
-        """Why nothing can be read or written, if that has lasted for some seconds."""
+        """The reason why nothing can be read or written, once that has lasted for some seconds."""
         limit = AWAY_SECONDS if self._answered else STARTING_SECONDS
         return self._fault if self._clock() - self._last > limit else None
 
     async def watch(self, client: Callable[[], AIOKafkaClient | None]) -> None:
-        """Ask for ever; `client` returns the producer's connections, if there are any."""
+        """Ask without end; `client` returns the producer's client, if it is started."""
         await asyncio.gather(self._ask(client), self._log_changes())
 
     async def _ask(self, client: Callable[[], AIOKafkaClient | None]) -> None:
@@ -56,16 +56,15 @@ class Reachability:
             await asyncio.sleep(CHECK_SECONDS)
 
     async def _log_changes(self) -> None:
-        while True:  # concurrently, because a request may wait seconds for its answer
+        while True:  # a task separate from `_ask`, because a request may wait seconds for its answer
             self._log_change()
-            await asyncio.sleep(SAY_SECONDS)
+            await asyncio.sleep(LOG_SECONDS)
 
     async def ask_once(self, client: AIOKafkaClient | None) -> None:
-        """Ask once, a different broker than last time if that one did not answer."""
+        """Ask once; asks another broker than last time if that one did not answer."""
         if client is None:
             return
-        # a connected broker may still hang
-        candidates = nodes(client)
+        candidates = nodes(client)  # a connected broker may hang too
         node = next((each for each in candidates if each != self._failed), self._failed)
         try:
             lacking = await without_leader(client, node, self._topics)
@@ -88,7 +87,7 @@ class Reachability:
         fault = self.fault
         if fault is not None and self._away_since is None:
             self._away_since = self._last
-            log.error("the broker is away, the worker waits for it", fault=fault)
+            log.error("the broker is unreachable, the worker waits", fault=fault)
         elif fault is None and self._away_since is not None:
-            log.warning("the broker is back", seconds=round(self._clock() - self._away_since, 1))
+            log.warning("the broker is reachable again", seconds=round(self._clock() - self._away_since, 1))
             self._away_since = None

@@ -1,4 +1,4 @@
-"""Asks the broker whether a worker has the permissions it needs: without them Faust would retry for ever, silently."""
+"""Checks that a worker has the permissions it needs; without them Faust retries for ever and logs nothing."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["missing_rights"]
 
 
 def missing_rights(bootstrap_servers: str, names: TopicNames, group: str, **kafka_options: Any) -> list[str]:
-    """The permissions that a worker lacks on its topics and its group, a sentence each; empty if none.
+    """Return the permissions that a worker lacks on its topics and its group, a sentence each.
 
-    A broker without an authoriser allows everything; a missing topic is not reported here.
+    A broker without an authoriser allows everything. Missing topics are not reported.
 
     Args:
         bootstrap_servers: `host:port[,host:port...]`.
         names: the topics' names.
         group: the consumer group.
-        kafka_options: of `kafka.KafkaAdminClient`.
+        kafka_options: options of `kafka.KafkaAdminClient`.
 
     Raises:
         TopicError: the broker does not answer.

@@ -1,6 +1,6 @@
-"""Connections to brokers: TLS and SASL for kafka-python, aiokafka and Faust, from one set of settings.
+"""TLS and SASL settings for kafka-python, aiokafka and Faust.
 
-Passwords stay in `SecretStr`s, shown as stars, until a connection is made; this module logs nothing.
+Passwords stay in `SecretStr`s until a connection is made, and print as stars. This module logs nothing.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ PREFIX = "BELIEFSTREAM_"
 
 
 class Password(str):
-    """A password for clients; libraries that print their configuration print stars."""
+    """A password for clients; in a printed configuration it shows as stars."""
 
     def __repr__(self) -> str:
         return "'**********'"
 
 
 class SecurityError(ValueError):
-    """A certificate, a key or a secret cannot be used; one line that names the variable, never the secret."""
+    """A certificate, a key or a secret cannot be used; the message names the variable, never the secret."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,12 @@ class Security:
 
     Attributes:
         protocol: Kafka's `security.protocol`.
-        mechanism: of SASL.
-        username, password: of SASL, which needs both.
-        ca_file: certificates (PEM) that have signed the brokers'; if absent, those of the system.
-        certificate_file, key_file: our own (PEM), for brokers that ask for one; one file may hold both.
-        key_password: of the key, if it is encrypted.
+        mechanism: the SASL mechanism.
+        username, password: for SASL, which needs both.
+        ca_file: certificates (PEM) of the authorities that signed the brokers'; if absent, those of the system.
+        certificate_file, key_file: client certificate and key (PEM), for brokers that require one; one file may have
+            both.
+        key_password: the password of the key, if it is encrypted.
     """
 
     protocol: Protocol = "PLAINTEXT"
@@ -67,7 +68,7 @@ class Security:
         return self.protocol in ("SASL_PLAINTEXT", "SASL_SSL")
 
     def options(self) -> dict[str, Any]:
-        """Options for clients of kafka-python and aiokafka, which use the same names.
+        """Return the options for clients of kafka-python and aiokafka, which use the same names.
 
         Raises:
             SecurityError: a file cannot be used, or user or password are missing.
@@ -81,7 +82,7 @@ class Security:
         return chosen
 
     def credentials(self) -> Credentials | None:
-        """The same for Faust, None for plain connections; raises as `options`."""
+        """Return the same for Faust; None for plain connections. Raises as `options`."""
         from faust.auth import SASLCredentials, SSLCredentials
 
         context = self._context() if self.encrypted else None
@@ -94,7 +95,7 @@ class Security:
 
     def _user(self) -> tuple[str, str]:
         if not self.username:
-            raise SecurityError(f"{PREFIX}SASL_USERNAME: {self.protocol} needs a user's name")
+            raise SecurityError(f"{PREFIX}SASL_USERNAME: {self.protocol} needs a user name")
         if self.password is None:
             names = f"{PREFIX}SASL_PASSWORD or {PREFIX}SASL_PASSWORD_FILE"
             raise SecurityError(f"{names}: {self.protocol} needs a password")
@@ -117,15 +118,15 @@ class Security:
         return context
 
     def _key_password(self) -> str:
-        # Without a callback OpenSSL asks at the terminal, and a worker waits for an answer.
+        # Without a callback OpenSSL asks at the terminal, and a worker would wait for an answer.
         return "" if self.key_password is None else self.key_password.get_secret_value()
 
 
 def read_secret(variable: str, value: SecretStr | None, file: Path | None) -> SecretStr | None:
-    """Read a secret, given directly or as a file, whose final newline is removed.
+    """Return a secret, given directly or as a file; removes the file's final newline.
 
     Args:
-        variable: the environment variable of the secret; that of the file ends in `_FILE`.
+        variable: the environment variable of the secret; for the file, `_FILE` is appended.
 
     Raises:
         SecurityError: both are given, or the file cannot be read, or it is empty.
@@ -133,7 +134,7 @@ def read_secret(variable: str, value: SecretStr | None, file: Path | None) -> Se
     if file is None:
         return value
     if value is not None:
-        raise SecurityError(f"{variable}: give it or {variable}_FILE, not both")
+        raise SecurityError(f"{variable}: set either this or {variable}_FILE, not both")
     content = _readable(f"{variable}_FILE", file)
     try:
         text = content.decode().rstrip("\r\n")

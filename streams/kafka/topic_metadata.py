@@ -1,8 +1,8 @@
-"""A request for topic metadata with the topics' ids, which aiokafka 0.14 does not have.
+"""The request Metadata with topic ids, which aiokafka 0.14 does not have.
 
-aiokafka asks in version 5 at most, and ids came with version 10. Version 12 is that of Kafka 3.1
+aiokafka has this request up to version 5, and topic ids came with version 10. Version 12 is that of Kafka 3.1
 (https://kafka.apache.org/protocol#The_Messages_Metadata).
-It is mended when `aiokafka.protocol.metadata.MetadataRequest` has version 12.
+Fixed upstream when `aiokafka.protocol.metadata.MetadataRequest` has version 12.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class _Question(RequestStruct):  # type: ignore[misc]
 
 
 class MetadataRequest(Request[_Question]):  # type: ignore[misc]
-    """Asks for the metadata of these topics; the answer's `topics` begin with error code, name and id."""
+    """Asks for the metadata of these topics; each of the answer's `topics` begins with error code, name and id."""
 
     API_KEY = METADATA
 

@@ -1,4 +1,4 @@
-"""Ids of topics, which tell topics of the same name apart, and their numbers of partitions."""
+"""Asks brokers for the ids of topics, their numbers of partitions, and partitions without a leader."""
 
 from __future__ import annotations
 
@@ -15,22 +15,27 @@ from beliefstream.streams.kafka.aiokafka_clients import connected_nodes
 from beliefstream.streams.kafka.producing import attempts, retry_unless
 from beliefstream.streams.kafka.topic_metadata import NO_ID, MetadataRequest
 
-ASKING_SECONDS, ANSWER_SECONDS = 60.0, 5.0  # all attempts, and each of them
+ASKING_SECONDS, ANSWER_SECONDS = 60.0, 5.0  # for all attempts, and for each
 
 
 @dataclass(frozen=True)
 class TopicState:
-    """State that must not change while a topic is read. `id`: from the broker; a topic created again has another."""
+    """The state of a topic that must not change while it is read.
+
+    Attributes:
+        id: the broker's id of the topic; a topic that is deleted and created again gets another.
+        partitions: the number of partitions.
+    """
 
     id: str
     partitions: int
 
 
 async def topic_states(client: AIOKafkaClient, names: Collection[str]) -> dict[str, TopicState]:
-    """Return the states by name, without topics that do not exist.
+    """Return the states of topics by name, without topics that do not exist.
 
     Raises:
-        aiokafka.errors.KafkaError, TimeoutError: no broker has answered for a minute; or it is too old.
+        aiokafka.errors.KafkaError, TimeoutError: no broker has answered for a minute, or the broker is too old.
     """
     async for attempt in attempts(
         retry_unless(UnsupportedVersionError), ASKING_SECONDS, first=0.1, longest=2.0
@@ -45,7 +50,7 @@ async def topic_states(client: AIOKafkaClient, names: Collection[str]) -> dict[s
 
 
 async def without_leader(client: AIOKafkaClient, node: Any, names: Collection[str]) -> list[str]:
-    """Return the partitions of these topics without a leader, as "topic-partition"; asks once.
+    """Ask once, and return the partitions of these topics without a leader, as "topic-partition".
 
     Args:
         node: the id of the broker to ask.
@@ -78,24 +83,24 @@ async def _ask(client: AIOKafkaClient, node: Any, names: Collection[str]) -> Any
             answer = await client.send(node, MetadataRequest(names))
         except NotImplementedError as error:
             raise UnsupportedVersionError(
-                "the broker does not say the ids of topics: Kafka 3.1 or later is needed"
+                "the broker does not report topic ids: Kafka 3.1 or later is needed"
             ) from error
     return answer.topics
 
 
 def changes(before: Mapping[str, TopicState], now: Mapping[str, TopicState]) -> list[str]:
-    """Describe what has changed about these topics; a missing topic is no change yet."""
+    """Describe what has changed about these topics; a missing topic does not count as a change."""
     found = []
     for name, known in before.items():
         state = now.get(name, known)
         if state.id != known.id:
-            found.append(f"{name!r} was made again")
+            found.append(f"{name!r} was deleted and created again")
         elif state != known:
             found.append(f"{name!r} has {state.partitions} partitions now, not {known.partitions}")
     return found
 
 
 def _node(client: AIOKafkaClient) -> Any:
-    """A connected broker, if there is one: another may not answer."""
+    """Return a connected broker if there is one, because others may not answer."""
     connected = connected_nodes(client)
     return random.choice(connected) if connected else client.get_random_node()

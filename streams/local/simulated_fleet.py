@@ -1,6 +1,6 @@
-"""A simulated fleet with known truth: entities that move in a plane, observed by sensors with noise and outliers.
+"""A simulated fleet with known truth: entities move in a plane, and sensors with noise and outliers observe them.
 
-`report` draws the report of a sensor with Gaussian noise and outliers, exactly as `schemas.sensor` defines its fields.
+`report` draws the report of a sensor with Gaussian noise and outliers, as `schemas.sensor` defines them.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from beliefstream.schemas import (
 Array = NDArray[np.float64]
 Simulated: TypeAlias = PositionSensor | LinearSensor | RangeSensor | BearingSensor
 
-HALF_WIDTH = 100.0  # m, of the plane, centred on the origin
+HALF_WIDTH = 100.0  # m; half the side of the plane, centred on the origin
 OUTLIER_WIDENING = 10.0  # factor on the noise of outlying positions and linear sensors
 SPECTRAL_DENSITY = 0.2  # m²/s³, of the motion and of the model
 TIME_STEP = 0.1  # s
-TICK = 1e-6  # s; event times are whole ticks: at today's epoch float64 resolves them
+TICK = 1e-6  # s; event times are whole ticks, which float64 resolves at current times
 SLOWEST, FASTEST = 1.0, 3.0  # m/s
-# Soft limits, all small compared with the noise of the motion, so that constant velocity still describes it. Outside
-# its limits the speed relaxes at SPEED_RATE. In the outer MARGIN of the plane a spring pulls back, which turns an
-# entity at 3 m/s around within 20 m.
+# Soft limits, small compared with the noise of the motion, so that constant velocity still describes it. Outside its
+# limits the speed relaxes at SPEED_RATE. In the outer MARGIN of the plane a spring pulls back; it turns an entity at
+# 3 m/s around within 20 m.
 SPEED_RATE = 1.0  # 1/s
 MARGIN = 30.0  # m
 SPRING = 0.15**2  # 1/s²
@@ -45,13 +45,13 @@ _UNITS = {"x": "m", "y": "m", "vx": "m/s", "vy": "m/s"}
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """The sensors' reports and the true states of the entities.
+    """Reports of the sensors and true states of the entities.
 
     Attributes:
-        model: for every entity (`*`); its prior is for the time of an entity's first observation.
-        sensors: the sensors that the observations name.
-        observations: sorted by time, no two at the same time.
-        entities: the names of the E entities.
+        model: model of every entity (`*`); its prior applies at the time of the first observation.
+        sensors: sensors that the observations name.
+        observations: observations sorted by time, no two at the same time.
+        entities: names of the E entities.
         times: (T,), seconds since the epoch, evenly spaced.
         truth: (E, T, 4), the true x, y (m), vx, vy (m/s) at those times.
     """
@@ -67,7 +67,7 @@ class Simulation:
         """Return the true state (N, 4) of one entity at N times.
 
         Raises:
-            KeyError: there is no such entity.
+            KeyError: the entity does not exist.
             ValueError: a time is outside the simulation.
         """
         if entity not in self.entities:
@@ -79,14 +79,14 @@ class Simulation:
 def simulate(
     entities: int = 50, duration: float = 60.0, rate: float = 2.0, seed: int = 0, epoch: float = 0.0
 ) -> Simulation:
-    """Simulate a fleet in a plane of 200 m by 200 m, seen by two position sensors, four ranges and three bearings.
+    """Simulate a fleet in a plane of 200 m by 200 m, observed by two positions, four ranges and three bearings.
 
     Args:
-        entities: how many.
-        duration: s.
-        rate: reports of each entity per second, on average; each comes from a sensor chosen at random.
-        seed: of the randomness; the epoch only shifts the times.
-        epoch: start of the simulation, seconds since the epoch.
+        entities: number of entities.
+        duration: duration in seconds.
+        rate: mean number of reports of each entity per second; each is from a sensor chosen at random.
+        seed: seed of the random numbers.
+        epoch: start of the simulation, in seconds since the epoch; it only shifts the times.
 
     Raises:
         ValueError: a number is not positive.
@@ -98,9 +98,9 @@ def simulate(
     times, truth = _move(entities, duration, generator)
     names = tuple(f"entity-{number:0{len(str(entities))}d}" for number in range(1, entities + 1))
     sensors = fleet_sensors()
-    who, when = _schedule(entities, duration, rate, generator)
-    chosen = generator.integers(len(sensors), size=len(who))
-    states = _states(times, truth, who, when)
+    observed, report_times = _schedule(entities, duration, rate, generator)
+    chosen = generator.integers(len(sensors), size=len(observed))
+    states = _states(times, truth, observed, report_times)
     observations = [
         Observation(
             entity=names[entity],
@@ -109,7 +109,7 @@ def simulate(
             value=report(sensors[sensor], dict(zip(_UNITS, state, strict=True)), generator),
         )
         for entity, time, sensor, state in zip(
-            who.tolist(), when.tolist(), chosen.tolist(), states.tolist(), strict=True
+            observed.tolist(), report_times.tolist(), chosen.tolist(), states.tolist(), strict=True
         )
     ]
     return Simulation(fleet_model(), sensors, observations, names, epoch + times, truth)
@@ -118,12 +118,12 @@ def simulate(
 def report(
     sensor: Simulated, state: dict[str, float], generator: np.random.Generator
 ) -> float | tuple[float, ...]:
-    """Draw one report of the sensor, with its calibration, its noise and occasional outliers.
+    """Draw one report of a sensor, with its calibration, noise and outliers.
 
     Args:
-        sensor: its definition.
-        state: the true value of each coordinate, by name.
-        generator: the source of randomness.
+        sensor: definition of the sensor.
+        state: true value of each coordinate, by name.
+        generator: random number generator.
 
     Raises:
         KeyError: the state lacks a coordinate that the sensor observes.
@@ -148,7 +148,7 @@ def _report_range(
 def _report_bearing(
     sensor: BearingSensor, state: dict[str, float], outlier: bool, generator: np.random.Generator
 ) -> float:
-    """Report a bearing; wraps the angle to [-pi, pi] before scaling, because afterwards a whole turn matters."""
+    """Report a bearing; the angle is wrapped to [-pi, pi] before it is scaled."""
     if outlier:
         angle = generator.uniform(-math.pi, math.pi)
     else:
@@ -180,7 +180,7 @@ def _report_linear(
 
 
 def fleet_model() -> Model:
-    """Constant velocity in the plane, with a prior that covers all of it."""
+    """Return a model of constant velocity in the plane, with a prior that covers the whole plane."""
     return Model(
         entity="*",
         name="fleet",
@@ -194,7 +194,7 @@ def fleet_model() -> Model:
 
 
 def fleet_sensors() -> tuple[Simulated, ...]:
-    """Two position sensors, ranges to the four corners, bearings from three stations outside the plane."""
+    """Return two position sensors, ranges to the four corners, and bearings from three stations outside the plane."""
     corners = [(side * HALF_WIDTH, end * HALF_WIDTH) for side in (-1, 1) for end in (-1, 1)]
     stations = [(0.0, -110.0), (-110.0, 55.0), (110.0, 55.0)]
     return (
@@ -223,7 +223,7 @@ def fleet_sensors() -> tuple[Simulated, ...]:
 
 
 def _move(entities: int, duration: float, generator: np.random.Generator) -> tuple[Array, Array]:
-    """Times (T,) from 0 to a step beyond the duration, and the states (E, T, 4) at those times."""
+    """Return times (T,) from 0 to a step beyond the duration, and the states (E, T, 4) at those times."""
     times = np.arange(math.ceil(duration / TIME_STEP) + 2, dtype=np.float64) * TIME_STEP
     truth = np.empty((entities, len(times), 4))
     truth[:, 0, :2] = generator.uniform(MARGIN - HALF_WIDTH, HALF_WIDTH - MARGIN, (entities, 2))
@@ -245,7 +245,7 @@ def _move(entities: int, duration: float, generator: np.random.Generator) -> tup
 
 
 def _pull(position: Array, velocity: Array) -> Array:
-    """The acceleration (E, 2) that keeps entities in the plane and their speed within its limits."""
+    """Return the acceleration (E, 2) that keeps entities in the plane and their speed within its limits."""
     inner = HALF_WIDTH - MARGIN
     speed = np.linalg.norm(velocity, axis=1, keepdims=True)
     change = np.clip(speed, SLOWEST, FASTEST) / np.maximum(speed, 1e-9) - 1
@@ -256,33 +256,34 @@ def _pull(position: Array, velocity: Array) -> Array:
 def _schedule(
     entities: int, duration: float, rate: float, generator: np.random.Generator
 ) -> tuple[NDArray[np.int64], Array]:
-    """Draw which entity (N,) reports when (N,), sorted by time; no two at the same tick."""
-    most = math.ceil(2 * duration * rate) + 1  # intervals are at least half the average
+    """Draw the observed entity (N,) and the time (N,) of each report, sorted by time, no two at the same tick."""
+    most = math.ceil(2 * duration * rate) + 1  # an interval is at least half the mean
     intervals = generator.uniform(0.5 / rate, 1.5 / rate, (entities, most))
     intervals[:, 0] = generator.uniform(0.0, 1.0 / rate, entities)
     due = np.cumsum(intervals, axis=1)
-    who, which = np.nonzero(due < duration)
-    moments = due[who, which]
+    observed, index = np.nonzero(due < duration)
+    moments = due[observed, index]
     order = np.argsort(moments, kind="stable")
     ticks = np.rint(moments[order] / TICK).astype(np.int64)
     rank = np.arange(len(ticks))
     distinct = np.maximum.accumulate(ticks - rank) + rank
-    return who[order], distinct.astype(np.float64) * TICK
+    return observed[order], distinct.astype(np.float64) * TICK
 
 
-def _states(times: Array, truth: Array, who: NDArray[np.int64], when: Array) -> Array:
-    """The state (N, 4) of each report's entity at the time of the report."""
-    states = np.empty((len(who), truth.shape[2]))
+def _states(times: Array, truth: Array, observed: NDArray[np.int64], report_times: Array) -> Array:
+    """Return the state (N, 4) of each report's entity at the time of the report."""
+    states = np.empty((len(observed), truth.shape[2]))
     for entity, path in enumerate(truth):
-        states[who == entity] = _between(times, path, when[who == entity])
+        rows = observed == entity
+        states[rows] = _between(times, path, report_times[rows])
     return states
 
 
 def _between(times: Array, states: Array, wanted: Array) -> Array:
-    """States (N, 4) at the wanted times, by the cubic that matches positions and velocities at both ends.
+    """Interpolate states (N, 4) at the wanted times by the cubic through positions and velocities at both ends.
 
-    It is the mean of the constant-velocity process between two states, whose standard deviation there is 1 mm at most.
-    Velocities stay the derivatives of positions.
+    The cubic is the mean of the constant-velocity process between two states; the standard deviation there is at most
+    1 mm. Velocities are the derivatives of positions.
     """
     outside = wanted[~((wanted >= times[0]) & (wanted <= times[-1]))]
     if outside.size:

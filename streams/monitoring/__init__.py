@@ -1,1 +1,1 @@
-"""What the service says about itself: metrics, log lines, and the throttle for repeated ones."""
+"""Monitoring: metrics, logging, and throttling of repeated log lines."""

@@ -17,11 +17,16 @@ WITH_PASSWORDS = ("kafka.net", "kafka.protocol", "aiokafka.conn")
 # Faust and aiokafka log every step of a rebalance at INFO; an operator needs only their warnings.
 LIBRARIES = ("faust", "mode", "aiokafka", "kafka", "aiohttp")
 SERVICES = logging.getLogger("faust.streams")
-"""Logger for our subclasses of Faust's services: Faust logs each of their steps."""
+"""The logger for our subclasses of Faust's services; Faust logs each of their steps."""
 
 
 def configure(style: str = "auto", level: str = "INFO") -> None:
-    """Configure logging; `style` is json, console, or auto (console in a terminal); `DEBUG` includes libraries."""
+    """Configure the logging of a worker.
+
+    Args:
+        style: json, console, or auto (console in a terminal).
+        level: the lowest level to log; at `DEBUG` the libraries log everything too.
+    """
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -54,14 +59,14 @@ def configure(style: str = "auto", level: str = "INFO") -> None:
 
 
 def write_repeated() -> None:
-    """Log the counts of repeated lines that are due; call it every few seconds."""
+    """Log the counts of repeated lines that are due; call this every few seconds."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, ThrottledHandler):
             handler.write_repeated()
 
 
 def configure_command(debug: bool = False) -> None:
-    """Configure logging of a command: warnings to stderr, and nothing from Kafka's client.
+    """Configure the logging of a command: warnings go to stderr, and Kafka's client logs nothing.
 
     The command reports the client's errors itself.
     """
@@ -78,7 +83,7 @@ def configure_command(debug: bool = False) -> None:
 
 
 def silence_passwords() -> None:
-    """Keep passwords that a library would log out of the log, at any level."""
+    """Silence the loggers that would log passwords, at any level."""
     for logger in map(logging.getLogger, WITH_PASSWORDS):
         logger.setLevel(logging.NOTSET)
         if logger.getEffectiveLevel() < logging.INFO:
@@ -88,7 +93,7 @@ def silence_passwords() -> None:
 def without_control_characters(
     logger: object, method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """A structlog processor that escapes control characters: outside text cannot move the cursor or start a line."""
+    """A structlog processor that escapes control characters, so that a message cannot fake log lines."""
     for name, value in event.items():
         if isinstance(value, str) and not value.isprintable():
             event[name] = printable(value, "\n\t" if name in ("exception", "stack") else "")

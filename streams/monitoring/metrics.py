@@ -1,4 +1,4 @@
-"""Prometheus metrics, in base units; no metric has an entity as a label."""
+"""Prometheus metrics of a worker, in base units; no metric has an entity as a label."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from beliefstream.schemas import Reason
 from beliefstream.schemas.posterior import Method
 
 REGISTRY = CollectorRegistry()
-ProcessCollector(
-    registry=REGISTRY
-)  # the worker's memory, processor time and open files, under their usual names
+# the worker's memory, processor time and open files, under their usual names
+ProcessCollector(registry=REGISTRY)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 OBSERVATIONS = Counter(
     "beliefstream_observations",
-    "Observations read, by outcome: accepted, rejected (a dead letter), duplicate (already applied), forgotten (of an "
-    "entity that was reset, and before the reset)",
+    "Observations read, by outcome: accepted, rejected (a dead letter), duplicate (already applied), forgotten (before "
+    "a reset of their entity)",
     ["outcome"],
     registry=REGISTRY,
 )
@@ -53,8 +52,7 @@ EVENT_LAG_SECONDS = Histogram(
 )
 RECORD_AGE_SECONDS = Histogram(
     "beliefstream_record_age_seconds",
-    "Time since the oldest record of a batch was written to its topic, by its timestamp there, when the batch's "
-    "posteriors are acknowledged",
+    "Age of the oldest record of a batch, by its timestamp on the topic, when the batch's posteriors are acknowledged",
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600, 86400),
     registry=REGISTRY,
 )
@@ -66,7 +64,7 @@ EFFECTIVE_SAMPLE_SIZE = Histogram(
 )
 ACCUMULATED_ERROR = Histogram(
     "beliefstream_accumulated_error_nats",
-    "Estimate of how far a posterior is from exact by all that led to it, not by its last update alone",
+    "Estimate of how far a posterior is from the exact one, from all updates so far",
     buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
     registry=REGISTRY,
 )
@@ -83,14 +81,14 @@ READY = Gauge(
 )
 BROKER_REACHABLE = Gauge(
     "beliefstream_broker_reachable",
-    "1 while a broker answers and every partition has a leader, 0 once that has been otherwise for 8 s",
+    "1 while a broker answers and every partition has a leader, 0 once one of these has failed for 8 s",
     registry=REGISTRY,
 )
 BROKER_REACHABLE.set(1)  # until it is known
 ENTITIES = Gauge("beliefstream_entities", "Entities whose belief this worker holds", registry=REGISTRY)
 RECOVERY_SECONDS = Gauge(
     "beliefstream_recovery_seconds",
-    "Time that it took to restore beliefs after the last change of partitions",
+    "Time taken to restore beliefs after the last change of partitions",
     registry=REGISTRY,
 )
 CONSUMER_LAG = Gauge(
@@ -107,41 +105,41 @@ LOST_OFFSETS = Counter(
 )
 MISPLACED = Counter(
     "beliefstream_misplaced_records",
-    "Records in a partition in which their key does not belong by murmur2, by topic: dead letters, unless applied by a "
-    "setting",
+    "Records in another partition than murmur2 of their key gives, by topic: dead letters, unless "
+    "BELIEFSTREAM_REFUSE_MISPLACED is false",
     ["topic"],
     registry=REGISTRY,
 )
 _IMPLAUSIBLE = Counter(
     "beliefstream_implausible",
-    "Observations more than 100 standard deviations, of noise and prediction together, from all that was predicted, by "
-    "sensor (the first 100 of a worker, then other); they are applied, and stated outliers are among them",
+    "Observations more than 100 standard deviations (of noise and prediction together) from every prediction, by "
+    "sensor (the first 100 of a worker, then other); they are applied, and include expected outliers",
     ["sensor"],
     registry=REGISTRY,
 )
 LOG_FAULTS = Counter(
     "beliefstream_log_faults",
     "Faults of a partition's logs, found when it was taken over, by fault: emptied (the changelog has lost beliefs, "
-    "which are computed again), remade (a source topic was made again), cut (a source log has lost its end), gone "
-    "(messages are to be read again that the source log does not hold any more)",
+    "which are computed again), remade (a source topic was deleted and created again), cut (a source log has lost its "
+    "end), gone (messages to read again are no longer in the source log)",
     ["fault"],
     registry=REGISTRY,
 )
 STALLS = Counter(
     "beliefstream_stalls",
-    "Times this worker has stopped because partitions stood still with messages waiting",
+    "Times this worker has stopped because partitions stalled with messages waiting",
     registry=REGISTRY,
 )
 OUT_OF_MEMORY = Counter(
     "beliefstream_out_of_memory",
-    "Batches that the device had no memory for, by the way out: halved, or cpu (then marked fallback)",
+    "Batches that did not fit into the device's memory, by answer: halved, or cpu (then marked fallback)",
     ["answer"],
     registry=REGISTRY,
 )
 BUILD = Info("beliefstream_build", "Version, device, network and weights of this worker", registry=REGISTRY)
 
 OTHER = "other"
-MOST_SENSORS = 100  # that get a series each
+MOST_SENSORS = 100  # sensors with their own series
 _sensors: set[str] = set()
 
 
@@ -152,7 +150,7 @@ def count_implausible(sensor: str) -> None:
     _IMPLAUSIBLE.labels(sensor if sensor in _sensors else OTHER).inc()
 
 
-# create every series at the start, so that rates and ratios begin at 0 and not at the first event
+# create every series at the start, so that rates and ratios begin at 0 instead of at the first event
 for _outcome in ("accepted", "rejected", "duplicate", "forgotten"):
     OBSERVATIONS.labels(_outcome)
 for _reason in Reason:
@@ -167,6 +165,6 @@ for _fault in ("emptied", "remade", "cut", "gone"):
 
 
 def begin(topics: Iterable[str]) -> None:
-    """Create the series of these source topics at the start too, like those above."""
+    """Create the series of these source topics at the start too."""
     for topic in topics:
         LOST_OFFSETS.labels(topic)

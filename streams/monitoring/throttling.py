@@ -1,6 +1,6 @@
-"""A log handler that writes the first of several equal warnings at once, and then their count once a minute.
+"""A log handler that writes the first of several equal warnings at once, and their count once a minute.
 
-Kafka's clients retry many times a second while a broker is away, and log every attempt.
+While no broker answers, Kafka's clients retry many times a second and log every attempt.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["REPEATED", "ThrottledHandler"]
 PERIOD_SECONDS = 60.0
 MOST_KINDS = 1000  # kinds of lines to remember
 REPEATED = "repeated"
-"""Field of a line with the number of equal ones suppressed since the last one written."""
+"""The field of a line with the number of equal lines suppressed since the last one written."""
 # Parts that differ between equal lines: addresses of objects, and durations. A version or an IP address has more than
 # one full stop.
 VARIES = re.compile(r"0x[0-9a-f]+|(?<![\d.])\d+\.\d+(?![\d.])")
@@ -26,7 +26,7 @@ VARIES = re.compile(r"0x[0-9a-f]+|(?<![\d.])\d+\.\d+(?![\d.])")
 
 @dataclass
 class _Kind:
-    """A kind of line: the last one, when one was written, and how many have been suppressed since."""
+    """A kind of line: the last record, when a line was last written, and how many were suppressed since."""
 
     record: logging.LogRecord
     written: float
@@ -34,9 +34,10 @@ class _Kind:
 
 
 class ThrottledHandler(logging.StreamHandler[IO[str]]):
-    """Writes to a stream: lines below WARNING always, equal ones from WARNING up once a period.
+    """Writes lines to a stream; from WARNING up, equal lines only once a period.
 
-    Lines are equal if logger, level, text and exception are; addresses of objects and durations in them may differ.
+    Lines are equal if they have the same logger, level, text and exception. Addresses of objects and durations in them
+    may differ.
 
     Args:
         stream: as in `logging.StreamHandler`.
@@ -55,7 +56,7 @@ class ThrottledHandler(logging.StreamHandler[IO[str]]):
         self._kinds: dict[Hashable, _Kind] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the line, or count it; called with the handler's lock held."""
+        """Write the line, or count it; the handler's lock is held."""
         now = self._clock()
         self._write_due(now)
         if record.levelno < logging.WARNING:
@@ -71,7 +72,7 @@ class ThrottledHandler(logging.StreamHandler[IO[str]]):
         super().emit(record)
 
     def write_repeated(self) -> None:
-        """Write the counts that are due; call it regularly, because nothing else may be logged."""
+        """Write the counts that are due; call this regularly, because no other line may trigger it."""
         with suppress(RuntimeError):  # no lock: the interpreter is shutting down
             self.acquire()
             try:
@@ -94,7 +95,7 @@ class ThrottledHandler(logging.StreamHandler[IO[str]]):
         due = [key for key, kind in self._kinds.items() if now - kind.written >= self._period]
         for key in due:
             kind = self._kinds.pop(key)
-            if kind.held:  # otherwise the next one is written at once
+            if kind.held:  # without suppressed lines, the next one is written at once
                 self._write_held(kind)
                 self._kinds[key] = _Kind(kind.record, now)
 
@@ -102,7 +103,7 @@ class ThrottledHandler(logging.StreamHandler[IO[str]]):
         if not kind.held:
             return
         record = kind.record
-        if isinstance(record.msg, dict):  # structlog's
+        if isinstance(record.msg, dict):  # from structlog
             record.msg = record.msg | {REPEATED: kind.held}
         else:
             setattr(record, REPEATED, kind.held)
@@ -110,10 +111,10 @@ class ThrottledHandler(logging.StreamHandler[IO[str]]):
 
 
 def _key(record: logging.LogRecord) -> Hashable:
-    return record.name, record.levelno, VARIES.sub("#", "\n".join(_said(record)))
+    return record.name, record.levelno, VARIES.sub("#", "\n".join(_texts(record)))
 
 
-def _said(record: logging.LogRecord) -> Iterator[str]:
+def _texts(record: logging.LogRecord) -> Iterator[str]:
     message: Any = record.msg
     if isinstance(message, dict):
         yield from (f"{name}={value!r}" for name, value in message.items() if name != "timestamp")

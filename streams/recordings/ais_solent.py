@@ -1,21 +1,20 @@
 """Ships in the Solent: 84 minutes of AIS radio reports from 91 ships, on 12 January 2016.
 
-From dstl/Stone-Soup (MIT), 18 623 reports of place, course and speed. The true positions are unknown, so the score is
-that of the prediction of each ship's next reported place, before it is applied.
+From dstl/Stone-Soup (MIT), 18 623 reports of position, course and speed. The true positions are unknown. So the
+prediction of each ship's next reported position is scored, before the report is applied.
 
-Exact duplicates are left out, and so are places further than 50 km from the middle: ships do not jump there and back.
-The course of a ship that lies still carries no information. It is used from 0.5 kn on, with the error that follows from
-the error of the speed. The time of a report is off by a second or so, which displaces a fast ship along its course: of
-the ships under way, one report in 25 repeats the previous place, some 2 s later. The covariance of each place includes
-this.
+Exact duplicates are removed, and so are positions more than 50 km from the middle, which are errors. The course of a
+ship at rest has no information. It is used from 0.5 kn on, with the error that follows from the error of the speed. The
+time of a report has an error of about a second, which displaces a fast ship along its course: of the moving ships, one
+report in 25 repeats the previous position about 2 s later. The covariance of each position includes this error.
 
-Course and speed have no outliers in the model: with a share of 2 % the turns of a ferry pass for outliers, and the next
-reports of the first third are .2 nats less dense.
+The model has no outliers of course and speed. With 2 % of outliers it would treat the turns of a ferry as outliers, and
+the log density of the next reports in the first third would be 0.2 nats lower.
 
-A ship may be silent for half an hour, and may have turned or moored meanwhile: the velocity decays.
+A ship may not report for half an hour and may turn or moor in this time, so the velocity of the model decays.
 
-Chosen on the first third of the recording by `beliefstream replay ais_solent --tune`, for the density that a Kalman
-filter gives each next report (`reports`):
+Chosen on the first third of the recording by `beliefstream replay ais_solent --tune`, for the largest density of each
+next report under a Kalman filter (`report_noise`):
 
     place_deviation         1.375 m
     delay_deviation         1.1 s
@@ -58,15 +57,15 @@ from beliefstream.streams.recordings.report_noise import Reports, likeliest
 FILE = "ais_solent/SolentAIS_20160112_130211.csv"
 MIDDLE = Geodetic(latitude=50.75, longitude=-1.25)
 FARTHEST = 50_000.0  # m, from the middle
-METRES_A_DEGREE = 111_200.0  # of latitude; accurate enough for `FARTHEST` and the priors
+METRES_A_DEGREE = 111_200.0  # per degree of latitude; accurate enough for `FARTHEST` and the priors
 KNOT = 0.514444  # m/s
-SLOWEST = 0.5  # kn, from which a course is used
+SLOWEST = 0.5  # kn; the course of a slower ship is not used
 PRIOR_STANDARD_DEVIATIONS = (30.0, 30.0, 1.0, 1.0)  # m, m, m/s, m/s, around the first report
 
 
 @dataclass(frozen=True)
 class AisSettings:
-    """Numbers chosen on the first third; their units are in the module's docstring."""
+    """Settings chosen on the first third; their units are in the module's docstring."""
 
     place_deviation: float = 1.375
     delay_deviation: float = 1.1
@@ -88,7 +87,7 @@ class _Report:
 
     @property
     def place(self) -> tuple[float, float]:
-        """East and north of the middle, m, accurate to a part in a thousand."""
+        """Position east and north of the middle, m, with a relative error of 0.1 %."""
         east = np.cos(np.radians(MIDDLE.latitude)) * (self.longitude - MIDDLE.longitude)
         return METRES_A_DEGREE * float(east), METRES_A_DEGREE * (self.latitude - MIDDLE.latitude)
 
@@ -117,9 +116,9 @@ def ais_solent(
 
     Args:
         entity: prefix of each ship's number in its name.
-        epoch: added to all times, s; without it they count from the first report.
-        data: the folder of the recorded data; that of BELIEFSTREAM_DATA if None.
-        settings: other numbers than those chosen.
+        epoch: time of the first report, in seconds since the epoch.
+        data: folder of the recorded data; that in BELIEFSTREAM_DATA if None.
+        settings: settings to use instead of the chosen ones.
 
     Raises:
         RecordingUnavailable: the file does not exist.
@@ -137,7 +136,7 @@ def ais_solent(
     return Recording(
         name="ais_solent",
         model=models[0],
-        others=tuple(models[1:]),
+        other_models=tuple(models[1:]),
         sensors=sensors,
         observations=observations,
         coordinates=("x", "y"),
@@ -147,7 +146,7 @@ def ais_solent(
 
 
 def fit(data: Path | None = None) -> AisSettings:
-    """The settings with the greatest evidence over the first third; raises RecordingUnavailable."""
+    """Find the settings with the largest evidence over the first third; raises RecordingUnavailable."""
     reports = _read(data)
     end = third([report.time for report in reports])
     ships: dict[str, list[_Report]] = defaultdict(list)
@@ -193,7 +192,7 @@ def _observations(entity: str, report: _Report, time: float, chosen: AisSettings
 
 
 def _displaced(report: _Report, chosen: AisSettings) -> Matrix:
-    """Covariance of a place whose report may be some seconds old, m², east and north."""
+    """Return the covariance of a reported position that may be some seconds old, east and north, m²."""
     course, late = np.radians(report.course), KNOT * report.speed * chosen.delay_deviation
     along = late * np.array([np.sin(course), np.cos(course)])
     covariance = chosen.place_deviation**2 * np.eye(2) + np.outer(along, along)

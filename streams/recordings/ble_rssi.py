@@ -1,14 +1,15 @@
-"""Bluetooth signal strength: a beacon carried through a hall of 20 m by 17 m with 12 receivers.
+"""Bluetooth signal strength: a person carries a beacon through a hall of 20 m by 17 m with 12 receivers.
 
 From philotuxo/Position-Annotated-BLE-RSSI-Dataset (CC0), the recordings `zigzagging_with_rotation` (`ble_rssi`, 97 s)
-and `straight_01` (`ble_straight`, 59 s); the rows are not in time order and are sorted here. The person who carries the
-beacon shadows it, and turns while walking in the first recording, so that one reading carries little information. The
-errors are about 6 dB, which at 10 m is a factor of two in the distance.
+and `straight_01` (`ble_straight`, 59 s). Their rows are not in order of time and are sorted here. The person's body
+blocks the signal, and the person also turns in the first recording, so one reading has little information. The errors
+are about 6 dB, which is a factor of two in the distance at 10 m.
 
-Receivers hang at 1.2 m and 2.3 m, the beacon is at about 1.8 m; the path loss is fitted to the distance in the plane.
+The receivers are at heights of 1.2 m and 2.3 m, the beacon at about 1.8 m. The path loss is fitted to the distance in
+the plane.
 
 Chosen on the first third of ble_rssi by `beliefstream replay ble_rssi --tune`, together with the offset of each
-receiver; ble_straight uses the same numbers, and is scored from its beginning:
+receiver. ble_straight uses the same settings, and is scored from its beginning:
 
     reference_power         -59.28 dBm
     exponent                1.778
@@ -44,8 +45,8 @@ FILES: dict[BleName, str] = {
     "ble_straight": "ble_rssi/straight_01_all_sensors.mbd",
 }
 RECEIVERS = "ble_rssi/tetam.dev"
-PULL = 10.0  # pseudo-readings of each receiver without an offset
-SPACING = 1.0  # s, between the true places from which the motion is fitted
+PULL = 10.0  # number of pseudo-readings without an offset for each receiver
+SPACING = 1.0  # s, between the true positions to which the motion is fitted
 PRIOR_MEAN = (9.5, 9.0, 0.0, 0.0)  # m, m, m/s, m/s: the middle of the hall
 PRIOR_STANDARD_DEVIATIONS = (6.0, 6.0, 1.0, 1.0)
 
@@ -54,7 +55,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class BleSettings:
-    """Numbers chosen on the first third; their units are in the module's docstring."""
+    """Settings chosen on the first third; their units are in the module's docstring."""
 
     reference_power: float = -59.28
     exponent: float = 1.778
@@ -106,14 +107,14 @@ def ble_rssi(
     data: Path | None = None,
     settings: BleSettings | None = None,
 ) -> Recording:
-    """Read every reading of every receiver.
+    """Read all readings of all receivers.
 
     Args:
-        which: `ble_rssi`, zigzag and turning, or `ble_straight`.
+        which: `ble_rssi` (zigzag with turns) or `ble_straight`.
         entity: name of the beacon.
-        epoch: added to all times, s; without it they count from the first reading.
-        data: the folder of the recorded data; that of BELIEFSTREAM_DATA if None.
-        settings: other numbers than those chosen.
+        epoch: time of the first reading, in seconds since the epoch.
+        data: folder of the recorded data; that in BELIEFSTREAM_DATA if None.
+        settings: settings to use instead of the chosen ones.
 
     Raises:
         RecordingUnavailable: a file does not exist.
@@ -149,7 +150,7 @@ def fit(data: Path | None = None) -> BleSettings:
     distance = np.linalg.norm(rows.truth - places, axis=1)[first]
     own = np.array([[heard == name for name in rows.receivers] for heard in rows.heard_by])[first]
     columns = np.column_stack([np.ones_like(distance), -10 * np.log10(distance), own])
-    # least squares; PULL pseudo-readings without an offset shrink the offset of a receiver with few readings
+    # least squares; PULL pseudo-readings with offset zero shrink the offset of a receiver with few readings
     weight = np.diag([0.0, 0.0, *[PULL] * own.shape[1]])
     found = np.linalg.solve(columns.T @ columns + weight, columns.T @ rows.strength[first])
     deviation = float(np.sqrt(np.square(rows.strength[first] - columns @ found).mean()))

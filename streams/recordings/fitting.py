@@ -1,4 +1,4 @@
-"""Maximum-likelihood fits of noise to a recorded truth: of the motion, and of sensors with outliers."""
+"""Maximum-likelihood fits of motion noise and of sensor noise with outliers to a recorded truth."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ Array = NDArray[np.float64]
 
 
 def acceleration_density(times: Array, places: Array, spacing: float) -> float:
-    """Spectral density of white-noise acceleration, unit²/s³, the same along every axis.
+    """Fit the spectral density of white-noise acceleration, unit²/s³, equal along all axes.
 
-    With exactly known places and an unknown first velocity, every predicted variance of a Kalman filter is proportional
-    to the density q. So the likeliest q is the mean of the squared innovations, each over its variance at a density of
-    one.
+    With exactly known positions and an unknown first velocity, every predicted variance of a Kalman filter is
+    proportional to the density q. So the maximum-likelihood q is the mean of the squared innovations, each divided by
+    its variance for q = 1.
 
     Args:
-        times: ``(T,)`` s, increasing.
-        places: ``(T, D)``.
-        spacing: s; between the truths used, so that the truth's own noise does not pass for acceleration.
+        times: increasing times, ``(T,)``, s.
+        places: true positions, ``(T, D)``.
+        spacing: time between the positions used, s, so that noise in the truth is not taken for acceleration.
     """
     ticks = np.arange(times[0], times[-1], spacing)
     seen = np.stack([np.interp(ticks, times, column) for column in places.T], 1)
     velocity, variance, ratios = (seen[1] - seen[0]) / spacing, spacing / 3, []
     for before, place in pairwise(seen[1:]):
-        # F P Fᵀ + Q of constant velocity; P is zero except for the velocity's variance
+        # F P Fᵀ + Q of constant velocity; P is zero except for the variance of the velocity
         predicted = variance * spacing**2 + spacing**3 / 3
         across, spread = variance * spacing + spacing**2 / 2, variance + spacing
         innovation = place - before - velocity * spacing
@@ -37,9 +37,9 @@ def acceleration_density(times: Array, places: Array, spacing: float) -> float:
 
 
 def outlier_share(errors: Array, span: float) -> tuple[float, float]:
-    """Standard deviation of the inliers, and the share of outliers uniform on a width of `span`; by EM.
+    """Fit the standard deviation of inliers, and the share of outliers uniform on a width of `span`, by EM.
 
-    The share is at least one in ``N + 1``: to see no outliers does not mean that there are none.
+    The share is at least ``1 / (N + 1)``, because N errors without outliers do not exclude them.
     """
     deviation, share, least = float(np.std(errors)), 0.05, 1 / (len(errors) + 1)
     for _ in range(200):

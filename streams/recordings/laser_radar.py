@@ -1,7 +1,8 @@
-"""Laser and radar: places and polar echoes of a pedestrian who walks a winding path for 25 s; simulated.
+"""Laser and radar: a simulated pedestrian walks a winding path for 25 s.
 
-500 rows 50 ms apart, alternately from a laser scanner (place) and a radar (distance, direction and rate of distance),
-both at the origin. From udacity/CarND-Extended-Kalman-Filter-Project, MIT.
+500 rows 50 ms apart, alternately from a laser scanner (position) and a radar (range, bearing and range rate), both at
+the origin. From udacity/CarND-Extended-Kalman-Filter-Project (MIT).
+
 
 Chosen on the first third of the recording by `beliefstream replay laser_radar --tune`:
 
@@ -36,16 +37,16 @@ from beliefstream.streams.recordings.fitting import acceleration_density
 from beliefstream.streams.recordings.recording import Recording, data_file, third
 
 FILE = "laser_radar/obj_pose-laser-radar-synthetic-input.txt"
-PRIOR_STANDARD_DEVIATIONS = (5.0, 5.0, 5.0, 5.0)  # m, m, m/s, m/s, around the place of the sensors
-SPACING = 0.5  # s, between the true states from which the motion is fitted
-EPOCH = 1_477_010_443.0  # s; times are counted from here, so that they lose no digits
+PRIOR_STANDARD_DEVIATIONS = (5.0, 5.0, 5.0, 5.0)  # m, m, m/s, m/s, around the sensors
+SPACING = 0.5  # s, between the true states to which the motion is fitted
+EPOCH = 1_477_010_443.0  # s; origin of the times, so that they lose no digits
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class LaserRadarSettings:
-    """Numbers chosen on the first third; their units are in the module's docstring."""
+    """Settings chosen on the first third; their units are in the module's docstring."""
 
     laser_deviation: float = 0.1437
     range_deviation: float = 0.2486
@@ -64,7 +65,7 @@ class _Rows:
     truth: Array  # (N + M, 4) m, m, m/s, m/s
 
     def expected(self, times: Array) -> Array:
-        """Truth at `times`."""
+        """Return the true states at `times`."""
         return np.stack([np.interp(times, self.times, column) for column in self.truth.T], axis=1)
 
 
@@ -85,13 +86,13 @@ def laser_radar(
     data: Path | None = None,
     settings: LaserRadarSettings | None = None,
 ) -> Recording:
-    """Read the pedestrian's places and echoes, a report of each sensor every tenth of a second.
+    """Read the reports of both sensors, one of each every tenth of a second.
 
     Args:
         entity: name of the pedestrian.
-        epoch: added to all times, s; without it they count from the first row.
-        data: the folder of the recorded data; that of BELIEFSTREAM_DATA if None.
-        settings: other numbers than those chosen.
+        epoch: time of the first row, in seconds since the epoch.
+        data: folder of the recorded data; that in BELIEFSTREAM_DATA if None.
+        settings: settings to use instead of the chosen ones.
 
     Raises:
         RecordingUnavailable: the file does not exist.
@@ -121,7 +122,7 @@ def laser_radar(
 
 
 def fit(data: Path | None = None) -> LaserRadarSettings:
-    """Fit the noise of both sensors to their residuals, the motion to the truth; raises RecordingUnavailable."""
+    """Fit the noise of both sensors to their residuals and the motion to the truth; raises RecordingUnavailable."""
     rows = _read(data)
     end = third(rows.times)
     laser, radar = rows.laser_times <= end, rows.radar_times <= end

@@ -1,16 +1,16 @@
-"""A robot among 15 surveyed landmarks: their distance and direction by camera, and wheel odometry, for 12 minutes.
+"""A robot among 15 surveyed landmarks: range and bearing by camera, and wheel odometry, for 12 minutes.
 
 Robot 1 of set 6 of K. Leung, Y. Halpern, T. Barfoot and H. Liu, "The UTIAS multi-robot cooperative localization and
 mapping dataset", International Journal of Robotics Research 30(8), 2011, with motion capture as the truth. Sightings of
-other robots are left out, and so is one unknown barcode.
+other robots and of one unknown barcode are not used.
 
-The odometry is the motion's control: speed and turn rate, averaged over fifths of a second. Each average is given at
-the beginning of its interval, if it differs from the previous one.
+The odometry is the control of the motion: speed and turn rate, averaged over 0.2 s. Each average is reported at the
+beginning of its interval, if it differs from the previous one.
 
 Chosen on the first third of the recording by `beliefstream replay mrclam_robot1 --tune`. The deviations of the camera
-are four and five times those of its residuals: its error for one landmark stays the same for some 8 s, in which it sees
-the landmark several times. The odometry's noise is that of its residuals. It was searched too, once: the first third,
-with a quarter of all sightings, asked for almost none, which made beliefs on the rest far too confident.
+are four and five times those of its residuals, because its error for one landmark stays the same for about 8 s, in
+which it sees the landmark several times. The noise of the odometry is that of its residuals. A search for it on the
+first third, which has a quarter of all sightings, gave almost no noise, and far too confident beliefs on the rest.
 
     range_deviation         0.3711 m
     range_scale             1.025
@@ -45,10 +45,10 @@ from beliefstream.streams.recordings.fitting import outlier_share
 from beliefstream.streams.recordings.recording import Recording, data_file, third
 
 FOLDER = "mrclam_robot1"
-SPACING = 0.2  # s, of the odometry
-WINDOW = 2.0  # s, for the comparison of the odometry with the truth
+SPACING = 0.2  # s, between averages of the odometry
+WINDOW = 2.0  # s, over which the odometry is compared with the truth
 MAXIMUM_RANGE = 20.0  # m
-ROBOTS = 5  # subjects up to here are robots
+ROBOTS = 5  # subjects up to this number are robots
 PRIOR_STANDARD_DEVIATIONS = (0.5, 0.5, 0.3)  # m, m, rad, around the start
 
 Array = NDArray[np.float64]
@@ -56,7 +56,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MrclamSettings:
-    """Numbers chosen on the first third; their units are in the module's docstring."""
+    """Settings chosen on the first third; their units are in the module's docstring."""
 
     range_deviation: float = 0.3711
     range_scale: float = 1.025
@@ -80,7 +80,7 @@ class _Rows:
     truth: Array  # (T, 3) m, m, rad
 
     def pose(self, times: Array) -> Array:
-        """Truth at `times`, ``(N, 3)``."""
+        """Return the true pose at `times`, ``(N, 3)``, m, m, rad."""
         return np.stack([np.interp(times, self.truth_times, column) for column in self.truth.T], 1)
 
 
@@ -109,7 +109,7 @@ def _read(data: Path | None) -> _Rows:
 
 
 def _averaged(odometry: Array, first: float, last: float) -> tuple[Array, Array]:
-    """Average over intervals of `SPACING`, each row held until the next, from the first measurement to the last."""
+    """Average the odometry, which holds until its next row, over intervals of `SPACING` from `first` to `last`."""
     edges = np.arange(first, last + SPACING, SPACING)
     held = np.diff(odometry[:, 0], append=odometry[-1, 0])[:, None] * odometry[:, 1:]
     total = np.concatenate([np.zeros((1, 2)), np.cumsum(held, 0)])[: len(odometry)]
@@ -127,9 +127,9 @@ def mrclam(
 
     Args:
         entity: name of the robot.
-        epoch: added to all times, s; without it they count from the first landmark seen.
-        data: the folder of the recorded data; that of BELIEFSTREAM_DATA if None.
-        settings: other numbers than those chosen.
+        epoch: time of the first sighting, in seconds since the epoch.
+        data: folder of the recorded data; that in BELIEFSTREAM_DATA if None.
+        settings: settings to use instead of the chosen ones.
 
     Raises:
         RecordingUnavailable: a file does not exist.
@@ -190,7 +190,7 @@ def fit(data: Path | None = None) -> MrclamSettings:
 
 
 def _odometry_deviations(rows: _Rows, end: float) -> tuple[float, float]:
-    """Deviations of each report's error, held for `SPACING` and independent, from the sum over `WINDOW`."""
+    """Return the standard deviation of independent errors in each `SPACING`, from their sum over each `WINDOW`."""
     edges = np.arange(rows.odometry_times[0], end, WINDOW)
     travelled = np.concatenate([np.zeros((1, 2)), np.cumsum(rows.odometry * SPACING, 0)])[
         : len(rows.odometry)

@@ -12,8 +12,8 @@ Chosen on the first third of plaza1 by `beliefstream replay plaza1 --tune`:
     outlier_probability     0.0008562
     spectral_density        0.05 m²/s³
 
-The radios of plaza2 are the same and use these numbers, but it is driven faster. The density of its motion is chosen on
-its first third by `beliefstream replay plaza2 --tune`:
+plaza2 has the same radios and uses these settings, except for the density of its faster motion. It is chosen on the
+first third of plaza2 by `beliefstream replay plaza2 --tune`:
 
     spectral_density        0.45 m²/s³
 """
@@ -34,15 +34,17 @@ from beliefstream.streams.recordings.recording import Recording, RecordingUnavai
 
 PlazaName = Literal["plaza1", "plaza2"]
 
-MAXIMUM_RANGE = 100.0  # m; the longest reported is 89 m
+MAXIMUM_RANGE = 100.0  # m; the longest reported range is 89 m
 PRIOR_STANDARD_DEVIATIONS = (2.0, 2.0, 1.0, 1.0)  # m, m, m/s, m/s
 
-_MISSING = "the {name} recording needs the packages gtsam and scipy: pip install 'beliefstream[demo]' ({why})"
+_MISSING = (
+    "The recording {name} needs the packages gtsam and scipy: pip install 'beliefstream[demo]' ({why})."
+)
 
 
 @dataclass(frozen=True)
 class PlazaSettings:
-    """Numbers chosen on the first third of plaza1; their units are in the module's docstring."""
+    """Settings chosen on the first third of plaza1; their units are in the module's docstring."""
 
     scale: float = 1.069
     bias: float = 0.05591
@@ -53,7 +55,7 @@ class PlazaSettings:
 
 @dataclass(frozen=True)
 class Plaza2Settings(PlazaSettings):
-    """The same radios; the motion of plaza2."""
+    """Settings of plaza2, which differ in the motion."""
 
     spectral_density: float = 0.45
 
@@ -64,22 +66,22 @@ def plaza(
     epoch: float = 0.0,
     settings: PlazaSettings | None = None,
 ) -> Recording:
-    """Read the ranges of one robot, as the radios reported them; the sensors' calibration converts them.
+    """Read the reported ranges of one robot; the sensors' definitions contain their calibration.
 
-    They are sorted by time: the file of plaza1 jumps back twice, by 64 s and 50 s.
+    The ranges are sorted by time, because the times of plaza1 jump back twice, by 64 s and 50 s.
 
     Args:
-        which: `plaza1` has 3 529 ranges in 1 932 s, `plaza2` 1 816 in 409 s.
+        which: `plaza1` (3 529 ranges in 1 932 s) or `plaza2` (1 816 ranges in 409 s).
         entity: name of the robot in the observations and the model.
-        epoch: added to all times, s; without it they count from the recording's own origin.
-        settings: other numbers than those chosen.
+        epoch: added to all times of the recording, s.
+        settings: settings to use instead of the chosen ones.
 
     Raises:
         RecordingUnavailable: the package with the files is not installed, or lacks them.
-        ValueError: there is no such recording.
+        ValueError: the recording is unknown.
     """
     if which not in get_args(PlazaName):
-        raise ValueError(f"no Plaza recording is called {which!r}: {' or '.join(get_args(PlazaName))}")
+        raise ValueError(f"which: expected {' or '.join(get_args(PlazaName))}, got {which!r}")
     arrays = _load(which)
     chosen = settings or (PlazaSettings() if which == "plaza1" else Plaza2Settings())
     truth, beacons, ranges = arrays["GT"], arrays["TL"], arrays["TD"]
@@ -106,7 +108,8 @@ def plaza(
 def fit(data: Path | None = None) -> PlazaSettings:
     """Fit calibration and deviation to the residuals of the first third of plaza1; `data` is not used.
 
-    Raises RecordingUnavailable without the package.
+    Raises:
+        RecordingUnavailable: the package with the files is not installed.
     """
     arrays = _load("plaza1")
     truth, ranges = arrays["GT"], arrays["TD"]
@@ -120,31 +123,31 @@ def fit(data: Path | None = None) -> PlazaSettings:
 
 
 def fit_plaza2(data: Path | None = None) -> Plaza2Settings:
-    """The settings of plaza1, from which the search for the motion's noise starts; `data` is not used."""
+    """Return the settings of plaza1, from which the search for the motion's noise starts; `data` is not used."""
     return Plaza2Settings(spectral_density=PlazaSettings.spectral_density)
 
 
 def _load(which: PlazaName) -> dict[str, NDArray[np.float64]]:
-    """GT: time, x, y, heading. TL: beacon, x, y. TD: time, sender, beacon, range."""
+    """Load the tables GT (time, x, y, heading), TL (beacon, x, y) and TD (time, sender, beacon, range)."""
     path = _file(which, f"{which.capitalize()}_.mat")
     try:
         from scipy.io import loadmat  # imported here, so that the error can say what to install
     except ModuleNotFoundError as error:
-        raise RecordingUnavailable(_MISSING.format(name=which, why="scipy is not there")) from error
+        raise RecordingUnavailable(_MISSING.format(name=which, why="scipy is not installed")) from error
     contents = loadmat(path)
     return {name: np.array(contents[name], dtype=np.float64) for name in ("GT", "TL", "TD")}
 
 
 def _file(which: PlazaName, name: str) -> Path:
-    """Find a file of the package without importing it: its C++ library is not needed here."""
+    """Find a file of the package without importing it, because its C++ library is not needed."""
     package = importlib.util.find_spec("gtsam")
     if package is None:
-        raise RecordingUnavailable(_MISSING.format(name=which, why="gtsam is not there"))
+        raise RecordingUnavailable(_MISSING.format(name=which, why="gtsam is not installed"))
     folders = [Path(location) / "Data" for location in package.submodule_search_locations or ()]
     for folder in folders:
         if (folder / name).is_file():
             return folder / name
-    raise RecordingUnavailable(_MISSING.format(name=which, why=f"this gtsam has no {name}"))
+    raise RecordingUnavailable(_MISSING.format(name=which, why=f"this version of gtsam lacks {name}"))
 
 
 def _beacon(which: PlazaName, row: NDArray[np.float64], chosen: PlazaSettings) -> RangeSensor:

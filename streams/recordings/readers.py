@@ -1,4 +1,4 @@
-"""The available recordings, by name: how each is read, and how its settings are chosen."""
+"""Readers of the available recordings by name, and how to choose their settings."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from beliefstream.streams.recordings.recording import Recording
 
 @dataclass(frozen=True)
 class RecordingReader:
-    """One recording.
+    """Reader of one recording.
 
     Attributes:
-        read: takes `entity`, `epoch`, `data` and `settings`, each with a default.
-        fit: settings from the residuals of the first third; takes the data folder.
-        searched: names of the settings then chosen by the density of the truth, in that order.
-        settings_of: the recording with the same settings; None if it has its own.
+        read: function that reads it, with the options `entity`, `epoch`, `data` and `settings`.
+        fit: function of the data folder that fits the settings to the residuals of the first third.
+        searched: names of the settings that are then chosen by the density of the truth, in order.
+        settings_of: name of the recording whose settings it uses; None if it has its own.
     """
 
     read: Callable[..., Recording]
@@ -33,7 +33,7 @@ class RecordingReader:
 
 def _plaza(which: PlazaName) -> Callable[..., Recording]:
     def read(data: Path | None = None, **options: Any) -> Recording:
-        return plaza(which, **options)  # its files come with a package, not with the data
+        return plaza(which, **options)  # its files are part of a package
 
     return read
 
@@ -73,9 +73,9 @@ def read(name: str, **options: Any) -> Recording:
     """Read a recording by name, with the options of its reader.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: the name is unknown.
         RecordingUnavailable: its files do not exist.
     """
     if name not in READERS:
-        raise ValueError(f"no recording is called {name!r}: {', '.join(READERS)}")
+        raise ValueError(f"recording: expected one of {', '.join(READERS)}, got {name!r}")
     return READERS[name].read(**options)

@@ -1,4 +1,4 @@
-"""The type that every reader of a recording returns."""
+"""Type of a recording, as every reader returns it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DATA_VARIABLE = "BELIEFSTREAM_DATA"
 
 
 class RecordingUnavailable(RuntimeError):
-    """The files of a recording are not on this machine; the text says how to get them."""
+    """Raised if the files of a recording do not exist; the message says how to get them."""
 
 
 def _no_times() -> NDArray[np.float64]:
@@ -24,20 +24,20 @@ def _no_times() -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """Observations of one or several entities, their definitions, and the true states.
+    """Observations of one or several entities, with their definitions and the true states.
 
     Attributes:
-        name: of the recording.
-        model: the entity's model; its prior is for the time of the first observation.
-        sensors: the sensors that the observations name.
-        observations: sorted by time.
-        coordinates: the D coordinates that are scored, by their names in the model and in its units.
-        truth_times: (T,), seconds since the epoch, increasing; empty if the truth is unknown, and then the prediction
-            of each next report of the coordinates is scored.
-        truth: (T, D), the true coordinates at those times.
-        others: models of the other entities, if there are several.
-        scored_from: time from which beliefs are scored; the part before it was used to choose the settings.
-        lost_beyond: error, in the coordinates' unit, above which the entity counts as lost.
+        name: name of the recording.
+        model: model of the first entity; its prior applies at the time of the first observation.
+        sensors: sensors that the observations name.
+        observations: observations, sorted by time.
+        coordinates: names of the D scored coordinates, in the units of the model.
+        truth_times: increasing times of the truth, (T,), seconds since the epoch. If the truth is unknown, they are
+            empty, and the prediction of each next report of the coordinates is scored.
+        truth: true coordinates at those times, (T, D).
+        other_models: models of the other entities.
+        scored_from: time from which beliefs are scored; the earlier part was used to choose the settings.
+        lost_beyond: error above which the entity counts as lost, in the unit of the coordinates.
     """
 
     name: str
@@ -47,28 +47,28 @@ class Recording:
     coordinates: tuple[str, ...]
     truth_times: NDArray[np.float64] = field(default_factory=_no_times)
     truth: NDArray[np.float64] = field(default_factory=_no_times)
-    others: tuple[Model, ...] = ()
+    other_models: tuple[Model, ...] = ()
     scored_from: float = -np.inf
     lost_beyond: float = 10.0
 
     @property
     def models(self) -> tuple[Model, ...]:
         """Models of all entities."""
-        return (self.model, *self.others)
+        return (self.model, *self.other_models)
 
     @property
     def has_truth(self) -> bool:
-        """Whether the true states are known; otherwise reports are predicted."""
+        """Whether the true states are known; otherwise predictions of reports are scored."""
         return len(self.truth_times) > 0
 
     def truth_at(self, times: ArrayLike) -> NDArray[np.float64]:
-        """The true coordinates (N, D) at N times, linear between the recorded ones.
+        """Return the true coordinates (N, D) at N times, by linear interpolation.
 
         Raises:
-            ValueError: a time is outside the recorded truth, or there is none.
+            ValueError: a time is outside the recorded truth, or the truth is unknown.
         """
         if not self.has_truth:
-            raise ValueError(f"the truth of {self.name} is not known")
+            raise ValueError(f"the truth of {self.name} is unknown")
         wanted = np.atleast_1d(np.asarray(times, dtype=np.float64))
         first, last = self.truth_times[0], self.truth_times[-1]
         outside = wanted[~((wanted >= first) & (wanted <= last))]
@@ -78,13 +78,13 @@ class Recording:
 
 
 def with_wide_prior(recording: Recording, deviation: float = 1000.0) -> Recording:
-    """Return the recording with a prior that knows only the region.
+    """Return the recording with a wide prior of the scored coordinates.
 
-    The prior of the scored coordinates gets that standard deviation, and a mean that is wrong by as much, as drawn from
-    such a prior. Correlations are removed; mean and deviation of the other coordinates are unchanged.
+    They get the standard deviation `deviation`, and a mean with an error of the same size. Correlations are removed.
+    Mean and standard deviation of the other coordinates are unchanged.
     """
     models = [_widened(model, recording.coordinates, deviation) for model in recording.models]
-    return replace(recording, model=models[0], others=tuple(models[1:]))
+    return replace(recording, model=models[0], other_models=tuple(models[1:]))
 
 
 def _widened(model: Model, coordinates: tuple[str, ...], deviation: float) -> Model:
@@ -97,13 +97,13 @@ def _widened(model: Model, coordinates: tuple[str, ...], deviation: float) -> Mo
 
 
 def limited(recording: Recording, share: float) -> Recording:
-    """Return the part for choosing settings, and the first `share` of the time that is scored.
+    """Return a recording that ends after the first `share` of the scored time.
 
     Raises:
-        ValueError: the share is not above 0 and at most 1.
+        ValueError: the share is not in (0, 1].
     """
     if not 0 < share <= 1:
-        raise ValueError(f"limit: {share} is not above 0 and at most 1")
+        raise ValueError(f"limit: expected a number above 0 and at most 1, got {share}")
     times = [observation.time for observation in recording.observations]
     first = max(recording.scored_from, times[0])
     last = first + share * (times[-1] - first)
@@ -112,30 +112,30 @@ def limited(recording: Recording, share: float) -> Recording:
 
 
 def third(times: ArrayLike, share: float = 1 / 3) -> float:
-    """The time at which the first third of a recording ends."""
+    """Return the time at which the first third of a recording ends, or another share of it."""
     known = np.asarray(times, dtype=np.float64)
     return float(known.min() + share * (known.max() - known.min()))
 
 
 def data_file(recording: str, path: str, data: Path | None) -> Path:
-    """Return a file of a recording in the data folder.
+    """Return the path of a recorded file.
 
     Args:
-        recording: its name, for the error.
-        path: below the data folder.
-        data: the folder; that of the environment variable BELIEFSTREAM_DATA if None.
+        recording: name of the recording, for the error message.
+        path: path of the file inside the data folder.
+        data: the data folder; that in the environment variable BELIEFSTREAM_DATA if None.
 
     Raises:
-        RecordingUnavailable: neither names a folder, or it lacks the file.
+        RecordingUnavailable: no folder is given, or it lacks the file.
     """
     named = data if data is not None else os.environ.get(DATA_VARIABLE)
     if not named:
         raise RecordingUnavailable(
-            f"{recording}: name the folder of the recorded data by --data or {DATA_VARIABLE}; {path} is read from it"
+            f"{recording}: give the folder of the recorded data, which contains {path}, by --data or {DATA_VARIABLE}"
         )
     file = Path(named) / path
     if not file.is_file():
         raise RecordingUnavailable(
-            f"{recording}: {file} is not there; --data or {DATA_VARIABLE} names its folder"
+            f"{recording}: {file} does not exist; give the folder of the recorded data by --data or {DATA_VARIABLE}"
         )
     return file

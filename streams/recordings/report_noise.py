@@ -1,11 +1,11 @@
-"""Fits the settings of ships' reports without a known truth, by a Kalman filter of all ships at once.
+"""Fits the noise of ships' reports without a known truth, by a Kalman filter of all ships at once.
 
-Course and speed are converted to a velocity, with the noise that follows along and across it. So the filter is linear,
-and its evidence is a sum over a ship's reports. Along the course a place has, besides its own error, the displacement
-from the error of the report's time. The velocity decays to zero, as in `inference.motion.DecayingVelocity`.
+Course and speed are converted to a velocity with the corresponding noise along and across it. So the filter is linear,
+and its log evidence is a sum over the reports. A position has an additional error along the course, from the error of
+the report's time. The velocity decays to zero, as in `inference.motion.DecayingVelocity`.
 
-The settings are searched one after the other on a geometric grid around the previous value, in a few passes with a
-finer grid each.
+The settings are searched one after the other on a geometric grid around the previous value, in a few passes with finer
+and finer grids.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-RASTERS = (2.0, 1.4, 1.1)  # ratio of neighbouring candidates, one for each pass
+GRID_RATIOS = (2.0, 1.4, 1.1)  # ratio of neighbouring candidates in each pass
 CANDIDATES = range(-4, 5)  # powers of that ratio
 
 Array = NDArray[np.float64]
@@ -27,7 +27,7 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, eq=False)
 class Reports:
-    """Reports of `S` ships, padded to the ``N`` reports of the busiest; metres, seconds, radians."""
+    """Reports of ``S`` ships, padded to the largest number ``N`` of reports; metres, seconds, radians."""
 
     count: NDArray[np.int64]  # (S,)
     times: Array  # (S, N)
@@ -38,7 +38,7 @@ class Reports:
 
 @dataclass(frozen=True)
 class ReportNoise:
-    """Noise of reports and motion: m, s, m/s, rad, m²/s³, s; each ``(C,)`` for C candidates."""
+    """Noise of reports and motion for C candidates, each ``(C,)``: m, s, m/s, rad, m²/s³, s."""
 
     place: Array
     delay: Array
@@ -49,39 +49,39 @@ class ReportNoise:
 
 
 def evidence(reports: Reports, noise: ReportNoise, slowest: float) -> Array:
-    """Log evidence ``(C,)`` of all reports except each ship's first, which starts its filter.
+    """Return the log evidence ``(C,)`` of all reports except each ship's first, which initialises its filter.
 
-    Under `slowest`, m/s, the course is not used: the velocity is known with that accuracy in all directions.
+    Below the speed `slowest`, m/s, the course is not used: the velocity has that standard deviation in all directions.
     """
     candidates, ships = len(noise.place), len(reports.count)
     mean = np.zeros((candidates, ships, 4))
     spread = np.zeros((candidates, ships, 4, 4))
     total = np.zeros(candidates)
-    for turn in range(reports.times.shape[1]):
-        value, covariance = _reported(reports, noise, turn, slowest)
-        there = reports.count > turn
-        if turn == 0:
+    for index in range(reports.times.shape[1]):
+        value, covariance = _reported(reports, noise, index, slowest)
+        present = reports.count > index
+        if index == 0:
             mean[:], spread[:] = value, covariance
             continue
-        interval = np.where(there, reports.times[:, turn] - reports.times[:, turn - 1], 0.0)
+        interval = np.where(present, reports.times[:, index] - reports.times[:, index - 1], 0.0)
         moved, predicted = _predict(mean, spread, interval, noise)
-        innovation, sum_of_both = value - moved, predicted + covariance
-        solved = np.linalg.solve(sum_of_both, innovation[..., None])[..., 0]
-        _, determinant = np.linalg.slogdet(sum_of_both)
+        innovation, innovation_covariance = value - moved, predicted + covariance
+        solved = np.linalg.solve(innovation_covariance, innovation[..., None])[..., 0]
+        _, determinant = np.linalg.slogdet(innovation_covariance)
         log_density = -0.5 * ((innovation * solved).sum(-1) + determinant + 4 * np.log(2 * np.pi))
-        total += np.where(there, log_density, 0.0).sum(1)
-        gain = np.linalg.solve(sum_of_both, predicted).swapaxes(-1, -2)
+        total += np.where(present, log_density, 0.0).sum(1)
+        gain = np.linalg.solve(innovation_covariance, predicted).swapaxes(-1, -2)
         mean = moved + (gain @ innovation[..., None])[..., 0]
         spread = predicted - gain @ predicted
         spread = (spread + spread.swapaxes(-1, -2)) / 2
     return total
 
 
-def _reported(reports: Reports, noise: ReportNoise, turn: int, slowest: float) -> tuple[Array, Array]:
-    """Place and velocity ``(S, 4)``, and their noise ``(C, S, 4, 4)``."""
-    course, speed = reports.course[:, turn], reports.speed[:, turn]
+def _reported(reports: Reports, noise: ReportNoise, index: int, slowest: float) -> tuple[Array, Array]:
+    """Return position and velocity ``(S, 4)``, and the covariance of their noise ``(C, S, 4, 4)``."""
+    course, speed = reports.course[:, index], reports.speed[:, index]
     direction = np.stack([np.cos(course), np.sin(course)], -1)
-    value = np.concatenate([reports.places[:, turn], speed[:, None] * direction], -1)
+    value = np.concatenate([reports.places[:, index], speed[:, None] * direction], -1)
     along = np.broadcast_to(noise.speed[:, None] ** 2, (len(noise.speed), len(speed)))
     across = along + (speed * noise.course[:, None]) ** 2
     still = speed < slowest
@@ -97,7 +97,7 @@ def _reported(reports: Reports, noise: ReportNoise, turn: int, slowest: float) -
 
 
 def _predict(mean: Array, spread: Array, interval: Array, noise: ReportNoise) -> tuple[Array, Array]:
-    """Predict with a decaying velocity over `interval` ``(S,)``."""
+    """Predict mean and covariance with a decaying velocity over `interval` ``(S,)``, s."""
     time_constant, one = noise.time_constant[:, None], np.eye(2)
     share = interval / time_constant
     decay, lost = np.exp(-share), -np.expm1(-share)
@@ -116,14 +116,14 @@ def _predict(mean: Array, spread: Array, interval: Array, noise: ReportNoise) ->
 
 
 def likeliest(reports: Reports, start: S, units: Sequence[float], slowest: float) -> S:
-    """Return the settings with the greatest evidence, starting from `start`.
+    """Return the settings with the largest evidence, starting from `start`.
 
-    `start` is a dataclass whose first numbers are those of `ReportNoise` in its order; `units` converts them to
-    the units of `ReportNoise`.
+    `start` is a dataclass whose first fields are those of `ReportNoise` in the same order; `units` are factors that
+    convert them to the units of `ReportNoise`.
     """
     names = [field.name for field in dataclasses.fields(start)][: len(units)]  # type: ignore[arg-type]
     best = np.array([getattr(start, name) for name in names])
-    for ratio in RASTERS:
+    for ratio in GRID_RATIOS:
         for number in range(len(names)):
             tried = np.tile(best, (len(CANDIDATES), 1))
             tried[:, number] *= np.power(ratio, CANDIDATES)

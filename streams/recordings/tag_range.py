@@ -1,4 +1,4 @@
-"""The distance from an anchor to a tag on a turning body: a custom measurement for one of the recordings."""
+"""Measurement function for the recording `uwb_planar`: distance from an anchor to a tag on a turning body."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from beliefstream.inference.likelihood.measurement_functions import register
 
 @register("tag_range")
 def tag_range(state: Tensor, lever: Tensor, height: Tensor) -> Tensor:
-    """Distance in space, m.
+    """Return the distance in space, m.
 
     Args:
-        state: ``(3,)`` the body's position relative to the anchor, m and m, and its heading, rad.
-        lever: ``(2,)`` of the tag from the body's origin, in the body's frame, m.
-        height: of the tag above the anchor, m.
+        state: position of the body relative to the anchor, m and m, and its heading, rad, ``(3,)``.
+        lever: position of the tag in the body's frame, m, ``(2,)``.
+        height: height of the tag above the anchor, m.
     """
     cosine, sine = torch.cos(state[2]), torch.sin(state[2])
     x = state[0] + cosine * lever[0] - sine * lever[1]

@@ -1,13 +1,13 @@
-"""Chooses the settings of a recording on its first third, by the density of the truth under our own filter.
+"""Chooses the settings of a recording on its first third, by the density of the truth under our filter.
 
-Calibration and start values come from the residuals to the truth (a reader's `fit`). Residuals do not determine the
-rest. Lasting errors, as for a landmark or a shadowed radio, do not average out like independent ones, and a filter that
-assumes they do is far too confident. So deviations, shares of outliers and noise of motion are chosen by running the
-filter over the first third, for the greatest density of the truth (if it is unknown, of each next report). One number
-is changed after the other, on a geometric grid around the previous value, in passes that get finer. All candidates of a
-number run in parallel, as entities of one log.
+Calibration and initial values are fitted to the residuals (a reader's `fit`). Residuals do not determine the other
+settings. Errors that last, as of a landmark or a blocked radio signal, do not average out like independent ones, and a
+filter that assumes independence is far too confident. So standard deviations, shares of outliers and motion noise are
+chosen by running the filter over the first third, for the largest density of the truth (of each next report, if the
+truth is unknown). One setting after the other is changed, on a geometric grid around the previous value, in passes with
+finer and finer grids. All candidates of a setting run in parallel, as entities of one log.
 
-Settings that a reader does not search keep their values from the residuals.
+Settings that a reader does not search keep their fitted values.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from beliefstream.streams.recordings.scores.measures import Row, Scores
 from beliefstream.streams.recordings.scores.methods import OURS, score_ours
 from beliefstream.streams.recordings.scores.tracks import log_of, tracks_of
 
-RASTERS = (3.0, 1.7, 1.25)  # ratio of neighbouring candidates, one for each pass
+GRID_RATIOS = (3.0, 1.7, 1.25)  # ratio of neighbouring candidates in each pass
 CANDIDATES = range(-2, 3)  # powers of that ratio
-LEAST_GAIN = 0.01  # nats per case, below which a gain is chance and a value is not changed
-SETTLING = 1 / 3  # of the part used: not scored, because the prior decides there, and it may know the place
-MOST_ENTITIES = 20  # of a recording; if there are more, every n-th is used
+LEAST_GAIN = 0.01  # nats per case; a smaller gain may be chance, and does not change the value
+SETTLING = 1 / 3  # share of the first third that is not scored, because the prior dominates there
+MOST_ENTITIES = 20  # largest number of entities; if there are more, every n-th is used
 
-Report = Callable[[str, float, Row], None]  # for a candidate: name and value of the changed number, scores
+Report = Callable[[str, float, Row], None]  # takes name and value of the changed setting, and the scores
 
 
 def tune(
@@ -41,14 +41,17 @@ def tune(
     data: Path | None,
     updater: Updater,
     report: Report,
-    rasters: Sequence[float] = RASTERS,
+    grid_ratios: Sequence[float] = GRID_RATIOS,
 ) -> Any:
     """Return the settings chosen on the first third, rounded to four digits.
 
-    `report` is called for every candidate. Raises RecordingUnavailable without the files.
+    `report` is called for every candidate.
+
+    Raises:
+        RecordingUnavailable: the files do not exist.
     """
     settings = rounded(reader.fit(data))
-    for ratio in rasters:
+    for ratio in grid_ratios:
         for name in reader.searched:
             values = [getattr(settings, name) * ratio**power for power in CANDIDATES]
             candidates = [rounded(dataclasses.replace(settings, **{name: value})) for value in values]
@@ -60,23 +63,27 @@ def tune(
 
 
 def _best(losses: Sequence[float]) -> int:
-    """Index of the least loss, if it gains enough over the previous value, which is in the middle."""
+    """Return the index of the least loss, or that of the previous value, in the middle, if the gain is too small."""
     middle = CANDIDATES.index(0)
-    known = [loss if math.isfinite(loss) else math.inf for loss in losses]
-    best = min(range(len(known)), key=known.__getitem__)
-    return best if known[best] < known[middle] - LEAST_GAIN else middle
+    finite = [loss if math.isfinite(loss) else math.inf for loss in losses]
+    best = min(range(len(finite)), key=finite.__getitem__)
+    return best if finite[best] < finite[middle] - LEAST_GAIN else middle
 
 
 def first_third(recording: Recording) -> Recording:
-    """The part before the scored one; of many entities, `MOST_ENTITIES` evenly chosen."""
+    """Return the part before the scored one, with at most `MOST_ENTITIES` entities."""
     models = recording.models[:: math.ceil(len(recording.models) / MOST_ENTITIES)]
-    known = {model.entity for model in models}
-    kept = [o for o in recording.observations if o.time < recording.scored_from and o.entity in known]
-    return dataclasses.replace(recording, observations=kept, model=models[0], others=tuple(models[1:]))
+    entities = {model.entity for model in models}
+    observations = [
+        o for o in recording.observations if o.time < recording.scored_from and o.entity in entities
+    ]
+    return dataclasses.replace(
+        recording, observations=observations, model=models[0], other_models=tuple(models[1:])
+    )
 
 
 def scored(recordings: Sequence[Recording], updater: Updater) -> list[Row]:
-    """Our scores on each recording after it has settled; all are fused in parallel."""
+    """Return our scores on each recording after the settling time; all recordings run in parallel."""
     parts = [_renamed(recording, f"@{number}") for number, recording in enumerate(recordings)]
     outcomes: dict[str, list[Outcome]] = defaultdict(list)
     for fused in log_of(*parts).fuse(updater):
@@ -104,7 +111,7 @@ def rounded(settings: Any) -> Any:
 
 
 def _renamed(recording: Recording, suffix: str) -> Recording:
-    """Give entities and sensors unique names."""
+    """Append a suffix to the names of entities and sensors."""
 
     def entity(name: str) -> str:
         return f"{name}{suffix}"
@@ -116,5 +123,5 @@ def _renamed(recording: Recording, suffix: str) -> Recording:
         for o in recording.observations
     ]
     return dataclasses.replace(
-        recording, model=models[0], others=tuple(models[1:]), sensors=sensors, observations=observations
+        recording, model=models[0], other_models=tuple(models[1:]), sensors=sensors, observations=observations
     )

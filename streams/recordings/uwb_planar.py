@@ -1,15 +1,15 @@
 """Ultra-wideband ranges from eight anchors to three tags on a body that moves and turns in a plane, for 135 s.
 
 From LIAS-CUHKSZ/Efficient-Pose-Estimation-via-UWB-measurements (MIT), the fast dynamic experiment, 24 ranges 100 times
-a second with motion capture as the truth. Only every fiftieth row is used: errors of neighbouring rows are almost the
-same, so that more rows would only seem to add information.
+a second with motion capture as the truth. Only every fiftieth row is used, because errors of neighbouring rows are
+almost equal, so they add almost no information.
 
-The state is the body's place and heading and their rates. Tags are up to 25 cm from the body's origin, twice the noise
-of a range, so that the ranges need the lever arms. Three tags of one body do not move independently, as three entities
-would. The sensors are of a custom kind, `tag_range`.
+The state is the body's position, its heading and their rates. Tags are up to 25 cm from the body's origin, twice the
+noise of a range, so the measurement needs the lever arms. Three tags of one body do not move independently, so they are
+not three entities. The sensors use the measurement function `tag_range`.
 
-The quaternion's columns are not in the order w, x, y, z that the publication says: with x, w, z, y the ranges fit the
-truth to 8 cm, otherwise only to 23 cm.
+The columns of the quaternion are not in the published order w, x, y, z. With x, w, z, y the ranges fit the truth to
+8 cm, otherwise only to 23 cm.
 
 Chosen on the first third of the recording by `beliefstream replay uwb_planar --tune`, together with the bias of each
 range:
@@ -35,8 +35,8 @@ from beliefstream.streams.recordings.recording import Recording, data_file, thir
 
 UWB = "uwb_planar/UWB_dynamic_exp_fast.csv"
 CAPTURE = "uwb_planar/motion_capture_dynamic_exp_fast.csv"
-EVERY = 50  # rows
-SPACING = 0.5  # s, between the true states from which the motion is fitted
+EVERY = 50  # every n-th row is used
+SPACING = 0.5  # s, between the true states to which the motion is fitted
 LONGEST = 10.0  # m, the longest possible range
 PRIOR_STANDARD_DEVIATIONS = (1.0, 1.0, 0.5, 1.0, 1.0, 1.0)  # m, m, rad, m/s, m/s, rad/s, around the start
 
@@ -58,7 +58,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class UwbSettings:
-    """Numbers chosen on the first third; units in the module's docstring, biases in m, one row per anchor."""
+    """Settings chosen on the first third; units as in the module's docstring, biases in m, one row per anchor."""
 
     deviation: float = 0.09616
     outlier_probability: float = 0.001383
@@ -111,7 +111,7 @@ def _read(data: Path | None) -> _Rows:
 
 
 def _table(file: Path, heading: int, columns: int) -> tuple[Array, Array]:
-    """Read seconds since the epoch, and the numbers after them."""
+    """Read times in seconds since the epoch, and the numbers in the other columns."""
     times, values = [], []
     for line in file.read_text().splitlines()[heading:]:
         time, *cells = line.split(",")
@@ -121,7 +121,7 @@ def _table(file: Path, heading: int, columns: int) -> tuple[Array, Array]:
 
 
 def _padded(time: str) -> str:
-    """Pad the hour to two digits, as the standard requires."""
+    """Pad the hour to two digits, as ISO 8601 requires."""
     day, _, clock = time.partition(" ")
     return f"{day} {clock.zfill(12 if '.' in clock else 8)}"
 
@@ -133,9 +133,9 @@ def uwb_planar(
 
     Args:
         entity: name of the body.
-        epoch: added to all times, s; without it they count from the first row.
-        data: the folder of the recorded data; that of BELIEFSTREAM_DATA if None.
-        settings: other numbers than those chosen.
+        epoch: time of the first row, in seconds since the epoch.
+        data: folder of the recorded data; that in BELIEFSTREAM_DATA if None.
+        settings: settings to use instead of the chosen ones.
 
     Raises:
         RecordingUnavailable: a file does not exist.
@@ -164,7 +164,7 @@ def uwb_planar(
 
 
 def fit(data: Path | None = None) -> UwbSettings:
-    """Fit biases and deviation to the residuals, the motion to the truth; raises RecordingUnavailable."""
+    """Fit biases and deviation to the residuals and the motion to the truth; raises RecordingUnavailable."""
     rows = _read(data)
     first = rows.times < third(rows.times)
     errors = rows.ranges[first] - _expected(rows)[first]

@@ -1,1 +1,1 @@
-"""A belief and where it is kept: records, their bytes, stores, changelog, fencing and expiry."""
+"""Beliefs and their storage: records, codec, stores, changelog, lineage, fencing and expiry."""

@@ -10,7 +10,7 @@ from beliefstream.streams.state.stores import BeliefStore
 
 
 class BeliefTable(TableWithStore):
-    """A table on one of our stores; `options` are those of `streams.state.disk.DiskStore`."""
+    """A table of beliefs in memory or on disk; `options` are those of `streams.state.disk.DiskStore`."""
 
     def new_store(self) -> BeliefStore:
         """Return the store that the app's `store` setting names."""

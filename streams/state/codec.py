@@ -17,8 +17,8 @@ from beliefstream.inference.tracking.events import Belief
 
 # components, dimension, flags, control inputs, time
 _BELIEF = struct.Struct("<BBBBd")
-_TRIANGLES = 1  # flag: only the lower triangles of the covariances are stored
-_WITH_ERROR = 2  # flag, since record version 5: the accumulated error is stored at the end
+_TRIANGLES = 1  # flag: the record has only the lower triangles of the covariances
+_WITH_ERROR = 2  # flag, since record version 5: the record ends with the accumulated error
 _ERROR_NUMBERS = len(NO_ERROR)
 
 P = ParamSpec("P")
@@ -33,7 +33,7 @@ class UnknownVersion(ValueError):
 
 
 class DamagedRecord(ValueError):
-    """A changelog record is not an output of `encode`."""
+    """A changelog record is damaged, or is no belief."""
 
 
 def reports_damage(decode: Callable[P, R]) -> Callable[P, R]:
@@ -46,7 +46,7 @@ def reports_damage(decode: Callable[P, R]) -> Callable[P, R]:
         except (UnknownVersion, DamagedRecord):
             raise
         except (struct.error, IndexError, ValueError) as error:
-            raise DamagedRecord(f"changelog: a record cannot be read: {error}") from error
+            raise DamagedRecord(f"changelog: a record cannot be decoded: {error}") from error
 
     return wrapper
 
@@ -54,7 +54,7 @@ def reports_damage(decode: Callable[P, R]) -> Callable[P, R]:
 def checked_end(raw: bytes, place: int) -> int:
     """Return `place` if the bytes are long enough; raises DamagedRecord."""
     if place > len(raw):
-        raise DamagedRecord(f"changelog: a record of {len(raw)} bytes ends early, {place} are needed")
+        raise DamagedRecord(f"changelog: a record ends early: it has {len(raw)} bytes and needs {place}")
     return place
 
 
@@ -66,7 +66,7 @@ def belief_from_array(time: float, count: int, size: int, numbers: NDArray[np.fl
 
 @functools.cache
 def _triangles(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Indices of the lower and the upper triangle in a flat matrix, and of the matrix in the lower triangle."""
+    """The indices of both triangles in a flat matrix, and of the matrix in the lower triangle."""
     rows, columns = np.tril_indices(size)
     where = np.zeros((size, size), dtype=np.intp)
     where[rows, columns] = where[columns, rows] = np.arange(len(rows))
@@ -96,7 +96,7 @@ def encode_belief(state: StoredBelief | None) -> bytes:
 
 
 def encoded_size(raw: bytes, place: int) -> int:
-    """Size in bytes of the belief that begins at `place`."""
+    """The size in bytes of the belief that begins at `place`."""
     count, size, flags, inputs, _ = _BELIEF.unpack_from(raw, place)
     error = _ERROR_NUMBERS if flags & _WITH_ERROR else 0
     numbers = _numbers(count, size, bool(flags & _TRIANGLES))
@@ -118,7 +118,7 @@ def _numbers(count: int, size: int, symmetric: bool) -> int:
 def decode_belief(state: StoredBelief | None) -> Belief | None:
     """Decode a stored belief, if there is one; raises DamagedRecord.
 
-    A belief stored before version 5 has an accumulated error of 0, because the real one is not known.
+    A belief stored before version 5 gets an accumulated error of 0, because its real one is not known.
     """
     if not isinstance(state, bytes):
         return state

@@ -1,8 +1,8 @@
-"""Beliefs on a worker's local disk, in RocksDB, so that a restart reads only new changelog records.
+"""A store of beliefs on a worker's local disk, in RocksDB: a restart reads only new changelog records.
 
-The changelog is the source of truth, and this is a copy that saves time. An invalid copy is deleted and built again:
-one of another application or changelog, one written by a newer program, one with a higher offset than the changelog, or
-one older than the retention of the changelog's tombstones.
+The changelog is the source of truth. The store is a copy that saves time. An invalid copy is deleted and built again.
+A copy is invalid if it belongs to another application or changelog, or was written by a newer program. It is also
+invalid if its offset is beyond the changelog, or if it is older than the retention of the changelog's tombstones.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ OPEN_FILES = 256  # for each partition
 # Kafka deletes a tombstone a day after compaction (delete.retention.ms). A copy that missed it would keep a forgotten
 # entity. Half that time leaves room for clock differences and for the recovery itself.
 STALE_SECONDS = 12 * 3600.0
-SKEW_SECONDS = (
-    300.0  # a time further ahead means that the clock was set back, and tells nothing about the copy's age
-)
+SKEW_SECONDS = 300.0  # a time further ahead means that the clock was set back: the copy's age is not known
 
 
 class DirectoryInUse(RuntimeError):
@@ -41,28 +39,29 @@ class DirectoryInUse(RuntimeError):
 
 
 def claim(directory: Path) -> FileLock:
-    """Lock the directory for this process until it ends, in whatever way; raises DirectoryInUse."""
+    """Lock the directory until this process ends or crashes; raises DirectoryInUse."""
     directory.mkdir(parents=True, exist_ok=True)
     lock = FileLock(directory / "lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise DirectoryInUse(
-            f"{directory}: another worker keeps its beliefs there; each needs a BELIEFSTREAM_DATA_DIRECTORY of its own"
+            f"{directory}: another worker stores its beliefs there; each worker needs its own "
+            "BELIEFSTREAM_DATA_DIRECTORY"
         ) from None
     return lock
 
 
 @dataclass(frozen=True)
 class Copy:
-    """Describes what a partition on disk is a copy of.
+    """Describes the copy of a partition on disk.
 
     Attributes:
         application, topic: names of the application and its changelog.
         topic_id: the broker's id of that topic, which changes if the topic is created again.
         version: the newest record version it may contain.
-        offset: of the last changelog record in it; -1 for none.
-        records: how many it holds.
+        offset: the offset of the last changelog record in it; -1 for none.
+        records: the number of beliefs in it.
         written: when it was last written, seconds since the epoch.
     """
 
@@ -75,18 +74,18 @@ class Copy:
     written: float = 0.0
 
     def fault(self, found: Copy) -> str | None:
-        """Why the copy that was found cannot be used, or None."""
+        """Return why the copy that was found cannot be used, or None."""
         for field in ("application", "topic", "topic_id"):
             wanted, there = getattr(self, field), getattr(found, field)
             if wanted != there:
-                return f"it is of {field} {there!r}, not {wanted!r}"
+                return f"its {field} is {there!r}, not {wanted!r}"
         if found.version > self.version:
             return f"its records may be of version {found.version}, this program reads up to {self.version}"
         return None
 
 
 class DiskStore(BeliefStore):
-    """One RocksDB per partition, kept open after its first assignment; writes survive the death of the process."""
+    """One RocksDB per partition, kept open after its first assignment; writes survive a kill of the process."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -120,7 +119,7 @@ class DiskStore(BeliefStore):
         batch.put(STATE, orjson.dumps(asdict(copy)))
         try:
             database.write(batch)
-        except Exception as error:  # rocksdict has no exceptions of its own
+        except Exception as error:  # rocksdict raises plain Exception
             raise self._fault(partition, error) from error
         self._copies[partition] = copy
 
@@ -130,10 +129,10 @@ class DiskStore(BeliefStore):
         if last == offset + len(changes):
             offset = last
         else:
-            # Another worker has written in between, and its records are missing here; or a record was sent twice. The
-            # next recovery continues from the last offset that is certain.
+            # Another worker has written in between, and its records are missing here. Or a record was sent twice. The
+            # next recovery continues from the last certain offset.
             log.warning(
-                "the changelog has records that this worker has not written", partition=partition, offset=last
+                "the changelog has records that this worker did not write", partition=partition, offset=last
             )
         self.write(partition, changes, offset, growth)
 
@@ -158,12 +157,12 @@ class DiskStore(BeliefStore):
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
-        if self.partitions:  # the changelog may have been created again since
+        if self.partitions:  # the changelog may have been deleted and created again
             topic = self.table.changelog_topic.get_topic_name()
             self._blank = Copy(self.app.conf.id, topic, await self._topic_id())
 
     def release(self, partition: int) -> None:
-        pass  # it stays a copy up to an offset, and continues from there if the partition comes back
+        pass  # the copy stays valid up to its offset, and recovery continues there if the partition comes back
 
     def persisted_offset(self, tp: TP) -> int | None:
         self._database(tp.partition)
@@ -172,27 +171,27 @@ class DiskStore(BeliefStore):
 
     def reset_state(self) -> None:
         for partition in list(self._databases):
-            self._begin_again(partition, "it is to be reset")
+            self._discard(partition, "Faust has reset the table")
 
     def check_against(self, tp: TP, first: int, last: int) -> None:
         self._database(tp.partition)
         copy = self._copies[tp.partition]
         fault = self._new_copy().fault(copy)
         if fault is not None:
-            self._begin_again(tp.partition, fault)
+            self._discard(tp.partition, fault)
             return
         if copy.offset < 0 or copy.offset == last:
             return
         age = time.time() - copy.written
         if copy.offset > last:
-            fault = f"it goes up to offset {copy.offset}, the changelog ends at {last}"
+            fault = f"it ends at offset {copy.offset}, the changelog at {last}"
         elif copy.offset + 1 < first:
-            fault = f"it goes up to offset {copy.offset}, the changelog begins at {first}"
+            fault = f"it ends at offset {copy.offset}, and the changelog begins at {first}"
         elif not -SKEW_SECONDS < age < STALE_SECONDS:
-            fault = f"it is {age / 3600:.0f} hours old by the clock, the changelog may not say any more what is gone"
+            fault = f"it is {age / 3600:.0f} hours old, and the changelog may have lost its newer tombstones"
         else:
             return
-        self._begin_again(tp.partition, fault)
+        self._discard(tp.partition, fault)
 
     def complete(self, tp: TP, last: int) -> None:
         self._database(tp.partition)
@@ -219,10 +218,10 @@ class DiskStore(BeliefStore):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             database = rocksdict.Rdict(str(path), self._rocksdb_options())
-        except Exception as error:  # rocksdict has no exceptions of its own
+        except Exception as error:  # rocksdict raises plain Exception
             if str(error).startswith("IO error") and "No such file" not in str(error):
                 raise self._fault(partition, error) from error
-            return self._made_anew(partition, f"it cannot be read: {error}")
+            return self._recreate(partition, f"it cannot be read: {error}")
         self._databases[partition], self._copies[partition] = database, blank
         raw = database.get(STATE)
         if raw is None:
@@ -231,25 +230,25 @@ class DiskStore(BeliefStore):
             found = Copy(**orjson.loads(raw))
             fault = blank.fault(found)
         except (TypeError, ValueError):
-            fault = "it does not say what it is a copy of"
+            fault = "its description is damaged"
         if fault is not None:
-            return self._begin_again(partition, fault)
+            return self._discard(partition, fault)
         self._copies[partition] = replace(found, version=blank.version)
         return database
 
-    def _begin_again(self, partition: int, fault: str) -> rocksdict.Rdict:
+    def _discard(self, partition: int, fault: str) -> rocksdict.Rdict:
         self._databases.pop(partition).close()
-        return self._made_anew(partition, fault)
+        return self._recreate(partition, fault)
 
-    def _made_anew(self, partition: int, fault: str) -> rocksdict.Rdict:
+    def _recreate(self, partition: int, fault: str) -> rocksdict.Rdict:
         path = self._path(partition)
         log.warning(
-            "a partition's beliefs on disk are read anew from the changelog",
+            "a partition's beliefs on disk are discarded and read again from the changelog",
             directory=str(path),
             partition=partition,
             reason=fault,
         )
-        # rename first: a database deleted halfway may look complete
+        # rename first, because a partly deleted database may look complete
         aside = path.with_suffix(".deleted")
         try:
             shutil.rmtree(aside, ignore_errors=True)
@@ -263,7 +262,7 @@ class DiskStore(BeliefStore):
         return self._databases[partition]
 
     def _fault(self, partition: int, error: Exception) -> StoreFault:
-        """The fault for a full or read-only disk."""
+        """Return the fault for a full or read-only disk."""
         return StoreFault(f"{self._path(partition)}: {' '.join(str(error).split())}")
 
     def _new_copy(self) -> Copy:

@@ -1,4 +1,4 @@
-"""Event time of a partition, estimated from its observations' times."""
+"""The event time of a partition, estimated from its observations' times."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ LEAST = 16  # observations needed before the event time is known
 
 
 class EventClock:
-    """The event time of a partition.
+    """Estimates the event time of a partition as the lower quartile of the last observations' times.
 
-    It is the lower quartile of the last observations' times. A device whose clock is years ahead moves it only if it
-    sends three quarters of the observations. A device that is behind may hold it back, which forgets nothing.
+    A device whose clock is years ahead advances it only by sending three quarters of the observations. A device whose
+    clock is behind may hold it back, which forgets nothing.
     """
 
     def __init__(self, times: Iterable[float] = ()) -> None:

@@ -1,15 +1,15 @@
-"""Forgets entities that have not been seen for as long as their model allows (`expires_after`).
+"""Forgets entities that were not seen for longer than their model allows (`expires_after`).
 
-Whether a belief has expired depends only on its own entity's event times, in `inference.tracking.filtering.advance`.
-After so long a gap the next message starts from the model's prior, in a worker as in a replay. This module only finds
-expired beliefs and removes them. When that happens does not change an entity's posteriors, if its clock agrees with
-the others.
+`inference.tracking.filtering.advance` decides whether a belief has expired, from its entity's event times alone. After
+such a gap the next message starts from the model's prior, in a worker and in a replay. This module only finds expired
+beliefs and removes them. The moment of removal does not change an entity's posteriors, if its clock agrees with the
+others.
 
-Removal goes by event time: a partition's own, from the observations of all its entities. By the wall clock, a worker
-would forget entities that a backlog still contains.
+Removal uses the event time of the partition, from the observations of all its entities. With the wall clock, a worker
+would forget entities that still have messages in a backlog.
 
-Records that redelivery could apply again must stay, because their offsets prevent it. An entity is forgotten only when
-all messages in its record are committed, and are not delivered again.
+A record must stay while its messages may be delivered again, because its offsets prevent a second application. So an
+entity is forgotten only when all messages in its record are committed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["LEAST", "RECENT", "EventClock", "Expiry"]
 
 log = structlog.get_logger()
 MOST_AT_ONCE = 1000  # entities forgotten with one batch
-REST = 20  # pause before the next search, in multiples of the last search's duration
+REST = 20  # pause between searches, in multiples of the last search's duration
 SHORTEST_REST = 1.0  # seconds
 
 
@@ -41,7 +41,7 @@ class Expiry:
     """Finds expired entities in the partitions of a worker.
 
     Args:
-        committed: returns the offset, exclusive, up to which a partition of a source topic is certainly committed.
+        committed: returns the committed offset of a source partition; offsets before it are not delivered again.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Expiry:
         return self._clocks[partition].now
 
     def due(self, busy: Container[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-        """Partition and key of the entities to forget now; not the `busy` ones, which are being changed."""
+        """Return partition and key of the entities to forget now, without the `busy` ones, which a batch changes."""
         self._update_search()
         due = []
         for _ in range(min(MOST_AT_ONCE, len(self._found))):
@@ -88,7 +88,7 @@ class Expiry:
         last_seen = max(record.past.newest, record.last_seen)
         return (
             self._has_expired(key, last_seen, self.now(partition))
-            and not record.pending  # a stated prior that waits for its time
+            and not record.pending  # stated priors that wait for their time
             and record.observation_offset < self._committed(TP(self._names.observations, partition))
             and record.prior_offset < self._committed(TP(self._names.priors, partition))
         )
@@ -97,11 +97,11 @@ class Expiry:
         model = self._definitions.model_for(key.decode(errors="replace"))
         if model is None or model.message.expires_after is None:
             return False
-        # a late message may still come within the window, and for it the belief has not expired
+        # a late message may still arrive within the window, and finds the belief not expired
         return last_seen + model.message.expires_after + model.message.lateness_window < now
 
     def _update_search(self) -> None:
-        """Take the results of a finished search, and start another one when it is due."""
+        """Take the results of a finished search, and start the next one when it is due."""
         if self._search is not None and self._search.done():
             search, self._search = self._search, None
             self._found.extend(search.result())
@@ -112,7 +112,7 @@ class Expiry:
             self._search = asyncio.get_running_loop().run_in_executor(None, self._all_expired, clocks)
 
     def _all_expired(self, clocks: dict[int, float]) -> list[tuple[int, bytes]]:
-        """Search all records, in a separate thread, by their quickly readable fields."""
+        """Search all records, in a separate thread, without decoding them completely."""
         began = time.monotonic()
         found = [
             (partition, key)

@@ -1,30 +1,33 @@
 """Fencing of partitions: the broker refuses writes of a former owner.
 
-A worker that was suspended for longer than its session (a paused virtual machine, a long stall) does not know that
-another one has taken over its partitions. When it resumes, it still has a batch: beliefs computed from outdated state.
-In a compacted changelog they would come after the newer ones, and the next recovery would take them for the newest,
-while the committed offsets say that later observations are applied. A check before sending does not help, because a
-worker can be suspended after the check. Offsets cannot repair the damage: compaction keeps the last record of a key,
-not the newest belief.
+A worker may be suspended for longer than its session, as in a paused virtual machine. It does not know that another
+worker has taken over its partitions. When it resumes, it still has a batch with beliefs from outdated state. In the
+compacted changelog they would come after the newer ones, and the next recovery would take them for the newest. But the
+committed offsets say that later observations are applied. A check before sending does not help, because a worker can be
+suspended after the check. Offsets cannot repair the damage: compaction keeps the last record of a key, not the newest
+belief.
 
 So the broker decides. A new owner asks the transaction coordinator for the producer identity of the partition
-(`InitProducerId` with a transactional id), and gets the same identity with the next epoch. With it the owner writes a
+(`InitProducerId` with a transactional id). It gets the same identity with the next epoch. With it the owner writes a
 record to the changelog: a tombstone of a key that no entity has. From then on the leader refuses every batch with an
-earlier epoch (`INVALID_PRODUCER_EPOCH`), in flight or retried. Only then does the owner read the changelog to its end.
-So the changelog of a partition is a sequence of stretches with one writer each. Every writer has read all records
-before its own stretch, and the last record of a key is its newest belief. This does not depend on clocks, timeouts or
-the group coordinator. Posteriors and dead letters of the partition carry the same identity, so a former owner's cannot
+earlier epoch (`INVALID_PRODUCER_EPOCH`), in flight or retried. After that the owner reads the changelog to its end.
+
+So the changelog of a partition consists of sections with one writer each. Every writer has read all records before its
+own section, and the last record of a key is its newest belief. This does not depend on clocks, timeouts or the group
+coordinator. Posteriors and dead letters of the partition carry the same identity. So those of a former owner cannot
 come after those of the owner. A former owner stops when it is refused.
 
-There are no transactions, and none of their costs: a batch asks nothing of the coordinator, readers do not need
+This uses no transactions and has none of their costs. A batch needs no request to the coordinator, readers do not need
 `read_committed`, and there are no markers between the records. The sequence number of a batch also lets the broker drop
 duplicates from retries.
 
-A transactional id is forgotten after seven days without use (`transactional.id.expiration.ms`). The next owner would
-get another identity, which fences nobody. So an owner renews its lease hourly, if it is still the last owner: a
-zombie's renewal is refused. One risk remains. The leader forgets a producer's epoch after a day without writes
-(`producer.id.expiration.ms`), and epochs start again with another identity after 32 767 of them. A worker would have to
-be suspended across that very moment, with a batch that the producer itself drops as expired after 40 seconds.
+The broker forgets a transactional id after seven days without use (`transactional.id.expiration.ms`). The next owner
+would get another identity, which fences nobody. So an owner renews its lease hourly. The broker refuses the renewal of
+a former owner.
+
+One risk remains. The leader forgets a producer's epoch after a day without writes (`producer.id.expiration.ms`). After
+32 767 epochs they start again with another identity. A worker would have to be suspended at that moment, with a batch
+that the producer itself drops as expired after 40 seconds.
 """
 
 from __future__ import annotations
@@ -48,9 +51,9 @@ from beliefstream.streams.state.record import INTERNAL
 
 log = structlog.get_logger()
 FENCE_KEY = INTERNAL + b"fence"
-"""Key of the tombstone that every new owner writes to its changelog; no entity has it."""
+"""The key of the tombstone that every new owner writes to its changelog; no entity has it."""
 RENEW_SECONDS = 3600.0
-TAKE_SECONDS = 60.0  # how long the coordinator may be away before a new owner gives up
+TAKE_SECONDS = 60.0  # seconds without the coordinator after which a new owner gives up
 
 
 class Fenced(RuntimeError):
@@ -61,13 +64,13 @@ class Fencing:
     """The leases of a worker.
 
     Args:
-        application: the consumer group; workers of one group fence each other.
-        changelog: the topic that gets the fence record.
+        application: the consumer group; workers of the same group fence each other.
+        changelog: the topic to which the fence record is written.
         producer: returns the running aiokafka producer.
 
     Attributes:
-        leases: those of the last `take`, by partition. The mapping is replaced, never changed: a batch that began with
-            it ends with it, and is refused if another `take` came in between.
+        leases: the leases of the last `take`, by partition. The mapping is replaced, never changed. A batch keeps the
+            mapping it began with, and is refused if another `take` came in between.
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class Fencing:
         self.leases: Mapping[int, Lease] = {}
 
     async def take(self, partitions: Collection[int]) -> None:
-        """Become the owner of these partitions, and of no others; call it before reading their changelog.
+        """Become the owner of these partitions, and of no others; call this before reading their changelog.
 
         Raises:
             aiokafka.errors.KafkaError: the broker does not allow it, or has not answered for a minute.
@@ -90,7 +93,7 @@ class Fencing:
             self.leases = dict(zip(partitions, taken, strict=True))
 
     async def renew(self) -> None:
-        """Renew leases before the broker forgets them; costs nothing while none is old.
+        """Renew the leases before the broker forgets them; costs nothing while none is due.
 
         Raises:
             Fenced: another worker has taken one of the partitions.
@@ -105,7 +108,7 @@ class Fencing:
 
     async def _take(self, producer: AIOKafkaProducer, partition: int) -> Lease:
         identity = f"{self._application}-beliefs-{partition}"
-        async for attempt in attempts(_may_be_taken, TAKE_SECONDS, first=0.05, longest=2.0):
+        async for attempt in attempts(_may_retry, TAKE_SECONDS, first=0.05, longest=2.0):
             with attempt:
                 lease = Lease(identity, *await init_producer_id(producer.client, identity))
                 fence = Record(self._changelog, partition, FENCE_KEY, None)
@@ -114,8 +117,8 @@ class Fencing:
         raise AssertionError("unreachable")
 
 
-def _may_be_taken(error: BaseException) -> bool:
-    """Whether to retry: not after a refusal; a rival's newer epoch is taken over in turn."""
+def _may_retry(error: BaseException) -> bool:
+    """Whether to retry: after any error except a refusal. A rival's newer epoch is replaced by the next one."""
     return isinstance(error, KafkaError) and (
         error.retriable or isinstance(error, (ConcurrentTransactions, ProducerFenced))
     )
@@ -128,7 +131,7 @@ async def _renewed(producer: AIOKafkaProducer, lease: Lease) -> Lease:
     except (ProducerFenced, InvalidProducerEpoch) as error:
         raise Fenced(f"{lease.identity} has been taken over by another worker") from error
     except KafkaError as error:
-        # the lease is as good as before; the embedded broker cannot renew, and does not forget identities either
+        # the lease is still valid; the embedded broker cannot renew leases, and does not forget identities
         log.info("a lease could not be renewed", identity=lease.identity, error=repr(error))
         lease.since = time.monotonic()
         return lease

@@ -1,24 +1,24 @@
 """Detects when the source of a partition's beliefs has changed or is missing, and repairs the beliefs.
 
-With every batch of beliefs a changelog partition gets two internal records. Before the beliefs come the ids of the
-changelog and of the topics that their offsets refer to (`SourceRecord`); after them comes how far these have been read
-(`ReadProgress`). Every recovery compares the records with the broker.
+Every batch of beliefs in a changelog partition has two internal records. Before the beliefs, `SourceRecord` has the ids
+of the changelog and of the topics that their offsets refer to. After them, `ReadProgress` says how far these topics
+have been read. Every recovery compares the records with the broker.
 
-- The changelog has another id, begins later, or lacks these records: beliefs have been deleted. Kafka never does that
-  to a compacted topic by itself, but a wrong `cleanup.policy`, `kafka-delete-records` or a topic created again does.
-  The partition's observations and priors are read from their beginning. A belief skips the messages it already holds,
-  and lost beliefs are computed again.
+- The changelog has another id, begins later, or lacks these records: beliefs have been deleted. Kafka never deletes
+  them from a compacted topic by itself. A wrong `cleanup.policy`, `kafka-delete-records` or a topic created again does.
+  The partition's observations and priors are read from their beginning. A belief skips the messages it already
+  contains, and lost beliefs are computed again.
 - The group has committed more than the changelog says was read: the changelog has lost its end, as after a power cut.
   Or there is nothing to read in between, as at the end of a transaction. Messages after the last commit before that
   record are read again.
-- A source topic has another id: it was deleted and created again, and its offsets start anew. The offsets in the
+- A source topic has another id: it was deleted and created again, and its offsets start at 0 again. The offsets in the
   beliefs are reset, and the beliefs stay. Otherwise new observations would count as already applied.
-- A source topic ends before the read offset: it has lost its end. Beliefs keep its messages; their offsets are set back
-  to the end of the log. Otherwise new observations would count as already applied.
+- A source topic ends before the read offset: it has lost its end. The beliefs keep its messages, and their offsets are
+  set back to the end of the log. Otherwise new observations would count as already applied.
 
-The committed offsets are moved first, then the record is written: if the worker is killed in between, the next one does
-it again. Messages that the source log no longer holds cannot be computed again. An error reports them, and they are
-counted where possible (`beliefstream_lost_offsets_total`).
+The committed offsets are moved first, then the record is written. If the worker is killed in between, the next one
+repeats both. Messages that are no longer in the source log cannot be applied again. An error reports them, and
+`beliefstream_lost_offsets_total` counts them where possible.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ from beliefstream.streams.state.stores import NOT_KNOWN, BeliefStore
 T = TypeVar("T", bound="SourceRecord | ReadProgress")
 log = structlog.get_logger()
 SOURCE_KEY, PROGRESS_KEY = INTERNAL + b"origin-%d", INTERNAL + b"progress-%d"
-READ_AGAIN = "the changelog has lost beliefs or their offsets: the source log is read again"
-MADE_AGAIN = "a topic was made again: its offsets count anew"
-ENDS_EARLY = "the log ends before what was read from it: it has lost its end, which beliefs hold"
+READ_AGAIN = "the changelog has lost beliefs or their offsets, the source log is read again"
+CREATED_AGAIN = "a topic was deleted and created again, its offsets start at 0 again"
+ENDS_EARLY = "the log ends before the offset read: it has lost messages that the beliefs contain"
 MOST_OFFSET = 2**63 - 2
 END_CHECKS = 5  # checks, a second apart, before a log counts as cut: a new leader may be behind for a moment
 KeyValue = tuple[bytes, bytes]
 
 
 class Repartitioned(ValueError):
-    """The number of partitions of observations differs from when the beliefs were computed."""
+    """The observations topic has another number of partitions than when the beliefs were computed."""
 
 
 class Lineage:
@@ -87,17 +87,17 @@ class Lineage:
         self._progress: dict[int, ReadProgress] = {}
 
     def source_entry(self, partition: int) -> KeyValue:
-        """Key and value of the record before a batch's beliefs of that partition."""
+        """Return key and value of the record before a batch's beliefs of that partition."""
         return SOURCE_KEY % partition, orjson.dumps(asdict(self._source_records[partition]))
 
     def progress_entry(self, partition: int, read: Offsets) -> KeyValue:
-        """Key and value of the record after them; the batch holds messages up to `read`."""
+        """Return key and value of the record after the beliefs; the batch contains messages up to `read`."""
         progress = self._progress[partition].after(read, self._committed_of(partition))
         self._progress[partition] = progress
         return PROGRESS_KEY % partition, orjson.dumps(asdict(progress))
 
     def observations_id(self, partition: int) -> str | None:
-        """The broker's id of the observations topic; None before the partition has been examined."""
+        """Return the broker's id of the observations topic; None before the partition is examined."""
         source = self._source_records.get(partition)
         return source.topics.get(self._names.observations) if source is not None else None
 
@@ -133,7 +133,7 @@ class Lineage:
         known: Mapping[int, tuple[SourceRecord | None, ReadProgress]],
         now: Mapping[int, SourceRecord],
     ) -> Mapping[int, tuple[Logs, Faults]]:
-        """Compare, and repeat while a log ends before what was read."""
+        """Compare, and repeat while a log ends before the offset read."""
         places = [TP(name, partition) for partition in known for name in self._source_topics]
         earliest = await consumer.earliest_offsets(*places)
         found: dict[int, tuple[Logs, Faults]] = {}
@@ -160,8 +160,8 @@ class Lineage:
             return
         raise Repartitioned(
             f"partitions: the beliefs in {self._names.beliefs_changelog!r} were computed from {known.partitions} "
-            f"partitions of {self._names.observations!r}, which has {now.partitions} now; make the topics again with "
-            f"{known.partitions}, or begin with another application and other topics"
+            f"partitions of {self._names.observations!r}, which has {now.partitions} now; create the topics again with "
+            f"{known.partitions}, or use another application and other topics"
         )
 
     async def _move(self, consumer: Any, partition: int, faults: Faults, logs: Logs) -> None:
@@ -184,7 +184,7 @@ class Lineage:
         }:
             metrics.LOG_FAULTS.labels("gone").inc()
             log.error(
-                "what the source log held before these offsets is lost", partition=partition, offsets=lost
+                "what the source log had before these offsets is lost", partition=partition, offsets=lost
             )
         if not await consumer.commit_offsets(
             {TP(name, partition): to for name, to in faults.starting_offsets.items()}
@@ -192,11 +192,11 @@ class Lineage:
             raise RuntimeError(f"the committed offsets of partition {partition} could not be moved back")
 
     def _corrected(self, partition: int, faults: Faults) -> Iterator[KeyValue]:
-        """The partition's records with invalid offsets set back or removed."""
+        """Yield the partition's records whose offsets were invalid, with corrected offsets."""
         if faults.recreated:
             metrics.LOG_FAULTS.labels("remade").inc(len(faults.recreated))
             log.error(
-                MADE_AGAIN,
+                CREATED_AGAIN,
                 partition=partition,
                 topics=sorted(faults.recreated),
             )
@@ -235,7 +235,7 @@ class Lineage:
 
 
 def _decoded(kind: type[T], raw: bytes | None) -> T | None:
-    """Decode a record; None if it is absent or incomplete; extra fields of later versions are ignored."""
+    """Decode a record; None if it is absent or incomplete. Ignores extra fields of later versions."""
     found = orjson.loads(raw) if raw is not None else {}
     try:
         return kind(**{each.name: found[each.name] for each in fields(kind) if each.name in found})

@@ -1,4 +1,4 @@
-"""Compares the source recorded in the changelog with the broker: the rules of `streams.state.lineage`."""
+"""Compares the source recorded in the changelog with the broker, by the rules of `streams.state.lineage`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Offsets = Mapping[str, int]
 
 @dataclass(frozen=True)
 class SourceRecord:
-    """Source of one partition's beliefs.
+    """The source of one partition's beliefs.
 
     Attributes:
-        changelog: its id.
-        changelog_start: its first offset.
-        topics: ids of the source topics by name.
-        partitions: of the observations.
+        changelog: the id of the changelog topic.
+        changelog_start: the first offset of the changelog partition.
+        topics: the ids of the source topics, by name.
+        partitions: the number of partitions of the observations topic.
     """
 
     changelog: str
@@ -32,8 +32,8 @@ class ReadProgress:
 
     Attributes:
         read: offsets after the last processed messages.
-        held: offsets after the last messages that a belief may hold; more than `read` while messages are read again.
-        committed: the group's committed offsets when this was written: nothing before them was left out.
+        held: offsets after the last messages that a belief may contain; beyond `read` while messages are read again.
+        committed: the group's committed offsets when this was written; all messages before them were processed.
     """
 
     read: Offsets = field(default_factory=dict)
@@ -41,7 +41,7 @@ class ReadProgress:
     committed: Offsets = field(default_factory=dict)
 
     def after(self, read: Offsets, committed: Offsets) -> ReadProgress:
-        """The progress after a batch has been processed up to `read`."""
+        """Return the progress after a batch has been processed up to `read`."""
         return ReadProgress(_larger_offsets(self.read, read), _larger_offsets(self.held, read), committed)
 
 
@@ -60,10 +60,10 @@ class Faults:
 
     Attributes:
         beliefs_lost: whether beliefs may have been lost.
-        recreated: source topics that were created again.
-        truncated: the ends of source topics that have lost their end.
+        recreated: source topics that were deleted and created again.
+        truncated: the end offsets of source topics that have lost their end.
         starting_offsets: the offsets from which the group must continue.
-        progress: after all faults are repaired.
+        progress: the progress after all faults are repaired.
     """
 
     beliefs_lost: bool

@@ -1,4 +1,4 @@
-"""Beliefs in a worker's memory: a restart reads the whole changelog."""
+"""A store of beliefs in a worker's memory: a restart reads the whole changelog."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class MemoryStore(BeliefStore):
         return len(self._records[partition])
 
     def release(self, partition: int) -> None:
-        # if the partition comes back, the changelog is read from its beginning, and no longer names forgotten entities
+        # if the partition comes back, the changelog is read again, and may no longer have tombstones of old records
         self._records.pop(partition, None)
         self._internal.pop(partition, None)
 

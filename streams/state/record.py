@@ -1,8 +1,8 @@
 """The stored record of an entity: its belief, its recent past and the offsets already applied.
 
-This is the value in the table and its changelog. The offsets make application idempotent: after a crash the broker
-redelivers unacknowledged messages, and the worker skips those the belief already holds. `inference.tracking.timeline`
-needs the past to apply late messages; it stays as bytes until then.
+The record is the value in the table and its changelog. The offsets make application idempotent. After a crash the
+broker delivers unacknowledged messages again, and the worker skips those that the belief already contains.
+`inference.tracking.timeline` needs the past to apply late messages. The past stays encoded until then.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from beliefstream.streams.state.codec import (
 )
 
 INTERNAL = b"\0"
-"""First byte of internal changelog keys, which are not beliefs; no entity has such a key."""
+"""The first byte of internal changelog keys, which are not beliefs; no entity has such a key."""
 VERSION = 5
-# records that need no newer feature are written in a version that older programs can read
+# a record that needs no newer feature is written in a version that older programs can read
 RESET_VERSION = 4  # for entities whose beliefs have no accumulated error
 UNRESET_VERSION = 3  # for those that have never been reset either
-MOST_RESET_IDS = 16  # stored, so that a reset with an id is applied once even if sent again
+MOST_RESET_IDS = 16  # ids stored so that a reset is applied once, even if it is sent again
 # version, has a base; sequence, revision, prior sequence, two offsets, time of the newest posterior and of the base,
 # when last seen, length of names, number of moments
 _HEADER = struct.Struct("<BBQIIqqdddHI")
@@ -64,12 +64,12 @@ def check_version(raw: bytes, topic: str, partition: int, key: bytes) -> None:
         place = f"topic {topic}, partition {partition}, key {key.decode(errors='replace')!r}"
         raise UnknownVersion(
             f"changelog: {place}: a record of version {version}, this program reads 1 to {VERSION}. Start the version "
-            "of Beliefstream that wrote it, or begin anew under another BELIEFSTREAM_APPLICATION."
+            "of Beliefstream that wrote it, or start again with another BELIEFSTREAM_APPLICATION."
         )
 
 
 class StoredMessage(NamedTuple):
-    """A message that is applied to the belief, and may have to be applied again."""
+    """A message that the belief contains, and that may have to be applied again."""
 
     is_prior: bool
     offset: int
@@ -104,12 +104,12 @@ class BeliefRecord:
         past: moments with their messages, packed; the newest one's state is the belief.
         coordinates: names of the state, in order.
         sequence: number of messages applied.
-        revision: how often the past was changed after its posterior had been emitted.
+        revision: how often the past of an emitted posterior was changed.
         prior_sequence: number of priors applied.
-        observation_offset, prior_offset: the last message processed of each topic; -1 for none.
-        pending: stated priors that no observation has reached in time, as (offset, the message's value).
+        observation_offset, prior_offset: offset of the last processed message of each topic; -1 for none.
+        pending: stated priors later than all observations, as (offset, the message's value).
         last_emitted: time of the newest posterior emitted.
-        last_seen: event time of the partition, by the other messages, when the entity's last message came.
+        last_seen: the partition's event time, by its other messages, when the entity's last message arrived.
         resets: how often the entity was reset.
         forgotten_before: a reset forgot observations before this offset, including those not read yet.
         reset_ids: ids of the last resets that had one.
@@ -192,7 +192,7 @@ class BeliefRecord:
         return b"".join(parts)
 
     def _version(self) -> int:
-        """The oldest version that can hold the whole record."""
+        """The oldest version that can represent the whole record."""
         if any(map(has_error, (self.past.base, *(moment.state for moment in self.past.moments)))):
             return VERSION
         return RESET_VERSION if self.resets else UNRESET_VERSION
@@ -208,7 +208,7 @@ class BeliefRecord:
 
         Raises:
             UnknownVersion: the bytes are of another version.
-            DamagedRecord: they are cut off, or no record at all; reading a part later may raise it too.
+            DamagedRecord: the bytes are truncated, or no record; decoding a part later may raise it too.
         """
         if raw[0] == 1:
             return _decode_first(raw)
@@ -257,7 +257,7 @@ def _names(joined: str) -> tuple[str, ...]:
 
 
 def _decoded_resets(raw: bytes, place: int) -> tuple[tuple[int, int, tuple[str, ...]], int]:
-    """Read the number of resets, the offset and the ids; also returns the position after them."""
+    """Return the number of resets, the offset and the ids, and the position after them."""
     resets, before, length = _RESETS.unpack_from(raw, place)
     end = checked_end(raw, place + _RESETS.size + length)
     return (resets, before, _names(raw[place + _RESETS.size : end].decode())), end

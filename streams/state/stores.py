@@ -1,10 +1,8 @@
-"""The store of a worker's beliefs, by partition: in memory (`streams.state.memory_store`) or on disk
-(`streams.state.disk`).
+"""Base class of the stores of beliefs: `streams.state.memory_store` and `streams.state.disk`.
 
 Faust's stores take one entry at a time, and find its partition in the event being processed. Faust's disk store saves
-its changelog offset before the data up to that offset. If a worker is killed in between and gets the partition back
-later, it continues from incomplete beliefs. Here a batch's changes to a partition and their changelog offset are one
-write.
+its changelog offset before the data up to that offset. If a worker is killed in between, it later continues from
+incomplete beliefs. These stores write a batch's changes to a partition and their changelog offset in one step.
 """
 
 from __future__ import annotations
@@ -26,21 +24,21 @@ from beliefstream.streams.state.record import INTERNAL, check_version
 
 log = structlog.get_logger()
 Changes = Mapping[bytes, bytes | None]
-"""Records by key; None for a forgotten one."""
+"""Records by key; None for a deleted record."""
 STORE_FAILED = (
-    "beliefs cannot be kept on disk: free space there, or start with an empty BELIEFSTREAM_DATA_DIRECTORY"
+    "beliefs cannot be written to disk: free space there, or use an empty BELIEFSTREAM_DATA_DIRECTORY"
 )
 NOT_KNOWN = -1
-"""Offset of a record that the changelog already had."""
+"""The offset of a record whose offset the broker has not returned."""
 
 
 class StoreFault(RuntimeError):
-    """The local store cannot be written to; the changelog is complete."""
+    """The local store cannot be written; the changelog is complete."""
 
 
 @contextmanager
 def or_stop(failure: str) -> Iterator[None]:
-    """End the process if the block fails, because Faust may hang when one of its services crashes."""
+    """End the process if the block fails: Faust may hang when one of its services crashes."""
     try:
         yield
     except StoreFault as fault:
@@ -53,7 +51,7 @@ def or_stop(failure: str) -> Iterator[None]:
 
 
 class BeliefStore(base.Store[bytes, bytes], abc.ABC):
-    """Records by partition and key; Faust calls the methods for recovery, the agent the others."""
+    """A store of records by partition and key; Faust calls the methods for recovery, the worker the others."""
 
     logger = SERVICES
     on_disk = True
@@ -61,7 +59,7 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.partitions: set[int] = set()  # assigned partitions
-        self.unreadable: dict[tuple[TP, bytes], str] = {}  # the reason, by place and key
+        self.unreadable: dict[tuple[TP, bytes], str] = {}  # the reason, by partition and key
 
     @abc.abstractmethod
     def read(self, partition: int, key: bytes) -> bytes | None:
@@ -82,18 +80,18 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
         """Discard data that cannot come from a changelog with these first and last offsets; called before recovery."""
 
     def complete(self, tp: TP, last: int) -> None:
-        """Note that the store holds all of the changelog up to that offset; called after a recovery."""
+        """Note that the store contains the changelog up to that offset; called after a recovery."""
 
     @abc.abstractmethod
     def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:  # type: ignore[override]
-        """Iterate over a snapshot of a partition's beliefs; may run in another thread than `write`.
+        """Iterate over a snapshot of a partition's beliefs, without internal records (`INTERNAL`).
 
-        Internal records (`INTERNAL`) are neither returned nor counted.
+        May run in another thread than `write`.
         """
 
     @abc.abstractmethod
     def size(self, partition: int) -> int:
-        """Number of beliefs."""
+        """Return the number of beliefs in a partition, without internal records."""
 
     def __len__(self) -> int:
         return sum(self.size(partition) for partition in self.partitions)
@@ -101,7 +99,7 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
     def apply_changelog_batch(
         self, batch: Iterable[EventT[Any]], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]
     ) -> None:
-        """Apply changelog records, and note those of an unknown version that no later one replaces."""
+        """Apply changelog records, and note records of an unknown version unless a later one replaces them."""
         by_place: dict[TP, list[Any]] = defaultdict(list)
         for event in batch:
             by_place[event.message.tp].append(event.message)
@@ -142,4 +140,4 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
 
     @abc.abstractmethod
     def release(self, partition: int) -> None:
-        """Drop a partition that another worker had or has now."""
+        """Drop a partition that another worker owns, or has owned."""

@@ -1,4 +1,4 @@
-"""Restores beliefs from their changelog in large batches, and refuses records it cannot read."""
+"""Restores beliefs from their changelog in large batches, and stops at records it cannot read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FAILURE = "beliefs cannot be restored, the worker stops"
 
 
 class BeliefRecovery(BulkRecovery):
-    """Restores `streams.state.belief_table.BeliefTable`s."""
+    """Restores tables of beliefs (`streams.state.belief_table`)."""
 
     _began = 0.0
 
@@ -38,7 +38,7 @@ class BeliefRecovery(BulkRecovery):
         return isinstance(self.tp_to_table.get(tp), BeliefTable)
 
     def start_offsets(self, ends: Mapping[TP, Ends]) -> Mapping[TP, int | None]:
-        """Have the stores discard what cannot come from these changelogs; return where those on disk continue."""
+        """Let the stores discard invalid data, and return where the stores on disk continue."""
         with or_stop(FAILURE):
             for tp, store in self._stores(ends):
                 store.check_against(tp, *ends[tp])
@@ -77,7 +77,7 @@ class BeliefRecovery(BulkRecovery):
 
 
 class BeliefTableManager(SafeTableManager):
-    """For `faust.App(..., TableManager=BeliefTableManager, Table=BeliefTable)`, like `SafeTableManager`."""
+    """Table manager for `faust.App(..., TableManager=BeliefTableManager, Table=BeliefTable)`."""
 
     recovery_class = BeliefRecovery
 
@@ -85,7 +85,7 @@ class BeliefTableManager(SafeTableManager):
 def refuse(unreadable: Mapping[Any, str]) -> None:
     """End the worker like a failed command: one line on stderr, exit status 1.
 
-    It exits at once, because Faust would commit and wait first, and may wait for ever.
+    It exits at once. Faust would commit and wait first, and may wait for ever.
     """
     first, *others = unreadable.values()
     more = f" (There are {len(others)} more like it.)" if others else ""

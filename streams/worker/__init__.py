@@ -1,1 +1,1 @@
-"""The worker: takes batches of messages, checks them, updates beliefs and sends posteriors."""
+"""The worker: reads batches of messages, validates them, updates beliefs and sends posteriors."""

@@ -6,24 +6,17 @@ import math
 import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any, cast
 
 import faust
 import structlog
-import torch
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from beliefstream.inference.network import weights
-from beliefstream.inference.update.compiled_network import Compiled
-from beliefstream.inference.update.device import choose_device
-from beliefstream.inference.update.out_of_memory import DeviceCapacity, SparingUpdater
-from beliefstream.inference.update.settings import FAST
-from beliefstream.inference.update.updater import Updater, UpdateSettings
+from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Reason
 from beliefstream.streams.definitions import measurement_modules
 from beliefstream.streams.definitions.reader import Definitions, DefinitionsReader
@@ -47,6 +40,7 @@ from beliefstream.streams.state.expiry import Expiry
 from beliefstream.streams.state.fencing import Fencing
 from beliefstream.streams.state.lineage import Lineage
 from beliefstream.streams.state.table_recovery import BeliefTableManager
+from beliefstream.streams.worker.batch_validation import BatchValidator
 from beliefstream.streams.worker.dead_letters import ANNOUNCER, Example, dead_letter
 from beliefstream.streams.worker.fair_scheduling import FairScheduler
 from beliefstream.streams.worker.fusion import Fusion
@@ -60,22 +54,6 @@ from beliefstream.streams.worker.watchdog import BacklogReader, StallWatchdog, W
 log = structlog.get_logger()
 CHECK_SECONDS = 5.0
 LARGEST_RECORD = 64 * 1024 * 1024  # bytes; a dead letter is as large as its source record
-
-
-def make_updater(settings: Settings) -> Updater:
-    """Load the network on its device; raises FileNotFoundError or ValueError if weights or packages cannot be used."""
-    torch.set_num_threads(settings.threads)
-    accuracy = UpdateSettings(
-        points=settings.points, refine_below=settings.refine_below, repeat_below=settings.repeat_below
-    )
-    if settings.fast:
-        accuracy = replace(FAST, points=settings.points)
-    dtype = torch.float64 if settings.precision == "double" else torch.float32
-    network = weights.load(settings.weights)
-    compiled = Compiled(network, settings.points, settings.compiled)
-    compiled.load_all()
-    capacity = DeviceCapacity(lambda fallback: metrics.OUT_OF_MEMORY.labels(fallback).inc())
-    return SparingUpdater(network, choose_device(settings.device), accuracy, dtype, compiled, capacity)
 
 
 def create_app(settings: Settings, updater: Updater, reachability: Reachability | None = None) -> faust.App:
@@ -109,7 +87,7 @@ def create_app(settings: Settings, updater: Updater, reachability: Reachability 
         broker_commit_interval=1.0,
         web_bind=settings.web_host,
         web_port=settings.web_port,
-        # of Faust's own pages only "/", which says OK
+        # of Faust's own pages, keep only "/", which answers OK
         web_tables_enabled=False,
         web_router_enabled=False,
         web_graph_enabled=False,
@@ -165,7 +143,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
 
     async def changelog_id() -> str:
         asked = topic_states((await started_producer(app)).client, [names.beliefs_changelog])
-        found = await run_or_stop(asked, "the changelog's id cannot be asked for, the worker stops")
+        found = await run_or_stop(asked, "the changelog's id cannot be read, the worker stops")
         # the changelog's readers notice if it is missing
         return found[names.beliefs_changelog].id if found else ""
 
@@ -196,7 +174,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
     async def examine(consumer: Any, partitions: Collection[int]) -> bool:
         fusion.processed_offsets.clear()  # reading restarts at the committed offsets
         held = lineage.examine(consumer, partitions)
-        return await run_or_stop(held, "beliefs cannot be held against their source, the worker stops")
+        return await run_or_stop(held, "beliefs cannot be compared with their source, the worker stops")
 
     manager = cast(SafeTableManager, app.tables)
     manager.fence, manager.examine = fence, examine
@@ -216,10 +194,13 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
         found: Mapping[TP, int] = await app.consumer.highwaters(*places)
         return found
 
+    placement = Placement(names, settings.partitions, settings.refuse_misplaced)
+    resets = Resets(names, settings.application, definitions, lineage, ends)
+    checks_event_time = settings.event_tolerance < math.inf
     fusion = Fusion(
         names,
         settings.application,
-        validator,
+        BatchValidator(names, validator, definitions, table.store, placement, resets, checks_event_time),
         definitions,
         reader,
         updater,
@@ -228,10 +209,9 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
         fencing,
         expiry,
         lineage,
-        Placement(names, settings.partitions, settings.refuse_misplaced),
-        Resets(names, settings.application, definitions, lineage, ends),
+        placement,
+        resets,
         settings.history,
-        settings.event_tolerance < math.inf,
     )
 
     @app.task  # type: ignore[untyped-decorator]
@@ -255,7 +235,7 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
         logs.write_repeated()
         for client in (*clients(app), reader.client):
             if fault := fault_of(client):
-                log.error("the metadata of a connection is not kept any more, the worker stops", fault=fault)
+                log.error("a connection no longer refreshes its metadata, the worker stops", fault=fault)
                 os._exit(70)
 
     @app.timer(CHECK_SECONDS)  # type: ignore[untyped-decorator]
@@ -284,13 +264,13 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
         async for events in stream.noack_take(settings.batch, within=settings.batch_seconds):  # type: ignore[attr-defined]
             batch = scheduler.take(events)
             while batch:
-                # an exception inside take() would acknowledge the batch: stop at once, so that it is delivered again
+                # an exception in take() would acknowledge the batch: stop at once, so that it is delivered again
                 await run_or_stop(fusion.process(batch), "a batch failed, the worker stops")
                 done = scheduler.done(batch)
                 for event in done:
                     await stream.ack(event)
                 fusion.acknowledged(done)
-                # if more messages have arrived, waiting ones share the next turn with them
+                # if more messages have arrived, let the waiting ones share the next turn with them
                 alone = scheduler.full or cast(Any, stream.channel).queue.empty()
                 batch = scheduler.take() if alone else []
 

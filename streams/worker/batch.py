@@ -1,4 +1,4 @@
-"""The state of one batch: its part for each entity, its dead letters and its metrics."""
+"""One batch: its entities, dead letters and metrics."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Batch:
     ) -> None:
         """Reject a message given by its source (topic, partition, offset), key and value.
 
-        `replayed` names the dead letter that it was sent again from.
+        `replayed` names the dead letter from which it was sent again.
         """
         self.dead_letters.append(
             dead_letter(self.names.dead_letters, reason, detail, source, *content, replayed)

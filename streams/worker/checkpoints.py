@@ -1,4 +1,4 @@
-"""Named checkpoints in the processing of a batch, where tests stop a worker; otherwise they do nothing."""
+"""Named checkpoints in the processing of a batch; tests stop a worker there."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ Checkpoint = Literal["computed", "flying", "between", "landing", "kept"]
 """In their order:
 
 - `computed`: posteriors and dead letters are computed, and none is sent.
-- `flying`: they are being handed to the producer.
+- `flying`: they are passed to the producer.
 - `between`: they are durable, the beliefs are not.
-- `landing`: the beliefs' records are being handed to the producer.
+- `landing`: the beliefs' records are passed to the producer.
 - `kept`: everything is durable, and nothing is acknowledged.
 
-`flying` and `landing` are passed again at each attempt to send, and not at all if there is nothing to send.
+A batch passes `flying` and `landing` at each attempt to send, and not at all if it has nothing to send.
 """
 CHECKPOINTS: tuple[Checkpoint, ...] = get_args(Checkpoint)
 _watchers: list[Callable[[Checkpoint], None]] = []
 
 
 def watch(watcher: Callable[[Checkpoint], None]) -> None:
-    """Call the watcher at every checkpoint of this process, in the event loop."""
+    """Have the watcher called at every checkpoint of this process, in the event loop."""
     _watchers.append(watcher)
 
 

@@ -35,13 +35,13 @@ def dead_letter(
     letter = DeadLetter(
         reason=reason, detail=detail, topic=name, partition=partition, offset=offset, replay_of=replay_of
     )
-    # a record needs a key or a value; an empty value stands for neither
+    # a record needs a key or a value; an empty value stands for a source without both
     content = value if key is not None or value is not None else b""
     return Record(topic, partition, key, content, letter.headers())
 
 
 class Example(NamedTuple):
-    """One dead letter to log; `source` is topic, partition and offset."""
+    """A dead letter to log; `source` is topic, partition and offset."""
 
     source: tuple[str, int, int]
     key: bytes | None
@@ -75,7 +75,7 @@ class Announcer:
         self._total = 0
 
     def note(self, reason: Reason, example: Example, count: int = 1) -> None:
-        """Count dead letters of a reason that have been written."""
+        """Count dead letters of a reason after they have been written."""
         self._counts[reason] += count
         self._total += count
         self._newest = example
@@ -90,7 +90,7 @@ class Announcer:
             )
 
     def log_counts(self) -> None:
-        """Log the counts if a period has passed; call it regularly."""
+        """Log the counts if a period has passed; call this regularly."""
         if self._clock() - self._since >= PERIOD_SECONDS:
             self.flush()
 

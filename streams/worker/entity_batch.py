@@ -1,76 +1,45 @@
 """One entity's part of a batch: its messages, the belief they start from, and changes to its record.
 
-A late message, or one at a time already applied, goes to its place in time. The entity goes back to the last belief
-before it. Later messages are read again, with the definitions now in force, and applied again. A posterior is emitted
-for every new time with an observation or a stated prior, none for controls. If the past of an emitted posterior
-changes, the newest such posterior is emitted again, with the next revision, and names the new messages.
+A late message is applied at its own time, and so is one at a time already applied. The entity goes back to the last
+belief before that time. Later messages are read again with the current definitions, and applied again.
 
-An observation with an id is applied once, however often it is sent. A second one with the same time and id is dropped
-while that time can still be changed, and is late after that.
+A posterior is emitted for every new time with an observation or a stated prior. Controls alone emit none. If the past
+of an emitted posterior changes, the newest such posterior is emitted again. It has the next revision, and names the new
+messages.
+
+An observation with an id is applied once, even if it is sent several times. A second one with the same time and id is
+dropped while that time can still change. After that it is late.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
 
 import structlog
 
-from beliefstream.inference.tracking.events import Belief, Event, Instant, instants
+from beliefstream.inference.tracking.events import Belief, Instant, instants
 from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.inference.tracking.timeline import Moment
 from beliefstream.schemas import Reason, Unusable
 from beliefstream.streams.definitions.reader import EntityModel
 from beliefstream.streams.state.codec import decode_belief
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage, pack, unpack
+from beliefstream.streams.worker.entries import Entry, MessageReader, Rejected
 
 log = structlog.get_logger()
 NOT_FINITE = "update: the posterior is not finite"
-# These limits bound the work of a batch and the size of a record. With its states (3 MiB at most) a record must fit
+# These limits bound the work of a batch and the size of a record. A record with its states (at most 3 MiB) must fit
 # into a changelog message (`streams.kafka.topics.MESSAGE_BYTES`).
 MEBIBYTE = 2**20
 MOST_WAITING, WAITING_BYTES = 1000, 4 * MEBIBYTE  # priors that wait for their time
-MOST_OF_ONE_TIME, BYTES_OF_ONE_TIME = 512, 2 * MEBIBYTE  # messages of one time, which make one update
+MOST_OF_ONE_TIME, BYTES_OF_ONE_TIME = 512, 2 * MEBIBYTE  # messages with the same time, applied in one update
 PAST_BYTES = 4 * MEBIBYTE  # all messages that may have to be applied again
-MessageReader = Callable[[bytes, StoredMessage], tuple[Event, str]]
-"""Returns the event of a stored message and the id from its sender, empty for none."""
-
-
-@dataclass(slots=True)
-class Entry:
-    """A message to be applied to the belief.
-
-    Attributes:
-        name: in a posterior's `applied`; empty for a prior. A control's name is not used, because no posterior is of a
-            control alone.
-        delivered: the Faust event; None for a message stored from earlier batches.
-        is_applied: whether the belief holds it already.
-        id: from its sender; empty for none.
-        sensor: that reported it; empty for a prior.
-    """
-
-    event: Event
-    message: StoredMessage
-    name: str = ""
-    delivered: Any = None
-    is_applied: bool = False
-    id: str = ""
-    sensor: str = ""
-
-
-class Rejected(NamedTuple):
-    """A message for the dead letters."""
-
-    message: StoredMessage
-    delivered: Any
-    reason: Reason
-    detail: str
 
 
 @dataclass
 class EntityBatch:
-    """One entity's part of a batch; the labels of its instants index `entries`."""
+    """One entity's part of a batch; the labels of its instants are indices into `entries`."""
 
     key: bytes
     partition: int
@@ -85,7 +54,9 @@ class EntityBatch:
     rejected: list[Rejected] = field(default_factory=list)
     unreported: list[str] = field(default_factory=list)  # messages that no posterior has named yet
     repeated: int = 0  # observations whose ids the belief held already
-    revised: bool = False  # a message came before the newest posterior, and no posterior says so yet
+    revised: bool = (
+        False  # a message changed the past of the newest posterior, which is not emitted again yet
+    )
     outcome: Outcome | None = None
 
     @property
@@ -94,11 +65,11 @@ class EntityBatch:
 
     @property
     def should_store(self) -> bool:
-        """Whether there is anything to store; there is not for an entity with bad messages only."""
+        """Whether there is anything to store; an entity with only bad messages has nothing."""
         return self.record.has_belief or bool(self.record.pending) or self.record.resets > 0
 
     def is_new(self, offset: int, is_prior: bool) -> bool:
-        """Whether the belief does not hold this message yet."""
+        """Whether the belief does not contain this message yet."""
         return offset > (self.record.prior_offset if is_prior else self.record.observation_offset)
 
     def mark_processed(self, offset: int, is_prior: bool) -> None:
@@ -115,7 +86,10 @@ class EntityBatch:
         """Set the model; a belief with other coordinates is replaced by the model's prior."""
         names = model.message.coordinate_names
         if self.record.has_belief and self.record.coordinates != names:
-            log.warning("the model's coordinates changed, the belief starts again", entity=self.name)
+            log.warning(
+                "the model's coordinates have changed, the belief starts again from its prior",
+                entity=self.name,
+            )
             self.record.forget()
         self.record.coordinates = names
         self.model = model
@@ -123,9 +97,9 @@ class EntityBatch:
     def plan(self, read: MessageReader, most_moments: int) -> None:
         """Order the due messages into instants, and go back to the belief they start from.
 
-        Rejects messages too late for the model's window, and waiting priors or messages of one time beyond their
-        limits. A prior is due once there is an observation at or after its time. So it does not shut out earlier
-        observations that are still on their way.
+        Rejects messages too late for the model's window. Also rejects waiting priors and messages of one time beyond
+        their limits. A prior is due once there is an observation at or after its time. So it does not exclude earlier
+        observations that have not arrived yet.
         """
         assert self.model is not None
         lateness = self.record.past.lateness_window(self.model.message.lateness_window, most_moments)
@@ -134,9 +108,7 @@ class EntityBatch:
         for entry in self.entries:
             time = entry.event.time
             if time < (floor := lateness.floor):
-                detail = (
-                    f"time: {time} lies before {floor}, from which on the past of this entity can be changed"
-                )
+                detail = f"time: {time} is before {floor}, the earliest time that can still be changed"
                 self.reject(entry, Reason.late, detail)
             elif entry.event.prior is not None and time > lateness.newest:
                 ahead.append(entry)
@@ -172,8 +144,8 @@ class EntityBatch:
             count, size = held.get(time, (0, 0))
             if not entry.is_applied and (count >= MOST_OF_ONE_TIME or size + length > BYTES_OF_ONE_TIME):
                 detail = (
-                    f"time: of {time} there are {count} messages, {size} bytes, already; one update takes "
-                    f"{MOST_OF_ONE_TIME} of {BYTES_OF_ONE_TIME} bytes"
+                    f"time: {count} messages ({size} bytes) already have the time {time}; one update takes at most "
+                    f"{MOST_OF_ONE_TIME} messages and {BYTES_OF_ONE_TIME} bytes"
                 )
                 self.reject(entry, Reason.too_large, detail)
                 continue
@@ -182,7 +154,7 @@ class EntityBatch:
         return kept
 
     def _due_priors(self, read: MessageReader, newest: float) -> list[Entry]:
-        """Stored priors that are due now."""
+        """Return the stored priors that are due now."""
         waiting, due = [], []
         for offset, raw in self.record.pending:
             entry = self._read(StoredMessage(True, offset, raw), read)
@@ -196,7 +168,7 @@ class EntityBatch:
         return due
 
     def _queue_priors(self, ahead: Sequence[Entry], newest: float) -> list[Entry]:
-        """Store new priors that are not due yet; returns those that are."""
+        """Store new priors that are not due yet, and return those that are."""
         due, waiting = [], self.record.pending
         size = sum(len(value) for _, value in waiting)
         for entry in ahead:
@@ -207,13 +179,13 @@ class EntityBatch:
                 size += len(entry.message.value)
             else:
                 detail = (
-                    f"time: {len(waiting)} priors of this entity, {size} bytes, already wait for their time"
+                    f"time: {len(waiting)} priors of this entity ({size} bytes) already wait for their time"
                 )
                 self.reject(entry, Reason.future, detail)
         return due
 
     def _rewind(self, time: float, read: MessageReader) -> list[Entry]:
-        """Go back to the last belief before `time`; returns the messages to apply again."""
+        """Go back to the last belief before `time`, and return the messages to apply again."""
         state, taken = self.record.past.rewind(time)
         self.belief = decode_belief(state)
         messages = [message for moment in taken for message in unpack(moment.content)]
@@ -244,7 +216,7 @@ class EntityBatch:
         self.rejected.append(Rejected(entry.message, entry.delivered, reason, detail))
 
     def fail(self, labels: Sequence[int]) -> None:
-        """Reject the messages with these labels, which could not be applied."""
+        """Reject the messages with these labels, because they could not be applied."""
         for label in labels:
             self.reject(self.entries[label], Reason.numerical, NOT_FINITE)
 
@@ -289,7 +261,7 @@ class EntityBatch:
         return index in self.emitting and (new or self.revised)
 
     def mark_emitted(self) -> list[str]:
-        """Mark the posterior as emitted; returns the names of the messages new in it."""
+        """Mark the posterior as emitted, and return the names of its new messages."""
         assert self.belief is not None
         self.record.revision += self.revised
         self.record.last_emitted = max(self.record.last_emitted, self.belief.time)

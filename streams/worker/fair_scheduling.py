@@ -1,11 +1,12 @@
-"""Fair scheduling: each entity gets a limited number of messages per turn, so that a busy one delays no others.
+"""Fair scheduling: limits each entity's messages per turn, so that a busy entity does not delay the others.
 
-An entity's messages are applied one after the other, those of different entities in parallel. A batch with 256 messages
-of one entity would take as long as 256 batches with one each, and the other entities would wait. Messages beyond an
-entity's share wait here, in order, for the next turn. Messages of a partition are still acknowledged in offset order,
-because Faust commits past a missing offset (`Consumer._new_offset` is off by one). Messages that overtook others wait
-until all before them are done. If the worker is killed meanwhile, they are delivered again, and the beliefs recognise
-them by their offsets.
+Messages of one entity are applied one after the other, those of different entities in parallel. A batch with 256
+messages of one entity would take as long as 256 batches with one each, and the other entities would wait. So messages
+beyond an entity's share wait here, in order, for the next turn.
+
+Messages of a partition are acknowledged in offset order, because Faust commits past a missing offset
+(`Consumer._new_offset` is off by one). Messages that overtook others wait until all before them are done. If the worker
+is killed meanwhile, they are delivered again, and the beliefs skip them by their offsets.
 """
 
 from __future__ import annotations
@@ -16,30 +17,30 @@ from typing import Any
 
 from faust.types import TP, EventT, Message
 
-# share of one entity in a turn: 32 of a batch of 512, which take about 0.1 s; a turn itself costs 0.01 s
+# an entity's share of a turn is 32 of a batch of 512, which take about 0.1 s; a turn itself costs 0.01 s
 SHARE, LEAST = 16, 16
-MOST_UNACKNOWLEDGED = 16  # unacknowledged batches, above which nothing more is taken from the stream
+MOST_UNACKNOWLEDGED = 16  # unacknowledged batches; with more, nothing is taken from the stream
 
 FaustEvent = EventT[Any]
 
 
 class FairScheduler:
-    """Gives each entity its share of every batch; other messages wait, each entity's in order of arrival.
+    """Gives each entity its share of every batch; other messages wait in order of arrival.
 
     Register it with `app.flow_control.manage_queue`, like Faust's own queues. When partitions move, waiting messages
     are dropped, because the new owner of their partition receives them again.
 
     Args:
         batch: messages in a turn.
-        release: called with each dropped message, because a rebalance in Faust waits until every message still
-            referenced is acknowledged.
+        release: called with each dropped message. A rebalance in Faust waits until every message still referenced is
+            acknowledged.
     """
 
     def __init__(self, batch: int, release: Callable[[Message], None]) -> None:
         self._batch, self._per_entity = batch, max(LEAST, batch // SHARE)
         self._release = release
         self._waiting: dict[bytes | None, deque[FaustEvent]] = {}
-        # unacknowledged offsets, and those of them that are done; empty if nothing has had to wait
+        # unacknowledged offsets, and those of them that are processed; empty if no message has had to wait
         self._unacknowledged: dict[TP, deque[int]] = {}
         self._processed: dict[tuple[TP, int], FaustEvent] = {}
         self._cleared = False
@@ -53,7 +54,7 @@ class FairScheduler:
     def clear(self) -> None:
         """Drop all messages."""
         waiting = [event for queue in self._waiting.values() for event in queue]
-        # a message still in flight must not come before a dropped one: the belief would count that one as applied
+        # a message still in flight must not come before a dropped one: the belief would skip the dropped one as applied
         self._dropped_generation = max(
             (_generation(event) for event in waiting), default=self._dropped_generation
         )
@@ -66,7 +67,7 @@ class FairScheduler:
             self._release(event.message)
 
     def take(self, new: Sequence[FaustEvent] = ()) -> list[FaustEvent]:
-        """Return the next turn of waiting and `new` messages: at most a batch, and at most its share of one entity."""
+        """Return the next turn of waiting and `new` messages: at most a batch, and of each entity at most its share."""
         if self._cleared:
             self._unacknowledged, self._cleared = {}, False
         self._drop(event for event in new if _generation(event) <= self._dropped_generation)
@@ -98,9 +99,9 @@ class FairScheduler:
         return turn
 
     def done(self, turn: Sequence[FaustEvent]) -> list[FaustEvent]:
-        """Mark a turn as processed; returns what can be acknowledged, in order for each partition.
+        """Mark a turn as processed; returns the messages to acknowledge, in order for each partition.
 
-        If partitions have begun to move, messages that overtook others are left out: they are delivered again.
+        If partitions have begun to move, messages that overtook others are left out, because they are delivered again.
         """
         if not self._unacknowledged:
             return list(turn)

@@ -20,7 +20,7 @@ CHALLENGE = {"WWW-Authenticate": 'Bearer realm="beliefstream"'}
 
 
 def reasons_not_ready(app: faust.App, reader: DefinitionsReader, reachability: Reachability) -> list[str]:
-    """What a worker still waits for; empty when it processes observations."""
+    """Return what a worker still waits for; empty when it processes observations."""
     waits = []
     if (fault := reachability.fault) is not None:
         waits.append(fault)
@@ -34,9 +34,9 @@ def reasons_not_ready(app: faust.App, reader: DefinitionsReader, reachability: R
 
 
 def may_read(authorization: str | None, token: SecretStr | None) -> bool:
-    """Whether a request with this `Authorization` header has the token; always true if there is none.
+    """Whether a request with this `Authorization` header has the token; always true without a token.
 
-    The time the answer takes does not reveal how much of a wrong token is right.
+    The time that this takes does not reveal how much of a wrong token is right.
     """
     if token is None:
         return True
@@ -55,9 +55,11 @@ def add_pages(
     token: SecretStr | None = None,
     metrics_read: Callable[[], None] = lambda: None,
 ) -> None:
-    """Add the pages to the app's web server; with `token`, /metrics needs it.
+    """Add the pages to the app's web server.
 
-    `metrics_read` is called after /metrics has been read.
+    Args:
+        token: required to read /metrics; None for none.
+        metrics_read: called after /metrics has been read.
     """
 
     @app.page("/healthz")
@@ -82,7 +84,7 @@ def add_pages(
 
 
 def refresh(app: faust.App, reader: DefinitionsReader, fusion: Fusion, reachability: Reachability) -> None:
-    """Update the gauges; a worker that has not fetched yet has no lag to report, only that it is not ready."""
+    """Update the gauges; a worker that has not fetched yet reports no lag."""
     metrics.READY.set(not reasons_not_ready(app, reader, reachability))
     metrics.BROKER_REACHABLE.set(reachability.fault is None)
     metrics.ENTITIES.set(fusion.entities)

@@ -1,6 +1,6 @@
-"""Checks that records are in the partition of their key, counts those that are not, and logs each cause once.
+"""Finds records in the wrong partition for their key, counts them, and logs each cause once.
 
-A misplaced record would start a second belief of its entity, which nothing else reveals.
+Such a record would start a second belief of its entity, and nothing else would show that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.monitoring import metrics
 
 log = structlog.get_logger()
-REMEMBERED = 256  # newest keys and partitions of a topic used to recognise the cause
+REMEMBERED = 256  # newest keys and partitions of a topic, used to recognise the cause
 QUIET_SECONDS = 600.0  # between two log lines about the same topic and cause
 CHECK_SECONDS = 1.0  # between two attempts to recognise a cause, unless there is more evidence
 
@@ -34,8 +34,8 @@ class Misplaced(NamedTuple):
     def detail(self) -> str:
         """The detail for its dead letter."""
         return (
-            f"partition: {self.key.decode(errors='replace')!r} lies in partition {self.partition} and belongs in "
-            f"{self.belongs}, by murmur2 of its key; docs/producers.md says how to set the producer's partitioner"
+            f"partition: the record of {self.key.decode(errors='replace')!r} is in partition {self.partition}, and "
+            f"murmur2 of its key gives {self.belongs}; docs/producers.md says how to set the producer's partitioner"
         )
 
 
@@ -45,7 +45,7 @@ class _Seen:
     def __init__(self) -> None:
         self.placements: dict[tuple[bytes, int], None] = {}
         self.unlogged = 0
-        self.last_logged: dict[Cause, float] = {}  # when each was logged last
+        self.last_logged: dict[Cause, float] = {}
         self.next_check, self.last_count = 0.0, 0
 
     def add(self, record: Misplaced) -> None:
@@ -61,9 +61,9 @@ class Placement:
     """Finds misplaced records.
 
     Args:
-        names: records of the observations and priors topics are checked.
-        partitions: of each of these.
-        refuse: whether they become dead letters.
+        names: the topics' names; records of observations and priors are checked.
+        partitions: the number of partitions of these topics.
+        refuse: whether misplaced records become dead letters.
         clock: monotonic, seconds.
     """
 
@@ -77,12 +77,12 @@ class Placement:
             metrics.MISPLACED.labels(topic)
 
     def check(self, topic: str, key: bytes, partition: int, offset: int) -> Misplaced | None:
-        """Return the record if it is misplaced; `key` is a valid name, so its length is bounded."""
+        """Return the record if it is misplaced; `key` must be a valid name, which bounds its length."""
         belongs = partition_of(key, self._partitions)
         return None if belongs == partition else Misplaced(topic, key, partition, offset, belongs)
 
     def note(self, records: Iterable[Misplaced]) -> None:
-        """Count the records, and log one line for each topic and cause not logged recently."""
+        """Count the records, and log a line for each topic and cause not logged recently."""
         last: dict[str, Misplaced] = {}
         for record in records:
             metrics.MISPLACED.labels(record.topic).inc()
@@ -101,7 +101,7 @@ class Placement:
             return
         seen.last_logged[cause] = now
         log.error(
-            "records lie in partitions in which their keys do not belong",
+            "records are in the wrong partition for their keys",
             topic=record.topic,
             records=seen.unlogged,
             partitioner=cause.name,

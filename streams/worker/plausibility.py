@@ -1,14 +1,14 @@
-"""Values that no state could make a sensor report, even with ten standard deviations of its noise.
+"""Finds values that a sensor cannot report in any state, even with ten standard deviations of its noise.
 
-| sensor | reports |
+| sensor | possible values |
 |---|---|
-| range, speed | a length: not below zero |
+| range, speed | not negative |
 | angles | at most `maximum_turns` turns, in either direction |
 | time difference | at most the travel time of the signal between the receivers |
 | others | any number |
 
-The bounds apply to the reported number: they include calibration, bias and width of the noise's components, and
-clutter. If the noise grows so fast with the value that any number is possible, there is no bound.
+The bounds apply to the reported number. So they include the calibration, the bias and width of the noise's components,
+and clutter. There is no bound if the noise grows so fast with the value that any number is possible.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from beliefstream.schemas import (
     Unusable,
 )
 
-DEVIATIONS = 10.0  # of the noise, by which a report may exceed what its sensor can observe
-LENGTH = "a length is not below zero"
-DELAY = "the signal does not take longer from one receiver to the other"
+DEVIATIONS = 10.0  # standard deviations of the noise by which a report may exceed the sensor's range
+LENGTH = "a length cannot be negative"
+DELAY = "the signal takes no longer than this between the receivers"
 
 
 class Bounds(NamedTuple):
-    """The least and the greatest number that may be reported, and the reason."""
+    """The lowest and the highest number that a sensor may report, and the reason."""
 
     low: float
     high: float
@@ -54,10 +54,10 @@ class Bounds(NamedTuple):
 
 
 def bounds_of(sensor: Sensor, deviations: tuple[float, ...] = ()) -> tuple[Bounds, ...]:
-    """Bounds of each number that the sensor reports; empty if any number is possible.
+    """Return the bounds of each number that the sensor reports; empty if any number is possible.
 
     Args:
-        deviations: of the noise given with an observation; the greater of it and the sensor's own is used.
+        deviations: standard deviations given with an observation; the greater of these and the sensor's are used.
     """
     parts: list[tuple[Channel, float, float, str]]
     match sensor:
@@ -94,8 +94,8 @@ def check_possible(observation: Observation, sensor: Sensor, bounds: tuple[Bound
             side = f"below {bound.low:.6g}" if value < bound.low else f"above {bound.high:.6g}"
             raise Unusable(
                 Reason.impossible,
-                f"{field}: {value} is {side}, which {observation.sensor} cannot report with {DEVIATIONS:g} deviations "
-                f"of its noise: {bound.why}",
+                f"{field}: {value} is {side}, which {observation.sensor} cannot report even with {DEVIATIONS:g} "
+                f"standard deviations of its noise: {bound.why}",
             )
 
 
@@ -106,7 +106,7 @@ def _turns(most: float) -> tuple[float, float, str]:
 
 
 def _own_deviations(observation: Observation) -> tuple[float, ...]:
-    """Standard deviations given with the observation, one for each number; empty for none."""
+    """The standard deviations given with the observation, one for each number; empty for none."""
     stated, covariance = observation.standard_deviation, observation.covariance
     if covariance is not None:
         return tuple(math.sqrt(row[place]) for place, row in enumerate(covariance))
@@ -116,7 +116,7 @@ def _own_deviations(observation: Observation) -> tuple[float, ...]:
 
 
 def _reported(channel: Channel, least: float, most: float, why: str, own: float) -> Bounds:
-    """Bounds of the reported number, if the observed quantity is between `least` and `most`."""
+    """The bounds of the reported number, if the observed quantity is between `least` and `most`."""
     first, last = sorted((channel.scale * least, channel.scale * most))
     deviation = max(own, channel.standard_deviation)
     low, high = (
@@ -130,7 +130,7 @@ def _reported(channel: Channel, least: float, most: float, why: str, own: float)
 
 
 def _stretched(channel: Channel, deviation: float, end: float, other: float, side: int) -> float:
-    """How far to one side (-1 or 1) a report can be if `scale · h` is between `end`, on that side, and `other`."""
+    """The furthest report to one side (-1 or 1), if `scale · h` is between `end`, on that side, and `other`."""
     if math.isinf(end):
         return end
     parts, slope = [(0.0, 1.0)], 0.0

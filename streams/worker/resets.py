@@ -1,8 +1,9 @@
 """Applies resets: how a reset changes an entity's part of a batch, and the posterior that reports it.
 
-A reset takes effect among its entity's messages when the worker reads it. Its `observations_before` makes the result
-the same at every reading. Observations before that offset are skipped even if they are read later, as from a backlog or
-when lost beliefs are computed again. Observations after it that were read before the reset are applied again.
+A reset takes effect when the worker reads it among its entity's messages. Its `observations_before` makes the result
+the same at every reading. Observations before that offset are skipped even if they are read later. That happens with
+a backlog, and when lost beliefs are computed again. Observations after it that were read before the reset are applied
+again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from beliefstream.streams.monitoring import metrics
 from beliefstream.streams.state.lineage import Lineage
 from beliefstream.streams.state.record import StoredMessage, unpack
 from beliefstream.streams.worker.batch import Batch
-from beliefstream.streams.worker.entity_batch import EntityBatch, Entry, MessageReader
+from beliefstream.streams.worker.entity_batch import EntityBatch
+from beliefstream.streams.worker.entries import Entry, MessageReader
 
 log = structlog.get_logger()
 ASKING_SECONDS = 60.0
@@ -33,8 +35,8 @@ class Resets:
     """Applies resets to the entities of a batch.
 
     Args:
-        lineage: gives the id of the observations topic.
-        ends: asks the broker for the offsets after the last messages of partitions.
+        lineage: provides the id of the observations topic.
+        ends: asks the broker for the end offsets of partitions.
     """
 
     def __init__(
@@ -42,10 +44,12 @@ class Resets:
     ) -> None:
         self._names, self._application, self._definitions = names, application, definitions
         self._lineage, self._ask = lineage, ends
-        self._ends: Mapping[TP, int] = {}  # ends of observations, in the partitions of this batch's resets
+        self._ends: Mapping[
+            TP, int
+        ] = {}  # end offsets of observations, in the partitions of this batch's resets
 
     async def fetch_ends(self, events: Sequence[EventT[Any]]) -> None:
-        """Ask for the ends of the observation logs that a batch's resets may refer to.
+        """Ask for the end offsets of the observation logs that a batch's resets may refer to.
 
         Raises:
             KafkaError, OSError: no broker has answered for a minute.
@@ -67,7 +71,7 @@ class Resets:
             read: returns the event of a stored message and its id, or raises Unusable.
         """
         if reset.id is not None and reset.id in entity.record.reset_ids:
-            log.info("a reset has been applied before", entity=entity.name, id=reset.id)
+            log.info("a reset was already applied", entity=entity.name, id=reset.id)
             return
         batch.forgotten += forget(entity, reset, self._before(reset, entity.partition), read)
         model = self._definitions.model_for(entity.name)
@@ -75,7 +79,7 @@ class Resets:
         batch.resets.append(_posterior(entity, reset, model, self._names, self._application))
 
     def _before(self, reset: Reset, partition: int) -> int | None:
-        """The offset before which observations are forgotten; None for those that have been read."""
+        """The offset before which observations are forgotten; None to forget those read so far."""
         named = reset.observations_before
         if named is None or named.partition != partition:
             return None
@@ -86,10 +90,10 @@ class Resets:
 
 
 def forget(entity: EntityBatch, reset: Reset, before: int | None, read: MessageReader) -> int:
-    """Apply a reset; returns how many observations of this batch it discards.
+    """Apply a reset, and return how many observations of this batch it discards.
 
     Args:
-        before: the offset in the observation log before which all is forgotten; None for what has been read.
+        before: observations before this offset are forgotten; None to forget those read so far.
         read: as in `Resets.apply`.
     """
     stored = [] if before is None else _stored_observations(entity, read)
@@ -99,7 +103,7 @@ def forget(entity: EntityBatch, reset: Reset, before: int | None, read: MessageR
     ]
     entity.record.reset(reset.id, before or 0)
     applied_times = [entry.event.time for entry in entity.entries if entry.is_applied]
-    if applied_times:  # their posteriors have been sent: the newest is sent again
+    if applied_times:  # posteriors of these times have been sent: the newest is sent again
         entity.record.last_emitted = max(applied_times)
     entity.revised = bool(applied_times)
     log.info(
@@ -118,7 +122,7 @@ def forget(entity: EntityBatch, reset: Reset, before: int | None, read: MessageR
 def _stored_observations(
     entity: EntityBatch, read: Callable[[bytes, StoredMessage], tuple[Event, str]]
 ) -> list[Entry]:
-    """The observations in the belief, as far as they are stored."""
+    """The observations that the record still stores."""
     messages = [message for moment in entity.record.past.moments for message in unpack(moment.content)]
     found = []
     for message in messages:

@@ -25,7 +25,7 @@ IMPLAUSIBLE_DEVIATIONS = 100.0
 def run_rounds(
     entities: Sequence[EntityBatch], updater: Updater, names: TopicNames, application: str
 ) -> list[Record]:
-    """Advance every entity through its instants; returns the posteriors to emit, in order for each entity."""
+    """Advance every entity through its instants, and return the posteriors to emit, in order for each entity."""
     posteriors: list[Record] = []
     for index in range(max((len(entity.instants) for entity in entities), default=0)):
         active = [entity for entity in entities if index < len(entity.instants)]
@@ -34,14 +34,14 @@ def run_rounds(
         for entity, outcome in zip(active, outcomes, strict=True):
             if _settle(entity, entity.instants[index], outcome, updater) and entity.emits(index):
                 posteriors.append(_posterior(entity, names, application))
-    # entities whose newest time is gone, because all its messages failed
+    # entities that have lost their newest time, because all its messages failed
     unreported = [entity for entity in entities if entity.revised and entity.outcome is not None]
     return [*posteriors, *(_posterior(entity, names, application) for entity in unreported)]
 
 
 def _count_implausible(active: Sequence[EntityBatch], index: int, outcomes: Sequence[Outcome | None]) -> None:
     """Count new readings far from their prediction, by sensor; called before the beliefs advance."""
-    # that far out the p-value is 0 in float64, and nowhere else: the others need no further check
+    # readings so far out have a p-value of exactly 0 in float64: the others need no further check
     doubtful = [
         entity
         for entity, outcome in zip(active, outcomes, strict=True)
@@ -51,7 +51,7 @@ def _count_implausible(active: Sequence[EntityBatch], index: int, outcomes: Sequ
         return
     try:
         distances = innovations([_step(entity, entity.instants[index]) for entity in doubtful])
-    except (ArithmeticError, ValueError, RuntimeError) as error:  # a count is not worth a batch
+    except (ArithmeticError, ValueError, RuntimeError) as error:  # a failed count must not fail the batch
         log.error("implausible observations cannot be counted", error=repr(error))
         return
     for entity, several in zip(doubtful, distances, strict=True):
@@ -62,7 +62,7 @@ def _count_implausible(active: Sequence[EntityBatch], index: int, outcomes: Sequ
 
 
 def _settle(entity: EntityBatch, instant: Instant, outcome: Outcome | None, updater: Updater) -> bool:
-    """Apply the outcome if it is sound; otherwise apply the instant without its new messages, if it has older ones."""
+    """Apply the outcome if it is sound; otherwise apply the instant with its older messages only."""
     if outcome is None or not _is_sound(outcome):
         before = entity.without_new(instant)
         if before is None:
@@ -84,9 +84,9 @@ def _outcomes(active: Sequence[EntityBatch], index: int, updater: Updater) -> li
     try:
         return list(advance(steps, updater))
     except MemoryError:
-        raise  # not the fault of these messages: the worker stops, and they are delivered again
+        raise  # not caused by these messages: the worker stops, and they are delivered again
     except Exception:
-        log.exception("a round failed, its entities are tried one by one")
+        log.exception("a round failed, its entities are updated one by one")
     return [_update_alone(step, updater) for step in steps]
 
 
@@ -101,7 +101,7 @@ def _update_alone(step: Step, updater: Updater) -> Outcome | None:
 
 
 def _is_sound(outcome: Outcome) -> bool:
-    """Whether the filter can continue from the belief, and readers can parse the posterior."""
+    """Whether the filter can continue from the belief, and consumers can parse the posterior."""
     belief = outcome.belief
     quality = (
         outcome.effective_sample_size + outcome.log_evidence + outcome.surprise + outcome.accumulated_error

@@ -1,8 +1,7 @@
-"""Ends of a worker: by a signal, even if no broker answers, and by a fault.
+"""Ends the worker: after a signal, even if no broker answers, and after a fault.
 
-After a signal Faust first commits and leaves its group, and each step waits for a broker: a minute, or for ever.
-Nothing is lost if they are skipped: uncommitted messages are delivered again, and the beliefs recognise them by their
-offsets.
+After a signal Faust commits and leaves its group. Each step waits for a broker, for a minute or for ever. Skipping
+these steps loses nothing: uncommitted messages are delivered again, and the beliefs skip them by their offsets.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ __all__ = ["Runner", "run_or_stop"]
 
 T = TypeVar("T")
 log = structlog.get_logger()
-GRACE_SECONDS = 5.0  # for a broker that is just coming back
+GRACE_SECONDS = 5.0  # time for a broker to come back
 CHECK_SECONDS = 0.5
 
 
@@ -35,7 +34,7 @@ class Runner(SignalledWorker):
     """Runs an app until SIGTERM or SIGINT; ends within seconds if no broker answers.
 
     Args:
-        reachability: the one that the app updates.
+        reachability: the `Reachability` that the app updates.
     """
 
     def __init__(self, app: faust.App, reachability: Reachability) -> None:
@@ -51,11 +50,11 @@ class Runner(SignalledWorker):
             if fault is not None and time.monotonic() - signalled > GRACE_SECONDS:
                 break
         log.warning(
-            "the worker ends without a commit; what it has not committed is delivered again, and not applied twice",
+            "the worker ends without a commit; uncommitted messages are delivered again, and not applied twice",
             fault=fault,
         )
         for store in self._stores():
-            await store.on_stop()  # closes files; nothing else runs before the end
+            await store.on_stop()  # closes files; no other service needs to stop
         logging.shutdown()
         os._exit(0)
 
@@ -66,15 +65,13 @@ class Runner(SignalledWorker):
 
 
 async def run_or_stop(work: Awaitable[T], failure: str) -> T:
-    """Await `work`; if it fails, end the process at once, because Faust would carry on."""
+    """Await `work`; if it fails, end the process at once, because Faust would continue."""
     try:
         return await work
     except Fenced as fenced:
-        log.error("fenced: the worker stops, for another one has its partitions", detail=str(fenced))
+        log.error("fenced: another worker has taken its partitions, the worker stops", detail=str(fenced))
     except Repartitioned as moved:
-        log.error(
-            "the worker stops, for entities are in other partitions than their beliefs", detail=str(moved)
-        )
+        log.error("entities are in other partitions than their beliefs, the worker stops", detail=str(moved))
     except StoreFault as fault:
         log.error(STORE_FAILED, detail=str(fault))
     except Exception:

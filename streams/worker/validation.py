@@ -1,6 +1,6 @@
-"""Turns the bytes of a record into an event for the filter, or a reason for rejection.
+"""Turns the bytes of a record into an event for the filter, or raises Unusable with the reason.
 
-Nothing here changes a belief: an unusable message costs a dead letter and nothing else.
+Nothing here changes a belief: an unusable message only costs a dead letter.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Validator:
 
     Args:
         maximum_bytes: longer values are refused before they are parsed.
-        future_tolerance: seconds that a time may be ahead of the wall clock if the model has `live_time`.
-        event_tolerance: seconds that a time may be ahead of its partition's event time if it has not.
+        future_tolerance: seconds that a time may be ahead of the wall clock, for models with `live_time`.
+        event_tolerance: seconds that a time may be ahead of its partition's event time, for other models.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Validator:
         if time < 0:
             raise Unusable(
                 Reason.invalid_time,
-                f"time: {time} lies before 1970; a model of such data says live_time: false",
+                f"time: {time} is before 1970; a model of such data needs live_time: false",
             )
         if time > reference.now + self._future_tolerance:
             whose = (
@@ -153,11 +153,10 @@ class Validator:
             raise Unusable(Reason.future, _ahead(time, reference.now, whose, limit))
 
     def _check_event_time(self, time: float, clock: EventClock, known: float) -> None:
-        """Check that a time that is not live is not far ahead of the partition's event time, if that is known."""
+        """Check that the time is not far ahead of the partition's event time, if that is known."""
         now = max(clock.now, known)
-        clock.note(
-            (time,)
-        )  # also for refused times: after a silence of the whole partition, event time must advance
+        # also note refused times: event time must advance after the whole partition was silent
+        clock.note((time,))
         if now > -math.inf and time > now + self._event_tolerance:
             limit = f"BELIEFSTREAM_EVENT_TOLERANCE, {self._event_tolerance:g} s"
             raise Unusable(Reason.future, _ahead(time, now, "the event time of its partition", limit))

@@ -1,10 +1,10 @@
-"""Watchdog for stalled partitions: messages wait, none is processed, and nothing explains it.
+"""Watchdog for stalled partitions: messages wait, none is processed, and there is no known reason.
 
-The cause may be a fetch that is never answered, a dropped message or a model that does not return: a restarted worker
-continues where it was. The watchdog counts only while the worker is ready: not during a rebalance, a recovery, or while
-the broker is away. If a model is at work, or one partition waits while others advance, the worker is slow rather than
-stalled, and the clock runs at a tenth of its speed. A log end beyond the processed offset is not enough, because
-transactions end with records that no consumer gets: the watchdog reads a message itself.
+The cause may be a fetch that never returns, a dropped message, or a model that does not return. A restarted worker
+continues where it stopped. The watchdog counts only while the worker is ready: not during a rebalance or a recovery,
+and not while no broker answers. The clock runs at a tenth of its speed while the model works, or while only some
+partitions advance: such a worker is slow, not stalled. A log end beyond the processed offset proves nothing, because
+transactions end with records that no consumer receives. So the watchdog reads a message itself.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ __all__ = ["BacklogReader", "StallClock", "StallWatchdog", "WorkerProbe"]
 log = structlog.get_logger()
 CHECK_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
-ASK_AFTER = 0.2  # share of the limit after which it asks whether anything waits
+ASK_AFTER = 0.2  # share of the limit after which the watchdog checks for waiting messages
 SLOW = 0.1  # speed of the clock while the worker is busy
 METRICS_READ_SECONDS = 60.0  # time for Prometheus to read the count before the process ends
 EXIT = 70
 
 
 class StallClock:
-    """How long each partition has stalled with messages waiting; numbers only, no broker.
+    """Measures how long each partition has stalled with messages waiting; asks no broker.
 
     The partitions of observations and priors with the same number count as one, because observations wait while priors
     are read.
 
     Args:
-        limit: seconds.
+        limit: seconds after which a partition has stalled too long.
     """
 
     def __init__(self, limit: float) -> None:
@@ -53,7 +53,7 @@ class StallClock:
         self._waits: set[int] = set()  # partitions where a message has waited since `_stalled` began
 
     def restart(self) -> None:
-        """Start again, because something else holds the worker up, such as a rebalance."""
+        """Start again, because the worker waits for something else, such as a rebalance."""
         self._done, self._stalled, self._waits = {}, {}, set()
 
     def note(
@@ -84,7 +84,7 @@ class StallClock:
         }
 
     def answer(self, asked: Collection[int], waiting: Collection[int]) -> Collection[int]:
-        """Given which of the `asked` partitions have messages waiting, return those that have stalled too long."""
+        """Return which of the `asked` partitions have stalled too long, given those with messages `waiting`."""
         stalled = {number for number in asked if number in waiting and number in self._waits}
         self._waits = (self._waits - {*asked}) | {*waiting}
         self._stalled |= {number: 0.0 for number in asked if number not in stalled}
@@ -92,7 +92,7 @@ class StallClock:
 
 
 class BacklogReader:
-    """Reads a log with its own connections, separate from the worker's consumer.
+    """Checks logs for waiting messages, over connections separate from the worker's consumer.
 
     Args:
         brokers: host:port[,host:port...].
@@ -103,7 +103,7 @@ class BacklogReader:
         self._brokers, self._options = brokers, options
 
     async def waiting(self, processed_offsets: Mapping[TP, int]) -> dict[TP, int]:
-        """Return the ends of the logs that have a message at or after the given offset.
+        """Return the end offsets of the logs that have a message at or after the given offset.
 
         Raises:
             aiokafka.errors.KafkaError, TimeoutError: the broker has not answered.
@@ -129,7 +129,7 @@ class BacklogReader:
 
 
 async def _has_message(consumer: AIOKafkaConsumer, place: TopicPartition, offset: int, end: int) -> bool:
-    """Whether there is a message between the offset and the end; there may be only a transaction marker."""
+    """Whether there is a message between the offset and the end, not just a transaction marker."""
     consumer.assign([place])
     consumer.seek(place, offset)
     while await consumer.position(place) < end:
@@ -144,7 +144,7 @@ class WorkerProbe:
 
     Attributes:
         processed_offsets, is_busy, has_queued: as in `StallClock.note`.
-        is_blocked: whether it waits for something else.
+        is_blocked: whether the worker waits for something else.
     """
 
     processed_offsets: Callable[[], Mapping[TP, int]]
@@ -154,11 +154,12 @@ class WorkerProbe:
 
 
 class StallWatchdog:
-    """Ends the worker with status 70 if partitions stall, counted in `beliefstream_stalls_total`.
+    """Ends the worker with status 70 if partitions stall, and counts it in `beliefstream_stalls_total`.
 
     Args:
-        limit: seconds.
-        ends: asked when nothing has moved for a while.
+        limit: seconds after which a partition has stalled too long.
+        worker: the worker to observe.
+        backlog: asked for waiting messages when partitions have not advanced for a while.
     """
 
     def __init__(self, limit: float, worker: WorkerProbe, backlog: BacklogReader) -> None:
@@ -168,7 +169,7 @@ class StallWatchdog:
         self.metrics_read = asyncio.Event()  # /metrics has been read since it was cleared
 
     async def watch(self) -> None:
-        """Check every few seconds, for ever."""
+        """Check every few seconds, without end."""
         while True:
             before = time.monotonic()
             await asyncio.sleep(self._interval)
@@ -178,7 +179,7 @@ class StallWatchdog:
                 await self._stop(waiting)
 
     async def check(self, seconds: float) -> Mapping[TP, int]:
-        """Return the stalled partitions and the ends of their logs; `seconds` have passed since the last check."""
+        """Return the stalled partitions and their end offsets; `seconds` have passed since the last check."""
         worker = self._worker
         if worker.is_blocked():
             self._clock.restart()
@@ -207,14 +208,14 @@ class StallWatchdog:
         processed_offsets = self._worker.processed_offsets()
         metrics.STALLS.inc()
         log.error(
-            "partitions stand still: messages wait and none is processed; the worker stops, to be started again",
+            "partitions are stalled: messages wait and none is processed, the worker stops to be restarted",
             partitions=[f"{place.topic}-{place.partition}" for place in sorted(waiting)],
             processed_offsets=[processed_offsets.get(place, 0) for place in sorted(waiting)],
             end_offsets=[waiting[place] for place in sorted(waiting)],
             seconds=self._limit,
         )
         self.metrics_read.clear()
-        with suppress(TimeoutError):  # the count would be lost if the process ended at once
+        with suppress(TimeoutError):  # if the process ended at once, Prometheus would never see the count
             await asyncio.wait_for(self.metrics_read.wait(), METRICS_READ_SECONDS)
-            await asyncio.sleep(1.0)  # so that the answer can be sent
+            await asyncio.sleep(1.0)  # time to send the answer
         os._exit(EXIT)

@@ -10,7 +10,7 @@ from kafka.errors import PolicyViolationError
 
 from beliefstream.streams.kafka.faust.consumer import TOPIC_CHANGED
 from beliefstream.streams.kafka.topics import TopicNames
-from beliefstream.streams.state.lineage import MADE_AGAIN, READ_AGAIN
+from beliefstream.streams.state.lineage import CREATED_AGAIN, READ_AGAIN
 from tests.chaos.faults import LONGEST, until
 from tests.chaos.stage import Stage
 from tests.conftest import eventually
@@ -62,7 +62,7 @@ def source_truncated(stage: Stage) -> Iterator[None]:
 
 def source_made_again(stage: Stage) -> Iterator[None]:
     """Under workers that run; its offsets count anew."""
-    stage.allowed |= {MADE_AGAIN, TOPIC_CHANGED}
+    stage.allowed |= {CREATED_AGAIN, TOPIC_CHANGED}
     yield from stage.come_to_rest(LONGEST)
     _make_again(stage, stage.names.topics.observations)
     stage.holding = False

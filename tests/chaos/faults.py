@@ -24,7 +24,7 @@ FULL_BYTES = 100_000  # of a file, when the disk is full
 FULL = "File too large"  # says RocksDB then
 PREFERRED = 0  # of the kinds of election: the first of the replicas
 NO_BROKER = "No broker answers at"  # says a worker that starts just then, and ends
-AWAY = "the broker is away, the worker waits for it"  # says one that runs
+AWAY = "the broker is unreachable, the worker waits"  # says one that runs
 LONGEST = 120.0  # seconds until an aimed fault has met its point
 
 

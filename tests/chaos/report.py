@@ -44,22 +44,22 @@ class Report:
         """The whole page."""
         messages, seconds = sum(s.messages for s in self.stages), sum(s.seconds for s in self.stages)
         said = self.failure or (
-            "Every belief equals the single-threaded replay of the log without duplicates; no observation is missing, "
-            "none is applied twice, sequence numbers have no gaps, dead letters are exactly those planted."
+            "Every belief equals the single-threaded replay of the log without duplicates. No observation is missing, "
+            "and none is applied twice. Sequence numbers have no gaps. Dead letters are exactly those expected."
         )
         lines = [
-            "# Chaos",
+            "# Chaos runs",
             "",
             f"`{self.command}`: {messages:,} messages of {self.entities} entities in {self.partitions} partitions,"
             f" {seconds / 60:.0f} minutes. {said}",
             "",
-            "A tenth of the observations are late; some come twice, or cannot be used; priors are stated. Models and"
-            " sensors change when all before is applied, for it is known then which of them an observation meets; they"
-            " stay as they are in the stage of the destroyed logs, in which 400 observations are deleted before they"
-            " are read: workers must say and count them.",
+            "A tenth of the observations are late. Some come twice or are invalid, and priors are stated. Models and"
+            " sensors change only after all earlier messages are applied, so that the definition of each observation is"
+            " known. In the stage of the destroyed logs they do not change. There, 400 observations are deleted before"
+            " a worker reads them: the workers must report and count them.",
             "",
-            "Recovery is from the fault until all workers are ready and every partition has new posteriors; it holds"
-            " how long the fault lasts. Lost and double are counted at the end of a stage, over all of its faults.",
+            "Recovery is the time from the fault until all workers are ready and every partition has new posteriors."
+            " It includes the fault itself. Lost and double are counted at the end of a stage, over all its faults.",
             "",
             "| stage | fault | times | recovery, median | worst | lost | double |",
             "|---|---|---|---|---|---|---|",

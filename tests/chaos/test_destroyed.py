@@ -161,7 +161,7 @@ def test_a_source_made_again_goes_on_with_the_beliefs_there_are(opened: Stream) 
     half.make_again(half.topics.observations)
     half.worker.stop()
     said = half.go_on()
-    assert any("made again" in str(line["event"]) for line in said)
+    assert any("created again" in str(line["event"]) for line in said)
 
 
 @pytest.mark.chaos
@@ -174,7 +174,7 @@ def test_a_source_made_again_and_filled_before_a_worker_looks_is_noticed(opened:
     half.run.send(half.run.observations[half.half :])
     half.worker.wake()
     assert half.worker.wait_until_ended(WAIT) == 70
-    assert f"{half.topics.observations!r} was made again" in half.worker.log()
+    assert f"{half.topics.observations!r} was deleted and created again" in half.worker.log()
     opened.worker(**half.settings).start()
     half.run.check()
 

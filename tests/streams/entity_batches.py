@@ -15,7 +15,8 @@ from beliefstream.streams.definitions.reader import EntityModel
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.local.simulated_fleet import fleet_model
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage
-from beliefstream.streams.worker.entity_batch import EntityBatch, Entry
+from beliefstream.streams.worker.entity_batch import EntityBatch
+from beliefstream.streams.worker.entries import Entry
 from beliefstream.streams.worker.rounds import run_rounds
 
 MODEL = EntityModel(fleet_model())

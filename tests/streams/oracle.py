@@ -30,7 +30,7 @@ from beliefstream.streams.definitions.conversion import prior_change, reading_of
 from beliefstream.streams.definitions.reader import EntityModel
 from beliefstream.streams.local.simulated_fleet import Simulation, fleet_model
 from beliefstream.streams.settings import Settings
-from beliefstream.streams.worker.app import make_updater
+from beliefstream.streams.worker.updater import make_updater
 
 
 @lru_cache(maxsize=2)

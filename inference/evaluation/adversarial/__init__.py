@@ -1,1 +1,1 @@
-"""Adversarial problems, and an oracle that checks answers without code of the library."""
+"""Adversarial problems, and an oracle that checks answers independently of the library's code."""

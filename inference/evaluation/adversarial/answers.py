@@ -23,19 +23,19 @@ BATCH = 128
 
 
 class Answer(NamedTuple):
-    """One posterior with its reported quality."""
+    """A posterior with its reported quality."""
 
     mixture: Mixture
     effective_sample_size: float
-    quality: float  # the reported quality: the effective sample size, if there is no other
+    quality: float  # the reported quality; for a single update the effective sample size
     log_evidence: float
     method: str
-    seconds: float  # the batch's time divided by its problems; of a chain, per update
-    accumulated_error: float | None = None  # of a chain's belief, as reported, in nats
+    seconds: float  # per problem of the batch; for a chain per update
+    accumulated_error: float | None = None  # reported for the belief of a chain, nats
 
 
 def answers(problems: Sequence[Problem], updater: Updater, batch: int = BATCH) -> list[Answer]:
-    """Answers in the order of the problems; problems of equal dimension go in batches, as in a worker."""
+    """Return answers in the order of the problems; problems of equal dimension are batched, as in a worker."""
     found: dict[int, Answer] = {}
     for size in sorted({problem.dimension for problem in problems}):
         alike = [i for i, problem in enumerate(problems) if problem.dimension == size]
@@ -72,7 +72,7 @@ def _together(problems: Sequence[Problem], updater: Updater) -> list[Answer]:
 
 
 def chain_answers(chains: Sequence[Chain], updater: Updater) -> list[Answer]:
-    """Answers after the last update of each chain, all chains at once; the log evidence is of all readings."""
+    """Return the answer after the last update of each chain, with the log evidence of all its readings."""
     beliefs: list[Belief | None] = [None] * len(chains)
     last: list[Any] = [None] * len(chains)
     evidence, seconds = np.zeros(len(chains)), np.zeros(len(chains))

@@ -1,7 +1,7 @@
-"""Families of many updates in a row, of a fixed or a moving entity.
+"""Families of many successive updates of a fixed or a moving entity.
 
-A chain is one problem. Its answer, the belief after the last update, is compared with the exact posterior of all
-reports.
+A chain is one problem. Its answer is the belief after the last update, which is compared with the exact posterior of
+all reports.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ STEPS = 200
 
 @dataclass(frozen=True)
 class Chain:
-    """Readings of one entity, one step per second; `exact` solves it."""
+    """Readings of one entity, one instant per second; `exact` computes the exact posterior."""
 
     family: str
     model: StateModel
@@ -54,7 +54,7 @@ def _chain(
 
 
 def static(generator: Generator, updates: int = UPDATES) -> Chain:
-    """Many weak reports, one at a time, of signal strengths, ranges or bearings."""
+    """Make a chain of many weak reports of signal strength, range or bearing, one at a time."""
     size = 10.0
     prior = gaussian(np.zeros(2), size * generator.uniform(0.5, 1.0, 2))
     at = prior.means[0] + np.sqrt(np.diagonal(prior.covariances[0])) * generator.standard_normal(2)
@@ -80,7 +80,7 @@ def static(generator: Generator, updates: int = UPDATES) -> Chain:
 
 
 def random_walk(generator: Generator, steps: int = STEPS) -> Chain:
-    """A random walk with ranges to two or three anchors, one at a time; mirror images come and go."""
+    """Make a random walk with ranges to two or three anchors, one at a time, so that mirror images come and go."""
     prior = gaussian(generator.normal(0.0, 0.5, 2), 1.0)
     noise, drift = logarithmic(generator, 0.1, 0.5), logarithmic(generator, 0.05, 0.15)
     outlier = 0.05 if generator.random() < 0.5 else 0.0
@@ -95,12 +95,12 @@ def random_walk(generator: Generator, steps: int = STEPS) -> Chain:
 
 
 def passing(generator: Generator, steps: int = STEPS) -> Chain:
-    """Position and velocity along a line, with ranges to one or two stations beside it: either side may be true."""
+    """Make a motion along a line with ranges to one or two stations beside it, which do not determine the side."""
     density = logarithmic(generator, 0.01, 0.1)
     prior = gaussian([generator.uniform(-2, 2), 0.0], [5.0, 1.0])
     outlier = 0.05 if generator.random() < 0.3 else 0.0
     sensors: list[Sensor] = []
-    for _ in range(int(generator.integers(1, 3))):  # with one alone, the mirror images never part
+    for _ in range(int(generator.integers(1, 3))):  # one station alone never distinguishes the mirror images
         height, deviation = {"height": generator.uniform(2, 10)}, logarithmic(generator, 0.5, 2.0)
         where = [generator.uniform(-3, 3)]
         sensors.append(function(slant, [0], 2, deviation, height, outlier, 500.0, origin=where))
@@ -124,7 +124,7 @@ def passing(generator: Generator, steps: int = STEPS) -> Chain:
 
 
 def velocity_step(density: float) -> tuple[Array, Array]:
-    """Transition and noise of position and velocity over one second of white-noise acceleration."""
+    """Return transition and noise of position and velocity over one second of white-noise acceleration."""
     return np.array([[1.0, 1.0], [0.0, 1.0]]), density * np.array([[1 / 3, 1 / 2], [1 / 2, 1.0]])
 
 
@@ -133,12 +133,12 @@ CHAINS: dict[str, Callable[[Generator], Chain]] = {
     "filters, random walk": random_walk,
     "filters, passing": passing,
 }
-"""The function that makes a chain of each family."""
-SHARE = 10  # one chain per so many problems of another family
+"""Function that makes a chain, by family."""
+SHARE = 10  # number of problems of other families per chain
 
 
 def chains(family: str, count: int, seed: int) -> list[Chain]:
-    """One chain per `SHARE` of `count` problems, at least one; raises ValueError for an unknown family."""
+    """Return one chain per `SHARE` of `count` problems, at least one; raises ValueError for an unknown family."""
     if family not in CHAINS:
         raise ValueError(f"family: expected one of {sorted(CHAINS)}, got {family!r}")
     return [CHAINS[family](source(family, seed, number)) for number in range(math.ceil(count / SHARE))]

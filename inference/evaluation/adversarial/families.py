@@ -1,4 +1,4 @@
-"""The families by name; a problem depends only on its family, seed and number."""
+"""Families of single updates by name; a problem depends only on its family, seed and number."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ FAMILIES: dict[str, Maker] = {
     "near anchors": planar.near_anchors,
     "linear, 40 components": shapes.linear_components,
 }
-"""The function that makes a problem of each family."""
+"""Function that makes a problem, by family."""
 
 
 def problems(family: str, count: int, seed: int) -> list[Problem]:
-    """The first `count` problems of a family; raises ValueError for an unknown family."""
+    """Return the first `count` problems of a family; raises ValueError for an unknown family."""
     if family not in FAMILIES:
         raise ValueError(f"family: expected one of {sorted(FAMILIES)}, got {family!r}")
     found = []

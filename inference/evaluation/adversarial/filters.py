@@ -1,4 +1,4 @@
-"""Exact filters: a fixed grid for a random walk in the plane, many particles for position with velocity."""
+"""Exact filters for chains: a grid for a random walk in the plane, many particles for position with velocity."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from beliefstream.inference.evaluation.adversarial.mixtures import (
 )
 from beliefstream.inference.evaluation.adversarial.oracle import Distance, Points
 
-_SIDE, _CELLS = 10.0, 400  # half a side of the grid, and its cells along an axis
+_SIDE, _CELLS = 10.0, 400  # half the side of the grid, and its number of cells along an axis
 _PARTICLES = 40_000
-_POINTS = 1500  # number of a particle filter's last points at which densities are computed
+_POINTS = 1500  # number of final particles at which densities are computed
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class Filtered:
     """The exact posterior after the last step.
 
     Attributes:
-        runs: independent runs; one for a grid.
-        log_evidence: of all readings; error: of a divergence, nats.
+        runs: points of independent runs; one run for a grid.
+        log_evidence: log evidence of all readings, nats.
+        error: error of a divergence, nats.
     """
 
     runs: list[Points]
@@ -38,7 +39,7 @@ class Filtered:
     error: float
 
     def divergence(self, answer: Mixture) -> Distance:
-        """KL(exact ‖ answer) with its error."""
+        """Return KL(exact ‖ answer) with its error, nats."""
         if not sound(answer):
             return Distance(math.inf, 0.0)
         values, errors = [], []
@@ -51,17 +52,17 @@ class Filtered:
         return Distance(float(np.mean(values)), max(self.error, among, sampled))
 
     def missed(self, answer: Mixture, generator: np.random.Generator) -> float:
-        """Zero, as it is unknown for a filter."""
+        """Return zero, because the missed evidence of a filter is unknown."""
         return 0.0
 
 
 def walk(prior: Mixture, readings: Sequence[Sequence[Any]], drift: float) -> Filtered:
-    """Filter a random walk in the plane with steps of deviation `drift` along each axis, on a grid by convolution."""
+    """Filter a random walk in the plane, with steps of deviation `drift` along each axis, by convolution on a grid."""
     cell = 2 * _SIDE / _CELLS
     axis = -_SIDE + cell * (np.arange(_CELLS) + 0.5)
     points = np.stack(np.meshgrid(axis, axis, indexing="ij")).reshape(2, -1)
     log = log_density(prior, points)
-    # the Fourier transform of the step; the grid is wide enough that nothing wraps around
+    # Fourier transform of the step; the grid is wide enough that no mass wraps around
     wave = 2 * math.pi * np.fft.fftfreq(_CELLS, cell)[:, None], 2 * math.pi * np.fft.rfftfreq(_CELLS, cell)
     kernel = np.exp(-0.5 * drift**2 * (wave[0] ** 2 + wave[1] ** 2))
     evidence = 0.0
@@ -92,10 +93,10 @@ def particles(
     spread: Array,
     generator: np.random.Generator,
 ) -> Filtered:
-    """Filter a linear motion with noise of full rank, by two independent particle filters.
+    """Filter a linear motion with noise of full rank by two independent particle filters.
 
-    The density of the last state is the mean of the motion's density over the other filter's previous particles, times
-    the likelihood. So no kernel has to be chosen.
+    The density of the last state is the likelihood times the mean of the motion's density over the previous particles
+    of the other filter. So no kernel is needed.
     """
     filters = [_filter(prior, readings, transition, spread, generator) for _ in range(2)]
     runs = []
@@ -105,7 +106,7 @@ def particles(
         predicted = _log_predicted(points, before, transition, spread)
         log = predicted + _log_likelihood(readings[-1], points)
         runs.append((points, log, logsumexp(log - predicted)))
-    # the last step's evidence, from the particles themselves
+    # evidence of the last step, from the particles of the same filter
     steps = [each[3][-1] for each in filters]
     last_step = float(np.logaddexp.reduce(steps)) - math.log(2)
     evidence = [float(sum(each[3])) for each in filters]
@@ -121,7 +122,7 @@ def _filter(
     spread: Array,
     generator: np.random.Generator,
 ) -> tuple[Array, Array, Array, list[float]]:
-    """Resampled particles before the last step; the last ones with their weights; log evidence of each step."""
+    """Return the resampled particles before the last step, the last ones, their weights, and each step's evidence."""
     factor, now = np.linalg.cholesky(spread), sample(prior, _PARTICLES, generator)
     before, weight, evidence = now, np.full(_PARTICLES, 1 / _PARTICLES), []
     for step, row in enumerate(readings):
@@ -148,7 +149,7 @@ def _systematic(weight: Array, count: int, generator: np.random.Generator) -> An
 
 
 def _log_predicted(points: Array, before: Array, transition: Array, spread: Array) -> Array:
-    """Log of the mean over particles `before` of the motion's density at `points`."""
+    """Return the log of the motion's density at `points`, averaged over the particles `before`."""
     inverse = np.linalg.inv(np.linalg.cholesky(spread))
     there, origins = inverse @ points, inverse @ (transition @ before)
     size = len(spread)

@@ -1,14 +1,14 @@
-"""Exact posteriors on cells that are split where the mass is, in the coordinates that sensors touch.
+"""Exact posteriors on adaptively split cells, in the coordinates that sensors observe.
 
-Cells are boxes in coordinates where the prior has unit covariance. A cell is *resolved* if the log of prior ×
-likelihood changes little across it. Unresolved cells that may hold mass are halved along the axis of the largest
-change. Two estimates bound the mass of a cell. The density widened by the cell shows a narrow ridge inside it. The
-density tempered until cells look smooth keeps a compromise between contradicting sensors. Thin rings, or three and more
-coordinates, leave too many cells unresolved. Then a part of them is drawn, weighted so that every integral stays
-unbiased (P. Fearnhead, P. Clifford, "On-line inference for hidden Markov models via particle filters", J. Royal
-Statistical Society B 65(4), 2003). The cells are then a sample, and two independent samples give its error.
+Cells are boxes in coordinates in which the prior has unit covariance. A cell is *resolved* if the log of prior ×
+likelihood changes little across it. Unresolved cells that may have mass are halved along the axis of the largest
+change. Two estimates bound the mass of a cell. The density widened by the cell finds a narrow ridge inside it. The
+density tempered until it is smooth across cells finds a compromise between contradictory sensors. Thin rings, or three
+and more coordinates, leave too many cells unresolved. Then a part of them is drawn, with weights such that every
+integral is unbiased (P. Fearnhead, P. Clifford, "On-line inference for hidden Markov models via particle filters", J.
+Royal Statistical Society B 65(4), 2003). The cells are then a sample, and two independent samples give its error.
 
-Points and boxes are columns: ``(d, P)``.
+Points and boxes are columns, ``(d, P)``.
 """
 
 from __future__ import annotations
@@ -22,33 +22,38 @@ import numpy as np
 from beliefstream.inference.evaluation.adversarial.likelihood import Array, Seen, wrapped
 from beliefstream.inference.evaluation.adversarial.mixtures import Mixture, log_density, logsumexp
 
-CHANGE = 1.0  # nats across a resolved cell
+CHANGE = 1.0  # largest change across a resolved cell, nats
 _NEGLIGIBLE = 1e-7  # share of the mass below which a cell is dropped
-_ENOUGH = 1e-2  # share of the mass that may stay unresolved, as it always is along a jump
-_FIRST = {1: 300, 2: 40, 3: 13, 4: 8}  # cells along an axis within `_INNER` standard deviations
+_ENOUGH = 1e-2  # share of the mass that may remain unresolved, as it always does along a jump
+_FIRST = {
+    1: 300,
+    2: 40,
+    3: 13,
+    4: 8,
+}  # number of cells along an axis within `_INNER` standard deviations, by d
 _INNER = 6.0
 _OUTER = {1: (9.0, 14.0, 24.0, 45.0), 2: (9.0, 14.0, 24.0, 45.0), 3: (12.0, 45.0), 4: (30.0,)}
 _MOST_PASSES = 120
 _WIDER = 1.2  # safety factor of the widening
-_POWERS = 8  # steps in the search for a power
+_POWERS = 8  # number of steps of the search for a power
 
 
 @dataclass(frozen=True)
 class Target:
-    """Prior and readings over the touched coordinates ``d``."""
+    """Prior and readings over the ``d`` observed coordinates."""
 
     prior: Mixture
     sensors: list[Seen]
 
     def frame(self) -> tuple[Array, Array]:
-        """Mean ``(d,)`` and a factor ``(d, d)`` of the covariance of the whole prior."""
+        """Return the mean ``(d,)`` of the whole prior, and a factor ``(d, d)`` of its covariance."""
         mean = self.prior.weights @ self.prior.means
         offset = self.prior.means - mean
         within = np.einsum("k,kij->ij", self.prior.weights, self.prior.covariances)
         return mean, np.linalg.cholesky(within + (self.prior.weights * offset.T) @ offset)
 
     def log_joint(self, points: Array) -> Array:
-        """Log of prior × likelihood at `points` ``(d, P)``."""
+        """Return the log of prior × likelihood at `points` ``(d, P)``, ``(P,)``."""
         total = log_density(self.prior, points)
         for sensor in self.sensors:
             total = total + sensor.log_likelihood(sensor.predictions(points))
@@ -57,17 +62,17 @@ class Target:
 
 @dataclass
 class _Cells:
-    """``n`` boxes in the prior's frame, with their weights and densities."""
+    """``n`` boxes in the frame of the prior, with their weights and densities."""
 
     centre: Array  # (d, n)
     half: Array  # (d, n)
-    log_weight: Array  # (n,) of one over the probability that it was kept
-    random: Any  # (n,) bool: whether it or an ancestor was drawn
+    log_weight: Array  # (n,) minus the log probability that it was kept
+    random: Any  # (n,) bool, whether it or an ancestor was drawn
     log_f: Array  # (n,) at the centre
-    log_mean: Array  # (n,) of the average over the box, by Simpson's rule along each axis
+    log_mean: Array  # (n,) of the mean over the box, by Simpson's rule along each axis
     log_guide: Array  # (n,) of the widened density
-    change: Array  # (n,) largest change in nats across the box along an axis
-    axis: Any  # (n,) the axis along which a split helps most
+    change: Array  # (n,) largest change across the box along an axis, nats
+    axis: Any  # (n,) axis of the largest change
 
     @property
     def count(self) -> int:
@@ -83,7 +88,7 @@ class _Cells:
 
     @property
     def log_size(self) -> Array:
-        """Log of the volume that a box represents."""
+        """Log of the volume that each box represents, ``(n,)``."""
         found: Array = self.log_weight + np.log(2 * self.half).sum(0)
         return found
 
@@ -93,9 +98,12 @@ class Posterior:
     """Weighted points of one run.
 
     Attributes:
-        points: ``(d, P)``; share: of each, ``(P,)``; log_joint: of prior × likelihood there.
-        log_evidence: log p(readings); log_error: of it, by the rule's own estimate.
-        drawn: share of the mass in cells that were drawn.
+        points: ``(d, P)``.
+        share: mass of each point, ``(P,)``.
+        log_joint: log of prior × likelihood at each point, ``(P,)``.
+        log_evidence: log density of the readings, nats.
+        log_error: error of the log evidence by the estimate of the integration rule, nats.
+        drawn: share of the mass in drawn cells.
     """
 
     points: Array
@@ -107,7 +115,7 @@ class Posterior:
 
 
 def posterior(target: Target, most: int, generator: np.random.Generator, change: float = CHANGE) -> Posterior:
-    """The exact posterior of one problem; at most `most` cells are unresolved at a time."""
+    """Compute the exact posterior of one problem, with at most `most` unresolved cells at a time."""
     mean, factor = target.frame()
     centre, half = _first(target, mean, factor, generator)
     plain = np.zeros(centre.shape[1])
@@ -137,7 +145,7 @@ def posterior(target: Target, most: int, generator: np.random.Generator, change:
 
 
 def _first(target: Target, mean: Array, factor: Array, generator: np.random.Generator) -> tuple[Array, Array]:
-    """Cells that cover the prior's frame far out, fine in its middle; shifted at random."""
+    """Return centres and half widths of randomly shifted cells that cover the prior, finer in its middle."""
     size, inverse = len(mean), np.linalg.inv(factor)
     centres = (target.prior.means - mean) @ inverse.T
     spread = np.sqrt(np.einsum("ij,kjl,il->ki", inverse, target.prior.covariances, inverse))
@@ -163,7 +171,7 @@ def _evaluated(
         ends[axis, 2 * axis + 2] += half[axis]
     flat = mean[:, None] + factor @ ends.reshape(size, -1)
     log = log_density(target.prior, flat).reshape(-1, count)
-    # of one side of the box, as the standard deviation of a point inside it
+    # standard deviation of a point inside the box, along each side
     sides = factor[:, :, None] * half[None] * (2 * _WIDER / math.sqrt(12))
     guide, worth = log_density(target.prior, flat[:, :count], sides), np.zeros((size, count))
     for sensor in target.sensors:
@@ -192,22 +200,22 @@ def _evaluated(
 
 
 def _mean_of_known(around: Array) -> Array:
-    """Mean over the ends at which the function is a number; ``(m, n)``."""
+    """Return the mean over the ends at which the function is defined, ``(m, n)``."""
     known = ~np.isnan(around)
     count = known.sum(1)
     return np.where(count > 0, np.where(known, around, 0.0).sum(1) / np.maximum(count, 1), np.nan)
 
 
 def _sorted(cells: _Cells, done: _Cells, change: float) -> tuple[_Cells, _Cells, float]:
-    """Cells to split, resolved cells, and the share of the mass in the former.
+    """Return the cells to split, the resolved cells, and the share of the mass in the former.
 
-    Cells without mass are dropped.
+    Cells with negligible mass are dropped.
     """
     with np.errstate(invalid="ignore"):
         fine = (cells.change < change) & (np.abs(cells.log_guide - cells.log_mean) < 0.5 * change)
     coarse, done = cells.take(~fine), _Cells.join([done, cells.take(fine)])
     finished, upper = done.log_size + done.log_mean, _upper(coarse)
-    # relative to the mass found so far: a few far cells with high estimates must not make the others seem worthless
+    # relative to the mass found so far, because high estimates of a few far cells must not cause others to be dropped
     least = logsumexp(np.concatenate([finished, coarse.log_size + coarse.log_f])) + math.log(_NEGLIGIBLE)
     most = logsumexp(np.concatenate([finished, upper]))
     unresolved = float(np.exp(upper - most).sum()) if coarse.count else 0.0
@@ -215,18 +223,18 @@ def _sorted(cells: _Cells, done: _Cells, change: float) -> tuple[_Cells, _Cells,
 
 
 def _upper(cells: _Cells) -> Array:
-    """Upper estimates of the log mass in unresolved cells."""
+    """Return upper estimates of the log mass of unresolved cells."""
     return cells.log_size + np.maximum(cells.log_guide, cells.log_mean)
 
 
 def _shares(cells: _Cells) -> Array:
-    """Probabilities for drawing unresolved cells: the mass that each may hold, also under the tempered density."""
+    """Return drawing probabilities of unresolved cells: the mass each may have, also under the tempered density."""
     upper = _upper(cells)
     return np.maximum(np.exp(upper - logsumexp(upper)), _tempered(cells, cells.log_size))
 
 
 def _tempered(cells: _Cells, size: Array) -> Array:
-    """Shares under the density to the largest power that makes cells look smooth where its mass is."""
+    """Return the shares under the density to the largest power for which it is smooth across cells with mass."""
     finite = np.isfinite(cells.log_f)
     if not finite.any():
         return np.zeros(cells.count)
@@ -251,12 +259,12 @@ def _tempered(cells: _Cells, size: Array) -> Array:
 
 
 def _kept(cells: _Cells, most: int, generator: np.random.Generator) -> _Cells:
-    """All cells, or about `most` of them: light ones are drawn at random and get more weight."""
+    """Return all cells, or about `most` of them; light ones are drawn at random and get a larger weight."""
     count = cells.count
     if count <= most:
         return cells
     share = _shares(cells)
-    # the threshold with sum of min(share / threshold, 1) = most
+    # the threshold at which the sum of min(share / threshold, 1) is `most`
     order = np.sort(share)
     below = np.cumsum(order)
     expected = below / np.maximum(order, 1e-300) + count - 1 - np.arange(count)
@@ -272,7 +280,7 @@ def _kept(cells: _Cells, most: int, generator: np.random.Generator) -> _Cells:
 
 
 def _split(cells: _Cells) -> tuple[Array, Array, Array, Any]:
-    """Both halves of each cell, along the axis where a split helps most."""
+    """Return both halves of each cell, along its axis of the largest change."""
     place = np.arange(cells.count)
     half = cells.half.copy()
     half[cells.axis, place] /= 2

@@ -1,8 +1,8 @@
 """Likelihoods of sensors in numpy, float64, written from the documentation of each kind.
 
-They are part of the oracle, and use nothing of the library but the numbers of a sensor. An outlier probability of zero
-is exactly zero, and no length is softened. Every likelihood also comes *widened*: the spread of a prediction inside a
-cell is added to the noise. So a coarse cell sees a ridge narrower than itself.
+They are part of the oracle, and use only the numbers of a sensor from the library. An outlier probability of zero is
+exactly zero, and lengths are not smoothed. Every likelihood also has a *widened* form, in which the spread of the
+prediction inside a cell is added to the noise. So a coarse cell finds a ridge narrower than itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def wrapped(angle: Array) -> Array:
 
 
 def length(u: Array) -> Array:
-    """Lengths of the vectors ``(rows, P)``; returns ``(P,)``."""
+    """Return the lengths ``(P,)`` of the vectors ``(rows, P)``."""
     found: Array = np.sqrt(np.einsum("ip,ip->p", u, u))
     return found
 
@@ -64,18 +64,18 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "slant": lambda u, height: np.sqrt(u[0] ** 2 + height**2),
     "mixed_length": lambda u, units: length(units[:, None] * u),
 }
-"""Functions by name, of the coordinates relative to the origin ``(rows, P)`` and the parameters."""
+"""Measurement functions by name; arguments are the coordinates minus the origin ``(rows, P)``, and the parameters."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """All reports of one sensor, so that its predictions are computed once.
+    """All reports of one sensor, whose predictions are computed once.
 
     Attributes:
-        sensor: of `inference.sensors.readings`; only its numbers are read.
-        values: ``(n, m)``, as reported.
-        covariances: ``(n, m, m)``, of each report.
-        axes: the coordinates of the points.
+        sensor: sensor of `inference.sensors.readings`, of which only the numbers are used.
+        values: reported values, ``(n, m)``.
+        covariances: covariance of each report, ``(n, m, m)``.
+        axes: indices of the points' coordinates in the state.
     """
 
     sensor: Any
@@ -85,18 +85,18 @@ class Seen:
 
     @property
     def is_angle(self) -> bool:
-        """Whether its residuals wrap."""
+        """Whether its residuals are wrapped."""
         sensor = self.sensor
         return bool(sensor.kind == ANGLE or (sensor.kind == FUNCTION and sensor.program.measurement.angle))
 
     @property
     def noise_floor(self) -> Array:
-        """Standard deviation of each number in the units of ``h``, ``(m,)``."""
+        """Smallest standard deviation of each number in the units of ``h``, ``(m,)``."""
         found: Array = np.sqrt(np.diagonal(self.covariances[0])) / abs(self.sensor.scale)
         return found
 
     def predictions(self, points: Array) -> Array:
-        """``h`` at `points` ``(d, P)``; returns ``(m, P)``, NaN where the function is undefined."""
+        """Return ``h`` at `points` ``(d, P)``, ``(m, P)``; NaN where the function is undefined."""
         sensor = self.sensor
         u = sensor.matrix[:, self.axes] @ points
         if sensor.kind == LINEAR:
@@ -115,11 +115,13 @@ class Seen:
         return np.asarray(found)[None]
 
     def log_likelihood(self, predictions: Array, spread: Array | None = None) -> Array:
-        """Log likelihood of all reports at `predictions` of ``h``, widened by `spread`, both ``(m, P)``; ``(P,)``."""
+        """Return the log likelihood ``(P,)`` of all reports at `predictions`, widened by `spread`, both ``(m, P)``."""
         extra = None if spread is None else spread * abs(self.sensor.scale)
         if self._is_plain:
             return self._of_mean(predictions, extra)
-        if extra is not None and len(self.values) > 1:  # together they are as sharp as one of less noise
+        if (
+            extra is not None and len(self.values) > 1
+        ):  # several reports are as precise as one with less noise
             extra = extra * math.sqrt(len(self.values))
         found = self._of_rows if self.sensor.kind == LINEAR else self._of_scalar
         total = found(predictions, extra, 0)
@@ -199,7 +201,7 @@ class Seen:
 
 
 def _clutter(law: Any, value: float) -> float:
-    """Density of a uniform or exponential distribution at a value."""
+    """Return the density of a uniform or exponential distribution at a value."""
     if hasattr(law, "low"):
         return 1 / (law.high - law.low) if law.low <= value <= law.high else 0.0
     return math.exp(-value / law.mean) / law.mean if value >= 0 else 0.0
@@ -216,7 +218,7 @@ def _called(program: Any, parameters: Array, u: Array) -> Array:
 
 
 def touched(readings: Sequence[Any], dimension: int) -> list[int]:
-    """The coordinates that any of the readings depends on."""
+    """Return the indices of the coordinates that any reading depends on."""
     used = np.zeros(dimension, dtype=bool)
     for reading in readings:
         used |= (reading.sensor.matrix != 0).any(0)

@@ -1,4 +1,4 @@
-"""Single Gaussian mixtures as plain numbers; points are columns ``(D, P)``."""
+"""Gaussian mixtures in numpy; points are columns, ``(D, P)``."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from beliefstream.inference.evaluation.adversarial.likelihood import LOG_TWO_PI,
 
 
 class Mixture(NamedTuple):
-    """A mixture: weights ``(K,)``, means ``(K, D)``, covariances ``(K, D, D)``."""
+    """A Gaussian mixture: weights ``(K,)``, means ``(K, D)``, covariances ``(K, D, D)``."""
 
     weights: Array
     means: Array
     covariances: Array
 
     def marginal(self, axes: list[int]) -> Mixture:
-        """Marginal over the coordinates `axes`."""
+        """Return the marginal over the coordinates `axes`."""
         return Mixture(self.weights, self.means[:, axes], self.covariances[:, axes][:, :, axes])
 
 
 def log_density(mixture: Mixture, points: Array, sides: Array | None = None) -> Array:
-    """Log density at `points` ``(D, P)``; returns ``(P,)``. Widened by `sides` as in `component_logs`."""
+    """Return the log density ``(P,)`` at `points` ``(D, P)``, widened by `sides` as in `component_logs`."""
     return logsumexp(component_logs(mixture, points, sides))
 
 
 def component_logs(mixture: Mixture, points: Array, sides: Array | None = None) -> Array:
-    """Log of weight × density of each component, ``(K, P)``.
+    """Return the log of weight × density of each component, ``(K, P)``.
 
-    With `sides` ``(D, D, P)``, a vector for each side of a box, it is roughly the density of the box around the point.
+    With `sides` ``(D, D, P)``, the vectors along the sides of a box, it is approximately the mean density of the box
+    around each point.
     """
     inverse = np.linalg.inv(np.linalg.cholesky(mixture.covariances))
     size = mixture.means.shape[1]
@@ -49,7 +50,7 @@ def component_logs(mixture: Mixture, points: Array, sides: Array | None = None) 
 
 
 def logsumexp(logs: Array) -> Array:
-    """Log of the sum of exponentials over the first axis."""
+    """Return the log of the sum of exponentials over the first axis."""
     if len(logs) == 1:
         only: Array = logs[0]
         return only
@@ -61,7 +62,7 @@ def logsumexp(logs: Array) -> Array:
 
 
 def positive_definite(covariances: Array) -> bool:
-    """Whether all ``(K, D, D)`` have a Cholesky factor."""
+    """Whether all covariances ``(K, D, D)`` have a Cholesky factor."""
     try:
         factors = np.linalg.cholesky(covariances)
     except np.linalg.LinAlgError:
@@ -70,13 +71,13 @@ def positive_definite(covariances: Array) -> bool:
 
 
 def sound(mixture: Mixture) -> bool:
-    """Whether the mixture is a density."""
+    """Whether the mixture is a valid density."""
     finite = all(bool(np.isfinite(part).all()) for part in mixture)
     return finite and positive_definite(mixture.covariances)
 
 
 def sample(mixture: Mixture, count: int, generator: np.random.Generator) -> Array:
-    """`count` independent points, ``(D, count)``."""
+    """Draw `count` independent points, ``(D, count)``."""
     source = generator.choice(len(mixture.weights), count, p=mixture.weights / mixture.weights.sum())
     factors = np.linalg.cholesky(mixture.covariances)
     noise = generator.standard_normal((count, mixture.means.shape[1]))

@@ -1,7 +1,7 @@
-"""Divergence of an answer from the exact posterior in nats, with its error.
+"""Computes the divergence of an answer from the exact posterior in nats, with its error.
 
-The coordinates that sensors touch come from `grid.posterior`, run twice. The others follow exactly: given the touched
-ones, each prior component is a Gaussian. They are drawn from it, and both densities are over the whole state.
+The posterior of the observed coordinates comes from two runs of `grid.posterior`. Given these, each prior component is
+a Gaussian over the other coordinates, which are drawn from it. Both densities are over the whole state.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from beliefstream.inference.evaluation.adversarial.mixtures import (
 
 MOST_CELLS = {1: 2000, 2: 1600, 3: 2500, 4: 4000}
 _SURE = 0.02  # share of drawn mass up to which one run is enough
-_DRAWN = 1.5  # error of the log evidence if all cells are drawn, times the root of their number
-_MOST_POINTS = 6000  # number of points at which densities of a whole state are compared
+_DRAWN = 1.5  # error of the log evidence if all cells are drawn, times the square root of their number
+_MOST_POINTS = 6000  # number of points at which densities of the whole state are compared
 
 
 class Distance(NamedTuple):
@@ -38,7 +38,7 @@ class Distance(NamedTuple):
 
 
 class Points(NamedTuple):
-    """Points of one run over the whole state ``(D, P)``, with shares ``(P,)`` and log densities ``(P,)``."""
+    """Points of one run over the whole state ``(D, P)``, with their mass ``(P,)`` and log density ``(P,)``."""
 
     points: Array
     share: Array
@@ -50,10 +50,12 @@ class Exact:
     """The exact posterior of one problem.
 
     Attributes:
-        runs: independent runs; a single one if no cell was drawn.
-        log_evidence: of all runs together; error: of it, nats.
-        drawn: share of the mass in cells that were drawn.
-        axes: the coordinates that sensors touch.
+        runs: points of independent runs; one run if almost no mass was drawn.
+        log_evidence: log evidence from all runs, nats.
+        error: error of the log evidence, nats.
+        drawn: share of the mass in drawn cells.
+        target: prior and readings over the observed coordinates.
+        axes: indices of the observed coordinates.
     """
 
     runs: list[Points]
@@ -64,7 +66,7 @@ class Exact:
     axes: list[int]
 
     def divergence(self, answer: Mixture) -> Distance:
-        """KL(exact ‖ answer) of an answer over the whole state, with its error."""
+        """Return KL(exact ‖ answer) over the whole state, with its error, nats."""
         if not sound(answer):
             return Distance(math.inf, 0.0)
         values, variances = [], []
@@ -78,7 +80,7 @@ class Exact:
         return Distance(float(np.mean(values)), error)
 
     def missed(self, answer: Mixture, generator: np.random.Generator, count: int = 400) -> float:
-        """Nats of evidence that the answer, as a proposal, finds beyond the runs: mass that they missed."""
+        """Return the log evidence, nats, that the answer as a proposal finds in addition to the runs."""
         if not sound(answer):
             return 0.0
         there = answer.marginal(self.axes)
@@ -93,12 +95,12 @@ class Exact:
 def solve(
     prior: Mixture, readings: Sequence[Any], generator: np.random.Generator, runs: int = 2, scale: float = 1.0
 ) -> Exact:
-    """Solve a problem exactly; `readings` are encoded ones, and there are `scale` times as many cells as usual."""
+    """Solve a problem exactly, with `scale` times the usual number of cells."""
     axes = touched(readings, prior.means.shape[1])
     target = grid.Target(prior.marginal(axes), seen(readings, axes))
     most = int(scale * MOST_CELLS.get(len(axes), 6000))
     found = [grid.posterior(target, most, generator)]
-    if found[0].drawn > _SURE:  # otherwise drawn cells have an error that only another run shows
+    if found[0].drawn > _SURE:  # only another run shows the error of drawn cells
         found += [grid.posterior(target, most, generator) for _ in range(runs - 1)]
     evidences = [each.log_evidence for each in found]
     together = float(np.logaddexp.reduce(evidences)) - math.log(len(found))
@@ -120,7 +122,7 @@ def _completed(
     found: grid.Posterior,
     generator: np.random.Generator,
 ) -> Points:
-    """Complete points by drawing their untouched coordinates; equal shares, and log density of the whole state."""
+    """Draw the coordinates that are not observed, and return equally weighted points with their log density."""
     size, components = prior.means.shape[1], len(prior.weights)
     rest = [axis for axis in range(size) if axis not in axes]
     ticks = (np.arange(_MOST_POINTS) + generator.random()) / _MOST_POINTS

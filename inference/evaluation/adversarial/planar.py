@@ -27,12 +27,12 @@ PLANE = (0, 1)
 
 
 def place(generator: Generator, low: float = 0.3, high: float = 20.0) -> Array:
-    """Place of a sensor, `low` to `high` prior deviations away."""
+    """Draw the position of a sensor, `low` to `high` prior deviations away."""
     return logarithmic(generator, low, high) * direction(generator)
 
 
 def sensor_at(generator: Generator, where: Array, noise: float, outlier: float = 0.0) -> Sensor:
-    """A range or a bearing; a bearing has the noise `noise` at the distance of the origin."""
+    """Make a range or a bearing sensor; the noise of a bearing is `noise` at the distance of the origin."""
     if generator.random() < 0.5:
         return range_to(PLANE, 2, where, noise, outlier, 60.0)
     angle = min(noise / max(float(np.linalg.norm(where)), 1.0), 0.5)
@@ -40,13 +40,13 @@ def sensor_at(generator: Generator, where: Array, noise: float, outlier: float =
 
 
 def reported(generator: Generator, prior: Mixture, sensors: list[Sensor], at: Array | None = None) -> Made:
-    """Reports of `sensors` about a state drawn from the prior, or about `at`."""
+    """Draw reports of `sensors` about the state `at`, or about a state drawn from the prior."""
     there = state(generator, prior) if at is None else at
     return prior, [report(generator, sensor, there) for sensor in sensors]
 
 
 def planar(generator: Generator) -> Made:
-    """As in training: one to eight components, one to six positions, ranges and bearings, half with outliers."""
+    """As in training: one to eight components; one to six positions, ranges or bearings; half with outliers."""
     prior = mixture(generator, 2, int(generator.integers(1, 9)), 0.7)
     sensors = []
     for _ in range(int(generator.integers(1, 7))):
@@ -91,7 +91,7 @@ def collinear_bearings(generator: Generator) -> Made:
 
 
 def noise_of(share: float) -> Maker:
-    """Noise of that share of the prior; below a thousandth with two sensors, as a single range leaves a ring."""
+    """Noise of that share of the prior; below a thousandth with two sensors, because one range leaves a ring."""
 
     def make(generator: Generator) -> Made:
         prior = mixture(generator, 2, int(generator.integers(1, 5)), 1.0)
@@ -104,7 +104,7 @@ def noise_of(share: float) -> Maker:
 
 
 def moved(make: Maker, scale: float, offset: float) -> Maker:
-    """A family of the plane in other units, and far from the coordinates' origin."""
+    """A family of the plane in other units, and far from the origin of the coordinates."""
 
     def make_there(generator: Generator) -> Made:
         prior, readings = make(generator)
@@ -130,7 +130,7 @@ def _moved(reading: Reading, scale: float, shift: Array) -> Reading:
 
 
 def contradictions(outlier: float) -> Callable[[Generator], Made]:
-    """Precise sensors that contradict each other: each reports its own state."""
+    """Precise sensors that contradict each other, because each reports another state."""
 
     def make(generator: Generator) -> Made:
         prior = mixture(generator, 2, int(generator.integers(1, 4)), 1.0)
@@ -160,7 +160,7 @@ def prior_off(generator: Generator) -> Made:
 
 
 def mirror_images(generator: Generator) -> Made:
-    """Ranges from a line: a position and its mirror image fit equally, and the prior favours one slightly or not."""
+    """Ranges from a line, so that a position and its mirror image fit equally; the prior may favour one slightly."""
     along = direction(generator)
     across = np.array([-along[1], along[0]])
     prior = gaussian(
@@ -176,7 +176,7 @@ def mirror_images(generator: Generator) -> Made:
 
 
 def near_anchors(generator: Generator) -> Made:
-    """A prior of 100 km, three anchors within 100 m of the entity, noise of .1 m."""
+    """A prior of 100 km, three anchors within 100 m of the entity, and noise of 0.1 m."""
     prior = gaussian(np.zeros(2), 1e5)
     at = state(generator, prior)
     return reported(

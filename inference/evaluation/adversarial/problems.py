@@ -1,4 +1,4 @@
-"""An adversarial problem, and helpers to make one: priors, states, reported values."""
+"""An adversarial problem, and functions that draw its parts: priors, states, reported values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Generator = np.random.Generator
 
 @dataclass(frozen=True)
 class Problem:
-    """A prior over ``D`` coordinates, and the reports of one time."""
+    """A prior over ``D`` coordinates, and readings of one time."""
 
     family: str
     prior: Mixture
@@ -31,7 +31,7 @@ class Problem:
 
 
 def source(family: str, seed: int, number: int) -> Generator:
-    """Generator of one problem, independent of all other draws."""
+    """Return the random number generator of one problem, independent of all others."""
     return np.random.default_rng([seed, zlib.crc32(family.encode()), number])
 
 
@@ -39,7 +39,7 @@ Maker = Callable[[Generator], tuple[Mixture, Sequence[Reading]]]
 
 
 def gaussian(mean: Any, deviation: Any) -> Mixture:
-    """One component without correlation; `deviation` is a number, or one per coordinate."""
+    """Return a mixture of one component without correlation; `deviation` is a number, or one per coordinate."""
     mean = np.asarray(mean, float)
     variance = np.broadcast_to(np.asarray(deviation, float) ** 2, mean.shape)
     return Mixture(np.ones(1), mean[None], np.diag(variance)[None])
@@ -48,14 +48,14 @@ def gaussian(mean: Any, deviation: Any) -> Mixture:
 def mixture(
     generator: Generator, size: int, components: int, scale: float = 1.0, apart: float = 1.0
 ) -> Mixture:
-    """Random weights, means and covariances; `apart` is the spread of the means in units of `scale`."""
+    """Draw a mixture over `size` coordinates; `apart` is the spread of the means in units of `scale`."""
     weights = generator.dirichlet(np.ones(components))
     means = apart * scale * generator.standard_normal((components, size))
     return Mixture(weights, means, shapes(generator, size, components, scale))
 
 
 def shapes(generator: Generator, size: int, components: int, scale: float) -> Array:
-    """Covariances with deviations of a third to one and a half of `scale`, in random directions."""
+    """Draw covariances with standard deviations of 1/3 to 3/2 of `scale` along random directions."""
     deviations = scale * np.exp(generator.uniform(math.log(0.3), math.log(1.5), (components, size)))
     turns = np.linalg.qr(generator.standard_normal((components, size, size)))[0]
     return symmetric(turns * deviations[:, None] ** 2 @ turns.transpose(0, 2, 1))
@@ -66,24 +66,24 @@ def symmetric(matrices: Array) -> Array:
 
 
 def state(generator: Generator, prior: Mixture) -> Array:
-    """One state ``(D,)`` drawn from the prior."""
+    """Draw a state ``(D,)`` from the prior."""
     k = generator.choice(len(prior.weights), p=prior.weights)
     return generator.multivariate_normal(prior.means[k], prior.covariances[k], method="cholesky")
 
 
 def direction(generator: Generator, size: int = 2) -> Array:
-    """A random unit vector."""
+    """Draw a unit vector."""
     found = generator.standard_normal(size)
     return found / np.linalg.norm(found)
 
 
 def logarithmic(generator: Generator, low: float, high: float) -> float:
-    """A number between `low` and `high`, log-uniform."""
+    """Draw a log-uniform number between `low` and `high`."""
     return float(np.exp(generator.uniform(math.log(low), math.log(high))))
 
 
 def report(generator: Generator, sensor: Sensor, at: Array) -> Reading:
-    """Draw a reported value for the state `at` ``(D,)`` from the sensor's model."""
+    """Draw a reading of the state `at` ``(D,)`` from the model of the sensor."""
     axes = list(range(len(at)))
     covariance = np.asarray(sensor.covariance)
     h = Seen(sensor, np.zeros((1, 1)), covariance[None], axes).predictions(at[:, None])[:, 0]

@@ -1,4 +1,4 @@
-"""Results of the evaluation, by family and in total, as JSON."""
+"""Report of the evaluation as JSON, by family and in total."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from beliefstream.inference.evaluation.adversarial.run import Finding
 
-DISHONEST = 0.5, 0.5  # at least so many nats off, with a larger effective sample size
-FALSE_ALARM = 0.05, 0.5  # at most so many nats off, with a smaller effective sample size
-NEAR = 0.9, 0.1  # for answers of at least this quality, count those at most so many nats off
-SAME = 0.01  # nats, or effective sample size: allowed difference of an answer in another batch
+DISHONEST = 0.5, 0.5  # divergence of at least the first (nats), effective sample size above the second
+FALSE_ALARM = 0.05, 0.5  # divergence of at most the first (nats), effective sample size below the second
+NEAR = 0.9, 0.1  # quality of at least the first, divergence of at most the second (nats)
+SAME = 0.01  # allowed difference of an answer in another batch: nats, or effective sample size
 
 
 def is_dishonest(finding: Finding) -> bool:
@@ -27,20 +27,20 @@ def is_false_alarm(finding: Finding) -> bool:
 
 
 def is_notable(finding: Finding) -> bool:
-    """Whether the report lists the finding."""
+    """Whether the report lists the finding individually."""
     other = (batch_difference(finding) or 0.0) > SAME
     return is_dishonest(finding) or not finding.decided or bool(finding.fault) or other
 
 
 def near(findings: Sequence[Finding]) -> float | None:
-    """Share of the high-quality answers that are near; None if there are no such answers."""
+    """Return the share of near answers among those of high quality; None if there are none."""
     quality, off = NEAR
     good = [f.distance.value <= off for f in findings if f.decided and f.answer.quality >= quality]
     return float(np.mean(good)) if good else None
 
 
 def batch_difference(finding: Finding) -> float | None:
-    """Difference of the answer alone, in nats or effective sample size; None if it was not computed."""
+    """Return the difference to the answer computed alone, in nats or effective sample size; None if not computed."""
     if finding.alone is None:
         return None
     distance, answer = finding.alone
@@ -50,7 +50,7 @@ def batch_difference(finding: Finding) -> float | None:
 
 
 def _compared(findings: Sequence[Finding]) -> dict[str, Any]:
-    """Number of problems also answered alone, number of different answers, and the largest difference."""
+    """Return the number of problems also answered alone, of different answers, and the largest difference."""
     differences = [found for found in map(batch_difference, findings) if found is not None]
     return {
         "alone": len(differences),
@@ -60,7 +60,7 @@ def _compared(findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def row(findings: Sequence[Finding]) -> dict[str, Any]:
-    """Statistics of some findings; divergences only where decided, and null for infinite numbers."""
+    """Return statistics of findings, with divergences of decided ones only, and null for infinite numbers."""
     decided = [f for f in findings if f.decided]
     values = np.array([f.distance.value for f in decided] or [math.nan])
     evidence = np.array([abs(f.evidence_error) for f in decided] or [math.nan])
@@ -82,7 +82,7 @@ def row(findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def report(findings: Sequence[Finding]) -> dict[str, Any]:
-    """All results: in total, by family, of every chain, and of every dishonest, undecided or faulty problem."""
+    """Return all results: in total, by family, of each chain, and of each dishonest, undecided or faulty problem."""
     names = list(dict.fromkeys(f.family for f in findings))
     return {
         **row(findings),

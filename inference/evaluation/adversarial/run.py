@@ -1,4 +1,4 @@
-"""The evaluation: problems of every family, answered in batches, each compared with the oracle."""
+"""Evaluates an updater on problems of every family, and compares each answer with the oracle."""
 
 from __future__ import annotations
 
@@ -18,26 +18,30 @@ from beliefstream.inference.evaluation.adversarial.problems import Problem
 from beliefstream.inference.update.updater import Updater
 
 Accept = Callable[[Mixture], str]
-"""Returns why a posterior cannot be sent, or an empty string."""
+"""Function that returns why a posterior cannot be sent, or an empty string."""
 Progress = Callable[[str, int, int], None]
-MISSED = 0.1  # nats of evidence by which an answer may exceed the oracle
+MISSED = 0.1  # nats by which the evidence of an answer may exceed that of the oracle
 UNSURE = (
     0.05,
     0.1,
-)  # a problem is undecided above this error of its divergence: in nats, or as a share of it
-ALONE_EVERY = 10  # one of so many problems is answered alone too
+)  # a problem is undecided if the error of its divergence is larger, in nats or as a share of the divergence
+ALONE_EVERY = 10  # every n-th problem is also answered alone
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One answer, compared with the exact posterior.
+    """An answer compared with the exact posterior.
 
     Attributes:
-        number: of the problem in its family; size: number of coordinates.
-        distance: KL(exact ‖ answer); evidence_error: answered minus exact log evidence, nats.
-        decided: False if the oracle's own error is too large to judge.
-        fault: why the posterior cannot be used, empty if it can.
-        alone: distance and answer of the same problem alone, None if not computed.
+        family: name of the family.
+        number: index of the problem in its family.
+        size: number of coordinates.
+        distance: KL(exact ‖ answer), nats.
+        answer: the answer.
+        evidence_error: answered minus exact log evidence, nats.
+        decided: False if the error of the oracle is too large for a comparison.
+        fault: why the posterior cannot be used; empty if it can.
+        alone: distance and answer of the same problem in a batch of one; None if not computed.
     """
 
     family: str
@@ -52,11 +56,11 @@ class Finding:
 
 
 def families_of(names: Sequence[str] | None) -> list[str]:
-    """The named families, or all; raises ValueError for an unknown one."""
+    """Return the named families, or all; raises ValueError for an unknown name."""
     known = [*FAMILIES, *CHAINS]
     unknown = [name for name in names or () if name not in known]
     if unknown:
-        raise ValueError(f"family: {unknown[0]!r} does not exist; there are {', '.join(known)}")
+        raise ValueError(f"family: expected one of {', '.join(known)}, got {unknown[0]!r}")
     return list(names or known)
 
 
@@ -69,18 +73,19 @@ def findings(
     progress: Progress | None = None,
     alone_every: int = ALONE_EVERY,
 ) -> list[Finding]:
-    """Evaluate `count` problems of each family, fewer chains; in the order of the families.
+    """Evaluate `count` problems of each family, or fewer chains, and return findings in the order of the families.
 
     Args:
         updater: the updater to evaluate.
-        count: at least 1; seed: not negative, each gives other problems.
-        families: by name; all, if None.
+        count: number of problems, at least 1.
+        seed: seed of the problems, not negative.
+        families: names of families; all if None.
         accept: checks whether a posterior may be sent.
-        progress: called with the current task, how much is done, and the total.
-        alone_every: one of so many problems is answered alone too; 0 for none.
+        progress: called with the current task, the number of problems done, and the total.
+        alone_every: every n-th problem is also answered alone; 0 for none.
 
     Raises:
-        ValueError: for an unknown family.
+        ValueError: a family is unknown.
     """
     names = families_of(families)
     drawn = [
@@ -126,7 +131,7 @@ def _chains(
 
 
 def _answered(some: Sequence[Problem], updater: Updater, seed: int) -> list[Answer]:
-    """Answers in the given order, computed in batches that mix the families."""
+    """Return answers in the given order, computed in batches that mix the families."""
     order = np.random.default_rng(seed).permutation(len(some))
     mixed = answers([some[i] for i in order], updater)
     given = dict(zip(order.tolist(), mixed, strict=True))

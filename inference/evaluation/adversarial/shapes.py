@@ -1,4 +1,4 @@
-"""Families of functions that bend, repeat, jump or stop, and of non-Gaussian noise."""
+"""Families with nonlinear, periodic, discontinuous or partly undefined functions, and with non-Gaussian noise."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def slant(u: Tensor, height: Tensor) -> Tensor:
 
 
 def sines(generator: Generator) -> Made:
-    """One or two sines of a coordinate, one or two coordinates."""
+    """One or two sines of a coordinate, in one or two coordinates."""
     size = int(generator.integers(1, 3))
     prior = mixture(generator, size, int(generator.integers(1, 4)), 1.0)
     sensors = []
@@ -68,7 +68,7 @@ def sines(generator: Generator) -> Made:
 
 
 def double_sines(generator: Generator) -> Made:
-    """The product of two sines: a lattice of places."""
+    """The product of two sines, which fits a lattice of positions."""
     prior = mixture(generator, 2, int(generator.integers(1, 3)), 1.0)
     frequency = generator.uniform(1.0, 5.0)
     noise = logarithmic(generator, 0.05, 0.3)
@@ -76,7 +76,7 @@ def double_sines(generator: Generator) -> Made:
 
 
 def four_fold(generator: Generator) -> Made:
-    """Squares of both coordinates: four places fit equally, up to the prior."""
+    """Squares of both coordinates, so that four positions fit equally except for the prior."""
     prior = gaussian(generator.choice([0.0, 0.2]) * direction(generator), 1.0)
     noise = logarithmic(generator, 0.01, 0.3)
     return reported(generator, prior, [function(square, [axis], 2, noise) for axis in PLANE])
@@ -95,7 +95,7 @@ def steps(generator: Generator) -> Made:
 
 
 def not_a_number(generator: Generator) -> Made:
-    """Roots and logarithms that are NaN over a part of the prior."""
+    """Square roots and logarithms that are NaN over a part of the prior."""
     prior = gaussian(np.zeros(2), 1.0)
     made = [root, logarithm]
     sensors = []
@@ -109,7 +109,7 @@ def not_a_number(generator: Generator) -> Made:
 
 
 def mixed_units(generator: Generator) -> Made:
-    """One coordinate in kilometres, one in millimetres: a length in metres, a line, a bearing's tangent."""
+    """One coordinate in kilometres and one in millimetres, with a length in metres, a line or a bearing's tangent."""
     units = np.array([1e3, 1e-3])
     metres = mixture(generator, 2, int(generator.integers(1, 4)), logarithmic(generator, 0.5, 50.0))
     inverse = 1 / units
@@ -128,14 +128,14 @@ def mixed_units(generator: Generator) -> Made:
 
 
 def published_noise(generator: Generator) -> Made:
-    """The published task's sensors: a range with growing deviation, tail and clutter; a bearing; four coordinates."""
+    """Sensors of Whittle et al. (arXiv 2502.02463): a range with growing deviation, tail and clutter, and a bearing."""
     weights = np.maximum(generator.dirichlet(np.full(4, 0.25)), 1e-6)
     means = generator.standard_normal((4, 4)) + generator.standard_normal((4, 1))
     precisions = [
         (lambda a: a @ a.T * 4.0 + 1e-4 * np.eye(4))(generator.standard_normal((4, 4))) for _ in range(4)
     ]
     covariances = np.linalg.inv(np.array(precisions))
-    # as wide as a few steps can reach: the meta-prior itself has arbitrarily wide ones
+    # limited to a width that a few steps can reach; the published meta-prior is not limited
     covariances = (covariances + covariances.transpose(0, 2, 1)) / 2
     prior = Mixture(weights / weights.sum(), means, covariances)
     noise = Noise(slope=0.1, clutter=((0.2, Exponential(1.0)), (0.1, Uniform(0.0, 20.0))))
@@ -144,7 +144,7 @@ def published_noise(generator: Generator) -> Made:
 
 
 def reflections(generator: Generator) -> Made:
-    """Ranges that may be reflected, longer by a fixed distance: components of the noise."""
+    """Ranges that may be reflected, and are then longer by a fixed distance, as a component of the noise."""
     prior = mixture(generator, 2, int(generator.integers(1, 4)), 1.0)
     sensors = []
     for _ in range(int(generator.integers(1, 4))):
@@ -156,7 +156,7 @@ def reflections(generator: Generator) -> Made:
 
 
 def growing_deviation(generator: Generator) -> Made:
-    """Ranges with a deviation that grows with the distance."""
+    """Ranges with a standard deviation that grows with the distance."""
     prior = mixture(generator, 2, int(generator.integers(1, 5)), 1.0)
     sensors = []
     for _ in range(int(generator.integers(1, 4))):
@@ -168,7 +168,7 @@ def growing_deviation(generator: Generator) -> Made:
 
 
 def many_components(generator: Generator) -> Made:
-    """Priors of 2 to 64 components, nonlinear sensors."""
+    """Priors of 2 to 64 components, with nonlinear sensors."""
     count = round(logarithmic(generator, 2, 64))
     scale = logarithmic(generator, 0.1, 0.6)
     prior = mixture(generator, 2, count, scale, 1.3 / scale)
@@ -183,7 +183,7 @@ def many_components(generator: Generator) -> Made:
 
 
 def linear_components(generator: Generator) -> Made:
-    """A position and a prior of 40 components: a closed form, except for the reduction."""
+    """A position and a prior of 40 components, which have a closed form except for the reduction."""
     scale = logarithmic(generator, 0.1, 0.6)
     prior = mixture(generator, 2, 40, scale, 1.0 / scale)
     noise = logarithmic(generator, 0.3, 2.0)

@@ -1,4 +1,4 @@
-"""Families of larger states: sensors touch velocities and accelerations only through the position, or not at all."""
+"""Families of larger states, in which most sensors do not observe velocities and accelerations directly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from beliefstream.inference.sensors import azimuth, bearing, elevation, range_ra
 
 
 def doppler(generator: Generator) -> Made:
-    """Position and velocity in the plane: range rates from one to three radars, with a range or a bearing."""
+    """Position and velocity in the plane, with range rates of one to three radars and a range or a bearing."""
     prior = mixture(generator, 4, int(generator.integers(1, 4)), 1.0)
     sensors = []
     for number in range(int(generator.integers(1, 4))):
@@ -36,14 +36,14 @@ def doppler(generator: Generator) -> Made:
 
 
 def moving(order: int) -> Maker:
-    """Position and `order` derivatives in space, correlated as after a prediction; sensors of the position."""
+    """Position and `order` derivatives in space, correlated as after a prediction, with sensors of the position."""
 
     def make(generator: Generator) -> Made:
         count, size = int(generator.integers(1, 5)), 3 * (order + 1)
-        # each component correlates position and velocity differently, so its source matters
+        # each component has other correlations of position and velocity, so the source of a component matters
         step = generator.uniform(0.3, 2.0, count)
         covariances, means = [], generator.standard_normal((count, size))
-        if generator.random() < 0.5:  # components differ only in the other coordinates, not in position
+        if generator.random() < 0.5:  # components differ only in other coordinates than the position
             means[:, :3] = means[0, :3] + 0.2 * generator.standard_normal((count, 3))
         for k in range(count):
             shift = np.eye(order + 1)

@@ -1,1 +1,1 @@
-"""The checks of `beliefstream doctor`."""
+"""`beliefstream doctor`: the command is in `command.py`, the checks are in the other files."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SUBJECT = "dead-letters"
 PERIOD_SECONDS = 3600.0
 READING_SECONDS = 10.0  # limit for counting letters; a flood takes longer
-LONGEST = 80  # characters of a name
+LONGEST = 80  # characters shown of a name
 
 
 def examine_dead_letters(settings: Settings, missing: Collection[str] = frozenset()) -> Finding:
@@ -48,7 +48,7 @@ def examine_dead_letters(settings: Settings, missing: Collection[str] = frozense
         detail = f"this user may not read {settings.dead_letters!r}: {error}"
         return Finding(SUBJECT, Status.skipped, detail, "run it as an operator: deploy/SECURITY.md")
     except (BrokerUnavailable, TopicMissing, KafkaError) as error:
-        return Finding(SUBJECT, Status.problem, f"they cannot be read: {error}", "look at the broker's log")
+        return Finding(SUBJECT, Status.problem, f"cannot be read: {error}", "look at the broker's log")
     if newest is None:
         return Finding(SUBJECT, Status.ok, "none in the last hour")
     by_reason = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())

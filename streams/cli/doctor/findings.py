@@ -16,7 +16,7 @@ class Status(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The result for one subject; `remedy` says what to do about a problem."""
+    """The result of a check of one subject; `remedy` says how to fix a problem."""
 
     subject: str
     status: Status
@@ -25,5 +25,5 @@ class Finding:
 
 
 def absent(topic: str) -> str:
-    """The reason why a check of a missing topic was skipped."""
-    return f"there is no topic {topic!r}, or none for this user"
+    """Return the reason why a check of a missing topic was skipped."""
+    return f"there is no topic {topic!r}, or this user may not see it"

@@ -1,4 +1,4 @@
-"""Checks the logs for losses: messages deleted unread, logs that end too early, and unreadable beliefs."""
+"""Checks the logs for losses: messages deleted before they were read, truncated logs, and unreadable beliefs."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from beliefstream.streams.settings import Settings
 SUBJECT = "losses"
 READING_SECONDS = 10.0  # limit for reading a changelog; a long one takes longer
 SHOWN = 3  # examples in a line
-LOST = "raise the topic's retention, and have them sent again; deploy/RUNBOOK.md, MessagesLost"
-CUT = "the workers notice it when they start; deploy/RUNBOOK.md, LogDamaged"
+LOST = "raise the topic's retention, and have the messages sent again; deploy/RUNBOOK.md, MessagesLost"
+CUT = "workers repair this when they start; deploy/RUNBOOK.md, LogDamaged"
 DAMAGED = (
-    "stop the workers, write a record without a value for that key to that partition, and start them again: the entity "
-    "begins anew, or from a prior that is set"
+    "stop the workers, write a record without a value for that key to that partition, and start them again; the entity "
+    "then starts from the model's prior, or from one that you set"
 )
 STRANGE = (
-    "run the version of Beliefstream that wrote them, or begin anew under another BELIEFSTREAM_APPLICATION"
+    "run the version of Beliefstream that wrote them, or start again with another BELIEFSTREAM_APPLICATION"
 )
 
 
 def examine_offsets(settings: Settings, topics: Sequence[str]) -> Iterator[Finding]:
-    """Report messages deleted before the workers' group read them, and logs that end before what it has read."""
+    """Report messages deleted before the workers' group read them, and logs that end before its offsets."""
     try:
         for topic in topics:
             before = _committed(settings, topic)
             spans = _spans(settings, topic)
-            # in this order, because the workers read on meanwhile, and the log grows
-            yield from _gone(settings, topic, spans, _committed(settings, topic))
-            yield from _cut(topic, spans, before)
+            # in this order, because the workers continue to read, and the log grows
+            yield from _deleted(settings, topic, spans, _committed(settings, topic))
+            yield from _truncated(topic, spans, before)
     except (AuthorizationError, BrokerUnavailable, TopicMissing, KafkaError) as error:
-        yield _not_seen("the workers' offsets", error)
+        yield _not_readable("the workers' offsets", error)
 
 
-def _gone(
+def _deleted(
     settings: Settings, topic: str, spans: Mapping[int, Span], committed: Mapping[int, int]
 ) -> Iterator[Finding]:
     gone = {
@@ -54,18 +54,18 @@ def _gone(
             f"{topic}-{number} {done} to {begin - 1}" for number, (done, begin) in gone.items()
         )
         count = sum(begin - done for done, begin in gone.values())
-        detail = f"{count} messages that wait for {settings.application!r} are deleted already: {places}"
+        detail = f"{count} messages that wait for {settings.application!r} are already deleted: {places}"
         yield Finding(SUBJECT, Status.problem, detail, LOST)
 
 
-def _cut(topic: str, spans: Mapping[int, Span], committed: Mapping[int, int]) -> Iterator[Finding]:
+def _truncated(topic: str, spans: Mapping[int, Span], committed: Mapping[int, int]) -> Iterator[Finding]:
     cut = {number: done for number, done in committed.items() if done > spans[number].end}
     if cut:
         places = ", ".join(
             f"{topic}-{number} ends at {spans[number].end} and was read up to {done}"
             for number, done in cut.items()
         )
-        detail = f"{len(cut)} partitions have lost their end, or were made again: {places}"
+        detail = f"{len(cut)} partitions have lost their end, or were created again: {places}"
         yield Finding(SUBJECT, Status.problem, detail, CUT)
 
 
@@ -81,7 +81,7 @@ def examine_changelog(settings: Settings) -> Iterator[Finding]:
         yield Finding(SUBJECT, Status.skipped, f"{what}: {error.name} is missing", remedy)
         return
     except (AuthorizationError, BrokerUnavailable, TopicMissing, KafkaError) as error:
-        yield _not_seen(what, error)
+        yield _not_readable(what, error)
         return
     for kind, fault, remedy in (
         (DamagedRecord, "are damaged: a worker stops at the entity's next message", DAMAGED),
@@ -96,14 +96,14 @@ def examine_changelog(settings: Settings) -> Iterator[Finding]:
             detail = printable(f"{len(some)} records of {topic!r} {fault}: {examples}")
             yield Finding(SUBJECT, Status.problem, detail, remedy)
     if not whole:
-        detail = f"{what}: it is too long to be read in {READING_SECONDS:.0f} s, the rest was not looked at"
+        detail = f"{what} is too long to read in {READING_SECONDS:.0f} s, the rest was not checked"
         yield Finding(SUBJECT, Status.skipped, detail)
 
 
 def _unreadable(
     settings: Settings, topic: str, spans: Mapping[int, Span]
 ) -> tuple[dict[tuple[int, bytes], Exception], bool]:
-    """Faults of the newest record of each key, by partition and key; and whether the whole topic was read in time."""
+    """Return faults of the newest record of each key, by partition and key, and whether the whole topic was read."""
     ends = {TopicPartition(topic, number): span for number, span in spans.items() if span.end > span.begin}
     faults: dict[tuple[int, bytes], Exception] = {}
     if not ends:
@@ -129,7 +129,7 @@ def _unreadable(
 
 
 def _fault(record: Any) -> Exception | None:
-    """Why a worker cannot read the record."""
+    """Return why a worker cannot read the record; None if it can."""
     from beliefstream.streams.state.codec import DamagedRecord, UnknownVersion
     from beliefstream.streams.state.record import INTERNAL, BeliefRecord, unpack
 
@@ -168,10 +168,8 @@ def _spans(settings: Settings, topic: str) -> dict[int, Span]:
         return reader.spans()
 
 
-def _not_seen(what: str, error: Exception) -> Finding:
+def _not_readable(what: str, error: Exception) -> Finding:
     if isinstance(error, AuthorizationError):
         remedy = "run it as the worker's user: deploy/SECURITY.md"
         return Finding(SUBJECT, Status.skipped, f"{what}: this user may not read them: {error}", remedy)
-    return Finding(
-        SUBJECT, Status.problem, f"{what}: they cannot be read: {error}", "look at the broker's log"
-    )
+    return Finding(SUBJECT, Status.problem, f"{what}: cannot be read: {error}", "look at the broker's log")

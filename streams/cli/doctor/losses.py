@@ -1,4 +1,4 @@
-"""Checks for lost, refused and doubtful messages, by the workers' counters and the logs."""
+"""Checks the workers' counters and the logs for lost, refused and implausible messages."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     from beliefstream.streams.cli.metrics_scraper import Snapshot
 
 SUBJECT = "losses"
-SHOWN = 3  # labels in a line
+SHOWN = 3  # labels listed in a line
 RUNBOOK = "deploy/RUNBOOK.md, "
 LOG_FAULTS = {
     "emptied": "times the changelog had lost beliefs; they were computed again",
-    "gone": "partitions whose messages were to be read again and are not there any more: their beliefs began anew",
-    "remade": "times a topic was deleted and made again",
-    "cut": "times a log had lost its end, which beliefs hold",
+    "gone": "partitions with lost beliefs whose messages no longer exist: these beliefs start again",
+    "remade": "times a topic was deleted and created again",
+    "cut": "times a log had lost messages that beliefs contain",
 }
 
 
 @dataclass(frozen=True)
 class _Counter:
-    """A counter that is 0 if all is well.
+    """A counter that is 0 without losses.
 
     Attributes:
-        name: in Prometheus.
-        label: its counts are shown by this label.
-        what: text for one count, with `{count}` and `{label}`.
-        values: of the label to check; empty for all.
+        name: its name in Prometheus.
+        label: the label by which its counts are shown.
+        what: text for a count, with `{count}` and `{label}`.
+        values: values of the label to check; empty for all.
     """
 
     name: str
@@ -50,14 +50,14 @@ COUNTERS = (
         "beliefstream_lost_offsets_total",
         "topic",
         "{count} messages of {label!r} were deleted before a worker had read them",
-        f"raise the topic's retention, have them sent again; {RUNBOOK}MessagesLost",
+        f"raise the topic's retention, and have the messages sent again; {RUNBOOK}MessagesLost",
     ),
     *(
         _Counter(
             "beliefstream_log_faults_total",
             "fault",
             f"{{count}} {words} ({{label}})",
-            f"look at who changed the topics; {RUNBOOK}LogDamaged",
+            f"find out who changed the topics; {RUNBOOK}LogDamaged",
             (fault,),
         )
         for fault, words in LOG_FAULTS.items()
@@ -65,33 +65,33 @@ COUNTERS = (
     _Counter(
         "beliefstream_stalls_total",
         "",
-        "{count} times a worker has stood still with messages waiting, and stopped",
-        f"its log names the partitions, `partitions stand still`; {RUNBOOK}Stalled",
+        "{count} times a worker has stopped because it was stalled with messages waiting",
+        f"its log names the partitions, `partitions are stalled`; {RUNBOOK}Stalled",
     ),
     _Counter(
         "beliefstream_misplaced_records_total",
         "topic",
-        "{count} records of {label!r} lay in another partition than their keys belong to",
+        "{count} records of {label!r} were in the wrong partition for their keys",
         "fix the producer's partitioner: docs/producers.md has an example for each client",
     ),
     *(
         _Counter(
             "beliefstream_dead_letters_total",
             "reason",
-            f"{{count}} messages were refused, for {words} ({{label}})",
+            f"{{count}} messages were refused, because {words} ({{label}})",
             f"{remedy_for(reason)}; beliefstream dead-letters --reason {reason}",
             (reason,),
         )
         for reason, words in (
-            (Reason.future, "their times lay in the future"),
+            (Reason.future, "their times were in the future"),
             (Reason.impossible, "their sensors cannot report such values"),
         )
     ),
     _Counter(
         "beliefstream_implausible_total",
         "sensor",
-        "{count} observations of {label!r} were more than 100 standard deviations from all that was predicted",
-        "look at the sensor's definition: position, scale, standard_deviation, outlier_probability",
+        "{count} observations of {label!r} were more than 100 standard deviations from every prediction",
+        "check the sensor's definition: position, scale, standard_deviation, outlier_probability",
     ),
 )
 
@@ -102,7 +102,7 @@ def examine_losses(
     """Report each loss as a problem, or that there is none, and what could not be checked.
 
     Args:
-        urls: of workers; their counters start at 0 when a worker starts.
+        urls: URLs of workers; the counters of a worker start at 0 when it starts.
         missing: topics that do not exist; None if no broker answers.
     """
     clean, skipped = [], []
@@ -143,7 +143,7 @@ def _counted(settings: Settings, url: str) -> Iterator[Finding]:
         reason = f"it answers {error.code} {error.reason}"
         hint = "set BELIEFSTREAM_WEB_TOKEN" if error.code == 401 else ""
     except (OSError, ValueError, RuntimeError) as error:
-        reason = f"it does not tell them: {getattr(error, 'reason', error)}"
+        reason = f"it does not answer: {getattr(error, 'reason', error)}"
     else:
         yield from _above_zero(snapshot, url)
         return

@@ -1,4 +1,4 @@
-"""Checks records and committed offsets: partitioners, clocks, and progress of the group."""
+"""Checks records and committed offsets for wrong partitioners, wrong clocks, and a group without progress."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from beliefstream.streams.settings import Settings
 
 TAIL = 200  # newest records of each partition to check
 READING_SECONDS = 10.0
-AHEAD_SECONDS = 2.0  # ahead of our clock
-PATIENCE = 10.0  # seconds in which a working group commits: it commits once a second, and a batch takes less
+AHEAD_SECONDS = 2.0  # tolerance for a time ahead of our clock
+PATIENCE = 10.0  # seconds in which a working group commits: it commits every second, and a batch takes less
 
 
 def examine_records(settings: Settings, missing: Collection[str] = frozenset()) -> Iterator[Finding]:
-    """Check partitioner, clocks and group for the topics that are not `missing`."""
+    """Check partitioner, clocks and group, on the topics that are not `missing`."""
     there = [topic for topic in (settings.observations, settings.priors) if topic not in missing]
     if not there:
-        neither = f"{absent(settings.observations)}; the same of {settings.priors!r}"
+        neither = f"{absent(settings.observations)}; the same holds for {settings.priors!r}"
         for subject in ("partitioner", "clocks", "group"):
             yield Finding(subject, Status.skipped, neither)
         return
     if len(there) == 1:
         (other,) = {settings.observations, settings.priors} - {*there}
-        detail = f"{absent(other)}: partitioner, clocks and group are of {there[0]!r} alone"
+        detail = f"{absent(other)}: partitioner, clocks and group are checked on {there[0]!r} only"
         yield Finding("records", Status.skipped, detail)
     made = set()
     try:
@@ -59,10 +59,11 @@ def _examined(settings: Settings, spans: dict[str, dict[int, Span]]) -> Iterator
 
 
 def examine_partitioner(records: list[Any], counts: dict[str, int]) -> Finding:
-    """Check that the newest records are in their keys' partitions by murmur2, as Java's and Python's clients use it.
+    """Check that the newest records are in the partitions that murmur2 of their keys gives.
 
     Args:
-        records: of any topics in `counts`, the number of partitions of each topic.
+        records: records of the topics in `counts`.
+        counts: the number of partitions of each topic.
     """
     if not records:
         return Finding("partitioner", Status.skipped, "there are no records")
@@ -73,27 +74,27 @@ def examine_partitioner(records: list[Any], counts: dict[str, int]) -> Finding:
     ]
     if not faults:
         return Finding(
-            "partitioner", Status.ok, f"the newest {len(records)} records lie where their keys belong"
+            "partitioner", Status.ok, f"the newest {len(records)} records are in the right partitions"
         )
     details, remedies = zip(*faults, strict=True)
     return Finding("partitioner", Status.problem, "; ".join(details), "; ".join(dict.fromkeys(remedies)))
 
 
 def _misplacement(records: list[Any], count: int) -> tuple[str, str] | None:
-    """The problem with the partitions of one topic's records, and how to fix it."""
+    """Return the problem with the partitions of one topic's records, and how to fix it; None for no problem."""
     details, remedies = [], []
     keyed = [each for each in records if each.key is not None]
     astray = [each for each in keyed if partition_of(each.key, count) != each.partition]
     if astray:
         sample, cause = astray[-1], recognise(((each.key, each.partition) for each in astray), count)
         details.append(
-            f"{_share(astray, records)} lie in another partition than their keys belong to, such as {_key(sample)!r} "
-            f"in {sample.partition}, not {partition_of(sample.key, count)} (partitioner: {cause.name}): they are dead "
-            "letters, or second beliefs of their entities with BELIEFSTREAM_REFUSE_MISPLACED=false"
+            f"{_share(astray, records)} are in the wrong partition for their keys, such as {_key(sample)!r} "
+            f"in {sample.partition}, not {partition_of(sample.key, count)} (partitioner: {cause.name}): they become "
+            "dead letters, or second beliefs of their entities with BELIEFSTREAM_REFUSE_MISPLACED=false"
         )
         remedies.append(f"{cause.remedy}; docs/producers.md has an example for each client")
     if keyless := [each for each in records if each.key is None]:
-        details.append(f"{_share(keyless, records)} have no key, and are dead letters")
+        details.append(f"{_share(keyless, records)} have no key, and become dead letters")
         remedies.append("send the entity as the key")
     if not details:
         return None
@@ -109,26 +110,24 @@ def _key(record: Any) -> str:
 
 
 def examine_timestamps(records: list[Any]) -> Finding:
-    """Check for records with a time ahead of our clock; a time in the past proves nothing."""
+    """Check for records with a time ahead of our clock; an old time may be correct."""
     if not records:
         return Finding("clocks", Status.skipped, "there are no records")
     newest = max(records, key=lambda record: record.timestamp)
     ahead = newest.timestamp / 1000 - time.time()
     if ahead <= AHEAD_SECONDS:
-        return Finding("clocks", Status.ok, "no record is stamped in the future")
+        return Finding("clocks", Status.ok, "no record has a time stamp in the future")
     whose = "the broker's clock" if newest.timestamp_type == 1 else "the sender's clock"
     detail = (
-        f"a record of {_key(newest)!r} in {newest.topic!r} is stamped {ahead:.0f} s ahead of our clock: {whose} is "
-        "ahead, or ours behind"
+        f"the time stamp of a record of {_key(newest)!r} in {newest.topic!r} is {ahead:.0f} s ahead of our clock: "
+        f"{whose} is ahead, or ours is behind"
     )
-    remedy = (
-        "synchronise clocks (NTP); a live time more than BELIEFSTREAM_FUTURE_TOLERANCE ahead is a dead letter"
-    )
+    remedy = "synchronise the clocks (NTP); a live time more than BELIEFSTREAM_FUTURE_TOLERANCE ahead is a dead letter"
     return Finding("clocks", Status.problem, detail, remedy)
 
 
 def examine_group(settings: Settings, spans: dict[str, dict[int, Span]]) -> Finding:
-    """Check that the workers' group has read everything, or at least makes progress."""
+    """Check that the workers' group has read everything, or makes progress."""
     places = {
         TopicPartition(topic, number): span
         for topic, found in spans.items()
@@ -147,16 +146,16 @@ def examine_group(settings: Settings, spans: dict[str, dict[int, Span]]) -> Find
     finally:
         consumer.close()
     if not behind:
-        return Finding("group", Status.ok, f"{settings.application!r} has read all")
+        return Finding("group", Status.ok, f"{settings.application!r} has read everything")
     waiting = sum(places[place].end - before[place] for place in behind)
     if not still:
-        return Finding("group", Status.ok, f"{settings.application!r} goes on; {waiting} messages wait")
+        return Finding(
+            "group", Status.ok, f"{settings.application!r} makes progress; {waiting} messages wait"
+        )
     stuck = ", ".join(f"{place.topic}-{place.partition} at {before[place]}" for place in sorted(still))
     waiting = sum(places[place].end - before[place] for place in still)
     detail = f"{settings.application!r} has not moved for {PATIENCE:.0f} s: {stuck}; {waiting} messages wait"
-    remedy = (
-        "is a worker running, of this BELIEFSTREAM_APPLICATION? Its /readyz and its log say what it waits for"
-    )
+    remedy = "is a worker with this BELIEFSTREAM_APPLICATION running? Its /readyz and its log say what it waits for"
     return Finding("group", Status.problem, detail, remedy)
 
 

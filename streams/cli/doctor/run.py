@@ -1,4 +1,4 @@
-"""Checks what a worker and its users need, and says how to fix each problem."""
+"""Runs all checks of `beliefstream doctor`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from beliefstream.streams.settings import Settings
 __all__ = ["Finding", "Status", "examine"]
 
 TIMEOUT = 3.0  # seconds; a running worker answers in milliseconds
-SKEW = 2.0  # seconds; the HTTP date has whole seconds, and the answer takes a moment
+SKEW = 2.0  # seconds; the HTTP date has whole seconds, and the answer takes time
 
 
 def examine(settings: Settings, worker_urls: Sequence[str]) -> Iterator[Finding]:
@@ -58,7 +58,7 @@ def examine_broker(settings: Settings) -> Finding:
     try:
         options = settings.client_options
     except SecurityError as error:
-        return Finding("broker", Status.problem, str(error), "the file must be readable, and as PEM has it")
+        return Finding("broker", Status.problem, str(error), "the file must be readable and in PEM format")
     reasons = []
     for server in settings.brokers.split(","):
         try:
@@ -97,12 +97,12 @@ def examine_definitions(settings: Settings, missing: Collection[str] = frozenset
         else:
             remedy = f"beliefstream {subject} set FILE; beliefstream simulate defines some too"
             yield Finding(
-                subject, Status.problem, "none is defined: every observation is a dead letter", remedy
+                subject, Status.problem, "none is defined: every observation becomes a dead letter", remedy
             )
 
 
 def examine_measurements(settings: Settings, missing: Collection[str] = frozenset()) -> Finding:
-    """Check that measurements used by sensors of kind `own` can be found; needs a broker that answers."""
+    """Check that the measurement functions of sensors of kind `own` are registered; needs a broker that answers."""
     from kafka.errors import KafkaError
 
     from beliefstream.streams.client import BrokerUnavailable, Registry, TopicMissing
@@ -136,7 +136,7 @@ def examine_measurements(settings: Settings, missing: Collection[str] = frozense
         )
         return Finding("measurements", Status.problem, "; ".join(faults[:3]), remedy)
     found = f"{', '.join(loaded)}; " if loaded else ""
-    return Finding("measurements", Status.ok, f"{found}sensors of one's own: {len(wanted)}")
+    return Finding("measurements", Status.ok, f"{found}sensors of kind own: {len(wanted)}")
 
 
 def examine_device(settings: Settings) -> Finding:
@@ -160,7 +160,7 @@ def examine_device(settings: Settings) -> Finding:
 
 
 def examine_weights(settings: Settings) -> Iterator[Finding]:
-    """Check that the weights can be used, and what is compiled for them."""
+    """Check that the weights can be loaded, and report what is compiled for them."""
     try:
         from beliefstream.inference.network.weights import load
         from beliefstream.inference.update.compiled_network import Compiled
@@ -178,22 +178,24 @@ def examine_weights(settings: Settings) -> Iterator[Finding]:
     try:
         dimensions = Compiled(network, settings.points, settings.compiled).load_all()
     except ValueError as error:
-        yield Finding("compiled", Status.problem, str(error), "workers refuse to start while it is there")
+        yield Finding("compiled", Status.problem, str(error), "delete it: workers refuse to start with it")
         return
     found = (
-        f"for {', '.join(map(str, dimensions))} coordinates" if dimensions else "nothing; it may be slower"
+        f"for {', '.join(map(str, dimensions))} coordinates"
+        if dimensions
+        else "nothing; workers may be slower"
     )
     yield Finding("compiled", Status.ok, found)
 
 
 def examine_worker(url: str) -> Iterator[Finding]:
-    """Check that a worker is up and ready, and its clock against ours; Kafka does not report a broker's time."""
+    """Check that a worker runs and is ready, and compare its clock with ours; Kafka does not report a broker's."""
     request = urllib.request.Request(f"{url.rstrip('/')}/readyz")
     try:
         try:
             answer = urllib.request.urlopen(request, timeout=TIMEOUT)
         except urllib.error.HTTPError as error:
-            answer = error  # not ready: the answer says what it waits for
+            answer = error  # the worker is not ready, and the answer says what it waits for
         with answer:
             body = json.loads(answer.read())
             date = answer.headers.get("Date")
@@ -202,19 +204,19 @@ def examine_worker(url: str) -> Iterator[Finding]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         detail = f"none answers at {url}: {getattr(error, 'reason', error)}"
         yield Finding("worker", Status.skipped, detail, "beliefstream worker starts one")
-        yield Finding("clock", Status.skipped, "only a worker tells its time")
+        yield Finding("clock", Status.skipped, "only a worker reports its time")
         return
     if status == 200:
         yield Finding("worker", Status.ok, f"ready at {url}, {len(body.get('assigned', ()))} partitions")
     else:
-        remedy = "wait; if it stays so, look at the worker's log"
+        remedy = "wait; if this lasts, look at the worker's log"
         yield Finding("worker", Status.problem, f"not ready: {', '.join(waits)}", remedy)
     yield _clock(date)
 
 
 def _clock(date: str | None) -> Finding:
     if date is None:
-        return Finding("clock", Status.skipped, "the worker did not tell its time")
+        return Finding("clock", Status.skipped, "the worker did not report its time")
     skew = time.time() - email.utils.parsedate_to_datetime(date).timestamp()
     # the header has whole seconds, rounded down
     if abs(skew - 0.5) <= SKEW:

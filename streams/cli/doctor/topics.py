@@ -1,4 +1,4 @@
-"""Checks the topics themselves at the broker."""
+"""Checks the topics at the broker."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def examine_topics(settings: Settings) -> Finding:
     except TopicError as error:
         return Finding("topics", Status.problem, str(error), "look at the broker's log")
     if not problems:
-        there = f"all there, {settings.partitions} partitions"
+        there = f"all exist, {settings.partitions} partitions"
         if compressed:
-            there += f"; what is compressed is unpacked by workers only (deploy/SECURITY.md): {', '.join(compressed)}"
+            there += f"; only workers unpack compressed batches (deploy/SECURITY.md): {', '.join(compressed)}"
         return Finding("topics", Status.ok, there)
     return Finding("topics", Status.problem, " ".join(problems), remedy_for_topics(problems))
 
 
 def missing_topics(settings: Settings) -> frozenset[str]:
-    """The topics that do not exist, or are not visible to this user; empty if the broker lists none."""
+    """Return the topics that do not exist, or that this user may not see; empty if the broker lists none."""
     try:
         with administration(settings.brokers, settings.client_options) as admin:
             described = admin.describe_topics(list(settings.names))
@@ -37,9 +37,9 @@ def missing_topics(settings: Settings) -> frozenset[str]:
 
 
 def kept_compressed(settings: Settings) -> list[str]:
-    """Topics that workers read and whose compressed batches the broker does not unpack first; raises TopicError.
+    """Return topics whose compressed batches the broker does not unpack before workers read them; raises TopicError.
 
-    This is fine if every sender is trusted: `check` does not report it, and workers start.
+    This is fine if every sender is trusted. So `check` does not report it, and workers start.
     """
     names = settings.names
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names.read_by_workers]

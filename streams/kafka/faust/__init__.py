@@ -1,1 +1,1 @@
-"""Corrections of Faust and aiokafka: the only files that touch private parts of theirs."""
+"""Fixes for Faust and aiokafka, which use their private parts."""

@@ -1,8 +1,9 @@
 """The aiokafka producer and the clients inside a Faust app (Faust 0.15.3).
 
-Faust sends every record through a task and a future, and asks brokers nothing but what it needs. So a worker uses
-Faust's own producer and clients, which have no public names: `Producer._producer`, `Consumer._thread._consumer`.
-It is mended when Faust's producer and consumer have public attributes for them.
+Faust sends every record through a task and a future, and has no method for other requests to brokers. So a worker uses
+the aiokafka producer and clients in the app. They have no public names: `Producer._producer`,
+`Consumer._thread._consumer`.
+Fixed upstream when Faust's producer and consumer have public attributes for them.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ __all__ = ["clients", "producer_client", "started_producer"]
 
 
 async def started_producer(app: faust.App) -> AIOKafkaProducer:
-    """The app's producer; starts it if needed."""
+    """Return the app's producer, and start it if needed."""
     return (await app.maybe_start_producer())._producer
 
 
 def producer_client(app: faust.App) -> AIOKafkaClient | None:
-    """The client of the app's producer; None before it has started and after it has ended."""
+    """The client of the app's producer; None before its start and after its end."""
     producer = cast(Any, app.producer)._producer
     return producer.client if producer else None
 
 
 def clients(app: faust.App) -> list[AIOKafkaClient]:
-    """The clients of the app's producer and consumer, without those that are not started."""
+    """The clients of the app's producer and consumer, if these are started."""
     consumer = cast(Any, app.consumer)._thread._consumer
     reading = client_of(consumer) if consumer else None
     return [client for client in (producer_client(app), reading) if client]

@@ -1,13 +1,13 @@
-"""Recovery of tables in large batches, which Faust 0.15.3 restores record by record.
+"""Recovery of tables in large batches; Faust 0.15.3 restores record by record.
 
-**One record at a time.** Faust takes each record through the queue of a stream, with a task and a timer, and counts
-what is left in all partitions after each. 100 000 beliefs took 55 s that way, and now take 4 s. `BulkRecovery` reads
-after Faust's last step before its own reading, `_seek_offsets`. It is mended when Faust's recovery hands a store all
-records of a fetch at once.
+**One record at a time.** Faust passes each record through the queue of a stream, with a task and a timer. After each it
+counts the remaining records of all partitions. 100 000 beliefs took 55 s that way, and take 4 s in batches.
+`BulkRecovery` reads in `_seek_offsets`, Faust's last step before its own reading. Fixed upstream when Faust's recovery
+gives a store all records of a fetch at once.
 
-**A store cannot refuse its own offset.** Faust continues at the offset that a store on disk has kept, even if the
-changelog has been created again and ends before it. `BulkRecovery` asks `start_offsets` between the steps
-`_build_highwaters` and `_build_offsets`. It is mended when a store gets both ends of the changelog before a recovery.
+**A store cannot refuse its own offset.** Faust continues at the offset that a store on disk has saved. It does so even
+if the changelog was created again and ends before it. `BulkRecovery` calls `start_offsets` between the steps
+`_build_highwaters` and `_build_offsets`. Fixed upstream when a store gets both ends of the changelog before a recovery.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FETCH_SECONDS = 1.0
 
 
 class Ends(NamedTuple):
-    """The first and the last offset of a changelog partition; `last` is -1 if it is empty."""
+    """The first and the last offset of a changelog partition; `last` is -1 for an empty one."""
 
     first: int
     last: int
@@ -43,7 +43,7 @@ class BulkRecovery(SafeRecovery):
         return False
 
     def start_offsets(self, ends: Mapping[TP, Ends]) -> Mapping[TP, int | None]:
-        """Return the last restored offset of partitions whose store has kept one; None for nothing restored."""
+        """Return the last restored offset of partitions whose store has saved one; None for nothing restored."""
         return {}
 
     def restore(self, tp: TP, records: Sequence[Any]) -> None:
@@ -53,7 +53,7 @@ class BulkRecovery(SafeRecovery):
     async def _build_offsets(
         self, consumer: ConsumerT, tps: set[TP], destination: Counter[TP], title: str
     ) -> None:
-        # Faust calls this when it knows the ends of the changelogs, before it seeks to its own position.
+        # Faust calls this when it knows the ends of the changelogs, before it seeks.
         firsts = await consumer.earliest_offsets(*tps)
         ends = {tp: Ends(firsts.get(tp) or 0, self.active_highwaters[tp]) for tp in tps if self.in_bulk(tp)}
         for tp, offset in self.start_offsets(ends).items():
@@ -64,9 +64,9 @@ class BulkRecovery(SafeRecovery):
     async def _seek_offsets(
         self, consumer: ConsumerT, tps: set[TP], offsets: Counter[TP], title: str
     ) -> None:
-        # Faust's last step before it begins to read.
+        # This is Faust's last step before it begins to read.
         await super()._seek_offsets(consumer, tps, offsets, title)
-        # Faust treats a step that takes longer than a request timeout as stopped; it reads the rest itself.
+        # Faust treats a step longer than a request timeout as stopped. So stop earlier; Faust reads the rest itself.
         deadline = time.monotonic() + self._app.conf.broker_request_timeout / 2
         while time.monotonic() < deadline:
             behind = {

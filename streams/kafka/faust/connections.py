@@ -1,13 +1,13 @@
-"""A fix for what aiokafka 0.14 does not survive when a connection breaks.
+"""A fix for broken connections, which can stop a client of aiokafka 0.14 for ever.
 
-**A write to a transport that has just been closed.** uvloop raises RuntimeError, and asyncio's own loop raises nothing;
-aiokafka expects OSError. When a broker is killed its connections are reset, and for a moment aiokafka takes them for
-sound. The task that refreshes a client's metadata dies from the error without a report. Everything that waits for new
-metadata then waits for ever: a worker stopped processing after one of three brokers had gone. `use_safe_connections`
-turns the error into the one that aiokafka expects. It is mended when `AIOKafkaConnection.send` handles RuntimeError.
+**A write to a closed transport.** uvloop raises RuntimeError, and asyncio's own loop raises nothing; aiokafka expects
+OSError. When a broker is killed, its connections are reset, and for a moment aiokafka still uses them. The error ends
+the task that refreshes a client's metadata, and nothing reports that. Everything that waits for new metadata then waits
+for ever: a worker stopped processing after one of three brokers was killed. `use_safe_connections` turns the error into
+the one that aiokafka expects. Fixed upstream when `AIOKafkaConnection.send` handles RuntimeError.
 
-`streams.kafka.aiokafka_clients.fault_of` finds a client whose metadata task has died for any reason, so that the
-worker can stop and be restarted.
+`streams.kafka.aiokafka_clients.fault_of` finds a client whose metadata task has ended for any reason. The worker then
+stops and is restarted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _send_or_say_why(self: AIOKafkaConnection, *arguments: Any, **options: Any) 
         return _send(self, *arguments, **options)
     except RuntimeError as error:
         if type(error) is not RuntimeError:
-            raise  # such as NotImplementedError: the broker does not know this version of the request
+            raise  # a subclass such as NotImplementedError: the broker does not know this version of the request
         self.close(reason=CloseReason.CONNECTION_BROKEN)
         raise KafkaConnectionError(f"Connection at {self.host}:{self.port} broken: {error}") from error
 

@@ -1,22 +1,21 @@
 """The consumer of a worker: stops if its topics change, and reads priors before observations.
 
 `SafeConsumer` has the fixes for Faust of `streams.kafka.faust.consumer_commits`, `streams.kafka.faust.consumer_seeks`
-and `streams.kafka.faust.consumer_gaps`, and two parts of its own.
+and `streams.kafka.faust.consumer_gaps`. It adds two more.
 
-**A topic changes under the worker.** A topic that is deleted and created again looks like a log that ends before the
-read offset. If the new topic already holds more records, nothing in them shows that it is another topic. If partitions
-are added, entities move to other partitions, away from their beliefs. So after every fetch `SafeConsumer` asks for the
-topics' ids and numbers of partitions: records that came before an unchanged answer belong to the same topic. If they
-changed, it stops the worker. The new worker begins with a check of the topics and a recovery, where the change is
-handled. Neither Faust 0.15.3 nor aiokafka 0.14 knows ids of topics; it is mended when aiokafka fetches by topic id
-(Kafka 3.1).
+**A topic changes while it is read.** A topic that is deleted and created again looks like a log that ends before the
+read offset. If the new topic already has more records, nothing in them shows that it is another topic. If partitions
+are added, entities move to other partitions than their beliefs. So after every fetch `SafeConsumer` asks for the
+topics' ids and numbers of partitions. If these are unchanged, all records fetched before belong to the same topic. If
+they changed, it stops the worker. The restarted worker checks the topics and recovers, and handles the change there.
+Neither Faust 0.15.3 nor aiokafka 0.14 knows topic ids. Fixed upstream when aiokafka fetches by topic id (Kafka 3.1).
 
 **Priors come first.** After the seek at the end of every rebalance, `SafeConsumer` first reads the priors already in
 the log of a partition. A prior waits for its time, and is too late once an observation more than a window after it is
 applied. The order in which two backlogs are read must not decide that.
 
-**The consumer's thread is chosen by a private method.** `HighWatermarkConsumer` overrides `_new_consumer_thread`. It is
-mended when Faust's transport names the class of the thread, as it does that of the consumer.
+**A private method chooses the consumer's thread.** `HighWatermarkConsumer` overrides `_new_consumer_thread`. Fixed
+upstream when Faust's transport has an attribute for the class of the thread, as it has for that of the consumer.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from beliefstream.streams.kafka.topic_states import TopicState, changes
 __all__ = ["SafeConsumer", "use_fetch_high_watermark", "use_safe_consumer"]
 
 log = structlog.get_logger()
-TOPIC_CHANGED = "a topic has changed under the worker, which stops"
+TOPIC_CHANGED = "a topic has changed while it was read, the worker stops"
 TopicStates = Callable[[Collection[str]], Awaitable[Mapping[str, TopicState]]]
 
 
@@ -50,13 +49,15 @@ class SafeConsumer(GapConsumer):
         super().__init__(*arguments, **options)
         self._priors: str = getattr(self.transport, "priors", "")
         self._ask_topics: TopicStates | None = getattr(self.transport, "topic_states", None)
-        self._topics: Mapping[str, TopicState] = {}  # the topics that are read, in the state they must keep
+        self._topics: Mapping[
+            str, TopicState
+        ] = {}  # states of the topics that are read; they must not change
         self._held_back = False  # whether observations wait for priors
-        # for priors not read to their end: the next offset, and the end after the last seek
+        # for partitions of priors not read to their end: the next offset, and the end after the last seek
         self._priors_due: dict[TP, tuple[int, int]] = {}
 
     async def fetch(self, active_partitions: set[TP] | None, timeout: float) -> Any:
-        """Fetch once, from partitions whose priors are read; stops the worker if a topic has changed."""
+        """Fetch once, from partitions whose priors are read; stop the worker if a topic has changed."""
         if self._priors_due and active_partitions:
             waiting = await self._waiting_for_priors()
             if waiting and not self._held_back:
@@ -65,7 +66,7 @@ class SafeConsumer(GapConsumer):
                 log.info("priors are read")
             self._held_back = bool(waiting)
             active_partitions = active_partitions - waiting
-            if not active_partitions:  # an empty set means all partitions to aiokafka
+            if not active_partitions:  # for aiokafka an empty set means all partitions
                 await asyncio.sleep(timeout)
                 return {}
         found = await super().fetch(active_partitions, timeout)
@@ -74,7 +75,7 @@ class SafeConsumer(GapConsumer):
         return found
 
     async def perform_seek(self) -> None:
-        """Seek all partitions to their committed offsets; priors already in the log are read first."""
+        """Seek all partitions to their committed offsets; then priors already in the log are read first."""
         await super().perform_seek()
         priors = [tp for tp in self.assignment() if tp.topic == self._priors]
         ends = await self.highwaters(*priors) if priors else {}
@@ -85,12 +86,12 @@ class SafeConsumer(GapConsumer):
 
         Raises:
             UnknownTopicOrPartitionError: a topic does not exist.
-            KafkaError, TimeoutError: no broker can be asked.
+            KafkaError, TimeoutError: no broker answers.
         """
         assert self._ask_topics is not None
         self._topics = await self._ask_topics(topics)
         if missing := [topic for topic in topics if topic not in self._topics]:
-            raise UnknownTopicOrPartitionError(f"topics that are not there: {', '.join(missing)}")
+            raise UnknownTopicOrPartitionError(f"topics that do not exist: {', '.join(missing)}")
         return self._topics
 
     async def _check_topics(self) -> None:
@@ -98,16 +99,16 @@ class SafeConsumer(GapConsumer):
         try:
             now = await self._ask_topics(self._topics)
         except (KafkaError, OSError) as error:
-            stop_worker("no broker says which topics there are, the worker stops", error=repr(error))
+            stop_worker("no broker answers which topics exist, the worker stops", error=repr(error))
         # a topic missing now was deleted after its records were read
         if found := changes(self._topics, now):
             stop_worker(TOPIC_CHANGED, changes=found)
 
     async def _waiting_for_priors(self) -> set[TP]:
-        """Partitions to be read later."""
+        """Return the partitions to read later, after their priors."""
         places = await self.positions(set(self._priors_due))
         due = {tp: (places.get(tp, place), end) for tp, (place, end) in self._priors_due.items()}
-        # a position that has gone back means that the topic was created again, and may end earlier
+        # a lower position means that the topic was created again, and may end earlier
         before = self._priors_due
         self._priors_due = {
             tp: due[tp] for tp, (place, _) in before.items() if place <= due[tp][0] < due[tp][1]
@@ -121,7 +122,7 @@ class SafeConsumer(GapConsumer):
 
 
 class HighWatermarkConsumer(SafeConsumer):
-    """`SafeConsumer` for brokers whose ListOffsets(LATEST) is too small."""
+    """A `SafeConsumer` for brokers whose ListOffsets(LATEST) is too low."""
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return HighWatermarkThread(self, loop=self.loop, beacon=self.beacon)
@@ -132,7 +133,7 @@ def use_safe_consumer(app: faust.App, priors: str = "", topic_states: TopicState
 
     Args:
         priors: the topic to read first.
-        topic_states: asks the broker for the topics' states; without it changes are not noticed.
+        topic_states: asks the broker for the topics' states; without it, changes are not detected.
     """
     _use(app, SafeConsumer, priors, topic_states)
 
@@ -140,9 +141,9 @@ def use_safe_consumer(app: faust.App, priors: str = "", topic_states: TopicState
 def use_fetch_high_watermark(
     app: faust.App, priors: str = "", topic_states: TopicStates | None = None
 ) -> None:
-    """Do the same as `use_safe_consumer`, but find the end of changelogs by reading: for the embedded broker only.
+    """Do the same as `use_safe_consumer`, but find the end of changelogs by reading.
 
-    By Kafka's protocol a broker's ListOffsets(LATEST) is right, so this is off by default. It costs a connection and a
+    Only the embedded broker needs this: other brokers answer ListOffsets(LATEST) correctly. It costs a connection and a
     fetch at every rebalance.
     """
     _use(app, HighWatermarkConsumer, priors, topic_states)

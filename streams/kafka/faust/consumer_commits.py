@@ -1,20 +1,20 @@
-"""A consumer that knows what the broker has committed, with fixes for Faust 0.15.3.
+"""A consumer that records the committed offsets correctly, with fixes for Faust 0.15.3.
 
 **A refused commit is recorded as done.** Faust takes offsets as committed that the broker has refused, as it does
 during a rebalance. After a refused first commit of a partition, the next seek finds no committed offset, but leaves
 Faust's value in place. The partition then counts as committed, and is not sought to its beginning.
-`CommittingConsumer` records the broker's answer. It is mended when `Consumer._commit_offsets` looks at what `_commit`
-returns.
+`CommittingConsumer` records the broker's answer. Fixed upstream when `Consumer._commit_offsets` checks the result of
+`_commit`.
 
-**Acknowledged messages outlive their partition.** Messages acknowledged while partitions are revoked stay in Faust's
-lists, and count as done when the partitions come back. `CommittingConsumer` starts each assignment with empty lists. It
-is mended when Faust clears `_acked` for revoked partitions.
+**Acknowledged messages remain after a revocation.** Messages acknowledged while partitions are revoked stay in Faust's
+lists, and count as done when the partitions come back. `CommittingConsumer` starts each assignment with empty lists.
+Fixed upstream when Faust clears `_acked` for revoked partitions.
 
-**A failed commit hangs.** If a commit fails for another reason, Faust may hang while it holds the partitions.
-`CommittingConsumer` stops the worker. It is mended when the app ends as its consumer's thread crashes.
+**A failed commit hangs.** If a commit fails for another reason, Faust may hang and keep the partitions.
+`CommittingConsumer` stops the worker. Fixed upstream when the app ends if its consumer's thread crashes.
 
-**A message cannot be given up.** Faust waits for every delivered message at a rebalance, also for one that will be
-delivered again. `release` takes it off Faust's list. It is mended when the consumer has a public method for it.
+**A message cannot be dropped.** At a rebalance Faust waits for every delivered message, even for one that will be
+delivered again. `release` removes it from Faust's list. Fixed upstream when the consumer has a public method for it.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def stop_worker(why: str, **details: Any) -> NoReturn:
 
 
 class CommittingConsumer(Consumer):
-    """Consumer that records what is committed (see the module).
+    """Consumer that records which offsets are committed (see the module).
 
     Attributes:
-        committed: offsets at the broker, the next to be read; Faust's own value may be of a failed commit.
+        committed: the committed offsets at the broker. Faust's own value may come from a refused commit.
     """
 
     logger = SERVICES
@@ -62,13 +62,13 @@ class CommittingConsumer(Consumer):
         return offsets
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Clear Faust's lists; Faust calls this after it has dealt with the previous partitions."""
+        """Clear Faust's lists; Faust calls this after it has released the previous partitions."""
         for of_before in (self._acked, self._acked_index, self._gap):
             of_before.clear()
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def commit_offsets(self, offsets: Mapping[TP, int]) -> bool:
-        """Commit these offsets, which may be lower than before; returns whether the broker has accepted them."""
+        """Commit these offsets, which may be lower than before, and return whether the broker has accepted them."""
         return await self._commit(offsets)
 
     def release(self, message: Message) -> None:
@@ -89,7 +89,9 @@ class CommittingConsumer(Consumer):
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
         done: bool = await super()._commit_offsets(offsets, start_new_transaction)
-        for tp, offset in () if done else offsets.items():  # Faust has recorded these anyway
+        for tp, offset in (
+            () if done else offsets.items()
+        ):  # Faust has recorded these although they were refused
             committed = self.committed.get(tp)
             self._committed_offset[tp] = committed
             due = range(committed or offset - 1, offset)

@@ -1,16 +1,17 @@
-"""A consumer that notices what its log has lost, with fixes for Faust 0.15.3.
+"""A consumer that detects lost messages, with fixes for Faust 0.15.3.
 
-**The record after a gap counts as processed.** `Consumer._add_gap` includes the record that was just read. Offsets are
-missing from a log after transactions or compaction. A worker killed at that moment would commit past a record it has
-not processed. `GapConsumer` leaves that record out. It is mended when `_add_gap` ends before `offset_to`.
+**The record after a gap counts as processed.** Offsets are missing from a log after transactions or compaction.
+`Consumer._add_gap` includes the record that was just read. A worker killed at that moment would commit past a record it
+has not processed. `GapConsumer` excludes that record. Fixed upstream when `_add_gap` ends before `offset_to`.
 
-**Lost messages go unnoticed.** If the log begins after the committed offset, Kafka's clients continue at its beginning,
-and Faust acknowledges the rest as a gap. `GapConsumer` reports how many are lost. If the log ends before the read
-offset, they start it again, and Faust drops all records up to its old offset, new ones included. `GapConsumer` stops
-the worker. It is mended when Faust has a policy for offsets that are out of range.
+**Lost messages are not reported.** If the log begins after the committed offset, Kafka's clients continue at its
+beginning. Faust acknowledges the missing offsets as a gap. `GapConsumer` reports how many messages are lost. If the
+log ends before the read offset, the clients start at its beginning again. Faust then drops all records up to its old
+offset, new ones included. `GapConsumer` stops the worker. Fixed upstream when Faust has a policy for offsets that are
+out of range.
 
-**Positions and changelogs have no public names.** The last two methods give other files the positions of the consumer
-and which partitions are changelogs. It is mended when Faust's consumer has public methods for them.
+**Positions and changelogs have no public names.** `positions` and `is_changelog` return the positions of the consumer
+and whether a partition is a changelog. Fixed upstream when Faust's consumer has public methods for them.
 """
 
 from __future__ import annotations
@@ -33,19 +34,19 @@ from beliefstream.streams.monitoring import metrics
 __all__ = ["GapConsumer"]
 
 log = structlog.get_logger()
-GOES_BACK = "a log goes back behind what was read, the worker stops"
+GOES_BACK = "a log returns an offset that was already read, the worker stops"
 
 
 class GapConsumer(SeekingConsumer):
-    """Consumer that reports lost messages, and stops if a log goes back (see the module)."""
+    """Consumer that reports lost messages, and stops the worker if a log restarts (see the module)."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._begun: set[TP] = set()  # partitions with a record delivered since the last seek
+        self._begun: set[TP] = set()  # partitions that have delivered a record since the last seek
         self._reported: dict[TP, int] = defaultdict(int)  # offset up to which losses are reported
 
     def on_record(self, partition: TP, message: Message) -> None:
-        """Stop the worker if the record lies before what was read."""
+        """Stop the worker if the record's offset was already read."""
         read = self._read_offset.get(partition)
         first = 0 if read is None else read + (partition in self._begun)
         if message.offset < first and not self.is_changelog(partition):
@@ -54,11 +55,11 @@ class GapConsumer(SeekingConsumer):
         self._begun.add(partition)
 
     def on_seek(self) -> None:
-        """Forget what was delivered."""
+        """Forget which partitions have delivered records."""
         self._begun.clear()
 
     async def perform_seek(self) -> None:
-        """Seek all partitions to their committed offsets, and report the messages lost since."""
+        """Seek all partitions to their committed offsets, and report messages deleted after these."""
         await super().perform_seek()
         committed = {tp: self.committed.get(tp) for tp in self.assignment()}
         due = {tp: offset for tp, offset in committed.items() if offset and not self.is_changelog(tp)}
@@ -70,17 +71,17 @@ class GapConsumer(SeekingConsumer):
         return bool(self._is_changelog_tp(partition))
 
     async def positions(self, partitions: set[TP]) -> dict[TP, int]:
-        """Return the next offsets to be read where they are known, without waiting for the others."""
+        """Return the next offsets to read, for partitions where they are known already."""
         found: dict[TP, int] = await self._thread.call_thread(_positions, self._thread, partitions)
         return found
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        # `offset_to` is the offset of the record just read, which Faust takes as part of the gap.
+        # `offset_to` is the offset of the record just read, which Faust includes in the gap.
         await super()._add_gap(tp, offset_from, offset_to - 1)
         await self._report_lost({tp: offset_from}, offset_to)
 
     async def _report_lost(self, due: Mapping[TP, int], end: float = math.inf) -> None:
-        """Report the messages from `due` to `end` that their log no longer holds, each once."""
+        """Report the messages from `due` to `end` that are no longer in their log, each once."""
         begins = await self.earliest_offsets(*due)
         for tp, first in due.items():
             first = max(first, self._reported[tp])
@@ -90,7 +91,7 @@ class GapConsumer(SeekingConsumer):
             self._reported[tp] = begin
             metrics.LOST_OFFSETS.labels(tp.topic).inc(begin - first)
             log.error(
-                "the log begins after what was to be read next: messages are lost",
+                "the log begins after the next offset to read: messages are lost",
                 topic=tp.topic,
                 partition=tp.partition,
                 first=first,

@@ -2,17 +2,18 @@
 
 **A fetch in flight across a seek.** A fetch takes up to a second. One that began before the seek can end after it, with
 records from the new position. Faust drops those of partitions that are not resumed yet, but the position has moved past
-them. (It also asks aiokafka for "the active partitions", and an empty set means all of them there.) So a restart loses
-records even with the seek order fixed, and a rebalance during recovery loses table entries. `SeekingConsumer` lets a
-fetch end before it seeks, and drops the records of that fetch. It is mended when a seek in Faust waits for the fetcher.
+them. Faust also asks aiokafka for "the active partitions", and an empty set means all of them there. So a restart loses
+records even with the seek order fixed, and a rebalance during recovery loses table entries. `SeekingConsumer` waits for
+the end of a fetch before it seeks, and drops the records of that fetch. Fixed upstream when a seek in Faust waits for
+the fetcher.
 
 **Partitions without a committed offset are not sought.** aiokafka's `seek_to_committed` skips them. Records fetched
-from them during a recovery, and dropped, are then never read again. A worker killed before its first commit lost all
-that it had been sent. `SeekingConsumer` seeks these partitions to their beginning, where a group without offsets
-starts. It is mended when `Consumer.perform_seek` of Faust does so.
+from them during a recovery are dropped and never read again. A worker killed before its first commit lost all messages
+it had received. `SeekingConsumer` seeks these partitions to their beginning, where a group without offsets starts.
+Fixed upstream when `Consumer.perform_seek` of Faust does so.
 
-**No fetch while the flow pauses.** Faust reads changelogs only through its streams. `read` fetches with aiokafka's own
-fetcher, in the consumer's thread. It is mended when Faust's consumer has a method for it.
+**No fetch while the flow is paused.** Faust reads changelogs only through its streams. `read` fetches with aiokafka's
+own fetcher, in the consumer's thread. Fixed upstream when Faust's consumer has a method for it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ __all__ = ["SeekingConsumer"]
 
 
 class SeekingConsumer(CommittingConsumer):
-    """Consumer of which no fetch crosses a seek (see the module)."""
+    """Consumer whose fetches never overlap a seek (see the module)."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -48,34 +49,34 @@ class SeekingConsumer(CommittingConsumer):
         ) as messages:
             async for partition, message in messages:
                 if self._seeks != self._seeks_before_fetch:
-                    return  # fetched before the seek, and will be fetched again
+                    return  # fetched before the seek: these records are fetched again
                 self.on_record(partition, message)
                 yield partition, message
 
     def on_record(self, partition: TP, message: Message) -> None:
-        """A record is about to be delivered."""
+        """Called before a record is delivered."""
 
     def on_seek(self) -> None:
-        """Positions are about to change; no fetch is in flight."""
+        """Called before positions change, while no fetch is in flight."""
 
     async def fetch(self, active_partitions: set[TP] | None, timeout: float) -> Any:
-        """Fetch once; no seek begins meanwhile."""
+        """Fetch once; no seek begins during the fetch."""
         return await super()._getmany(active_partitions, timeout)
 
     async def read(self, partitions: set[TP], timeout: float) -> Mapping[TP, list[Any]]:
-        """Return records of these partitions within `timeout` seconds, in aiokafka's form, even if the flow pauses."""
+        """Return aiokafka's records of these partitions within `timeout` seconds, even while the flow is paused."""
         async with self._fetching:
             thread = self._thread
             reading = asyncio.ensure_future(thread.call_thread(_fetched, thread, partitions, timeout))
             try:
                 found: Mapping[TP, list[Any]] = await asyncio.shield(reading)
             except asyncio.CancelledError:
-                await reading  # as in any fetch, which would otherwise continue during the next seek
+                await reading  # otherwise the fetch would continue during the next seek
                 raise
             return found
 
     async def perform_seek(self) -> None:
-        """Seek all partitions to their committed offsets, or else to their beginning."""
+        """Seek all partitions to their committed offsets, or to their beginning if they have none."""
         self._seeks += 1
         async with self._fetching:
             self.on_seek()
@@ -99,7 +100,7 @@ class SeekingConsumer(CommittingConsumer):
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         async with self._fetching:
-            # Set here, because `getmany` may have waited for the flow through a whole recovery and its seeks.
+            # Set here, because `getmany` may have waited for the flow during a whole recovery and its seeks.
             self._seeks_before_fetch = self._seeks
             return await self.fetch(active_partitions, timeout)
 

@@ -1,8 +1,8 @@
-"""A Faust table with a store of one's own class (Faust 0.15.3).
+"""A Faust table with a custom store class (Faust 0.15.3).
 
-Faust finds the class of a table's store by the scheme of the `store` setting, in a table of its own. A class of the
-application can only be given by its private `_new_store`.
-It is mended when `faust.Table` takes a store, or a public factory of stores.
+Faust has a fixed list of store classes, and chooses one by the scheme of the `store` setting. An application can
+provide its own class only through the private `_new_store`.
+Fixed upstream when `faust.Table` takes a store, or a public factory of stores.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["TableWithStore"]
 
 
 class TableWithStore(faust.Table[bytes, bytes], abc.ABC):
-    """A table that makes its own store."""
+    """A table that creates its own store."""
 
     logger = SERVICES
 

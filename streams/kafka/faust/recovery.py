@@ -1,24 +1,25 @@
-"""Recovery with fixes for how Faust 0.15.3 starts a worker and moves partitions.
+"""Recovery of tables, with fixes for how Faust 0.15.3 starts a worker and moves partitions.
 
 **Partitions are resumed before the seek.** After the tables are restored, `Recovery.on_recovery_completed` resumes the
-source partitions, and only then seeks them to the committed offsets. The fetcher already runs, and in between delivers
-records into queues that are cleared a moment later. The seek rewinds the read offset underneath it. The cleared records
-are dropped when they come again, or look like a gap in the log and are acknowledged unprocessed. 1 to 53 observations
-were lost in 19 of 42 restarts into a backlog. `SafeRecovery` seeks first. It is mended when Faust's
+source partitions before it seeks them to the committed offsets. The fetcher already runs. Until the seek it delivers
+records into queues that are then cleared, and the seek rewinds the read offset at the same time. When the cleared
+records are fetched again, they are dropped. Or they look like a gap in the log and are acknowledged unprocessed. 1 to
+53 observations were lost in 19 of 42 restarts with a backlog. `SafeRecovery` seeks first. Fixed upstream when Faust's
 `on_recovery_completed` awaits `perform_seek` before `resume_partitions`.
 
-**Revoked partitions are resumed.** A rebalance may begin while the seek waits for the broker. Resuming then would feed
-records to a worker that no longer owns them, as well as to the new owner. `SafeRecovery` checks again after the
-seek. It is mended when Faust compares the generation once more after its seek.
+**Revoked partitions are resumed.** A rebalance may begin while the seek waits for the broker. Then a resumed worker
+would receive records that it no longer owns, and the new owner would receive them too. `SafeRecovery` checks again
+after the seek. Fixed upstream when Faust compares the generation once more after its seek.
 
-**A recovery ends silently.** Faust gives each step 90 s. mode reports a timeout in the same way as a stopped service,
-and Faust then abandons the recovery: the worker keeps its partitions and does nothing. Suspending the machine for that
-long is enough. `SafeRecovery` stops the worker. It is mended when a timeout in `_wait` crashes the app.
+**A recovery stops without an error.** Faust gives each step 90 s. mode reports a timeout in the same way as a stopped
+service, and Faust then abandons the recovery. The worker keeps its partitions and does nothing. Suspending the machine
+for that long is enough. `SafeRecovery` stops the worker. Fixed upstream when a timeout in `_wait` crashes the app.
 
-**Nothing runs before a changelog is read.** A new owner must fence the former one first. `_build_highwaters` is Faust's
-first step, and has no public hook before it. It is mended when the app has a signal between assignment and recovery.
+**There is no hook before a changelog is read.** A new owner must fence the former one first. `_build_highwaters` is
+Faust's first step, and has no public hook before it. Fixed upstream when the app has a signal between assignment and
+recovery.
 
-The consumer's part is in `streams.kafka.faust.consumer_commits`, `streams.kafka.faust.consumer_seeks` and
+The fixes for the consumer are in `streams.kafka.faust.consumer_commits`, `streams.kafka.faust.consumer_seeks` and
 `streams.kafka.faust.consumer_gaps`.
 """
 
@@ -53,8 +54,7 @@ class SafeRecovery(Recovery):
 
     logger = SERVICES
 
-    # Count of rebalances at the start of the one being recovered from.
-    _rebalances = 0
+    _rebalances = 0  # the app's count of rebalances when this recovery began
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
@@ -65,7 +65,7 @@ class SafeRecovery(Recovery):
     async def _build_highwaters(
         self, consumer: ConsumerT, tps: set[TP], destination: Counter[TP], title: str
     ) -> None:
-        # Faust's first step in a recovery. Records that a former owner wrote before the fence are read.
+        # This is Faust's first step. Fence here, so that all records written before the fence are read.
         fence = cast(SafeTableManager, self.tables).fence
         if fence is not None and title == "active":
             await fence({tp.partition for tp in tps})
@@ -81,7 +81,7 @@ class SafeRecovery(Recovery):
             raise
 
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
-        """Seek and resume; Faust calls this when the tables are restored."""
+        """Seek, then resume; Faust calls this when the tables are restored."""
         self.log.info("Restore complete!")
         await self._app.on_rebalance_complete.send()
         self._set_recovery_ended()
@@ -90,12 +90,12 @@ class SafeRecovery(Recovery):
                 table.on_recovery_completed(self.actives_for_table[table], self.standbys_for_table[table])
                 for table in self.tables.values()
             ),
-            return_exceptions=True,  # as in Faust: the worker continues even if a table's callback fails
+            return_exceptions=True,  # as in Faust, the worker continues even if a table's callback fails
         )
         await self._seek_and_resume(generation_id, standbys_ready=not self._app.assignor.assigned_standbys())
 
     async def _resume_streams(self, generation_id: int = 0) -> None:
-        # Faust calls this in place of a recovery when the app has no tables.
+        # Faust calls this instead of a recovery when the app has no tables.
         await self._app.on_rebalance_complete.send()
         await self._seek_and_resume(generation_id, standbys_ready=True)
 
@@ -112,7 +112,7 @@ class SafeRecovery(Recovery):
                 await self._wait(consumer.perform_seek(), timeout=app.conf.broker_request_timeout)
             if self._superseded(generation_id):
                 return
-        # No await from here until the flow is resumed, so that a rebalance cannot come between.
+        # Do not await from here until the flow is resumed, so that no rebalance can begin.
         consumer.resume_partitions({tp for tp in consumer.assignment() if not self._is_changelog_tp(tp)})
         self.completed.set()
         app.flow_control.resume()
@@ -125,7 +125,7 @@ class SafeRecovery(Recovery):
         self.log.info("Worker ready")
 
     async def _moved_back(self) -> bool:
-        """Whether the committed offsets have been changed, because results computed from them are missing."""
+        """Whether the committed offsets were moved back, because results of committed messages are missing."""
         examine = cast(SafeTableManager, self.tables).examine
         partitions = {tp.partition for tp in self.active_tps}
         if examine is None or not partitions:
@@ -135,11 +135,11 @@ class SafeRecovery(Recovery):
         async def ask() -> None:
             found.append(await examine(self._app.consumer, partitions))
 
-        await self._wait(ask())  # `_wait` returns nothing, and raises if another rebalance begins
+        await self._wait(ask())  # `_wait` returns no value, and raises if another rebalance begins
         return found == [True]
 
     def _superseded(self, generation_id: int) -> bool:
-        """Whether another rebalance has begun, for which Faust starts its own recovery."""
+        """Whether another rebalance has begun; Faust starts another recovery for it."""
         app = self._app
         superseded = app.consumer_generation_id != generation_id or app.rebalancing_count != self._rebalances
         if superseded:
@@ -152,13 +152,13 @@ class SafeRecovery(Recovery):
 
 
 class SafeTableManager(TableManager):
-    """For `faust.App(..., TableManager=SafeTableManager)`, together with `use_safe_consumer(app)`.
+    """Table manager for `faust.App(..., TableManager=SafeTableManager)`, used with `use_safe_consumer(app)`.
 
     Attributes:
         fence: awaited with the partitions that this worker now owns, before their changelog is read.
-        recovery_class: restores the tables.
+        recovery_class: the class that restores the tables.
         examine: awaited with the consumer and the partitions after the changelog is read; returns whether it has
-            committed other offsets.
+            moved committed offsets.
 
     Raises:
         ImproperlyConfigured: when the worker starts, if `use_safe_consumer` was not called.

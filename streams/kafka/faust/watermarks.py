@@ -1,8 +1,8 @@
-"""High watermarks by reading, for brokers such as the embedded one that report too low an end.
+"""Finds high watermarks by reading, for the embedded broker, which reports ends that are too low.
 
-Faust 0.15.3 asks for the ends of changelogs in `_highwaters` of its consumer's thread, with ListOffsets(LATEST), which
-is right by Kafka's protocol. The fault is that of the embedded broker, tansu: it answers with the offset of the last
-batch's first record, plus one. It is mended when tansu answers with the offset after the last record.
+Faust 0.15.3 asks for the ends of changelogs in `_highwaters` of its consumer's thread, with ListOffsets(LATEST). That
+is right by Kafka's protocol. The fault is in the embedded broker, tansu: it answers with the offset of the last batch's
+first record, plus one. Fixed upstream when tansu answers with the offset after the last record.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = ["HighWatermarkThread", "high_watermarks"]
 
 
 class HighWatermarkThread(AIOKafkaConsumerThread):
-    """Finds the end of a partition by reading its last batch, for brokers whose ListOffsets(LATEST) is too small.
+    """A consumer thread that finds the end of a partition by reading its last batch.
 
-    The embedded broker answers with the offset of the last batch's first record, plus one. Faust would end the recovery
-    of its tables there, and lose the other records of that batch.
+    With the end that the embedded broker reports, Faust would end the recovery of its tables too early. It would lose
+    all records of the last batch but the first.
     """
 
     logger = SERVICES
@@ -61,11 +61,11 @@ class HighWatermarkThread(AIOKafkaConsumerThread):
 async def high_watermarks(
     reader: aiokafka.AIOKafkaConsumer, ends: Mapping[TopicPartition, int]
 ) -> dict[TopicPartition, int]:
-    """Return the high watermark from a fetch, for every partition of `ends`; none may be empty.
+    """Return the high watermark from a fetch, for every partition of `ends`.
 
     Args:
         reader: a started consumer without a group.
-        ends: for every partition the offset after one of its records.
+        ends: for every partition, which must not be empty, the offset after one of its records.
     """
     reader.assign(list(ends))
     for partition, end in ends.items():

@@ -1,4 +1,4 @@
-"""Fuses recordings and scores the beliefs, with classical filters on the same motion, sensors and outliers."""
+"""Runs our method and classical filters on recordings, and scores their beliefs."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
-"""Scores of a run of beliefs: error, density and calibration at the targets, and lost entities.
+"""Scores of a series of beliefs: error, density and calibration at the targets, and lost entities.
 
-The target of a case is the truth or, if that is unknown, the next report. Every number is over the scored coordinates:
+The target of a case is the truth or, if that is unknown, the next report. All scores are over the scored coordinates:
 
 - error: distance of the belief's mean from the target; its root mean square, median and 99 % quantile;
-- NLL: mean of minus the log density at the target, nats;
-- coverage: share of targets inside the highest-density region of 50, 90 and 99 %, over at most `LEVELS` cases evenly
-  spread;
+- NLL: mean negative log density at the target, nats;
+- coverage: share of targets inside the highest-density region of 50, 90 and 99 %, over at most `LEVELS` evenly spread
+  cases;
 - energy score: ``E|X − x| − E|X − X'| / 2`` (T. Gneiting and A. Raftery, "Strictly proper scoring rules, prediction,
   and estimation", JASA 102, 2007, eq. 22), by scoringrules from `DRAWS` draws of each belief;
 - NLL over ours: mean difference to our NLL on the same cases, and its standard error from the means of `BLOCKS`
   stretches of the recording, because errors of neighbouring cases are correlated;
-- divergences: runs of at least `LOST_FOR` cases in a row with an error that counts as lost in this recording.
+- divergences: number of times that the entity was lost in at least `LOST_FOR` consecutive cases.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from beliefstream.inference.evaluation.baselines import ParticleFilter
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 
 REGIONS = (0.5, 0.9, 0.99)
-DRAWS = 128  # of each belief
-LEVELS = 500  # cases whose region is computed
+DRAWS = 128  # number of draws of each belief
+LEVELS = 500  # number of cases whose region is computed
 LOST_FOR = 20
 BLOCKS = 20
 _BATCH = 256
@@ -39,18 +39,18 @@ Array = NDArray[np.float64]
 
 
 class Estimate(Protocol):
-    """A belief over the scored coordinates, of one entity."""
+    """Belief of one entity over the scored coordinates."""
 
     def mean(self) -> Tensor:
-        """``(1, d)``."""
+        """Return the mean, ``(1, d)``."""
         ...
 
     def log_density(self, points: Tensor) -> Tensor:
-        """``(1, P)`` at `points` ``(1, P, d)``."""
+        """Return the log density ``(1, P)`` at `points` ``(1, P, d)``."""
         ...
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Independent draws ``(1, count, d)``."""
+        """Return independent draws, ``(1, count, d)``."""
         ...
 
 
@@ -72,7 +72,7 @@ class Mixtures:
 
 @dataclass(frozen=True, eq=False)
 class Particles:
-    """Weighted particles, as their kernel density over `axes`, plus Gaussian `noise` ``(1, d, d)`` if given."""
+    """Kernel density of weighted particles over `axes`, with additional Gaussian noise of covariance ``(1, d, d)``."""
 
     belief: ParticleFilter
     axes: list[int]
@@ -90,7 +90,7 @@ class Particles:
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one recording; lengths in the unit of the coordinates, NLL in nats."""
+    """Scores of one method on one recording; lengths in the unit of the coordinates, NLL in nats."""
 
     recording: str
     method: str
@@ -117,7 +117,7 @@ class Scores:
     """Collects the cases of one method on one recording.
 
     Args:
-        cases: their number, so that the cases whose region is computed are evenly spread.
+        cases: expected number of cases, to spread the cases whose region is computed evenly.
         lost_beyond: error above which the entity counts as lost.
     """
 
@@ -131,11 +131,11 @@ class Scores:
         self._energy: list[float] = []
 
     def add(self, entity: str, time: float, estimate: Estimate, target: Tensor) -> None:
-        """Add one case; `target` ``(1, d)``."""
+        """Add one case with the `target` ``(1, d)``."""
         self.add_batch([entity], [time], estimate, target)
 
     def add_batch(self, entities: list[str], times: list[float], estimate: Estimate, targets: Tensor) -> None:
-        """Add several cases, for a batch of ``B`` beliefs; `targets` ``(B, d)``."""
+        """Add the cases of a batch of ``B`` beliefs with the `targets` ``(B, d)``."""
         first = len(self._log_density)
         errors = (estimate.mean() - targets).square().sum(-1).sqrt().tolist()
         for entity, time, error in zip(entities, times, errors, strict=True):
@@ -152,9 +152,9 @@ class Scores:
         self._log_density.update(zip(zip(entities, times, strict=True), density[:, 0].tolist(), strict=True))
 
     def over(self, ours: Scores) -> tuple[float, float]:
-        """The excess of the mean NLL over that of `ours` on the same cases, and its standard error.
+        """Return the mean difference to the NLL of `ours` on the same cases, and its standard error.
 
-        NaN if there are no cases.
+        Both are NaN if there are no cases.
         """
         keys = sorted(self._log_density, key=lambda key: (key[1], key[0]))
         if not keys:
@@ -165,24 +165,26 @@ class Scores:
         return float(difference.mean()), float(error)
 
     def row(self, recording: str, method: str, updates_per_second: float) -> Row:
-        """Scores over all cases; NaN throughout if there are none."""
+        """Return the scores over all cases; they are NaN if there are none."""
         errors = np.array([error for cases in self._errors.values() for _, error in cases])
         levels = np.array(self._levels)
-        some = len(errors) > 0
-        quantile = {share: float(np.quantile(errors, share)) if some else math.nan for share in (0.5, 0.99)}
-        covered = [float((levels <= region).mean()) if some else math.nan for region in REGIONS]
+        any_cases = len(errors) > 0
+        quantile = {
+            share: float(np.quantile(errors, share)) if any_cases else math.nan for share in (0.5, 0.99)
+        }
+        covered = [float((levels <= region).mean()) if any_cases else math.nan for region in REGIONS]
         return Row(
             recording,
             method,
             len(errors),
-            math.sqrt(float(np.square(errors).mean())) if some else math.nan,
+            math.sqrt(float(np.square(errors).mean())) if any_cases else math.nan,
             quantile[0.5],
             quantile[0.99],
-            -float(np.mean(list(self._log_density.values()))) if some else math.nan,
+            -float(np.mean(list(self._log_density.values()))) if any_cases else math.nan,
             covered[0],
             covered[1],
             covered[2],
-            float(np.mean(self._energy)) if some else math.nan,
+            float(np.mean(self._energy)) if any_cases else math.nan,
             updates_per_second,
             sum(self._divergences(cases) for cases in self._errors.values()),
         )
@@ -190,19 +192,19 @@ class Scores:
     def _divergences(self, cases: list[tuple[float, float]]) -> int:
         found = run = 0
         for _, error in sorted(cases):
-            run = 0 if error <= self._lost_beyond else run + 1  # NaN counts as lost too
+            run = 0 if error <= self._lost_beyond else run + 1  # NaN counts as lost
             found += run == LOST_FOR
         return found
 
 
 def _energy(draws: Tensor, targets: Tensor) -> Array:
-    from scoringrules import es_ensemble  # imported here: it takes a second
+    from scoringrules import es_ensemble  # imported here, because the import takes a second
 
-    # the draws are independent: each with the next estimates the spread without bias, and without all pairs
+    # draws are independent, so pairs of neighbours estimate the spread without bias and faster than all pairs
     scores: Array = es_ensemble(targets.numpy(), draws.numpy(), estimator="akr", backend="numpy")
     return scores
 
 
 def batches(count: int) -> list[slice]:
-    """Slices of beliefs scored at once."""
+    """Return slices of the beliefs that are scored at once."""
     return [slice(start, start + _BATCH) for start in range(0, count, _BATCH)]

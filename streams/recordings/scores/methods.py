@@ -1,4 +1,4 @@
-"""Our filter and the classical ones on the same instants, motion and sensors, scored as they run."""
+"""Runs our filter and classical filters on the same instants, motion and sensors, and scores them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Tick = Callable[[], None]
 
 
 class ClassicalFilter(Protocol):
-    """Interface of the classical filters of one entity."""
+    """Interface of a classical filter of one entity."""
 
     def move(self, motion: Motion, interval: Tensor, control: Control | None = None) -> None: ...
 
@@ -49,13 +49,13 @@ def _reported(mixture: GaussianMixture, case: Case) -> GaussianMixture:
 
 
 class ScoredMethod:
-    """A classical filter: how it starts, and how to read its belief."""
+    """A classical filter with its name, its constructor and its belief as an `Estimate`."""
 
     def __init__(self, name: str, begin: Callable[[GaussianMixture], ClassicalFilter]) -> None:
         self.name, self.begin = name, begin
 
     def estimate(self, belief: ClassicalFilter, axes: list[int], case: Case) -> Estimate:
-        """The belief over the scored coordinates, with the noise of a report if one is predicted."""
+        """Return the belief over the scored coordinates, plus the noise of the report if one is predicted."""
         if isinstance(belief, ParticleFilter):
             return Particles(belief, axes, case.noise)
         assert isinstance(belief, ExtendedKalmanFilter | IteratedKalmanFilter)
@@ -66,15 +66,15 @@ PARTICLES = 10_000
 
 
 def classical(particles: int = PARTICLES, seed: int = 0) -> tuple[ScoredMethod, ...]:
-    """Return the classical filters that a recording is scored with, besides ours.
+    """Return the classical filters to compare with ours.
 
-    Extended Kalman filters, plain and iterated, and a regularised particle filter, the only one that models the
-    sensors' outliers. The last filter has a chi-square gate against outliers and no recovery. It is the best if many
-    outliers come at once, but once it is wrong it rejects the reports that would correct it.
+    They are extended Kalman filters, plain and iterated, a regularised particle filter, which alone models the sensors'
+    outliers, and an extended Kalman filter with a chi-square gate against outliers. The gated filter is the best one if
+    many outliers arrive at once, but a wrong belief rejects the reports that would correct it.
 
     Args:
-        particles: number of the regularised particle filter, at least 2.
-        seed: of its random numbers.
+        particles: number of particles, at least 2.
+        seed: seed of the particle filter's random numbers.
     """
 
     def begin(prior: GaussianMixture) -> ClassicalFilter:
@@ -92,7 +92,7 @@ OURS = "Beliefstream"
 
 
 def run(method: ScoredMethod, track: Track, scores: Scores, tick: Tick) -> float:
-    """Run one entity through a classical filter; returns the seconds for predicting and updating."""
+    """Run a classical filter on one entity, and return the time for predictions and updates in seconds."""
     belief = method.begin(track.model.prior.mixture())
     motion, seconds, before = track.model.motion, 0.0, track.instants[0].time
     for number, instant in enumerate(track.instants):
@@ -113,12 +113,12 @@ def run(method: ScoredMethod, track: Track, scores: Scores, tick: Tick) -> float
 
 
 def score_ours(tracks: Iterable[Track], outcomes: Mapping[str, Sequence[Outcome]], scores: Scores) -> None:
-    """Score our own posteriors; `outcomes` by entity, one for each instant."""
+    """Score our posteriors; `outcomes` has one for each instant of each entity."""
     cases: dict[int, list[tuple[Track, int, Step]]] = defaultdict(list)
     for track in tracks:
         own = outcomes[track.entity]
         for number, case in track.cases.items():
-            # a report is compared with the belief before it, a truth with the belief of its time
+            # a report is compared with the belief before it, the truth with the belief after the instant
             belief = own[number].belief if case.noise is None else own[number - 1].belief
             step = Step(belief, track.model, Instant(track.instants[number].time))
             cases[len(belief.weights)].append((track, number, step))

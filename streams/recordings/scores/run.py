@@ -16,7 +16,7 @@ from beliefstream.streams.recordings.scores.measures import Row, Scores
 from beliefstream.streams.recordings.scores.methods import OURS, ScoredMethod, run, score_ours
 from beliefstream.streams.recordings.scores.tracks import log_of, tracks_of
 
-Progress = Callable[[str, int, int], None]  # method, number of new instants, total
+Progress = Callable[[str, int, int], None]  # takes the method, the number of new instants, and the total
 
 
 def _silent(method: str, instants: int, total: int) -> None:
@@ -30,7 +30,7 @@ def score(
     take: Callable[[Fused], None] | None = None,
     methods: tuple[ScoredMethod, ...] = (),
 ) -> list[Row]:
-    """Score ours first, then `methods`; `take` is called with each of our posteriors."""
+    """Return the scores of our method and of `methods`; `take` is called with each of our posteriors."""
     log = log_of(recording)
     tracks = tracks_of(recording, log)
     cases, instants = sum(len(t.cases) for t in tracks), sum(len(t.instants) for t in tracks)

@@ -1,4 +1,4 @@
-"""A recording as input for the filters, by entity, with the targets of their beliefs."""
+"""Converts a recording to input of the filters by entity, with the targets of their beliefs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from beliefstream.streams.recordings.recording import Recording
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A belief to score: that after an instant against the truth, or that before it against its report."""
+    """Target of a scored belief: the truth for the belief after an instant, or a report for the belief before it."""
 
     target: Tensor  # (1, d)
     noise: Tensor | None = None  # (1, d, d), of a report; None for the truth
@@ -29,19 +29,19 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Controls:
-    """Reported inputs of an entity's motion: each holds until the next."""
+    """Reported inputs of an entity's motion; each holds until the next."""
 
     times: list[float]
     reports: list[Control]  # batches of one
 
     def between(self, start: float, end: float) -> Iterator[tuple[float, Control | None]]:
-        """Split an interval into pieces, s each, in which one control holds; before the first there is none."""
-        place = bisect_right(self.times, start) - 1
+        """Yield the parts of an interval with a constant control: length in s, and control, None before the first."""
+        index = bisect_right(self.times, start) - 1
         while start < end:
-            until = min(self.times[place + 1], end) if place + 1 < len(self.times) else end
+            until = min(self.times[index + 1], end) if index + 1 < len(self.times) else end
             if until > start:
-                yield until - start, self.reports[place] if place >= 0 else None
-            start, place = until, place + 1
+                yield until - start, self.reports[index] if index >= 0 else None
+            start, index = until, index + 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +49,12 @@ class Track:
     """One entity's part of a recording.
 
     Attributes:
-        entity: its name.
+        entity: name of the entity.
         model: its state model.
-        axes: the scored coordinates.
-        instants: that inform, in order of time.
-        cases: by the number of the instant.
-        controls: of its motion; none reported if empty.
+        axes: indices of the scored coordinates.
+        instants: instants with readings or priors, in order of time.
+        cases: scored cases by the index of the instant.
+        controls: reported inputs of its motion.
     """
 
     entity: str
@@ -79,7 +79,7 @@ def log_of(*recordings: Recording) -> Log:
 
 
 def controls_of(instants: Sequence[Instant], inputs: int) -> Controls:
-    """The reported `inputs` of one entity's motion, each valid from its report on."""
+    """Return the reported controls of one entity, whose motion has `inputs` inputs."""
     controls, control = Controls([], []), None
     for instant in instants:
         if instant.control is not None:
@@ -91,7 +91,7 @@ def controls_of(instants: Sequence[Instant], inputs: int) -> Controls:
 
 
 def tracks_of(recording: Recording, log: Log) -> list[Track]:
-    """The track of every entity, sorted by name."""
+    """Return the track of every entity, sorted by name."""
     models = {model.entity: model for model in recording.models}
     found = []
     for entity, timeline in sorted(log.timelines().items()):
@@ -115,7 +115,7 @@ def _truths(recording: Recording, instants: Sequence[Instant]) -> dict[int, Case
 
 
 def _reports(recording: Recording, instants: Sequence[Instant], axes: list[int]) -> dict[int, Case]:
-    """Reports of exactly the scored coordinates, from the second on: nothing was known of the first."""
+    """Return reports of exactly the scored coordinates, except the first, which has no prediction."""
     found = {}
     for number, instant in enumerate(instants):
         if number == 0 or instant.time < recording.scored_from:

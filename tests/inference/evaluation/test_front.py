@@ -68,6 +68,40 @@ def test_every_setting_of_every_network_is_a_point(
     assert plots.front(points, tmp_path / "new").read_bytes().startswith(PNG)
 
 
+def test_names_in_the_picture_are_apart_and_inside() -> None:
+    """With the speeds and distances of the picture in docs, in which names had collided and left the axes."""
+    ours = [
+        ("refined below 0.97", 730, 0.009),
+        ("refined below 0.9", 900, 0.013),
+        ("refined below 0.7", 1430, 0.026),
+        ("checked", 1850, 0.059),
+        ("fast", 4800, 0.063),
+        ("alone", 5150, 0.076),
+    ]
+    theirs = [
+        ("particle filter 10,000", 487, 1.0),
+        ("particle filter 1,000", 4700, 2e4),
+        ("iterated Gaussian-sum EKF", 9650, 16),
+    ]
+    points = [
+        Point(group, name, speed, 2000, mean, 0.3 * mean, mean)
+        for group, found in (("weights", ours), (BASELINES, theirs))
+        for name, speed, mean in found
+    ]
+    figure, names = plots.front_figure(points)
+    (axes,) = figure.axes
+    legend = axes.get_legend()
+    assert legend is not None
+    figure.canvas.draw()
+    boxes = [name.get_window_extent() for name in names]
+    inside = axes.get_window_extent()
+    assert {name.get_text() for name in names} == {point.name for point in points}
+    for number, box in enumerate(boxes):
+        assert inside.x0 < box.x0 and box.x1 < inside.x1 and inside.y0 < box.y0 and box.y1 < inside.y1
+        assert not box.count_overlaps([*boxes[:number], legend.get_window_extent()])
+    figure.clear()
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"

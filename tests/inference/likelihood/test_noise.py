@@ -128,7 +128,7 @@ def test_no_density_within_reach_is_above_its_bound(seed: int, reach: float) -> 
         (lambda: Noise(clutter=((0.6, Uniform(0, 1)), (0.5, Uniform(0, 1)))), "clutter"),
         (lambda: Uniform(2.0, 1.0), "uniform: low must be below high, got 2.0 and 1.0"),
         (lambda: Exponential(0.0), "exponential: mean"),
-        (lambda: range_with(PUBLISHED, outlier_probability=0.8), "outlier_probability: .* beside clutter"),
+        (lambda: range_with(PUBLISHED, outlier_probability=0.8), "outlier_probability: .* with clutter"),
     ],
 )
 def test_noise_that_cannot_be_is_refused_with_the_field(make: object, message: str) -> None:

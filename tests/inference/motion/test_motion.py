@@ -99,7 +99,7 @@ def test_one_step_is_the_matrices_given_and_nothing_else_is_a_step() -> None:
     matrix, noise = STEPPED.transition(seconds(0.5))
     np.testing.assert_allclose(matrix[0], STEPPED.matrix)
     np.testing.assert_allclose(noise[0], STEPPED.noise)
-    with pytest.raises(ValueError, match=r"interval: 0\.7 s is no multiple of the step of 0\.5 s"):
+    with pytest.raises(ValueError, match=r"interval: 0\.7 s is not a multiple of the step of 0\.5 s"):
         STEPPED.transition(seconds(0.5, 0.7))
 
 
@@ -246,15 +246,15 @@ def test_what_is_no_motion_is_refused_by_name() -> None:
         ConstantVelocity((0, 1), (1, 2), 1.0)
     with pytest.raises(ValueError, match="positions, velocities, accelerations"):
         ConstantAcceleration((0,), (1,), (3,), 1.0)
-    with pytest.raises(ValueError, match=r"spectral_density: -1\.0"):
+    with pytest.raises(ValueError, match=r"spectral_density: .* got -1\.0"):
         RandomWalk((-1.0,))
     with pytest.raises(ValueError, match="rate, mean, spectral_density"):
         MeanReverting((1.0,), (0.0, 0.0), (1.0,))
     with pytest.raises(ValueError, match=r"drift: expected \(2, 2\), got \(2, 1\)"):
         Linear(((0.0,), (1.0,)), ((1.0, 0.0), (0.0, 1.0)))
-    with pytest.raises(ValueError, match=r"diffusion: .* is not positive semidefinite"):
+    with pytest.raises(ValueError, match=r"diffusion: expected a positive semidefinite matrix"):
         Linear(FRICTION, ((1.0, 2.0), (2.0, 1.0)))
-    with pytest.raises(ValueError, match=r"noise: .* is not symmetric"):
+    with pytest.raises(ValueError, match=r"noise: expected a symmetric matrix"):
         FixedStep(FRICTION, ((1.0, 2.0), (0.0, 1.0)))
-    with pytest.raises(ValueError, match="step: 0"):
+    with pytest.raises(ValueError, match=r"step: .* got 0"):
         FixedStep(FRICTION, ((1.0, 0.0), (0.0, 1.0)), step=0.0)

@@ -132,17 +132,23 @@ def test_an_outlier_of_a_time_difference_is_uniform_on_what_the_receivers_allow(
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: sensors.time_difference([0], 1, [1.0], [1.0], 0.1), "second: must be another place"),
+        (lambda: sensors.time_difference([0], 1, [1.0], [1.0], 0.1), "second: expected another position"),
         (lambda: sensors.range_rate([0, 1], [2], 3, [0.0, 0.0], 0.1), "velocity_axes"),
         (lambda: sensors.elevation([0, 1], 2, [0.0, 0.0], 0.1), "axes: an elevation needs 3, got 2"),
-        (lambda: sensors.function("elevation", [0, 1, 2], 3, 0.1, None, 0.1), "outlier_span: needed"),
+        (lambda: sensors.function("elevation", [0, 1, 2], 3, 0.1, None, 0.1), "outlier_span: required"),
         (lambda: sensors.function("unheard of", [0], 1, 0.1), "function: no measurement is registered as"),
         (
             lambda: sensors.signal_strength([0], 1, [0.0], 1.0, -40.0, 2.0, reference_distance=0.0),
             "reference_distance: must be positive",
         ),
-        (lambda: sensors.linear(np.eye(2), np.eye(2), noise=sensors.Noise()), "noise: serves .*one number"),
-        (lambda: sensors.linear([[1.0]], [[1.0]], 0.1, noise=sensors.Noise()), "outlier_probability: 0.1"),
+        (
+            lambda: sensors.linear(np.eye(2), np.eye(2), noise=sensors.Noise()),
+            "noise: expected a sensor of one number",
+        ),
+        (
+            lambda: sensors.linear([[1.0]], [[1.0]], 0.1, noise=sensors.Noise()),
+            "outlier_probability: expected 0 with noise, got 0.1",
+        ),
     ],
 )
 def test_a_sensor_that_cannot_be_is_refused_with_the_field(make: object, message: str) -> None:

@@ -53,7 +53,7 @@ def test_a_composite_of_composites_opens_to_the_last() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: sensors.composite([]), "parts: a composite needs at least one"),
+        (lambda: sensors.composite([]), "parts: expected at least one"),
         (
             lambda: sensors.composite([sensors.heading(0, 1, 0.1), sensors.heading(0, 2, 0.1)]),
             r"parts: .*\[1, 2\]",

@@ -158,7 +158,7 @@ def test_entities_with_and_without_controls_share_a_batch() -> None:
     [
         (ControlReading(np.zeros(1), np.zeros((1, 1))), 0, "takes no inputs"),
         (ControlReading(np.zeros(1), np.zeros((1, 1))), 2, r"1 values for inputs \[0, 1\]"),
-        (ControlReading(np.zeros(1), np.zeros((1, 1)), (2,)), 2, r"inputs \[2\] of a motion that takes 2"),
+        (ControlReading(np.zeros(1), np.zeros((1, 1)), (2,)), 2, r"inputs \[2\] of a motion with 2 inputs"),
     ],
 )
 def test_a_report_that_the_motion_cannot_take_is_refused(

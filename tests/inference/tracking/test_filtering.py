@@ -176,7 +176,7 @@ def test_an_instant_before_the_belief_is_refused() -> None:
     step = Step(
         gaussian([0, 0, 0, 0], [1, 1, 1, 1], time=5.0), MODEL, Instant(4.0, (Reading(POSITION, np.zeros(2)),))
     )
-    with pytest.raises(ValueError, match=r"time: 4\.0 lies before the belief's 5\.0"):
+    with pytest.raises(ValueError, match=r"time: 4\.0 is earlier than the belief's 5\.0"):
         advance([step], updater())
 
 

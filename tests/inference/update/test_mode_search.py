@@ -96,7 +96,7 @@ def test_bearings_that_point_away_from_the_prior_are_followed() -> None:
         readings.append(Reading(sensors.bearing([0, 1], 2, station, 0.002, 0.01), np.array([angle])))
     result = updater().update(wide(np.array([[900.0, -800.0]])), encode([readings], 2))
     posterior = result.posterior.ordered()
-    near = np.linalg.norm(posterior.means[0] - place, axis=1) < 5.0
+    near = np.linalg.norm(posterior.means[0].numpy() - place, axis=1) < 5.0
     assert (
         float(posterior.log_weights[0].exp()[near].sum()) > 0.98
     )  # two outliers of a hundredth each are possible

@@ -12,7 +12,7 @@ import pytest
 from kafka import KafkaProducer
 
 from beliefstream.schemas import Reason
-from beliefstream.streams.cli import dead_letter_output
+from beliefstream.streams.cli import dead_letters_output
 from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.kafka.topics import MESSAGE_BYTES
 from tests.brokers import EmbeddedNode
@@ -105,7 +105,7 @@ def test_hostile_letters_are_shown_safely(run: Run, put: Letters) -> None:
         safe(result.err)
         assert len(result.out) < 20_000
     shown = lines(run("dead-letters", "--json"))
-    assert shown[3]["value"] == "é" * dead_letter_output.SHOWN_CHARACTERS
+    assert shown[3]["value"] == "é" * dead_letters_output.SHOWN_CHARACTERS
     assert (shown[3]["value_is_cut"], shown[3]["bytes"]) == (True, 200_000)
     assert "[red]x[/red]" in run("dead-letters", "--format", "table").out
 
@@ -246,7 +246,7 @@ def test_nothing_is_sent_without_a_yes(
     run: Run, put: Letters, embedded_broker: EmbeddedNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put.put(0)
-    assert run("dead-letters", "--replay").err.splitlines()[-1].endswith("--yes sends without")
+    assert run("dead-letters", "--replay").err.splitlines()[-1].endswith("--yes sends without asking")
 
     def answer(text: str) -> Result:
         class Terminal:
@@ -257,7 +257,7 @@ def test_nothing_is_sent_without_a_yes(
                 return text
 
         monkeypatch.setattr("sys.stdin", Terminal())
-        monkeypatch.setattr("beliefstream.streams.cli.resending.typer.confirm", _confirm(text))
+        monkeypatch.setattr("beliefstream.streams.cli.dead_letters_replay.typer.confirm", _confirm(text))
         return run("dead-letters", "--replay")
 
     no = answer("n")

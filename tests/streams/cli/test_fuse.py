@@ -18,7 +18,7 @@ from beliefstream.schemas import Posterior, parse
 from beliefstream.streams.definitions.conversion import reading_of, sensor_over, state_model
 from beliefstream.streams.local.simulated_fleet import Simulation, simulate
 from beliefstream.streams.settings import Settings
-from beliefstream.streams.worker.app import make_updater
+from beliefstream.streams.worker.updater import make_updater
 from tests.streams.cli.conftest import Result, Run, assert_one_line
 from tests.streams.cli.examples import BEACON, GPS, WALKER
 

@@ -104,13 +104,13 @@ def test_without_an_answer_it_says_so_in_time(run: Run, topics: Names) -> None:
     assert_one_line(result, "within 0.3 s", "beliefstream doctor")
     assert "id" not in result.err.partition("doctor")[2]
     named = run("observe", "mower", "gps", "1", "--timeout", "0", "--id", "x", "--format", "table")
-    assert_one_line(named, "an id that was applied before")
+    assert_one_line(named, "An id that was applied before")
 
 
 def test_a_control_has_no_posterior_to_wait_for(
     run: Run, topics: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("beliefstream.streams.cli.sending.CONTROL_SECONDS", 0.2)
+    monkeypatch.setattr("beliefstream.streams.cli.observe.CONTROL_SECONDS", 0.2)
     assert run("sensors", "set", CONTROL).status == 0
     result = run("observe", "mower", "wheels", "1", "0.1", "--format", "table")
     assert result.status == 0

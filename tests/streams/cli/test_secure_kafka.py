@@ -238,7 +238,7 @@ REFUSALS = {
     ),
     "an untrusted certificate": ({"ssl_ca_file": "STRANGER"}, "certificate is not trusted"),
     "no TLS": ({"security_protocol": "PLAINTEXT"}, "expects TLS"),
-    "no user": ({"security_protocol": "SSL"}, "ask for a user"),
+    "no user": ({"security_protocol": "SSL"}, "need a user"),
     "another mechanism": ({"sasl_mechanism": "SCRAM-SHA-256"}, "PLAIN, SCRAM-SHA-512"),
 }
 
@@ -267,7 +267,7 @@ def test_what_does_not_fit_is_told_in_a_line_and_soon(
     ("changes", "told"),
     [
         ({"sasl_password_file": "/nowhere"}, "SASL_PASSWORD_FILE: /nowhere: No such file"),
-        ({"sasl_password": "twice-given"}, "SASL_PASSWORD: give it or"),
+        ({"sasl_password": "twice-given"}, "SASL_PASSWORD: set either this or"),
         ({"sasl_password_file": ""}, "SASL_PASSWORD or"),
         ({"sasl_username": ""}, "SASL_USERNAME"),
         ({"ssl_ca_file": "/nowhere"}, "SSL_CA_FILE: /nowhere"),
@@ -317,8 +317,8 @@ SEEN = {
         "topics: The topic 'sensors' may not be seen by this user",
         "models: there is no topic 'models'",
     ],
-    "operator": ["topics: all there, 2 partitions"],
-    "worker": ["topics: all there, 2 partitions", "group: 'beliefstream' has"],
+    "operator": ["topics: all exist, 2 partitions"],
+    "worker": ["topics: all exist, 2 partitions", "group: 'beliefstream' has"],
 }
 
 

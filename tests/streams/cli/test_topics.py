@@ -34,5 +34,5 @@ def test_another_number_of_partitions_is_a_problem(run: Run, topics: Names) -> N
     result = run("topics", "check", "--partitions", "5")
     assert result.status == 1
     assert "3 partitions instead of 5" in result.out
-    assert "set BELIEFSTREAM_PARTITIONS to what the topics have" in result.err
+    assert "set BELIEFSTREAM_PARTITIONS to the topics' number of partitions" in result.err
     assert "topics create" not in result.err, "it leaves topics that exist as they are"

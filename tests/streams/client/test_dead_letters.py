@@ -130,7 +130,7 @@ def test_what_is_no_dead_letter_is_logged_counted_and_passed_over(
         DeadLetterConsumer(broker.bootstrap_servers, topics.dead_letters, from_beginning=True) as consumer,
     ):
         assert [each.letter.offset for each in consumer.stored()] == [5]
-        assert consumer.passed_over == 1
+        assert consumer.skipped == 1
     assert [entry["offset"] for entry in logs if "offset" in entry] == [0]
 
 

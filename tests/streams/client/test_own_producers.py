@@ -11,8 +11,8 @@ from beliefstream.schemas import Mixture, Observation, Prior
 from beliefstream.streams.bench.state import records as beliefs
 from beliefstream.streams.bench.stream import prepare
 from beliefstream.streams.client import ObservationProducer, PriorPublisher
-from beliefstream.streams.demo.scenario import Cue
-from beliefstream.streams.demo.sender import Feed
+from beliefstream.streams.demo.scenario import ScheduledMessage
+from beliefstream.streams.demo.sender import Sender
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.settings import Settings
@@ -53,16 +53,16 @@ def test_observations_and_priors_of_clients_demonstration_and_benchmark_lie_wher
         for name in NAMES:
             producer.send(name, "gps", 1.0)
             publisher.replace(name, STATED)
-    cues = [
-        cue
+    messages = [
+        message
         for name in NAMES
-        for cue in (
-            Cue(0.0, observation=Observation(entity=name, sensor="gps", time=1.0, value=1.0)),
-            Cue(0.0, prior=Prior(entity=name, mixture=STATED, time=1.0)),
-            Cue(0.0, raw=(name, b"nonsense")),
+        for message in (
+            ScheduledMessage(0.0, observation=Observation(entity=name, sensor="gps", time=1.0, value=1.0)),
+            ScheduledMessage(0.0, prior=Prior(entity=name, mixture=STATED, time=1.0)),
+            ScheduledMessage(0.0, raw=(name, b"nonsense")),
         )
     ]
-    feed = Feed(servers, cues, 0.0, lambda cue, now: None)
+    feed = Sender(servers, messages, 0.0, lambda message, now: None)
     feed.run()
     assert feed.error is None
     sent = prepare(Settings(brokers=servers), 39, 2)

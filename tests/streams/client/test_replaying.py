@@ -13,14 +13,14 @@ from beliefstream.schemas import Reason, Replay, cloudevents
 from beliefstream.streams.client import DeadLetterConsumer, Replayer, Selection, replaying
 from beliefstream.streams.client.publishing import Publisher
 from beliefstream.streams.client.replay_plan import (
-    BEYOND,
     DEFINITION,
-    ELSEWHERE,
+    DUPLICATE,
     EMPTY,
     FAILED_AGAIN,
     INTERRUPTED,
+    OTHER_TOPIC,
+    OVER_LIMIT,
     SENT,
-    TWICE,
     ReplayHistory,
     ReplayPlan,
 )
@@ -130,12 +130,12 @@ def test_a_plan_leaves_out_what_is_of_no_use_to_send_and_says_why(
     raw.flush()
     plan = replayer.plan(UNKNOWN)
     assert offsets(plan) == [4, 6]
-    assert plan.skipped == {DEFINITION: 1, ELSEWHERE: 1, EMPTY: 1, FAILED_AGAIN: 1, TWICE: 1}
+    assert plan.skipped == {DEFINITION: 1, OTHER_TOPIC: 1, EMPTY: 1, FAILED_AGAIN: 1, DUPLICATE: 1}
     newest = replayer.plan(UNKNOWN, most=1)
-    assert (offsets(newest), newest.skipped[BEYOND]) == ([6], 1)
+    assert (offsets(newest), newest.skipped[OVER_LIMIT]) == ([6], 1)
     forced = replayer.plan(UNKNOWN, force=True)
     assert offsets(forced) == [3, 4, 6]
-    assert forced.skipped == {DEFINITION: 1, ELSEWHERE: 1, EMPTY: 1, TWICE: 1}
+    assert forced.skipped == {DEFINITION: 1, OTHER_TOPIC: 1, EMPTY: 1, DUPLICATE: 1}
 
 
 def test_a_failure_after_a_replay_is_known_by_its_place_too(
@@ -191,7 +191,7 @@ def test_of_two_who_send_the_same_letter_again_one_does(
         first = list(other.send(other.plan(UNKNOWN, most=2)))  # between the plan and its doing
     second = list(replayer.send(mine))
     assert all(each.place is not None for each in first)
-    assert [each.problem for each in second] == [replaying.RIVAL if n else "" for n in range(3)]
+    assert [each.problem for each in second] == [replaying.OTHER_CLIENT if n else "" for n in range(3)]
     assert len(arrived(broker, topics.observations)) == 3
 
 
@@ -260,7 +260,7 @@ def test_a_letter_that_the_topic_deletes_meanwhile_is_told(
     plan = replayer.plan(UNKNOWN)
     missing = replace(plan.chosen[0], place=replace(plan.chosen[0].place, offset=99))
     results = list(replayer.send(ReplayPlan([missing])))
-    assert [(each.place, each.problem) for each in results] == [(None, replaying.GONE)]
+    assert [(each.place, each.problem) for each in results] == [(None, replaying.DELETED)]
     assert arrived(broker, topics.observations) == []
 
 

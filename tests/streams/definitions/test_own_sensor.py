@@ -138,7 +138,7 @@ def test_a_fault_is_looked_for_once(folder: Path, monkeypatch: pytest.MonkeyPatc
     [
         ({"parameters": {}}, "'inverse_cube' cannot be used on 2 coordinates with parameters []"),
         ({"parameters": {"moment": 1, "age": 2}}, "unexpected keyword argument 'age'"),
-        ({"outlier_span": None}, "outlier_span: needed for an outlier_probability of 0.05"),
+        ({"outlier_span": None}, "outlier_span: required for an outlier_probability of 0.05"),
         ({"outputs": 2}, "cannot be used"),
     ],
 )

@@ -176,4 +176,4 @@ def test_a_topic_that_was_made_again_is_told_from_the_one_before(topics: Topics)
             await asyncio.to_thread(topics.make_again, topics.names.sensors)
             return before, await reader.changes()
 
-    assert asyncio.run(read()) == ([], [f"{topics.names.sensors!r} was made again"])
+    assert asyncio.run(read()) == ([], [f"{topics.names.sensors!r} was deleted and created again"])

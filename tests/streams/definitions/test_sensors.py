@@ -164,8 +164,8 @@ class TestGeodetic:
     @pytest.mark.parametrize(
         ("value", "shown"),
         [
-            ([90.5, 0.0], "value[0]: 90.5 is no latitude"),
-            ([0.0, 400.0], "value[1]: 400.0 is no longitude"),
+            ([90.5, 0.0], "value[0]: 90.5 is not a latitude"),
+            ([0.0, 400.0], "value[1]: 400.0 is not a longitude"),
         ],
     )
     def test_what_is_no_place_is_named(self, value: list[float], shown: str) -> None:
@@ -201,7 +201,7 @@ class TestComposite:
 
     def test_noise_that_hangs_together_is_refused(self) -> None:
         sensor = sensor_over(parse_sensor(SENSORS["range_bearing"]), NAMES)
-        with pytest.raises(Unusable, match="expected zeros beside the diagonal") as caught:
+        with pytest.raises(Unusable, match="expected zeros off the diagonal") as caught:
             reading_of(observed([4.0, 0.3], covariance=[[0.25, 0.01], [0.01, 0.01]]), sensor)
         assert caught.value.reason == Reason.invalid_covariance
 

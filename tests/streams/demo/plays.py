@@ -1,22 +1,22 @@
-"""A small script and what a consumer would have seen of it, without any broker."""
+"""A small schedule and what a consumer would have seen of it, without any broker."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from beliefstream.schemas import Mixture, Posterior
-from beliefstream.streams.demo.scenario import Scenario, Script, write
+from beliefstream.streams.demo.scenario import Scenario, Schedule, schedule_of
 from beliefstream.streams.demo.tracking import Tracker
 
 START = 1_700_000_000.0
 
 
-def small_script(duration: float = 6.0, entities: int = 3) -> Script:
-    return write(Scenario(speed=10.0, entities=entities, start=START, duration=duration))
+def small_schedule(duration: float = 6.0, entities: int = 3) -> Schedule:
+    return schedule_of(Scenario(speed=10.0, entities=entities, start=START, duration=duration))
 
 
 def posterior(
-    script: Script,
+    schedule: Schedule,
     entity: str,
     time: float,
     offset: Sequence[float] = (0.0, 0.0),
@@ -25,8 +25,8 @@ def posterior(
     deviation: float = 1.0,
 ) -> Posterior:
     """One whose position is off the truth by `offset`."""
-    x, y = script.truth(entity, [time])[0] + offset
-    model = script.fleet.model
+    x, y = schedule.truth(entity, [time])[0] + offset
+    model = schedule.fleet.model
     return Posterior.model_validate(
         {
             "entity": entity,
@@ -49,13 +49,13 @@ def posterior(
     )
 
 
-def perfect_tracker(script: Script) -> Tracker:
+def perfect_tracker(schedule: Schedule) -> Tracker:
     """One that has seen a belief at the truth after every observation, 0.1 s after it was sent."""
-    tracker = Tracker(script)
-    for cue in script.cues:
-        each = cue.observation
-        if each is not None and not cue.note:
-            tracker.sent(cue, cue.due)
-            found = posterior(script, each.entity, each.time, applied=[each.id or ""])
-            tracker.received(found, cue.due + 0.1)
+    tracker = Tracker(schedule)
+    for message in schedule.messages:
+        each = message.observation
+        if each is not None and not message.note:
+            tracker.sent(message, message.due)
+            found = posterior(schedule, each.entity, each.time, applied=[each.id or ""])
+            tracker.received(found, message.due + 0.1)
     return tracker

@@ -20,9 +20,9 @@ from beliefstream.streams.demo.baselines import (
 )
 from beliefstream.streams.demo.comparison import OURS, compare, ours, table, verdict, winners
 from beliefstream.streams.demo.scenario import MOWER
-from tests.streams.demo.plays import perfect_tracker, posterior, small_script
+from tests.streams.demo.plays import perfect_tracker, posterior, small_schedule
 
-SCRIPT = small_script()
+SCHEDULE = small_schedule()
 
 
 def some(offset: float, times: int = 4) -> Answers:
@@ -68,9 +68,9 @@ def test_nothing_in_common_is_no_failure() -> None:
 
 
 def test_of_two_beliefs_at_one_instant_the_last_one_counts() -> None:
-    tracker = perfect_tracker(SCRIPT)
+    tracker = perfect_tracker(SCHEDULE)
     track = tracker.track(MOWER)
-    tracker.received(posterior(SCRIPT, MOWER, track[-1].time, offset=(3.0, 4.0)), 1.0)
+    tracker.received(posterior(SCHEDULE, MOWER, track[-1].time, offset=(3.0, 4.0)), 1.0)
     found = ours({MOWER: tracker.track(MOWER)})
     errors = np.linalg.norm(found.means - found.truths, axis=1)
     assert errors[-1] == pytest.approx(5.0)
@@ -83,9 +83,9 @@ def test_of_two_beliefs_at_one_instant_the_last_one_counts() -> None:
 def test_baselines_answer_at_every_instant_of_the_stream_but_for_the_entity_of_the_gates(
     tmp_path: Path,
 ) -> None:
-    both = groups(SCRIPT)
-    tracker = perfect_tracker(SCRIPT)
-    fleet = {name: tracker.track(name) for name in SCRIPT.fleet.entities if name != SCRIPT.gates.entity}
+    both = groups(SCHEDULE)
+    tracker = perfect_tracker(SCHEDULE)
+    fleet = {name: tracker.track(name) for name in SCHEDULE.fleet.entities if name != SCHEDULE.gates.entity}
     received = {MOWER: ours({MOWER: tracker.track(MOWER)}), "fleet": ours(fleet)}
     for name, group in both.items():
         assert set(received[name].instants) == set(zip(*instants_of(group), strict=True))
@@ -103,7 +103,7 @@ def test_baselines_answer_at_every_instant_of_the_stream_but_for_the_entity_of_t
 
 
 def test_the_baselines_follow_the_mower() -> None:
-    mower = groups(SCRIPT)[MOWER]
+    mower = groups(SCHEDULE)[MOWER]
     assert extended_kalman(mower).summary().median < 1.5
     assert iterated_kalman(mower).summary().median < 1.5
     assert particles(mower, count=1000).summary().median < 1.5

@@ -94,7 +94,7 @@ def test_a_run_ends_well_with_both_tables_and_leaves_nothing_with_the_ports_take
     assert demo.output.count("10 000 particles ") >= 2
     for reason in ("not_json 1", "unknown_sensor 1", "not_finite 1", "wrong_length 1"):
         assert reason in demo.output
-    assert "told north or south gate" in demo.output
+    assert "stated: north or south gate" in demo.output
     assert demo.left_over() == []
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / os.path.basename(re.findall(r"log (\S+)/worker.log", demo.output)[0])).is_dir()
@@ -102,7 +102,7 @@ def test_a_run_ends_well_with_both_tables_and_leaves_nothing_with_the_ports_take
 
 def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
     demo = Demo(tmp_path)
-    demo.wait_until("playing")
+    demo.wait_until("sending")
     assert demo.left_over() != []
     os.killpg(demo.process.pid, signal.SIGINT)
     assert demo.wait() != 0

@@ -9,46 +9,52 @@ from beliefstream.schemas import Unusable, parse
 from beliefstream.schemas.observation import Observation
 from beliefstream.streams.demo.scenario import BAD_MESSAGES_AT, MOWER, Scenario
 from beliefstream.streams.recordings import plaza
-from tests.streams.demo.plays import START, small_script
+from tests.streams.demo.plays import START, small_schedule
 
 
-def test_the_same_scenario_gives_the_same_script_in_another_process() -> None:
+def test_the_same_scenario_gives_the_same_schedule_in_another_process() -> None:
     scenario = Scenario(speed=10.0, entities=3, start=START, duration=6.0)
     assert Scenario.from_json(scenario.to_json()) == scenario
-    first, second = small_script(), small_script()
-    assert [cue.observation for cue in first.cues] == [cue.observation for cue in second.cues]
+    first, second = small_schedule(), small_schedule()
+    assert [message.observation for message in first.messages] == [
+        message.observation for message in second.messages
+    ]
     assert first.gates == second.gates
 
 
 def test_everything_is_due_within_the_duration_and_in_order() -> None:
-    script = small_script()
-    assert all(earlier.due <= later.due for earlier, later in pairwise(script.cues))
-    assert script.cues[0].due >= 0
-    assert script.cues[-1].due <= script.duration
+    schedule = small_schedule()
+    assert all(earlier.due <= later.due for earlier, later in pairwise(schedule.messages))
+    assert schedule.messages[0].due >= 0
+    assert schedule.messages[-1].due <= schedule.duration
 
 
 def test_the_recording_is_replayed_at_its_speed_and_ends_now() -> None:
-    script = small_script()
-    dues = [cue.due for cue in script.cues if cue.observation and cue.observation.entity == MOWER]
-    times = [each.time for each in script.recording.observations]
+    schedule = small_schedule()
+    dues = [
+        message.due
+        for message in schedule.messages
+        if message.observation and message.observation.entity == MOWER
+    ]
+    times = [each.time for each in schedule.recording.observations]
     np.testing.assert_allclose(np.diff(times), 10.0 * np.diff(dues), atol=1e-6)
     assert times[0] == pytest.approx(START + 6.0 - 60.0)
     original = [each.value for each in plaza().observations[: len(times)]]
-    assert [each.value for each in script.recording.observations] == original
+    assert [each.value for each in schedule.recording.observations] == original
 
 
 def test_without_a_duration_the_whole_recording_is_played() -> None:
-    from beliefstream.streams.demo.scenario import write
+    from beliefstream.streams.demo.scenario import schedule_of
 
-    script = write(Scenario(speed=200.0, entities=2, start=START))
-    assert len(script.recording.observations) == len(plaza().observations)
-    assert script.duration == pytest.approx(1932 / 200, rel=0.01)
+    schedule = schedule_of(Scenario(speed=200.0, entities=2, start=START))
+    assert len(schedule.recording.observations) == len(plaza().observations)
+    assert schedule.duration == pytest.approx(1932 / 200, rel=0.01)
 
 
 def test_the_entity_is_near_the_first_of_the_two_gates() -> None:
-    script = small_script()
-    gates = script.gates
-    place = script.truth(gates.entity, [gates.time])[0]
+    schedule = small_schedule()
+    gates = schedule.gates
+    place = schedule.truth(gates.entity, [gates.time])[0]
     distances = [np.linalg.norm(place - gate) for gate in gates.places]
     assert distances[0] < 4.0 < distances[1]
     assert gates.names[0] == ("north gate" if place[1] > 0 else "south gate")
@@ -56,19 +62,19 @@ def test_the_entity_is_near_the_first_of_the_two_gates() -> None:
 
 
 def test_the_planted_messages_are_as_bad_as_they_say() -> None:
-    script = small_script()
-    planted = [cue for cue in script.cues if cue.note and cue.prior is None]
+    schedule = small_schedule()
+    planted = [message for message in schedule.messages if message.note and message.prior is None]
     assert len(planted) == len(BAD_MESSAGES_AT)
-    assert script.observations == sum(cue.observation is not None for cue in script.cues) - 1
-    known = {sensor.sensor for sensor in (*script.fleet.sensors, *script.recording.sensors)}
+    assert schedule.observations == sum(message.observation is not None for message in schedule.messages) - 1
+    known = {sensor.sensor for sensor in (*schedule.fleet.sensors, *schedule.recording.sensors)}
     reasons = []
-    for cue in planted:
-        if cue.observation is not None:
-            assert cue.observation.sensor not in known
+    for message in planted:
+        if message.observation is not None:
+            assert message.observation.sensor not in known
             continue
-        assert cue.raw is not None
+        assert message.raw is not None
         try:
-            found = parse(Observation, cue.raw[1])
+            found = parse(Observation, message.raw[1])
             reasons.append(f"{len(found.values)} value")
         except Unusable as error:
             reasons.append(str(error.reason))
@@ -76,7 +82,7 @@ def test_the_planted_messages_are_as_bad_as_they_say() -> None:
 
 
 def test_a_speed_that_is_not_positive_is_named() -> None:
-    from beliefstream.streams.demo.scenario import write
+    from beliefstream.streams.demo.scenario import schedule_of
 
     with pytest.raises(ValueError, match="speed must be positive, got 0"):
-        write(Scenario(speed=0.0, entities=2, start=START))
+        schedule_of(Scenario(speed=0.0, entities=2, start=START))

@@ -6,37 +6,44 @@ import time
 import pytest
 
 from beliefstream.schemas import Prior
-from beliefstream.streams.demo.scenario import Cue
+from beliefstream.streams.demo.scenario import ScheduledMessage
 from beliefstream.streams.demo.services import WorkerFigures
 from beliefstream.streams.demo.tracking import Tracker
 from beliefstream.streams.demo.view import dead_letters, jump_lines, line, span
-from tests.streams.demo.plays import perfect_tracker, posterior, small_script
+from tests.streams.demo.plays import perfect_tracker, posterior, small_schedule
 
-SCRIPT = small_script()
+SCHEDULE = small_schedule()
 
 
 def test_an_observation_is_missing_until_a_posterior_names_it() -> None:
-    tracker = Tracker(SCRIPT)
-    cue = next(cue for cue in SCRIPT.cues if cue.observation is not None)
-    assert cue.observation is not None
-    assert cue.observation.id is not None
-    tracker.sent(cue, 10.0)
+    tracker = Tracker(SCHEDULE)
+    message = next(message for message in SCHEDULE.messages if message.observation is not None)
+    assert message.observation is not None
+    assert message.observation.id is not None
+    tracker.sent(message, 10.0)
     assert tracker.missing() == 1
-    found = posterior(SCRIPT, cue.observation.entity, cue.observation.time, applied=[cue.observation.id])
+    found = posterior(
+        SCHEDULE, message.observation.entity, message.observation.time, applied=[message.observation.id]
+    )
     tracker.received(found, 10.25)
     assert tracker.missing() == 0
 
 
 def test_latency_is_from_sent_to_received() -> None:
-    tracker = Tracker(SCRIPT)
+    tracker = Tracker(SCHEDULE)
     tracker.begin()
     now = time.monotonic()
-    cues = [cue for cue in SCRIPT.cues if cue.observation is not None and not cue.note][:20]
-    for cue in cues:
-        assert cue.observation is not None
-        tracker.sent(cue, now)
+    messages = [
+        message for message in SCHEDULE.messages if message.observation is not None and not message.note
+    ][:20]
+    for message in messages:
+        assert message.observation is not None
+        tracker.sent(message, now)
         found = posterior(
-            SCRIPT, cue.observation.entity, cue.observation.time, applied=[str(cue.observation.id)]
+            SCHEDULE,
+            message.observation.entity,
+            message.observation.time,
+            applied=[str(message.observation.id)],
         )
         tracker.received(found, now + 0.25)
     figures = tracker.figures(recent=None)
@@ -47,20 +54,22 @@ def test_latency_is_from_sent_to_received() -> None:
 
 
 def test_planted_messages_and_priors_are_not_waited_for() -> None:
-    tracker = Tracker(SCRIPT)
-    for cue in SCRIPT.cues:
-        if cue.note:
-            tracker.sent(cue, 1.0)
-    gates = SCRIPT.gates
-    tracker.sent(Cue(1.0, prior=Prior(entity=gates.entity, mixture=gates.mixture(), time=gates.time)), 1.0)
+    tracker = Tracker(SCHEDULE)
+    for message in SCHEDULE.messages:
+        if message.note:
+            tracker.sent(message, 1.0)
+    gates = SCHEDULE.gates
+    tracker.sent(
+        ScheduledMessage(1.0, prior=Prior(entity=gates.entity, mixture=gates.mixture(), time=gates.time)), 1.0
+    )
     assert tracker.missing() == 0
     assert tracker.figures().sent == 0
 
 
 def test_error_and_spread_are_those_of_the_position() -> None:
-    tracker = Tracker(SCRIPT)
-    time_ = SCRIPT.recording.observations[3].time
-    tracker.received(posterior(SCRIPT, "mower", time_, offset=(3.0, 4.0), deviation=2.0), 1.0)
+    tracker = Tracker(SCHEDULE)
+    time_ = SCHEDULE.recording.observations[3].time
+    tracker.received(posterior(SCHEDULE, "mower", time_, offset=(3.0, 4.0), deviation=2.0), 1.0)
     figures = tracker.figures()
     assert figures.mower_error == pytest.approx(5.0)
     assert figures.mower_spread == pytest.approx(2.0 * math.sqrt(2.0))
@@ -68,10 +77,10 @@ def test_error_and_spread_are_those_of_the_position() -> None:
 
 
 def test_the_jump_is_the_belief_before_the_prior_itself_and_what_follows() -> None:
-    tracker, gates = Tracker(SCRIPT), SCRIPT.gates
+    tracker, gates = Tracker(SCHEDULE), SCHEDULE.gates
     assert tracker.jump() is None
     for seconds, method in ((-1.0, "kalman"), (0.0, "prior"), (0.5, "refined"), (1.0, "kalman")):
-        tracker.received(posterior(SCRIPT, gates.entity, gates.time + seconds, method=method), 1.0)
+        tracker.received(posterior(SCHEDULE, gates.entity, gates.time + seconds, method=method), 1.0)
     jump = tracker.jump()
     assert jump is not None
     assert (jump.before.method, jump.stated.method) == ("kalman", "prior")
@@ -79,15 +88,15 @@ def test_the_jump_is_the_belief_before_the_prior_itself_and_what_follows() -> No
     assert math.isnan(jump.stated.effective_sample_size)
     assert [text.split("  ")[0].strip() for text in jump_lines(jump)] == [
         "before",
-        "told north or south gate",
+        "stated: north or south gate",
         "after 1 observation",
     ]
 
 
 def test_a_line_says_what_there_is_also_when_there_is_nothing() -> None:
-    assert "0 entities" in line(Tracker(SCRIPT).figures(), WorkerFigures())
-    assert "dead letters: none" in line(Tracker(SCRIPT).figures(), WorkerFigures())
-    text = line(perfect_tracker(SCRIPT).figures(), WorkerFigures(dead_letters={"late": 2, "future": 1}))
+    assert "0 entities" in line(Tracker(SCHEDULE).figures(), WorkerFigures())
+    assert "dead letters: none" in line(Tracker(SCHEDULE).figures(), WorkerFigures())
+    text = line(perfect_tracker(SCHEDULE).figures(), WorkerFigures(dead_letters={"late": 2, "future": 1}))
     assert "4 entities" in text
     assert "future 1, late 2" in text
 

@@ -1,4 +1,4 @@
-"""Private parts of other packages are touched in few files, each of which says the version and how it is mended."""
+"""Few files touch private parts of other packages; each says the version and when it is fixed upstream."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ def test_other_files_touch_no_private_part_of_another_package(trees: dict[Path, 
     assert {stem for stem, touched in found.items() if touched} <= TOUCHING.keys()
 
 
-def test_a_file_that_does_says_the_version_and_how_to_see_that_it_is_mended(
+def test_a_file_that_does_says_the_version_and_when_it_is_fixed_upstream(
     trees: dict[Path, ast.Module],
 ) -> None:
     for path, tree in trees.items():
         if path.stem in TOUCHING:
             said = " ".join((ast.get_docstring(tree) or "").split())
             assert re.search(rf"{TOUCHING[path.stem]} \(?\d+\.\d+", said), path.name
-            assert "mended when" in said, path.name
+            assert "Fixed upstream when" in said, path.name

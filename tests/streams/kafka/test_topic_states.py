@@ -47,7 +47,7 @@ def test_a_topic_that_is_made_again_has_another_and_one_that_is_not_there_none(
 
     before, after = with_producer(broker, ask)
     assert before.keys() == after.keys() == {chosen.observations, chosen.priors}
-    assert changes(before, after) == [f"{chosen.observations!r} was made again"]
+    assert changes(before, after) == [f"{chosen.observations!r} was deleted and created again"]
     assert changes(before, {}) == []
 
 

@@ -65,7 +65,7 @@ def test_unequal_partitions_are_found(broker: Broker, names: Names) -> None:
     create(broker.bootstrap_servers, names.topics, partitions=4)
     problems = check(broker.bootstrap_servers, names.topics, partitions=None)
     assert any(
-        "equally many partitions" in problem and f"{names.topics.priors!r} 3" in problem
+        "the same number of partitions" in problem and f"{names.topics.priors!r} 3" in problem
         for problem in problems
     )
     assert any("has fewer partitions than" in problem for problem in problems)
@@ -89,8 +89,8 @@ def test_topic_that_takes_small_messages_only_is_found(broker: Broker, names: Na
     create(broker.bootstrap_servers, names.topics)
     problems = check(broker.bootstrap_servers, names.topics)
     assert problems == [
-        f"The topic {names.topics.observations!r} takes messages of 1000000 bytes only (max.message.bytes), "
-        f"not {MESSAGE_BYTES}."
+        f"The topic {names.topics.observations!r} accepts messages up to 1000000 bytes (max.message.bytes) instead "
+        f"of {MESSAGE_BYTES}."
     ]
 
 

@@ -101,5 +101,5 @@ def test_a_package_without_the_files_is_told_apart(monkeypatch: pytest.MonkeyPat
     (tmp_path / "gtsam" / "__init__.py").touch()
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.delitem(sys.modules, "gtsam", raising=False)
-    with pytest.raises(RecordingUnavailable, match=r"this gtsam has no Plaza1_\.mat"):
+    with pytest.raises(RecordingUnavailable, match=r"this version of gtsam lacks Plaza1_\.mat"):
         plaza()

@@ -139,7 +139,7 @@ def test_settings_are_those_under_which_the_truth_is_densest(
 
     heard: list[tuple[str, float, Row]] = []
     reader = RecordingReader(read_cut, lambda data: Chosen(), ("spectral_density", "deviation"))
-    chosen = tune(reader, None, updater, lambda *one: heard.append(one), rasters=(4.0,))
+    chosen = tune(reader, None, updater, lambda *one: heard.append(one), grid_ratios=(4.0,))
     assert [name for name, _, _ in heard] == ["spectral_density"] * 5 + ["deviation"] * 5
     best = min(heard[:5], key=lambda one: one[2].negative_log_likelihood)
     assert chosen.spectral_density == pytest.approx(best[1], rel=1e-3)

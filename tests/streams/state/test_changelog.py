@@ -86,7 +86,7 @@ def test_an_unknown_version_is_refused_and_the_first_is_gone_on_with(
         assert lines == [
             f"beliefstream: changelog: topic {changelog}, partition {where}, key 'berta': a record of version "
             f"{NEWER}, this program reads 1 to {VERSION}. Start the version of Beliefstream that wrote it, or "
-            "begin anew under another BELIEFSTREAM_APPLICATION."
+            "start again with another BELIEFSTREAM_APPLICATION."
         ]
         assert "Traceback" not in refused.log()
 
@@ -95,7 +95,7 @@ def test_an_unknown_version_is_refused_and_the_first_is_gone_on_with(
         leave_behind(tmp_path / "beliefs", names.app_id, partition, stale)
         worker = opened.worker(store="rocksdb://", data_directory=tmp_path / "beliefs").start()
         assert worker.metrics()["beliefstream_entities"] == 1 + MANY
-        assert "read anew from the changelog" in worker.log()
+        assert "read again from the changelog" in worker.log()
         opened.observations.send_message(SEEN)
         (record,) = opened.posteriors.wait_for(lambda records: records, WAIT, "a posterior")
         assert worker.metrics()["beliefstream_entities"] == 1 + MANY

@@ -14,7 +14,7 @@ import pytest
 import structlog
 from faust.types import TP
 
-from beliefstream.streams.cli.common import CommandError
+from beliefstream.streams.cli.errors import CommandError
 from beliefstream.streams.cli.worker import _claim_directory
 from beliefstream.streams.settings import Settings
 from beliefstream.streams.state.belief_table import BeliefTable
@@ -98,9 +98,9 @@ def test_a_copy_that_is_up_to_date_or_behind_is_gone_on_with(written: Path, firs
 @pytest.mark.parametrize(
     ("first", "last", "reason"),
     [
-        (0, 6, "it goes up to offset 7, the changelog ends at 6"),
-        (0, -1, "it goes up to offset 7, the changelog ends at -1"),
-        (9, 20, "it goes up to offset 7, the changelog begins at 9"),
+        (0, 6, "it ends at offset 7, the changelog at 6"),
+        (0, -1, "it ends at offset 7, the changelog at -1"),
+        (9, 20, "it ends at offset 7, and the changelog begins at 9"),
     ],
 )
 def test_a_copy_of_another_past_is_made_again(written: Path, first: int, last: int, reason: str) -> None:
@@ -131,8 +131,8 @@ def test_a_copy_that_may_have_missed_what_was_forgotten_is_made_again(
 @pytest.mark.parametrize(
     ("application", "topic_id", "reason"),
     [
-        ("other", "first", "it is of application 'app', not 'other'"),
-        ("app", "second", "it is of topic_id 'first', not 'second'"),
+        ("other", "first", "its application is 'app', not 'other'"),
+        ("app", "second", "its topic_id is 'first', not 'second'"),
     ],
 )
 def test_a_copy_of_something_else_is_made_again(
@@ -168,7 +168,7 @@ def test_a_damaged_copy_is_made_again(written: Path) -> None:
 
 def test_a_directory_is_one_workers_only(tmp_path: Path) -> None:
     lock = claim(tmp_path / "app")
-    with pytest.raises(DirectoryInUse, match="another worker keeps its beliefs there"):
+    with pytest.raises(DirectoryInUse, match="another worker stores its beliefs there"):
         claim(tmp_path / "app")
     claim(tmp_path / "other")
     lock.release()
@@ -179,7 +179,7 @@ def test_a_worker_says_that_its_directory_is_taken(tmp_path: Path) -> None:
     settings = Settings(store="rocksdb://", data_directory=tmp_path, application="beacons/2")
     lock = claim(settings.belief_directory)
     with pytest.raises(
-        CommandError, match=r"data_directory: .*beacons%2F2: another worker keeps its beliefs there"
+        CommandError, match=r"data_directory: .*beacons%2F2: another worker stores its beliefs there"
     ):
         _claim_directory(settings)
     lock.release()
@@ -253,6 +253,6 @@ def test_a_full_disk_ends_the_worker_with_one_clear_line(tmp_path: Path) -> None
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 70
     (line,) = done.stdout.splitlines()
-    assert "beliefs cannot be kept on disk: free space there" in line
+    assert "beliefs cannot be written to disk: free space there" in line
     assert f"{tmp_path}/partition-0: IO error" in line and "File too large" in line
     assert "Traceback" not in done.stdout + done.stderr

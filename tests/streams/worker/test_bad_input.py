@@ -127,11 +127,11 @@ def test_a_record_in_a_partition_that_is_not_its_key_s_is_a_dead_letter(victim: 
         lambda records: dead_letters_of(records).get(place), WAIT, "a dead letter"
     )
     assert (letter.reason, letter.value) == (Reason.wrong_partition, value)
-    assert f"belongs in {own}" in letter.detail
+    assert f"murmur2 of its key gives {own}" in letter.detail
     eventually(lambda: victim.worker.metrics()[counter] == 1, WAIT, "it is counted")
 
     def told() -> int:
-        lines = [line for line in victim.worker.log().splitlines() if "do not belong" in line]
+        lines = [line for line in victim.worker.log().splitlines() if "in the wrong partition" in line]
         return sum(named in line for line in lines)
 
     eventually(told, WAIT, "it is logged")

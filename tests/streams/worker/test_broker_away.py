@@ -62,11 +62,11 @@ def test_a_broker_that_is_away_is_seen_and_a_worker_without_one_ends_cleanly(
         assert "no broker answers" in worker.page("/readyz")[1]
         found = worker.metrics()
         assert (found["beliefstream_broker_reachable"], found["beliefstream_ready"]) == (0.0, 0.0)
-        eventually(lambda: said(worker, "the broker is away"), NOTICED, "the log says it")
+        eventually(lambda: said(worker, "the broker is unreachable"), NOTICED, "the log says it")
         send(own_broker, signal.SIGCONT)
         eventually(lambda: worker.page("/readyz")[0] == 200, BACK, "the worker is ready again")
         publish(opened, observations[20:])
-        eventually(lambda: said(worker, "the broker is back"), NOTICED, "the log says it")
+        eventually(lambda: said(worker, "the broker is reachable again"), NOTICED, "the log says it")
 
         assert own_broker._process is not None
         own_broker._process.kill()  # connections are refused
@@ -189,7 +189,7 @@ def test_it_is_said_once_that_a_broker_is_away_and_once_that_it_is_back() -> Non
         reachability._log_change()
         reachability._log_change()
     assert [(line["event"], line["log_level"]) for line in lines] == [
-        ("the broker is away, the worker waits for it", "error"),
-        ("the broker is back", "warning"),
+        ("the broker is unreachable, the worker waits", "error"),
+        ("the broker is reachable again", "warning"),
     ]
     assert lines[1]["seconds"] == STARTING_SECONDS + 3

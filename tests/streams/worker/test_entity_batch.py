@@ -81,7 +81,7 @@ def test_a_record_keeps_the_window_and_not_much_more() -> None:
 
 
 def test_the_benchmark_counts_what_is_computed_again() -> None:
-    on_time, late = costs(updater(), behind=(0, 2), repeats=1, entities=3)
+    on_time, late = costs(updater(), newer=(0, 2), repeats=1, entities=3)
     assert on_time.instants == 1.0
     assert 3.0 <= late.instants <= 5.0
     short, longer = sizes(updater(), windows=(0.0, 3.0), entities=3)

@@ -144,7 +144,7 @@ def test_a_live_time_in_another_unit_is_named_where_it_might_be_seconds(validato
 
 
 def test_a_live_time_before_1970_is_refused_and_one_that_is_not_live_is_not(validator: Validator) -> None:
-    with pytest.raises(Unusable, match=r"time: -5.0 lies before 1970.*live_time: false") as caught:
+    with pytest.raises(Unusable, match=r"time: -5.0 is before 1970.*live_time: false") as caught:
         validator.observation(b"live", observation(entity="live", time=-5.0), NOW)
     assert caught.value.reason == Reason.invalid_time
     assert validator.observation(KEY, observation(time=-5.0), NOW)[1].time == -5.0
@@ -248,7 +248,7 @@ def test_a_model_of_fixed_steps_takes_times_on_its_raster_only(validator: Valida
     with pytest.raises(Unusable) as caught:
         validator.observation(b"clock", observation(entity="clock", sensor="x", time=late + 0.1), late)
     assert caught.value.reason == Reason.invalid_time
-    assert caught.value.detail == "time: 1764066000.6 is no whole number of steps of 0.5 s from 0.0"
+    assert caught.value.detail == "time: 1764066000.6 is not a whole number of steps of 0.5 s from 0.0"
 
 
 @pytest.fixture

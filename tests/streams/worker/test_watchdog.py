@@ -212,7 +212,7 @@ def test_a_worker_that_stands_still_ends_and_one_that_is_slow_does_not(
         )
         assert time.monotonic() - before > 5.0
         assert worker.wait_until_ended(30) == 70
-        (line,) = [line for line in worker.log().splitlines() if "partitions stand still" in line]
+        (line,) = [line for line in worker.log().splitlines() if "partitions are stalled" in line]
         assert names.topics.observations in line
 
         (tmp_path / "stuck").unlink()

@@ -80,9 +80,9 @@ def test_what_a_worker_has_refused_or_doubted_is_a_line_each(
         send(opened)
         eventually(lambda: counted(worker), WAIT, "the worker has counted all")
         findings = list(examine_losses(settings, [url]))
-    the_problem(findings, f"1 records of {names.topics.observations!r} lay in another partition", url)
-    the_problem(findings, "1 messages were refused, for their times lay in the future")
-    the_problem(findings, "1 messages were refused, for their sensors cannot report such values")
+    the_problem(findings, f"1 records of {names.topics.observations!r} were in the wrong partition", url)
+    the_problem(findings, "1 messages were refused, because their times were in the future")
+    the_problem(findings, "1 messages were refused, because their sensors cannot report such values")
     the_problem(findings, "1 observations of 'gps' were more than 100 standard deviations")
     assert [each.status for each in findings] == [*[Status.problem] * 4, Status.ok]
     assert findings[-1].detail == "none by the workers' offsets, the changelog"
@@ -128,16 +128,16 @@ def test_every_worker_is_asked_and_those_that_cannot_be_are_named() -> None:
     lost = {f"topic-{number}": number for number in range(6)}
     with exposed(2, {"gone": 3, "cut": 0}, {}) as first, exposed(0, {"emptied": 1}, lost) as second:
         findings = list(examine_losses(Settings(), [first, second, NOBODY], missing=None))
-    stalled = the_problem(findings, "2 times a worker has stood still", first)
+    stalled = the_problem(findings, "2 times a worker has stopped because it was stalled", first)
     assert "Stalled" in stalled.remedy
-    the_problem(findings, "3 partitions whose messages were to be read again", "(gone)", first)
+    the_problem(findings, "3 partitions with lost beliefs whose messages no longer exist", "(gone)", first)
     the_problem(findings, "1 times the changelog had lost beliefs", "(emptied)", second)
     missed = the_problem(
         findings, "5 messages of 'topic-5' were deleted before", "; 2 more with 3 (since", second
     )
     assert "retention" in missed.remedy
     assert [each.status for each in findings] == [*[Status.problem] * 4, Status.skipped]
-    assert findings[-1].detail.startswith(f"the counters of the worker at {NOBODY}: it does not tell them: ")
+    assert findings[-1].detail.startswith(f"the counters of the worker at {NOBODY}: it does not answer: ")
 
 
 def test_a_worker_that_asks_for_a_token_is_named(
@@ -166,7 +166,7 @@ def test_messages_deleted_before_they_were_read_are_seen_without_a_worker(
     commit(settings, {2: 3, 1: 5})  # of partition 1 there is nothing
     the_problem(
         examine_offsets(settings, [settings.observations]),
-        "1 partitions have lost their end, or were made again",
+        "1 partitions have lost their end, or were created again",
         f"{settings.observations}-1 ends at 0 and was read up to 5",
     )
     commit(settings, {1: 0})
@@ -176,7 +176,7 @@ def test_messages_deleted_before_they_were_read_are_seen_without_a_worker(
     admin.close()
     finding = the_problem(
         examine_losses(settings, [], frozenset()),
-        f"5 messages that wait for {settings.application!r} are deleted",
+        f"5 messages that wait for {settings.application!r} are already deleted",
     )
     assert finding.detail.endswith(f"{settings.observations}-2 3 to 7")
     commit(settings, {2: 8})

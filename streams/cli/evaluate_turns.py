@@ -1,12 +1,13 @@
-"""`beliefstream evaluate --family turns`: tests whether beliefs of a nonlinear motion stay right over many steps."""
+"""`beliefstream evaluate --family turns`: checks that beliefs stay right over many steps of a nonlinear motion."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from beliefstream.streams.cli.adversarial import updater
-from beliefstream.streams.cli.common import CommandError, console
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.evaluate_adversarial import updater
+from beliefstream.streams.cli.output import console
 
 if TYPE_CHECKING:
     from beliefstream.streams.settings import Settings
@@ -20,10 +21,14 @@ def turns(
     count: int,
     progress: Callable[[str, int, int], None],
 ) -> dict[str, Any]:
-    """Print coverage and lost tracks of `size` steps and tracks, and return the content for JSON.
+    """Print coverage and lost tracks, and return the content for JSON.
 
-    A particle filter with `count` particles a track stands for the exact filter; 0 leaves it out. Raises CommandError
-    for unknown settings, or too few particles.
+    Raises CommandError for unknown settings, or too few particles.
+
+    Args:
+        setting: whose settings to use, `library` or `worker`.
+        size: numbers of steps and tracks.
+        count: particles a track of the filter that stands for the exact one; 0 for none.
     """
     from beliefstream.inference.evaluation.turn_particles import KEPT, hold
     from beliefstream.inference.evaluation.turns import run
@@ -41,7 +46,7 @@ def turns(
 
 
 def show(content: dict[str, Any]) -> None:
-    """Print a row for each region, then notes about the tracks."""
+    """Print a row for each region, followed by notes about the tracks."""
     from rich.table import Table
 
     table = Table(title=f"coordinated turns, settings {content['settings']}, seed {content['seed']}")

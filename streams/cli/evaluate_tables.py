@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from beliefstream.streams.cli.common import console
+from beliefstream.streams.cli.output import console
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,7 +20,7 @@ NUMBERS = ("mean", "± standard error", "median", "90 % quantile", "worst")
 
 
 def show(compared: Sequence[Comparison]) -> None:
-    """Print all methods for each dimension, and the representative ones by kind of problem."""
+    """Print all methods for each dimension, and representative methods by kind of problem."""
     for comparison in compared:
         console().print(_by_method(comparison))
         console().print(_by_kind(comparison))
@@ -29,7 +29,7 @@ def show(compared: Sequence[Comparison]) -> None:
 
 
 def show_calibration(calibrations: Sequence[Calibration]) -> None:
-    """Print coverage, and how far levels and ranks are from uniform."""
+    """Print coverage, and the distance of levels and ranks from uniform ones."""
     regions = [f"{row.region:.0%} region" for row in calibrations[0].coverage()]
     numbers = ["problems", *regions, "levels: KS", "χ², p", "ranks: KS", "χ², p", "KS, 5 %"]
     table = _table("calibration: share of true states inside the regions", ["d", "method"], numbers)
@@ -70,7 +70,7 @@ def show_run(run: LongRun) -> None:
 
 
 def show_front(points: Sequence[Point]) -> None:
-    """Print speed and accuracy of every point, and mark those on the front."""
+    """Print speed and accuracy of every point, and mark the points on the front."""
     from beliefstream.inference.evaluation.front import undominated
 
     best = undominated(list(points))
@@ -105,7 +105,7 @@ def notes(comparison: Comparison) -> None:
 
 
 def number(value: float) -> str:
-    """Four decimals, fewer for a large number; a dash for none."""
+    """Format with four decimals, or none for a large number; a dash for NaN."""
     if math.isnan(value):
         return "-"
     return f"{value:.4f}" if abs(value) < 100 else f"{value:.0f}"
@@ -132,7 +132,7 @@ def _by_method(comparison: Comparison) -> Table:
 
 
 def _by_kind(comparison: Comparison) -> Table:
-    """Mean ± standard error of the representative methods."""
+    """The mean ± standard error of representative methods, by kind of problem."""
     rows: dict[str, dict[str, Row]] = {}
     for row in comparison.rows():
         rows.setdefault(row.kind, {})[row.method] = row
@@ -153,7 +153,7 @@ def _by_kind(comparison: Comparison) -> Table:
 
 
 def representatives(methods: Sequence[str]) -> list[str]:
-    """Ours with the fewest components, and the best two kinds of the others."""
+    """Our methods with the fewest components, and the two best kinds of others."""
     wanted = ("network", "checked and refined", "iterated Gaussian-sum", "particle filter 10,000")
     firsts = [next((name for name in methods if name.startswith(start)), None) for start in wanted]
     return [name for name in firsts if name is not None]

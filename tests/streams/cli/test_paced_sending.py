@@ -71,7 +71,7 @@ def test_another_definition_is_never_replaced_unless_asked_for(
     with Registry(embedded_broker.bootstrap_servers, topics.topics.sensors, topics.topics.models) as registry:
         registry.set_model(registry.models()[entity].model_copy(update={"components": 3}))
     changed, sent = definitions(embedded_broker, topics), times(embedded_broker, topics.topics.observations)
-    assert_one_line(run(*command), f"defined already, and otherwise: model of {entity!r}", "--force")
+    assert_one_line(run(*command), f"already defined differently: model of {entity!r}", "--force")
     assert definitions(embedded_broker, topics) == changed
     assert times(embedded_broker, topics.topics.observations) == sent
     assert run(*command, "--force").status == 0

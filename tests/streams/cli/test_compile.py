@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from beliefstream.streams.settings import Settings
-from beliefstream.streams.worker.app import make_updater
+from beliefstream.streams.worker.updater import make_updater
 from tests.conftest import CompiledNetwork
 from tests.streams.cli.conftest import Run, assert_one_line, set_environment
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from beliefstream.streams.cli.common import CommandError, Format, console
-from beliefstream.streams.cli.dead_letter_output import write_json
+from beliefstream.streams.cli.dead_letters_output import write_json
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.output import Format, console
 
 if TYPE_CHECKING:
     from beliefstream.streams.client import Replayed, Selection
@@ -47,7 +48,9 @@ def send_again(
             failed += replayed.place is None
     print(f"{sent} sent again", file=sys.stderr)
     if failed:
-        raise CommandError(f"{failed} of {sent + failed} messages were not sent, or it is not known")
+        raise CommandError(
+            f"{failed} of {sent + failed} messages were not sent, or their result is not known"
+        )
 
 
 def _print_plan(plan: ReplayPlan) -> None:
@@ -67,12 +70,12 @@ def _print_plan(plan: ReplayPlan) -> None:
     to = ", ".join(f"{count} to {topic}" for topic, count in topics.most_common())
     print(f"to send again: {to}; entities: {entities}; reasons: {counts}", file=sys.stderr)
     if Reason.late in reasons:
-        print(f"late ones are late again unless that is fixed: {remedy_for(Reason.late)}", file=sys.stderr)
+        print(f"late messages are late again without a fix: {remedy_for(Reason.late)}", file=sys.stderr)
 
 
 def _ask(count: int) -> None:
     if not sys.stdin.isatty():
-        raise CommandError("--replay asks before it sends; --yes sends without")
+        raise CommandError("--replay asks before it sends; --yes sends without asking")
     typer.confirm(f"Send {count} message{'s' * (count != 1)} again?", abort=True, err=True)
 
 

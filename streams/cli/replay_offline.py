@@ -1,4 +1,4 @@
-"""Fuses recordings and compares the posteriors with the truth, and with classical filters on the same observations."""
+"""`beliefstream replay --offline`: fuses recordings, and scores the posteriors and classical filters."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from beliefstream.streams.bridges.posterior_tables import open_posteriors
-from beliefstream.streams.cli.common import console, progress_bar
+from beliefstream.streams.cli.output import console, progress_bar
 from beliefstream.streams.definitions import measurement_modules
 from beliefstream.streams.recordings.scores import Row, score
 from beliefstream.streams.recordings.scores.methods import OURS, ScoredMethod
-from beliefstream.streams.worker.app import make_updater
+from beliefstream.streams.worker.updater import make_updater
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -35,10 +35,10 @@ def fuse_recordings(
     """Fuse recordings one after the other, and print scores of the posteriors.
 
     Args:
-        settings: of the worker.
-        recordings: all their observations are used.
-        methods: classical filters to run too, and to print in a table with ours; no table if None.
-        out: file for the posteriors: CSV or Parquet by its name, or JSON lines; none if None.
+        settings: the settings of a worker.
+        recordings: the recordings to fuse completely.
+        methods: classical filters to run and to print in a table with ours; no table if None.
+        out: file for the posteriors: CSV or Parquet by its name, JSON lines otherwise; none if None.
         report: file for the table, as JSON; none if None.
     """
     measurement_modules.load(settings.measurements)
@@ -70,7 +70,7 @@ def fuse_recordings(
 
 
 def _ticks(progress: Progress, recording: Recording) -> Callable[[str, int, int], None]:
-    """Show how far each method is; its bar appears when it starts."""
+    """Return a callback that shows the progress of each method; its bar appears when it starts."""
     tasks: dict[str, object] = {}
 
     def tick(method: str, instants: int, total: int) -> None:
@@ -120,13 +120,13 @@ def _cells(row: Row) -> list[str]:
 
 
 def tune_recording(settings: Settings, name: str, reader: RecordingReader, data: Path | None) -> None:
-    """Tune a recording's settings, and print them with those that its reader has."""
+    """Tune a recording's settings, and print them with its reader's present settings."""
     from dataclasses import fields
 
     from beliefstream.streams.recordings.tuning import tune
 
     if reader.settings_of is not None:
-        print(f"{name}: takes the settings of {reader.settings_of} as they are")
+        print(f"{name}: uses the settings of {reader.settings_of}")
         return
 
     def report(number: str, value: float, row: Row) -> None:

@@ -1,4 +1,4 @@
-"""`beliefstream evaluate --family adversarial`: whether answers report their error on problems unlike training."""
+"""`beliefstream evaluate --family adversarial`: checks that answers report their error on unusual problems."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from beliefstream.schemas import Mixture
-from beliefstream.streams.cli.common import CommandError, console
-from beliefstream.streams.cli.evaluation_tables import number
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.evaluate_tables import number
+from beliefstream.streams.cli.output import console
 
 if TYPE_CHECKING:
     from beliefstream.inference.evaluation.adversarial.mixtures import Mixture as Answered
@@ -30,7 +31,7 @@ def adversarial(
     only: str | None,
     progress: Callable[[str, int, int], None],
 ) -> dict[str, Any]:
-    """Print the table of families, and return the content for JSON; raises CommandError for unknown names."""
+    """Print the table of families, and return the content for JSON; raises CommandError for unknown families."""
     from beliefstream.inference.evaluation.adversarial.report import report
     from beliefstream.inference.evaluation.adversarial.run import families_of, findings
 
@@ -51,9 +52,9 @@ def adversarial(
 
 
 def updater(settings: Settings, setting: str) -> Updater:
-    """The library's default, or that of a worker with these settings; raises CommandError for another name."""
+    """Return the library's updater, or that of a worker with these settings; raises CommandError for another name."""
     if setting == WORKER:
-        from beliefstream.streams.worker.app import make_updater
+        from beliefstream.streams.worker.updater import make_updater
 
         return make_updater(settings)
     if setting != LIBRARY:
@@ -65,7 +66,7 @@ def updater(settings: Settings, setting: str) -> Updater:
 
 
 def refused(answer: Answered) -> str:
-    """Why the posterior schema rejects an answer; empty if it accepts it."""
+    """Return why the posterior schema rejects an answer; empty if it accepts it."""
     try:
         Mixture(weights=answer.weights, means=answer.means, covariances=answer.covariances)
     except ValidationError as error:
@@ -74,7 +75,7 @@ def refused(answer: Answered) -> str:
 
 
 def show(content: dict[str, Any]) -> None:
-    """Print a row for each family and one for all, then notes."""
+    """Print a row for each family and one for all, followed by notes."""
     from rich.table import Table
 
     table = Table(title=f"KL(exact ‖ answer), nats, settings {content['settings']}, seed {content['seed']}")

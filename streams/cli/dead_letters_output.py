@@ -1,4 +1,4 @@
-"""Prints dead letters, safely for any content, and shortened unless all is requested."""
+"""Prints dead letters, shortened and without control characters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from beliefstream.streams.cli.common import console
+from beliefstream.streams.cli.output import console
 
 if TYPE_CHECKING:
     from beliefstream.schemas import Reason
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from beliefstream.streams.client.replay_plan import ReplayHistory
 
 SHOWN_CHARACTERS = 200  # of key and value
-NAMES = 3  # sensors of a reason in the summary
+NAMES = 3  # sensors listed for each reason in the summary
 NAME_CHARACTERS = 80
 
 
 def fields(received: ReceivedDeadLetter, full: bool = False) -> dict[str, Any]:
-    """The JSON fields of a letter; key and value are complete if `full`."""
+    """Return the JSON fields of a letter; key and value are complete if `full` is set."""
     from beliefstream.schemas import to_rfc3339
 
     letter, place = received.letter, received.place
@@ -49,7 +49,7 @@ def _name(text: str | None) -> str | None:
 
 
 def _content(name: str, content: bytes | None, most: int | None) -> dict[str, Any]:
-    """As text, or in base64 if it is not text; says if it is cut."""
+    """Return a field with the content as text or in base64, and another field if it is cut."""
     if content is None:
         return {name: None}
     part = content if most is None else content[: 4 * most]
@@ -60,20 +60,20 @@ def _content(name: str, content: bytes | None, most: int | None) -> dict[str, An
             part = part[:most]
             cut = {f"{name}_is_cut": True} if len(part) < len(content) else {}
             return {f"{name}_base64": base64.b64encode(part).decode(), **cut}
-        text = part[: error.start].decode()  # the cut was within a character
+        text = part[: error.start].decode()  # the cut splits a character
     cut = {f"{name}_is_cut": True} if len(text[:most].encode()) < len(content) else {}
     return {name: text[:most], **cut}
 
 
 def replay_fields(history: ReplayHistory, identity: str) -> dict[str, Any]:
-    """The replay state of a letter: whether its message was sent again, and its new place."""
+    """Return the JSON fields that say whether a letter was sent again, and its new place."""
     if identity in history.sent:
         return {"replay": "sent", "replayed_to": history.sent[identity]}
     return {"replay": "interrupted"} if identity in history.begun else {}
 
 
 def write_json(output: dict[str, Any]) -> None:
-    """Print one line of ASCII, free of control characters whatever the letter contains."""
+    """Print one line of ASCII without control characters."""
     print(json.dumps(output), flush=True)
 
 
@@ -137,11 +137,11 @@ class DeadLetterSummary:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there were none."""
+        """Whether there are no dead letters."""
         return not self._found
 
     def rows(self, history: ReplayHistory) -> list[dict[str, Any]]:
-        """One row for each reason, the most frequent first."""
+        """Return a row for each reason, the most frequent first."""
         from beliefstream.streams.cli.remedies import remedy_for
 
         ordered = sorted(self._found.items(), key=lambda item: (-item[1].count, item[0]))

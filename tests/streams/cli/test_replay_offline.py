@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from beliefstream.schemas import Posterior, parse
-from beliefstream.streams.cli.scoring import fuse_recordings
+from beliefstream.streams.cli.replay_offline import fuse_recordings
 from beliefstream.streams.recordings import plaza
 from beliefstream.streams.recordings.scores.methods import classical
 from beliefstream.streams.settings import Settings

@@ -6,19 +6,19 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
-from beliefstream.streams.cli.common import CommandError
+from beliefstream.streams.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from beliefstream.schemas import DeadLetter, Posterior
     from beliefstream.streams.client.publishing import Place
     from beliefstream.streams.settings import Settings
 
-POLL_SECONDS = 0.1  # for one topic, then for the other
-CONTROL_SECONDS = 3.0  # a control has no posterior: its dead letter would be there by then
+POLL_SECONDS = 0.1  # for each of the two topics in turn
+CONTROL_SECONDS = 3.0  # a control has no posterior; a dead letter would arrive within this time
 
 
 class ObservationResult:
-    """Waits for the result of an observation; create it before the observation is sent.
+    """Waits for the result of an observation; create this before the observation is sent.
 
     Raises CommandError if posteriors or dead letters cannot be read.
     """
@@ -44,14 +44,14 @@ class ObservationResult:
             )
         except (BrokerUnavailable, TopicMissing, KafkaError) as error:
             self._stack.close()
-            raise CommandError(f"nothing was sent, for {error}; --no-wait sends without waiting") from None
+            raise CommandError(f"nothing was sent: {error}; --no-wait sends without waiting") from None
 
     def wait(self, place: Place, id: str | None, timeout: float) -> Posterior | DeadLetter | None:
-        """Return the posterior or dead letter of the observation; None if neither came in time.
+        """Return the posterior or dead letter of the observation; None if neither arrives in time.
 
         Args:
-            place: where the broker put the observation.
-            id: of the observation, if it has one.
+            place: topic, partition and offset of the observation.
+            id: the id of the observation, if it has one.
             timeout: seconds.
         """
         name = id or f"{place.partition}:{place.offset}"

@@ -1,4 +1,4 @@
-"""`beliefstream entity`: commands for a whole entity."""
+"""`beliefstream entity`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from beliefstream.streams.cli.common import Brokers, moment, settings_for
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.options import Brokers, moment
 from beliefstream.streams.cli.sending import SOURCE, Entity, When, report
 
 entity = typer.Typer(name="entity", help="Forget an entity.")
@@ -23,15 +24,15 @@ def reset(
     time: When = None,
     id: Annotated[
         str | None,
-        typer.Option(help="an identifier of your own; sent again with it, nothing more is forgotten"),
+        typer.Option(help="your identifier; a reset sent again with the same one has no further effect"),
     ] = None,
     brokers: Brokers = None,
 ) -> None:
-    """Forget an entity: its belief, its history, priors that wait, observations that no worker has read yet.
+    """Forget an entity: its belief, its history, waiting priors, and observations that no worker has read yet.
 
-    The next observation starts from the model's prior, whatever its time is. So an entity hears again that a time
-    stamp in the future has deafened. Prints where the broker put the reset: topic, partition:offset. The posterior
-    that tells of it is the model's prior, at --time.
+    The next observation starts from the model's prior, whatever its time is. So this also helps an entity that
+    refuses observations as late after a time stamp in the future. Prints topic and partition:offset of the reset.
+    The worker then emits a posterior that is the model's prior, at --time.
 
     Example: beliefstream entity reset mower
     """

@@ -7,18 +7,20 @@ from typing import Annotated
 
 import typer
 
-from beliefstream.streams.cli.common import CommandError, settings_for, whole_numbers
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.options import whole_numbers
 
 
 def compile(  # the command's name
     dimensions: Annotated[
-        str, typer.Option(metavar="D,...", help="how many coordinates the sensors of a batch touch")
+        str, typer.Option(metavar="D,...", help="numbers of coordinates that the sensors of a batch touch")
     ] = "1,2,3,4",
 ) -> None:
-    """Compile the network and its check for this processor: workers started from now on are about twice as fast.
+    """Compile the network and its check for this processor, which makes workers about twice as fast.
 
-    Takes a minute or two for each dimension, once, and a C++ compiler; workers load what there is in milliseconds, and
-    compute uncompiled what there is not.
+    Needs a C++ compiler, and takes a minute or two for each dimension. Workers started later load the result in
+    milliseconds. Other dimensions run uncompiled.
 
     Example: beliefstream compile --dimensions 2,3
     """
@@ -33,5 +35,5 @@ def compile(  # the command's name
                 weights.load(settings.weights), dimension, settings.points, settings.compiled
             )
         except RuntimeError as error:
-            raise CommandError(f"compile: is there a C++ compiler? {error}") from error
+            raise CommandError(f"compile: is a C++ compiler installed? {error}") from error
         print(f"{dimension} coordinates: {time.monotonic() - began:.0f} s, {place}")

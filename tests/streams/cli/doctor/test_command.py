@@ -5,36 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from beliefstream.streams.settings import Settings
 from tests.conftest import Names
 from tests.schemas.kinds import SENSORS
 from tests.streams.cli.conftest import Run, assert_one_line
 from tests.streams.cli.examples import BEACON, WALKER
-
-
-def test_the_contract_is_written(run: Run, tmp_path: Path) -> None:
-    result = run("contract", "made")
-    assert result.status == 0
-    assert json.loads((tmp_path / "made" / "asyncapi.json").read_text())["asyncapi"] == "3.0.0"
-    assert len(result.out.splitlines()) == len(list((tmp_path / "made").iterdir()))
-
-
-def test_a_contract_cannot_be_written_where_a_file_is(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "made").write_text("")
-    assert_one_line(run("contract", "made"), "made")
-
-
-def test_settings_are_listed_with_what_they_are_now(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BELIEFSTREAM_THREADS", "3")
-    rows = {row["variable"]: row for row in map(json.loads, run("settings").out.splitlines())}
-    assert rows.keys() == {f"BELIEFSTREAM_{name.upper()}" for name in Settings.model_fields}
-    assert all(row["description"] for row in rows.values())
-    threads = rows["BELIEFSTREAM_THREADS"]
-    assert (threads["default"], threads["current"]) == ("1", "3")
-    assert rows["BELIEFSTREAM_COMPILED"]["default"] == rows["BELIEFSTREAM_COMPILED"]["current"]
-    table = run("settings", "--format", "table").out
-    assert "BELIEFSTREAM_THREADS" in table
-    assert "Undefined" not in table and "Undefined" not in str(rows)
 
 
 def test_the_doctor_finds_no_fault_where_all_is_there(

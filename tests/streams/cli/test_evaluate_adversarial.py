@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
-from beliefstream.streams.cli.adversarial import refused
+from beliefstream.streams.cli.evaluate_adversarial import refused
 from tests.streams.cli.conftest import Run, assert_one_line
 
 

@@ -1,0 +1,274 @@
+"""`inference.mixtures.reduction` for the processor: the same merges, one mixture at a time, without a tensor operator.
+
+Functions here have the names of their counterparts there, which say what they compute. A covariance is its lower
+triangle, row by row.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.native import inner, native
+
+Array = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+NEGLIGIBLE_WEIGHT = 1e-5  # as in `reduction`
+ROUNDING = float(np.finfo(np.float64).eps)
+
+
+class Parts(NamedTuple):
+    """Components of one mixture, and space for the arithmetic of one pair."""
+
+    weights: Array  # (K,)
+    log_determinants: Array  # (K,)
+    means: Array  # (K, D)
+    covariances: Array  # (K, D (D + 1) / 2)
+    offset: Array  # (D,)
+    merged: Array  # (D (D + 1) / 2,)
+    reduced: Array  # (D (D + 1) / 2,)
+
+
+def reduce(mixture: GaussianMixture, components: int, threshold: float) -> GaussianMixture:
+    """As `reduction.reduce`, of tensors in double precision on the CPU."""
+    log_weights = mixture.log_weights.contiguous().numpy()
+    means = mixture.means.contiguous().numpy()
+    covariances = mixture.covariances.contiguous().numpy()
+    found = np.empty_like(log_weights), np.empty_like(means), np.empty_like(covariances)
+    most = _reduce_all((log_weights, means, covariances), components, threshold, found)
+    places = max(1, most)
+    return GaussianMixture(*(torch.from_numpy(array[:, :places]).contiguous() for array in found))
+
+
+@native
+def _reduce_all(
+    given: tuple[Array, Array, Array], components: int, threshold: float, found: tuple[Array, Array, Array]
+) -> int:
+    """Reduce mixtures, `given` and `found` as log weights, means and covariances; the most components one has left."""
+    batch, places, size = given[1].shape
+    packed = size * (size + 1) // 2
+    parts = Parts(
+        np.empty(places),
+        np.empty(places),
+        np.empty((places, size)),
+        np.empty((places, packed)),
+        np.empty(size),
+        np.empty(packed),
+        np.empty(packed),
+    )
+    weights, order, most = np.empty(places), np.empty(places, np.int64), 0
+    cost, partner, chosen = np.empty((places, places)), np.empty(places, np.int64), np.empty(places, np.bool_)
+    for row in range(batch):
+        _shares(given[0][row], weights)
+        count = _sort(weights, order)
+        _pack(weights, given[1][row], given[2][row], order, parts)
+        _merge(parts, count, components, threshold, cost, partner, chosen)
+        most = max(most, _sort(parts.weights, order))
+        _unpack(parts, order, found[0][row], found[1][row], found[2][row])
+    return most
+
+
+@inner
+def _shares(log_weights: Array, weights: Array) -> None:
+    """Weights that sum to one, without negligible ones."""
+    highest, total, heaviest, kept = log_weights[0], 0.0, 0.0, 0.0
+    for value in log_weights:
+        highest = max(highest, value)
+    for place, value in enumerate(log_weights):
+        weights[place] = math.exp(value - highest)
+        total += weights[place]
+        heaviest = max(heaviest, weights[place])
+    for place in range(len(weights)):
+        if weights[place] < NEGLIGIBLE_WEIGHT * heaviest:
+            weights[place] = 0.0
+        weights[place] /= total
+        kept += weights[place]
+    for place in range(len(weights)):
+        weights[place] /= kept
+
+
+@inner
+def _sort(weights: Array, order: Places) -> int:
+    """Places in falling order of weight, equal ones in their order; how many weights are above zero."""
+    count = 0
+    for place in range(len(weights)):
+        at = place
+        while at > 0 and weights[order[at - 1]] < weights[place]:
+            order[at] = order[at - 1]
+            at -= 1
+        order[at] = place
+        count += weights[place] > 0
+    return count
+
+
+@inner
+def _pack(weights: Array, means: Array, covariances: Array, order: Places, parts: Parts) -> None:
+    """Take the components in this order."""
+    for place in range(len(order)):
+        source, entry = order[place], 0
+        parts.weights[place] = weights[source]
+        for row in range(means.shape[1]):
+            parts.means[place, row] = means[source, row]
+            for column in range(row + 1):
+                parts.covariances[place, entry] = covariances[source, row, column]
+                entry += 1
+
+
+@inner
+def _unpack(parts: Parts, order: Places, log_weights: Array, means: Array, covariances: Array) -> None:
+    """Give the components in this order, with filler in the places without weight."""
+    for place in range(len(order)):
+        source, entry = order[place], 0
+        absent = parts.weights[source] <= 0
+        log_weights[place] = -math.inf if absent else math.log(parts.weights[source])
+        for row in range(means.shape[1]):
+            means[place, row] = 0.0 if absent else parts.means[source, row]
+            for column in range(row + 1):
+                filler = 1.0 if row == column else 0.0
+                value = filler if absent else parts.covariances[source, entry]
+                covariances[place, row, column] = covariances[place, column, row] = value
+                entry += 1
+
+
+@inner
+def _joined(parts: Parts, one: int, other: int) -> float:
+    """Merge the covariances of two components into `parts.merged`; the share of the first."""
+    weight = parts.weights[one]
+    share: float = weight / max(weight + parts.weights[other], 1e-300)
+    root = math.sqrt(share * (1 - share))
+    entry = 0
+    for row in range(len(parts.offset)):
+        parts.offset[row] = (parts.means[one, row] - parts.means[other, row]) * root
+        for column in range(row + 1):
+            between = _between(parts.covariances[other, entry], parts.covariances[one, entry], share)
+            parts.merged[entry] = between + parts.offset[row] * parts.offset[column]
+            entry += 1
+    return share
+
+
+@inner
+def _between(start: float, end: float, share: float) -> float:
+    """``start + share (end − start)``, as `torch.lerp` rounds it."""
+    step = end - start
+    return start + share * step if share < 0.5 else end - step * (1 - share)
+
+
+@inner
+def _log_determinant(packed: Array, reduced: Array, size: int) -> float:
+    """Log determinant of a covariance; `reduced` is space to work in."""
+    for entry in range(len(packed)):
+        reduced[entry] = packed[entry]
+    total, product = 0.0, 1.0
+    for column in range(size):
+        start = column * (column + 1) // 2
+        pivot = reduced[start + column]
+        pivot = max(pivot, ROUNDING * packed[start + column], 1e-300)
+        product *= pivot
+        # one logarithm for several pivots, where their product is far from overflow
+        if not 1e-8 < product < 1e8:
+            total, product = total + math.log(product), 1.0
+        for row in range(size - 1, column, -1):
+            base = row * (row + 1) // 2
+            part = reduced[base + column] / pivot
+            for other in range(column + 1, row + 1):
+                reduced[base + other] -= part * reduced[other * (other + 1) // 2 + column]
+    return total + math.log(product)
+
+
+@inner
+def _pair_cost(parts: Parts, one: int, other: int) -> float:
+    _joined(parts, one, other)
+    weights, known = parts.weights, parts.log_determinants
+    total = weights[one] + weights[other]
+    cost: float = total * _log_determinant(parts.merged, parts.reduced, len(parts.offset))
+    cost -= weights[one] * known[one] + weights[other] * known[other]
+    return 0.5 * cost
+
+
+@inner
+def _merge(
+    parts: Parts,
+    count: int,
+    components: int,
+    threshold: float,
+    cost: Array,
+    partner: Places,
+    chosen: NDArray[np.bool_],
+) -> None:
+    """Merge the first `count` components; a merged-away component keeps weight zero."""
+    weights, size = parts.weights, len(parts.offset)
+    for one in range(count):
+        parts.log_determinants[one] = _log_determinant(parts.covariances[one], parts.reduced, size)
+    for one in range(count):
+        cost[one, one] = math.inf
+        for other in range(one + 1, count):
+            cost[one, other] = cost[other, one] = _pair_cost(parts, one, other)
+    left = count
+    while True:
+        pairs = _pairs(cost, count, left - components, threshold, partner, chosen)
+        if pairs == 0:
+            return
+        left -= pairs
+        for one in range(count):
+            if chosen[one]:
+                other = partner[one]
+                _merge_pair(parts, one, other)
+                for third in range(count):
+                    cost[other, third] = cost[third, other] = math.inf
+        # the cost between two merged components is computed once: rounding could differ
+        for one in range(count):
+            for third in range(count):
+                new = chosen[third] and third <= one
+                if chosen[one] and weights[third] > 0 and third != one and not new:
+                    cost[one, third] = cost[third, one] = _pair_cost(parts, one, third)
+
+
+@inner
+def _merge_pair(parts: Parts, one: int, other: int) -> None:
+    """Put the merged pair in the place of the first."""
+    share, size = _joined(parts, one, other), len(parts.offset)
+    for row in range(size):
+        parts.means[one, row] = _between(parts.means[other, row], parts.means[one, row], share)
+    for entry in range(len(parts.merged)):
+        parts.covariances[one, entry] = parts.merged[entry]
+    parts.log_determinants[one] = _log_determinant(parts.merged, parts.reduced, size)
+    parts.weights[one] += parts.weights[other]
+    parts.weights[other] = 0.0
+
+
+@inner
+def _pairs(
+    cost: Array, count: int, excess: int, threshold: float, partner: Places, chosen: NDArray[np.bool_]
+) -> int:
+    """Choose the pairs to merge now, by their firsts; how many."""
+    pairs, cheap = 0, False
+    for one in range(count):
+        partner[one] = 0
+        for other in range(1, count):
+            if cost[one, other] < cost[one, partner[one]]:
+                partner[one] = other
+    for one in range(count):
+        other = partner[one]
+        least = cost[one, other]
+        chosen[one] = partner[other] == one and one < other and math.isfinite(least)
+        pairs += chosen[one]
+        cheap |= chosen[one] and least < threshold
+    limit = math.inf if cheap else max(excess, 0)
+    for one in range(count):
+        if cheap and chosen[one] and cost[one, partner[one]] >= threshold:
+            chosen[one] = False
+            pairs -= 1
+    while pairs > limit:
+        dearest = -1
+        for one in range(count):
+            if chosen[one] and (dearest < 0 or cost[one, partner[one]] >= cost[dearest, partner[dearest]]):
+                dearest = one
+        chosen[dearest] = False
+        pairs -= 1
+    return pairs

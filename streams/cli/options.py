@@ -1,0 +1,49 @@
+"""Options that several commands share, and parsers for their values."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from beliefstream.streams.cli.errors import CommandError
+
+Brokers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT[,...]", help="Kafka bootstrap servers", show_default="of BELIEFSTREAM_BROKERS"
+    ),
+]
+
+
+def numbers(text: str) -> list[float]:
+    """Parse `1,2.5` as numbers; raises CommandError that shows the invalid part."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise CommandError(f"expected numbers separated by commas, such as 1,2.5, got {text!r}") from None
+
+
+def whole_numbers(text: str | None, option: str, least: int) -> tuple[int, ...] | None:
+    """Parse `1,2` as whole numbers from `least`; raises CommandError that names the option and the text."""
+    if text is None:
+        return None
+    try:
+        found = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or min(found) < least:
+        raise CommandError(
+            f"{option}: expected whole numbers from {least}, separated by commas, got {text!r}"
+        )
+    return found
+
+
+def moment(text: str | None) -> float | str | None:
+    """Parse a time in seconds since the epoch; return other text unchanged, as RFC 3339 that the message checks."""
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -1,0 +1,165 @@
+"""Validates the messages of a batch, and assigns each to its entity or to the dead letters."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from faust.types import EventT
+
+from beliefstream.inference.tracking.events import Event
+from beliefstream.schemas import Observation, Prior, Reason, Reset, Unusable, is_name
+from beliefstream.streams.definitions.reader import Definitions
+from beliefstream.streams.kafka.topics import TopicNames
+from beliefstream.streams.state.event_clock import EventClocks
+from beliefstream.streams.state.record import BeliefRecord, StoredMessage
+from beliefstream.streams.state.stores import BeliefStore
+from beliefstream.streams.worker.batch import Batch
+from beliefstream.streams.worker.entity_batch import EntityBatch
+from beliefstream.streams.worker.entries import Entry
+from beliefstream.streams.worker.misplaced_records import Placement
+from beliefstream.streams.worker.resets import Resets
+from beliefstream.streams.worker.validation import ReferenceClock, Validator
+
+UNKNOWN = (Reason.unknown_sensor, Reason.unknown_entity)
+MOST_VERBATIM_BYTES = 1024  # longer messages are stored without the fields that are not needed
+BY_BROKER = 1  # timestamp type of records stamped by the broker
+NO_LIMIT = ReferenceClock(math.inf)
+
+
+class BatchValidator:
+    """Validates batches of messages.
+
+    Args:
+        validator: validates each message.
+        store: holds the beliefs.
+        placement: finds records in the wrong partition.
+        resets: applies resets of entities.
+        event_time: whether to check times that are not live against their partition's event time.
+    """
+
+    def __init__(
+        self,
+        names: TopicNames,
+        validator: Validator,
+        definitions: Definitions,
+        store: BeliefStore,
+        placement: Placement,
+        resets: Resets,
+        event_time: bool = False,
+    ) -> None:
+        self._names, self._validator, self._definitions = names, validator, definitions
+        self._store, self._placement, self._resets = store, placement, resets
+        self._clocks = EventClocks() if event_time else None
+
+    def validate(self, events: Sequence[EventT[Any]], is_final: bool) -> Batch | None:
+        """Sort the events into entities and dead letters.
+
+        Returns None if a message names an unknown sensor or entity, unless `is_final` is set. The same holds for a new
+        entity without its own model: the model for all must not replace one that is not read yet.
+        """
+        batch, now = Batch(self._names), time.time()
+        clocks = self._clocks.copy() if self._clocks is not None else None
+        for event in events:
+            message = event.message
+            is_prior = message.topic == self._names.priors
+            # an invalid key must not reach the store, which has internal keys too
+            key = message.key if is_name(message.key) else None
+            if key is not None and self._is_refused(message, key, batch):
+                continue
+            entity = self._entity(key, event, batch) if key is not None else None
+            if entity is not None:
+                if not (is_final or entity.is_known or self._definitions.has_own_model(entity.name)):
+                    return None
+                if not entity.is_new(message.offset, is_prior):
+                    batch.duplicates += not is_prior
+                    continue
+                entity.mark_processed(message.offset, is_prior)
+                if not is_prior and message.offset < entity.record.forgotten_before:
+                    batch.forgotten += 1
+                    continue
+            try:
+                entry = self._read(event, is_prior, _reference(event.message, now, clocks, entity))
+            except Unusable as unusable:
+                if unusable.reason in UNKNOWN and not is_final:
+                    return None
+                batch.reject(message, unusable.reason, unusable.detail)
+                continue
+            assert entity is not None
+            if isinstance(entry, Reset):
+                self._resets.apply(entity, entry, batch, self.read_stored)
+                continue
+            entity.accept(entry)
+            if not is_prior:
+                batch.times.setdefault(message.partition, []).append(entry.event.time)
+        self._clocks = clocks
+        return batch
+
+    def _is_refused(self, message: Any, key: bytes, batch: Batch) -> bool:
+        """Note a record in the wrong partition, and return whether it becomes a dead letter."""
+        found = self._placement.check(message.topic, key, message.partition, message.offset)
+        if found is None:
+            return False
+        batch.misplaced.append(found)
+        if self._placement.refuse:
+            batch.reject(message, Reason.wrong_partition, found.detail)
+        return self._placement.refuse
+
+    def _read(self, delivered: EventT[Any], is_prior: bool, reference: ReferenceClock) -> Entry | Reset:
+        message = delivered.message
+        content, event = self._parse(message.key, message.value, is_prior, reference)
+        if isinstance(content, Reset):
+            return content
+        assert event is not None
+        value = message.value or b""
+        stored = StoredMessage(
+            is_prior, message.offset, content.to_json() if len(value) > MOST_VERBATIM_BYTES else value
+        )
+        if isinstance(content, Prior):
+            return Entry(event, stored, "", delivered)
+        name = content.id or f"{message.partition}:{message.offset}"
+        return Entry(event, stored, name, delivered, id=content.id or "", sensor=content.sensor)
+
+    def read_stored(self, key: bytes, stored: StoredMessage) -> tuple[Event, str]:
+        """Return the event and id of a stored message; raises Unusable if it no longer fits the definitions."""
+        content, event = self._parse(key, stored.value, stored.is_prior, NO_LIMIT)
+        assert event is not None
+        return event, (content.id if isinstance(content, Observation) else None) or ""
+
+    def _parse(
+        self, key: bytes | None, value: bytes | None, is_prior: bool, reference: ReferenceClock
+    ) -> tuple[Observation | Prior | Reset, Event | None]:
+        try:
+            read = self._validator.prior_or_reset if is_prior else self._validator.observation
+            return read(key, value, reference)
+        except Unusable:
+            raise
+        except (ArithmeticError, ValueError) as error:
+            # An unexpected numerical error costs one dead letter. Otherwise the worker would stop at each restart.
+            raise Unusable(Reason.numerical, f"message: {error}") from error
+
+    def _entity(self, key: bytes, event: EventT[Any], batch: Batch) -> EntityBatch:
+        place = (event.message.partition, key)
+        entity = batch.entities.get(place)
+        if entity is None:
+            raw = self._store.read(*place)
+            try:
+                record = BeliefRecord.decode(raw) if raw is not None else BeliefRecord()
+            except ValueError as fault:
+                fault.add_note(f"the belief of {key!r}")
+                raise
+            entity = EntityBatch(key, event.message.partition, record, is_known=raw is not None)
+            batch.entities[place] = entity
+        return entity
+
+
+def _reference(
+    message: Any, now: float, clocks: EventClocks | None, entity: EntityBatch | None
+) -> ReferenceClock:
+    """The reference for a message's time: when the broker stored it, or else the worker's clock."""
+    is_stored = message.timestamp_type == BY_BROKER and message.timestamp is not None
+    clock = clocks.of(message.partition) if clocks is not None else None
+    known = entity.record.last_seen if entity is not None else -math.inf
+    return ReferenceClock(message.timestamp if is_stored else now, is_stored, clock, known)

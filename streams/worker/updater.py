@@ -1,0 +1,32 @@
+"""Builds a worker's updater from its settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from beliefstream.inference.network import weights
+from beliefstream.inference.update.compiled_network import Compiled
+from beliefstream.inference.update.device import choose_device
+from beliefstream.inference.update.out_of_memory import DeviceCapacity, SparingUpdater
+from beliefstream.inference.update.settings import FAST
+from beliefstream.inference.update.updater import Updater, UpdateSettings
+from beliefstream.streams.monitoring import metrics
+from beliefstream.streams.settings import Settings
+
+
+def make_updater(settings: Settings) -> Updater:
+    """Load the network on its device; raises FileNotFoundError or ValueError if weights or packages cannot be used."""
+    torch.set_num_threads(settings.threads)
+    accuracy = UpdateSettings(
+        points=settings.points, refine_below=settings.refine_below, repeat_below=settings.repeat_below
+    )
+    if settings.fast:
+        accuracy = replace(FAST, points=settings.points)
+    dtype = torch.float64 if settings.precision == "double" else torch.float32
+    network = weights.load(settings.weights)
+    compiled = Compiled(network, settings.points, settings.compiled)
+    compiled.load_all()
+    capacity = DeviceCapacity(lambda fallback: metrics.OUT_OF_MEMORY.labels(fallback).inc())
+    return SparingUpdater(network, choose_device(settings.device), accuracy, dtype, compiled, capacity)
