@@ -110,7 +110,7 @@ def _fill(
     sensors: str | None,
     models: str | None,
 ) -> int:
-    """Fill the log with definitions, then with a file; returns how many lines of the file cannot be used."""
+    """Fill the log with definitions, then with a file, and return how many of its lines cannot be used."""
     from beliefstream.streams.bridges.definition_files import parse_definitions
     from beliefstream.streams.bridges.mapping import ColumnMapping
     from beliefstream.streams.bridges.tables import FileFormat
@@ -126,7 +126,7 @@ def _fill(
 
 
 def _read_table(log: Log, file: str, format: FileFormat, columns: ColumnMapping) -> int:
-    """Fill the log with the rows of a table; returns how many cannot be used."""
+    """Fill the log with the rows of a table, and return how many cannot be used."""
     from beliefstream.schemas import Unusable
     from beliefstream.streams.bridges.mapping import Found, observations
     from beliefstream.streams.bridges.tables import open_table

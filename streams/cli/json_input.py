@@ -1,4 +1,4 @@
-"""Reads JSON and YAML from a file, from standard input or from an argument."""
+"""Reads JSON or YAML from a file, from standard input or from an argument."""
 
 from __future__ import annotations
 

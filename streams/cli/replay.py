@@ -41,7 +41,7 @@ def replay(
             metavar="NAME|FILE",
             help="plaza1, plaza2: ranges to a lawn mower; uwb_planar: to a turning body; mrclam_robot1: landmarks and "
             "odometry; ble_rssi, ble_straight: signal strength; laser_radar: places and echoes; ais_solent: 91 "
-            "ships; all of them; or your own table of observations",
+            "ships; all of them; or a table of your own observations",
         ),
     ],
     speed: Annotated[
@@ -80,7 +80,7 @@ def replay(
             "--out",
             "--output",
             metavar="FILE",
-            help="with --offline: posteriors, as JSON lines, or CSV or Parquet by its name",
+            help="with --offline: posteriors; CSV or Parquet by its name, JSON lines otherwise",
         ),
     ] = None,
     json: Annotated[
@@ -119,8 +119,8 @@ def replay(
     Recorded time begins now, so at a higher speed it runs ahead of the clock. Until the clock has caught up,
     observations of a second replay are late. To replay again at once, use another name (--entity).
 
-    Your own recording is a table, as for `beliefstream send`, with --sensors and --models. With --truth it is fused in
-    this process, without Kafka, and the coordinates in the truth are scored.
+    Your own recording is a table, as for `beliefstream send`, with --sensors and --models. With --truth it is fused
+    without Kafka, and --score scores the coordinates in the truth.
 
     Example: beliefstream replay plaza1 --speed 16
 

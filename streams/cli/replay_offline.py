@@ -38,7 +38,7 @@ def fuse_recordings(
         settings: the settings of a worker.
         recordings: the recordings to fuse completely.
         methods: classical filters to run and to print in a table with ours; no table if None.
-        out: file for the posteriors: CSV or Parquet by its name, or JSON lines; none if None.
+        out: file for the posteriors: CSV or Parquet by its name, JSON lines otherwise; none if None.
         report: file for the table, as JSON; none if None.
     """
     measurement_modules.load(settings.measurements)
