@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,8 @@ from beliefstream.streams.settings import Settings
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.streams.cli.conftest import Run
-from tests.streams.cli.conftest import run as run  # the fixture
+from tests.streams.cli.conftest import run as run  # the fixtures
+from tests.streams.cli.conftest import topics as topics
 from tests.streams.workers import Worker
 
 ROOT = Path(__file__).parent.parent
@@ -115,6 +117,22 @@ def test_the_log_of_the_quick_start_can_be_fused(run: Run, tmp_path: Path) -> No
     assert result.status == 0, result.err
     posteriors = [parse(Posterior, line.encode()) for line in result.out.splitlines()]
     assert [posterior.time for posterior in posteriors] == [1769860800, 1769860801]
+
+
+def test_the_examples_with_files_run(run: Run, topics: Names, tmp_path: Path) -> None:
+    """Each file on the page is there under its name; the commands between them run as they stand."""
+    pytest.importorskip("scoringrules", reason="the energy score comes from it")
+    page = DOCS / "files.md"
+    for name, content in re.findall(
+        r"^`([\w.]+)`:\n\n```\w+\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    ):
+        (tmp_path / name).write_text(content)
+    commands = [line for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
+    assert [shlex.split(line)[1] for line in commands] == ["fuse", "sensors", "models", "send", "replay"]
+    for line in commands:
+        result = run(*shlex.split(line)[1:])
+        assert result.status == 0, result.err
+    assert len((tmp_path / "posteriors.csv").read_text().splitlines()) == 1 + 4
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -47,6 +47,7 @@ TALKING = (
 )
 HEAVY = (
     (("fuse", "log.jsonl"), "worker"),
+    (("send", "log.parquet"), "files"),
     (("train",), "worker"),
     (("evaluate",), "worker"),
     (("compile",), "worker"),

@@ -1,8 +1,8 @@
 """Beliefstream: streaming sensor fusion over Kafka.
 
 Everything that a device, a consumer of posteriors or a definition needs is here and works in the base install:
-messages, definitions of sensors and models, and clients. Names are imported when they are first used, so that `import
-beliefstream` is quick.
+messages, definitions of sensors and models, and clients. `fuse`, which needs no Kafka, needs `beliefstream[worker]`.
+Names are imported when they are first used, so that `import beliefstream` is quick.
 """
 
 from __future__ import annotations
@@ -231,6 +231,7 @@ if TYPE_CHECKING:
     from beliefstream.streams.client import (
         TopicMissing as TopicMissing,
     )
+    from beliefstream.streams.local.python_fusion import fuse as fuse
 
 _SCHEMAS = (
     "AzimuthElevationSensor",
@@ -312,6 +313,7 @@ _CLIENTS = (
 _MODULES = {
     **dict.fromkeys(_SCHEMAS, "beliefstream.schemas"),
     **dict.fromkeys(_CLIENTS, "beliefstream.streams.client"),
+    "fuse": "beliefstream.streams.local.python_fusion",
     "register": "beliefstream.inference.likelihood.measurement_functions",
 }
 """Where each name is defined."""

@@ -24,6 +24,7 @@ from beliefstream.streams.cli.observe import observe
 from beliefstream.streams.cli.posteriors import posteriors
 from beliefstream.streams.cli.prior import prior
 from beliefstream.streams.cli.replay import replay
+from beliefstream.streams.cli.send import send
 from beliefstream.streams.cli.sensors import sensors
 from beliefstream.streams.cli.settings import settings
 from beliefstream.streams.cli.simulate import simulate
@@ -35,7 +36,7 @@ from beliefstream.streams.cli.worker import worker
 # An unexpected exception is a bug, for which a plain traceback is best; main() explains errors that users can fix.
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    *(broker, worker, gateway, simulate, replay, posteriors, dead_letters, watch, live, fuse),
+    *(broker, worker, gateway, simulate, replay, posteriors, dead_letters, watch, live, fuse, send),
     *(demo, train, evaluate, compile, bench, contract, doctor, settings),
 )
 for command in _COMMANDS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from beliefstream.schemas import Message
     from beliefstream.streams.client import Registry
 
-D = TypeVar("D")
 Source = Annotated[
-    str, typer.Argument(metavar="FILE|-|JSON", help="one definition, a list of them, or one per line")
+    str,
+    typer.Argument(
+        metavar="FILE|-|JSON",
+        help="JSON or YAML: one definition, a list of them, or one per line or document",
+    ),
 ]
 
 
@@ -32,19 +35,6 @@ def open_registry(brokers: str | None) -> Registry:
         source="/beliefstream/cli",
         **settings.client_options,
     )
-
-
-def parse_all(raws: list[bytes], read: Callable[[bytes], D]) -> list[D]:
-    from beliefstream.schemas import Unusable
-
-    parsed = []
-    for number, raw in enumerate(raws, 1):
-        try:
-            parsed.append(read(raw))
-        except Unusable as unusable:
-            where = f"definition {number} of {len(raws)}: " if len(raws) > 1 else ""
-            raise CommandError(f"{where}{unusable.detail}") from None
-    return parsed
 
 
 def check_defined(names: list[str], found: Mapping[str, Any], what: str) -> None:

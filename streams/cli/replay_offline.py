@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from beliefstream.streams.bridges.posterior_tables import open_posteriors
 from beliefstream.streams.cli.output import console, progress_bar
 from beliefstream.streams.definitions import measurement_modules
 from beliefstream.streams.recordings.scores import Row, score
@@ -37,12 +38,12 @@ def fuse_recordings(
         settings: the settings of a worker.
         recordings: the recordings to fuse completely.
         methods: classical filters to run and to print in a table with ours; no table if None.
-        out: file for the posteriors, as JSON lines; none if None.
+        out: file for the posteriors: CSV or Parquet by its name, JSON lines otherwise; none if None.
         report: file for the table, as JSON; none if None.
     """
     measurement_modules.load(settings.measurements)
     updater, rows, sent = make_updater(settings), list[Row](), 0
-    with progress_bar("posteriors") as progress, out.open("wb") if out else nullcontext() as file:
+    with progress_bar("posteriors") as progress, open_posteriors(out) if out else nullcontext() as file:
         for recording in recordings:
             tick = _ticks(progress, recording)
             posteriors: list[bytes] = []
@@ -54,7 +55,8 @@ def fuse_recordings(
                 tuple(methods or ()),
             )
             if file is not None:
-                file.writelines(posterior + b"\n" for posterior in posteriors)
+                for posterior in posteriors:
+                    file.write(posterior)
             sent += len(posteriors)
             rows += found
     ours = [row for row in rows if row.method == OURS]

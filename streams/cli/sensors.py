@@ -11,7 +11,6 @@ from beliefstream.streams.cli.definition_commands import (
     check_defined,
     details,
     open_registry,
-    parse_all,
     print_definitions,
 )
 from beliefstream.streams.cli.json_input import read_definitions
@@ -29,10 +28,13 @@ def set_sensors(source: Source, brokers: Brokers = None) -> None:
 
     Example: beliefstream sensors set '{"sensor": "beacon-1", "kind": "range", "position": [0, 5],
     "standard_deviation": 0.3}'
+
+    Example: beliefstream sensors set sensors.yaml
     """
     from beliefstream.schemas import parse_sensor
+    from beliefstream.streams.bridges.definition_files import parse_definitions
 
-    definitions = parse_all(read_definitions(source), parse_sensor)
+    definitions = parse_definitions(read_definitions(source), parse_sensor)
     with open_registry(brokers) as registry:
         for definition in definitions:
             registry.set_sensor(definition)

@@ -166,9 +166,12 @@ def test_strict_fuses_nothing_of_a_log_with_bad_lines(run: Run, tmp_path: Path) 
 
 
 def test_a_table_is_refused_in_one_line_that_says_what_is_wanted(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "log.csv").write_text("entity,sensor,time,value\na,gps,1,3\na,gps,2,4\n")
-    result = run("fuse", "log.csv", "--out", "out.jsonl")
-    assert_one_line(result, "log.csv: no line is a JSON object; expected JSON lines", '"entity": "boat"')
+    """The name of a file says that it is a table, or else an option."""
+    (tmp_path / "log.txt").write_text("entity,sensor,time,value\na,gps,1,3\na,gps,2,4\n")
+    result = run("fuse", "log.txt", "--out", "out.jsonl")
+    assert_one_line(
+        result, "log.txt: no line is a JSON object; expected JSON lines", '"entity": "boat"', "csv"
+    )
     assert not (tmp_path / "out.jsonl").exists()
 
 

@@ -1,0 +1,170 @@
+"""Tables in files: CSV, NDJSON and Parquet, read row by row.
+
+A row that cannot be read is yielded as the `Unusable` that says why; the rows after it are read all the same.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from beliefstream.schemas import Reason, Unusable
+
+Cells = Mapping[str, Any]
+DELIMITERS = ",;\t"
+_SUFFIXES = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+}
+
+
+class FileFormat(StrEnum):
+    """How a file holds its rows."""
+
+    csv = "csv"
+    parquet = "parquet"
+    ndjson = "ndjson"
+
+
+class Row(NamedTuple):
+    """One row: where it stands in its file, and its cells by column, or why it cannot be read."""
+
+    place: str
+    cells: Cells | Unusable
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that is read once.
+
+    Attributes:
+        name: of the file.
+        columns: their names; None if each row has its own, as in NDJSON.
+        rows: in the order of the file.
+        size: number of rows; None if it is not known before they are read.
+        file: what they are read from; `close` closes it.
+    """
+
+    name: str
+    columns: tuple[str, ...] | None
+    rows: Iterable[Row]
+    size: int | None = None
+    file: IO[bytes] | None = None
+
+    def close(self) -> None:
+        """Close the file, whether its rows have been read or not."""
+        if self.file is not None:
+            self.file.close()
+
+
+def format_of(path: str, otherwise: FileFormat | None = None) -> FileFormat:
+    """The format of a file by its name; `otherwise` if the name says nothing.
+
+    Raises:
+        ValueError: the name says nothing, and there is no `otherwise`.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in _SUFFIXES:
+        return FileFormat(_SUFFIXES[suffix])
+    if otherwise is None:
+        raise ValueError(f"{path}: its name ends in none of {', '.join(_SUFFIXES)}; name its format")
+    return otherwise
+
+
+def open_table(path: str, format: FileFormat) -> Table:
+    """Open a file, or standard input for `-`; rows are read as they are taken.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is not of that format, or a CSV file has no header, or one that names a column twice.
+    """
+    if format is FileFormat.parquet:
+        from beliefstream.streams.bridges.parquet import read_parquet
+
+        return read_parquet(path)
+    name, file = ("standard input", sys.stdin.buffer) if path == "-" else (path, open(path, "rb"))  # noqa: SIM115
+    if format is FileFormat.ndjson:
+        return Table(name, None, _json_rows(file), file=file)
+    try:
+        return _read_csv(name, file)
+    except (ValueError, csv.Error) as error:
+        file.close()
+        raise ValueError(
+            f"{name}: line 1: not CSV: {error}" if isinstance(error, csv.Error) else error
+        ) from None
+
+
+def _json_rows(file: IO[bytes]) -> Iterator[Row]:
+    with file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield Row(f"line {number}", _json_cells(line))
+
+
+def _json_cells(line: bytes) -> Cells | Unusable:
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return Unusable(Reason.not_json, f"message: not JSON: {error}")
+    if not isinstance(content, dict):
+        return Unusable(Reason.invalid, f"message: expected a JSON object ({str(content)[:80]})")
+    return content
+
+
+def _read_csv(name: str, file: IO[bytes]) -> Table:
+    # bytes that are no UTF-8 become surrogates, which no field of a message may hold
+    lines = (
+        line.decode("utf-8-sig" if first else "utf-8", "surrogateescape") for first, line in _numbered(file)
+    )
+    first = next(lines, "")
+    delimiter = max(DELIMITERS, key=lambda each: len(next(csv.reader([first], delimiter=each), [])))
+    columns = tuple(column.strip() for column in next(csv.reader([first], delimiter=delimiter), []))
+    if not any(columns):
+        raise ValueError(
+            f"{name}: expected a first line with the names of the columns, got {first.strip()!r}"
+        )
+    twice = sorted({column for column in columns if columns.count(column) > 1})
+    if twice:
+        raise ValueError(f"{name}: line 1 names column {twice[0]!r} twice")
+    rows = _csv_rows(file, csv.reader(lines, delimiter=delimiter, strict=True), columns)
+    return Table(name, columns, rows, file=file)
+
+
+def _numbered(file: IO[bytes]) -> Iterator[tuple[bool, bytes]]:
+    return ((number == 0, line) for number, line in enumerate(file))
+
+
+def _csv_rows(file: IO[bytes], reader: Any, columns: tuple[str, ...]) -> Iterator[Row]:
+    with file:
+        while True:
+            first = reader.line_num + 2  # the header is line 1
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                fault = Unusable(Reason.invalid, f"message: not CSV: {error}")
+                yield Row(_lines(first, reader.line_num + 1), fault)
+                continue
+            if not cells:  # an empty line
+                continue
+            place = _lines(first, reader.line_num + 1)
+            if len(cells) == len(columns):
+                yield Row(place, dict(zip(columns, cells, strict=True)))
+            else:
+                detail = f"message: {len(cells)} cells under {len(columns)} columns ({', '.join(cells)[:80]})"
+                yield Row(place, Unusable(Reason.invalid, detail))
+
+
+def _lines(first: int, last: int) -> str:
+    return f"line {first}" if last <= first else f"lines {first} to {last}"

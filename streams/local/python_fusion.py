@@ -1,0 +1,80 @@
+"""Fuses observations that are in memory: `beliefstream.fuse`, for notebooks and scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from beliefstream.schemas import Model, Observation, Posterior, Sensor, Unusable, parse
+from beliefstream.streams.bridges.frames import frame_of, library_of, plain, table_of
+from beliefstream.streams.bridges.mapping import mapping_of
+from beliefstream.streams.bridges.mapping import observations as read_observations
+from beliefstream.streams.bridges.tables import Row, Table
+from beliefstream.streams.definitions import measurement_modules
+from beliefstream.streams.local.offline_log import Log
+from beliefstream.streams.settings import Settings
+from beliefstream.streams.worker.updater import make_updater
+
+
+def fuse(
+    observations: Any,
+    sensors: Sensor | Sequence[Sensor],
+    models: Model | Sequence[Model],
+    columns: Mapping[str, str | Sequence[str]] | None = None,
+    constants: Mapping[str, Any] | None = None,
+) -> Any:
+    """Fuse observations in this process, without Kafka, by the rules of a worker.
+
+    >>> posteriors = fuse(frame, gps, walker, columns={"time": "t", "value": ["x", "y"]}, constants={"sensor": "gps"})
+
+    Settings come from the environment, as for a worker; it needs `beliefstream[worker]`.
+
+    Args:
+        observations: a list of `Observation` or of dictionaries with its fields, or a frame of pandas or polars, in any
+            order.
+        sensors: that the observations name.
+        models: of the entities; `*` is that of all others.
+        columns: the columns of fields, where they are called otherwise.
+        constants: fields that are the same in every row.
+
+    Returns:
+        Posteriors, in order of time for each entity: a list of `Posterior` for a list, otherwise a frame of the same
+        library with means, standard deviations and quality.
+
+    Raises:
+        ValueError: a row cannot be used; the line names it, its field and the value. Nothing was fused then.
+    """
+    settings = Settings()
+    measurement_modules.load(settings.measurements)
+    log = Log(settings.maximum_message_bytes, settings.future_tolerance)
+    for sensor in [sensors] if not isinstance(sensors, Sequence) else sensors:
+        log.define_sensor(sensor)
+    for model in [models] if isinstance(models, Model) else models:
+        log.define_model(model)
+    library = library_of(observations)
+    table = table_of(observations, library) if library else _listed(observations)
+    stated = {"columns": _lists(columns or {}), "constants": dict(constants or {})}
+    for place, observation in read_observations(table, mapping_of(stated, (), (), None)):
+        if isinstance(observation, Unusable):
+            raise ValueError(f"{place}: {observation}")
+        try:
+            log.add(observation.to_json(), place)
+        except Unusable as fault:
+            raise ValueError(f"{place}: {fault}") from None
+    posteriors = [parse(Posterior, fused.to_json()) for fused in log.fuse(make_updater(settings))]
+    return frame_of(posteriors, library) if library else posteriors
+
+
+def _listed(observations: Iterable[Observation | Mapping[str, Any]]) -> Table:
+    rows = (Row(f"observations[{number}]", _fields(each)) for number, each in enumerate(observations))
+    return Table("observations", None, rows)
+
+
+def _fields(observation: Observation | Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(observation, Observation):
+        return observation.model_dump(exclude_none=True)
+    return {name: plain(each) for name, each in observation.items()}
+
+
+def _lists(columns: Mapping[str, str | Sequence[str]]) -> dict[str, Any]:
+    return {name: each if isinstance(each, str) else list(each) for name, each in columns.items()}

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from beliefstream.schemas import Posterior, parse
+from beliefstream.streams.bridges.tables import format_of, open_table
+from tests.streams.cli.conftest import Run, assert_one_line
+from tests.streams.cli.examples import GPS, WALKER
+
+TABLE = "t,id,x,y\n1,a,3,4\n2,a,4,4\n3,b,0,far\n3,b,0,1\n"
+OPTIONS = ("--map", "time=t", "--map", "entity=id", "--map", "value=x,y", "--set", "sensor=gps")
+SENSORS = "- sensor: gps\n  kind: position\n  standard_deviation: 2\n"
+MODELS = """
+entity: "*"
+name: walker
+coordinates: [{name: x, unit: m}, {name: y, unit: m}]
+motion: {kind: random_walk, spectral_density: 1e-1}
+prior: {weights: [1], means: [[0, 0]], covariances: [[[100, 0], [0, 100]]]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def files(small_weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BELIEFSTREAM_WEIGHTS", str(small_weights))
+    (tmp_path / "log.csv").write_text(TABLE)
+    (tmp_path / "sensors.yaml").write_text(SENSORS)
+    (tmp_path / "models.yaml").write_text(MODELS)
+
+
+def posteriors(out: str) -> list[Posterior]:
+    return [parse(Posterior, line.encode()) for line in out.splitlines()]
+
+
+def test_a_table_is_fused_as_the_same_messages_are(run: Run, tmp_path: Path) -> None:
+    result = run("fuse", "log.csv", *OPTIONS, "--sensors", "sensors.yaml", "--models", "models.yaml")
+    assert result.status == 0, result.err
+    told, summary = result.err.splitlines()
+    assert told.startswith("line 4: invalid: value[1]") and "'far'" in told
+    assert summary.startswith("3 observations, 0 priors, 1 lines that cannot be used; 3 posteriors of 2")
+    rows = (("a", 1, [3, 4]), ("a", 2, [4, 4]), ("b", 3, [0, 1]))
+    lines = [json.dumps({"entity": e, "sensor": "gps", "time": t, "value": v}) for e, t, v in rows]
+    (tmp_path / "log.jsonl").write_text("\n".join([GPS, WALKER, *lines]))
+    expected = posteriors(run("fuse", "log.jsonl").out)
+    found = posteriors(result.out)
+    assert [each.mixture for each in found] == [each.mixture for each in expected]
+    assert sorted(each.applied for each in found) == [("line:2",), ("line:3",), ("line:5",)]
+
+
+def test_rows_are_held_to_the_definitions(run: Run) -> None:
+    result = run("fuse", "log.csv", *OPTIONS, "--models", "models.yaml")
+    assert result.status == 1
+    assert result.err.splitlines()[0].startswith("line 2: unknown_sensor: ")
+    assert "4 lines that cannot be used; nothing was fused" in result.err
+
+
+def test_ndjson_is_a_table_if_it_is_mapped(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "log.ndjson").write_text('{"t": 1, "id": "a", "x": 3, "y": 4}\n')
+    result = run("fuse", "log.ndjson", *OPTIONS, "--sensors", GPS, "--models", WALKER)
+    assert result.status == 0, result.err
+    assert len(posteriors(result.out)) == 1
+
+
+def test_an_error_in_yaml_names_file_and_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "sensors.yaml").write_text(SENSORS.replace("2", "wide"))
+    result = run("fuse", "log.csv", *OPTIONS, "--sensors", "sensors.yaml", "--models", "models.yaml")
+    assert_one_line(result, "sensors.yaml: line 3: ", "standard_deviation", "'wide'")
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_posteriors_are_written_as_a_table(run: Run, name: str) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow", exc_type=ImportError)
+    options = (*OPTIONS, "--sensors", "sensors.yaml", "--models", "models.yaml")
+    expected = posteriors(run("fuse", "log.csv", *options).out)
+    assert run("fuse", "log.csv", *options, "--output", name).status == 0
+    with closing(open_table(name, format_of(name))) as table:
+        rows = [row.cells for row in table.rows]
+    assert len(rows) == 3
+    for row, posterior in zip(rows, expected, strict=True):
+        assert isinstance(row, dict)
+        assert (row["entity"], float(row["time"])) == (posterior.entity, posterior.time)
+        means = [float(row[f"{name}_mean"]) for name in ("x", "y")]
+        assert means == pytest.approx(posterior.mixture.mean().tolist(), abs=1e-6)
