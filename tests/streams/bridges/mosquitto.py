@@ -48,6 +48,8 @@ class Mosquitto:
         self._process: GuardedProcess | None = None
 
     def start(self) -> Self:
+        if self._process is not None:
+            self._process.stop(5)  # killed before; this closes its pipes
         self._process = GuardedProcess([self._program, "-c", str(self._configuration)], grace=5)
         return self
 
