@@ -11,9 +11,7 @@ On the CPU, in double precision, `native_reduction` does the same without PyTorc
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -21,6 +19,7 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.native_forms import native_form
 
 NEGLIGIBLE_WEIGHT = 1e-5  # relative to the heaviest component
 IN_CACHE = 16_384  # pairs at once whose entries stay in the processor's cache
@@ -119,25 +118,12 @@ def reduce(mixture: GaussianMixture, components: int, threshold: float = 0.01) -
 
     The result has as many places as its largest mixture needs, its components in falling order of weight.
     """
-    native = native_form() if _is_plain(mixture) else None
-    return (native or reduce_by_operators)(mixture, components, threshold)
-
-
-def _is_plain(mixture: GaussianMixture) -> bool:
-    """Whether the native form takes its tensors: double precision on the CPU, without gradients."""
     tensors = (mixture.log_weights, mixture.means, mixture.covariances)
-    plain = mixture.means.device.type == "cpu" and mixture.means.dtype == torch.float64
-    return plain and not any(tensor.requires_grad for tensor in tensors)
-
-
-@functools.cache
-def native_form() -> Callable[[GaussianMixture, int, float], GaussianMixture] | None:
-    """The native form, if Numba is installed."""
-    try:  # not above, because the import takes half a second
-        from beliefstream.inference.mixtures.native_reduction import reduce as native
-    except ImportError:
-        return None
-    return native
+    native = native_form("native_reduction", *tensors)
+    if native is None:
+        return reduce_by_operators(mixture, components, threshold)
+    reduced: GaussianMixture = native.reduce(mixture, components, threshold)
+    return reduced
 
 
 def reduce_by_operators(mixture: GaussianMixture, components: int, threshold: float) -> GaussianMixture:

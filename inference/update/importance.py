@@ -19,6 +19,7 @@ from torch import Tensor
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture, component_log_density
+from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.network.transformer import Tokens, spread_points
 
 SHARES = (
@@ -172,10 +173,13 @@ def _cut(precision: Tensor, curvature: Tensor, weight: Tensor) -> Tensor:
 def _part_log_density(mixture: GaussianMixture, factors: Tensor, points: Tensor) -> Tensor:
     """Log density ``(B, P)`` of a mixture of many components, as a part of a proposal.
 
-    In double precision it is -inf more than about 700 nats below the highest peak: there other parts count. So no
+    In double precision it may be -inf more than about 700 nats below the highest peak: there other parts count. So no
     maximum is needed at every point. A few problems at a time stay in the processor's cache, which is several times
     faster.
     """
+    if native := native_form("native_density", factors, points):
+        found: Tensor = native.log_density(mixture, factors, points)
+        return found
     count, size = mixture.means.shape[1:]
     if points.dtype != torch.float64:
         logs = component_log_density(points, mixture.means, factors)
@@ -191,6 +195,29 @@ def _part_log_density(mixture: GaussianMixture, factors: Tensor, points: Tensor)
         offset = torch.baddbmm(shifts, flat, some).view(-1, count, size, points.shape[1])
         sums.append((peak - la.squared_norm(offset.transpose(2, 3))).exp_().sum(1))
     return torch.cat(sums).log_() + highest
+
+
+def _prior_log_densities(prior: GaussianMixture, factors: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Log of weight × density of each component ``(B, K, P)``, and log density ``(B, P)``."""
+    if native := native_form("native_density", factors, points):
+        found: tuple[Tensor, Tensor] = native.component_log_densities(prior, factors, points)
+        return found
+    components = prior.log_weights[..., None] + component_log_density(points, prior.means, factors)
+    return components, torch.logsumexp(components, 1)
+
+
+def _answer_log_densities(answer: GaussianMixture, factors: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Log densities ``(B, P)`` of an answer and of the widened answer."""
+    if native := native_form("native_density", factors, points):
+        wide = factors * math.sqrt(WIDENING)
+        return tuple(native.log_density(answer, some, points) for some in (factors, wide))
+    own = component_log_density(points, answer.means, factors)
+    # same offsets with covariances four times as large: a quarter of the exponent
+    constant = la.log_diagonal(factors) + 0.5 * answer.dimension * math.log(2 * math.pi)
+    lost = (1 - 1 / WIDENING) * constant + 0.5 * answer.dimension * math.log(WIDENING)
+    widened = torch.add((answer.log_weights - lost)[..., None], own, alpha=1 / WIDENING)
+    log_answer = torch.logsumexp(answer.log_weights[..., None] + own, 1)
+    return log_answer, torch.logsumexp(widened, 1)
 
 
 def weigh(
@@ -217,17 +244,8 @@ def weigh(
         ],
         1,
     )
-    own = component_log_density(points, answer.means, factors)
-    # same offsets with covariances four times as large: a quarter of the exponent
-    constant = la.log_diagonal(factors) + 0.5 * answer.dimension * math.log(2 * math.pi)
-    lost = (1 - 1 / WIDENING) * constant + 0.5 * answer.dimension * math.log(WIDENING)
-    widened = torch.add((answer.log_weights - lost)[..., None], own, alpha=1 / WIDENING)
-    prior_components = prior.log_weights[..., None] + component_log_density(
-        points, prior.means, prior_factors
-    )
-    log_answer = torch.logsumexp(answer.log_weights[..., None] + own, 1)
-    log_prior = torch.logsumexp(prior_components, 1)
-    log_wide = torch.logsumexp(widened, 1)
+    log_answer, log_wide = _answer_log_densities(answer, factors, points)
+    prior_components, log_prior = _prior_log_densities(prior, prior_factors, points)
     log_images = _part_log_density(images, image_factors, points)
     parts = torch.stack([log_answer, log_wide, log_prior, log_images], -1)
     drawn = parts.new_tensor([near, spread, around, rest]) / count

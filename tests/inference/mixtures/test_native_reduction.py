@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from beliefstream.inference.mixtures import native_reduction, reduction
+from beliefstream.inference.mixtures import native_forms, native_reduction, reduction
 from beliefstream.inference.mixtures.mixture import GaussianMixture, pad
 from beliefstream.inference.mixtures.reduction import reduce_by_operators
 
@@ -122,6 +122,6 @@ def test_without_numba_operators_reduce(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "numba", None)
     for name in ("native", "native_reduction"):
         monkeypatch.delitem(sys.modules, f"beliefstream.inference.mixtures.{name}")
-    monkeypatch.setattr(reduction, "native_form", functools.cache(reduction.native_form.__wrapped__))
-    assert reduction.native_form() is None
+    monkeypatch.setattr(native_forms, "_module", functools.cache(native_forms._module.__wrapped__))
+    assert native_forms.native_form("native_reduction") is None
     assert_equal(reduction.reduce(mixture, 3), expected)
