@@ -9,6 +9,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+
 
 def native_form(name: str, *tensors: Tensor) -> ModuleType | None:
     """A module of `inference.mixtures` that Numba compiles, or None where PyTorch's operators must do.
@@ -21,6 +23,19 @@ def native_form(name: str, *tensors: Tensor) -> ModuleType | None:
         if tensor.dtype != torch.float64 or tensor.device.type != "cpu" or tensor.requires_grad:
             return None
     return _module(name)
+
+
+def prepare() -> None:
+    """Compile the native forms, or load them from Numba's cache, before the first batch needs them.
+
+    The first time on a machine this takes some seconds, later half a second. Without Numba it does nothing.
+    """
+    weights, covariances = torch.full((1, 2), 0.5, dtype=torch.float64), torch.eye(1, dtype=torch.float64)
+    mixture = GaussianMixture(weights.log(), weights[..., None], covariances.expand(1, 2, 1, 1))
+    if reduction := native_form("native_reduction"):
+        reduction.reduce(mixture, 1, 0.0)
+    if density := native_form("native_density"):
+        density.log_density(mixture, mixture.covariances, mixture.means)
 
 
 @functools.cache

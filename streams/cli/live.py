@@ -39,6 +39,8 @@ def live(
     import contextlib
     import signal
 
+    import websockets  # noqa: F401  first, as only this extra installs it: its absence names the right one
+
     from beliefstream.streams.live.access import LOOPBACK, Access
     from beliefstream.streams.live.server import bound, serve
     from beliefstream.streams.monitoring import logs

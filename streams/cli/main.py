@@ -9,7 +9,10 @@ from collections.abc import Sequence
 LONGEST = 1000  # characters of an error line
 # Modules that only an extra installs, by the extra; the last ones of each list come with the others.
 EXTRAS = {
-    "worker": ("faust", "aiokafka", "orjson", "pymap3d", "safetensors", "torch", "uvloop", "aiohttp", "mode"),
+    "worker": (
+        *("faust", "aiokafka", "numba", "orjson", "pymap3d", "safetensors", "torch", "uvloop"),
+        *("aiohttp", "mode", "llvmlite"),
+    ),
     "gateway": ("starlette", "uvicorn", "httptools", "anyio", "h11"),
     "mqtt": ("paho",),
     "files": ("pyarrow",),

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from beliefstream.inference.mixtures import native_forms
 from beliefstream.inference.network import weights
 from beliefstream.inference.update.compiled_network import Compiled
 from beliefstream.inference.update.device import choose_device
@@ -28,5 +29,6 @@ def make_updater(settings: Settings) -> Updater:
     network = weights.load(settings.weights)
     compiled = Compiled(network, settings.points, settings.compiled)
     compiled.load_all()
+    native_forms.prepare()
     capacity = DeviceCapacity(lambda fallback: metrics.OUT_OF_MEMORY.labels(fallback).inc())
     return SparingUpdater(network, choose_device(settings.device), accuracy, dtype, compiled, capacity)

@@ -125,3 +125,9 @@ def test_without_numba_operators_reduce(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(native_forms, "_module", functools.cache(native_forms._module.__wrapped__))
     assert native_forms.native_form("native_reduction") is None
     assert_equal(reduction.reduce(mixture, 3), expected)
+
+
+def test_prepared_forms_are_loaded() -> None:
+    native_forms.prepare()
+    assert native_forms.native_form("native_reduction") is not None
+    assert native_forms.native_form("native_density") is not None

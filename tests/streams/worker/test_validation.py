@@ -81,7 +81,7 @@ def test_a_sensor_over_a_model_is_made_once(validator: Validator) -> None:
     ("key", "value", "reason", "says"),
     [
         (KEY, None, Reason.not_json, "without a value"),
-        (KEY, b"x" * 10_001, Reason.too_large, "10001 bytes"),
+        (KEY, b"x" * 10_001, Reason.too_large, "at most 10000 bytes, got 10001"),
         (KEY, b"x" * 10_000, Reason.not_json, "message"),
         (None, observation(), Reason.key_mismatch, "mower"),
         (b"other", observation(), Reason.key_mismatch, "other"),
