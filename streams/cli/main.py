@@ -13,7 +13,7 @@ EXTRAS = {
         *("faust", "aiokafka", "numba", "orjson", "pymap3d", "safetensors", "torch", "uvloop"),
         *("aiohttp", "mode", "llvmlite"),
     ),
-    "gateway": ("starlette", "uvicorn", "httptools", "anyio", "h11"),
+    "gateway": ("starlette", "uvicorn", "httptools", "uvloop", "anyio", "h11"),
     "mqtt": ("paho",),
     "files": ("pyarrow",),
     "rocksdb": ("filelock", "rocksdict"),
