@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,12 +13,12 @@ from pydantic import ValidationError
 from beliefstream.schemas import Observation, Reason, Unusable
 from beliefstream.schemas.base import unusable
 from beliefstream.streams.bridges.tables import Cells, Table
+from beliefstream.streams.bridges.time_units import TIME_UNITS, seconds
 
 REQUIRED = ("entity", "sensor", "time", "value")
 FIELDS = (*REQUIRED, "standard_deviation", "covariance", "id")
 _NAMES = ("entity", "sensor", "id")
 _SEVERAL = ("value", "standard_deviation")  # may come from several columns
-TIME_UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
 class Found(NamedTuple):
@@ -135,10 +134,7 @@ def _fields(
             fields[name] = stated
         elif name in REQUIRED:
             return Unusable(Reason.invalid, f"{name}: nothing in {' and '.join(map(repr, columns))}")
-    time = fields["time"]
-    if mapping.time_unit != "s" and isinstance(time, (int, float)) and not isinstance(time, bool):
-        with suppress(OverflowError):  # a whole number that is no time in any unit
-            fields["time"] = time / TIME_UNITS[mapping.time_unit]
+    fields["time"] = seconds(fields["time"], mapping.time_unit)
     return fields
 
 

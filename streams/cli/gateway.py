@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from beliefstream.streams.cli.command_settings import settings_for
-from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.listening import listen
 from beliefstream.streams.cli.options import Brokers
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from beliefstream.streams.settings import Settings
+
+BACKLOG = 2048  # connections that wait to be accepted
 
 
 def gateway(
@@ -45,7 +45,7 @@ def gateway(
 
     settings = settings_for(brokers, gateway_host=host, gateway_port=port)
     _ = settings.token_of_gateway  # raises before a broker is asked
-    with _bind(settings) as listening:
+    with listen(settings.gateway_host, settings.gateway_port, BACKLOG) as listening:
         writer = Writer(settings, SOURCE)
         print(f"gateway at http://{settings.gateway_host}:{listening.getsockname()[1]}", flush=True)
         logs.configure(settings.logs, settings.log_level)
@@ -60,14 +60,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-def _bind(settings: Settings) -> socket.socket:
-    """A socket at the gateway's address, before a broker is asked."""
-    place = (settings.gateway_host, settings.gateway_port)
-    try:
-        family = socket.AF_INET6 if ":" in settings.gateway_host else socket.AF_INET
-        return socket.create_server(place, family=family, backlog=2048)
-    except OSError as error:
-        shown = f"{settings.gateway_host}:{settings.gateway_port}"
-        raise CommandError(f"{shown}: {error.strerror}; --port is another port") from None

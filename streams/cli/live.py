@@ -8,6 +8,7 @@ import typer
 
 from beliefstream.streams.cli.command_settings import settings_for
 from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.listening import listen
 from beliefstream.streams.cli.options import Brokers
 
 
@@ -42,7 +43,7 @@ def live(
     import websockets  # noqa: F401  first, as only this extra installs it: its absence names the right one
 
     from beliefstream.streams.live.access import LOOPBACK, Access
-    from beliefstream.streams.live.server import bound, serve
+    from beliefstream.streams.live.server import serve
     from beliefstream.streams.monitoring import logs
 
     settings = settings_for(brokers, web_token=token)
@@ -52,10 +53,7 @@ def live(
     axes = None if plane is None else tuple(plane.split(","))
     if axes is not None and (len(axes) != 2 or not all(axes)):
         raise CommandError(f"--plane: expected two coordinates such as x,y, got {plane!r}")
-    try:
-        listening = bound(host, port)
-    except OSError as error:
-        raise CommandError(f"{host}:{port}: {error.strerror}; --port is another port") from None
+    listening = listen(host, port)
 
     def connected() -> None:
         name = f"[{host}]" if ":" in host else host

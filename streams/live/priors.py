@@ -1,4 +1,4 @@
-"""Priors from the page: checked, published, and told to the log."""
+"""Priors from the page: checked, published and logged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 PUBLISH_SECONDS = 10.0  # until the broker must have acknowledged a prior
 
 
-class PriorDesk:
+class PriorService:
     """Publishes what the page asks for."""
 
     def __init__(self, publisher: PriorPublisher, beliefs: Beliefs, overview: Overview) -> None:

@@ -150,11 +150,13 @@ class TopicsReader:
 
 
 def _read(record: Any, read: Any) -> None:
-    """Call `read`; a record that is not valid is passed over, as the workers do."""
+    """Call `read`; skip a record that is not valid, as clients do."""
     try:
         read()
     except Unusable as error:
-        log.debug("record passed over", topic=record.topic, offset=record.offset, detail=error.detail)
+        log.warning(
+            "record skipped: not valid", topic=record.topic, offset=record.offset, detail=error.detail
+        )
 
 
 def _starts(

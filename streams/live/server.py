@@ -28,7 +28,7 @@ from beliefstream.streams.client import BrokerUnavailable, PriorPublisher
 from beliefstream.streams.live.access import Access, Guard
 from beliefstream.streams.live.beliefs import MAXIMUM_OBSERVATIONS, Beliefs, Plane
 from beliefstream.streams.live.overview import Overview
-from beliefstream.streams.live.priors import PriorDesk
+from beliefstream.streams.live.priors import PriorService
 from beliefstream.streams.live.reading import Batch, TopicsReader
 from beliefstream.streams.live.viewers import Viewer
 from beliefstream.streams.settings import Settings
@@ -52,7 +52,7 @@ class LivePage:
         self, reader: TopicsReader, publisher: PriorPublisher, access: Access, plane: Plane | None = None
     ) -> None:
         self.beliefs, self.overview = Beliefs(plane), Overview()
-        self.desk = PriorDesk(publisher, self.beliefs, self.overview)
+        self.priors = PriorService(publisher, self.beliefs, self.overview)
         self._reader, self._access = reader, access
         self._viewers: set[Viewer] = set()
 
@@ -96,7 +96,7 @@ class LivePage:
         except (ValueError, RecursionError):
             return JSONResponse({"error": "The body is not JSON, or too long."}, 400)
         try:
-            return JSONResponse(await self.desk.publish(fields, client))
+            return JSONResponse(await self.priors.publish(fields, client))
         except Unusable as error:
             return JSONResponse({"error": error.detail}, 400)
         except (BrokerUnavailable, KafkaError, TimeoutError) as error:
@@ -170,12 +170,6 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
         timeout_graceful_shutdown=2,
     )
     return uvicorn.Server(configuration)
-
-
-def bound(host: str, port: int) -> socket.socket:
-    """A listening socket; raises OSError if the port is in use."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family)
 
 
 def serve(

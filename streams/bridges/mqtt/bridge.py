@@ -67,14 +67,13 @@ class MqttBridge:
             BrokerUnavailable, TopicMissing: of Kafka.
             MqttRefused, OSError: of the MQTT broker.
         """
-        started = False
+        started = threading.Event()
         while not stopped.is_set():
             try:
                 with ExitStack() as stack:
-                    session = _Session(self._settings, self._mapping, self._count, stack)
-                    started = session.run(stopped) or started
+                    _Session(self._settings, self._mapping, self._count, stack, started).run(stopped)
             except (KafkaError, OSError, LookupError) as error:
-                if not started:
+                if not started.is_set():
                     raise
                 log.warning("the bridge connects again", error=str(error))
                 stopped.wait(RETRY_SECONDS)
@@ -86,9 +85,14 @@ class MqttBridge:
 
 
 class _Session:
-    """Connections to both brokers; after a message that Kafka has not taken, it ends."""
+    """Connections to both brokers; after a message that Kafka has not taken, it ends.
 
-    def __init__(self, settings: Settings, mapping: Mapping, count: Any, stack: ExitStack) -> None:
+    `connected` is set once the MQTT broker has accepted the connection.
+    """
+
+    def __init__(
+        self, settings: Settings, mapping: Mapping, count: Any, stack: ExitStack, connected: threading.Event
+    ) -> None:
         self._settings, self._mapping, self._count = settings, mapping, count
         options: dict[str, Any] = {
             "delivery_timeout_ms": DELIVERY_MILLISECONDS,
@@ -104,11 +108,11 @@ class _Session:
         stack.callback(self._letters.close, CLOSE_SECONDS)
         self._connection = 0  # packet identifiers count within a connection only
         self._fault: Exception | None = None
-        self._connected = threading.Event()
+        self._connected = connected
         self._client = self._make_client()
 
-    def run(self, stopped: threading.Event) -> bool:
-        """Forward until `stopped`; returns whether it had been connected. Raises the fault that ended it."""
+    def run(self, stopped: threading.Event) -> None:
+        """Forward until `stopped`. Raises the fault that ended it."""
         settings, properties = self._settings, Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = int(settings.mqtt_session_seconds)
         properties.ReceiveMaximum = (
@@ -128,7 +132,6 @@ class _Session:
             self._client.loop_stop()
         if self._fault is not None:
             raise self._fault
-        return self._connected.is_set()
 
     def _flush(self) -> None:
         try:
@@ -178,7 +181,9 @@ class _Session:
             return  # not acknowledged: it comes again with the next connection
         try:
             future, good = self._send(message)
-        except (KafkaError, OSError) as error:
+        except (
+            Exception
+        ) as error:  # in paho's thread, which would end and leave the bridge running without it
             self._fault = error
             return
         future.add_done_callback(partial(self._done, (self._connection, message.mid, message.qos), good))

@@ -13,11 +13,11 @@ from pydantic_core import PydanticCustomError, from_json
 from beliefstream.schemas import Observation, Reason, Unusable
 from beliefstream.schemas.base import Message, explain, unusable
 from beliefstream.schemas.decoding import check_size
+from beliefstream.streams.bridges.time_units import seconds
 
 __all__ = ["Mapping", "TopicMapping"]
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
-_PER_SECOND = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
 _Path = Annotated[str, Field(min_length=1, max_length=200)]
 """A place in a payload: names and list indices joined by dots, or `.` for the whole payload."""
@@ -118,7 +118,7 @@ class Mapping(Message):
         fields = {
             "entity": mapping.entity.format_map(names),
             "sensor": mapping.sensor.format_map(names),
-            "time": now if mapping.time is None else _seconds(_at(content, mapping.time), mapping.time_unit),
+            "time": now if mapping.time is None else seconds(_at(content, mapping.time), mapping.time_unit),
             "value": _at(content, mapping.value)
             if isinstance(mapping.value, str)
             else [_at(content, each) for each in mapping.value],
@@ -142,7 +142,3 @@ def _at(content: Any, path: str) -> Any:
             shown = repr(content)[:80]
             raise Unusable(Reason.invalid, f"{path}: the payload has no {name!r} ({shown})") from None
     return part
-
-
-def _seconds(time: Any, unit: str) -> Any:
-    return time / _PER_SECOND[unit] if isinstance(time, int | float) and not isinstance(time, bool) else time

@@ -15,8 +15,11 @@ from beliefstream.streams.settings import Settings
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.streams.bridges.running_gateway import LINES, RunningGateway, lines, observation, running
-from tests.streams.cli.conftest import Run, assert_one_line
-from tests.streams.cli.conftest import run as run  # the fixture
+from tests.streams.cli.conftest import (
+    Run,
+    assert_one_line,
+    run as run,  # the fixture
+)
 
 TOKEN = "a-token-of-the-gateway"
 
@@ -78,7 +81,8 @@ def _refuses_what_is_too_large(gateway: RunningGateway) -> None:
 
 
 def _slows_down_who_sends_too_much(gateway: RunningGateway) -> None:
-    batch = lines(*(observation(number) for number in range(40)))
+    # of 40 a second: the second batch is still admitted, and what it takes too much is back within a second
+    batch = lines(*(observation(number) for number in range(39)))
     assert gateway.post("/v1/observations", batch, LINES, Authorization=f"Bearer {TOKEN}").status == 202
     assert gateway.post("/v1/observations", batch, LINES, Authorization=f"Bearer {TOKEN}").status == 202
     answer = gateway.post("/v1/observations", observation(), Authorization=f"Bearer {TOKEN}")

@@ -113,3 +113,10 @@ def test_a_mapping_that_cannot_work_is_named(fields: dict[str, Any], part: str, 
     path.write_text(json.dumps({"topics": [fields]}))
     with pytest.raises(ValueError, match=part):
         Mapping.read(path)
+
+
+def test_a_time_that_no_number_of_seconds_holds_is_refused_in_any_unit() -> None:
+    for unit in ("s", "ms", "us", "ns"):
+        mapping = Mapping.model_validate({"topics": [{"topic": "{entity}/{sensor}", "time_unit": unit}]})
+        with pytest.raises(Unusable, match="time"):
+            mapping.observation("a/b", b'{"value": 1, "time": 1%s}' % (b"0" * 400), 0.0, 10_000)

@@ -19,12 +19,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.sync.client import ClientConnection, connect
 
 from beliefstream.schemas import Posterior
+from beliefstream.streams.cli.listening import listen
 from beliefstream.streams.client import PriorPublisher
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.live.access import Access
 from beliefstream.streams.live.beliefs import BLOCK, MAXIMUM_OBSERVATIONS, METHODS, Plane
 from beliefstream.streams.live.reading import TopicsReader
-from beliefstream.streams.live.server import LivePage, bound, make_server
+from beliefstream.streams.live.server import LivePage, make_server
 from beliefstream.streams.live.viewers import FRAME, MAGIC
 from tests.conftest import eventually
 
@@ -85,7 +86,7 @@ def served(
     path: str = "/",
 ) -> Iterator[Page]:
     """The page on a free port, until the block ends; under a path as a proxy has it."""
-    listening = bound("127.0.0.1", 0)
+    listening = listen("127.0.0.1", 0)
     raw = KafkaProducer(bootstrap_servers=servers)
     with (
         listening,
