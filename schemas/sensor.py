@@ -9,8 +9,7 @@ from typing import Annotated, Any, TypeAlias, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from beliefstream.schemas.base import Unusable as Unusable
-from beliefstream.schemas.base import check_parts, unusable
+from beliefstream.schemas.base import Unusable as Unusable, check_parts, unusable
 from beliefstream.schemas.sensors.angles import (
     BearingSensor,
     CourseSensor,

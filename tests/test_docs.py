@@ -22,9 +22,11 @@ from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.settings import Settings
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
-from tests.streams.cli.conftest import Run
-from tests.streams.cli.conftest import run as run  # the fixtures
-from tests.streams.cli.conftest import topics as topics
+from tests.streams.cli.conftest import (
+    Run,
+    run as run,  # the fixtures
+    topics as topics,
+)
 from tests.streams.workers import Worker
 
 ROOT = Path(__file__).parent.parent

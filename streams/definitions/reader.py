@@ -18,8 +18,7 @@ from aiokafka.client import AIOKafkaClient
 
 from beliefstream.inference.sensors import Sensor
 from beliefstream.inference.tracking.filtering import Outcome
-from beliefstream.schemas import Model, Reason, Unusable, parse, parse_sensor
-from beliefstream.schemas import Sensor as SensorMessage
+from beliefstream.schemas import Model, Reason, Sensor as SensorMessage, Unusable, parse, parse_sensor
 from beliefstream.schemas.decoding import check_size
 from beliefstream.streams.definitions.conversion import PosteriorWriter, sensor_over, state_model
 from beliefstream.streams.kafka.aiokafka_clients import client_of

@@ -10,9 +10,13 @@ import numpy as np
 from beliefstream.inference import sensors as measurement
 from beliefstream.inference.likelihood.noise import Array, Exponential, Noise, Uniform
 from beliefstream.inference.sensors import Sensor
-from beliefstream.schemas import Noise as NoiseMessage
-from beliefstream.schemas import Reason, UniformClutter, Unusable
-from beliefstream.schemas import Sensor as SensorMessage
+from beliefstream.schemas import (
+    Noise as NoiseMessage,
+    Reason,
+    Sensor as SensorMessage,
+    UniformClutter,
+    Unusable,
+)
 from beliefstream.schemas.sensor import (
     AzimuthElevationSensor,
     BearingSensor,

@@ -7,8 +7,7 @@ from typing import Any
 
 from beliefstream.schemas import Model, Observation, Posterior, Sensor, Unusable, parse
 from beliefstream.streams.bridges.frames import frame_of, library_of, plain, table_of
-from beliefstream.streams.bridges.mapping import mapping_of
-from beliefstream.streams.bridges.mapping import observations as read_observations
+from beliefstream.streams.bridges.mapping import mapping_of, observations as read_observations
 from beliefstream.streams.bridges.tables import Row, Table
 from beliefstream.streams.definitions import measurement_modules
 from beliefstream.streams.local.offline_log import Log

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from beliefstream.streams.recordings import ais_solent, ble_rssi, laser_radar, mrclam, uwb_planar
-from beliefstream.streams.recordings.plaza import PlazaName, fit_plaza2, plaza
-from beliefstream.streams.recordings.plaza import fit as fit_plaza
+from beliefstream.streams.recordings.plaza import PlazaName, fit as fit_plaza, fit_plaza2, plaza
 from beliefstream.streams.recordings.recording import Recording
 
 

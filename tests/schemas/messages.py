@@ -5,8 +5,7 @@ from __future__ import annotations
 import string
 
 import numpy as np
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 
 from beliefstream.schemas import (
     BearingSensor,

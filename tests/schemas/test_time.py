@@ -3,8 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from beliefstream.schemas import Observation, Reason, Unusable, from_rfc3339, parse, to_rfc3339
 from beliefstream.schemas.time import unit_hint

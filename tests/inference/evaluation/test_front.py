@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from beliefstream.inference.evaluation import front as module
-from beliefstream.inference.evaluation import plots
+from beliefstream.inference.evaluation import front as module, plots
 from beliefstream.inference.evaluation.calibration import calibrate
 from beliefstream.inference.evaluation.front import (
     BASELINES,

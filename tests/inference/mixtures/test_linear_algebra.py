@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from beliefstream.inference.mixtures import linear_algebra as la
 from tests.inference.plain_models import random_covariances, random_normal

@@ -8,8 +8,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from beliefstream.inference import sensors
 from beliefstream.inference.motion import ConstantVelocity, RandomWalk, Unicycle

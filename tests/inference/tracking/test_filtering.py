@@ -3,12 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from beliefstream.inference import sensors
-from beliefstream.inference.motion import ConstantVelocity, RandomWalk
-from beliefstream.inference.motion import transition as transition_of
+from beliefstream.inference.motion import ConstantVelocity, RandomWalk, transition as transition_of
 from beliefstream.inference.sensors import Reading
 from beliefstream.inference.tracking.events import Belief, Event, Instant, PriorChange, StateModel, instants
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance, replay

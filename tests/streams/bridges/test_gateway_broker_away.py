@@ -13,8 +13,12 @@ from beliefstream.streams.kafka.topics import create
 from tests.brokers import EmbeddedNode, KafkaNode
 from tests.conftest import Names, eventually
 from tests.streams.bridges.running_gateway import PATIENCE, Answer, RunningGateway, observation, running
-from tests.streams.cli.conftest import NOBODY, Run, assert_one_line
-from tests.streams.cli.conftest import run as run  # the fixture
+from tests.streams.cli.conftest import (
+    NOBODY,
+    Run,
+    assert_one_line,
+    run as run,  # the fixture
+)
 from tests.streams.client.topics import posterior, put, records
 
 SETTINGS = {"acknowledge_seconds": "2"}

@@ -18,8 +18,13 @@ from tests.brokers import Broker, EmbeddedNode, KafkaNode
 from tests.conftest import Names, eventually
 from tests.streams.bridges.mosquitto import Mosquitto, RunningBridge, mosquitto_program, publish, publishing
 from tests.streams.bridges.running_gateway import PATIENCE
-from tests.streams.cli.conftest import Run, assert_one_line, environment, set_environment  # the fixture
-from tests.streams.cli.conftest import run as run
+from tests.streams.cli.conftest import (  # the fixture
+    Run,
+    assert_one_line,
+    environment,
+    run as run,
+    set_environment,
+)
 from tests.streams.client.topics import records
 
 

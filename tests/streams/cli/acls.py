@@ -8,8 +8,14 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from kafka import KafkaAdminClient
-from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
-from kafka.admin import ACLResourcePatternType as PatternType
+from kafka.admin import (
+    ACL,
+    ACLOperation,
+    ACLPermissionType,
+    ACLResourcePatternType as PatternType,
+    ResourcePattern,
+    ResourceType,
+)
 
 from tests.secure_broker import SecureKafkaNode
 

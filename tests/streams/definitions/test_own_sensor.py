@@ -24,8 +24,11 @@ from beliefstream.schemas import Model, Observation, Posterior, Reason, Unusable
 from beliefstream.streams.definitions import measurement_modules
 from beliefstream.streams.definitions.conversion import reading_of, sensor_over
 from beliefstream.streams.definitions.reader import EntityModel
-from tests.streams.cli.conftest import Run, assert_one_line
-from tests.streams.cli.conftest import run as run  # the fixture
+from tests.streams.cli.conftest import (
+    Run,
+    assert_one_line,
+    run as run,  # the fixture
+)
 
 PAGE = (Path(__file__).parents[3] / "docs" / "own-sensor.md").read_text(encoding="utf-8")
 

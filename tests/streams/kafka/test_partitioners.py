@@ -18,8 +18,7 @@ from beliefstream.streams.kafka.partitioners import (
     partition_of,
     recognise,
 )
-from tests.streams.placements import FNV1A as AS_SARAMA
-from tests.streams.placements import KEYS, LIBRDKAFKA, MURMUR2, PARTITIONS, placed
+from tests.streams.placements import FNV1A as AS_SARAMA, KEYS, LIBRDKAFKA, MURMUR2, PARTITIONS, placed
 
 JAVA = {  # of org.apache.kafka.common.utils.UtilsTest.testMurmur2, signed as Java has it
     b"21": -973932308,

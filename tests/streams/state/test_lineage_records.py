@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from beliefstream.streams.state.lineage_records import Faults, Logs, ReadProgress, SourceRecord, compare
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from beliefstream.schemas import Observation, Posterior, parse
 from beliefstream.streams.bench.late_observations import OfflineTable, costs, sizes

@@ -8,8 +8,7 @@ import pytest
 from faust.events import Event
 from faust.types import TP
 from faust.types.tuples import Message
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from beliefstream.streams.worker.fair_scheduling import MOST_UNACKNOWLEDGED, SHARE, FairScheduler
 

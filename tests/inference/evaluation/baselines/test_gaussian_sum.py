@@ -6,8 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from beliefstream.inference.evaluation.baselines import ExtendedKalmanFilter, gaussian_sum_update
 from beliefstream.inference.evaluation.exact import grid_posterior
