@@ -7,16 +7,16 @@ from typing import Literal, get_args
 
 __all__ = ["CHECKPOINTS", "Checkpoint", "pass_by", "watch"]
 
-Checkpoint = Literal["computed", "flying", "between", "landing", "kept"]
+Checkpoint = Literal["computed", "sending posteriors", "posteriors sent", "sending beliefs", "beliefs sent"]
 """In their order:
 
 - `computed`: posteriors and dead letters are computed, and none is sent.
-- `flying`: they are passed to the producer.
-- `between`: they are durable, the beliefs are not.
-- `landing`: the beliefs' records are passed to the producer.
-- `kept`: everything is durable, and nothing is acknowledged.
+- `sending posteriors`: posteriors and dead letters are passed to the producer.
+- `posteriors sent`: they are durable, the beliefs are not.
+- `sending beliefs`: the beliefs' records are passed to the producer.
+- `beliefs sent`: everything is durable, and no offset is committed.
 
-A batch passes `flying` and `landing` at each attempt to send, and not at all if it has nothing to send.
+A batch passes both `sending` checkpoints at each attempt to send, and neither if it has nothing to send.
 """
 CHECKPOINTS: tuple[Checkpoint, ...] = get_args(Checkpoint)
 _watchers: list[Callable[[Checkpoint], None]] = []

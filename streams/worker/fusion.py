@@ -128,9 +128,9 @@ class Fusion:
             batch.duplicates += entity.repeated
             self._reject_failed(entity, batch)
         pass_by("computed")
-        await self._send([*batch.resets, *posteriors, *batch.dead_letters], leases, "flying")
+        await self._send([*batch.resets, *posteriors, *batch.dead_letters], leases, "sending posteriors")
         await self._store_beliefs(batch.entities.values(), self._expire(batch), end_offsets(events), leases)
-        pass_by("kept")
+        pass_by("beliefs sent")
         batch.measure(events)
         self._placement.note(batch.misplaced)
 
@@ -225,8 +225,8 @@ class Fusion:
             for partition, made in changes.items()
             for key, value in made.items()
         ]
-        pass_by("between")
-        offsets = await self._send(records, leases, "landing")
+        pass_by("posteriors sent")
+        offsets = await self._send(records, leases, "sending beliefs")
         for partition, made in changes.items():
             last = offsets.get(TopicPartition(changelog, partition), NOT_KNOWN)
             self._store.write_own(partition, made, last, growth[partition])

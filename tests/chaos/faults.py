@@ -79,7 +79,7 @@ def replace(stage: Stage, aim: str) -> Iterator[None]:
 def zombie(stage: Stage) -> Iterator[None]:
     """It sleeps past its session with a batch in its hands, and wakes up when others have its partitions."""
     place = stage.random.randrange(len(stage.crew))
-    point = stage.random.choice(("computed", "between"))
+    point = stage.random.choice(("computed", "posteriors sent"))
     aim = f"{point}:{stage.random.randint(2, 8)}:stop"
     stage.crew[place].kill()
     worker = stage.crew[place] = stage.new_worker(place, aim).launch()

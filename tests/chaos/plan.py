@@ -42,8 +42,8 @@ ON_DISK: dict[str, Fault] = {
     "local store's disk full": faults.disk_full,
     "kill -9 at random": faults.killed,
     "kill -9 (recovery)": faults.aimed("recovery"),
-    "kill -9 (landing)": faults.aimed("landing"),
-    "kill -9 (kept)": faults.aimed("kept"),
+    "kill -9 (sending beliefs)": faults.aimed("sending beliefs"),
+    "kill -9 (beliefs sent)": faults.aimed("beliefs sent"),
     "zombie wakes up": faults.zombie,
     "worker added": faults.added,
     "clock jumps a day": faults.clock_jumps,
@@ -58,8 +58,14 @@ DESTROYED: dict[str, Fault] = {
     "source deleted, made again": destruction.source_made_again,
     "kill -9 at random": faults.killed,
 }
-SUBSET = ("kill -9 (flying)", "kill -9 (landing)", "kill -9 (recovery)", "connection cut", "zombie wakes up")
-EMBEDDED = ("kill -9 at random", "kill -9 (between)", "kill -9 (kept)", "SIGTERM")
+SUBSET = (
+    "kill -9 (sending posteriors)",
+    "kill -9 (sending beliefs)",
+    "kill -9 (recovery)",
+    "connection cut",
+    "zombie wakes up",
+)
+EMBEDDED = ("kill -9 at random", "kill -9 (posteriors sent)", "kill -9 (beliefs sent)", "SIGTERM")
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def test_an_end_that_no_fault_has_asked_for_is_a_fault(tmp_path: Path, said: lis
     """By a process that logs what a worker would, and ends with 1."""
     logger = "beliefstream.streams.worker.app"
     lines = {
-        "aimed": "an appointment is kept: kept:2:kill",
+        "aimed": "an appointment is kept: beliefs sent:2:kill",
         "batch failed": json.dumps(
             {"event": "a batch failed, the worker stops", "level": "error", "logger": logger}
         ),
@@ -130,7 +130,7 @@ def test_what_is_in_flight_has_left_a_moment_later_or_when_it_is_acknowledged() 
     batches = Batches(passed.append)
 
     async def slow() -> None:
-        batches("flying")
+        batches("sending posteriors")
         assert passed == []
         while not passed:
             await asyncio.sleep(0)
@@ -140,9 +140,9 @@ def test_what_is_in_flight_has_left_a_moment_later_or_when_it_is_acknowledged() 
             batches(checkpoint)
 
     asyncio.run(slow())
-    assert passed == ["flying"]
+    assert passed == ["sending posteriors"]
     asyncio.run(fast())
-    assert passed == ["flying", *CHECKPOINTS]
+    assert passed == ["sending posteriors", *CHECKPOINTS]
 
 
 def test_a_connection_from_before_a_cut_does_not_survive_it() -> None:

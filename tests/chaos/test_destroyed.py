@@ -103,7 +103,7 @@ def test_a_changelog_made_again_under_a_worker_that_goes_on_is_computed_again(
     """What it had in hand is in the new one, and the beliefs that it had written before are not."""
     half = Half(opened)
     half.worker.kill()
-    aimed = half.aimed("between:1:stop", tmp_path)
+    aimed = half.aimed("posteriors sent:1:stop", tmp_path)
     half.run.send([half.run.observations[half.half]])
     half.half += 1
     aimed.wait_until_suspended()
@@ -123,7 +123,7 @@ def test_changelog_and_source_made_again_under_a_worker_that_goes_on(opened: Str
     """What it had in hand is in the new changelog with offsets of the old source; those say nothing of the new one."""
     half = Half(opened)
     half.worker.kill()
-    aimed = half.aimed("between:1:stop", tmp_path)
+    aimed = half.aimed("posteriors sent:1:stop", tmp_path)
     half.run.send([half.run.observations[half.half]])
     aimed.wait_until_suspended()
     half.make_again(half.topics.beliefs_changelog)

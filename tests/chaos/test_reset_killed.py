@@ -84,8 +84,10 @@ def resets(opened: Stream, entity: str, sequence: int) -> list[Posterior]:
 @pytest.mark.parametrize(
     ("broker", "points", "sent"),
     [
-        ("embedded", ("between",), (1,)),
-        pytest.param("embedded", ("computed", "between", "kept"), (0, 1, 2), marks=pytest.mark.soak),
+        ("embedded", ("posteriors sent",), (1,)),
+        pytest.param(
+            "embedded", ("computed", "posteriors sent", "beliefs sent"), (0, 1, 2), marks=pytest.mark.soak
+        ),
         pytest.param("kafka", CHECKPOINTS, None, marks=[pytest.mark.kafka, pytest.mark.soak]),
     ],
     indirect=["broker"],

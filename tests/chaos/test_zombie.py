@@ -18,11 +18,11 @@ NOTICE = 30.0  # seconds
 
 @pytest.mark.chaos
 @pytest.mark.kafka
-@pytest.mark.parametrize("point", [pytest.param("computed", marks=pytest.mark.soak), "between"])
+@pytest.mark.parametrize("point", [pytest.param("computed", marks=pytest.mark.soak), "posteriors sent"])
 def test_a_zombie_changes_no_belief(
     kafka_broker: KafkaNode, names: Names, tmp_path: Path, point: str
 ) -> None:
-    """`between` its posteriors and its beliefs, or before both."""
+    """Between its posteriors and its beliefs, or before both."""
     with stream(kafka_broker, names, tmp_path) as opened:
         run = Run(opened, entities=20, duration=30.0)
         third = len(run.observations) // 3

@@ -5,9 +5,7 @@
 - `CHAOS_AIM=POINT:TIMES:ACTION`: at the given pass through the point, ACTION is `kill` (-9) or `stop` (SIGSTOP), after
   a line in the log that begins with `KEPT`. The points, in the order in which a worker comes by: `rebalance`
   (partitions are assigned), `fenced` (it may write, and has not read), `recovery` (it reads the changelog), `restored`
-  (it has, and has not sought), `computed` (nothing is sent), `flying` (posteriors are on their way), `between`
-  (posteriors are durable, beliefs are not), `landing` (beliefs are on their way), `kept` (all is durable, nothing is
-  acknowledged).
+  (it has, and has not sought), then the checkpoints of `streams/worker/checkpoints.py`.
 - `CHAOS_CLOCK=FILE`: the wall clock is off by the seconds in the file, which is looked at on every SIGUSR1.
 """
 
@@ -84,7 +82,7 @@ def keep(appointment: Appointment) -> None:
 
 
 class Batches:
-    """Passes the checkpoints of batches by, `flying` and `landing` a moment after records are handed over.
+    """Passes the checkpoints of batches by; the two `sending` ones a moment after records are handed over.
 
     That moment is over when the next checkpoint comes, if the broker is as fast as that.
     """
@@ -96,7 +94,7 @@ class Batches:
 
     def __call__(self, checkpoint: Checkpoint) -> None:
         self._left()
-        if checkpoint not in ("flying", "landing"):
+        if checkpoint not in ("sending posteriors", "sending beliefs"):
             self._passing(checkpoint)
             return
         self._handed_over = checkpoint
