@@ -10,7 +10,7 @@ from beliefstream.streams.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from beliefstream.schemas import DeadLetter, Posterior
-    from beliefstream.streams.client.publishing import Place
+    from beliefstream.streams.client.publisher import Place
     from beliefstream.streams.settings import Settings
 
 POLL_SECONDS = 0.1  # for each of the two topics in turn

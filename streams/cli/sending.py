@@ -10,7 +10,7 @@ import typer
 from beliefstream.streams.cli.errors import CommandError
 
 if TYPE_CHECKING:
-    from beliefstream.streams.client.publishing import Place
+    from beliefstream.streams.client.publisher import Place
 
 SOURCE = "/beliefstream/cli"
 TIMEOUT = 30.0  # seconds to wait for the broker to take a message, or for a worker to answer

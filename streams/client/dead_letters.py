@@ -14,7 +14,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from beliefstream.schemas import DeadLetter, Reason, Replay, Unusable, cloudevents, parse
-from beliefstream.streams.client.publishing import Place
+from beliefstream.streams.client.publisher import Place
 from beliefstream.streams.client.received_dead_letter import ReceivedDeadLetter, Selection
 from beliefstream.streams.kafka.connection import (
     BrokerUnavailable,

@@ -111,9 +111,8 @@ class PosteriorConsumer:
         self._options = kafka_options
         self._partitions: dict[Any, _Partition] = {}
         self._buffered: deque[_Item] = deque()
-        self._delivered: dict[
-            Any, int
-        ] = {}  # next offset of each partition after the caller has processed the last ones
+        # next offset of each partition after the caller has processed the last ones
+        self._delivered: dict[Any, int] = {}
         self._next_commit = time.monotonic() + COMMIT_INTERVAL
         self._first_spans = self._spans()
         self._consumer: Any = self._open()
@@ -237,13 +236,9 @@ class PosteriorConsumer:
         try:
             return parse(Posterior, record.value)
         except Unusable as error:
+            place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
             log.warning(
-                "record skipped: not a posterior",
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                reason=str(error.reason),
-                detail=error.detail,
+                "record skipped: not a posterior", **place, reason=str(error.reason), detail=error.detail
             )
             return None
 
@@ -275,9 +270,8 @@ class PosteriorConsumer:
         self._partitions[partition] = _Partition(next=start, done=start, committed=committed)
 
     def _first_start(self, partition: Any) -> int:
-        span = self._first_spans.get(
-            partition.partition, Span(0, 0)
-        )  # a partition that was added later is read from 0
+        # a partition that was added later is read from 0
+        span = self._first_spans.get(partition.partition, Span(0, 0))
         return span.begin if self._from_beginning else max(span.begin, span.end - (self._last or 0))
 
     def _spans(self) -> dict[int, Span]:

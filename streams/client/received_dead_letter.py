@@ -12,7 +12,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from beliefstream.schemas import DeadLetter, Reason
-from beliefstream.streams.client.publishing import Place
+from beliefstream.streams.client.publisher import Place
 
 READ_BYTES = 64 * 1024  # entity and sensor are searched in the first bytes of a value
 

@@ -12,7 +12,7 @@ import structlog
 from kafka import KafkaConsumer, KafkaProducer
 
 from beliefstream.schemas import Model, Sensor, Unusable, cloudevents, parse, parse_sensor
-from beliefstream.streams.client.publishing import Publisher
+from beliefstream.streams.client.publisher import Publisher
 from beliefstream.streams.kafka.connection import BrokerUnavailable, TopicReader, require_known
 
 log = structlog.get_logger(__name__)

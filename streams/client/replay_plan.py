@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from beliefstream.schemas import Reason, Replay
-from beliefstream.streams.client.publishing import Place
+from beliefstream.streams.client.publisher import Place
 from beliefstream.streams.client.received_dead_letter import ReceivedDeadLetter
 
 FORCE = "only --force sends them again"

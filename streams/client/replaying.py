@@ -21,7 +21,7 @@ from kafka.errors import KafkaError
 from beliefstream.schemas import Replay, Unusable, cloudevents, parse
 from beliefstream.schemas.dead_letter import HEADERS
 from beliefstream.streams.client.dead_letters import DeadLetterConsumer
-from beliefstream.streams.client.publishing import Place, Publisher
+from beliefstream.streams.client.publisher import Place, Publisher
 from beliefstream.streams.client.received_dead_letter import ReceivedDeadLetter, Selection
 from beliefstream.streams.client.replay_plan import ChosenLetter, ReplayHistory, ReplayPlan, plan_of
 from beliefstream.streams.kafka.connection import BrokerUnavailable, connect, require_known

@@ -12,7 +12,7 @@ import structlog
 from kafka import KafkaConsumer, TopicPartition
 
 from beliefstream.schemas import DeadLetter, Model, Posterior, Sensor, Unusable, parse, parse_sensor
-from beliefstream.streams.client.publishing import Place
+from beliefstream.streams.client.publisher import Place
 from beliefstream.streams.client.received_dead_letter import ReceivedDeadLetter
 from beliefstream.streams.kafka.connection import TopicReader, connect
 from beliefstream.streams.kafka.topics import TopicNames

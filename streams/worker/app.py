@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
@@ -12,12 +11,9 @@ from typing import Any, cast
 
 import faust
 import structlog
-from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
-from faust.types import TP
 
 from beliefstream.inference.update.updater import Updater
-from beliefstream.schemas import Reason
 from beliefstream.streams.definitions import measurement_modules
 from beliefstream.streams.definitions.reader import Definitions, DefinitionsReader
 from beliefstream.streams.kafka.aiokafka_clients import fault_of
@@ -29,27 +25,27 @@ from beliefstream.streams.kafka.faust.consumer import (
     use_fetch_high_watermark,
     use_safe_consumer,
 )
-from beliefstream.streams.kafka.faust.recovery import SafeTableManager
-from beliefstream.streams.kafka.producing import send_all
 from beliefstream.streams.kafka.reachability import Reachability
 from beliefstream.streams.kafka.topic_states import TopicState, topic_states
 from beliefstream.streams.monitoring import logs, metrics
 from beliefstream.streams.settings import Settings
 from beliefstream.streams.state.belief_table import BeliefTable
-from beliefstream.streams.state.expiry import Expiry
-from beliefstream.streams.state.fencing import Fencing
-from beliefstream.streams.state.lineage import Lineage
+from beliefstream.streams.state.stores import BeliefStore
 from beliefstream.streams.state.table_recovery import BeliefTableManager
-from beliefstream.streams.worker.batch_validation import BatchValidator
-from beliefstream.streams.worker.dead_letters import ANNOUNCER, Example, dead_letter
+from beliefstream.streams.worker.assembly import (
+    belief_table,
+    build_fusion,
+    examine_before_reading,
+    ownership,
+    reject_definition,
+    stall_watchdog,
+)
+from beliefstream.streams.worker.dead_letters import ANNOUNCER
 from beliefstream.streams.worker.fair_scheduling import FairScheduler
 from beliefstream.streams.worker.fusion import Fusion
 from beliefstream.streams.worker.health import add_pages, reasons_not_ready
-from beliefstream.streams.worker.misplaced_records import Placement
-from beliefstream.streams.worker.resets import Resets
 from beliefstream.streams.worker.shutdown import run_or_stop
-from beliefstream.streams.worker.validation import Validator
-from beliefstream.streams.worker.watchdog import BacklogReader, StallWatchdog, WorkerProbe
+from beliefstream.streams.worker.watchdog import StallWatchdog
 
 log = structlog.get_logger()
 CHECK_SECONDS = 5.0
@@ -101,119 +97,45 @@ def create_app(settings: Settings, updater: Updater, reachability: Reachability 
     use = use_fetch_high_watermark if settings.fetch_high_watermark else use_safe_consumer
     use(app, settings.names.priors, states)
     metrics.begin((settings.names.observations, settings.names.priors))
-    _add_agent(app, settings, updater, reachability or Reachability(settings.names))
+    _build(app, settings, updater, reachability or Reachability(settings.names))
     return app
 
 
-def _guard(
-    app: faust.App, settings: Settings, fusion: Fusion, is_blocked: Callable[[], bool]
-) -> StallWatchdog:
-    """Build the watchdog for partitions that make no progress."""
-    sources = (settings.names.observations, settings.names.priors)
-
-    def processed_offsets() -> dict[TP, int]:
-        consumer = cast(SafeConsumer, app.consumer)
-        return {
-            place: max(fusion.processed_offsets.get(place, 0), consumer.committed.get(place, 0))
-            for place in consumer.assignment()
-            if place.topic in sources
-        }
-
-    worker = WorkerProbe(
-        processed_offsets,
-        lambda: fusion.is_busy,
-        lambda: bool(cast(SafeConsumer, app.consumer).unacked),
-        is_blocked,
-    )
-    return StallWatchdog(
-        settings.stall_seconds, worker, BacklogReader(settings.brokers, settings.client_options)
-    )
-
-
-def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachability: Reachability) -> None:
-    names = settings.names
-    raw: dict[str, Any] = {
-        "key_type": bytes,
-        "value_type": bytes,
-        "key_serializer": "raw",
-        "value_serializer": "raw",
-        "partitions": settings.partitions,
-    }
-    source = app.topic(names.observations, names.priors, **raw)
-
-    async def changelog_id() -> str:
-        asked = topic_states((await started_producer(app)).client, [names.beliefs_changelog])
-        found = await run_or_stop(asked, "the changelog's id cannot be read, the worker stops")
-        # the changelog's readers notice if it is missing
-        return found[names.beliefs_changelog].id if found else ""
-
-    on_disk = {"directory": settings.belief_directory, "topic_id": changelog_id}
-    table: Any = app.Table(
-        "beliefs", key_type=bytes, value_type=bytes, partitions=settings.partitions, options=on_disk
-    )
+def _build(app: faust.App, settings: Settings, updater: Updater, reachability: Reachability) -> None:
+    """Connect the parts of the worker, and add its tasks, its agent and its pages to the application."""
     producer = partial(started_producer, app)
-
-    async def reject(record: ConsumerRecord, reason: Reason, detail: str) -> None:
-        log.warning("a definition cannot be used", topic=record.topic, key=record.key, detail=detail)
-        place = (record.topic, record.partition, record.offset)
-        letter = dead_letter(names.dead_letters, reason, detail, place, record.key, record.value)
-        await send_all(await producer(), [letter])
-        metrics.DEAD_LETTERS.labels(reason.value).inc()
-        ANNOUNCER.note(reason, Example(place, record.key, detail))
-
-    fencing = Fencing(settings.application, names.beliefs_changelog, producer)
-
-    async def fence(partitions: Collection[int]) -> None:
-        await run_or_stop(fencing.take(partitions), "partitions cannot be taken over, the worker stops")
-
-    def committed(place: TP) -> int:
-        return cast(SafeConsumer, app.consumer).committed.get(place, 0)
-
-    lineage = Lineage(names, table.store, fencing, producer, committed)
-
-    async def examine(consumer: Any, partitions: Collection[int]) -> bool:
-        fusion.processed_offsets.clear()  # reading restarts at the committed offsets
-        held = lineage.examine(consumer, partitions)
-        return await run_or_stop(held, "beliefs cannot be compared with their source, the worker stops")
-
-    manager = cast(SafeTableManager, app.tables)
-    manager.fence, manager.examine = fence, examine
-    definitions = Definitions(names.sensors, names.models, settings.maximum_message_bytes)
+    store: BeliefStore = belief_table(app, settings).store
+    fencing, lineage = ownership(app, settings, store, producer)
+    definitions = Definitions(settings.names.sensors, settings.names.models, settings.maximum_message_bytes)
     reader = DefinitionsReader(
-        definitions, (names.sensors, names.models), settings.brokers, reject, settings.client_options
-    )
-    expiry = Expiry(names, definitions, table.store, committed)
-    validator = Validator(
         definitions,
-        settings.maximum_message_bytes,
-        settings.future_tolerance,
-        settings.event_tolerance,
+        (settings.names.sensors, settings.names.models),
+        settings.brokers,
+        partial(reject_definition, settings.names.dead_letters, producer),
+        settings.client_options,
     )
-
-    async def ends(places: Collection[TP]) -> Mapping[TP, int]:
-        found: Mapping[TP, int] = await app.consumer.highwaters(*places)
-        return found
-
-    placement = Placement(names, settings.partitions, settings.refuse_misplaced)
-    resets = Resets(names, settings.application, definitions, lineage, ends)
-    checks_event_time = settings.event_tolerance < math.inf
-    fusion = Fusion(
-        names,
-        settings.application,
-        BatchValidator(names, validator, definitions, table.store, placement, resets, checks_event_time),
-        definitions,
-        reader,
-        updater,
-        table.store,
-        producer,
-        fencing,
-        expiry,
-        lineage,
-        placement,
-        resets,
-        settings.history,
+    fusion = build_fusion(app, settings, updater, definitions, reader, store, fencing, lineage, producer)
+    examine_before_reading(app, fusion, lineage)
+    stalls = stall_watchdog(
+        app, settings, fusion, lambda: app.should_stop or bool(reasons_not_ready(app, reader, reachability))
     )
+    _add_tasks(app, reader, reachability, stalls)
+    _add_timers(app, reader)
+    _add_agent(app, settings, fusion)
+    metrics.BUILD.info(
+        {
+            "version": version("beliefstream"),
+            "device": str(updater.device),
+            "model": str(updater.network.describe()),
+            "weights": settings.weights,
+        }
+    )
+    add_pages(app, reader, fusion, reachability, settings.token, stalls.metrics_read.set)
 
+
+def _add_tasks(
+    app: faust.App, reader: DefinitionsReader, reachability: Reachability, stalls: StallWatchdog
+) -> None:
     @app.task  # type: ignore[untyped-decorator]
     async def read_definitions() -> None:
         await run_or_stop(reader.start(), "definitions cannot be read")
@@ -222,14 +144,12 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
     async def watch_brokers() -> None:
         await reachability.watch(partial(producer_client, app))
 
-    stalls = _guard(
-        app, settings, fusion, lambda: app.should_stop or bool(reasons_not_ready(app, reader, reachability))
-    )
-
     @app.task  # type: ignore[untyped-decorator]
     async def watch_partitions() -> None:
         await stalls.watch()
 
+
+def _add_timers(app: faust.App, reader: DefinitionsReader) -> None:
     @app.timer(CHECK_SECONDS)  # type: ignore[untyped-decorator]
     async def check_connections() -> None:
         logs.write_repeated()
@@ -254,6 +174,17 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
 
     app.on_before_shutdown.connect(count_last_dead_letters, weak=False)
 
+
+def _add_agent(app: faust.App, settings: Settings, fusion: Fusion) -> None:
+    source = app.topic(
+        settings.names.observations,
+        settings.names.priors,
+        key_type=bytes,
+        value_type=bytes,
+        key_serializer="raw",
+        value_serializer="raw",
+        partitions=settings.partitions,
+    )
     scheduler = FairScheduler(
         settings.batch, lambda message: cast(SafeConsumer, app.consumer).release(message)
     )
@@ -273,13 +204,3 @@ def _add_agent(app: faust.App, settings: Settings, updater: Updater, reachabilit
                 # if more messages have arrived, let the waiting ones share the next turn with them
                 alone = scheduler.full or cast(Any, stream.channel).queue.empty()
                 batch = scheduler.take() if alone else []
-
-    metrics.BUILD.info(
-        {
-            "version": version("beliefstream"),
-            "device": str(updater.device),
-            "model": str(updater.network.describe()),
-            "weights": settings.weights,
-        }
-    )
-    add_pages(app, reader, fusion, reachability, settings.token, stalls.metrics_read.set)

@@ -23,7 +23,7 @@ from beliefstream.schemas import DeadLetter, Observation, Unusable
 from beliefstream.streams.bridges.broker_check import RECONNECT
 from beliefstream.streams.bridges.mqtt.mapping import Mapping
 from beliefstream.streams.client import BrokerUnavailable, ObservationProducer, Place
-from beliefstream.streams.client.publishing import Publisher
+from beliefstream.streams.client.publisher import Publisher
 from beliefstream.streams.settings import Settings
 
 __all__ = ["MqttBridge", "MqttRefused"]

@@ -283,7 +283,7 @@ def test_a_replay_that_the_broker_refuses_ends_with_1(
     run: Run, put: Letters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put.put(0, value=observation(note="x" * 5000))
-    monkeypatch.setattr("beliefstream.streams.client.publishing.MESSAGE_BYTES", 4000)
+    monkeypatch.setattr("beliefstream.streams.client.publisher.MESSAGE_BYTES", 4000)
     result = run("dead-letters", "--replay", "--yes", "--format", "table")
     assert result.status == 1
     assert "not sent: MessageSizeTooLargeError" in result.out

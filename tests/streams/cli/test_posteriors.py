@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from beliefstream.streams.client.publishing import Publisher
+from beliefstream.streams.client.publisher import Publisher
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.streams.bridges.test_posterior_tables import posterior

@@ -11,7 +11,7 @@ from kafka.partitioner import murmur2
 
 from beliefstream.schemas import Reason, Replay, cloudevents
 from beliefstream.streams.client import DeadLetterConsumer, Replayer, Selection, replaying
-from beliefstream.streams.client.publishing import Publisher
+from beliefstream.streams.client.publisher import Publisher
 from beliefstream.streams.client.replay_plan import (
     DEFINITION,
     DUPLICATE,
