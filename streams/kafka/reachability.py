@@ -39,12 +39,16 @@ class Reachability:
         self._answered = False  # ever
         self._failed: Any = None  # the broker that last failed to answer
         self._away_since: float | None = None
+        self._watched: float | None = None  # when `watch` last ran
 
     @property
     def fault(self) -> str | None:
         """The reason why nothing can be read or written, once that has lasted for some seconds."""
         limit = AWAY_SECONDS if self._answered else STARTING_SECONDS
-        return self._fault if self._clock() - self._last > limit else None
+        now = self._clock()
+        if self._watched is not None:
+            now = min(now, self._watched + CHECK_SECONDS)  # later, this process may have been suspended
+        return self._fault if now - self._last > limit else None
 
     async def watch(self, client: Callable[[], AIOKafkaClient | None]) -> None:
         """Ask without end; `client` returns the producer's client, if it is started."""
@@ -57,6 +61,7 @@ class Reachability:
 
     async def _log_changes(self) -> None:
         while True:  # a task separate from `_ask`, because a request may wait seconds for its answer
+            self._discount_pause()
             self._log_change()
             await asyncio.sleep(LOG_SECONDS)
 
@@ -82,6 +87,13 @@ class Reachability:
             self._fault = f"partitions have no leader: {', '.join(lacking[:3])}{more}"
         else:
             self._last = self._clock()
+
+    def _discount_pause(self) -> None:
+        """Leave out the time in which this process was suspended: no broker could answer it then."""
+        now = self._clock()
+        if self._watched is not None:
+            self._last += max(0.0, now - self._watched - CHECK_SECONDS)
+        self._watched = now
 
     def _log_change(self) -> None:
         fault = self.fault

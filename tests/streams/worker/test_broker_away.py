@@ -193,3 +193,18 @@ def test_it_is_said_once_that_a_broker_is_away_and_once_that_it_is_back() -> Non
         ("the broker is reachable again", "warning"),
     ]
     assert lines[1]["seconds"] == STARTING_SECONDS + 3
+
+
+def test_the_time_in_which_a_worker_was_suspended_does_not_count() -> None:
+    clock = Time()
+    reachability = Reachability([], clock)
+    reachability._answered = True
+    for clock.now in (0.0, 1.0):
+        reachability._discount_pause()
+    clock.now = 60.0  # suspended since 1.0
+    assert reachability.fault is None
+    reachability._discount_pause()
+    assert reachability.fault is None
+    for clock.now in range(61, 61 + round(AWAY_SECONDS)):
+        reachability._discount_pause()
+    assert reachability.fault == "no broker answers"
