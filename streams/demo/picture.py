@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -172,7 +173,8 @@ def box(axes: Axes, result: Result) -> None:
     axes.axis("off")
     figures, worker = result.figures, result.worker
     dead = ", ".join(f"{reason} {count}" for reason, count in sorted(worker.dead_letters.items()))
-    methods = ", ".join(f"{name} {count}" for name, count in figures.methods.items())
+    # wrapped, so that it ends left of the table
+    methods = fill(", ".join(f"{name} {count}" for name, count in figures.methods.items()), 60)
     text = (
         f"{figures.sent} observations → {figures.posteriors} posteriors through Kafka\n"
         f"{figures.entities} entities, {figures.posteriors / figures.elapsed:.0f} posteriors/s in real time\n"
