@@ -9,7 +9,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from beliefstream.inference.mixtures.mixture import GaussianMixture
+FORMS = ("native_linear_algebra", "native_density", "native_reduction", "native_maximisation")
 
 
 def native_form(name: str, *tensors: Tensor) -> ModuleType | None:
@@ -30,12 +30,9 @@ def prepare() -> None:
 
     The first time on a machine this takes some seconds, later half a second. Without Numba it does nothing.
     """
-    weights, covariances = torch.full((1, 2), 0.5, dtype=torch.float64), torch.eye(1, dtype=torch.float64)
-    mixture = GaussianMixture(weights.log(), weights[..., None], covariances.expand(1, 2, 1, 1))
-    if reduction := native_form("native_reduction"):
-        reduction.reduce(mixture, 1, 0.0)
-    if density := native_form("native_density"):
-        density.log_density(mixture, mixture.covariances, mixture.means)
+    for name in FORMS:
+        if module := _module(name):
+            module.prepare()
 
 
 @functools.cache
