@@ -1,8 +1,8 @@
 """Dense linear algebra on many small matrices, unrolled over the (static) dimension.
 
 A batched LAPACK call has an overhead per matrix. For the 1 to 9 coordinates of a state, unrolled recurrences are
-faster, with one tensor operation per entry. Under `torch.compile` they fuse into one loop. On the CPU, in double
-precision, `native_linear_algebra` does the same without PyTorch's operators. All functions broadcast over the leading
+faster, with one tensor operation per entry. Under `torch.compile` they fuse into one loop. On the CPU, without
+gradients, `native_linear_algebra` does the same without PyTorch's operators. All functions broadcast over the leading
 dimensions; ``d`` is the size of the last two.
 """
 
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference.mixtures.native_forms import native_form
+
+_NATIVE = "mixtures.native_linear_algebra"
 
 
 def _assemble(entries: list[list[Tensor | None]], like: Tensor) -> Tensor:
@@ -31,7 +33,7 @@ def cholesky(matrix: Tensor, floor: float = 1e-12) -> Tensor:
     Pivots below `floor` are raised to it. So are pivots that are only rounding beside their diagonal entry: otherwise
     an inverse could have any size.
     """
-    if native := native_form("native_linear_algebra", matrix):
+    if native := native_form(_NATIVE, matrix, single=True):
         factor: Tensor = native.cholesky(matrix, floor)
         return factor
     return cholesky_by_operators(matrix, floor)
@@ -61,7 +63,7 @@ def cholesky_by_operators(matrix: Tensor, floor: float = 1e-12) -> Tensor:
 
 def invert_lower(factor: Tensor) -> Tensor:
     """Inverse of a lower-triangular ``(..., d, d)``; above its diagonal nothing is read."""
-    if native := native_form("native_linear_algebra", factor):
+    if native := native_form(_NATIVE, factor, single=True):
         inverse: Tensor = native.invert_lower(factor)
         return inverse
     return invert_lower_by_operators(factor)
@@ -90,7 +92,7 @@ def invert(matrix: Tensor, floor: float = 1e-12) -> Tensor:
 
 def invert_from_factor(factor: Tensor) -> Tensor:
     """Inverse of ``factor factorᵀ``, from the lower factor ``(..., d, d)``."""
-    if native := native_form("native_linear_algebra", factor):
+    if native := native_form(_NATIVE, factor, single=True):
         inverse: Tensor = native.invert_from_factor(factor)
         return inverse
     return gram(invert_lower(factor))

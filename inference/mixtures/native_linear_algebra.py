@@ -1,6 +1,7 @@
 """`inference.mixtures.linear_algebra` for the processor: one small matrix after another, without a tensor operator.
 
-Functions here have the names of their counterparts there, which say what they compute.
+Functions here have the names of their counterparts there, which say what they compute. They compute in double
+precision, and return the precision that they were given.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from beliefstream.inference.mixtures.native import inner, native
 
 Array = NDArray[np.float64]
 
-ROUNDING = float(np.finfo(np.float64).eps)
-
 
 def prepare() -> None:
     """Compile all functions, or load them from Numba's cache."""
@@ -28,11 +27,11 @@ def prepare() -> None:
 
 
 def cholesky(matrix: Tensor, floor: float) -> Tensor:
-    """As `linear_algebra.cholesky`, of a tensor in double precision on the CPU."""
+    """As `linear_algebra.cholesky`, of a tensor on the CPU."""
     given = _flat(matrix)
     factor = np.empty_like(given)
-    _factorise(given, floor, factor)
-    return torch.from_numpy(factor).view(matrix.shape)
+    _factorise(given, floor, torch.finfo(matrix.dtype).eps, factor)
+    return _as(factor, matrix)
 
 
 def invert_lower(factor: Tensor) -> Tensor:
@@ -40,7 +39,7 @@ def invert_lower(factor: Tensor) -> Tensor:
     given = _flat(factor)
     inverse = np.empty_like(given)
     _invert_lower(given, inverse)
-    return torch.from_numpy(inverse).view(factor.shape)
+    return _as(inverse, factor)
 
 
 def invert_from_factor(factor: Tensor) -> Tensor:
@@ -48,29 +47,34 @@ def invert_from_factor(factor: Tensor) -> Tensor:
     given = _flat(factor)
     inverse = np.empty_like(given)
     _invert_from_factor(given, inverse)
-    return torch.from_numpy(inverse).view(factor.shape)
+    return _as(inverse, factor)
 
 
 def _flat(matrix: Tensor) -> Array:
-    array: Array = matrix.contiguous().view(-1, *matrix.shape[-2:]).numpy()
+    array: Array = matrix.double().contiguous().view(-1, *matrix.shape[-2:]).numpy()
     return array
 
 
+def _as(found: Array, given: Tensor) -> Tensor:
+    """A tensor of the shape and the precision of the given one."""
+    return torch.from_numpy(found).view(given.shape).to(given.dtype)
+
+
 @native
-def _factorise(matrices: Array, floor: float, factors: Array) -> None:
+def _factorise(matrices: Array, floor: float, rounding: float, factors: Array) -> None:
     for place in range(len(matrices)):
-        _factorise_one(matrices[place], floor, factors[place])
+        _factorise_one(matrices[place], floor, rounding, factors[place])
 
 
 @inner
-def _factorise_one(matrix: Array, floor: float, factor: Array) -> None:
+def _factorise_one(matrix: Array, floor: float, rounding: float, factor: Array) -> None:
     for column in range(len(matrix)):
         entire = pivot = matrix[column, column]
         for k in range(column):
             pivot -= factor[column, k] * factor[column, k]
             factor[k, column] = 0.0
         # comparisons that keep a pivot that is not a number
-        pivot = ROUNDING * entire if pivot < ROUNDING * entire else pivot
+        pivot = rounding * entire if pivot < rounding * entire else pivot
         diagonal = math.sqrt(floor if pivot < floor else pivot)
         factor[column, column] = diagonal
         for row in range(column + 1, len(matrix)):

@@ -83,7 +83,7 @@ def maximise(answer: GaussianMixture, weighted: Weighted) -> GaussianMixture:
     share = torch.softmax(weighted.target - weighted.proposal, 1)
     factors = answer.factors()
     given = answer, factors, weighted.points, share, OLD_POINTS
-    native = native_form("native_maximisation", factors, weighted.points, share)
+    native = native_form("mixtures.native_maximisation", factors, weighted.points, share)
     mass, old, means, scatter = native.moments(*given) if native else moments(*given)
     kept = answer.covariances + la.outer(answer.means - means, answer.means - means)
     part = old[..., None, None]
