@@ -76,15 +76,18 @@ def seen(observations: ObservationData) -> Seen:
 def linearise(observations: Seen, points: Tensor, factors: Tensor) -> tuple[Tensor, ...]:
     """Gradient, information, curvature, slope, and what `residuals` returns, as `Observations.linearise`."""
     shape = (*points.shape[:2], observations.kind.shape[1])
-    size = points.shape[2]
-    found = tuple(np.empty((*shape, *[size] * order)) for order in (1, 2, 2, 1, 0, 0, 0, 0))
-    _linearise(observations, _array(points), _array(factors), found[:4], found[4:])
-    return tuple(torch.from_numpy(part).to(points.dtype) for part in found)
+    vector = (*shape, points.shape[2])
+    matrix = (*vector, points.shape[2])
+    shapes = np.empty(vector), np.empty(matrix), np.empty(matrix), np.empty(vector)
+    numbers = np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape)
+    _linearise(observations, _array(points), _array(factors), shapes, numbers)
+    return tuple(torch.from_numpy(part).to(points.dtype) for part in (*shapes, *numbers))
 
 
 def residuals(observations: Seen, points: Tensor) -> tuple[Tensor, ...]:
     """Signed and squared residuals, log odds and log likelihood ``(B, P, N)``, as `Observations.residuals`."""
-    found = tuple(np.empty((*points.shape[:2], observations.kind.shape[1])) for _ in range(4))
+    shape = (*points.shape[:2], observations.kind.shape[1])
+    found = np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape)
     _residuals(observations, _array(points), found)
     return tuple(torch.from_numpy(part).to(points.dtype) for part in found)
 

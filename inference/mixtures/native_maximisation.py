@@ -45,9 +45,14 @@ def moments(
     batch, count, size = answer.means.shape
     mass, kept = np.empty((batch, count)), np.empty((batch, count))
     means, scatter = np.empty((batch, count, size)), np.empty((batch, count, size, size))
-    given = (answer.log_weights, answer.means, factors, points, share)
-    arrays = tuple(tensor.contiguous().numpy() for tensor in given)
-    _moments_of_all(arrays, old_points, (mass, kept, means, scatter))
+    given = (
+        answer.log_weights.contiguous().numpy(),
+        answer.means.contiguous().numpy(),
+        factors.contiguous().numpy(),
+        points.contiguous().numpy(),
+        share.contiguous().numpy(),
+    )
+    _moments_of_all(given, old_points, (mass, kept, means, scatter))
     return (
         torch.from_numpy(mass),
         torch.from_numpy(kept),

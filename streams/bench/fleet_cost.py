@@ -3,9 +3,9 @@
     PYTHONPATH=<checkout>/src python streams/bench/fleet_cost.py
     PACKAGE=inference PYTHONPATH=<old checkout> python streams/bench/fleet_cost.py
 
-It imports only the package of inference, which had no parent in checkouts before version 2. So the same fleet runs on
-both. All updates count, from the first report of each entity; the start of the process does not. Run the checkouts in
-turns: a busy machine changes the time of the same work by a fifth.
+It imports only the package of inference, which had no parent in early commits. So the same fleet runs on both. All
+updates count, from the first report of each entity; the start of the process does not. Run the checkouts in turns: a
+busy machine changes the time of the same work by a fifth.
 """
 
 from __future__ import annotations
