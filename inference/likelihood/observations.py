@@ -192,7 +192,8 @@ class Observations(ObservationData):
         """Residuals at `points` ``(B, P, d)``."""
         if native := self._native_at(points):
             code, seen = native
-            return Residuals(*code.residuals(seen, points), self.standard_deviation[:, None])
+            signed, squared, odds, likelihood = code.residuals(seen, points)
+            return Residuals(signed, squared, odds, likelihood, self.standard_deviation[:, None])
         relative = self._relative(points)
         functions = self.functions.values(relative) if self.functions is not None else None
         distance = (la.squared_norm(relative) + _SOFT).sqrt()
@@ -214,8 +215,10 @@ class Observations(ObservationData):
         """
         if native := self._native_at(points, factors):
             code, seen = native
-            found = code.linearise(seen, points, factors)
-            return Linearisation(*found[:4], Residuals(*found[4:], self.standard_deviation[:, None]))
+            gradient, information, curvature, slope, *numbers = code.linearise(seen, points, factors)
+            signed, squared, odds, likelihood = numbers
+            residuals = Residuals(signed, squared, odds, likelihood, self.standard_deviation[:, None])
+            return Linearisation(gradient, information, curvature, slope, residuals)
         return self.linearise_by_operators(points, factors)
 
     def linearise_by_operators(self, points: Tensor, factors: Tensor) -> Linearisation:
