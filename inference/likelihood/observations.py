@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from beliefstream.inference.likelihood.noise import effective, wrap
 from beliefstream.inference.likelihood.observation_data import ANGLE, FUNCTION, LINEAR, RANGE, ObservationData
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
+from beliefstream.inference.mixtures.native_forms import native_form
 
 __all__ = [
     "ANGLE",
@@ -173,8 +175,25 @@ class Observations(ObservationData):
         outlier = probability.log() + density  # minus infinity without outliers
         return Residuals(signed, squared, inlier - outlier, torch.logaddexp(inlier, outlier), deviation)
 
+    @cached_property
+    def _native(self) -> tuple[Any, Any] | None:
+        """Native code and the numbers that it takes; None where operators must do."""
+        code = native_form("likelihood.native_observations", self.value, self.matrix, single=True)
+        if code is None or not self.has_plain_noise or self.functions is not None:
+            return None
+        return code, code.seen(self)
+
+    def _native_at(self, *tensors: Tensor) -> tuple[Any, Any] | None:
+        if native_form("likelihood.native_observations", *tensors, single=True) is None:
+            return None
+        return self._native
+
     def residuals(self, points: Tensor) -> Residuals:
         """Residuals at `points` ``(B, P, d)``."""
+        if native := self._native_at(points):
+            code, seen = native
+            signed, squared, odds, likelihood = code.residuals(seen, points)
+            return Residuals(signed, squared, odds, likelihood, self.standard_deviation[:, None])
         relative = self._relative(points)
         functions = self.functions.values(relative) if self.functions is not None else None
         distance = (la.squared_norm(relative) + _SOFT).sqrt()
@@ -182,13 +201,28 @@ class Observations(ObservationData):
 
     def log_likelihood(self, points: Tensor) -> Tensor:
         """Joint log likelihood of each entity's observations at `points` ``(B, P, d)``; returns ``(B, P)``."""
+        if native := self._native_at(points):
+            code, seen = native
+            total: Tensor = code.log_likelihood(seen, points)
+            return total
         return (self.residuals(points).log_likelihood * self.mask[:, None]).sum(-1)
 
     def linearise(self, points: Tensor, factors: Tensor) -> Linearisation:
         """Gradient, information and curvature at `points` ``(B, K, d)``.
 
-        They are in the frame ``x = point + factor · y`` of each point; `factors` ``(B, K, d, d)``.
+        They are in the frame ``x = point + factor · y`` of each point; `factors` ``(B, K, d, d)``. On the CPU,
+        `native_observations` does it without PyTorch's operators.
         """
+        if native := self._native_at(points, factors):
+            code, seen = native
+            gradient, information, curvature, slope, *numbers = code.linearise(seen, points, factors)
+            signed, squared, odds, likelihood = numbers
+            residuals = Residuals(signed, squared, odds, likelihood, self.standard_deviation[:, None])
+            return Linearisation(gradient, information, curvature, slope, residuals)
+        return self.linearise_by_operators(points, factors)
+
+    def linearise_by_operators(self, points: Tensor, factors: Tensor) -> Linearisation:
+        """As `linearise`, by PyTorch's operators on any device."""
         relative = self._relative(points)
         distance = (la.squared_norm(relative) + _SOFT).sqrt()
         batch, count, rows, size = self.matrix.shape

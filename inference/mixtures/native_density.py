@@ -44,6 +44,12 @@ class Block(NamedTuple):
     scale_bits: Bits
 
 
+def prepare() -> None:
+    """Compile the densities, or load them from Numba's cache."""
+    one = torch.ones(1, 1, 1, dtype=torch.float64)
+    log_density(GaussianMixture(one[0].log(), one, one[..., None]), one[..., None], one)
+
+
 def log_density(mixture: GaussianMixture, factors: Tensor, points: Tensor) -> Tensor:
     """Log density ``(B, P)`` at `points` ``(B, P, D)``, from the covariances' lower factors."""
     return _densities(mixture, factors, points, np.empty((0, 0, 0)))
@@ -72,8 +78,28 @@ def _evaluate(
 ) -> None:
     """Fill `total` ``(B, P)`` and, unless it is empty, `components` ``(B, K, P)``."""
     batch, count, size = means.shape
+    block = new_block(count, size)
+    inverse, shift, peaks = np.empty((count, size, size)), np.empty((count, size)), np.empty(count)
+    for row in range(batch):
+        whiten(log_weights[row], means[row], factors[row], inverse, shift, peaks)
+        for start in range(0, points.shape[1], BLOCK):
+            some = min(BLOCK, points.shape[1] - start)
+            for i in range(size):
+                for p in range(some):
+                    block.points[i, p] = points[row, start + p, i]
+            fill(inverse, shift, peaks, block)
+            _sum(block, total[row, start : start + some])
+            if len(components):
+                for k in range(count):
+                    for p in range(some):
+                        components[row, k, start + p] = block.values[k, p]
+
+
+@inner
+def new_block(count: int, size: int) -> Block:
+    """Space for a block of points and the densities of `count` components."""
     power, scale = np.empty(BLOCK), np.empty(BLOCK)
-    block = Block(
+    return Block(
         np.zeros((size, BLOCK)),
         np.empty((count, BLOCK)),
         np.empty(BLOCK),
@@ -85,27 +111,22 @@ def _evaluate(
         power.view(np.int64),
         scale.view(np.int64),
     )
-    inverse, shift, peaks = np.empty((count, size, size)), np.empty((count, size)), np.empty(count)
-    for row in range(batch):
-        for k in range(count):
-            _invert(factors[row, k], inverse[k])
-            peaks[k] = log_weights[row, k] - 0.5 * size * LOG_TWO_PI
-            for i in range(size):
-                peaks[k] -= math.log(factors[row, k, i, i])
-                shift[k, i] = 0.0
-                for j in range(i + 1):
-                    shift[k, i] -= inverse[k, i, j] * means[row, k, j]
-        for start in range(0, points.shape[1], BLOCK):
-            some = min(BLOCK, points.shape[1] - start)
-            for i in range(size):
-                for p in range(some):
-                    block.points[i, p] = points[row, start + p, i]
-            _fill(inverse, shift, peaks, block)
-            _sum(block, total[row, start : start + some])
-            if len(components):
-                for k in range(count):
-                    for p in range(some):
-                        components[row, k, start + p] = block.values[k, p]
+
+
+@inner
+def whiten(
+    log_weights: Array, means: Array, factors: Array, inverse: Array, shift: Array, peaks: Array
+) -> None:
+    """Fill the inverse factors, the whitened means with their sign changed, and the log of weight × peak density."""
+    count, size = means.shape
+    for k in range(count):
+        _invert(factors[k], inverse[k])
+        peaks[k] = log_weights[k] - 0.5 * size * LOG_TWO_PI
+        for i in range(size):
+            peaks[k] -= math.log(factors[k, i, i])
+            shift[k, i] = 0.0
+            for j in range(i + 1):
+                shift[k, i] -= inverse[k, i, j] * means[k, j]
 
 
 @inner
@@ -121,7 +142,7 @@ def _invert(factor: Array, inverse: Array) -> None:
 
 
 @inner
-def _fill(inverse: Array, shift: Array, peaks: Array, block: Block) -> None:
+def fill(inverse: Array, shift: Array, peaks: Array, block: Block) -> None:
     """Log of weight × density of every component at a block's points."""
     for k in range(len(peaks)):
         for p in range(BLOCK):
@@ -155,14 +176,14 @@ def _sum(block: Block, total: Array) -> None:
             near += not value <= NEGLIGIBLE
             block.argument[p] = UNDERFLOW if value < UNDERFLOW else value
         if near:
-            _add_exponential(block)
+            add_exponential(block)
     for p in range(len(total)):
         found = block.highest[p] + math.log(block.total[p])
         total[p] = -math.inf if found <= ABSENT else found
 
 
 @inner
-def _add_exponential(block: Block) -> None:
+def add_exponential(block: Block) -> None:
     """Add the exponential of `argument` to `total`: two to a whole power, times a series."""
     for p in range(BLOCK):
         block.power[p] = block.argument[p] * LOG2_E + ROUND

@@ -9,18 +9,27 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from beliefstream.inference.mixtures.mixture import GaussianMixture
+FORMS = (
+    "mixtures.native_linear_algebra",
+    "mixtures.native_density",
+    "mixtures.native_reduction",
+    "mixtures.native_maximisation",
+    "likelihood.native_observations",
+)
 
 
-def native_form(name: str, *tensors: Tensor) -> ModuleType | None:
-    """A module of `inference.mixtures` that Numba compiles, or None where PyTorch's operators must do.
+def native_form(name: str, *tensors: Tensor, single: bool = False) -> ModuleType | None:
+    """One of `FORMS`, or None where PyTorch's operators must do.
 
-    It takes tensors in double precision on the CPU, without gradients, and is no part of a compiled program.
+    It takes tensors in double precision on the CPU, or in `single` precision too, without gradients. It is no part of a
+    compiled program.
     """
     if torch.compiler.is_compiling():
         return None
     for tensor in tensors:
-        if tensor.dtype != torch.float64 or tensor.device.type != "cpu" or tensor.requires_grad:
+        if tensor.dtype != torch.float64 and not (single and tensor.dtype == torch.float32):
+            return None
+        if tensor.device.type != "cpu" or tensor.requires_grad:
             return None
     return _module(name)
 
@@ -30,17 +39,14 @@ def prepare() -> None:
 
     The first time on a machine this takes some seconds, later half a second. Without Numba it does nothing.
     """
-    weights, covariances = torch.full((1, 2), 0.5, dtype=torch.float64), torch.eye(1, dtype=torch.float64)
-    mixture = GaussianMixture(weights.log(), weights[..., None], covariances.expand(1, 2, 1, 1))
-    if reduction := native_form("native_reduction"):
-        reduction.reduce(mixture, 1, 0.0)
-    if density := native_form("native_density"):
-        density.log_density(mixture, mixture.covariances, mixture.means)
+    for name in FORMS:
+        if module := _module(name):
+            module.prepare()
 
 
 @functools.cache
 def _module(name: str) -> ModuleType | None:
     try:  # here, because the import of Numba takes a fifth of a second or more
-        return importlib.import_module(f"beliefstream.inference.mixtures.{name}")
+        return importlib.import_module(f"beliefstream.inference.{name}")
     except ImportError:
         return None

@@ -35,6 +35,12 @@ class Parts(NamedTuple):
     reduced: Array  # (D (D + 1) / 2,)
 
 
+def prepare() -> None:
+    """Compile the reduction, or load it from Numba's cache."""
+    ones = torch.ones(1, 2, 1, dtype=torch.float64)
+    reduce(GaussianMixture(ones[..., 0], ones, ones[..., None]), 1, 0.0)
+
+
 def reduce(mixture: GaussianMixture, components: int, threshold: float) -> GaussianMixture:
     """As `reduction.reduce`, of tensors in double precision on the CPU."""
     log_weights = mixture.log_weights.contiguous().numpy()

@@ -119,7 +119,7 @@ def reduce(mixture: GaussianMixture, components: int, threshold: float = 0.01) -
     The result has as many places as its largest mixture needs, its components in falling order of weight.
     """
     tensors = (mixture.log_weights, mixture.means, mixture.covariances)
-    native = native_form("native_reduction", *tensors)
+    native = native_form("mixtures.native_reduction", *tensors)
     if native is None:
         return reduce_by_operators(mixture, components, threshold)
     reduced: GaussianMixture = native.reduce(mixture, components, threshold)

@@ -177,7 +177,7 @@ def _part_log_density(mixture: GaussianMixture, factors: Tensor, points: Tensor)
     maximum is needed at every point. A few problems at a time stay in the processor's cache, which is several times
     faster.
     """
-    if native := native_form("native_density", factors, points):
+    if native := native_form("mixtures.native_density", factors, points):
         found: Tensor = native.log_density(mixture, factors, points)
         return found
     count, size = mixture.means.shape[1:]
@@ -199,7 +199,7 @@ def _part_log_density(mixture: GaussianMixture, factors: Tensor, points: Tensor)
 
 def _prior_log_densities(prior: GaussianMixture, factors: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     """Log of weight × density of each component ``(B, K, P)``, and log density ``(B, P)``."""
-    if native := native_form("native_density", factors, points):
+    if native := native_form("mixtures.native_density", factors, points):
         found: tuple[Tensor, Tensor] = native.component_log_densities(prior, factors, points)
         return found
     components = prior.log_weights[..., None] + component_log_density(points, prior.means, factors)
@@ -208,7 +208,7 @@ def _prior_log_densities(prior: GaussianMixture, factors: Tensor, points: Tensor
 
 def _answer_log_densities(answer: GaussianMixture, factors: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     """Log densities ``(B, P)`` of an answer and of the widened answer."""
-    if native := native_form("native_density", factors, points):
+    if native := native_form("mixtures.native_density", factors, points):
         wide = factors * math.sqrt(WIDENING)
         return tuple(native.log_density(answer, some, points) for some in (factors, wide))
     own = component_log_density(points, answer.means, factors)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import (
@@ -20,11 +21,13 @@ from beliefstream.inference.mixtures.mixture import (
     component_log_density,
     concatenate,
 )
+from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.update.importance import Weighted, local_covariances
 from beliefstream.inference.update.local_problem import LocalProblem
 
 OLD_POINTS = 12.0  # effective points that a component's old shape counts for
 LEAST_WEIGHT, MOST_ADDED = 1e-3, 0.9  # total weight of the added components in the answer
+LEAST_MASS, LEAST = 1e-6, 1e-20  # a component of less mass stays as it is; least divisor
 FLOOR = 1e-18  # of a covariance, relative to its previous trace
 CHUNK = 32_768  # points at once, so that they stay in the processor's cache
 
@@ -78,24 +81,41 @@ def add_components(
 def maximise(answer: GaussianMixture, weighted: Weighted) -> GaussianMixture:
     """One weighted expectation-maximisation step."""
     share = torch.softmax(weighted.target - weighted.proposal, 1)
-    logs = answer.log_weights[..., None] + component_log_density(
-        weighted.points, answer.means, answer.factors()
-    )
-    responsibility = torch.softmax(logs, 1) * share[:, None]
-    mass = responsibility.sum(2)
-    safe = mass.clamp_min(1e-20)
-    effective = mass.square() / responsibility.square().sum(2).clamp_min(1e-20)
-    old = torch.where(mass < 1e-6, 1.0, OLD_POINTS / (effective + OLD_POINTS))
-    found = (responsibility @ weighted.points) / safe[..., None]
-    means = found + old[..., None] * (answer.means - found)
-    offset = weighted.points.mT[:, None] - means[..., None]  # (B, J, d, P)
-    scatter = (offset * responsibility[:, :, None]) @ offset.mT
+    factors = answer.factors()
+    given = answer, factors, weighted.points, share, OLD_POINTS
+    native = native_form("mixtures.native_maximisation", factors, weighted.points, share)
+    mass, old, means, scatter = native.moments(*given) if native else moments(*given)
     kept = answer.covariances + la.outer(answer.means - means, answer.means - means)
     part = old[..., None, None]
-    covariances = (1 - part) * scatter / safe[..., None, None] + part * kept
+    covariances = (1 - part) * scatter / mass.clamp_min(LEAST)[..., None, None] + part * kept
     # relative to the component before: noise can be a millionth of the prior
     least = FLOOR * la.trace(answer.covariances)[..., None, None]
     floor = least * torch.eye(answer.dimension, dtype=means.dtype, device=means.device)
     weights = mass + (0.5 / share.shape[1]) * answer.log_weights.exp() + 1e-9
     log_weights = (weights / weights.sum(1, keepdim=True)).log()
     return GaussianMixture(log_weights, means, la.symmetrise(covariances) + floor)
+
+
+def moments(
+    answer: GaussianMixture, factors: Tensor, points: Tensor, share: Tensor, old_points: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Moments of the points ``(B, P, d)`` that each component of an answer stands for.
+
+    Args:
+        answer: of ``K`` components; factors: of its covariances.
+        points: weighted by `share` ``(B, P)``.
+        old_points: how many effective points a component's old shape counts for.
+
+    Returns:
+        The mass ``(B, K)``, the share of its old shape that a component keeps ``(B, K)``, the new mean ``(B, K, d)``,
+        and the scatter about it ``(B, K, d, d)``, not divided by the mass.
+    """
+    logs = answer.log_weights[..., None] + component_log_density(points, answer.means, factors)
+    responsibility = torch.softmax(logs, 1) * share[:, None]
+    mass = responsibility.sum(2)
+    effective = mass.square() / responsibility.square().sum(2).clamp_min(LEAST)
+    old = torch.where(mass < LEAST_MASS, 1.0, old_points / (effective + old_points))
+    found = (responsibility @ points) / mass.clamp_min(LEAST)[..., None]
+    means = found + old[..., None] * (answer.means - found)
+    offset = points.mT[:, None] - means[..., None]  # (B, J, d, P)
+    return mass, old, means, (offset * responsibility[:, :, None]) @ offset.mT

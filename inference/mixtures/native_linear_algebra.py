@@ -1,0 +1,116 @@
+"""`inference.mixtures.linear_algebra` for the processor: one small matrix after another, without a tensor operator.
+
+Functions here have the names of their counterparts there, which say what they compute. They compute in double
+precision, and return the precision that they were given.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from beliefstream.inference.mixtures.native import inner, native
+
+Array = NDArray[np.float64]
+
+
+def prepare() -> None:
+    """Compile all functions, or load them from Numba's cache."""
+    one = torch.eye(1, dtype=torch.float64)
+    cholesky(one, 0.0)
+    invert_lower(one)
+    invert_from_factor(one)
+
+
+def cholesky(matrix: Tensor, floor: float) -> Tensor:
+    """As `linear_algebra.cholesky`, of a tensor on the CPU."""
+    given = _flat(matrix)
+    factor = np.empty_like(given)
+    _factorise(given, floor, torch.finfo(matrix.dtype).eps, factor)
+    return _as(factor, matrix)
+
+
+def invert_lower(factor: Tensor) -> Tensor:
+    """As `linear_algebra.invert_lower`."""
+    given = _flat(factor)
+    inverse = np.empty_like(given)
+    _invert_lower(given, inverse)
+    return _as(inverse, factor)
+
+
+def invert_from_factor(factor: Tensor) -> Tensor:
+    """As `linear_algebra.invert_from_factor`."""
+    given = _flat(factor)
+    inverse = np.empty_like(given)
+    _invert_from_factor(given, inverse)
+    return _as(inverse, factor)
+
+
+def _flat(matrix: Tensor) -> Array:
+    array: Array = matrix.double().contiguous().view(-1, *matrix.shape[-2:]).numpy()
+    return array
+
+
+def _as(found: Array, given: Tensor) -> Tensor:
+    """A tensor of the shape and the precision of the given one."""
+    return torch.from_numpy(found).view(given.shape).to(given.dtype)
+
+
+@native
+def _factorise(matrices: Array, floor: float, rounding: float, factors: Array) -> None:
+    for place in range(len(matrices)):
+        _factorise_one(matrices[place], floor, rounding, factors[place])
+
+
+@inner
+def _factorise_one(matrix: Array, floor: float, rounding: float, factor: Array) -> None:
+    for column in range(len(matrix)):
+        entire = pivot = matrix[column, column]
+        for k in range(column):
+            pivot -= factor[column, k] * factor[column, k]
+            factor[k, column] = 0.0
+        # comparisons that keep a pivot that is not a number
+        pivot = rounding * entire if pivot < rounding * entire else pivot
+        diagonal = math.sqrt(floor if pivot < floor else pivot)
+        factor[column, column] = diagonal
+        for row in range(column + 1, len(matrix)):
+            value = matrix[row, column]
+            for k in range(column):
+                value -= factor[row, k] * factor[column, k]
+            factor[row, column] = value / diagonal
+
+
+@native
+def _invert_lower(factors: Array, inverses: Array) -> None:
+    for place in range(len(factors)):
+        _invert_one(factors[place], inverses[place])
+
+
+@inner
+def _invert_one(factor: Array, inverse: Array) -> None:
+    for column in range(len(factor)):
+        inverse[column, column] = 1 / factor[column, column]
+        for row in range(column + 1, len(factor)):
+            inverse[column, row] = 0.0
+            total = 0.0
+            for k in range(column, row):
+                total += factor[row, k] * inverse[k, column]
+            inverse[row, column] = -total / factor[row, row]
+
+
+@native
+def _invert_from_factor(factors: Array, inverses: Array) -> None:
+    size = factors.shape[1]
+    lower = np.empty((size, size))
+    for place in range(len(factors)):
+        _invert_one(factors[place], lower)
+        for row in range(size):
+            for column in range(row + 1):
+                total = 0.0
+                for k in range(row, size):
+                    total += lower[k, row] * lower[k, column]
+                inverses[place, row, column] = inverses[place, column, row] = total
