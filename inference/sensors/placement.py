@@ -58,7 +58,8 @@ def rotation(angles: Array) -> Array:
     yaw = np.array([[c[0], -s[0], 0], [s[0], c[0], 0], [0, 0, 1]])
     pitch = np.array([[c[1], 0, s[1]], [0, 1, 0], [-s[1], 0, c[1]]])
     roll = np.array([[1, 0, 0], [0, c[2], -s[2]], [0, s[2], c[2]]])
-    return yaw @ pitch @ roll
+    turned: Array = yaw @ pitch @ roll
+    return turned
 
 
 def placed(sensor: Sensor, position: ArrayLike | None = None, orientation: ArrayLike | None = None) -> Sensor:
@@ -77,7 +78,7 @@ def placed(sensor: Sensor, position: ArrayLike | None = None, orientation: Array
         lengths = {len(each.orientation) for each in _placements(sensor) if each.orientation is not None}
         if not lengths:
             raise ValueError(f"orientation: this sensor has none, got {orientation.tolist()}")
-        _check("orientation", orientation, *lengths)
+        _check("orientation", orientation, max(lengths))
     return _placed(sensor, position, orientation)
 
 

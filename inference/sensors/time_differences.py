@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from beliefstream.inference.likelihood.measurement_functions import Parameters
 from beliefstream.inference.likelihood.noise import Array
 from beliefstream.inference.sensors.checks import located, positive
 from beliefstream.inference.sensors.functions import SPEED_OF_LIGHT, function
@@ -85,7 +86,7 @@ def time_differences(
         raise ValueError(f"receivers: expected distinct positions, got {[each.tolist() for each in places]}")
     if spread.shape != (count, count):
         raise ValueError(f"covariance: expected {count} rows and columns, got shape {spread.shape}")
-    numbers = {
+    numbers: Parameters = {
         "propagation_speed": positive("propagation_speed", propagation_speed),
         "weights": np.ones(count),
     }

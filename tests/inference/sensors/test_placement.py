@@ -14,8 +14,12 @@ from beliefstream.inference.likelihood.noise import Array
 from beliefstream.inference.sensors import Reading, Sensor, encode, placed, without_position
 from tests.inference.reports import at, expected
 
-PLANE = st.tuples(*[st.floats(-50, 50)] * 2).map(np.array)
-SPACE = st.tuples(*[st.floats(-50, 50)] * 3).map(np.array)
+
+def vectors(size: int) -> st.SearchStrategy[Array]:
+    return st.lists(st.floats(-50, 50), min_size=size, max_size=size).map(lambda each: np.array(each))
+
+
+PLANE, SPACE = vectors(2), vectors(3)
 ANGLE = st.floats(-math.pi, math.pi)
 STATE = np.array([3.0, 4.0, 2.0, 1.0, -2.0, 0.5])  # place and velocity
 
