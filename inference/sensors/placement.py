@@ -112,12 +112,12 @@ def _placed(sensor: Sensor, position: Array | None, orientation: Array | None) -
         _check("position", position, placement.length)
         placement = replace(placement, position=position)
     where = np.zeros(placement.length) if placement.position is None else placement.position
-    if placement.orientation is None or placement.axes is None:
+    axes, angles = placement.axes, placement.orientation if orientation is None else orientation
+    if axes is None or angles is None:
         return replace(sensor, origin=placement.transform @ where, placement=placement)
-    if orientation is not None:
-        placement = replace(placement, orientation=orientation)
-    turned = placement.transform @ rotation(placement.orientation).T
-    return replace(sensor, matrix=turned @ placement.axes, origin=turned @ where, placement=placement)
+    turned = placement.transform @ rotation(angles).T
+    placement = replace(placement, orientation=angles)
+    return replace(sensor, matrix=turned @ axes, origin=turned @ where, placement=placement)
 
 
 def _check(name: str, numbers: Array, length: int) -> None:

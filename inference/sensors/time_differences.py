@@ -111,7 +111,7 @@ def _independent(part: Sensor, covariance: Array) -> tuple[tuple[Sensor, ...], A
     """The sensors of independent combinations, made from any of them, and the combinations."""
     factor = np.linalg.cholesky(covariance)
     deviations = np.diagonal(factor)
-    combination = np.linalg.solve(factor / deviations, np.eye(len(factor)))
+    combination = np.asarray(np.linalg.solve(factor / deviations, np.eye(len(factor))), float)
     speed = part.parameters[:1]  # parameters are in the order of their names
     parts = tuple(
         replace(part, covariance=np.array([[deviation**2]]), parameters=np.concatenate([speed, weights]))

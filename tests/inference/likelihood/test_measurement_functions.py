@@ -21,7 +21,7 @@ from beliefstream.inference.likelihood.measurement_functions import (
     resolve,
 )
 
-LAWS: list[tuple[Callable[..., Tensor], int, dict[str, float]]] = [
+LAWS: list[tuple[Callable[..., Tensor], int, dict[str, float | list[float]]]] = [
     (built_in_functions.projection, 1, {}),
     (built_in_functions.elevation, 3, {}),
     (built_in_functions.range_rate, 4, {}),

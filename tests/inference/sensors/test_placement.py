@@ -111,9 +111,10 @@ def test_a_sensor_without_a_place_of_its_own_is_not_encoded_before_it_has_one(ki
     assert sensors.needs_position(sensor)
     with pytest.raises(ValueError, match="position: expected one with each reading"):
         encode([[report(sensor)]], 6)
-    there = placed(sensor, np.arange(length))
+    place = np.array([5.0, -6.0, 7.0])[:length]
+    there = placed(sensor, place)
     assert not sensors.needs_position(there)
-    assert log_density(report(there), STATE) == log_density(report(make(np.arange(length))), STATE)
+    assert log_density(report(there), STATE) == log_density(report(make(place)), STATE)
 
 
 def test_what_does_not_fit_is_named() -> None:

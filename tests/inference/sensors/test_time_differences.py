@@ -19,7 +19,8 @@ SPEED = 3.0
 
 def delays(state: Array) -> Array:
     times = np.hypot(*(RECEIVERS - state).T) / SPEED
-    return times[1:] - times[0]
+    found: Array = times[1:] - times[0]
+    return found
 
 
 def log_density(reading: Reading, state: Array) -> float:

@@ -34,7 +34,8 @@ def written(path: Path, *posteriors: Posterior) -> Path:
 def drawn(path: Path) -> list[Any]:
     with path.open("rb") as file:
         reader = make_reader(file, decoder_factories=[DecoderFactory()])
-        return [(schema.name, found) for schema, _, _, found in reader.iter_decoded_messages(topics=[DRAWN])]
+        decoded = reader.iter_decoded_messages(topics=[DRAWN])
+        return [(schema.name if schema else "", found) for schema, _, _, found in decoded]
 
 
 def whole(path: Path) -> list[tuple[int, Posterior]]:

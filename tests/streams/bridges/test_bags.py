@@ -75,7 +75,7 @@ def test_every_type_has_a_value_and_its_covariance_without_a_mapping(tmp_path: P
 def test_one_message_makes_several_observations(tmp_path: Path) -> None:
     yaw = 2.5
     bag = write_bag(tmp_path / "drive.mcap", [Sent("/rover/odom", ODOMETRY, odometry(1.25, 3, 4, yaw))])
-    topics = [
+    topics: list[dict[str, Any]] = [
         {"topic": "/{entity}/odom", "sensor": name, "quantity": name} for name in ("position", "yaw", "twist")
     ]
     topics.append({"topic": "/{entity}/odom", "sensor": "velocity", "quantity": "velocity", "dimensions": 3})

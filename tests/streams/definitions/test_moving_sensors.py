@@ -56,7 +56,8 @@ def moving_camera() -> list[Posterior]:
         observation(seen(*pose), position=pose[:2], orientation=pose[2], id=f"{number}")
         for number, pose in enumerate(POSES)
     ]
-    return fuse(reports, camera, STILL)
+    posteriors: list[Posterior] = fuse(reports, camera, STILL)
+    return posteriors
 
 
 def test_a_moving_camera_gives_the_belief_of_a_grid() -> None:

@@ -62,7 +62,8 @@ def observation(value: Any = None, **noise: Any) -> Observation:
 
 def shared() -> np.ndarray[Any, Any]:
     variances = np.square(DEVIATIONS)
-    return np.diag(variances[1:]) + variances[0]
+    covariance: np.ndarray[Any, Any] = np.diag(variances[1:]) + variances[0]
+    return covariance
 
 
 def grid(covariance: np.ndarray[Any, Any]) -> tuple[list[float], list[float], float]:
