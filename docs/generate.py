@@ -34,6 +34,7 @@ from beliefstream.schemas.sensors.coordinates import Geodetic
 from beliefstream.schemas.sensors.distances import RangeChannel
 from beliefstream.schemas.sensors.noise import ExponentialClutter, Noise, NoiseComponent, UniformClutter
 from beliefstream.streams.bridges.gateway import metrics as gateway
+from beliefstream.streams.bridges.mqtt import metrics as mqtt
 from beliefstream.streams.directories import cache_directory
 from beliefstream.streams.monitoring.metrics import REGISTRY
 from beliefstream.streams.settings import Settings
@@ -131,7 +132,7 @@ def settings() -> str:
 
 
 def metrics() -> str:
-    """Every metric of a worker and of the gateway, but for those of the process."""
+    """Every metric of a worker and of the bridges, but for those of the process."""
     lines = [NOTE, "# Metrics", ""]
     lines += [
         "A worker shows these at `/metrics`, in Prometheus' format, beside the usual `process_...`. "
@@ -141,6 +142,8 @@ def metrics() -> str:
     lines += _metrics(REGISTRY)
     lines += ["", "The [HTTP gateway](gateway.md) shows these at its own `/metrics`.", ""]
     lines += _metrics(gateway.REGISTRY)
+    lines += ["", "The [MQTT bridge](mqtt.md) shows these at its own `/metrics`.", ""]
+    lines += _metrics(mqtt.REGISTRY)
     return _page(lines)
 
 

@@ -51,6 +51,7 @@ from beliefstream.schemas.sensor import (
     SignalStrengthSensor,
     SpeedSensor,
     TimeDifferenceSensor,
+    TimeDifferencesSensor,
     UniformClutter,
     parse_sensor,
 )
@@ -105,6 +106,7 @@ __all__ = [
     "SpeedSensor",
     "Time",
     "TimeDifferenceSensor",
+    "TimeDifferencesSensor",
     "Unicycle",
     "UniformClutter",
     "Unusable",

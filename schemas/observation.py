@@ -8,14 +8,23 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from beliefstream.schemas import covariance as covariance_checks
-from beliefstream.schemas.base import MAXIMUM_VALUES, Identifier, Matrix, Message, Name, Number, Vector
+from beliefstream.schemas.base import (
+    MAXIMUM_COORDINATES,
+    MAXIMUM_VALUES,
+    Identifier,
+    Matrix,
+    Message,
+    Name,
+    Number,
+    Vector,
+)
 from beliefstream.schemas.time import Time
 
 _Positive = Annotated[Number, Field(gt=0)]
 
 
 class Observation(Message):
-    """One observation. Noise stated here replaces the noise in the sensor's definition."""
+    """One observation. Noise, position and orientation stated here replace those in the sensor's definition."""
 
     most_parts: ClassVar[int] = 5_000  # 64 values with their covariance
 
@@ -52,6 +61,20 @@ class Observation(Message):
         Field(
             description="covariance of the noise, in the squared units of the value (in square metres for latitude "
             "and longitude); instead of standard_deviation"
+        ),
+    ] = None
+    position: Annotated[
+        Annotated[Vector, Field(min_length=1, max_length=MAXIMUM_COORDINATES)] | None,
+        Field(
+            description="position of the sensor (or landmark) at that time, if it moves, in the units of its "
+            "coordinates; only for sensors whose definition has a position"
+        ),
+    ] = None
+    orientation: Annotated[
+        Number | Annotated[Vector, Field(min_length=1, max_length=3)] | None,
+        Field(
+            description="orientation of the sensor at that time, in radians: one angle in the plane, or yaw, pitch and "
+            "roll in space; only for sensors whose definition has an orientation"
         ),
     ] = None
     id: Annotated[

@@ -32,6 +32,7 @@ from beliefstream.schemas.sensors.distances import (
     SignalStrengthSensor,
     SpeedSensor,
     TimeDifferenceSensor,
+    TimeDifferencesSensor,
 )
 from beliefstream.schemas.sensors.noise import ExponentialClutter, Noise, NoiseComponent, UniformClutter
 from beliefstream.schemas.sensors.own import OwnSensor
@@ -65,6 +66,7 @@ __all__ = [
     "SignalStrengthSensor",
     "SpeedSensor",
     "TimeDifferenceSensor",
+    "TimeDifferencesSensor",
     "UniformClutter",
     "Unusable",
     "parse_sensor",
@@ -80,6 +82,7 @@ AnySensor: TypeAlias = (
     | RangeRateSensor
     | SignalStrengthSensor
     | TimeDifferenceSensor
+    | TimeDifferencesSensor
     | BearingSensor
     | RelativeBearingSensor
     | HeadingSensor

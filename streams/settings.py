@@ -172,6 +172,12 @@ class Settings(BaseSettings):
         min_length=1,
         description="client identifier of the bridge; each running bridge needs its own",
     )
+    mqtt_web_port: int = Field(
+        8082,
+        ge=0,
+        le=65535,
+        description="port of the bridge's /healthz, /readyz and /metrics, at the web host",
+    )
     mqtt_username: str = Field("", description="user name at the MQTT broker")
     mqtt_password: SecretStr | None = Field(None, description="password at the MQTT broker; never shown")
     mqtt_password_file: Path | None = Field(None, description="file with that password, as an alternative")

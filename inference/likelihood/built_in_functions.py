@@ -54,3 +54,11 @@ def time_difference(state: Tensor, propagation_speed: Tensor) -> Tensor:
     """``(|u₁| − |u₂|) / c`` of ``u = (u₁, u₂)``, relative to two receivers: the delay of the first receiver."""
     size = state.shape[0] // 2
     return (_length(state[:size]) - _length(state[size:])) / propagation_speed
+
+
+@register("time_differences")
+def time_differences(state: Tensor, propagation_speed: Tensor, weights: Tensor) -> Tensor:
+    """``Σⱼ wⱼ (|uⱼ| − |u₀|) / c`` of ``u = (u₀, u₁, …)``, relative to receivers: delays after the first, combined."""
+    places = state.reshape(weights.shape[0] + 1, -1)
+    lengths = (places.square().sum(1) + _TINY).sqrt()
+    return weights.dot(lengths[1:] - lengths[0]) / propagation_speed

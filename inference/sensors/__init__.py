@@ -32,7 +32,13 @@ from beliefstream.inference.sensors.functions import (
     time_difference,
 )
 from beliefstream.inference.sensors.lengths import linear, position, range_to, speed
+from beliefstream.inference.sensors.placement import WrongLength, needs_position, placed, without_position
 from beliefstream.inference.sensors.readings import COMPOSITE, Reading, Sensor, expand
+from beliefstream.inference.sensors.time_differences import (
+    TimeDifferences,
+    shared_reference,
+    time_differences,
+)
 
 __all__ = [
     "SPEED_OF_LIGHT",
@@ -41,7 +47,9 @@ __all__ = [
     "Noise",
     "Reading",
     "Sensor",
+    "TimeDifferences",
     "Uniform",
+    "WrongLength",
     "azimuth",
     "bearing",
     "composite",
@@ -52,13 +60,18 @@ __all__ = [
     "function",
     "heading",
     "linear",
+    "needs_position",
+    "placed",
     "position",
     "range_rate",
     "range_to",
     "relative_bearing",
+    "shared_reference",
     "signal_strength",
     "speed",
     "time_difference",
+    "time_differences",
+    "without_position",
 ]
 
 

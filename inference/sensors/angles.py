@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from beliefstream.inference.likelihood.noise import Array, Noise
 from beliefstream.inference.likelihood.observations import ANGLE
 from beliefstream.inference.sensors.checks import count, located, selection, variance
+from beliefstream.inference.sensors.placement import Placement
 from beliefstream.inference.sensors.readings import Sensor
 
 
@@ -30,7 +31,8 @@ def bearing(
     """Make a sensor of the direction from `origin` to the entity in the plane of two `axes`."""
     count("a bearing", axes, (2,))
     matrix, place = selection(axes, dimension), located(origin, axes)
-    return _angle(matrix, place, None, standard_deviation, outlier_probability, scale, bias, noise)
+    placement = Placement(place, np.eye(2), matrix, np.zeros(1))
+    return _angle(matrix, place, None, standard_deviation, outlier_probability, scale, bias, noise, placement)
 
 
 def azimuth(
@@ -45,8 +47,11 @@ def azimuth(
 ) -> Sensor:
     """Make a sensor of the direction from `origin` to the entity in the plane of the first two of three `axes`."""
     count("an azimuth", axes, (3,))
-    place = located(origin, axes)[:2]
-    return bearing(axes[:2], dimension, place, standard_deviation, outlier_probability, scale, bias, noise)
+    matrix, place = selection(axes, dimension), located(origin, axes)
+    placement = Placement(place, np.eye(3)[:2], matrix, np.zeros(3))
+    return _angle(
+        matrix[:2], place[:2], None, standard_deviation, outlier_probability, scale, bias, noise, placement
+    )
 
 
 def course(
@@ -59,7 +64,9 @@ def course(
     noise: Noise | None = None,
 ) -> Sensor:
     """Make a sensor of the direction of a velocity, whose two coordinates are `axes`."""
-    return bearing(axes, dimension, np.zeros(2), standard_deviation, outlier_probability, scale, bias, noise)
+    count("a course", axes, (2,))
+    matrix = selection(axes, dimension)
+    return _angle(matrix, np.zeros(2), None, standard_deviation, outlier_probability, scale, bias, noise)
 
 
 def relative_bearing(
@@ -80,7 +87,8 @@ def relative_bearing(
     count("a relative bearing", axes, (2,))
     matrix, place = -selection(axes, dimension), -located(landmark, axes)
     turn = selection([heading_axis], dimension)[0]
-    return _angle(matrix, place, turn, standard_deviation, outlier_probability, scale, bias, noise)
+    placement = Placement(-place, -np.eye(2))
+    return _angle(matrix, place, turn, standard_deviation, outlier_probability, scale, bias, noise, placement)
 
 
 def heading(
@@ -108,8 +116,18 @@ def _angle(
     scale: float,
     bias: float,
     noise: Noise | None,
+    placement: Placement | None = None,
 ) -> Sensor:
-    spread = variance(standard_deviation)
     return Sensor(
-        ANGLE, matrix, place, spread, outlier_probability, 2 * math.pi, scale, bias, noise, heading=turn
+        ANGLE,
+        matrix,
+        place,
+        variance(standard_deviation),
+        outlier_probability,
+        2 * math.pi,
+        scale,
+        bias,
+        noise,
+        heading=turn,
+        placement=placement,
     )

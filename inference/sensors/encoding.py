@@ -34,7 +34,8 @@ def encode(readings: Sequence[Sequence[Reading]], dimension: int, width: int | N
         width: number of observations per entity, ``N``, with padding; None for the largest number of readings.
 
     Raises:
-        ValueError: a composite reading has a wrong length or a covariance that correlates its parts.
+        ValueError: a composite reading has a wrong length or a covariance that correlates its parts, or a reading
+            lacks the position that each reading of its sensor needs.
     """
     readings = [expanded(row) for row in readings]
     batch = len(readings)
@@ -96,6 +97,8 @@ class _SensorTable:
         matrix, origin = np.zeros((count, rows, dimension)), np.zeros((count, rows))
         heading, covariance = np.zeros((count, dimension)), np.tile(np.eye(rows), (count, 1, 1))
         for i, sensor in enumerate(sensors):
+            if sensor.placement is not None and sensor.placement.position is None:
+                raise ValueError("position: expected one with each reading of this sensor, got none")
             used, length = len(sensor.matrix), sensor.value_length
             matrix[i, :used], origin[i, :used] = sensor.matrix, sensor.origin
             covariance[i, :length, :length] = sensor.covariance

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,6 +23,7 @@ from beliefstream.inference.likelihood.measurement_functions import (
 from beliefstream.inference.likelihood.noise import Noise
 from beliefstream.inference.likelihood.observations import FUNCTION
 from beliefstream.inference.sensors.checks import count, located, positive, selection, variance
+from beliefstream.inference.sensors.placement import Placement
 from beliefstream.inference.sensors.readings import Sensor
 
 SPEED_OF_LIGHT = 299_792_458.0  # metres per second
@@ -84,6 +86,7 @@ def function(
         noise,
         program=program,
         parameters=flat,
+        placement=None if origin is None else Placement(position, np.eye(len(axes))),
     )
 
 
@@ -99,7 +102,7 @@ def elevation(
 ) -> Sensor:
     """Make a sensor of the angle at `origin` between the entity and the plane of the first two of three `axes`."""
     count("an elevation", axes, (3,))
-    return function(
+    made = function(
         "elevation",
         axes,
         dimension,
@@ -112,6 +115,7 @@ def elevation(
         noise,
         origin=origin,
     )
+    return replace(made, placement=Placement(made.origin, np.eye(3), made.matrix, np.zeros(3)))
 
 
 def range_rate(
@@ -136,8 +140,8 @@ def range_rate(
         )
     relative_to = np.concatenate([located(origin, position_axes), np.zeros(len(velocity_axes))])
     span = 2 * positive("maximum_speed", maximum_speed)
-    axes = [*position_axes, *velocity_axes]
-    return function(
+    axes, rows = [*position_axes, *velocity_axes], len(position_axes)
+    made = function(
         "range_rate",
         axes,
         dimension,
@@ -150,6 +154,7 @@ def range_rate(
         noise,
         origin=relative_to,
     )
+    return replace(made, placement=Placement(relative_to[:rows], np.eye(2 * rows)[:, :rows]))
 
 
 def signal_strength(
@@ -212,7 +217,7 @@ def time_difference(
     if not baseline > 0:
         raise ValueError(f"second: expected another position than first, got {places[1].tolist()}")
     numbers = {"propagation_speed": positive("propagation_speed", propagation_speed)}
-    return function(
+    made = function(
         "time_difference",
         [*axes, *axes],
         dimension,
@@ -225,3 +230,4 @@ def time_difference(
         noise,
         origin=np.concatenate(places),
     )
+    return replace(made, placement=None)  # it has two

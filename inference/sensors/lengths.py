@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +15,7 @@ from beliefstream.inference.likelihood.measurement_functions import Program, res
 from beliefstream.inference.likelihood.noise import Noise
 from beliefstream.inference.likelihood.observations import FUNCTION, LINEAR, RANGE
 from beliefstream.inference.sensors.checks import located, positive, selection, variance
+from beliefstream.inference.sensors.placement import Placement
 from beliefstream.inference.sensors.readings import Sensor
 
 
@@ -92,16 +94,18 @@ def range_to(
 
     Outliers are uniform on ``[0, maximum_range]``.
     """
+    place = located(origin, axes)
     return Sensor(
         RANGE,
         selection(axes, dimension),
-        located(origin, axes),
+        place,
         variance(standard_deviation),
         outlier_probability,
         positive("maximum_range", maximum_range),
         scale,
         bias,
         noise,
+        placement=Placement(place, np.eye(len(axes))),
     )
 
 
@@ -121,4 +125,5 @@ def speed(
     """
     zero = np.zeros(len(axes))
     top = positive("maximum_speed", maximum_speed)
-    return range_to(axes, dimension, zero, standard_deviation, outlier_probability, top, scale, bias, noise)
+    made = range_to(axes, dimension, zero, standard_deviation, outlier_probability, top, scale, bias, noise)
+    return replace(made, placement=None)

@@ -13,6 +13,7 @@ import numpy as np
 from beliefstream.inference.likelihood.measurement_functions import Program
 from beliefstream.inference.likelihood.noise import Array, Noise
 from beliefstream.inference.likelihood.observations import LINEAR
+from beliefstream.inference.sensors.placement import Placement
 
 COMPOSITE = -1  # kind of a sensor that reports several numbers, each with its own model
 
@@ -38,6 +39,7 @@ class Sensor:
         program: function of a sensor of kind FUNCTION.
         parameters: numbers of the function, ``(Q,)``.
         parts: sensors of a composite, in the order of its values.
+        placement: how its position enters; None for a sensor without one. See `inference.sensors.placement`.
 
     Raises:
         ValueError: a number is outside its range, or the covariance has a wrong shape or is not positive definite.
@@ -56,6 +58,7 @@ class Sensor:
     program: Program | None = None
     parameters: Array = field(default_factory=lambda: np.zeros(0))
     parts: tuple[Sensor, ...] = ()
+    placement: Placement | None = None
 
     def __post_init__(self) -> None:
         clutter = self.noise.clutter_probability if self.noise is not None else 0.0
@@ -103,6 +106,27 @@ class Sensor:
         if self.parts:
             return sum(part.value_length for part in self.parts)
         return int(self.matrix.shape[0]) if self.kind == LINEAR else 1
+
+    def split(self, value: Array, covariance: Array | None) -> tuple[Reading, ...]:
+        """Split a reported value of a composite, ``(m,)``, and its covariance into readings of the parts.
+
+        Raises:
+            ValueError: the covariance correlates two parts.
+        """
+        stops = np.cumsum([part.value_length for part in self.parts]).tolist()
+        blocks = [slice(start, stop) for start, stop in zip([0, *stops], stops, strict=False)]
+        if covariance is not None:
+            across = np.array(covariance, float)
+            for block in blocks:
+                across[block, block] = 0
+            if across.any():
+                raise ValueError(
+                    f"covariance: the parts of a composite are independent, got {covariance.tolist()}"
+                )
+        return tuple(
+            Reading(part, value[block], None if covariance is None else covariance[block, block])
+            for part, block in zip(self.parts, blocks, strict=True)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,24 +216,8 @@ def expand(reading: Reading) -> tuple[Reading, ...]:
         return (reading,)
     if len(reading.value) != sensor.value_length:
         raise ValueError(f"value: expected {sensor.value_length} numbers, got {len(reading.value)}")
-    blocks = [slice(0, 0)]
-    for part in sensor.parts:
-        blocks.append(slice(blocks[-1].stop, blocks[-1].stop + part.value_length))
-    blocks = blocks[1:]
-    covariance = reading.covariance
-    if covariance is not None:
-        across = np.array(covariance, float)
-        for block in blocks:
-            across[block, block] = 0
-        if across.any():
-            raise ValueError(
-                f"covariance: the parts of a composite are independent, got {covariance.tolist()}"
-            )
-    found: list[Reading] = []
-    for part, block in zip(sensor.parts, blocks, strict=True):
-        own = None if covariance is None else covariance[block, block]
-        found.extend(expand(Reading(part, reading.value[block], own)))
-    return tuple(found)
+    parts = sensor.split(reading.value, reading.covariance)
+    return tuple(scalar for part in parts for scalar in expand(part))
 
 
 def expanded(readings: Sequence[Reading]) -> Sequence[Reading]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from beliefstream.schemas.base import Message, Name
+from beliefstream.schemas.base import Message, Name, Number
 from beliefstream.schemas.sensors.base import Placed, PlaneCoordinates, PositiveNumber, ScalarSensor
 
 
@@ -20,6 +20,18 @@ class PlacedInPlane(Placed):
             description="names of two state coordinates; angles are counter-clockwise from the axis of the first"
         ),
     ] = ("x", "y")
+
+
+class OrientedInPlane(PlacedInPlane):
+    """A sensor at a known place in the plane that looks in a known direction."""
+
+    orientation: Annotated[
+        Number,
+        Field(
+            description="direction in which the sensor reports an angle of 0, in radians counter-clockwise from the "
+            "axis of the first coordinate"
+        ),
+    ] = 0.0
 
 
 class Turning(Message):
@@ -54,10 +66,10 @@ class Headed(Message):
         return heading
 
 
-class BearingSensor(Turning, PlacedInPlane, ScalarSensor):
-    """Observes the direction of the entity from a place: h(state) = atan2(y - position_y, x - position_x).
+class BearingSensor(Turning, OrientedInPlane, ScalarSensor):
+    """Observes the direction of the entity from a place.
 
-    Outliers are uniform on the circle.
+    h(state) = atan2(y - position_y, x - position_x) - orientation; outliers are uniform on the circle.
     """
 
     kind: Annotated[Literal["bearing"], Field(description="kind of sensor: bearing")] = "bearing"

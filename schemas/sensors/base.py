@@ -118,6 +118,15 @@ class Placed(Message):
         Vector, Field(description="position of the sensor or landmark, in the units of the coordinates")
     ]
 
+    moves: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="whether it moves: every observation must then state its position, and the one here is "
+            "not used",
+        ),
+    ] = False
+
     @field_validator("position")
     @classmethod
     def _as_long(cls, position: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from beliefstream.schemas.sensors.angles import Headed, PlacedInPlane, Turning
+from beliefstream.schemas.base import Vector
+from beliefstream.schemas.sensors.angles import Headed, OrientedInPlane, PlacedInPlane, Turning
 from beliefstream.schemas.sensors.base import Channel, Placed, SensorBase, SpaceCoordinates
 from beliefstream.schemas.sensors.distances import RangeChannel
 
@@ -25,16 +26,25 @@ _Elevation = Annotated[
 ]
 
 
-class _PlacedInSpace(Placed):
+class PlacedInSpace(Placed):
+    """A sensor at a known place in space that looks in a known direction."""
+
     coordinates: Annotated[
         SpaceCoordinates,
         Field(
             description="names of three state coordinates; the azimuth is from the axis of the first to the second's"
         ),
     ] = ("x", "y", "z")
+    orientation: Annotated[
+        Annotated[Vector, Field(min_length=3, max_length=3)],
+        Field(
+            description="yaw, pitch and roll of the sensor, in radians, right-handed about its third, then second, "
+            "then first axis, which at 0 are those of the coordinates"
+        ),
+    ] = (0.0, 0.0, 0.0)
 
 
-class RangeBearingSensor(Turning, PlacedInPlane, SensorBase):
+class RangeBearingSensor(Turning, OrientedInPlane, SensorBase):
     """Observes distance and direction of the entity from a place: see `range` and `bearing`."""
 
     kind: Annotated[Literal["range_bearing"], Field(description="kind of sensor: range_bearing")] = (
@@ -69,11 +79,11 @@ class RangeRelativeBearingSensor(Turning, Headed, PlacedInPlane, SensorBase):
         return 2
 
 
-class AzimuthElevationSensor(Turning, _PlacedInSpace, SensorBase):
+class AzimuthElevationSensor(Turning, PlacedInSpace, SensorBase):
     """Observes the direction of the entity from a place in space.
 
-    The azimuth is atan2(dy, dx), the elevation atan2(dz, |(dx, dy)|), of d = coordinates - position. Outliers are
-    uniform on the circle, and on the half circle of the elevation.
+    The azimuth is atan2(dy, dx), the elevation atan2(dz, |(dx, dy)|), of d = coordinates - position, on the axes of
+    the sensor. Outliers are uniform on the circle, and on the half circle of the elevation.
     """
 
     kind: Annotated[Literal["azimuth_elevation"], Field(description="kind of sensor: azimuth_elevation")] = (
@@ -88,7 +98,7 @@ class AzimuthElevationSensor(Turning, _PlacedInSpace, SensorBase):
         return 2
 
 
-class RangeAzimuthElevationSensor(Turning, _PlacedInSpace, SensorBase):
+class RangeAzimuthElevationSensor(Turning, PlacedInSpace, SensorBase):
     """Observes distance and direction of the entity from a place in space: see `azimuth_elevation`."""
 
     kind: Annotated[

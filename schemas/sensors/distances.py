@@ -7,21 +7,31 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from beliefstream.schemas.base import Number, Vector, distinct
+from beliefstream.schemas.base import Matrix, Number, Vector, distinct
 from beliefstream.schemas.sensors.base import (
     Channel,
     Coordinates,
     Placed,
     PositiveNumber,
     ScalarSensor,
+    SensorBase,
     as_many,
+    one_noise,
 )
 
 SPEED_OF_LIGHT = 299_792_458.0  # metres per second
+MOST_RECEIVERS = 32
 
 MaximumRange = Annotated[
     PositiveNumber,
     Field(description="outliers are uniform on [0, maximum_range], in metres (the unit of h)"),
+]
+
+PropagationSpeed = Annotated[
+    PositiveNumber,
+    Field(
+        description="speed of the signal, in units of the coordinates per second; by default the speed of light"
+    ),
 ]
 
 
@@ -124,12 +134,7 @@ class TimeDifferenceSensor(ScalarSensor):
     second: Annotated[
         Vector, Field(description="position of the second receiver, in the units of the coordinates")
     ]
-    propagation_speed: Annotated[
-        PositiveNumber,
-        Field(
-            description="speed of the signal, in units of the coordinates per second; by default the speed of light"
-        ),
-    ] = SPEED_OF_LIGHT
+    propagation_speed: PropagationSpeed = SPEED_OF_LIGHT
 
     @field_validator("first", "second")
     @classmethod
@@ -142,3 +147,71 @@ class TimeDifferenceSensor(ScalarSensor):
         if second == info.data.get("first"):
             raise PydanticCustomError("invalid_place", "expected another position than first")
         return second
+
+
+class TimeDifferencesSensor(SensorBase):
+    """Observes the delays of a signal at several receivers, each after the first one, the reference.
+
+    h(state) = (|coordinates - receiver| - |coordinates - reference|) / propagation_speed, in seconds. All differences
+    share the error of the reference, so they are correlated. There are no outliers.
+    """
+
+    kind: Annotated[Literal["time_differences"], Field(description="kind of sensor: time_differences")] = (
+        "time_differences"
+    )
+    coordinates: Annotated[
+        Coordinates, Field(description="names of the state coordinates of the entity's position")
+    ] = ("x", "y")
+    receivers: Annotated[
+        tuple[Vector, ...],
+        Field(fail_fast=True),
+        Field(
+            min_length=2,
+            max_length=MOST_RECEIVERS,
+            description="positions of the receivers, in the units of the coordinates; the first is the reference",
+        ),
+    ]
+    standard_deviation: Annotated[
+        PositiveNumber | Annotated[tuple[PositiveNumber, ...], Field(fail_fast=True)] | None,
+        Field(
+            description="standard deviation of the time of arrival at each receiver, one for all or one each, the "
+            "reference's first, in seconds; all differences share the reference's"
+        ),
+    ] = None
+    covariance: Annotated[
+        Matrix | None,
+        Field(
+            description="covariance of the differences, in square seconds; instead of standard_deviation",
+            validate_default=True,
+        ),
+    ] = None
+    propagation_speed: PropagationSpeed = SPEED_OF_LIGHT
+
+    @field_validator("receivers")
+    @classmethod
+    def _places(
+        cls, receivers: tuple[tuple[float, ...], ...], info: ValidationInfo
+    ) -> tuple[tuple[float, ...], ...]:
+        for place in receivers:
+            as_many(place, info, "coordinates")
+        if len(set(receivers)) < len(receivers):
+            raise PydanticCustomError("invalid_place", "expected each position once")
+        return receivers
+
+    @field_validator("standard_deviation")
+    @classmethod
+    def _one_each(
+        cls, deviation: float | tuple[float, ...] | None, info: ValidationInfo
+    ) -> float | tuple[float, ...] | None:
+        return as_many(deviation, info, "receivers") if isinstance(deviation, tuple) else deviation
+
+    @field_validator("covariance")
+    @classmethod
+    def _one_noise(cls, covariance: Matrix | None, info: ValidationInfo) -> Matrix | None:
+        receivers = info.data.get("receivers")
+        return one_noise(covariance, info, receivers[1:] if receivers else None)
+
+    @property
+    def value_length(self) -> int:
+        """One delay for each receiver but the reference."""
+        return len(self.receivers) - 1

@@ -12,13 +12,14 @@ from pydantic import ValidationError
 
 from beliefstream.schemas import Observation, Reason, Unusable
 from beliefstream.schemas.base import unusable
-from beliefstream.streams.bridges.tables import Cells, Table
+from beliefstream.streams.bridges.bags.topics import BagTopic, bag_topics
+from beliefstream.streams.bridges.tables import BagOptions, Cells, Table
 from beliefstream.streams.bridges.time_units import TIME_UNITS, seconds
 
 REQUIRED = ("entity", "sensor", "time", "value")
-FIELDS = (*REQUIRED, "standard_deviation", "covariance", "id")
+FIELDS = (*REQUIRED, "standard_deviation", "covariance", "position", "orientation", "id")
 _NAMES = ("entity", "sensor", "id")
-_SEVERAL = ("value", "standard_deviation")  # may come from several columns
+_SEVERAL = ("value", "standard_deviation", "position", "orientation")  # may come from several columns
 
 
 class Found(NamedTuple):
@@ -33,13 +34,14 @@ class ColumnMapping:
     """Columns and constants that make an observation of a row.
 
     A field that is not mapped comes from the column of its name, if there is one that is no other field's: where the
-    entity comes from a column `id`, observations have no id. `value` and `standard_deviation` may
-    also come from columns `value_1`, `value_2` and so on.
+    entity comes from a column `id`, observations have no id. `value`, `standard_deviation`,
+    `position` and `orientation` may also come from columns `value_1`, `value_2` and so on.
 
     Attributes:
         columns: the columns of a field, by the field's name.
         constants: fields that are the same in every row.
         time_unit: of times that are numbers, a key of TIME_UNITS.
+        topics: of a bag, what becomes an observation.
 
     Raises:
         ValueError: a field is not one of an observation, is stated twice, or has several columns where one is possible.
@@ -48,6 +50,7 @@ class ColumnMapping:
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
     time_unit: str = "s"
+    topics: tuple[BagTopic, ...] = ()
 
     def __post_init__(self) -> None:
         for name in (*self.columns, *self.constants):
@@ -63,6 +66,11 @@ class ColumnMapping:
         if self.time_unit not in TIME_UNITS:
             raise ValueError(f"mapping: time_unit is one of {', '.join(TIME_UNITS)}, got {self.time_unit!r}")
 
+    @property
+    def bag(self) -> BagOptions:
+        """What becomes of the messages of a bag."""
+        return BagOptions(self.topics, "entity" in self.constants, self.time_unit)
+
     def sources(self, table: Table) -> dict[str, tuple[str, ...]]:
         """The columns of each field in a table.
 
@@ -70,7 +78,8 @@ class ColumnMapping:
             ValueError: the table lacks a column; the line names it, its field, and the columns that there are.
         """
         known = table.columns
-        taken = {column for columns in self.columns.values() for column in columns}
+        mapped = [column for columns in self.columns.values() for column in columns]
+        taken = {*mapped, *(column.partition(".")[0] for column in mapped)}
         found: dict[str, tuple[str, ...]] = {}
         for name in FIELDS:
             if name in self.constants:
@@ -186,7 +195,8 @@ def mapping_of(
     """Make a mapping of what a mapping file states, and of options, which go first.
 
     Args:
-        stated: `columns` (a field's column, or a list of them), `constants` and `time_unit`, each of them optional.
+        stated: `columns` (a field's column, or a list of them), `constants`, `time_unit` and, for a bag, `topics`,
+            each of them optional.
         columns: options such as `time=t` and `value=x,y`.
         constants: options such as `sensor=gps`.
         time_unit: an option.
@@ -194,8 +204,8 @@ def mapping_of(
     Raises:
         ValueError: one of them is none, or names no field of an observation.
     """
-    if unknown := sorted(map(str, stated.keys() - {"columns", "constants", "time_unit"})):
-        raise ValueError(f"mapping: expected columns, constants and time_unit, got {unknown[0]!r}")
+    if unknown := sorted(map(str, stated.keys() - {"columns", "constants", "time_unit", "topics"})):
+        raise ValueError(f"mapping: expected columns, constants, time_unit and topics, got {unknown[0]!r}")
     for part in ("columns", "constants"):
         if not isinstance(stated.get(part, {}), Mapping):
             raise ValueError(f"mapping: {part}: expected an object, got {stated[part]!r}")
@@ -204,7 +214,8 @@ def mapping_of(
     fixed = {name: text if name in _NAMES else _number(text) for name, text in map(_split, constants)}
     merged = {name: each for name, each in (listed | own).items() if name not in fixed}
     kept = {name: each for name, each in stated.get("constants", {}).items() if name not in own}
-    return ColumnMapping(merged, kept | fixed, time_unit or stated.get("time_unit", "s"))
+    topics = bag_topics(stated.get("topics", []))
+    return ColumnMapping(merged, kept | fixed, time_unit or stated.get("time_unit", "s"), topics)
 
 
 def _listed(name: str, columns: Any) -> tuple[str, ...]:

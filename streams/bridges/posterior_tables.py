@@ -53,7 +53,7 @@ class PosteriorWriter(Protocol):
 
 
 def open_posteriors(path: Path | None) -> PosteriorWriter:
-    """Open a file for posteriors: CSV or Parquet by its name, JSON lines otherwise and on standard output.
+    """Open a file for posteriors: CSV, Parquet or MCAP by its name, JSON lines otherwise and on standard output.
 
     Raises:
         OSError: it cannot be written.
@@ -63,6 +63,10 @@ def open_posteriors(path: Path | None) -> PosteriorWriter:
     format = format_of(str(path), FileFormat.ndjson)
     if format is FileFormat.csv:
         return _Csv(path)
+    if format is FileFormat.mcap:
+        from beliefstream.streams.bridges.bags.posteriors import McapPosteriors
+
+        return McapPosteriors(path)
     return _Parquet(path) if format is FileFormat.parquet else _JsonLines(path)
 
 

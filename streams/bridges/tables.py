@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from beliefstream.schemas import Reason, Unusable
+from beliefstream.streams.bridges.bags.topics import BagTopic
 
 Cells = Mapping[str, Any]
 DELIMITERS = ",;\t"
@@ -25,6 +26,7 @@ _SUFFIXES = {
     ".pq": "parquet",
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
+    ".mcap": "mcap",
 }
 
 
@@ -34,6 +36,7 @@ class FileFormat(StrEnum):
     csv = "csv"
     parquet = "parquet"
     ndjson = "ndjson"
+    mcap = "mcap"
 
 
 class Row(NamedTuple):
@@ -67,13 +70,28 @@ class Table:
             self.file.close()
 
 
+@dataclass(frozen=True)
+class BagOptions:
+    """How the messages of a bag become rows.
+
+    Attributes:
+        topics: what becomes an observation; none: every topic of a known type.
+        has_entity: whether the entity is known without the bag.
+        time_unit: that was asked for; times of a bag are in seconds.
+    """
+
+    topics: tuple[BagTopic, ...] = ()
+    has_entity: bool = False
+    time_unit: str = "s"
+
+
 def format_of(path: str, otherwise: FileFormat | None = None) -> FileFormat:
     """The format of a file by its name; `otherwise` if the name says nothing.
 
     Raises:
         ValueError: the name says nothing, and there is no `otherwise`.
     """
-    suffix = Path(path).suffix.lower()
+    suffix = ".mcap" if Path(path).is_dir() else Path(path).suffix.lower()  # a bag is often a folder
     if suffix in _SUFFIXES:
         return FileFormat(_SUFFIXES[suffix])
     if otherwise is None:
@@ -81,8 +99,13 @@ def format_of(path: str, otherwise: FileFormat | None = None) -> FileFormat:
     return otherwise
 
 
-def open_table(path: str, format: FileFormat) -> Table:
+def open_table(path: str, format: FileFormat, bag: BagOptions | None = None) -> Table:
     """Open a file, or standard input for `-`; rows are read as they are taken.
+
+    Args:
+        path: of the file, or of a folder with the files of a bag.
+        format: of the file.
+        bag: what becomes of the messages of a bag.
 
     Raises:
         OSError: it cannot be opened.
@@ -92,6 +115,10 @@ def open_table(path: str, format: FileFormat) -> Table:
         from beliefstream.streams.bridges.parquet import read_parquet
 
         return read_parquet(path)
+    if format is FileFormat.mcap:
+        from beliefstream.streams.bridges.bags.reading import read_bag
+
+        return read_bag(path, bag or BagOptions())
     name, file = ("standard input", sys.stdin.buffer) if path == "-" else (path, open(path, "rb"))  # noqa: SIM115
     if format is FileFormat.ndjson:
         return Table(name, None, _json_rows(file), file=file)

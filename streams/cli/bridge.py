@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.listening import listen
 from beliefstream.streams.cli.options import Brokers
 
 bridge = typer.Typer(name="bridge", help="Bring observations from elsewhere to Kafka.")
@@ -30,19 +31,24 @@ def mqtt(
 ) -> None:
     """Forward messages of an MQTT broker as observations until SIGTERM.
 
-    Each is acknowledged only once Kafka has it. User, password and TLS are set by the environment.
+    Each is acknowledged only once Kafka has it. User, password and TLS are set by the environment. Its metrics are at
+    port 8082.
 
     Example: beliefstream bridge mqtt mapping.json --host broker.example
     """
+    from beliefstream.streams.bridges.mqtt import metrics
     from beliefstream.streams.bridges.mqtt.bridge import MqttBridge
     from beliefstream.streams.bridges.mqtt.mapping import Mapping
+    from beliefstream.streams.bridges.mqtt.web import pages
     from beliefstream.streams.monitoring import logs
 
     settings = settings_for(brokers, mqtt_host=host, mqtt_port=port)
-    made = MqttBridge(settings, Mapping.read(mapping))
+    made, token = MqttBridge(settings, Mapping.read(mapping)), settings.token
+    listening = listen(settings.web_host, settings.mqtt_web_port, option="BELIEFSTREAM_MQTT_WEB_PORT")
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     logs.configure(settings.logs, settings.log_level)
-    made.run(stopped)
+    with pages(listening, metrics.REGISTRY, token, lambda: made.waiting_for):
+        made.run(stopped)
     print(f"{made.forwarded} observations and {made.refused} dead letters forwarded")

@@ -26,7 +26,7 @@ def fuse(
         str,
         typer.Argument(
             metavar="FILE|-",
-            help="observations, priors and resets, JSON lines; or observations, CSV or Parquet",
+            help="observations, priors and resets, JSON lines; or observations, CSV, Parquet or MCAP",
         ),
     ],
     sensors: Annotated[
@@ -47,7 +47,7 @@ def fuse(
             "--out",
             "--output",
             metavar="FILE",
-            help="posteriors: JSON lines, or CSV or Parquet by its name",
+            help="posteriors: JSON lines, or CSV, Parquet or MCAP by its name",
             show_default="standard output",
         ),
     ] = None,
@@ -132,7 +132,7 @@ def _read_table(log: Log, file: str, format: FileFormat, columns: ColumnMapping)
     from beliefstream.streams.bridges.tables import open_table
 
     unusable = 0
-    with closing(open_table(file, format)) as table:
+    with closing(open_table(file, format, columns.bag)) as table:
         for found in observations(table, columns):
             try:
                 if isinstance(found.observation, Unusable):

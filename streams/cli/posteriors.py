@@ -41,7 +41,7 @@ def posteriors(
             "--output",
             "--out",
             metavar="FILE",
-            help="CSV or Parquet by its name, JSON lines otherwise",
+            help="CSV, Parquet or MCAP by its name, JSON lines otherwise",
             show_default="standard output",
         ),
     ] = None,

@@ -80,7 +80,7 @@ def replay(
             "--out",
             "--output",
             metavar="FILE",
-            help="with --offline: posteriors; CSV or Parquet by its name, JSON lines otherwise",
+            help="with --offline: posteriors; CSV, Parquet or MCAP by its name, JSON lines otherwise",
         ),
     ] = None,
     json: Annotated[

@@ -16,7 +16,7 @@ from beliefstream.streams.cli.paced_sending import define, send
 if TYPE_CHECKING:
     from beliefstream.schemas import Model, Observation, Sensor
     from beliefstream.streams.bridges.mapping import ColumnMapping, Found
-    from beliefstream.streams.bridges.tables import Table
+    from beliefstream.streams.bridges.tables import BagOptions, Table
     from beliefstream.streams.recordings import Recording
     from beliefstream.streams.settings import Settings
 
@@ -142,14 +142,14 @@ def _recordings(
 def _found(files: OwnFiles) -> list[Found]:
     from beliefstream.streams.bridges.mapping import observations
 
-    with closing(_table(files.file, files.format)) as table:
+    with closing(_table(files.file, files.format, files.columns.bag)) as table:
         return list(observations(table, files.columns))
 
 
-def _table(file: str, format: options.FileFormat | None) -> Table:
+def _table(file: str, format: options.FileFormat | None, bag: BagOptions | None = None) -> Table:
     from beliefstream.streams.bridges.tables import FileFormat, format_of, open_table
 
-    return open_table(file, FileFormat(format) if format else format_of(file))
+    return open_table(file, FileFormat(format) if format else format_of(file), bag)
 
 
 def _split(option: str) -> tuple[str, str]:

@@ -28,7 +28,8 @@ BATCHES = {"linger_ms": 50, "batch_size": 256 * 1024}  # a file does not mind wa
 
 def send(
     file: Annotated[
-        str, typer.Argument(metavar="FILE|-", help="CSV, Parquet or NDJSON: a row an observation")
+        str,
+        typer.Argument(metavar="FILE|-", help="CSV, Parquet or NDJSON, a row an observation; or a bag, MCAP"),
     ],
     map: options.Map = None,
     set: options.Set = None,
@@ -48,6 +49,8 @@ def send(
     A row that cannot be used is reported on standard error, with its line, field and value, and skipped; exits with 1
     if no row can be used. It does not wait for workers: what they refuse becomes dead letters.
 
+    Example: beliefstream send drive.mcap --set entity=rover
+
     Example: beliefstream send log.csv --map time=t --map entity=id --map value=x,y --set sensor=gps
     """
     from beliefstream.streams.bridges.mapping import observations
@@ -57,7 +60,7 @@ def send(
     columns = options.column_mapping(map, set, mapping, time_unit)
     format = FileFormat(file_format) if file_format else format_of(file, FileFormat.ndjson)
     settings = settings_for(brokers)
-    with closing(open_table(file, format)) as table:
+    with closing(open_table(file, format, columns.bag)) as table:
         found: Iterable[Found] = observations(table, columns)
         if sort:
             found = in_order_of_time(found)

@@ -19,6 +19,7 @@ class FileFormat(StrEnum):
     csv = "csv"
     parquet = "parquet"
     ndjson = "ndjson"
+    mcap = "mcap"
 
 
 class TimeUnit(StrEnum):
@@ -35,7 +36,8 @@ Map = Annotated[
     typer.Option(
         "--map",
         metavar="FIELD=COLUMN[,...]",
-        help="the column of a field: entity, sensor, time, value (or several), standard_deviation, covariance, id",
+        help="the column of a field: entity, sensor, time, value (or several), standard_deviation, covariance, "
+        "position, orientation, id",
         show_default="the column of its name",
     ),
 ]
@@ -46,7 +48,9 @@ Set = Annotated[
 MappingFile = Annotated[
     Path | None,
     typer.Option(
-        "--mapping", metavar="FILE", help="the same as JSON or YAML: columns, constants and time_unit"
+        "--mapping",
+        metavar="FILE",
+        help="the same as JSON or YAML: columns, constants, time_unit; topics of a bag",
     ),
 ]
 Unit = Annotated[

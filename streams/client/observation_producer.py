@@ -50,6 +50,9 @@ class ObservationProducer(Publisher):
         standard_deviation: float | Sequence[float] | ArrayLike | None = None,
         covariance: ArrayLike | None = None,
         id: str | None = None,
+        *,
+        position: Sequence[float] | ArrayLike | None = None,
+        orientation: float | Sequence[float] | ArrayLike | None = None,
     ) -> Future[Place]:
         """Send one observation without waiting; the future is done when the broker has acknowledged it.
 
@@ -61,6 +64,8 @@ class ObservationProducer(Publisher):
             standard_deviation: standard deviation of all numbers or one each; the sensor's if None.
             covariance: covariance of the numbers, (D, D), instead of a standard deviation; the sensor's if None.
             id: identifier of your choice, which the posterior repeats.
+            position: position of the sensor at that time, if it moves; the sensor's if None.
+            orientation: orientation of the sensor at that time, in radians; the sensor's if None.
 
         Raises:
             beliefstream.schemas.Unusable: the observation is invalid; the message names the field and the value.
@@ -73,6 +78,8 @@ class ObservationProducer(Publisher):
             "value": plain(value),
             "standard_deviation": plain(standard_deviation),
             "covariance": plain(covariance),
+            "position": plain(position),
+            "orientation": plain(orientation),
             "id": id,
         }
         try:

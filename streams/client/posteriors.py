@@ -132,11 +132,18 @@ class PosteriorConsumer:
 
     @property
     def caught_up(self) -> bool:
-        """Whether all that was in the topic when the consumer was created has been returned."""
-        return not self._buffered and all(
-            self._consumer.position(partition) >= self._first_spans[partition.partition].end
-            for partition in self._partitions
-            if partition.partition in self._first_spans
+        """Whether all that was in the topic when the consumer was created has been returned.
+
+        In a group: all that was in the partitions of this member; False while it has none.
+        """
+        return (
+            not self._buffered
+            and bool(self._partitions)
+            and all(
+                self._consumer.position(partition) >= self._first_spans[partition.partition].end
+                for partition in self._partitions
+                if partition.partition in self._first_spans
+            )
         )
 
     def commit(self) -> None:

@@ -10,7 +10,14 @@ import pymap3d
 
 from beliefstream.inference.likelihood.noise import Array
 from beliefstream.inference.likelihood.observations import RANGE
-from beliefstream.inference.sensors import Reading, Sensor
+from beliefstream.inference.sensors import (
+    Reading,
+    Sensor,
+    TimeDifferences,
+    WrongLength,
+    needs_position,
+    placed,
+)
 from beliefstream.schemas import Geodetic, Observation, Reason, Unusable
 
 
@@ -42,11 +49,14 @@ def reading_of(observation: Observation, sensor: Sensor) -> Reading:
     """Convert one report of the sensor to a reading.
 
     Raises:
-        Unusable: `wrong_length` if the value or its covariance has another length than the sensor's. `invalid` if the
-            value is not a place on Earth. `invalid_covariance` if a standard deviation has no positive finite square,
-            one standard deviation is given for both lengths and angles, or the covariance correlates the numbers of a
-            composite sensor.
+        Unusable: `wrong_length` if the value, its covariance, the position or the orientation has another length than
+            the sensor's. `invalid` if the value is not a place on Earth, a position or orientation is stated for a
+            sensor without one, or the position of one that moves is not. `invalid_covariance` if a standard deviation
+            has no positive finite square, one standard deviation is given for both lengths and angles or for time
+            differences, or the covariance correlates the numbers of a composite sensor.
     """
+    if observation.position is not None or observation.orientation is not None or needs_position(sensor):
+        sensor = _placed(observation, sensor)
     value = value_of(observation, sensor.value_length)
     one_for_all = isinstance(observation.standard_deviation, float)
     if one_for_all and {part.kind for part in sensor.parts} > {RANGE}:
@@ -54,8 +64,15 @@ def reading_of(observation: Observation, sensor: Sensor) -> Reading:
             Reason.invalid_covariance,
             f"standard_deviation: {observation.sensor} reports a length and angles, expected one number each",
         )
+    if isinstance(sensor, TimeDifferences) and observation.standard_deviation is not None:
+        raise Unusable(
+            Reason.invalid_covariance,
+            f"standard_deviation: the differences of {observation.sensor} share the error of its reference, state "
+            "their covariance",
+        )
     covariance = stated_covariance(observation, len(value))
-    if covariance is not None and sensor.parts and np.any(covariance != np.diag(np.diag(covariance))):
+    independent = sensor.parts and not isinstance(sensor, TimeDifferences)
+    if covariance is not None and independent and np.any(covariance != np.diag(np.diag(covariance))):
         raise Unusable(
             Reason.invalid_covariance,
             f"covariance: the numbers of {observation.sensor} are independent, expected zeros off the diagonal",
@@ -63,6 +80,19 @@ def reading_of(observation: Observation, sensor: Sensor) -> Reading:
     if isinstance(sensor, LocalPosition):
         value = sensor.local(value)
     return Reading(sensor, value, covariance)
+
+
+def _placed(observation: Observation, sensor: Sensor) -> Sensor:
+    """The sensor where the observation says that it was."""
+    if observation.position is None and needs_position(sensor):
+        raise Unusable(
+            Reason.invalid, f"position: {observation.sensor} moves, so that each observation must state it"
+        )
+    try:
+        return placed(sensor, observation.position, observation.orientation)
+    except ValueError as error:
+        reason = Reason.wrong_length if isinstance(error, WrongLength) else Reason.invalid
+        raise Unusable(reason, f"{error}; the sensor is {observation.sensor}") from error
 
 
 def value_of(observation: Observation, length: int) -> Array:

@@ -37,7 +37,11 @@ from beliefstream.schemas.sensor import (
     SignalStrengthSensor,
     SpeedSensor,
     TimeDifferenceSensor,
+    TimeDifferencesSensor,
 )
+from beliefstream.schemas.sensors.angles import OrientedInPlane
+from beliefstream.schemas.sensors.base import Placed
+from beliefstream.schemas.sensors.composites import PlacedInSpace
 from beliefstream.streams.definitions.readings import LocalPosition
 
 
@@ -56,7 +60,10 @@ def sensor_over(sensor: SensorMessage, names: tuple[str, ...]) -> Sensor:
             f"sensor: {sensor.sensor} observes {', '.join(missing)}, which the model's state {list(names)} lacks",
         )
     try:
-        return _sensor_over(sensor, _State(names))
+        found = _sensor_over(sensor, _State(names))
+        if isinstance(sensor, (OrientedInPlane, PlacedInSpace)) and np.any(sensor.orientation):
+            found = measurement.placed(found, orientation=sensor.orientation)
+        return measurement.without_position(found) if isinstance(sensor, Placed) and sensor.moves else found
     except (ArithmeticError, ValueError) as error:
         raise Unusable(
             Reason.invalid_definition, f"sensor: {sensor.sensor} cannot be used: {error}"
@@ -98,6 +105,8 @@ def _sensor_over(sensor: SensorMessage, state: _State) -> Sensor:
             | RangeAzimuthElevationSensor()
         ):
             return measurement.composite(_parts(sensor, state))
+        case TimeDifferencesSensor():
+            return _time_differences(sensor, state)
         case OwnSensor():
             return _own(sensor, state)
         case ControlSensor():
@@ -209,6 +218,17 @@ def _parts(
         parts.append(measurement.azimuth(axes, size, position, **_channel_arguments(sensor.azimuth)))
         parts.append(measurement.elevation(axes, size, position, **_channel_arguments(sensor.elevation)))
     return parts
+
+
+def _time_differences(sensor: TimeDifferencesSensor, state: _State) -> Sensor:
+    deviations = sensor.standard_deviation
+    covariance = (
+        np.array(sensor.covariance)
+        if deviations is None
+        else measurement.shared_reference(np.broadcast_to(deviations, len(sensor.receivers)))
+    )
+    axes, speed = state.axes(*sensor.coordinates), sensor.propagation_speed
+    return measurement.time_differences(axes, state.size, sensor.receivers, covariance, speed)
 
 
 def _own(sensor: OwnSensor, state: _State) -> Sensor:

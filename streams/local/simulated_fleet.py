@@ -156,7 +156,7 @@ def _report_bearing(
             state[name] - place for name, place in zip(sensor.coordinates, sensor.position, strict=True)
         )
         noise = generator.normal(0.0, sensor.standard_deviation) / sensor.scale
-        angle = math.remainder(math.atan2(second, first) + noise, math.tau)
+        angle = math.remainder(math.atan2(second, first) - sensor.orientation + noise, math.tau)
     return sensor.scale * angle + sensor.bias
 
 

@@ -4,7 +4,7 @@
 |---|---|
 | range, speed | not negative |
 | angles | at most `maximum_turns` turns, in either direction |
-| time difference | at most the travel time of the signal between the receivers |
+| time differences | at most the travel time of the signal between the receivers |
 | others | any number |
 
 The bounds apply to the reported number. So they include the calibration, the bias and width of the noise's components,
@@ -32,6 +32,7 @@ from beliefstream.schemas import (
     Sensor,
     SpeedSensor,
     TimeDifferenceSensor,
+    TimeDifferencesSensor,
     UniformClutter,
     Unusable,
 )
@@ -59,6 +60,8 @@ def bounds_of(sensor: Sensor, deviations: tuple[float, ...] = ()) -> tuple[Bound
     Args:
         deviations: standard deviations given with an observation; the greater of these and the sensor's are used.
     """
+    if isinstance(sensor, TimeDifferencesSensor):
+        return _delays(sensor, deviations)
     parts: list[tuple[Channel, float, float, str]]
     match sensor:
         case RangeSensor() | SpeedSensor():
@@ -80,6 +83,21 @@ def bounds_of(sensor: Sensor, deviations: tuple[float, ...] = ()) -> tuple[Bound
             return ()
     own = deviations or (0.0,) * len(parts)
     return tuple(_reported(*part, deviation) for part, deviation in zip(parts, own, strict=True))
+
+
+def _delays(sensor: TimeDifferencesSensor, own: tuple[float, ...]) -> tuple[Bounds, ...]:
+    reference, *others = sensor.receivers
+    if sensor.covariance is not None:
+        stated = [math.sqrt(row[place]) for place, row in enumerate(sensor.covariance)]
+    else:
+        each = sensor.standard_deviation
+        first, *rest = each if isinstance(each, tuple) else (each,) * len(sensor.receivers)
+        stated = [math.hypot(first or 0.0, deviation or 0.0) for deviation in rest]
+    found = []
+    for place, deviation, mine in zip(others, stated, own or (0.0,) * len(others), strict=True):
+        most = math.dist(reference, place) / sensor.propagation_speed + DEVIATIONS * max(deviation, mine)
+        found.append(Bounds(-most, most, DELAY))
+    return tuple(found)
 
 
 def check_possible(observation: Observation, sensor: Sensor, bounds: tuple[Bounds, ...]) -> None:

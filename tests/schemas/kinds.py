@@ -40,6 +40,11 @@ SENSORS: dict[str, dict[str, Any]] = {
         "outlier_span": 60.0,
     },
     "time_difference": {"first": [9.0, 0.0], "second": [-9.0, 1.0], **NOISE, "propagation_speed": 343.0},
+    "time_differences": {
+        "receivers": [[9.0, 0.0], [-9.0, 1.0], [0.0, 8.0]],
+        "standard_deviation": [0.1, 0.3, 0.2],
+        "propagation_speed": 343.0,
+    },
     "bearing": {**PLACE, **NOISE, "outlier_probability": 0.2, "scale": -57.3, "bias": 90.0},
     "relative_bearing": {**PLACE, **NOISE, "noise": {"slope": 0.05}, "outlier_probability": 0.1},
     "heading": {**NOISE, "outlier_probability": 0.1},

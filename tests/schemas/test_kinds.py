@@ -36,6 +36,7 @@ def test_a_model_is_the_same_after_json_and_back(name: str) -> None:
 LENGTHS = {
     "position": 2,
     "geodetic": 2,
+    "time_differences": 2,
     "azimuth_elevation": 2,
     "range_bearing": 2,
     "range_relative_bearing": 2,

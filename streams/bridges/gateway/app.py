@@ -21,6 +21,7 @@ from beliefstream.streams.bridges.broker_check import BrokerCheck
 from beliefstream.streams.bridges.gateway import metrics
 from beliefstream.streams.bridges.gateway.answers import Outcome, answer, problem, report, unavailable
 from beliefstream.streams.bridges.gateway.bodies import JSON, LINES, read_messages
+from beliefstream.streams.bridges.gateway.draining import Draining
 from beliefstream.streams.bridges.gateway.guard import Guard
 from beliefstream.streams.bridges.gateway.limits import RateLimit, read_body
 from beliefstream.streams.bridges.gateway.openapi import document
@@ -63,9 +64,8 @@ class Gateway:
             Route("/metrics", self.metrics, methods=["GET"]),
         ]
         handlers: dict[Any, Any] = {HTTPException: _not_found, 500: _failed}
-        self.app = Guard(
-            Starlette(routes=routes, exception_handlers=handlers), self._settings.token_of_gateway
-        )
+        application = Starlette(routes=routes, exception_handlers=handlers)
+        self.app = Draining(Guard(application, self._settings.token_of_gateway))
 
     async def observations(self, request: Request) -> Response:
         """Take observations."""

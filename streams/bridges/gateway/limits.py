@@ -50,7 +50,7 @@ async def read_body(request: Request, most: int) -> bytes:
     """Return the body of a request.
 
     Raises:
-        Unusable: `too_large`, if it has more than `most` bytes; the rest is not read.
+        Unusable: `too_large`, if it has more than `most` bytes; the rest is not kept.
     """
     declared = int(request.headers.get("content-length", 0))
     parts, size = [], 0

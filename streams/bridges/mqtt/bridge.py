@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from kafka.errors import KafkaError
@@ -21,6 +22,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from beliefstream.schemas import DeadLetter, Observation, Unusable
 from beliefstream.streams.bridges.broker_check import RECONNECT
+from beliefstream.streams.bridges.mqtt import metrics
 from beliefstream.streams.bridges.mqtt.mapping import Mapping
 from beliefstream.streams.client import BrokerUnavailable, ObservationProducer, Place
 from beliefstream.streams.client.publisher import Publisher
@@ -58,7 +60,15 @@ class MqttBridge:
     def __init__(self, settings: Settings, mapping: Mapping) -> None:
         self._settings, self._mapping = settings, mapping
         self._lock = threading.Lock()
+        self._connected = threading.Event()
+        self._was_connected = False
         self.forwarded = self.refused = 0
+
+    @property
+    def waiting_for(self) -> tuple[str, ...]:
+        """What keeps messages from being forwarded; empty while the MQTT broker is connected."""
+        place = f"{self._settings.mqtt_host}:{self._settings.mqtt_port}"
+        return () if self._connected.is_set() else (f"the MQTT broker at {place} is not connected",)
 
     def run(self, stopped: threading.Event) -> None:
         """Forward messages until `stopped`; after a fault, connect again.
@@ -67,31 +77,56 @@ class MqttBridge:
             BrokerUnavailable, TopicMissing: of Kafka.
             MqttRefused, OSError: of the MQTT broker.
         """
-        started = threading.Event()
         while not stopped.is_set():
             try:
                 with ExitStack() as stack:
-                    _Session(self._settings, self._mapping, self._count, stack, started).run(stopped)
+                    session = _Session(self._settings, self._mapping, self._count, stack, self._set_connected)
+                    session.run(stopped)
             except (KafkaError, OSError, LookupError) as error:
-                if not started.is_set():
+                if not self._was_connected:
                     raise
                 log.warning("the bridge connects again", error=str(error))
                 stopped.wait(RETRY_SECONDS)
 
     def _count(self, good: bool) -> None:
+        (metrics.PUBLISHED if good else metrics.DEAD_LETTERS).inc()
         with self._lock:
             self.forwarded += good
             self.refused += not good
+
+    def _set_connected(self, connected: bool) -> None:
+        metrics.CONNECTED.set(connected)
+        if not connected:
+            self._connected.clear()
+            return
+        if self._was_connected:
+            metrics.RECONNECTS.inc()
+        self._was_connected = True
+        self._connected.set()
+
+
+class _Packet(NamedTuple):
+    """A message of an MQTT connection that waits for Kafka, received at a monotonic time in seconds."""
+
+    connection: int
+    identifier: int
+    quality: int
+    received: float
 
 
 class _Session:
     """Connections to both brokers; after a message that Kafka has not taken, it ends.
 
-    `connected` is set once the MQTT broker has accepted the connection.
+    `count` is called with each outcome, `connected` with whether the MQTT broker is connected when that changes.
     """
 
     def __init__(
-        self, settings: Settings, mapping: Mapping, count: Any, stack: ExitStack, connected: threading.Event
+        self,
+        settings: Settings,
+        mapping: Mapping,
+        count: Callable[[bool], None],
+        stack: ExitStack,
+        connected: Callable[[bool], None],
     ) -> None:
         self._settings, self._mapping, self._count = settings, mapping, count
         options: dict[str, Any] = {
@@ -130,6 +165,7 @@ class _Session:
         finally:
             self._client.disconnect()
             self._client.loop_stop()
+            self._connected(False)
         if self._fault is not None:
             raise self._fault
 
@@ -169,24 +205,26 @@ class _Session:
         self._connection += 1
         options = SubscribeOptions(qos=1, retainHandling=NEVER_RETAINED)
         client.subscribe([(each.subscription, options) for each in self._mapping.topics])
-        self._connected.set()
+        self._connected(True)
         log.info("connected to the MQTT broker", session_kept=flags.session_present)
 
     def _on_disconnect(self, client: Any, _: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        self._connected(False)
         if reason.is_failure and self._fault is None:
             log.warning("the connection to the MQTT broker is lost, trying again", reason=str(reason))
 
     def _on_message(self, client: paho.Client, _: Any, message: paho.MQTTMessage) -> None:
+        metrics.RECEIVED.inc()
         if self._fault is not None:
             return  # not acknowledged: it comes again with the next connection
+        received = time.perf_counter()
         try:
             future, good = self._send(message)
-        except (
-            Exception
-        ) as error:  # in paho's thread, which would end and leave the bridge running without it
+        except Exception as error:  # paho's thread would end, and the bridge run on without it
             self._fault = error
             return
-        future.add_done_callback(partial(self._done, (self._connection, message.mid, message.qos), good))
+        packet = _Packet(self._connection, message.mid, message.qos, received)
+        future.add_done_callback(partial(self._done, packet, good))
 
     def _send(self, message: paho.MQTTMessage) -> tuple[Future[Place], bool]:
         payload = bytes(message.payload)
@@ -199,14 +237,15 @@ class _Session:
             return self._letters.publish(None, payload, letter_headers(message, error)), False
         return self._observations.send_message(identified(observation, message)), True
 
-    def _done(self, packet: tuple[int, int, int], good: bool, future: Future[Place]) -> None:
+    def _done(self, packet: _Packet, good: bool, future: Future[Place]) -> None:
         if (error := future.exception()) is not None:
+            metrics.FAILED.inc()
             self._fault = error if isinstance(error, (KafkaError, OSError)) else BrokerUnavailable("", error)
             return
         self._count(good)
-        connection, identifier, quality = packet
-        if connection == self._connection and quality:
-            self._client.ack(identifier, quality)
+        metrics.ACKNOWLEDGE_SECONDS.observe(time.perf_counter() - packet.received)
+        if packet.connection == self._connection and packet.quality:
+            self._client.ack(packet.identifier, packet.quality)
 
 
 def identified(observation: Observation, message: paho.MQTTMessage) -> Observation:

@@ -49,6 +49,14 @@ class TopicMapping(Message):
     )
     standard_deviation: Annotated[_Path | None, Field(description="where it is, if anywhere")] = None
     covariance: Annotated[_Path | None, Field(description="where it is, if anywhere")] = None
+    position: Annotated[
+        _Path | tuple[_Path, ...] | None,
+        Field(description="where the sensor's position is, or each number of it, if anywhere"),
+    ] = None
+    orientation: Annotated[
+        _Path | tuple[_Path, ...] | None,
+        Field(description="where the sensor's orientation is, or each number of it, if anywhere"),
+    ] = None
     id: Annotated[_Path | None, Field(description="where an identifier is, if anywhere")] = None
 
     @model_validator(mode="after")
@@ -119,17 +127,20 @@ class Mapping(Message):
             "entity": mapping.entity.format_map(names),
             "sensor": mapping.sensor.format_map(names),
             "time": now if mapping.time is None else seconds(_at(content, mapping.time), mapping.time_unit),
-            "value": _at(content, mapping.value)
-            if isinstance(mapping.value, str)
-            else [_at(content, each) for each in mapping.value],
+            "value": _number(content, mapping.value),
         }
-        for name in ("standard_deviation", "covariance", "id"):
+        for name in ("standard_deviation", "covariance", "position", "orientation", "id"):
             if (path := getattr(mapping, name)) is not None:
-                fields[name] = _at(content, path)
+                fields[name] = _number(content, path)
         try:
             return Observation.model_validate(fields)
         except ValidationError as error:
             raise unusable(error) from error
+
+
+def _number(content: Any, path: str | tuple[str, ...]) -> Any:
+    """The part of a payload at a path, or a list of those at several."""
+    return _at(content, path) if isinstance(path, str) else [_at(content, each) for each in path]
 
 
 def _at(content: Any, path: str) -> Any:

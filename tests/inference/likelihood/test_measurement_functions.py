@@ -21,7 +21,7 @@ from beliefstream.inference.likelihood.measurement_functions import (
     resolve,
 )
 
-LAWS: list[tuple[Callable[..., Tensor], int, dict[str, float]]] = [
+LAWS: list[tuple[Callable[..., Tensor], int, dict[str, float | list[float]]]] = [
     (built_in_functions.projection, 1, {}),
     (built_in_functions.elevation, 3, {}),
     (built_in_functions.range_rate, 4, {}),
@@ -32,6 +32,7 @@ LAWS: list[tuple[Callable[..., Tensor], int, dict[str, float]]] = [
         {"reference_power": -40.0, "exponent": 2.2, "reference_distance": 1.5},
     ),
     (built_in_functions.time_difference, 4, {"propagation_speed": 0.7}),
+    (built_in_functions.time_differences, 6, {"propagation_speed": 0.7, "weights": [1.0, -0.4]}),
 ]
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from beliefstream.streams.local.broker import GuardedProcess, free_port
 from tests.brokers import Broker
 from tests.conftest import Names, eventually
-from tests.streams.bridges.running_gateway import PATIENCE
+from tests.streams.bridges.running_gateway import PATIENCE, Answer, ask, value_of
 from tests.streams.cli.conftest import environment
 
 PLACES = "/usr/sbin:/usr/local/sbin"  # where Debian and others put it
@@ -39,13 +40,18 @@ class Mosquitto:
     def __init__(self, folder: Path, *options: str) -> None:
         self.port = free_port()
         self._program = mosquitto_program()
-        self._configuration = folder / "mosquitto.conf"
+        self._folder, self._configuration = folder, folder / "mosquitto.conf"
+        self.configure(*options)
+        self._process: GuardedProcess | None = None
+
+    def configure(self, *options: str) -> None:
+        """Have other options from the next start on."""
+        folder = self._folder
         lines = [f"listener {self.port} 127.0.0.1", "persistence true", f"persistence_location {folder}/"]
         lines += ["autosave_on_changes true", "autosave_interval 1", *options]
         lines += [] if any(each.startswith("password_file") for each in options) else ["allow_anonymous true"]
         lines += ["user root"] if os.geteuid() == 0 else []
         self._configuration.write_text("\n".join(lines) + "\n")
-        self._process: GuardedProcess | None = None
 
     def start(self) -> Self:
         if self._process is not None:
@@ -117,12 +123,13 @@ class RunningBridge:
     def __init__(
         self, broker: Broker, names: Names, mosquitto: Mosquitto, folder: Path, **settings: str
     ) -> None:
-        self._folder, self._log = folder, folder / "bridge.log"
+        self._folder, self._log, self.web_port = folder, folder / "bridge.log", free_port()
         mapping = folder / "mapping.json"
         if not mapping.exists():
             mapping.write_text(json.dumps({"topics": [{"topic": PATTERN, "id": "id"}]}))
         self._variables = environment(broker.bootstrap_servers, names) | {
             "BELIEFSTREAM_MQTT_PORT": str(mosquitto.port),
+            "BELIEFSTREAM_MQTT_WEB_PORT": str(self.web_port),
             **{f"BELIEFSTREAM_{name.upper()}": value for name, value in settings.items()},
         }
         self.process: subprocess.Popen[bytes] | None = None
@@ -143,6 +150,14 @@ class RunningBridge:
 
     def connections(self) -> int:
         return self.log().count("connected to the MQTT broker")
+
+    def get(self, path: str, **headers: str) -> Answer:
+        """Ask the bridge's own pages."""
+        return ask(urllib.request.Request(f"http://127.0.0.1:{self.web_port}{path}", headers=headers))
+
+    def metric(self, name: str) -> float:
+        """The value of a metric without labels."""
+        return value_of(name, self.get("/metrics").body)
 
     def log(self) -> str:
         return self._log.read_text() if self._log.exists() else ""

@@ -44,21 +44,20 @@ class RunningGateway:
         self.port, self.process, self._log = port, process, log
 
     def get(self, path: str, **headers: str) -> Answer:
-        return self._ask(urllib.request.Request(self.url(path), headers=_named(headers)))
+        return ask(urllib.request.Request(self.url(path), headers=_named(headers)))
 
     def post(self, path: str, body: object, media: str = JSON, **headers: str) -> Answer:
         """Send bytes as they are, anything else as JSON."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         all_headers = {"Content-Type": media, **_named(headers)}
-        return self._ask(urllib.request.Request(self.url(path), data, all_headers))
+        return ask(urllib.request.Request(self.url(path), data, all_headers))
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
 
     def metric(self, name: str) -> float:
         """The value of a metric, by its whole name with labels."""
-        lines = self.get("/metrics").body.decode().splitlines()
-        return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
+        return value_of(name, self.get("/metrics").body)
 
     def log(self) -> str:
         return self._log.read_text()
@@ -70,13 +69,21 @@ class RunningGateway:
         except OSError:
             return False
 
-    def _ask(self, request: urllib.request.Request) -> Answer:
-        try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-                return Answer(answer.status, answer.headers, answer.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                return Answer(error.code, error.headers, error.read())
+
+def ask(request: urllib.request.Request) -> Answer:
+    """What a server answers, whatever the status."""
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return Answer(answer.status, answer.headers, answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(error.code, error.headers, error.read())
+
+
+def value_of(name: str, page: bytes) -> float:
+    """The value of a metric on a page of them, by its whole name with labels; 0 if it is not there."""
+    lines = page.decode().splitlines()
+    return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
 
 
 def _named(headers: Mapping[str, str]) -> dict[str, str]:

@@ -120,3 +120,15 @@ def test_a_time_that_no_number_of_seconds_holds_is_refused_in_any_unit() -> None
         mapping = Mapping.model_validate({"topics": [{"topic": "{entity}/{sensor}", "time_unit": unit}]})
         with pytest.raises(Unusable, match="time"):
             mapping.observation("a/b", b'{"value": 1, "time": 1%s}' % (b"0" * 400), 0.0, 10_000)
+
+
+def test_a_sensor_that_moves_states_where_it_was() -> None:
+    made = mapping(
+        "{entity}/{sensor}", value="bearing", position=["pose.x", "pose.y"], orientation="pose.yaw"
+    )
+    payload = {"bearing": 0.3, "time": 7, "pose": {"x": 1, "y": 2.5, "yaw": -0.5}}
+    assert observed(made, "tag/camera", payload) == Observation(
+        entity="tag", sensor="camera", time=7.0, value=0.3, position=(1.0, 2.5), orientation=-0.5
+    )
+    with pytest.raises(Unusable, match=r"pose\.y: the payload has no 'y'"):
+        observed(made, "tag/camera", payload | {"pose": {"x": 1, "yaw": 0}})

@@ -280,3 +280,26 @@ def test_a_file_that_is_not_parquet_is_one_line(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow", exc_type=ImportError)
     with pytest.raises(ValueError, match=r"log\.parquet: not Parquet"):
         read(written(tmp_path, "entity,time\n", "log.parquet"))
+
+
+def test_a_sensor_that_moves_states_where_it_was(tmp_path: Path) -> None:
+    text = (
+        "entity,sensor,time,value,position_1,position_2,orientation\na,cam,1,0.5,3,4,0.25\na,cam,2,0.6,,,\n"
+    )
+    moved, stayed = good(read(written(tmp_path, text)))
+    assert moved == Observation(
+        entity="a", sensor="cam", time=1.0, value=0.5, position=(3.0, 4.0), orientation=0.25
+    )
+    assert (stayed.position, stayed.orientation) == (None, None)
+    mapping = mapping_of({}, ["position=px,py", "orientation=yaw,pitch,roll"], [], None)
+    text = "entity,sensor,time,value,px,py,yaw,pitch,roll\na,cam,1,0.5,3,4,1,2,3\n"
+    (only,) = good(read(written(tmp_path, text), mapping))
+    assert (only.position, only.orientation) == ((3.0, 4.0), (1.0, 2.0, 3.0))
+
+
+def test_an_object_whose_parts_are_the_value_is_no_position(tmp_path: Path) -> None:
+    line = '{"entity": "a", "sensor": "gps", "time": 1, "position": {"lat": 50.5, "lon": -1.25}}'
+    mapping = mapping_of({}, ["value=position.lat,position.lon"], [], None)
+    assert good(read(written(tmp_path, line, "log.ndjson"), mapping)) == [
+        Observation(entity="a", sensor="gps", time=1.0, value=(50.5, -1.25))
+    ]

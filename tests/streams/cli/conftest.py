@@ -50,6 +50,7 @@ def environment(bootstrap_servers: str, names: Names) -> dict[str, str]:
         "BELIEFSTREAM_DEAD_LETTERS": topics.dead_letters,
         "BELIEFSTREAM_PARTITIONS": "3",
         "BELIEFSTREAM_FETCH_HIGH_WATERMARK": "true",
+        "BELIEFSTREAM_MQTT_WEB_PORT": "0",
     }
 
 

@@ -35,6 +35,18 @@ def test_an_observation_is_sent_with_key_value_and_headers(broker: Broker, topic
     assert attributes["time"] == "1970-01-01T00:00:03.250000Z"
 
 
+def test_an_observation_states_where_its_sensor_was(broker: Broker, topics: TopicNames) -> None:
+    with ObservationProducer(broker.bootstrap_servers, topics.observations) as producer:
+        place = np.array([3.0, 4.0])
+        producer.send("buoy", "camera", 0.5, time=1.0, position=place, orientation=0.25).result(PATIENCE)
+        with pytest.raises(Unusable, match=r"position\[1\]: Input should be a finite number"):
+            producer.send("buoy", "camera", 0.5, position=[3.0, float("nan")])
+    [record] = records(broker, topics.observations, 1)
+    assert parse(Observation, record.value) == Observation(
+        entity="buoy", sensor="camera", time=1.0, value=0.5, position=(3.0, 4.0), orientation=0.25
+    )
+
+
 def test_observations_of_an_entity_stay_in_order_in_one_partition(broker: Broker, topics: TopicNames) -> None:
     with ObservationProducer(broker.bootstrap_servers, topics.observations) as producer:
         for number in range(300):

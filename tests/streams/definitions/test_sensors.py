@@ -33,6 +33,9 @@ FACTORIES: dict[str, Sensor] = {
         [X, Y], 6, PLACE, 0.2, -40.0, 2.4, outlier_span=60.0, noise=REFLECTED
     ),
     "time_difference": measurement.time_difference([X, Y], 6, [9, 0], [-9, 1], 0.3, 343.0),
+    "time_differences": measurement.time_differences(
+        [X, Y], 6, [[9, 0], [-9, 1], [0, 8]], [[0.1, 0.01], [0.01, 0.05]], 343.0
+    ),
     "bearing": measurement.bearing([X, Y], 6, PLACE, 0.3, 0.2, -57.3, 90.0),
     "relative_bearing": measurement.relative_bearing(
         [X, Y], HEADING, 6, PLACE, 0.3, 0.1, noise=Noise(slope=0.05)

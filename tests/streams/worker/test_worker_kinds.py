@@ -46,6 +46,7 @@ VALUES: dict[str, float | list[float]] = {
     "range_rate": 0.2,
     "signal_strength": -55.0,
     "time_difference": -0.02,
+    "time_differences": [0.02, -0.01],
     "bearing": 45.0,
     "relative_bearing": -2.8,
     "heading": 0.6,

@@ -1,0 +1,94 @@
+"""Which topics of a bag make which observations."""
+
+from __future__ import annotations
+
+import re
+import string
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from beliefstream.schemas.base import Message, explain
+
+__all__ = ["BagTopic", "bag_topics"]
+
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+
+
+class BagTopic(Message):
+    """How the messages of the topics of one pattern become observations."""
+
+    topic: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=500,
+            description="topic, or pattern such as /{entity}/fix: {name} is a level that entity and sensor refer to",
+        ),
+    ]
+    entity: Annotated[
+        str | None,
+        Field(description="the entity, with {name} of the topic in it; absent: {entity}, if it is there"),
+    ] = None
+    sensor: Annotated[
+        str | None,
+        Field(description="the sensor, likewise; absent: {sensor}, or the topic without its first slash"),
+    ] = None
+    quantity: Annotated[
+        str | None, Field(description="what of the message is the value; absent: the first of its type")
+    ] = None
+    time: Annotated[
+        Literal["header", "log"], Field(description="the time in the header, or that of recording")
+    ] = "header"
+    covariance: Annotated[
+        Literal["message", "sensor"],
+        Field(description="whether covariances of messages replace that of the sensor's definition"),
+    ] = "message"
+    dimensions: Annotated[
+        Literal[2, 3], Field(description="numbers of a position or a velocity: with or without height")
+    ] = 2
+
+    @model_validator(mode="after")
+    def _check_templates(self) -> Self:
+        known = set(_PLACEHOLDER.findall(self.topic))
+        for name, template in (("entity", self.entity), ("sensor", self.sensor)):
+            if template is None:
+                continue
+            try:
+                used = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
+            except ValueError as error:
+                raise PydanticCustomError("invalid_template", f"{name}: {error}") from error
+            if missing := sorted(used - known):
+                raise PydanticCustomError(
+                    "invalid_template", f"{name}: {{{missing[0]}}} is not in the topic {self.topic!r}"
+                )
+        return self
+
+    def names(self, topic: str) -> tuple[str | None, str] | None:
+        """The entity, if the pattern or `entity` says it, and the sensor; None if the pattern does not match."""
+        expression = re.sub(r"\\\{([a-z_]+)\\\}", r"(?P<\1>[^/]+)", re.escape(self.topic))
+        found = re.fullmatch(expression, topic)
+        if found is None:
+            return None
+        levels = found.groupdict()
+        entity = levels.get("entity") if self.entity is None else self.entity.format_map(levels)
+        sensor = (
+            levels.get("sensor", topic.removeprefix("/"))
+            if self.sensor is None
+            else self.sensor.format_map(levels)
+        )
+        return entity, sensor
+
+
+def bag_topics(stated: Any) -> tuple[BagTopic, ...]:
+    """The topics that a mapping file states; raises ValueError that names the field and the value."""
+    if not isinstance(stated, list):
+        raise ValueError(f"mapping: topics: expected a list, got {stated!r}")
+    found = []
+    for number, each in enumerate(stated):
+        try:
+            found.append(BagTopic.model_validate(each))
+        except ValidationError as error:
+            raise ValueError(f"mapping: topics[{number}]: {explain(error)}") from None
+    return tuple(found)

@@ -1,0 +1,80 @@
+"""What a bridge shows by HTTP: /healthz, /readyz and /metrics, as a worker does."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from pydantic import SecretStr
+
+from beliefstream.streams.monitoring.bearer import CHALLENGE, may_read
+
+__all__ = ["pages"]
+
+SECONDS = 10  # that a client may be silent
+
+
+@contextmanager
+def pages(
+    listening: socket.socket,
+    registry: CollectorRegistry,
+    token: SecretStr | None,
+    lacking: Callable[[], Iterable[str]],
+) -> Iterator[None]:
+    """Serve the pages in threads while the context lasts, and close the socket then.
+
+    Args:
+        listening: a bound socket.
+        registry: the metrics.
+        token: that /metrics asks for, if any.
+        lacking: what the bridge waits for; it is ready while that is nothing.
+    """
+
+    class Pages(BaseHTTPRequestHandler):
+        timeout = SECONDS
+
+        def do_GET(self) -> None:
+            if self.path == "/healthz":
+                self._answer(200, {"ok": True})
+            elif self.path == "/readyz":
+                waits = list(lacking())
+                self._answer(503 if waits else 200, {"ready": not waits, "waiting_for": waits})
+            elif self.path != "/metrics":
+                self._answer(404, {"error": f"{self.path[:128]}: Not Found"})
+            elif may_read(self.headers.get("Authorization"), token):
+                self._write(200, generate_latest(registry), {"Content-Type": CONTENT_TYPE_LATEST})
+            else:
+                self._answer(401, {"error": "a bearer token is needed"}, CHALLENGE)
+
+        def _answer(self, status: int, content: object, headers: dict[str, str] | None = None) -> None:
+            fixed = {"Content-Type": "application/json"}
+            self._write(status, json.dumps(content).encode(), fixed | (headers or {}))
+
+        def _write(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+            self.send_response_only(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Requests are not logged."""
+
+    address = listening.getsockname()[:2]
+    with ThreadingHTTPServer(address, Pages, bind_and_activate=False) as server:
+        server.daemon_threads = True
+        server.socket.close()
+        server.socket = listening
+        thread = threading.Thread(target=server.serve_forever, name="beliefstream-pages", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
