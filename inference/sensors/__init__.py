@@ -32,6 +32,7 @@ from beliefstream.inference.sensors.functions import (
     time_difference,
 )
 from beliefstream.inference.sensors.lengths import linear, position, range_to, speed
+from beliefstream.inference.sensors.problems import of_problem
 from beliefstream.inference.sensors.readings import COMPOSITE, Reading, Sensor, expand
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "function",
     "heading",
     "linear",
+    "of_problem",
     "position",
     "range_rate",
     "range_to",
