@@ -33,6 +33,7 @@ from beliefstream.schemas.sensors.distances import (
     SpeedSensor,
     TimeDifferenceSensor,
 )
+from beliefstream.schemas.sensors.learned import LearnedSensor
 from beliefstream.schemas.sensors.noise import ExponentialClutter, Noise, NoiseComponent, UniformClutter
 from beliefstream.schemas.sensors.own import OwnSensor
 
@@ -49,6 +50,7 @@ __all__ = [
     "Geodetic",
     "GeodeticSensor",
     "HeadingSensor",
+    "LearnedSensor",
     "LinearSensor",
     "Noise",
     "NoiseComponent",
@@ -89,6 +91,7 @@ AnySensor: TypeAlias = (
     | RangeRelativeBearingSensor
     | RangeAzimuthElevationSensor
     | OwnSensor
+    | LearnedSensor
     | ControlSensor
 )
 Sensor: TypeAlias = Annotated[AnySensor, Field(discriminator="kind")]

@@ -43,11 +43,14 @@ def reading_of(observation: Observation, sensor: Sensor) -> Reading:
 
     Raises:
         Unusable: `wrong_length` if the value or its covariance has another length than the sensor's. `invalid` if the
-            value is not a place on Earth. `invalid_covariance` if a standard deviation has no positive finite square,
-            one standard deviation is given for both lengths and angles, or the covariance correlates the numbers of a
-            composite sensor.
+            value is not a place on Earth, or lies outside the domain of a problem's data. `invalid_definition` if a
+            problem fails on the observation's context. `invalid_covariance` if a standard deviation has no positive
+            finite square or is given to a problem, one standard deviation is given for both lengths and angles, or the
+            covariance correlates the numbers of a composite sensor.
     """
     value = value_of(observation, sensor.value_length)
+    if sensor.problem is not None:
+        return _of_problem(observation, sensor, value)
     one_for_all = isinstance(observation.standard_deviation, float)
     if one_for_all and {part.kind for part in sensor.parts} > {RANGE}:
         raise Unusable(
@@ -63,6 +66,27 @@ def reading_of(observation: Observation, sensor: Sensor) -> Reading:
     if isinstance(sensor, LocalPosition):
         value = sensor.local(value)
     return Reading(sensor, value, covariance)
+
+
+def _of_problem(observation: Observation, sensor: Sensor, value: Array) -> Reading:
+    """Convert a report to a problem, which has no noise beside its likelihood."""
+    if observation.standard_deviation is not None or observation.covariance is not None:
+        raise Unusable(
+            Reason.invalid_covariance,
+            f"standard_deviation: {observation.sensor} has a likelihood of its own, expected no noise",
+        )
+    try:
+        numbers = sensor.numbers(value)
+    except ValueError as error:
+        raise Unusable(Reason.invalid, f"value: {error}") from error
+    assert sensor.problem is not None
+    try:
+        sensor.problem.check_context(numbers[len(sensor.problem.data) :].tolist())
+    except ValueError as error:
+        raise Unusable(
+            Reason.invalid_definition, f"sensor: {observation.sensor} cannot be used: {error}"
+        ) from error
+    return Reading(sensor, value)
 
 
 def value_of(observation: Observation, length: int) -> Array:
