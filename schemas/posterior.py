@@ -13,6 +13,7 @@ from beliefstream.schemas.model import Coordinate
 from beliefstream.schemas.time import Time
 
 Method = Literal["transformer", "refined", "kalman", "linearised", "quadrature", "fallback", "prior"]
+Likelihood = Literal["exact", "learned"]
 _Count = Annotated[int, Field(strict=True, ge=0)]
 
 
@@ -37,6 +38,13 @@ class Quality(Message):
         Method,
         Field(description="method that computed the mixture; prior: no observation, a prior was applied"),
     ]
+    likelihood: Annotated[
+        Likelihood,
+        Field(
+            description="likelihood that the quality is measured against: exact, or learned from a simulator for at "
+            "least one of the observations"
+        ),
+    ] = "exact"
     accumulated_error: Annotated[
         Number | None,
         Field(

@@ -34,6 +34,7 @@ from beliefstream.schemas.sensors.distances import (
     TimeDifferenceSensor,
     TimeDifferencesSensor,
 )
+from beliefstream.schemas.sensors.learned import LearnedSensor
 from beliefstream.schemas.sensors.noise import ExponentialClutter, Noise, NoiseComponent, UniformClutter
 from beliefstream.schemas.sensors.own import OwnSensor
 
@@ -50,6 +51,7 @@ __all__ = [
     "Geodetic",
     "GeodeticSensor",
     "HeadingSensor",
+    "LearnedSensor",
     "LinearSensor",
     "Noise",
     "NoiseComponent",
@@ -92,6 +94,7 @@ AnySensor: TypeAlias = (
     | RangeRelativeBearingSensor
     | RangeAzimuthElevationSensor
     | OwnSensor
+    | LearnedSensor
     | ControlSensor
 )
 Sensor: TypeAlias = Annotated[AnySensor, Field(discriminator="kind")]

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference.likelihood.batched_functions import Functions
+from beliefstream.inference.likelihood.batched_likelihoods import Likelihoods
 from beliefstream.inference.likelihood.noise import NoiseMixture, wrap
 from beliefstream.inference.mixtures import linear_algebra as la
 
-LINEAR, RANGE, ANGLE, FUNCTION = 0, 1, 2, 3
+LINEAR, RANGE, ANGLE, FUNCTION, LIKELIHOOD = 0, 1, 2, 3, 4
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class ObservationData:
     mixture: NoiseMixture | None = None  # its ratios multiply the standard deviation
     deviation_slope: Tensor | None = None  # (B, N): the deviation is standard_deviation + slope · |h(x)|
     functions: Functions | None = None
+    likelihoods: Likelihoods | None = None
 
     @property
     def batch(self) -> int:
@@ -68,7 +70,7 @@ class ObservationData:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Self:
         """Apply `change` to every tensor; it must keep the two leading dimensions in place."""
-        changed: dict[str, Tensor | NoiseMixture | Functions] = {}
+        changed: dict[str, Tensor | NoiseMixture | Functions | Likelihoods] = {}
         for field in fields(self):
             part = getattr(self, field.name)
             if part is not None:
@@ -97,10 +99,10 @@ class ObservationData:
         first = torch.where(is_range, self.value[..., 0] / factor, wrap(self.value[..., 0] + turn))
         matrix, mixture = self.matrix * factor[..., None, None], self.mixture
         origin = (self.origin - image) / factor[..., None]
-        if self.functions is None:
+        if self.functions is None and self.likelihoods is None:
             matrix = torch.where(linear[..., None, None], matrix, self.matrix)
-        else:  # a function takes u = A x − a, which must not change
-            function = self.functions.present
+        else:  # a function or a problem takes u = A x − a, which must not change
+            function = self.takes_coordinates
             first = torch.where(function, self.value[..., 0], first)
             matrix = torch.where((linear | function)[..., None, None], matrix, self.matrix)
             origin = torch.where(function[..., None], self.origin - image, origin)
@@ -120,6 +122,22 @@ class ObservationData:
         )
 
     @property
+    def has_problem(self) -> Tensor:
+        """Which entities have an observation of a problem, ``(B,)`` bool."""
+        if self.likelihoods is None:
+            return torch.zeros_like(self.mask[:, 0])
+        return (self.likelihoods.present & self.mask).any(1)
+
+    @property
+    def takes_coordinates(self) -> Tensor:
+        """Which observations are functions or problems, ``(B, N)`` bool."""
+        found = torch.zeros_like(self.mask)
+        for part in (self.functions, self.likelihoods):
+            if part is not None:
+                found = found | part.present
+        return found
+
+    @property
     def wraps(self) -> Tensor:
         """Which residuals are directions, ``(B, N)`` bool."""
         is_angle = self.kind == ANGLE
@@ -134,6 +152,8 @@ class ObservationData:
     def is_plain(self) -> Tensor:
         """Which entities have only Gaussian noise with a constant standard deviation, ``(B,)`` bool."""
         other = self.noise_components > 0
+        if self.likelihoods is not None:
+            other = other | self.likelihoods.present
         if self.deviation_slope is not None:
             other = other | (self.deviation_slope != 0)
         return ~(other & self.mask).any(1)
@@ -146,10 +166,8 @@ class ObservationData:
 
     @property
     def is_irregular(self) -> Tensor:
-        """Which observations may have a likelihood of many peaks: functions and noise mixtures, ``(B, N)`` bool."""
-        found = torch.zeros_like(self.mask)
-        if self.functions is not None:
-            found = found | self.functions.present
+        """Which observations may have many peaks: functions, problems and noise mixtures, ``(B, N)`` bool."""
+        found = self.takes_coordinates
         if self.mixture is not None:
             found = found | ((self.mixture.log_weights > -math.inf).sum(-1) > 1)
         return found

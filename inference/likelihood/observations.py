@@ -1,12 +1,14 @@
 """Batched observations: residuals, likelihoods and linearisations at any state.
 
-Every measurement model has one of four forms, in ``d`` coordinates of the state x (A: matrix, a: origin, c: heading):
+Every measurement model has one of five forms, in ``d`` coordinates of the state x (A: matrix, a: origin, c: heading):
 
 - linear    ``h(x) = A x`` (any number of rows, whitened, so that the noise is the identity);
 - range     ``h(x) = |A x − a|``;
 - angle     ``h(x) = atan2((A x − a)₂, (A x − a)₁) − cᵀx``, wrapped;
 - function  ``h(x) = f(A x − a, parameters)``, any registered `inference.likelihood.measurement_functions`,
-differentiated automatically.
+  differentiated automatically;
+- likelihood: the log likelihood of a problem (`inference.likelihood.problems`) at the parameters ``A x − a``, without
+  a residual or noise of its own. Near a state it acts by its gradient and curvature (`batched_likelihoods`).
 
 Noise is Gaussian. For a scalar it may also be a mixture, or have a deviation that grows with the value
 (`inference.likelihood.noise`). With probability p the value is an outlier: ten times as wide for a linear sensor,
@@ -24,8 +26,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from beliefstream.inference.likelihood.batched_likelihoods import IMPOSSIBLE
 from beliefstream.inference.likelihood.noise import effective, wrap
-from beliefstream.inference.likelihood.observation_data import ANGLE, FUNCTION, LINEAR, RANGE, ObservationData
+from beliefstream.inference.likelihood.observation_data import (
+    ANGLE,
+    FUNCTION,
+    LIKELIHOOD,
+    LINEAR,
+    RANGE,
+    ObservationData,
+)
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
 from beliefstream.inference.mixtures.native_forms import native_form
@@ -33,6 +43,7 @@ from beliefstream.inference.mixtures.native_forms import native_form
 __all__ = [
     "ANGLE",
     "FUNCTION",
+    "LIKELIHOOD",
     "LINEAR",
     "RANGE",
     "WIDE_OUTLIER",
@@ -50,6 +61,10 @@ _FAR, _STEEP, _BENT = 1e6, 1e6, 1e9  # limits of a function's residual and deriv
 def _bounded(tensor: Tensor, most: float) -> Tensor:
     """Clamp to ±`most`, as larger squares would overflow; NaN becomes `most`, as far off as possible."""
     return torch.nan_to_num(tensor, nan=most).clamp(-most, most)
+
+
+def _direction(vector: Tensor) -> Tensor:
+    return vector / la.norm(vector, True).clamp_min(1e-150)
 
 
 class Residuals(NamedTuple):
@@ -179,7 +194,8 @@ class Observations(ObservationData):
     def _native(self) -> tuple[Any, Any] | None:
         """Native code and the numbers that it takes; None where operators must do."""
         code = native_form("likelihood.native_observations", self.value, self.matrix, single=True)
-        if code is None or not self.has_plain_noise or self.functions is not None:
+        taken = self.functions is not None or self.likelihoods is not None
+        if code is None or not self.has_plain_noise or taken:
             return None
         return code, code.seen(self)
 
@@ -197,15 +213,46 @@ class Observations(ObservationData):
         relative = self._relative(points)
         functions = self.functions.values(relative) if self.functions is not None else None
         distance = (la.squared_norm(relative) + _SOFT).sqrt()
-        return self._residuals(relative, self._difference(points, relative, distance, functions))
+        found = self._residuals(relative, self._difference(points, relative, distance, functions))
+        if self.likelihoods is None:
+            return found
+        value = self.likelihoods.values(relative)
+        return self._with_likelihoods(found, value, -2 * value.clamp(IMPOSSIBLE, 0.0))
+
+    def _with_likelihoods(self, residuals: Residuals, value: Tensor, squared: Tensor) -> Residuals:
+        """Residuals with those of problems put in: their log likelihoods and squared residuals ``(B, P, N)``."""
+        assert self.likelihoods is not None
+        own, root = self.likelihoods.present[:, None], (squared + 1e-24).sqrt()
+        return Residuals(
+            torch.where(own, torch.where(self.rows[:, None] == 1, root, 0.0), residuals.signed),
+            torch.where(own, squared, residuals.squared),
+            torch.where(own, math.inf, residuals.log_odds),
+            torch.where(own, value.clamp_min(IMPOSSIBLE), residuals.log_likelihood),
+            torch.where(own, 1.0, residuals.deviation),
+        )
 
     def log_likelihood(self, points: Tensor) -> Tensor:
-        """Joint log likelihood of each entity's observations at `points` ``(B, P, d)``; returns ``(B, P)``."""
+        """Joint log likelihood of each entity's observations at `points` ``(B, P, d)``; returns ``(B, P)``.
+
+        It is minus infinity where a problem says that an observation is impossible.
+        """
         if native := self._native_at(points):
             code, seen = native
             total: Tensor = code.log_likelihood(seen, points)
             return total
-        return (self.residuals(points).log_likelihood * self.mask[:, None]).sum(-1)
+        each = self.residuals(points).log_likelihood * self.mask[:, None]
+        if self.likelihoods is None:
+            return each.sum(-1)
+        impossible = (each <= IMPOSSIBLE) & self.likelihoods.present[:, None]
+        return torch.where(impossible.any(-1), -math.inf, each.sum(-1))
+
+    def log_peaks(self, residuals: Residuals) -> Tensor:
+        """Log density of an inlier that fits exactly, by the linearisation of `residuals`, ``(B, P or 1, N)``."""
+        constant = -self.log_normaliser[:, None]
+        if self.likelihoods is None:
+            return constant
+        own = residuals.log_likelihood + 0.5 * residuals.squared
+        return torch.where(self.likelihoods.present[:, None], own, constant)
 
     def linearise(self, points: Tensor, factors: Tensor) -> Linearisation:
         """Gradient, information and curvature at `points` ``(B, K, d)``.
@@ -254,7 +301,22 @@ class Observations(ObservationData):
         gradient = torch.where(linear, gradient, jacobian * residuals.signed[..., None])
         information = torch.where(linear[..., None], gram, la.outer(jacobian, jacobian))
         curvature = torch.where(linear[..., None], torch.zeros_like(curvature), curvature)
-        return Linearisation(gradient, information, curvature, jacobian, residuals)
+        found = Linearisation(gradient, information, curvature, jacobian, residuals)
+        return found if self.likelihoods is None else self._with_quadratic(found, relative, matrix)
+
+    def _with_quadratic(self, found: Linearisation, relative: Tensor, matrix: Tensor) -> Linearisation:
+        """A linearisation with those of problems put in."""
+        assert self.likelihoods is not None
+        near, own = self.likelihoods.quadratic(relative, matrix), self.likelihoods.present[:, None, :, None]
+        # a residual of one row has a slope
+        slope = la.trace(near.information)[..., None].clamp_min(0).sqrt() * _direction(near.gradient)
+        return Linearisation(
+            torch.where(own, near.gradient, found.gradient),
+            torch.where(own[..., None], near.information, found.information),
+            torch.where(own[..., None], 0.0, found.curvature),
+            torch.where(own, slope, found.slope),
+            self._with_likelihoods(found.residuals, near.value, near.squared),
+        )
 
     @staticmethod
     def _angle_derivatives(relative: Tensor, matrix: Tensor, heading: Tensor) -> tuple[Tensor, Tensor]:

@@ -38,8 +38,8 @@ class Prediction(NamedTuple):
         gain = la.invert_from_factor(grown)
         squared = (linear.residuals.squared * used).sum(-1)
         distance = (squared - la.quadratic(gain, gradient, gradient)).clamp_min(0)
-        constant = (observations.log_normaliser * observations.mask).sum(-1)
-        log_evidence = -0.5 * distance - la.log_diagonal(grown) - constant[:, None]
+        peak = (observations.log_peaks(linear.residuals) * used).sum(-1)
+        log_evidence = -0.5 * distance - la.log_diagonal(grown) + peak
         rows = (observations.rows * observations.mask).sum(-1)
         return cls(factors, gradient, gain, distance, log_evidence, rows)
 

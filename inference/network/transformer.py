@@ -242,7 +242,8 @@ class DistributionTransformer(nn.Module):
                 tokens.spread,
                 average,
             )
-            fit = frame.linearisation.residuals.log_likelihood + observations.log_normaliser[:, None]
+            residuals = frame.linearisation.residuals
+            fit = residuals.log_likelihood - observations.log_peaks(residuals)
             fit = (fit * used).sum(-1).clamp(min=-200)
             evidence = -0.5 * la.squared_norm(frame.prior_offset) + fit
             volume = la.log_diagonal(factors) - la.log_diagonal(prior_factor)

@@ -33,6 +33,7 @@ from beliefstream.inference.sensors.functions import (
 )
 from beliefstream.inference.sensors.lengths import linear, position, range_to, speed
 from beliefstream.inference.sensors.placement import WrongLength, needs_position, placed, without_position
+from beliefstream.inference.sensors.problems import of_problem
 from beliefstream.inference.sensors.readings import COMPOSITE, Reading, Sensor, expand
 from beliefstream.inference.sensors.time_differences import (
     TimeDifferences,
@@ -61,6 +62,7 @@ __all__ = [
     "heading",
     "linear",
     "needs_position",
+    "of_problem",
     "placed",
     "position",
     "range_rate",

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.batched_functions import Functions
+from beliefstream.inference.likelihood.batched_likelihoods import Likelihoods
 from beliefstream.inference.likelihood.noise import Array, NoiseMixture
-from beliefstream.inference.likelihood.observations import LINEAR, Observations
+from beliefstream.inference.likelihood.observations import LIKELIHOOD, LINEAR, Observations
 from beliefstream.inference.sensors.readings import Reading, Sensor, expanded
 
 _NO_OUTLIERS = (
@@ -34,8 +35,9 @@ def encode(readings: Sequence[Sequence[Reading]], dimension: int, width: int | N
         width: number of observations per entity, ``N``, with padding; None for the largest number of readings.
 
     Raises:
-        ValueError: a composite reading has a wrong length or a covariance that correlates its parts, or a reading
-            lacks the position that each reading of its sensor needs.
+        ValueError: a composite reading has a wrong length or a covariance that correlates its parts, a reading lacks
+            the position that each reading of its sensor needs, or a report to a problem lies outside the domain of its
+            data.
     """
     readings = [expanded(row) for row in readings]
     batch = len(readings)
@@ -50,12 +52,31 @@ def encode(readings: Sequence[Sequence[Reading]], dimension: int, width: int | N
     index = np.array([number[id(reading.sensor)] for reading in flat], dtype=np.int64)
     values = np.zeros((len(flat), most_rows))
     for i, reading in enumerate(flat):
-        values[i, : len(reading.value)] = reading.value
+        if reading.sensor.kind != LIKELIHOOD:
+            values[i, : len(reading.value)] = reading.value
     covariances = table.covariance[index] if flat else np.zeros((0, most_rows, most_rows))
     for i, reading in enumerate(flat):
         if reading.covariance is not None:
             covariances[i, : len(reading.value), : len(reading.value)] = reading.covariance
-    return table.observations(index, values, covariances, _Places(entity, place, (batch, places)))
+    where = _Places(entity, place, (batch, places))
+    observations = table.observations(index, values, covariances, where)
+    return replace(observations, likelihoods=_likelihoods(flat, where))
+
+
+def _likelihoods(flat: Sequence[Reading], where: _Places) -> Likelihoods | None:
+    """The problems of all reports, with their data and context."""
+    functions = list(dict.fromkeys(r.sensor.problem for r in flat if r.sensor.problem is not None))
+    if not functions:
+        return None
+    number = {function: i for i, function in enumerate(functions)}
+    which = np.full(len(flat), -1)
+    numbers = np.zeros((len(flat), max(len(function.number_names) for function in functions)))
+    for i, reading in enumerate(flat):
+        if reading.sensor.problem is not None:
+            which[i] = number[reading.sensor.problem]
+            found = reading.sensor.numbers(reading.value)
+            numbers[i, : len(found)] = found
+    return Likelihoods(tuple(functions), where.put(which, -1, torch.int64), where.put(numbers, 0.0))
 
 
 @dataclass(frozen=True)
@@ -99,7 +120,7 @@ class _SensorTable:
         for i, sensor in enumerate(sensors):
             if sensor.placement is not None and sensor.placement.position is None:
                 raise ValueError("position: expected one with each reading of this sensor, got none")
-            used, length = len(sensor.matrix), sensor.value_length
+            used, length = len(sensor.matrix), sensor.noise_length
             matrix[i, :used], origin[i, :used] = sensor.matrix, sensor.origin
             covariance[i, :length, :length] = sensor.covariance
             if sensor.heading is not None:
@@ -111,7 +132,7 @@ class _SensorTable:
             origin,
             heading,
             covariance,
-            np.array([s.value_length for s in sensors], dtype=float),
+            np.array([s.noise_length for s in sensors], dtype=float),
             np.array([s.outlier_probability for s in sensors], dtype=float),
             np.array([s.outlier_span or _wide(s) for s in sensors], dtype=float),
             np.array([s.scale for s in sensors], dtype=float),
@@ -136,6 +157,7 @@ class _SensorTable:
         # densities are those of the reported value, so they include the scale
         log_scale = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(1)
         log_scale = log_scale + self.length[index] * np.log(np.abs(scale[:, 0]))
+        freedom = np.array([_freedom(sensor) for sensor in self.sensors])[index]
         probability, log_density = self._outliers(index, reported[:, 0])
         return Observations(
             kind=where.put(kind, LINEAR, torch.int64),
@@ -145,7 +167,7 @@ class _SensorTable:
             origin=where.put(np.where(linear_[:, None], 0.0, self.origin[index]), 0.0),
             heading=where.put(self.heading[index], 0.0),
             standard_deviation=where.put(np.where(linear_, 1.0, factors[:, 0, 0]), 1.0),
-            rows=where.put(self.length[index], 1.0),
+            rows=where.put(freedom, 1.0),
             log_scale=where.put(log_scale, 0.0),
             outlier_probability=where.put(probability, 0.0),
             outlier_log_density=where.put(log_density, 0.0),
@@ -206,6 +228,13 @@ class _SensorTable:
         return Functions(
             tuple(programs), where.put(which[index], -1, torch.int64), where.put(parameters[index], 0.0)
         )
+
+
+def _freedom(sensor: Sensor) -> float:
+    """Degrees of freedom of a report: its values with noise, or the fewer of a problem's parameters and data."""
+    if sensor.problem is None:
+        return float(sensor.noise_length)
+    return float(min(len(sensor.problem.parameters), len(sensor.problem.data)))
 
 
 def _wide(sensor: Sensor) -> float:

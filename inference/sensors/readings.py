@@ -12,7 +12,8 @@ import numpy as np
 
 from beliefstream.inference.likelihood.measurement_functions import Program
 from beliefstream.inference.likelihood.noise import Array, Noise
-from beliefstream.inference.likelihood.observations import LINEAR
+from beliefstream.inference.likelihood.observations import LIKELIHOOD, LINEAR
+from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.sensors.placement import Placement
 
 COMPOSITE = -1  # kind of a sensor that reports several numbers, each with its own model
@@ -25,7 +26,7 @@ class Sensor:
     The measurement is a function of ``matrix x − origin``.
 
     Attributes:
-        kind: LINEAR, RANGE, ANGLE or FUNCTION of `inference.likelihood.observations`, or COMPOSITE.
+        kind: LINEAR, RANGE, ANGLE, FUNCTION or LIKELIHOOD of `inference.likelihood.observations`, or COMPOSITE.
         matrix: rows that the sensor observes, ``(rows, D)``.
         origin: subtracted from the rows, ``(rows,)``.
         covariance: covariance of the noise of the reported value, ``(m, m)``.
@@ -37,9 +38,11 @@ class Sensor:
         noise: non-Gaussian noise of a scalar, relative to its standard deviation; None for Gaussian noise.
         heading: row subtracted from an angle, ``(D,)``; None for none.
         program: function of a sensor of kind FUNCTION.
-        parameters: numbers of the function, ``(Q,)``.
+        parameters: numbers of the function, ``(Q,)``; those of a problem are NaN where a report brings them.
         parts: sensors of a composite, in the order of its values.
         placement: how its position enters; None for a sensor without one. See `inference.sensors.placement`.
+        problem: of a sensor of kind LIKELIHOOD; noise, outliers and calibration do not apply.
+        reported: which of a problem's numbers each reported value is, in order.
 
     Raises:
         ValueError: a number is outside its range, or the covariance has a wrong shape or is not positive definite.
@@ -59,6 +62,8 @@ class Sensor:
     parameters: Array = field(default_factory=lambda: np.zeros(0))
     parts: tuple[Sensor, ...] = ()
     placement: Placement | None = None
+    problem: ProblemFunction | None = None
+    reported: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         clutter = self.noise.clutter_probability if self.noise is not None else 0.0
@@ -68,9 +73,9 @@ class Sensor:
         if self.scale == 0 or not math.isfinite(self.scale):
             raise ValueError(f"scale: must be finite and not zero, got {self.scale}")
         length = self.covariance.shape[0]
-        if self.covariance.shape != (length, length) or length != self.value_length:
+        if self.covariance.shape != (length, length) or length != self.noise_length:
             raise ValueError(
-                f"covariance: expected {self.value_length} rows, got shape {self.covariance.shape}"
+                f"covariance: expected {self.noise_length} rows, got shape {self.covariance.shape}"
             )
         try:
             np.linalg.cholesky(self.covariance)
@@ -84,6 +89,8 @@ class Sensor:
         if program is not None:
             name = getattr(program.measurement, "__qualname__", type(program.measurement).__qualname__)
             function = f"{name} {program.layout} {program.output}"
+        if self.problem is not None:
+            function = f"{self.problem.name} {self.reported}"
         heading = self.heading if self.heading is not None else np.zeros(0)
         return (
             self.kind,
@@ -105,6 +112,13 @@ class Sensor:
         """Number of values in one report."""
         if self.parts:
             return sum(part.value_length for part in self.parts)
+        return len(self.reported) if self.kind == LIKELIHOOD else self.noise_length
+
+    @property
+    def noise_length(self) -> int:
+        """Number of values in one report that have noise of their own; 1 for a problem, which has none."""
+        if self.parts:
+            return self.value_length
         return int(self.matrix.shape[0]) if self.kind == LINEAR else 1
 
     def split(self, value: Array, covariance: Array | None) -> tuple[Reading, ...]:
@@ -127,6 +141,17 @@ class Sensor:
             Reading(part, value[block], None if covariance is None else covariance[block, block])
             for part, block in zip(self.parts, blocks, strict=True)
         )
+
+    def numbers(self, value: Array) -> Array:
+        """Data and context of a report `value` to a problem, in the problem's order.
+
+        Raises ValueError, with the name, if one of the data lies outside its domain.
+        """
+        assert self.problem is not None
+        numbers = self.parameters.copy()
+        numbers[list(self.reported)] = value
+        self.problem.check_numbers(numbers.tolist())
+        return numbers
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,6 +43,7 @@ class Outcome:
         surprise: p-value of the observations under the prediction.
         method: lower-case name of an `inference.update.result.Method`; `prior` for an instant with a prior only,
             `predicted` for one with a control only.
+        likelihood: `learned` if that of a reading was learned from a simulator, otherwise `exact`.
     """
 
     belief: Belief
@@ -50,6 +51,7 @@ class Outcome:
     log_evidence: float
     surprise: float
     method: str
+    likelihood: str = "exact"
 
     @property
     def accumulated_error(self) -> float:
@@ -93,8 +95,17 @@ def _advance_alike(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
         update = _observe([steps[i].instant.readings for i in observed], prior, updater)
         times = [steps[i].instant.time for i in observed]
         after = errors.rows(index).updated(prior, update.posterior).plus(update.divergence)
-        outcomes |= dict(zip(observed, _split(update, times, after.single()), strict=True))
+        found = dict(zip(observed, _split(update, times, after.single()), strict=True))
+        outcomes |= {
+            i: replace(each, likelihood=_likelihood_of(steps[i].instant.readings))
+            for i, each in found.items()
+        }
     return [_with_control(outcomes[i], step) for i, step in enumerate(steps)]
+
+
+def _likelihood_of(readings: Sequence[Reading]) -> str:
+    learned = (r.sensor.problem is not None and r.sensor.problem.is_learned for r in readings)
+    return "learned" if any(learned) else "exact"
 
 
 def _predicted(

@@ -2,7 +2,7 @@
 
 `inference.update.compilation` makes the packages. They load in milliseconds and take any number of entities,
 observations and components, so nothing compiles while a stream runs. The uncompiled network answers problems with a
-noise mixture, a measurement function or a dimension without packages.
+noise mixture, a measurement function, a likelihood of a problem, or a dimension without packages.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class Compiled:
 
     def _fitting(self, observations: Observations, name: str) -> Call | None:
         plain = observations.has_plain_noise and observations.functions is None
+        plain = plain and observations.likelihoods is None
         if not plain or observations.value.shape[-1] > observations.dimension:
             return None
         if observations.value.dtype != torch.float32 or observations.value.device.type != "cpu":

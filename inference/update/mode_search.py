@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood.observations import ANGLE, RANGE, Observations
+from beliefstream.inference.likelihood.observations import ANGLE, RANGE, Observations, Residuals
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture, beside, component_log_density
 from beliefstream.inference.network.transformer import spread_points
@@ -178,6 +178,8 @@ class Climb:
         for _ in range(rounds):
             linear = self.observations.linearise(points, self.factors)
             inlier = HUBER / linear.residuals.squared.sqrt().clamp_min(HUBER)
+            if self.observations.likelihoods is not None:
+                inlier = torch.where(self.observations.likelihoods.present[:, None], 1.0, inlier)
             weight = used * (inlier if robust else self.observations.weights(linear.residuals.log_odds))
             total = identity + (linear.information * weight[..., None, None]).sum(2)
             pull = la.times(self.whitening, self.means - points)
@@ -195,17 +197,24 @@ class Climb:
     def promise(self, points: Tensor) -> Tensor:
         """Score that is higher where a peak is likelier nearby, ``(B, S)``: all observations under Cauchy noise."""
         residuals = self.observations.residuals(points)
-        fit = (torch.log1p(residuals.squared) * self.observations.mask[:, None]).sum(2)
+        loss = self._plain(torch.log1p(residuals.squared), residuals)
+        fit = (loss * self.observations.mask[:, None]).sum(2)
         return -fit - 0.5 * self._distance(points)
+
+    def _plain(self, loss: Tensor, residuals: Residuals) -> Tensor:
+        """`loss` ``(B, S, N)``, but minus the log likelihood for problems, which have no outliers to resist."""
+        likelihoods = self.observations.likelihoods
+        if likelihoods is None:
+            return loss
+        return torch.where(likelihoods.present[:, None], -residuals.log_likelihood, loss)
 
     def _cost(self, points: Tensor, robust: bool) -> Tensor:
         """Minus the log posterior up to a constant, or with Huber's loss in place of the noise, ``(B, S)``."""
         residuals = self.observations.residuals(points)
         if robust:
             size = residuals.squared.sqrt()
-            loss = (
-                torch.where(size < HUBER, 0.5 * residuals.squared, HUBER * (size - 0.5 * HUBER)) * self.used
-            )
+            loss = torch.where(size < HUBER, 0.5 * residuals.squared, HUBER * (size - 0.5 * HUBER))
+            loss = self._plain(loss, residuals) * self.used
         else:
             loss = -residuals.log_likelihood * self.observations.mask[:, None]
         return loss.sum(2) + 0.5 * self._distance(points)

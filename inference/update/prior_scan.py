@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from beliefstream.inference.likelihood.batched_likelihoods import smoothed
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, component_log_density
@@ -173,5 +174,18 @@ def _smoothed(observations: Observations, points: Tensor, frames: Tensor) -> tup
     inlier = residuals.log_likelihood - torch.nn.functional.softplus(-residuals.log_odds) + gained
     outlier = residuals.log_likelihood - torch.nn.functional.softplus(residuals.log_odds)
     found = torch.nan_to_num(torch.logaddexp(inlier, outlier), nan=-math.inf)
+    if observations.likelihoods is not None:
+        own = observations.likelihoods.present[:, None]
+        mean, variance = smoothed(_within(observations, points, frames))
+        found, change = torch.where(own, mean, found), torch.where(own, variance, change)
     used = observations.mask[:, None]
     return torch.where(used, found, 0.0).sum(-1), torch.where(used, change, 0.0).amax(-1)
+
+
+def _within(observations: Observations, points: Tensor, frames: Tensor) -> Tensor:
+    """Log likelihoods of each observation at the cubature points ``x ± √d F_i`` of each cell, ``(B, P, N, 2d)``."""
+    batch, count, size = points.shape
+    steps = math.sqrt(size) * frames.mT
+    inside = torch.cat([points[:, :, None] + steps, points[:, :, None] - steps], 2)
+    found = observations.residuals(inside.view(batch, -1, size)).log_likelihood
+    return found.view(batch, count, 2 * size, -1).mT

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.update import quadrature
+from beliefstream.inference.update.importance import systematic
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.result import Method, Update, joined
 from beliefstream.inference.update.scaled_problem import Scaled
 from beliefstream.inference.update.settings import UpdateSettings
 
 AIM = 0.2  # of the allowed loss: components are split down to it
+POINTS, SEED = 256, 701  # of the prior, which check the evidence under a likelihood of any shape
+LEAST_SHARE, SLACK = 0.05, 0.02  # of these points that count; difference in nats that is no fault
 
 
 def settle(
@@ -40,6 +46,8 @@ def settle(
         return none, None
     spread = quadrature.gate(scaled.prior, scaled.observations, scaled.linear)
     fits = fits & (spread < quadrature.MOST_SPREAD)
+    if observations.likelihoods is not None:
+        fits = fits & (_farther_out(scaled) < quadrature.MOST_SPREAD)
     code = torch.where(fits, (touched * (1 << torch.arange(prior.dimension))).sum(1), -1)
     parts: list[tuple[Tensor, Update]] = []
     for pattern in sorted(set(code.tolist()) - {-1}):
@@ -63,6 +71,8 @@ def _settled(local: LocalProblem, problem: Scaled, settings: UpdateSettings) -> 
     whole = local.extend(solution.posterior, solution.source)
     whole = reduce(whole, settings.most_components, settings.merge_below)
     divergence = solution.divergence_of(local.localise(whole))
+    if local.observations64.likelihoods is not None:
+        divergence = torch.where(_agreed(local, solution.log_evidence), divergence, math.inf)
     update = Update(
         whole,
         # for two close densities the chi-square divergence is twice the Kullback-Leibler divergence
@@ -73,3 +83,32 @@ def _settled(local: LocalProblem, problem: Scaled, settings: UpdateSettings) -> 
         divergence,
     )
     return torch.nonzero(divergence < below)[:, 0], update
+
+
+def _farther_out(problem: Scaled) -> Tensor:
+    """As `quadrature.gate` for problems of the user, but at the points ``m ± 2 L_i`` of each component, ``(B,)``.
+
+    A likelihood of any shape may be flat just at a mean.
+    """
+    prior, observations = problem.prior, problem.observations
+    assert observations.likelihoods is not None
+    batch, count, size = prior.means.shape
+    factors = prior.factors()
+    steps = 2 * factors.mT
+    points = torch.cat([prior.means[:, :, None] + steps, prior.means[:, :, None] - steps], 2)
+    frames = factors[:, :, None].expand(-1, -1, 2 * size, -1, -1)
+    linear = observations.linearise(points.flatten(1, 2), frames.flatten(1, 2))
+    spread = la.trace(linear.information).view(batch, count, 2 * size, -1)
+    own = (observations.likelihoods.present & observations.mask)[:, None, None]
+    return torch.where(own & prior.present[..., None, None], spread, 0.0).amax((1, 2, 3)).sqrt()
+
+
+def _agreed(local: LocalProblem, log_evidence: Tensor) -> Tensor:
+    """Whether points of the prior give the same evidence; always where no problem of the user is seen, ``(B,)``."""
+    prior, observations = local.prior64, local.observations64
+    value = observations.log_likelihood(systematic(prior, prior.factors(), POINTS, SEED))
+    share = torch.softmax(value, 1)
+    effective = 1 / (POINTS * share.square().sum(1))
+    slack = SLACK + 3 * ((1 / effective - 1) / POINTS).clamp_min(0).sqrt()
+    off = (torch.logsumexp(value, 1) - math.log(POINTS) - log_evidence).abs()
+    return ~observations.has_problem | ((effective > LEAST_SHARE) & (off < slack))

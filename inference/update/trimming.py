@@ -22,8 +22,8 @@ def shape_code(observations: Observations) -> Tensor:
         parts.append((observations.noise_components * mask).amax(1))
     if observations.deviation_slope is not None:
         parts.append(((observations.deviation_slope != 0) & mask).any(1).long())
-    if observations.functions is not None:
-        parts.append((observations.functions.present & mask).any(1).long())
+    taken = [part for part in (observations.functions, observations.likelihoods) if part is not None]
+    parts.extend((part.present & mask).any(1).long() for part in taken)
     code = torch.zeros_like(count)
     for part in parts:
         code = code * 64 + part
@@ -51,6 +51,8 @@ def trimmed(observations: Observations) -> Observations:
         kept = replace(kept, deviation_slope=None)
     if kept.functions is not None and not bool((kept.functions.present & kept.mask).any()):
         kept = replace(kept, functions=None)
+    if kept.likelihoods is not None and not bool((kept.likelihoods.present & kept.mask).any()):
+        kept = replace(kept, likelihoods=None)
     return kept
 
 

@@ -36,6 +36,7 @@ from beliefstream.inference.update.reduction_cost import condense
 from beliefstream.inference.update.result import Method, Update, joined
 from beliefstream.inference.update.scaled_problem import Scaled
 from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.simulated_surprise import simulated_surprise
 from beliefstream.inference.update.thorough_network import ThoroughNetwork, scanned
 from beliefstream.inference.update.trimming import power_of_two, shape_code, trimmed
 
@@ -111,7 +112,7 @@ class Updater:
         # a prior that grew beyond the usual number of components takes more tokens
         usual = self.settings.components
         grown = prior.present.sum(1) > usual
-        code = code + (grown * (1 << prior.dimension))
+        code = code + (grown * (1 << prior.dimension)) + (observations.has_problem * (2 << prior.dimension))
         scaled, below = Scaled.of(prior, observations, touched), self.settings.linear_below
         divergence = nearly_linear.divergence(scaled.prior, scaled.observations, below, scaled.linear)
         code = torch.where(closed, _CLOSED, torch.where(divergence < below, _NEARLY_LINEAR, code))
@@ -128,7 +129,10 @@ class Updater:
         index = torch.nonzero(code >= 0)[:, 0]
         if len(index):
             parts.extend(self._by_network(problems, index, code))
-        return joined(parts) if len(parts) > 1 else parts[0][1].rows(torch.argsort(parts[0][0]))
+        found = joined(parts) if len(parts) > 1 else parts[0][1].rows(torch.argsort(parts[0][0]))
+        if observations.likelihoods is not None:
+            found = replace(found, surprise=simulated_surprise(prior, observations, found.surprise))
+        return found
 
     def _by_network(
         self, problems: _Problems, index: Tensor, code: Tensor
@@ -143,7 +147,7 @@ class Updater:
         hard = least[index] > 1
         again = [index[hard]]
         for some in _alike(index[~hard], code):
-            found = self._checked.update(*problems.local(some, self.device, self.dtype))
+            found = self._in_one_pass(problems, some)
             at = torch.nonzero(doubted[some] & (found.effective_sample_size >= least[some]))[:, 0]
             if len(at):
                 local, _ = problems.local(some[at], self.device, torch.float64, True)
@@ -158,6 +162,12 @@ class Updater:
         for some in _alike(left, code):
             for alike in _alike(some, shapes):
                 yield alike, self._thorough.update(*problems.local(alike, self.device, torch.float64, True))
+
+    def _in_one_pass(self, problems: _Problems, index: Tensor) -> Update:
+        """The network's checked answers; problems of the user are computed in double precision, for any function."""
+        if bool(problems.observations.has_problem[index[0]]):
+            return self._in_double.update(*problems.local(index, self.device, torch.float64))
+        return self._checked.update(*problems.local(index, self.device, self.dtype))
 
     def _kalman(self, problem: Scaled, _: Tensor) -> Update:
         """Exact: one Kalman update per component, weighted by its evidence; the loss by reduction is measured."""
@@ -189,6 +199,10 @@ class Updater:
     def _thorough(self) -> ThoroughNetwork:
         return ThoroughNetwork(deepcopy(self.network).double(), self.settings, None)
 
+    @cached_property
+    def _in_double(self) -> CheckedNetwork:
+        return CheckedNetwork(self._thorough.network, self.settings, None)
+
     def _trusted_above(self, problem: Scaled) -> tuple[Tensor, Tensor]:
         """The effective sample size ``(B,)`` above which one pass of the network is trusted, and which answers to scan.
 
@@ -206,7 +220,8 @@ class Updater:
         outliers = (observations.mask & (observations.outlier_probability > 0)).any(1)
         irregular = (observations.mask & observations.is_irregular).any(1)
         never |= (bent > limit) | (irregular & (bent > limit / GENTLE))
-        doubted = unlikely & outliers & (bent > limit / SOONER)
+        # a problem has no residual whose bend could be measured
+        doubted = (unlikely & outliers & (bent > limit / SOONER)) | observations.has_problem
         above = torch.where(doubted | (bent > limit / GENTLE), DOUBTED, 0.0)
         return torch.where(never, math.inf, above).double(), doubted
 
@@ -241,6 +256,8 @@ class _Problems:
         if not bool(self.grown[index[0]]):
             prior = prior.places(torch.arange(min(prior.components, self.usual)).expand(prior.batch, -1))
         observations = self.observations.rows_of(index)
+        if observations.likelihoods is not None and not bool(observations.has_problem.any()):
+            observations = replace(observations, likelihoods=None)
         if alone:
             observations = trimmed(observations)
             count = prior.present.sum(1).clamp_min(self.usual)

@@ -75,6 +75,7 @@ class PosteriorWriter:
                 "log_evidence": outcome.log_evidence,
                 "surprise": outcome.surprise,
                 "method": outcome.method,
+                "likelihood": outcome.likelihood,
                 "accumulated_error": outcome.accumulated_error,
             },
             "applied": applied,

@@ -1,4 +1,4 @@
-"""Imports modules that register measurement functions, before observations are processed.
+"""Imports modules that register measurement functions or hold problems, before observations are processed.
 
 `inference.likelihood.measurement_functions.find` loads the entry points of installed packages by name, so they need
 no import here.
@@ -11,6 +11,12 @@ import os
 import sys
 
 SETTING = "BELIEFSTREAM_MEASUREMENTS"
+_loaded: set[str] = set()
+
+
+def loaded() -> frozenset[str]:
+    """Names of all modules that were loaded here."""
+    return frozenset(_loaded)
 
 
 def load(modules: str) -> list[str]:
@@ -31,4 +37,5 @@ def load(modules: str) -> list[str]:
             raise ValueError(
                 f"{SETTING}: {name} cannot be imported: {str(error) or type(error).__name__}"
             ) from error
+        _loaded.add(name)
     return names

@@ -50,14 +50,18 @@ def reading_of(observation: Observation, sensor: Sensor) -> Reading:
 
     Raises:
         Unusable: `wrong_length` if the value, its covariance, the position or the orientation has another length than
-            the sensor's. `invalid` if the value is not a place on Earth, a position or orientation is stated for a
-            sensor without one, or the position of one that moves is not. `invalid_covariance` if a standard deviation
-            has no positive finite square, one standard deviation is given for both lengths and angles or for time
-            differences, or the covariance correlates the numbers of a composite sensor.
+            the sensor's. `invalid` if the value is not a place on Earth, or lies outside the domain of a problem's
+            data; if a position or orientation is stated for a sensor without one, or the position of one that moves is
+            not. `invalid_definition` if a problem fails on the observation's context. `invalid_covariance` if a
+            standard deviation has no positive finite square or is given to a problem, one standard deviation is given
+            for both lengths and angles or for time differences, or the covariance correlates the numbers of a
+            composite sensor.
     """
     if observation.position is not None or observation.orientation is not None or needs_position(sensor):
         sensor = _placed(observation, sensor)
     value = value_of(observation, sensor.value_length)
+    if sensor.problem is not None:
+        return _of_problem(observation, sensor, value)
     one_for_all = isinstance(observation.standard_deviation, float)
     if one_for_all and {part.kind for part in sensor.parts} > {RANGE}:
         raise Unusable(
@@ -93,6 +97,27 @@ def _placed(observation: Observation, sensor: Sensor) -> Sensor:
     except ValueError as error:
         reason = Reason.wrong_length if isinstance(error, WrongLength) else Reason.invalid
         raise Unusable(reason, f"{error}; the sensor is {observation.sensor}") from error
+
+
+def _of_problem(observation: Observation, sensor: Sensor, value: Array) -> Reading:
+    """Convert a report to a problem, which has no noise beside its likelihood."""
+    if observation.standard_deviation is not None or observation.covariance is not None:
+        raise Unusable(
+            Reason.invalid_covariance,
+            f"standard_deviation: {observation.sensor} has a likelihood of its own, expected no noise",
+        )
+    try:
+        numbers = sensor.numbers(value)
+    except ValueError as error:
+        raise Unusable(Reason.invalid, f"value: {error}") from error
+    assert sensor.problem is not None
+    try:
+        sensor.problem.check_context(numbers[len(sensor.problem.data) :].tolist())
+    except ValueError as error:
+        raise Unusable(
+            Reason.invalid_definition, f"sensor: {observation.sensor} cannot be used: {error}"
+        ) from error
+    return Reading(sensor, value)
 
 
 def value_of(observation: Observation, length: int) -> Array:

@@ -25,6 +25,7 @@ from beliefstream.schemas.sensor import (
     CourseSensor,
     GeodeticSensor,
     HeadingSensor,
+    LearnedSensor,
     LinearSensor,
     OwnSensor,
     PositionSensor,
@@ -42,6 +43,7 @@ from beliefstream.schemas.sensor import (
 from beliefstream.schemas.sensors.angles import OrientedInPlane
 from beliefstream.schemas.sensors.base import Placed
 from beliefstream.schemas.sensors.composites import PlacedInSpace
+from beliefstream.streams.definitions import problems
 from beliefstream.streams.definitions.readings import LocalPosition
 
 
@@ -51,7 +53,7 @@ def sensor_over(sensor: SensorMessage, names: tuple[str, ...]) -> Sensor:
     Raises:
         Unusable: `missing_coordinates` if the state lacks a coordinate that the sensor observes. `invalid_definition`
             if the variance of its noise exceeds the floating-point range, its measurement function is unknown or does
-            not accept its coordinates and parameters, or it is a control sensor.
+            not accept its coordinates and parameters, its problem is unknown or fails, or it is a control sensor.
     """
     missing = [name for name in sensor.coordinate_names if name not in names]
     if missing:
@@ -109,6 +111,14 @@ def _sensor_over(sensor: SensorMessage, state: _State) -> Sensor:
             return _time_differences(sensor, state)
         case OwnSensor():
             return _own(sensor, state)
+        case LearnedSensor():
+            return measurement.of_problem(
+                problems.find(sensor.problem),
+                {name: state.names.index(coordinate) for name, coordinate in sensor.parameters.items()},
+                state.size,
+                sensor.value,
+                sensor.context,
+            )
         case ControlSensor():
             raise ValueError("a control sensor reports inputs of the motion, not the state")
         case _:

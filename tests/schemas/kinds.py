@@ -71,6 +71,19 @@ SENSORS: dict[str, dict[str, Any]] = {
         "outlier_probability": 0.1,
         **NOISE,
     },
+    "learned": {
+        "problem": "beliefstream.inference.likelihood.example_problems:RadiationSource",
+        "parameters": {"x": "x", "y": "y", "strength": "z"},
+        "value": ["count"],
+        "context": {
+            "counter_x": 1.0,
+            "counter_y": 2.0,
+            "height": 1.0,
+            "background": 0.5,
+            "efficiency": 2.0,
+            "exposure": 4.0,
+        },
+    },
     "control": {"inputs": ["speed", "turn_rate"], "standard_deviation": [0.1, 0.02]},
 }
 for kind, definition in SENSORS.items():

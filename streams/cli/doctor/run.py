@@ -7,7 +7,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from beliefstream.streams.cli.doctor.findings import Finding, Status, absent
 from beliefstream.streams.settings import Settings
@@ -102,14 +102,17 @@ def examine_definitions(settings: Settings, missing: Collection[str] = frozenset
 
 
 def examine_measurements(settings: Settings, missing: Collection[str] = frozenset()) -> Finding:
-    """Check that the measurement functions of sensors of kind `own` are registered; needs a broker that answers."""
+    """Check that the measurement functions of sensors of kind `own`, and the problems of kind `learned`, are found.
+
+    It needs a broker that answers.
+    """
     from kafka.errors import KafkaError
 
     from beliefstream.streams.client import BrokerUnavailable, Registry, TopicMissing
 
     try:
         from beliefstream.inference.likelihood.measurement_functions import find
-        from beliefstream.streams.definitions import measurement_modules
+        from beliefstream.streams.definitions import measurement_modules, problems
 
         loaded = measurement_modules.load(settings.measurements)
     except ModuleNotFoundError as error:
@@ -124,19 +127,27 @@ def examine_measurements(settings: Settings, missing: Collection[str] = frozense
     except (BrokerUnavailable, TopicMissing, KafkaError) as error:
         return Finding("measurements", Status.skipped, f"sensors cannot be read: {error}")
     wanted = {name: sensor.measurement for name, sensor in sensors.items() if sensor.kind == "own"}
-    faults = []
-    for name, measurement in sorted(wanted.items()):
-        try:
-            find(measurement)
-        except ValueError as error:
-            faults.append(f"sensor {name}: {error}")
+    likelihoods = {name: sensor.problem for name, sensor in sensors.items() if sensor.kind == "learned"}
+    faults = _faults(wanted, find) + _faults(likelihoods, problems.find)
     if faults:
         remedy = (
             f"name the module that registers it in {measurement_modules.SETTING}, here and for the workers"
         )
         return Finding("measurements", Status.problem, "; ".join(faults[:3]), remedy)
     found = f"{', '.join(loaded)}; " if loaded else ""
-    return Finding("measurements", Status.ok, f"{found}sensors of kind own: {len(wanted)}")
+    more = f", of kind learned: {len(likelihoods)}" if likelihoods else ""
+    return Finding("measurements", Status.ok, f"{found}sensors of kind own: {len(wanted)}{more}")
+
+
+def _faults(wanted: Mapping[str, str], find: Callable[[str], object]) -> list[str]:
+    """Why what a sensor names, by the sensor's name, is not found."""
+    faults = []
+    for name, target in sorted(wanted.items()):
+        try:
+            find(target)
+        except ValueError as error:
+            faults.append(f"sensor {name}: {error}")
+    return faults
 
 
 def examine_device(settings: Settings) -> Finding:

@@ -56,6 +56,7 @@ VALUES: dict[str, float | list[float]] = {
     "range_relative_bearing": [4.3, -2.9],
     "range_azimuth_elevation": [0.5, 0.8, 0.3],
     "own": 0.26,
+    "learned": 9,
 }
 ONE = {
     "kind": "position",

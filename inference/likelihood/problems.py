@@ -1,0 +1,149 @@
+"""Problems: a likelihood of your own, given by a simulator and, where it is known, by its log density.
+
+A problem names its parameters with their supports, its data and its context. Context is what is known beside the
+data: the place of a counter, an exposure. All arguments are mappings from these names to tensors ``(M,)``, one number
+for each of ``M`` cases, so that ``parameters["x"] - context["x0"]`` is a vector of ``M`` differences.
+
+    class Counter:
+        parameters = {"x": "real", "strength": "positive"}
+        data = {"count": "count"}
+        context = ("x0",)
+
+        def rate(self, parameters, context):
+            return parameters["strength"] / (1 + (parameters["x"] - context["x0"]) ** 2)
+
+        def simulate(self, parameters, context, generator):
+            return {"count": torch.poisson(self.rate(parameters, context), generator=generator)}
+
+        def log_likelihood(self, data, parameters, context):
+            return torch.distributions.Poisson(self.rate(parameters, context)).log_prob(data["count"])
+
+A problem whose `log_likelihood` is itself an approximation, learned from its simulator, has ``is_learned = True``.
+
+A state has real coordinates. A coordinate y stands for the parameter ``y`` (real), ``exp(y)`` (positive) or
+``1 / (1 + exp(−y))`` (unit). So a belief over the coordinates is a belief over the parameters of any support.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol, get_args, runtime_checkable
+
+import torch
+from torch import Tensor
+
+Support = Literal["real", "positive", "unit"]
+Domain = Literal["real", "positive", "unit", "count", "binary"]
+Numbers = Mapping[str, Tensor]
+
+_LARGEST_EXPONENT = 80.0  # of a positive parameter: its square is finite in all float types but float16
+MOST_NAMES = 32  # of parameters, of data and of context
+
+
+@runtime_checkable
+class Problem(Protocol):
+    """What a problem has at least."""
+
+    @property
+    def parameters(self) -> Mapping[str, Support]:
+        """Names and supports of the parameters."""
+
+    @property
+    def data(self) -> Mapping[str, Domain]:
+        """Names and domains of the numbers that are observed."""
+
+    @property
+    def context(self) -> Sequence[str]:
+        """Names of the numbers that are known beside the data; may be empty."""
+
+    def simulate(self, parameters: Numbers, context: Numbers, generator: torch.Generator) -> Numbers:
+        """Draw the data of ``M`` cases; all numbers are ``(M,)``. Chance may only come from `generator`."""
+
+
+@runtime_checkable
+class ExplicitProblem(Problem, Protocol):
+    """A problem whose likelihood is known."""
+
+    def log_likelihood(self, data: Numbers, parameters: Numbers, context: Numbers) -> Tensor:
+        """Log density, or log probability, of the data of each case, ``(M,)``; minus infinity where impossible.
+
+        It is differentiated by the parameters, so it uses PyTorch's functions.
+        """
+
+
+class ProblemError(ValueError):
+    """A problem that breaks its protocol, or whose functions fail."""
+
+
+def name_of(problem: Problem) -> str:
+    """The problem's class, as ``module:Name``."""
+    return f"{type(problem).__module__}:{type(problem).__qualname__}"
+
+
+def check_names(problem: Problem) -> None:
+    """Check what a problem says of itself.
+
+    Raises ProblemError, with the attribute and its value, if something is missing or unknown, or if two names agree.
+    """
+    label = name_of(problem)
+    for attribute in ("parameters", "data", "context", "simulate"):
+        if not hasattr(problem, attribute):
+            raise ProblemError(f"problem: {label} has no {attribute}")
+    if not callable(problem.simulate):
+        raise ProblemError(f"simulate: {label} needs a function, got {problem.simulate!r}")
+    for attribute, known in (("parameters", get_args(Support)), ("data", get_args(Domain))):
+        kinds = getattr(problem, attribute)
+        if not isinstance(kinds, Mapping) or not kinds:
+            raise ProblemError(f"{attribute}: {label} needs names with their kinds, got {kinds!r}")
+        for name, kind in kinds.items():
+            if kind not in known:
+                raise ProblemError(
+                    f"{attribute}: {name} of {label} must be one of {list(known)}, got {kind!r}"
+                )
+    if isinstance(problem.context, str):
+        raise ProblemError(f"context: {label} needs a tuple of names, got {problem.context!r}")
+    names = [*problem.parameters, *problem.data, *problem.context]
+    for name in names:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ProblemError(f"names: {label} needs names like those of variables, got {name!r}")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ProblemError(f"names: {label} has {', '.join(repeated)} more than once")
+    for attribute in ("parameters", "data", "context"):
+        if len(getattr(problem, attribute)) > MOST_NAMES:
+            raise ProblemError(f"{attribute}: {label} has more than {MOST_NAMES} names")
+
+
+def to_support(coordinate: Tensor, support: Support) -> Tensor:
+    """The parameter that a real coordinate of the state stands for."""
+    if support == "positive":
+        return coordinate.clamp(-_LARGEST_EXPONENT, _LARGEST_EXPONENT).exp()
+    return torch.sigmoid(coordinate) if support == "unit" else coordinate
+
+
+def from_support(parameter: float, support: Support) -> float:
+    """The coordinate of a parameter; raises ValueError if it lies outside its support."""
+    inside = math.isfinite(parameter) and (support != "positive" or parameter > 0)
+    if not inside or (support == "unit" and not 0 < parameter < 1):
+        raise ValueError(f"parameter: must be {support}, got {parameter}")
+    if support == "positive":
+        return math.log(parameter)
+    return math.log(parameter / (1 - parameter)) if support == "unit" else parameter
+
+
+def check_datum(name: str, value: float, domain: Domain) -> None:
+    """Check one observed number; raises ValueError, with its name, if it lies outside its domain."""
+    inside = (
+        math.isfinite(value)
+        and {
+            "real": True,
+            "positive": value > 0,
+            "unit": 0 <= value <= 1,
+            "count": value >= 0 and value == math.floor(value),
+            "binary": value in (0.0, 1.0),
+        }[domain]
+    )
+    if not inside:
+        wanted = {"count": "a whole number from 0 on", "binary": "0 or 1", "unit": "between 0 and 1"}
+        raise ValueError(f"{name}: must be {wanted.get(domain, f'a {domain} number')}, got {value:g}")
