@@ -11,7 +11,8 @@ import pymap3d
 from beliefstream.inference.likelihood.noise import Array
 from beliefstream.inference.likelihood.observations import RANGE
 from beliefstream.inference.sensors import Reading, Sensor
-from beliefstream.schemas import Geodetic, Observation, Reason, Unusable
+from beliefstream.schemas import Geodetic, Reason, Unusable
+from beliefstream.streams.definitions.plain_observations import AnyObservation
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ class LocalPosition(Sensor):
         return np.array(metres[: len(value)], dtype=float)
 
 
-def reading_of(observation: Observation, sensor: Sensor) -> Reading:
+def reading_of(observation: AnyObservation, sensor: Sensor) -> Reading:
     """Convert one report of the sensor to a reading.
 
     Raises:
@@ -65,7 +66,7 @@ def reading_of(observation: Observation, sensor: Sensor) -> Reading:
     return Reading(sensor, value, covariance)
 
 
-def value_of(observation: Observation, length: int) -> Array:
+def value_of(observation: AnyObservation, length: int) -> Array:
     """Return the observation's numbers, ``(length,)``; raises Unusable, `wrong_length`, for another number."""
     value: Array = np.atleast_1d(np.array(observation.value, dtype=float))
     if len(value) != length:
@@ -75,7 +76,7 @@ def value_of(observation: Observation, length: int) -> Array:
     return value
 
 
-def stated_covariance(observation: Observation, length: int) -> Array | None:
+def stated_covariance(observation: AnyObservation, length: int) -> Array | None:
     """Return the covariance stated in the observation, ``(length, length)``, or None.
 
     Raises:
