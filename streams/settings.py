@@ -62,7 +62,9 @@ class Settings(BaseSettings):
     dead_letters: str = Field("dead-letters", description="topic of messages that could not be used")
     partitions: int = Field(8, ge=1, description="partitions of observations, priors, posteriors and beliefs")
     batch: int = Field(512, ge=1, le=65536, description="largest number of messages in one batch")
-    batch_seconds: float = Field(0.02, gt=0, description="longest wait for a batch to fill, seconds")
+    batch_seconds: float = Field(
+        0.001, gt=0, description="longest wait for a batch to fill after its first message, seconds"
+    )
     maximum_message_bytes: int = Field(
         1_000_000, ge=1000, description="larger messages are dead letters, bytes"
     )

@@ -51,7 +51,7 @@ HEAVY = (
     (("train",), "worker"),
     (("evaluate",), "worker"),
     (("compile",), "worker"),
-    (("bench", "--no-stream"), "worker"),
+    (("bench", "--no-stream", "--no-latency"), "worker"),
     (("worker",), "worker"),
     (("gateway",), "gateway"),
     (("bridge", "mqtt", "log.jsonl"), "mqtt"),

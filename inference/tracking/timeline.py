@@ -54,6 +54,11 @@ class Timeline(Generic[Content, State]):
     moments: list[Moment[Content, State]] = field(default_factory=list)
 
     @property
+    def state(self) -> State | None:
+        """State after the newest moment."""
+        return self.moments[-1].state if self.moments else self.base
+
+    @property
     def newest(self) -> float:
         """Time of the newest moment."""
         return self.moments[-1].time if self.moments else self.base_time
@@ -88,9 +93,12 @@ class Timeline(Generic[Content, State]):
 
     def forget(self, window: float, most: int) -> None:
         """Drop the moments before the lateness window, up to the last stored state before it."""
-        floor = self.lateness_window(window, most).floor
         moments = self.moments
-        count = bisect_left(moments, floor, key=lambda moment: moment.time)
+        counted = moments[-most].time if len(moments) >= most else -math.inf
+        floor = max(self.base_time, self.newest - window, counted)
+        count = 0
+        while count < len(moments) and moments[count].time < floor:
+            count += 1
         while count and moments[count - 1].state is None:
             count -= 1
         if count:

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from beliefstream.streams.bench.stream import process
+from beliefstream.streams.bench.site import process
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.local.broker import EmbeddedBroker, free_port
 from beliefstream.streams.settings import PROTECTION, Settings

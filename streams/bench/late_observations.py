@@ -14,7 +14,8 @@ from beliefstream.streams.definitions.reader import Definitions, EntityModel
 from beliefstream.streams.kafka.producing import Record
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.local.simulated_fleet import simulate
-from beliefstream.streams.state.record import BeliefRecord, StoredMessage
+from beliefstream.streams.state.record import BeliefRecord, StoredMessage, encode_states
+from beliefstream.streams.state.record_cache import RecordCache
 from beliefstream.streams.worker.entity_batch import EntityBatch
 from beliefstream.streams.worker.entries import Entry
 from beliefstream.streams.worker.rounds import run_rounds
@@ -27,12 +28,20 @@ ENTITIES = 64
 class OfflineTable:
     """Records of entities that are updated with batches of observations as in a worker, without Kafka."""
 
-    def __init__(self, model: Model, sensors: Iterable[Sensor], updater: Updater, most: int = MOST) -> None:
+    def __init__(
+        self,
+        model: Model,
+        sensors: Iterable[Sensor],
+        updater: Updater,
+        most: int = MOST,
+        cache: RecordCache | None = None,
+    ) -> None:
         self._definitions = Definitions("sensors", "models")
         self._definitions.sensors |= {sensor.sensor: sensor for sensor in sensors}
         self._definitions.models["*"] = EntityModel(model)
         self._validator = Validator(self._definitions, LARGEST, 0.0)
         self._updater, self._most = updater, most
+        self._cache = cache if cache is not None else RecordCache()
         self.records: dict[bytes, bytes] = {}
         self._offset = 0
 
@@ -44,7 +53,7 @@ class OfflineTable:
             entity = batch.get(key)
             if entity is None:
                 stored = self.records.get(key)
-                record = BeliefRecord.decode(stored) if stored is not None else BeliefRecord()
+                record = self._cache.take(0, key, stored) if stored is not None else BeliefRecord()
                 entity = batch[key] = EntityBatch(key, 0, record)
             message, event = self._validator.observation(key, raw, 0.0)
             name, stored_message = message.id or str(self._offset), StoredMessage(False, self._offset, raw)
@@ -56,9 +65,12 @@ class OfflineTable:
             entity.set_model(model)
             entity.plan(self._read, self._most)
         posteriors = run_rounds(list(batch.values()), self._updater, TopicNames(), "bench")
-        for key, entity in batch.items():
+        for entity in batch.values():
             entity.limit_past(self._most)
-            self.records[key] = entity.record.encode()
+        encode_states(entity.record for entity in batch.values())
+        for key, entity in batch.items():
+            self.records[key] = raw = entity.record.encode()
+            self._cache.put(0, key, raw, entity.record)
         return posteriors, sum(len(entity.instants) for entity in batch.values())
 
     def _read(self, key: bytes, stored_message: StoredMessage) -> tuple[Event, str]:

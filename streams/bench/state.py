@@ -7,8 +7,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,7 +18,7 @@ from aiokafka import AIOKafkaProducer
 
 from beliefstream.inference.tracking.events import Belief
 from beliefstream.inference.tracking.timeline import Moment
-from beliefstream.streams.bench.stream import process
+from beliefstream.streams.bench.site import page, process
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.kafka.partitioners import partition_of
 from beliefstream.streams.kafka.producing import Record, send_all
@@ -124,16 +122,6 @@ def start(name: str, settings: Settings, log: Path, entities: int) -> Start:
         resident = 1024 * int(subprocess.check_output(["ps", "-o", "rss=", "-p", str(child.pid)]))
     disk = sum(file.stat().st_size for file in settings.data_directory.rglob("*") if file.is_file())
     return Start(name, seconds, float(samples["beliefstream_recovery_seconds"]), resident, disk)
-
-
-def page(settings: Settings, path: str) -> str | None:
-    """Return a page of the worker; None unless it answers with status 200."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{settings.web_port}{path}", timeout=30) as answer:
-            content: bytes = answer.read()
-            return content.decode()
-    except (urllib.error.HTTPError, OSError):
-        return None
 
 
 def measure_state(brokers: str, is_embedded: bool, entities: int, components: int = 8) -> StateResult:

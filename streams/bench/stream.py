@@ -1,108 +1,169 @@
-"""Measures the observations per second of one worker on the embedded broker, and of an agent that forwards them."""
+"""Measures the observations per second of one worker, and of a Faust agent that only forwards them."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
+from typing import NamedTuple
 
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, TopicPartition
 
-from beliefstream.schemas import Observation
-from beliefstream.streams.client import ObservationProducer, Registry
-from beliefstream.streams.kafka import topics
-from beliefstream.streams.local.broker import EmbeddedBroker, free_port
-from beliefstream.streams.local.simulated_fleet import simulate
-from beliefstream.streams.settings import PROTECTION, Settings
+from beliefstream.streams.bench.site import (
+    Site,
+    cpu_seconds,
+    define,
+    log_of,
+    process,
+    samples,
+    wait_until_ready,
+    worker,
+)
+from beliefstream.streams.bench.workload import Workload, send
+from beliefstream.streams.settings import Settings
+
+__all__ = ["Rate", "Throughput", "measure_stream"]
 
 LIMIT = 300.0  # seconds after which a run counts as failed
+POLL_SECONDS = 0.25  # between two looks at what the worker has counted
+ACCEPTED = 'beliefstream_observations_total{outcome="accepted"}'
 
 
-def prepare(settings: Settings, entities: int, reports: int) -> int:
-    """Create topics, definitions and a backlog of about `entities` × `reports` observations; return their number."""
-    topics.create(settings.brokers, settings.names, partitions=settings.partitions)
-    simulation = simulate(entities=entities, duration=reports / 2, rate=2.0)
-    registry = Registry(settings.brokers)
-    registry.set_model(simulation.model)
-    for sensor in simulation.sensors:
-        registry.set_sensor(sensor)
-    send(settings.brokers, simulation.observations)
-    return len(simulation.observations)
+class Rate(NamedTuple):
+    """How fast a process works on a backlog.
+
+    Attributes:
+        per_second: observations a second, from the first result to the last.
+        cpu: processor seconds of the process for each observation in that time; None where the system does not say.
+    """
+
+    per_second: float
+    cpu: float | None
 
 
-def send(brokers: str, observations: list[Observation]) -> None:
-    with ObservationProducer(brokers, linger_ms=20, batch_size=262144) as producer:
-        for observation in observations:
-            producer.send_message(observation)
-        producer.flush(60)
+class Throughput(NamedTuple):
+    """What one workload gave on one broker.
+
+    Attributes:
+        echo: of an agent that forwards every observation.
+        worker: of a worker, by the records that arrive on its topic of posteriors.
+        own: observations a second as the worker counts them.
+        observations: how many there were.
+    """
+
+    echo: Rate
+    worker: Rate
+    own: float
+    observations: int
+
+    @property
+    def of_the_echo(self) -> float:
+        """The worker's speed as a share of the agent's."""
+        return self.own / self.echo.per_second
 
 
-@contextmanager
-def process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a child process in the background, and end it on exit."""
-    with log.open("ab") as output:
-        child = subprocess.Popen(command, env={**os.environ, **environment}, stdout=output, stderr=output)
-    try:
-        yield child
-    finally:
-        child.terminate()
-        try:
-            child.wait(20)
-        except subprocess.TimeoutExpired:
-            child.kill()
+class _Counter:
+    """Counts the records of a topic, from the moment at which the first one arrives."""
 
-
-def rate(brokers: str, topic: str, expected: int, child: subprocess.Popen[bytes], log: Path) -> float:
-    """Return the records per second that arrive on `topic`, without the first tenth of them."""
-    consumer = KafkaConsumer(bootstrap_servers=brokers, auto_offset_reset="earliest", group_id=None)
-    consumer.subscribe([topic])
-    received, began, started = 0, 0.0, 0
-    limit = time.monotonic() + LIMIT
-    try:
-        while received < expected:
-            if child.poll() is not None or time.monotonic() > limit:
-                raise RuntimeError(f"bench: {received} of {expected} records on {topic}; see {log}")
-            received += sum(len(records) for records in consumer.poll(timeout_ms=200).values())
-            if not started and received >= expected // 10:
-                began, started = time.perf_counter(), received
-        return (received - started) / (time.perf_counter() - began)
-    finally:
-        consumer.close()
-
-
-def measure_stream(entities: int = 1000, reports: int = 20) -> tuple[float, float, int]:
-    """Return the observations per second of the worker and of the echo agent, and the number of observations."""
-    folder = Path(tempfile.mkdtemp(prefix="beliefstream-bench-"))
-    with EmbeddedBroker() as broker:
-        settings = Settings(
-            brokers=broker.bootstrap_servers,
-            web_port=free_port(),
-            fetch_high_watermark=True,
-            data_directory=folder / "data",
-            logs="console",
-            **{name: Settings.model_fields[name].default for name in PROTECTION},
+    def __init__(self, site: Site, topic: str, partitions: int) -> None:
+        self._consumer = KafkaConsumer(
+            bootstrap_servers=site.brokers, auto_offset_reset="earliest", group_id=None, **site.fetch_options
         )
-        count = prepare(settings, entities, reports)
-        names = settings.names
-        echo = {
-            "ECHO_APPLICATION": "echo",
-            "ECHO_BROKER": settings.brokers,
-            "ECHO_PARTITIONS": str(settings.partitions),
-            "ECHO_SOURCE": names.observations,
-            "ECHO_SINK": names.dead_letters,
-        }
-        log = folder / "echo.log"
-        with process(
-            [sys.executable, "-m", "beliefstream.streams.bench.echo_app", "worker"], echo, log
-        ) as child:
-            echoed = rate(settings.brokers, names.dead_letters, count, child, log)
-        log = folder / "worker.log"
-        command = [sys.executable, "-m", "beliefstream.streams.cli", "worker"]
-        with process(command, settings.environment(), log) as child:
-            fused = rate(settings.brokers, names.posteriors, count, child, log)
-    return fused, echoed, count
+        self._consumer.assign([TopicPartition(topic, number) for number in range(partitions)])
+        self._consumer.poll(timeout_ms=0)  # connects, so that it does not begin after the first records
+        self.received, self.first, self.began, self.ended = 0, 0, 0.0, 0.0
+
+    def poll(self) -> None:
+        """Count what has arrived, after waiting a little for it."""
+        found = sum(len(records) for records in self._consumer.poll(timeout_ms=100).values())
+        if found:
+            self.ended = time.perf_counter()
+            if not self.received:
+                self.first, self.began = found, self.ended
+            self.received += found
+
+    @property
+    def per_second(self) -> float:
+        """Records a second since the first ones."""
+        return (self.received - self.first) / max(self.ended - self.began, 1e-9)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def measure_stream(site: Site, workload: Workload) -> Throughput:
+    """Send the workload, let the agent and then the worker work it off, and measure both.
+
+    Raises:
+        RuntimeError: a process has ended, or has not finished in time.
+    """
+    settings = site.settings()
+    define(settings, workload.simulation)
+    send(settings, workload)
+    count = len(workload.observations)
+    echo = _measure_echo(site, settings, count)
+    rate, own = _measure_worker(site, settings, workload)
+    return Throughput(echo, rate, own, count)
+
+
+def _measure_echo(site: Site, settings: Settings, count: int) -> Rate:
+    environment = {
+        "ECHO_APPLICATION": f"{settings.application}-echo",
+        "ECHO_BROKER": settings.brokers,
+        "ECHO_PARTITIONS": str(settings.partitions),
+        "ECHO_SOURCE": settings.observations,
+        "ECHO_SINK": settings.dead_letters,
+    }
+    log = log_of(settings).with_name("echo.log")
+    command = [sys.executable, "-m", "beliefstream.streams.bench.echo_app", "worker"]
+    counter = _Counter(site, settings.dead_letters, settings.partitions)
+    with process(command, environment, log) as child:
+        return _watch(counter, child, str(log), lambda: counter.received >= count, count)
+
+
+def _measure_worker(site: Site, settings: Settings, workload: Workload) -> tuple[Rate, float]:
+    counter = _Counter(site, settings.posteriors, settings.partitions)
+    count = len(workload.observations)
+    marks: list[tuple[float, float]] = []  # when, and how many observations the worker has applied
+    next_look = 0.0
+
+    def is_done() -> bool:
+        nonlocal next_look
+        if (now := time.perf_counter()) >= next_look:
+            next_look = now + POLL_SECONDS
+            applied = samples(settings).get(ACCEPTED, 0.0)
+            if applied and (not marks or applied > marks[-1][1]):
+                marks.append((time.perf_counter(), applied))
+        return bool(marks) and marks[-1][1] >= count
+
+    with worker(settings) as child:
+        wait_until_ready(settings, child)
+        rate = _watch(counter, child, str(log_of(settings)), is_done, count)
+    (began, first), (ended, last) = marks[0], marks[-1]
+    return rate, (last - first) / max(ended - began, 1e-9)
+
+
+def _watch(
+    counter: _Counter,
+    child: subprocess.Popen[bytes],
+    log: str,
+    is_done: Callable[[], bool],
+    count: int,
+) -> Rate:
+    """Count until everything is done; the processor time is that since the first record."""
+    limit = time.monotonic() + LIMIT
+    at_first: float | None = None
+    try:
+        while not is_done():
+            if child.poll() is not None or time.monotonic() > limit:
+                raise RuntimeError(f"bench: {counter.received} records for {count} observations; see {log}")
+            counter.poll()
+            if counter.received and at_first is None:
+                at_first = cpu_seconds(child)
+        at_last = cpu_seconds(child)
+    finally:
+        counter.close()
+    known = at_first is not None and at_last is not None
+    cpu = (at_last - at_first) / max(count - counter.first, 1) if known else None  # type: ignore[operator]
+    return Rate(counter.per_second, cpu)

@@ -2,126 +2,129 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from beliefstream.streams.cli.options import whole_numbers
+
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from beliefstream.streams.bench.results import Results
+    from beliefstream.streams.bench.site import Site
 
 
 def bench(
     update: bool = typer.Option(True, help="time the update alone"),
-    stream: bool = typer.Option(True, help="time a worker end to end on the embedded broker"),
+    stream: bool = typer.Option(True, help="time a worker end to end, beside an agent that only forwards"),
+    latency: bool = typer.Option(True, help="time from an observation sent to its posterior read"),
     late: bool = typer.Option(True, help="measure the cost of late observations and the size of records"),
     state: bool = typer.Option(
         False, help="measure memory, disk and recovery of many beliefs; takes some minutes"
     ),
     brokers: Annotated[
-        str | None, typer.Option(help="for --state, as host:port", show_default="the embedded broker")
+        str | None,
+        typer.Option(
+            help="of Apache Kafka, host:port; for --state, and beside the embedded one for --stream and --latency",
+            show_default="the embedded broker only",
+        ),
     ] = None,
+    embedded: bool = typer.Option(True, help="for --stream and --latency: run on the embedded broker"),
     kept: int = typer.Option(100_000, help="for --state: entities, with 8 components each"),
     entities: int = typer.Option(1000, help="for --stream: entities"),
-    reports: int = typer.Option(20, help="for --stream: observations of each entity"),
+    reports: Annotated[
+        str,
+        typer.Option(
+            metavar="N,...", help="for --stream: observations of each entity, a run for each number"
+        ),
+    ] = "20,60",
+    mixed: bool = typer.Option(
+        True,
+        help="for --stream: also a run with a tenth of the observations late, and a prior for a hundredth",
+    ),
+    rate: float = typer.Option(100.0, min=2, help="for --latency: observations a second"),
     gateway: bool = typer.Option(False, "--gateway", help="measure the HTTP gateway, and nothing else"),
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="also write the results to a file")
+    ] = None,
 ) -> None:
     """Measure speeds, and print them with baselines from the same run.
 
-    Example: beliefstream bench --no-stream
+    Example: beliefstream bench --no-stream --no-latency
     """
     from rich.console import Console
-    from rich.table import Table
 
-    console = Console()
+    from beliefstream.streams.bench.results import Results
+    from beliefstream.streams.cli import bench_tables as tables
+
+    console, results = Console(), Results()
+    numbers = whole_numbers(reports, "--reports", 1) or ()
     if gateway:
-        _print_gateway(console)
+        tables.print_gateway(console)
         return
-    from beliefstream.streams.settings import Settings
-    from beliefstream.streams.worker.updater import make_updater
-
     if update:
-        from beliefstream.streams.bench.update import measure_update
-
-        lines = measure_update(make_updater(Settings()), make_updater(Settings(weights="equivariant-16x3")))
-        table = Table("one core", "posteriors/s", "× Stone Soup", "what", title="update alone")
-        for line in lines:
-            table.add_row(
-                line.name,
-                f"{line.per_second:,.0f}",
-                f"{line.per_second / lines[0].per_second:.1f}",
-                line.note,
-            )
-        console.print(table)
+        _measure_updates(results)
+        tables.print_updates(console, results.updates)
     if late:
-        _print_late(console)
+        tables.print_late(console)
     if state:
-        _print_state(console, brokers, kept)
-    if stream:
-        from beliefstream.streams.bench.stream import measure_stream
+        tables.print_state(console, brokers, kept)
+    for number, name in enumerate(("embedded", "kafka")):
+        is_wanted = brokers is not None if number else embedded
+        if is_wanted and (stream or latency):
+            with _site(name, brokers) as site:
+                if stream:
+                    _measure_streams(site, results, console, entities, numbers, mixed)
+                if latency:
+                    _measure_latency(site, results, rate)
+    if results.throughputs:
+        tables.print_throughputs(console, results.throughputs)
+    if results.latencies:
+        tables.print_latencies(console, results.latencies)
+    if json is not None:
+        results.write(json)
 
-        fused, echoed, count = measure_stream(entities, reports)
-        table = Table(
-            "embedded broker", "observations/s", "of the echo", title=f"end to end, {count:,} observations"
-        )
-        table.add_row("Faust agent that only echoes", f"{echoed:,.0f}", "100 %")
-        table.add_row("one worker", f"{fused:,.0f}", f"{fused / echoed:.0%}")
-        console.print(table)
 
-
-def _print_state(console: Console, brokers: str | None, entities: int) -> None:
-    from rich.table import Table
-
-    from beliefstream.streams.bench.state import measure_state
+@contextmanager
+def _site(name: str, brokers: str | None) -> Iterator[Site]:
+    from beliefstream.streams.bench.site import Site
     from beliefstream.streams.local.broker import EmbeddedBroker
 
-    if brokers is None:
-        with EmbeddedBroker() as embedded:
-            found = measure_state(embedded.bootstrap_servers, True, entities)
+    if name == "embedded":
+        with EmbeddedBroker() as broker:
+            yield Site(name, broker.bootstrap_servers)
     else:
-        found = measure_state(brokers, False, entities)
-    size, changelog = f"{found.record:,.0f} bytes", f"{found.changelog / 1e6:,.0f} MB"
-    table = Table("store", "recovery, s", "start to ready, s", "memory, MB", "disk, MB")
-    table.title = f"{found.entities:,} beliefs, {size} each, {changelog} of changelog"
-    for each in found.starts:
-        table.add_row(
-            each.name,
-            f"{each.recovery:.1f}",
-            f"{each.seconds:.1f}",
-            f"{each.resident / 1e6:,.0f}",
-            f"{each.disk / 1e6:,.0f}",
-        )
-    console.print(table)
+        yield Site(name, brokers or "")
 
 
-def _print_late(console: Console) -> None:
-    from rich.table import Table
-
-    from beliefstream.streams.bench.late_observations import costs, sizes
+def _measure_updates(results: Results) -> None:
+    from beliefstream.streams.bench.update import measure_update
     from beliefstream.streams.settings import Settings
     from beliefstream.streams.worker.updater import make_updater
 
-    updater = make_updater(Settings())
-    found = costs(updater)
-    table = Table("behind the newest", "instants computed", "ms", "× on time", title="a late observation")
-    for cost in found:
-        ratio = cost.milliseconds / found[0].milliseconds
-        behind = f"{cost.newer} observations" if cost.newer else "on time"
-        table.add_row(behind, f"{cost.instants:.1f}", f"{cost.milliseconds:.2f}", f"{ratio:.1f}")
-    console.print(table)
-    table = Table("window, s", "moments", "beliefs", "bytes", title="an entity's record, 2 observations/s")
-    for size in sizes(updater):
-        table.add_row(f"{size.window:g}", f"{size.moments:.1f}", f"{size.beliefs:.1f}", f"{size.bytes:,.0f}")
-    console.print(table)
+    small = make_updater(Settings(weights="equivariant-16x3"))
+    results.updates = measure_update(make_updater(Settings()), small)
 
 
-def _print_gateway(console: Console) -> None:
-    from rich.table import Table
+def _measure_streams(
+    site: Site, results: Results, console: Console, entities: int, reports: tuple[int, ...], mixed: bool
+) -> None:
+    from beliefstream.streams.bench import workload
+    from beliefstream.streams.bench.stream import measure_stream
 
-    from beliefstream.streams.bench.gateway import measure_gateway
+    works = [workload.in_order(entities, number) for number in reports]
+    if mixed:
+        works.append(workload.mixed(entities, reports[0]))
+    for work in works:
+        console.print(f"{site.name}: {len(work.observations):,} observations, {work.name} reports an entity")
+        results.throughputs[site.name, work.name] = measure_stream(site, work)
 
-    table = Table("observations a request", "connections", "observations/s", "median, ms", "99 %, ms")
-    table.title = "HTTP gateway on the embedded broker, every observation acknowledged"
-    for load in measure_gateway():
-        times = f"{load.median * 1e3:.1f}", f"{load.slowest * 1e3:.1f}"
-        table.add_row(str(load.batch), str(load.connections), f"{load.per_second:,.0f}", *times)
-    console.print(table)
+
+def _measure_latency(site: Site, results: Results, rate: float) -> None:
+    from beliefstream.streams.bench.latency import measure_latency
+
+    results.latencies[site.name] = measure_latency(site, rate)

@@ -93,6 +93,7 @@ def _claim_directory(settings: Settings) -> object:
 
 def _run(settings: Settings) -> None:
     # torch and Faust take seconds to import: everything that can fail before is already checked
+    import gc
     import sys
 
     # uvloop 0.23 often waits 30 s for a TLS connection to end if it is closed during a fetch
@@ -109,6 +110,7 @@ def _run(settings: Settings) -> None:
     app = create_app(settings, make_updater(settings), reachability)
     runner = Runner(app, reachability)
     runner.spinner = None  # it would write control characters into the log
+    gc.freeze()  # a full collection would look at the half a million objects of torch and Faust each time
     try:
         runner.execute_from_commandline()
     except SystemExit as ended:

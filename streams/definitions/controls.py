@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from beliefstream.inference.sensors.readings import ControlReading
-from beliefstream.schemas import ControlSensor, Model, Observation, Reason, Unusable
+from beliefstream.schemas import ControlSensor, Model, Reason, Unusable
+from beliefstream.streams.definitions.plain_observations import AnyObservation
 from beliefstream.streams.definitions.readings import stated_covariance, value_of
 
 
-def control_of(observation: Observation, sensor: ControlSensor, model: Model) -> ControlReading:
+def control_of(observation: AnyObservation, sensor: ControlSensor, model: Model) -> ControlReading:
     """Convert one report to inputs of the model's motion, without the sensor's calibration.
 
     Noise stated in the observation replaces the sensor's.

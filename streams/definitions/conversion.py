@@ -46,7 +46,8 @@ class PosteriorWriter:
 
     def __init__(self, model: Model) -> None:
         self._name, self._version = model.name, model.version
-        self._coordinates = [coordinate.model_dump() for coordinate in model.coordinates]
+        coordinates = [coordinate.model_dump() for coordinate in model.coordinates]
+        self._coordinates = orjson.Fragment(orjson.dumps(coordinates))
 
     def write(
         self,

@@ -40,6 +40,7 @@ class EntityModel:
         self.message = model
         self.state = state_model(model)
         self.writer = PosteriorWriter(model)
+        self.coordinates = model.coordinate_names
         self._sensors: dict[str, tuple[SensorMessage, Sensor | Unusable]] = {}
 
     def initial(self, time: float) -> Outcome:

@@ -18,7 +18,8 @@ from beliefstream.inference.sensors import (
     needs_position,
     placed,
 )
-from beliefstream.schemas import Geodetic, Observation, Reason, Unusable
+from beliefstream.schemas import Geodetic, Reason, Unusable
+from beliefstream.streams.definitions.plain_observations import AnyObservation
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class LocalPosition(Sensor):
         return np.array(metres[: len(value)], dtype=float)
 
 
-def reading_of(observation: Observation, sensor: Sensor) -> Reading:
+def reading_of(observation: AnyObservation, sensor: Sensor) -> Reading:
     """Convert one report of the sensor to a reading.
 
     Raises:
@@ -86,7 +87,7 @@ def reading_of(observation: Observation, sensor: Sensor) -> Reading:
     return Reading(sensor, value, covariance)
 
 
-def _placed(observation: Observation, sensor: Sensor) -> Sensor:
+def _placed(observation: AnyObservation, sensor: Sensor) -> Sensor:
     """The sensor where the observation says that it was."""
     if observation.position is None and needs_position(sensor):
         raise Unusable(
@@ -99,7 +100,7 @@ def _placed(observation: Observation, sensor: Sensor) -> Sensor:
         raise Unusable(reason, f"{error}; the sensor is {observation.sensor}") from error
 
 
-def _of_problem(observation: Observation, sensor: Sensor, value: Array) -> Reading:
+def _of_problem(observation: AnyObservation, sensor: Sensor, value: Array) -> Reading:
     """Convert a report to a problem, which has no noise beside its likelihood."""
     if observation.standard_deviation is not None or observation.covariance is not None:
         raise Unusable(
@@ -120,7 +121,7 @@ def _of_problem(observation: Observation, sensor: Sensor, value: Array) -> Readi
     return Reading(sensor, value)
 
 
-def value_of(observation: Observation, length: int) -> Array:
+def value_of(observation: AnyObservation, length: int) -> Array:
     """Return the observation's numbers, ``(length,)``; raises Unusable, `wrong_length`, for another number."""
     value: Array = np.atleast_1d(np.array(observation.value, dtype=float))
     if len(value) != length:
@@ -130,7 +131,7 @@ def value_of(observation: Observation, length: int) -> Array:
     return value
 
 
-def stated_covariance(observation: Observation, length: int) -> Array | None:
+def stated_covariance(observation: AnyObservation, length: int) -> Array | None:
     """Return the covariance stated in the observation, ``(length, length)``, or None.
 
     Raises:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from beliefstream.schemas import Posterior
 from beliefstream.streams.client import PosteriorConsumer
 from beliefstream.streams.demo.scenario import MOWER, Schedule, ScheduledMessage
+from beliefstream.streams.kafka.connection import EMBEDDED_FETCH_MS
 
 Array = NDArray[np.float64]
 
@@ -210,7 +211,9 @@ class PosteriorListener(threading.Thread):
         self.error: BaseException | None = None
         self._tracker = tracker
         self._stopping = threading.Event()
-        self._consumer = PosteriorConsumer(bootstrap_servers, from_beginning=True)
+        self._consumer = PosteriorConsumer(
+            bootstrap_servers, from_beginning=True, fetch_max_wait_ms=EMBEDDED_FETCH_MS
+        )
 
     def run(self) -> None:
         try:

@@ -21,6 +21,9 @@ CONNECT_TIMEOUT = 10.0  # seconds until an unresponsive broker or a missing topi
 HANDSHAKE_GRACE = 1.0  # further seconds until a hanging connection is abandoned
 PATIENCE = 1.0  # seconds without a connection until we check whether it is refused
 POLL_TIMEOUT = 0.2  # seconds between checks of a deadline
+# `fetch_max_wait_ms` for the embedded broker, which sees new records only after a part of this time. Apache Kafka sees
+# them at once, whatever the wait.
+EMBEDDED_FETCH_MS = 20
 
 
 class BrokerUnavailable(ConnectionError):

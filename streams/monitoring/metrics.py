@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from beliefstream.inference.update.out_of_memory import MemoryFallback
 from beliefstream.schemas import Reason
 from beliefstream.schemas.posterior import Method
+from beliefstream.streams.monitoring.histograms import BulkHistogram
 
 REGISTRY = CollectorRegistry()
 # the worker's memory, processor time and open files, under their usual names
@@ -38,13 +39,13 @@ UPDATE_SECONDS = Histogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
-END_TO_END_SECONDS = Histogram(
+END_TO_END_SECONDS = BulkHistogram(
     "beliefstream_end_to_end_seconds",
     "From an observation received to its posterior acknowledged by the broker",
     buckets=_SECONDS,
     registry=REGISTRY,
 )
-EVENT_LAG_SECONDS = Histogram(
+EVENT_LAG_SECONDS = BulkHistogram(
     "beliefstream_event_lag_seconds",
     "Wall clock minus the time of the observation when its posterior is acknowledged",
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86400),
@@ -56,13 +57,13 @@ RECORD_AGE_SECONDS = Histogram(
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600, 86400),
     registry=REGISTRY,
 )
-EFFECTIVE_SAMPLE_SIZE = Histogram(
+EFFECTIVE_SAMPLE_SIZE = BulkHistogram(
     "beliefstream_effective_sample_size",
     "Share of importance samples from a posterior that count: 1 is the exact posterior",
     buckets=(0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0),
     registry=REGISTRY,
 )
-ACCUMULATED_ERROR = Histogram(
+ACCUMULATED_ERROR = BulkHistogram(
     "beliefstream_accumulated_error_nats",
     "Estimate of how far a posterior is from the exact one, from all updates so far",
     buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),

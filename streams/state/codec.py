@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
@@ -58,6 +59,18 @@ def checked_end(raw: bytes, place: int) -> int:
     return place
 
 
+@functools.lru_cache(1024)
+def join_names(names: tuple[str, ...]) -> bytes:
+    """Encode names as one line each."""
+    return "\n".join(names).encode()
+
+
+@functools.lru_cache(1024)
+def split_names(joined: str) -> tuple[str, ...]:
+    """Return the names of `join_names`; the same object for the same names."""
+    return tuple(joined.split("\n")) if joined else ()
+
+
 def belief_from_array(time: float, count: int, size: int, numbers: NDArray[np.float64]) -> Belief:
     """Build a belief from one array: weights, means and whole covariances, in that order."""
     weights, means, covariances = np.split(numbers.copy(), (count, count + count * size))
@@ -93,6 +106,44 @@ def encode_belief(state: StoredBelief | None) -> bytes:
         parts, flags = (*parts, np.array(state.error)), flags | _WITH_ERROR
     header = _BELIEF.pack(count, size, flags, inputs, state.time)
     return header + b"".join(np.ascontiguousarray(part, dtype="<f8").tobytes() for part in parts)
+
+
+def encode_beliefs(beliefs: Sequence[Belief]) -> list[bytes]:
+    """Encode beliefs as `encode_belief` does; those of one shape together, in half the time."""
+    groups: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
+    for index, belief in enumerate(beliefs):
+        if belief.control is None:
+            count, size = belief.means.shape
+            groups[count, size, belief.error != NO_ERROR].append(index)
+    encoded: list[bytes] = [b""] * len(beliefs)
+    for (count, size, with_error), places in groups.items():
+        header = count, size, _TRIANGLES | (_WITH_ERROR if with_error else 0), 0
+        rows, are_symmetric = _rows([beliefs[place] for place in places], with_error)
+        raw, width = rows.tobytes(), 8 * rows.shape[1]
+        for index, place in enumerate(places):
+            if are_symmetric[index]:
+                start = index * width
+                encoded[place] = _BELIEF.pack(*header, beliefs[place].time) + raw[start : start + width]
+    return [found or encode_belief(belief) for found, belief in zip(encoded, beliefs, strict=True)]
+
+
+def _rows(beliefs: Sequence[Belief], with_error: bool) -> tuple[NDArray[np.float64], list[bool]]:
+    """The numbers of beliefs of one shape, a row each, and whether their covariances are symmetric."""
+    number, (count, size) = len(beliefs), beliefs[0].means.shape
+    lower, upper, _ = _triangles(size)
+    # `np.stack` takes several times as long as `np.concatenate`
+    flat = np.concatenate([belief.covariances for belief in beliefs]).reshape(number, count, size * size)
+    half, other = flat.take(lower, axis=2), flat.take(upper, axis=2)
+    parts = [
+        np.concatenate([belief.weights for belief in beliefs]).reshape(number, count),
+        np.concatenate([belief.means for belief in beliefs]).reshape(number, count * size),
+        half.reshape(number, -1),
+    ]
+    if with_error:
+        parts.append(np.array([belief.error for belief in beliefs]))
+    # as bits, because a zero has two signs
+    are_symmetric = (half.view(np.int64) == other.view(np.int64)).all(axis=(1, 2))
+    return np.concatenate(parts, axis=1).astype("<f8", copy=False), are_symmetric.tolist()
 
 
 def encoded_size(raw: bytes, place: int) -> int:

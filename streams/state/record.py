@@ -11,7 +11,7 @@ import math
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,10 +24,28 @@ from beliefstream.streams.state.codec import (
     checked_end,
     decode_belief,
     encode_belief,
+    encode_beliefs,
     encoded_size,
     has_error,
+    join_names,
     reports_damage,
+    split_names,
 )
+from beliefstream.streams.state.stored_messages import StoredMessage, pack, unpack
+
+__all__ = [
+    "INTERNAL",
+    "MOST_RESET_IDS",
+    "RESET_VERSION",
+    "UNRESET_VERSION",
+    "VERSION",
+    "BeliefRecord",
+    "StoredMessage",
+    "encode_states",
+    "pack",
+    "read_times",
+    "unpack",
+]
 
 INTERNAL = b"\0"
 """The first byte of internal changelog keys, which are not beliefs; no entity has such a key."""
@@ -43,7 +61,6 @@ _RESETS = struct.Struct("<IqH")  # since version 4, after the names: resets, off
 _SECOND_HEADER = struct.Struct("<BBQIIqqddHI")  # version 2, without the time last seen
 _FIRST_HEADER = struct.Struct("<BBBHQIIqqdH")  # version 1, without that and without a past
 _MOMENT = struct.Struct("<dII")  # time, length of its messages, length of its belief
-_MESSAGE = struct.Struct("<BqI")
 _WAITING = struct.Struct("<qI")
 
 
@@ -55,45 +72,6 @@ def read_times(raw: bytes) -> tuple[float, float]:
         return record.last_emitted, record.last_seen
     header = _HEADER.unpack_from(raw)
     return header[7], header[9]
-
-
-def check_version(raw: bytes, topic: str, partition: int, key: bytes) -> None:
-    """Raise UnknownVersion, with the record's place, if this program cannot read it."""
-    version = raw[0] if raw else 0
-    if not 1 <= version <= VERSION:
-        place = f"topic {topic}, partition {partition}, key {key.decode(errors='replace')!r}"
-        raise UnknownVersion(
-            f"changelog: {place}: a record of version {version}, this program reads 1 to {VERSION}. Start the version "
-            "of Beliefstream that wrote it, or start again with another BELIEFSTREAM_APPLICATION."
-        )
-
-
-class StoredMessage(NamedTuple):
-    """A message that the belief contains, and that may have to be applied again."""
-
-    is_prior: bool
-    offset: int
-    value: bytes
-
-
-def pack(messages: Iterable[StoredMessage]) -> bytes:
-    """Pack the messages of one moment into bytes."""
-    return b"".join(
-        _MESSAGE.pack(message.is_prior, message.offset, len(message.value)) + message.value
-        for message in messages
-    )
-
-
-@reports_damage
-def unpack(raw: bytes) -> list[StoredMessage]:
-    """Unpack the bytes of `pack`; raises DamagedRecord for anything else."""
-    found, place = [], 0
-    while place < len(raw):
-        kind, offset, length = _MESSAGE.unpack_from(raw, place)
-        place += _MESSAGE.size
-        found.append(StoredMessage(bool(kind), offset, raw[place : checked_end(raw, place + length)]))
-        place += length
-    return found
 
 
 @dataclass
@@ -128,6 +106,7 @@ class BeliefRecord:
     resets: int = 0
     forgotten_before: int = 0
     reset_ids: tuple[str, ...] = ()
+    _newest: tuple[StoredBelief, Belief] | None = field(default=None, init=False, compare=False, repr=False)
 
     @classmethod
     def of(cls, belief: Belief, coordinates: tuple[str, ...], **others: Any) -> BeliefRecord:
@@ -142,8 +121,16 @@ class BeliefRecord:
     @property
     def belief(self) -> Belief | None:
         """The newest belief; None until the first observation."""
-        moments = self.past.moments
-        return decode_belief(moments[-1].state if moments else self.past.base)
+        return self.decoded(self.past.state)
+
+    def decoded(self, state: StoredBelief | None) -> Belief | None:
+        """Decode a state of the past; the newest one is decoded once, or not at all if this process encoded it."""
+        if self._newest is None or state is not self._newest[0]:
+            found = decode_belief(state)
+            if state is None or found is None or state is not self.past.state:
+                return found
+            self._newest = state, found
+        return self._newest[1]
 
     def forget(self) -> None:
         """Discard the belief and its past."""
@@ -165,8 +152,8 @@ class BeliefRecord:
             self.reset_ids = (*self.reset_ids, id)[-MOST_RESET_IDS:]
 
     def encode(self) -> bytes:
-        """Encode the record as bytes, without loss."""
-        names, past = "\n".join(self.coordinates).encode(), self.past
+        """Encode the record as bytes, without loss; `encode_states` before it saves time for later."""
+        names, past = join_names(self.coordinates), self.past
         base, version = encode_belief(past.base), self._version()
         header = _HEADER.pack(
             version,
@@ -239,7 +226,7 @@ class BeliefRecord:
             moments.append(Moment(time, packed, raw[middle:place] if state else None))
         return cls(
             Timeline(base, base_time, moments),
-            _names(names),
+            split_names(names),
             sequence,
             revision,
             stated,
@@ -252,15 +239,30 @@ class BeliefRecord:
         )
 
 
-def _names(joined: str) -> tuple[str, ...]:
-    return tuple(joined.split("\n")) if joined else ()
+def encode_states(records: Iterable[BeliefRecord]) -> None:
+    """Replace the beliefs of these records by their bytes, all together; each record remembers its newest one."""
+    found: list[tuple[BeliefRecord, Moment[bytes, StoredBelief], Belief]] = []
+    for record in records:
+        if isinstance(base := record.past.base, Belief):
+            record.past.base = encode_belief(base)
+            record._newest = record.past.base, base
+        found += [
+            (record, moment, moment.state)
+            for moment in record.past.moments
+            if isinstance(moment.state, Belief)
+        ]
+    for (record, moment, state), raw in zip(
+        found, encode_beliefs([state for _, _, state in found]), strict=True
+    ):
+        moment.state = raw
+        record._newest = raw, state
 
 
 def _decoded_resets(raw: bytes, place: int) -> tuple[tuple[int, int, tuple[str, ...]], int]:
     """Return the number of resets, the offset and the ids, and the position after them."""
     resets, before, length = _RESETS.unpack_from(raw, place)
     end = checked_end(raw, place + _RESETS.size + length)
-    return (resets, before, _names(raw[place + _RESETS.size : end].decode())), end
+    return (resets, before, split_names(raw[place + _RESETS.size : end].decode())), end
 
 
 def _waiting(raw: bytes, place: int) -> list[tuple[int, bytes]]:
@@ -278,7 +280,7 @@ def _decode_first(raw: bytes) -> BeliefRecord:
     header = _FIRST_HEADER.unpack_from(raw)
     _, has_belief, count, size, sequence, revision, stated, observed, last_prior, time, length = header
     place = _FIRST_HEADER.size
-    names = _names(raw[place : place + length].decode())
+    names = split_names(raw[place : place + length].decode())
     place += length
     past: Timeline[bytes, StoredBelief] = Timeline()
     if has_belief:

@@ -20,7 +20,7 @@ from faust.types import TP, EventT
 
 from beliefstream.streams.monitoring.logs import SERVICES
 from beliefstream.streams.state.codec import UnknownVersion
-from beliefstream.streams.state.record import INTERNAL, check_version
+from beliefstream.streams.state.record import INTERNAL, VERSION
 
 log = structlog.get_logger()
 Changes = Mapping[bytes, bytes | None]
@@ -141,3 +141,14 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
     @abc.abstractmethod
     def release(self, partition: int) -> None:
         """Drop a partition that another worker owns, or has owned."""
+
+
+def check_version(raw: bytes, topic: str, partition: int, key: bytes) -> None:
+    """Raise UnknownVersion, with the record's place, if this program cannot read it."""
+    version = raw[0] if raw else 0
+    if not 1 <= version <= VERSION:
+        place = f"topic {topic}, partition {partition}, key {key.decode(errors='replace')!r}"
+        raise UnknownVersion(
+            f"changelog: {place}: a record of version {version}, this program reads 1 to {VERSION}. Start the version "
+            "of Beliefstream that wrote it, or start again with another BELIEFSTREAM_APPLICATION."
+        )

@@ -25,6 +25,7 @@ from beliefstream.streams.kafka.faust.consumer import (
     use_fetch_high_watermark,
     use_safe_consumer,
 )
+from beliefstream.streams.kafka.faust.stream_batches import batches
 from beliefstream.streams.kafka.reachability import Reachability
 from beliefstream.streams.kafka.topic_states import TopicState, topic_states
 from beliefstream.streams.monitoring import logs, metrics
@@ -192,10 +193,10 @@ def _add_agent(app: faust.App, settings: Settings, fusion: Fusion) -> None:
 
     @app.agent(source, name="fuse")
     async def fuse(stream: faust.StreamT[bytes]) -> None:
-        async for events in stream.noack_take(settings.batch, within=settings.batch_seconds):  # type: ignore[attr-defined]
+        async for events in batches(stream, settings.batch, settings.batch_seconds):
             batch = scheduler.take(events)
             while batch:
-                # an exception in take() would acknowledge the batch: stop at once, so that it is delivered again
+                # an exception would leave the agent: stop at once, so that the batch is delivered again
                 await run_or_stop(fusion.process(batch), "a batch failed, the worker stops")
                 done = scheduler.done(batch)
                 for event in done:

@@ -135,6 +135,7 @@ def build_fusion(
         placement,
         resets,
         settings.history,
+        lambda: cast(SafeConsumer, app.consumer).topics_checked(),
     )
 
 

@@ -71,17 +71,12 @@ class Batch:
                 metrics.OBSERVATIONS.labels("rejected").inc(count)
         metrics.OBSERVATIONS.labels("duplicate").inc(self.duplicates)
         metrics.OBSERVATIONS.labels("forgotten").inc(self.forgotten)
-        accepted = 0
-        for entity in self.entities.values():
-            for entry in entity.applied:
-                if entry.message.is_prior:
-                    continue
-                accepted += 1
-                received = entry.delivered.message.time_in
-                if received is not None:
-                    metrics.END_TO_END_SECONDS.observe(max(0.0, ticks - received))
-                metrics.EVENT_LAG_SECONDS.observe(max(0.0, now - entry.event.time))
-        metrics.OBSERVATIONS.labels("accepted").inc(accepted)
+        applied = [entry for entity in self.entities.values() for entry in entity.applied]
+        accepted = [entry for entry in applied if not entry.message.is_prior]
+        metrics.OBSERVATIONS.labels("accepted").inc(len(accepted))
+        received = [entry.delivered.message.time_in for entry in accepted]
+        metrics.END_TO_END_SECONDS.observe([max(0.0, ticks - time) for time in received if time is not None])
+        metrics.EVENT_LAG_SECONDS.observe([max(0.0, now - entry.event.time) for entry in accepted])
 
 
 def end_offsets(events: Iterable[EventT[Any]]) -> dict[int, dict[str, int]]:

@@ -10,11 +10,13 @@ from typing import Any
 from faust.types import EventT
 
 from beliefstream.inference.tracking.events import Event
-from beliefstream.schemas import Observation, Prior, Reason, Reset, Unusable, is_name
+from beliefstream.schemas import Prior, Reason, Reset, Unusable, is_name
+from beliefstream.streams.definitions.plain_observations import AnyObservation, PlainObservation
 from beliefstream.streams.definitions.reader import Definitions
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.state.event_clock import EventClocks
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage
+from beliefstream.streams.state.record_cache import RecordCache
 from beliefstream.streams.state.stores import BeliefStore
 from beliefstream.streams.worker.batch import Batch
 from beliefstream.streams.worker.entity_batch import EntityBatch
@@ -53,6 +55,7 @@ class BatchValidator:
         self._names, self._validator, self._definitions = names, validator, definitions
         self._store, self._placement, self._resets = store, placement, resets
         self._clocks = EventClocks() if event_time else None
+        self._records = RecordCache()
 
     def validate(self, events: Sequence[EventT[Any]], is_final: bool) -> Batch | None:
         """Sort the events into entities and dead letters.
@@ -97,6 +100,10 @@ class BatchValidator:
         self._clocks = clocks
         return batch
 
+    def keep(self, entity: EntityBatch, raw: bytes) -> None:
+        """Keep the entity's record, whose bytes `raw` are stored now, for its next batch."""
+        self._records.put(entity.partition, entity.key, raw, entity.record)
+
     def _is_refused(self, message: Any, key: bytes, batch: Batch) -> bool:
         """Note a record in the wrong partition, and return whether it becomes a dead letter."""
         found = self._placement.check(message.topic, key, message.partition, message.offset)
@@ -114,9 +121,9 @@ class BatchValidator:
             return content
         assert event is not None
         value = message.value or b""
-        stored = StoredMessage(
-            is_prior, message.offset, content.to_json() if len(value) > MOST_VERBATIM_BYTES else value
-        )
+        if len(value) > MOST_VERBATIM_BYTES and not isinstance(content, PlainObservation):
+            value = content.to_json()
+        stored = StoredMessage(is_prior, message.offset, value)
         if isinstance(content, Prior):
             return Entry(event, stored, "", delivered)
         name = content.id or f"{message.partition}:{message.offset}"
@@ -126,11 +133,11 @@ class BatchValidator:
         """Return the event and id of a stored message; raises Unusable if it no longer fits the definitions."""
         content, event = self._parse(key, stored.value, stored.is_prior, NO_LIMIT)
         assert event is not None
-        return event, (content.id if isinstance(content, Observation) else None) or ""
+        return event, "" if isinstance(content, (Prior, Reset)) else content.id or ""
 
     def _parse(
         self, key: bytes | None, value: bytes | None, is_prior: bool, reference: ReferenceClock
-    ) -> tuple[Observation | Prior | Reset, Event | None]:
+    ) -> tuple[AnyObservation | Prior | Reset, Event | None]:
         try:
             read = self._validator.prior_or_reset if is_prior else self._validator.observation
             return read(key, value, reference)
@@ -146,7 +153,7 @@ class BatchValidator:
         if entity is None:
             raw = self._store.read(*place)
             try:
-                record = BeliefRecord.decode(raw) if raw is not None else BeliefRecord()
+                record = self._records.take(*place, raw) if raw is not None else BeliefRecord()
             except ValueError as fault:
                 fault.add_note(f"the belief of {key!r}")
                 raise

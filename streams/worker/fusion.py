@@ -15,7 +15,7 @@ import asyncio
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -32,6 +32,7 @@ from beliefstream.streams.monitoring import metrics
 from beliefstream.streams.state.expiry import Expiry
 from beliefstream.streams.state.fencing import Fenced, Fencing
 from beliefstream.streams.state.lineage import Lineage
+from beliefstream.streams.state.record import encode_states
 from beliefstream.streams.state.stores import NOT_KNOWN, BeliefStore
 from beliefstream.streams.worker.batch import Batch, end_offsets
 from beliefstream.streams.worker.batch_validation import BatchValidator
@@ -58,6 +59,7 @@ class Fusion:
         lineage: tracks what the beliefs were computed from.
         placement: finds records in the wrong partition.
         resets: applies resets of entities.
+        checked: returns when it is known that the messages are of the present topics; nothing is sent before.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Fusion:
         placement: Placement,
         resets: Resets,
         history: int = MOST,
+        checked: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._names, self._application = names, application
         self._messages, self._definitions, self._reader = messages, definitions, reader
@@ -83,6 +86,7 @@ class Fusion:
         self._fencing, self._expiry, self._lineage = fencing, expiry, lineage
         self._placement = placement
         self._resets, self._most_moments = resets, history
+        self._checked = checked
         self.processed_offsets: dict[TP, int] = {}  # offset after the last acknowledged one
         self.is_busy = False  # whether the model is processing a batch
 
@@ -127,6 +131,8 @@ class Fusion:
         for entity in batch.entities.values():
             batch.duplicates += entity.repeated
             self._reject_failed(entity, batch)
+        if self._checked is not None:
+            await self._checked()
         pass_by("computed")
         await self._send([*batch.resets, *posteriors, *batch.dead_letters], leases, "sending posteriors")
         await self._store_beliefs(batch.entities.values(), self._expire(batch), end_offsets(events), leases)
@@ -209,9 +215,13 @@ class Fusion:
             key, value = self._lineage.source_entry(partition)
             changes[partition][key] = value
         growth: Counter[int] = Counter()
+        stored: list[tuple[EntityBatch, bytes]] = []
+        entities = list(entities)
+        encode_states(entity.record for entity in entities)
         for entity in entities:
             if entity.should_store:
-                changes[entity.partition][entity.key] = entity.record.encode()
+                raw = changes[entity.partition][entity.key] = entity.record.encode()
+                stored.append((entity, raw))
                 growth[entity.partition] += not entity.is_known
         for partition, key in forgotten:
             changes[partition][key] = None
@@ -230,3 +240,5 @@ class Fusion:
         for partition, made in changes.items():
             last = offsets.get(TopicPartition(changelog, partition), NOT_KNOWN)
             self._store.write_own(partition, made, last, growth[partition])
+        for entity, raw in stored:
+            self._messages.keep(entity, raw)

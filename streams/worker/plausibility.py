@@ -22,7 +22,6 @@ from beliefstream.schemas import (
     Channel,
     CourseSensor,
     HeadingSensor,
-    Observation,
     RangeAzimuthElevationSensor,
     RangeBearingSensor,
     RangeRelativeBearingSensor,
@@ -36,6 +35,7 @@ from beliefstream.schemas import (
     UniformClutter,
     Unusable,
 )
+from beliefstream.streams.definitions.plain_observations import AnyObservation
 
 DEVIATIONS = 10.0  # standard deviations of the noise by which a report may exceed the sensor's range
 LENGTH = "a length cannot be negative"
@@ -100,7 +100,7 @@ def _delays(sensor: TimeDifferencesSensor, own: tuple[float, ...]) -> tuple[Boun
     return tuple(found)
 
 
-def check_possible(observation: Observation, sensor: Sensor, bounds: tuple[Bounds, ...]) -> None:
+def check_possible(observation: AnyObservation, sensor: Sensor, bounds: tuple[Bounds, ...]) -> None:
     """Raise Unusable (`impossible`) if a number of the observation is outside the sensor's `bounds`."""
     values = observation.values
     if not bounds or all(bound.hold(value) for bound, value in zip(bounds, values, strict=True)):
@@ -123,7 +123,7 @@ def _turns(most: float) -> tuple[float, float, str]:
     return -limit, limit, why
 
 
-def _own_deviations(observation: Observation) -> tuple[float, ...]:
+def _own_deviations(observation: AnyObservation) -> tuple[float, ...]:
     """The standard deviations given with the observation, one for each number; empty for none."""
     stated, covariance = observation.standard_deviation, observation.covariance
     if covariance is not None:

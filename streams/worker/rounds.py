@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
 import structlog
 
 from beliefstream.inference.tracking.events import Instant
@@ -17,6 +16,7 @@ from beliefstream.streams.kafka.producing import Record
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.monitoring import metrics
 from beliefstream.streams.worker.entity_batch import EntityBatch
+from beliefstream.streams.worker.soundness import are_sound
 
 log = structlog.get_logger()
 IMPLAUSIBLE_DEVIATIONS = 100.0
@@ -27,16 +27,37 @@ def run_rounds(
 ) -> list[Record]:
     """Advance every entity through its instants, and return the posteriors to emit, in order for each entity."""
     posteriors: list[Record] = []
+    emitted: list[Outcome] = []
+
+    def emit(entity: EntityBatch) -> None:
+        assert entity.outcome is not None
+        emitted.append(entity.outcome)
+        posteriors.append(_posterior(entity, entity.outcome, names, application))
+
     for index in range(max((len(entity.instants) for entity in entities), default=0)):
         active = [entity for entity in entities if index < len(entity.instants)]
         outcomes = _outcomes(active, index, updater)
         _count_implausible(active, index, outcomes)
-        for entity, outcome in zip(active, outcomes, strict=True):
-            if _settle(entity, entity.instants[index], outcome, updater) and entity.emits(index):
-                posteriors.append(_posterior(entity, names, application))
-    # entities that have lost their newest time, because all its messages failed
-    unreported = [entity for entity in entities if entity.revised and entity.outcome is not None]
-    return [*posteriors, *(_posterior(entity, names, application) for entity in unreported)]
+        sound = are_sound(outcomes)
+        for entity, outcome, is_sound in zip(active, outcomes, sound, strict=True):
+            instant = entity.instants[index]
+            if _settle(entity, instant, outcome if is_sound else None, updater) and entity.emits(index):
+                emit(entity)
+    for entity in entities:
+        if entity.revised and entity.outcome is not None:
+            emit(entity)  # it has lost its newest time, because all its messages failed
+    _measure(emitted)
+    return posteriors
+
+
+def _measure(emitted: Sequence[Outcome]) -> None:
+    """Update the metrics of posteriors."""
+    for method, count in Counter(outcome.method for outcome in emitted).items():
+        metrics.POSTERIORS.labels(method).inc(count)
+    metrics.ACCUMULATED_ERROR.observe([outcome.accumulated_error for outcome in emitted])
+    metrics.EFFECTIVE_SAMPLE_SIZE.observe(
+        [outcome.effective_sample_size for outcome in emitted if outcome.method != "prior"]
+    )
 
 
 def _count_implausible(active: Sequence[EntityBatch], index: int, outcomes: Sequence[Outcome | None]) -> None:
@@ -62,14 +83,15 @@ def _count_implausible(active: Sequence[EntityBatch], index: int, outcomes: Sequ
 
 
 def _settle(entity: EntityBatch, instant: Instant, outcome: Outcome | None, updater: Updater) -> bool:
-    """Apply the outcome if it is sound; otherwise apply the instant with its older messages only."""
-    if outcome is None or not _is_sound(outcome):
+    """Apply the outcome, if there is a sound one; otherwise apply the instant with its older messages only."""
+    if outcome is None:
         before = entity.without_new(instant)
         if before is None:
             entity.fail(instant.labels)
             return False
         entity.fail([label for label in instant.labels if label not in before.labels])
-        return _settle(entity, before, _update_alone(_step(entity, before), updater), updater)
+        again = _update_alone(_step(entity, before), updater)
+        return _settle(entity, before, again if are_sound([again])[0] else None, updater)
     entity.apply(instant, outcome)
     return True
 
@@ -100,32 +122,10 @@ def _update_alone(step: Step, updater: Updater) -> Outcome | None:
         return None
 
 
-def _is_sound(outcome: Outcome) -> bool:
-    """Whether the filter can continue from the belief, and consumers can parse the posterior."""
-    belief = outcome.belief
-    quality = (
-        outcome.effective_sample_size + outcome.log_evidence + outcome.surprise + outcome.accumulated_error
-    )
-    # not finite if any term is not
-    total = quality + belief.weights.sum() + belief.means.sum() + belief.covariances.sum()
-    if len(belief.weights) == 0 or not math.isfinite(total):
-        return False
-    try:
-        np.linalg.cholesky(belief.covariances)
-    except np.linalg.LinAlgError:
-        return False
-    return True
-
-
-def _posterior(entity: EntityBatch, names: TopicNames, application: str) -> Record:
+def _posterior(entity: EntityBatch, outcome: Outcome, names: TopicNames, application: str) -> Record:
     """The posterior of the entity's current belief."""
     assert entity.model is not None
-    assert entity.outcome is not None
-    record, outcome, applied = entity.record, entity.outcome, entity.mark_emitted()
-    metrics.POSTERIORS.labels(outcome.method).inc()
-    metrics.ACCUMULATED_ERROR.observe(outcome.accumulated_error)
-    if outcome.method != "prior":
-        metrics.EFFECTIVE_SAMPLE_SIZE.observe(outcome.effective_sample_size)
+    record, applied = entity.record, entity.mark_emitted()
     value = entity.model.writer.write(
         entity.name, outcome, record.sequence, record.prior_sequence, applied, record.revision
     )

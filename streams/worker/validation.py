@@ -24,6 +24,7 @@ from beliefstream.schemas.decoding import check_size
 from beliefstream.schemas.time import unit_hint
 from beliefstream.streams.definitions.controls import control_of
 from beliefstream.streams.definitions.conversion import prior_change, reading_of
+from beliefstream.streams.definitions.plain_observations import AnyObservation, plain_observation
 from beliefstream.streams.definitions.reader import Definitions, EntityModel
 from beliefstream.streams.state.event_clock import EventClock
 from beliefstream.streams.worker.plausibility import Bounds, bounds_of, check_possible
@@ -68,10 +69,11 @@ class Validator:
 
     def observation(
         self, key: bytes | None, value: bytes | None, now: float | ReferenceClock
-    ) -> tuple[Observation, Event]:
+    ) -> tuple[AnyObservation, Event]:
         """Return the observation and its event; raises Unusable."""
         check_size(value, self._maximum_bytes)
-        message = parse(Observation, value)
+        plain = plain_observation(value) if value is not None else None
+        message = plain or parse(Observation, value)
         _check_key(message.entity, key)
         model = self._model(message.entity)
         sensor = self._definitions.sensors.get(message.sensor)

@@ -8,6 +8,7 @@ read offset. If the new topic already has more records, nothing in them shows th
 are added, entities move to other partitions than their beliefs. So after every fetch `SafeConsumer` asks for the
 topics' ids and numbers of partitions. If these are unchanged, all records fetched before belong to the same topic. If
 they changed, it stops the worker. The restarted worker checks the topics and recovers, and handles the change there.
+The records are processed while it asks. Their results must wait for `topics_checked` before they are sent.
 Neither Faust 0.15.3 nor aiokafka 0.14 knows topic ids. Fixed upstream when aiokafka fetches by topic id (Kafka 3.1).
 
 **Priors come first.** After the seek at the end of every rebalance, `SafeConsumer` first reads the priors already in
@@ -52,12 +53,15 @@ class SafeConsumer(GapConsumer):
         self._topics: Mapping[
             str, TopicState
         ] = {}  # states of the topics that are read; they must not change
+        self._checking: asyncio.Task[None] | None = None
+        # fetches of these topics so far, and how many of them were before the last answer about the topics
+        self._fetches, self._verified = 0, 0
         self._held_back = False  # whether observations wait for priors
         # for partitions of priors not read to their end: the next offset, and the end after the last seek
         self._priors_due: dict[TP, tuple[int, int]] = {}
 
     async def fetch(self, active_partitions: set[TP] | None, timeout: float) -> Any:
-        """Fetch once, from partitions whose priors are read; stop the worker if a topic has changed."""
+        """Fetch once, from partitions whose priors are read; begin to ask whether a topic has changed."""
         if self._priors_due and active_partitions:
             waiting = await self._waiting_for_priors()
             if waiting and not self._held_back:
@@ -71,8 +75,26 @@ class SafeConsumer(GapConsumer):
                 return {}
         found = await super().fetch(active_partitions, timeout)
         if any(tp.topic in self._topics for tp in found or ()):
-            await self._check_topics()
+            self._fetches += 1
+            self._check()
         return found
+
+    async def topics_checked(self) -> None:
+        """Return when it is known that all records fetched so far are of the present topics."""
+        fetches = self._fetches
+        while self._verified < fetches:
+            await asyncio.shield(self._check())
+
+    def _check(self) -> asyncio.Task[None]:
+        """Return the check in progress, which may have begun before the last fetch, or begin one."""
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._verify())
+        return self._checking
+
+    async def _verify(self) -> None:
+        fetches = self._fetches
+        await self._check_topics()
+        self._verified = fetches
 
     async def perform_seek(self) -> None:
         """Seek all partitions to their committed offsets; then priors already in the log are read first."""

@@ -24,11 +24,11 @@ from collections.abc import Mapping
 from typing import Any, NoReturn, cast
 
 import structlog
-from faust.transport.drivers.aiokafka import Consumer
 from faust.types import TP
 from faust.types.tuples import Message
 from mode.utils.futures import notify
 
+from beliefstream.streams.kafka.faust.consumer_delivery import DeliveringConsumer
 from beliefstream.streams.monitoring.logs import SERVICES
 
 __all__ = ["CommittingConsumer", "stop_worker"]
@@ -42,7 +42,7 @@ def stop_worker(why: str, **details: Any) -> NoReturn:
     os._exit(70)
 
 
-class CommittingConsumer(Consumer):
+class CommittingConsumer(DeliveringConsumer):
     """Consumer that records which offsets are committed (see the module).
 
     Attributes:

@@ -1,8 +1,12 @@
-"""Finds high watermarks by reading, for the embedded broker, which reports ends that are too low.
+"""A consumer's thread for the embedded broker, tansu, which differs from Apache Kafka in two ways.
 
-Faust 0.15.3 asks for the ends of changelogs in `_highwaters` of its consumer's thread, with ListOffsets(LATEST). That
-is right by Kafka's protocol. The fault is in the embedded broker, tansu: it answers with the offset of the last batch's
-first record, plus one. Fixed upstream when tansu answers with the offset after the last record.
+**It reports ends that are too low.** Faust 0.15.3 asks for the ends of changelogs in `_highwaters` of its consumer's
+thread, with ListOffsets(LATEST). That is right by Kafka's protocol. The embedded broker answers with the offset of the
+last batch's first record, plus one. Fixed upstream when tansu answers with the offset after the last record.
+
+**It answers a waiting fetch late.** Faust asks a broker without new records to wait 1.5 s for some, and has no setting
+for it. Apache Kafka answers at once when a record arrives. The embedded broker looks only after a part of that time. So
+a posterior came half a second after its observation. Fixed upstream when tansu wakes up waiting fetches.
 """
 
 from __future__ import annotations
@@ -22,19 +26,25 @@ from faust.transport.drivers.aiokafka import (
 )
 from faust.types import TP
 
+from beliefstream.streams.kafka.connection import EMBEDDED_FETCH_MS
 from beliefstream.streams.monitoring.logs import SERVICES
 
 __all__ = ["HighWatermarkThread", "high_watermarks"]
 
 
 class HighWatermarkThread(AIOKafkaConsumerThread):
-    """A consumer thread that finds the end of a partition by reading its last batch.
+    """A consumer thread that finds the end of a partition by reading its last batch, and fetches often.
 
     With the end that the embedded broker reports, Faust would end the recovery of its tables too early. It would lose
     all records of the last batch but the first.
     """
 
     logger = SERVICES
+
+    def _create_worker_consumer(self, transport: Transport) -> aiokafka.AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = EMBEDDED_FETCH_MS
+        return consumer
 
     async def _highwaters(self, partitions: list[TP]) -> Mapping[TP, int]:
         ends = dict(await super()._highwaters(partitions))

@@ -9,7 +9,7 @@ import pytest
 
 from beliefstream.schemas import Mixture, Observation, Prior
 from beliefstream.streams.bench.state import records as beliefs
-from beliefstream.streams.bench.stream import prepare
+from beliefstream.streams.bench.workload import mixed, send
 from beliefstream.streams.client import ObservationProducer, PriorPublisher
 from beliefstream.streams.demo.scenario import ScheduledMessage
 from beliefstream.streams.demo.sender import Sender
@@ -65,9 +65,11 @@ def test_observations_and_priors_of_clients_demonstration_and_benchmark_lie_wher
     feed = Sender(servers, messages, 0.0, lambda message, now: None)
     feed.run()
     assert feed.error is None
-    sent = prepare(Settings(brokers=servers), 39, 2)
-    check(servers, "observations", 3 * len(NAMES) + sent)
-    check(servers, "priors", 2 * len(NAMES))
+    work = mixed(39, 20)
+    assert work.priors
+    send(Settings(brokers=servers), work)
+    check(servers, "observations", 3 * len(NAMES) + len(work.observations))
+    check(servers, "priors", 2 * len(NAMES) + len(work.priors))
 
 
 def test_what_commands_send_lies_where_it_belongs(

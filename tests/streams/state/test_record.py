@@ -12,7 +12,13 @@ from beliefstream.inference.sensors.readings import ControlReading
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedError
 from beliefstream.inference.tracking.events import Belief
 from beliefstream.inference.tracking.timeline import Moment, Timeline
-from beliefstream.streams.state.codec import StoredBelief, UnknownVersion, decode_belief, encode_belief
+from beliefstream.streams.state.codec import (
+    StoredBelief,
+    UnknownVersion,
+    decode_belief,
+    encode_belief,
+    encode_beliefs,
+)
 from beliefstream.streams.state.record import (
     MOST_RESET_IDS,
     UNRESET_VERSION,
@@ -192,3 +198,20 @@ def test_a_record_of_another_version_is_refused() -> None:
     raw = BeliefRecord().encode()
     with pytest.raises(UnknownVersion, match=f"version {VERSION + 1}, this program reads 1 to {VERSION}"):
         BeliefRecord.decode(bytes([VERSION + 1]) + raw[1:])
+
+
+@given(st.lists(beliefs(), max_size=6), st.integers(0, 3))
+def test_beliefs_encoded_together_are_the_same_bytes(several: list[Belief], repeats: int) -> None:
+    several = several * repeats
+    assert encode_beliefs(several) == [encode_belief(belief) for belief in several]
+
+
+def test_zeros_of_two_signs_and_crooked_covariances_are_kept_in_a_batch() -> None:
+    sound = np.array([[[2.0, 0.0], [0.0, 2.0]]])
+    signed = np.array([[[2.0, 0.0], [-0.0, 2.0]]])
+    crooked = np.array([[[2.0, 0.5], [0.25, 2.0]]])
+    several = [Belief(1.0, np.ones(1), np.zeros((1, 2)), each) for each in (sound, signed, crooked)]
+    for belief, raw in zip(several, encode_beliefs(several), strict=True):
+        found = decode_belief(raw)
+        assert found is not None
+        assert found.covariances.tobytes() == belief.covariances.tobytes()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from beliefstream.schemas import Observation, Posterior, parse
 from beliefstream.streams.bench.late_observations import OfflineTable, costs, sizes
 from beliefstream.streams.local.simulated_fleet import simulate
 from beliefstream.streams.state.record import BeliefRecord
+from beliefstream.streams.state.record_cache import RecordCache
+from beliefstream.streams.worker.entity_batch import EntityBatch
 from tests.streams.oracle import check_ends, delayed, expected, updater
 
 DOUBLE = 1e-6
@@ -40,6 +44,28 @@ def test_any_delays_within_the_window_and_any_batches_end_as_the_replay_does(
     found = through(OfflineTable(SIMULATION.model, SIMULATION.sensors, updater("double")), batches)
     outcomes = expected(SIMULATION.model, SIMULATION.sensors, OBSERVATIONS, precision="double")
     check_ends(found, outcomes, DOUBLE, OBSERVATIONS)
+
+
+@pytest.mark.parametrize("size", [1, 7])
+@pytest.mark.parametrize("general", [False, True])
+@pytest.mark.parametrize("most", [0, 1, 100])
+def test_neither_the_cache_nor_the_short_plan_changes_a_byte(
+    size: int, general: bool, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With late observations among the others, and with repeated ones."""
+    arriving = [*delayed(OBSERVATIONS[:40], 1.9, 3), *OBSERVATIONS[30:35]]
+    batches = [arriving[start : start + size] for start in range(0, len(arriving), size)]
+    reference = bytes_of(OfflineTable(SIMULATION.model, SIMULATION.sensors, updater()), batches)
+    if general:
+        monkeypatch.setattr(EntityBatch, "_follows", lambda entity: False)
+    cache = RecordCache(most)
+    found = bytes_of(OfflineTable(SIMULATION.model, SIMULATION.sensors, updater(), cache=cache), batches)
+    assert found == reference
+
+
+def bytes_of(table: OfflineTable, batches: list[list[Observation]]) -> tuple[list[Any], dict[bytes, bytes]]:
+    """All that is sent, and the records in the end."""
+    return [record for batch in batches for record in table.apply(batch)[0]], table.records
 
 
 def test_what_is_sent_again_with_its_id_is_applied_once() -> None:

@@ -8,7 +8,7 @@ from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Reason
 from beliefstream.streams.kafka.topics import MESSAGE_BYTES, TopicNames
 from beliefstream.streams.state.record import BeliefRecord
-from beliefstream.streams.worker import entity_batch
+from beliefstream.streams.worker import entity_batch, past_limits
 from beliefstream.streams.worker.entity_batch import EntityBatch
 from beliefstream.streams.worker.rounds import run_rounds
 from tests.streams.entity_batches import MODEL, batch, read, reasons, run, seen, stated
@@ -84,11 +84,11 @@ def test_a_record_fits_into_its_changelog_whatever_is_padded(updater: Updater) -
         run(updater, again)
         record = BeliefRecord.decode(again.record.encode())
         assert len(again.record.encode()) < MESSAGE_BYTES
-    assert entity_batch.WAITING_BYTES + entity_batch.PAST_BYTES + 3 * entity_batch.MEBIBYTE < MESSAGE_BYTES
+    assert entity_batch.WAITING_BYTES + past_limits.PAST_BYTES + 3 * entity_batch.MEBIBYTE < MESSAGE_BYTES
 
 
 def test_a_past_of_many_bytes_is_shortened(updater: Updater, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entity_batch, "PAST_BYTES", 1)
+    monkeypatch.setattr(past_limits, "PAST_BYTES", 1)
     entity = batch(*(seen(1.0 + 0.1 * step) for step in range(8)))
     run(updater, entity)
     assert len(entity.record.past.moments) < 8

@@ -1,0 +1,78 @@
+"""What a benchmark has measured, as JSON for other programs."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from beliefstream.streams.bench.latency import Latency
+from beliefstream.streams.bench.stream import Rate, Throughput
+from beliefstream.streams.bench.update import Speed
+
+__all__ = ["Results"]
+
+
+@dataclass
+class Results:
+    """All results of one run.
+
+    Attributes:
+        updates: of the update alone.
+        throughputs: by broker and workload.
+        latencies: by broker.
+    """
+
+    updates: list[Speed] = field(default_factory=list)
+    throughputs: dict[tuple[str, str], Throughput] = field(default_factory=dict)
+    latencies: dict[str, Latency] = field(default_factory=dict)
+
+    def content(self) -> dict[str, Any]:
+        """The results by name.
+
+        - `posteriors_per_second`: of the update alone, by name of the line.
+        - `of_the_echo`: the worker's speed as a share of the agent's that only forwards, by broker and reports an
+          entity.
+        - `cpu_of_the_echo`: the agent's processor time for an observation as a share of the worker's, likewise.
+        - `observations_per_second`: by broker and reports, what was measured.
+        - `latency_ms`: by broker.
+        """
+        shares: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        processor: defaultdict[str, dict[str, float | None]] = defaultdict(dict)
+        rates: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        for (broker, workload), found in self.throughputs.items():
+            shares[broker][workload] = found.of_the_echo
+            processor[broker][workload] = of_the_processor(found.echo, found.worker)
+            rates[broker][workload] = {
+                "echo": found.echo.per_second,
+                "worker": found.own,
+                "posteriors": found.worker.per_second,
+                "observations": found.observations,
+            }
+        return {
+            "posteriors_per_second": {line.name: line.per_second for line in self.updates},
+            "of_the_echo": shares,
+            "cpu_of_the_echo": processor,
+            "observations_per_second": rates,
+            "latency_ms": {
+                broker: {
+                    "rate": each.rate,
+                    "median": each.median,
+                    "ninety_five": each.ninety_five,
+                    "posteriors": each.posteriors,
+                    "missing": each.missing,
+                }
+                for broker, each in self.latencies.items()
+            },
+        }
+
+    def write(self, path: Path) -> None:
+        """Write them to a file."""
+        path.write_text(json.dumps(self.content(), indent=2) + "\n")
+
+
+def of_the_processor(echo: Rate, worker: Rate) -> float | None:
+    """The agent's processor time for an observation as a share of the worker's; None if one is not known."""
+    return echo.cpu / worker.cpu if echo.cpu is not None and worker.cpu else None

@@ -1,0 +1,101 @@
+"""Tables of `beliefstream bench`."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from beliefstream.streams.bench.latency import Latency
+from beliefstream.streams.bench.results import of_the_processor
+from beliefstream.streams.bench.stream import Throughput
+from beliefstream.streams.bench.update import Speed
+
+
+def print_updates(console: Console, lines: list[Speed]) -> None:
+    """The update alone; the first line is the baseline."""
+    table = Table("one core", "posteriors/s", "× Stone Soup", "what", title="update alone")
+    for line in lines:
+        ratio = line.per_second / lines[0].per_second
+        table.add_row(line.name, f"{line.per_second:,.0f}", f"{ratio:.1f}", line.note)
+    console.print(table)
+
+
+def print_throughputs(console: Console, found: dict[tuple[str, str], Throughput]) -> None:
+    """Workers end to end, by broker and workload."""
+    table = Table("broker", "reports an entity", "echo/s", "worker/s", "of the echo", "CPU: echo / worker")
+    table.title = "end to end, observations a second"
+    for (broker, workload), each in found.items():
+        share = of_the_processor(each.echo, each.worker)
+        table.add_row(
+            broker,
+            workload,
+            f"{each.echo.per_second:,.0f}",
+            f"{each.own:,.0f}",
+            f"{each.of_the_echo:.2f}",
+            "" if share is None else f"{share:.2f}",
+        )
+    console.print(table)
+
+
+def print_latencies(console: Console, found: dict[str, Latency]) -> None:
+    """From an observation sent to its posterior read."""
+    table = Table("broker", "observations/s", "median, ms", "95 %, ms", title="observation to posterior")
+    for broker, each in found.items():
+        table.add_row(broker, f"{each.rate:g}", f"{each.median:.1f}", f"{each.ninety_five:.1f}")
+    console.print(table)
+
+
+def print_state(console: Console, brokers: str | None, entities: int) -> None:
+    """Many beliefs: what they cost, and how long they take to restore."""
+    from beliefstream.streams.bench.state import measure_state
+    from beliefstream.streams.local.broker import EmbeddedBroker
+
+    if brokers is None:
+        with EmbeddedBroker() as embedded:
+            found = measure_state(embedded.bootstrap_servers, True, entities)
+    else:
+        found = measure_state(brokers, False, entities)
+    size, changelog = f"{found.record:,.0f} bytes", f"{found.changelog / 1e6:,.0f} MB"
+    table = Table("store", "recovery, s", "start to ready, s", "memory, MB", "disk, MB")
+    table.title = f"{found.entities:,} beliefs, {size} each, {changelog} of changelog"
+    for each in found.starts:
+        table.add_row(
+            each.name,
+            f"{each.recovery:.1f}",
+            f"{each.seconds:.1f}",
+            f"{each.resident / 1e6:,.0f}",
+            f"{each.disk / 1e6:,.0f}",
+        )
+    console.print(table)
+
+
+def print_late(console: Console) -> None:
+    """What late observations cost, and the sizes of records."""
+    from beliefstream.streams.bench.late_observations import costs, sizes
+    from beliefstream.streams.settings import Settings
+    from beliefstream.streams.worker.updater import make_updater
+
+    updater = make_updater(Settings())
+    found = costs(updater)
+    table = Table("behind the newest", "instants computed", "ms", "× on time", title="a late observation")
+    for cost in found:
+        ratio = cost.milliseconds / found[0].milliseconds
+        behind = f"{cost.newer} observations" if cost.newer else "on time"
+        table.add_row(behind, f"{cost.instants:.1f}", f"{cost.milliseconds:.2f}", f"{ratio:.1f}")
+    console.print(table)
+    table = Table("window, s", "moments", "beliefs", "bytes", title="an entity's record, 2 observations/s")
+    for size in sizes(updater):
+        table.add_row(f"{size.window:g}", f"{size.moments:.1f}", f"{size.beliefs:.1f}", f"{size.bytes:,.0f}")
+    console.print(table)
+
+
+def print_gateway(console: Console) -> None:
+    """Observations a second through the HTTP gateway."""
+    from beliefstream.streams.bench.gateway import measure_gateway
+
+    table = Table("observations a request", "connections", "observations/s", "median, ms", "99 %, ms")
+    table.title = "HTTP gateway on the embedded broker, every observation acknowledged"
+    for load in measure_gateway():
+        times = f"{load.median * 1e3:.1f}", f"{load.slowest * 1e3:.1f}"
+        table.add_row(str(load.batch), str(load.connections), f"{load.per_second:,.0f}", *times)
+    console.print(table)
