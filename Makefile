@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 PROCESSES ?= 3
 
-.PHONY: demo test search soak lint format bench chaos fuzz audit train evaluate contract docs picture clean
+.PHONY: demo test search soak lint format bench chaos fuzz audit train evaluate paper contract docs picture clean
 
 demo: .venv/demo
 	$(BIN)/beliefstream demo $(ARGS)
@@ -51,6 +51,10 @@ train: .venv/demo
 
 evaluate: .venv/demo
 	$(BIN)/beliefstream evaluate $(ARGS)
+
+# the published tasks of the method, about eight minutes of a core; docs/paper.md has the tables
+paper: .venv/demo
+	$(BIN)/beliefstream paper $(ARGS)
 
 # what is written from the code: the contract of the topics, and pages of docs/
 contract: .venv/demo

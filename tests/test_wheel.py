@@ -50,6 +50,7 @@ HEAVY = (
     (("send", "log.parquet"), "files"),
     (("train",), "worker"),
     (("evaluate",), "worker"),
+    (("paper",), "worker"),
     (("compile",), "worker"),
     (("bench", "--no-stream", "--no-latency"), "worker"),
     (("worker",), "worker"),

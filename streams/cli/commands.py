@@ -21,6 +21,7 @@ from beliefstream.streams.cli.gateway import gateway
 from beliefstream.streams.cli.live import live
 from beliefstream.streams.cli.models import models
 from beliefstream.streams.cli.observe import observe
+from beliefstream.streams.cli.paper import paper
 from beliefstream.streams.cli.posteriors import posteriors
 from beliefstream.streams.cli.prior import prior
 from beliefstream.streams.cli.replay import replay
@@ -37,7 +38,7 @@ from beliefstream.streams.cli.worker import worker
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _COMMANDS: tuple[Callable[..., None], ...] = (
     *(broker, worker, gateway, simulate, replay, posteriors, dead_letters, watch, live, fuse, send),
-    *(demo, train, evaluate, compile, bench, contract, doctor, settings),
+    *(demo, train, evaluate, paper, compile, bench, contract, doctor, settings),
 )
 for command in _COMMANDS:
     app.command()(command)

@@ -1,0 +1,66 @@
+"""The compared ways to a one-parameter posterior, and their divergence from the exact one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from beliefstream.inference.paper.exact import Array, GridPosterior
+from beliefstream.inference.paper.network import PublishedForm, answer
+from beliefstream.inference.paper.refinement import refine
+from beliefstream.inference.paper.report import Figure, Row, Source, milliseconds
+from beliefstream.inference.paper.scalar import Problems, ScalarMixture, ScalarTask, log_joint
+from beliefstream.inference.paper.variational import variational_gaussian
+from beliefstream.inference.paper.whitening import whiten
+
+Method = Callable[[ScalarTask, Problems], ScalarMixture]
+TIMED = 1000  # problems of a timing
+VARIATIONAL = "mean-field VI"
+
+
+def methods(network: PublishedForm, counts: Sequence[int]) -> dict[str, Method]:
+    """Return the methods by name; `counts` are the components of the network's answers."""
+    found: dict[str, Method] = {VARIATIONAL: variational}
+    for count in counts:
+        found[f"network, K = {count}"] = alone(network, count)
+    for count in counts:
+        found[f"checked and refined, K = {count}"] = refined(network, count)
+    return found
+
+
+def alone(network: PublishedForm, count: int) -> Method:
+    """Return the network without refinement."""
+    return lambda task, problems: answer(network, task, problems, count)
+
+
+def refined(network: PublishedForm, count: int) -> Method:
+    """Return the network with its answers refined where that makes them better."""
+    return lambda task, problems: refine(task, problems, answer(network, task, problems, count)).posterior
+
+
+def variational(task: ScalarTask, problems: Problems) -> ScalarMixture:
+    """Return the Gaussian of mean-field variational inference, started at the posterior's moments."""
+    frame = whiten(task, problems)
+    return variational_gaussian(lambda points: log_joint(task, problems, points), frame.centre, frame.scale)
+
+
+def divergences(exact: GridPosterior, answered: ScalarMixture) -> Array:
+    """Return KL(exact ‖ answer) ``(B,)`` in nats."""
+    return exact.divergence(lambda points: answered.log_density(torch.from_numpy(points)).numpy())
+
+
+def rows(
+    compared: Mapping[str, Method],
+    figures: Mapping[str, Mapping[str, Figure]],
+    task: ScalarTask,
+    problems: Problems,
+) -> list[Row]:
+    """Return a row for each method, with its time for `TIMED` of the problems."""
+    few = problems.rows(0, TIMED)
+
+    def row(name: str, method: Method) -> Row:
+        source: Source = "baseline" if name == VARIATIONAL else "ours"
+        return Row(source, name, figures[name], milliseconds(lambda: method(task, few), len(few.prior)))
+
+    return [row(name, method) for name, method in compared.items()]

@@ -1,0 +1,81 @@
+"""The published tasks by name: how each is measured, and what is trained for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from beliefstream.inference.paper import trained
+from beliefstream.inference.paper.fusion_table import fusion_table
+from beliefstream.inference.paper.gaussian_process import GaussianProcess
+from beliefstream.inference.paper.gaussian_process_table import gaussian_process_table
+from beliefstream.inference.paper.quantum import Quantum, learn
+from beliefstream.inference.paper.quantum_table import quantum_table
+from beliefstream.inference.paper.report import Table
+from beliefstream.inference.paper.scalar import ScalarTask
+from beliefstream.inference.paper.training import Plan
+from beliefstream.inference.paper.variance import Variance
+from beliefstream.inference.paper.variance_table import variance_table
+from beliefstream.inference.paper.volatility_table import volatility_table
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured: problems of one parameter, and series of filtering with their steps."""
+
+    count: int = 1000
+    series: int = 12
+    steps: int = 100
+
+
+class Measure(Protocol):
+    """Measures a task."""
+
+    def __call__(self, size: Size, seed: int, weights: Path = trained.SHIPPED) -> Table:
+        """Return the table; `weights` is the folder of trained weights."""
+        ...
+
+
+def variance(size: Size, seed: int, weights: Path = trained.SHIPPED) -> Table:
+    """Measure task 1."""
+    return variance_table(trained.load("variance", weights), size.count, seed)
+
+
+def quantum(size: Size, seed: int, weights: Path = trained.SHIPPED) -> Table:
+    """Measure task 2."""
+    return quantum_table(trained.load("quantum", weights), size.count, seed)
+
+
+def fusion(size: Size, seed: int, weights: Path = trained.SHIPPED) -> Table:
+    """Measure task 3, with the library's own weights."""
+    return fusion_table(size.series, size.steps, seed)
+
+
+def gaussian_process(size: Size, seed: int, weights: Path = trained.SHIPPED) -> Table:
+    """Measure task 4."""
+    return gaussian_process_table(trained.load("gaussian-process", weights), size.count, seed)
+
+
+def volatility(size: Size, seed: int, weights: Path = trained.SHIPPED) -> Table:
+    """Measure task 5."""
+    return volatility_table(size.series, size.steps, seed)
+
+
+TASKS: dict[str, Measure] = {
+    "variance": variance,
+    "quantum": quantum,
+    "fusion": fusion,
+    "gaussian-process": gaussian_process,
+    "volatility": volatility,
+}
+TRAINED: dict[str, tuple[Callable[[], ScalarTask], Plan]] = {
+    "variance": (Variance, Plan("variance")),
+    "quantum": (lambda: Quantum(learn(), broad=True), Plan("quantum", steps=1200)),
+    "gaussian-process": (
+        lambda: GaussianProcess(broad=True),
+        Plan("gaussian-process", steps=300, counts=(10, 5, 10, 10, 10, 2, 10, 10, 20)),
+    ),
+}
+"""What each set of weights is trained on."""

@@ -1,0 +1,126 @@
+"""`beliefstream paper`."""
+
+from __future__ import annotations
+
+import json as json_format
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.output import console, progress_bar
+from beliefstream.streams.directories import cache_directory
+
+if TYPE_CHECKING:
+    from beliefstream.inference.paper.report import Table
+    from beliefstream.inference.paper.tasks import Size
+    from beliefstream.inference.paper.training import Training
+
+
+def paper(
+    task: Annotated[
+        str | None, typer.Option(metavar="NAME", help="only this task", show_default="all of them")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="write all figures")] = None,
+    count: Annotated[int, typer.Option(min=1, help="problems of tasks with one parameter")] = 1000,
+    series: Annotated[int, typer.Option(min=1, help="series of tasks that filter")] = 12,
+    steps: Annotated[int, typer.Option(min=3, help="of each series")] = 100,
+    full: Annotated[
+        bool, typer.Option("--full", help="100 series of 100 steps, as published; takes an hour")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="of problems and series")] = 0,
+    train: Annotated[
+        bool, typer.Option("--train", help="train the weights of the task, then measure it")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="with --train: for weights and model card")
+    ] = None,
+    stop_after: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", min=0, help="with --train: stop; the same command goes on"),
+    ] = None,
+) -> None:
+    """Repeat the published tasks of "Distribution Transformers" (arXiv 2502.02463), beside the published figures.
+
+    Everything runs on one core, with the shipped weights.
+
+    Example: beliefstream paper --task variance --json variance.json
+    """
+    import torch
+
+    from beliefstream.inference.paper.tasks import TASKS, Size
+
+    settings_for()
+    if task is not None and task not in TASKS:
+        raise CommandError(f"--task: expected {', '.join(TASKS)}, got {task!r}")
+    torch.set_num_threads(1)
+    size = Size(count, 100, 100) if full else Size(count, series, steps)
+    if train:
+        train_task(task, size, seed, out, stop_after)
+        return
+    found = []
+    with progress_bar("tasks") as progress:
+        names = [task] if task else list(TASKS)
+        bar = progress.add_task("paper", total=len(names), note="")
+        for name in names:
+            progress.update(bar, note=name)
+            found.append(TASKS[name](size, seed))
+            console().print(rendered(found[-1]))
+            for note in found[-1].notes:
+                print(note)
+            progress.advance(bar)
+    if json is not None:
+        json.write_text(json_format.dumps([table.as_dict() for table in found]), encoding="utf-8")
+
+
+def train_task(task: str | None, size: Size, seed: int, out: Path | None, stop_after: float | None) -> None:
+    """Train the weights of a task, or go on with a training; then write them and their card."""
+    from beliefstream.inference.paper import trained as weights
+    from beliefstream.inference.paper.tasks import TASKS, TRAINED
+    from beliefstream.inference.paper.training import Training
+
+    if task not in TRAINED:
+        raise CommandError(f"--train: expected --task {' or '.join(TRAINED)}, got {task!r}")
+    if out is None:
+        raise CommandError("--train: expected --out DIR, for weights and model card")
+    make, plan = TRAINED[task]
+    training = Training(plan, make(), cache_directory() / "paper" / f"{task}.pt")
+    if not trained(training, stop_after):
+        print(f"stopped at step {training.step} of {plan.steps}; the same command goes on")
+        return
+    network = training.network.eval()
+    path = weights.save(network, task, out)
+    # the scores are of what the file contains
+    table = TASKS[task](size, seed, out)
+    command = f"beliefstream paper --train --task {task} --out {out}"
+    path.with_suffix(".md").write_text(weights.card(training, table, command), encoding="utf-8")
+    print(f"wrote {path} and {path.with_suffix('.md').name}")
+
+
+def trained(training: Training, stop_after: float | None) -> bool:
+    """Train with a progress bar, and return whether the plan is complete."""
+    with progress_bar("steps") as progress:
+        bar = progress.add_task(training.plan.task, total=training.plan.steps, note="")
+        return training.run(
+            lambda step, _, loss: progress.update(bar, completed=step, note=f"KL {loss:.5f}"),
+            float("inf") if stop_after is None else stop_after,
+        )
+
+
+def rendered(table: Table) -> object:
+    """Return the table for the terminal."""
+    from rich.table import Table as RichTable
+
+    from beliefstream.inference.paper import report
+
+    shown = RichTable(title=table.title)
+    for name in ("", "method"):
+        shown.add_column(name)
+    for name in (*table.columns, table.unit):
+        shown.add_column(name, justify="right")
+    for row in table.rows:
+        cells = [report.shown(row.figures.get(name)) for name in table.columns]
+        shown.add_row(row.source, row.method, *cells, report.shown_time(row))
+    return shown
