@@ -80,13 +80,16 @@ class ProblemFunction:
     def log_likelihood(self, coordinates: Tensor, numbers: Tensor) -> Tensor:
         """Log likelihood ``(M,)`` at `coordinates` ``(M, n)`` of observations `numbers` ``(M, Q)``.
 
-        NaN and plus infinity become minus infinity, as no evidence for such a state.
+        NaN and plus infinity become minus infinity, as no evidence for such a state. The problem is not asked about
+        coordinates that are not finite.
 
         Raises ProblemError if the problem has no log likelihood, if it fails, or if its result has another shape.
         """
         problem = self.problem
         if not isinstance(problem, ExplicitProblem):
             raise ProblemError(f"log_likelihood: {self.name} has none, and no learned one is given")
+        finite = coordinates.isfinite().all(-1)
+        coordinates = torch.where(finite[:, None], coordinates, 0.0)
         columns = numbers.unbind(-1)
         data = {name: column for (name, _), column in zip(self.data, columns, strict=False)}
         context = dict(zip(self.context, columns[len(self.data) :], strict=True))
@@ -103,7 +106,7 @@ class ProblemFunction:
                 f"a tensor of shape ({len(coordinates)},), got {got}"
             )
         found = found.to(coordinates.dtype)
-        return torch.where(found.isnan() | found.isposinf(), -torch.inf, found)
+        return torch.where(finite & ~found.isnan() & ~found.isposinf(), found, -torch.inf)
 
     def derivatives(self, coordinates: Tensor, numbers: Tensor) -> Derivatives:
         """Log likelihoods ``(M,)``, gradients ``(M, n)`` and Hessians ``(M, n, n)`` in the coordinates.

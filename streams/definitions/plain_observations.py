@@ -24,10 +24,12 @@ _ID = re.compile(r"[ -~]{1,128}")  # printable ASCII, a part of `schemas.base.Id
 
 
 class PlainObservation(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False):
-    """An observation without noise of its own; its fields are those of `schemas.Observation`."""
+    """An observation without noise or a position of its own; its fields are those of `schemas.Observation`."""
 
     standard_deviation: ClassVar[None] = None
     covariance: ClassVar[None] = None
+    position: ClassVar[None] = None
+    orientation: ClassVar[None] = None
 
     entity: str
     sensor: str
