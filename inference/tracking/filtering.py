@@ -19,7 +19,7 @@ from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, expanded, held
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedError, AccumulatedErrors
 from beliefstream.inference.tracking.belief_prediction import Step, moved_with_errors, without_expired
-from beliefstream.inference.tracking.events import Belief, Event, StateModel, instants
+from beliefstream.inference.tracking.events import Belief, Event, Instant, StateModel, instants
 from beliefstream.inference.tracking.stacking import single_belief, with_axes
 from beliefstream.inference.update.reduction_cost import condense
 from beliefstream.inference.update.updater import Method, Update, Updater
@@ -211,11 +211,16 @@ def _split(update: Update, times: Sequence[float], errors: Sequence[AccumulatedE
 
 
 def replay(
-    events: Iterable[Event], model_of: Callable[[str], StateModel], updater: Updater
+    events: Iterable[Event],
+    model_of: Callable[[str], StateModel],
+    updater: Updater,
+    *,
+    accept: Callable[[str, Instant, Outcome], bool] = lambda *_: True,
 ) -> Iterator[tuple[str, Outcome]]:
     """Replay a whole log in event time, and yield every posterior of every entity, in order of time for each entity.
 
-    There is one posterior for each instant that `informs`; a control alone gives none.
+    There is one posterior for each instant that `informs`; a control alone gives none. Where `accept` is false for an
+    entity's instant and outcome, the belief stays as it was, and nothing is yielded.
 
     Entities are independent, so `advance` processes their first instants together, then their second ones, and so on.
     """
@@ -228,6 +233,9 @@ def replay(
         active = [entity for entity, timeline in timelines.items() if number < len(timeline)]
         steps = [Step(beliefs.get(entity), model_of(entity), timelines[entity][number]) for entity in active]
         for entity, outcome in zip(active, advance(steps, updater), strict=True):
+            instant = timelines[entity][number]
+            if not accept(entity, instant, outcome):
+                continue
             beliefs[entity] = outcome.belief
-            if timelines[entity][number].informs:
+            if instant.informs:
                 yield entity, outcome

@@ -71,7 +71,8 @@ def _settled(local: LocalProblem, problem: Scaled, settings: UpdateSettings) -> 
     whole = local.extend(solution.posterior, solution.source)
     whole = reduce(whole, settings.most_components, settings.merge_below)
     divergence = solution.divergence_of(local.localise(whole))
-    if local.observations64.likelihoods is not None:
+    observations = local.observations64
+    if observations.likelihoods is not None or observations.functions is not None:
         divergence = torch.where(_agreed(local, solution.log_evidence), divergence, math.inf)
     update = Update(
         whole,
@@ -104,11 +105,15 @@ def _farther_out(problem: Scaled) -> Tensor:
 
 
 def _agreed(local: LocalProblem, log_evidence: Tensor) -> Tensor:
-    """Whether points of the prior give the same evidence; always where no problem of the user is seen, ``(B,)``."""
+    """Whether points of the prior give the same evidence, ``(B,)``; always without functions and problems.
+
+    A function may be undefined over a part of the prior where no node lies.
+    """
     prior, observations = local.prior64, local.observations64
     value = observations.log_likelihood(systematic(prior, prior.factors(), POINTS, SEED))
     share = torch.softmax(value, 1)
     effective = 1 / (POINTS * share.square().sum(1))
     slack = SLACK + 3 * ((1 / effective - 1) / POINTS).clamp_min(0).sqrt()
     off = (torch.logsumexp(value, 1) - math.log(POINTS) - log_evidence).abs()
-    return ~observations.has_problem | ((effective > LEAST_SHARE) & (off < slack))
+    any_shape = (observations.takes_coordinates & observations.mask).any(1)
+    return ~any_shape | ((effective > LEAST_SHARE) & (off < slack))

@@ -89,6 +89,7 @@ def fuse(
     )
     if unusable and (strict or not log.entities):
         raise CommandError(f"{found}; nothing was fused")
+    from beliefstream.streams.worker.entity_batch import NOT_FINITE
     from beliefstream.streams.worker.updater import make_updater
 
     updater = make_updater(settings)
@@ -99,6 +100,8 @@ def fuse(
             output.write(fused.to_json())
             count += 1
             progress.advance(task)
+    for name in log.failed:
+        print(f"{name}: numerical: {NOT_FINITE}", file=sys.stderr)
     print(f"{found}; {count} posteriors of {log.entities} entities", file=sys.stderr)
 
 

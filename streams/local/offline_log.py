@@ -15,6 +15,7 @@ from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Model, Prior, Reset, Sensor, parse, parse_sensor
 from beliefstream.streams.definitions.reader import Definitions, EntityModel
 from beliefstream.streams.settings import Settings
+from beliefstream.streams.worker.soundness import are_sound
 from beliefstream.streams.worker.validation import Validator
 
 
@@ -60,6 +61,7 @@ class Log:
         )
         self._events: list[Event] = []
         self._names: list[str] = []  # of the observations, by the label of the event; empty for a prior
+        self.failed: list[str] = []  # messages left out by `fuse`, because the posterior was not finite
         self._resets: dict[str, list[Reset]] = defaultdict(list)
         self._resets_before: list[
             int
@@ -158,10 +160,22 @@ class Log:
         self, events: list[Event], updater: Updater, sequences: dict[str, int], priors: dict[str, int]
     ) -> Iterator[Fused]:
         remaining = {entity: iter(timeline) for entity, timeline in _timelines(events).items()}
-        for entity, outcome in replay(events, lambda name: self._model(name).state, updater):
+        failed: set[tuple[str, float]] = set()
+
+        def accept(entity: str, instant: Instant, outcome: Outcome) -> bool:
+            if are_sound([outcome])[0]:
+                return True
+            failed.add((entity, instant.time))
+            self.failed += [self._names[label] or f"prior of {entity}" for label in sorted(instant.labels)]
+            return False
+
+        for entity, outcome in replay(events, lambda name: self._model(name).state, updater, accept=accept):
             instant = next(remaining[entity])
-            while not instant.informs:
-                sequences[entity] += len(instant.labels)
+            while not instant.informs or (entity, instant.time) in failed:
+                if instant.informs:
+                    failed.discard((entity, instant.time))
+                else:
+                    sequences[entity] += len(instant.labels)
                 instant = next(remaining[entity])
             sequences[entity] += len(instant.labels)
             priors[entity] += instant.prior is not None
@@ -169,7 +183,9 @@ class Log:
             applied = [name for name in names if name]
             yield Fused(entity, self._model(entity), outcome, sequences[entity], priors[entity], applied)
         for entity, rest in remaining.items():
-            sequences[entity] += sum(len(instant.labels) for instant in rest)
+            sequences[entity] += sum(
+                len(instant.labels) for instant in rest if (entity, instant.time) not in failed
+            )
 
     def _model(self, entity: str) -> EntityModel:
         model = self._definitions.model_for(entity)

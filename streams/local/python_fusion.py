@@ -12,6 +12,7 @@ from beliefstream.streams.bridges.tables import Row, Table
 from beliefstream.streams.definitions import measurement_modules
 from beliefstream.streams.local.offline_log import Log
 from beliefstream.streams.settings import Settings
+from beliefstream.streams.worker.entity_batch import NOT_FINITE
 from beliefstream.streams.worker.updater import make_updater
 
 
@@ -41,7 +42,7 @@ def fuse(
         library with means, standard deviations and quality.
 
     Raises:
-        ValueError: a row cannot be used; the line names it, its field and the value. Nothing was fused then.
+        ValueError: a row cannot be used, or gives no finite posterior; the line names it, its field and the value.
     """
     settings = Settings()
     measurement_modules.load(settings.measurements)
@@ -61,6 +62,8 @@ def fuse(
         except Unusable as fault:
             raise ValueError(f"{place}: {fault}") from None
     posteriors = [parse(Posterior, fused.to_json()) for fused in log.fuse(make_updater(settings))]
+    if log.failed:
+        raise ValueError(f"{log.failed[0]}: {NOT_FINITE}")
     return frame_of(posteriors, library) if library else posteriors
 
 
