@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from beliefstream.inference.health.columns import Array
+from beliefstream.inference.health.fits import fits
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, expanded, held
@@ -43,6 +45,7 @@ class Outcome:
         surprise: p-value of the observations under the prediction.
         method: lower-case name of an `inference.update.result.Method`; `prior` for an instant with a prior only,
             `predicted` for one with a control only.
+        fits: how the readings fit the prediction, `inference.health.fits.fits`; None if not asked for.
     """
 
     belief: Belief
@@ -50,6 +53,7 @@ class Outcome:
     log_evidence: float
     surprise: float
     method: str
+    fits: Array | None = None
 
     @property
     def accumulated_error(self) -> float:
@@ -57,8 +61,10 @@ class Outcome:
         return self.belief.error.nats
 
 
-def advance(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
+def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False) -> list[Outcome]:
     """Predict the belief of each entity to its instant and update it; the outcomes are in the order of `steps`.
+
+    `with_fits` adds how each reading fits its prediction.
 
     Raises:
         ValueError: an instant is earlier than its belief.
@@ -70,12 +76,14 @@ def advance(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
         groups[step.model.motion.dimension, step.model.components].append(index)
     for (_, components), indices in groups.items():
         tuned = updater.with_components(components)
-        for index, outcome in zip(indices, _advance_alike([steps[i] for i in indices], tuned), strict=True):
+        for index, outcome in zip(
+            indices, _advance_alike([steps[i] for i in indices], tuned, with_fits), strict=True
+        ):
             outcomes[index] = outcome
     return [outcome for outcome in outcomes if outcome is not None]
 
 
-def _advance_alike(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
+def _advance_alike(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:
     prediction, errors = moved_with_errors(steps, updater.settings)
     predicted = prediction.mixture
     outcomes: dict[int, Outcome] = {}
@@ -89,11 +97,15 @@ def _advance_alike(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
             outcomes[i] = _predicted(predicted.rows(one), errors.rows(one), step, updater)
     if observed:
         index = torch.tensor(observed)
-        prior = predicted.rows(index)
-        update = _observe([steps[i].instant.readings for i in observed], prior, updater)
+        prior, readings = predicted.rows(index), [steps[i].instant.readings for i in observed]
+        update = _observe(readings, prior, updater)
         times = [steps[i].instant.time for i in observed]
         after = errors.rows(index).updated(prior, update.posterior).plus(update.divergence)
-        outcomes |= dict(zip(observed, _split(update, times, after.single()), strict=True))
+        updated = _split(update, times, after.single())
+        if with_fits:
+            found = fits(readings, prior)
+            updated = [replace(outcome, fits=each) for outcome, each in zip(updated, found, strict=True)]
+        outcomes |= dict(zip(observed, updated, strict=True))
     return [_with_control(outcomes[i], step) for i, step in enumerate(steps)]
 
 
@@ -200,7 +212,11 @@ def _split(update: Update, times: Sequence[float], errors: Sequence[AccumulatedE
 
 
 def replay(
-    events: Iterable[Event], model_of: Callable[[str], StateModel], updater: Updater
+    events: Iterable[Event],
+    model_of: Callable[[str], StateModel],
+    updater: Updater,
+    *,
+    with_fits: bool = False,
 ) -> Iterator[tuple[str, Outcome]]:
     """Replay a whole log in event time, and yield every posterior of every entity, in order of time for each entity.
 
@@ -216,7 +232,7 @@ def replay(
     for number in range(max(map(len, timelines.values()), default=0)):
         active = [entity for entity, timeline in timelines.items() if number < len(timeline)]
         steps = [Step(beliefs.get(entity), model_of(entity), timelines[entity][number]) for entity in active]
-        for entity, outcome in zip(active, advance(steps, updater), strict=True):
+        for entity, outcome in zip(active, advance(steps, updater, with_fits=with_fits), strict=True):
             beliefs[entity] = outcome.belief
             if timelines[entity][number].informs:
                 yield entity, outcome
