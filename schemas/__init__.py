@@ -54,12 +54,14 @@ from beliefstream.schemas.sensor import (
     UniformClutter,
     parse_sensor,
 )
+from beliefstream.schemas.sensor_health import ChannelHealth, HealthBlock, SensorHealth
 from beliefstream.schemas.time import Time, from_rfc3339, to_rfc3339
 
 __all__ = [
     "AzimuthElevationSensor",
     "BearingSensor",
     "Channel",
+    "ChannelHealth",
     "ConstantAcceleration",
     "ConstantVelocity",
     "ControlSensor",
@@ -72,6 +74,7 @@ __all__ = [
     "Geodetic",
     "GeodeticSensor",
     "HeadingSensor",
+    "HealthBlock",
     "LinearMotion",
     "LinearSensor",
     "LogPosition",
@@ -101,6 +104,7 @@ __all__ = [
     "Replay",
     "Reset",
     "Sensor",
+    "SensorHealth",
     "SignalStrengthSensor",
     "SpeedSensor",
     "Time",

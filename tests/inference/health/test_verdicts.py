@@ -130,7 +130,8 @@ def test_four_healthy_sensors_raise_no_alarm_in_a_month() -> None:
         for hour in range(month):
             terms = observed(random, BLOCKS)
             for part in range(8):
-                times = hour * SECONDS + (part * 32 + np.arange(32) + 0.5) * RESOLUTION
+                first = hour * SECONDS + part * 32 * RESOLUTION
+                times = np.array([first + (number + 0.5) * RESOLUTION for number in range(32)])
                 window.add(times, terms[part * 32 : part * 32 + 32, None])
                 assert assess(window).verdict == "healthy"
 
