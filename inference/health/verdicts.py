@@ -45,6 +45,8 @@ FALSE_ALARM_WINDOWS = 4096
 SLIGHT_BIAS = 0.25  # stated standard deviations that still count as healthy
 LONGER_GAPS = 3.0  # silence is also longer than the longest gap, by this factor
 LEAST_REPORTS = 8  # before silence can be judged
+BENDING = ("biased", "noisier", "outliers")  # verdicts on sensors that bend beliefs
+LEAST_SCALE = 0.05  # of noise that can be told from none
 FEWEST = 1e-12
 
 Verdict = Literal["healthy", "biased", "noisier", "quieter", "outliers", "silent", "unclear", "unknown"]
@@ -151,15 +153,14 @@ def judge_together(
     """Return the verdicts on sensors that may observe the same entities.
 
     A belief follows an ill sensor in part, so the others of its entities may seem ill too. Of the ill ones that share
-    entities, those with less evidence per observation than another are `unclear` until that one is corrected.
+    entities, those with less evidence per observation than another are `unclear` until that one is corrected. A sensor
+    that is quieter than stated bends no belief.
 
     Args:
         assessments: of each sensor alone.
         entities: bits of the entities that each observes.
     """
-    ill = {
-        name: each.evidence_each for name, each in assessments.items() if each.verdict in _VERDICTS.values()
-    }
+    ill = {name: each.evidence_each for name, each in assessments.items() if each.verdict in BENDING}
     found = dict(assessments)
     for name, evidence in ill.items():
         others = [other for other in ill if other != name and entities[other] & entities[name]]
@@ -225,6 +226,7 @@ def _estimates(sums: Array) -> ChannelHealth:
     relative = sums[Sum.SCORE] / max(sums[Sum.INFORMATION], FEWEST)
     excess = sums[Sum.VARIANCE_SCORE] / weight - relative**2 if weight > 0 else 0.0
     scale = math.sqrt(max(1 + excess, 0.0))
+    square = 1 + sums[Sum.VARIANCE_SCORE] / max(sums[Sum.INFORMATION], FEWEST)
     return ChannelHealth(
         "healthy",
         float(count),
@@ -232,8 +234,10 @@ def _estimates(sums: Array) -> ChannelHealth:
         float(bias),
         float(information**-0.5) if known else math.nan,
         scale,
-        # that of the squared scale is √(2 / information), for scores near a normal distribution
-        math.sqrt(0.5 / weight) / max(scale, FEWEST) if weight > 0 else math.nan,
+        # that of the squared scale is √(2 / information) times the mean square of the scores, if these are normal
+        math.sqrt(0.5 / weight) * max(square, LEAST_SCALE) / max(scale, LEAST_SCALE)
+        if weight > 0
+        else math.nan,
         float(1 - sums[Sum.INLIERS] / count) if count else 0.0,
         float(sums[Sum.STATED] / count) if count else 0.0,
         float(sums[Sum.EXCESS] / count) if count else 0.0,

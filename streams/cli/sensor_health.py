@@ -50,7 +50,7 @@ def _cells(number: int, channel: ChannelHealth) -> tuple[str, ...]:
         f"{number}: {channel.verdict}",
         f"{channel.count:.0f}",
         _known(channel.bias, f"{channel.bias:+.3g} ± {channel.bias_deviation:.2g}"),
-        f"× {channel.noise_scale:.2f}",
+        f"× {channel.noise_scale:.2f} ± {channel.noise_scale_deviation:.2f}",
         f"{channel.outlier_share:.1%} of {channel.stated_share:.1%}",
         _known(channel.gain, f"{channel.gain:.3f}"),
         f"{strongest}: {channel.evidence[strongest]:.1f}",

@@ -14,6 +14,7 @@ from beliefstream.schemas import Channel, GeodeticSensor, RangeChannel, Sensor, 
 
 __all__ = ["Proposal", "propose"]
 
+LEAST_FACTOR = 0.1  # of the stated noise: less cannot be told beside a prediction
 CLEAR = 3.0  # deviations from the definition that make a correction
 
 
@@ -108,8 +109,8 @@ def _correct_vector(fields: dict[str, Any], channels: Sequence[ChannelHealth], t
 
 def _noise_factor(channel: ChannelHealth) -> tuple[float, str]:
     """Return the factor of the stated noise, and the reason."""
-    factor, deviation = channel.noise_scale, channel.noise_scale_deviation
-    if factor > 0 and _is_clear(factor - 1, deviation):
+    factor, deviation = max(channel.noise_scale, LEAST_FACTOR), channel.noise_scale_deviation
+    if _is_clear(factor - 1, deviation):
         return factor, f"noise: {factor:.3f} ± {deviation:.2g} times the stated one"
     return 1.0, f"noise: as stated, {_within(factor - 1, deviation)} of it"
 

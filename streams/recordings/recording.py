@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from beliefstream.schemas import Mixture, Model, Observation, RangeChannel, Sensor
+from beliefstream.schemas import Mixture, Model, Observation, OwnSensor, RangeChannel, Sensor
 
 DATA_VARIABLE = "BELIEFSTREAM_DATA"
 
@@ -103,7 +103,7 @@ def without_calibration(recording: Recording) -> Recording:
 
 def _uncalibrated(sensor: Sensor) -> Sensor:
     plain = {"scale": 1.0, "bias": 0.0}
-    if isinstance(sensor, RangeChannel):
+    if isinstance(sensor, (RangeChannel, OwnSensor)):  # the recordings' own sensors report distances
         return sensor.model_copy(update=plain)
     channels = {name: getattr(sensor, name) for name in type(sensor).model_fields}
     changes = {
