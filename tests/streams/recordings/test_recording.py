@@ -14,15 +14,15 @@ def test_without_calibration_distances_are_as_reported_and_nothing_else_changes(
         for plain, fitted in zip(without_calibration(recording).sensors, recording.sensors, strict=True):
             if isinstance(fitted, RangeRelativeBearingSensor):
                 assert isinstance(plain, RangeRelativeBearingSensor)
-                one, other = plain.range, fitted.range
+                pair: tuple[Channel, Channel] = plain.range, fitted.range
                 assert plain.bearing == fitted.bearing
             elif isinstance(fitted, OwnSensor):
                 assert isinstance(plain, OwnSensor)
-                one, other = plain, fitted
+                pair = plain, fitted
             else:
                 assert plain == fitted
                 continue
-            check(one, other)
+            check(*pair)
 
 
 def check(plain: Channel, fitted: Channel) -> None:
