@@ -15,7 +15,9 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import models_json_schema
 
 from beliefstream.schemas import (
+    ChannelHealth,
     Coordinate,
+    HealthBlock,
     LogPosition,
     Mixture,
     Model,
@@ -25,6 +27,7 @@ from beliefstream.schemas import (
     Quality,
     Replay,
     Reset,
+    SensorHealth,
 )
 from beliefstream.schemas.dead_letter import HEADERS, OPTIONAL_HEADERS, DeadLetter
 from beliefstream.schemas.motions import AnyMotion
@@ -56,7 +59,7 @@ def _kind(message: type[BaseModel]) -> tuple[str, ...]:
 
 ANCHORS = {
     part.__name__: "-".join((part.__name__.lower(), *_kind(part)))
-    for part in (*PARTS, *MODEL_PARTS, *get_args(AnyMotion), LogPosition, Quality)
+    for part in (*PARTS, *MODEL_PARTS, *get_args(AnyMotion), LogPosition, Quality, ChannelHealth, HealthBlock)
 }
 """Of the headings of what other messages hold."""
 
@@ -85,7 +88,20 @@ def reference() -> str:
 
 def messages() -> str:
     """Every field of the other messages."""
-    shown = (Observation, Prior, Reset, LogPosition, Mixture, Posterior, Quality, Coordinate, Replay)
+    shown = (
+        Observation,
+        Prior,
+        Reset,
+        LogPosition,
+        Mixture,
+        Posterior,
+        Quality,
+        Coordinate,
+        Replay,
+        SensorHealth,
+        ChannelHealth,
+        HealthBlock,
+    )
     schemas = _schemas(shown)
     lines = [NOTE, "# Reference of messages", ""]
     lines += [

@@ -56,12 +56,14 @@ from beliefstream.schemas.sensor import (
     UniformClutter,
     parse_sensor,
 )
+from beliefstream.schemas.sensor_health import ChannelHealth, HealthBlock, SensorHealth
 from beliefstream.schemas.time import Time, from_rfc3339, to_rfc3339
 
 __all__ = [
     "AzimuthElevationSensor",
     "BearingSensor",
     "Channel",
+    "ChannelHealth",
     "ConstantAcceleration",
     "ConstantVelocity",
     "ControlSensor",
@@ -74,6 +76,7 @@ __all__ = [
     "Geodetic",
     "GeodeticSensor",
     "HeadingSensor",
+    "HealthBlock",
     "LearnedSensor",
     "LinearMotion",
     "LinearSensor",
@@ -104,6 +107,7 @@ __all__ = [
     "Replay",
     "Reset",
     "Sensor",
+    "SensorHealth",
     "SignalStrengthSensor",
     "SpeedSensor",
     "Time",

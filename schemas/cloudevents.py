@@ -17,6 +17,7 @@ PRIOR = "org.beliefstream.prior.v1"
 RESET = "org.beliefstream.reset.v1"
 POSTERIOR = "org.beliefstream.posterior.v1"
 REPLAY = "org.beliefstream.replay.v1"
+SENSOR_HEALTH = "org.beliefstream.sensor-health.v1"
 
 _PREFIX = "ce_"
 _SPECVERSION = ("ce_specversion", b"1.0")

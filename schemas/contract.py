@@ -1,7 +1,7 @@
 """Generates the contract of the topics from the messages: JSON Schemas and an AsyncAPI 3.0.0 document.
 
 `python -m beliefstream.schemas.contract DIRECTORY` writes the files. The document describes the service: what it
-receives from producers and operators, and the posteriors and dead letters that it sends.
+receives from producers and operators, and the posteriors, dead letters and health of sensors that it sends.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from beliefstream.schemas.prior import Prior
 from beliefstream.schemas.replay import Replay
 from beliefstream.schemas.reset import Reset
 from beliefstream.schemas.sensor import KINDS, sensor_adapter
+from beliefstream.schemas.sensor_health import SensorHealth
 
 Schema = dict[str, Any]
 
@@ -46,6 +47,7 @@ class Topic:
     description: str
     event: str | None
     compacted: bool = False
+    partitioned: bool = True  # whether it has as many partitions as observations
     by_key: bool = False  # whether senders must choose partitions by `schemas.partitioning`
 
 
@@ -59,8 +61,10 @@ _TOPICS = (
         cloudevents.OBSERVATION,
         by_key=True,
     ),
-    Topic("sensors", "sensor", "receive", "the sensor", "Sensor definitions.", cloudevents.SENSOR, True),
-    Topic("models", "model", "receive", "the entity, or *", "Entity models.", cloudevents.MODEL, True),
+    Topic(
+        "sensors", "sensor", "receive", "the sensor", "Sensor definitions.", cloudevents.SENSOR, True, False
+    ),
+    Topic("models", "model", "receive", "the entity, or *", "Entity models.", cloudevents.MODEL, True, False),
     Topic(
         "priors",
         "prior",
@@ -88,6 +92,15 @@ _TOPICS = (
         "Notes of dead letters that were sent again.",
         cloudevents.REPLAY,
     ),
+    Topic(
+        "sensor-health",
+        "sensor_health",
+        "send",
+        "the sensor",
+        "Health of each sensor in each partition.",
+        cloudevents.SENSOR_HEALTH,
+        compacted=True,
+    ),
 )
 
 
@@ -100,6 +113,7 @@ def json_schemas() -> dict[str, Schema]:
         "reset": Reset,
         "posterior": Posterior,
         "replay": Replay,
+        "sensor_health": SensorHealth,
     }
     schemas = {name: message.model_json_schema(mode=_VALIDATION) for name, message in plain.items()}
     schemas["sensor"] = {"title": "Sensor", **sensor_adapter.json_schema(mode=_VALIDATION)}
@@ -159,7 +173,7 @@ def _channel(address: str) -> Schema:
         "bindings": {
             "kafka": {
                 "topic": topic.address,
-                "partitions": 1 if topic.compacted else _PARTITIONS,
+                "partitions": _PARTITIONS if topic.partitioned else 1,
                 "topicConfiguration": {"cleanup.policy": ["compact" if topic.compacted else "delete"]},
                 "bindingVersion": _BINDING,
             }
@@ -197,7 +211,7 @@ def _message(topic: Topic) -> Schema:
         "headers": _event_headers(topic.event),
         "payload": {
             "schemaFormat": _FORMAT,
-            "schema": {"$ref": f"#/components/schemas/{topic.message.title()}"},
+            "schema": {"$ref": f"#/components/schemas/{_schema_name(topic)}"},
         },
         "bindings": {
             "kafka": {
@@ -207,6 +221,10 @@ def _message(topic: Topic) -> Schema:
             }
         },
     }
+
+
+def _schema_name(topic: Topic) -> str:
+    return topic.message.title().replace("_", "")
 
 
 def _event_headers(event: str) -> Schema:
@@ -245,7 +263,16 @@ def _dead_letter_headers() -> Schema:
 
 
 def _component_schemas() -> Schema:
-    types: tuple[type[Message], ...] = (Observation, Model, Prior, Reset, Posterior, Replay, *KINDS)
+    types: tuple[type[Message], ...] = (
+        Observation,
+        Model,
+        Prior,
+        Reset,
+        Posterior,
+        Replay,
+        SensorHealth,
+        *KINDS,
+    )
     messages = [(message, _VALIDATION) for message in types]
     _, schema = models_json_schema(messages, ref_template="#/components/schemas/{model}")
     definitions: Schema = schema["$defs"]

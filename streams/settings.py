@@ -60,6 +60,14 @@ class Settings(BaseSettings):
     priors: str = Field("priors", description="topic of priors")
     posteriors: str = Field("posteriors", description="topic of posteriors")
     dead_letters: str = Field("dead-letters", description="topic of messages that could not be used")
+    sensor_health: str = Field("sensor-health", description="topic of the health of sensors, compacted")
+    health_window: float = Field(
+        3600.0,
+        gt=0,
+        le=1e9,
+        description="window of event time over which the health of sensors is judged, seconds; a 256th of it is the "
+        "shortest time between two reports on a sensor",
+    )
     partitions: int = Field(8, ge=1, description="partitions of observations, priors, posteriors and beliefs")
     batch: int = Field(512, ge=1, le=65536, description="largest number of messages in one batch")
     batch_seconds: float = Field(
@@ -232,6 +240,7 @@ class Settings(BaseSettings):
             priors=self.priors,
             posteriors=self.posteriors,
             dead_letters=self.dead_letters,
+            sensor_health=self.sensor_health,
         )
 
     @property

@@ -188,6 +188,7 @@ def unique_names() -> Names:
         priors=f"priors-{suffix}",
         posteriors=f"posteriors-{suffix}",
         dead_letters=f"dead-letters-{suffix}",
+        sensor_health=f"sensor-health-{suffix}",
         beliefs_changelog=f"{app_id}-beliefs-changelog",
     )
     return Names(app_id=app_id, topics=topics)

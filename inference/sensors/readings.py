@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -120,6 +120,23 @@ class Sensor:
         if self.parts:
             return self.value_length
         return int(self.matrix.shape[0]) if self.kind == LINEAR else 1
+
+    @functools.cached_property
+    def channels(self) -> tuple[Sensor, ...]:
+        """One sensor for each reported number, with the marginal of its noise."""
+        if self.parts:
+            return tuple(channel for part in self.parts for channel in part.channels)
+        if self.value_length == 1:
+            return (self,)
+        return tuple(
+            replace(
+                self,
+                matrix=self.matrix[row : row + 1],
+                origin=self.origin[row : row + 1],
+                covariance=self.covariance[row : row + 1, row : row + 1],
+            )
+            for row in range(self.value_length)
+        )
 
     def split(self, value: Array, covariance: Array | None) -> tuple[Reading, ...]:
         """Split a reported value of a composite, ``(m,)``, and its covariance into readings of the parts.

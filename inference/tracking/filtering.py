@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from beliefstream.inference.health.columns import Array
+from beliefstream.inference.health.fits import fits
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, expanded, held
@@ -44,6 +46,7 @@ class Outcome:
         method: lower-case name of an `inference.update.result.Method`; `prior` for an instant with a prior only,
             `predicted` for one with a control only.
         likelihood: `learned` if that of a reading was learned from a simulator, otherwise `exact`.
+        fits: how the readings fit the prediction, `inference.health.fits.fits`; None if not asked for.
     """
 
     belief: Belief
@@ -52,6 +55,7 @@ class Outcome:
     surprise: float
     method: str
     likelihood: str = "exact"
+    fits: Array | None = None
 
     @property
     def accumulated_error(self) -> float:
@@ -59,8 +63,10 @@ class Outcome:
         return self.belief.error.nats
 
 
-def advance(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
+def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False) -> list[Outcome]:
     """Predict the belief of each entity to its instant and update it; the outcomes are in the order of `steps`.
+
+    `with_fits` adds how each reading fits its prediction.
 
     Raises:
         ValueError: an instant is earlier than its belief.
@@ -72,12 +78,14 @@ def advance(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
         groups[step.model.motion.dimension, step.model.components].append(index)
     for (_, components), indices in groups.items():
         tuned = updater.with_components(components)
-        for index, outcome in zip(indices, _advance_alike([steps[i] for i in indices], tuned), strict=True):
+        for index, outcome in zip(
+            indices, _advance_alike([steps[i] for i in indices], tuned, with_fits), strict=True
+        ):
             outcomes[index] = outcome
     return [outcome for outcome in outcomes if outcome is not None]
 
 
-def _advance_alike(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
+def _advance_alike(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:
     prediction, errors = moved_with_errors(steps, updater.settings)
     predicted = prediction.mixture
     outcomes: dict[int, Outcome] = {}
@@ -91,14 +99,17 @@ def _advance_alike(steps: Sequence[Step], updater: Updater) -> list[Outcome]:
             outcomes[i] = _predicted(predicted.rows(one), errors.rows(one), step, updater)
     if observed:
         index = torch.tensor(observed)
-        prior = predicted.rows(index)
-        update = _observe([steps[i].instant.readings for i in observed], prior, updater)
+        prior, readings = predicted.rows(index), [steps[i].instant.readings for i in observed]
+        update = _observe(readings, prior, updater)
         times = [steps[i].instant.time for i in observed]
         after = errors.rows(index).updated(prior, update.posterior).plus(update.divergence)
-        found = dict(zip(observed, _split(update, times, after.single()), strict=True))
+        updated = _split(update, times, after.single())
+        if with_fits:
+            found = fits(readings, prior)
+            updated = [replace(outcome, fits=each) for outcome, each in zip(updated, found, strict=True)]
         outcomes |= {
             i: replace(each, likelihood=_likelihood_of(steps[i].instant.readings))
-            for i, each in found.items()
+            for i, each in zip(observed, updated, strict=True)
         }
     return [_with_control(outcomes[i], step) for i, step in enumerate(steps)]
 
@@ -215,6 +226,7 @@ def replay(
     model_of: Callable[[str], StateModel],
     updater: Updater,
     *,
+    with_fits: bool = False,
     accept: Callable[[str, Instant, Outcome], bool] = lambda *_: True,
 ) -> Iterator[tuple[str, Outcome]]:
     """Replay a whole log in event time, and yield every posterior of every entity, in order of time for each entity.
@@ -232,7 +244,7 @@ def replay(
     for number in range(max(map(len, timelines.values()), default=0)):
         active = [entity for entity, timeline in timelines.items() if number < len(timeline)]
         steps = [Step(beliefs.get(entity), model_of(entity), timelines[entity][number]) for entity in active]
-        for entity, outcome in zip(active, advance(steps, updater), strict=True):
+        for entity, outcome in zip(active, advance(steps, updater, with_fits=with_fits), strict=True):
             instant = timelines[entity][number]
             if not accept(entity, instant, outcome):
                 continue

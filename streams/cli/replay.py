@@ -62,6 +62,16 @@ def replay(
         int, typer.Option(min=2, help="with --score: particles of the particle filter")
     ] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="with --score: of the particle filter")] = 0,
+    health: Annotated[
+        bool,
+        typer.Option("--health", help="with --offline: print the health of the sensors instead of scores"),
+    ] = False,
+    uncalibrated: Annotated[
+        bool,
+        typer.Option(
+            "--uncalibrated", help="with --health: distances without the scale and bias fitted to them"
+        ),
+    ] = False,
     tune: Annotated[
         bool, typer.Option("--tune", help="tune the recording's settings on its first third, and print them")
     ] = False,
@@ -128,6 +138,8 @@ def replay(
 
     Example: beliefstream replay all --offline --score --json scores.json
 
+    Example: beliefstream replay mrclam_robot1 --offline --health --uncalibrated
+
     Example: beliefstream replay ble_rssi --offline --score --particles 100000
 
     Example: beliefstream replay log.csv --sensors sensors.yaml --models models.yaml --truth truth.csv --score
@@ -135,12 +147,20 @@ def replay(
     from beliefstream.streams.bridges.mapping import ColumnMapping
 
     offline = offline or truth is not None
-    if not offline and (score or out is not None or wide_prior or limit != 1):
-        raise CommandError("--score, --out, --wide-prior and --limit need --offline")
+    if not offline and (score or health or out is not None or wide_prior or limit != 1):
+        raise CommandError("--score, --health, --out, --wide-prior and --limit need --offline")
+    if health and (score or out is not None):
+        raise CommandError("--health comes without --score and --out")
+    if uncalibrated and not health:
+        raise CommandError("--uncalibrated needs --health")
     if json is not None and not score:
         raise CommandError("--json needs --score")
     settings = settings_for(brokers)
-    stated = Offline(particles if score else None, seed, wide_prior, limit, out, json) if offline else None
+    stated = (
+        Offline(particles if score else None, seed, wide_prior, limit, out, json, health, uncalibrated)
+        if offline
+        else None
+    )
     columns = options.column_mapping(map, set, mapping, time_unit)
     files = OwnFiles(recording, file_format, columns, sensors, models, truth, tuple(truth_map or ()))
     if recording in {each.value for each in RecordingName}:

@@ -32,6 +32,8 @@ class Offline:
         limit: share of the scored part.
         out: file for the posteriors.
         report: file for the scores.
+        health: whether to judge the sensors, instead of scoring posteriors.
+        uncalibrated: whether they are judged without the calibration fitted to them.
     """
 
     particles: int | None
@@ -40,15 +42,20 @@ class Offline:
     limit: float
     out: Path | None
     report: Path | None
+    health: bool = False
+    uncalibrated: bool = False
 
     def fuse(self, settings: Settings, recordings: list[Recording]) -> None:
         """Fuse recordings in this process."""
-        from beliefstream.streams.cli.replay_offline import fuse_recordings
-        from beliefstream.streams.recordings import limited, with_wide_prior
+        from beliefstream.streams.cli.replay_offline import fuse_recordings, judge_recordings
+        from beliefstream.streams.recordings import limited, with_wide_prior, without_calibration
         from beliefstream.streams.recordings.scores.methods import classical
 
         chosen = [limited(recording, self.limit) for recording in recordings]
         wide = [with_wide_prior(part) for part in chosen] if self.wide_prior else chosen
+        if self.health:
+            judge_recordings(settings, map(without_calibration, wide) if self.uncalibrated else wide)
+            return
         methods = classical(self.particles, self.seed) if self.particles is not None else None
         fuse_recordings(settings, wide, methods, self.out, self.report)
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from beliefstream.inference.health.verdicts import assess, judge_together
 from beliefstream.streams.bridges.posterior_tables import open_posteriors
 from beliefstream.streams.cli.output import console, progress_bar
+from beliefstream.streams.cli.sensor_health import print_health
 from beliefstream.streams.definitions import measurement_modules
 from beliefstream.streams.recordings.scores import Row, score
 from beliefstream.streams.recordings.scores.methods import OURS, ScoredMethod
+from beliefstream.streams.recordings.scores.tracks import log_of
 from beliefstream.streams.worker.updater import make_updater
 
 if TYPE_CHECKING:
@@ -67,6 +71,22 @@ def fuse_recordings(
         _show(recordings, rows)
     if report is not None:
         report.write_text(json.dumps([row.to_dict() for row in rows], indent=1) + "\n")
+
+
+def judge_recordings(settings: Settings, recordings: Iterable[Recording]) -> None:
+    """Print the health of the sensors of each recording, at its end."""
+    measurement_modules.load(settings.measurements)
+    updater = make_updater(settings)
+    for recording in recordings:
+        log = log_of(recording)
+        with progress_bar("posteriors") as progress:
+            tick = _ticks(progress, recording)
+            windows = log.judge(updater, settings.health_window, partial(tick, OURS, 1, log.posteriors))
+        print(recording.name)
+        alone = {sensor: assess(window) for sensor, window in windows.items()}
+        print_health(
+            None, judge_together(alone, {sensor: window.entities for sensor, window in windows.items()})
+        )
 
 
 def _ticks(progress: Progress, recording: Recording) -> Callable[[str, int, int], None]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from beliefstream.streams.cli.command_settings import settings_for
 from beliefstream.streams.cli.definition_commands import (
     Source,
     check_defined,
@@ -13,11 +15,16 @@ from beliefstream.streams.cli.definition_commands import (
     open_registry,
     print_definitions,
 )
+from beliefstream.streams.cli.errors import CommandError
 from beliefstream.streams.cli.json_input import read_definitions
 from beliefstream.streams.cli.options import Brokers
 from beliefstream.streams.cli.output import Formatted
+from beliefstream.streams.cli.sensor_health import print_health
 
-sensors = typer.Typer(name="sensors", help="Define sensors, list or remove them.")
+if TYPE_CHECKING:
+    from beliefstream.streams.client.sensor_health import SensorState
+
+sensors = typer.Typer(name="sensors", help="Define sensors, list, fit or remove them.")
 
 
 @sensors.command("set")
@@ -42,14 +49,61 @@ def set_sensors(source: Source, brokers: Brokers = None) -> None:
 
 
 @sensors.command("list")
-def list_sensors(brokers: Brokers = None, format: Formatted = None) -> None:
-    """List the defined sensors; `sensors set -` reads the JSON lines again.
+def list_sensors(
+    health: Annotated[
+        bool,
+        typer.Option("--health", help="the health of the sensors, by the observations of the last window"),
+    ] = False,
+    brokers: Brokers = None,
+    format: Formatted = None,
+) -> None:
+    """List the defined sensors, or their health; `sensors set -` reads the JSON lines of definitions again.
+
+    docs/sensor-health.md explains the verdicts.
 
     Example: beliefstream sensors list --format table
+
+    Example: beliefstream sensors list --health
     """
+    if health:
+        found = {name: state.assessment for name, state in read_health(brokers).items()}
+        print_health(format, found)
+        return
     with open_registry(brokers) as registry:
-        found = registry.sensors()
-    print_definitions(format, found, ("sensor", "kind", "coordinates", "outliers", "details"), _sensor_row)
+        defined = registry.sensors()
+    print_definitions(format, defined, ("sensor", "kind", "coordinates", "outliers", "details"), _sensor_row)
+
+
+@sensors.command("fit")
+def fit_sensor(
+    sensor: Annotated[str, typer.Argument(metavar="SENSOR")],
+    scale: Annotated[
+        bool, typer.Option("--scale", help="correct the scale of distances too, where predictions tell it")
+    ] = False,
+    brokers: Brokers = None,
+) -> None:
+    """Propose a corrected definition of a sensor, and print it as JSON; nothing is set.
+
+    Bias and noise are those that the other sensors contradict. A belief follows a biased sensor in part, so set the
+    definition, let observations arrive, and fit again. Why each number is proposed stands on standard error.
+
+    Example: beliefstream sensors fit beacon-1 | beliefstream sensors set -
+    """
+    from beliefstream.schemas.sensor_health import digest_of
+    from beliefstream.streams.client.fitting import propose
+
+    with open_registry(brokers) as registry:
+        defined = registry.sensors()
+    check_defined([sensor], defined, "sensor")
+    states = read_health(brokers)
+    if sensor not in states:
+        raise CommandError(f"there is no health of sensor {sensor}: no worker has seen an observation of it")
+    if states[sensor].definition != digest_of(defined[sensor]):
+        raise CommandError(f"sensor {sensor} has not reported since it was defined; fit it when it has")
+    proposal = propose(defined[sensor], states[sensor].assessment, scale=scale)
+    for line in proposal.reasons:
+        print(line, file=sys.stderr)
+    print(proposal.definition.to_json().decode())
 
 
 @sensors.command("remove")
@@ -65,6 +119,14 @@ def remove_sensors(
         for name in names:
             registry.remove_sensor(name)
             print(f"removed sensor {name}")
+
+
+def read_health(brokers: str | None) -> dict[str, SensorState]:
+    """Return the health of all sensors by name."""
+    from beliefstream.streams.client.sensor_health import read_sensor_health
+
+    settings = settings_for(brokers)
+    return read_sensor_health(settings.brokers, settings.sensor_health, **settings.client_options)
 
 
 def _sensor_row(sensor: Any) -> tuple[str, ...]:

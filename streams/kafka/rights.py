@@ -33,7 +33,7 @@ def missing_rights(bootstrap_servers: str, names: TopicNames, group: str, **kafk
 
 def _of_topics(names: TopicNames, described: Mapping[str, Any]) -> Iterator[str]:
     reads = {names.observations, names.priors, names.sensors, names.models, names.beliefs_changelog}
-    writes = {names.posteriors, names.dead_letters, names.beliefs_changelog}
+    writes = {names.posteriors, names.dead_letters, names.sensor_health, names.beliefs_changelog}
     for name in names:
         allowed = described.get(name, {}).get("authorized_operations")
         if described.get(name, {}).get("error_code") == TopicAuthorizationFailedError.errno:

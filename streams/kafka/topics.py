@@ -61,6 +61,7 @@ class TopicNames:
     priors: str = "priors"
     posteriors: str = "posteriors"
     dead_letters: str = "dead-letters"
+    sensor_health: str = "sensor-health"
     beliefs_changelog: str = "beliefstream-beliefs-changelog"
 
     @classmethod
@@ -74,12 +75,18 @@ class TopicNames:
     @property
     def partitioned_alike(self) -> tuple[str, ...]:
         """Topics whose partitions n belong to the same worker; they need the same number of partitions."""
-        return self.observations, self.priors, self.posteriors, self.beliefs_changelog
+        return (
+            self.observations,
+            self.priors,
+            self.posteriors,
+            self.sensor_health,
+            self.beliefs_changelog,
+        )
 
     @property
     def compacted(self) -> tuple[str, ...]:
         """Topics that keep the last value of every key for ever."""
-        return self.sensors, self.models, self.beliefs_changelog
+        return self.sensors, self.models, self.sensor_health, self.beliefs_changelog
 
     @property
     def unpartitioned(self) -> tuple[str, ...]:
@@ -236,8 +243,8 @@ def partition_problems(names: TopicNames, counts: Mapping[str, int], partitions:
     if len(set(alike.values())) > 1:
         listed = ", ".join(f"{name!r} {count}" for name, count in alike.items())
         yield (
-            "One worker must own an entity's observations, priors, posteriors and belief, so these topics "
-            f"need the same number of partitions: {listed}."
+            "One worker must own an entity's observations, priors, posteriors and belief, and its sensors' health, so "
+            f"these topics need the same number of partitions: {listed}."
         )
     if counts.get(names.dead_letters, partitions or 0) < counts.get(names.observations, 0):
         yield (

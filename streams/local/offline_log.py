@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import orjson
 
+from beliefstream.inference.health.columns import Array
+from beliefstream.inference.health.sums import terms
+from beliefstream.inference.health.windows import Window, entity_bit
 from beliefstream.inference.tracking.events import Event, Instant, instants
 from beliefstream.inference.tracking.filtering import Outcome, replay
 from beliefstream.inference.update.updater import Updater
@@ -60,6 +64,7 @@ class Log:
             future_tolerance if future_tolerance is not None else defaults["future_tolerance"].default,
         )
         self._events: list[Event] = []
+        self._sensors: list[str] = []  # by the label of the event; empty for a prior
         self._names: list[str] = []  # of the observations, by the label of the event; empty for a prior
         self.failed: list[str] = []  # messages left out by `fuse`, because the posterior was not finite
         self._resets: dict[str, list[Reset]] = defaultdict(list)
@@ -119,16 +124,18 @@ class Log:
             stated, change = self._validator.prior_or_reset(key, raw, now)
             if isinstance(stated, Prior):
                 assert change is not None
-                self._add(change, "")
+                self._add(change, "", "")
             elif stated.id is None or all(stated.id != other.id for other in self._resets[stated.entity]):
                 self._resets[stated.entity].append(stated)
             return
         message, event = self._validator.observation(key, raw, now)
-        self._add(event, message.id or default_id if event.control is None else "")
+        name = message.id or default_id if event.control is None else ""
+        self._add(event, name, message.sensor)
 
-    def _add(self, event: Event, name: str) -> None:
+    def _add(self, event: Event, name: str, sensor: str) -> None:
         self._events.append(replace(event, label=len(self._events)))
         self._names.append(name)
+        self._sensors.append(sensor)
         self._resets_before.append(len(self._resets.get(event.entity, ())))
 
     def _by_period(self) -> list[list[Event]]:
@@ -155,6 +162,37 @@ class Log:
                     outcome = model.initial(resets[period - 1].time)
                     yield Fused(entity, model, outcome, sequences[entity], priors[entity], [])
             yield from self._fuse_period(events, updater, sequences, priors)
+
+    def judge(
+        self, updater: Updater, seconds: float, tick: Callable[[], None] = lambda: None
+    ) -> dict[str, Window]:
+        """Return the health of each sensor by name, at the end of the log.
+
+        Args:
+            updater: computes the updates.
+            seconds: length of the window.
+            tick: called after each posterior.
+        """
+        fitted: dict[str, list[tuple[float, Array]]] = defaultdict(list)
+        for events in self._by_period():
+            informing = {
+                entity: (instant for instant in timeline if instant.informs)
+                for entity, timeline in _timelines(events).items()
+            }
+            outcomes = replay(events, lambda name: self._model(name).state, updater, with_fits=True)
+            for entity, outcome in outcomes:
+                tick()
+                instant, start = next(informing[entity]), 0
+                for label, reading in zip(instant.labels, instant.readings, strict=False):
+                    end = start + reading.sensor.value_length
+                    assert outcome.fits is not None
+                    fitted[self._sensors[label]].append((instant.time, outcome.fits[start:end]))
+                    start = end
+        windows = {sensor: _window(fitted[sensor], seconds) for sensor in sorted(fitted)}
+        for event in self._events:
+            if event.reading is not None:
+                windows[self._sensors[event.label]].entities |= entity_bit(event.entity.encode())
+        return windows
 
     def _fuse_period(
         self, events: list[Event], updater: Updater, sequences: dict[str, int], priors: dict[str, int]
@@ -192,6 +230,16 @@ class Log:
         if model is None:  # cannot happen: a message without a model was rejected when it was added
             raise KeyError(entity)
         return model
+
+
+def _window(fitted: list[tuple[float, Array]], seconds: float) -> Window:
+    """Return the sums of a sensor's observations, added in order of time."""
+    fitted = sorted(fitted, key=lambda each: each[0])
+    window = Window(seconds, len(fitted[0][1]))
+    times = np.array([time for time, _ in fitted])
+    found = terms(np.concatenate([fits for _, fits in fitted]))
+    window.add(times, found.reshape(len(times), window.channels, -1))
+    return window
 
 
 def _timelines(events: list[Event]) -> dict[str, list[Instant]]:

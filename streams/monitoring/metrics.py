@@ -139,16 +139,74 @@ OUT_OF_MEMORY = Counter(
 )
 BUILD = Info("beliefstream_build", "Version, device, network and weights of this worker", registry=REGISTRY)
 
+_ILL = Gauge(
+    "beliefstream_sensor_ill",
+    "1 while the health of the sensor has this verdict: biased, noisier, quieter, outliers; from the partitions of "
+    "this worker; for the first 100 sensors of a worker",
+    ["sensor", "verdict"],
+    registry=REGISTRY,
+)
+_NOISE_SCALE = Gauge(
+    "beliefstream_sensor_noise_scale",
+    "Noise of the sensor over its stated noise, since its fault began if it has one",
+    ["sensor"],
+    registry=REGISTRY,
+)
+_OUTLIER_SHARE = Gauge(
+    "beliefstream_sensor_outlier_share",
+    "Mean posterior probability of an outlier of the sensor, since its fault began if it has one",
+    ["sensor"],
+    registry=REGISTRY,
+)
+_NEWEST = Gauge(
+    "beliefstream_sensor_newest_seconds",
+    "Event time of the newest observation of the sensor, in steps of a 256th of BELIEFSTREAM_HEALTH_WINDOW",
+    ["sensor"],
+    registry=REGISTRY,
+)
+_DUE = Gauge(
+    "beliefstream_sensor_due_seconds",
+    "Event time by which the sensor must have reported again, or it counts as silent",
+    ["sensor"],
+    registry=REGISTRY,
+)
+
 OTHER = "other"
 MOST_SENSORS = 100  # sensors with their own series
+ILL_VERDICTS = ("biased", "noisier", "quieter", "outliers")
 _sensors: set[str] = set()
 
 
 def count_implausible(sensor: str) -> None:
     """Count one implausible observation of this sensor."""
+    _IMPLAUSIBLE.labels(sensor if has_series(sensor) else OTHER).inc()
+
+
+def has_series(sensor: str) -> bool:
+    """Whether the sensor is one of the first that have series of their own."""
     if len(_sensors) < MOST_SENSORS:
         _sensors.add(sensor)
-    _IMPLAUSIBLE.labels(sensor if sensor in _sensors else OTHER).inc()
+    return sensor in _sensors
+
+
+def set_sensor(
+    sensor: str, *, verdict: str, noise_scale: float, outlier_share: float, newest: float, due: float
+) -> None:
+    """Set the health of a sensor that `has_series`; times are event times in seconds."""
+    for fault in ILL_VERDICTS:
+        _ILL.labels(sensor, fault).set(verdict == fault)
+    _NOISE_SCALE.labels(sensor).set(noise_scale)
+    _OUTLIER_SHARE.labels(sensor).set(outlier_share)
+    _NEWEST.labels(sensor).set(newest)
+    _DUE.labels(sensor).set(due)
+
+
+def remove_sensor(sensor: str) -> None:
+    """Remove the health of a sensor, which another worker shows now."""
+    for fault in ILL_VERDICTS:
+        _ILL.remove(sensor, fault)
+    for gauge in (_NOISE_SCALE, _OUTLIER_SHARE, _NEWEST, _DUE):
+        gauge.remove(sensor)
 
 
 # create every series at the start, so that rates and ratios begin at 0 instead of at the first event

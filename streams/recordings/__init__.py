@@ -10,6 +10,7 @@ from beliefstream.streams.recordings.recording import (
     RecordingUnavailable,
     limited,
     with_wide_prior,
+    without_calibration,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "plaza",
     "read",
     "with_wide_prior",
+    "without_calibration",
 ]

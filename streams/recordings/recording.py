@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from beliefstream.schemas import Mixture, Model, Observation, Sensor
+from beliefstream.schemas import Mixture, Model, Observation, OwnSensor, RangeChannel, Sensor
 
 DATA_VARIABLE = "BELIEFSTREAM_DATA"
 
@@ -94,6 +94,24 @@ def _widened(model: Model, coordinates: tuple[str, ...], deviation: float) -> Mo
     mean[axes] += deviation * away / np.linalg.norm(away)
     deviations[axes] = deviation
     return model.model_copy(update={"prior": Mixture.gaussian(mean.tolist(), deviations.tolist())})
+
+
+def without_calibration(recording: Recording) -> Recording:
+    """Return the recording with distances as the devices report them: scale 1 and bias 0 instead of fitted ones."""
+    return replace(recording, sensors=tuple(map(_uncalibrated, recording.sensors)))
+
+
+def _uncalibrated(sensor: Sensor) -> Sensor:
+    plain = {"scale": 1.0, "bias": 0.0}
+    if isinstance(sensor, (RangeChannel, OwnSensor)):  # the recordings' own sensors report distances
+        return sensor.model_copy(update=plain)
+    channels = {name: getattr(sensor, name) for name in type(sensor).model_fields}
+    changes = {
+        name: channel.model_copy(update=plain)
+        for name, channel in channels.items()
+        if isinstance(channel, RangeChannel)
+    }
+    return sensor.model_copy(update=changes)
 
 
 def limited(recording: Recording, share: float) -> Recording:

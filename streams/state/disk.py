@@ -7,6 +7,7 @@ invalid if its offset is beyond the changelog, or if it is older than the retent
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -148,6 +149,10 @@ class DiskStore(BeliefStore):
     def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:  # type: ignore[override]
         every: Any = self._database(partition).items()
         return ((key, value) for key, value in every if key[:1] != INTERNAL)
+
+    def internal(self, partition: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        following: Any = self._database(partition).items(from_key=prefix)
+        return itertools.takewhile(lambda each: each[0].startswith(prefix), following)
 
     def size(self, partition: int) -> int:
         self._database(partition)

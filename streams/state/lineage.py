@@ -46,6 +46,7 @@ from beliefstream.streams.state.lineage_records import (
     compare,
 )
 from beliefstream.streams.state.record import INTERNAL, BeliefRecord
+from beliefstream.streams.state.sensor_records import PREFIX, without_offsets
 from beliefstream.streams.state.stores import NOT_KNOWN, BeliefStore
 
 T = TypeVar("T", bound="SourceRecord | ReadProgress")
@@ -56,7 +57,7 @@ CREATED_AGAIN = "a topic was deleted and created again, its offsets start at 0 a
 ENDS_EARLY = "the log ends before the offset read: it has lost messages that the beliefs contain"
 MOST_OFFSET = 2**63 - 2
 END_CHECKS = 5  # checks, a second apart, before a log counts as cut: a new leader may be behind for a moment
-KeyValue = tuple[bytes, bytes]
+KeyValue = tuple[bytes, bytes | None]
 
 
 class Repartitioned(ValueError):
@@ -86,11 +87,11 @@ class Lineage:
         self._source_records: dict[int, SourceRecord] = {}
         self._progress: dict[int, ReadProgress] = {}
 
-    def source_entry(self, partition: int) -> KeyValue:
+    def source_entry(self, partition: int) -> tuple[bytes, bytes]:
         """Return key and value of the record before a batch's beliefs of that partition."""
         return SOURCE_KEY % partition, orjson.dumps(asdict(self._source_records[partition]))
 
-    def progress_entry(self, partition: int, read: Offsets) -> KeyValue:
+    def progress_entry(self, partition: int, read: Offsets) -> tuple[bytes, bytes]:
         """Return key and value of the record after the beliefs; the batch contains messages up to `read`."""
         progress = self._progress[partition].after(read, self._committed_of(partition))
         self._progress[partition] = progress
@@ -192,7 +193,12 @@ class Lineage:
             raise RuntimeError(f"the committed offsets of partition {partition} could not be moved back")
 
     def _corrected(self, partition: int, faults: Faults) -> Iterator[KeyValue]:
-        """Yield the partition's records whose offsets were invalid, with corrected offsets."""
+        """Yield the partition's records whose offsets were invalid, with corrected offsets.
+
+        If beliefs are lost, all observations are counted again, so the health of sensors is forgotten.
+        """
+        if faults.beliefs_lost:
+            yield from ((key, None) for key, _ in self._store.internal(partition, PREFIX))
         if faults.recreated:
             metrics.LOG_FAULTS.labels("remade").inc(len(faults.recreated))
             log.error(
@@ -206,6 +212,8 @@ class Lineage:
         }
         if not last:
             return
+        if self._names.observations in last and not faults.beliefs_lost:
+            yield from without_offsets(self._store.internal(partition, PREFIX))
         for key, value in self._store.items(partition):
             record = BeliefRecord.decode(value)
             observed = last.get(self._names.observations, record.observation_offset)

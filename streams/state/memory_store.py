@@ -39,6 +39,9 @@ class MemoryStore(BeliefStore):
     def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:  # type: ignore[override]
         return iter(list(self._records[partition].items()))
 
+    def internal(self, partition: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return iter([each for each in self._internal[partition].items() if each[0].startswith(prefix)])
+
     def size(self, partition: int) -> int:
         return len(self._records[partition])
 

@@ -90,6 +90,10 @@ class BeliefStore(base.Store[bytes, bytes], abc.ABC):
         """
 
     @abc.abstractmethod
+    def internal(self, partition: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate over a snapshot of a partition's internal records whose keys begin with `prefix`."""
+
+    @abc.abstractmethod
     def size(self, partition: int) -> int:
         """Return the number of beliefs in a partition, without internal records."""
 

@@ -31,6 +31,7 @@ from beliefstream.streams.worker.dead_letters import ANNOUNCER, Example, dead_le
 from beliefstream.streams.worker.fusion import Fusion
 from beliefstream.streams.worker.misplaced_records import Placement
 from beliefstream.streams.worker.resets import Resets
+from beliefstream.streams.worker.sensor_health import SensorHealthKeeper
 from beliefstream.streams.worker.shutdown import run_or_stop
 from beliefstream.streams.worker.validation import Validator
 from beliefstream.streams.worker.watchdog import BacklogReader, StallWatchdog, WorkerProbe
@@ -119,6 +120,9 @@ def build_fusion(
     )
     placement = Placement(names, settings.partitions, settings.refuse_misplaced)
     resets = Resets(names, settings.application, definitions, lineage, ends)
+    sensors = SensorHealthKeeper(
+        names, settings.application, definitions, store, partial(_committed, app), settings.health_window
+    )
     checks_event_time = settings.event_tolerance < math.inf
     return Fusion(
         names,
@@ -134,6 +138,7 @@ def build_fusion(
         lineage,
         placement,
         resets,
+        sensors,
         settings.history,
         lambda: cast(SafeConsumer, app.consumer).topics_checked(),
     )

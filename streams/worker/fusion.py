@@ -41,6 +41,7 @@ from beliefstream.streams.worker.entity_batch import EntityBatch
 from beliefstream.streams.worker.misplaced_records import Placement
 from beliefstream.streams.worker.resets import Resets
 from beliefstream.streams.worker.rounds import run_rounds
+from beliefstream.streams.worker.sensor_health import Judged, SensorHealthKeeper
 
 log = structlog.get_logger()
 SENDING_SECONDS = 60  # seconds without a broker after which the worker gives up and is restarted
@@ -59,6 +60,7 @@ class Fusion:
         lineage: tracks what the beliefs were computed from.
         placement: finds records in the wrong partition.
         resets: applies resets of entities.
+        sensors: keeps the health of sensors.
         checked: returns when it is known that the messages are of the present topics; nothing is sent before.
     """
 
@@ -77,6 +79,7 @@ class Fusion:
         lineage: Lineage,
         placement: Placement,
         resets: Resets,
+        sensors: SensorHealthKeeper,
         history: int = MOST,
         checked: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -85,7 +88,7 @@ class Fusion:
         self._updater, self._store, self._producer = updater, store, producer
         self._fencing, self._expiry, self._lineage = fencing, expiry, lineage
         self._placement = placement
-        self._resets, self._most_moments = resets, history
+        self._resets, self._sensors, self._most_moments = resets, sensors, history
         self._checked = checked
         self.processed_offsets: dict[TP, int] = {}  # offset after the last acknowledged one
         self.is_busy = False  # whether the model is processing a batch
@@ -116,12 +119,13 @@ class Fusion:
         self._plan(batch)
         work = [entity for entity in batch.entities.values() if entity.instants]
         posteriors: list[Record] = []
+        judged: list[Judged] = []
         if work:
             started = time.perf_counter()
             self.is_busy = True
             try:
                 posteriors = await asyncio.to_thread(
-                    run_rounds, work, self._updater, self._names, self._application
+                    run_rounds, work, self._updater, self._names, self._application, judged
                 )
             finally:
                 self.is_busy = False
@@ -133,9 +137,12 @@ class Fusion:
             self._reject_failed(entity, batch)
         if self._checked is not None:
             await self._checked()
+        health = self._sensors.add(judged, leases)
         pass_by("computed")
-        await self._send([*batch.resets, *posteriors, *batch.dead_letters], leases, "sending posteriors")
-        await self._store_beliefs(batch.entities.values(), self._expire(batch), end_offsets(events), leases)
+        results = [*batch.resets, *posteriors, *batch.dead_letters, *health.summaries]
+        await self._send(results, leases, "sending posteriors")
+        entities, forgotten = batch.entities.values(), self._expire(batch)
+        await self._store_beliefs(entities, health.entries, forgotten, end_offsets(events), leases)
         pass_by("beliefs sent")
         batch.measure(events)
         self._placement.note(batch.misplaced)
@@ -205,6 +212,7 @@ class Fusion:
     async def _store_beliefs(
         self,
         entities: Iterable[EntityBatch],
+        health: Mapping[int, Mapping[bytes, bytes]],
         forgotten: Iterable[tuple[int, bytes]],
         end_offsets: Mapping[int, Mapping[str, int]],
         leases: Mapping[int, Lease],
@@ -214,6 +222,8 @@ class Fusion:
         for partition in end_offsets:
             key, value = self._lineage.source_entry(partition)
             changes[partition][key] = value
+        for partition, found in health.items():  # before the beliefs: see streams.state.sensor_records
+            changes[partition].update(found)
         growth: Counter[int] = Counter()
         stored: list[tuple[EntityBatch, bytes]] = []
         entities = list(entities)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import structlog
 
+from beliefstream.inference.health.windows import entity_bit
 from beliefstream.inference.tracking.events import Instant
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance
 from beliefstream.inference.tracking.innovations import innovations
@@ -16,6 +17,7 @@ from beliefstream.streams.kafka.producing import Record
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.monitoring import metrics
 from beliefstream.streams.worker.entity_batch import EntityBatch
+from beliefstream.streams.worker.sensor_health import Judged
 from beliefstream.streams.worker.soundness import are_sound
 
 log = structlog.get_logger()
@@ -23,9 +25,16 @@ IMPLAUSIBLE_DEVIATIONS = 100.0
 
 
 def run_rounds(
-    entities: Sequence[EntityBatch], updater: Updater, names: TopicNames, application: str
+    entities: Sequence[EntityBatch],
+    updater: Updater,
+    names: TopicNames,
+    application: str,
+    judged: list[Judged] | None = None,
 ) -> list[Record]:
-    """Advance every entity through its instants, and return the posteriors to emit, in order for each entity."""
+    """Advance every entity through its instants, and return the posteriors to emit, in order for each entity.
+
+    New observations that were applied are added to `judged`, with how they fit their prediction.
+    """
     posteriors: list[Record] = []
     emitted: list[Outcome] = []
 
@@ -36,12 +45,17 @@ def run_rounds(
 
     for index in range(max((len(entity.instants) for entity in entities), default=0)):
         active = [entity for entity in entities if index < len(entity.instants)]
-        outcomes = _outcomes(active, index, updater)
+        outcomes = _outcomes(active, index, updater, judged is not None)
         _count_implausible(active, index, outcomes)
         sound = are_sound(outcomes)
         for entity, outcome, is_sound in zip(active, outcomes, sound, strict=True):
             instant = entity.instants[index]
-            if _settle(entity, instant, outcome if is_sound else None, updater) and entity.emits(index):
+            new = [label for label in instant.labels if not entity.entries[label].is_applied]
+            if not _settle(entity, instant, outcome if is_sound else None, updater):
+                continue
+            if judged is not None and entity.outcome is outcome:
+                judged.extend(_judged(entity, instant, set(new)))
+            if entity.emits(index):
                 emit(entity)
     for entity in entities:
         if entity.revised and entity.outcome is not None:
@@ -101,15 +115,32 @@ def _step(entity: EntityBatch, instant: Instant) -> Step:
     return Step(entity.belief, entity.model.state, instant)
 
 
-def _outcomes(active: Sequence[EntityBatch], index: int, updater: Updater) -> list[Outcome | None]:
+def _judged(entity: EntityBatch, instant: Instant, new: Container[int]) -> Iterator[Judged]:
+    """Yield the instant's new observations, after its outcome has been applied."""
+    assert entity.outcome is not None
+    fits, start, bit = entity.outcome.fits, 0, entity_bit(entity.key)
+    if fits is None:
+        return
+    for label, reading in zip(instant.labels, instant.readings, strict=False):
+        end = start + reading.sensor.value_length
+        entry = entity.entries[label]
+        if label in new:
+            place = entity.partition, entry.sensor, instant.time, entry.message.offset
+            yield Judged(*place, fits[start:end], bit)
+        start = end
+
+
+def _outcomes(
+    active: Sequence[EntityBatch], index: int, updater: Updater, with_fits: bool
+) -> list[Outcome | None]:
     steps = [_step(entity, entity.instants[index]) for entity in active]
     try:
-        return list(advance(steps, updater))
+        return list(advance(steps, updater, with_fits=with_fits))
     except MemoryError:
         raise  # not caused by these messages: the worker stops, and they are delivered again
     except Exception:
         log.exception("a round failed, its entities are updated one by one")
-    return [_update_alone(step, updater) for step in steps]
+    return [_update_alone(step, updater) for step in steps]  # without fits, which may have been the cause
 
 
 def _update_alone(step: Step, updater: Updater) -> Outcome | None:

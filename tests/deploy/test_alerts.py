@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from beliefstream.inference.network import weights
 from beliefstream.inference.network.transformer import Configuration, DistributionTransformer
-from beliefstream.schemas import Coordinate, Mixture, Model, RandomWalk, RangeSensor
+from beliefstream.schemas import Coordinate, Mixture, Model, PositionSensor, RandomWalk, RangeSensor
 from tests.brokers import KafkaNode
 from tests.conftest import eventually, unique_names
 from tests.deploy.counters import unborn
@@ -139,6 +140,15 @@ class Site:
                 self.stream.raw.send(topic, key=entity.encode(), value=body.encode())
         self.stream.raw.flush()
 
+    def judge_sensors(self) -> None:
+        """Two sensors see one entity; one of them is biased, and stops."""
+        start, topic = time.time() - 300.0, self.stream.names.topics.observations
+        for number in range(240):
+            sensor, value = ("bent", 3.0) if number < 120 and number % 2 else ("steady", 0.0)
+            body = {"entity": "judged", "sensor": sensor, "time": start + number, "value": [value] * 3}
+            self.stream.raw.send(topic, key=b"judged", value=json.dumps(body).encode())
+        self.stream.raw.flush()
+
     def misplace(self, entity: str) -> None:
         """Send an observation to each partition, one of which is the entity's."""
         body = f'{{"entity":"{entity}","sensor":"nobodys","time":1,"value":1}}'.encode()
@@ -180,13 +190,18 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         sharp = RangeSensor(
             sensor="sharp", coordinates=("x", "y", "z"), position=(30.0, 20.0, 10.0), standard_deviation=1e-6
         )
-        opened.define([sharp, model])
+        seen = [
+            PositionSensor(sensor=name, coordinates=("x", "y", "z"), standard_deviation=1.0)
+            for name in ("bent", "steady")
+        ]
+        opened.define([sharp, *seen, model])
         worker = opened.worker(
             weights=str(poor),
             refine_below=0.0,
             measurements="tests.deploy.tight_device,tests.streams.faults",
             session_timeout=SESSION,
             stall_seconds=STALL,
+            health_window=64.0,
         ).start()
         with prometheus(hastened(), f"127.0.0.1:{worker.port}", tmp_path, INTERVAL) as watching:
             yield Site(opened, worker, watching)
@@ -208,6 +223,10 @@ def test_every_alert_fires_for_a_real_worker_and_ceases(site: Site, tmp_path: Pa
     fires(site, "AccumulatedError")
     quiet(site, "DeadLetters")
     quiet(site, "WrongPartitioner")
+
+    site.judge_sensors()
+    fires(site, "SensorIll")
+    fires(site, "SensorSilent")
 
     site.observe("sharp", 80.0, ["hot"], BACKLOG)
     fires(site, "FallingBehind")

@@ -23,6 +23,7 @@ from beliefstream.schemas import (
     RandomWalk,
     RangeSensor,
     Replay,
+    SensorHealth,
     explain,
 )
 
@@ -42,6 +43,7 @@ MESSAGES: list[type[Message]] = [
     RandomWalk,
     RangeSensor,
     Replay,
+    SensorHealth,
 ]
 
 

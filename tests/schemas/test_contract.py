@@ -14,7 +14,17 @@ from beliefstream.schemas import Reason
 from beliefstream.schemas.contract import asyncapi, documents, json_schemas, write
 
 GENERATED = Path(schemas.__file__).parent / "generated"
-MESSAGES = {"observation", "sensor", "model", "prior", "reset", "posterior", "dead_letter", "replay"}
+MESSAGES = {
+    "observation",
+    "sensor",
+    "model",
+    "prior",
+    "reset",
+    "posterior",
+    "dead_letter",
+    "replay",
+    "sensor_health",
+}
 
 
 def references(document: Any) -> Iterator[str]:
@@ -93,6 +103,7 @@ def test_the_document_has_the_structure_of_asyncapi_3() -> None:
         "priors",
         "posteriors",
         "dead-letters",
+        "sensor-health",
     }
     assert set(document["components"]["messages"]) == MESSAGES
     for operation in document["operations"].values():
@@ -114,10 +125,10 @@ def test_the_topic_of_dead_letters_carries_notes_of_replays_too() -> None:
     assert "beliefstream_replay_of" not in headers["required"]
 
 
-def test_the_service_sends_posteriors_and_dead_letters_only() -> None:
+def test_the_service_sends_posteriors_dead_letters_and_the_health_of_sensors_only() -> None:
     operations = asyncapi()["operations"].values()
     sent = {operation["channel"]["$ref"] for operation in operations if operation["action"] == "send"}
-    assert sent == {"#/channels/posteriors", "#/channels/dead-letters"}
+    assert sent == {f"#/channels/{name}" for name in ("posteriors", "dead-letters", "sensor-health")}
 
 
 @pytest.mark.parametrize("name", ["observation", "prior"])
@@ -139,13 +150,13 @@ def test_only_what_producers_send_by_key_names_the_rule() -> None:
     assert named == {"observation", "prior", "reset"}
 
 
-def test_definitions_are_compacted() -> None:
+def test_definitions_and_the_health_of_sensors_are_compacted() -> None:
     compacted = {
         name
         for name, channel in asyncapi()["channels"].items()
         if channel["bindings"]["kafka"]["topicConfiguration"]["cleanup.policy"] == ["compact"]
     }
-    assert compacted == {"sensors", "models"}
+    assert compacted == {"sensors", "models", "sensor-health"}
 
 
 def test_writing_twice_changes_nothing(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ class Worker:
         return self._output.read_text(errors="replace")
 
 
-TOPICS = ("observations", "sensors", "models", "priors", "posteriors", "dead_letters")
+TOPICS = ("observations", "sensors", "models", "priors", "posteriors", "dead_letters", "sensor_health")
 
 
 class Stream:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
 from beliefstream.inference import sensors
+from beliefstream.inference.health.columns import Fit
 from beliefstream.inference.motion import ConstantVelocity, RandomWalk, transition as transition_of
 from beliefstream.inference.sensors import Reading
 from beliefstream.inference.tracking.events import Belief, Event, Instant, PriorChange, StateModel, instants
@@ -214,3 +217,17 @@ def test_a_wide_belief_seen_by_ranges_is_found_again_in_most_runs() -> None:
         float(np.linalg.norm(o.belief.mixture().moments()[0][0, :2].numpy() - truth)) for o in last.values()
     ]
     assert sum(error < 5.0 for error in errors) >= 9
+
+
+def test_fits_are_those_of_each_reading_with_the_prediction() -> None:
+    gps = sensors.position([0, 1], 2, np.eye(2) * 0.25)
+    belief = Belief(0.0, np.ones(1), np.zeros((1, 2)), np.eye(2)[None])
+    model = StateModel(RandomWalk((1.0, 1.0)), belief)
+    first = Instant(3.0, (Reading(gps, np.array([1.0, -2.0])),), labels=(0,))
+    steps = [Step(belief, model, first), Step(belief, model, Instant(3.0, labels=(0,)))]
+    judged, nothing = advance(steps, updater(), with_fits=True)
+    assert nothing.fits is None
+    assert judged.fits is not None
+    expected = np.array([1.0, -2.0]) / math.sqrt(1.0 + 3.0 + 0.25)
+    np.testing.assert_allclose(judged.fits[:, Fit.SCORE], expected)
+    assert advance(steps, updater())[0].fits is None

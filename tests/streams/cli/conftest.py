@@ -48,6 +48,7 @@ def environment(bootstrap_servers: str, names: Names) -> dict[str, str]:
         "BELIEFSTREAM_PRIORS": topics.priors,
         "BELIEFSTREAM_POSTERIORS": topics.posteriors,
         "BELIEFSTREAM_DEAD_LETTERS": topics.dead_letters,
+        "BELIEFSTREAM_SENSOR_HEALTH": topics.sensor_health,
         "BELIEFSTREAM_PARTITIONS": "3",
         "BELIEFSTREAM_FETCH_HIGH_WATERMARK": "true",
         "BELIEFSTREAM_MQTT_WEB_PORT": "0",

@@ -25,6 +25,6 @@ def test_every_problem_that_the_check_finds_has_something_to_do() -> None:
         *compaction_problems(names, {name: {"cleanup.policy": "delete"} for name in names}),
         *size_problems(names, {name: {"max.message.bytes": "1000"} for name in names}),
     ]
-    assert len(problems) == 19
+    assert len(problems) == 21
     assert all(remedy_for_topics([problem]) for problem in problems)
     assert remedy_for_topics(problems).isprintable()

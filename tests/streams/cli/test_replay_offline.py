@@ -48,3 +48,16 @@ def test_options_that_need_others_say_so(run: Run, tmp_path: Path) -> None:
     assert_one_line(run("replay", "all"), "--offline")
     assert_one_line(run("replay", "plaza2", "--offline", "--limit", "2"), "limit")
     assert_one_line(run("replay", "ble_rssi", "--offline", "--data", str(tmp_path)), "BELIEFSTREAM_DATA")
+    assert_one_line(run("replay", "plaza1", "--health"), "--offline")
+    assert_one_line(run("replay", "plaza1", "--offline", "--health", "--score"), "without --score")
+    assert_one_line(run("replay", "plaza1", "--offline", "--uncalibrated"), "--health")
+
+
+def test_sensors_of_a_recording_are_judged(run: Run, small_weights: Path) -> None:
+    found = run("replay", "plaza2", "--offline", "--health", "--uncalibrated", "--limit", "0.03")
+    assert found.status == 0, found.err
+    name, *rows = found.out.splitlines()
+    assert name == "plaza2"
+    judged = {row["sensor"]: row for row in map(json.loads, rows)}
+    assert len(judged) == 4
+    assert sum(row["channels"][0]["count"] for row in judged.values()) > 100

@@ -206,7 +206,7 @@ WRITERS = {
     "device": {NAMES.observations},
     "consumer": set(),
     "operator": {NAMES.sensors, NAMES.models, NAMES.priors},
-    "worker": {NAMES.posteriors, NAMES.dead_letters, NAMES.beliefs_changelog},
+    "worker": {NAMES.posteriors, NAMES.dead_letters, NAMES.sensor_health, NAMES.beliefs_changelog},
 }
 
 

@@ -56,7 +56,7 @@ def test_wrong_number_of_partitions_is_found(broker: Broker, names: Names) -> No
     assert check(broker.bootstrap_servers, names.topics, partitions=None) == []
     problems = check(broker.bootstrap_servers, names.topics, partitions=8)
     assert f"The topic {names.topics.observations!r} has 4 partitions instead of 8." in problems
-    assert len(problems) == 5  # sensors and models have one, and should
+    assert len(problems) == 6  # sensors and models have one, and should
 
 
 def test_unequal_partitions_are_found(broker: Broker, names: Names) -> None:

@@ -19,7 +19,7 @@ from beliefstream.streams.cli.worker import _claim_directory
 from beliefstream.streams.settings import Settings
 from beliefstream.streams.state.belief_table import BeliefTable
 from beliefstream.streams.state.disk import DirectoryInUse, DiskStore, claim
-from beliefstream.streams.state.record import VERSION
+from beliefstream.streams.state.record import INTERNAL, VERSION
 
 PLACE = TP("app-beliefs-changelog", 0)
 RECORDS: dict[bytes, bytes | None] = {b"anna": b"\3one", b"berta": b"\3two"}
@@ -256,3 +256,12 @@ def test_a_full_disk_ends_the_worker_with_one_clear_line(tmp_path: Path) -> None
     assert "beliefs cannot be written to disk: free space there" in line
     assert f"{tmp_path}/partition-0: IO error" in line and "File too large" in line
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_internal_records_are_found_by_their_prefix(tmp_path: Path) -> None:
+    store = Process(tmp_path).store
+    internal = {INTERNAL + b"health-a": b"1", INTERNAL + b"health-b": b"2"}
+    store.write(0, RECORDS | internal | {INTERNAL + b"origin": b"3", INTERNAL + b"h": b"4"}, 9)
+    assert dict(store.internal(0, INTERNAL + b"health-")) == internal
+    assert dict(store.internal(0, INTERNAL + b"none")) == {}
+    assert dict(store.items(0)) == RECORDS

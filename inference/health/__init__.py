@@ -1,0 +1,1 @@
+"""Health of sensors: how well each observation fits its prediction, and sequential tests of what that says."""

@@ -1,0 +1,108 @@
+"""Reads the health of sensors from its topic, and judges it over all partitions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import structlog
+
+from beliefstream.inference.health.columns import WIDTH
+from beliefstream.inference.health.verdicts import Assessment, assess, judge_together
+from beliefstream.inference.health.windows import Block, Window, merged
+from beliefstream.schemas import SensorHealth, Unusable, parse
+from beliefstream.streams.kafka.connection import TopicReader
+
+__all__ = ["SensorState", "judged", "read_sensor_health"]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class SensorState:
+    """Health of one sensor over all partitions.
+
+    Attributes:
+        assessment: the verdict, and the estimates for each reported number.
+        window: the sums that it follows from.
+        definition: digest of the definition under which the sensor reported last.
+    """
+
+    assessment: Assessment
+    window: Window
+    definition: str
+
+
+def read_sensor_health(
+    servers: str | list[str], topic: str = "sensor-health", timeout: float = 30.0, **kafka_options: Any
+) -> dict[str, SensorState]:
+    """Return the health of each sensor by name.
+
+    Args:
+        servers: `host:port`, or several in a list or separated by commas.
+        topic: topic of the health of sensors.
+        timeout: longest time to read it, in seconds.
+        kafka_options: options of `kafka.KafkaConsumer`, such as `security_protocol`, `sasl_*` and `ssl_*`.
+
+    Raises:
+        BrokerUnavailable: no broker answers in time.
+        TopicMissing: the broker has no such topic.
+    """
+    newest: dict[tuple[int, bytes], SensorHealth] = {}
+    with TopicReader(servers, topic, kafka_options) as reader:
+        records = reader.read_all(timeout)
+    for record in records:
+        place = record.partition, record.key or b""
+        newest.pop(place, None)
+        if record.value is None:
+            continue
+        try:
+            newest[place] = parse(SensorHealth, record.value)
+        except Unusable as error:
+            log.warning(
+                "record skipped: not the health of a sensor",
+                topic=topic,
+                partition=record.partition,
+                offset=record.offset,
+                detail=error.detail,
+            )
+    return judged(newest.values())
+
+
+def judged(messages: Iterable[SensorHealth]) -> dict[str, SensorState]:
+    """Judge each sensor by the messages of all partitions, the newest of each.
+
+    Messages with an earlier definition of their sensor, or with another window, are left out. Silence is measured
+    against the newest observation of all sensors.
+    """
+    by_sensor: dict[str, list[SensorHealth]] = defaultdict(list)
+    for message in messages:
+        by_sensor[message.sensor].append(message)
+    now = max((each.time for several in by_sensor.values() for each in several), default=0.0)
+    windows, definitions = {}, {}
+    for sensor in sorted(by_sensor):
+        last = max(by_sensor[sensor], key=lambda message: message.time)
+        alike = [message for message in by_sensor[sensor] if _kind(message) == _kind(last)]
+        windows[sensor], definitions[sensor] = merged(map(window_of, alike)), last.definition
+    alone = {sensor: assess(window, now) for sensor, window in windows.items()}
+    together = judge_together(alone, {sensor: window.entities for sensor, window in windows.items()})
+    return {
+        sensor: SensorState(found, windows[sensor], definitions[sensor]) for sensor, found in together.items()
+    }
+
+
+def window_of(message: SensorHealth) -> Window:
+    """Return the sums of a message; blocks with other columns, from another version, are left out."""
+    channels = len(message.channels)
+    blocks = [Block(block.start, block.length, np.array(block.sums)) for block in message.blocks]
+    blocks = [block for block in blocks if block.sums.shape == (channels, WIDTH)]
+    window = Window(message.window, channels, blocks, message.first, message.time, message.longest_gap)
+    window.entities = message.entities
+    return window
+
+
+def _kind(message: SensorHealth) -> tuple[str, float, int]:
+    return message.definition, message.window, len(message.channels)

@@ -1,0 +1,190 @@
+"""Keeps the health of sensors in each partition, and reports it.
+
+After a batch is computed, the fits of its new observations are added to the sums of their sensors, and stored with the
+batch's beliefs (`streams.state.sensor_records`). At most once per sensor and shortest block of event time, a summary
+with the sums goes to the topic of sensor health. It is sent before the sums are stored, as posteriors are before
+beliefs. A crash may repeat a summary, and loses none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from faust.types import TP
+
+from beliefstream.inference.health.columns import Array
+from beliefstream.inference.health.sums import terms
+from beliefstream.inference.health.verdicts import assess
+from beliefstream.inference.health.windows import Window
+from beliefstream.schemas import Sensor, SensorHealth, cloudevents
+from beliefstream.schemas.sensor_health import digest_of
+from beliefstream.streams.definitions.reader import Definitions
+from beliefstream.streams.kafka.producing import Lease, Record
+from beliefstream.streams.kafka.topics import TopicNames
+from beliefstream.streams.state.sensor_records import Offsets, SensorRecord, keys_of, load
+from beliefstream.streams.state.stores import BeliefStore
+from beliefstream.streams.worker.sensor_metrics import SensorMetrics
+from beliefstream.streams.worker.sensor_summaries import summary
+
+
+class Judged(NamedTuple):
+    """One new observation and how it fits its prediction, ``(channels, len(Fit))``."""
+
+    partition: int
+    sensor: str
+    time: float
+    offset: int
+    fits: Array
+    entity: int  # its bit
+
+
+class HealthChanges(NamedTuple):
+    """What a batch changes: summaries to send, and entries of the changelog by partition."""
+
+    summaries: list[Record]
+    entries: dict[int, dict[bytes, bytes]]
+
+
+class SensorHealthKeeper:
+    """Adds a batch's observations to the health of their sensors.
+
+    Args:
+        application: name of the application, for the headers of summaries.
+        store: holds the records.
+        committed: returns the group's committed offset; 0 for none.
+        seconds: length of the window.
+    """
+
+    def __init__(
+        self,
+        names: TopicNames,
+        application: str,
+        definitions: Definitions,
+        store: BeliefStore,
+        committed: Callable[[TP], int],
+        seconds: float,
+    ) -> None:
+        self._names, self._application, self._definitions = names, application, definitions
+        self._store, self._committed, self._seconds = store, committed, seconds
+        self._metrics = SensorMetrics()
+        self._digests: dict[str, tuple[Sensor, bytes]] = {}
+        # offsets that another run of a worker counted, by partition and sensor, and the lease they were read under
+        self._inherited: dict[tuple[int, str], Offsets] = {}
+        self._epochs: dict[int, int] = {}
+
+    def add(self, judged: Sequence[Judged], leases: Mapping[int, Lease]) -> HealthChanges:
+        """Count the observations, except those of removed sensors, and return the changes to send and to store."""
+        changes = HealthChanges([], defaultdict(dict))
+        if not judged:
+            return changes
+        self._forget_others(leases)
+        table = terms(np.concatenate([each.fits for each in judged]))
+        groups: dict[tuple[int, str], list[int]] = defaultdict(list)
+        ends = np.cumsum([len(each.fits) for each in judged]).tolist()
+        for index, each in enumerate(judged):
+            groups[each.partition, each.sensor].append(index)
+        for (partition, sensor), indices in groups.items():
+            definition = self._definitions.sensors.get(sensor)
+            if definition is None:
+                continue
+            channels = len(judged[indices[0]].fits)
+            record = self._record(partition, definition, channels)
+            rows = np.array([np.arange(ends[index] - channels, ends[index]) for index in indices])
+            times = np.array([judged[index].time for index in indices])
+            offsets = np.array([judged[index].offset for index in indices], dtype=np.int64)
+            for index in indices:
+                record.window.entities |= judged[index].entity
+            self._count(record, partition, sensor, times, offsets, table[rows], changes)
+        return changes
+
+    def _count(
+        self,
+        record: SensorRecord,
+        partition: int,
+        sensor: str,
+        times: Array,
+        offsets: Offsets,
+        found: Array,
+        changes: HealthChanges,
+    ) -> None:
+        is_new = ~np.isin(offsets, record.counted)
+        if not is_new.any():
+            return
+        window, before = record.window, _places(record.window)
+        window.add(times[is_new], found[is_new])
+        record.counted = np.union1d(self._unconfirmed(partition, sensor, record.counted), offsets)
+        number = math.floor(window.newest / window.resolution)
+        if number > record.published:
+            record.published = number
+            self._metrics.note(partition, sensor, record.definition, window)
+            message = summary(sensor, partition, record, assess(window))
+            changes.summaries.append(self._summary_record(message))
+        whole, newest = keys_of(partition, sensor)
+        if _differ_only_in_the_newest(before, _places(window)):
+            changes.entries[partition][newest] = record.newest()
+        else:
+            changes.entries[partition][whole] = record.whole()
+
+    def _summary_record(self, message: SensorHealth) -> Record:
+        identity = f"{message.sensor}:{message.partition}:{message.time:.6f}"
+        headers = cloudevents.headers(
+            cloudevents.SENSOR_HEALTH, f"/{self._application}", identity, message.time
+        )
+        key = message.sensor.encode()
+        return Record(self._names.sensor_health, message.partition, key, message.to_json(), headers)
+
+    def _record(self, partition: int, definition: Sensor, channels: int) -> SensorRecord:
+        """Return the stored record, or a new one if there is none for this definition, window and length."""
+        digest = self._digest(definition)
+        whole, newest = keys_of(partition, definition.sensor)
+        record = load(self._store.read(partition, whole), self._store.read(partition, newest))
+        if record is None:
+            return SensorRecord(Window(self._seconds, channels), digest)
+        window = record.window
+        if (record.definition, window.seconds, window.channels) != (digest, self._seconds, channels):
+            fresh = Window(self._seconds, channels)
+            return SensorRecord(fresh, digest, record.counted, edition=record.edition)
+        return record
+
+    def _digest(self, definition: Sensor) -> bytes:
+        cached = self._digests.get(definition.sensor)
+        if cached is None or cached[0] is not definition:
+            cached = (definition, bytes.fromhex(digest_of(definition)))
+            self._digests[definition.sensor] = cached
+        return cached[1]
+
+    def _unconfirmed(self, partition: int, sensor: str, counted: Offsets) -> Offsets:
+        """Return counted offsets of an earlier run that may still be delivered again."""
+        inherited = self._inherited.get((partition, sensor), counted)
+        committed = self._committed(TP(self._names.observations, partition))
+        self._inherited[partition, sensor] = inherited[inherited >= committed]
+        return self._inherited[partition, sensor]
+
+    def _forget_others(self, leases: Mapping[int, Lease]) -> None:
+        """Forget what was read under leases that have ended since."""
+        epochs = {partition: lease.epoch for partition, lease in leases.items()}
+        if epochs == self._epochs:
+            return
+        same = {partition for partition, epoch in epochs.items() if self._epochs.get(partition) == epoch}
+        self._inherited = {place: found for place, found in self._inherited.items() if place[0] in same}
+        self._metrics.keep_partitions(set(epochs))
+        self._epochs = epochs
+
+
+def _places(window: Window) -> list[tuple[int, int, Array]]:
+    return [(block.start, block.length, block.sums) for block in window.blocks]
+
+
+def _differ_only_in_the_newest(
+    before: Sequence[tuple[int, int, Array]], after: Sequence[tuple[int, int, Array]]
+) -> bool:
+    """Whether all blocks but the newest are as before, and that has its place; sums are replaced, never changed."""
+    return (
+        len(before) == len(after)
+        and all(one[:2] == other[:2] for one, other in zip(before, after, strict=True))
+        and all(one[2] is other[2] for one, other in zip(before[:-1], after[:-1], strict=True))
+    )

@@ -1,0 +1,53 @@
+"""Metrics of the health of sensors, over the partitions that this worker owns."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from typing import NamedTuple
+
+from beliefstream.inference.health.verdicts import Assessment, allowed_silence, assess, judge_together
+from beliefstream.inference.health.windows import Window, merged
+from beliefstream.streams.monitoring import metrics
+
+
+class _Part(NamedTuple):
+    definition: bytes
+    window: Window
+
+
+class SensorMetrics:
+    """Sets the metrics of a sensor when its health is reported."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, dict[int, _Part]] = defaultdict(dict)
+        self._alone: dict[str, Assessment] = {}
+        self._entities: dict[str, int] = {}
+
+    def note(self, partition: int, sensor: str, definition: bytes, window: Window) -> None:
+        """Set the metrics from this window, and those of the sensor's other partitions with the same definition."""
+        if not metrics.has_series(sensor):
+            return
+        parts = self._parts[sensor]
+        parts[partition] = _Part(definition, window)
+        whole = merged(part.window for part in parts.values() if part.definition == definition)
+        self._alone[sensor], self._entities[sensor] = assess(whole), whole.entities
+        found = judge_together(self._alone, self._entities)[sensor]
+        worst = max(found.channels, key=lambda channel: max(channel.evidence.values()))
+        metrics.set_sensor(
+            sensor,
+            verdict=found.verdict,
+            noise_scale=worst.noise_scale,
+            outlier_share=worst.outlier_share,
+            newest=whole.newest,
+            due=whole.newest + allowed_silence(whole),
+        )
+
+    def keep_partitions(self, partitions: Collection[int]) -> None:
+        """Forget the partitions that other workers own now, and remove sensors that have no other."""
+        for sensor, parts in list(self._parts.items()):
+            for partition in parts.keys() - set(partitions):
+                del parts[partition]
+            if not parts:
+                del self._parts[sensor], self._alone[sensor], self._entities[sensor]
+                metrics.remove_sensor(sensor)
