@@ -57,7 +57,8 @@ class HealthBlock(Message):
         Matrix,
         Field(
             max_length=MAXIMUM_VALUES,
-            description="sums of each reported number, in the order of `inference.health.columns.Sum`; units vary",
+            description="sums of each reported number, in the order of `inference.tracking.health.columns.Sum`; "
+            "units vary",
         ),
     ]
 

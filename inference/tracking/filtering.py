@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from beliefstream.inference.health.columns import Array
-from beliefstream.inference.health.fits import fits
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, expanded, held
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedError, AccumulatedErrors
 from beliefstream.inference.tracking.belief_prediction import Step, moved_with_errors, without_expired
 from beliefstream.inference.tracking.events import Belief, Event, Instant, StateModel, instants
+from beliefstream.inference.tracking.health.columns import Array
+from beliefstream.inference.tracking.health.fits import fits
 from beliefstream.inference.tracking.stacking import single_belief, with_axes
 from beliefstream.inference.update.reduction_cost import condense
 from beliefstream.inference.update.updater import Method, Update, Updater
@@ -46,7 +46,7 @@ class Outcome:
         method: lower-case name of an `inference.update.result.Method`; `prior` for an instant with a prior only,
             `predicted` for one with a control only.
         likelihood: `learned` if that of a reading was learned from a simulator, otherwise `exact`.
-        fits: how the readings fit the prediction, `inference.health.fits.fits`; None if not asked for.
+        fits: how the readings fit the prediction, `inference.tracking.health.fits.fits`; None if not asked for.
     """
 
     belief: Belief

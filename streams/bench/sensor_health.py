@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from beliefstream.inference import sensors
-from beliefstream.inference.health.columns import Array
-from beliefstream.inference.health.fits import fits
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Reading
+from beliefstream.inference.tracking.health.columns import Array
+from beliefstream.inference.tracking.health.fits import fits
 from beliefstream.schemas import PositionSensor
 from beliefstream.streams.bench.update import BATCH
 from beliefstream.streams.definitions.reader import Definitions

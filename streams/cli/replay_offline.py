@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from beliefstream.inference.health.verdicts import assess, judge_together
+from beliefstream.inference.tracking.health.verdicts import assess, judge_together
 from beliefstream.streams.bridges.posterior_tables import open_posteriors
 from beliefstream.streams.cli.output import console, progress_bar
 from beliefstream.streams.cli.sensor_health import print_health

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from beliefstream.streams.cli.output import Format, console, resolve
 
 if TYPE_CHECKING:
-    from beliefstream.inference.health.verdicts import Assessment, ChannelHealth
+    from beliefstream.inference.tracking.health.verdicts import Assessment, ChannelHealth
 
 COLUMNS = ("sensor", "verdict", "number", "observations", "bias", "noise", "outliers", "gain", "evidence")
 

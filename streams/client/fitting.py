@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from beliefstream.inference.health.verdicts import Assessment, ChannelHealth
+from beliefstream.inference.tracking.health.verdicts import Assessment, ChannelHealth
 from beliefstream.schemas import Channel, GeodeticSensor, RangeChannel, Sensor, SpeedSensor, parse_sensor
 
 __all__ = ["Proposal", "propose"]

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import structlog
 
-from beliefstream.inference.health.columns import WIDTH
-from beliefstream.inference.health.verdicts import Assessment, assess, judge_together
-from beliefstream.inference.health.windows import Block, Window, merged
+from beliefstream.inference.tracking.health.columns import WIDTH
+from beliefstream.inference.tracking.health.verdicts import Assessment, assess, judge_together
+from beliefstream.inference.tracking.health.windows import Block, Window, merged
 from beliefstream.schemas import SensorHealth, Unusable, parse
 from beliefstream.streams.kafka.connection import TopicReader
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import orjson
 
-from beliefstream.inference.health.columns import Array
-from beliefstream.inference.health.sums import terms
-from beliefstream.inference.health.windows import Window, entity_bit
 from beliefstream.inference.tracking.events import Event, Instant, instants
 from beliefstream.inference.tracking.filtering import Outcome, replay
+from beliefstream.inference.tracking.health.columns import Array
+from beliefstream.inference.tracking.health.sums import terms
+from beliefstream.inference.tracking.health.windows import Window, entity_bit
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Model, Prior, Reset, Sensor, parse, parse_sensor
 from beliefstream.streams.definitions.reader import Definitions, EntityModel

@@ -18,8 +18,8 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from beliefstream.inference.health.columns import WIDTH
-from beliefstream.inference.health.windows import Block, Window
+from beliefstream.inference.tracking.health.columns import WIDTH
+from beliefstream.inference.tracking.health.windows import Block, Window
 from beliefstream.streams.state.record import INTERNAL
 
 log = structlog.get_logger()

@@ -7,9 +7,9 @@ from collections.abc import Container, Iterator, Sequence
 
 import structlog
 
-from beliefstream.inference.health.windows import entity_bit
 from beliefstream.inference.tracking.events import Instant
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance
+from beliefstream.inference.tracking.health.windows import entity_bit
 from beliefstream.inference.tracking.innovations import innovations
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import cloudevents

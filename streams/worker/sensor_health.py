@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from faust.types import TP
 
-from beliefstream.inference.health.columns import Array
-from beliefstream.inference.health.sums import terms
-from beliefstream.inference.health.verdicts import assess
-from beliefstream.inference.health.windows import Window
+from beliefstream.inference.tracking.health.columns import Array
+from beliefstream.inference.tracking.health.sums import terms
+from beliefstream.inference.tracking.health.verdicts import assess
+from beliefstream.inference.tracking.health.windows import Window
 from beliefstream.schemas import Sensor, SensorHealth, cloudevents
 from beliefstream.schemas.sensor_health import digest_of
 from beliefstream.streams.definitions.reader import Definitions

@@ -6,8 +6,13 @@ from collections import defaultdict
 from collections.abc import Collection
 from typing import NamedTuple
 
-from beliefstream.inference.health.verdicts import Assessment, allowed_silence, assess, judge_together
-from beliefstream.inference.health.windows import Window, merged
+from beliefstream.inference.tracking.health.verdicts import (
+    Assessment,
+    allowed_silence,
+    assess,
+    judge_together,
+)
+from beliefstream.inference.tracking.health.windows import Window, merged
 from beliefstream.streams.monitoring import metrics
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from beliefstream.inference.health import verdicts
+from beliefstream.inference.tracking.health import verdicts
 from beliefstream.schemas import ChannelHealth, HealthBlock, SensorHealth
 from beliefstream.streams.state.sensor_records import SensorRecord
 

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from beliefstream.inference import sensors
-from beliefstream.inference.health.columns import Fit
 from beliefstream.inference.motion import ConstantVelocity, RandomWalk, transition as transition_of
 from beliefstream.inference.sensors import Reading
 from beliefstream.inference.tracking.events import Belief, Event, Instant, PriorChange, StateModel, instants
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance, replay
+from beliefstream.inference.tracking.health.columns import Fit
 from tests.inference.problems import updater
 
 POSITION = sensors.position([0, 1], 4, 0.5 * np.eye(2))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from beliefstream.inference.health.verdicts import Assessment, ChannelHealth
+from beliefstream.inference.tracking.health.verdicts import Assessment, ChannelHealth
 from beliefstream.schemas import (
     Channel,
     Geodetic,

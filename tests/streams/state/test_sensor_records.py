@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from beliefstream.inference.health.columns import WIDTH
-from beliefstream.inference.health.windows import Window
+from beliefstream.inference.tracking.health.columns import WIDTH
+from beliefstream.inference.tracking.health.windows import Window
 from beliefstream.streams.state.record import INTERNAL
 from beliefstream.streams.state.sensor_records import SensorRecord, keys_of, load, without_offsets
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from faust.types import TP
 
-from beliefstream.inference.health.columns import Array, Fit, Sum
+from beliefstream.inference.tracking.health.columns import Array, Fit, Sum
 from beliefstream.schemas import PositionSensor, RangeSensor, SensorHealth, cloudevents, parse
 from beliefstream.streams.client.sensor_health import judged, window_of
 from beliefstream.streams.definitions.reader import Definitions

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from beliefstream.inference.health.windows import Window, merged
+from beliefstream.inference.tracking.health.windows import Window, merged
 from beliefstream.schemas import (
     ConstantVelocity,
     Coordinate,

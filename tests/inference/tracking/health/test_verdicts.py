@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from beliefstream.inference.health.columns import WIDTH, Array
-from beliefstream.inference.health.verdicts import (
+from beliefstream.inference.tracking.health.columns import WIDTH, Array
+from beliefstream.inference.tracking.health.verdicts import (
     FALSE_ALARM_WINDOWS,
     FAULTS,
     Assessment,
@@ -16,8 +16,8 @@ from beliefstream.inference.health.verdicts import (
     Verdict,
     assess,
 )
-from beliefstream.inference.health.windows import BLOCKS, Window
-from tests.inference.health.simulated import observed
+from beliefstream.inference.tracking.health.windows import BLOCKS, Window
+from tests.inference.tracking.health.simulated import observed
 
 SECONDS = 3600.0
 RESOLUTION = SECONDS / BLOCKS

@@ -9,10 +9,10 @@ import pytest
 import torch
 from scipy import stats
 
-from beliefstream.inference.health.columns import ASSUMED_OUTLIERS, Array, Fit
-from beliefstream.inference.health.fits import fits
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Noise, Reading, Sensor, bearing, composite, position, range_to
+from beliefstream.inference.tracking.health.columns import ASSUMED_OUTLIERS, Array, Fit
+from beliefstream.inference.tracking.health.fits import fits
 
 MEAN, COVARIANCE = np.array([3.0, 4.0]), np.array([[0.04, 0.01], [0.01, 0.02]])
 GPS = position([0, 1], 2, np.array([[0.25, 0.1], [0.1, 0.16]]))

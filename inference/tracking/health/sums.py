@@ -1,10 +1,10 @@
 """What a sensor's observations add up to: sums that suffice for estimates and for sequential tests of its health.
 
 Let z be an observation's normal score, c² the share of the sensor's noise in the predicted variance, s the predicted
-standard deviation, and r the posterior probability of an inlier (`inference.health.fits`). If all is as stated, r z has
-mean zero, because r times the density of the value is the density of an inlier times their share. A bias b moves z by
-about b/s, and a noise of κ times the stated deviation changes its variance to ``1 + (κ² − 1) c²``. So every term below
-is weighted by how much the observation can tell.
+standard deviation, and r the posterior probability of an inlier (`fits.py`). If all is as stated, r z has mean zero,
+because r times the density of the value is the density of an inlier times their share. A bias b moves z by about b/s,
+and a noise of κ times the stated deviation changes its variance to ``1 + (κ² − 1) c²``. So every term below is
+weighted by how much the observation can tell.
 
 Sums of several partitions, entities and stretches of time add.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from beliefstream.inference.health.columns import NOISIER, OUTLYING, QUIETER, WIDTH, Array, Fit, Sum
+from beliefstream.inference.tracking.health.columns import NOISIER, OUTLYING, QUIETER, WIDTH, Array, Fit, Sum
 
 __all__ = ["SLIGHTLY_NOISIER", "SLIGHTLY_QUIETER", "excess_share", "terms", "tolerated_share"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from beliefstream.inference.health.columns import Array, Fit
-from beliefstream.inference.health.sums import terms
+from beliefstream.inference.tracking.health.columns import Array, Fit
+from beliefstream.inference.tracking.health.sums import terms
 
 STATED_NOISE, SPAN = 0.5, 200.0
 

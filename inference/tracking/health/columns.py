@@ -1,4 +1,4 @@
-"""Columns of the tables of `inference.health`; like its sums and tests, this needs NumPy only."""
+"""Columns of the tables of `inference.tracking.health`; like its sums and tests, this needs NumPy only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OUTLYING = (0.1, 0.4)  # shares of outliers that the tests weigh, of all beyond 
 
 
 class Fit(IntEnum):
-    """Columns of `inference.health.fits.fits`."""
+    """Columns of `inference.tracking.health.fits.fits`."""
 
     SCORE = 0
     """Normal score under the prediction of a value that is no outlier, with the sign of the reported value."""
@@ -35,7 +35,7 @@ class Fit(IntEnum):
 
 
 class Sum(IntEnum):
-    """Columns of `inference.health.sums.terms`."""
+    """Columns of `inference.tracking.health.sums.terms`."""
 
     COUNT = 0
     """Observations judged."""
@@ -74,4 +74,4 @@ class Sum(IntEnum):
 
 
 WIDTH = 21
-"""Number of columns of `inference.health.sums.terms`."""
+"""Number of columns of `inference.tracking.health.sums.terms`."""

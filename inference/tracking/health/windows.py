@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from beliefstream.inference.health.columns import WIDTH, Array
+from beliefstream.inference.tracking.health.columns import WIDTH, Array
 
 __all__ = ["BLOCKS", "ENTITY_BITS", "Block", "Window", "entity_bit", "merged"]
 
@@ -36,7 +36,7 @@ class Block:
     Attributes:
         start: number of its first shortest block; a multiple of `length`.
         length: shortest blocks that it spans, a power of two.
-        sums: ``(channels, WIDTH)``, see `inference.health.columns.Sum`.
+        sums: ``(channels, WIDTH)``, see `inference.tracking.health.columns.Sum`.
     """
 
     start: int

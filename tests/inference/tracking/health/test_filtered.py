@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from beliefstream.inference import sensors
-from beliefstream.inference.health.sums import terms
-from beliefstream.inference.health.verdicts import Assessment, assess, judge_together
-from beliefstream.inference.health.windows import Window
 from beliefstream.inference.motion import ConstantVelocity
 from beliefstream.inference.sensors import Reading
 from beliefstream.inference.tracking.events import Belief, Event, StateModel
 from beliefstream.inference.tracking.filtering import replay
+from beliefstream.inference.tracking.health.sums import terms
+from beliefstream.inference.tracking.health.verdicts import Assessment, assess, judge_together
+from beliefstream.inference.tracking.health.windows import Window
 from tests.inference.problems import updater
 
 STATED, SECONDS, SPECTRAL_DENSITY = 0.5, 3600.0, 0.002

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from beliefstream.inference.health.columns import WIDTH, Array, Sum
-from beliefstream.inference.health.windows import BLOCKS, Window, merged
+from beliefstream.inference.tracking.health.columns import WIDTH, Array, Sum
+from beliefstream.inference.tracking.health.windows import BLOCKS, Window, merged
 
 SECONDS = 256.0  # one second each of the shortest blocks
 

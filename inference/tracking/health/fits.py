@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from beliefstream.inference.health.columns import ASSUMED_OUTLIERS, Array, Fit
 from beliefstream.inference.likelihood.observations import LIKELIHOOD, LINEAR, WIDE_OUTLIER, Observations
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, expand
+from beliefstream.inference.tracking.health.columns import ASSUMED_OUTLIERS, Array, Fit
 
 __all__ = ["fits"]
 

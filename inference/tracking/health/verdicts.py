@@ -24,9 +24,9 @@ from typing import Literal
 
 import numpy as np
 
-from beliefstream.inference.health.columns import NOISIER, OUTLYING, QUIETER, WIDTH, Array, Sum
-from beliefstream.inference.health.sums import SLIGHTLY_NOISIER
-from beliefstream.inference.health.windows import BLOCKS, Window
+from beliefstream.inference.tracking.health.columns import NOISIER, OUTLYING, QUIETER, WIDTH, Array, Sum
+from beliefstream.inference.tracking.health.sums import SLIGHTLY_NOISIER
+from beliefstream.inference.tracking.health.windows import BLOCKS, Window
 
 __all__ = [
     "FALSE_ALARM_WINDOWS",
@@ -265,9 +265,8 @@ def _bias(sums: Array, sign: float) -> Array:
     """Log of the e-process of a bias, from sums ``(S, WIDTH)``; noise beyond the stated one counts against it."""
     information, score = sums[:, Sum.INFORMATION], sign * sums[:, Sum.SCORE]
     usual = np.maximum(information, FEWEST)
-    noise = (
-        1 + (sums[:, Sum.VARIANCE_SCORE] - score**2 / usual**2 * sums[:, Sum.VARIANCE_INFORMATION]) / usual
-    )
+    explained = score**2 / usual**2 * sums[:, Sum.VARIANCE_INFORMATION]
+    noise = 1 + (sums[:, Sum.VARIANCE_SCORE] - explained) / usual
     beyond = (score - SLIGHT_BIAS * information) / np.sqrt(np.maximum(noise, 1.0))
     scaled = beyond / np.sqrt(1 + information)
     return np.asarray(
@@ -276,14 +275,14 @@ def _bias(sums: Array, sign: float) -> Array:
 
 
 def _log_normal_distribution(values: Array) -> Array:
-    """Log of the standard normal distribution function."""
-    found = []
-    for value in values.tolist():
-        if value > -30:
-            found.append(math.log(0.5 * math.erfc(-value / math.sqrt(2))))
-        else:  # the tail by its leading term
-            found.append(-0.5 * value**2 - math.log(-value) - 0.5 * math.log(2 * math.pi))
-    return np.array(found)
+    """Log of the standard normal distribution function; its tail by the leading term."""
+    return np.array([_log_tail(-value) for value in values.tolist()])
+
+
+def _log_tail(value: float) -> float:
+    if value < 30:
+        return math.log(0.5 * math.erfc(value / math.sqrt(2)))
+    return -0.5 * value**2 - math.log(value) - 0.5 * math.log(2 * math.pi)
 
 
 def _mean_ratio(first: int, count: int) -> Callable[[Array], Array]:
