@@ -41,7 +41,7 @@ def settings_of(broker: Broker, names: Names, **changes: Any) -> Settings:
     return Settings(**{**given, **chosen, **changes})
 
 
-TOPICS = ("observations", "sensors", "models", "priors", "posteriors", "dead_letters")
+TOPICS = ("observations", "sensors", "models", "priors", "posteriors", "dead_letters", "sensor_health")
 
 
 @pytest.fixture
