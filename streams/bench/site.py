@@ -55,7 +55,15 @@ class Site:
         name = f"bench-{uuid4().hex[:8]}"
         own = {
             topic: f"{name}-{topic.replace('_', '-')}"
-            for topic in ("observations", "sensors", "models", "priors", "posteriors", "dead_letters")
+            for topic in (
+                "observations",
+                "sensors",
+                "models",
+                "priors",
+                "posteriors",
+                "dead_letters",
+                "sensor_health",
+            )
         }
         unprotected = {field: Settings.model_fields[field].default for field in PROTECTION}
         folder = Path(tempfile.mkdtemp(prefix="beliefstream-bench-"))

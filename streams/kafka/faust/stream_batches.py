@@ -31,22 +31,12 @@ async def batches(stream: StreamT[Any], most: int, seconds: float) -> AsyncItera
     """
     app = stream.app
     queue = cast(ChannelT[Any], stream.channel).queue
-    loop = asyncio.get_running_loop()
     await stream.maybe_start()
     while not stream.should_stop:
-        batch: list[EventT[Any]] = []
-        with suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
-                batch.append(await queue.get())
-        if not batch:
-            continue
-        deadline = loop.time() + seconds
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(deadline):
-                batch.extend(_waiting(queue, most - len(batch)))
-                while len(batch) < most and loop.time() < deadline:
-                    batch.append(await queue.get())
-                    batch.extend(_waiting(queue, most - len(batch)))
+        try:
+            batch = await _next_batch(queue, most, seconds)
+        except StopAsyncIteration:  # a stream that stops throws it into its queue
+            return
         batch = [event for event in batch if _is_current(stream, event)]
         for event in batch:
             message = event.message
@@ -56,6 +46,25 @@ async def batches(stream: StreamT[Any], most: int, seconds: float) -> AsyncItera
             app.sensors.on_stream_event_in(message.tp, message.offset, stream, event)
         if batch:
             yield batch
+
+
+async def _next_batch(queue: Any, most: int, seconds: float) -> list[EventT[Any]]:
+    """Wait for the first event, at most `STOP_SECONDS`, and then `seconds` for others."""
+    loop = asyncio.get_running_loop()
+    batch: list[EventT[Any]] = []
+    with suppress(TimeoutError):
+        async with asyncio.timeout(STOP_SECONDS):
+            batch.append(await queue.get())
+    if not batch:
+        return batch
+    deadline = loop.time() + seconds
+    with suppress(TimeoutError):
+        async with asyncio.timeout_at(deadline):
+            batch.extend(_waiting(queue, most - len(batch)))
+            while len(batch) < most and loop.time() < deadline:
+                batch.append(await queue.get())
+                batch.extend(_waiting(queue, most - len(batch)))
+    return batch
 
 
 def _waiting(queue: Any, most: int) -> Iterator[EventT[Any]]:

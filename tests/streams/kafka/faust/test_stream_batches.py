@@ -123,3 +123,18 @@ def test_events_of_an_earlier_assignment_are_left_out_and_do_not_count(suspended
         channel.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("waiting", [0, 3])
+def test_a_stream_that_stops_ends_the_batches(waiting: int) -> None:
+    """Faust throws StopAsyncIteration into the queue of an agent that stops."""
+
+    async def run() -> list[list[int]]:
+        channel = Channel()
+        channel.put(waiting)
+        channel.stream.channel._throw(StopAsyncIteration())
+        found = await channel.offsets(batches_wanted=2, most=10, seconds=0.01)
+        channel.close()
+        return found
+
+    assert asyncio.run(run()) == []
