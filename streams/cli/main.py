@@ -10,7 +10,7 @@ LONGEST = 1000  # characters of an error line
 # Modules that only an extra installs, by the extra; the last ones of each list come with the others.
 EXTRAS = {
     "worker": (
-        *("faust", "aiokafka", "numba", "orjson", "pymap3d", "safetensors", "torch", "uvloop"),
+        *("faust", "aiokafka", "msgspec", "numba", "orjson", "pymap3d", "safetensors", "torch", "uvloop"),
         *("aiohttp", "mode", "llvmlite"),
     ),
     "gateway": ("starlette", "uvicorn", "httptools", "uvloop", "anyio", "h11"),
