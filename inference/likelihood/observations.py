@@ -231,6 +231,10 @@ class Observations(ObservationData):
             torch.where(own, 1.0, residuals.deviation),
         )
 
+    def is_undefined(self, residuals: Residuals) -> Tensor:
+        """Which functions are NaN, or as far off as can be, where `residuals` are taken, ``(B, P, N)`` bool."""
+        return (self.takes_coordinates & self.mask)[:, None] & (residuals.signed.abs() > 0.99 * _FAR)
+
     def log_likelihood(self, points: Tensor) -> Tensor:
         """Joint log likelihood of each entity's observations at `points` ``(B, P, d)``; returns ``(B, P)``.
 

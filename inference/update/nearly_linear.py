@@ -39,14 +39,16 @@ def divergence(
     """Approximate divergence in nats from the exact posterior to that of linearised observations, ``(B,)``.
 
     Values not under `below` may be too large: there, curvature alone is enough. Infinite where noise is not one
-    Gaussian or a direction may wrap: those need the network, which is checked. `linear` is the linearisation at the
-    prior's means, in the frames of its factors, if known.
+    Gaussian, a direction may wrap or a function is undefined at a mean: those need the network, which is checked.
+    `linear` is the linearisation at the prior's means, in the frames of its factors, if known.
     """
     plain = observations.is_plain
     if not bool(plain.any()):
         return torch.full((prior.batch,), math.inf, dtype=prior.means.dtype)
     linear = linear or observations.linearise(prior.means, prior.factors())
     signed = linear.residuals.signed
+    undefined = observations.is_undefined(linear.residuals) & prior.present[..., None]
+    plain = plain & ~undefined.any((1, 2))
     spread = linear.information.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()
     bent = linear.curvature.square().sum((-1, -2)) / 4
     found = torch.where(plain, _total(prior, observations, signed, spread, bent), math.inf)

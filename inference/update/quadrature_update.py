@@ -20,6 +20,7 @@ from beliefstream.inference.update.settings import UpdateSettings
 
 AIM = 0.2  # of the allowed loss: components are split down to it
 POINTS, SEED = 256, 701  # of the prior, which check the evidence under a likelihood of any shape
+WIDER = 2.0  # the same number of points is of a prior wider by this factor
 LEAST_SHARE, SLACK = 0.05, 0.02  # of these points that count; difference in nats that is no fault
 
 
@@ -107,13 +108,19 @@ def _farther_out(problem: Scaled) -> Tensor:
 def _agreed(local: LocalProblem, log_evidence: Tensor) -> Tensor:
     """Whether points of the prior give the same evidence, ``(B,)``; always without functions and problems.
 
-    A function may be undefined over a part of the prior where no node lies.
+    A function may be undefined over a part of the prior where no node lies. Half of the points are of a prior twice as
+    wide, so that some lie in its tails.
     """
     prior, observations = local.prior64, local.observations64
-    value = observations.log_likelihood(systematic(prior, prior.factors(), POINTS, SEED))
+    factors, count = prior.factors(), 2 * POINTS
+    wide = GaussianMixture(prior.log_weights, prior.means, WIDER**2 * prior.covariances)
+    each = systematic(prior, factors, POINTS, SEED), systematic(wide, WIDER * factors, POINTS, SEED + 1)
+    points = torch.cat(each, 1)
+    own, other = prior.log_density(points), wide.log_density(points)
+    value = observations.log_likelihood(points) + own - torch.logaddexp(own, other) + math.log(2)
     share = torch.softmax(value, 1)
-    effective = 1 / (POINTS * share.square().sum(1))
-    slack = SLACK + 3 * ((1 / effective - 1) / POINTS).clamp_min(0).sqrt()
-    off = (torch.logsumexp(value, 1) - math.log(POINTS) - log_evidence).abs()
+    effective = 1 / (count * share.square().sum(1))
+    slack = SLACK + 3 * ((1 / effective - 1) / count).clamp_min(0).sqrt()
+    off = (torch.logsumexp(value, 1) - math.log(count) - log_evidence).abs()
     any_shape = (observations.takes_coordinates & observations.mask).any(1)
     return ~any_shape | ((effective > LEAST_SHARE) & (off < slack))
