@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-import string
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
 
 from beliefstream.schemas.base import Message, explain
+from beliefstream.streams.bridges.topic_templates import check_templates
 
 __all__ = ["BagTopic", "bag_topics"]
-
-_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
 class BagTopic(Message):
@@ -51,18 +48,7 @@ class BagTopic(Message):
 
     @model_validator(mode="after")
     def _check_templates(self) -> Self:
-        known = set(_PLACEHOLDER.findall(self.topic))
-        for name, template in (("entity", self.entity), ("sensor", self.sensor)):
-            if template is None:
-                continue
-            try:
-                used = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
-            except ValueError as error:
-                raise PydanticCustomError("invalid_template", f"{name}: {error}") from error
-            if missing := sorted(used - known):
-                raise PydanticCustomError(
-                    "invalid_template", f"{name}: {{{missing[0]}}} is not in the topic {self.topic!r}"
-                )
+        check_templates(self.topic, (("entity", self.entity), ("sensor", self.sensor)))
         return self
 
     def names(self, topic: str) -> tuple[str | None, str] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import string
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -14,10 +13,10 @@ from beliefstream.schemas import Observation, Reason, Unusable
 from beliefstream.schemas.base import Message, explain, unusable
 from beliefstream.schemas.decoding import check_size
 from beliefstream.streams.bridges.time_units import seconds
+from beliefstream.streams.bridges.topic_templates import PLACEHOLDER, check_templates
 
 __all__ = ["Mapping", "TopicMapping"]
 
-_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 _Path = Annotated[str, Field(min_length=1, max_length=200)]
 """A place in a payload: names and list indices joined by dots, or `.` for the whole payload."""
@@ -65,26 +64,17 @@ class TopicMapping(Message):
         for number, level in enumerate(levels):
             last = number == len(levels) - 1
             plain = not set(level) & set("+#{}")
-            if not (plain or level == "+" or (level == "#" and last) or _PLACEHOLDER.fullmatch(level)):
+            if not (plain or level == "+" or (level == "#" and last) or PLACEHOLDER.fullmatch(level)):
                 raise PydanticCustomError(
                     "invalid_topic", "topic: {level} is no level of a pattern", {"level": level}
                 )
-        known = {*_PLACEHOLDER.findall(self.topic)}
-        for name, template in (("entity", self.entity), ("sensor", self.sensor)):
-            try:
-                used = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
-            except ValueError as error:
-                raise PydanticCustomError("invalid_template", f"{name}: {error}") from error
-            if missing := sorted(used - known):
-                raise PydanticCustomError(
-                    "invalid_template", f"{name}: {{{missing[0]}}} is not in the topic {self.topic!r}"
-                )
+        check_templates(self.topic, (("entity", self.entity), ("sensor", self.sensor)))
         return self
 
     @property
     def subscription(self) -> str:
         """The topic filter to subscribe to."""
-        return _PLACEHOLDER.sub("+", self.topic)
+        return PLACEHOLDER.sub("+", self.topic)
 
     def match(self, topic: str) -> dict[str, str] | None:
         """The named levels of a topic; None if the pattern does not match it."""
