@@ -19,6 +19,7 @@ from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import Model, Prior, Reset, Sensor, parse, parse_sensor
 from beliefstream.streams.definitions.reader import Definitions, EntityModel
 from beliefstream.streams.settings import Settings
+from beliefstream.streams.worker.entity_batch import NOT_FINITE
 from beliefstream.streams.worker.soundness import are_sound
 from beliefstream.streams.worker.validation import Validator
 
@@ -163,6 +164,11 @@ class Log:
                     yield Fused(entity, model, outcome, sequences[entity], priors[entity], [])
             yield from self._fuse_period(events, updater, sequences, priors)
 
+    def require_no_failure(self) -> None:
+        """Raise ValueError if `fuse` has left out a message; the error names the first."""
+        if self.failed:
+            raise ValueError(f"{self.failed[0]}: {NOT_FINITE}")
+
     def judge(
         self, updater: Updater, seconds: float, tick: Callable[[], None] = lambda: None
     ) -> dict[str, Window]:
@@ -210,9 +216,7 @@ class Log:
         for entity, outcome in replay(events, lambda name: self._model(name).state, updater, accept=accept):
             instant = next(remaining[entity])
             while not instant.informs or (entity, instant.time) in failed:
-                if instant.informs:
-                    failed.discard((entity, instant.time))
-                else:
+                if (entity, instant.time) not in failed:
                     sequences[entity] += len(instant.labels)
                 instant = next(remaining[entity])
             sequences[entity] += len(instant.labels)

@@ -12,7 +12,6 @@ from beliefstream.streams.bridges.tables import Row, Table
 from beliefstream.streams.definitions import measurement_modules
 from beliefstream.streams.local.offline_log import Log
 from beliefstream.streams.settings import Settings
-from beliefstream.streams.worker.entity_batch import NOT_FINITE
 from beliefstream.streams.worker.updater import make_updater
 
 
@@ -62,8 +61,7 @@ def fuse(
         except Unusable as fault:
             raise ValueError(f"{place}: {fault}") from None
     posteriors = [parse(Posterior, fused.to_json()) for fused in log.fuse(make_updater(settings))]
-    if log.failed:
-        raise ValueError(f"{log.failed[0]}: {NOT_FINITE}")
+    log.require_no_failure()
     return frame_of(posteriors, library) if library else posteriors
 
 

@@ -86,8 +86,10 @@ def scored(recordings: Sequence[Recording], updater: Updater) -> list[Row]:
     """Return our scores on each recording after the settling time; all recordings run in parallel."""
     parts = [_renamed(recording, f"@{number}") for number, recording in enumerate(recordings)]
     outcomes: dict[str, list[Outcome]] = defaultdict(list)
-    for fused in log_of(*parts).fuse(updater):
+    log = log_of(*parts)
+    for fused in log.fuse(updater):
         outcomes[fused.entity].append(fused.outcome)
+    log.require_no_failure()
     rows = []
     for part in parts:
         settled = third([observation.time for observation in part.observations], SETTLING)

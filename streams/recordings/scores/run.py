@@ -43,6 +43,7 @@ def score(
             take(fused)
         progress(OURS, 1, instants)
         taken += time.perf_counter() - paused
+    log.require_no_failure()
     seconds = time.perf_counter() - began - taken
     scores = Scores(cases, recording.lost_beyond)
     score_ours(tracks, outcomes, scores)
