@@ -189,7 +189,9 @@ class KafkaNode:
             # A killed node that comes back is let in when its former session has ended, 9 s by default.
             "broker.session.timeout.ms": 3000,
             "broker.heartbeat.interval.ms": 500,
-            "log.retention.check.interval.ms": 86_400_000,  # records of tests are stamped long ago, and are to stay
+            # Records of tests are stamped long ago, and are to stay: no look at what is old, not even the first one.
+            "log.retention.check.interval.ms": 86_400_000,
+            "log.initial.task.delay.ms": 86_400_000,
             "log.cleaner.backoff.ms": 500,  # default 15 s: what a test has compacted is to be compacted soon
             "message.max.bytes": MESSAGE_MAX_BYTES,
             "auto.create.topics.enable": "false",  # a topic that nobody created is a bug a test must see

@@ -204,6 +204,12 @@ class Run:
         records = self.stream.posteriors.records
         return [parse(Posterior, record.value) for record in records if record.key.decode() == entity]
 
+    def is_applied(self, seen: Observation) -> bool:
+        """Whether a posterior names it, among the last of all."""
+        self.stream.posteriors.poll()
+        newest = self.stream.posteriors.records[-4 * len(self.others) :]
+        return any(seen.id in parse(Posterior, record.value).applied for record in newest)
+
     def forgotten(self, entity: str) -> bool:
         self.changelog.poll(0)
         of = [record.value for record in self.changelog.records if record.key.decode() == entity]
@@ -236,12 +242,16 @@ class Run:
         assert self.stream.dead_letters.records == []
 
     def let_time_go_on(self, until: Callable[[], Any], what: str) -> int:
-        """Sends observations of the others, from where they were on; the offset of the last."""
+        """Sends observations of the others, from where they were on; the offset of the last.
+
+        The next ones are sent when these are applied. Otherwise a worker that starts slowly finds so many that it does
+        not get through them within the limit.
+        """
         deadline = time.monotonic() + WAIT
         while not until():
-            assert time.monotonic() < deadline, f"not within {WAIT:g} s: {what}"
             last = [self.send(other, self.now, count=4) for other in self.others]
             self.now += 0.5
+            eventually(lambda: until() or self.is_applied(self.sent[-1]), deadline - time.monotonic(), what)
         return last[-1]
 
 
