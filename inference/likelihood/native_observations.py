@@ -1,57 +1,36 @@
 """`inference.likelihood.observations` for the processor: one point and observation after another, without operators.
 
 It takes observations with plain noise and without functions. Everything is computed in double precision, and returned
-in the precision of the points.
+in the precision of the points. Places that the mask leaves out are zero.
 """
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR, ObservationData
+from beliefstream.inference.likelihood.native_plane import in_plane
+from beliefstream.inference.likelihood.native_terms import (
+    Array,
+    Seen,
+    log_sum,
+    relative_to,
+    shape_of,
+    smallest,
+    terms,
+)
+from beliefstream.inference.likelihood.observation_data import ObservationData
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
 from beliefstream.inference.mixtures.native import inner, native
-
-Array = NDArray[np.float64]
-Count = NDArray[np.int64]
-
-SOFT, BENT = 1e-24, 1e9  # as in `observations`
-WIDE_OUTLIER = 10.0
-LOG_WIDE = math.log(WIDE_OUTLIER)
-
-
-class Seen(NamedTuple):
-    """Numbers of a batch of observations, ``(B, N, ...)``."""
-
-    kind: Count
-    mask: NDArray[np.bool_]
-    value: Array
-    matrix: Array
-    origin: Array
-    heading: Array
-    deviation: Array
-    rows: Array
-    constant: Array  # log normaliser
-    log_inlier: Array  # log probability of an inlier
-    log_outlier: Array
-    outlier: Array  # log density
 
 
 def prepare() -> None:
     """Compile all functions, or load them from Numba's cache."""
-    ones, one = torch.ones(1, 1, dtype=torch.float64), torch.ones(1, 1, 1, dtype=torch.float64)
-    kind = torch.zeros(1, 1, dtype=torch.int64)
-    numbers = (one, one[..., None], one, one, ones, ones, ones, ones, ones)
-    seen = Seen(*(part.numpy() for part in (kind, kind == 0, *numbers, ones)))
-    linearise(seen, one, one[..., None])
-    residuals(seen, one)
-    log_likelihood(seen, one)
+    seen, point, factor = smallest()
+    linearise(seen, point, factor)
+    residuals(seen, point)
+    log_likelihood(seen, point)
 
 
 def seen(observations: ObservationData) -> Seen:
@@ -78,8 +57,8 @@ def linearise(observations: Seen, points: Tensor, factors: Tensor) -> tuple[Tens
     shape = (*points.shape[:2], observations.kind.shape[1])
     vector = (*shape, points.shape[2])
     matrix = (*vector, points.shape[2])
-    shapes = np.empty(vector), np.empty(matrix), np.empty(matrix), np.empty(vector)
-    numbers = np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape)
+    shapes = np.zeros(vector), np.zeros(matrix), np.zeros(matrix), np.zeros(vector)
+    numbers = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape)
     _linearise(observations, _array(points), _array(factors), shapes, numbers)
     return tuple(torch.from_numpy(part).to(points.dtype) for part in (*shapes, *numbers))
 
@@ -87,7 +66,7 @@ def linearise(observations: Seen, points: Tensor, factors: Tensor) -> tuple[Tens
 def residuals(observations: Seen, points: Tensor) -> tuple[Tensor, ...]:
     """Signed and squared residuals, log odds and log likelihood ``(B, P, N)``, as `Observations.residuals`."""
     shape = (*points.shape[:2], observations.kind.shape[1])
-    found = np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape)
+    found = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape)
     _residuals(observations, _array(points), found)
     return tuple(torch.from_numpy(part).to(points.dtype) for part in found)
 
@@ -118,147 +97,39 @@ def _linearise(
     for b in range(len(points)):
         for k in range(points.shape[1]):
             for n in range(seen.kind.shape[1]):
-                distance = _relative(seen, b, n, points[b, k], relative)
-                found = _residual(seen, b, n, points[b, k], relative, distance)
-                for part in range(4):
-                    numbers[part][b, k, n] = found[part]
-                for j in range(size):
-                    heading[j] = 0.0
-                    for i in range(size):
-                        heading[j] += seen.heading[b, n, i] * factors[b, k, i, j]
-                    for r in range(rows):
-                        matrix[r, j] = 0.0
-                        for i in range(size):
-                            matrix[r, j] += seen.matrix[b, n, r, i] * factors[b, k, i, j]
+                if not seen.mask[b, n]:
+                    continue
+                if rows == 2 and size == 2:
+                    _put_in_plane(seen, (b, k, n), points, factors, shapes, numbers)
+                    continue
                 into = (gradient[b, k, n], information[b, k, n], curvature[b, k, n], slope[b, k, n])
-                if seen.kind[b, n] == ANGLE and rows > 1:
-                    _angle(matrix, heading, relative, seen.deviation[b, n], found[0], into)
-                else:
-                    _length(matrix, relative, distance, seen.deviation[b, n], found[0], into)
-                if seen.kind[b, n] == LINEAR:
-                    _straight(matrix, relative, seen.value[b, n], into)
+                distance = relative_to(seen, b, n, points[b, k], relative)
+                signed, squared, inlier, outlier = terms(seen, b, n, points[b, k], relative, distance)
+                numbers[0][b, k, n], numbers[1][b, k, n] = signed, squared
+                numbers[2][b, k, n], numbers[3][b, k, n] = inlier - outlier, log_sum(inlier, outlier)
+                shape_of(seen, b, n, factors[b, k], relative, distance, signed, (matrix, heading), into)
 
 
 @inner
-def _relative(seen: Seen, b: int, n: int, point: Array, relative: Array) -> float:
-    """Fill the coordinates relative to the sensor; returns the distance."""
-    squared = 0.0
-    for r in range(len(relative)):
-        total = 0.0
-        for j in range(len(point)):
-            total += seen.matrix[b, n, r, j] * point[j]
-        relative[r] = total - seen.origin[b, n, r]
-        squared += relative[r] * relative[r]
-    return math.sqrt(squared + SOFT)
-
-
-@inner
-def _residual(
-    seen: Seen, b: int, n: int, point: Array, relative: Array, distance: float
-) -> tuple[float, float, float, float]:
-    """Signed and squared residual, log odds of an inlier, and log likelihood."""
-    constant = seen.constant[b, n]
-    if seen.kind[b, n] == LINEAR:
-        squared = 0.0
-        for r in range(len(relative)):
-            off = seen.value[b, n, r] - relative[r]
-            squared += off * off
-        signed = seen.value[b, n, 0] - relative[0] if seen.rows[b, n] == 1.0 else 0.0
-        density = -0.5 * squared / WIDE_OUTLIER**2 - constant - seen.rows[b, n] * LOG_WIDE
-    else:
-        off = seen.value[b, n, 0] - distance
-        if seen.kind[b, n] == ANGLE and len(relative) > 1:
-            turn = 0.0
-            for j in range(len(point)):
-                turn += seen.heading[b, n, j] * point[j]
-            off = seen.value[b, n, 0] - (math.atan2(relative[1], relative[0]) - turn)
-            off = (off + math.pi) % (2 * math.pi) - math.pi
-        signed = off / seen.deviation[b, n]
-        squared = signed * signed
-        density = seen.outlier[b, n]
-    inlier = seen.log_inlier[b, n] - 0.5 * squared - constant
-    outlier = seen.log_outlier[b, n] + density
-    odds, likelihood = inlier - outlier, inlier
-    if outlier != -math.inf:
-        likelihood = max(inlier, outlier) + math.log1p(math.exp(-abs(odds)))
-    return signed, squared, odds, likelihood
-
-
-@inner
-def _length(
-    matrix: Array,
-    relative: Array,
-    distance: float,
-    deviation: float,
-    signed: float,
-    into: tuple[Array, Array, Array, Array],
+def _put_in_plane(
+    seen: Seen,
+    place: tuple[int, int, int],
+    points: Array,
+    factors: Array,
+    shapes: tuple[Array, Array, Array, Array],
+    numbers: tuple[Array, Array, Array, Array],
 ) -> None:
-    """Effect of a distance, from the derivative `matrix` of the coordinates."""
-    gradient, information, curvature, slope = into
-    size = len(gradient)
-    for j in range(size):
-        slope[j] = 0.0
-        for r in range(len(relative)):
-            slope[j] += matrix[r, j] * (relative[r] / distance)
-    for i in range(size):
-        for j in range(i + 1):
-            total = 0.0
-            for r in range(len(relative)):
-                total += matrix[r, i] * matrix[r, j]
-            bent = (total - slope[i] * slope[j]) / (distance * deviation)
-            curvature[i, j] = curvature[j, i] = min(max(bent, -BENT), BENT) if bent == bent else bent
-    _scale(deviation, signed, gradient, information, slope)
-
-
-@inner
-def _angle(
-    matrix: Array,
-    heading: Array,
-    relative: Array,
-    deviation: float,
-    signed: float,
-    into: tuple[Array, Array, Array, Array],
-) -> None:
-    """Effect of an angle in the plane of the first two rows."""
-    gradient, information, curvature, slope = into
-    size = len(gradient)
-    first, second = relative[0], relative[1]
-    squared = first * first + second * second + SOFT
-    for j in range(size):
-        slope[j] = (matrix[1, j] * first - matrix[0, j] * second) / squared
-        gradient[j] = (matrix[0, j] * first + matrix[1, j] * second) / squared
-    for i in range(size):
-        for j in range(i + 1):
-            bent = -(gradient[i] * slope[j] + gradient[j] * slope[i]) / deviation
-            curvature[i, j] = curvature[j, i] = min(max(bent, -BENT), BENT) if bent == bent else bent
-    for j in range(size):
-        slope[j] -= heading[j]
-    _scale(deviation, signed, gradient, information, slope)
-
-
-@inner
-def _scale(deviation: float, signed: float, gradient: Array, information: Array, slope: Array) -> None:
-    """Divide a slope by the deviation, and fill gradient and information with it."""
-    for j in range(len(slope)):
-        slope[j] /= deviation
-        gradient[j] = slope[j] * signed
-    for i in range(len(slope)):
-        for j in range(len(slope)):
-            information[i, j] = slope[i] * slope[j]
-
-
-@inner
-def _straight(matrix: Array, relative: Array, value: Array, into: tuple[Array, Array, Array, Array]) -> None:
-    """Effect of a linear observation; the slope stays that of a distance."""
-    gradient, information, curvature, _ = into
-    for i in range(len(gradient)):
-        gradient[i] = 0.0
-        for r in range(len(relative)):
-            gradient[i] += matrix[r, i] * (value[r] - relative[r])
-        for j in range(len(gradient)):
-            curvature[i, j] = information[i, j] = 0.0
-            for r in range(len(relative)):
-                information[i, j] += matrix[r, i] * matrix[r, j]
+    gradient, information, curvature, slope = shapes
+    b, k, n = place
+    f = (factors[b, k, 0, 0], factors[b, k, 0, 1], factors[b, k, 1, 0], factors[b, k, 1, 1])
+    found, pull, some, bent, steep = in_plane(seen, b, n, points[b, k, 0], points[b, k, 1], f)
+    numbers[0][b, k, n], numbers[1][b, k, n] = found[0], found[1]
+    numbers[2][b, k, n], numbers[3][b, k, n] = found[2] - found[3], log_sum(found[2], found[3])
+    gradient[b, k, n, 0], gradient[b, k, n, 1] = pull
+    slope[b, k, n, 0], slope[b, k, n, 1] = steep
+    for filled, three in ((information, some), (curvature, bent)):
+        filled[b, k, n, 0, 0], filled[b, k, n, 1, 1] = three[0], three[2]
+        filled[b, k, n, 0, 1] = filled[b, k, n, 1, 0] = three[1]
 
 
 @native
@@ -267,10 +138,10 @@ def _residuals(seen: Seen, points: Array, found: tuple[Array, Array, Array, Arra
     for b in range(len(points)):
         for p in range(points.shape[1]):
             for n in range(seen.kind.shape[1]):
-                distance = _relative(seen, b, n, points[b, p], relative)
-                numbers = _residual(seen, b, n, points[b, p], relative, distance)
-                for part in range(4):
-                    found[part][b, p, n] = numbers[part]
+                if seen.mask[b, n]:
+                    signed, squared, inlier, outlier = _terms(seen, b, n, points, p, relative)
+                    found[0][b, p, n], found[1][b, p, n] = signed, squared
+                    found[2][b, p, n], found[3][b, p, n] = inlier - outlier, log_sum(inlier, outlier)
 
 
 @native
@@ -280,5 +151,15 @@ def _log_likelihood(seen: Seen, points: Array, found: Array) -> None:
         for n in range(seen.kind.shape[1]):
             if seen.mask[b, n]:
                 for p in range(points.shape[1]):
-                    distance = _relative(seen, b, n, points[b, p], relative)
-                    found[b, p] += _residual(seen, b, n, points[b, p], relative, distance)[3]
+                    _, _, inlier, outlier = _terms(seen, b, n, points, p, relative)
+                    found[b, p] += log_sum(inlier, outlier)
+
+
+@inner
+def _terms(
+    seen: Seen, b: int, n: int, points: Array, p: int, relative: Array
+) -> tuple[float, float, float, float]:
+    """As `terms`, at one of the points, and without arrays in the plane."""
+    if len(relative) == 2 and points.shape[2] == 2:
+        return in_plane(seen, b, n, points[b, p, 0], points[b, p, 1], (0.0, 0.0, 0.0, 0.0))[0]
+    return terms(seen, b, n, points[b, p], relative, relative_to(seen, b, n, points[b, p], relative))

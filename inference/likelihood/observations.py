@@ -156,7 +156,7 @@ class Observations(ObservationData):
         An inlier counts fully. An outlier counts zero, or a hundredth where it has ten times the standard deviation.
         """
         inlier = torch.sigmoid(log_odds)
-        wide = torch.where(self.kind == LINEAR, WIDE_OUTLIER**-2, 0.0)[:, None]
+        wide = WIDE_OUTLIER**-2 * (self.kind == LINEAR).to(log_odds.dtype)[:, None]
         return inlier + (1 - inlier) * wide
 
     def widened(self) -> Observations:
@@ -199,14 +199,14 @@ class Observations(ObservationData):
             return None
         return code, code.seen(self)
 
-    def _native_at(self, *tensors: Tensor) -> tuple[Any, Any] | None:
+    def native_at(self, *tensors: Tensor) -> tuple[Any, Any] | None:
         if native_form("likelihood.native_observations", *tensors, single=True) is None:
             return None
         return self._native
 
     def residuals(self, points: Tensor) -> Residuals:
         """Residuals at `points` ``(B, P, d)``."""
-        if native := self._native_at(points):
+        if native := self.native_at(points):
             code, seen = native
             signed, squared, odds, likelihood = code.residuals(seen, points)
             return Residuals(signed, squared, odds, likelihood, self.standard_deviation[:, None])
@@ -240,7 +240,7 @@ class Observations(ObservationData):
 
         It is minus infinity where a problem says that an observation is impossible.
         """
-        if native := self._native_at(points):
+        if native := self.native_at(points):
             code, seen = native
             total: Tensor = code.log_likelihood(seen, points)
             return total
@@ -264,7 +264,7 @@ class Observations(ObservationData):
         They are in the frame ``x = point + factor · y`` of each point; `factors` ``(B, K, d, d)``. On the CPU,
         `native_observations` does it without PyTorch's operators.
         """
-        if native := self._native_at(points, factors):
+        if native := self.native_at(points, factors):
             code, seen = native
             gradient, information, curvature, slope, *numbers = code.linearise(seen, points, factors)
             signed, squared, odds, likelihood = numbers

@@ -63,11 +63,12 @@ def _as(found: Array, given: Tensor) -> Tensor:
 @native
 def _factorise(matrices: Array, floor: float, rounding: float, factors: Array) -> None:
     for place in range(len(matrices)):
-        _factorise_one(matrices[place], floor, rounding, factors[place])
+        factorise_one(matrices[place], floor, rounding, factors[place])
 
 
 @inner
-def _factorise_one(matrix: Array, floor: float, rounding: float, factor: Array) -> None:
+def factorise_one(matrix: Array, floor: float, rounding: float, factor: Array) -> None:
+    """Fill the lower Cholesky factor of a matrix; nothing above its diagonal is read."""
     for column in range(len(matrix)):
         entire = pivot = matrix[column, column]
         for k in range(column):
@@ -87,11 +88,12 @@ def _factorise_one(matrix: Array, floor: float, rounding: float, factor: Array) 
 @native
 def _invert_lower(factors: Array, inverses: Array) -> None:
     for place in range(len(factors)):
-        _invert_one(factors[place], inverses[place])
+        invert_one(factors[place], inverses[place])
 
 
 @inner
-def _invert_one(factor: Array, inverse: Array) -> None:
+def invert_one(factor: Array, inverse: Array) -> None:
+    """Fill the inverse of a lower factor."""
     for column in range(len(factor)):
         inverse[column, column] = 1 / factor[column, column]
         for row in range(column + 1, len(factor)):
@@ -107,7 +109,7 @@ def _invert_from_factor(factors: Array, inverses: Array) -> None:
     size = factors.shape[1]
     lower = np.empty((size, size))
     for place in range(len(factors)):
-        _invert_one(factors[place], lower)
+        invert_one(factors[place], lower)
         for row in range(size):
             for column in range(row + 1):
                 total = 0.0

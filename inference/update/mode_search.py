@@ -20,6 +20,7 @@ from torch import Tensor
 from beliefstream.inference.likelihood.observations import ANGLE, RANGE, Observations, Residuals
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture, beside, component_log_density
+from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.network.transformer import spread_points
 from beliefstream.inference.update.importance import local_covariances, ranks, with_one_left_out
 from beliefstream.inference.update.nearly_linear import missed
@@ -171,6 +172,15 @@ class Climb:
 
         Steps are taken in the frame of the prior's factors, so they do not depend on the units of a coordinate.
         """
+        native = native_form("update.native_climb", points, self.factors)
+        if native and (plain := self.observations.native_at(points)):
+            frames = self.means, self.factors, self.whitening, self.used
+            found: Tensor = native.walk(plain[1], points, frames, rounds, robust)
+            return found
+        return self.walk_by_operators(points, rounds, robust)
+
+    def walk_by_operators(self, points: Tensor, rounds: int, robust: bool) -> Tensor:
+        """As `walk`, by PyTorch's operators, for any kind of observation."""
         identity = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device)
         used = self.used if robust else self.observations.mask[:, None].to(points.dtype)
         now = self._cost(points, robust)

@@ -17,6 +17,7 @@ from beliefstream.inference.likelihood.batched_likelihoods import smoothed
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, component_log_density
+from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.update.importance import normal_points, systematic_places
 
 POINTS, PLACES, SEED = 1024, 192, 601
@@ -167,12 +168,23 @@ def _smoothed(observations: Observations, points: Tensor, frames: Tensor) -> tup
 
     Also returns the largest variance over a cell, in units of the noise variance. Both are ``(B, P)``.
     """
+    native = native_form("likelihood.native_smoothing", points, frames)
+    if native and (plain := observations.native_at(points, frames)):
+        found: tuple[Tensor, Tensor] = native.smoothed(plain[1], points, frames)
+        return found
+    return smoothed_by_operators(observations, points, frames)
+
+
+def smoothed_by_operators(
+    observations: Observations, points: Tensor, frames: Tensor
+) -> tuple[Tensor, Tensor]:
+    """As `_smoothed`, by PyTorch's operators, for any kind of observation."""
     linear = observations.linearise(points, frames)
     residuals = linear.residuals
     change = la.trace(linear.information) + linear.curvature.square().sum((-1, -2)) / 2
     gained = 0.5 * residuals.squared * (change / (1 + change)) - 0.5 * torch.log1p(change)
-    inlier = residuals.log_likelihood - torch.nn.functional.softplus(-residuals.log_odds) + gained
-    outlier = residuals.log_likelihood - torch.nn.functional.softplus(residuals.log_odds)
+    inlier = residuals.log_likelihood + torch.nn.functional.logsigmoid(residuals.log_odds) + gained
+    outlier = residuals.log_likelihood + torch.nn.functional.logsigmoid(-residuals.log_odds)
     found = torch.nan_to_num(torch.logaddexp(inlier, outlier), nan=-math.inf)
     if observations.likelihoods is not None:
         own = observations.likelihoods.present[:, None]

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings, strategies as st
 
 from beliefstream.inference import sensors
 from beliefstream.inference.evaluation.exact import grid_posterior
@@ -16,6 +17,7 @@ from beliefstream.inference.sensors import Reading, encode
 from beliefstream.inference.update import mode_search
 from beliefstream.inference.update.scaled_problem import Scaled
 from beliefstream.inference.update.updater import Method
+from tests.inference.likelihood.test_native_observations import problem
 from tests.inference.problems import updater
 
 KILOMETRE = 1000.0
@@ -129,3 +131,31 @@ def test_mild_sensors_are_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     assert float(mode_search.bend(problem)) < 1
     monkeypatch.setattr(mode_search, "search", None)  # would fail if it were called
     assert float(updater().update(prior, observations).effective_sample_size) > 0.9
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    size=st.integers(1, 5),
+    probability=st.sampled_from([0.0, 1e-9, 0.1]),
+    robust=st.booleans(),
+)
+def test_native_and_operators_walk_alike(seed: int, size: int, probability: float, robust: bool) -> None:
+    seen, points, factors = problem(seed, size, probability)
+    prior = GaussianMixture.from_weights(
+        torch.full((2, 3), 1 / 3, dtype=torch.float64), points[:, :3], (factors @ factors.mT)[:, :3]
+    )
+    climb = mode_search.Climb.of(prior, seen, points)
+    # one step, as rounding may decide whether a later one is accepted
+    found, expected = climb.walk(points, 1, robust), climb.walk_by_operators(points, 1, robust)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("robust", [False, True])
+def test_native_and_operators_reach_the_same_peaks(robust: bool) -> None:
+    seen, points, factors = problem(3, 2, 0.1)
+    prior = GaussianMixture.gaussian(points.mean(1), (factors @ factors.mT).mean(1) + torch.eye(2).double())
+    climb = mode_search.Climb.of(prior, seen, points)
+    found, expected = climb.walk(points, 30, robust), climb.walk_by_operators(points, 30, robust)
+    assert float((found - points).abs().amax()) > 0.1
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -7,12 +7,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings, strategies as st
 
 from beliefstream.inference import sensors
+from beliefstream.inference.likelihood import native_smoothing
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Reading, encode
-from beliefstream.inference.update.prior_scan import Scan, scan, zoom
+from beliefstream.inference.update.prior_scan import Scan, scan, smoothed_by_operators, zoom
+from tests.inference.likelihood.test_native_observations import problem
 
 LEFT, RIGHT = (-1.0, 0.0), (1.0, 0.0)
 
@@ -121,3 +124,20 @@ def test_a_scan_that_is_not_a_number_vouches_for_no_answer() -> None:
     found = scan(prior, ranges((0.3, 0.8), 0.1))
     broken = found._replace(log_evidence=torch.full_like(found.log_evidence, math.nan))
     assert float(broken.missed(prior, found.log_evidence)) == math.inf
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    size=st.integers(1, 5),
+    probability=st.sampled_from([0.0, 1e-9, 0.1]),
+    width=st.sampled_from([1e-3, 1.0, 1e3]),
+)
+def test_native_and_operators_smooth_alike(seed: int, size: int, probability: float, width: float) -> None:
+    seen, points, factors = problem(seed, size, probability)
+    points[0, 0, 0] = math.nan
+    native = seen.native_at(points)
+    assert native is not None
+    found = native_smoothing.smoothed(native[1], points, width * factors)
+    for one, other in zip(found, smoothed_by_operators(seen, points, width * factors), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11, equal_nan=True)

@@ -1,0 +1,212 @@
+"""Native functions for one observation at one point; `native_observations` loops over them."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
+from beliefstream.inference.mixtures.native import inner
+
+Array = NDArray[np.float64]
+Count = NDArray[np.int64]
+
+SOFT, BENT = 1e-24, 1e9  # as in `observations`
+WIDE_OUTLIER = 10.0
+LOG_WIDE = math.log(WIDE_OUTLIER)
+NEGLIGIBLE = 40.0  # nats; less than rounding beside the larger of two terms
+
+
+class Seen(NamedTuple):
+    """Numbers of a batch of observations, ``(B, N, ...)``."""
+
+    kind: Count
+    mask: NDArray[np.bool_]
+    value: Array
+    matrix: Array
+    origin: Array
+    heading: Array
+    deviation: Array
+    rows: Array
+    constant: Array  # log normaliser
+    log_inlier: Array  # log probability of an inlier
+    log_outlier: Array
+    outlier: Array  # log density
+
+
+def smallest() -> tuple[Seen, Tensor, Tensor]:
+    """One observation, point and factor, to compile a function with."""
+    ones, one = torch.ones(1, 1, dtype=torch.float64), torch.ones(1, 1, 1, dtype=torch.float64)
+    kind = torch.zeros(1, 1, dtype=torch.int64)
+    numbers = (one, one[..., None], one, one, ones, ones, ones, ones, ones)
+    return Seen(*(part.numpy() for part in (kind, kind == 0, *numbers, ones))), one, one[..., None]
+
+
+@inner
+def shape_of(
+    seen: Seen,
+    b: int,
+    n: int,
+    factor: Array,
+    relative: Array,
+    distance: float,
+    signed: float,
+    space: tuple[Array, Array],
+    into: tuple[Array, Array, Array, Array],
+) -> None:
+    """Fill gradient, information, curvature and slope of one observation, in the frame of `factor`."""
+    matrix, heading = space
+    rows, size = matrix.shape
+    for j in range(size):
+        heading[j] = 0.0
+        for i in range(size):
+            heading[j] += seen.heading[b, n, i] * factor[i, j]
+        for r in range(rows):
+            matrix[r, j] = 0.0
+            for i in range(size):
+                matrix[r, j] += seen.matrix[b, n, r, i] * factor[i, j]
+    if seen.kind[b, n] == ANGLE and rows > 1:
+        _angle(matrix, heading, relative, seen.deviation[b, n], signed, into)
+    else:
+        _length(matrix, relative, distance, seen.deviation[b, n], signed, into)
+    if seen.kind[b, n] == LINEAR:
+        _straight(matrix, relative, seen.value[b, n], into)
+
+
+@inner
+def relative_to(seen: Seen, b: int, n: int, point: Array, relative: Array) -> float:
+    """Fill the coordinates relative to the sensor; returns the distance."""
+    squared = 0.0
+    for r in range(len(relative)):
+        total = 0.0
+        for j in range(len(point)):
+            total += seen.matrix[b, n, r, j] * point[j]
+        relative[r] = total - seen.origin[b, n, r]
+        squared += relative[r] * relative[r]
+    return math.sqrt(squared + SOFT)
+
+
+@inner
+def terms(
+    seen: Seen, b: int, n: int, point: Array, relative: Array, distance: float
+) -> tuple[float, float, float, float]:
+    """Signed and squared residual, and the log likelihood of an inlier and of an outlier with their probabilities."""
+    constant = seen.constant[b, n]
+    if seen.kind[b, n] == LINEAR:
+        squared = 0.0
+        for r in range(len(relative)):
+            off = seen.value[b, n, r] - relative[r]
+            squared += off * off
+        signed = seen.value[b, n, 0] - relative[0] if seen.rows[b, n] == 1.0 else 0.0
+        density = -0.5 * squared / WIDE_OUTLIER**2 - constant - seen.rows[b, n] * LOG_WIDE
+    else:
+        off = seen.value[b, n, 0] - distance
+        if seen.kind[b, n] == ANGLE and len(relative) > 1:
+            turn = 0.0
+            for j in range(len(point)):
+                turn += seen.heading[b, n, j] * point[j]
+            off = wrapped(seen.value[b, n, 0] - (math.atan2(relative[1], relative[0]) - turn))
+        signed = off / seen.deviation[b, n]
+        squared = signed * signed
+        density = seen.outlier[b, n]
+    return signed, squared, seen.log_inlier[b, n] - 0.5 * squared - constant, seen.log_outlier[b, n] + density
+
+
+@inner
+def wrapped(angle: float) -> float:
+    """The angle between -π and π."""
+    if -math.pi <= angle < math.pi:
+        return angle
+    return (angle + math.pi) % (2 * math.pi) - math.pi
+
+
+@inner
+def log_sum(inlier: float, outlier: float) -> float:
+    """Log of the sum of two numbers, from their logs."""
+    if outlier == -math.inf or inlier - outlier > NEGLIGIBLE:
+        return inlier
+    if outlier - inlier > NEGLIGIBLE:
+        return outlier
+    return max(inlier, outlier) + math.log1p(math.exp(-abs(inlier - outlier)))
+
+
+@inner
+def _length(
+    matrix: Array,
+    relative: Array,
+    distance: float,
+    deviation: float,
+    signed: float,
+    into: tuple[Array, Array, Array, Array],
+) -> None:
+    """Effect of a distance, from the derivative `matrix` of the coordinates."""
+    gradient, information, curvature, slope = into
+    size = len(gradient)
+    for j in range(size):
+        slope[j] = 0.0
+        for r in range(len(relative)):
+            slope[j] += matrix[r, j] * (relative[r] / distance)
+    for i in range(size):
+        for j in range(i + 1):
+            total = 0.0
+            for r in range(len(relative)):
+                total += matrix[r, i] * matrix[r, j]
+            bent = (total - slope[i] * slope[j]) / (distance * deviation)
+            curvature[i, j] = curvature[j, i] = min(max(bent, -BENT), BENT) if bent == bent else bent
+    _scale(deviation, signed, gradient, information, slope)
+
+
+@inner
+def _angle(
+    matrix: Array,
+    heading: Array,
+    relative: Array,
+    deviation: float,
+    signed: float,
+    into: tuple[Array, Array, Array, Array],
+) -> None:
+    """Effect of an angle in the plane of the first two rows."""
+    gradient, information, curvature, slope = into
+    size = len(gradient)
+    first, second = relative[0], relative[1]
+    squared = first * first + second * second + SOFT
+    for j in range(size):
+        slope[j] = (matrix[1, j] * first - matrix[0, j] * second) / squared
+        gradient[j] = (matrix[0, j] * first + matrix[1, j] * second) / squared
+    for i in range(size):
+        for j in range(i + 1):
+            bent = -(gradient[i] * slope[j] + gradient[j] * slope[i]) / deviation
+            curvature[i, j] = curvature[j, i] = min(max(bent, -BENT), BENT) if bent == bent else bent
+    for j in range(size):
+        slope[j] -= heading[j]
+    _scale(deviation, signed, gradient, information, slope)
+
+
+@inner
+def _scale(deviation: float, signed: float, gradient: Array, information: Array, slope: Array) -> None:
+    """Divide a slope by the deviation, and fill gradient and information with it."""
+    for j in range(len(slope)):
+        slope[j] /= deviation
+        gradient[j] = slope[j] * signed
+    for i in range(len(slope)):
+        for j in range(len(slope)):
+            information[i, j] = slope[i] * slope[j]
+
+
+@inner
+def _straight(matrix: Array, relative: Array, value: Array, into: tuple[Array, Array, Array, Array]) -> None:
+    """Effect of a linear observation; the slope stays that of a distance."""
+    gradient, information, curvature, _ = into
+    for i in range(len(gradient)):
+        gradient[i] = 0.0
+        for r in range(len(relative)):
+            gradient[i] += matrix[r, i] * (value[r] - relative[r])
+        for j in range(len(gradient)):
+            curvature[i, j] = information[i, j] = 0.0
+            for r in range(len(relative)):
+                information[i, j] += matrix[r, i] * matrix[r, j]

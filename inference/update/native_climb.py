@@ -1,0 +1,202 @@
+"""`mode_search.Climb.walk` for the processor: one start after another, without a tensor operator."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from beliefstream.inference.likelihood.native_plane import in_plane
+from beliefstream.inference.likelihood.native_terms import (
+    WIDE_OUTLIER,
+    Array,
+    Seen,
+    log_sum,
+    relative_to,
+    shape_of,
+    smallest,
+    terms,
+)
+from beliefstream.inference.likelihood.observation_data import LINEAR
+from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native_linear_algebra import factorise_one, invert_one
+
+HUBER, LEVEL = 1.5, 1e-7  # as in `mode_search`
+FIRST, LEAST, MOST = 1e-3, 1e-12, 1e6  # damping
+TINY, ROUNDING = float(np.finfo(np.float64).tiny), float(np.finfo(np.float64).eps)
+WIDE = WIDE_OUTLIER**-2  # information of an outlier of a linear sensor
+
+
+class Frames(NamedTuple):
+    """The prior component of each start, ``(B, S, ...)``, and the observations that its robust steps use."""
+
+    means: Array
+    factors: Array
+    whitening: Array
+    used: Array
+
+
+class Space(NamedTuple):
+    """Space for one start."""
+
+    moved: Array  # (d,)
+    offset: Array
+    step: Array
+    pull: Array
+    total: Array  # (d, d)
+    factor: Array
+    inverse: Array
+    relative: Array  # of one observation, as the rest
+    derivatives: tuple[Array, Array]
+    shapes: tuple[Array, Array, Array, Array]
+
+
+def prepare() -> None:
+    """Compile the walk, or load it from Numba's cache."""
+    seen, point, factor = smallest()
+    walk(seen, point, (point, factor, factor, point), 1, True)
+
+
+def walk(
+    observations: Seen,
+    points: Tensor,
+    frames: tuple[Tensor, Tensor, Tensor, Tensor],
+    rounds: int,
+    robust: bool,
+) -> Tensor:
+    """As `Climb.walk`, from points ``(B, S, d)``; `frames` has the means, factors, whitening and used observations."""
+    found = points.contiguous().numpy().copy()
+    _walk(observations, found, Frames(*(part.contiguous().numpy() for part in frames)), rounds, robust)
+    return torch.from_numpy(found)
+
+
+@native
+def _walk(seen: Seen, points: Array, frames: Frames, rounds: int, robust: bool) -> None:
+    rows, size = seen.matrix.shape[2:]
+    space = Space(
+        np.empty(size),
+        np.empty(size),
+        np.empty(size),
+        np.empty(size),
+        np.empty((size, size)),
+        np.empty((size, size)),
+        np.empty((size, size)),
+        np.empty(rows),
+        (np.empty((rows, size)), np.empty(size)),
+        (np.empty(size), np.empty((size, size)), np.empty((size, size)), np.empty(size)),
+    )
+    for b in range(len(points)):
+        for s in range(points.shape[1]):
+            point, damping = points[b, s], FIRST
+            now = _cost(seen, frames, b, s, point, robust, space)
+            for _ in range(rounds):
+                _find_step(seen, frames, b, s, point, robust, damping, space)
+                for i in range(size):
+                    space.moved[i] = point[i]
+                    for j in range(size):
+                        space.moved[i] += frames.factors[b, s, i, j] * space.step[j]
+                then = _cost(seen, frames, b, s, space.moved, robust, space)
+                better = then < now + LEVEL
+                if better:
+                    now = then
+                    for i in range(size):
+                        point[i] = space.moved[i]
+                damping = min(max(damping * (0.1 if better else 10.0), LEAST), MOST)
+
+
+@inner
+def _cost(seen: Seen, frames: Frames, b: int, s: int, point: Array, robust: bool, space: Space) -> float:
+    """As `Climb._cost`, of one point."""
+    total = 0.0
+    for n in range(seen.kind.shape[1]):
+        if not seen.mask[b, n] or (robust and frames.used[b, s, n] == 0.0):
+            continue
+        if seen.matrix.shape[2] == 2 and len(point) == 2:
+            _, squared, inlier, outlier = in_plane(seen, b, n, point[0], point[1], (0.0, 0.0, 0.0, 0.0))[0]
+        else:
+            distance = relative_to(seen, b, n, point, space.relative)
+            _, squared, inlier, outlier = terms(seen, b, n, point, space.relative, distance)
+        if not robust:
+            total -= log_sum(inlier, outlier)
+        elif squared < HUBER * HUBER:
+            total += 0.5 * squared
+        else:
+            total += HUBER * (math.sqrt(squared) - 0.5 * HUBER)
+    for i in range(len(point)):
+        offset = 0.0
+        for j in range(len(point)):
+            offset += frames.whitening[b, s, i, j] * (point[j] - frames.means[b, s, j])
+        total += 0.5 * offset * offset
+    return total
+
+
+@inner
+def _find_step(
+    seen: Seen, frames: Frames, b: int, s: int, point: Array, robust: bool, damping: float, space: Space
+) -> None:
+    """Fill `space.step`, the damped Gauss-Newton step in the frame of the prior's component."""
+    size = len(point)
+    total, pull = space.total, space.pull
+    for i in range(size):
+        pull[i] = 0.0
+        for j in range(size):
+            pull[i] += frames.whitening[b, s, i, j] * (frames.means[b, s, j] - point[j])
+            total[i, j] = 1.0 if i == j else 0.0
+    for n in range(seen.kind.shape[1]):
+        if seen.mask[b, n] and not (robust and frames.used[b, s, n] == 0.0):
+            _add(seen, frames, b, s, n, point, robust, space)
+    trace = 0.0
+    for i in range(size):
+        trace += total[i, i]
+    for i in range(size):
+        total[i, i] += damping * trace
+    factorise_one(total, TINY, ROUNDING, space.factor)
+    invert_one(space.factor, space.inverse)
+    for i in range(size):
+        space.offset[i] = 0.0
+        for j in range(i + 1):
+            space.offset[i] += space.inverse[i, j] * pull[j]
+    for i in range(size):
+        space.step[i] = 0.0
+        for j in range(i, size):
+            space.step[i] += space.inverse[j, i] * space.offset[j]
+
+
+@inner
+def _add(
+    seen: Seen, frames: Frames, b: int, s: int, n: int, point: Array, robust: bool, space: Space
+) -> None:
+    """Add the information and the pull of one observation."""
+    factor, total, pull = frames.factors[b, s], space.total, space.pull
+    if seen.matrix.shape[2] == 2 and len(point) == 2:
+        frame = (factor[0, 0], factor[0, 1], factor[1, 0], factor[1, 1])
+        numbers, gradient, information, _, _ = in_plane(seen, b, n, point[0], point[1], frame)
+        weight = _weight(seen.kind[b, n], numbers, robust)
+        pull[0] += gradient[0] * weight
+        pull[1] += gradient[1] * weight
+        total[0, 0] += information[0] * weight
+        total[0, 1] += information[1] * weight
+        total[1, 0] += information[1] * weight
+        total[1, 1] += information[2] * weight
+        return
+    distance = relative_to(seen, b, n, point, space.relative)
+    numbers = terms(seen, b, n, point, space.relative, distance)
+    shape_of(seen, b, n, factor, space.relative, distance, numbers[0], space.derivatives, space.shapes)
+    weight = _weight(seen.kind[b, n], numbers, robust)
+    for i in range(len(point)):
+        pull[i] += space.shapes[0][i] * weight
+        for j in range(len(point)):
+            total[i, j] += space.shapes[1][i, j] * weight
+
+
+@inner
+def _weight(kind: int, numbers: tuple[float, float, float, float], robust: bool) -> float:
+    """The share of an observation's information that counts."""
+    _, squared, inlier, outlier = numbers
+    if robust:
+        return HUBER / max(math.sqrt(squared), HUBER)
+    share = 1 / (1 + math.exp(outlier - inlier))
+    return share + (1 - share) * WIDE if kind == LINEAR else share
