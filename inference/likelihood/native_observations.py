@@ -30,7 +30,6 @@ def prepare() -> None:
     seen, point, factor = smallest()
     linearise(seen, point, factor)
     residuals(seen, point)
-    log_likelihood(seen, point)
 
 
 def seen(observations: ObservationData) -> Seen:
@@ -69,13 +68,6 @@ def residuals(observations: Seen, points: Tensor) -> tuple[Tensor, ...]:
     found = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape)
     _residuals(observations, _array(points), found)
     return tuple(torch.from_numpy(part).to(points.dtype) for part in found)
-
-
-def log_likelihood(observations: Seen, points: Tensor) -> Tensor:
-    """Joint log likelihood ``(B, P)``, as `Observations.log_likelihood`."""
-    found = np.zeros(points.shape[:2])
-    _log_likelihood(observations, _array(points), found)
-    return torch.from_numpy(found).to(points.dtype)
 
 
 def _array(tensor: Tensor) -> Array:
@@ -142,17 +134,6 @@ def _residuals(seen: Seen, points: Array, found: tuple[Array, Array, Array, Arra
                     signed, squared, inlier, outlier = _terms(seen, b, n, points, p, relative)
                     found[0][b, p, n], found[1][b, p, n] = signed, squared
                     found[2][b, p, n], found[3][b, p, n] = inlier - outlier, log_sum(inlier, outlier)
-
-
-@native
-def _log_likelihood(seen: Seen, points: Array, found: Array) -> None:
-    relative = np.empty(seen.matrix.shape[2])
-    for b in range(len(points)):
-        for n in range(seen.kind.shape[1]):
-            if seen.mask[b, n]:
-                for p in range(points.shape[1]):
-                    _, _, inlier, outlier = _terms(seen, b, n, points, p, relative)
-                    found[b, p] += log_sum(inlier, outlier)
 
 
 @inner

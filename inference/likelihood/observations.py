@@ -240,9 +240,9 @@ class Observations(ObservationData):
 
         It is minus infinity where a problem says that an observation is impossible.
         """
-        if native := self.native_at(points):
-            code, seen = native
-            total: Tensor = code.log_likelihood(seen, points)
+        code = native_form("likelihood.native_likelihood", points, single=True)
+        if code and (native := self.native_at(points)):
+            total: Tensor = code.log_likelihood(native[1], points)
             return total
         each = self.residuals(points).log_likelihood * self.mask[:, None]
         if self.likelihoods is None:

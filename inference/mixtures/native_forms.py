@@ -15,6 +15,7 @@ FORMS = (
     "mixtures.native_reduction",
     "mixtures.native_maximisation",
     "likelihood.native_observations",
+    "likelihood.native_likelihood",
     "likelihood.native_smoothing",
     "update.native_climb",
 )
