@@ -57,7 +57,8 @@ def environment(compose: dict[str, Any]) -> dict[str, str]:
 
 @pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*.y*ml")), ids=lambda path: path.name)
 def test_yaml_parses(path: Path) -> None:
-    assert isinstance(yaml.safe_load(path.read_text()), dict)
+    documents = list(yaml.safe_load_all(path.read_text()))
+    assert documents and all(isinstance(each, dict) for each in documents)
 
 
 def test_services_mount_and_build_from_what_is_there(compose: dict[str, Any]) -> None:
