@@ -78,7 +78,7 @@ def test_every_type_has_a_value_and_its_covariance(tmp_path: Path, compression: 
 
 def test_a_mapping_says_what_of_which_topic_and_when(tmp_path: Path) -> None:
     bag = write(tmp_path / "drive", [Sent("/rover/odom", ODOMETRY, odometry(1.0, 3, 4, 0.5), 1.25)])
-    topics = [
+    topics: list[dict[str, Any]] = [
         {"topic": "/{entity}/odom", "sensor": "yaw", "quantity": "yaw", "covariance": "sensor"},
         {"topic": "/{entity}/odom", "sensor": "place", "dimensions": 3, "time": "log"},
     ]
