@@ -1,10 +1,13 @@
 """Pages of `docs/` that the code says best: settings, metrics, and the fields of messages and definitions.
 
+And the alerts as Kubernetes takes them, which are those of `deploy/prometheus/rules.yml`.
+
 `python docs/generate.py` writes them; tests/test_docs.py compares them with the code.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -45,6 +48,17 @@ from beliefstream.streams.settings import Settings
 Schema = dict[str, Any]
 
 NOTE = "<!-- Written by docs/generate.py (make contract); change the code instead. -->"
+DEPLOY = Path(__file__).parent.parent / "deploy"
+ALERTS = """\
+# Written by docs/generate.py (make contract); change deploy/prometheus/rules.yml instead.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: beliefstream
+  labels: {app.kubernetes.io/name: beliefstream}
+spec:
+  groups:
+"""
 PARTS = (Channel, RangeChannel, Noise, NoiseComponent, UniformClutter, ExponentialClutter, Geodetic)
 MODEL_PARTS = (Coordinate, Mixture)
 FAR = 1e9  # bounds as large are those of the calendar
@@ -173,6 +187,12 @@ def _metrics(registry: CollectorRegistry) -> list[str]:
     return _table(("metric", "type", "meaning"), rows)
 
 
+def alerts() -> str:
+    """The rules of Prometheus as a resource of its operator, comments included."""
+    groups = (DEPLOY / "prometheus/rules.yml").read_text(encoding="utf-8").partition("\ngroups:\n")[2]
+    return ALERTS + textwrap.indent(groups, "  ")
+
+
 def documents() -> dict[str, str]:
     """The text of each generated page by its name."""
     pages = {
@@ -180,6 +200,7 @@ def documents() -> dict[str, str]:
         "messages.md": messages,
         "settings.md": settings,
         "metrics.md": metrics,
+        "../deploy/kubernetes/components/monitoring/alerts.yaml": alerts,
     }
     return {name: page() for name, page in pages.items()}
 

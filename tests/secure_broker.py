@@ -22,7 +22,7 @@ from beliefstream.streams.local.broker import GuardedProcess, free_port, wait_un
 from tests.brokers import START_TIMEOUT, STOP_TIMEOUT, KafkaNode
 
 ADMIN = "admin"
-USERS = (ADMIN, "device", "consumer", "operator", "worker")
+USERS = (ADMIN, "device", "consumer", "gateway", "bridge", "operator", "worker")
 
 
 @dataclass(frozen=True)

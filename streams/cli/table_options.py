@@ -20,6 +20,7 @@ class FileFormat(StrEnum):
     parquet = "parquet"
     ndjson = "ndjson"
     mcap = "mcap"
+    db3 = "db3"
 
 
 class TimeUnit(StrEnum):

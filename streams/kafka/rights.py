@@ -1,15 +1,15 @@
-"""Checks that a worker has the permissions it needs; without them Faust retries for ever and logs nothing."""
+"""Checks that a worker or a bridge has the permissions it needs: clients retry for ever, and Faust logs nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
 
 from beliefstream.streams.kafka.topics import TopicNames, administration
 
-__all__ = ["missing_rights"]
+__all__ = ["missing_rights", "missing_topic_rights"]
 
 
 def missing_rights(bootstrap_servers: str, names: TopicNames, group: str, **kafka_options: Any) -> list[str]:
@@ -28,20 +28,41 @@ def missing_rights(bootstrap_servers: str, names: TopicNames, group: str, **kafk
     """
     with administration(bootstrap_servers, kafka_options) as admin:
         described = {topic["name"]: topic for topic in admin.describe_topics(list(names))}
-        return [*_of_topics(names, described), *_of_group(admin, group)]
+        return [*_of_topics(_of_a_worker(names), described), *_of_group(admin, group)]
 
 
-def _of_topics(names: TopicNames, described: Mapping[str, Any]) -> Iterator[str]:
+def missing_topic_rights(
+    bootstrap_servers: str, needed: Mapping[str, Sequence[str]], **kafka_options: Any
+) -> list[str]:
+    """Return the permissions that this user lacks, a sentence for each topic; otherwise as `missing_rights`.
+
+    Args:
+        bootstrap_servers: `host:port[,host:port...]`.
+        needed: Kafka's operations, such as `WRITE`, by topic.
+        kafka_options: options of `kafka.KafkaAdminClient`.
+    """
+    with administration(bootstrap_servers, kafka_options) as admin:
+        described = {topic["name"]: topic for topic in admin.describe_topics(list(needed))}
+    return list(_of_topics(needed, described))
+
+
+def _of_a_worker(names: TopicNames) -> dict[str, list[str]]:
     reads = {names.observations, names.priors, names.sensors, names.models, names.beliefs_changelog}
     writes = {names.posteriors, names.dead_letters, names.sensor_health, names.beliefs_changelog}
-    for name in names:
+    return {
+        name: ["READ"] * (name in reads) + ["WRITE"] * (name in writes) + ["DESCRIBE_CONFIGS"]
+        for name in names
+    }
+
+
+def _of_topics(needed: Mapping[str, Sequence[str]], described: Mapping[str, Any]) -> Iterator[str]:
+    for name, operations in needed.items():
         allowed = described.get(name, {}).get("authorized_operations")
         if described.get(name, {}).get("error_code") == TopicAuthorizationFailedError.errno:
             allowed = ()
         if allowed is None:
             continue
-        needed = ["READ"] * (name in reads) + ["WRITE"] * (name in writes) + ["DESCRIBE_CONFIGS"]
-        if lacking := [operation for operation in needed if operation not in allowed]:
+        if lacking := [operation for operation in operations if operation not in allowed]:
             yield f"No right to {', '.join(lacking)} on the topic {name!r}."
 
 

@@ -14,6 +14,7 @@ yaml = pytest.importorskip("yaml")
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 DASHBOARD = DEPLOY / "grafana/dashboards/beliefstream.json"
+BRIDGES = DASHBOARD.with_name("bridges.json")
 METRIC = re.compile(r"\bbeliefstream_[a-z_]+")
 
 
@@ -24,20 +25,23 @@ def compose() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def panels() -> list[dict[str, Any]]:
-    """Every panel that shows something."""
-    return [
-        panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] not in ("row", "text")
-    ]
+    """Every panel that shows something of a worker."""
+    return shown(DASHBOARD)
+
+
+def shown(dashboard: Path) -> list[dict[str, Any]]:
+    found = json.loads(dashboard.read_text())["panels"]
+    return [panel for panel in found if panel["type"] not in ("row", "text")]
 
 
 def expressions(panels: list[dict[str, Any]]) -> list[str]:
     return [target["expr"] for panel in panels for target in panel["targets"]]
 
 
-def names_of_metrics() -> set[str]:
-    """Of a worker, as Prometheus shows them."""
+def names_of_metrics(module: str = "monitoring.metrics") -> set[str]:
+    """Of a worker, or of a bridge by its module, as Prometheus shows them."""
     ending = {"counter": "_total", "info": "_info"}
-    families = pytest.importorskip("beliefstream.streams.monitoring.metrics").REGISTRY.collect()
+    families = pytest.importorskip(f"beliefstream.streams.{module}").REGISTRY.collect()
     names = {family.name + ending.get(family.type, "") for family in families}
     return {name for name in names if name.startswith("beliefstream_")}
 
@@ -57,7 +61,8 @@ def environment(compose: dict[str, Any]) -> dict[str, str]:
 
 @pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*.y*ml")), ids=lambda path: path.name)
 def test_yaml_parses(path: Path) -> None:
-    assert isinstance(yaml.safe_load(path.read_text()), dict)
+    documents = list(yaml.safe_load_all(path.read_text()))
+    assert documents and all(isinstance(each, dict) for each in documents)
 
 
 def test_services_mount_and_build_from_what_is_there(compose: dict[str, Any]) -> None:
@@ -70,10 +75,12 @@ def test_services_mount_and_build_from_what_is_there(compose: dict[str, Any]) ->
         assert set(service.get("depends_on", [])) <= set(compose["services"]), name
 
 
-def test_images_are_pinned_to_a_version(compose: dict[str, Any]) -> None:
+def test_images_are_pinned_to_a_version_and_its_digest(compose: dict[str, Any]) -> None:
     images = [s["image"] for s in compose["services"].values() if "build" not in s]
-    images += re.findall(r"^FROM (\S+)", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
-    assert all(re.search(r":v?\d+\.\d+", image) for image in images), images
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    images += re.findall(r"^ARG BASE=(\S+)", dockerfile, re.MULTILINE)
+    assert set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) == {"${BASE}"}
+    assert all(re.search(r":v?\d+\.\d+\S*@sha256:[0-9a-f]{64}$", image) for image in images), images
 
 
 def test_ports_are_open_to_this_machine_only(compose: dict[str, Any]) -> None:
@@ -121,6 +128,29 @@ def test_all_containers_are_confined(compose: dict[str, Any]) -> None:
         assert not any("docker.sock" in volume for volume in service.get("volumes", ())), name
 
 
+def test_services_have_limits_and_start_again(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        assert service["restart"] == ("no" if name == "topics" else "unless-stopped"), name
+        assert re.fullmatch(r"\d+m", service["mem_limit"]), name
+        assert service["cpus"] >= 1 and service["pids_limit"] <= 512, name
+
+
+def test_what_runs_on_says_whether_it_is_healthy(compose: dict[str, Any]) -> None:
+    """But for mosquitto, whose image has no client that would end by itself."""
+    silent = {name for name, service in compose["services"].items() if "healthcheck" not in service}
+    assert silent == {"topics", "mosquitto"}
+
+
+def test_the_bridge_finds_its_mapping(compose: dict[str, Any]) -> None:
+    mapping = pytest.importorskip("beliefstream.streams.bridges.mqtt.mapping").Mapping
+    (volume,) = compose["services"]["bridge"]["volumes"]
+    source, target, mode = volume.split(":")
+    assert (compose["services"]["bridge"]["command"][2], mode) == (target, "ro")
+    payload = b'{"value": 4.5, "time": 1769860800}'
+    found = mapping.read(DEPLOY / source).observation("sites/a/mower/beacon-1", payload, 0.0, 1000)
+    assert (found.entity, found.sensor, found.value) == ("mower", "beacon-1", 4.5)
+
+
 def test_the_worker_writes_to_its_data_directory_and_nowhere_else(compose: dict[str, Any]) -> None:
     """All that its settings let it write to is on one of the tmpfs; no volume is mounted."""
     for name in ("worker", "topics"):
@@ -150,13 +180,20 @@ def test_the_worker_is_set_by_settings_that_exist(compose: dict[str, Any]) -> No
     assert names <= set(settings.model_fields)
 
 
-def test_the_worker_is_found_where_it_listens(compose: dict[str, Any]) -> None:
-    port = environment(compose)["BELIEFSTREAM_WEB_PORT"]
+def test_workers_and_bridges_are_found_where_they_listen(compose: dict[str, Any]) -> None:
+    settings = pytest.importorskip("beliefstream.streams.settings").Settings(_env_file=None)
     prometheus = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
-    (job,) = prometheus["scrape_configs"]
-    (discovery,) = job["dns_sd_configs"]
-    assert (discovery["names"], str(discovery["port"]), job["metrics_path"]) == (["worker"], port, "/metrics")
-    assert f":{port}/readyz" in compose["services"]["worker"]["healthcheck"]["test"][-1]
+    ports = {
+        "beliefstream": ("worker", int(environment(compose)["BELIEFSTREAM_WEB_PORT"])),
+        "beliefstream-gateway": ("gateway", settings.gateway_port),
+        "beliefstream-mqtt": ("bridge", settings.mqtt_web_port),
+    }
+    assert {job["job_name"] for job in prometheus["scrape_configs"]} == ports.keys()
+    for job in prometheus["scrape_configs"]:
+        service, port = ports[job["job_name"]]
+        (discovery,) = job["dns_sd_configs"]
+        assert (discovery["names"], discovery["port"], job["metrics_path"]) == ([service], port, "/metrics")
+        assert f":{port}/readyz" in compose["services"][service]["healthcheck"]["test"][-1]
 
 
 def test_clients_in_containers_find_the_broker(compose: dict[str, Any]) -> None:
@@ -179,13 +216,20 @@ def test_the_dashboard_shows_every_metric_and_no_other(panels: list[dict[str, An
     assert named(expressions(panels)) == names_of_metrics()
 
 
+def test_the_dashboard_of_bridges_shows_every_metric_of_theirs_and_no_other() -> None:
+    names = names_of_metrics("bridges.gateway.metrics") | names_of_metrics("bridges.mqtt.metrics")
+    assert named(expressions(shown(BRIDGES))) == names
+
+
 def test_rules_name_metrics_that_exist() -> None:
     rules = yaml.safe_load((DEPLOY / "prometheus/rules.yml").read_text())
     expressions = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
     assert named(expressions) <= names_of_metrics()
 
 
-def test_counters_are_shown_as_rates_and_histograms_as_quantiles(panels: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("dashboard", [DASHBOARD, BRIDGES], ids=lambda path: path.stem)
+def test_counters_are_shown_as_rates_and_histograms_as_quantiles(dashboard: Path) -> None:
+    panels = shown(dashboard)
     for expression in expressions(panels):
         for metric in METRIC.findall(expression):
             if metric.endswith(("_total", "_bucket", "_sum", "_count")):
@@ -194,7 +238,9 @@ def test_counters_are_shown_as_rates_and_histograms_as_quantiles(panels: list[di
                 assert expression.startswith("histogram_quantile("), expression
 
 
-def test_every_panel_has_a_title_a_meaning_a_unit_and_legends(panels: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("dashboard", [DASHBOARD, BRIDGES], ids=lambda path: path.stem)
+def test_every_panel_has_a_title_a_meaning_a_unit_and_legends(dashboard: Path) -> None:
+    panels = shown(dashboard)
     for panel in panels:
         assert panel["title"]
         assert panel["description"]
@@ -202,7 +248,9 @@ def test_every_panel_has_a_title_a_meaning_a_unit_and_legends(panels: list[dict[
         assert all(target["legendFormat"] for target in panel["targets"])
 
 
-def test_panels_do_not_overlap(panels: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("dashboard", [DASHBOARD, BRIDGES], ids=lambda path: path.stem)
+def test_panels_do_not_overlap(dashboard: Path) -> None:
+    panels = shown(dashboard)
     cells = [
         (grid["x"] + column, grid["y"] + line)
         for grid in (panel["gridPos"] for panel in panels)

@@ -205,6 +205,8 @@ def assert_token_is_asked_for(worker: Worker) -> None:
 WRITERS = {
     "device": {NAMES.observations},
     "consumer": set(),
+    "gateway": {NAMES.observations, NAMES.priors},
+    "bridge": {NAMES.observations, NAMES.dead_letters},
     "operator": {NAMES.sensors, NAMES.models, NAMES.priors},
     "worker": {NAMES.posteriors, NAMES.dead_letters, NAMES.sensor_health, NAMES.beliefs_changelog},
 }
