@@ -2,6 +2,7 @@
 import { apply } from "./frames.js";
 import { BeliefMap } from "./map.js";
 import * as panels from "./panels.js";
+import { PastSlider } from "./past.js";
 import { PriorForm } from "./priors.js";
 import { Series } from "./series.js";
 
@@ -10,12 +11,13 @@ const LIST = 500; // milliseconds between two changes of the list
 const STEP = 60; // pixels that an arrow key moves the map
 
 const canvas = document.querySelector("#canvas");
-const world = { entities: new Map(), names: new Map(), methods: [], sensors: [], plane: [], low: 0.5, drawn: 1 };
+const world = { entities: new Map(), names: new Map(), methods: [], sensors: [], verdicts: {}, plane: [], earth: null, low: 0.5, drawn: 1 };
 const map = new BeliefMap(canvas, world);
 const series = new Series(document.querySelector("#chart"));
 const form = new PriorForm(document.querySelector("#prior"), map, redraw);
+const past = new PastSlider(document.querySelector("#time"), document.querySelector("#shown"), goTo);
 let socket, selected = null, acknowledge = false, waiting = false, listing = 0;
-window.beliefstream = { world, map, series }; // to look at from the console
+window.beliefstream = { world, map, series, past }; // to look at from the console
 
 function connect() {
   const address = new URL("ws", document.baseURI);
@@ -23,9 +25,9 @@ function connect() {
   socket = new WebSocket(address);
   socket.binaryType = "arraybuffer";
   socket.onopen = () => {
-    for (const kept of [world.entities, world.names]) kept.clear();
     panels.status("connected");
     if (selected) send({ type: "select", name: selected });
+    if (past.moment !== null) past.show(past.moment);
   };
   socket.onmessage = ({ data }) => typeof data === "string" ? hear(JSON.parse(data)) : frame(data);
   socket.onclose = () => { panels.status("disconnected, trying again"); setTimeout(connect, RETRY); };
@@ -35,11 +37,17 @@ function send(message) { if (socket.readyState === WebSocket.OPEN) socket.send(J
 
 /** What comes as JSON before a frame. */
 function hear(notes) {
+  if (notes.whole) { forget(); world.names.clear(); listSoon(); }
+  if (notes.range) past.range(...notes.range);
+  if (notes.past) hearPast(notes.past);
   if (notes.methods) world.methods = notes.methods;
   for (const id of notes.gone ?? []) { world.entities.delete(id); world.names.delete(id); }
   for (const [id, name] of notes.names ?? []) world.names.set(id, name);
   if (notes.plane) { world.plane = notes.plane; panels.plane(notes.plane); }
+  if ("earth" in notes) world.earth = notes.earth;
   if (notes.sensors) world.sensors = notes.sensors;
+  if (notes.verdicts) world.verdicts = notes.verdicts;
+  if (notes.sensors || notes.verdicts) panels.sensors(world.sensors, world.verdicts);
   if (notes.health) { world.low = notes.health.low; panels.health(notes.health, select); }
   if (notes.letters) panels.letters(notes.letters);
   if (notes.details && notes.details.name === selected) {
@@ -49,6 +57,26 @@ function hear(notes) {
     form.see(notes.details);
   }
   if (notes.names || notes.gone) listSoon();
+}
+
+/** The beliefs that follow are of another time than those that are shown. */
+function forget() { world.entities.clear(); map.selected = null; }
+
+function hearPast({ time, health, verdicts }) {
+  forget();
+  past.shown(time);
+  document.body.classList.add("past");
+  world.verdicts = Object.fromEntries(Object.entries(verdicts).map(([name, verdict]) => [name, { verdict, because: "", channels: [] }]));
+  panels.sensors(world.sensors, world.verdicts);
+  panels.health(health, select);
+  series.mark(time);
+  listSoon();
+}
+
+/** Show what was at a time; null for now. */
+function goTo(moment) {
+  if (moment === null) { document.body.classList.remove("past"); series.mark(null); }
+  send(moment === null ? { type: "live" } : { type: "past", time: moment });
 }
 
 function frame(data) {
@@ -119,7 +147,7 @@ canvas.addEventListener("wheel", (event) => { event.preventDefault(); map.zoom(M
 canvas.addEventListener("keydown", (event) => {
   const keys = {
     ArrowLeft: () => map.pan(STEP, 0), ArrowRight: () => map.pan(-STEP, 0), ArrowUp: () => map.pan(0, STEP), ArrowDown: () => map.pan(0, -STEP),
-    "+": () => map.zoom(1.25), "=": () => map.zoom(1.25), "-": () => map.zoom(0.8), f: () => map.fit(), p: () => draw(true),
+    "+": () => map.zoom(1.25), "=": () => map.zoom(1.25), "-": () => map.zoom(0.8), f: () => map.fit(), p: () => draw(true), l: () => past.show(null),
     Escape: () => { if (form.drawing) draw(false); else select(null); },
   };
   if (!keys[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -135,4 +163,5 @@ document.querySelector("#list").addEventListener("keydown", (event) => {
   if (next) { event.preventDefault(); next.querySelector("button").focus(); }
 });
 addEventListener("resize", () => { series.draw(); redraw(); });
+panels.legend();
 connect();

@@ -1,20 +1,23 @@
 // The map: beliefs as mixtures, trails, sensors, the drawn prior; pan, zoom, pick.
 import { contours } from "./contours.js";
 import { STRIDE, mean } from "./frames.js";
+import { drawGrid } from "./grid.js";
+import { drawSensors } from "./sensors.js";
 
 export const R50 = Math.sqrt(-2 * Math.log(0.5)); // of an ellipse that holds 50 % of a Gaussian, in deviations
 export const R90 = Math.sqrt(-2 * Math.log(0.1));
 const FAINT = 0.02; // components of less weight are not drawn, except of the selected entity
 const PICK = 14; // pixels
 const REFIT = 15; // frames
-const LABELS = 40; // sensors, at most, whose names are written
 // of Okabe and Ito, a little lighter: told apart by all, on the dark ground
-const COLOUR = { belief: "#56b4e9", selected: "#f0e442", poor: "#e6803c", sensor: "#2fc19a", prior: "#e39bc3", text: "#a9b5c9", grid: "#232d40" };
+const COLOUR = { belief: "#56b4e9", selected: "#f0e442", poor: "#e6803c", sensor: "#2fc19a", prior: "#e39bc3", text: "#a9b5c9" };
 
 export class BeliefMap {
   /**
    * @param {HTMLCanvasElement} canvas
-   * @param {{entities: Map<number, import("./frames.js").Entity>, sensors: any[], plane: any[], low: number}} world
+   * @param {{entities: Map<number, import("./frames.js").Entity>, sensors: import("./sensors.js").Sensor[],
+   *   verdicts: Record<string, import("./sensors.js").Verdict>, plane: any[],
+   *   earth: import("./grid.js").EarthNote | null, low: number}} world
    */
   constructor(canvas, world) {
     this.canvas = canvas;
@@ -100,33 +103,11 @@ export class BeliefMap {
     this.resize();
     if (!this.fitted || (!this.touched && this.world.drawn % REFIT === 0)) this.fit();
     this.pen.clearRect(0, 0, this.width, this.height);
-    this.grid();
+    drawGrid(this);
     for (const entity of this.world.entities.values()) if (entity !== this.selected) this.entity(entity);
-    this.drawSensors();
+    drawSensors(this);
     if (this.selected) this.drawSelected(this.selected);
     this.drawPrior();
-  }
-
-  grid() {
-    const { pen } = this, step = nice(90 / this.scale), digits = Math.max(0, -Math.floor(Math.log10(step)));
-    const [first, second] = this.world.plane;
-    pen.strokeStyle = COLOUR.grid;
-    pen.fillStyle = COLOUR.text;
-    pen.font = "11px system-ui, sans-serif";
-    pen.lineWidth = 1;
-    pen.beginPath();
-    for (let v = Math.ceil(this.left / step) * step, x; (x = this.x(v)) < this.width; v += step) {
-      pen.moveTo(x, 0);
-      pen.lineTo(x, this.height);
-      pen.fillText(v.toFixed(digits), x + 3, this.height - 22);
-    }
-    for (let v = Math.ceil(this.bottom / step) * step, y; (y = this.y(v)) > 0; v += step) {
-      pen.moveTo(0, y);
-      pen.lineTo(this.width, y);
-      pen.fillText(v.toFixed(digits), 3, y - 3);
-    }
-    pen.stroke();
-    if (first && second) pen.fillText(`${first.name} (${first.unit}) to the right, ${second.name} (${second.unit}) upwards`, 8, 52);
   }
 
   entity({ components: c, trail, ess }) {
@@ -194,21 +175,6 @@ export class BeliefMap {
     pen.globalAlpha = 1;
   }
 
-  drawSensors() {
-    const { pen } = this, placed = this.world.sensors.filter((sensor) => sensor.place);
-    pen.fillStyle = COLOUR.sensor;
-    pen.font = "11px system-ui, sans-serif";
-    for (const sensor of placed) {
-      const x = this.x(sensor.place[0]), y = this.y(sensor.place[1]);
-      pen.beginPath();
-      pen.moveTo(x, y - 6);
-      pen.lineTo(x + 5, y + 4);
-      pen.lineTo(x - 5, y + 4);
-      pen.fill();
-      if (placed.length <= LABELS) pen.fillText(sensor.name, x + 7, y + 4);
-    }
-  }
-
   drawPrior() {
     const { pen } = this;
     pen.strokeStyle = COLOUR.prior;
@@ -225,10 +191,4 @@ export class BeliefMap {
     }
     pen.setLineDash([]);
   }
-}
-
-/** The next of 1, 2, 5, 10, ... that is not less. */
-function nice(least) {
-  const power = 10 ** Math.floor(Math.log10(least));
-  return power * [1, 2, 5, 10].find((digit) => digit * power >= least);
 }

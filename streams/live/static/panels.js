@@ -1,5 +1,7 @@
 // What stands beside the map. Text from topics is only ever set as textContent.
 
+import { MARKS, listed, mark as drawMark } from "./sensors.js";
+
 const MOST = 300; // entities listed
 
 const find = (selector) => document.querySelector(selector);
@@ -32,6 +34,17 @@ function item(name, text, select) {
 const clock = (time) => Math.abs(time) < 1e8 ? `${time.toFixed(2)} s` : new Date(1000 * time).toISOString().slice(0, 23).replace("T", " ");
 const short = (number) => Math.abs(number) >= 1e6 || (number && Math.abs(number) < 1e-3) ? number.toExponential(3) : String(+number.toPrecision(5));
 
+/** Seconds as text. */
+function span(seconds) {
+  if (seconds === null) return "-";
+  return seconds < 1 ? `${(1000 * seconds).toFixed(0)} ms` : `${seconds.toPrecision(3)} s`;
+}
+
+const WHY = {
+  lag: "Messages that the workers have not committed; they commit once a second",
+  workers: "Members of the workers' group",
+};
+
 /** List the entities whose name has the searched text in it. */
 export function list(entities, selected, select) {
   const wanted = find("#search").value.trim().toLowerCase();
@@ -50,11 +63,33 @@ export function health(told, select) {
   write("#posteriors", told.posteriors.toFixed(1));
   write("#observations", told.observations.toFixed(1));
   write("#entities", told.entities);
-  write("#delay", told.delay === null ? "-" : `${(1000 * told.delay).toFixed(0)} ms`);
+  const [median, most] = told.latency ?? [null, null];
+  for (const [selector, seconds] of [["#latency", median], ["#latency-most", most], ["#delay", told.delay]]) write(selector, span(seconds));
+  for (const [name, count] of [["lag", told.lag], ["workers", told.workers]]) {
+    write(`#${name}`, count === null ? "-" : count);
+    find(`#${name}-why`).title = told.group_note || WHY[name];
+  }
   write("#poor-count", told.poor_count);
   write("#letter-count", told.letter_count);
   write("#reasons", Object.entries(told.reasons).map(([reason, count]) => `${reason}: ${count}`).join(", ") || "none");
   fill("#poor", told.poor.map(({ name, ess }) => item(name, `${name}: ${ess}`, select)));
+}
+
+/** The sensors with their verdicts. */
+export function sensors(known, verdicts) {
+  const { rows, ill, rest } = listed(known, verdicts);
+  fill("#sensors tbody", rows);
+  write("#ill-count", ill);
+  write("#sensors-rest", rest ? `and ${rest} more` : known.length ? "" : "no sensor is defined");
+}
+
+/** What the marks of sensors mean. */
+export function legend() {
+  for (const verdict of Object.keys(MARKS)) {
+    const icon = Object.assign(document.createElement("canvas"), { width: 14, height: 14 });
+    drawMark(icon.getContext("2d"), 7, 7, verdict);
+    find("#verdicts").append(icon, ` ${verdict} `);
+  }
 }
 
 export function letters(told) {

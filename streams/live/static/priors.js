@@ -27,6 +27,9 @@ export class PriorForm {
 
   get ellipses() { return this.map.ellipses; }
 
+  /** Units of the map in one of the first coordinate. */
+  get stretch() { return this.map.world.earth?.kind === "degrees" ? this.map.world.earth.stretch : 1; }
+
   /** Draw an ellipse from its centre to a corner of its box. */
   begin([x, y]) {
     this.draft = { x, y, rx: 0, ry: 0, angle: 0, weight: 1 };
@@ -67,7 +70,7 @@ export class PriorForm {
       const row = document.createElement("tr");
       for (const field of FIELDS) {
         const input = Object.assign(document.createElement("input"), { type: "number", step: "any", required: true });
-        input.value = String(+ellipse[field].toPrecision(7));
+        input.value = String(+(ellipse[field] / (field === "x" ? this.stretch : 1)).toPrecision(field === "x" || field === "y" ? 9 : 7));
         input.dataset.field = field;
         input.setAttribute("aria-label", `${field} of ellipse ${i + 1}`);
         if (["rx", "ry", "weight"].includes(field)) input.min = "0";
@@ -84,14 +87,15 @@ export class PriorForm {
 
   typed(input) {
     const row = input.closest("tr");
-    if (Number.isFinite(input.valueAsNumber)) this.ellipses[row.sectionRowIndex][input.dataset.field] = input.valueAsNumber;
+    const field = input.dataset.field, factor = field === "x" ? this.stretch : 1;
+    if (Number.isFinite(input.valueAsNumber)) this.ellipses[row.sectionRowIndex][field] = factor * input.valueAsNumber;
     this.changed();
   }
 
   async send() {
     const { entity, mode, when } = this.form.elements;
     if (!this.ellipses.length) { this.answer.textContent = "Draw an ellipse first, or add one."; return; }
-    const body = { entity: entity.value, mode: mode.value, coordinates: this.map.world.plane.map((each) => each.name), mixture: mixture(this.ellipses) };
+    const body = { entity: entity.value, mode: mode.value, coordinates: this.map.world.plane.map((each) => each.name), mixture: mixture(this.ellipses, this.stretch) };
     const known = [...this.map.world.entities.values()].find((each) => each.name === entity.value);
     if (when.value === "newest" && known) body.time = known.time;
     this.answer.textContent = "sending";
@@ -114,16 +118,21 @@ export class PriorForm {
   }
 }
 
-/** The Gaussian mixture whose components hold 90 % in the ellipses. */
-export function mixture(ellipses) {
+/**
+ * The Gaussian mixture whose components hold 90 % in the ellipses.
+ *
+ * @param {number} stretch units of the map in one of the first coordinate
+ */
+export function mixture(ellipses, stretch = 1) {
   const total = ellipses.reduce((sum, each) => sum + each.weight, 0);
   const covariance = ({ rx, ry, angle }) => {
     const c = Math.cos(angle * Math.PI / 180), s = Math.sin(angle * Math.PI / 180), a = (rx / R90) ** 2, b = (ry / R90) ** 2;
-    return [[a * c * c + b * s * s, (a - b) * c * s], [(a - b) * c * s, a * s * s + b * c * c]];
+    const xx = (a * c * c + b * s * s) / stretch ** 2, xy = (a - b) * c * s / stretch;
+    return [[xx, xy], [xy, a * s * s + b * c * c]];
   };
   return {
     weights: ellipses.map((each) => each.weight / total),
-    means: ellipses.map((each) => [each.x, each.y]),
+    means: ellipses.map((each) => [each.x / stretch, each.y]),
     covariances: ellipses.map(covariance),
   };
 }

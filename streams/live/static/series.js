@@ -32,8 +32,13 @@ export class Series {
   /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
     this.canvas = canvas;
+    /** @type {number | null} */
+    this.marked = null;
     this.clear();
   }
+
+  /** Mark a time with a line; null for none. */
+  mark(time) { this.marked = time; this.draw(); }
 
   clear() {
     /** @type {Sample[]} */
@@ -89,6 +94,11 @@ export class Series {
     pen.beginPath();
     rows.forEach((r, i) => pen.lineTo(x(i), y(r[2])));
     pen.stroke();
+    if (this.marked !== null && this.marked >= from && this.marked <= from + span) {
+      pen.strokeStyle = "#e39bc3";
+      const at = 4 + (width - 8) * (this.marked - from) / span;
+      pen.strokeRect(at, top, 0, high);
+    }
     pen.fillStyle = "#a9b5c9";
     pen.font = "11px system-ui, sans-serif";
     pen.fillText(`${coordinate.name} (${coordinate.unit}): ${low.toPrecision(5)} to ${(low + range).toPrecision(5)}, ${span.toFixed(1)} s`, 4, d * height + 11);
