@@ -92,6 +92,7 @@ def test_the_grid_of_degrees_has_the_labels_of_the_place(opened: Tab, page: Page
     assert len(east) >= 2
     assert len(north) >= 2
     across, up = (
-        abs(np.subtract(*list(shown.values())[:2]) / np.subtract(*list(shown)[:2])) for shown in (east, north)
+        abs((pixels[1] - pixels[0]) / (places[1] - places[0]))
+        for places, pixels in ((list(shown), list(shown.values())) for shown in (east, north))
     )
     assert across / up == pytest.approx(np.cos(np.radians(HELSINKI.mean()[0])), rel=1e-3)
