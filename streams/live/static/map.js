@@ -1,6 +1,7 @@
 // The map: beliefs as mixtures, trails, sensors, the drawn prior; pan, zoom, pick.
 import { contours } from "./contours.js";
 import { STRIDE, mean } from "./frames.js";
+import { penOf } from "./dom.js";
 import { drawGrid } from "./grid.js";
 import { drawSensors } from "./sensors.js";
 
@@ -12,16 +13,23 @@ const REFIT = 15; // frames
 // of Okabe and Ito, a little lighter: told apart by all, on the dark ground
 const COLOUR = { belief: "#56b4e9", selected: "#f0e442", poor: "#e6803c", sensor: "#2fc19a", prior: "#e39bc3", text: "#a9b5c9" };
 
+/**
+ * @typedef {import("./frames.js").Entity} Entity
+ * @typedef {{x: number, y: number, rx: number, ry: number, angle: number, weight: number}} Ellipse of a prior, in units of
+ *   the map and degrees
+ * @typedef {{entities: Map<number, Entity>, names: Map<number, string>, methods: string[],
+ *   sensors: import("./sensors.js").Sensor[], verdicts: Record<string, import("./sensors.js").Verdict>,
+ *   plane: import("./series.js").Coordinate[], earth: import("./grid.js").EarthNote | null, low: number, drawn: number}} World
+ */
+
 export class BeliefMap {
   /**
    * @param {HTMLCanvasElement} canvas
-   * @param {{entities: Map<number, import("./frames.js").Entity>, sensors: import("./sensors.js").Sensor[],
-   *   verdicts: Record<string, import("./sensors.js").Verdict>, plane: any[],
-   *   earth: import("./grid.js").EarthNote | null, low: number}} world
+   * @param {World} world
    */
   constructor(canvas, world) {
     this.canvas = canvas;
-    this.pen = canvas.getContext("2d");
+    this.pen = penOf(canvas);
     this.world = world;
     this.scale = 1; // pixels a unit
     this.left = 0; // of the map, in units of its coordinates
@@ -31,14 +39,21 @@ export class BeliefMap {
     this.touched = false; // by the user: until then the map follows what there is
     /** @type {import("./frames.js").Entity | null} */
     this.selected = null;
+    /** @type {string[]} */
     this.reports = []; // names of the sensors of the last observations
-    this.ellipses = []; // of the prior: x, y, rx, ry, angle
+    /** @type {Ellipse[]} */
+    this.ellipses = []; // of the prior
   }
 
-  x(x) { return (x - this.left) * this.scale; }
-  y(y) { return this.height - (y - this.bottom) * this.scale; }
+  x(/** @type {number} */ x) { return (x - this.left) * this.scale; }
+  y(/** @type {number} */ y) { return this.height - (y - this.bottom) * this.scale; }
 
-  /** The place on the map under a pointer. */
+  /**
+   * The place on the map under a pointer.
+   *
+   * @param {{clientX: number, clientY: number}} event
+   * @returns {[number, number]}
+   */
   at(event) {
     const box = this.canvas.getBoundingClientRect();
     return [this.left + (event.clientX - box.left) / this.scale, this.bottom + (box.bottom - event.clientY) / this.scale];
@@ -46,7 +61,8 @@ export class BeliefMap {
 
   /** Show everything. */
   fit() {
-    const seen = [...this.world.sensors.filter((s) => s.place).map((s) => [...s.place, 0])];
+    /** @type {[number, number, number][]} */
+    const seen = this.world.sensors.flatMap((s) => s.place ? [[s.place[0], s.place[1], 0]] : []);
     for (const { components: c } of this.world.entities.values())
       for (let k = 0; k < c.length; k += STRIDE) if (c[k] > FAINT) seen.push([c[k + 1], c[k + 2], 2 * c[k + 3]]);
     if (!seen.length) return;
@@ -59,23 +75,30 @@ export class BeliefMap {
   }
 
   /** Move by pixels. */
-  pan(dx, dy) {
+  pan(/** @type {number} */ dx, /** @type {number} */ dy) {
     this.touched = true;
     this.left -= dx / this.scale;
     this.bottom += dy / this.scale;
   }
 
   /** Zoom by a factor around a place that stays where it is. */
-  zoom(factor, x = this.left + this.width / 2 / this.scale, y = this.bottom + this.height / 2 / this.scale) {
+  zoom(/** @type {number} */ factor, x = this.left + this.width / 2 / this.scale, y = this.bottom + this.height / 2 / this.scale) {
     this.touched = true;
     this.scale *= factor;
     this.left = x - (x - this.left) / factor;
     this.bottom = y - (y - this.bottom) / factor;
   }
 
-  /** The entity next to a place, if there is one close by: by its mean or one of its components. */
+  /**
+   * The entity next to a place, if there is one close by: by its mean or one of its components.
+   *
+   * @param {number} x
+   * @param {number} y
+   */
   pick(x, y) {
-    let best = null, least = (PICK / this.scale) ** 2;
+    /** @type {Entity | null} */
+    let best = null;
+    let least = (PICK / this.scale) ** 2;
     for (const entity of this.world.entities.values()) {
       const c = entity.components, middle = mean(entity);
       const places = middle ? [middle] : [];
@@ -110,7 +133,7 @@ export class BeliefMap {
     this.drawPrior();
   }
 
-  entity({ components: c, trail, ess }) {
+  entity(/** @type {Entity} */ { components: c, trail, ess }) {
     const { pen } = this;
     this.ellipsesOf(c, COLOUR.belief, FAINT);
     pen.globalAlpha = 0.5;
@@ -127,7 +150,7 @@ export class BeliefMap {
   }
 
   /** 50 and 90 % of each component, the stronger the more weight it has. */
-  ellipsesOf(c, colour, least) {
+  ellipsesOf(/** @type {Float64Array} */ c, /** @type {string} */ colour, /** @type {number} */ least) {
     const { pen } = this;
     pen.fillStyle = colour;
     for (let k = 0; k < c.length; k += STRIDE) {
@@ -144,7 +167,7 @@ export class BeliefMap {
     pen.globalAlpha = 1;
   }
 
-  drawSelected(entity) {
+  drawSelected(/** @type {Entity} */ entity) {
     const { pen } = this, trail = entity.trail, middle = mean(entity);
     if (!middle) return;
     pen.fillStyle = COLOUR.selected;
@@ -152,7 +175,7 @@ export class BeliefMap {
     this.ellipsesOf(entity.components, COLOUR.selected, 0);
     pen.strokeStyle = COLOUR.selected;
     pen.lineWidth = 1.5;
-    contours(entity.components, [0.5, 0.9]).forEach((segments, i) => {
+    for (const [i, segments] of contours(entity.components, [0.5, 0.9]).entries()) {
       pen.setLineDash(i ? [5, 4] : []);
       pen.beginPath();
       for (let s = 0; s < segments.length; s += 4) {
@@ -161,7 +184,7 @@ export class BeliefMap {
         pen.lineTo(this.x(segments[s + 2]), this.y(segments[s + 3]));
       }
       pen.stroke();
-    });
+    }
     pen.setLineDash([]);
     pen.strokeStyle = COLOUR.sensor;
     pen.globalAlpha = 0.5;

@@ -56,18 +56,21 @@ export function mark(pen, x, y, verdict) {
   if (hollow || shape === "plus" || shape === "cross") pen.stroke(); else pen.fill();
 }
 
+/** @returns {sensor is Sensor & {place: [number, number]}} */
+const isPlaced = (/** @type {Sensor} */ sensor) => sensor.place !== null;
+
 /**
  * Draw all sensors that have a place; ill ones last, so that they are on top.
  *
  * @param {import("./map.js").BeliefMap} map
  */
 export function drawSensors(map) {
-  const { pen, world } = map, placed = world.sensors.filter((sensor) => sensor.place);
+  const { pen, world } = map, placed = world.sensors.filter(isPlaced);
   pen.font = "11px system-ui, sans-serif";
   for (const ill of [false, true]) for (const sensor of placed) {
     const verdict = verdictOf(world.verdicts, sensor.name), found = markOf(verdict);
     if (found.ill !== ill) continue;
-    const x = map.x(sensor.place[0]), y = map.y(sensor.place[1]);
+    const [x, y] = [map.x(sensor.place[0]), map.y(sensor.place[1])];
     mark(pen, x, y, verdict);
     pen.fillStyle = found.colour;
     if (ill) pen.fillText(`${sensor.name}: ${verdict}`, x + 9, y + 4);
