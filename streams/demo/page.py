@@ -17,7 +17,7 @@ from beliefstream.streams.settings import Settings
 PORT = 8090
 GRACE = 5.0  # seconds to end
 START_SECONDS = 30.0  # for the first answer; one or two on an idle machine
-NEEDED = ("starlette", "uvicorn", "websockets")
+NEEDED = ("msgspec", "starlette", "uvicorn", "websockets")
 COMMAND = "from beliefstream.streams.cli import main; main()"
 
 

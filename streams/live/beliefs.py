@@ -6,6 +6,8 @@ A block is what a frame says of one entity: its number, method and quality, and 
 from __future__ import annotations
 
 import struct
+import sys
+from array import array
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,10 +15,10 @@ from typing import Any, get_args
 
 import numpy as np
 
-from beliefstream.schemas import Posterior
 from beliefstream.schemas.posterior import Method
 from beliefstream.streams.live.earth import Plane, degree_plane, stretch_of
 from beliefstream.streams.live.latencies import Seen
+from beliefstream.streams.live.posteriors import AnyPosterior
 
 MAXIMUM_ENTITIES = 2000  # those that were silent longest make room
 MAXIMUM_SAMPLES = 240  # of an entity's history, about 80 kB for 8 components of 4 coordinates
@@ -43,7 +45,7 @@ class Sample:
 
     def to_json(self) -> dict[str, Any]:
         """As the page reads it."""
-        numbers = np.frombuffer(self.marginals, dtype="<f4").tolist()
+        numbers = np.nan_to_num(np.frombuffer(self.marginals, dtype="<f4")).tolist()  # JSON has no infinity
         return {"t": self.time, "k": self.components, "q": [float(f"{number:.7g}") for number in numbers]}
 
 
@@ -59,7 +61,7 @@ class Entity:
 
     number: int
     name: str
-    posterior: Posterior
+    posterior: AnyPosterior
     version: int
     block: bytes
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=MAXIMUM_SAMPLES))
@@ -114,7 +116,7 @@ class Beliefs:
         self._numbers = 0
         self._gone: deque[tuple[int, int]] = deque(maxlen=MAXIMUM_ENTITIES)
 
-    def add(self, posterior: Posterior) -> None:
+    def add(self, posterior: AnyPosterior) -> None:
         """Replace the belief of the posterior's entity."""
         if self.plane is None:
             self.plane = default_plane(posterior)
@@ -148,7 +150,7 @@ class Beliefs:
         return Changes(self.version, changed, gone)
 
 
-def default_plane(posterior: Posterior) -> Plane | None:
+def default_plane(posterior: AnyPosterior) -> Plane | None:
     """x and y, or else longitude and latitude in degrees, or else the first two coordinates; None if there is one."""
     names = posterior.coordinate_names
     if "x" in names and "y" in names:
@@ -156,7 +158,7 @@ def default_plane(posterior: Posterior) -> Plane | None:
     return degree_plane(posterior) or ((names[0], names[1]) if len(names) > 1 else None)
 
 
-def block_of(number: int, posterior: Posterior, plane: Plane | None, stretch: float = 1.0) -> bytes:
+def block_of(number: int, posterior: AnyPosterior, plane: Plane | None, stretch: float = 1.0) -> bytes:
     """The entity's part of a frame: a head, and weight, mean and covariance over the plane of each component.
 
     The first coordinate of the plane is multiplied by `stretch`.
@@ -174,13 +176,20 @@ def block_of(number: int, posterior: Posterior, plane: Plane | None, stretch: fl
     )
     if plane is None or not components:
         return head
-    first, second = names.index(plane[0]), names.index(plane[1])
-    mixture = posterior.mixture
-    rows = np.empty((components, 6), dtype="<f4")
-    rows[:, 0] = mixture.weights
-    rows[:, 1:3] = np.asarray(mixture.means)[:, (first, second)]
-    covariances = np.asarray(mixture.covariances)
-    rows[:, 3:] = covariances[:, (first, first, second), (first, second, second)]
-    if stretch != 1.0:
-        rows *= np.array([1, stretch, 1, stretch**2, stretch, 1], dtype="<f4")
-    return head + rows.tobytes()
+    i, j = names.index(plane[0]), names.index(plane[1])
+    mixture, numbers = posterior.mixture, array("f")
+    for weight, mean, covariance in zip(mixture.weights, mixture.means, mixture.covariances, strict=True):
+        upper, lower = covariance[i], covariance[j]
+        numbers.extend(
+            (
+                weight,
+                stretch * mean[i],
+                mean[j],
+                stretch**2 * upper[i],
+                stretch * upper[j],
+                lower[j],
+            )
+        )
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return head + numbers.tobytes()

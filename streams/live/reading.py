@@ -17,6 +17,7 @@ from beliefstream.streams.client.received_dead_letter import ReceivedDeadLetter
 from beliefstream.streams.kafka.connection import TopicReader, connect
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.live.latencies import Seen
+from beliefstream.streams.live.posteriors import AnyPosterior, plain_posterior
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +40,7 @@ class Batch:
         sensor_health: the newest of each partition and sensor, as they are on the topic.
     """
 
-    posteriors: list[Posterior] = field(default_factory=list)
+    posteriors: list[AnyPosterior] = field(default_factory=list)
     stamps: list[float] = field(default_factory=list)
     received: int = 0
     delay: float | None = None
@@ -148,7 +149,7 @@ class TopicsReader:
         return records
 
     def _posterior(self, batch: Batch, record: Any) -> None:
-        batch.posteriors.append(parse(Posterior, record.value))
+        batch.posteriors.append(plain_posterior(record.value) or parse(Posterior, record.value))
         batch.stamps.append(record.timestamp / 1000)
 
     def _observation(self, batch: Batch, record: Any) -> None:
