@@ -130,16 +130,15 @@ def _send(servers: str, topic: str, entities: int, sent: Any) -> None:
     """Send posteriors of all entities, evenly over time; puts the number of those sent in each tenth of a second."""
     from kafka import KafkaProducer
 
-    prepared = [(f"e-{number}".encode(), *_variants(f"e-{number}")) for number in range(entities)]
+    prepared = [_variants(f"e-{number}") for number in range(entities)]
     producer = KafkaProducer(bootstrap_servers=servers, linger_ms=20, batch_size=BATCH_BYTES)
     begin, count = time.monotonic(), 0
     while True:
         due = int((time.monotonic() - begin) * RATE * entities)
         now = b'"time":' + str(time.time()).encode()
         for number in range(count, due):
-            key, *variants = prepared[number % entities]
-            before, after = variants[number // entities % VARIANTS]
-            producer.send(topic, key=key, value=before + now + after)
+            before, after = prepared[number % entities][number // entities % VARIANTS]
+            producer.send(topic, key=f"e-{number % entities}".encode(), value=before + now + after)
         sent.put(due - count)
         count = due
         time.sleep(0.1)
