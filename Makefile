@@ -72,7 +72,7 @@ picture: .venv/demo
 # one stamp per set of extras, made again when pyproject.toml changes
 .venv/demo: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[demo]'
+	$(BIN)/pip install --quiet --editable '.[demo,live]'
 	touch $@
 
 .venv/dev: pyproject.toml

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import tempfile
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -88,6 +89,20 @@ class Prometheus:
             if found
             else set()
         )
+
+    def values(self, expression: str) -> list[float]:
+        """Of all series of an expression now; raises ValueError if Prometheus refuses the expression."""
+        url = f"{self._url}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                found = json.loads(answer.read())["data"]
+        except urllib.error.HTTPError as error:
+            with error:
+                raise ValueError(f"{expression}: {error.read().decode()}") from None
+        pairs = (
+            [found["result"]] if found["resultType"] == "scalar" else [s["value"] for s in found["result"]]
+        )
+        return [float(value) for _, value in pairs]
 
     def value(self, expression: str) -> float | None:
         """Of an expression now; None if there is none."""

@@ -48,6 +48,8 @@ def bench(
     ),
     rate: float = typer.Option(100.0, min=2, help="for --latency: observations a second"),
     gateway: bool = typer.Option(False, "--gateway", help="measure the HTTP gateway, and nothing else"),
+    live: bool = typer.Option(False, "--live", help="measure the live page's server, and nothing else"),
+    seconds: float = typer.Option(30.0, min=5, help="for --live: seconds with each number of viewers"),
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="also write the results to a file")
     ] = None,
@@ -65,6 +67,9 @@ def bench(
     numbers = whole_numbers(reports, "--reports", 1) or ()
     if gateway:
         tables.print_gateway(console)
+        return
+    if live:
+        tables.print_live(console, seconds)
         return
     if update:
         _measure_updates(results)

@@ -99,3 +99,22 @@ def print_gateway(console: Console) -> None:
         times = f"{load.median * 1e3:.1f}", f"{load.slowest * 1e3:.1f}"
         table.add_row(str(load.batch), str(load.connections), f"{load.per_second:,.0f}", *times)
     console.print(table)
+
+
+def print_live(console: Console, seconds: float) -> None:
+    """What viewers of the live page cost."""
+    from beliefstream.streams.bench.live import measure_live
+
+    table = Table("viewers", "posteriors/s", "frames/s", "delay, ms", "cores", "memory, MB: start", "end")
+    table.title = f"live page, 1,000 entities of 8 components, {seconds:g} s each"
+    for load in measure_live(seconds=seconds):
+        table.add_row(
+            str(load.viewers),
+            f"{load.posteriors:,.0f}",
+            f"{load.frames:.2f}",
+            f"{1e3 * load.delay:.0f}",
+            f"{load.cores:.3f}",
+            f"{load.begin / 1e6:,.0f}",
+            f"{load.end / 1e6:,.0f}",
+        )
+    console.print(table)

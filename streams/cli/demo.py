@@ -26,8 +26,9 @@ def demo(
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE", help="write a picture of the run to this PNG file")
     ] = None,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="serve the live page too")] = True,
 ) -> None:
-    """Show everything on this machine: broker, worker, a real recording and a simulated fleet, checked at the end.
+    """Show everything on this machine: broker, worker, page, a real recording and a fleet, checked at the end.
 
     Example: beliefstream demo --duration 30 --picture demo.png
     """
@@ -55,7 +56,7 @@ def demo(
     background = Background() if keep else None  # it forks, so it must start before any thread
     from beliefstream.streams.demo.session import DemoSession, Options
 
-    with DemoSession(Options(speed, entities, duration, picture), settings, Console()) as session:
+    with DemoSession(Options(speed, entities, duration, picture, page), settings, Console()) as session:
         session.run(background)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from beliefstream.streams.cli.metrics_scraper import MetricsHistory, Scraper
 
 REFRESH_INTERVAL = 0.25  # seconds
-RECENT = 12  # posteriors shown
+MOST = 500  # posteriors kept, of which as many are shown as the terminal has lines for
+AROUND = 6  # lines of frames and headings
+FIGURE_WIDTH = 26  # columns that one of the worker's numbers may take
 
 
 def watch(
@@ -31,11 +33,15 @@ def watch(
     duration: Annotated[
         float | None, typer.Option(min=0, help="end after this many seconds", show_default="at Ctrl-C")
     ] = None,
+    entity: Annotated[
+        str,
+        typer.Option(metavar="TEXT", help="only entities with this text in their name; case does not matter"),
+    ] = "",
     brokers: Brokers = None,
 ) -> None:
-    """Watch a worker and its posteriors, live.
+    """Watch a worker and its posteriors, live, in the whole terminal.
 
-    Example: beliefstream watch --url http://127.0.0.1:8080
+    Example: beliefstream watch --url http://127.0.0.1:8080 --entity mower
     """
     from rich.live import Live
 
@@ -44,39 +50,47 @@ def watch(
 
     settings = settings_for(brokers)
     place = url or f"http://{settings.web_host}:{settings.web_port}"
-    recent = Recent()
+    recent, screen = Recent(entity), console()
     with (
         PosteriorConsumer(settings.brokers, settings.posteriors, **settings.client_options) as consumer,
         Scraper(place, settings.token) as worker,
-        Live(console=console(), auto_refresh=False) as live,
+        Live(console=screen, screen=screen.is_terminal, auto_refresh=False) as live,
     ):
         deadline = time.monotonic() + duration if duration is not None else float("inf")
         try:
             while time.monotonic() < deadline:
                 for posterior in consumer.poll(REFRESH_INTERVAL):
                     recent.add(posterior)
-                live.update(view(worker, recent), refresh=True)
+                live.update(view(worker, recent, screen.width, screen.height), refresh=True)
         except KeyboardInterrupt:
             return
 
 
 class Recent:
-    """The latest posteriors, one per entity, and the number of entities."""
+    """The latest posteriors, one per entity, and the number of entities.
 
-    def __init__(self) -> None:
+    Args:
+        wanted: text that the names have, in any case.
+    """
+
+    def __init__(self, wanted: str = "") -> None:
+        self.wanted = wanted
         self.entities: set[str] = set()
-        self.latest: deque[Posterior] = deque(maxlen=RECENT)
+        self.latest: dict[str, Posterior] = {}  # the newest at the end
 
     def add(self, posterior: Posterior) -> None:
         """Add a posterior, in place of the last one of its entity."""
+        if self.wanted.lower() not in posterior.entity.lower():
+            return
         self.entities.add(posterior.entity)
-        for older in [each for each in self.latest if each.entity == posterior.entity]:
-            self.latest.remove(older)
-        self.latest.append(posterior)
+        self.latest.pop(posterior.entity, None)
+        self.latest[posterior.entity] = posterior
+        if len(self.latest) > MOST:
+            del self.latest[next(iter(self.latest))]
 
 
-def view(worker: Scraper, recent: Recent) -> RenderableType:
-    """Return the content of the screen."""
+def view(worker: Scraper, recent: Recent, width: int = 160, height: int = 25) -> RenderableType:
+    """Return the content of a screen of so many columns and lines."""
     from rich.console import Group
     from rich.panel import Panel
     from rich.table import Table
@@ -84,23 +98,26 @@ def view(worker: Scraper, recent: Recent) -> RenderableType:
 
     from beliefstream.streams.cli.posteriors import row
 
-    table = Table(expand=True, box=None)
-    for heading in ("time", "entity", "sequence", "belief", "ESS", "error", "method"):
-        table.add_column(heading, no_wrap=heading != "belief")
-    for posterior in reversed(recent.latest):
-        table.add_row(*map(Text, row(posterior)))  # as text: names are not markup
     above: RenderableType
+    used = 1  # lines
     if worker.problem:
-        above = Text(worker.problem, style="yellow")
+        above = Text(worker.problem, style="yellow", no_wrap=True, overflow="ellipsis")
     elif worker.history.last is None:
         above = Text(f"asking the worker at {worker.url}")
     else:
-        above = _numbers(worker.history)
-    seen = f"posteriors of {len(recent.entities)} entities seen"
+        above, used = _numbers(worker.history, max(1, width // FIGURE_WIDTH))
+    table = Table(expand=True, box=None)
+    for heading in ("time", "entity", "sequence", "belief", "ESS", "error", "method"):
+        table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1 if heading == "belief" else None)
+    for posterior in islice(reversed(recent.latest.values()), max(1, height - AROUND - used)):
+        table.add_row(*map(Text, row(posterior)))  # as text: names are not markup
+    named = f" with {recent.wanted!r} in their names" if recent.wanted else ""
+    seen = Text(f"posteriors of {len(recent.entities)} entities{named} seen")
     return Group(Panel(above, title=f"worker {worker.url}"), Panel(table, title=seen))
 
 
-def _numbers(history: MetricsHistory) -> RenderableType:
+def _numbers(history: MetricsHistory, beside: int) -> tuple[RenderableType, int]:
+    """The worker's numbers, so many beside each other, and the lines that they take."""
     from rich.table import Table
 
     last = history.last
@@ -117,11 +134,13 @@ def _numbers(history: MetricsHistory) -> RenderableType:
         ("dead letters", f"{sum(dead.values()):.0f}" + _reasons(dead)),
     ]
     table = Table.grid(padding=(0, 3))
-    for _ in figures:
-        table.add_column()
-    table.add_row(*(f"[bold]{number}[/bold]" for _, number in figures))
-    table.add_row(*(f"[dim]{name}[/dim]" for name, _ in figures))
-    return table
+    for _ in range(min(beside, len(figures))):
+        table.add_column(no_wrap=True, overflow="ellipsis")
+    for begin in range(0, len(figures), beside):
+        line = figures[begin : begin + beside]
+        table.add_row(*(f"[bold]{number}[/bold]" for _, number in line))
+        table.add_row(*(f"[dim]{name}[/dim]" for name, _ in line))
+    return table, table.row_count
 
 
 def _number(value: float, shape: str) -> str:

@@ -1,4 +1,4 @@
-"""Processes of the demo: the embedded broker and one worker, whose metrics it reads."""
+"""Processes of the demo: the embedded broker, one worker, whose metrics it reads, and the live page."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from beliefstream.schemas import Model, Sensor
 from beliefstream.streams.client import Registry
+from beliefstream.streams.demo.page import LivePageProcess
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.local.broker import EmbeddedBroker, GuardedProcess, free_port
 from beliefstream.streams.settings import PROTECTION, Settings
@@ -34,6 +35,7 @@ NOT_FROM_ENVIRONMENT = (
     "priors",
     "posteriors",
     "dead_letters",
+    "sensor_health",
     "partitions",
     "maximum_message_bytes",
     "web_host",
@@ -63,13 +65,18 @@ class DemoServices:
         settings: settings of the worker, except for broker, topics and port.
         folder: folder for the worker's log and local files.
         say: called with each line for the user.
+        page: whether to serve the live page too.
     """
 
-    def __init__(self, settings: Settings, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: Settings, folder: Path, say: Callable[[str], None], page: bool = False
+    ) -> None:
         self.log_file = folder / "worker.log"
         self._settings, self._folder, self._say = settings, folder, say
         self._stack = ExitStack()
         self._worker: GuardedProcess | None = None
+        self._wants_page = page
+        self._page: LivePageProcess | None = None
         self.broker = EmbeddedBroker(BROKER_PORT)
         self.web_port = WEB_PORT
 
@@ -81,6 +88,11 @@ class DemoServices:
     def web_address(self) -> str:
         return f"http://127.0.0.1:{self.web_port}"
 
+    @property
+    def page_address(self) -> str:
+        """Address of the live page; empty if it was not started."""
+        return self._page.address if self._page is not None else ""
+
     def __enter__(self) -> Self:
         try:
             self._stack.enter_context(self.broker)
@@ -88,7 +100,12 @@ class DemoServices:
             self._say(f"broker   {self.bootstrap_servers}{changed}")
             names = topics.create(self.bootstrap_servers)
             self._say(f"topics   {', '.join(names)}")
-            self._start_worker()
+            settings = self._own_settings()
+            self._start_worker(settings)
+            if self._wants_page:
+                self._page = LivePageProcess(settings, self._folder, self._say)
+                self._stack.callback(self._page.stop)
+                self._page.start()
         except BaseException:
             self.close()
             raise
@@ -102,7 +119,7 @@ class DemoServices:
         self.close()
 
     def close(self) -> None:
-        """Stop the worker, then the broker. Returns when both have ended."""
+        """Stop the page, the worker, then the broker. Returns when all have ended."""
         self._stack.close()
 
     def define(self, models: Iterable[Model], sensors: Iterable[Sensor]) -> None:
@@ -111,7 +128,7 @@ class DemoServices:
             registry.define(sensors, models)
 
     def wait_until_ready(self, timeout: float = READY_TIMEOUT) -> None:
-        """Wait until the worker processes observations.
+        """Wait until the worker processes observations, and the page answers.
 
         Raises:
             DemonstrationError: the worker ended, or is not ready in time.
@@ -122,6 +139,8 @@ class DemoServices:
             if time.monotonic() > deadline:
                 raise self.failure(f"the worker is not ready after {timeout:g} s")
             time.sleep(0.2)
+        if self._page is not None:
+            self._page.wait_until_served()
 
     def check(self) -> None:
         """Raise DemonstrationError if the broker or the worker has ended."""
@@ -144,11 +163,10 @@ class DemoServices:
         except OSError:
             return None
 
-    def _start_worker(self) -> None:
+    def _own_settings(self) -> Settings:
         self.web_port = free_port(WEB_PORT)
-        changed = f" (port {WEB_PORT} is taken)" if self.web_port != WEB_PORT else ""
         own = {name: Settings.model_fields[name].default for name in NOT_FROM_ENVIRONMENT}
-        settings = self._settings.model_copy(
+        return self._settings.model_copy(
             update={
                 **own,
                 "brokers": self.bootstrap_servers,
@@ -158,6 +176,9 @@ class DemoServices:
                 "logs": "json",
             }
         )
+
+    def _start_worker(self, settings: Settings) -> None:
+        changed = f" (port {WEB_PORT} is taken)" if self.web_port != WEB_PORT else ""
         command = [sys.executable, "-c", WORKER, "worker"]
         # append mode, so that reading the log does not move the worker's write position
         output = self.log_file.open("a+b")

@@ -33,6 +33,7 @@ class Options:
     entities: int
     duration: float | None
     picture: Path | None
+    page: bool = True
 
 
 class DemoSession:
@@ -62,7 +63,9 @@ class DemoSession:
         rehearsal = schedule_of(
             self._scenario(time.time())
         )  # finds errors in the scenario before any process starts
-        services = self._stack.enter_context(DemoServices(self._settings, self._folder, self._say))
+        services = self._stack.enter_context(
+            DemoServices(self._settings, self._folder, self._say, self._options.page)
+        )
         self._prepare(services, rehearsal)
         scenario = self._scenario(time.time() + LEAD)
         schedule = schedule_of(scenario)
@@ -129,6 +132,8 @@ class DemoSession:
         servers = services.bootstrap_servers
         self._console.print()
         self._say(f"running: broker {servers}, worker {services.web_address} (/healthz /readyz /metrics)")
+        if services.page_address:
+            self._say(f"  see:   {services.page_address}")
         self._say(f"  show:  beliefstream posteriors --brokers {servers}")
         self._say(f"  stop:  kill {os.getpid()}" if hasattr(os, "fork") else "  stop:  Ctrl-C")
 

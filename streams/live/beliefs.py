@@ -6,6 +6,8 @@ A block is what a frame says of one entity: its number, method and quality, and 
 from __future__ import annotations
 
 import struct
+import sys
+from array import array
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,11 +15,10 @@ from typing import Any, get_args
 
 import numpy as np
 
-from beliefstream.schemas import Posterior
 from beliefstream.schemas.posterior import Method
-
-Plane = tuple[str, str]
-"""The names of the two coordinates that the map shows: to the right, and upwards."""
+from beliefstream.streams.live.earth import Plane, degree_plane, stretch_of
+from beliefstream.streams.live.latencies import Seen
+from beliefstream.streams.live.posteriors import AnyPosterior
 
 MAXIMUM_ENTITIES = 2000  # those that were silent longest make room
 MAXIMUM_SAMPLES = 240  # of an entity's history, about 80 kB for 8 components of 4 coordinates
@@ -44,7 +45,7 @@ class Sample:
 
     def to_json(self) -> dict[str, Any]:
         """As the page reads it."""
-        numbers = np.frombuffer(self.marginals, dtype="<f4").tolist()
+        numbers = np.nan_to_num(np.frombuffer(self.marginals, dtype="<f4")).tolist()  # JSON has no infinity
         return {"t": self.time, "k": self.components, "q": [float(f"{number:.7g}") for number in numbers]}
 
 
@@ -60,11 +61,11 @@ class Entity:
 
     number: int
     name: str
-    posterior: Posterior
+    posterior: AnyPosterior
     version: int
     block: bytes
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=MAXIMUM_SAMPLES))
-    observations: deque[bytes] = field(default_factory=lambda: deque(maxlen=MAXIMUM_OBSERVATIONS))
+    observations: deque[Seen] = field(default_factory=lambda: deque(maxlen=MAXIMUM_OBSERVATIONS))
     sample_count: int = 0
 
     def samples_after(self, number: int) -> list[Sample]:
@@ -99,20 +100,32 @@ class Beliefs:
     """All entities by name, the one that changed last at the end.
 
     Args:
-        plane: the coordinates to show; if absent x and y, or else the first two of the first posterior.
+        plane: the coordinates to show; if absent x and y, or else longitude and latitude in degrees, or else the first
+            two of the first posterior.
+
+    Attributes:
+        stretch: factor of the first coordinate on the map; the cosine of the first latitude if the plane is one of
+            degrees, otherwise 1.
     """
 
     def __init__(self, plane: Plane | None = None) -> None:
         self.plane = plane
+        self.stretch: float | None = None
         self.entities: OrderedDict[str, Entity] = OrderedDict()
         self.version = 0
         self._numbers = 0
         self._gone: deque[tuple[int, int]] = deque(maxlen=MAXIMUM_ENTITIES)
 
-    def add(self, posterior: Posterior) -> None:
+    def add(self, posterior: AnyPosterior) -> None:
         """Replace the belief of the posterior's entity."""
         if self.plane is None:
-            self.plane = default_plane(posterior.coordinate_names)
+            self.plane = default_plane(posterior)
+        if (
+            self.stretch is None
+            and self.plane is not None
+            and set(self.plane) <= set(posterior.coordinate_names)
+        ):
+            self.stretch = stretch_of(posterior, self.plane)
         self.version += 1
         entity = self.entities.get(posterior.entity)
         if entity is None:
@@ -120,7 +133,7 @@ class Beliefs:
             entity = Entity(self._numbers, posterior.entity, posterior, self.version, b"")
             self.entities[posterior.entity] = entity
         entity.posterior, entity.version = posterior, self.version
-        entity.block = block_of(entity.number, posterior, self.plane)
+        entity.block = block_of(entity.number, posterior, self.plane, self.stretch or 1.0)
         entity.remember()
         self.entities.move_to_end(posterior.entity)
         while len(self.entities) > MAXIMUM_ENTITIES:
@@ -137,15 +150,19 @@ class Beliefs:
         return Changes(self.version, changed, gone)
 
 
-def default_plane(names: Sequence[str]) -> Plane | None:
-    """x and y where there are both, or else the first two coordinates; None if there is only one."""
+def default_plane(posterior: AnyPosterior) -> Plane | None:
+    """x and y, or else longitude and latitude in degrees, or else the first two coordinates; None if there is one."""
+    names = posterior.coordinate_names
     if "x" in names and "y" in names:
         return "x", "y"
-    return (names[0], names[1]) if len(names) > 1 else None
+    return degree_plane(posterior) or ((names[0], names[1]) if len(names) > 1 else None)
 
 
-def block_of(number: int, posterior: Posterior, plane: Plane | None) -> bytes:
-    """The entity's part of a frame: a head, and weight, mean and covariance over the plane of each component."""
+def block_of(number: int, posterior: AnyPosterior, plane: Plane | None, stretch: float = 1.0) -> bytes:
+    """The entity's part of a frame: a head, and weight, mean and covariance over the plane of each component.
+
+    The first coordinate of the plane is multiplied by `stretch`.
+    """
     names, quality = posterior.coordinate_names, posterior.quality
     shown = plane is not None and plane[0] in names and plane[1] in names
     components = posterior.mixture.components if shown else 0
@@ -159,11 +176,20 @@ def block_of(number: int, posterior: Posterior, plane: Plane | None) -> bytes:
     )
     if plane is None or not components:
         return head
-    first, second = names.index(plane[0]), names.index(plane[1])
-    mixture = posterior.mixture
-    rows = np.empty((components, 6), dtype="<f4")
-    rows[:, 0] = mixture.weights
-    rows[:, 1:3] = np.asarray(mixture.means)[:, (first, second)]
-    covariances = np.asarray(mixture.covariances)
-    rows[:, 3:] = covariances[:, (first, first, second), (first, second, second)]
-    return head + rows.tobytes()
+    i, j = names.index(plane[0]), names.index(plane[1])
+    mixture, numbers = posterior.mixture, array("f")
+    for weight, mean, covariance in zip(mixture.weights, mixture.means, mixture.covariances, strict=True):
+        upper, lower = covariance[i], covariance[j]
+        numbers.extend(
+            (
+                weight,
+                stretch * mean[i],
+                mean[j],
+                stretch**2 * upper[i],
+                stretch * upper[j],
+                lower[j],
+            )
+        )
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return head + numbers.tobytes()

@@ -8,8 +8,12 @@ from typing import Any
 
 from beliefstream.schemas import Model, Observation, Sensor, Unusable, parse, printable
 from beliefstream.streams.client.received_dead_letter import ReceivedDeadLetter
-from beliefstream.streams.live.beliefs import Beliefs, Entity, Plane
+from beliefstream.streams.live.beliefs import Beliefs, Entity
+from beliefstream.streams.live.earth import Plane
+from beliefstream.streams.live.group import GroupState
+from beliefstream.streams.live.latencies import Latencies
 from beliefstream.streams.live.reading import Batch
+from beliefstream.streams.live.verdicts import SensorVerdicts
 
 LOW = 0.5  # effective sample sizes below it are listed
 MAXIMUM_LETTERS = 100
@@ -24,6 +28,9 @@ class Overview:
     Attributes:
         version: of the definitions: rises with every change.
         letter_count: dead letters so far, those read at the start included.
+        verdicts: on the sensors.
+        latencies: from observations to posteriors.
+        group: the workers' consumer group.
     """
 
     def __init__(self) -> None:
@@ -31,6 +38,9 @@ class Overview:
         self.models: dict[str, Model] = {}
         self.letters: deque[ReceivedDeadLetter] = deque(maxlen=MAXIMUM_LETTERS)
         self.reasons: Counter[str] = Counter()
+        self.verdicts = SensorVerdicts()
+        self.latencies, self.group = Latencies(), GroupState()
+        self._listed: tuple[object, dict[str, Any]] = (None, {})  # verdicts, and of which versions
         self.version, self.letter_count = 0, 0
         self._delay: float | None = None
         self._counts: deque[tuple[float, int, int]] = deque([(time.monotonic(), 0, 0)])
@@ -42,6 +52,7 @@ class Overview:
         for entity, model in batch.models.items():
             _set(self.models, entity, model)
         self.version += bool(batch.sensors or batch.models)
+        self.verdicts.add(batch.sensor_health)
         self.letters.extend(batch.dead_letters)
         self.letter_count += len(batch.dead_letters)
         self.reasons.update(str(each.letter.reason) for each in batch.dead_letters)
@@ -65,6 +76,10 @@ class Overview:
             "observations": (last[1] - first[1]) / seconds,
             "entities": len(beliefs.entities),
             "delay": self._delay,
+            "latency": self.latencies.quantiles(0.5, 0.95),
+            "lag": self.group.lag,
+            "workers": self.group.workers,
+            "group_note": self.group.note,
             "low": LOW,
             "poor": [{"name": name, "ess": round(share, 3)} for share, name in sorted(poor)[:MAXIMUM_LISTED]],
             "poor_count": len(poor),
@@ -77,12 +92,24 @@ class Overview:
         found = [each for each in reversed(self.letters) if entity is None or each.entity == entity]
         return [_letter(each) for each in found[:MAXIMUM_LISTED]]
 
-    def listed_sensors(self, plane: Plane | None) -> list[dict[str, Any]]:
+    def listed_sensors(self, plane: Plane | None, stretch: float = 1.0) -> list[dict[str, Any]]:
         """The sensors, with their place on the map where they have one."""
         return [
-            {"name": sensor.sensor, "kind": sensor.kind, "place": place_of(sensor, plane)}
+            {"name": sensor.sensor, "kind": sensor.kind, "place": place_of(sensor, plane, stretch)}
             for sensor in self.sensors.values()
         ]
+
+    def listed_verdicts(self) -> tuple[object, dict[str, Any]]:
+        """The version of the verdicts, and those on all defined sensors that have one."""
+        version = (self.version, self.verdicts.version)
+        if self._listed[0] != version:
+            found = {name: self.verdicts.of(sensor) for name, sensor in self.sensors.items()}
+            self._listed = version, {name: verdict for name, verdict in found.items() if verdict is not None}
+        return self._listed
+
+    def words(self) -> dict[str, str]:
+        """The verdict on each defined sensor that has one, in a word."""
+        return {name: str(verdict["verdict"]) for name, verdict in self.listed_verdicts()[1].items()}
 
     def model_of(self, entity: str) -> Model | None:
         """The entity's own model, or else that of all."""
@@ -91,9 +118,9 @@ class Overview:
     def observations_of(self, entity: Entity) -> list[dict[str, Any]]:
         """The last observations, the newest first."""
         found = []
-        for raw in reversed(entity.observations):
+        for seen in reversed(entity.observations):
             try:
-                observation = parse(Observation, raw)
+                observation = parse(Observation, seen.value)
             except Unusable:
                 continue  # it is a dead letter
             values = [float(f"{value:.7g}") for value in observation.values]
@@ -127,7 +154,7 @@ def details(entity: Entity, after: int, overview: Overview) -> dict[str, Any]:
     }
 
 
-def place_of(sensor: Sensor, plane: Plane | None) -> tuple[float, float] | None:
+def place_of(sensor: Sensor, plane: Plane | None, stretch: float = 1.0) -> tuple[float, float] | None:
     """Where the sensor stands in the plane of the map; None if it has no place there."""
     position = getattr(sensor, "position", None)
     names = sensor.coordinate_names
@@ -136,7 +163,7 @@ def place_of(sensor: Sensor, plane: Plane | None) -> tuple[float, float] | None:
     first, second = names.index(plane[0]), names.index(plane[1])
     if len(position) <= max(first, second):
         return None
-    return float(position[first]), float(position[second])
+    return stretch * float(position[first]), float(position[second])
 
 
 def _set(known: dict[str, Any], name: str, definition: Any) -> None:

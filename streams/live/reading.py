@@ -16,6 +16,8 @@ from beliefstream.streams.client.publisher import Place
 from beliefstream.streams.client.received_dead_letter import ReceivedDeadLetter
 from beliefstream.streams.kafka.connection import TopicReader, connect
 from beliefstream.streams.kafka.topics import TopicNames
+from beliefstream.streams.live.latencies import Seen
+from beliefstream.streams.live.posteriors import AnyPosterior, plain_posterior
 
 log = structlog.get_logger(__name__)
 
@@ -31,29 +33,36 @@ class Batch:
         posteriors: in the order of each partition; of an entity only the newest, once the start has been read.
         received: how many posteriors there were.
         delay: seconds from a posterior's record to its reading, of the newest; None if there was none.
+        stamps: time of the record of each posterior, in seconds.
         observations: by entity, as they are on the topic.
         observed: how many observations there were.
         sensors, models: by name; None for those that were removed.
+        sensor_health: the newest of each partition and sensor, as they are on the topic.
     """
 
-    posteriors: list[Posterior] = field(default_factory=list)
+    posteriors: list[AnyPosterior] = field(default_factory=list)
+    stamps: list[float] = field(default_factory=list)
     received: int = 0
     delay: float | None = None
-    observations: dict[str, deque[bytes]] = field(default_factory=dict)
+    observations: dict[str, deque[Seen]] = field(default_factory=dict)
     observed: int = 0
     sensors: dict[str, Sensor | None] = field(default_factory=dict)
     models: dict[str, Model | None] = field(default_factory=dict)
     dead_letters: list[ReceivedDeadLetter] = field(default_factory=list)
+    sensor_health: dict[tuple[int, bytes], bytes | None] = field(default_factory=dict)
 
 
 class TopicsReader:
-    """Reads definitions from the beginning, and the other topics from shortly before their end.
+    """Reads definitions and sensor health from the beginning, and the other topics from shortly before their end.
 
     Args:
         servers: `host:port`, or several separated by commas.
         names: of the topics.
         kept: how many observations of an entity are returned at most.
         **options: of `kafka.KafkaConsumer`, such as `security_protocol`, `sasl_*`, `ssl_*`.
+
+    Attributes:
+        ends: of each partition, after the last record that was read or there at the start.
 
     Raises:
         BrokerUnavailable: no broker answers within 10 s.
@@ -64,12 +73,15 @@ class TopicsReader:
         self._names, self._kept = names, kept
         look_back = {
             names.observations: 0,
+            names.priors: 0,
             names.posteriors: LOOK_BACK,
             names.dead_letters: LOOK_BACK,
             names.sensors: None,
             names.models: None,
+            names.sensor_health: None,
         }
         starts = _starts(servers, look_back, options)
+        self.ends = {place: end for place, (_, end) in starts.items()}
         self._behind = {place: end for place, (start, end) in starts.items() if start < end}
         settings = {
             **options,
@@ -88,6 +100,8 @@ class TopicsReader:
         while (left := deadline - time.monotonic()) > 0:
             for fetched in self._consumer.poll(timeout_ms=left * 1000, max_records=FETCH_MOST).values():
                 records.extend(fetched)
+                last = fetched[-1]
+                self.ends[TopicPartition(last.topic, last.partition)] = last.offset + 1
         return self._sort(records)
 
     def close(self) -> None:
@@ -108,13 +122,17 @@ class TopicsReader:
                 posteriors.append(record)
             elif record.topic == names.observations:
                 self._observation(batch, record)
+            elif record.topic == names.priors:
+                continue  # read for their number only
+            elif record.topic == names.sensor_health:
+                batch.sensor_health[record.partition, record.key or b""] = record.value
             else:
                 _read(record, lambda record=record: self._other(batch, record))
         batch.received = len(posteriors)
         if posteriors:
             batch.delay = max(0.0, time.time() - posteriors[-1].timestamp / 1000)
         for record in self._wanted(posteriors):
-            _read(record, lambda record=record: batch.posteriors.append(parse(Posterior, record.value)))
+            _read(record, lambda record=record: self._posterior(batch, record))
         return batch
 
     def _wanted(self, records: list[Any]) -> list[Any]:
@@ -130,11 +148,16 @@ class TopicsReader:
         }
         return records
 
+    def _posterior(self, batch: Batch, record: Any) -> None:
+        batch.posteriors.append(plain_posterior(record.value) or parse(Posterior, record.value))
+        batch.stamps.append(record.timestamp / 1000)
+
     def _observation(self, batch: Batch, record: Any) -> None:
         batch.observed += 1
         if record.key is not None and record.value is not None:
             entity = record.key.decode(errors="replace")
-            batch.observations.setdefault(entity, deque(maxlen=self._kept)).append(record.value)
+            seen = Seen(record.partition, record.offset, record.timestamp / 1000, record.value)
+            batch.observations.setdefault(entity, deque(maxlen=self._kept)).append(seen)
 
     def _other(self, batch: Batch, record: Any) -> None:
         if record.topic == self._names.dead_letters:

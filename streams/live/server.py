@@ -26,7 +26,10 @@ from starlette.websockets import WebSocket
 from beliefstream.schemas import Unusable
 from beliefstream.streams.client import BrokerUnavailable, PriorPublisher
 from beliefstream.streams.live.access import Access, Guard
-from beliefstream.streams.live.beliefs import MAXIMUM_OBSERVATIONS, Beliefs, Plane
+from beliefstream.streams.live.beliefs import MAXIMUM_OBSERVATIONS, Beliefs
+from beliefstream.streams.live.earth import Plane
+from beliefstream.streams.live.group import GroupReader
+from beliefstream.streams.live.history import History
 from beliefstream.streams.live.overview import Overview
 from beliefstream.streams.live.priors import PriorService
 from beliefstream.streams.live.reading import Batch, TopicsReader
@@ -42,6 +45,8 @@ MAXIMUM_VIEWERS = 100
 RETRY_SECONDS = 1.0
 # Of what is read together only the newest posterior of an entity is parsed: with nobody there, few are.
 COLLECT_SECONDS, IDLE_SECONDS = 0.1, 0.5
+ASK_SECONDS = 2.0  # between two questions for the workers' group
+MEASURED = 50  # posteriors of a batch whose latency is measured, at most
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
@@ -49,11 +54,16 @@ class LivePage:
     """The beliefs, and what viewers ask for."""
 
     def __init__(
-        self, reader: TopicsReader, publisher: PriorPublisher, access: Access, plane: Plane | None = None
+        self,
+        reader: TopicsReader,
+        publisher: PriorPublisher,
+        group: GroupReader,
+        access: Access,
+        plane: Plane | None = None,
     ) -> None:
-        self.beliefs, self.overview = Beliefs(plane), Overview()
+        self.beliefs, self.overview, self.history = Beliefs(plane), Overview(), History()
         self.priors = PriorService(publisher, self.beliefs, self.overview)
-        self._reader, self._access = reader, access
+        self._reader, self._group, self._access = reader, group, access
         self._viewers: set[Viewer] = set()
 
     def apply(self, batch: Batch) -> None:
@@ -63,7 +73,12 @@ class LivePage:
         for name, observations in batch.observations.items():
             if (entity := self.beliefs.entities.get(name)) is not None:
                 entity.observations.extend(observations)
+        for posterior, stamp in list(zip(batch.posteriors, batch.stamps, strict=True))[-MEASURED:]:
+            known = self.beliefs.entities[posterior.entity].observations
+            self.overview.latencies.add(posterior, stamp, known)
         self.overview.add(batch)
+        if self.history.is_due:
+            self.history.take(self.beliefs, self.overview.health(self.beliefs), self.overview.words())
 
     async def follow(self) -> None:
         """Read until cancelled; a broker that is away is waited for."""
@@ -75,13 +90,30 @@ class LivePage:
                 log.warning("topics cannot be read, trying again", error=repr(error))
                 await asyncio.sleep(RETRY_SECONDS)
 
+    async def judge(self) -> None:
+        """Judge the sensors until cancelled, while somebody looks."""
+        while True:
+            if self._viewers:
+                await self.overview.verdicts.judge()
+            await asyncio.sleep(COLLECT_SECONDS)
+
+    async def ask(self) -> None:
+        """Ask for the workers' group until cancelled, while somebody looks."""
+        try:
+            while True:
+                if self._viewers:
+                    self.overview.group = await asyncio.to_thread(self._group.read, dict(self._reader.ends))
+                await asyncio.sleep(ASK_SECONDS if self._viewers else COLLECT_SECONDS)
+        finally:
+            self._group.close()
+
     async def view(self, websocket: WebSocket) -> None:
         """Serve one browser."""
         if len(self._viewers) >= MAXIMUM_VIEWERS:
             await websocket.close(1013, "too many viewers")
             return
         await websocket.accept()
-        viewer = Viewer(websocket, self.beliefs, self.overview)
+        viewer = Viewer(websocket, self.beliefs, self.overview, self.history)
         self._viewers.add(viewer)
         try:
             await viewer.run()
@@ -121,11 +153,12 @@ class LivePage:
 
         @contextlib.asynccontextmanager
         async def lifespan(_: Starlette) -> AsyncIterator[None]:
-            following = asyncio.create_task(self.follow())
+            tasks = [asyncio.create_task(each()) for each in (self.follow, self.judge, self.ask)]
             yield
-            following.cancel()
+            for task in tasks:
+                task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await following
+                await asyncio.gather(*tasks)
 
         files = [
             Route("/" if path.name == "index.html" else f"/{path.name}", partial(_file, path))
@@ -197,4 +230,6 @@ def serve(
         ) as publisher,
     ):
         connected()
-        make_server(LivePage(reader, publisher, access, plane).app()).run(sockets=[listening])
+        read = (settings.observations, settings.priors)
+        group = GroupReader(settings.brokers, settings.application, read, **options)
+        make_server(LivePage(reader, publisher, group, access, plane).app()).run(sockets=[listening])

@@ -15,6 +15,8 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from beliefstream.streams.live.beliefs import METHODS, Beliefs, Changes
+from beliefstream.streams.live.earth import earth_note
+from beliefstream.streams.live.history import History
 from beliefstream.streams.live.overview import Overview, details
 
 FRAME_INTERVAL = 0.2  # seconds
@@ -27,16 +29,24 @@ MAGIC = 0x31464C42  # "BLF1"
 class Viewer:
     """Sends frames to one browser and hears what it selects."""
 
-    def __init__(self, socket: WebSocket, beliefs: Beliefs, overview: Overview) -> None:
-        self._socket, self._beliefs, self._overview = socket, beliefs, overview
+    def __init__(self, socket: WebSocket, beliefs: Beliefs, overview: Overview, history: History) -> None:
+        self._socket, self._beliefs, self._overview, self._history = socket, beliefs, overview, history
         self._drawn = asyncio.Event()
         self._drawn.set()
         self._selected: str | None = None
+        self._past: float | None = None  # the time that is shown; None for now
+        self._past_is_sent = False
+        self._frames = 0
+        self._next_health = 0.0
+        self._begin()
+
+    def _begin(self) -> None:
+        """Everything is to be sent."""
         self._sample, self._details = 0, -1  # of the selected entity: the last sample, and the version sent
         self._version, self._letters = 0, -1
         self._definitions: object = None
-        self._named, self._frames = 0, 0
-        self._next_health = 0.0
+        self._verdicts: object = None
+        self._named, self._is_whole = 0, True
 
     async def run(self) -> None:
         """Serve the browser until it leaves."""
@@ -62,12 +72,23 @@ class Viewer:
                 continue  # not one of our messages
             if not isinstance(message, dict):
                 continue
-            if message.get("type") == "drawn":
+            self._obey(message)
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        match message.get("type"):
+            case "drawn":
                 self._drawn.set()
-            elif message.get("type") == "select":
+            case "select":
                 name = message.get("name")
                 self._selected = name if isinstance(name, str) else None
                 self._sample, self._details = 0, -1
+            case "past":
+                moment = message.get("time")
+                if isinstance(moment, (int, float)):
+                    self._past, self._past_is_sent = float(moment), False
+            case "live":
+                self._past = None
+                self._begin()
 
     async def _send_frames(self) -> None:
         while True:
@@ -77,38 +98,79 @@ class Viewer:
             except TimeoutError:
                 await self._socket.close(1008, "no frame was acknowledged")
                 return
-            changes = self._beliefs.changes(self._version)
-            notes = self._notes(changes)
-            if notes or changes.entities:
+            notes, frame = self._next() if self._past is None else self._next_of(self._past)
+            if frame is not None:
                 self._drawn.clear()
                 if notes:
                     await self._socket.send_text(json.dumps(notes))
-                await self._socket.send_bytes(self._frame(changes))
-                self._version = changes.version
+                await self._socket.send_bytes(frame)
             await asyncio.sleep(max(0.0, begin + FRAME_INTERVAL - time.monotonic()))
 
-    def _frame(self, changes: Changes) -> bytes:
+    def _next(self) -> tuple[dict[str, Any], bytes | None]:
+        """What is new now."""
+        changes = self._beliefs.changes(self._version)
+        notes = self._notes(changes)
+        if not notes and not changes.entities:
+            return notes, None
+        self._version = changes.version
+        return notes, self._frame(len(changes.entities), *(entity.block for entity in changes.entities))
+
+    def _next_of(self, moment: float) -> tuple[dict[str, Any], bytes | None]:
+        """What was at that time, once; then only how far back one can go, and the selected entity."""
+        notes: dict[str, Any] = {}
+        if time.monotonic() >= self._next_health:
+            self._next_health = time.monotonic() + HEALTH_INTERVAL
+            notes["range"] = self._range()
+            if found := self._details_of_selected():
+                notes["details"] = found  # of now, with the history of the chart
+        snapshot = None if self._past_is_sent else self._history.at(moment)
+        if snapshot is None:
+            return notes, self._frame(0) if notes else None
+        self._past_is_sent = True
+        live = {entity.number for entity in self._beliefs.entities.values() if entity.number <= self._named}
+        notes["names"] = [each for each in snapshot.numbered() if each[0] not in live]
+        notes["past"] = {"time": snapshot.time, "health": snapshot.health, "verdicts": snapshot.verdicts}
+        return notes, self._frame(len(snapshot.blocks), snapshot.frame())
+
+    def _range(self) -> tuple[float, float]:
+        """Times of the oldest snapshot, and of now."""
+        now = time.time()
+        return self._history.begin or now, now
+
+    def _frame(self, count: int, *blocks: bytes) -> bytes:
         self._frames += 1
-        head = FRAME.pack(MAGIC, self._frames, time.time(), len(changes.entities), 0)
-        return b"".join((head, *(entity.block for entity in changes.entities)))
+        return b"".join((FRAME.pack(MAGIC, self._frames, time.time(), count, 0), *blocks))
 
     def _notes(self, changes: Changes) -> dict[str, Any]:
         """What goes with the frame as JSON; it belongs before the frame, since it names the entities."""
         notes: dict[str, Any] = {}
         if not self._frames:
             notes["methods"] = METHODS
+        if self._is_whole:
+            notes["whole"], self._is_whole = True, False  # what the browser has is to be forgotten
         if changes.gone:
-            notes["gone"] = changes.gone
+            notes["gone"] = list(changes.gone)
         if new := [each for each in changes.entities if each.number > self._named]:
             self._named = max(each.number for each in new)
             notes["names"] = [[each.number, each.name] for each in new]
-        if (self._overview.version, self._beliefs.plane) != self._definitions:
-            self._definitions = (self._overview.version, self._beliefs.plane)
+        definitions = (self._overview.version, self._beliefs.plane, self._beliefs.stretch)
+        if definitions != self._definitions:
+            self._definitions = definitions
             notes["plane"] = self._plane()
-            notes["sensors"] = self._overview.listed_sensors(self._beliefs.plane)
+            plane, stretch, sensors = (
+                self._beliefs.plane,
+                self._beliefs.stretch or 1.0,
+                self._overview.sensors,
+            )
+            notes["earth"] = earth_note(plane, stretch, sensors.values())
+            notes["sensors"] = self._overview.listed_sensors(plane, stretch)
+        version, verdicts = self._overview.listed_verdicts()
+        if version != self._verdicts:
+            self._verdicts = version
+            notes["verdicts"] = verdicts
         if time.monotonic() >= self._next_health:
             self._next_health = time.monotonic() + HEALTH_INTERVAL
-            notes["health"] = self._overview.health(self._beliefs)
+            notes["health"], notes["range"] = self._overview.health(self._beliefs), self._range()
             if self._letters != self._overview.letter_count:
                 self._letters = self._overview.letter_count
                 notes["letters"] = self._overview.listed_letters()

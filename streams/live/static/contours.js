@@ -17,12 +17,17 @@ export function contours(components, shares) {
   return levels(grids, shares).map((level) => grids.flatMap((each) => border(each, level)));
 }
 
-function boxes(components) {
+/** @typedef {[number, number, number, number]} Box left, bottom, right, top */
+
+/** Where components may be, those that overlap in one. */
+function boxes(/** @type {Float64Array} */ components) {
+  /** @type {Box[]} */
   let found = [];
   for (let k = 0; k < components.length; k += STRIDE) {
     if (components[k] < 1e-4) continue;
     const [, x, y, a, b, angle] = components.subarray(k, k + STRIDE);
     const c = Math.cos(angle), s = Math.sin(angle), w = REACH * Math.hypot(a * c, b * s), h = REACH * Math.hypot(a * s, b * c);
+    /** @type {Box} */
     let box = [x - w, y - h, x + w, y + h];
     for (let apart = false; !apart;) {
       const touching = found.filter((o) => o[0] < box[2] && box[0] < o[2] && o[1] < box[3] && box[1] < o[3]);
@@ -36,7 +41,7 @@ function boxes(components) {
 }
 
 /** @returns {Grid} */
-function grid([x, y, right, top], components) {
+function grid(/** @type {Box} */ [x, y, right, top], /** @type {Float64Array} */ components) {
   const dx = (right - x) / (CELLS - 1), dy = (top - y) / (CELLS - 1), density = new Float64Array(CELLS * CELLS);
   for (let k = 0; k < components.length; k += STRIDE) {
     const [weight, mx, my, a, b, angle] = components.subarray(k, k + STRIDE);
@@ -51,8 +56,9 @@ function grid([x, y, right, top], components) {
 }
 
 /** The density at the border of the smallest region that holds each share. */
-function levels(grids, shares) {
-  const cells = grids.flatMap(({ density, dx, dy }) => Array.from(density, (d) => [d, d * dx * dy])).sort((p, q) => q[0] - p[0]);
+function levels(/** @type {Grid[]} */ grids, /** @type {number[]} */ shares) {
+  /** @type {[number, number][]} */
+  const cells = grids.flatMap(({ density, dx, dy }) => Array.from(density, (d) => /** @type {[number, number]} */ ([d, d * dx * dy]))).sort((p, q) => q[0] - p[0]);
   const whole = cells.reduce((sum, cell) => sum + cell[1], 0);
   let held = 0, i = 0;
   return shares.map((share) => {
@@ -62,10 +68,14 @@ function levels(grids, shares) {
 }
 
 /** Marching squares. */
-function border({ x, y, dx, dy, density }, level) {
-  const segments = [], part = (p, q) => (level - p) / (q - p);
+function border(/** @type {Grid} */ { x, y, dx, dy, density }, /** @type {number} */ level) {
+  /** @type {number[]} */
+  const segments = [];
+  const part = (/** @type {number} */ p, /** @type {number} */ q) => (level - p) / (q - p);
   for (let j = 0; j < CELLS - 1; j++) for (let i = 0; i < CELLS - 1; i++) {
-    const at = j * CELLS + i, a = density[at], b = density[at + 1], c = density[at + CELLS], d = density[at + CELLS + 1], points = [];
+    const at = j * CELLS + i, a = density[at], b = density[at + 1], c = density[at + CELLS], d = density[at + CELLS + 1];
+    /** @type {number[]} */
+    const points = [];
     if (a > level !== b > level) points.push(x + (i + part(a, b)) * dx, y + j * dy);
     if (b > level !== d > level) points.push(x + (i + 1) * dx, y + (j + part(b, d)) * dy);
     if (c > level !== d > level) points.push(x + (i + part(c, d)) * dx, y + (j + 1) * dy);

@@ -32,7 +32,8 @@ export function apply(buffer, entities, names, methods) {
   let at = HEAD;
   for (let i = 0; i < count; i++) {
     const id = data.getUint32(at, true), size = data.getUint16(at + 4, true);
-    const entity = entities.get(id) ?? { id, name: names.get(id) ?? "?", trail: [] };
+    /** @type {Entity} */
+    const entity = entities.get(id) ?? { id, name: names.get(id) ?? "?", method: "?", ess: 1, time: 0, components: new Float64Array(), trail: [] };
     entity.method = methods[data.getUint16(at + 6, true)] ?? "?";
     entity.ess = data.getFloat32(at + 8, true);
     entity.time = data.getFloat64(at + 16, true);
@@ -46,7 +47,7 @@ export function apply(buffer, entities, names, methods) {
 }
 
 /** Half-axes and angle of each component's ellipse, from its covariance. */
-function components(data, at, size) {
+function components(/** @type {DataView} */ data, /** @type {number} */ at, /** @type {number} */ size) {
   const found = new Float64Array(STRIDE * size);
   for (let k = 0; k < size; k++, at += 4 * COMPONENT) {
     const [weight, x, y, xx, xy, yy] = Array.from({ length: COMPONENT }, (_, j) => data.getFloat32(at + 4 * j, true));
@@ -57,7 +58,8 @@ function components(data, at, size) {
   return found;
 }
 
-function follow(entity) {
+/** Lengthen the trail. */
+function follow(/** @type {Entity} */ entity) {
   const c = entity.components;
   if (!c.length) return;
   let heaviest = 0;
@@ -66,7 +68,12 @@ function follow(entity) {
   if (entity.trail.length > 2 * TRAIL) entity.trail.splice(0, 2);
 }
 
-/** The mean of the whole mixture, or null where it has no place on the map. */
+/**
+ * The mean of the whole mixture, or null where it has no place on the map.
+ *
+ * @param {Entity} entity
+ * @returns {[number, number] | null}
+ */
 export function mean(entity) {
   const c = entity.components;
   if (!c.length) return null;

@@ -1,21 +1,38 @@
 // The page: frames from the server, the map and what stands beside it, mouse and keys.
+import { find } from "./dom.js";
 import { apply } from "./frames.js";
 import { BeliefMap } from "./map.js";
 import * as panels from "./panels.js";
+import { PastSlider } from "./past.js";
 import { PriorForm } from "./priors.js";
 import { Series } from "./series.js";
+
+/**
+ * @typedef {{time: number, health: import("./panels.js").Health, verdicts: Record<string, string>}} Past
+ * @typedef {{whole?: boolean, range?: [number, number], past?: Past, methods?: string[], gone?: number[],
+ *   names?: [number, string][], plane?: import("./series.js").Coordinate[], earth?: import("./grid.js").EarthNote | null,
+ *   sensors?: import("./sensors.js").Sensor[], verdicts?: Record<string, import("./sensors.js").Verdict>,
+ *   health?: import("./panels.js").Health, letters?: import("./panels.js").Letter[],
+ *   details?: import("./panels.js").Details}} Notes what the server sends as JSON
+ */
 
 const RETRY = 1000; // milliseconds
 const LIST = 500; // milliseconds between two changes of the list
 const STEP = 60; // pixels that an arrow key moves the map
 
-const canvas = document.querySelector("#canvas");
-const world = { entities: new Map(), names: new Map(), methods: [], sensors: [], plane: [], low: 0.5, drawn: 1 };
+const canvas = find("#canvas", HTMLCanvasElement);
+/** @type {import("./map.js").World} */
+const world = { entities: new Map(), names: new Map(), methods: [], sensors: [], verdicts: {}, plane: [], earth: null, low: 0.5, drawn: 1 };
 const map = new BeliefMap(canvas, world);
-const series = new Series(document.querySelector("#chart"));
-const form = new PriorForm(document.querySelector("#prior"), map, redraw);
-let socket, selected = null, acknowledge = false, waiting = false, listing = 0;
-window.beliefstream = { world, map, series }; // to look at from the console
+const series = new Series(find("#chart", HTMLCanvasElement));
+const form = new PriorForm(find("#prior", HTMLFormElement), map, redraw);
+const past = new PastSlider(find("#time", HTMLInputElement), find("#shown", HTMLOutputElement), goTo);
+/** @type {WebSocket} */
+let socket;
+/** @type {string | null} */
+let selected = null;
+let acknowledge = false, waiting = false, listing = 0;
+Object.assign(window, { beliefstream: { world, map, series, past } }); // to look at from the console
 
 function connect() {
   const address = new URL("ws", document.baseURI);
@@ -23,23 +40,29 @@ function connect() {
   socket = new WebSocket(address);
   socket.binaryType = "arraybuffer";
   socket.onopen = () => {
-    for (const kept of [world.entities, world.names]) kept.clear();
     panels.status("connected");
     if (selected) send({ type: "select", name: selected });
+    if (past.moment !== null) past.show(past.moment);
   };
   socket.onmessage = ({ data }) => typeof data === "string" ? hear(JSON.parse(data)) : frame(data);
   socket.onclose = () => { panels.status("disconnected, trying again"); setTimeout(connect, RETRY); };
 }
 
-function send(message) { if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message)); }
+function send(/** @type {Record<string, unknown>} */ message) { if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message)); }
 
 /** What comes as JSON before a frame. */
-function hear(notes) {
+function hear(/** @type {Notes} */ notes) {
+  if (notes.whole) { forget(); world.names.clear(); listSoon(); }
+  if (notes.range) past.range(...notes.range);
+  if (notes.past) hearPast(notes.past);
   if (notes.methods) world.methods = notes.methods;
   for (const id of notes.gone ?? []) { world.entities.delete(id); world.names.delete(id); }
   for (const [id, name] of notes.names ?? []) world.names.set(id, name);
   if (notes.plane) { world.plane = notes.plane; panels.plane(notes.plane); }
+  if (notes.earth !== undefined) world.earth = notes.earth;
   if (notes.sensors) world.sensors = notes.sensors;
+  if (notes.verdicts) world.verdicts = notes.verdicts;
+  if (notes.sensors || notes.verdicts) panels.sensors(world.sensors, world.verdicts);
   if (notes.health) { world.low = notes.health.low; panels.health(notes.health, select); }
   if (notes.letters) panels.letters(notes.letters);
   if (notes.details && notes.details.name === selected) {
@@ -51,7 +74,27 @@ function hear(notes) {
   if (notes.names || notes.gone) listSoon();
 }
 
-function frame(data) {
+/** The beliefs that follow are of another time than those that are shown. */
+function forget() { world.entities.clear(); map.selected = null; }
+
+function hearPast(/** @type {Past} */ { time, health, verdicts }) {
+  forget();
+  past.shown(time);
+  document.body.classList.add("past");
+  world.verdicts = Object.fromEntries(Object.entries(verdicts).map(([name, verdict]) => [name, { verdict, because: "", channels: [] }]));
+  panels.sensors(world.sensors, world.verdicts);
+  panels.health(health, select);
+  series.mark(time);
+  listSoon();
+}
+
+/** Show what was at a time; null for now. */
+function goTo(/** @type {number | null} */ moment) {
+  if (moment === null) { document.body.classList.remove("past"); series.mark(null); }
+  send(moment === null ? { type: "live" } : { type: "past", time: moment });
+}
+
+function frame(/** @type {ArrayBuffer} */ data) {
   apply(data, world.entities, world.names, world.methods);
   if (selected && map.selected?.name !== selected) map.selected = byName(selected);
   acknowledge = true;
@@ -69,18 +112,18 @@ function redraw() {
   });
 }
 
-function byName(name) {
+function byName(/** @type {string} */ name) {
   for (const entity of world.entities.values()) if (entity.name === name) return entity;
   return null;
 }
 
-function select(name) {
+function select(/** @type {string | null} */ name) {
   map.touched = true;
   selected = name;
   map.selected = name === null ? null : byName(name);
   map.reports = [];
   series.clear();
-  if (name !== null) document.querySelector("#prior").elements.entity.value = name;
+  if (name !== null) find("input[name=entity]", HTMLInputElement).value = name;
   panels.mark(name);
   send({ type: "select", name });
   redraw();
@@ -91,13 +134,14 @@ function listSoon() {
   listing = setTimeout(() => { listing = 0; panels.list(world.entities, selected, select); }, LIST);
 }
 
-function draw(on) {
+function draw(/** @type {boolean} */ on) {
   map.touched = true;
   form.drawing = on;
-  document.querySelector("#draw").setAttribute("aria-pressed", String(on));
+  find("#draw", HTMLButtonElement).setAttribute("aria-pressed", String(on));
   canvas.classList.toggle("drawing", on);
 }
 
+/** @type {{x: number, y: number, moved: boolean} | null} */
 let last = null; // of the pointer that is down
 canvas.addEventListener("pointerdown", (event) => {
   canvas.setPointerCapture(event.pointerId);
@@ -117,9 +161,10 @@ canvas.addEventListener("pointerup", (event) => {
 });
 canvas.addEventListener("wheel", (event) => { event.preventDefault(); map.zoom(Math.exp(-event.deltaY / 500), ...map.at(event)); redraw(); }, { passive: false });
 canvas.addEventListener("keydown", (event) => {
+  /** @type {Record<string, () => void>} */
   const keys = {
     ArrowLeft: () => map.pan(STEP, 0), ArrowRight: () => map.pan(-STEP, 0), ArrowUp: () => map.pan(0, STEP), ArrowDown: () => map.pan(0, -STEP),
-    "+": () => map.zoom(1.25), "=": () => map.zoom(1.25), "-": () => map.zoom(0.8), f: () => map.fit(), p: () => draw(true),
+    "+": () => map.zoom(1.25), "=": () => map.zoom(1.25), "-": () => map.zoom(0.8), f: () => map.fit(), p: () => draw(true), l: () => past.show(null),
     Escape: () => { if (form.drawing) draw(false); else select(null); },
   };
   if (!keys[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -127,12 +172,14 @@ canvas.addEventListener("keydown", (event) => {
   keys[event.key]();
   redraw();
 });
-document.querySelector("#draw").addEventListener("click", () => draw(!form.drawing));
-document.querySelector("#fit").addEventListener("click", () => { map.fit(); redraw(); });
-document.querySelector("#search").addEventListener("input", listSoon);
-document.querySelector("#list").addEventListener("keydown", (event) => {
-  const item = event.target.closest("li"), next = { ArrowDown: item?.nextSibling, ArrowUp: item?.previousSibling }[event.key];
-  if (next) { event.preventDefault(); next.querySelector("button").focus(); }
+find("#draw", HTMLButtonElement).addEventListener("click", () => draw(!form.drawing));
+find("#fit", HTMLButtonElement).addEventListener("click", () => { map.fit(); redraw(); });
+find("#search", HTMLInputElement).addEventListener("input", listSoon);
+find("#list", HTMLUListElement).addEventListener("keydown", (event) => {
+  const item = event.target instanceof Element ? event.target.closest("li") : null;
+  const next = event.key === "ArrowDown" ? item?.nextElementSibling : event.key === "ArrowUp" ? item?.previousElementSibling : null;
+  if (next) { event.preventDefault(); next.querySelector("button")?.focus(); }
 });
 addEventListener("resize", () => { series.draw(); redraw(); });
+panels.legend();
 connect();

@@ -1,24 +1,35 @@
 // The map: beliefs as mixtures, trails, sensors, the drawn prior; pan, zoom, pick.
 import { contours } from "./contours.js";
 import { STRIDE, mean } from "./frames.js";
+import { penOf } from "./dom.js";
+import { drawGrid } from "./grid.js";
+import { drawSensors } from "./sensors.js";
 
 export const R50 = Math.sqrt(-2 * Math.log(0.5)); // of an ellipse that holds 50 % of a Gaussian, in deviations
 export const R90 = Math.sqrt(-2 * Math.log(0.1));
 const FAINT = 0.02; // components of less weight are not drawn, except of the selected entity
 const PICK = 14; // pixels
 const REFIT = 15; // frames
-const LABELS = 40; // sensors, at most, whose names are written
 // of Okabe and Ito, a little lighter: told apart by all, on the dark ground
-const COLOUR = { belief: "#56b4e9", selected: "#f0e442", poor: "#e6803c", sensor: "#2fc19a", prior: "#e39bc3", text: "#a9b5c9", grid: "#232d40" };
+const COLOUR = { belief: "#56b4e9", selected: "#f0e442", poor: "#e6803c", sensor: "#2fc19a", prior: "#e39bc3", text: "#a9b5c9" };
+
+/**
+ * @typedef {import("./frames.js").Entity} Entity
+ * @typedef {{x: number, y: number, rx: number, ry: number, angle: number, weight: number}} Ellipse of a prior, in units of
+ *   the map and degrees
+ * @typedef {{entities: Map<number, Entity>, names: Map<number, string>, methods: string[],
+ *   sensors: import("./sensors.js").Sensor[], verdicts: Record<string, import("./sensors.js").Verdict>,
+ *   plane: import("./series.js").Coordinate[], earth: import("./grid.js").EarthNote | null, low: number, drawn: number}} World
+ */
 
 export class BeliefMap {
   /**
    * @param {HTMLCanvasElement} canvas
-   * @param {{entities: Map<number, import("./frames.js").Entity>, sensors: any[], plane: any[], low: number}} world
+   * @param {World} world
    */
   constructor(canvas, world) {
     this.canvas = canvas;
-    this.pen = canvas.getContext("2d");
+    this.pen = penOf(canvas);
     this.world = world;
     this.scale = 1; // pixels a unit
     this.left = 0; // of the map, in units of its coordinates
@@ -28,14 +39,21 @@ export class BeliefMap {
     this.touched = false; // by the user: until then the map follows what there is
     /** @type {import("./frames.js").Entity | null} */
     this.selected = null;
+    /** @type {string[]} */
     this.reports = []; // names of the sensors of the last observations
-    this.ellipses = []; // of the prior: x, y, rx, ry, angle
+    /** @type {Ellipse[]} */
+    this.ellipses = []; // of the prior
   }
 
-  x(x) { return (x - this.left) * this.scale; }
-  y(y) { return this.height - (y - this.bottom) * this.scale; }
+  x(/** @type {number} */ x) { return (x - this.left) * this.scale; }
+  y(/** @type {number} */ y) { return this.height - (y - this.bottom) * this.scale; }
 
-  /** The place on the map under a pointer. */
+  /**
+   * The place on the map under a pointer.
+   *
+   * @param {{clientX: number, clientY: number}} event
+   * @returns {[number, number]}
+   */
   at(event) {
     const box = this.canvas.getBoundingClientRect();
     return [this.left + (event.clientX - box.left) / this.scale, this.bottom + (box.bottom - event.clientY) / this.scale];
@@ -43,7 +61,8 @@ export class BeliefMap {
 
   /** Show everything. */
   fit() {
-    const seen = [...this.world.sensors.filter((s) => s.place).map((s) => [...s.place, 0])];
+    /** @type {[number, number, number][]} */
+    const seen = this.world.sensors.flatMap((s) => s.place ? [[s.place[0], s.place[1], 0]] : []);
     for (const { components: c } of this.world.entities.values())
       for (let k = 0; k < c.length; k += STRIDE) if (c[k] > FAINT) seen.push([c[k + 1], c[k + 2], 2 * c[k + 3]]);
     if (!seen.length) return;
@@ -56,23 +75,30 @@ export class BeliefMap {
   }
 
   /** Move by pixels. */
-  pan(dx, dy) {
+  pan(/** @type {number} */ dx, /** @type {number} */ dy) {
     this.touched = true;
     this.left -= dx / this.scale;
     this.bottom += dy / this.scale;
   }
 
   /** Zoom by a factor around a place that stays where it is. */
-  zoom(factor, x = this.left + this.width / 2 / this.scale, y = this.bottom + this.height / 2 / this.scale) {
+  zoom(/** @type {number} */ factor, x = this.left + this.width / 2 / this.scale, y = this.bottom + this.height / 2 / this.scale) {
     this.touched = true;
     this.scale *= factor;
     this.left = x - (x - this.left) / factor;
     this.bottom = y - (y - this.bottom) / factor;
   }
 
-  /** The entity next to a place, if there is one close by: by its mean or one of its components. */
+  /**
+   * The entity next to a place, if there is one close by: by its mean or one of its components.
+   *
+   * @param {number} x
+   * @param {number} y
+   */
   pick(x, y) {
-    let best = null, least = (PICK / this.scale) ** 2;
+    /** @type {Entity | null} */
+    let best = null;
+    let least = (PICK / this.scale) ** 2;
     for (const entity of this.world.entities.values()) {
       const c = entity.components, middle = mean(entity);
       const places = middle ? [middle] : [];
@@ -100,36 +126,14 @@ export class BeliefMap {
     this.resize();
     if (!this.fitted || (!this.touched && this.world.drawn % REFIT === 0)) this.fit();
     this.pen.clearRect(0, 0, this.width, this.height);
-    this.grid();
+    drawGrid(this);
     for (const entity of this.world.entities.values()) if (entity !== this.selected) this.entity(entity);
-    this.drawSensors();
+    drawSensors(this);
     if (this.selected) this.drawSelected(this.selected);
     this.drawPrior();
   }
 
-  grid() {
-    const { pen } = this, step = nice(90 / this.scale), digits = Math.max(0, -Math.floor(Math.log10(step)));
-    const [first, second] = this.world.plane;
-    pen.strokeStyle = COLOUR.grid;
-    pen.fillStyle = COLOUR.text;
-    pen.font = "11px system-ui, sans-serif";
-    pen.lineWidth = 1;
-    pen.beginPath();
-    for (let v = Math.ceil(this.left / step) * step, x; (x = this.x(v)) < this.width; v += step) {
-      pen.moveTo(x, 0);
-      pen.lineTo(x, this.height);
-      pen.fillText(v.toFixed(digits), x + 3, this.height - 22);
-    }
-    for (let v = Math.ceil(this.bottom / step) * step, y; (y = this.y(v)) > 0; v += step) {
-      pen.moveTo(0, y);
-      pen.lineTo(this.width, y);
-      pen.fillText(v.toFixed(digits), 3, y - 3);
-    }
-    pen.stroke();
-    if (first && second) pen.fillText(`${first.name} (${first.unit}) to the right, ${second.name} (${second.unit}) upwards`, 8, 52);
-  }
-
-  entity({ components: c, trail, ess }) {
+  entity(/** @type {Entity} */ { components: c, trail, ess }) {
     const { pen } = this;
     this.ellipsesOf(c, COLOUR.belief, FAINT);
     pen.globalAlpha = 0.5;
@@ -146,7 +150,7 @@ export class BeliefMap {
   }
 
   /** 50 and 90 % of each component, the stronger the more weight it has. */
-  ellipsesOf(c, colour, least) {
+  ellipsesOf(/** @type {Float64Array} */ c, /** @type {string} */ colour, /** @type {number} */ least) {
     const { pen } = this;
     pen.fillStyle = colour;
     for (let k = 0; k < c.length; k += STRIDE) {
@@ -163,7 +167,7 @@ export class BeliefMap {
     pen.globalAlpha = 1;
   }
 
-  drawSelected(entity) {
+  drawSelected(/** @type {Entity} */ entity) {
     const { pen } = this, trail = entity.trail, middle = mean(entity);
     if (!middle) return;
     pen.fillStyle = COLOUR.selected;
@@ -171,7 +175,7 @@ export class BeliefMap {
     this.ellipsesOf(entity.components, COLOUR.selected, 0);
     pen.strokeStyle = COLOUR.selected;
     pen.lineWidth = 1.5;
-    contours(entity.components, [0.5, 0.9]).forEach((segments, i) => {
+    for (const [i, segments] of contours(entity.components, [0.5, 0.9]).entries()) {
       pen.setLineDash(i ? [5, 4] : []);
       pen.beginPath();
       for (let s = 0; s < segments.length; s += 4) {
@@ -180,7 +184,7 @@ export class BeliefMap {
         pen.lineTo(this.x(segments[s + 2]), this.y(segments[s + 3]));
       }
       pen.stroke();
-    });
+    }
     pen.setLineDash([]);
     pen.strokeStyle = COLOUR.sensor;
     pen.globalAlpha = 0.5;
@@ -192,21 +196,6 @@ export class BeliefMap {
     }
     pen.stroke();
     pen.globalAlpha = 1;
-  }
-
-  drawSensors() {
-    const { pen } = this, placed = this.world.sensors.filter((sensor) => sensor.place);
-    pen.fillStyle = COLOUR.sensor;
-    pen.font = "11px system-ui, sans-serif";
-    for (const sensor of placed) {
-      const x = this.x(sensor.place[0]), y = this.y(sensor.place[1]);
-      pen.beginPath();
-      pen.moveTo(x, y - 6);
-      pen.lineTo(x + 5, y + 4);
-      pen.lineTo(x - 5, y + 4);
-      pen.fill();
-      if (placed.length <= LABELS) pen.fillText(sensor.name, x + 7, y + 4);
-    }
   }
 
   drawPrior() {
@@ -225,10 +214,4 @@ export class BeliefMap {
     }
     pen.setLineDash([]);
   }
-}
-
-/** The next of 1, 2, 5, 10, ... that is not less. */
-function nice(least) {
-  const power = 10 ** Math.floor(Math.log10(least));
-  return power * [1, 2, 5, 10].find((digit) => digit * power >= least);
 }

@@ -1,26 +1,45 @@
 // What stands beside the map. Text from topics is only ever set as textContent.
 
+import { find, penOf } from "./dom.js";
+import { MARKS, listed, mark as drawMark } from "./sensors.js";
+
 const MOST = 300; // entities listed
 
-const find = (selector) => document.querySelector(selector);
-const write = (selector, text) => { find(selector).textContent = text; };
+/**
+ * @typedef {{posteriors: number, observations: number, entities: number, delay: number | null,
+ *   latency: [number, number] | null, lag: number | null, workers: number | null, group_note: string, low: number,
+ *   poor: {name: string, ess: number}[], poor_count: number, letter_count: number,
+ *   reasons: Record<string, number>}} Health
+ * @typedef {{time: number, reason: string, detail: string, entity: string | null, sensor: string | null,
+ *   source: string, value: string}} Letter
+ * @typedef {{id: number, name: string, time: number, sequence: number, revision: number, prior_sequence: number,
+ *   model: string, coordinates: import("./series.js").Coordinate[], ess: number, surprise: number,
+ *   error: number | null, method: string, components: number, whole: boolean, samples: import("./series.js").Told[],
+ *   observations: {sensor: string, time: number, values: number[]}[], letters: Letter[]}} Details
+ * @typedef {(name: string) => void} Select
+ */
+
+const element = (/** @type {string} */ selector) => find(selector, HTMLElement);
+const write = (/** @type {string} */ selector, /** @type {string | number} */ text) => { element(selector).textContent = String(text); };
 
 /** A row of a table. */
-function row(cells) {
+function row(/** @type {(string | number)[]} */ cells) {
   const made = document.createElement("tr");
-  for (const cell of cells) made.insertCell().textContent = cell;
+  for (const cell of cells) made.insertCell().textContent = String(cell);
   return made;
 }
 
-function fill(selector, rows) { find(selector).replaceChildren(...rows); }
+function fill(/** @type {string} */ selector, /** @type {Node[]} */ rows) { element(selector).replaceChildren(...rows); }
 
-function pair(name, value) {
+/** A name and its value. */
+function pair(/** @type {string} */ name, /** @type {string | number} */ value) {
   const made = document.createElement("div");
-  for (const [tag, text] of [["dt", name], ["dd", value]]) made.append(Object.assign(document.createElement(tag), { textContent: text }));
+  for (const [tag, text] of [["dt", name], ["dd", String(value)]]) made.append(Object.assign(document.createElement(tag), { textContent: text }));
   return made;
 }
 
-function item(name, text, select) {
+/** An entry of a list that selects an entity. */
+function item(/** @type {string} */ name, /** @type {string} */ text, /** @type {Select} */ select) {
   const button = Object.assign(document.createElement("button"), { type: "button", textContent: text });
   button.dataset.name = name;
   button.addEventListener("click", () => select(name));
@@ -29,12 +48,30 @@ function item(name, text, select) {
   return made;
 }
 
-const clock = (time) => Math.abs(time) < 1e8 ? `${time.toFixed(2)} s` : new Date(1000 * time).toISOString().slice(0, 23).replace("T", " ");
-const short = (number) => Math.abs(number) >= 1e6 || (number && Math.abs(number) < 1e-3) ? number.toExponential(3) : String(+number.toPrecision(5));
+const clock = (/** @type {number} */ time) => Math.abs(time) < 1e8 ? `${time.toFixed(2)} s` : new Date(1000 * time).toISOString().slice(0, 23).replace("T", " ");
+const short = (/** @type {number} */ number) => Math.abs(number) >= 1e6 || (number && Math.abs(number) < 1e-3) ? number.toExponential(3) : String(+number.toPrecision(5));
 
-/** List the entities whose name has the searched text in it. */
+/** Seconds as text. */
+function span(/** @type {number | null} */ seconds) {
+  if (seconds === null) return "-";
+  return seconds < 1 ? `${(1000 * seconds).toFixed(0)} ms` : `${seconds.toPrecision(3)} s`;
+}
+
+/** @type {Record<string, string>} */
+const WHY = {
+  lag: "Messages that the workers have not committed; they commit once a second",
+  workers: "Members of the workers' group",
+};
+
+/**
+ * List the entities whose name has the searched text in it.
+ *
+ * @param {Map<number, import("./frames.js").Entity>} entities
+ * @param {string | null} selected
+ * @param {Select} select
+ */
 export function list(entities, selected, select) {
-  const wanted = find("#search").value.trim().toLowerCase();
+  const wanted = find("#search", HTMLInputElement).value.trim().toLowerCase();
   const names = [...entities.values()].map((each) => each.name).filter((name) => name.toLowerCase().includes(wanted)).sort();
   fill("#list", names.slice(0, MOST).map((name) => item(name, name, select)));
   mark(selected);
@@ -42,22 +79,52 @@ export function list(entities, selected, select) {
 }
 
 /** Mark the selected entity in the list. */
-export function mark(name) {
-  for (const button of find("#list").querySelectorAll("button")) button.setAttribute("aria-current", String(button.dataset.name === name));
+export function mark(/** @type {string | null} */ name) {
+  for (const button of element("#list").querySelectorAll("button"))
+    button.setAttribute("aria-current", String(button.dataset.name === name));
 }
 
-export function health(told, select) {
+export function health(/** @type {Health} */ told, /** @type {Select} */ select) {
   write("#posteriors", told.posteriors.toFixed(1));
   write("#observations", told.observations.toFixed(1));
   write("#entities", told.entities);
-  write("#delay", told.delay === null ? "-" : `${(1000 * told.delay).toFixed(0)} ms`);
+  const [median, most] = told.latency ?? [null, null];
+  write("#latency", span(median));
+  write("#latency-most", span(most));
+  write("#delay", span(told.delay));
+  for (const [name, count] of Object.entries({ lag: told.lag, workers: told.workers })) {
+    write(`#${name}`, count === null ? "-" : count);
+    element(`#${name}-why`).title = told.group_note || WHY[name];
+  }
   write("#poor-count", told.poor_count);
   write("#letter-count", told.letter_count);
   write("#reasons", Object.entries(told.reasons).map(([reason, count]) => `${reason}: ${count}`).join(", ") || "none");
   fill("#poor", told.poor.map(({ name, ess }) => item(name, `${name}: ${ess}`, select)));
 }
 
-export function letters(told) {
+/**
+ * The sensors with their verdicts.
+ *
+ * @param {import("./sensors.js").Sensor[]} known
+ * @param {Record<string, import("./sensors.js").Verdict>} verdicts
+ */
+export function sensors(known, verdicts) {
+  const { rows, ill, rest } = listed(known, verdicts);
+  fill("#sensors tbody", rows);
+  write("#ill-count", ill);
+  write("#sensors-rest", rest ? `and ${rest} more` : known.length ? "" : "no sensor is defined");
+}
+
+/** What the marks of sensors mean. */
+export function legend() {
+  for (const verdict of Object.keys(MARKS)) {
+    const icon = Object.assign(document.createElement("canvas"), { width: 14, height: 14 });
+    drawMark(penOf(icon), 7, 7, verdict);
+    element("#verdicts").append(icon, ` ${verdict} `);
+  }
+}
+
+export function letters(/** @type {Letter[]} */ told) {
   fill("#letters tbody", told.map((each) => {
     const made = row([clock(each.time), each.reason, each.entity ?? "", each.sensor ?? "", each.detail]);
     made.title = `${each.source}\n${each.value}`;
@@ -66,7 +133,7 @@ export function letters(told) {
 }
 
 /** The selected entity. */
-export function details(told, bands) {
+export function details(/** @type {Details} */ told, /** @type {number[][]} */ bands) {
   write("#who", told.name);
   fill("#facts", [
     pair("effective sample size", told.ess.toFixed(3)),
@@ -83,9 +150,9 @@ export function details(told, bands) {
   fill("#reports tbody", told.observations.map((each) => row([each.sensor, each.values.map(short).join(", "), (told.time - each.time).toFixed(2)])));
 }
 
-export function plane([first, second]) {
+export function plane(/** @type {import("./series.js").Coordinate[]} */ [first, second]) {
   write("#axis-x", first ? `${first.name} (${first.unit})` : "x");
   write("#axis-y", second ? `${second.name} (${second.unit})` : "y");
 }
 
-export const status = (text) => write("#status", text);
+export const status = (/** @type {string} */ text) => write("#status", text);

@@ -1,6 +1,10 @@
 // A prior: ellipses drawn on the map or typed in, sent to the server, and the posterior that answers it.
+import { find } from "./dom.js";
 import { R90 } from "./map.js";
 
+/** @typedef {import("./map.js").Ellipse} Ellipse */
+
+/** @type {(keyof Ellipse)[]} */
 const FIELDS = ["x", "y", "rx", "ry", "angle", "weight"];
 const LEAST = 3; // pixels; a shorter drag is a click
 
@@ -14,26 +18,32 @@ export class PriorForm {
     this.form = form;
     this.map = map;
     this.changed = changed;
-    this.rows = form.querySelector("#ellipses");
-    this.answer = form.querySelector("#answer");
+    this.rows = find("#ellipses", HTMLTableSectionElement);
+    this.answer = find("#answer", HTMLOutputElement);
     this.drawing = false;
+    /** @type {Ellipse | null} */
     this.draft = null; // the ellipse under the mouse
+    /** @type {{entity: string, prior_sequence: number, place: string} | null} */
     this.sent = null; // what the broker has, and no posterior shows yet
     form.addEventListener("submit", (event) => { event.preventDefault(); this.send(); });
-    this.rows.addEventListener("input", (event) => this.typed(event.target));
-    form.querySelector("#add").addEventListener("click", () => this.addInTheMiddle());
-    form.querySelector("#clear").addEventListener("click", () => this.clear());
+    this.rows.addEventListener("input", (event) => { if (event.target instanceof HTMLInputElement) this.typed(event.target); });
+    find("#add", HTMLButtonElement).addEventListener("click", () => this.addInTheMiddle());
+    find("#clear", HTMLButtonElement).addEventListener("click", () => this.clear());
   }
 
   get ellipses() { return this.map.ellipses; }
 
+  /** Units of the map in one of the first coordinate. */
+  get stretch() { return this.map.world.earth?.kind === "degrees" ? this.map.world.earth.stretch : 1; }
+
   /** Draw an ellipse from its centre to a corner of its box. */
-  begin([x, y]) {
+  begin(/** @type {[number, number]} */ [x, y]) {
     this.draft = { x, y, rx: 0, ry: 0, angle: 0, weight: 1 };
     this.ellipses.push(this.draft);
   }
 
-  drag([x, y]) {
+  drag(/** @type {[number, number]} */ [x, y]) {
+    if (!this.draft) return;
     this.draft.rx = Math.abs(x - this.draft.x);
     this.draft.ry = Math.abs(y - this.draft.y);
     this.changed();
@@ -41,6 +51,7 @@ export class PriorForm {
 
   /** End drawing; returns whether an ellipse has been drawn. */
   end() {
+    if (!this.draft) return false;
     const drawn = Math.max(this.draft.rx, this.draft.ry) * this.map.scale >= LEAST, least = LEAST / this.map.scale;
     if (drawn) Object.assign(this.draft, { rx: Math.max(this.draft.rx, least), ry: Math.max(this.draft.ry, least) });
     else this.ellipses.pop();
@@ -67,7 +78,7 @@ export class PriorForm {
       const row = document.createElement("tr");
       for (const field of FIELDS) {
         const input = Object.assign(document.createElement("input"), { type: "number", step: "any", required: true });
-        input.value = String(+ellipse[field].toPrecision(7));
+        input.value = String(+(ellipse[field] / (field === "x" ? this.stretch : 1)).toPrecision(field === "x" || field === "y" ? 9 : 7));
         input.dataset.field = field;
         input.setAttribute("aria-label", `${field} of ellipse ${i + 1}`);
         if (["rx", "ry", "weight"].includes(field)) input.min = "0";
@@ -82,18 +93,27 @@ export class PriorForm {
     this.changed();
   }
 
-  typed(input) {
-    const row = input.closest("tr");
-    if (Number.isFinite(input.valueAsNumber)) this.ellipses[row.sectionRowIndex][input.dataset.field] = input.valueAsNumber;
+  typed(/** @type {HTMLInputElement} */ input) {
+    const row = input.closest("tr"), field = FIELDS.find((each) => each === input.dataset.field);
+    if (!row || !field) return;
+    const factor = field === "x" ? this.stretch : 1;
+    if (Number.isFinite(input.valueAsNumber)) this.ellipses[row.sectionRowIndex][field] = factor * input.valueAsNumber;
     this.changed();
   }
 
+  /** What a field of the form says. */
+  value(/** @type {string} */ name) {
+    const field = this.form.elements.namedItem(name);
+    return field instanceof HTMLInputElement || field instanceof HTMLSelectElement ? field.value : "";
+  }
+
   async send() {
-    const { entity, mode, when } = this.form.elements;
+    const [entity, mode, when] = ["entity", "mode", "when"].map((name) => this.value(name));
     if (!this.ellipses.length) { this.answer.textContent = "Draw an ellipse first, or add one."; return; }
-    const body = { entity: entity.value, mode: mode.value, coordinates: this.map.world.plane.map((each) => each.name), mixture: mixture(this.ellipses) };
-    const known = [...this.map.world.entities.values()].find((each) => each.name === entity.value);
-    if (when.value === "newest" && known) body.time = known.time;
+    /** @type {Record<string, unknown>} */
+    const body = { entity, mode, coordinates: this.map.world.plane.map((each) => each.name), mixture: mixture(this.ellipses, this.stretch) };
+    const known = [...this.map.world.entities.values()].find((each) => each.name === entity);
+    if (when === "newest" && known) body.time = known.time;
     this.answer.textContent = "sending";
     try {
       const response = await fetch("priors", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
@@ -102,28 +122,34 @@ export class PriorForm {
       this.sent = told;
       this.answer.textContent = `Sent (${told.place}); waiting for the next posterior.`;
     } catch (error) {
-      this.answer.textContent = `Not sent: ${error.message}`;
+      this.answer.textContent = `Not sent: ${error instanceof Error ? error.message : error}`;
     }
   }
 
   /** Tell when a posterior of the entity has taken the prior in. */
-  see(details) {
+  see(/** @type {import("./panels.js").Details} */ details) {
     if (!this.sent || details.name !== this.sent.entity || details.prior_sequence <= this.sent.prior_sequence) return;
     this.answer.textContent = `Applied: posterior ${details.sequence} has prior ${details.prior_sequence}, effective sample size ${details.ess.toFixed(2)}, ${details.method}.`;
     this.sent = null;
   }
 }
 
-/** The Gaussian mixture whose components hold 90 % in the ellipses. */
-export function mixture(ellipses) {
+/**
+ * The Gaussian mixture whose components hold 90 % in the ellipses.
+ *
+ * @param {Ellipse[]} ellipses
+ * @param {number} stretch units of the map in one of the first coordinate
+ */
+export function mixture(ellipses, stretch = 1) {
   const total = ellipses.reduce((sum, each) => sum + each.weight, 0);
-  const covariance = ({ rx, ry, angle }) => {
+  const covariance = (/** @type {Ellipse} */ { rx, ry, angle }) => {
     const c = Math.cos(angle * Math.PI / 180), s = Math.sin(angle * Math.PI / 180), a = (rx / R90) ** 2, b = (ry / R90) ** 2;
-    return [[a * c * c + b * s * s, (a - b) * c * s], [(a - b) * c * s, a * s * s + b * c * c]];
+    const xx = (a * c * c + b * s * s) / stretch ** 2, xy = (a - b) * c * s / stretch;
+    return [[xx, xy], [xy, a * s * s + b * c * c]];
   };
   return {
     weights: ellipses.map((each) => each.weight / total),
-    means: ellipses.map((each) => [each.x, each.y]),
+    means: ellipses.map((each) => [each.x / stretch, each.y]),
     covariances: ellipses.map(covariance),
   };
 }

@@ -68,11 +68,20 @@ class Demo:
         return [line for line in listed.splitlines() if any(mark in line for mark in marks)]
 
 
+def is_served(address: str) -> bool:
+    """Whether the live page is there."""
+    try:
+        with urllib.request.urlopen(address, timeout=20) as page:
+            return "Beliefstream: live" in page.read().decode()
+    except OSError:
+        return False
+
+
 @pytest.fixture
 def taken() -> Iterator[None]:
-    """The ports 9092 and 8080 are in use, by us or by another."""
+    """The ports 9092, 8080 and 8090 are in use, by us or by another."""
     with ExitStack() as stack:
-        for port in (9092, 8080):
+        for port in (9092, 8080, 8090):
             listener = stack.enter_context(socket.socket())
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with suppress(OSError):
@@ -89,6 +98,9 @@ def test_a_run_ends_well_with_both_tables_and_leaves_nothing_with_the_ports_take
     assert demo.wait() == 0, demo.output
     assert "(port 9092 is taken)" in demo.output
     assert "(port 8080 is taken)" in demo.output
+    page = re.search(r"page     (http://\S+/) \(port 8090 is taken\)", demo.output)
+    assert page, demo.output
+    assert not is_served(page[1])
     for text in ("mower, real ranges", "fleet, simulated sensors", "Best of all", "Not best"):
         assert text in demo.output
     assert demo.output.count("10 000 particles ") >= 2
@@ -101,9 +113,10 @@ def test_a_run_ends_well_with_both_tables_and_leaves_nothing_with_the_ports_take
 
 
 def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
-    demo = Demo(tmp_path)
+    demo = Demo(tmp_path, "--no-page")
     demo.wait_until("sending")
     assert demo.left_over() != []
+    assert "page " not in demo.output
     os.killpg(demo.process.pid, signal.SIGINT)
     assert demo.wait() != 0
     assert "Traceback" not in demo.output
@@ -116,9 +129,13 @@ def test_kept_up_it_answers_until_it_is_told_to_stop(tmp_path: Path) -> None:
     address = re.findall(r"worker (http://\S+) \(", demo.output)[-1]
     with urllib.request.urlopen(f"{address}/readyz", timeout=20) as page:
         assert page.status == 200
+    seen = re.search(r"see:   (http://\S+/)", demo.output)
+    assert seen, demo.output
+    assert is_served(seen[1])
     assert f"beliefstream posteriors --brokers 127.0.0.1:{demo.broker_port()}" in demo.output
     os.kill(int(re.findall(r"kill (\d+)", demo.output)[0]), signal.SIGTERM)
     eventually(lambda: not demo.left_over(), 60, "everything is gone")
+    assert not is_served(seen[1])
 
 
 def test_what_cannot_work_is_told_before_anything_starts(tmp_path: Path) -> None:

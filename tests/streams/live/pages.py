@@ -23,7 +23,9 @@ from beliefstream.streams.cli.listening import listen
 from beliefstream.streams.client import PriorPublisher
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.live.access import Access
-from beliefstream.streams.live.beliefs import BLOCK, MAXIMUM_OBSERVATIONS, METHODS, Plane
+from beliefstream.streams.live.beliefs import BLOCK, MAXIMUM_OBSERVATIONS, METHODS
+from beliefstream.streams.live.earth import Plane
+from beliefstream.streams.live.group import GroupReader
 from beliefstream.streams.live.reading import TopicsReader
 from beliefstream.streams.live.server import LivePage, make_server
 from beliefstream.streams.live.viewers import FRAME, MAGIC
@@ -93,7 +95,9 @@ def served(
         TopicsReader(servers, topics, MAXIMUM_OBSERVATIONS) as reader,
         PriorPublisher(servers, topics.priors, observations=topics.observations) as publisher,
     ):
-        page = LivePage(reader, publisher, access or Access(), plane)
+        application = topics.beliefs_changelog.removesuffix("-beliefs-changelog")
+        group = GroupReader(servers, application, (topics.observations, topics.priors))
+        page = LivePage(reader, publisher, group, access or Access(), plane)
         server = make_server(page.app() if path == "/" else _under(path, page.app()))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -1,0 +1,123 @@
+// Sensors: where they stand on the map, and the list of them, each with its verdict in colour, shape and word.
+
+const LABELS = 40; // sensors, at most, whose names are written; those that are ill always have theirs
+const MOST = 300; // rows of the list
+const SIZE = 6; // pixels
+
+/**
+ * @typedef {{verdict: string, count: number, bias: number | null, bias_deviation: number | null,
+ *   noise_scale: number | null, outlier_share: number | null, stated_share: number | null}} Channel
+ * @typedef {{verdict: string, because: string, channels: Channel[]}} Verdict
+ * @typedef {{name: string, kind: string, place: [number, number] | null}} Sensor
+ */
+
+// Told apart by shape, by word, and by colours of Okabe and Ito.
+/** @type {Record<string, {colour: string, shape: "triangle" | "square" | "diamond" | "circle" | "plus" | "cross", hollow?: boolean, ill: boolean}>} */
+export const MARKS = {
+  healthy: { colour: "#2fc19a", shape: "triangle", ill: false },
+  biased: { colour: "#e69f00", shape: "square", ill: true },
+  noisier: { colour: "#ff7f50", shape: "diamond", ill: true },
+  quieter: { colour: "#56b4e9", shape: "circle", hollow: true, ill: true },
+  outliers: { colour: "#f0e442", shape: "plus", ill: true },
+  silent: { colour: "#e8ecf3", shape: "cross", ill: true },
+  unclear: { colour: "#e39bc3", shape: "diamond", hollow: true, ill: true },
+  unknown: { colour: "#a9b5c9", shape: "triangle", hollow: true, ill: false },
+};
+
+/**
+ * @param {Record<string, Verdict>} verdicts
+ * @param {string} name of a sensor
+ */
+export const verdictOf = (verdicts, name) => Object.hasOwn(verdicts, name) ? verdicts[name].verdict : "unknown";
+
+/** @param {string} verdict */
+export const markOf = (verdict) => MARKS[verdict] ?? MARKS.unknown;
+
+/**
+ * Draw a mark.
+ *
+ * @param {CanvasRenderingContext2D} pen
+ * @param {number} x
+ * @param {number} y
+ * @param {string} verdict
+ */
+export function mark(pen, x, y, verdict) {
+  const { colour, shape, hollow } = markOf(verdict), r = SIZE;
+  pen.fillStyle = pen.strokeStyle = colour;
+  pen.lineWidth = 2;
+  pen.beginPath();
+  if (shape === "triangle") { pen.moveTo(x, y - r); pen.lineTo(x + r - 1, y + r - 2); pen.lineTo(x - r + 1, y + r - 2); }
+  if (shape === "square") pen.rect(x - r + 1, y - r + 1, 2 * r - 2, 2 * r - 2);
+  if (shape === "diamond") { pen.moveTo(x, y - r); pen.lineTo(x + r, y); pen.lineTo(x, y + r); pen.lineTo(x - r, y); }
+  if (shape === "circle") pen.arc(x, y, r - 1, 0, 7);
+  if (shape === "plus") { pen.moveTo(x, y - r); pen.lineTo(x, y + r); pen.moveTo(x - r, y); pen.lineTo(x + r, y); }
+  if (shape === "cross") { pen.moveTo(x - r, y - r); pen.lineTo(x + r, y + r); pen.moveTo(x + r, y - r); pen.lineTo(x - r, y + r); }
+  if (shape !== "plus" && shape !== "cross") pen.closePath();
+  if (hollow || shape === "plus" || shape === "cross") pen.stroke(); else pen.fill();
+}
+
+/** @returns {sensor is Sensor & {place: [number, number]}} */
+const isPlaced = (/** @type {Sensor} */ sensor) => sensor.place !== null;
+
+/**
+ * Draw all sensors that have a place; ill ones last, so that they are on top.
+ *
+ * @param {import("./map.js").BeliefMap} map
+ */
+export function drawSensors(map) {
+  const { pen, world } = map, placed = world.sensors.filter(isPlaced);
+  pen.font = "11px system-ui, sans-serif";
+  for (const ill of [false, true]) for (const sensor of placed) {
+    const verdict = verdictOf(world.verdicts, sensor.name), found = markOf(verdict);
+    if (found.ill !== ill) continue;
+    const [x, y] = [map.x(sensor.place[0]), map.y(sensor.place[1])];
+    mark(pen, x, y, verdict);
+    pen.fillStyle = found.colour;
+    if (ill) pen.fillText(`${sensor.name}: ${verdict}`, x + 9, y + 4);
+    else if (placed.length <= LABELS) pen.fillText(sensor.name, x + 9, y + 4);
+  }
+}
+
+/** @param {number | null} number */
+const short = (number) => number === null ? "unknown" : String(+number.toPrecision(3));
+
+/** @param {Channel} channel */
+function numbers({ count, bias, bias_deviation: deviation, noise_scale: noise, outlier_share: share, stated_share: stated }) {
+  const off = bias === null ? "unknown" : `${bias > 0 ? "+" : ""}${short(bias)} ± ${short(deviation)}`;
+  const percent = share === null ? "unknown" : `${(100 * share).toFixed(1)} % of ${(100 * (stated ?? 0)).toFixed(1)} %`;
+  return [String(count), off, noise === null ? "unknown" : `× ${short(noise)}`, percent];
+}
+
+/**
+ * The rows of the list: a row for each reported number, ill sensors first.
+ *
+ * @param {Sensor[]} sensors
+ * @param {Record<string, Verdict>} verdicts
+ * @returns {{rows: HTMLTableRowElement[], ill: number, rest: number}}
+ */
+export function listed(sensors, verdicts) {
+  const order = (/** @type {Sensor} */ sensor) => markOf(verdictOf(verdicts, sensor.name)).ill ? 0 : 1;
+  const sorted = [...sensors].sort((a, b) => order(a) - order(b) || a.name.localeCompare(b.name));
+  const rows = sorted.slice(0, MOST).flatMap((sensor) => rowsOf(sensor, verdicts));
+  return { rows, ill: sorted.filter((sensor) => order(sensor) === 0).length, rest: Math.max(0, sorted.length - MOST) };
+}
+
+/** @param {Sensor} sensor @param {Record<string, Verdict>} verdicts */
+function rowsOf(sensor, verdicts) {
+  const word = verdictOf(verdicts, sensor.name), known = Object.hasOwn(verdicts, sensor.name) ? verdicts[sensor.name] : null;
+  const channels = known?.channels.length ? known.channels.map(numbers) : [["0", "", "", ""]];
+  return channels.map((cells, i) => {
+    const row = document.createElement("tr");
+    row.dataset.verdict = word;
+    row.insertCell().textContent = i ? "" : sensor.name;
+    const said = row.insertCell(), icon = document.createElement("canvas");
+    if (!i) {
+      icon.width = icon.height = 14;
+      const pen = icon.getContext("2d");
+      if (pen) mark(pen, 7, 7, word);
+      said.append(icon, ` ${word}${known?.because ? ` by ${known.because}` : ""}`);
+    }
+    for (const cell of cells) row.insertCell().textContent = cell;
+    return row;
+  });
+}

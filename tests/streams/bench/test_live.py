@@ -1,0 +1,30 @@
+"""What the live page's benchmark sends and reads is what the page reads and sends."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from beliefstream.schemas import Posterior, parse
+from beliefstream.streams.bench import live
+from beliefstream.streams.live import beliefs, viewers
+
+
+def test_it_sends_posteriors_of_eight_components_that_differ() -> None:
+    found = [parse(Posterior, before + b'"time":17.5' + after) for before, after in live._variants("e-1")]
+    assert len({each.mixture for each in found}) == live.VARIANTS
+    for each in found:
+        assert (each.entity, each.time, each.mixture.components) == ("e-1", 17.5, 8)
+        assert np.all(np.linalg.eigvalsh(np.asarray(each.mixture.covariances)) > 0)
+
+
+def test_it_reads_frames_as_the_page_writes_them() -> None:
+    assert (live.HEAD.format, live.BLOCK.format) == (viewers.FRAME.format, beliefs.BLOCK.format)
+    before, after = live._variants("e-1")[0]
+    now = time.time()
+    posteriors = [parse(Posterior, before + f'"time":{now - ago}'.encode() + after) for ago in (1.0, 2.0)]
+    blocks = [beliefs.block_of(number, each, ("x", "y")) for number, each in enumerate(posteriors)]
+    frame = viewers.FRAME.pack(viewers.MAGIC, 1, now, 2, 0) + b"".join(blocks)
+    assert live._delays(frame) == [pytest.approx(1.0, abs=0.5), pytest.approx(2.0, abs=0.5)]
