@@ -72,8 +72,9 @@ class ProblemFunction:
     _trials: list[bool] = field(default_factory=list, repr=False)
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, ProblemFunction) and self.problem is other.problem
-        return same and self.learned is other.learned
+        if not isinstance(other, ProblemFunction):
+            return False
+        return self.problem is other.problem and self.learned is other.learned
 
     def __hash__(self) -> int:
         return id(self.problem)  # a problem of the user need not be hashable

@@ -86,7 +86,7 @@ def divergences(
     """KL(simulator ‖ learned) ``(PLACES,)`` at random parameters and context."""
     known = likelihood.trained_on.draw(PLACES, generator)
     count, found = len(function.parameters), []
-    for rows in known.split(max(CHUNK // REPEATS, 1)):
+    for rows in torch.split(known, max(CHUNK // REPEATS, 1)):
         repeated = rows.repeat_interleave(REPEATS, 0)
         coordinates, context = repeated[:, :count], repeated[:, count:]
         data = function.simulate(coordinates, context, generator)
@@ -129,14 +129,15 @@ def _divergence(places: Tensor) -> Tensor:
 def _histogram_divergence(bins: Tensor, width: Tensor) -> Tensor:
     """``Σ p̂ log(p̂ / w)`` of each row of `bins` ``(P, R)``, less its bias ``(k − 1) / (2 R)`` (G. A. Miller, 1955)."""
     shares = _shares(bins, len(width))
-    return torch.special.xlogy(shares, shares / width).sum(1) - (len(width) - 1) / (2 * bins.shape[1])
+    found: Tensor = torch.special.xlogy(shares, shares / width).sum(1)
+    return found - (len(width) - 1) / (2 * bins.shape[1])
 
 
 def _mutual_information(first: Tensor, second: Tensor) -> Tensor:
     """Mutual information of two rows of bins ``(P, R)``, less its bias."""
     joint = _shares(first * _COARSE + second, _COARSE**2).view(-1, _COARSE, _COARSE)
     product = joint.sum(2, keepdim=True) * joint.sum(1, keepdim=True)
-    found = torch.special.xlogy(joint, joint / product.clamp_min(1e-300)).sum((1, 2))
+    found: Tensor = torch.special.xlogy(joint, joint / product.clamp_min(1e-300)).sum((1, 2))
     return found - (_COARSE - 1) ** 2 / (2 * first.shape[1])
 
 

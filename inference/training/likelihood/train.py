@@ -136,7 +136,7 @@ class Training:
         except ProblemError as error:
             raise ProblemError(f"step {self.step}: {error}") from error
         data = numbers[:, : len(self.function.data)].to(self.device)
-        loss = -self.likelihood(coordinates.to(self.device), numbers.to(self.device)).mean()
+        loss: Tensor = -self.likelihood(coordinates.to(self.device), numbers.to(self.device)).mean()
         for group in self.optimiser.param_groups:
             group["lr"] = plan.rate(self.step)
         self.optimiser.zero_grad()

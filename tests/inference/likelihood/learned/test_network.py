@@ -14,7 +14,7 @@ def clipped() -> ProblemFunction:
     learned, _ = untrained(Clipped(), "m:Clipped")
     with torch.no_grad():
         for network in learned.networks:
-            network[-1].weight.mul_(20)  # a likelihood that bends
+            list(network.parameters())[-2].mul_(20)  # the last weights: a likelihood that bends
     return ProblemFunction.of(Clipped(), learned)
 
 

@@ -101,7 +101,9 @@ def test_a_training_that_diverges_says_where_and_keeps_the_checkpoint_before(tmp
     run.save()
     kept = (tmp_path / "run.pt").read_bytes()
     with torch.no_grad():
-        run.likelihood.networks[0][-1].bias[-2] += 50.0  # the place, far from all data
+        list(run.likelihood.networks.parameters())[-1][-2] += (
+            50.0  # the last bias: the place, far from all data
+        )
     with pytest.raises(Diverged, match=r"step \d+: the loss has grown from .* nats; .*run.pt is from before"):
         run.run(quiet, save_every=1)
     assert (tmp_path / "run.pt").read_bytes() == kept
@@ -111,7 +113,7 @@ def test_a_training_that_diverges_says_where_and_keeps_the_checkpoint_before(tmp
 def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
     run = training(SMALL, tmp_path / "run.pt")
     with torch.no_grad():
-        run.likelihood.networks[0][0].bias[0] = math.nan
+        next(run.likelihood.networks.parameters())[0] = math.nan
     with pytest.raises(Diverged, match=r"step 0: loss nan, .* not finite; no checkpoint was written"):
         run.one_step()
 
