@@ -101,7 +101,7 @@ def train(
     Writes weights and model card when the plan is complete. Writes a line of JSON every 20 steps to a log beside the
     checkpoint.
 
-    With --problem, small networks learn it: 5000 steps of 2048 simulations, width 64, 2 layers, rate 0.01.
+    With --problem, small networks learn it: 4000 steps of 1024 simulations, width 48, 2 layers, rate 0.02.
 
     Example: beliefstream train --problem geiger:Geiger --out .
     """

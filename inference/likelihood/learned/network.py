@@ -36,7 +36,7 @@ class Names:
 class Shape:
     """Sizes of each network: units in a layer, and layers between the first and the last."""
 
-    width: int = 64
+    width: int = 48
     layers: int = 2
 
 

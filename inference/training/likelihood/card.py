@@ -64,7 +64,7 @@ def facts(training: Training) -> dict[str, str]:
     return {
         "problem": plan.problem,
         "laws": ", ".join(f"{name}: {_shown(law)}" for (name, _), law in laws),
-        "network": f"{plan.layers + 1} layers of {plan.width} units, {parameters:,} parameters",
+        "network": f"{plan.layers + 1} hidden layers of {plan.width} units, {parameters:,} parameters",
         "seed": str(plan.seed),
         "simulations": f"{training.step * plan.batch:,} in {training.step:,} steps",
         "optimiser": f"Adam, rate {plan.learning_rate:g} after {plan.warm_up} steps of warm-up, cosine",

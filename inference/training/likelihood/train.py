@@ -38,12 +38,12 @@ class Plan:
     """All settings of a run."""
 
     problem: str  # module:Name
-    steps: int = 5_000
-    batch: int = 2_048  # simulations a step
-    learning_rate: float = 0.01
+    steps: int = 4_000
+    batch: int = 1_024  # simulations a step
+    learning_rate: float = 0.02
     warm_up: int = 100  # steps
     seed: int = 0
-    width: int = 64
+    width: int = 48
     layers: int = 2
 
     def rate(self, step: int) -> float:
