@@ -45,6 +45,22 @@ class Quality(Message):
             "least one of the observations"
         ),
     ] = "exact"
+    likelihood_error: Annotated[
+        Number | None,
+        Field(
+            ge=0,
+            description="expected divergence KL(simulator ‖ learned) of the learned likelihoods in this update, summed "
+            "over its observations, in nats; it is part of accumulated_error; absent: none is learned, or unknown",
+        ),
+    ] = None
+    outside_training: Annotated[
+        Number | None,
+        Field(
+            ge=0,
+            description="how far data, context or parameters lie outside what a likelihood was trained on, in widths "
+            "of that range; 0: inside; above 0: do not rely on the mixture; absent: none is learned, or unknown",
+        ),
+    ] = None
     accumulated_error: Annotated[
         Number | None,
         Field(

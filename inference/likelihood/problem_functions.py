@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -29,32 +30,61 @@ _TRIED = 8  # cases with which a problem is tried before it is used
 Derivatives = tuple[Tensor, Tensor, Tensor]
 
 
+class Learned(Protocol):
+    """A likelihood that was learned from a problem's simulator, as `learned.network.LearnedLikelihood`."""
+
+    def __call__(self, coordinates: Tensor, numbers: Tensor) -> Tensor:
+        """Log likelihood ``(M,)`` at `coordinates` ``(M, n)`` of observations `numbers` ``(M, Q)``."""
+
+    @property
+    def digest(self) -> str:
+        """What identifies its weights."""
+
+    @property
+    def expected_error(self) -> float:
+        """KL(simulator ‖ learned) of one observation, on average over the training, in nats."""
+
+    @property
+    def low(self) -> Tensor:
+        """Lowest coordinates of the training, then lowest context."""
+
+    @property
+    def high(self) -> Tensor:
+        """Highest coordinates of the training, then highest context."""
+
+    def distance_of(self, numbers: Tensor) -> float:
+        """How far an observation's `numbers` ``(Q,)`` lie outside those of the training, in widths; 0 inside."""
+
+
 @dataclass(frozen=True, eq=False)
 class ProblemFunction:
     """A problem with the order of its names; observations of one problem are evaluated together.
 
-    An observation's numbers are its data, then its context, in the problem's order.
+    An observation's numbers are its data, then its context, in the problem's order. Where `learned` is given, it
+    replaces the problem's `log_likelihood`.
     """
 
     problem: Problem
     parameters: tuple[tuple[str, Support], ...]
     data: tuple[tuple[str, Domain], ...]
     context: tuple[str, ...]
+    learned: Learned | None = None
     _trials: list[bool] = field(default_factory=list, repr=False)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ProblemFunction) and self.problem is other.problem
+        if not isinstance(other, ProblemFunction):
+            return False
+        return self.problem is other.problem and self.learned is other.learned
 
     def __hash__(self) -> int:
         return id(self.problem)  # a problem of the user need not be hashable
 
     @classmethod
-    def of(cls, problem: Problem) -> ProblemFunction:
+    def of(cls, problem: Problem, learned: Learned | None = None) -> ProblemFunction:
         """Check the problem's names; raises ProblemError."""
         check_names(problem)
-        return cls(
-            problem, tuple(problem.parameters.items()), tuple(problem.data.items()), tuple(problem.context)
-        )
+        kinds = tuple(problem.parameters.items()), tuple(problem.data.items())
+        return cls(problem, *kinds, tuple(problem.context), learned)
 
     @property
     def name(self) -> str:
@@ -62,8 +92,13 @@ class ProblemFunction:
 
     @property
     def is_learned(self) -> bool:
-        """Whether the problem says that its likelihood was learned from the simulator."""
-        return bool(getattr(self.problem, "is_learned", False))
+        """Whether the likelihood was learned from the simulator, here or by the problem's own account."""
+        return self.learned is not None or bool(getattr(self.problem, "is_learned", False))
+
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether there is a likelihood, given or learned."""
+        return self.learned is not None or isinstance(self.problem, ExplicitProblem)
 
     @property
     def number_names(self) -> tuple[str, ...]:
@@ -77,6 +112,17 @@ class ProblemFunction:
             for (name, kind), column in zip(self.parameters, columns, strict=True)
         }
 
+    def _evaluated(self, coordinates: Tensor, numbers: Tensor) -> Tensor:
+        """What the problem, or the learned likelihood, returns."""
+        if self.learned is not None:
+            return self.learned(coordinates, numbers)
+        if not isinstance(self.problem, ExplicitProblem):
+            raise ProblemError(f"log_likelihood: {self.name} has none, and no learned one is given")
+        columns = numbers.unbind(-1)
+        data = {name: column for (name, _), column in zip(self.data, columns, strict=False)}
+        context = dict(zip(self.context, columns[len(self.data) :], strict=True))
+        return self.problem.log_likelihood(data, self._parameters(coordinates), context)
+
     def log_likelihood(self, coordinates: Tensor, numbers: Tensor) -> Tensor:
         """Log likelihood ``(M,)`` at `coordinates` ``(M, n)`` of observations `numbers` ``(M, Q)``.
 
@@ -85,16 +131,12 @@ class ProblemFunction:
 
         Raises ProblemError if the problem has no log likelihood, if it fails, or if its result has another shape.
         """
-        problem = self.problem
-        if not isinstance(problem, ExplicitProblem):
-            raise ProblemError(f"log_likelihood: {self.name} has none, and no learned one is given")
         finite = coordinates.isfinite().all(-1)
         coordinates = torch.where(finite[:, None], coordinates, 0.0)
-        columns = numbers.unbind(-1)
-        data = {name: column for (name, _), column in zip(self.data, columns, strict=False)}
-        context = dict(zip(self.context, columns[len(self.data) :], strict=True))
         try:
-            found = problem.log_likelihood(data, self._parameters(coordinates), context)
+            found = self._evaluated(coordinates, numbers)
+        except ProblemError:
+            raise
         except Exception as error:  # a user's function may raise anything
             raise ProblemError(
                 f"log_likelihood: {self.name} failed: {type(error).__name__}: {error}"
@@ -182,7 +224,7 @@ class ProblemFunction:
         coordinates = torch.randn(_TRIED, len(self.parameters), dtype=torch.float64, generator=generator)
         known = torch.tensor(list(context), dtype=torch.float64).expand(_TRIED, -1)
         data = self.simulate(coordinates, known, generator)
-        if isinstance(self.problem, ExplicitProblem):
+        if self.has_likelihood:
             value, _, _ = self.derivatives(coordinates, torch.cat([data, known], -1))
             if not bool(value.isfinite().any()):
                 raise ProblemError(

@@ -18,6 +18,11 @@ for each of ``M`` cases, so that ``parameters["x"] - context["x0"]`` is a vector
         def log_likelihood(self, data, parameters, context):
             return torch.distributions.Poisson(self.rate(parameters, context)).log_prob(data["count"])
 
+Without a `log_likelihood`, one is learned from the simulator (`inference.training.likelihood`). That needs `ranges`:
+the lowest and the highest value of each parameter and each context number, or one number for a context of one value.
+
+    ranges = {"x": (-10, 10), "strength": (1, 100), "x0": 0}
+
 A problem whose `log_likelihood` is itself an approximation, learned from its simulator, has ``is_learned = True``.
 
 A state has real coordinates. A coordinate y stands for the parameter ``y`` (real), ``exp(y)`` (positive) or

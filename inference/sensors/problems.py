@@ -9,8 +9,8 @@ import numpy as np
 
 from beliefstream.inference.likelihood.noise import Array
 from beliefstream.inference.likelihood.observations import LIKELIHOOD
-from beliefstream.inference.likelihood.problem_functions import ProblemFunction
-from beliefstream.inference.likelihood.problems import ExplicitProblem, Problem
+from beliefstream.inference.likelihood.problem_functions import Learned, ProblemFunction
+from beliefstream.inference.likelihood.problems import Problem
 from beliefstream.inference.sensors.checks import selection
 from beliefstream.inference.sensors.readings import Sensor
 
@@ -21,22 +21,24 @@ def of_problem(
     dimension: int,
     value: Sequence[str] | None = None,
     context: Mapping[str, float] | None = None,
+    learned: Learned | None = None,
 ) -> Sensor:
     """Make a sensor whose reports have the likelihood of `problem`.
 
     Args:
-        problem: with a `log_likelihood`, see `inference.likelihood.problems`.
+        problem: see `inference.likelihood.problems`.
         axes: index of the coordinate that stands for each parameter. The coordinate of a positive parameter is its
             logarithm, that of a parameter in the unit interval its log odds.
         dimension: number of coordinates of the state.
         value: names of the reported numbers, in order: all data, and context that changes; None for the data alone.
         context: the rest of the context, by name.
+        learned: its likelihood; without it the problem needs a `log_likelihood`.
 
     Raises:
         ValueError: a name is missing, unknown or given twice, or the problem fails when it is tried.
     """
-    function = ProblemFunction.of(problem)
-    if not isinstance(problem, ExplicitProblem):
+    function = ProblemFunction.of(problem, learned)
+    if not function.has_likelihood:
         raise ValueError(f"log_likelihood: {function.name} has none")
     wanted = [name for name, _ in function.parameters]
     if set(axes) != set(wanted):

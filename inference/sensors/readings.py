@@ -90,7 +90,8 @@ class Sensor:
             name = getattr(program.measurement, "__qualname__", type(program.measurement).__qualname__)
             function = f"{name} {program.layout} {program.output}"
         if self.problem is not None:
-            function = f"{self.problem.name} {self.reported}"
+            weights = self.problem.learned.digest if self.problem.learned is not None else ""
+            function = f"{self.problem.name} {self.reported} {weights}"
         heading = self.heading if self.heading is not None else np.zeros(0)
         return (
             self.kind,

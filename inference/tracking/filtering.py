@@ -22,6 +22,7 @@ from beliefstream.inference.tracking.belief_prediction import Step, moved_with_e
 from beliefstream.inference.tracking.events import Belief, Event, Instant, StateModel, instants
 from beliefstream.inference.tracking.health.columns import Array
 from beliefstream.inference.tracking.health.fits import fits
+from beliefstream.inference.tracking.learned_likelihoods import Trust, trust_in
 from beliefstream.inference.tracking.stacking import single_belief, with_axes
 from beliefstream.inference.update.reduction_cost import condense
 from beliefstream.inference.update.updater import Method, Update, Updater
@@ -45,7 +46,7 @@ class Outcome:
         surprise: p-value of the observations under the prediction.
         method: lower-case name of an `inference.update.result.Method`; `prior` for an instant with a prior only,
             `predicted` for one with a control only.
-        likelihood: `learned` if that of a reading was learned from a simulator, otherwise `exact`.
+        learned: how far a likelihood that was learned can be trusted; None if all are exact.
         fits: how the readings fit the prediction, `inference.tracking.health.fits.fits`; None if not asked for.
     """
 
@@ -54,7 +55,7 @@ class Outcome:
     log_evidence: float
     surprise: float
     method: str
-    likelihood: str = "exact"
+    learned: Trust | None = None
     fits: Array | None = None
 
     @property
@@ -102,21 +103,18 @@ def _advance_alike(steps: Sequence[Step], updater: Updater, with_fits: bool) -> 
         prior, readings = predicted.rows(index), [steps[i].instant.readings for i in observed]
         update = _observe(readings, prior, updater)
         times = [steps[i].instant.time for i in observed]
-        after = errors.rows(index).updated(prior, update.posterior).plus(update.divergence)
+        trusts = [trust_in(row) for row in readings]
+        lost = torch.tensor([(trust.error or 0.0) if trust else 0.0 for trust in trusts], dtype=torch.float64)
+        after = errors.rows(index).updated(prior, update.posterior).plus(update.divergence + lost)
         updated = _split(update, times, after.single())
         if with_fits:
             found = fits(readings, prior)
             updated = [replace(outcome, fits=each) for outcome, each in zip(updated, found, strict=True)]
         outcomes |= {
-            i: replace(each, likelihood=_likelihood_of(steps[i].instant.readings))
-            for i, each in zip(observed, updated, strict=True)
+            i: replace(each, learned=trust and trust.over(each.belief, steps[i].instant.readings))
+            for i, each, trust in zip(observed, updated, trusts, strict=True)
         }
     return [_with_control(outcomes[i], step) for i, step in enumerate(steps)]
-
-
-def _likelihood_of(readings: Sequence[Reading]) -> str:
-    learned = (r.sensor.problem is not None and r.sensor.problem.is_learned for r in readings)
-    return "learned" if any(learned) else "exact"
 
 
 def _predicted(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from beliefstream.schemas.base import Name, Number, distinct
@@ -57,6 +57,24 @@ class LearnedSensor(SensorBase):
             description="the rest of the problem's context, by name, in its units",
         ),
     ] = {}  # noqa: RUF012  (pydantic copies it)
+    weights: Annotated[
+        str | None,
+        Field(
+            strict=True,
+            max_length=256,
+            pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors$",
+            description="file of a likelihood learned from the problem's simulator, beside the problem's module; "
+            "absent: the problem's own log_likelihood, or the file of its name if it has none",
+        ),
+    ] = None
+    sha256: Annotated[
+        str | None,
+        Field(
+            strict=True,
+            pattern=r"^[0-9a-f]{64}$",
+            description="digest that the file of the weights must have, in hexadecimal digits; absent: any; no unit",
+        ),
+    ] = None
 
     @field_validator("parameters")
     @classmethod
@@ -81,6 +99,14 @@ class LearnedSensor(SensorBase):
                     "repeated_name", "expected {name} here or in value, not in both", {"name": name}
                 )
         return context
+
+    @model_validator(mode="after")
+    def _digest_of_a_file(self) -> Self:
+        if self.sha256 is not None and self.weights is None:
+            raise PydanticCustomError(
+                "missing_weights", "sha256: expected weights, the file that has this digest"
+            )
+        return self
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:

@@ -76,8 +76,9 @@ class PosteriorWriter:
                 "log_evidence": outcome.log_evidence,
                 "surprise": outcome.surprise,
                 "method": outcome.method,
-                "likelihood": outcome.likelihood,
+                "likelihood": "exact" if outcome.learned is None else "learned",
                 "accumulated_error": outcome.accumulated_error,
+                **_learned(outcome),
             },
             "applied": applied,
             "prior_sequence": prior_sequence,
@@ -85,3 +86,10 @@ class PosteriorWriter:
             "model_version": self._version,
         }
         return orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _learned(outcome: Outcome) -> dict[str, float | None]:
+    """Fields of the quality that only learned likelihoods have."""
+    if outcome.learned is None:
+        return {}
+    return {"likelihood_error": outcome.learned.error, "outside_training": outcome.learned.outside}

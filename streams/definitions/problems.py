@@ -6,10 +6,16 @@ A definition comes over a topic, and importing a module runs it. So a definition
 
 from __future__ import annotations
 
+import hashlib
 import importlib
-from functools import cache
+import sys
+from functools import cache, lru_cache
+from pathlib import Path
 
-from beliefstream.inference.likelihood.problems import Problem, check_names
+from beliefstream.inference.likelihood.learned import weights as files
+from beliefstream.inference.likelihood.learned.network import LearnedLikelihood
+from beliefstream.inference.likelihood.problem_functions import ProblemFunction
+from beliefstream.inference.likelihood.problems import ExplicitProblem, Problem, check_names
 from beliefstream.streams.definitions import measurement_modules
 
 _OURS = "beliefstream.inference.likelihood.example_problems"
@@ -38,3 +44,33 @@ def find(name: str) -> Problem:
     check_names(found)
     problem: Problem = found
     return problem
+
+
+def learned(name: str, weights: str | None = None, sha256: str | None = None) -> LearnedLikelihood | None:
+    """The learned likelihood of the problem ``module:Name``; None if it has its own and no `weights` are named.
+
+    Files lie beside the module's own file; without a name it is that of the problem. The same content is the same
+    object, so that sensors of one problem are evaluated together.
+
+    Raises ValueError if the file is missing, has another digest than `sha256`, or is of another problem.
+    """
+    problem = find(name)
+    if weights is None and isinstance(problem, ExplicitProblem):
+        return None
+    module_name, _, attribute = name.partition(":")
+    module = sys.modules[module_name]
+    folder = Path(module.__file__).parent if module.__file__ is not None else Path()
+    path = folder / (weights or f"{attribute}.safetensors")
+    if weights is None and not path.exists():
+        raise ValueError(
+            f"log_likelihood: {name} has none, and there are no weights {path}; "
+            f"beliefstream train --problem {name} --out {folder} writes them"
+        )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return _loaded(name, path, sha256, digest)
+
+
+@lru_cache(maxsize=64)
+def _loaded(name: str, path: Path, sha256: str | None, digest: str) -> LearnedLikelihood:
+    """`digest` is that of the file now, so that a new file is loaded again."""
+    return files.load(path, name, ProblemFunction.of(find(name)), sha256)

@@ -118,6 +118,7 @@ def _sensor_over(sensor: SensorMessage, state: _State) -> Sensor:
                 state.size,
                 sensor.value,
                 sensor.context,
+                problems.learned(sensor.problem, sensor.weights, sensor.sha256),
             )
         case ControlSensor():
             raise ValueError("a control sensor reports inputs of the motion, not the state")

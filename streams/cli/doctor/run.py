@@ -8,11 +8,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from beliefstream.streams.cli.doctor.findings import Finding, Status, absent
 from beliefstream.streams.settings import Settings
 
 __all__ = ["Finding", "Status", "examine"]
+
+T = TypeVar("T")
 
 TIMEOUT = 3.0  # seconds; a running worker answers in milliseconds
 SKEW = 2.0  # seconds; the HTTP date has whole seconds, and the answer takes time
@@ -127,8 +130,12 @@ def examine_measurements(settings: Settings, missing: Collection[str] = frozense
     except (BrokerUnavailable, TopicMissing, KafkaError) as error:
         return Finding("measurements", Status.skipped, f"sensors cannot be read: {error}")
     wanted = {name: sensor.measurement for name, sensor in sensors.items() if sensor.kind == "own"}
-    likelihoods = {name: sensor.problem for name, sensor in sensors.items() if sensor.kind == "learned"}
-    faults = _faults(wanted, find) + _faults(likelihoods, problems.find)
+    likelihoods = {
+        name: (sensor.problem, sensor.weights, sensor.sha256)
+        for name, sensor in sensors.items()
+        if sensor.kind == "learned"
+    }
+    faults = _faults(wanted, find) + _faults(likelihoods, lambda named: problems.learned(*named))
     if faults:
         remedy = (
             f"name the module that registers it in {measurement_modules.SETTING}, here and for the workers"
@@ -139,7 +146,7 @@ def examine_measurements(settings: Settings, missing: Collection[str] = frozense
     return Finding("measurements", Status.ok, f"{found}sensors of kind own: {len(wanted)}{more}")
 
 
-def _faults(wanted: Mapping[str, str], find: Callable[[str], object]) -> list[str]:
+def _faults(wanted: Mapping[str, T], find: Callable[[T], object]) -> list[str]:
     """Why what a sensor names, by the sensor's name, is not found."""
     faults = []
     for name, target in sorted(wanted.items()):

@@ -30,7 +30,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
-SENSOR, MODEL, OBSERVATION = (json.loads(block) for block in blocks("json"))
+SENSOR, MODEL, OBSERVATION, *_ = (json.loads(block) for block in blocks("json"))
 TRUTH = np.array([3.0, -4.0, 6.3])
 COUNTERS = np.array([[6, -2], [-7, 3], [2, -9], [-1, -4], [9, 5], [4, -6]], dtype=float)
 
@@ -80,7 +80,7 @@ def exact() -> tuple[Array, Array, Array]:
 @pytest.fixture
 def folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The working directory, with the page's module in it, of which nothing is left behind."""
-    (module,) = blocks("python")
+    module, _ = blocks("python")
     (tmp_path / "geiger.py").write_text(module)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(measurement_modules, "_loaded", set())

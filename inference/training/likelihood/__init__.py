@@ -1,0 +1,1 @@
+"""Training of likelihoods from simulators: training loop, held-out calibration, card."""

@@ -1,0 +1,53 @@
+"""Prior times learned likelihood is the exact posterior, for laws that only their simulator tells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from beliefstream.inference.likelihood.learned import weights
+from beliefstream.inference.likelihood.problem_functions import ProblemFunction
+from beliefstream.streams.definitions import problems
+from tests.learned import Array, LogLikelihood, counted, divergence_of_learned, level, module_in, weights_of
+
+
+def learned(name: str, folder: Path, axes: list[int], numbers: list[float]) -> LogLikelihood:
+    """The learned log likelihood of an observation, of states ``(P, 2)``."""
+    (folder / "it.safetensors").write_bytes(weights_of(name))
+    with module_in(folder):
+        problem = f"simulators:{name}"
+        function = ProblemFunction.of(problems.find(problem))
+        likelihood = weights.load(folder / "it.safetensors", problem, function)
+
+    def log_likelihood(states: Array) -> Array:
+        at = torch.as_tensor(states[:, axes])
+        found: Array = likelihood(at, torch.tensor(numbers).double().expand(len(at), -1)).numpy()
+        return found
+
+    return log_likelihood
+
+
+def divergences(name: str, folder: Path, cases: list[tuple[LogLikelihood, list[float]]]) -> list[float]:
+    """KL(exact ‖ prior × learned likelihood) of each case: an exact likelihood, and the numbers of its observation."""
+    axes = [0, 1] if name == "Counter" else [0]
+    return [divergence_of_learned([(exact, learned(name, folder, axes, seen))]) for exact, seen in cases]
+
+
+def test_poisson_counts(tmp_path: Path) -> None:
+    counts = [(24, -1.0), (9, 3.0), (15, -3.0), (0, 0.0)]
+    rare = [(70, 0.5)]  # four prior deviations away
+    usual, unusual = (
+        divergences("Counter", tmp_path, [(counted(*each), [*each, 2.0]) for each in part])
+        for part in (counts, rare)
+    )
+    assert 0 < np.mean(usual) < 0.015  # .005 where this was written
+    assert 0 < unusual[0] < 0.12  # .04
+
+
+def test_heavy_tails_and_a_limit(tmp_path: Path) -> None:
+    found = divergences(
+        "Clipped", tmp_path, [(level(value), [value]) for value in (2.0, 1.9, 1.1, -0.5, -4.0)]
+    )
+    assert 0 < np.mean(found) < 0.015

@@ -1,0 +1,174 @@
+"""Problems that are only a simulator, trained for seconds, and their exact likelihoods, which share no code."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.special
+import scipy.stats
+from numpy.typing import NDArray
+
+from beliefstream.inference.likelihood.problem_functions import ProblemFunction
+from beliefstream.inference.training.likelihood.train import Plan, Training
+from beliefstream.schemas import Posterior
+from beliefstream.streams.cli.train_likelihood import write
+from beliefstream.streams.definitions import measurement_modules, problems
+
+Array = NDArray[np.float64]
+LogLikelihood = Callable[[Array], Array]
+
+MODULE = '''
+import torch
+
+
+class Counter:
+    """Counts of a source on a line."""
+
+    parameters = {"x": "real", "strength": "positive"}
+    data = {"count": "count"}
+    context = ("place", "seconds")
+    ranges = {"x": (-9, 9), "strength": (2, 60), "place": (-4, 4), "seconds": 2}
+
+    def simulate(self, parameters, context, generator):
+        squared = (parameters["x"] - context["place"]) ** 2
+        mean = context["seconds"] * (1 + parameters["strength"] / (1 + squared / 4))
+        return {"count": torch.poisson(mean, generator=generator)}
+
+
+class Clipped:
+    """A level with heavy-tailed noise, cut off at 2."""
+
+    parameters = {"x": "real"}
+    data = {"level": "real"}
+    context = ()
+    ranges = {"x": (-9, 9)}
+
+    def simulate(self, parameters, context, generator):
+        noise = torch.randn(4, len(parameters["x"]), dtype=torch.float64, generator=generator)
+        heavy = noise[0] / noise[1:].square().mean(0).sqrt()
+        return {"level": torch.clamp(parameters["x"] + 0.5 * heavy, max=2.0)}
+'''
+STEPS = {"Counter": 800, "Clipped": 600}
+SENSORS: dict[str, dict[str, Any]] = {
+    "Counter": {
+        "sensor": "counter",
+        "kind": "learned",
+        "problem": "simulators:Counter",
+        "parameters": {"x": "x", "strength": "log_strength"},
+        "value": ["count", "place"],
+        "context": {"seconds": 2},
+    },
+    "Clipped": {
+        "sensor": "level",
+        "kind": "learned",
+        "problem": "simulators:Clipped",
+        "parameters": {"x": "x"},
+        "value": ["level"],
+    },
+}
+PRIOR_MEAN, PRIOR_DEVIATION = np.array([0.5, 2.5]), np.array([2.0, 0.5])
+MODEL = {
+    "entity": "*",
+    "name": "source",
+    "coordinates": [{"name": "x", "unit": "m"}, {"name": "log_strength", "unit": "1"}],
+    "motion": {"kind": "random_walk", "spectral_density": 0.0},
+    "prior": {
+        "weights": [1.0],
+        "means": [PRIOR_MEAN.tolist()],
+        "covariances": [np.diag(PRIOR_DEVIATION**2).tolist()],
+    },
+}
+
+
+def counted(count: int, place: float) -> LogLikelihood:
+    """Exact log likelihood of a count, of states ``(P, 2)``."""
+
+    def log_likelihood(states: Array) -> Array:
+        mean = 2 * (1 + np.exp(states[:, 1]) / (1 + (states[:, 0] - place) ** 2 / 4))
+        return np.asarray(scipy.stats.poisson(mean).logpmf(count))
+
+    return log_likelihood
+
+
+def level(value: float) -> LogLikelihood:
+    """Exact log likelihood of a level: Student's t with three degrees of freedom, cut off at 2."""
+
+    def log_likelihood(states: Array) -> Array:
+        law = scipy.stats.t(3, loc=states[:, 0], scale=0.5)
+        return np.asarray(law.logsf(2.0) if value >= 2 else law.logpdf(value))
+
+    return log_likelihood
+
+
+def grid() -> tuple[Array, float]:
+    """Centres of the cells of a grid ``(P, 2)`` eight prior deviations wide, and the area of a cell."""
+    axes = [m + s * np.linspace(-6, 6, 400) for m, s in zip(PRIOR_MEAN, PRIOR_DEVIATION, strict=True)]
+    area = float(np.prod([axis[1] - axis[0] for axis in axes]))
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2), area
+
+
+def exact(terms: list[LogLikelihood]) -> tuple[Array, Array, Array]:
+    """States of the grid, their share of the exact posterior, and its log density: prior times likelihoods."""
+    states, area = grid()
+    target = scipy.stats.norm(PRIOR_MEAN, PRIOR_DEVIATION).logpdf(states).sum(1)
+    target = target + sum(term(states) for term in terms)
+    target = target - scipy.special.logsumexp(target) - math.log(area)
+    return states, np.exp(target) * area, target
+
+
+def divergence(posterior: Posterior, terms: list[LogLikelihood]) -> float:
+    """KL(exact ‖ posterior) in nats."""
+    states, shares, target = exact(terms)
+    mixture = posterior.mixture
+    parts = [
+        math.log(weight) + scipy.stats.multivariate_normal(mean, covariance).logpdf(states)
+        for weight, mean, covariance in zip(mixture.weights, mixture.means, mixture.covariances, strict=True)
+    ]
+    return float((shares * (target - scipy.special.logsumexp(parts, 0))).sum())
+
+
+def divergence_of_learned(pairs: list[tuple[LogLikelihood, LogLikelihood]]) -> float:
+    """KL(exact ‖ prior × learned likelihoods) in nats; each pair is an exact likelihood and the learned one."""
+    states, shares, _ = exact([true for true, _ in pairs])
+    gap = sum(true(states) - learned(states) for true, learned in pairs)
+    return float((shares * gap).sum() + np.log((shares * np.exp(-gap)).sum()))
+
+
+@contextmanager
+def module_in(folder: Path) -> Iterator[None]:
+    """Write and load the module `simulators`, of which nothing is left behind."""
+    (folder / "simulators.py").write_text(MODULE)
+    path, loaded = list(sys.path), set(measurement_modules._loaded)
+    sys.path.insert(0, str(folder))
+    sys.modules.pop("simulators", None)
+    problems.find.cache_clear()
+    measurement_modules.load("simulators")
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        measurement_modules._loaded.clear()
+        measurement_modules._loaded.update(loaded)
+        sys.modules.pop("simulators", None)
+        problems.find.cache_clear()
+
+
+@functools.cache
+def weights_of(name: str) -> bytes:
+    """The file of a problem's weights, trained once in a process; about five seconds."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder, module_in(Path(folder)):
+        problem = f"simulators:{name}"
+        plan = Plan(problem, steps=STEPS[name], batch=1024, width=32, learning_rate=0.02)
+        run = Training(plan, ProblemFunction.of(problems.find(problem)), Path(folder) / "run.pt")
+        run.run(lambda _: None, save_every=10_000)
+        write(run, Path(folder))
+        return (Path(folder) / f"{name}.safetensors").read_bytes()

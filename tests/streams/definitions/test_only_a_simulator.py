@@ -1,0 +1,72 @@
+"""docs/own-likelihood.md, "Only a simulator": the command on the page trains, and the posterior is the exact one."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+
+from beliefstream.schemas import Posterior, parse
+from beliefstream.streams.definitions import measurement_modules, problems
+from tests.streams.cli.conftest import Run, run as run  # the fixture
+from tests.streams.definitions.test_own_likelihood import PAGE, blocks
+
+SHORT = ("--steps", "400", "--width", "32", "--device", "cpu")
+SENSOR, MODEL, OBSERVATION = (json.loads(block) for block in blocks("json")[3:])
+
+
+@pytest.fixture
+def folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working directory, with the page's module in it, of which nothing is left behind."""
+    (tmp_path / "crowd.py").write_text(blocks("python")[1])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(measurement_modules, "_loaded", set())
+    problems.find.cache_clear()
+    yield tmp_path
+    sys.modules.pop("crowd", None)
+    problems.find.cache_clear()
+
+
+def test_the_page_leads_to_the_posterior_of_the_exact_law(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (command,) = [line for line in PAGE.splitlines() if line.startswith("beliefstream train")]
+    trained = run(*shlex.split(command)[1:], *SHORT, "--checkpoint", "run.pt")
+    assert trained.status == 0, trained.err
+    assert "sha256" in trained.out and (folder / "CrowdCamera.md").exists()
+    lines = [SENSOR, MODEL, OBSERVATION, {**OBSERVATION, "time": 2, "value": [80, 0.9]}]
+    (folder / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    monkeypatch.setenv(measurement_modules.SETTING, "crowd")
+    result = run("fuse", "log.jsonl", "--strict")
+    assert result.status == 0, result.err
+    last = [parse(Posterior, line.encode()) for line in result.out.splitlines()][-1]
+    assert last.quality.likelihood == "learned" and last.quality.outside_training == 0
+    # a Poisson count whose mean has a gamma factor of shape 4 is negative binomial
+    at = np.linspace(0.5, 7.5, 4001)
+    target = scipy.stats.norm(4, math.sqrt(0.6)).logpdf(at)
+    for heads, share in ((37, 0.6), (80, 0.9)):
+        target = target + scipy.stats.nbinom(4, 4 / (4 + share * np.exp(at))).logpmf(heads)
+    width = at[1] - at[0]
+    target = target - scipy.special.logsumexp(target) - math.log(width)
+    mixture = last.mixture
+    parts = [
+        math.log(weight) + scipy.stats.norm(mean[0], math.sqrt(covariance[0][0])).logpdf(at)
+        for weight, mean, covariance in zip(mixture.weights, mixture.means, mixture.covariances, strict=True)
+    ]
+    divergence = float((np.exp(target) * (target - scipy.special.logsumexp(parts, 0))).sum() * width)
+    assert last.quality.accumulated_error is not None
+    assert -0.001 < divergence < min(0.1, last.quality.accumulated_error + 0.01)
+
+
+def test_the_problem_is_a_simulator_of_a_dozen_lines() -> None:
+    module = blocks("python")[1]
+    assert "log_likelihood" not in module
+    assert len([line for line in module.splitlines() if line]) <= 14
