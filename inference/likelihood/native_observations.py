@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from beliefstream.inference.likelihood.native_derivatives import SOFT, angle, length, straight
 from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR, ObservationData
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
 from beliefstream.inference.mixtures.native import inner, native
@@ -21,7 +22,6 @@ from beliefstream.inference.mixtures.native import inner, native
 Array = NDArray[np.float64]
 Count = NDArray[np.int64]
 
-SOFT, BENT = 1e-24, 1e9  # as in `observations`
 WIDE_OUTLIER = 10.0
 LOG_WIDE = math.log(WIDE_OUTLIER)
 
@@ -41,6 +41,14 @@ class Seen(NamedTuple):
     log_inlier: Array  # log probability of an inlier
     log_outlier: Array
     outlier: Array  # log density
+
+
+class Space(NamedTuple):
+    """Space for the arithmetic of one observation."""
+
+    relative: Array  # (R,) coordinates relative to the sensor
+    matrix: Array  # (R, d) in the frame of a point
+    heading: Array  # (d,)
 
 
 def prepare() -> None:
@@ -113,30 +121,60 @@ def _linearise(
     numbers: tuple[Array, Array, Array, Array],
 ) -> None:
     gradient, information, curvature, slope = shapes
-    rows, size = seen.matrix.shape[2:]
-    relative, matrix, heading = np.empty(rows), np.empty((rows, size)), np.empty(size)
+    space = new_space(seen)
     for b in range(len(points)):
         for k in range(points.shape[1]):
             for n in range(seen.kind.shape[1]):
-                distance = _relative(seen, b, n, points[b, k], relative)
-                found = _residual(seen, b, n, points[b, k], relative, distance)
+                into = (gradient[b, k, n], information[b, k, n], curvature[b, k, n], slope[b, k, n])
+                found = linearise_at(seen, b, n, points[b, k], factors[b, k], space, into)
                 for part in range(4):
                     numbers[part][b, k, n] = found[part]
-                for j in range(size):
-                    heading[j] = 0.0
-                    for i in range(size):
-                        heading[j] += seen.heading[b, n, i] * factors[b, k, i, j]
-                    for r in range(rows):
-                        matrix[r, j] = 0.0
-                        for i in range(size):
-                            matrix[r, j] += seen.matrix[b, n, r, i] * factors[b, k, i, j]
-                into = (gradient[b, k, n], information[b, k, n], curvature[b, k, n], slope[b, k, n])
-                if seen.kind[b, n] == ANGLE and rows > 1:
-                    _angle(matrix, heading, relative, seen.deviation[b, n], found[0], into)
-                else:
-                    _length(matrix, relative, distance, seen.deviation[b, n], found[0], into)
-                if seen.kind[b, n] == LINEAR:
-                    _straight(matrix, relative, seen.value[b, n], into)
+
+
+@inner
+def new_space(seen: Seen) -> Space:
+    """Space for the arithmetic of one observation."""
+    rows, size = seen.matrix.shape[2:]
+    return Space(np.empty(rows), np.empty((rows, size)), np.empty(size))
+
+
+@inner
+def linearise_at(
+    seen: Seen,
+    b: int,
+    n: int,
+    point: Array,
+    factor: Array,
+    space: Space,
+    into: tuple[Array, Array, Array, Array],
+) -> tuple[float, float, float, float]:
+    """Fill gradient, information, curvature and slope of one observation; returns the numbers of `_residual`."""
+    relative, matrix, heading = space
+    rows, size = matrix.shape
+    distance = _relative(seen, b, n, point, relative)
+    found = _residual(seen, b, n, point, relative, distance)
+    for j in range(size):
+        heading[j] = 0.0
+        for i in range(size):
+            heading[j] += seen.heading[b, n, i] * factor[i, j]
+        for r in range(rows):
+            matrix[r, j] = 0.0
+            for i in range(size):
+                matrix[r, j] += seen.matrix[b, n, r, i] * factor[i, j]
+    if seen.kind[b, n] == ANGLE and rows > 1:
+        angle(matrix, heading, relative, seen.deviation[b, n], found[0], into)
+    else:
+        length(matrix, relative, distance, seen.deviation[b, n], found[0], into)
+    if seen.kind[b, n] == LINEAR:
+        straight(matrix, relative, seen.value[b, n], into)
+    return found
+
+
+@inner
+def scalar_residual(seen: Seen, b: int, n: int, point: Array, space: Space) -> float:
+    """Signed residual of one observation that is not linear, in units of its noise."""
+    distance = _relative(seen, b, n, point, space.relative)
+    return _scalar(seen, b, n, point, space.relative, distance)
 
 
 @inner
@@ -153,6 +191,20 @@ def _relative(seen: Seen, b: int, n: int, point: Array, relative: Array) -> floa
 
 
 @inner
+def _scalar(seen: Seen, b: int, n: int, point: Array, relative: Array, distance: float) -> float:
+    """Residual of a distance or an angle, in units of its noise."""
+    off = seen.value[b, n, 0] - distance
+    if seen.kind[b, n] == ANGLE and len(relative) > 1:
+        turn = 0.0
+        for j in range(len(point)):
+            turn += seen.heading[b, n, j] * point[j]
+        off = seen.value[b, n, 0] - (math.atan2(relative[1], relative[0]) - turn)
+        off = (off + math.pi) % (2 * math.pi) - math.pi
+    signed: float = off / seen.deviation[b, n]
+    return signed
+
+
+@inner
 def _residual(
     seen: Seen, b: int, n: int, point: Array, relative: Array, distance: float
 ) -> tuple[float, float, float, float]:
@@ -166,14 +218,7 @@ def _residual(
         signed = seen.value[b, n, 0] - relative[0] if seen.rows[b, n] == 1.0 else 0.0
         density = -0.5 * squared / WIDE_OUTLIER**2 - constant - seen.rows[b, n] * LOG_WIDE
     else:
-        off = seen.value[b, n, 0] - distance
-        if seen.kind[b, n] == ANGLE and len(relative) > 1:
-            turn = 0.0
-            for j in range(len(point)):
-                turn += seen.heading[b, n, j] * point[j]
-            off = seen.value[b, n, 0] - (math.atan2(relative[1], relative[0]) - turn)
-            off = (off + math.pi) % (2 * math.pi) - math.pi
-        signed = off / seen.deviation[b, n]
+        signed = _scalar(seen, b, n, point, relative, distance)
         squared = signed * signed
         density = seen.outlier[b, n]
     inlier = seen.log_inlier[b, n] - 0.5 * squared - constant
@@ -182,83 +227,6 @@ def _residual(
     if outlier != -math.inf:
         likelihood = max(inlier, outlier) + math.log1p(math.exp(-abs(odds)))
     return signed, squared, odds, likelihood
-
-
-@inner
-def _length(
-    matrix: Array,
-    relative: Array,
-    distance: float,
-    deviation: float,
-    signed: float,
-    into: tuple[Array, Array, Array, Array],
-) -> None:
-    """Effect of a distance, from the derivative `matrix` of the coordinates."""
-    gradient, information, curvature, slope = into
-    size = len(gradient)
-    for j in range(size):
-        slope[j] = 0.0
-        for r in range(len(relative)):
-            slope[j] += matrix[r, j] * (relative[r] / distance)
-    for i in range(size):
-        for j in range(i + 1):
-            total = 0.0
-            for r in range(len(relative)):
-                total += matrix[r, i] * matrix[r, j]
-            bent = (total - slope[i] * slope[j]) / (distance * deviation)
-            curvature[i, j] = curvature[j, i] = min(max(bent, -BENT), BENT) if bent == bent else bent
-    _scale(deviation, signed, gradient, information, slope)
-
-
-@inner
-def _angle(
-    matrix: Array,
-    heading: Array,
-    relative: Array,
-    deviation: float,
-    signed: float,
-    into: tuple[Array, Array, Array, Array],
-) -> None:
-    """Effect of an angle in the plane of the first two rows."""
-    gradient, information, curvature, slope = into
-    size = len(gradient)
-    first, second = relative[0], relative[1]
-    squared = first * first + second * second + SOFT
-    for j in range(size):
-        slope[j] = (matrix[1, j] * first - matrix[0, j] * second) / squared
-        gradient[j] = (matrix[0, j] * first + matrix[1, j] * second) / squared
-    for i in range(size):
-        for j in range(i + 1):
-            bent = -(gradient[i] * slope[j] + gradient[j] * slope[i]) / deviation
-            curvature[i, j] = curvature[j, i] = min(max(bent, -BENT), BENT) if bent == bent else bent
-    for j in range(size):
-        slope[j] -= heading[j]
-    _scale(deviation, signed, gradient, information, slope)
-
-
-@inner
-def _scale(deviation: float, signed: float, gradient: Array, information: Array, slope: Array) -> None:
-    """Divide a slope by the deviation, and fill gradient and information with it."""
-    for j in range(len(slope)):
-        slope[j] /= deviation
-        gradient[j] = slope[j] * signed
-    for i in range(len(slope)):
-        for j in range(len(slope)):
-            information[i, j] = slope[i] * slope[j]
-
-
-@inner
-def _straight(matrix: Array, relative: Array, value: Array, into: tuple[Array, Array, Array, Array]) -> None:
-    """Effect of a linear observation; the slope stays that of a distance."""
-    gradient, information, curvature, _ = into
-    for i in range(len(gradient)):
-        gradient[i] = 0.0
-        for r in range(len(relative)):
-            gradient[i] += matrix[r, i] * (value[r] - relative[r])
-        for j in range(len(gradient)):
-            curvature[i, j] = information[i, j] = 0.0
-            for r in range(len(relative)):
-                information[i, j] += matrix[r, i] * matrix[r, j]
 
 
 @native

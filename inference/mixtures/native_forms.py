@@ -15,6 +15,11 @@ FORMS = (
     "mixtures.native_reduction",
     "mixtures.native_maximisation",
     "likelihood.native_observations",
+    "likelihood.native_surprise",
+    "update.native_scaling",
+    "update.native_closed_forms",
+    "update.native_nearly_linear",
+    "update.native_reduction_cost",
 )
 
 

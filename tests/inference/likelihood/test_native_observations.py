@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
-from beliefstream.inference.likelihood import native_observations as native
+from beliefstream.inference.likelihood.native_derivatives import BENT
 from beliefstream.inference.likelihood.observations import Linearisation, Observations
 from tests.inference.likelihood.test_observations import sensors
 from tests.inference.plain_models import observe, random_covariances, random_normal
@@ -94,4 +94,4 @@ def test_gradients_are_left_to_operators() -> None:
 def test_curvature_is_bounded_at_a_sensor() -> None:
     seen, points, factors = problem(9, 2, 0.0)
     points[0, 0] = torch.linalg.solve(seen.matrix[0, 2], seen.origin[0, 2])
-    assert float(seen.linearise(points, factors).curvature.abs().amax()) <= native.BENT
+    assert float(seen.linearise(points, factors).curvature.abs().amax()) <= BENT
