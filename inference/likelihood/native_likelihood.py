@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from beliefstream.inference.likelihood.native_derivatives import SOFT
 from beliefstream.inference.likelihood.native_terms import (
     LOG_WIDE,
-    SOFT,
     WIDE_OUTLIER,
     Array,
     Seen,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 
-from beliefstream.inference.likelihood.native_terms import BENT, LOG_WIDE, SOFT, WIDE_OUTLIER, Seen, wrapped
+from beliefstream.inference.likelihood.native_derivatives import BENT, SOFT
+from beliefstream.inference.likelihood.native_terms import LOG_WIDE, WIDE_OUTLIER, Seen, wrapped
 from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
 from beliefstream.inference.mixtures.native import inner
 

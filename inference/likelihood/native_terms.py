@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from beliefstream.inference.likelihood.native_derivatives import SOFT, angle, length, straight
 from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
 from beliefstream.inference.mixtures.native import inner
 
 Array = NDArray[np.float64]
 Count = NDArray[np.int64]
 
-SOFT, BENT = 1e-24, 1e9  # as in `observations`
 WIDE_OUTLIER = 10.0
 LOG_WIDE = math.log(WIDE_OUTLIER)
 NEGLIGIBLE = 40.0  # nats; less than rounding beside the larger of two terms
@@ -39,12 +39,66 @@ class Seen(NamedTuple):
     outlier: Array  # log density
 
 
+class Space(NamedTuple):
+    """Space for the arithmetic of one observation."""
+
+    relative: Array  # (R,) coordinates relative to the sensor
+    matrix: Array  # (R, d) in the frame of a point
+    heading: Array  # (d,)
+
+
 def smallest() -> tuple[Seen, Tensor, Tensor]:
     """One observation, point and factor, to compile a function with."""
     ones, one = torch.ones(1, 1, dtype=torch.float64), torch.ones(1, 1, 1, dtype=torch.float64)
     kind = torch.zeros(1, 1, dtype=torch.int64)
     numbers = (one, one[..., None], one, one, ones, ones, ones, ones, ones)
     return Seen(*(part.numpy() for part in (kind, kind == 0, *numbers, ones))), one, one[..., None]
+
+
+@inner
+def new_space(seen: Seen) -> Space:
+    """Space for the arithmetic of one observation."""
+    rows, size = seen.matrix.shape[2:]
+    return Space(np.empty(rows), np.empty((rows, size)), np.empty(size))
+
+
+@inner
+def linearise_at(
+    seen: Seen,
+    b: int,
+    n: int,
+    point: Array,
+    factor: Array,
+    space: Space,
+    into: tuple[Array, Array, Array, Array],
+) -> tuple[float, float, float, float]:
+    """Fill gradient, information, curvature and slope of one observation.
+
+    Returns the signed and squared residual, the log odds of an inlier, and the log likelihood.
+    """
+    distance = relative_to(seen, b, n, point, space.relative)
+    signed, squared, inlier, outlier = terms(seen, b, n, point, space.relative, distance)
+    shape_of(seen, b, n, factor, space.relative, distance, signed, (space.matrix, space.heading), into)
+    return signed, squared, inlier - outlier, log_sum(inlier, outlier)
+
+
+@inner
+def scalar_residual(seen: Seen, b: int, n: int, point: Array, space: Space) -> float:
+    """Signed residual of one observation that is not linear, in units of its noise."""
+    return _scalar(seen, b, n, point, space.relative, relative_to(seen, b, n, point, space.relative))
+
+
+@inner
+def _scalar(seen: Seen, b: int, n: int, point: Array, relative: Array, distance: float) -> float:
+    """Residual of a distance or an angle, in units of its noise."""
+    off = seen.value[b, n, 0] - distance
+    if seen.kind[b, n] == ANGLE and len(relative) > 1:
+        turn = 0.0
+        for j in range(len(point)):
+            turn += seen.heading[b, n, j] * point[j]
+        off = wrapped(seen.value[b, n, 0] - (math.atan2(relative[1], relative[0]) - turn))
+    signed: float = off / seen.deviation[b, n]
+    return signed
 
 
 @inner
@@ -71,11 +125,11 @@ def shape_of(
             for i in range(size):
                 matrix[r, j] += seen.matrix[b, n, r, i] * factor[i, j]
     if seen.kind[b, n] == ANGLE and rows > 1:
-        _angle(matrix, heading, relative, seen.deviation[b, n], signed, into)
+        angle(matrix, heading, relative, seen.deviation[b, n], signed, into)
     else:
-        _length(matrix, relative, distance, seen.deviation[b, n], signed, into)
+        length(matrix, relative, distance, seen.deviation[b, n], signed, into)
     if seen.kind[b, n] == LINEAR:
-        _straight(matrix, relative, seen.value[b, n], into)
+        straight(matrix, relative, seen.value[b, n], into)
 
 
 @inner
@@ -105,13 +159,7 @@ def terms(
         signed = seen.value[b, n, 0] - relative[0] if seen.rows[b, n] == 1.0 else 0.0
         density = -0.5 * squared / WIDE_OUTLIER**2 - constant - seen.rows[b, n] * LOG_WIDE
     else:
-        off = seen.value[b, n, 0] - distance
-        if seen.kind[b, n] == ANGLE and len(relative) > 1:
-            turn = 0.0
-            for j in range(len(point)):
-                turn += seen.heading[b, n, j] * point[j]
-            off = wrapped(seen.value[b, n, 0] - (math.atan2(relative[1], relative[0]) - turn))
-        signed = off / seen.deviation[b, n]
+        signed = _scalar(seen, b, n, point, relative, distance)
         squared = signed * signed
         density = seen.outlier[b, n]
     return signed, squared, seen.log_inlier[b, n] - 0.5 * squared - constant, seen.log_outlier[b, n] + density
@@ -133,80 +181,3 @@ def log_sum(inlier: float, outlier: float) -> float:
     if outlier - inlier > NEGLIGIBLE:
         return outlier
     return max(inlier, outlier) + math.log1p(math.exp(-abs(inlier - outlier)))
-
-
-@inner
-def _length(
-    matrix: Array,
-    relative: Array,
-    distance: float,
-    deviation: float,
-    signed: float,
-    into: tuple[Array, Array, Array, Array],
-) -> None:
-    """Effect of a distance, from the derivative `matrix` of the coordinates."""
-    gradient, information, curvature, slope = into
-    size = len(gradient)
-    for j in range(size):
-        slope[j] = 0.0
-        for r in range(len(relative)):
-            slope[j] += matrix[r, j] * (relative[r] / distance)
-    for i in range(size):
-        for j in range(i + 1):
-            total = 0.0
-            for r in range(len(relative)):
-                total += matrix[r, i] * matrix[r, j]
-            bent = (total - slope[i] * slope[j]) / (distance * deviation)
-            curvature[i, j] = curvature[j, i] = min(max(bent, -BENT), BENT) if bent == bent else bent
-    _scale(deviation, signed, gradient, information, slope)
-
-
-@inner
-def _angle(
-    matrix: Array,
-    heading: Array,
-    relative: Array,
-    deviation: float,
-    signed: float,
-    into: tuple[Array, Array, Array, Array],
-) -> None:
-    """Effect of an angle in the plane of the first two rows."""
-    gradient, information, curvature, slope = into
-    size = len(gradient)
-    first, second = relative[0], relative[1]
-    squared = first * first + second * second + SOFT
-    for j in range(size):
-        slope[j] = (matrix[1, j] * first - matrix[0, j] * second) / squared
-        gradient[j] = (matrix[0, j] * first + matrix[1, j] * second) / squared
-    for i in range(size):
-        for j in range(i + 1):
-            bent = -(gradient[i] * slope[j] + gradient[j] * slope[i]) / deviation
-            curvature[i, j] = curvature[j, i] = min(max(bent, -BENT), BENT) if bent == bent else bent
-    for j in range(size):
-        slope[j] -= heading[j]
-    _scale(deviation, signed, gradient, information, slope)
-
-
-@inner
-def _scale(deviation: float, signed: float, gradient: Array, information: Array, slope: Array) -> None:
-    """Divide a slope by the deviation, and fill gradient and information with it."""
-    for j in range(len(slope)):
-        slope[j] /= deviation
-        gradient[j] = slope[j] * signed
-    for i in range(len(slope)):
-        for j in range(len(slope)):
-            information[i, j] = slope[i] * slope[j]
-
-
-@inner
-def _straight(matrix: Array, relative: Array, value: Array, into: tuple[Array, Array, Array, Array]) -> None:
-    """Effect of a linear observation; the slope stays that of a distance."""
-    gradient, information, curvature, _ = into
-    for i in range(len(gradient)):
-        gradient[i] = 0.0
-        for r in range(len(relative)):
-            gradient[i] += matrix[r, i] * (value[r] - relative[r])
-        for j in range(len(gradient)):
-            curvature[i, j] = information[i, j] = 0.0
-            for r in range(len(relative)):
-                information[i, j] += matrix[r, i] * matrix[r, j]

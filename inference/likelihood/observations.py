@@ -53,6 +53,7 @@ __all__ = [
     "wrap",
 ]
 
+_NATIVE = "likelihood.native_observations"
 WIDE_OUTLIER = 10.0  # an outlier of a linear sensor has ten times the standard deviation
 _SOFT = 1e-24  # added to a squared distance: keeps derivatives finite at a sensor, far below any noise
 _FAR, _STEEP, _BENT = 1e6, 1e6, 1e9  # limits of a function's residual and derivatives, in units of the noise
@@ -191,18 +192,22 @@ class Observations(ObservationData):
         return Residuals(signed, squared, inlier - outlier, torch.logaddexp(inlier, outlier), deviation)
 
     @cached_property
-    def _native(self) -> tuple[Any, Any] | None:
-        """Native code and the numbers that it takes; None where operators must do."""
-        code = native_form("likelihood.native_observations", self.value, self.matrix, single=True)
+    def native(self) -> Any:
+        """The numbers that `native_observations` takes; None where operators must do."""
+        code = native_form(_NATIVE, self.value, self.matrix, single=True)
         taken = self.functions is not None or self.likelihoods is not None
         if code is None or not self.has_plain_noise or taken:
             return None
-        return code, code.seen(self)
+        return code.seen(self)
+
+    def keep_native(self, numbers: Any) -> None:
+        """Keep the numbers that `native` would find, if they are known already."""
+        self.__dict__["native"] = numbers
 
     def native_at(self, *tensors: Tensor) -> tuple[Any, Any] | None:
-        if native_form("likelihood.native_observations", *tensors, single=True) is None:
-            return None
-        return self._native
+        """Native code and the numbers that it takes; None where operators must do."""
+        code = native_form(_NATIVE, *tensors, single=True)
+        return None if code is None or self.native is None else (code, self.native)
 
     def residuals(self, points: Tensor) -> Residuals:
         """Residuals at `points` ``(B, P, d)``."""

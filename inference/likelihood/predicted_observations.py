@@ -10,6 +10,7 @@ from torch import Tensor
 from beliefstream.inference.likelihood.observations import Linearisation, Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.native_forms import native_form
 
 
 class Prediction(NamedTuple):
@@ -55,6 +56,9 @@ class Prediction(NamedTuple):
 
     def surprise(self, prior: GaussianMixture) -> Tensor:
         """Probability of observations at least as far from the prediction, by the linearised innovation, ``(B,)``."""
+        if native := native_form("likelihood.native_surprise", prior.log_weights, self.distance, self.rows):
+            found: Tensor = native.surprise(prior.log_weights, self.distance, self.rows)
+            return found
         freedom = (self.rows[:, None] / 2).expand_as(self.distance)
         tail: Tensor = torch.special.gammaincc(freedom, self.distance / 2)
         probability: Tensor = (prior.log_weights.exp() * tail).sum(1)

@@ -18,6 +18,11 @@ FORMS = (
     "likelihood.native_likelihood",
     "likelihood.native_smoothing",
     "update.native_climb",
+    "likelihood.native_surprise",
+    "update.native_scaling",
+    "update.native_closed_forms",
+    "update.native_nearly_linear",
+    "update.native_reduction_cost",
 )
 
 

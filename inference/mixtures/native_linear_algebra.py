@@ -63,12 +63,12 @@ def _as(found: Array, given: Tensor) -> Tensor:
 @native
 def _factorise(matrices: Array, floor: float, rounding: float, factors: Array) -> None:
     for place in range(len(matrices)):
-        factorise_one(matrices[place], floor, rounding, factors[place])
+        factorise(matrices[place], floor, rounding, factors[place])
 
 
 @inner
-def factorise_one(matrix: Array, floor: float, rounding: float, factor: Array) -> None:
-    """Fill the lower Cholesky factor of a matrix; nothing above its diagonal is read."""
+def factorise(matrix: Array, floor: float, rounding: float, factor: Array) -> None:
+    """Fill the lower factor of one matrix."""
     for column in range(len(matrix)):
         entire = pivot = matrix[column, column]
         for k in range(column):
@@ -106,13 +106,18 @@ def invert_one(factor: Array, inverse: Array) -> None:
 
 @native
 def _invert_from_factor(factors: Array, inverses: Array) -> None:
-    size = factors.shape[1]
-    lower = np.empty((size, size))
+    lower = np.empty(factors.shape[1:])
     for place in range(len(factors)):
-        invert_one(factors[place], lower)
-        for row in range(size):
-            for column in range(row + 1):
-                total = 0.0
-                for k in range(row, size):
-                    total += lower[k, row] * lower[k, column]
-                inverses[place, row, column] = inverses[place, column, row] = total
+        invert_product(factors[place], lower, inverses[place])
+
+
+@inner
+def invert_product(factor: Array, lower: Array, inverse: Array) -> None:
+    """Fill the inverse of ``factor factorᵀ``; `lower` is space to work in."""
+    invert_one(factor, lower)
+    for row in range(len(factor)):
+        for column in range(row + 1):
+            total = 0.0
+            for k in range(row, len(factor)):
+                total += lower[k, row] * lower[k, column]
+            inverse[row, column] = inverse[column, row] = total

@@ -22,7 +22,7 @@ from beliefstream.inference.likelihood.native_terms import (
 )
 from beliefstream.inference.likelihood.observation_data import LINEAR
 from beliefstream.inference.mixtures.native import inner, native
-from beliefstream.inference.mixtures.native_linear_algebra import factorise_one, invert_one
+from beliefstream.inference.mixtures.native_linear_algebra import factorise, invert_one
 
 HUBER, LEVEL = 1.5, 1e-7  # as in `mode_search`
 FIRST, LEAST, MOST = 1e-3, 1e-12, 1e6  # damping
@@ -153,7 +153,7 @@ def _find_step(
         trace += total[i, i]
     for i in range(size):
         total[i, i] += damping * trace
-    factorise_one(total, TINY, ROUNDING, space.factor)
+    factorise(total, TINY, ROUNDING, space.factor)
     invert_one(space.factor, space.inverse)
     for i in range(size):
         space.offset[i] = 0.0

@@ -25,6 +25,7 @@ from beliefstream.inference.likelihood.observations import LINEAR, Linearisation
 from beliefstream.inference.likelihood.predicted_observations import Prediction
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
+from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.update.reduction_cost import condense
 
 MOST_ANGLE = 0.4  # rad; a less certain direction may wrap
@@ -99,32 +100,40 @@ def update(
 ) -> tuple[GaussianMixture, Tensor, Tensor]:
     """Posterior of at most `components`, log evidence ``(B,)`` and the cost of reduction, as `condensing.condense`.
 
-    `linear` as in `divergence`.
+    `linear` as in `divergence`. On the CPU, `native_nearly_linear` does it without PyTorch's operators.
     """
     linear = linear or observations.linearise(prior.means, prior.factors())
     total = torch.zeros(prior.batch, dtype=prior.means.dtype)
-    lost = torch.zeros_like(total)
-    belief, row = prior, torch.arange(prior.batch)[:, None]
-    for places in _order(prior, observations, linear).unbind(1):
-        single = observations.map(lambda tensor, n=places[:, None]: tensor[row, n])  # type: ignore[misc]
-        if not bool(single.mask.any()):
-            continue
-        joint = _hypotheses(belief, single)
+    lost, belief = torch.zeros_like(total), prior
+    order, hypotheses = order_by_operators, hypotheses_by_operators
+    native = native_form("update.native_nearly_linear", prior.means, prior.log_weights, linear.information)
+    if native is not None and observations.native is not None:
+        order, hypotheses = native.order, native.hypotheses
+    for places in order(prior, observations, linear).unbind(1):
+        joint = hypotheses(belief, observations, places)
         total = total + torch.logsumexp(joint.log_weights, 1)
         belief, more = condense(joint, components, threshold)
         lost = lost + more
     return belief, total, lost
 
 
-def _order(prior: GaussianMixture, observations: Observations, linear: Linearisation) -> Tensor:
-    """Places ``(B, N)`` of the observations, most informative first, so that their given order does not matter."""
+def order_by_operators(prior: GaussianMixture, observations: Observations, linear: Linearisation) -> Tensor:
+    """Places ``(B, N)`` of the observations, most informative first, so that their given order does not matter.
+
+    N is the most that one entity has.
+    """
     said = linear.information.diagonal(dim1=-2, dim2=-1).sum(-1) + linear.residuals.squared
     said = (prior.log_weights.exp()[..., None] * said).sum(1)
-    return torch.where(observations.mask, said, -1.0).argsort(dim=1, descending=True, stable=True)
+    order = torch.where(observations.mask, said, -1.0).argsort(dim=1, descending=True, stable=True)
+    return order[:, : int(observations.mask.sum(1).max())]
 
 
-def _hypotheses(prior: GaussianMixture, single: Observations) -> GaussianMixture:
-    """Every component after the observation as an inlier, and as an outlier; not normalised."""
+def hypotheses_by_operators(
+    prior: GaussianMixture, observations: Observations, places: Tensor
+) -> GaussianMixture:
+    """Every component after the observation at `places` ``(B,)``, as an inlier and as an outlier; not normalised."""
+    row = torch.arange(prior.batch)[:, None]
+    single = observations.map(lambda tensor: tensor[row, places[:, None]])
     probability, used = single.outlier_probability[:, 0], single.mask
     inlier = _gaussian(prior, single)
     log_weights = inlier.log_weights + torch.log1p(-probability)[:, None]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT, reduce
 from beliefstream.inference.update.importance import systematic
 
@@ -22,16 +23,27 @@ def condense(mixture: GaussianMixture, components: int, threshold: float) -> tup
     If only pairs that cost less than `threshold` were merged, an upper bound below `CHEAP` is returned instead.
     """
     reduced = reduce(mixture, components, threshold)
+    tensors = (mixture.log_weights, mixture.covariances)
+    native = native_form("update.native_reduction_cost", *tensors)
+    by = counts_and_bounds_by_operators if native is None else native.counts_and_bounds
+    count, loss = by(mixture, reduced)
+    at = torch.nonzero((count > components) | (loss > CHEAP))[:, 0]
+    if len(at):
+        loss[at] = divergence(mixture.rows(at).normalised(), reduced.rows(at))
+    return reduced, loss
+
+
+def counts_and_bounds_by_operators(
+    mixture: GaussianMixture, reduced: GaussianMixture
+) -> tuple[Tensor, Tensor]:
+    """How many components count, and `bound` where some of these were merged, each ``(B,)``."""
     weights = torch.softmax(mixture.log_weights, 1)
     count = (weights > NEGLIGIBLE_WEIGHT * weights.amax(1, keepdim=True)).sum(1)
     loss = torch.zeros(mixture.batch, dtype=mixture.means.dtype)
     merged = torch.nonzero(count > reduced.present.sum(1))[:, 0]
     if len(merged):
         loss[merged] = bound(weights[merged], mixture.covariances[merged], reduced.rows(merged))
-    at = torch.nonzero((count > components) | (loss > CHEAP))[:, 0]
-    if len(at):
-        loss[at] = divergence(mixture.rows(at).normalised(), reduced.rows(at))
-    return reduced, loss
+    return count, loss
 
 
 def bound(weights: Tensor, covariances: Tensor, reduced: GaussianMixture) -> Tensor:

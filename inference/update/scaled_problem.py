@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood.observations import Linearisation, Observations
+from beliefstream.inference.likelihood.observations import LINEAR, Linearisation, Observations
 from beliefstream.inference.likelihood.predicted_observations import Prediction
 from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.native_forms import native_form
+from beliefstream.inference.update import nearly_linear
 
 
 class Scaled(NamedTuple):
@@ -34,7 +37,9 @@ class Scaled(NamedTuple):
         return cls(there, seen, shift, scale, linear, Prediction.of_linearised(factors, seen, linear))
 
     def rows(self, index: Tensor) -> Scaled:
-        """The problems of the entities at `index`."""
+        """The problems of the entities at `index`, in rising order."""
+        if len(index) == len(self.scale):
+            return self
         return Scaled(
             self.prior.rows(index),
             self.observations.rows_of(index),
@@ -50,3 +55,39 @@ class Scaled(NamedTuple):
         return GaussianMixture(
             mixture.log_weights, means, mixture.covariances * self.scale[:, None, None, None].square()
         )
+
+
+class Posed(NamedTuple):
+    """A batch of problems, with the quantities that all methods share."""
+
+    prior: GaussianMixture  # over all coordinates, its components in order
+    touched: Tensor  # coordinates that each entity's sensors touch, (B, D) bool
+    closed: Tensor  # whether all of an entity's sensors are linear without outliers, (B,) bool
+    scaled: Scaled
+    divergence: Tensor  # `nearly_linear.divergence`, (B,)
+
+
+def pose(prior: GaussianMixture, observations: Observations, below: float = math.inf) -> Posed:
+    """Order and scale a batch of problems; `below` as in `nearly_linear.divergence`.
+
+    On the CPU, `native_scaling` does it without PyTorch's operators.
+    """
+    tensors = (prior.log_weights, prior.means, prior.covariances, observations.value)
+    native = native_form("update.native_scaling", *tensors)
+    if native is None or observations.native is None:
+        return pose_by_operators(prior, observations, below)
+    posed: Posed = native.pose(prior, observations, observations.native, below)
+    return posed
+
+
+def pose_by_operators(prior: GaussianMixture, observations: Observations, below: float) -> Posed:
+    """As `pose`, by PyTorch's operators."""
+    # sample points are shared out in component order; sorting makes the answer independent of the given order
+    prior = prior.ordered()
+    touched = (observations.matrix != 0).any(2) | (observations.heading != 0)
+    touched = (touched & observations.mask[..., None]).any(1)
+    scaled = Scaled.of(prior, observations, touched)
+    divergence = nearly_linear.divergence(scaled.prior, scaled.observations, below, scaled.linear)
+    plain = (observations.kind == LINEAR) & (observations.outlier_probability == 0)
+    closed = (plain | ~observations.mask).all(1)
+    return Posed(prior, touched, closed, scaled, divergence)

@@ -23,18 +23,17 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood.observations import LINEAR, Observations
+from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.transformer import DistributionTransformer
-from beliefstream.inference.update import nearly_linear
 from beliefstream.inference.update.checked_network import CheckedNetwork
+from beliefstream.inference.update.closed_forms import kalman, linearised
 from beliefstream.inference.update.compiled_network import Compiled
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.mode_search import bend
 from beliefstream.inference.update.quadrature_update import settle
-from beliefstream.inference.update.reduction_cost import condense
 from beliefstream.inference.update.result import Method, Update, joined
-from beliefstream.inference.update.scaled_problem import Scaled
+from beliefstream.inference.update.scaled_problem import Posed, Scaled, pose
 from beliefstream.inference.update.settings import UpdateSettings
 from beliefstream.inference.update.simulated_surprise import simulated_surprise
 from beliefstream.inference.update.thorough_network import ThoroughNetwork, scanned
@@ -42,7 +41,7 @@ from beliefstream.inference.update.trimming import power_of_two, shape_code, tri
 
 __all__ = ["Method", "Update", "UpdateSettings", "Updater"]
 
-_CLOSED, _NEARLY_LINEAR, _SETTLED = -1, -2, -3  # codes of problems that do not reach the network
+_OPEN, _CLOSED, _NEARLY_LINEAR, _SETTLED = range(4)  # how a problem is solved; open ones reach the network
 # below this surprise, observations may be outliers: the scan of the prior starts at a bend this many times smaller
 UNLIKELY, SOONER = 0.05, 10_000.0
 GENTLE = 100.0  # below the search limit by this factor, a sensor is only slightly nonlinear
@@ -102,37 +101,34 @@ class Updater:
         used = observations.mask
         if not bool(used.any(1).all()):
             raise ValueError("observations: every entity needs at least one")
-        # sample points are shared out in component order; sorting makes the answer independent of the given order
-        prior = prior.ordered()
-        plain = (observations.kind == LINEAR) & (observations.outlier_probability == 0)
-        closed = (plain | ~used).all(1)
-        touched = (observations.matrix != 0).any(2) | (observations.heading != 0)
-        touched = (touched & used[..., None]).any(1)
-        code = (touched * (1 << torch.arange(prior.dimension))).sum(1)
-        # a prior that grew beyond the usual number of components takes more tokens
-        usual = self.settings.components
-        grown = prior.present.sum(1) > usual
-        code = code + (grown * (1 << prior.dimension)) + (observations.has_problem * (2 << prior.dimension))
-        scaled, below = Scaled.of(prior, observations, touched), self.settings.linear_below
-        divergence = nearly_linear.divergence(scaled.prior, scaled.observations, below, scaled.linear)
-        code = torch.where(closed, _CLOSED, torch.where(divergence < below, _NEARLY_LINEAR, code))
-        problems = _Problems(prior, observations, scaled, touched, grown, usual)
-        parts: list[tuple[Tensor, Update]] = []
-        index, settled = settle(prior, observations, touched, scaled, code >= 0, self.settings)
-        if settled is not None:
-            code[index] = _SETTLED
-            parts.append((index, settled))
-        for pattern, solve in ((_CLOSED, self._kalman), (_NEARLY_LINEAR, self._linearised)):
-            index = torch.nonzero(code == pattern)[:, 0]
-            if len(index):
-                parts.append((index, solve(scaled.rows(index), divergence[index])))
-        index = torch.nonzero(code >= 0)[:, 0]
+        posed = pose(prior, observations, self.settings.linear_below)
+        prior, scaled, divergence = posed.prior, posed.scaled, posed.divergence
+        code = torch.where(divergence < self.settings.linear_below, _NEARLY_LINEAR, _OPEN)
+        code = torch.where(posed.closed, _CLOSED, code)
+        parts = list(self._closed(scaled, divergence, code))
+        if bool((code == _OPEN).any()):
+            index, settled = settle(prior, observations, posed.touched, scaled, code == _OPEN, self.settings)
+            if settled is not None:
+                code[index] = _SETTLED
+                parts.append((index, settled))
+        index = torch.nonzero(code == _OPEN)[:, 0]
         if len(index):
-            parts.extend(self._by_network(problems, index, code))
-        found = joined(parts) if len(parts) > 1 else parts[0][1].rows(torch.argsort(parts[0][0]))
+            problems = _Problems(posed, observations, self.settings.components)
+            parts.extend(self._by_network(problems, index, problems.codes))
+        found = joined(parts) if len(parts) > 1 else parts[0][1]  # one part has every entity, in order
         if observations.likelihoods is not None:
             found = replace(found, surprise=simulated_surprise(prior, observations, found.surprise))
         return found
+
+    def _closed(self, scaled: Scaled, divergence: Tensor, code: Tensor) -> Iterator[tuple[Tensor, Update]]:
+        """Update in closed form where that is exact, or nearly."""
+        kinds = set(code.tolist())
+        if _CLOSED in kinds:
+            index = torch.nonzero(code == _CLOSED)[:, 0]
+            yield index, kalman(scaled, index, self.settings)
+        if _NEARLY_LINEAR in kinds:
+            index = torch.nonzero(code == _NEARLY_LINEAR)[:, 0]
+            yield index, linearised(scaled, index, divergence[index], self.settings)
 
     def _by_network(
         self, problems: _Problems, index: Tensor, code: Tensor
@@ -142,7 +138,7 @@ class Updater:
         usual = max(settings.refine_below, settings.defend_below)
         least = torch.full((len(code),), usual, dtype=torch.float64)
         doubted = torch.zeros(len(code), dtype=torch.bool)
-        above, doubted[index] = self._trusted_above(problems.scaled.rows(index))
+        above, doubted[index] = self._trusted_above(problems.posed.scaled.rows(index))
         least[index] = above.clamp_min(usual)
         hard = least[index] > 1
         again = [index[hard]]
@@ -168,32 +164,6 @@ class Updater:
         if bool(problems.observations.has_problem[index[0]]):
             return self._in_double.update(*problems.local(index, self.device, torch.float64))
         return self._checked.update(*problems.local(index, self.device, self.dtype))
-
-    def _kalman(self, problem: Scaled, _: Tensor) -> Update:
-        """Exact: one Kalman update per component, weighted by its evidence; the loss by reduction is measured."""
-        prior, prediction = problem.prior, problem.prediction
-        exact = problem.back(prediction.posterior(prior).normalised())
-        posterior, loss = condense(exact, self.settings.most_components, self.settings.merge_below)
-        return Update(
-            posterior,
-            (-loss).exp(),
-            torch.logsumexp(prior.log_weights + prediction.log_evidence, 1),
-            prediction.surprise(prior),
-            torch.full((prior.batch,), Method.KALMAN, dtype=torch.int64),
-            loss,
-        )
-
-    def _linearised(self, problem: Scaled, divergence: Tensor) -> Update:
-        """One linearised update per component and outlier hypothesis; exact if all sensors are linear."""
-        prior, most = problem.prior, self.settings.most_components
-        posterior, evidence, loss = nearly_linear.update(
-            prior, problem.observations, most, self.settings.merge_below, problem.linear
-        )
-        surprise = problem.prediction.surprise(prior)
-        method = torch.where(divergence > 0, int(Method.LINEARISED), int(Method.KALMAN))
-        # for two close Gaussians the chi-square divergence is twice the Kullback-Leibler divergence
-        size = (-loss).exp() / (1 + 2 * divergence)
-        return Update(problem.back(posterior), size, evidence, surprise, method, divergence + loss)
 
     @cached_property
     def _thorough(self) -> ThoroughNetwork:
@@ -230,17 +200,27 @@ class Updater:
 class _Problems:
     """A batch of problems, with the quantities that all methods share."""
 
-    prior: GaussianMixture
+    posed: Posed
     observations: Observations
-    scaled: Scaled
-    touched: Tensor
-    grown: Tensor
     usual: int  # components of a prior that has not grown
+
+    @cached_property
+    def codes(self) -> Tensor:
+        """A code for each entity ``(B,)``: its touched coordinates, if its prior has grown, if it has a problem."""
+        size, touched = self.posed.prior.dimension, self.posed.touched
+        found = (touched * (1 << torch.arange(size))).sum(1)
+        # a prior that grew beyond the usual number of components takes more tokens
+        return found + (self.grown * (1 << size)) + (self.observations.has_problem * (2 << size))
+
+    @cached_property
+    def grown(self) -> Tensor:
+        """Which priors have more than the usual number of components, ``(B,)`` bool."""
+        return self.posed.prior.present.sum(1) > self.usual
 
     def shapes(self, index: Tensor) -> Tensor:
         """A code for each entity ``(B,)``; entities of `index` with the same code have tensors of one shape."""
-        codes = torch.zeros(self.prior.batch, dtype=torch.int64)
-        count = self.prior.present[index].sum(1).clamp_min(self.usual)
+        codes = torch.zeros(self.posed.prior.batch, dtype=torch.int64)
+        count = self.posed.prior.present[index].sum(1).clamp_min(self.usual)
         codes[index] = shape_code(self.observations.rows_of(index)) * 64 + power_of_two(count)
         return codes
 
@@ -251,8 +231,8 @@ class _Problems:
 
         `alone` removes the padding that only other entities of the batch need.
         """
-        prior, scaled = self.prior.rows(index), self.scaled.rows(index)
-        axes = torch.nonzero(self.touched[index[0]])[:, 0].tolist()
+        prior, scaled = self.posed.prior.rows(index), self.posed.scaled
+        axes = torch.nonzero(self.posed.touched[index[0]])[:, 0].tolist()
         if not bool(self.grown[index[0]]):
             prior = prior.places(torch.arange(min(prior.components, self.usual)).expand(prior.batch, -1))
         observations = self.observations.rows_of(index)
@@ -263,7 +243,7 @@ class _Problems:
             count = prior.present.sum(1).clamp_min(self.usual)
             prior = prior.padded(1 << int(power_of_two(count).max()))
         local = LocalProblem.of(prior, observations, axes, device, dtype)
-        return local, scaled.prediction.surprise(scaled.prior)
+        return local, scaled.prediction.rows_of(index).surprise(scaled.prior.rows(index))
 
 
 def _alike(index: Tensor, code: Tensor) -> Iterator[Tensor]:

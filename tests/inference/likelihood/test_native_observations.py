@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
-from beliefstream.inference.likelihood.native_terms import BENT
+from beliefstream.inference.likelihood.native_derivatives import BENT
 from beliefstream.inference.likelihood.observations import Linearisation, Observations
 from tests.inference.likelihood.test_observations import sensors
 from tests.inference.plain_models import observe, random_covariances, random_normal

@@ -1,0 +1,117 @@
+"""`inference.update.nearly_linear.divergence` for the processor, without a tensor operator."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beliefstream.inference.likelihood.native_terms import Seen, Space, new_space, scalar_residual
+from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
+from beliefstream.inference.mixtures.native import inner, native
+
+Array = NDArray[np.float64]
+
+MOST_ANGLE = 0.4  # as in `nearly_linear`
+
+
+class Bends(NamedTuple):
+    """What says how far observations are from linear, of each component and observation."""
+
+    information: Array  # (B, K, N, D, D)
+    curvature: Array  # (B, K, N, D, D)
+    slope: Array  # (B, K, N, D)
+    signed: Array  # (B, K, N)
+    factors: Array  # (B, K, D, D)
+
+
+@native
+def divergence(
+    log_weights: Array, means: Array, seen: Seen, bends: Bends, below: float, found: Array
+) -> None:
+    """Fill the divergence of each entity ``(B,)``."""
+    space, point = new_space(seen), np.empty(means.shape[2])
+    for b in range(len(means)):
+        found[b] = _total(log_weights, means, seen, bends, b, False, space, point)
+        if found[b] < below:
+            found[b] = _total(log_weights, means, seen, bends, b, True, space, point)
+
+
+@inner
+def is_closed(seen: Seen, b: int) -> bool:
+    """Whether all observations are linear and none may be an outlier."""
+    for n in range(seen.kind.shape[1]):
+        certain = seen.kind[b, n] == LINEAR and seen.log_outlier[b, n] == -math.inf
+        if seen.mask[b, n] and not certain:
+            return False
+    return True
+
+
+@inner
+def _total(
+    log_weights: Array,
+    means: Array,
+    seen: Seen,
+    bends: Bends,
+    b: int,
+    beyond: bool,
+    space: Space,
+    point: Array,
+) -> float:
+    """Sum over observations and components; `beyond` looks at two standard deviations too."""
+    total = 0.0
+    for k in range(log_weights.shape[1]):
+        share, defects = math.exp(log_weights[b, k]), 0.0
+        if share == 0:
+            continue
+        for n in range(seen.kind.shape[1]):
+            if seen.mask[b, n] and seen.kind[b, n] != LINEAR:
+                bent = _bent(bends.curvature[b, k, n])
+                if beyond:
+                    other = _missed(means[b, k], seen, bends, b, k, n, space, point)
+                    if other > bent or other != other:
+                        bent = other
+                defects += _defect(seen, bends, b, k, n, bent)
+        total += share * defects
+    return total
+
+
+@inner
+def _bent(curvature: Array) -> float:
+    total = 0.0
+    for i in range(len(curvature)):
+        for j in range(len(curvature)):
+            total += curvature[i, j] * curvature[i, j]
+    return total / 4
+
+
+@inner
+def _defect(seen: Seen, bends: Bends, b: int, k: int, n: int, bent: float) -> float:
+    """The defect for the residual; infinite where a direction may wrap."""
+    signed, deviation = bends.signed[b, k, n], seen.deviation[b, n]
+    if seen.kind[b, n] == ANGLE:
+        variance = 0.0
+        for i in range(bends.slope.shape[3]):
+            variance += bends.information[b, k, n, i, i]
+        if math.sqrt(variance) * deviation > MOST_ANGLE or abs(signed) * deviation > 2.0:
+            return math.inf
+    squared = signed * signed
+    return bent if squared < 1.0 else bent * squared
+
+
+@inner
+def _missed(
+    mean: Array, seen: Seen, bends: Bends, b: int, k: int, n: int, space: Space, point: Array
+) -> float:
+    """As `nearly_linear.missed`, of one component and observation."""
+    total, size = 0.0, len(mean)
+    for column in range(size):
+        for way in (-2.0, 2.0):
+            for i in range(size):
+                point[i] = mean[i] + way * bends.factors[b, k, i, column]
+            expected = bends.signed[b, k, n] - way * bends.slope[b, k, n, column]
+            off = scalar_residual(seen, b, n, point, space) - expected
+            total += off * off
+    return total / (2 * size) / 16
