@@ -49,7 +49,8 @@ def test_errors_of_learned_likelihoods_add_up_beside_exact_ones() -> None:
 def test_a_likelihood_learned_elsewhere_says_nothing_of_its_error() -> None:
     trust = trust_in([reading(), exact(is_learned=True)])
     assert trust == Trust(None, None)
-    assert trust is not None and trust.over(Belief(0.0, *([np.zeros(0)] * 3)), []) == trust
+    belief = Belief(0.0, np.ones(1), np.zeros((1, 3)), np.eye(3)[None])
+    assert trust is not None and trust.over(belief, [reading()]) == trust
 
 
 def test_the_context_of_any_observation_can_lie_outside() -> None:
