@@ -76,6 +76,9 @@ class Training:
     def _initial(self) -> LearnedLikelihood:
         """Likelihood with random weights, and with laws that fit simulated data."""
         numbers = self.simulated(PILOT, self.generator(-1))[1]
+        self._means = [
+            f"{mean:.6g}" for mean in numbers.mean(0).tolist()
+        ]  # they tell a simulator from another
         laws = [law_of(numbers[:, i], domain) for i, (_, domain) in enumerate(self.function.data)]
         names = Names.of(self.function, self.plan.problem)
         with torch.random.fork_rng(devices=[]):
@@ -96,16 +99,19 @@ class Training:
     def _load(self) -> None:
         saved = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         if saved["plan"] != self._described():
-            raise ValueError(f"checkpoint {self.checkpoint}: it is of another plan: {saved['plan']}")
+            raise ValueError(
+                f"checkpoint {self.checkpoint}: it is of another plan, or of another simulator; delete it to begin "
+                f"anew: {saved['plan']}"
+            )
         self.likelihood.load_state_dict(saved["likelihood"])
         self.optimiser.load_state_dict(saved["optimiser"])
         self.step, self.seconds = saved["step"], saved["seconds"]
         self.loss, self.least = saved["loss"], saved["least"]
 
     def _described(self) -> str:
-        """The plan, the problem's names and laws, and the range, as text."""
+        """The plan, the laws of the data, the range, and the means of the first simulations, as text."""
         ends = [self.trained_on.low.tolist(), self.trained_on.high.tolist()]
-        return json.dumps([asdict(self.plan), self.likelihood.describe()["laws"], ends])
+        return json.dumps([asdict(self.plan), self.likelihood.describe()["laws"], ends, self._means])
 
     def save(self) -> None:
         """Write the checkpoint; a reader sees the old one or the new one."""

@@ -56,10 +56,17 @@ def test_the_seed_decides_and_the_callers_chance_does_not(tmp_path: Path) -> Non
     assert not torch.equal(runs[0], runs[2])
 
 
-@pytest.mark.parametrize("change", ["plan", "range"])
+class Louder(Counter):
+    """Another simulator of the same names and the same range."""
+
+    def mean(self, parameters: Any, context: Any) -> Any:
+        return super().mean(parameters, context) + 0.1
+
+
+@pytest.mark.parametrize("change", ["plan", "range", "simulator"])
 def test_a_checkpoint_of_another_plan_is_refused(tmp_path: Path, change: str) -> None:
     training(SMALL, tmp_path / "one.pt").save()
-    problem = Counter()
+    problem = Louder() if change == "simulator" else Counter()
     if change == "range":
         problem.ranges = {**Counter.ranges, "x": (-5, 6)}
     with pytest.raises(ValueError, match="another plan"):
