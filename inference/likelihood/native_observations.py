@@ -47,8 +47,11 @@ def seen(observations: ObservationData) -> Seen:
         probability.log(),
         observations.outlier_log_density,
     )
-    doubles = (number.double().contiguous().numpy() for number in numbers)
-    return Seen(observations.kind.contiguous().numpy(), observations.mask.contiguous().numpy(), *doubles)
+    return Seen(
+        observations.kind.contiguous().numpy(),
+        observations.mask.contiguous().numpy(),
+        *(_array(number) for number in numbers),
+    )
 
 
 def linearise(observations: Seen, points: Tensor, factors: Tensor) -> tuple[Tensor, ...]:
@@ -71,7 +74,8 @@ def residuals(observations: Seen, points: Tensor) -> tuple[Tensor, ...]:
 
 
 def _array(tensor: Tensor) -> Array:
-    array: Array = tensor.double().contiguous().numpy()
+    double = tensor if tensor.dtype == torch.float64 else tensor.double()
+    array: Array = double.contiguous().numpy()
     return array
 
 

@@ -20,7 +20,6 @@ FORMS = (
     "update.native_climb",
     "likelihood.native_surprise",
     "update.native_scaling",
-    "update.native_closed_forms",
     "update.native_nearly_linear",
     "update.native_reduction_cost",
 )
@@ -37,7 +36,7 @@ def native_form(name: str, *tensors: Tensor, single: bool = False) -> ModuleType
     for tensor in tensors:
         if tensor.dtype != torch.float64 and not (single and tensor.dtype == torch.float32):
             return None
-        if tensor.device.type != "cpu" or tensor.requires_grad:
+        if not tensor.is_cpu or tensor.requires_grad:
             return None
     return _module(name)
 
@@ -45,7 +44,7 @@ def native_form(name: str, *tensors: Tensor, single: bool = False) -> ModuleType
 def prepare() -> None:
     """Compile the native forms, or load them from Numba's cache, before the first batch needs them.
 
-    The first time on a machine this takes some seconds, later half a second. Without Numba it does nothing.
+    The first time on a machine this takes half a minute, later a second. Without Numba it does nothing.
     """
     for name in FORMS:
         if module := _module(name):

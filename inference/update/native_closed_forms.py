@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,30 +13,34 @@ from torch import Tensor
 from beliefstream.inference.likelihood.native_surprise import probability
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import inner, native
-from beliefstream.inference.update.native_scaling import example
-from beliefstream.inference.update.scaled_problem import Scaled, pose
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
 Components = tuple[Array, Array, Array]  # log weights, means, covariances
 
 
-def prepare() -> None:
-    """Compile all functions, or load them from Numba's cache."""
-    exact(pose(*example()).scaled, torch.zeros(1, dtype=torch.int64))
+class Predictions(NamedTuple):
+    """Priors in scaled coordinates, and fields of their `Prediction`."""
+
+    log_weights: Array
+    means: Array
+    factors: Array
+    gradient: Array
+    gain: Array
+    distance: Array
+    log_evidence: Array
+    rows: Array
 
 
-def exact(problem: Scaled, index: Tensor) -> tuple[GaussianMixture, Tensor, Tensor]:
-    """As `closed_forms.exact_by_operators`."""
-    prior, prediction = problem.prior, problem.prediction
-    _, count, size = prior.means.shape
+def exact(
+    predictions: Predictions, frame: tuple[Array, Array], index: Tensor
+) -> tuple[GaussianMixture, Tensor, Tensor]:
+    """As `Scaled.exact`; `frame` is shift and scale."""
+    _, count, size = predictions.means.shape
     batch = len(index)
     found = np.empty((batch, count)), np.empty((batch, count, size)), np.empty((batch, count, size, size))
     numbers = np.empty(batch), np.empty(batch)
-    factors, gradient, gain, distance, log_evidence, rows = (part.contiguous().numpy() for part in prediction)
-    parts = factors, gradient, gain, distance, log_evidence, rows
-    given = prior.log_weights.contiguous().numpy(), prior.means.contiguous().numpy()
-    _exact(index.numpy(), given, parts, (problem.shift.numpy(), problem.scale.numpy()), found, numbers)
+    _exact(index.numpy(), predictions, frame, found, numbers)
     evidence, surprise = (torch.from_numpy(part) for part in numbers)
     return GaussianMixture(*(torch.from_numpy(part) for part in found)), evidence, surprise
 
@@ -43,14 +48,12 @@ def exact(problem: Scaled, index: Tensor) -> tuple[GaussianMixture, Tensor, Tens
 @native
 def _exact(
     index: Places,
-    prior: tuple[Array, Array],
-    prediction: tuple[Array, Array, Array, Array, Array, Array],
+    predictions: Predictions,
     frame: tuple[Array, Array],
     found: Components,
     numbers: tuple[Array, Array],
 ) -> None:
-    log_weights, means = prior
-    factors, gradient, gain, distance, log_evidence, rows = prediction
+    log_weights, means, factors, gradient, gain, distance, log_evidence, rows = predictions
     evidence, surprise = numbers
     pull, product = np.empty(means.shape[2]), np.empty(means.shape[2:] + means.shape[2:])
     for row in range(len(index)):

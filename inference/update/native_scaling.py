@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -24,8 +25,9 @@ from beliefstream.inference.likelihood.predicted_observations import Prediction
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import inner, native
 from beliefstream.inference.mixtures.native_linear_algebra import factorise, invert_product
+from beliefstream.inference.update.native_closed_forms import Predictions, exact
 from beliefstream.inference.update.native_divergence import Bends, divergence, is_closed
-from beliefstream.inference.update.scaled_problem import Posed, Scaled
+from beliefstream.inference.update.scaled_problem import Parts, Posed, Scaled
 
 Array = NDArray[np.float64]
 Bits = NDArray[np.bool_]
@@ -72,7 +74,7 @@ class Predicted(NamedTuple):
 def prepare() -> None:
     """Compile the scaling, or load it from Numba's cache."""
     prior, observations = example()
-    pose(prior, observations, observations.native, 1.0)
+    pose(prior, observations, observations.native, 1.0).exact(torch.zeros(1, dtype=torch.int64))
 
 
 def example() -> tuple[GaussianMixture, Observations]:
@@ -104,7 +106,13 @@ def pose(prior: GaussianMixture, observations: Observations, seen: Seen, below: 
     _linearise(own, there, linear, predicted)
     bends = Bends(linear.information, linear.curvature, linear.slope, linear.signed, predicted.factors)
     divergence(own[0], own[1], there, bends, below, diverged)
-    return _posed(observations, (ordered, own), frame, there, (linear, predicted), diverged)
+    predictions = Predictions(own[0], own[1], *predicted)
+    return Posed(
+        torch.from_numpy(closed),
+        torch.from_numpy(diverged),
+        partial(exact, predictions, (frame.shift, frame.scale)),
+        partial(_parts, observations, (ordered, own), frame, there, (linear, predicted)),
+    )
 
 
 def _array(tensor: torch.Tensor) -> Array:
@@ -123,14 +131,13 @@ def _seen_there(seen: Seen) -> Seen:
     )
 
 
-def _posed(
+def _parts(
     observations: Observations,
     priors: tuple[Components, Components],
     frame: Frame,
     there: Seen,
     found: tuple[Shapes, Predicted],
-    diverged: Array,
-) -> Posed:
+) -> Parts:
     """The results as tensors, which share the arrays' memory."""
     tensor = torch.from_numpy
     seen = replace(
@@ -148,7 +155,7 @@ def _posed(
     linear = Linearisation(gradient, information, curvature, slope, residuals)
     prediction = Prediction(*(tensor(part) for part in found[1]))
     scaled = Scaled(own, seen, tensor(frame.shift), tensor(frame.scale), linear, prediction)
-    return Posed(ordered, tensor(frame.touched), tensor(frame.closed), scaled, tensor(diverged))
+    return ordered, tensor(frame.touched), scaled
 
 
 @native

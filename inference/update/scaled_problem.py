@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -49,6 +52,17 @@ class Scaled(NamedTuple):
             self.prediction.rows_of(index),
         )
 
+    def exact(self, index: Tensor) -> Exact:
+        """Unreduced posterior, log evidence and surprise ``(B,)`` of the entities at `index`; exact for linear sensors.
+
+        One Kalman update per component, weighted by its evidence.
+        """
+        problem = self.rows(index)
+        prior, prediction = problem.prior, problem.prediction
+        posterior = problem.back(prediction.posterior(prior).normalised())
+        evidence = torch.logsumexp(prior.log_weights + prediction.log_evidence, 1)
+        return posterior, evidence, prediction.surprise(prior)
+
     def back(self, mixture: GaussianMixture) -> GaussianMixture:
         """Transform `mixture` back to the state's own coordinates."""
         means = mixture.means * self.scale[:, None, None] + self.shift[:, None]
@@ -57,14 +71,44 @@ class Scaled(NamedTuple):
         )
 
 
-class Posed(NamedTuple):
-    """A batch of problems, with the quantities that all methods share."""
+Exact = tuple[GaussianMixture, Tensor, Tensor]
+Parts = tuple[GaussianMixture, Tensor, Scaled]
 
-    prior: GaussianMixture  # over all coordinates, its components in order
-    touched: Tensor  # coordinates that each entity's sensors touch, (B, D) bool
-    closed: Tensor  # whether all of an entity's sensors are linear without outliers, (B,) bool
-    scaled: Scaled
-    divergence: Tensor  # `nearly_linear.divergence`, (B,)
+
+@dataclass(frozen=True)
+class Posed:
+    """A batch of problems, with the quantities that all methods share.
+
+    Attributes:
+        closed: whether all of an entity's sensors are linear without outliers, ``(B,)`` bool.
+        divergence: `nearly_linear.divergence`, ``(B,)``.
+        exact: as `Scaled.exact`; only for `closed` problems.
+    """
+
+    closed: Tensor
+    divergence: Tensor
+    exact: Callable[[Tensor], Exact]
+    _parts: Callable[[], Parts]  # which one problem in closed form does not need
+
+    @cached_property
+    def parts(self) -> Parts:
+        """`prior`, `touched` and `scaled`."""
+        return self._parts()
+
+    @property
+    def prior(self) -> GaussianMixture:
+        """The priors over all coordinates, their components in order."""
+        return self.parts[0]
+
+    @property
+    def touched(self) -> Tensor:
+        """Coordinates that each entity's sensors touch, ``(B, D)`` bool."""
+        return self.parts[1]
+
+    @property
+    def scaled(self) -> Scaled:
+        """The problems in coordinates of about unit spread."""
+        return self.parts[2]
 
 
 def pose(prior: GaussianMixture, observations: Observations, below: float = math.inf) -> Posed:
@@ -90,4 +134,4 @@ def pose_by_operators(prior: GaussianMixture, observations: Observations, below:
     divergence = nearly_linear.divergence(scaled.prior, scaled.observations, below, scaled.linear)
     plain = (observations.kind == LINEAR) & (observations.outlier_probability == 0)
     closed = (plain | ~observations.mask).all(1)
-    return Posed(prior, touched, closed, scaled, divergence)
+    return Posed(closed, divergence, scaled.exact, lambda: (prior, touched, scaled))

@@ -102,12 +102,12 @@ class Updater:
         if not bool(used.any(1).all()):
             raise ValueError("observations: every entity needs at least one")
         posed = pose(prior, observations, self.settings.linear_below)
-        prior, scaled, divergence = posed.prior, posed.scaled, posed.divergence
-        code = torch.where(divergence < self.settings.linear_below, _NEARLY_LINEAR, _OPEN)
+        code = torch.where(posed.divergence < self.settings.linear_below, _NEARLY_LINEAR, _OPEN)
         code = torch.where(posed.closed, _CLOSED, code)
-        parts = list(self._closed(scaled, divergence, code))
+        parts = list(self._closed(posed, code))
         if bool((code == _OPEN).any()):
-            index, settled = settle(prior, observations, posed.touched, scaled, code == _OPEN, self.settings)
+            prior, touched, scaled = posed.parts
+            index, settled = settle(prior, observations, touched, scaled, code == _OPEN, self.settings)
             if settled is not None:
                 code[index] = _SETTLED
                 parts.append((index, settled))
@@ -117,18 +117,18 @@ class Updater:
             parts.extend(self._by_network(problems, index, problems.codes))
         found = joined(parts) if len(parts) > 1 else parts[0][1]  # one part has every entity, in order
         if observations.likelihoods is not None:
-            found = replace(found, surprise=simulated_surprise(prior, observations, found.surprise))
+            found = replace(found, surprise=simulated_surprise(posed.prior, observations, found.surprise))
         return found
 
-    def _closed(self, scaled: Scaled, divergence: Tensor, code: Tensor) -> Iterator[tuple[Tensor, Update]]:
+    def _closed(self, posed: Posed, code: Tensor) -> Iterator[tuple[Tensor, Update]]:
         """Update in closed form where that is exact, or nearly."""
         kinds = set(code.tolist())
         if _CLOSED in kinds:
             index = torch.nonzero(code == _CLOSED)[:, 0]
-            yield index, kalman(scaled, index, self.settings)
+            yield index, kalman(posed, index, self.settings)
         if _NEARLY_LINEAR in kinds:
             index = torch.nonzero(code == _NEARLY_LINEAR)[:, 0]
-            yield index, linearised(scaled, index, divergence[index], self.settings)
+            yield index, linearised(posed.scaled, index, posed.divergence[index], self.settings)
 
     def _by_network(
         self, problems: _Problems, index: Tensor, code: Tensor

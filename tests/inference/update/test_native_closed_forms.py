@@ -18,12 +18,7 @@ from beliefstream.inference.likelihood.observations import LINEAR, Observations
 from beliefstream.inference.mixtures import native_forms
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.weights import load
-from beliefstream.inference.update import (
-    closed_forms,
-    native_closed_forms,
-    native_nearly_linear,
-    nearly_linear,
-)
+from beliefstream.inference.update import native_nearly_linear, nearly_linear
 from beliefstream.inference.update.reduction_cost import condense
 from beliefstream.inference.update.result import VECTORS, Method, Update
 from beliefstream.inference.update.scaled_problem import Posed, pose, pose_by_operators
@@ -117,10 +112,10 @@ def test_native_and_operators_have_the_same_exact_posterior(
     seed: int, size: int, count: int, spread: float
 ) -> None:
     prior, observations = problem(seed, size, count, 0.0, spread)
-    scaled = pose(prior, linear_only(observations)).scaled
-    found, evidence, surprise = native_closed_forms.exact(scaled, EVERY)
+    posed = pose(prior, linear_only(observations))
+    found, evidence, surprise = posed.exact(EVERY)
     with only_operators():
-        expected, its_evidence, its_surprise = closed_forms.exact_by_operators(scaled, EVERY)
+        expected, its_evidence, its_surprise = posed.scaled.exact(EVERY)
     assert_same_mixture(found, expected)
     assert_equal(evidence, its_evidence)
     assert_equal(surprise, its_surprise)
