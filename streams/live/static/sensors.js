@@ -105,7 +105,7 @@ export function listed(sensors, verdicts) {
 /** @param {Sensor} sensor @param {Record<string, Verdict>} verdicts */
 function rowsOf(sensor, verdicts) {
   const word = verdictOf(verdicts, sensor.name), known = Object.hasOwn(verdicts, sensor.name) ? verdicts[sensor.name] : null;
-  const channels = known?.channels.length ? known.channels.map(numbers) : [["0", "", "", ""]];
+  const channels = known?.channels.length ? known.channels.map(numbers) : [["", "", "", ""]];
   return channels.map((cells, i) => {
     const row = document.createElement("tr");
     row.dataset.verdict = word;

@@ -1,0 +1,58 @@
+"""Memory of the page's server over half an hour of a stream, as fast as it can be added."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from beliefstream.streams.bench.live import _variants
+from beliefstream.streams.live import history
+from beliefstream.streams.live.beliefs import Beliefs
+from beliefstream.streams.live.history import History
+from beliefstream.streams.live.posteriors import PlainPosterior, plain_posterior
+from tests.streams.live.test_history import Clock
+
+ENTITIES = 1000
+MINUTES = 30
+FULL = 16  # minutes after which histories are as long as they get
+
+
+def resident() -> float:
+    """Of this process, in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def prepared() -> list[list[PlainPosterior]]:
+    """Some posteriors of each entity, of eight components."""
+    found = []
+    for number in range(ENTITIES):
+        raws = [before + b'"time":0.125' + after for before, after in _variants(f"e-{number}")]
+        found.append([each for raw in raws if (each := plain_posterior(raw)) is not None])
+    return found
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not tell resident memory")
+def test_memory_is_flat_once_the_histories_are_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pytest -m soak -s tests/streams/live/test_memory.py` prints it, minute by minute."""
+    clock = Clock()
+    monkeypatch.setattr(history, "time", clock)
+    posteriors, table, past = prepared(), Beliefs(), History()
+    begin, held = resident(), []
+    for second in range(60 * MINUTES):
+        clock.now += 1.0
+        for variants in posteriors:
+            table.add(msgspec.structs.replace(variants[second % len(variants)], time=clock.now))
+        if past.is_due:
+            past.take(table, {}, {})
+        if second % 60 == 59:
+            held.append(resident() - begin)
+    print("MB by minute:", " ".join(f"{each:.0f}" for each in held))
+    assert past.begin is not None
+    assert clock.now - past.begin >= history.SPAN  # all of it has room
+    assert max(held[FULL:]) < 1.05 * held[FULL]
+    assert max(held) < 400
