@@ -2,11 +2,18 @@
 
 PyTorch needs some microseconds for every operator, whatever its size. The reduction of a few mixtures takes thousands
 of operators, but little arithmetic.
+
+**Numba's cache misses changes in other files.** It looks at the file of a function alone, but compiled code contains
+inner functions and constants of other files. After an upgrade it would run the old ones. So the cache's stamp contains
+all files of `inference`. Fixed upstream when a function's stamp covers what it calls.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from numba import njit
@@ -24,10 +31,27 @@ def native(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]
     """
     options = {"nogil": True, "error_model": "numpy"}
     try:
-        compiled: Callable[Arguments, Result] = _compile(function, cache=True, **options)
-    except RuntimeError:  # no such directory can be written: each process compiles for itself
+        compiled: Callable[Arguments, Result] = _stamped(_compile(function, cache=True, **options))
+    # no such directory can be written, or this Numba has another cache: each process compiles for itself
+    except (RuntimeError, AttributeError):
         compiled = _compile(function, **options)
     return compiled
+
+
+def _stamped(compiled: Any) -> Any:
+    """Let the cache of a function be valid for the present native code only."""
+    cached = compiled._cache._cache_file  # of Numba 0.68; private
+    cached._source_stamp = (cached._source_stamp, sources_digest())
+    return compiled
+
+
+@functools.cache
+def sources_digest() -> str:
+    """Digest of all files of `inference`, as constants of native code come from any of them."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def inner(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
