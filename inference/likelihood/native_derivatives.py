@@ -34,7 +34,7 @@ def length(
             for r in range(len(relative)):
                 total += matrix[r, i] * matrix[r, j]
             bent = (total - slope[i] * slope[j]) / (distance * deviation)
-            curvature[i, j] = curvature[j, i] = min(max(bent, -BENT), BENT) if bent == bent else bent
+            curvature[i, j] = curvature[j, i] = bounded(bent)
     _scale(deviation, signed, gradient, information, slope)
 
 
@@ -58,10 +58,16 @@ def angle(
     for i in range(size):
         for j in range(i + 1):
             bent = -(gradient[i] * slope[j] + gradient[j] * slope[i]) / deviation
-            curvature[i, j] = curvature[j, i] = min(max(bent, -BENT), BENT) if bent == bent else bent
+            curvature[i, j] = curvature[j, i] = bounded(bent)
     for j in range(size):
         slope[j] -= heading[j]
     _scale(deviation, signed, gradient, information, slope)
+
+
+@inner
+def bounded(bent: float) -> float:
+    """A curvature, limited close to a sensor; what is not a number stays so."""
+    return min(max(bent, -BENT), BENT) if bent == bent else bent
 
 
 @inner

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood.native_plane import in_plane
+from beliefstream.inference.likelihood.native_plane import in_plane, terms_in_plane
 from beliefstream.inference.likelihood.native_terms import (
     Array,
     Seen,
+    linearise_at,
     log_sum,
+    new_space,
     relative_to,
-    shape_of,
     smallest,
     terms,
 )
@@ -89,7 +90,7 @@ def _linearise(
 ) -> None:
     gradient, information, curvature, slope = shapes
     rows, size = seen.matrix.shape[2:]
-    relative, matrix, heading = np.empty(rows), np.empty((rows, size)), np.empty(size)
+    space = new_space(seen)
     for b in range(len(points)):
         for k in range(points.shape[1]):
             for n in range(seen.kind.shape[1]):
@@ -99,11 +100,9 @@ def _linearise(
                     _put_in_plane(seen, (b, k, n), points, factors, shapes, numbers)
                     continue
                 into = (gradient[b, k, n], information[b, k, n], curvature[b, k, n], slope[b, k, n])
-                distance = relative_to(seen, b, n, points[b, k], relative)
-                signed, squared, inlier, outlier = terms(seen, b, n, points[b, k], relative, distance)
-                numbers[0][b, k, n], numbers[1][b, k, n] = signed, squared
-                numbers[2][b, k, n], numbers[3][b, k, n] = inlier - outlier, log_sum(inlier, outlier)
-                shape_of(seen, b, n, factors[b, k], relative, distance, signed, (matrix, heading), into)
+                found = linearise_at(seen, b, n, points[b, k], factors[b, k], space, into)
+                for part in range(4):
+                    numbers[part][b, k, n] = found[part]
 
 
 @inner
@@ -146,5 +145,5 @@ def _terms(
 ) -> tuple[float, float, float, float]:
     """As `terms`, at one of the points, and without arrays in the plane."""
     if len(relative) == 2 and points.shape[2] == 2:
-        return in_plane(seen, b, n, points[b, p, 0], points[b, p, 1], (0.0, 0.0, 0.0, 0.0))[0]
+        return terms_in_plane(seen, b, n, points[b, p, 0], points[b, p, 1])
     return terms(seen, b, n, points[b, p], relative, relative_to(seen, b, n, points[b, p], relative))

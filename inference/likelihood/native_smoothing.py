@@ -13,10 +13,9 @@ from beliefstream.inference.likelihood.native_terms import (
     Array,
     Seen,
     log_sum,
-    relative_to,
-    shape_of,
+    new_space,
+    parts_at,
     smallest,
-    terms,
 )
 from beliefstream.inference.mixtures.native import native
 
@@ -36,7 +35,7 @@ def smoothed(observations: Seen, points: Tensor, frames: Tensor) -> tuple[Tensor
 @native
 def _smoothed(seen: Seen, points: Array, frames: Array, total: Array, change: Array) -> None:
     rows, size = seen.matrix.shape[2:]
-    relative, space = np.empty(rows), (np.empty((rows, size)), np.empty(size))
+    space = new_space(seen)
     into = (np.empty(size), np.empty((size, size)), np.empty((size, size)), np.empty(size))
     _, information, curvature, _ = into
     for b in range(len(points)):
@@ -48,17 +47,15 @@ def _smoothed(seen: Seen, points: Array, frames: Array, total: Array, change: Ar
                 if rows == 2 and size == 2:
                     f = (frames[b, p, 0, 0], frames[b, p, 0, 1], frames[b, p, 1, 0], frames[b, p, 1, 1])
                     numbers, _, some, bent, _ = in_plane(seen, b, n, points[b, p, 0], points[b, p, 1], f)
-                    _, squared, inlier, outlier = numbers
                     varied = some[0] + some[2]
                     varied += 0.5 * (bent[0] * bent[0] + 2 * bent[1] * bent[1] + bent[2] * bent[2])
                 else:
-                    distance = relative_to(seen, b, n, points[b, p], relative)
-                    signed, squared, inlier, outlier = terms(seen, b, n, points[b, p], relative, distance)
-                    shape_of(seen, b, n, frames[b, p], relative, distance, signed, space, into)
+                    numbers = parts_at(seen, b, n, points[b, p], frames[b, p], space, into)
                     for i in range(size):
                         varied += information[i, i]
                         for j in range(size):
                             varied += 0.5 * curvature[i, j] * curvature[i, j]
+                _, squared, inlier, outlier = numbers
                 gained = 0.5 * squared * (varied / (1 + varied)) - 0.5 * math.log1p(varied)
                 found = log_sum(inlier + gained, outlier)
                 total[b, p] += -math.inf if found != found else found

@@ -76,10 +76,25 @@ def linearise_at(
 
     Returns the signed and squared residual, the log odds of an inlier, and the log likelihood.
     """
-    distance = relative_to(seen, b, n, point, space.relative)
-    signed, squared, inlier, outlier = terms(seen, b, n, point, space.relative, distance)
-    shape_of(seen, b, n, factor, space.relative, distance, signed, (space.matrix, space.heading), into)
+    signed, squared, inlier, outlier = parts_at(seen, b, n, point, factor, space, into)
     return signed, squared, inlier - outlier, log_sum(inlier, outlier)
+
+
+@inner
+def parts_at(
+    seen: Seen,
+    b: int,
+    n: int,
+    point: Array,
+    factor: Array,
+    space: Space,
+    into: tuple[Array, Array, Array, Array],
+) -> tuple[float, float, float, float]:
+    """As `linearise_at`, but returns what `terms` does."""
+    distance = relative_to(seen, b, n, point, space.relative)
+    found = terms(seen, b, n, point, space.relative, distance)
+    _fill_shapes(seen, b, n, factor, distance, found[0], space, into)
+    return found
 
 
 @inner
@@ -102,19 +117,18 @@ def _scalar(seen: Seen, b: int, n: int, point: Array, relative: Array, distance:
 
 
 @inner
-def shape_of(
+def _fill_shapes(
     seen: Seen,
     b: int,
     n: int,
     factor: Array,
-    relative: Array,
     distance: float,
     signed: float,
-    space: tuple[Array, Array],
+    space: Space,
     into: tuple[Array, Array, Array, Array],
 ) -> None:
-    """Fill gradient, information, curvature and slope of one observation, in the frame of `factor`."""
-    matrix, heading = space
+    """Fill gradient, information, curvature and slope in the frame of `factor`, after `relative_to`."""
+    relative, matrix, heading = space
     rows, size = matrix.shape
     for j in range(size):
         heading[j] = 0.0

@@ -204,14 +204,14 @@ class Observations(ObservationData):
         """Keep the numbers that `native` would find, if they are known already."""
         self.__dict__["native"] = numbers
 
-    def native_at(self, *tensors: Tensor) -> tuple[Any, Any] | None:
+    def _native_at(self, *tensors: Tensor) -> tuple[Any, Any] | None:
         """Native code and the numbers that it takes; None where operators must do."""
         code = native_form(_NATIVE, *tensors, single=True)
         return None if code is None or self.native is None else (code, self.native)
 
     def residuals(self, points: Tensor) -> Residuals:
         """Residuals at `points` ``(B, P, d)``."""
-        if native := self.native_at(points):
+        if native := self._native_at(points):
             code, seen = native
             signed, squared, odds, likelihood = code.residuals(seen, points)
             return Residuals(signed, squared, odds, likelihood, self.standard_deviation[:, None])
@@ -246,8 +246,8 @@ class Observations(ObservationData):
         It is minus infinity where a problem says that an observation is impossible.
         """
         code = native_form("likelihood.native_likelihood", points, single=True)
-        if code and (native := self.native_at(points)):
-            total: Tensor = code.log_likelihood(native[1], points)
+        if code and self.native is not None:
+            total: Tensor = code.log_likelihood(self.native, points)
             return total
         each = self.residuals(points).log_likelihood * self.mask[:, None]
         if self.likelihoods is None:
@@ -269,7 +269,7 @@ class Observations(ObservationData):
         They are in the frame ``x = point + factor · y`` of each point; `factors` ``(B, K, d, d)``. On the CPU,
         `native_observations` does it without PyTorch's operators.
         """
-        if native := self.native_at(points, factors):
+        if native := self._native_at(points, factors):
             code, seen = native
             gradient, information, curvature, slope, *numbers = code.linearise(seen, points, factors)
             signed, squared, odds, likelihood = numbers

@@ -17,6 +17,10 @@ from beliefstream.inference.mixtures.native import inner, native
 
 Array = NDArray[np.float64]
 
+# of `factorise`, in double precision: the least pivot where none is needed but a positive one, the usual one of
+# `linear_algebra.cholesky`, and what is only rounding beside a diagonal entry
+TINY, LEAST_PIVOT, ROUNDING = float(np.finfo(np.float64).tiny), 1e-12, float(np.finfo(np.float64).eps)
+
 
 def prepare() -> None:
     """Compile all functions, or load them from Numba's cache."""

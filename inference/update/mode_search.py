@@ -173,9 +173,9 @@ class Climb:
         Steps are taken in the frame of the prior's factors, so they do not depend on the units of a coordinate.
         """
         native = native_form("update.native_climb", points, self.factors)
-        if native and (plain := self.observations.native_at(points)):
+        if native and self.observations.native is not None:
             frames = self.means, self.factors, self.whitening, self.used
-            found: Tensor = native.walk(plain[1], points, frames, rounds, robust)
+            found: Tensor = native.walk(self.observations.native, points, frames, rounds, robust)
             return found
         return self.walk_by_operators(points, rounds, robust)
 

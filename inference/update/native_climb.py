@@ -9,24 +9,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood.native_plane import in_plane
+from beliefstream.inference.likelihood.native_plane import in_plane, terms_in_plane
 from beliefstream.inference.likelihood.native_terms import (
     WIDE_OUTLIER,
     Array,
     Seen,
+    Space,
     log_sum,
+    new_space,
+    parts_at,
     relative_to,
-    shape_of,
     smallest,
     terms,
 )
 from beliefstream.inference.likelihood.observation_data import LINEAR
 from beliefstream.inference.mixtures.native import inner, native
-from beliefstream.inference.mixtures.native_linear_algebra import factorise, invert_one
+from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise, invert_one
+from beliefstream.inference.update.mode_search import HUBER, LEVEL
 
-HUBER, LEVEL = 1.5, 1e-7  # as in `mode_search`
 FIRST, LEAST, MOST = 1e-3, 1e-12, 1e6  # damping
-TINY, ROUNDING = float(np.finfo(np.float64).tiny), float(np.finfo(np.float64).eps)
 WIDE = WIDE_OUTLIER**-2  # information of an outlier of a linear sensor
 
 
@@ -39,7 +40,7 @@ class Frames(NamedTuple):
     used: Array
 
 
-class Space(NamedTuple):
+class Work(NamedTuple):
     """Space for one start."""
 
     moved: Array  # (d,)
@@ -49,8 +50,7 @@ class Space(NamedTuple):
     total: Array  # (d, d)
     factor: Array
     inverse: Array
-    relative: Array  # of one observation, as the rest
-    derivatives: tuple[Array, Array]
+    space: Space  # of one observation, as the next
     shapes: tuple[Array, Array, Array, Array]
 
 
@@ -75,8 +75,8 @@ def walk(
 
 @native
 def _walk(seen: Seen, points: Array, frames: Frames, rounds: int, robust: bool) -> None:
-    rows, size = seen.matrix.shape[2:]
-    space = Space(
+    size = points.shape[2]
+    work = Work(
         np.empty(size),
         np.empty(size),
         np.empty(size),
@@ -84,41 +84,40 @@ def _walk(seen: Seen, points: Array, frames: Frames, rounds: int, robust: bool) 
         np.empty((size, size)),
         np.empty((size, size)),
         np.empty((size, size)),
-        np.empty(rows),
-        (np.empty((rows, size)), np.empty(size)),
+        new_space(seen),
         (np.empty(size), np.empty((size, size)), np.empty((size, size)), np.empty(size)),
     )
     for b in range(len(points)):
         for s in range(points.shape[1]):
             point, damping = points[b, s], FIRST
-            now = _cost(seen, frames, b, s, point, robust, space)
+            now = _cost(seen, frames, b, s, point, robust, work)
             for _ in range(rounds):
-                _find_step(seen, frames, b, s, point, robust, damping, space)
+                _find_step(seen, frames, b, s, point, robust, damping, work)
                 for i in range(size):
-                    space.moved[i] = point[i]
+                    work.moved[i] = point[i]
                     for j in range(size):
-                        space.moved[i] += frames.factors[b, s, i, j] * space.step[j]
-                then = _cost(seen, frames, b, s, space.moved, robust, space)
+                        work.moved[i] += frames.factors[b, s, i, j] * work.step[j]
+                then = _cost(seen, frames, b, s, work.moved, robust, work)
                 better = then < now + LEVEL
                 if better:
                     now = then
                     for i in range(size):
-                        point[i] = space.moved[i]
+                        point[i] = work.moved[i]
                 damping = min(max(damping * (0.1 if better else 10.0), LEAST), MOST)
 
 
 @inner
-def _cost(seen: Seen, frames: Frames, b: int, s: int, point: Array, robust: bool, space: Space) -> float:
+def _cost(seen: Seen, frames: Frames, b: int, s: int, point: Array, robust: bool, work: Work) -> float:
     """As `Climb._cost`, of one point."""
     total = 0.0
     for n in range(seen.kind.shape[1]):
         if not seen.mask[b, n] or (robust and frames.used[b, s, n] == 0.0):
             continue
         if seen.matrix.shape[2] == 2 and len(point) == 2:
-            _, squared, inlier, outlier = in_plane(seen, b, n, point[0], point[1], (0.0, 0.0, 0.0, 0.0))[0]
+            _, squared, inlier, outlier = terms_in_plane(seen, b, n, point[0], point[1])
         else:
-            distance = relative_to(seen, b, n, point, space.relative)
-            _, squared, inlier, outlier = terms(seen, b, n, point, space.relative, distance)
+            distance = relative_to(seen, b, n, point, work.space.relative)
+            _, squared, inlier, outlier = terms(seen, b, n, point, work.space.relative, distance)
         if not robust:
             total -= log_sum(inlier, outlier)
         elif squared < HUBER * HUBER:
@@ -135,11 +134,11 @@ def _cost(seen: Seen, frames: Frames, b: int, s: int, point: Array, robust: bool
 
 @inner
 def _find_step(
-    seen: Seen, frames: Frames, b: int, s: int, point: Array, robust: bool, damping: float, space: Space
+    seen: Seen, frames: Frames, b: int, s: int, point: Array, robust: bool, damping: float, work: Work
 ) -> None:
-    """Fill `space.step`, the damped Gauss-Newton step in the frame of the prior's component."""
+    """Fill `work.step`, the damped Gauss-Newton step in the frame of the prior's component."""
     size = len(point)
-    total, pull = space.total, space.pull
+    total, pull = work.total, work.pull
     for i in range(size):
         pull[i] = 0.0
         for j in range(size):
@@ -147,30 +146,28 @@ def _find_step(
             total[i, j] = 1.0 if i == j else 0.0
     for n in range(seen.kind.shape[1]):
         if seen.mask[b, n] and not (robust and frames.used[b, s, n] == 0.0):
-            _add(seen, frames, b, s, n, point, robust, space)
+            _add(seen, frames, b, s, n, point, robust, work)
     trace = 0.0
     for i in range(size):
         trace += total[i, i]
     for i in range(size):
         total[i, i] += damping * trace
-    factorise(total, TINY, ROUNDING, space.factor)
-    invert_one(space.factor, space.inverse)
+    factorise(total, TINY, ROUNDING, work.factor)
+    invert_one(work.factor, work.inverse)
     for i in range(size):
-        space.offset[i] = 0.0
+        work.offset[i] = 0.0
         for j in range(i + 1):
-            space.offset[i] += space.inverse[i, j] * pull[j]
+            work.offset[i] += work.inverse[i, j] * pull[j]
     for i in range(size):
-        space.step[i] = 0.0
+        work.step[i] = 0.0
         for j in range(i, size):
-            space.step[i] += space.inverse[j, i] * space.offset[j]
+            work.step[i] += work.inverse[j, i] * work.offset[j]
 
 
 @inner
-def _add(
-    seen: Seen, frames: Frames, b: int, s: int, n: int, point: Array, robust: bool, space: Space
-) -> None:
+def _add(seen: Seen, frames: Frames, b: int, s: int, n: int, point: Array, robust: bool, work: Work) -> None:
     """Add the information and the pull of one observation."""
-    factor, total, pull = frames.factors[b, s], space.total, space.pull
+    factor, total, pull = frames.factors[b, s], work.total, work.pull
     if seen.matrix.shape[2] == 2 and len(point) == 2:
         frame = (factor[0, 0], factor[0, 1], factor[1, 0], factor[1, 1])
         numbers, gradient, information, _, _ = in_plane(seen, b, n, point[0], point[1], frame)
@@ -182,14 +179,12 @@ def _add(
         total[1, 0] += information[1] * weight
         total[1, 1] += information[2] * weight
         return
-    distance = relative_to(seen, b, n, point, space.relative)
-    numbers = terms(seen, b, n, point, space.relative, distance)
-    shape_of(seen, b, n, factor, space.relative, distance, numbers[0], space.derivatives, space.shapes)
+    numbers = parts_at(seen, b, n, point, factor, work.space, work.shapes)
     weight = _weight(seen.kind[b, n], numbers, robust)
     for i in range(len(point)):
-        pull[i] += space.shapes[0][i] * weight
+        pull[i] += work.shapes[0][i] * weight
         for j in range(len(point)):
-            total[i, j] += space.shapes[1][i, j] * weight
+            total[i, j] += work.shapes[1][i, j] * weight
 
 
 @inner

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from beliefstream.inference.likelihood.native_terms import Seen, Space, new_space, scalar_residual
 from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
 from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.update.nearly_linear import MOST_ANGLE
 
 Array = NDArray[np.float64]
-
-MOST_ANGLE = 0.4  # as in `nearly_linear`
 
 
 class Bends(NamedTuple):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.likelihood.native_terms import (
+    LOG_WIDE,
     WIDE_OUTLIER,
     Seen,
     Space,
@@ -21,19 +22,19 @@ from beliefstream.inference.likelihood.observation_data import LINEAR
 from beliefstream.inference.likelihood.observations import Linearisation, Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import inner, native
-from beliefstream.inference.mixtures.native_linear_algebra import factorise, invert_product
-from beliefstream.inference.update.native_closed_forms import moved
+from beliefstream.inference.mixtures.native_linear_algebra import (
+    LEAST_PIVOT,
+    ROUNDING,
+    TINY,
+    factorise,
+    invert_product,
+)
+from beliefstream.inference.update.native_closed_forms import Components, moved
 from beliefstream.inference.update.native_scaling import example
 from beliefstream.inference.update.scaled_problem import pose
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
-Components = tuple[Array, Array, Array]  # log weights, means, covariances
-
-TINY = float(np.finfo(np.float64).tiny)
-ROUNDING = float(np.finfo(np.float64).eps)
-LEAST_PIVOT = 1e-12  # as in `linear_algebra.cholesky`
-LOG_WIDE = math.log(WIDE_OUTLIER)
 
 
 class Work(NamedTuple):

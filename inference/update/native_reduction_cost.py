@@ -11,15 +11,12 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import inner, native
-from beliefstream.inference.mixtures.native_linear_algebra import factorise
+from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
+from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT
+from beliefstream.inference.update.reduction_cost import LEAST_COST
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
-
-NEGLIGIBLE_WEIGHT = 1e-5  # as in `inference.mixtures.reduction`
-ROUNDING = 1e-9  # as in `reduction_cost`
-TINY = float(np.finfo(np.float64).tiny)
-EPSILON = float(np.finfo(np.float64).eps)
 
 
 def prepare() -> None:
@@ -57,7 +54,7 @@ def _fill(given: tuple[Array, Array, Array, Array], counts: Counts, bounds: Arra
         if counts[row] > left:
             cost = _entropy(few, merged[row], factor) - _entropy(weights, covariances[row], factor)
             # what is not a number is no bound: the cost is then measured
-            bounds[row] = math.inf if math.isnan(cost) else cost if cost > ROUNDING else 0.0
+            bounds[row] = math.inf if math.isnan(cost) else cost if cost > LEAST_COST else 0.0
 
 
 @inner
@@ -84,7 +81,7 @@ def _entropy(weights: Array, covariances: Array, factor: Array) -> float:
     total = 0.0
     for place in range(len(weights)):
         if weights[place] > 0:
-            factorise(covariances[place], TINY, EPSILON, factor)
+            factorise(covariances[place], TINY, ROUNDING, factor)
             volume = 0.0
             for i in range(len(factor)):
                 volume += math.log(factor[i, i])

@@ -18,24 +18,26 @@ from beliefstream.inference.likelihood.native_terms import (
     Seen,
     linearise_at,
     new_space,
+    wrapped,
 )
 from beliefstream.inference.likelihood.observation_data import LINEAR, RANGE
 from beliefstream.inference.likelihood.observations import Linearisation, Observations, Residuals
 from beliefstream.inference.likelihood.predicted_observations import Prediction
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import inner, native
-from beliefstream.inference.mixtures.native_linear_algebra import factorise, invert_product
-from beliefstream.inference.update.native_closed_forms import Predictions, exact
+from beliefstream.inference.mixtures.native_linear_algebra import (
+    LEAST_PIVOT,
+    ROUNDING,
+    TINY,
+    factorise,
+    invert_product,
+)
+from beliefstream.inference.update.native_closed_forms import Components, Predictions, exact
 from beliefstream.inference.update.native_divergence import Bends, divergence, is_closed
 from beliefstream.inference.update.scaled_problem import Parts, Posed, Scaled
 
 Array = NDArray[np.float64]
 Bits = NDArray[np.bool_]
-Components = tuple[Array, Array, Array]  # log weights, means, covariances
-
-TINY = float(np.finfo(np.float64).tiny)
-ROUNDING = float(np.finfo(np.float64).eps)
-LEAST_PIVOT = 1e-12  # as in `linear_algebra.cholesky`
 
 
 class Frame(NamedTuple):
@@ -243,8 +245,7 @@ def _move_observation(seen: Seen, b: int, n: int, shift: Array, scale: float, th
         there.value[b, n, 0] = seen.value[b, n, 0] / scale
         deviation /= scale
     elif not is_linear:
-        angle = seen.value[b, n, 0] + turn
-        there.value[b, n, 0] = (angle + math.pi) % (2 * math.pi) - math.pi
+        there.value[b, n, 0] = wrapped(seen.value[b, n, 0] + turn)
     there.deviation[b, n] = deviation
 
 

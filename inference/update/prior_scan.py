@@ -169,8 +169,8 @@ def _smoothed(observations: Observations, points: Tensor, frames: Tensor) -> tup
     Also returns the largest variance over a cell, in units of the noise variance. Both are ``(B, P)``.
     """
     native = native_form("likelihood.native_smoothing", points, frames)
-    if native and (plain := observations.native_at(points, frames)):
-        found: tuple[Tensor, Tensor] = native.smoothed(plain[1], points, frames)
+    if native and observations.native is not None:
+        found: tuple[Tensor, Tensor] = native.smoothed(observations.native, points, frames)
         return found
     return smoothed_by_operators(observations, points, frames)
 

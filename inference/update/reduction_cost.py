@@ -13,7 +13,7 @@ from beliefstream.inference.update.importance import systematic
 
 POINTS, SEED = 512, 701
 _TINY = torch.finfo(torch.float64).tiny
-ROUNDING = 1e-9  # nats; a smaller bound is rounding
+LEAST_COST = 1e-9  # nats; a smaller bound is rounding
 CHEAP = 0.005  # nats; a smaller bound is not worth measuring
 
 
@@ -58,7 +58,7 @@ def bound(weights: Tensor, covariances: Tensor, reduced: GaussianMixture) -> Ten
     after = (reduced.log_weights.exp() * la.log_diagonal(la.cholesky(reduced.covariances, _TINY))).sum(1)
     # NaN is no bound: the cost is then measured
     cost = torch.nan_to_num(after - before, nan=torch.inf)
-    return torch.where(cost > ROUNDING, cost, 0.0)
+    return torch.where(cost > LEAST_COST, cost, 0.0)
 
 
 def divergence(whole: GaussianMixture, few: GaussianMixture) -> Tensor:

@@ -136,8 +136,7 @@ def test_a_scan_that_is_not_a_number_vouches_for_no_answer() -> None:
 def test_native_and_operators_smooth_alike(seed: int, size: int, probability: float, width: float) -> None:
     seen, points, factors = problem(seed, size, probability)
     points[0, 0, 0] = math.nan
-    native = seen.native_at(points)
-    assert native is not None
-    found = native_smoothing.smoothed(native[1], points, width * factors)
+    assert seen.native is not None
+    found = native_smoothing.smoothed(seen.native, points, width * factors)
     for one, other in zip(found, smoothed_by_operators(seen, points, width * factors), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11, equal_nan=True)
