@@ -11,7 +11,7 @@ from beliefstream.streams.bridges.bags.quantities import TYPES, Read, type_of
 from beliefstream.streams.bridges.bags.topics import BagTopic
 from beliefstream.streams.bridges.tables import Cells, Row
 
-__all__ = ["Choice", "Use", "rows_of", "said"]
+__all__ = ["Choice", "Use", "damaged", "rows_of", "said", "where"]
 
 NANOSECONDS = 1e9
 
@@ -77,13 +77,13 @@ class Choice:
 
 
 def rows_of(
-    uses: tuple[Use, ...], where: str, content: Any, fault: str | None, recorded: int
+    uses: tuple[Use, ...], place: str, content: Any, fault: str | None, recorded: int
 ) -> Iterator[Row]:
     """The rows of one message.
 
     Args:
         uses: of its topic.
-        where: it stands in the bag.
+        place: where it stands in the bag.
         content: the decoded message.
         fault: why it cannot be decoded, if so.
         recorded: when, in nanoseconds since the epoch.
@@ -94,7 +94,7 @@ def rows_of(
             if fault is None
             else Unusable(Reason.invalid, f"message: cannot be decoded: {fault}")
         )
-        yield Row(f"{where} as {use.sensor}" if len(uses) > 1 else where, cells)
+        yield Row(f"{place} as {use.sensor}" if len(uses) > 1 else place, cells)
 
 
 def cells_of(use: Use, content: Any, recorded: int) -> Cells | Unusable:
@@ -121,6 +121,18 @@ def _time(topic: BagTopic, content: Any, recorded: int) -> float:
             Reason.invalid_time, "header.stamp: it is 0; time: log in the mapping is the time of recording"
         )
     return float(stamp.sec + stamp.nanosec / NANOSECONDS)
+
+
+def where(number: int, topic: str, name: str) -> str:
+    """Where a message stands: its number among those of its topic, and its file if there are several."""
+    return f"message {number} of {topic}" + (f" in {name}" if name else "")
+
+
+def damaged(read: int, name: str, error: Exception) -> Row:
+    """The row that stands for the rest of a file, of which nothing can be read after so many messages."""
+    place = f"{name} " if name else ""
+    fault = f"message: the bag is damaged, the rest is not read ({said(error)})"
+    return Row(f"{place}after message {read}", Unusable(Reason.invalid, fault))
 
 
 def said(error: Exception) -> str:

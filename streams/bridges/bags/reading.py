@@ -13,8 +13,7 @@ from mcap.records import Channel, Schema
 from mcap.writer import MCAP0_MAGIC
 from mcap_ros2.decoder import DecoderFactory
 
-from beliefstream.schemas import Reason, Unusable
-from beliefstream.streams.bridges.bags.choice import Choice, Use, rows_of, said
+from beliefstream.streams.bridges.bags.choice import Choice, Use, damaged, rows_of, said, where
 from beliefstream.streams.bridges.tables import BagOptions, Row, Table
 
 __all__ = ["files_of", "read_bag"]
@@ -115,23 +114,17 @@ def _file_rows(reader: McapReader, name: str, choice: Choice) -> Iterator[Row]:
         except StopIteration:
             return
         except Exception as error:  # a damaged file may raise anything
-            place = f"{name} " if name else ""
-            yield Row(
-                f"{place}after message {sum(counts.values())}",
-                Unusable(
-                    Reason.invalid, f"message: the bag is damaged, the rest is not read ({said(error)})"
-                ),
-            )
+            yield damaged(sum(counts.values()), name, error)
             return
         counts[channel.topic] += 1
         uses = _uses(choice, channel, schema)
         if not uses or schema is None:
             continue
-        where = f"message {counts[channel.topic]} of {channel.topic}" + (f" in {name}" if name else "")
+        place = where(counts[channel.topic], channel.topic, name)
         try:
             decoder = decoders.decoder_for(channel.message_encoding, schema)
             content = decoder(message.data) if decoder is not None else None
             fault = None if content is not None else f"schema encoding {schema.encoding!r} is not read"
         except Exception as error:  # the content may not fit its schema
             fault = said(error)
-        yield from rows_of(uses, where, content, fault, message.log_time)
+        yield from rows_of(uses, place, content, fault, message.log_time)

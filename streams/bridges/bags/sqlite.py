@@ -14,8 +14,7 @@ from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefiniti
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from beliefstream.schemas import Reason, Unusable
-from beliefstream.streams.bridges.bags.choice import Choice, Use, rows_of, said
+from beliefstream.streams.bridges.bags.choice import Choice, Use, damaged, rows_of, said, where
 from beliefstream.streams.bridges.tables import Row
 
 __all__ = ["read_sqlite"]
@@ -93,12 +92,10 @@ def _bag_rows(reader: Reader, name: str, choice: Choice) -> Iterator[Row]:
         except StopIteration:
             return
         except Exception as error:  # a damaged file may raise anything
-            fault = f"message: the bag is damaged, the rest is not read ({said(error)})"
-            place = f"{name} " if name else ""
-            yield Row(f"{place}after message {sum(counts.values())}", Unusable(Reason.invalid, fault))
+            yield damaged(sum(counts.values()), name, error)
             return
         counts[connection.topic] += 1
-        where = f"message {counts[connection.topic]} of {connection.topic}" + (f" in {name}" if name else "")
+        place = where(counts[connection.topic], connection.topic, name)
         content, problem = None, None
         try:
             key = connection.msgtype, connection.msgdef.data
@@ -106,7 +103,7 @@ def _bag_rows(reader: Reader, name: str, choice: Choice) -> Iterator[Row]:
             content = decode(raw)
         except Exception as error:  # the content may not fit its definition, nor that the language
             problem = said(error)
-        yield from rows_of(_uses(choice, connection), where, content, problem, recorded)
+        yield from rows_of(_uses(choice, connection), place, content, problem, recorded)
 
 
 def _decoder(connection: Connection) -> Decode:
