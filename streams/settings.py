@@ -28,6 +28,9 @@ OPTIONAL = (
 PROTECTION = ("security_protocol", "sasl_mechanism", "sasl_username", *OPTIONAL)
 """Settings that protect the connections to brokers and the web endpoints."""
 
+TOPICS = ("observations", "sensors", "models", "priors", "posteriors", "dead_letters", "sensor_health")
+"""Settings that name the topics of an application; its changelog is named after the application."""
+
 
 class Settings(BaseSettings):
     """Settings of a worker and of the command line; every field is an environment variable with that prefix."""
@@ -232,16 +235,7 @@ class Settings(BaseSettings):
     @property
     def names(self) -> TopicNames:
         """The topics' names."""
-        return TopicNames.for_app(
-            self.application,
-            observations=self.observations,
-            sensors=self.sensors,
-            models=self.models,
-            priors=self.priors,
-            posteriors=self.posteriors,
-            dead_letters=self.dead_letters,
-            sensor_health=self.sensor_health,
-        )
+        return TopicNames.for_app(self.application, **{setting: getattr(self, setting) for setting in TOPICS})
 
     @property
     def belief_directory(self) -> Path:

@@ -21,7 +21,7 @@ from beliefstream.streams.kafka import topics
 from beliefstream.streams.kafka.connection import EMBEDDED_FETCH_MS
 from beliefstream.streams.local.broker import free_port
 from beliefstream.streams.local.simulated_fleet import Simulation
-from beliefstream.streams.settings import PROTECTION, Settings
+from beliefstream.streams.settings import PROTECTION, TOPICS, Settings
 
 __all__ = ["Site", "cpu_seconds", "page", "process", "samples", "wait_until_ready", "worker"]
 
@@ -53,18 +53,7 @@ class Site:
     def settings(self, **changes: Any) -> Settings:
         """Settings of a worker with its own topics, and otherwise of this machine's environment."""
         name = f"bench-{uuid4().hex[:8]}"
-        own = {
-            topic: f"{name}-{topic.replace('_', '-')}"
-            for topic in (
-                "observations",
-                "sensors",
-                "models",
-                "priors",
-                "posteriors",
-                "dead_letters",
-                "sensor_health",
-            )
-        }
+        own = {topic: f"{name}-{topic.replace('_', '-')}" for topic in TOPICS}
         unprotected = {field: Settings.model_fields[field].default for field in PROTECTION}
         folder = Path(tempfile.mkdtemp(prefix="beliefstream-bench-"))
         return Settings(

@@ -20,7 +20,7 @@ from beliefstream.streams.client import Registry
 from beliefstream.streams.demo.page import LivePageProcess
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.local.broker import EmbeddedBroker, GuardedProcess, free_port
-from beliefstream.streams.settings import PROTECTION, Settings
+from beliefstream.streams.settings import PROTECTION, TOPICS, Settings
 
 BROKER_PORT, WEB_PORT = 9092, 8080
 READY_TIMEOUT = 120.0  # seconds; torch loads slowly from a cold disk
@@ -29,13 +29,7 @@ WORKER = "from beliefstream.streams.cli import main; main()"
 # the demo has its own broker and topics, so it ignores a user's settings of them
 NOT_FROM_ENVIRONMENT = (
     "application",
-    "observations",
-    "sensors",
-    "models",
-    "priors",
-    "posteriors",
-    "dead_letters",
-    "sensor_health",
+    *TOPICS,
     "partitions",
     "maximum_message_bytes",
     "web_host",
