@@ -1,4 +1,4 @@
-"""Fast decoding of posteriors: the page reads thousands a second, and pydantic takes four times as long.
+"""Fast decoding of posteriors: the page reads thousands a second, and pydantic takes several times as long.
 
 `plain_posterior` returns None for what it does not take. The caller parses that with `schemas.parse`, which decides.
 Of covariances it checks shape and diagonal alone: workers have checked that they are positive definite.
