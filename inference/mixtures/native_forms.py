@@ -22,6 +22,7 @@ FORMS = (
     "update.native_scaling",
     "update.native_nearly_linear",
     "update.native_reduction_cost",
+    "tracking.health.native_fits",
 )
 
 

@@ -22,18 +22,14 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import LIKELIHOOD, LINEAR, WIDE_OUTLIER, Observations
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture
+from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, expand
 from beliefstream.inference.tracking.health.columns import ASSUMED_OUTLIERS, Array, Fit
+from beliefstream.inference.tracking.health.limits import BENT, FEWEST_SHARED, SMALLEST, WIDEST_ANGLE
 
 __all__ = ["fits"]
 
-BENT = 0.05  # share of the variance by curvature above which a linearised prediction says nothing about the sensor
-WIDEST_ANGLE = 0.7  # radians; a direction predicted less exactly than this wraps around
-FEWEST_SHARED = (
-    1e-3  # weight of all components but the largest, below which the prediction counts as one Gaussian
-)
-SMALLEST = 1e-300  # of a tail probability, so that its normal score is finite
 _NODES = torch.tensor(
     [-math.sqrt(3.0), 0.0, math.sqrt(3.0)], dtype=torch.float64
 )  # Gauss-Hermite, three points
@@ -56,10 +52,8 @@ def fits(readings: Sequence[Sequence[Reading]], prior: GaussianMixture) -> list[
     channels = _Channels.of(readings)
     if not channels.readings:
         return [np.zeros((0, len(Fit))) for _ in readings]
-    index = torch.tensor(channels.entities)
     observations = encode([[reading] for reading in channels.readings], prior.dimension)
-    predicted = _Prediction.of(prior.rows(index), prior.factors()[index], observations)
-    table = _table(predicted, observations, channels)
+    table = _table(prior, observations, channels)
     ends = np.searchsorted(channels.entities, np.arange(len(readings) + 1)).tolist()
     return [table[start:end] for start, end in pairwise(ends)]
 
@@ -176,9 +170,10 @@ class _Prediction(NamedTuple):
 
     def scores(self) -> Tensor:
         """Normal scores ``(N,)``, by the nearer tail."""
-        scaled = self.offsets / self.variances.sqrt()
-        below = (self.weights * torch.special.ndtr(scaled)).sum(1)
-        above = (self.weights * torch.special.ndtr(-scaled)).sum(1)
+        scaled = self.offsets / (2 * self.variances).sqrt()
+        # `torch.special.ndtr` is zero beyond 8.3 deviations (PyTorch 2.15)
+        below = (self.weights * torch.special.erfc(-scaled) / 2).sum(1)
+        above = (self.weights * torch.special.erfc(scaled) / 2).sum(1)
         tail = torch.special.ndtri(torch.minimum(below, above).clamp(SMALLEST, 0.5))
         return torch.where(below < above, tail, -tail)
 
@@ -205,7 +200,27 @@ def _log_density(weights: Tensor, offsets: Tensor, variances: Tensor) -> Tensor:
     return torch.logsumexp(logs, 1)
 
 
-def _table(predicted: _Prediction, observations: Observations, channels: _Channels) -> Array:
+def _table(prior: GaussianMixture, observations: Observations, channels: _Channels) -> Array:
+    """The fits of all channels; on the CPU, `native_fits` finds them without PyTorch's operators."""
+    sign = np.sign([reading.sensor.scale for reading in channels.readings])
+    value = np.array([reading.value[0] for reading in channels.readings], dtype=float)
+    entity, first = np.array(channels.entities), np.array(channels.first)
+    native = native_form("tracking.health.native_fits", prior.means, prior.log_weights)
+    if native is not None and observations.native is not None:
+        stated = observations.outlier_probability[:, 0].numpy(), observations.log_scale[:, 0].numpy()
+        found: Array = native.table(
+            prior, observations.native, native.Channels(entity, first, sign, value, *stated)
+        )
+        return found
+    index = torch.from_numpy(entity)
+    predicted = _Prediction.of(prior.rows(index), prior.factors()[index], observations)
+    parts = (torch.from_numpy(part) for part in (sign, value, first))
+    return _by_operators(predicted, observations, *parts)
+
+
+def _by_operators(
+    predicted: _Prediction, observations: Observations, sign: Tensor, value: Tensor, first: Tensor
+) -> Array:
     log_density, stated = predicted.log_density(), observations.outlier_probability[:, 0]
     states_none = stated == 0
     probability = torch.where(states_none, ASSUMED_OUTLIERS, stated)
@@ -220,8 +235,6 @@ def _table(predicted: _Prediction, observations: Observations, channels: _Channe
     )
     excess = log_density - predicted.expected_log_density()
     unit = log_scale.exp()
-    sign = torch.from_numpy(np.sign([reading.sensor.scale for reading in channels.readings]))
-    value = torch.from_numpy(np.array([reading.value[0] for reading in channels.readings], dtype=float))
     columns = (
         predicted.scores() * sign,
         log_odds,
@@ -232,7 +245,7 @@ def _table(predicted: _Prediction, observations: Observations, channels: _Channe
         probability,
     )
     table = torch.stack(columns, 1)
-    judged = torch.tensor(channels.first) & (predicted.bent <= BENT) & ~vague & table.isfinite().all(1)
+    judged = first & (predicted.bent <= BENT) & ~vague & table.isfinite().all(1)
     judged &= observations.kind[:, 0] != LIKELIHOOD
     table[:, Fit.SHARE] = torch.where(judged, share, 0.0)
     return torch.nan_to_num(table).numpy()

@@ -53,6 +53,17 @@ def test_a_reported_covariance_counts() -> None:
     np.testing.assert_allclose(found[:, Fit.DEVIATION], np.sqrt(np.diag(COVARIANCE + reported)), rtol=1e-9)
 
 
+@pytest.mark.parametrize("deviations", [-12.0, 12.0])
+def test_a_score_far_out_is_exact(deviations: float) -> None:
+    """`torch.special.ndtr` is zero beyond 8.3 deviations."""
+    noise = Noise((1.0,), (1e-3,))  # no plain noise
+    for sensor in (position([0], 1, [[1.0]]), range_to([0], 1, (-100.0,), 1.0, noise=noise)):
+        prior = mixture([1.0], np.array([[0.0]]), np.array([[[3.0]]]))
+        value = deviations * 2 + (100.001 if sensor.noise is not None else 0.0)
+        (row,) = fit(prior, (sensor, [value]))
+        assert row[Fit.SCORE] == pytest.approx(deviations, rel=1e-6)
+
+
 def test_of_two_components_with_two_kinds_of_noise_the_score_is_by_all_four_gaussians() -> None:
     noise = Noise((0.8, 0.2), (0.1, 1.0), (1.0, 3.0))
     sensor = range_to([0, 1], 2, (0.0, 0.0), 0.5, 0.1, 200.0, noise=noise)

@@ -1,0 +1,154 @@
+"""Numbers of several sensors, stacked and whitened once, for any number of their readings."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beliefstream.inference.likelihood.noise import Array
+from beliefstream.inference.likelihood.observations import LINEAR
+from beliefstream.inference.sensors.readings import Sensor
+
+KEPT_SENSORS = 4  # most sensors of a table that is kept for the next batch
+KEPT_TABLES = 1024
+_NO_OUTLIERS = (
+    1e3  # standard deviations; span of outliers with probability 0, which bounds the likelihood from below
+)
+_LEAST_LOG_DENSITY = -1e4  # of a value that the clutter cannot produce; finite in all float types
+
+
+@dataclass(frozen=True, eq=False)
+class SensorTable:
+    """Stacked numbers of ``S`` sensors, padded to ``R`` rows; matrices of linear ones are whitened."""
+
+    sensors: tuple[Sensor, ...]
+    kind: NDArray[np.int64]
+    matrix: Array  # (S, R, D)
+    origin: Array  # (S, R); zero of a linear one
+    heading: Array  # (S, D)
+    whitening: Array  # (S, R, R): inverse factors of linear ones, otherwise the identity
+    inside: Array  # (S, R): 1 in rows of a value, otherwise 0
+    deviation: Array  # (S,), 1 of a linear one
+    freedom: Array
+    log_scale: Array
+    probability: Array
+    outlier_log_density: Array  # without clutter, which depends on the value
+    scale: Array
+    bias: Array
+
+    def whitened(self, index: NDArray[np.int64], reported: Array) -> Array:
+        """Reported values ``(n, R)`` of the sensors at `index`, without calibration, and whitened."""
+        values = (reported - self.bias[index, None]) / self.scale[index, None] * self.inside[index]
+        found: Array = np.matmul(self.whitening[index], values[:, :, None])[..., 0]
+        return found
+
+    def outliers(self, index: NDArray[np.int64], reported: Array) -> tuple[Array, Array]:
+        """The outlier probability of each value, and its log density as an outlier; `reported` ``(n,)``."""
+        probability, log_density = self.probability[index], self.outlier_log_density[index]
+        for number, sensor in enumerate(self.sensors):
+            if sensor.noise is None or not sensor.noise.clutter:
+                continue
+            selected = index == number
+            density = sensor.outlier_probability * np.exp(log_density[selected])
+            for share, law in sensor.noise.clutter:
+                density = density + share * law.density(reported[selected])
+            total = sensor.outlier_probability + sensor.noise.clutter_probability
+            probability[selected] = total
+            with np.errstate(divide="ignore"):
+                log_density[selected] = np.maximum(np.log(density / total), _LEAST_LOG_DENSITY)
+        return probability, log_density
+
+
+def sensor_table(sensors: Sequence[Sensor], covariances: Array | None, dimension: int) -> SensorTable:
+    """The table of `sensors`.
+
+    Args:
+        sensors: in the table's order.
+        covariances: of the reported values, in place of the sensors' own, ``(S, R, R)``; None for their own.
+        dimension: number of coordinates of the state.
+
+    Raises:
+        ValueError: a sensor lacks the position that each of its readings needs.
+    """
+    if covariances is None and len(sensors) <= KEPT_SENSORS:
+        return _kept_table(tuple(sensors), dimension)
+    return _table(tuple(sensors), covariances, dimension)
+
+
+def most_rows(sensors: Sequence[Sensor], dimension: int) -> int:
+    """The number of rows that a table of `sensors` has."""
+    return max([dimension] + [len(sensor.matrix) for sensor in sensors])
+
+
+def own_covariances(sensors: Sequence[Sensor], dimension: int) -> Array:
+    """The sensors' covariances of reported values, ``(S, R, R)``, with the identity in unused rows."""
+    rows = most_rows(sensors, dimension)
+    found = np.tile(np.eye(rows), (len(sensors), 1, 1))
+    for row, sensor in zip(found, sensors, strict=True):
+        length = sensor.noise_length
+        row[:length, :length] = sensor.covariance
+    return found
+
+
+@functools.lru_cache(KEPT_TABLES)
+def _kept_table(sensors: tuple[Sensor, ...], dimension: int) -> SensorTable:
+    return _table(sensors, None, dimension)
+
+
+def _table(sensors: tuple[Sensor, ...], covariances: Array | None, dimension: int) -> SensorTable:
+    count, rows = len(sensors), most_rows(sensors, dimension)
+    matrix, origin = np.zeros((count, rows, dimension)), np.zeros((count, rows))
+    heading = np.zeros((count, dimension))
+    for i, sensor in enumerate(sensors):
+        if sensor.placement is not None and sensor.placement.position is None:
+            raise ValueError("position: expected one with each reading of this sensor, got none")
+        used = len(sensor.matrix)
+        matrix[i, :used], origin[i, :used] = sensor.matrix, sensor.origin
+        if sensor.heading is not None:
+            heading[i] = sensor.heading
+    kind = np.array([s.kind for s in sensors], dtype=np.int64)
+    length, scale = _column(s.noise_length for s in sensors), _column(s.scale for s in sensors)
+    inside = np.arange(rows) < length[:, None]
+    size = np.where(inside, np.abs(scale)[:, None], 1.0)
+    own = own_covariances(sensors, dimension) if covariances is None else covariances
+    factors = np.linalg.cholesky(own / (size[:, :, None] * size[:, None, :]))
+    is_linear = kind == LINEAR
+    whitening = np.where(is_linear[:, None, None], np.linalg.inv(factors), np.eye(rows))
+    # densities are those of the reported value, so they include the scale
+    log_scale = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(1) + length * np.log(np.abs(scale))
+    return SensorTable(
+        sensors,
+        kind,
+        np.where(is_linear[:, None, None], whitening @ matrix, matrix),
+        np.where(is_linear[:, None], 0.0, origin),
+        heading,
+        whitening,
+        inside.astype(float),
+        np.where(is_linear, 1.0, factors[:, 0, 0]),
+        _column(map(_freedom, sensors)),
+        log_scale,
+        _column(s.outlier_probability for s in sensors),
+        -np.log(_column(s.outlier_span or _wide(s) for s in sensors) * np.abs(scale)),
+        scale,
+        _column(s.bias for s in sensors),
+    )
+
+
+def _column(values: object) -> Array:
+    return np.fromiter(values, float)  # type: ignore[call-overload,no-any-return]
+
+
+def _freedom(sensor: Sensor) -> float:
+    """Degrees of freedom of a report: its values with noise, or the fewer of a problem's parameters and data."""
+    if sensor.problem is None:
+        return float(sensor.noise_length)
+    return float(min(len(sensor.problem.parameters), len(sensor.problem.data)))
+
+
+def _wide(sensor: Sensor) -> float:
+    return _NO_OUTLIERS * math.sqrt(sensor.covariance[0, 0]) / abs(sensor.scale)
