@@ -11,6 +11,7 @@ from torch import Tensor
 
 FORMS = (
     "mixtures.native_linear_algebra",
+    "mixtures.native_affine",
     "mixtures.native_density",
     "mixtures.native_reduction",
     "mixtures.native_maximisation",
@@ -23,6 +24,7 @@ FORMS = (
     "update.native_nearly_linear",
     "update.native_reduction_cost",
     "tracking.health.native_fits",
+    "tracking.native_accumulated_error",
 )
 
 

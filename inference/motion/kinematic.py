@@ -6,14 +6,19 @@ section 6.2. Each pair, triple or single coordinate is one chain; the chains are
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import factorial, inf, isfinite
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.motion.linear import LinearMotion
+
+Array = NDArray[np.float64]
 
 
 def non_negative(name: str, value: float) -> None:
@@ -22,24 +27,34 @@ def non_negative(name: str, value: float) -> None:
         raise ValueError(f"{name}: expected a finite number of at least 0, got {value}")
 
 
+@functools.lru_cache(256)
+def _powers(size: int, levels: tuple[tuple[int, ...], ...], q: float) -> tuple[Array, Array]:
+    """Coefficients of ``F`` and ``Q`` of `_chain` as polynomials in the interval, ``(2 n, D, D)``."""
+    order = len(levels)
+    matrix, noise = np.zeros((2 * order, size, size)), np.zeros((2 * order, size, size))
+    matrix[0] = np.eye(size)
+    for i, rows in enumerate(levels):
+        for j, columns in enumerate(levels):
+            above, beside = order - 1 - i, order - 1 - j
+            power = above + beside + 1
+            noise[power, rows, columns] = q / (factorial(above) * factorial(beside) * power)
+            if j > i:
+                matrix[j - i, rows, columns] = 1 / factorial(j - i)
+    return matrix, noise
+
+
 def _chain(size: int, interval: Tensor, levels: Sequence[Sequence[int]], q: float) -> tuple[Tensor, Tensor]:
     """Return ``F`` and ``Q`` of chains in which coordinate ``levels[i + 1][j]`` is the rate of ``levels[i][j]``.
 
     White noise of spectral density `q` drives the last level, and each earlier level integrates it once more. With
     ``m_i = n - 1 - i`` levels after level i, ``Q_ij = q T^(m_i + m_j + 1) / (m_i! m_j! (m_i + m_j + 1))``.
     """
-    time, order = interval.double(), len(levels)
-    matrix = torch.eye(size, dtype=torch.float64, device=time.device).repeat(len(time), 1, 1)
-    noise = torch.zeros_like(matrix)
-    for i, rows in enumerate(levels):
-        for j, columns in enumerate(levels):
-            above, beside = order - 1 - i, order - 1 - j
-            power = above + beside + 1
-            scale = q / (factorial(above) * factorial(beside) * power)
-            noise[:, list(rows), list(columns)] = (scale * time**power)[:, None]
-            if j > i:
-                matrix[:, list(rows), list(columns)] = (time ** (j - i) / factorial(j - i))[:, None]
-    return matrix, noise
+    powers = _powers(size, tuple(map(tuple, levels)), q)
+    time = interval.double()
+    power = time[:, None] ** torch.arange(len(powers[0]), dtype=torch.float64, device=time.device)
+    matrix, noise = (torch.from_numpy(part).to(time.device).flatten(1) for part in powers)
+    shape = (len(time), size, size)
+    return (power @ matrix).view(shape), (power @ noise).view(shape)
 
 
 def check_levels(size: int, **levels: tuple[int, ...]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.motion.protocol import Control, Motion, checked, coloured
 
 
@@ -40,14 +41,28 @@ class LinearMotion(ABC):
     ) -> GaussianMixture:
         """See `Motion.predict`; exact."""
         held = checked(control, mixture.batch, self.inputs)
-        matrix, noise = self.transition(interval)
+        matrix, noise = self._moving(interval, held)
         shift = self.shift(interval)
         if held is not None:
-            gain = self.gain(interval)
-            shift = shift + la.times(gain, held.value)
-            noise = noise + gain @ held.covariance @ gain.mT
+            shift = shift + la.times(self.gain(interval), held.value)
+        native = native_form("mixtures.native_affine", mixture.log_weights, mixture.means, matrix)
+        if native is not None:
+            moved: GaussianMixture = native.affine(mixture, matrix, shift, noise)
+            return moved
         moved = mixture.affine(matrix, noise)
         return GaussianMixture(moved.log_weights, moved.means + shift[:, None], moved.covariances)
+
+    def noise(self, interval: Tensor, control: Control | None = None) -> Tensor:
+        """The covariance ``(B, D, D)`` that a motion over `interval` ``(B,)``, seconds, adds to any state."""
+        return self._moving(interval, checked(control, len(interval), self.inputs))[1]
+
+    def _moving(self, interval: Tensor, held: Control | None) -> tuple[Tensor, Tensor]:
+        """``F`` and ``Q``, with the error of the control in it."""
+        matrix, noise = self.transition(interval)
+        if held is not None:
+            gain = self.gain(interval)
+            noise = noise + gain @ held.covariance @ gain.mT
+        return matrix, noise
 
     def sample(
         self,

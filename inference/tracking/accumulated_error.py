@@ -19,15 +19,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.native_forms import native_form
 
 SMALL = 0.1  # largest part of a loss that fades with the covariance, nats
 MOST = 1000.0  # largest loss of one update, nats, for example if the answer is not a density
 GROWTH = 1.5  # largest growth by one update; one that splits a belief in two widens it more than it increases the error
+_NATIVE = "tracking.native_accumulated_error"
 _FLOOR = 1e-12  # smallest pivot of a correlation matrix
 
 
@@ -77,14 +80,20 @@ class AccumulatedErrors:
 
     def moved(self, predicted: GaussianMixture, noise: Tensor) -> AccumulatedErrors:
         """Return the errors after a motion to `predicted` that added `noise` ``(B, D, D)`` to the covariance."""
-        remaining = 1 - _share(noise, predicted.moments()[1])[0].clamp(max=1)
+        native = native_form(_NATIVE, noise, predicted.means, predicted.log_weights)
+        taken = native.share_of_noise(noise, predicted) if native else share(noise, predicted.moments()[1])
+        remaining = 1 - taken[0].clamp(max=1)
         return AccumulatedErrors(self.small * remaining, self.large, self.learnt)
 
     def updated(self, prior: GaussianMixture, posterior: GaussianMixture) -> AccumulatedErrors:
         """Return the errors after an update, without the loss of the update itself."""
         if not bool(((self.small > 0) | (self.large > 0)).any()):
             return self
-        ratio, information = _share(posterior.moments()[1], prior.moments()[1])
+        native = native_form(_NATIVE, prior.means, prior.log_weights, posterior.means, posterior.log_weights)
+        if native:
+            ratio, information = native.share_of_posterior(posterior, prior)
+        else:
+            ratio, information = share(posterior.moments()[1], prior.moments()[1])
         ratio = ratio.clamp(max=GROWTH)
         return AccumulatedErrors(self.small * ratio, self.large, (self.learnt + information).clamp_min(0))
 
@@ -94,17 +103,24 @@ class AccumulatedErrors:
         The total error grows by exactly the loss. Information from before the loss reduces only the earlier share of
         `large`.
         """
-        lost = torch.nan_to_num(lost.double(), nan=MOST).clamp(0, MOST)
-        beyond = (lost - SMALL).clamp_min(0)
-        earlier = self.large / (1 + self.learnt)
-        share = torch.where(beyond > 0, earlier / (earlier + beyond).clamp_min(1e-300), 1.0)
-        learnt = self.learnt * share
-        large = torch.where(beyond > 0, (earlier + beyond) * (1 + learnt), self.large)
-        return AccumulatedErrors(self.small + lost.clamp(max=SMALL), large, learnt)
+        new = np.nan_to_num(lost.double().numpy(), nan=MOST).clip(0, MOST)
+        beyond, large, learnt = new - SMALL, self.large.numpy(), self.learnt.numpy()
+        small = self.small + torch.from_numpy(np.minimum(new, SMALL))
+        if not (beyond > 0).any():
+            return AccumulatedErrors(small, self.large, self.learnt)
+        is_large, beyond = beyond > 0, np.maximum(beyond, 0.0)
+        earlier = large / (1 + learnt)
+        kept = np.where(is_large, earlier / np.maximum(earlier + beyond, 1e-300), 1.0)
+        learnt = learnt * kept
+        large = np.where(is_large, (earlier + beyond) * (1 + learnt), large)
+        return AccumulatedErrors(small, torch.from_numpy(large), torch.from_numpy(learnt))
 
 
-def _share(part: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``trace(part whole⁻¹) / D`` and ``½ log det(whole part⁻¹)``, each ``(B,)``; 1 and 0 instead of NaN."""
+def share(part: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``trace(part whole⁻¹) / D`` and ``½ log det(whole part⁻¹)``, each ``(B,)``; 1 and 0 instead of NaN.
+
+    On the CPU, `native_accumulated_error` finds it without PyTorch's operators.
+    """
     # in units of the standard deviations of `whole`, because coordinates may have very different scales
     scale = whole.diagonal(dim1=-2, dim2=-1).clamp_min(1e-300).rsqrt()
     whole, part = (each * scale[..., None] * scale[..., None, :] for each in (whole, part))

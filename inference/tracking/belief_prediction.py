@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.motion import Control
+from beliefstream.inference.motion import Control, Motion
+from beliefstream.inference.motion.linear import LinearMotion
 from beliefstream.inference.tracking.accumulated_error import AccumulatedErrors
 from beliefstream.inference.tracking.events import Belief, Instant, StateModel
 from beliefstream.inference.tracking.mixture_prediction import Moved, move, together
@@ -70,11 +71,7 @@ def moved_with_errors(steps: Sequence[Step], settings: UpdateSettings) -> tuple[
     predicted = _moved(steps, beliefs, mixture, intervals, settings)
     errors = AccumulatedErrors.of([belief.error for belief in beliefs])
     if bool((errors.small * intervals > 0).any()):
-        # the covariance of a predicted point mass is the noise of the motion
-        mean, covariance = mixture.moments()
-        point = GaussianMixture.gaussian(mean, torch.zeros_like(covariance))
-        noise = _moved(steps, beliefs, point, intervals, None).mixture.covariances[:, 0]
-        errors = errors.moved(predicted.mixture, noise)
+        errors = errors.moved(predicted.mixture, _noise(steps, beliefs, mixture, intervals))
     return predicted, errors.plus(predicted.loss)
 
 
@@ -83,26 +80,45 @@ def _moved(
     beliefs: Sequence[Belief],
     mixture: GaussianMixture,
     intervals: Tensor,
-    settings: UpdateSettings | None,
+    settings: UpdateSettings,
 ) -> Moved:
-    """Move `mixture` by the model and control of each step; without settings, components are not split."""
-    by_motion: dict[int, list[int]] = defaultdict(list)
-    for index, step in enumerate(steps):
-        by_motion[id(step.model.motion)].append(index)
+    """Move `mixture` by the model and control of each step."""
     parts, order = [], []
-    for indices in by_motion.values():
-        rows, motion = torch.tensor(indices), steps[indices[0]].model.motion
-        control = _controls([beliefs[index] for index in indices], motion.inputs)
-        alone = len(by_motion) == 1
-        rows_mixture, interval = (mixture, intervals) if alone else (mixture.rows(rows), intervals[rows])
-        if settings is None:
-            parts.append(
-                Moved(motion.predict(rows_mixture, interval, control), torch.zeros(len(rows)).double())
-            )
-        else:
-            parts.append(move(motion, rows_mixture, interval, control, settings))
+    for rows, motion, control in _by_motion(steps, beliefs):
+        alone = len(rows) == len(steps)
+        some, interval = (mixture, intervals) if alone else (mixture.rows(rows), intervals[rows])
+        parts.append(move(motion, some, interval, control, settings))
         order.append(rows)
     return parts[0] if len(parts) == 1 else together(parts, order)
+
+
+def _noise(
+    steps: Sequence[Step], beliefs: Sequence[Belief], mixture: GaussianMixture, intervals: Tensor
+) -> Tensor:
+    """The covariance ``(B, D, D)`` that the motion adds to the mean of each mixture."""
+    noise = torch.zeros(mixture.batch, mixture.dimension, mixture.dimension, dtype=torch.float64)
+    for rows, motion, control in _by_motion(steps, beliefs):
+        if isinstance(motion, LinearMotion):
+            noise[rows] = motion.noise(intervals[rows], control)
+            continue
+        mean, covariance = mixture.rows(rows).moments()
+        point = GaussianMixture.gaussian(mean, torch.zeros_like(covariance))
+        # the covariance of a predicted point mass
+        noise[rows] = motion.predict(point, intervals[rows], control).covariances[:, 0]
+    return noise
+
+
+def _by_motion(
+    steps: Sequence[Step], beliefs: Sequence[Belief]
+) -> Iterator[tuple[Tensor, Motion, Control | None]]:
+    """Rows of the batch that move alike, their motion and their controls."""
+    found: dict[int, list[int]] = defaultdict(list)
+    for index, step in enumerate(steps):
+        found[id(step.model.motion)].append(index)
+    for indices in found.values():
+        motion = steps[indices[0]].model.motion
+        control = _controls([beliefs[index] for index in indices], motion.inputs)
+        yield torch.tensor(indices), motion, control
 
 
 def _controls(beliefs: Sequence[Belief], count: int) -> Control | None:

@@ -1,0 +1,120 @@
+"""`inference.tracking.accumulated_error` for the processor, without a tensor operator."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native_linear_algebra import (
+    LEAST_PIVOT,
+    ROUNDING,
+    TINY,
+    factorise,
+    invert_product,
+)
+
+Array = NDArray[np.float64]
+Components = tuple[Array, Array, Array]
+Work = tuple[Array, Array, Array, Array, Array, Array]
+
+
+def prepare() -> None:
+    """Compile all functions, or load them from Numba's cache."""
+    one = torch.ones(1, 1, 1, dtype=torch.float64)
+    mixture = GaussianMixture(one[0].log(), one, one[..., None])
+    share_of_noise(one, mixture)
+    share_of_posterior(mixture, mixture)
+
+
+def share_of_noise(noise: Tensor, predicted: GaussianMixture) -> tuple[Tensor, Tensor]:
+    """As `accumulated_error.share`, of the noise ``(B, D, D)`` in the covariance of `predicted`."""
+    found = np.empty((2, predicted.batch))
+    _of_noise(noise.contiguous().numpy(), _arrays(predicted), found)
+    return torch.from_numpy(found[0]), torch.from_numpy(found[1])
+
+
+def share_of_posterior(posterior: GaussianMixture, prior: GaussianMixture) -> tuple[Tensor, Tensor]:
+    """As `accumulated_error.share`, of the covariance of `posterior` in that of `prior`."""
+    found = np.empty((2, prior.batch))
+    _of_posterior(_arrays(posterior), _arrays(prior), found)
+    return torch.from_numpy(found[0]), torch.from_numpy(found[1])
+
+
+def _arrays(mixture: GaussianMixture) -> Components:
+    parts = (mixture.log_weights, mixture.means, mixture.covariances)
+    log_weights, means, covariances = (part.contiguous().numpy() for part in parts)
+    return log_weights, means, covariances
+
+
+@native
+def _of_noise(noise: Array, predicted: Components, found: Array) -> None:
+    work = _space(noise.shape[1])
+    for b in range(len(noise)):
+        _covariance(predicted[0][b], predicted[1][b], predicted[2][b], work[0], work[1])
+        found[0, b], found[1, b] = _share(noise[b], work)
+
+
+@native
+def _of_posterior(posterior: Components, prior: Components, found: Array) -> None:
+    size = prior[1].shape[2]
+    work, part = _space(size), np.empty((size, size))
+    for b in range(len(prior[1])):
+        _covariance(posterior[0][b], posterior[1][b], posterior[2][b], part, work[1])
+        _covariance(prior[0][b], prior[1][b], prior[2][b], work[0], work[1])
+        found[0, b], found[1, b] = _share(part, work)
+
+
+@inner
+def _space(size: int) -> Work:
+    matrices = np.empty((5, size, size))
+    return matrices[0], np.empty(size), matrices[1], matrices[2], matrices[3], matrices[4]
+
+
+@inner
+def _covariance(log_weights: Array, means: Array, covariances: Array, into: Array, mean: Array) -> None:
+    """Fill the covariance of a whole mixture; `mean` is space to work in."""
+    for i in range(len(mean)):
+        mean[i] = 0.0
+        for k in range(len(log_weights)):
+            mean[i] += math.exp(log_weights[k]) * means[k, i]
+    for i in range(len(mean)):
+        for j in range(i + 1):
+            total = 0.0
+            for k in range(len(log_weights)):
+                offset = (means[k, i] - mean[i]) * (means[k, j] - mean[j])
+                entry = 0.5 * (covariances[k, i, j] + covariances[k, j, i])
+                total += math.exp(log_weights[k]) * (entry + offset)
+            into[i, j] = into[j, i] = total
+
+
+@inner
+def _share(part: Array, work: Work) -> tuple[float, float]:
+    """As `accumulated_error.share`, of one entity, whose whole covariance is the first of `work`."""
+    whole, scale, scaled, factor, lower, inverse = work
+    size = len(scale)
+    for i in range(size):
+        scale[i] = 1 / math.sqrt(max(whole[i, i], 1e-300))
+    for i in range(size):
+        for j in range(size):
+            scaled[i, j] = whole[i, j] * scale[i] * scale[j]
+    factorise(scaled, LEAST_PIVOT, ROUNDING, factor)
+    invert_product(factor, lower, inverse)
+    trace = learnt = 0.0
+    for i in range(size):
+        learnt += math.log(factor[i, i])
+        for j in range(size):
+            scaled[i, j] = part[i, j] * scale[i] * scale[j]
+            trace += inverse[i, j] * scaled[i, j]
+    factorise(scaled, TINY, ROUNDING, factor)
+    for i in range(size):
+        learnt -= math.log(factor[i, i])
+    share = trace / size
+    if math.isnan(share) or share == math.inf:
+        share = 1.0
+    return (0.0 if share < 0 else share), (learnt if math.isfinite(learnt) else 0.0)
