@@ -7,7 +7,6 @@ triangle, row by row.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,24 +14,19 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native_pair_costs import (
+    Parts,
+    Row,
+    between,
+    joined,
+    log_determinant,
+    row_costs,
+)
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
 
 NEGLIGIBLE_WEIGHT = 1e-5  # as in `reduction`
-ROUNDING = float(np.finfo(np.float64).eps)
-
-
-class Parts(NamedTuple):
-    """Components of one mixture, and space for the arithmetic of one pair."""
-
-    weights: Array  # (K,)
-    log_determinants: Array  # (K,)
-    means: Array  # (K, D)
-    covariances: Array  # (K, D (D + 1) / 2)
-    offset: Array  # (D,)
-    merged: Array  # (D (D + 1) / 2,)
-    reduced: Array  # (D (D + 1) / 2,)
 
 
 def prepare() -> None:
@@ -62,11 +56,21 @@ def _reduce_all(
     parts = Parts(
         np.empty(places),
         np.empty(places),
-        np.empty((places, size)),
-        np.empty((places, packed)),
+        np.empty((size, places)),
+        np.empty((packed, places)),
         np.empty(size),
         np.empty(packed),
         np.empty(packed),
+    )
+    vectors, matrices = np.empty((4, places)), np.empty((2, size, places))
+    pairs = Row(
+        vectors[0],
+        vectors[1],
+        vectors[2],
+        vectors[3],
+        matrices[0],
+        matrices[1],
+        np.empty((packed, places)),
     )
     weights, order, most = np.empty(places), np.empty(places, np.int64), 0
     cost, partner, chosen = np.empty((places, places)), np.empty(places, np.int64), np.empty(places, np.bool_)
@@ -74,7 +78,7 @@ def _reduce_all(
         _shares(given[0][row], weights)
         count = _sort(weights, order)
         _pack(weights, given[1][row], given[2][row], order, parts)
-        _merge(parts, count, components, threshold, cost, partner, chosen)
+        _merge(parts, pairs, count, components, threshold, cost, partner, chosen)
         most = max(most, _sort(parts.weights, order))
         _unpack(parts, order, found[0][row], found[1][row], found[2][row])
     return most
@@ -120,9 +124,9 @@ def _pack(weights: Array, means: Array, covariances: Array, order: Places, parts
         source, entry = order[place], 0
         parts.weights[place] = weights[source]
         for row in range(means.shape[1]):
-            parts.means[place, row] = means[source, row]
+            parts.means[row, place] = means[source, row]
             for column in range(row + 1):
-                parts.covariances[place, entry] = covariances[source, row, column]
+                parts.covariances[entry, place] = covariances[source, row, column]
                 entry += 1
 
 
@@ -134,72 +138,18 @@ def _unpack(parts: Parts, order: Places, log_weights: Array, means: Array, covar
         absent = parts.weights[source] <= 0
         log_weights[place] = -math.inf if absent else math.log(parts.weights[source])
         for row in range(means.shape[1]):
-            means[place, row] = 0.0 if absent else parts.means[source, row]
+            means[place, row] = 0.0 if absent else parts.means[row, source]
             for column in range(row + 1):
                 filler = 1.0 if row == column else 0.0
-                value = filler if absent else parts.covariances[source, entry]
+                value = filler if absent else parts.covariances[entry, source]
                 covariances[place, row, column] = covariances[place, column, row] = value
                 entry += 1
 
 
 @inner
-def _joined(parts: Parts, one: int, other: int) -> float:
-    """Merge the covariances of two components into `parts.merged`; the share of the first."""
-    weight = parts.weights[one]
-    share: float = weight / max(weight + parts.weights[other], 1e-300)
-    root = math.sqrt(share * (1 - share))
-    entry = 0
-    for row in range(len(parts.offset)):
-        parts.offset[row] = (parts.means[one, row] - parts.means[other, row]) * root
-        for column in range(row + 1):
-            between = _between(parts.covariances[other, entry], parts.covariances[one, entry], share)
-            parts.merged[entry] = between + parts.offset[row] * parts.offset[column]
-            entry += 1
-    return share
-
-
-@inner
-def _between(start: float, end: float, share: float) -> float:
-    """``start + share (end − start)``, as `torch.lerp` rounds it."""
-    step = end - start
-    return start + share * step if share < 0.5 else end - step * (1 - share)
-
-
-@inner
-def _log_determinant(packed: Array, reduced: Array, size: int) -> float:
-    """Log determinant of a covariance; `reduced` is space to work in."""
-    for entry in range(len(packed)):
-        reduced[entry] = packed[entry]
-    total, product = 0.0, 1.0
-    for column in range(size):
-        start = column * (column + 1) // 2
-        pivot = reduced[start + column]
-        pivot = max(pivot, ROUNDING * packed[start + column], 1e-300)
-        product *= pivot
-        # one logarithm for several pivots, where their product is far from overflow
-        if not 1e-8 < product < 1e8:
-            total, product = total + math.log(product), 1.0
-        for row in range(size - 1, column, -1):
-            base = row * (row + 1) // 2
-            part = reduced[base + column] / pivot
-            for other in range(column + 1, row + 1):
-                reduced[base + other] -= part * reduced[other * (other + 1) // 2 + column]
-    return total + math.log(product)
-
-
-@inner
-def _pair_cost(parts: Parts, one: int, other: int) -> float:
-    _joined(parts, one, other)
-    weights, known = parts.weights, parts.log_determinants
-    total = weights[one] + weights[other]
-    cost: float = total * _log_determinant(parts.merged, parts.reduced, len(parts.offset))
-    cost -= weights[one] * known[one] + weights[other] * known[other]
-    return 0.5 * cost
-
-
-@inner
 def _merge(
     parts: Parts,
+    row: Row,
     count: int,
     components: int,
     threshold: float,
@@ -210,11 +160,14 @@ def _merge(
     """Merge the first `count` components; a merged-away component keeps weight zero."""
     weights, size = parts.weights, len(parts.offset)
     for one in range(count):
-        parts.log_determinants[one] = _log_determinant(parts.covariances[one], parts.reduced, size)
+        for entry in range(len(parts.merged)):
+            parts.merged[entry] = parts.covariances[entry, one]
+        parts.log_determinants[one] = log_determinant(parts.merged, parts.reduced, size)
     for one in range(count):
+        row_costs(parts, one, one, count, row)
         cost[one, one] = math.inf
         for other in range(one + 1, count):
-            cost[one, other] = cost[other, one] = _pair_cost(parts, one, other)
+            cost[one, other] = cost[other, one] = row.cost[other - one]
     left = count
     while True:
         pairs = _pairs(cost, count, left - components, threshold, partner, chosen)
@@ -229,21 +182,23 @@ def _merge(
                     cost[other, third] = cost[third, other] = math.inf
         # the cost between two merged components is computed once: rounding could differ
         for one in range(count):
-            for third in range(count):
-                new = chosen[third] and third <= one
-                if chosen[one] and weights[third] > 0 and third != one and not new:
-                    cost[one, third] = cost[third, one] = _pair_cost(parts, one, third)
+            if chosen[one]:
+                row_costs(parts, one, 0, count, row)
+                for third in range(count):
+                    new = chosen[third] and third <= one
+                    if weights[third] > 0 and third != one and not new:
+                        cost[one, third] = cost[third, one] = row.cost[third]
 
 
 @inner
 def _merge_pair(parts: Parts, one: int, other: int) -> None:
     """Put the merged pair in the place of the first."""
-    share, size = _joined(parts, one, other), len(parts.offset)
+    share, size = joined(parts, one, other), len(parts.offset)
     for row in range(size):
-        parts.means[one, row] = _between(parts.means[other, row], parts.means[one, row], share)
+        parts.means[row, one] = between(parts.means[row, other], parts.means[row, one], share)
     for entry in range(len(parts.merged)):
-        parts.covariances[one, entry] = parts.merged[entry]
-    parts.log_determinants[one] = _log_determinant(parts.merged, parts.reduced, size)
+        parts.covariances[entry, one] = parts.merged[entry]
+    parts.log_determinants[one] = log_determinant(parts.merged, parts.reduced, size)
     parts.weights[one] += parts.weights[other]
     parts.weights[other] = 0.0
 
