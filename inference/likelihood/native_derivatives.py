@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from beliefstream.inference.mixtures.native import inner
+from beliefstream.inference.mixtures.native import borrowing
 
 Array = NDArray[np.float64]
 
 SOFT, BENT = 1e-24, 1e9  # as in `observations`
 
 
-@inner
+@borrowing
 def length(
     matrix: Array,
     relative: Array,
@@ -38,7 +38,7 @@ def length(
     _scale(deviation, signed, gradient, information, slope)
 
 
-@inner
+@borrowing
 def angle(
     matrix: Array,
     heading: Array,
@@ -64,13 +64,13 @@ def angle(
     _scale(deviation, signed, gradient, information, slope)
 
 
-@inner
+@borrowing
 def bounded(bent: float) -> float:
     """A curvature, limited close to a sensor; what is not a number stays so."""
     return min(max(bent, -BENT), BENT) if bent == bent else bent
 
 
-@inner
+@borrowing
 def _scale(deviation: float, signed: float, gradient: Array, information: Array, slope: Array) -> None:
     """Divide a slope by the deviation, and fill gradient and information with it."""
     for j in range(len(slope)):
@@ -81,7 +81,7 @@ def _scale(deviation: float, signed: float, gradient: Array, information: Array,
             information[i, j] = slope[i] * slope[j]
 
 
-@inner
+@borrowing
 def straight(matrix: Array, relative: Array, value: Array, into: tuple[Array, Array, Array, Array]) -> None:
     """Effect of a linear observation; the slope stays that of a distance."""
     gradient, information, curvature, _ = into

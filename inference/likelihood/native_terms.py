@@ -12,7 +12,7 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.native_derivatives import SOFT, angle, length, straight
 from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
-from beliefstream.inference.mixtures.native import inner
+from beliefstream.inference.mixtures.native import borrowing, inner
 
 Array = NDArray[np.float64]
 Count = NDArray[np.int64]
@@ -62,7 +62,7 @@ def new_space(seen: Seen) -> Space:
     return Space(np.empty(rows), np.empty((rows, size)), np.empty(size))
 
 
-@inner
+@borrowing
 def linearise_at(
     seen: Seen,
     b: int,
@@ -80,7 +80,7 @@ def linearise_at(
     return signed, squared, inlier - outlier, log_sum(inlier, outlier)
 
 
-@inner
+@borrowing
 def parts_at(
     seen: Seen,
     b: int,
@@ -97,13 +97,13 @@ def parts_at(
     return found
 
 
-@inner
+@borrowing
 def scalar_residual(seen: Seen, b: int, n: int, point: Array, space: Space) -> float:
     """Signed residual of one observation that is not linear, in units of its noise."""
     return _scalar(seen, b, n, point, space.relative, relative_to(seen, b, n, point, space.relative))
 
 
-@inner
+@borrowing
 def _scalar(seen: Seen, b: int, n: int, point: Array, relative: Array, distance: float) -> float:
     """Residual of a distance or an angle, in units of its noise."""
     off = seen.value[b, n, 0] - distance
@@ -116,7 +116,7 @@ def _scalar(seen: Seen, b: int, n: int, point: Array, relative: Array, distance:
     return signed
 
 
-@inner
+@borrowing
 def _fill_shapes(
     seen: Seen,
     b: int,
@@ -146,7 +146,7 @@ def _fill_shapes(
         straight(matrix, relative, seen.value[b, n], into)
 
 
-@inner
+@borrowing
 def relative_to(seen: Seen, b: int, n: int, point: Array, relative: Array) -> float:
     """Fill the coordinates relative to the sensor; returns the distance."""
     squared = 0.0
@@ -159,7 +159,7 @@ def relative_to(seen: Seen, b: int, n: int, point: Array, relative: Array) -> fl
     return math.sqrt(squared + SOFT)
 
 
-@inner
+@borrowing
 def terms(
     seen: Seen, b: int, n: int, point: Array, relative: Array, distance: float
 ) -> tuple[float, float, float, float]:
@@ -179,7 +179,7 @@ def terms(
     return signed, squared, seen.log_inlier[b, n] - 0.5 * squared - constant, seen.log_outlier[b, n] + density
 
 
-@inner
+@borrowing
 def wrapped(angle: float) -> float:
     """The angle between -π and π."""
     if -math.pi <= angle < math.pi:
@@ -187,7 +187,7 @@ def wrapped(angle: float) -> float:
     return (angle + math.pi) % (2 * math.pi) - math.pi
 
 
-@inner
+@borrowing
 def log_sum(inlier: float, outlier: float) -> float:
     """Log of the sum of two numbers, from their logs."""
     if outlier == -math.inf or inlier - outlier > NEGLIGIBLE:

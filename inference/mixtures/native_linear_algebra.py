@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native import borrowing, native
 
 Array = NDArray[np.float64]
 
@@ -70,7 +70,7 @@ def _factorise(matrices: Array, floor: float, rounding: float, factors: Array) -
         factorise(matrices[place], floor, rounding, factors[place])
 
 
-@inner
+@borrowing
 def factorise(matrix: Array, floor: float, rounding: float, factor: Array) -> None:
     """Fill the lower factor of one matrix."""
     for column in range(len(matrix)):
@@ -95,7 +95,7 @@ def _invert_lower(factors: Array, inverses: Array) -> None:
         invert_one(factors[place], inverses[place])
 
 
-@inner
+@borrowing
 def invert_one(factor: Array, inverse: Array) -> None:
     """Fill the inverse of a lower factor."""
     for column in range(len(factor)):
@@ -115,7 +115,7 @@ def _invert_from_factor(factors: Array, inverses: Array) -> None:
         invert_product(factors[place], lower, inverses[place])
 
 
-@inner
+@borrowing
 def invert_product(factor: Array, lower: Array, inverse: Array) -> None:
     """Fill the inverse of ``factor factorᵀ``; `lower` is space to work in."""
     invert_one(factor, lower)
