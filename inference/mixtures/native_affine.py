@@ -27,22 +27,22 @@ def affine(mixture: GaussianMixture, matrix: Tensor, shift: Tensor, covariance: 
     """
     batch, count, size = *mixture.means.shape[:2], matrix.shape[1]
     means, covariances = np.empty((batch, count, size)), np.empty((batch, count, size, size))
-    given = (mixture.means, mixture.covariances, matrix, shift, covariance)
-    arrays = (part.contiguous().numpy() for part in given)
-    _affine(*arrays, means, covariances)
+    given = (_array(mixture.means), _array(mixture.covariances))
+    _affine(given, (_array(matrix), _array(shift), _array(covariance)), means, covariances)
     return GaussianMixture(mixture.log_weights, torch.from_numpy(means), torch.from_numpy(covariances))
+
+
+def _array(tensor: Tensor) -> Array:
+    array: Array = tensor.contiguous().numpy()
+    return array
 
 
 @native
 def _affine(
-    given_means: Array,
-    given_covariances: Array,
-    matrices: Array,
-    shifts: Array,
-    noises: Array,
-    means: Array,
-    covariances: Array,
+    given: tuple[Array, Array], change: tuple[Array, Array, Array], means: Array, covariances: Array
 ) -> None:
+    given_means, given_covariances = given
+    matrices, shifts, noises = change
     size, wide = matrices.shape[1:]
     product = np.empty((size, wide))
     for b in range(len(matrices)):

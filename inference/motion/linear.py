@@ -52,7 +52,7 @@ class LinearMotion(ABC):
         moved = mixture.affine(matrix, noise)
         return GaussianMixture(moved.log_weights, moved.means + shift[:, None], moved.covariances)
 
-    def noise(self, interval: Tensor, control: Control | None = None) -> Tensor:
+    def added_noise(self, interval: Tensor, control: Control | None = None) -> Tensor:
         """The covariance ``(B, D, D)`` that a motion over `interval` ``(B,)``, seconds, adds to any state."""
         return self._moving(interval, checked(control, len(interval), self.inputs))[1]
 

@@ -21,13 +21,11 @@ SQRT_HALF = math.sqrt(0.5)
 def _tail_coefficients(degree: int = 20) -> Array:
     """Coefficients, the highest first, of ``log(erfc(z) exp(z²) / t)`` as a polynomial in ``2 t - 1``."""
 
-    def value(y: Array) -> Array:
-        t = np.maximum((y + 1) / 2, 1e-12)
-        scaled = torch.special.erfcx(torch.from_numpy(2 / t - 2)).numpy()
-        return np.asarray(np.log(scaled / t))
-
-    fitted = np.polynomial.chebyshev.chebinterpolate(value, degree)
-    return np.ascontiguousarray(np.polynomial.chebyshev.cheb2poly(fitted)[::-1])
+    nodes = np.polynomial.chebyshev.chebpts1(degree + 1)
+    t = (nodes + 1) / 2
+    scaled = torch.special.erfcx(torch.from_numpy(2 / t - 2)).numpy()
+    fitted = np.polynomial.chebyshev.chebfit(nodes, np.log(scaled / t), degree)
+    return np.array(np.polynomial.chebyshev.cheb2poly(fitted)[::-1], np.float64)
 
 
 TAIL = _tail_coefficients()
@@ -100,8 +98,8 @@ def _module(layer: Layer, path: tuple[str | int, ...]) -> nn.Module:
 
 def _stacked(modules: list[nn.Module]) -> Weights:
     """Weights with the outputs last, so that loops over them are vectorised."""
-    weights = np.stack([module.weight.detach().double().cpu().numpy().T for module in modules])  # type: ignore[union-attr, operator]
-    biases = np.stack([module.bias.detach().double().cpu().numpy() for module in modules])  # type: ignore[union-attr, operator]
+    weights = np.stack([module.weight.detach().double().cpu().numpy().T for module in modules])  # type: ignore[operator]
+    biases = np.stack([module.bias.detach().double().cpu().numpy() for module in modules])  # type: ignore[operator]
     return Weights(np.ascontiguousarray(weights), np.ascontiguousarray(biases))
 
 

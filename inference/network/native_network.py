@@ -87,16 +87,23 @@ def prepare() -> None:
 
 def answer(network: Network, heads: int, tokens: Tokens, seen: Seen) -> Estimate:
     """As `DistributionTransformer.forward`, in the precision of the tokens."""
-    given = Given(*(_array(part) for part in tokens))
+    given = Given(
+        _array(tokens.log_weights),
+        _array(tokens.means),
+        _array(tokens.covariances),
+        tokens.source.contiguous().numpy(),
+        tokens.rank.contiguous().numpy(),
+        tokens.copies.contiguous().numpy(),
+        _array(tokens.spread),
+    )
     found = np.empty_like(given.log_weights), np.empty_like(given.means), np.empty_like(given.covariances)
     _answer_all(network, heads, given, seen, found)
     log_weights, means, factors = (torch.from_numpy(part).to(tokens.means.dtype) for part in found)
     return Estimate(log_weights, means, factors)
 
 
-def _array(part: Tensor) -> NDArray[np.generic]:
-    double = part.double() if part.is_floating_point() else part
-    array: NDArray[np.generic] = double.contiguous().numpy()
+def _array(part: Tensor) -> Array:
+    array: Array = part.double().contiguous().numpy()
     return array
 
 

@@ -99,7 +99,7 @@ def _noise(
     noise = torch.zeros(mixture.batch, mixture.dimension, mixture.dimension, dtype=torch.float64)
     for rows, motion, control in _by_motion(steps, beliefs):
         if isinstance(motion, LinearMotion):
-            noise[rows] = motion.noise(intervals[rows], control)
+            noise[rows] = motion.added_noise(intervals[rows], control)
             continue
         mean, covariance = mixture.rows(rows).moments()
         point = GaussianMixture.gaussian(mean, torch.zeros_like(covariance))

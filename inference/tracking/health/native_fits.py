@@ -74,10 +74,9 @@ def table(prior: GaussianMixture, seen: Seen, channels: Channels) -> Array:
     """Fits ``(N, len(Fit))`` of the only observation of each row of `seen`."""
     found = np.empty((len(channels.entity), len(Fit)))
     below, above = np.empty(len(found)), np.empty(len(found))
-    components = tuple(
-        part.contiguous().numpy() for part in (prior.log_weights, prior.means, prior.covariances)
-    )
-    _fill(components, seen, channels, found, below, above)
+    parts = (prior.log_weights, prior.means, prior.covariances)
+    log_weights, means, covariances = (part.contiguous().numpy() for part in parts)
+    _fill((log_weights, means, covariances), seen, channels, found, below, above)
     nearer = torch.from_numpy(np.minimum(below, above)).clamp(SMALLEST, 0.5)
     tail = torch.special.ndtri(nearer).numpy()
     found[:, SCORE] = np.where(below < above, tail, -tail) * channels.sign

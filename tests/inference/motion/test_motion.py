@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from scipy.linalg import expm
 
+from beliefstream.inference.mixtures import native_forms
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.motion import (
     ConstantAcceleration,
@@ -213,6 +215,24 @@ def test_particles_go_where_the_mixture_goes(motion: Motion) -> None:
     assert float(((states.mean(0) - mean[0]) / deviation).abs().max()) < 5 / math.sqrt(count)
     error = (torch.cov(states.T) - covariance[0]) / deviation / deviation[:, None]
     assert float(error.abs().max()) < 15 / math.sqrt(count)
+
+
+@pytest.mark.parametrize("motion", [*CONTINUOUS, STEPPED], ids=lambda motion: type(motion).__name__)
+def test_the_added_noise_is_the_covariance_of_a_predicted_point(motion: LinearMotion) -> None:
+    held, interval = control(motion, 0.3), seconds(0.5, 1.5)
+    point = GaussianMixture.gaussian(*(torch.zeros_like(part) for part in gaussian(motion).moments()))
+    expected = motion.predict(point, interval, held).covariances[:, 0]
+    torch.testing.assert_close(motion.added_noise(interval, held), expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("motion", [*CONTINUOUS, STEPPED], ids=lambda motion: type(motion).__name__)
+def test_a_native_prediction_equals_that_of_operators(motion: LinearMotion) -> None:
+    start, held, interval = gaussian(motion), control(motion, 0.3), seconds(0.5, 1.5)
+    found = motion.predict(start, interval, held)
+    with mock.patch.object(native_forms, "_module", return_value=None):
+        expected = motion.predict(start, interval, held)
+    torch.testing.assert_close(found.means, expected.means, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found.covariances, expected.covariances, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("motion", EVERY, ids=lambda motion: type(motion).__name__)

@@ -11,7 +11,7 @@ import torch
 
 from beliefstream.inference import sensors
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.motion import ConstantVelocity, CoordinatedTurn, Motion, RandomWalk
+from beliefstream.inference.motion import ConstantVelocity, CoordinatedTurn, FixedStep, Motion, RandomWalk
 from beliefstream.inference.sensors.readings import Reading
 from beliefstream.inference.tracking.accumulated_error import (
     GROWTH,
@@ -96,6 +96,13 @@ def test_a_shift_shrinks_as_in_a_motion(seconds: float) -> None:
     found = after(Instant(seconds), model=model, belief=replace(model.prior, error=KNOWN)).belief.error
     assert found.small == pytest.approx(KNOWN.small * then / before, rel=1e-9)
     assert found[1:] == KNOWN[1:]
+
+
+def test_a_motion_in_steps_makes_it_fade_too() -> None:
+    steps = FixedStep(((1.0, 0.5), (0.0, 1.0)), ((0.2, 0.0), (0.0, 0.3)), 0.5)
+    start = Belief(0.0, np.ones(1), np.zeros((1, 2)), np.eye(2)[None], error=KNOWN)
+    found = after(Instant(1.0), model=StateModel(steps, start), belief=start).belief.error
+    assert 0 < found.small < KNOWN.small
 
 
 def test_a_motion_that_turns_makes_it_fade_by_its_noise() -> None:
