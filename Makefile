@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 PROCESSES ?= 3
+# native code for this processor, a minute or two once; otherwise the first worker does it
+COMPILE := $(BIN)/python -m beliefstream.inference.mixtures.native_forms
 
 .PHONY: demo test search soak lint format bench chaos fuzz audit train evaluate paper contract docs picture clean
 
@@ -73,11 +75,13 @@ picture: .venv/demo
 .venv/demo: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[demo,live]'
+	$(COMPILE)
 	touch $@
 
 .venv/dev: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(COMPILE)
 	touch $@ .venv/demo
 
 clean:

@@ -48,7 +48,8 @@ def native_form(name: str, *tensors: Tensor, single: bool = False) -> ModuleType
 def prepare() -> None:
     """Compile the native forms, or load them from Numba's cache, before the first batch needs them.
 
-    The first time on a machine this takes half a minute, later a second. Without Numba it does nothing.
+    The first time on a machine this takes a minute or two of the processor, later a second. Without Numba it does
+    nothing. `python -m beliefstream.inference.mixtures.native_forms` does it ahead, for instance in an image.
     """
     for name in FORMS:
         if module := _module(name):
@@ -61,3 +62,7 @@ def _module(name: str) -> ModuleType | None:
         return importlib.import_module(f"beliefstream.inference.{name}")
     except ImportError:
         return None
+
+
+if __name__ == "__main__":
+    prepare()

@@ -77,11 +77,13 @@ class CheckedNetwork:
     def _estimate(self, tokens: Tokens, observations: Observations) -> Estimate:
         """The network's answer; on the CPU, `native_network` finds it without PyTorch's operators.
 
-        In single precision, operators are faster for many problems at once.
+        In single precision, operators are faster for many problems at once. A network of another class may compute
+        something else.
         """
         native = native_form("network.native_network", tokens.means, single=True)
         few = self.dtype == torch.float64 or len(tokens.means) <= MOST_NATIVE
-        if native is None or not few or observations.native is None:
+        plain = type(self.network) is DistributionTransformer and observations.native is not None
+        if native is None or not few or not plain:
             estimate: Estimate = self.network(tokens, observations)
             return estimate
         if self._packed is None:
