@@ -23,7 +23,7 @@ from beliefstream.streams.local.broker import EmbeddedBroker, GuardedProcess, fr
 from beliefstream.streams.settings import PROTECTION, TOPICS, Settings
 
 BROKER_PORT, WEB_PORT = 9092, 8080
-READY_TIMEOUT = 120.0  # seconds; torch loads slowly from a cold disk
+READY_TIMEOUT = 300.0  # seconds; torch loads slowly from a cold disk, and a first start compiles native code
 WORKER_GRACE = 15.0  # seconds for a worker to finish its batch and end
 WORKER = "from beliefstream.streams.cli import main; main()"
 # the demo has its own broker and topics, so it ignores a user's settings of them
