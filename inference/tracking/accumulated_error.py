@@ -103,6 +103,8 @@ class AccumulatedErrors:
         The total error grows by exactly the loss. Information from before the loss reduces only the earlier share of
         `large`.
         """
+        if not bool(lost.any()):  # NaN is not zero
+            return self
         new = np.nan_to_num(lost.double().numpy(), nan=MOST).clip(0, MOST)
         beyond, large, learnt = new - SMALL, self.large.numpy(), self.learnt.numpy()
         small = self.small + torch.from_numpy(np.minimum(new, SMALL))

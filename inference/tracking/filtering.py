@@ -101,14 +101,16 @@ def _advance_alike(steps: Sequence[Step], updater: Updater, with_fits: bool) -> 
     if observed:
         index = torch.tensor(observed)
         prior, readings = predicted.rows(index), [steps[i].instant.readings for i in observed]
-        update = _observe(readings, prior, updater)
+        # where each entity has one number, both take the same observations
+        shared = encode(readings, prior.dimension) if all(map(_is_one_number, readings)) else None
+        update = _observe(readings, prior, updater) if shared is None else updater.update(prior, shared)
         times = [steps[i].instant.time for i in observed]
         trusts = [trust_in(row) for row in readings]
         lost = torch.tensor([(trust.error or 0.0) if trust else 0.0 for trust in trusts], dtype=torch.float64)
         after = errors.rows(index).updated(prior, update.posterior).plus(update.divergence + lost)
         updated = _split(update, times, after.single())
         if with_fits:
-            found = fits(readings, prior)
+            found = fits(readings, prior, shared)
             updated = [replace(outcome, fits=each) for outcome, each in zip(updated, found, strict=True)]
         outcomes |= {
             i: replace(each, learned=trust and trust.over(each.belief, steps[i].instant.readings))
@@ -159,6 +161,10 @@ def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, upda
         earlier.divergence + rest.divergence,
     )
     return update.with_rows(index, joint)
+
+
+def _is_one_number(readings: Sequence[Reading]) -> bool:
+    return len(readings) == 1 and readings[0].sensor.channels == (readings[0].sensor,)
 
 
 def _spread(readings: Sequence[Reading]) -> Sequence[Reading]:

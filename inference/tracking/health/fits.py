@@ -37,12 +37,15 @@ _NODE_WEIGHTS = torch.tensor([1 / 6, 2 / 3, 1 / 6], dtype=torch.float64)
 
 
 @torch.no_grad()
-def fits(readings: Sequence[Sequence[Reading]], prior: GaussianMixture) -> list[Array]:
+def fits(
+    readings: Sequence[Sequence[Reading]], prior: GaussianMixture, observations: Observations | None = None
+) -> list[Array]:
     """Return the fits of each entity's readings to its prediction.
 
     Args:
         readings: of each of ``B`` entities.
         prior: their predicted beliefs, ``(B, K, D)``.
+        observations: the readings, encoded, if each entity has one reading of one number; None to encode them here.
 
     Returns:
         For each entity an array ``(channels, len(Fit))``: the channels of its first reading, of its second, and so on.
@@ -52,7 +55,8 @@ def fits(readings: Sequence[Sequence[Reading]], prior: GaussianMixture) -> list[
     channels = _Channels.of(readings)
     if not channels.readings:
         return [np.zeros((0, len(Fit))) for _ in readings]
-    observations = encode([[reading] for reading in channels.readings], prior.dimension)
+    if observations is None:
+        observations = encode([[reading] for reading in channels.readings], prior.dimension)
     table = _table(prior, observations, channels)
     ends = np.searchsorted(channels.entities, np.arange(len(readings) + 1)).tolist()
     return [table[start:end] for start, end in pairwise(ends)]
