@@ -96,7 +96,10 @@ def test_a_worker_and_a_gateway_of_the_image_give_a_posterior_and_end_in_time(
             first = time.monotonic() - began
             assert_confined(worker)
             resident = int(worker.fact("VmRSS").split()[0]) * 1024
-            probe = SERVICES["worker"]["healthcheck"]["test"][1:]
+            probe = [
+                part.replace(":8080/", f":{worker_port}/")
+                for part in SERVICES["worker"]["healthcheck"]["test"][1:]
+            ]
             assert run_in(image, probe, {"BELIEFSTREAM_WEB_PORT": str(worker_port)}, tmp_path) == 0
             ends = {"worker": seconds_to_end(worker.process, grace("worker"))}
             ends["gateway"] = seconds_to_end(gateway.process, grace("gateway"))
