@@ -110,6 +110,7 @@ def test_a_worker_and_a_gateway_of_the_image_give_a_posterior_and_end_in_time(
     assert (worker.process.returncode, gateway.process.returncode) == (0, 0)
     assert resident < memory_limit("worker")
     cuda = image.size_of(*(PACKAGES + name for name in CUDA))
+    assert image.size() - cuda < MOST_WITHOUT_CUDA
     print(
         f"\nimage {image.size() / MB:.0f} MB, of which CUDA {cuda / MB:.0f} MB and the base "
         f"{(image.size() - image.size_of('opt')) / MB:.0f} MB; ready after {ready:.1f} s, first posterior after "
