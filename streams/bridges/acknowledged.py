@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import count
 from typing import Any
 from uuid import uuid4
 
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError
 
 from beliefstream.schemas import Observation, Prior, cloudevents
 from beliefstream.streams.bridges.queues import Outcomes, PartitionQueue, QueuedMessage
@@ -34,6 +35,7 @@ log = structlog.get_logger(__name__)
 MOST_IN_FLIGHT = 64 * 1024 * 1024  # bytes of messages that Kafka has not acknowledged; more are refused
 SLICE = 100  # messages taken before other requests have a turn
 BATCH_BYTES = 262144
+CLOSE_SECONDS = 5.0
 
 
 class NotAcknowledged(ConnectionError):
@@ -111,10 +113,9 @@ class Writer:
             self._background(former.stop())
 
     async def close(self) -> None:
-        """Close the connection, after what is under way."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._seconds)
-        await self._producer.stop()
+        """Close the connection; what nobody waits for any more is given some seconds."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._producer.stop(), CLOSE_SECONDS)
 
     async def _started(self) -> AIOKafkaProducer:
         use_safe_connections()
@@ -181,8 +182,8 @@ class Writer:
             queue.is_moving = False
 
     async def _send_batch(self, queue: PartitionQueue) -> None:
-        producer, lease = self._producer, await self._identify()
-        batch = producer.create_batch()
+        lease = await self._identify()
+        batch = self._producer.create_batch()
         while queue.waiting:
             if queue.waiting[0].outcomes.settled.cancelled():  # its sender was told that it is not taken
                 self._settle(queue.waiting.popleft(), NotAcknowledged("too late"))
@@ -194,13 +195,20 @@ class Writer:
         set_producer_state(
             batch, lease.producer, lease.epoch, lease.number(queue.place, batch.record_count())
         )
-        future = await producer.send_batch(batch, queue.place.topic, partition=queue.place.partition)
-        first = (await future).offset
+        first = await self._offset_of(batch, queue.place)
         sent, queue.sent = queue.sent, []
         for offset, message in enumerate(sent, first):
             place = Place(queue.place.topic, queue.place.partition, offset if first >= 0 else first)
             self._settle(message, place)
         self.failing = False
+
+    async def _offset_of(self, batch: Any, place: TopicPartition) -> int:
+        """Send a batch, again if the broker is away for a moment; returns the offset of its first record."""
+        async for attempt in attempts(_may_send_again, self._seconds, first=0.05, longest=0.5):
+            with attempt:
+                sent = await self._producer.send_batch(batch, place.topic, partition=place.partition)
+                return int((await sent).offset)
+        raise AssertionError("unreachable")
 
     def _fail(self, queue: PartitionQueue, error: Exception) -> None:
         """Give up the batch under way, and what waits behind it."""
@@ -239,6 +247,11 @@ class Writer:
 
 def _may_retry(error: BaseException) -> bool:
     return isinstance(error, KafkaError) and bool(error.retriable)
+
+
+def _may_send_again(error: BaseException) -> bool:
+    """aiokafka itself tries again after other errors."""
+    return isinstance(error, NodeNotReadyError | KafkaConnectionError)
 
 
 def _explained(error: BaseException) -> Exception:

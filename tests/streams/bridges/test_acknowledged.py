@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -22,6 +22,17 @@ from tests.streams.client.topics import records
 PATIENCE = 60.0  # seconds
 BREAKS = 15
 ENTITIES = [f"e{number}" for number in range(12)]
+
+
+Breakable = tuple[KafkaNode, Proxy]
+
+
+@pytest.fixture(scope="module")
+def breakable() -> Iterator[Breakable]:
+    """A Kafka, and what clients of its `front_servers` come through."""
+    front, back = free_port(), free_port()
+    with KafkaNode(NodePlace(front_port=front, back_port=back)) as broker, Proxy(front, back) as proxy:
+        yield broker, proxy
 
 
 def observation(entity: str, number: int) -> Observation:
@@ -74,16 +85,14 @@ def test_each_message_is_at_the_place_that_is_told(embedded_broker: EmbeddedNode
 
 @pytest.mark.chaos
 @pytest.mark.kafka
-def test_connections_that_break_lose_nothing_double_nothing_and_keep_the_order(names: Names) -> None:
-    front, back = free_port(), free_port()
-    place = NodePlace(front_port=front, back_port=back)
-    with KafkaNode(place) as broker, Proxy(front, back) as proxy:
-        create(broker.bootstrap_servers, names.topics, partitions=3)
-        accepted = asyncio.run(write_while_it_breaks(broker.front_servers, names, proxy))
-        stored = [
-            parse(Observation, each.value)
-            for each in records(broker, names.topics.observations, len(accepted))
-        ]
+def test_connections_that_break_lose_nothing_double_nothing_and_keep_the_order(
+    breakable: Breakable, names: Names
+) -> None:
+    broker, proxy = breakable
+    create(broker.bootstrap_servers, names.topics, partitions=3)
+    accepted = asyncio.run(write_while_it_breaks(broker.front_servers, names, proxy))
+    found = records(broker, names.topics.observations, len(accepted))
+    stored = [parse(Observation, each.value) for each in found]
     assert len(accepted) >= 2 * BREAKS * len(ENTITIES)
     identities = [each.id for each in stored]
     assert len(identities) == len({*identities})
@@ -101,10 +110,8 @@ async def write_while_it_breaks(servers: str, names: Names, proxy: Proxy) -> set
     async def write_all(writer: Writer, entity: str) -> None:
         number = 0
         while not ended.is_set():
-            (outcome,) = await writer.write([observation(entity, number)])
-            assert isinstance(outcome, (Place, NotAcknowledged))
-            if isinstance(outcome, Place):
-                accepted.add(f"{entity}-{number}")
+            places(await writer.write([observation(entity, number)]))
+            accepted.add(f"{entity}-{number}")
             number += 1
 
     async def break_often() -> None:
@@ -126,24 +133,44 @@ async def write_while_it_breaks(servers: str, names: Names, proxy: Proxy) -> set
 
 @pytest.mark.chaos
 @pytest.mark.kafka
-def test_what_was_refused_does_not_come_later(names: Names) -> None:
-    front, back = free_port(), free_port()
-    place = NodePlace(front_port=front, back_port=back)
-    with KafkaNode(place) as broker, Proxy(front, back) as proxy:
-        create(broker.bootstrap_servers, names.topics, partitions=3)
+def test_what_was_refused_does_not_come_later(breakable: Breakable, names: Names) -> None:
+    broker, proxy = breakable
+    create(broker.bootstrap_servers, names.topics, partitions=3)
 
-        async def write() -> None:
-            async with writing(broker.front_servers, names, 1) as writer:
-                places(await writer.write([observation("e1", 0)]))
-                proxy.cut()
-                several = await asyncio.gather(*(writer.write([observation("e1", n)]) for n in (1, 2, 3)))
-                assert all(isinstance(outcome, NotAcknowledged) for (outcome,) in several)
-                assert writer.failing and writer.in_flight == 0
-                proxy.mend()
-                await writer.renew()
-                for number in (4, 5):
-                    places(await writer.write([observation("e1", number)]))
+    async def write() -> None:
+        async with writing(broker.front_servers, names, 1) as writer:
+            places(await writer.write([observation("e1", 0)]))
+            proxy.cut()
+            several = await asyncio.gather(*(writer.write([observation("e1", n)]) for n in (1, 2, 3)))
+            assert all(isinstance(outcome, NotAcknowledged) for (outcome,) in several)
+            assert writer.failing and writer.in_flight == 0
+            proxy.mend()
+            await writer.renew()
+            for number in (4, 5):
+                places(await writer.write([observation("e1", number)]))
 
-        asyncio.run(write())
-        stored = records(broker, names.topics.observations, 3)
+    asyncio.run(write())
+    stored = records(broker, names.topics.observations, 3)
     assert [parse(Observation, each.value).id for each in stored] == ["e1-0", "e1-4", "e1-5"]
+
+
+@pytest.mark.chaos
+@pytest.mark.kafka
+def test_a_broker_that_is_away_for_a_moment_is_waited_for(
+    breakable: Breakable, names: Names, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker, proxy = breakable
+    create(broker.bootstrap_servers, names.topics, partitions=3)
+
+    async def write() -> None:
+        async with writing(broker.front_servers, names, 10) as writer:
+            places(await writer.write([observation("e1", 0)]))
+            proxy.cut()
+            writes = asyncio.create_task(writer.write([observation("e1", 1)]))
+            async with asyncio.timeout(PATIENCE):
+                while not any("Unable connect" in each.getMessage() for each in caplog.records):
+                    await asyncio.sleep(0.001)
+            proxy.mend()
+            places(await writes)
+
+    asyncio.run(write())
