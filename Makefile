@@ -19,6 +19,7 @@ test: lint
 search: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "hypothesis and not soak" --hypothesis-profile others $(ARGS)
 
+# tests of minutes: overload, upgrades, every alert, and the image, which needs root, buildah and debootstrap and 20 GB
 soak: .venv/dev
 	$(BIN)/python -m pytest -m soak -s $(ARGS)
 

@@ -56,8 +56,13 @@ def reason_of(error: ValidationError) -> Reason:
         value = fault["input"]
         if isinstance(value, float) and not math.isfinite(value):
             found.add(Reason.not_finite)
-        elif fault["loc"][:1] == ("value",) and fault["type"] in ("too_long", "too_short"):
+        elif fault["loc"][:1] == ("value",) and _is_length(fault["type"], value):
             found.add(Reason.wrong_length)
         elif fault["type"] in _BY_TYPE:
             found.add(_BY_TYPE[fault["type"]])
     return next((reason for reason in _ORDER if reason in found), Reason.invalid)
+
+
+def _is_length(kind: str, value: object) -> bool:
+    """Whether a fault is of the length; pydantic also calls a list too short whose first item is faulty."""
+    return kind == "too_long" or (kind == "too_short" and not value)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from beliefstream.streams.bench.site import process
+import uvloop
+
+from beliefstream.streams.bench.site import cpu_seconds, process
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.local.broker import EmbeddedBroker, free_port
 from beliefstream.streams.settings import PROTECTION, Settings
@@ -21,6 +24,8 @@ __all__ = ["Load", "measure_gateway"]
 
 START_SECONDS = 60.0
 LOADS = ((64, 1, 20_000), (8, 100, 100_000))  # connections, observations a request, observations
+END = b"\r\n\r\n"
+LENGTH = b"content-length: "
 
 
 class Load(NamedTuple):
@@ -32,6 +37,8 @@ class Load(NamedTuple):
         sent: observations; every one was acknowledged by the broker.
         per_second: observations a second.
         median, slowest: seconds of a request; the slowest of a hundred.
+        gateway, sender: CPU seconds of an observation in the gateway and in this process; the first is None where the
+            system has no /proc.
     """
 
     connections: int
@@ -40,6 +47,8 @@ class Load(NamedTuple):
     per_second: float
     median: float
     slowest: float
+    gateway: float | None
+    sender: float
 
 
 def measure_gateway() -> list[Load]:
@@ -59,10 +68,11 @@ def measure_gateway() -> list[Load]:
         )
         topics.create(settings.brokers, settings.names, partitions=settings.partitions)
         command, log = [sys.executable, "-m", "beliefstream.streams.cli", "gateway"], folder / "gateway.log"
-        stack.enter_context(process(command, settings.environment(), log))
+        gateway = stack.enter_context(process(command, settings.environment(), log))
         _wait_until_ready(settings.gateway_port, log)
-        asyncio.run(_load(settings.gateway_port, 8, 10, 2000))  # warm up
-        return [asyncio.run(_load(settings.gateway_port, *load)) for load in LOADS]
+        runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
+        runner.run(_load(settings.gateway_port, gateway, 8, 10, 2000))  # warm up
+        return [runner.run(_load(settings.gateway_port, gateway, *load)) for load in LOADS]
 
 
 def _wait_until_ready(port: int, log: Path) -> None:
@@ -76,33 +86,76 @@ def _wait_until_ready(port: int, log: Path) -> None:
     raise RuntimeError(f"bench: the gateway is not ready; see {log}")
 
 
-async def _load(port: int, connections: int, batch: int, count: int) -> Load:
+async def _load(
+    port: int, gateway: subprocess.Popen[bytes], connections: int, batch: int, count: int
+) -> Load:
     requests = count // (connections * batch)
-    began = time.perf_counter()
-    several = await asyncio.gather(*(_send(port, number, batch, requests) for number in range(connections)))
-    seconds = time.perf_counter() - began
+    # made before the clock starts: the sender shares the cores with what it measures
+    bodies = [[_request(number, batch, step) for step in range(requests)] for number in range(connections)]
+    loop = asyncio.get_running_loop()
+    busy, own, began = cpu_seconds(gateway), time.process_time(), time.perf_counter()
+    senders = [_Sender(each, loop.create_future()) for each in bodies]
+    for sender in senders:
+        await loop.create_connection(lambda sender=sender: sender, "127.0.0.1", port)  # type: ignore[misc]
+    several = await asyncio.gather(*(sender.done for sender in senders))
+    seconds, own, after = time.perf_counter() - began, time.process_time() - own, cpu_seconds(gateway)
     waits = sorted(wait for each in several for wait in each)
     sent = requests * connections * batch
     return Load(
-        connections, batch, sent, sent / seconds, waits[len(waits) // 2], waits[len(waits) * 99 // 100]
+        connections,
+        batch,
+        sent,
+        sent / seconds,
+        waits[len(waits) // 2],
+        waits[len(waits) * 99 // 100],
+        None if busy is None or after is None else (after - busy) / sent,
+        own / sent,
     )
 
 
-async def _send(port: int, number: int, batch: int, requests: int) -> list[float]:
-    """Send requests on one connection, one after the other; returns how long each took."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    waits = []
-    for step in range(requests):
-        began = time.perf_counter()
-        writer.write(_request(number, batch, step))
-        head = await reader.readuntil(b"\r\n\r\n")
-        if not head.startswith(b"HTTP/1.1 202"):
-            raise RuntimeError(f"bench: the gateway answers {head.splitlines()[0].decode()}")
-        length = next(int(line[15:]) for line in head.splitlines() if line.startswith(b"content-length"))
-        await reader.readexactly(length)
-        waits.append(time.perf_counter() - began)
-    writer.close()
-    return waits
+class _Sender(asyncio.Protocol):
+    """Sends requests on one connection, one after the other; `done` gets how long each took."""
+
+    def __init__(self, requests: list[bytes], done: asyncio.Future[list[float]]) -> None:
+        self.done = done
+        self._requests, self._next = requests, 0
+        self._waits: list[float] = []
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head = self._received.find(END)
+        if head < 0:
+            return
+        if not self._received.startswith(b"HTTP/1.1 202"):
+            answer = self._received.partition(b"\r\n")[0].decode()
+            self.done.set_exception(RuntimeError(f"bench: the gateway answers {answer}"))
+            self._transport.abort()
+            return
+        length = self._received.index(LENGTH) + len(LENGTH)
+        size = int(self._received[length : self._received.index(b"\r", length)])
+        if len(self._received) < head + len(END) + size:
+            return
+        self._waits.append(time.perf_counter() - self._began)
+        self._received = b""
+        self._send()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(RuntimeError(f"bench: the gateway has closed a connection: {error}"))
+
+    def _send(self) -> None:
+        if self._next == len(self._requests):
+            self.done.set_result(self._waits)
+            self._transport.close()
+            return
+        self._began = time.perf_counter()
+        self._transport.write(self._requests[self._next])
+        self._next += 1
 
 
 def _request(number: int, batch: int, step: int) -> bytes:

@@ -41,6 +41,7 @@ def fields(received: ReceivedDeadLetter, full: bool = False) -> dict[str, Any]:
         "bytes": len(letter.value or b""),
         "dead_letter": f"{place.topic}/{place.partition}:{place.offset}",
         "replay_of": letter.replay_of,
+        **({} if letter.mqtt_topic is None else {"mqtt_topic": letter.mqtt_topic}),
     }
 
 
@@ -84,6 +85,8 @@ def write_text(output: dict[str, Any]) -> None:
     from beliefstream.schemas import printable
 
     parts = [f"{output['topic']} {output['partition']}:{output['offset']}"]
+    if "mqtt_topic" in output:
+        parts = [f"{output['topic']} {printable(output['mqtt_topic'])}"]
     parts += [
         f"{name} {printable(output[name])}" for name in ("entity", "sensor") if output[name] is not None
     ]

@@ -40,8 +40,7 @@ def gateway(
     """
     import asyncio
 
-    from beliefstream.streams.bridges.acknowledged import Writer
-    from beliefstream.streams.bridges.gateway.server import SOURCE, serve
+    from beliefstream.streams.bridges.gateway.server import require_topics, serve
     from beliefstream.streams.monitoring import logs
 
     settings = settings_for(brokers, gateway_host=host, gateway_port=port)
@@ -49,11 +48,11 @@ def gateway(
     needed = {settings.observations: ["WRITE"], settings.priors: ["WRITE"], settings.posteriors: ["READ"]}
     require_rights(settings, needed, "the HTTP gateway")
     with listen(settings.gateway_host, settings.gateway_port, BACKLOG) as listening:
-        writer = Writer(settings, SOURCE)
+        require_topics(settings)
         print(f"gateway at http://{settings.gateway_host}:{listening.getsockname()[1]}", flush=True)
         logs.configure(settings.logs, settings.log_level)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(serve(settings, listening, writer))
+            runner.run(serve(settings, listening))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -13,7 +13,7 @@ EXTRAS = {
         *("faust", "aiokafka", "msgspec", "numba", "orjson", "pymap3d", "safetensors", "torch", "uvloop"),
         *("aiohttp", "mode", "llvmlite"),
     ),
-    "gateway": ("starlette", "uvicorn", "httptools", "uvloop", "anyio", "h11"),
+    "gateway": ("aiokafka", "starlette", "uvicorn", "httptools", "uvloop", "anyio", "h11"),
     "mqtt": ("paho",),
     "files": ("pyarrow",),
     "bags": ("foxglove", "mcap", "mcap_ros2", "rosbags"),

@@ -97,6 +97,12 @@ def test_a_value_that_no_sensor_can_have_has_the_wrong_length(length: int) -> No
     assert refused(orjson.dumps({**SOUND, "value": [1.0] * length})).reason == Reason.wrong_length
 
 
+@pytest.mark.parametrize("value", [["far"], ["far", 2.0], [2.0, "far"]])
+def test_a_value_with_an_item_that_is_no_number_has_not_the_wrong_length(value: list[Any]) -> None:
+    error = refused(orjson.dumps({**SOUND, "value": value}))
+    assert (error.reason, "far" in error.detail) == (Reason.invalid, True)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -51,7 +51,9 @@ def report(outcomes: Sequence[Outcome]) -> Response:
 
 def _item(index: int, outcome: Outcome) -> dict[str, Any]:
     if isinstance(outcome, Place):
-        return {"index": index, "status": 202, "place": f"{outcome.partition}:{outcome.offset}"}
+        # a broker that has a message already does not always say where
+        known = {"place": f"{outcome.partition}:{outcome.offset}"} if outcome.offset >= 0 else {}
+        return {"index": index, "status": 202, **known}
     if isinstance(outcome, Unusable):
         return {"index": index, "status": 400, "reason": outcome.reason, "error": outcome.detail}
     return {"index": index, "status": 503, "error": printable(str(outcome))}

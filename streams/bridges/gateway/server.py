@@ -16,10 +16,11 @@ from beliefstream.streams.bridges.acknowledged import Writer
 from beliefstream.streams.bridges.broker_check import BrokerCheck
 from beliefstream.streams.bridges.gateway.app import Gateway, Parts
 from beliefstream.streams.bridges.gateway.posteriors import Posteriors, Reader
+from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.monitoring import logs
 from beliefstream.streams.settings import Settings
 
-__all__ = ["SOURCE", "serve"]
+__all__ = ["SOURCE", "require_topics", "serve"]
 
 log = structlog.get_logger(__name__)
 
@@ -52,22 +53,37 @@ async def _write_repeated() -> None:
     logs.write_repeated()
 
 
-async def serve(settings: Settings, listening: socket.socket, writer: Writer) -> None:
-    """Serve on a bound socket until SIGTERM or SIGINT; answers requests under way first, and closes the writer.
+def require_topics(settings: Settings) -> None:
+    """Check that the topics written to are there.
 
     Raises:
+        BrokerUnavailable: no broker answers.
+        TopicMissing: a topic does not exist.
+    """
+    for topic in (settings.observations, settings.priors):
+        TopicReader(settings.brokers, topic, settings.client_options).close()
+
+
+async def serve(settings: Settings, listening: socket.socket) -> None:
+    """Serve on a bound socket until SIGTERM or SIGINT; answers requests under way first.
+
+    Raises:
+        BrokerUnavailable: no broker answers.
         SecurityError: the token cannot be used.
     """
     if settings.token_of_gateway is None and settings.gateway_host not in LOCAL:
         log.warning("anybody who reaches the gateway may write: no token is set", host=settings.gateway_host)
 
+    loop, writer = asyncio.get_running_loop(), Writer(settings, SOURCE)
+    await writer.start()
+
     def renew_after_fault() -> None:
-        if writer.failing:
-            writer.renew()
+        if writer.failing and not loop.is_closed():
+            asyncio.run_coroutine_threadsafe(writer.renew(), loop)
 
     check = BrokerCheck(settings, (settings.observations, settings.priors), renew_after_fault)
     posteriors = Posteriors(settings.gateway_entities)
-    reader = Reader(settings, posteriors, asyncio.get_running_loop())
+    reader = Reader(settings, posteriors, loop)
     gateway = Gateway(Parts(settings, writer, check, posteriors, reader))
     check.start()
     reader.start()
@@ -86,4 +102,4 @@ async def serve(settings: Settings, listening: socket.socket, writer: Writer) ->
     finally:
         check.stop()
         await asyncio.to_thread(reader.stop)
-        await asyncio.to_thread(writer.close)
+        await writer.close()

@@ -92,12 +92,20 @@ def test_each_letter_is_shown_with_reason_source_entity_sensor_and_message(run: 
     assert "sensor: no definition" in shown and value.decode() in shown and r"\xff\x00" in shown
 
 
+def test_a_letter_of_the_mqtt_bridge_is_shown_with_its_mqtt_topic(run: Run, put: Letters) -> None:
+    put.put(7, Reason.invalid, key=None, value=b"far", source="mqtt", mqtt_topic="sites/a/mower/gps")
+    (shown,) = lines(run("dead-letters"))
+    assert (shown["topic"], shown["mqtt_topic"]) == ("mqtt", "sites/a/mower/gps")
+    assert "mqtt sites/a/mower/gps" in run("dead-letters", "--format", "table").out
+
+
 def test_hostile_letters_are_shown_safely(run: Run, put: Letters) -> None:
     nasty = HOSTILE.decode(errors="ignore")
     put.put(0, key=HOSTILE, value=HOSTILE, detail=nasty)
     put.put(1, value=observation(nasty, nasty), replay_of=nasty)
     put.put(2, value=b"{" + HOSTILE * 30_000)
     put.put(3, value="é".encode() * 100_000)
+    put.put(4, source="mqtt", mqtt_topic=nasty)
     for arguments in ([], ["--json"], ["--summary"], ["--summary", "--json"]):
         result = run("dead-letters", *(arguments or ["--format", "table"]))
         assert result.status == 0, result.err

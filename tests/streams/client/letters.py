@@ -26,12 +26,19 @@ def put_letter(
     value: bytes | None = None,
     detail: str = "sensor: no definition",
     replay_of: str | None = None,
+    mqtt_topic: str | None = None,
     stamp: int = NOW_MS,
 ) -> bytes:
     """Writes one that came from `offset` of a partition of the source; returns its value."""
     content = observation(id=f"{partition}:{offset}") if value is None else value
     letter = DeadLetter(
-        reason=reason, detail=detail, topic=source, partition=partition, offset=offset, replay_of=replay_of
+        reason=reason,
+        detail=detail,
+        topic=source,
+        partition=partition,
+        offset=offset,
+        replay_of=replay_of,
+        mqtt_topic=mqtt_topic,
     )
     raw.send(topic, key=key, value=content, headers=letter.headers(), partition=partition, timestamp_ms=stamp)
     return content
