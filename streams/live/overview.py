@@ -52,7 +52,7 @@ class Overview:
         for entity, model in batch.models.items():
             _set(self.models, entity, model)
         self.version += bool(batch.sensors or batch.models)
-        self.verdicts.add(batch.sensor_health)
+        self.verdicts.add(batch.sensor_health, batch.health_stamps)
         self.letters.extend(batch.dead_letters)
         self.letter_count += len(batch.dead_letters)
         self.reasons.update(str(each.letter.reason) for each in batch.dead_letters)

@@ -41,6 +41,7 @@ class Batch:
         observed: how many observations there were.
         sensors, models: by name; None for those that were removed.
         sensor_health: the newest of each partition and sensor, as they are on the topic.
+        health_stamps: time of the newest of these records of each partition, in seconds.
     """
 
     posteriors: list[Group] = field(default_factory=list)
@@ -53,6 +54,7 @@ class Batch:
     models: dict[str, Model | None] = field(default_factory=dict)
     dead_letters: list[ReceivedDeadLetter] = field(default_factory=list)
     sensor_health: dict[tuple[int, bytes], bytes | None] = field(default_factory=dict)
+    health_stamps: dict[int, float] = field(default_factory=dict)
 
 
 class TopicsReader:
@@ -163,6 +165,7 @@ class TopicsReader:
             for record in records:
                 self._observation(batch, record)
         elif place.topic == names.sensor_health:
+            batch.health_stamps[place.partition] = records[-1].timestamp / 1000
             for record in records:
                 batch.sensor_health[record.partition, record.key or b""] = record.value
         elif place.topic != names.priors:  # those are read for their number only
