@@ -128,11 +128,16 @@ class Beliefs:
         if len(groups) > 1:
             found.sort(key=_place)
         self._changes.clear()
+        move_to_end, version = self.entities.move_to_end, self.version
         for _, entity, group, row, block in found:
-            self.version += 1
-            entity.posterior, entity.version, entity.block = group.posteriors[row], self.version, block
-            entity.remember(group, row)
-            self.entities.move_to_end(entity.name)
+            version += 1
+            entity.posterior = posterior = group.posteriors[row]
+            entity.version, entity.block = version, block
+            samples = entity.samples
+            if not samples or not 0 < posterior.time - samples[-1].time < SAMPLE_INTERVAL:
+                entity.remember(group, row)
+            move_to_end(entity.name)
+        self.version = version
         while len(self.entities) > MAXIMUM_ENTITIES:
             self._gone.append((self.version, self.entities.popitem(last=False)[1].number))
 

@@ -99,39 +99,39 @@ def read_posteriors(raws: Sequence[bytes | None]) -> tuple[list[Group], list[int
 
 def groups_of(posteriors: Iterable[tuple[int, PlainPosterior]]) -> list[Group]:
     """Group posteriors, given with their places; those whose mixture has another shape are left out."""
-    parts: dict[tuple[bytes, int], tuple[list[int], list[PlainPosterior], list[bytes]]] = {}
+    parts: dict[tuple[bytes, int], tuple[list[int], list[PlainPosterior], bytearray]] = {}
     numbers_of = _numbers if _fast is None else partial(_fast_numbers, _fast.Parser().parse)
     for place, posterior in posteriors:
         coordinates = bytes(posterior.coordinates_json)
-        found = numbers_of(posterior.mixture_json, len(coordinates_of(coordinates)))
-        if found is None:
+        row = numbers_of(posterior.mixture_json, len(coordinates_of(coordinates)))
+        if row is None:
             continue
-        part = parts.get((coordinates, found[0]))
+        part = parts.get((coordinates, len(row)))
         if part is None:
-            part = parts[coordinates, found[0]] = ([], [], [])
+            part = parts[coordinates, len(row)] = ([], [], bytearray())
         part[0].append(place)
         part[1].append(posterior)
-        part[2].append(found[1])
-    return [_group(coordinates_of(names), components, *part) for (names, components), part in parts.items()]
+        part[2].extend(row)
+    return [_group(coordinates_of(names), *part) for (names, _), part in parts.items()]
 
 
 def _group(
     coordinates: tuple[PlainCoordinate, ...],
-    components: int,
     places: list[int],
     posteriors: list[PlainPosterior],
-    rows: list[bytes],
+    rows: bytearray,
 ) -> Group:
     size = len(coordinates)
+    numbers = np.frombuffer(rows).reshape(len(places), -1)
+    components = numbers.shape[1] // (1 + size + size**2)
     shapes = (components,), (components, size), (components, size, size)
-    numbers = np.frombuffer(b"".join(rows)).reshape(len(rows), -1)
     parts = np.split(numbers, np.cumsum([components, components * size]), axis=1)
     arrays = (part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
     return Group(coordinates, places, posteriors, *arrays)
 
 
-def _fast_numbers(parse: Callable[[Any], Any], mixture: msgspec.Raw, size: int) -> tuple[int, bytes] | None:
-    """The number of components; weights, means and covariances as float64. None for another shape."""
+def _fast_numbers(parse: Callable[[Any], Any], mixture: msgspec.Raw, size: int) -> bytes | None:
+    """Weights, means and covariances as float64, one after the other; None for another shape."""
     try:
         parsed = parse(mixture)
         weights, means, covariances = parsed["weights"], parsed["means"], parsed["covariances"]
@@ -145,10 +145,10 @@ def _fast_numbers(parse: Callable[[Any], Any], mixture: msgspec.Raw, size: int) 
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
     is_whole = memoryview(flat).nbytes == 8 * count * size and len(row) == 8 * count * (1 + size + size**2)
-    return (count, row) if is_whole else None
+    return row if is_whole else None
 
 
-def _numbers(mixture: msgspec.Raw, size: int) -> tuple[int, bytes] | None:
+def _numbers(mixture: msgspec.Raw, size: int) -> bytes | None:
     """As `_fast_numbers`."""
     try:
         found = mixture_of(mixture)
@@ -161,7 +161,7 @@ def _numbers(mixture: msgspec.Raw, size: int) -> tuple[int, bytes] | None:
         return None
     if not len(weights) == len(means) == len(covariances):
         return None
-    return len(weights), array("d", chain(weights, *means, *rows)).tobytes()
+    return array("d", chain(weights, *means, *rows)).tobytes()
 
 
 def _sound(group: Group) -> Group:

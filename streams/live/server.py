@@ -48,7 +48,7 @@ COLLECT_SECONDS = 0.5  # until a first record has come
 # Of what is read together only the newest posterior of an entity is decoded: with nobody there, few are.
 IDLE_SECONDS = 0.5
 JUDGE_SECONDS = 0.25  # between two looks whether there is something to judge
-ASK_SECONDS = 2.0  # between two questions for the workers' group
+ASK_SECONDS = 5.0  # between two questions for the workers' group
 MEASURED = 50  # posteriors of a batch whose latency is measured, at most
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 

@@ -42,7 +42,8 @@ class Viewer:
 
     def _begin(self) -> None:
         """Everything is to be sent."""
-        self._sample, self._details = 0, -1  # of the selected entity: the last sample, and the version sent
+        # of the selected entity: the last sample, and what was sent, by version and number of all dead letters
+        self._sample, self._details = 0, (-1, -1)
         self._version, self._letters = 0, -1
         self._definitions: object = None
         self._verdicts: object = None
@@ -85,7 +86,7 @@ class Viewer:
             case "select":
                 name = message.get("name")
                 self._selected = name if isinstance(name, str) else None
-                self._sample, self._details = 0, -1
+                self._sample, self._details = 0, (-1, -1)
             case "past":
                 moment = message.get("time")
                 if isinstance(moment, (int, float)):
@@ -184,10 +185,10 @@ class Viewer:
 
     def _details_of_selected(self) -> dict[str, Any] | None:
         entity = self._beliefs.entities.get(self._selected or "")
-        if entity is None or entity.version <= self._details:
+        if entity is None or (entity.version, self._overview.letter_count) == self._details:
             return None
         found = details(entity, self._sample, self._overview)
-        self._details, self._sample = entity.version, entity.sample_count
+        self._details, self._sample = (entity.version, self._overview.letter_count), entity.sample_count
         return found
 
     def _plane(self) -> list[dict[str, str]]:

@@ -179,5 +179,6 @@ def test_sensors_health_and_dead_letters_are_told(page: Page, embedded_broker: E
         )
         health = browser.notes["health"]
         assert health["entities"] == 1
+        assert health["refined"] == 0
         assert health["poor"] == [{"name": "mower", "ess": 0.1}]
         assert health["reasons"] == {"unknown_sensor": 1}
