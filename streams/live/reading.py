@@ -98,18 +98,12 @@ class TopicsReader:
 
     async def start(self) -> None:
         """Connect, once, in the loop that then reads."""
-        if self._consumers:
-            return
-        quick = {
-            place
-            for place in self._starts
-            if place.topic in (self._names.observations, self._names.posteriors)
-        }
-        consumers = [
-            await self._connected(quick, FETCH_OPTIONS),
-            await self._connected(self._starts.keys() - quick, {}),
-        ]
-        self._consumers = consumers
+        topics = (self._names.observations, self._names.posteriors)
+        quick = {place for place in self._starts if place.topic in topics}
+        plans: tuple[tuple[Collection[TopicPartition], Mapping[str, int]], ...]
+        plans = (quick, FETCH_OPTIONS), (self._starts.keys() - quick, {})
+        for places, options in plans[len(self._consumers) :]:
+            self._consumers.append(await self._connected(places, options))
 
     async def _connected(
         self, places: Collection[TopicPartition], options: Mapping[str, int]
