@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import models_json_schema
 
+import beliefstream.streams.monitoring.machine  # noqa: F401  registers its metrics
 from beliefstream.schemas import (
     ChannelHealth,
     Coordinate,

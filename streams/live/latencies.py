@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beliefstream.streams.live.posteriors import AnyPosterior
+from beliefstream.streams.live.posteriors import PlainPosterior
 
 WINDOW = 5.0  # seconds
 MOST = 2000  # latencies in it
@@ -30,7 +30,7 @@ class Latencies:
     def __init__(self) -> None:
         self._found: deque[tuple[float, float]] = deque(maxlen=MOST)  # when they were found, and how long
 
-    def add(self, posterior: AnyPosterior, stamp: float, observations: Iterable[Seen]) -> None:
+    def add(self, posterior: PlainPosterior, stamp: float, observations: Iterable[Seen]) -> None:
         """Measure what of the posterior's own observations is still known.
 
         Args:

@@ -52,7 +52,7 @@ class Overview:
         for entity, model in batch.models.items():
             _set(self.models, entity, model)
         self.version += bool(batch.sensors or batch.models)
-        self.verdicts.add(batch.sensor_health)
+        self.verdicts.add(batch.sensor_health, batch.health_stamps)
         self.letters.extend(batch.dead_letters)
         self.letter_count += len(batch.dead_letters)
         self.reasons.update(str(each.letter.reason) for each in batch.dead_letters)
@@ -71,6 +71,7 @@ class Overview:
             for entity in beliefs.entities.values()
             if entity.posterior.quality.effective_sample_size < LOW
         ]
+        refined = sum(each.posterior.quality.method == "refined" for each in beliefs.entities.values())
         return {
             "posteriors": (last[0] - first[0]) / seconds,
             "observations": (last[1] - first[1]) / seconds,
@@ -80,6 +81,7 @@ class Overview:
             "lag": self.group.lag,
             "workers": self.group.workers,
             "group_note": self.group.note,
+            "refined": refined / len(beliefs.entities) if beliefs.entities else None,
             "low": LOW,
             "poor": [{"name": name, "ess": round(share, 3)} for share, name in sorted(poor)[:MAXIMUM_LISTED]],
             "poor_count": len(poor),
@@ -146,6 +148,8 @@ def details(entity: Entity, after: int, overview: Overview) -> dict[str, Any]:
         "log_evidence": posterior.quality.log_evidence,
         "error": error,
         "method": posterior.quality.method,
+        "likelihood": posterior.quality.likelihood,
+        "outside": posterior.quality.outside_training,
         "components": posterior.mixture.components,
         "whole": after == 0,
         "samples": [sample.to_json() for sample in entity.samples_after(after)],

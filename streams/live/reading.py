@@ -1,28 +1,31 @@
-"""One consumer without a group for all topics that the page shows."""
+"""Consumers without a group for all topics that the page shows."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from functools import partial
+from typing import Any
 
 import structlog
-from kafka import KafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from beliefstream.schemas import DeadLetter, Model, Posterior, Sensor, Unusable, parse, parse_sensor
 from beliefstream.streams.client.publisher import Place
 from beliefstream.streams.client.received_dead_letter import ReceivedDeadLetter
-from beliefstream.streams.kafka.connection import TopicReader, connect
+from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.kafka.topics import TopicNames
+from beliefstream.streams.live.groups import Group, groups_of, read_posteriors
 from beliefstream.streams.live.latencies import Seen
-from beliefstream.streams.live.posteriors import AnyPosterior, plain_posterior
+from beliefstream.streams.live.posteriors import PlainPosterior, plain
 
 log = structlog.get_logger(__name__)
 
 LOOK_BACK = 200  # posteriors and dead letters of a partition that are read at the start
-FETCH_MOST = 5000  # records at once
+# A broker answers after this long, with all that has come: records together cost less, and go into one frame.
+FETCH_OPTIONS = {"fetch_max_wait_ms": 120, "fetch_min_bytes": 4 << 20, "max_partition_fetch_bytes": 4 << 20}
 
 
 @dataclass
@@ -30,17 +33,18 @@ class Batch:
     """What has been read in one go.
 
     Attributes:
-        posteriors: in the order of each partition; of an entity only the newest, once the start has been read.
+        posteriors: of an entity only the newest, once the start has been read.
+        stamps: times of the records of posteriors, in seconds, by their places in the groups.
         received: how many posteriors there were.
         delay: seconds from a posterior's record to its reading, of the newest; None if there was none.
-        stamps: time of the record of each posterior, in seconds.
         observations: by entity, as they are on the topic.
         observed: how many observations there were.
         sensors, models: by name; None for those that were removed.
         sensor_health: the newest of each partition and sensor, as they are on the topic.
+        health_stamps: time of the newest of these records of each partition, in seconds.
     """
 
-    posteriors: list[AnyPosterior] = field(default_factory=list)
+    posteriors: list[Group] = field(default_factory=list)
     stamps: list[float] = field(default_factory=list)
     received: int = 0
     delay: float | None = None
@@ -50,6 +54,7 @@ class Batch:
     models: dict[str, Model | None] = field(default_factory=dict)
     dead_letters: list[ReceivedDeadLetter] = field(default_factory=list)
     sensor_health: dict[tuple[int, bytes], bytes | None] = field(default_factory=dict)
+    health_stamps: dict[int, float] = field(default_factory=dict)
 
 
 class TopicsReader:
@@ -59,7 +64,7 @@ class TopicsReader:
         servers: `host:port`, or several separated by commas.
         names: of the topics.
         kept: how many observations of an entity are returned at most.
-        **options: of `kafka.KafkaConsumer`, such as `security_protocol`, `sasl_*`, `ssl_*`.
+        **options: of Kafka clients, such as `security_protocol`, `sasl_*`, `ssl_context`.
 
     Attributes:
         ends: of each partition, after the last record that was read or there at the start.
@@ -80,86 +85,110 @@ class TopicsReader:
             names.models: None,
             names.sensor_health: None,
         }
-        starts = _starts(servers, look_back, options)
-        self.ends = {place: end for place, (_, end) in starts.items()}
-        self._behind = {place: end for place, (start, end) in starts.items() if start < end}
-        settings = {
-            **options,
-            "group_id": None,
-            "enable_auto_commit": False,
-            "auto_offset_reset": "earliest",  # only if records have been deleted before they were read
+        self._starts = _starts(servers, look_back, options)
+        self.ends = {place: end for place, (_, end) in self._starts.items()}
+        self._behind = {
+            place: end
+            for place, (start, end) in self._starts.items()
+            if start < end and place.topic == names.posteriors
         }
-        self._consumer: Any = connect(KafkaConsumer, servers, settings)
-        self._consumer.assign(list(starts))
-        for place, (start, _) in starts.items():
-            self._consumer.seek(place, start)
+        self._options = {**options, "bootstrap_servers": servers}
+        # the others apart, as a consumer waits for all of its partitions together
+        self._consumers: list[AIOKafkaConsumer] = []
 
-    def collect(self, seconds: float) -> Batch:
-        """Read for that long, or until the first fetch after it."""
-        deadline, records = time.monotonic() + seconds, list[Any]()
-        while (left := deadline - time.monotonic()) > 0:
-            for fetched in self._consumer.poll(timeout_ms=left * 1000, max_records=FETCH_MOST).values():
-                records.extend(fetched)
-                last = fetched[-1]
-                self.ends[TopicPartition(last.topic, last.partition)] = last.offset + 1
-        return self._sort(records)
+    async def start(self) -> None:
+        """Connect, once, in the loop that then reads."""
+        topics = (self._names.observations, self._names.posteriors)
+        quick = {place for place in self._starts if place.topic in topics}
+        plans: tuple[tuple[Collection[TopicPartition], Mapping[str, int]], ...]
+        plans = (quick, FETCH_OPTIONS), (self._starts.keys() - quick, {})
+        for places, options in plans[len(self._consumers) :]:
+            self._consumers.append(await self._connected(places, options))
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._consumer.close(autocommit=False)
+    async def _connected(
+        self, places: Collection[TopicPartition], options: Mapping[str, int]
+    ) -> AIOKafkaConsumer:
+        consumer = AIOKafkaConsumer(
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",  # only if records have been deleted before they were read
+            **self._options,
+            **options,
+        )
+        try:
+            await consumer.start()
+        except BaseException:
+            await consumer.stop()
+            raise
+        consumer.assign(list(places))
+        for place in places:
+            consumer.seek(place, self._starts[place][0])
+        return consumer
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _sort(self, records: Iterable[Any]) -> Batch:
-        batch, names = Batch(), self._names
-        posteriors: list[Any] = []
-        for record in records:
-            if record.topic == names.posteriors:
-                posteriors.append(record)
-            elif record.topic == names.observations:
-                self._observation(batch, record)
-            elif record.topic == names.priors:
-                continue  # read for their number only
-            elif record.topic == names.sensor_health:
-                batch.sensor_health[record.partition, record.key or b""] = record.value
-            else:
-                _read(record, lambda record=record: self._other(batch, record))
-        batch.received = len(posteriors)
+    async def collect(self, seconds: float) -> Batch:
+        """Return what has come, after waiting at most so long for the first posterior or observation."""
+        quick, others = self._consumers
+        fetched = await quick.getmany(timeout_ms=int(1000 * seconds))
+        fetched |= await others.getmany()
+        batch, posteriors = Batch(), list[ConsumerRecord]()
+        for place, records in fetched.items():
+            self.ends[place] = records[-1].offset + 1
+            self._sort(batch, place, records, posteriors)
         if posteriors:
-            batch.delay = max(0.0, time.time() - posteriors[-1].timestamp / 1000)
-        for record in self._wanted(posteriors):
-            _read(record, lambda record=record: self._posterior(batch, record))
+            batch.received = len(posteriors)
+            batch.delay = max(0.0, time.time() - max(each.timestamp for each in posteriors) / 1000)
+            self._posteriors(batch, self._wanted(posteriors))
         return batch
 
-    def _wanted(self, records: list[Any]) -> list[Any]:
+    async def close(self) -> None:
+        """Close the connections."""
+        for consumer in self._consumers:
+            await consumer.stop()
+
+    def _sort(
+        self,
+        batch: Batch,
+        place: TopicPartition,
+        records: Sequence[ConsumerRecord],
+        posteriors: list[ConsumerRecord],
+    ) -> None:
+        names = self._names
+        if place.topic == names.posteriors:
+            posteriors.extend(records)
+        elif place.topic == names.observations:
+            for record in records:
+                self._observation(batch, record)
+        elif place.topic == names.sensor_health:
+            batch.health_stamps[place.partition] = records[-1].timestamp / 1000
+            for record in records:
+                batch.sensor_health[record.partition, record.key or b""] = record.value
+        elif place.topic != names.priors:  # those are read for their number only
+            for record in records:
+                _read(record, partial(self._other, batch, record))
+
+    def _wanted(self, records: list[ConsumerRecord]) -> list[ConsumerRecord]:
         """All of them at the start, for the history; then the newest of each entity, which cost less."""
         if not self._behind:
             return list({record.key: record for record in records}.values())
-        for record in records:
-            place = TopicPartition(record.topic, record.partition)
-            if record.offset + 1 >= self._behind.get(place, record.offset + 2):
-                del self._behind[place]
-        self._behind = {
-            place: end for place, end in self._behind.items() if place.topic == self._names.posteriors
-        }
+        self._behind = {place: end for place, end in self._behind.items() if self.ends[place] < end}
         return records
 
-    def _posterior(self, batch: Batch, record: Any) -> None:
-        batch.posteriors.append(plain_posterior(record.value) or parse(Posterior, record.value))
-        batch.stamps.append(record.timestamp / 1000)
+    def _posteriors(self, batch: Batch, records: Sequence[ConsumerRecord]) -> None:
+        batch.stamps = [record.timestamp / 1000 for record in records]
+        batch.posteriors, left = read_posteriors([record.value for record in records])
+        found: list[tuple[int, PlainPosterior]] = []
+        for place in left:
+            _read(records[place], partial(_add, found, place, records[place]))
+        batch.posteriors += groups_of(found)
 
-    def _observation(self, batch: Batch, record: Any) -> None:
+    def _observation(self, batch: Batch, record: ConsumerRecord) -> None:
         batch.observed += 1
         if record.key is not None and record.value is not None:
             entity = record.key.decode(errors="replace")
             seen = Seen(record.partition, record.offset, record.timestamp / 1000, record.value)
             batch.observations.setdefault(entity, deque(maxlen=self._kept)).append(seen)
 
-    def _other(self, batch: Batch, record: Any) -> None:
+    def _other(self, batch: Batch, record: ConsumerRecord) -> None:
         if record.topic == self._names.dead_letters:
             letter = DeadLetter.from_record(record.key, record.value, record.headers)
             place = Place(record.topic, record.partition, record.offset)
@@ -172,7 +201,11 @@ class TopicsReader:
             batch.models[key] = None if record.value is None else parse(Model, record.value)
 
 
-def _read(record: Any, read: Any) -> None:
+def _add(found: list[tuple[int, PlainPosterior]], place: int, record: ConsumerRecord) -> None:
+    found.append((place, plain(parse(Posterior, record.value))))
+
+
+def _read(record: ConsumerRecord, read: Callable[[], object]) -> None:
     """Call `read`; skip a record that is not valid, as clients do."""
     try:
         read()

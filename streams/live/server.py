@@ -15,7 +15,8 @@ from urllib.parse import parse_qs
 
 import structlog
 import uvicorn
-from kafka.errors import KafkaError
+from aiokafka.errors import KafkaError
+from kafka.errors import KafkaError as PublishingError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
@@ -43,9 +44,11 @@ MAXIMUM_BODY = 1_000_000  # bytes of a request
 MAXIMUM_MESSAGE = 64 * 1024  # bytes that a browser may send on the WebSocket
 MAXIMUM_VIEWERS = 100
 RETRY_SECONDS = 1.0
-# Of what is read together only the newest posterior of an entity is parsed: with nobody there, few are.
-COLLECT_SECONDS, IDLE_SECONDS = 0.1, 0.5
-ASK_SECONDS = 2.0  # between two questions for the workers' group
+COLLECT_SECONDS = 0.5  # until a first record has come
+# Of what is read together only the newest posterior of an entity is decoded: with nobody there, few are.
+IDLE_SECONDS = 0.5
+JUDGE_SECONDS = 0.25  # between two looks whether there is something to judge
+ASK_SECONDS = 5.0  # between two questions for the workers' group
 MEASURED = 50  # posteriors of a batch whose latency is measured, at most
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
@@ -68,14 +71,14 @@ class LivePage:
 
     def apply(self, batch: Batch) -> None:
         """Take over what has been read."""
-        for posterior in batch.posteriors:
-            self.beliefs.add(posterior)
+        self.beliefs.take(batch.posteriors)
         for name, observations in batch.observations.items():
             if (entity := self.beliefs.entities.get(name)) is not None:
                 entity.observations.extend(observations)
-        for posterior, stamp in list(zip(batch.posteriors, batch.stamps, strict=True))[-MEASURED:]:
-            known = self.beliefs.entities[posterior.entity].observations
-            self.overview.latencies.add(posterior, stamp, known)
+        for group in batch.posteriors:
+            for place, posterior in list(zip(group.places, group.posteriors, strict=True))[-MEASURED:]:
+                if (entity := self.beliefs.entities.get(posterior.entity)) is not None:
+                    self.overview.latencies.add(posterior, batch.stamps[place], entity.observations)
         self.overview.add(batch)
         if self.history.is_due:
             self.history.take(self.beliefs, self.overview.health(self.beliefs), self.overview.words())
@@ -84,18 +87,22 @@ class LivePage:
         """Read until cancelled; a broker that is away is waited for."""
         while True:
             try:
-                seconds = COLLECT_SECONDS if self._viewers else IDLE_SECONDS
-                self.apply(await asyncio.to_thread(self._reader.collect, seconds))
+                await self._reader.start()
+                self.apply(await self._reader.collect(COLLECT_SECONDS))
             except (KafkaError, OSError) as error:
                 log.warning("topics cannot be read, trying again", error=repr(error))
                 await asyncio.sleep(RETRY_SECONDS)
+            for viewer in self._viewers:
+                viewer.tell()
+            if not self._viewers:
+                await asyncio.sleep(IDLE_SECONDS)
 
     async def judge(self) -> None:
         """Judge the sensors until cancelled, while somebody looks."""
         while True:
             if self._viewers:
                 await self.overview.verdicts.judge()
-            await asyncio.sleep(COLLECT_SECONDS)
+            await asyncio.sleep(JUDGE_SECONDS)
 
     async def ask(self) -> None:
         """Ask for the workers' group until cancelled, while somebody looks."""
@@ -103,7 +110,7 @@ class LivePage:
             while True:
                 if self._viewers:
                     self.overview.group = await asyncio.to_thread(self._group.read, dict(self._reader.ends))
-                await asyncio.sleep(ASK_SECONDS if self._viewers else COLLECT_SECONDS)
+                await asyncio.sleep(ASK_SECONDS if self._viewers else IDLE_SECONDS)
         finally:
             self._group.close()
 
@@ -131,7 +138,7 @@ class LivePage:
             return JSONResponse(await self.priors.publish(fields, client))
         except Unusable as error:
             return JSONResponse({"error": error.detail}, 400)
-        except (BrokerUnavailable, KafkaError, TimeoutError) as error:
+        except (BrokerUnavailable, PublishingError, TimeoutError) as error:
             return JSONResponse({"error": f"The broker has not acknowledged it. {error}"}, 503)
 
     async def login(self, request: Request) -> Response:
@@ -154,11 +161,14 @@ class LivePage:
         @contextlib.asynccontextmanager
         async def lifespan(_: Starlette) -> AsyncIterator[None]:
             tasks = [asyncio.create_task(each()) for each in (self.follow, self.judge, self.ask)]
+            for task in tasks:
+                task.add_done_callback(_complain)
             yield
             for task in tasks:
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.gather(*tasks)
+            await self._reader.close()
 
         files = [
             Route("/" if path.name == "index.html" else f"/{path.name}", partial(_file, path))
@@ -172,6 +182,12 @@ class LivePage:
             WebSocketRoute("/ws", self.view),
         ]
         return Guard(Starlette(routes=routes, lifespan=lifespan), self._access)
+
+
+def _complain(task: asyncio.Task[None]) -> None:
+    """Tell of an error that no viewer would see: the page would stand still."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("the page no longer follows the topics", exc_info=error)
 
 
 async def _file(path: Path, request: Request) -> Response:
@@ -219,16 +235,14 @@ def serve(
         TopicMissing: the broker lacks one of the topics.
     """
     options: dict[str, Any] = settings.client_options
-    with (
-        TopicsReader(settings.brokers, settings.names, MAXIMUM_OBSERVATIONS, **options) as reader,
-        PriorPublisher(
-            settings.brokers,
-            settings.priors,
-            observations=settings.observations,
-            source="/beliefstream/live",
-            **options,
-        ) as publisher,
-    ):
+    reader = TopicsReader(settings.brokers, settings.names, MAXIMUM_OBSERVATIONS, **options)
+    with PriorPublisher(
+        settings.brokers,
+        settings.priors,
+        observations=settings.observations,
+        source="/beliefstream/live",
+        **options,
+    ) as publisher:
         connected()
         read = (settings.observations, settings.priors)
         group = GroupReader(settings.brokers, settings.application, read, **options)

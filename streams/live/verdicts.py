@@ -43,12 +43,14 @@ class SensorVerdicts:
         self.version = 0
         self._new: dict[tuple[int, bytes], bytes | None] = {}
         self._messages: dict[tuple[int, bytes], SensorHealth] = {}
+        self._stamps: dict[int, float] = {}
         self._judged: dict[str, Judged] = {}
         self._due = 0.0
 
-    def add(self, summaries: Summaries) -> None:
-        """Take over what has been read; it is judged later."""
+    def add(self, summaries: Summaries, stamps: Mapping[int, float] | None = None) -> None:
+        """Take over what has been read, with the time of each partition's newest record; it is judged later."""
         self._new.update(summaries)
+        self._stamps.update(stamps or {})
 
     async def judge(self) -> None:
         """Judge all sensors in a thread, if there is something new and the last judgement is long enough ago."""
@@ -56,7 +58,7 @@ class SensorVerdicts:
             return
         new, self._new = self._new, {}
         begin = time.monotonic()
-        self._judged = await asyncio.to_thread(self._judge, new)
+        self._judged = await asyncio.to_thread(self._judge, new, dict(self._stamps))
         self.version += 1
         now = time.monotonic()
         self._due = now + max(JUDGE_SECONDS, (now - begin) / SHARE)
@@ -66,7 +68,7 @@ class SensorVerdicts:
         found = self._judged.get(sensor.sensor)
         return found.told if found is not None and found.definition == digest_of(sensor) else None
 
-    def _judge(self, new: Summaries) -> dict[str, Judged]:
+    def _judge(self, new: Summaries, stamps: Mapping[int, float]) -> dict[str, Judged]:
         for place, value in new.items():
             self._messages.pop(place, None)
             if value is None:
@@ -75,7 +77,7 @@ class SensorVerdicts:
                 self._messages[place] = parse(SensorHealth, value)
             except Unusable as error:
                 log.warning("record skipped: not the health of a sensor", key=place[1], detail=error.detail)
-        states = judged(self._messages.values())
+        states = judged(self._messages.values(), stamps)
         return {name: Judged(state.definition, told(state)) for name, state in states.items()}
 
 

@@ -19,7 +19,7 @@ from beliefstream.streams.live.earth import earth_note
 from beliefstream.streams.live.history import History
 from beliefstream.streams.live.overview import Overview, details
 
-FRAME_INTERVAL = 0.2  # seconds
+FRAME_INTERVAL = 0.1  # seconds, at least
 HEALTH_INTERVAL = 1.0  # seconds
 SILENCE_SECONDS = 120.0  # without an acknowledgement a hidden page is kept this long
 FRAME = struct.Struct("<IIdII")  # magic number, number of the frame, time, entities, not used
@@ -31,7 +31,7 @@ class Viewer:
 
     def __init__(self, socket: WebSocket, beliefs: Beliefs, overview: Overview, history: History) -> None:
         self._socket, self._beliefs, self._overview, self._history = socket, beliefs, overview, history
-        self._drawn = asyncio.Event()
+        self._drawn, self._news = asyncio.Event(), asyncio.Event()
         self._drawn.set()
         self._selected: str | None = None
         self._past: float | None = None  # the time that is shown; None for now
@@ -42,11 +42,16 @@ class Viewer:
 
     def _begin(self) -> None:
         """Everything is to be sent."""
-        self._sample, self._details = 0, -1  # of the selected entity: the last sample, and the version sent
+        # of the selected entity: the last sample, and what was sent, by version and number of all dead letters
+        self._sample, self._details = 0, (-1, -1)
         self._version, self._letters = 0, -1
         self._definitions: object = None
         self._verdicts: object = None
         self._named, self._is_whole = 0, True
+
+    def tell(self) -> None:
+        """There is something new to send."""
+        self._news.set()
 
     async def run(self) -> None:
         """Serve the browser until it leaves."""
@@ -70,9 +75,9 @@ class Viewer:
                 message = json.loads(received.get("text") or "")
             except (ValueError, RecursionError):
                 continue  # not one of our messages
-            if not isinstance(message, dict):
-                continue
-            self._obey(message)
+            if isinstance(message, dict):
+                self._obey(message)
+                self.tell()
 
     def _obey(self, message: dict[str, Any]) -> None:
         match message.get("type"):
@@ -81,7 +86,7 @@ class Viewer:
             case "select":
                 name = message.get("name")
                 self._selected = name if isinstance(name, str) else None
-                self._sample, self._details = 0, -1
+                self._sample, self._details = 0, (-1, -1)
             case "past":
                 moment = message.get("time")
                 if isinstance(moment, (int, float)):
@@ -93,11 +98,10 @@ class Viewer:
     async def _send_frames(self) -> None:
         while True:
             begin = time.monotonic()
-            try:
-                await asyncio.wait_for(self._drawn.wait(), SILENCE_SECONDS)
-            except TimeoutError:
+            if not await _is_set(self._drawn, SILENCE_SECONDS):
                 await self._socket.close(1008, "no frame was acknowledged")
                 return
+            self._news.clear()
             notes, frame = self._next() if self._past is None else self._next_of(self._past)
             if frame is not None:
                 self._drawn.clear()
@@ -105,6 +109,7 @@ class Viewer:
                     await self._socket.send_text(json.dumps(notes))
                 await self._socket.send_bytes(frame)
             await asyncio.sleep(max(0.0, begin + FRAME_INTERVAL - time.monotonic()))
+            await _is_set(self._news, max(0.0, self._next_health - time.monotonic()))
 
     def _next(self) -> tuple[dict[str, Any], bytes | None]:
         """What is new now."""
@@ -113,7 +118,7 @@ class Viewer:
         if not notes and not changes.entities:
             return notes, None
         self._version = changes.version
-        return notes, self._frame(len(changes.entities), *(entity.block for entity in changes.entities))
+        return notes, self._frame(len(changes.entities), changes.blocks)
 
     def _next_of(self, moment: float) -> tuple[dict[str, Any], bytes | None]:
         """What was at that time, once; then only how far back one can go, and the selected entity."""
@@ -180,10 +185,10 @@ class Viewer:
 
     def _details_of_selected(self) -> dict[str, Any] | None:
         entity = self._beliefs.entities.get(self._selected or "")
-        if entity is None or entity.version <= self._details:
+        if entity is None or (entity.version, self._overview.letter_count) == self._details:
             return None
         found = details(entity, self._sample, self._overview)
-        self._details, self._sample = entity.version, entity.sample_count
+        self._details, self._sample = (entity.version, self._overview.letter_count), entity.sample_count
         return found
 
     def _plane(self) -> list[dict[str, str]]:
@@ -193,3 +198,12 @@ class Viewer:
         coordinates = newest.posterior.coordinates if newest else ()
         units = {each.name: each.unit for each in coordinates}
         return [{"name": name, "unit": units.get(name, "")} for name in plane]
+
+
+async def _is_set(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for the event; whether it came in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import faust
 import structlog
+import torch
 from aiokafka.errors import KafkaError
 
 from beliefstream.inference.update.updater import Updater
@@ -29,6 +30,7 @@ from beliefstream.streams.kafka.faust.stream_batches import batches
 from beliefstream.streams.kafka.reachability import Reachability
 from beliefstream.streams.kafka.topic_states import TopicState, topic_states
 from beliefstream.streams.monitoring import logs, metrics
+from beliefstream.streams.monitoring.machine import MACHINE
 from beliefstream.streams.settings import Settings
 from beliefstream.streams.state.belief_table import BeliefTable
 from beliefstream.streams.state.stores import BeliefStore
@@ -123,10 +125,13 @@ def _build(app: faust.App, settings: Settings, updater: Updater, reachability: R
     _add_tasks(app, reader, reachability, stalls)
     _add_timers(app, reader)
     _add_agent(app, settings, fusion)
+    device = updater.device
+    gpu = partial(torch.cuda.mem_get_info, device) if device.type == "cuda" else None
+    MACHINE.watch(settings.data_directory, gpu)
     metrics.BUILD.info(
         {
             "version": version("beliefstream"),
-            "device": str(updater.device),
+            "device": str(device),
             "model": str(updater.network.describe()),
             "weights": settings.weights,
         }

@@ -50,10 +50,12 @@ export function apply(buffer, entities, names, methods) {
 function components(/** @type {DataView} */ data, /** @type {number} */ at, /** @type {number} */ size) {
   const found = new Float64Array(STRIDE * size);
   for (let k = 0; k < size; k++, at += 4 * COMPONENT) {
-    const [weight, x, y, xx, xy, yy] = Array.from({ length: COMPONENT }, (_, j) => data.getFloat32(at + 4 * j, true));
-    const middle = (xx + yy) / 2, spread = Math.hypot((xx - yy) / 2, xy);
-    const axes = [Math.sqrt(middle + spread), Math.sqrt(Math.max(middle - spread, 1e-9 * middle))];
-    found.set([weight, x, y, ...axes, Math.atan2(2 * xy, xx - yy) / 2], STRIDE * k);
+    const xx = data.getFloat32(at + 12, true), xy = data.getFloat32(at + 16, true), yy = data.getFloat32(at + 20, true);
+    const middle = (xx + yy) / 2, spread = Math.sqrt((xx - yy) ** 2 / 4 + xy ** 2);
+    for (let i = 0; i < 3; i++) found[STRIDE * k + i] = data.getFloat32(at + 4 * i, true); // weight and mean
+    found[STRIDE * k + 3] = Math.sqrt(middle + spread);
+    found[STRIDE * k + 4] = Math.sqrt(Math.max(middle - spread, 1e-9 * middle));
+    found[STRIDE * k + 5] = Math.atan2(2 * xy, xx - yy) / 2;
   }
   return found;
 }

@@ -10,6 +10,7 @@ export const R90 = Math.sqrt(-2 * Math.log(0.1));
 const FAINT = 0.02; // components of less weight are not drawn, except of the selected entity
 const PICK = 14; // pixels
 const REFIT = 15; // frames
+const MOST_DOTS = 10000; // of all trails
 // of Okabe and Ito, a little lighter: told apart by all, on the dark ground
 const COLOUR = { belief: "#56b4e9", selected: "#f0e442", poor: "#e6803c", sensor: "#2fc19a", prior: "#e39bc3", text: "#a9b5c9" };
 
@@ -127,22 +128,27 @@ export class BeliefMap {
     if (!this.fitted || (!this.touched && this.world.drawn % REFIT === 0)) this.fit();
     this.pen.clearRect(0, 0, this.width, this.height);
     drawGrid(this);
-    for (const entity of this.world.entities.values()) if (entity !== this.selected) this.entity(entity);
+    for (const entity of this.world.entities.values()) if (entity !== this.selected) this.ellipsesOf(entity.components, COLOUR.belief, FAINT);
+    this.drawTrails();
     drawSensors(this);
     if (this.selected) this.drawSelected(this.selected);
     this.drawPrior();
   }
 
-  entity(/** @type {Entity} */ { components: c, trail, ess }) {
-    const { pen } = this;
-    this.ellipsesOf(c, COLOUR.belief, FAINT);
+  /** Trails, shorter with many entities; and a ring around those with a low effective sample size. */
+  drawTrails() {
+    const { pen, world } = this, most = Math.max(4, Math.floor(MOST_DOTS / world.entities.size));
     pen.globalAlpha = 0.5;
     pen.fillStyle = COLOUR.text;
-    for (let i = 0; i < trail.length; i += 2) pen.fillRect(this.x(trail[i]) - 0.5, this.y(trail[i + 1]) - 0.5, 1, 1);
+    pen.beginPath();
+    for (const { trail } of world.entities.values())
+      for (let i = Math.max(0, trail.length - 2 * most); i < trail.length; i += 2) pen.rect(this.x(trail[i]) - 0.5, this.y(trail[i + 1]) - 0.5, 1, 1);
+    pen.fill();
     pen.globalAlpha = 1;
-    if (ess < this.world.low && trail.length) {
-      pen.strokeStyle = COLOUR.poor;
-      pen.lineWidth = 2;
+    pen.strokeStyle = COLOUR.poor;
+    pen.lineWidth = 2;
+    for (const { trail, ess } of world.entities.values()) {
+      if (ess >= world.low || !trail.length) continue;
       pen.beginPath();
       pen.arc(this.x(trail[trail.length - 2]), this.y(trail[trail.length - 1]), 6, 0, 7);
       pen.stroke();
@@ -157,8 +163,8 @@ export class BeliefMap {
       const weight = c[k], x = this.x(c[k + 1]), y = this.y(c[k + 2]), a = c[k + 3] * this.scale, b = c[k + 4] * this.scale;
       const reach = R90 * a;
       if (weight < least || x < -reach || y < -reach || x > this.width + reach || y > this.height + reach) continue;
+      pen.globalAlpha = 0.04 + 0.3 * weight;
       for (const radius of [R90, R50]) {
-        pen.globalAlpha = 0.04 + 0.3 * weight;
         pen.beginPath();
         pen.ellipse(x, y, Math.max(radius * a, 1), Math.max(radius * b, 1), -c[k + 5], 0, 7);
         pen.fill();

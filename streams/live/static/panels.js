@@ -8,13 +8,14 @@ const MOST = 300; // entities listed
 /**
  * @typedef {{posteriors: number, observations: number, entities: number, delay: number | null,
  *   latency: [number, number] | null, lag: number | null, workers: number | null, group_note: string, low: number,
- *   poor: {name: string, ess: number}[], poor_count: number, letter_count: number,
+ *   refined: number | null, poor: {name: string, ess: number}[], poor_count: number, letter_count: number,
  *   reasons: Record<string, number>}} Health
  * @typedef {{time: number, reason: string, detail: string, entity: string | null, sensor: string | null,
  *   source: string, value: string}} Letter
  * @typedef {{id: number, name: string, time: number, sequence: number, revision: number, prior_sequence: number,
  *   model: string, coordinates: import("./series.js").Coordinate[], ess: number, surprise: number,
- *   error: number | null, method: string, components: number, whole: boolean, samples: import("./series.js").Told[],
+ *   error: number | null, method: string, likelihood: string, outside: number | null, components: number, whole: boolean,
+ *   samples: import("./series.js").Told[],
  *   observations: {sensor: string, time: number, values: number[]}[], letters: Letter[]}} Details
  * @typedef {(name: string) => void} Select
  */
@@ -96,6 +97,7 @@ export function health(/** @type {Health} */ told, /** @type {Select} */ select)
     write(`#${name}`, count === null ? "-" : count);
     element(`#${name}-why`).title = told.group_note || WHY[name];
   }
+  write("#refined", told.refined === null ? "-" : `${(100 * told.refined).toFixed(1)} %`);
   write("#poor-count", told.poor_count);
   write("#letter-count", told.letter_count);
   write("#reasons", Object.entries(told.reasons).map(([reason, count]) => `${reason}: ${count}`).join(", ") || "none");
@@ -124,12 +126,12 @@ export function legend() {
   }
 }
 
-export function letters(/** @type {Letter[]} */ told) {
-  fill("#letters tbody", told.map((each) => {
-    const made = row([clock(each.time), each.reason, each.entity ?? "", each.sensor ?? "", each.detail]);
-    made.title = `${each.source}\n${each.value}`;
-    return made;
-  }));
+export const letters = (/** @type {Letter[]} */ told) => fill("#letters tbody", told.map(letter));
+
+function letter(/** @type {Letter} */ each) {
+  const made = row([clock(each.time), each.reason, each.entity ?? "", each.sensor ?? "", each.detail]);
+  made.title = `${each.source}\n${each.value}`;
+  return made;
 }
 
 /** The selected entity. */
@@ -138,6 +140,7 @@ export function details(/** @type {Details} */ told, /** @type {number[][]} */ b
   fill("#facts", [
     pair("effective sample size", told.ess.toFixed(3)),
     pair("method", told.method),
+    pair("likelihood", likelihood(told)),
     pair("surprise (p-value)", told.surprise.toPrecision(3)),
     pair("accumulated error", told.error === null ? "-" : `${told.error.toFixed(3)} nats`),
     pair("components", told.components),
@@ -148,6 +151,11 @@ export function details(/** @type {Details} */ told, /** @type {number[][]} */ b
   ]);
   fill("#now tbody", told.coordinates.slice(0, bands.length).map(({ name, unit }, d) => row([`${name} (${unit})`, ...bands[d].map(short)])));
   fill("#reports tbody", told.observations.map((each) => row([each.sensor, each.values.map(short).join(", "), (told.time - each.time).toFixed(2)])));
+  fill("#own-letters tbody", told.letters.map(letter));
+}
+
+function likelihood(/** @type {Details} */ { likelihood, outside }) {
+  return outside ? `${likelihood}, outside its training by ${outside.toPrecision(2)} widths: do not rely on this belief` : likelihood;
 }
 
 export function plane(/** @type {import("./series.js").Coordinate[]} */ [first, second]) {

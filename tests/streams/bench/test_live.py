@@ -9,7 +9,9 @@ import pytest
 
 from beliefstream.schemas import Posterior, parse
 from beliefstream.streams.bench import live
-from beliefstream.streams.live import beliefs, viewers
+from beliefstream.streams.live import beliefs, reading, viewers
+from beliefstream.streams.live.groups import groups_of
+from beliefstream.streams.live.posteriors import plain
 
 
 def test_it_sends_posteriors_of_eight_components_that_differ() -> None:
@@ -20,11 +22,13 @@ def test_it_sends_posteriors_of_eight_components_that_differ() -> None:
         assert np.all(np.linalg.eigvalsh(np.asarray(each.mixture.covariances)) > 0)
 
 
-def test_it_reads_frames_as_the_page_writes_them() -> None:
+def test_it_reads_topics_and_frames_as_the_page_does() -> None:
     assert (live.HEAD.format, live.BLOCK.format) == (viewers.FRAME.format, beliefs.BLOCK.format)
+    assert live.FETCH_OPTIONS == reading.FETCH_OPTIONS
     before, after = live._variants("e-1")[0]
     now = time.time()
     posteriors = [parse(Posterior, before + f'"time":{now - ago}'.encode() + after) for ago in (1.0, 2.0)]
-    blocks = [beliefs.block_of(number, each, ("x", "y")) for number, each in enumerate(posteriors)]
+    groups = groups_of(enumerate(map(plain, posteriors)))
+    blocks = [block for group in groups for block in beliefs.blocks_of(group, group.places, ("x", "y"))]
     frame = viewers.FRAME.pack(viewers.MAGIC, 1, now, 2, 0) + b"".join(blocks)
     assert live._delays(frame) == [pytest.approx(1.0, abs=0.5), pytest.approx(2.0, abs=0.5)]

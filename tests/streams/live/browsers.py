@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 SIZE = {"width": 1400, "height": 850}
+ENTITIES = "beliefstream.world.entities"
 
 
 @dataclass
@@ -63,3 +64,26 @@ def tab(browser: Browser) -> Iterator[Tab]:
     opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
     yield opened
     context.close()
+
+
+def show(opened: Tab, address: str, name: str = "mower") -> None:
+    """Open the page and select an entity."""
+    opened.open(address)
+    opened.wait_for(f"{ENTITIES}.size > 0")
+    opened.page.get_by_role("button", name=name, exact=True).first.click()
+    opened.wait_for(f"document.querySelector('#who').textContent === {name!r}")
+
+
+def draw(opened: Tab, centre: tuple[float, float], radius: float) -> None:
+    """Draw a prior with the mouse, in coordinates of the map."""
+    x, y = centre
+    opened.value("beliefstream.map.touched = true")
+    opened.value("beliefstream.map.zoom(0.2, 0, 0)")  # out, so that the centre is on the map
+    place = "(([x, y]) => { const m = beliefstream.map, b = m.canvas.getBoundingClientRect();"
+    place += " return [b.left + m.x(x), b.top + m.y(y)]; })"
+    begin, end = (opened.value(f"{place}([{a}, {b}])") for a, b in ((x, y), (x + radius, y + radius)))
+    opened.page.click("#draw")
+    opened.page.mouse.move(*begin)
+    opened.page.mouse.down()
+    opened.page.mouse.move(*end, steps=4)
+    opened.page.mouse.up()

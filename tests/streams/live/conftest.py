@@ -3,10 +3,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser
 
 from beliefstream.streams.kafka.topics import TopicNames, create
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
+from tests.streams.live.browsers import Tab, chromium, tab
 from tests.streams.live.pages import Page, served
 
 PARTITIONS = 2
@@ -23,3 +25,17 @@ def page(embedded_broker: EmbeddedNode, topics: TopicNames) -> Iterator[Page]:
     """A page without a token."""
     with served(embedded_broker.bootstrap_servers, topics) as page:
         yield page
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Tab]:
+    """A tab that in the end has complained about nothing."""
+    with tab(browser) as found:
+        yield found
+        assert found.complaints == []

@@ -90,11 +90,8 @@ def served(
     """The page on a free port, until the block ends; under a path as a proxy has it."""
     listening = listen("127.0.0.1", 0)
     raw = KafkaProducer(bootstrap_servers=servers)
-    with (
-        listening,
-        TopicsReader(servers, topics, MAXIMUM_OBSERVATIONS) as reader,
-        PriorPublisher(servers, topics.priors, observations=topics.observations) as publisher,
-    ):
+    reader = TopicsReader(servers, topics, MAXIMUM_OBSERVATIONS)
+    with listening, PriorPublisher(servers, topics.priors, observations=topics.observations) as publisher:
         application = topics.beliefs_changelog.removesuffix("-beliefs-changelog")
         group = GroupReader(servers, application, (topics.observations, topics.priors))
         page = LivePage(reader, publisher, group, access or Access(), plane)

@@ -2,52 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import combinations
-from pathlib import Path
-from typing import get_args
-
 import numpy as np
 import pytest
-from playwright.sync_api import Browser
 
 from beliefstream.schemas import (
-    Coordinate,
     DeadLetter,
     Mixture,
-    Model,
-    PositionSensor,
-    Prior,
-    RandomWalk,
-    RangeSensor,
     Reason,
-    parse,
 )
-from beliefstream.schemas.sensor_health import Verdict
-from beliefstream.streams.client.sensor_health import read_sensor_health
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.live import history
 from beliefstream.streams.live.access import Access
 from tests.brokers import EmbeddedNode
-from tests.conftest import Names
-from tests.streams.client.topics import posterior, records
-from tests.streams.live.browsers import Tab, chromium, tab
+from tests.streams.client.topics import posterior
+from tests.streams.live.browsers import ENTITIES, Tab, show
 from tests.streams.live.pages import Page, served
-from tests.streams.workers import stream
 
 TOKEN = "a-token-of-the-test-0123"
 HOSTILE = "<img src=x onerror=\"document.title='hacked'\">"
 NARROW = ((1.0, 0.0), (0.0, 1.0))
 TWO_MODES = Mixture(weights=(0.5, 0.5), means=((-20.0, 0.0), (20.0, 0.0)), covariances=(NARROW, NARROW))
-ENTITIES = "beliefstream.world.entities"
-COLOURS = """(places) => {
-  const { map } = beliefstream, dots = devicePixelRatio, { width, height } = map.canvas;
-  const { data } = map.canvas.getContext("2d").getImageData(0, 0, width, height);
-  return places.map(([x, y]) => {
-    const at = 4 * (Math.round(map.y(y) * dots) * width + Math.round(map.x(x) * dots));
-    return [...data.slice(at, at + 3)];
-  });
-}"""
 BRIGHTNESS = """(places) => {
   const { map } = beliefstream, dots = devicePixelRatio, { width, height } = map.canvas;
   const { data } = map.canvas.getContext("2d").getImageData(0, 0, width, height);
@@ -56,43 +30,6 @@ BRIGHTNESS = """(places) => {
     return data[at + 3] / 255 * (data[at] + data[at + 1] + data[at + 2]);
   });
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as opened:
-        yield opened
-
-
-@pytest.fixture
-def opened(browser: Browser) -> Iterator[Tab]:
-    """A tab that in the end has complained about nothing."""
-    with tab(browser) as found:
-        yield found
-        assert found.complaints == []
-
-
-def show(opened: Tab, page: Page, name: str = "mower") -> None:
-    """Open the page and select an entity."""
-    opened.open(page.address)
-    opened.wait_for(f"{ENTITIES}.size > 0")
-    opened.page.get_by_role("button", name=name, exact=True).first.click()
-    opened.wait_for(f"document.querySelector('#who').textContent === {name!r}")
-
-
-def draw(opened: Tab, centre: tuple[float, float], radius: float) -> None:
-    """Draw a prior with the mouse, in coordinates of the map."""
-    x, y = centre
-    opened.value("beliefstream.map.touched = true")
-    opened.value("beliefstream.map.zoom(0.2, 0, 0)")  # out, so that the centre is on the map
-    place = "(([x, y]) => { const m = beliefstream.map, b = m.canvas.getBoundingClientRect();"
-    place += " return [b.left + m.x(x), b.top + m.y(y)]; })"
-    begin, end = (opened.value(f"{place}([{a}, {b}])") for a, b in ((x, y), (x + radius, y + radius)))
-    opened.page.click("#draw")
-    opened.page.mouse.move(*begin)
-    opened.page.mouse.down()
-    opened.page.mouse.move(*end, steps=4)
-    opened.page.mouse.up()
 
 
 def test_the_page_loads_under_its_policy_and_entities_move(opened: Tab, page: Page) -> None:
@@ -131,7 +68,7 @@ def test_the_contours_of_the_selected_entity_hold_what_they_say(opened: Tab, pag
 
 def test_a_selected_entity_is_told_with_bands(opened: Tab, page: Page) -> None:
     page.put(*(posterior(number, mixture=Mixture.gaussian((number, 0), 2)) for number in range(1, 5)))
-    show(opened, page)
+    show(opened, page.address)
     opened.wait_for("beliefstream.series.samples.length >= 1")
     rows = opened.page.locator("#now tbody tr").all_inner_texts()
     assert rows[0].split("\t")[0] == "x (m)"
@@ -141,140 +78,19 @@ def test_a_selected_entity_is_told_with_bands(opened: Tab, page: Page) -> None:
     assert "transformer" in opened.page.inner_text("#facts")
 
 
+def test_a_belief_outside_what_its_likelihood_was_trained_on_says_so(opened: Tab, page: Page) -> None:
+    quality = posterior(1).quality.model_copy(update={"likelihood": "learned", "outside_training": 0.25})
+    page.put(posterior(1, quality=quality))
+    show(opened, page.address)
+    expected = "learned, outside its training by 0.25 widths: do not rely on this belief"
+    opened.wait_for(f"document.querySelector('#facts').textContent.includes({expected!r})")
+
+
 def test_the_list_is_searched(opened: Tab, page: Page) -> None:
     page.put(*(posterior(1, name) for name in ("mower-1", "mower-2", "ship")))
     opened.open(page.address)
     opened.page.get_by_role("searchbox").fill("MOW")
     opened.wait_for("document.querySelectorAll('#list button').length === 2")
-
-
-def test_a_prior_drawn_by_mouse_arrives(opened: Tab, page: Page, embedded_broker: EmbeddedNode) -> None:
-    page.put(posterior(1, mixture=TWO_MODES))
-    show(opened, page)
-    opened.page.select_option("select[name=mode]", "product")
-    opened.page.click("#draw")
-    box = opened.page.locator("#canvas").bounding_box()
-    assert box is not None
-    x, y = box["x"] + 200, box["y"] + 300
-    centre, corner = (
-        opened.value(f"beliefstream.map.at({{clientX: {a}, clientY: {b}}})")
-        for a, b in ((x, y), (x + 60, y - 30))
-    )
-    opened.page.mouse.move(x, y)
-    opened.page.mouse.down()
-    opened.page.mouse.move(x + 60, y - 30, steps=4)
-    opened.page.mouse.up()
-    opened.page.click("#send")
-    (record,) = records(embedded_broker, page.topics.priors, 1)
-    prior = parse(Prior, record.value)
-    assert (prior.entity, prior.mode, prior.coordinates) == ("mower", "product", ("x", "y"))
-    np.testing.assert_allclose(prior.mixture.mean(), centre, rtol=1e-5)
-    widths = np.sqrt(-2 * np.log(0.1)) * prior.mixture.standard_deviations()
-    np.testing.assert_allclose(widths, np.abs(np.subtract(corner, centre)), rtol=1e-5)
-    opened.wait_for("document.querySelector('#answer').textContent.includes('waiting')")
-    page.put(posterior(2, prior_sequence=1))
-    opened.wait_for("document.querySelector('#answer').textContent.startsWith('Applied')")
-
-
-def test_a_prior_changes_the_belief(
-    opened: Tab, embedded_broker: EmbeddedNode, names: Names, tmp_path: Path
-) -> None:
-    """With a real worker: the page shows the posterior that has taken the prior in."""
-    with stream(embedded_broker, names, tmp_path) as messages:
-        messages.define(
-            [
-                PositionSensor(sensor="gps", standard_deviation=3.0),
-                Model(
-                    entity="*",
-                    name="walker",
-                    motion=RandomWalk(spectral_density=1.0),
-                    coordinates=(Coordinate(name="x", unit="m"), Coordinate(name="y", unit="m")),
-                    prior=Mixture.gaussian((0, 0), 20),
-                ),
-            ]
-        )
-        messages.worker().start()
-        with served(embedded_broker.bootstrap_servers, names.topics) as page:
-            messages.observations.send("mower", "gps", (1.0, 2.0))
-            show(opened, page)
-            opened.page.select_option("select[name=when]", "newest")
-            draw(opened, (30.0, -20.0), 2.0)
-            opened.page.click("#send")
-            opened.wait_for("document.querySelector('#answer').textContent.startsWith('Applied')")
-            # the observation of that time counts after the prior, so the belief is between both
-            share = (variance := (2 / np.sqrt(-2 * np.log(0.1))) ** 2) / (variance + 3.0**2)
-            expected = (1 - share) * np.array([30, -20]) + share * np.array([1, 2])
-            opened.wait_for(f"Math.abs(beliefstream.map.selected.components[1] - {expected[0]}) < 0.1")
-            shown = opened.value("[...beliefstream.map.selected.components]")
-            np.testing.assert_allclose(shown[1:3], expected, atol=0.1)
-
-
-def test_sensors_are_shown_where_they_stand_with_their_verdicts(
-    opened: Tab, embedded_broker: EmbeddedNode, names: Names, tmp_path: Path
-) -> None:
-    """With a real worker: of three beacons about one entity that stands still, one reports two metres too much."""
-    places = {"bent": (40.0, 0.0), "east": (-40.0, 0.0), "north": (0.0, 40.0)}
-    with stream(embedded_broker, names, tmp_path) as messages:
-        messages.define(
-            [
-                *(
-                    RangeSensor(sensor=name, position=place, standard_deviation=1.0)
-                    for name, place in places.items()
-                ),
-                PositionSensor(sensor="gps", standard_deviation=1.0),
-                still_model(),
-            ]
-        )
-        messages.worker(health_window=512.0).start()
-        noise = np.random.default_rng(1).normal(size=(240, 5))
-        for number, errors in enumerate(noise):
-            now = float(1_700_000_000 + number)
-            for (name, place), error in zip(places.items(), errors, strict=False):
-                value = np.linalg.norm(place) + error + 2.0 * (name == "bent")
-                messages.observations.send("mower", name, float(value), time=now)
-            messages.observations.send("mower", "gps", tuple(errors[3:].tolist()), time=now)
-        with served(embedded_broker.bootstrap_servers, names.topics) as page:
-            opened.open(page.address)
-            opened.wait_for("beliefstream.world.verdicts.bent?.verdict === 'biased'", 60)
-            opened.wait_for("document.querySelector('#ill-count').textContent !== '0'")
-            opened.wait_for("document.querySelector('#workers').textContent === '1'")
-            opened.wait_for("document.querySelector('#lag').textContent === '0'")
-            first, *_ = opened.page.locator("#sensors tbody tr").all_inner_texts()
-            cells = [cell.strip() for cell in first.split("\t")]
-            assert cells[:2] == ["bent", "biased"]
-            known = read_sensor_health(embedded_broker.bootstrap_servers, names.topics.sensor_health)
-            expected = known["bent"].assessment.channels[0].bias
-            assert 0.5 < expected < 2.5  # a part of it is in the belief
-            assert float(cells[3].split("±")[0]) == pytest.approx(expected, rel=0.1)
-            colours = opened.page.evaluate(COLOURS, list(places.values()))
-            assert colours[0] == [0xE6, 0x9F, 0x00]
-            assert [0xE6, 0x9F, 0x00] not in colours[1:]
-
-
-def still_model() -> Model:
-    return Model(
-        entity="*",
-        name="still",
-        motion=RandomWalk(spectral_density=1e-6),
-        coordinates=(Coordinate(name="x", unit="m"), Coordinate(name="y", unit="m")),
-        prior=Mixture.gaussian((0, 0), 20),
-        live_time=False,
-    )
-
-
-def test_every_verdict_has_a_shape_of_its_own(opened: Tab, page: Page) -> None:
-    """Whoever sees no colours tells them apart: no two marks cover the same pixels."""
-    opened.open(page.address)
-    script = """import("./sensors.js").then(({ MARKS, mark }) => Object.keys(MARKS).map((verdict) => {
-      const canvas = Object.assign(document.createElement("canvas"), { width: 16, height: 16 });
-      const pen = canvas.getContext("2d");
-      mark(pen, 8, 8, verdict);
-      return [verdict, [...pen.getImageData(0, 0, 16, 16).data].filter((_, i) => i % 4 === 3)];
-    }))"""
-    covered = {verdict: np.array(alphas) > 100 for verdict, alphas in opened.page.evaluate(f"() => {script}")}
-    assert set(covered) == set(get_args(Verdict))
-    for one, other in combinations(covered, 2):
-        assert np.count_nonzero(covered[one] != covered[other]) >= 16, (one, other)
 
 
 def test_the_last_minutes_are_scrolled_back_by_keyboard(
@@ -303,42 +119,24 @@ def test_the_last_minutes_are_scrolled_back_by_keyboard(
     assert opened.page.inner_text("#shown") == "live"
 
 
-def test_exact_numbers_of_several_ellipses_are_sent(
-    opened: Tab, page: Page, embedded_broker: EmbeddedNode
-) -> None:
-    page.put(posterior(1))
-    show(opened, page)
-    for number in (1, 2):
-        opened.page.click("#add")
-        for name, value in (
-            ("x", 10 * number),
-            ("y", 5),
-            ("rx", 3),
-            ("ry", 2),
-            ("angle", 90),
-            ("weight", number),
-        ):
-            opened.page.get_by_label(f"{name} of ellipse {number}", exact=True).fill(str(value))
-    opened.page.click("#send")
-    (record,) = records(embedded_broker, page.topics.priors, 1)
-    mixture = parse(Prior, record.value).mixture
-    np.testing.assert_allclose(mixture.weights, [1 / 3, 2 / 3])
-    np.testing.assert_allclose(mixture.means, [[10, 5], [20, 5]])
-    scale = -2 * np.log(0.1)
-    np.testing.assert_allclose(mixture.covariances, [np.diag([4, 9]) / scale] * 2, atol=1e-12)
-
-
 def test_hostile_text_is_shown_as_text(opened: Tab, page: Page) -> None:
     page.put(posterior(1, "__proto__", model="a:b"))
-    value = b'{"entity": "' + HOSTILE.replace('"', '\\"').encode() + b'", "sensor": "<b>bold</b>"}'
-    letter = DeadLetter(
-        reason=Reason.unknown_sensor, detail=HOSTILE, topic="observations", partition=0, offset=1, value=value
-    )
-    page.raw.send(page.topics.dead_letters, value=letter.value, headers=letter.headers())
+    hostile = HOSTILE.replace('"', '\\"')
+    for offset, entity in enumerate((hostile, "__proto__")):
+        letter = DeadLetter(
+            reason=Reason.unknown_sensor,
+            detail=HOSTILE,
+            topic="observations",
+            partition=0,
+            offset=offset,
+            value=f'{{"entity": "{entity}", "sensor": "<b>bold</b>"}}'.encode(),
+        )
+        page.raw.send(page.topics.dead_letters, value=letter.value, headers=letter.headers())
     page.raw.flush()
-    show(opened, page, "__proto__")
-    opened.wait_for("document.querySelectorAll('#letters tbody tr').length === 1")
-    assert HOSTILE in opened.page.inner_text("#letters")
+    show(opened, page.address, "__proto__")
+    for table, count in (("#letters", 2), ("#own-letters", 1)):
+        opened.wait_for(f"document.querySelectorAll('{table} tbody tr').length === {count}")
+        assert HOSTILE in opened.page.inner_text(table)
     assert opened.page.locator("img").count() == 0
     assert opened.page.title() == "Beliefstream: live"
 

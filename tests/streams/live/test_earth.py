@@ -10,8 +10,10 @@ import pytest
 from beliefstream.schemas import Coordinate, Geodetic, GeodeticSensor, Mixture, PositionSensor, Posterior
 from beliefstream.streams.live.beliefs import Beliefs
 from beliefstream.streams.live.earth import degree_plane, earth_note
+from beliefstream.streams.live.posteriors import plain
 from tests.streams.client.topics import posterior
 from tests.streams.live.pages import Page, watched
+from tests.streams.live.tables import take
 
 NAMES = ("latitude", "longitude")
 HELSINKI = Mixture.gaussian((60.0, 25.0), (0.1, 0.2))
@@ -53,9 +55,9 @@ def test_longitude_is_to_the_right_and_shorter_by_the_cosine_of_the_latitude(pag
 def test_only_latitude_and_longitude_in_degrees_are_degrees(
     names: tuple[str, ...], unit: str, expected: tuple[str, str] | None
 ) -> None:
-    assert degree_plane(on_earth(names, unit)) == expected
+    assert degree_plane(plain(on_earth(names, unit))) == expected
     table = Beliefs()
-    table.add(on_earth(names, unit))
+    take(table, on_earth(names, unit))
     assert table.stretch == (pytest.approx(0.5) if expected else 1.0)
 
 

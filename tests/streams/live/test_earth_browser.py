@@ -9,12 +9,9 @@ import pytest
 from beliefstream.schemas import Prior, parse
 from tests.brokers import EmbeddedNode
 from tests.streams.client.topics import records
-from tests.streams.live.browsers import Tab
+from tests.streams.live.browsers import ENTITIES, Tab, show
 from tests.streams.live.pages import Page
-from tests.streams.live.test_browser import ENTITIES, browser, opened, show
 from tests.streams.live.test_earth import HELSINKI, ORIGIN, on_earth, receiver
-
-__all__ = ["browser", "opened"]  # fixtures
 
 PLACES = [(50.75, -1.25), (51.2, -0.4), (50.0, -3.0), (49.1, 2.0)]
 TEXTS = """(draw) => {
@@ -64,7 +61,7 @@ def test_a_prior_in_degrees_is_sent_in_degrees(
     opened: Tab, page: Page, embedded_broker: EmbeddedNode
 ) -> None:
     page.put(on_earth())
-    show(opened, page)
+    show(opened, page.address)
     opened.page.click("#add")
     values = (("x", 25.0), ("y", 60.0), ("rx", 0.3), ("ry", 0.1), ("angle", 30.0), ("weight", 1.0))
     for name, value in values:

@@ -14,6 +14,7 @@ from beliefstream.streams.live.beliefs import BLOCK, Beliefs
 from beliefstream.streams.live.history import History
 from tests.streams.client.topics import posterior
 from tests.streams.live.pages import Page, watched
+from tests.streams.live.tables import take
 
 
 class Clock:
@@ -45,7 +46,7 @@ def test_what_was_at_a_time_is_found(clock: Clock) -> None:
     table, past = Beliefs(), History()
     for number in (1, 2, 3):
         clock.now = 1_000.0 + 10 * number
-        table.add(posterior(number, time=float(number)))
+        take(table, posterior(number, time=float(number)))
         past.take(table, {"entities": number}, {"beacon": "healthy"})
     for moment, expected in ((1_010.0, 1), (1_019.9, 1), (1_020.0, 2), (2_000.0, 3), (0.0, 1)):
         snapshot = past.at(moment)
@@ -79,7 +80,7 @@ def test_memory_is_bounded_by_what_is_counted(clock: Clock, monkeypatch: pytest.
         for number in range(100):
             clock.now += history.INTERVAL
             for each in posteriors:
-                table.add(each.model_copy(update={"time": float(number)}))
+                take(table, each.model_copy(update={"time": float(number)}))
                 table.entities[each.entity].samples.clear()  # of the chart, and not of this
             past.take(table, {}, {})
         held, _ = tracemalloc.get_traced_memory()
@@ -92,7 +93,7 @@ def test_memory_is_bounded_by_what_is_counted(clock: Clock, monkeypatch: pytest.
 
 def test_what_has_not_changed_takes_next_to_nothing(clock: Clock) -> None:
     table, past = Beliefs(), History()
-    table.add(posterior(1, mixture=mixture(1)))
+    take(table, posterior(1, mixture=mixture(1)))
     for _ in range(2):
         clock.now += history.INTERVAL
         past.take(table, {}, {"beacon": "healthy"})

@@ -6,6 +6,7 @@ import pytest
 
 from beliefstream.streams.live import latencies
 from beliefstream.streams.live.latencies import Latencies, Seen
+from beliefstream.streams.live.posteriors import plain
 from tests.streams.client.topics import posterior
 
 KNOWN = (
@@ -22,15 +23,15 @@ def test_observations_are_found_by_their_place_or_their_id(
     applied: tuple[str, ...], expected: tuple[float, float]
 ) -> None:
     found = Latencies()
-    found.add(posterior(1, applied=applied), 101.0, KNOWN)
+    found.add(plain(posterior(1, applied=applied)), 101.0, KNOWN)
     assert found.quantiles(0.5, 1.0) == expected
 
 
 def test_it_is_unknown_without_a_match_and_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Latencies()
-    found.add(posterior(1, applied=("1:7", "r-9")), 101.0, KNOWN)
+    found.add(plain(posterior(1, applied=("1:7", "r-9"))), 101.0, KNOWN)
     assert found.quantiles(0.5) is None
-    found.add(posterior(1, applied=("0:7",)), 101.0, KNOWN)
+    found.add(plain(posterior(1, applied=("0:7",))), 101.0, KNOWN)
     assert found.quantiles(0.5) == (1.0,)
     monkeypatch.setattr(latencies, "WINDOW", 0.0)
     assert found.quantiles(0.5) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import pytest
 from beliefstream.streams.bench.live import _variants
 from beliefstream.streams.live import history
 from beliefstream.streams.live.beliefs import Beliefs
+from beliefstream.streams.live.groups import Group, read_posteriors
 from beliefstream.streams.live.history import History
-from beliefstream.streams.live.posteriors import PlainPosterior, plain_posterior
 from tests.streams.live.test_history import Clock
 
 ENTITIES = 1000
@@ -26,13 +27,22 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def prepared() -> list[list[PlainPosterior]]:
-    """Some posteriors of each entity, of eight components."""
-    found = []
-    for number in range(ENTITIES):
-        raws = [before + b'"time":0.125' + after for before, after in _variants(f"e-{number}")]
-        found.append([each for raw in raws if (each := plain_posterior(raw)) is not None])
-    return found
+def prepared() -> list[list[Group]]:
+    """Posteriors of eight components of each entity, several times."""
+    times = zip(
+        *(
+            [before + b'"time":0.125' + after for before, after in _variants(f"e-{number}")]
+            for number in range(ENTITIES)
+        ),
+        strict=True,
+    )
+    return [read_posteriors(raws)[0] for raws in times]
+
+
+def at(group: Group, time: float) -> Group:
+    """The same posteriors at another time."""
+    moved = [msgspec.structs.replace(each, time=time) for each in group.posteriors]
+    return dataclasses.replace(group, posteriors=moved)
 
 
 @pytest.mark.soak
@@ -41,12 +51,11 @@ def test_memory_is_flat_once_the_histories_are_full(monkeypatch: pytest.MonkeyPa
     """`pytest -m soak -s tests/streams/live/test_memory.py` prints it, minute by minute."""
     clock = Clock()
     monkeypatch.setattr(history, "time", clock)
-    posteriors, table, past = prepared(), Beliefs(), History()
+    variants, table, past = prepared(), Beliefs(), History()
     begin, held = resident(), []
     for second in range(60 * MINUTES):
         clock.now += 1.0
-        for variants in posteriors:
-            table.add(msgspec.structs.replace(variants[second % len(variants)], time=clock.now))
+        table.take([at(group, clock.now) for group in variants[second % len(variants)]])
         if past.is_due:
             past.take(table, {}, {})
         if second % 60 == 59:

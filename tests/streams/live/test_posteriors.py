@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
 from beliefstream.schemas import Mixture, Posterior, Unusable, parse
-from beliefstream.streams.live.beliefs import block_of
-from beliefstream.streams.live.posteriors import plain_posterior
+from beliefstream.streams.live import groups
+from beliefstream.streams.live.beliefs import BLOCK, METHODS, blocks_of
+from beliefstream.streams.live.groups import Group, read_posteriors
 from tests.streams.client.topics import posterior
 
 TWO = Mixture(
@@ -38,25 +40,87 @@ ODD: dict[str, list[Any]] = {
     "quality.surprise": [2.0],
     "quality.method": ["magic"],
     "quality.accumulated_error": [-1.0],
+    "quality.likelihood_error": [-1.0],
+    "quality.outside_training": [-1.0],
+    "mixture.extra": [1],
+    "mixture": [{}, [], 1],
     "quality.extra": [1],
 }
 
 
+@pytest.fixture(params=["simdjson", "msgspec"], autouse=True)
+def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to decode a mixture."""
+    if request.param == "msgspec":
+        monkeypatch.setattr(groups, "_fast", None)
+    elif groups._fast is None:
+        pytest.skip("simdjson has no wheel for this Python")
+
+
+def taken(raw: bytes | None) -> Group | None:
+    """A group of the posterior alone; None if it was left."""
+    found, left = read_posteriors([raw])
+    assert left == ([] if any(group.posteriors for group in found) else [0])
+    return None if left else found[0]
+
+
 def test_all_that_the_page_shows_is_as_pydantic_reads_it() -> None:
-    raw = posterior(3, mixture=TWO, prior_sequence=2).to_json()
-    found, expected = plain_posterior(raw), parse(Posterior, raw)
-    assert found is not None
+    quality = posterior(3).quality.model_copy(
+        update={
+            "likelihood": "learned",
+            "likelihood_error": 0.25,
+            "outside_training": 0.5,
+            "accumulated_error": 1.5,
+        }
+    )
+    raw = posterior(3, mixture=TWO, prior_sequence=2, quality=quality).to_json()
+    group, expected = taken(raw), parse(Posterior, raw)
+    assert group is not None
+    (found,) = group.posteriors
     for name in ("entity", "time", "sequence", "revision", "prior_sequence", "model", "model_version"):
         assert getattr(found, name) == getattr(expected, name)
+    assert tuple(found.applied) == expected.applied
     assert found.coordinate_names == expected.coordinate_names
-    for name in ("effective_sample_size", "log_evidence", "surprise", "method", "accumulated_error"):
+    for name in type(expected.quality).model_fields:
         assert getattr(found.quality, name) == getattr(expected.quality, name)
     assert found.mixture.mean() == pytest.approx(expected.mixture.mean())
-    assert block_of(1, found, ("x", "y")) == block_of(1, expected, ("x", "y"))
+    for name in ("weights", "means", "covariances"):
+        np.testing.assert_array_equal(getattr(group, name)[0], getattr(expected.mixture, name))
+    np.testing.assert_array_equal(group.marginals[0], [0.25, 0.75, 1, 2, 30, 40, 4, 9, 16, 25])
+
+
+def test_a_block_has_the_plane_of_each_component() -> None:
+    group = taken(posterior(3, mixture=TWO).to_json())
+    assert group is not None
+    (block,) = blocks_of(group, [7], ("y", "x"), stretch=0.5)
+    number, components, method, share, surprise, time = BLOCK.unpack_from(block)
+    assert (number, components, METHODS[method], time) == (7, 2, "transformer", 3.0)
+    assert (share, surprise) == pytest.approx((0.9, 0.4))
+    rows = np.frombuffer(block, "<f4", offset=BLOCK.size).reshape(-1, 6)
+    np.testing.assert_array_equal(rows, [[0.25, 1, 1, 2.25, 0.5, 4], [0.75, 20, 30, 6.25, 0, 16]])
+    (empty,) = blocks_of(group, [7], ("x", "height"))
+    assert BLOCK.unpack_from(empty)[1] == 0 and len(empty) == BLOCK.size
+
+
+def test_posteriors_of_several_shapes_keep_their_places() -> None:
+    messages = [
+        posterior(number, f"e-{number}", mixture=TWO if number % 3 else Mixture.gaussian((number, 0), 1))
+        for number in range(1, 10)
+    ]
+    raws: list[bytes | None] = [each.to_json() for each in messages]
+    raws[4] = None
+    found, left = read_posteriors(raws)
+    assert left == [4]
+    assert sorted(group.components for group in found) == [1, 2]
+    for group in found:
+        for row, (place, member) in enumerate(zip(group.places, group.posteriors, strict=True)):
+            assert member.entity == messages[place].entity
+            np.testing.assert_array_equal(group.means[row], messages[place].mixture.means)
 
 
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field in ODD for value in ODD[field]])
 def test_what_pydantic_refuses_is_not_taken(field: str, value: Any) -> None:
+    """Nor is what comes with it lost."""
     content = json.loads(posterior(3, mixture=TWO).to_json())
     *parents, name = field.split(".")
     place = content
@@ -66,10 +130,13 @@ def test_what_pydantic_refuses_is_not_taken(field: str, value: Any) -> None:
     raw = json.dumps(content).encode()
     with pytest.raises(Unusable):
         parse(Posterior, raw)
-    assert plain_posterior(raw) is None
+    assert taken(raw) is None
+    found, left = read_posteriors([raw, posterior(4, mixture=TWO).to_json()])
+    assert left == [0]
+    assert [each.sequence for group in found for each in group.posteriors] == [4]
 
 
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_posterior_are_not_taken(raw: bytes) -> None:
-    assert plain_posterior(raw) is None
-    assert plain_posterior(None) is None
+    assert taken(raw) is None
+    assert taken(None) is None

@@ -153,6 +153,20 @@ def test_a_sensor_that_stops_is_silent_when_others_go_on(keeping: Keeping) -> No
     assert found["gps"].assessment.verdict != "silent"
 
 
+@pytest.mark.parametrize(("ago", "expected"), [(0.0, "healthy"), (100.0, "silent")])
+def test_a_sensor_of_a_partition_that_is_behind_is_not_silent(
+    keeping: Keeping, ago: float, expected: str
+) -> None:
+    """Only once that partition has had nothing for as long as the sensor may pause."""
+    first = messages(
+        keeping.add(*(seen(offset, score=(-1.0) ** offset) for offset in range(0, 400))).summaries
+    )
+    ahead = [seen(offset, "gps", partition=1) for offset in range(0, 1000, 4)]
+    found = judged([*first, *messages(keeping.add(*ahead).summaries)], {0: 5000.0 - ago, 1: 5000.0})
+    assert found["radar"].assessment.verdict == expected
+    assert found["radar"].assessment.silence == pytest.approx(ago, abs=1.0)
+
+
 def test_observations_of_removed_sensors_are_left_out(keeping: Keeping) -> None:
     del keeping.definitions.sensors["radar"]
     changes = keeping.add(seen(1), seen(2, "gps"))
