@@ -192,7 +192,8 @@ class Updater:
         never |= (bent > limit) | (irregular & (bent > limit / GENTLE))
         # a problem has no residual whose bend could be measured
         doubted = (unlikely & outliers & (bent > limit / SOONER)) | observations.has_problem
-        above = torch.where(doubted | (bent > limit / GENTLE), DOUBTED, 0.0)
+        doubted |= bent > limit / GENTLE
+        above = torch.where(doubted, DOUBTED, 0.0)
         return torch.where(never, math.inf, above).double(), doubted
 
 
