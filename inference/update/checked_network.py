@@ -110,11 +110,15 @@ class CheckedNetwork:
         answer, found = local.localise(update.posterior), None
         if self.compiled is not None and points == self.settings.points:
             found = self.compiled.check(local.prior, answer, local.images, local.observations)
-        found = found or importance.quality(local.weigh(answer, points, seed))
-        size, evidence, divergence, deviation = (part.double().cpu() for part in found)
-        return replace(
-            update,
-            effective_sample_size=torch.nan_to_num(size, nan=0.0),
-            log_evidence=evidence,
-            divergence=torch.nan_to_num(divergence + deviation, nan=math.inf),
-        )
+        return with_quality(update, found or importance.quality(local.weigh(answer, points, seed)))
+
+
+def with_quality(update: Update, found: importance.Quality) -> Update:
+    """The update with its quality and evidence replaced."""
+    size, evidence, divergence, deviation = (part.double().cpu() for part in found)
+    return replace(
+        update,
+        effective_sample_size=torch.nan_to_num(size, nan=0.0),
+        log_evidence=evidence,
+        divergence=torch.nan_to_num(divergence + deviation, nan=math.inf),
+    )

@@ -55,17 +55,16 @@ class Scan(NamedTuple):
         offset = la.times(self.factors[:, some][:, :count], noise.expand(len(self.points), -1, -1))
         return self.points[:, some][:, :count] + offset
 
-    @property
-    def resolved(self) -> Tensor:
-        """Whether cells are small beside the noise for most of the posterior, ``(B,)`` bool."""
-        return (self.share * (self.change < RESOLVED)).sum(1) > 0.5
+    def resolves(self, parts: Tensor) -> Tensor:
+        """Whether cells are small beside the noise for more than half of `parts` ``(B, M)``; ``(B,)`` bool."""
+        return (parts * (self.change < RESOLVED)).sum(1) > 0.5 * parts.sum(1)
 
     def missed(self, answer: GaussianMixture, log_evidence: Tensor) -> Tensor:
-        """Divergence in nats caused by what an answer leaves out, at the resolution of the scan, ``(B,)``.
+        """Divergence in nats caused by what an answer leaves out, at the resolution of the scan, by cell ``(B, M)``.
 
         The answer is smoothed over the same cells. Differences within `SLACK` nats may come from smoothing and do not
-        count. `log_evidence` ``(B,)`` is another estimate: where it is larger, the places cover only a part of the
-        posterior.
+        count. `log_evidence` ``(B,)`` is an estimate by importance sampling. It is better for sharp peaks, whose cells
+        are few. The scan's own counts only where the cells that the answer lacks have more.
         """
         answer = answer.to(dtype=torch.float64, device=self.points.device)
         covariances = answer.covariances[:, None] + (self.factors @ self.factors.mT)[:, :, None]
@@ -73,14 +72,16 @@ class Scan(NamedTuple):
         offset = la.times(la.invert_lower(factors), self.points[:, :, None] - answer.means[:, None])
         logs = -0.5 * la.squared_norm(offset) - la.log_diagonal(factors)
         logs = logs - 0.5 * answer.dimension * math.log(2 * math.pi) + answer.log_weights[:, None]
-        evidence = torch.maximum(self.log_evidence, log_evidence.to(self.points))
-        off = self.log_target - evidence[:, None] - torch.logsumexp(logs, -1)
-        known = (self.log_evidence - evidence).exp()
-        missed = known * (self.share * torch.where(off > SLACK, off, 0.0)).sum(1)
+        given, answered = log_evidence.to(self.points), torch.logsumexp(logs, -1)
+        lacking = self.log_target - given[:, None] - answered > SLACK
+        own = self.log_evidence + torch.where(lacking, self.share, 0.0).sum(1).log()
+        evidence = torch.maximum(given, own)
+        off = self.log_target - evidence[:, None] - answered
+        share = self.share * (self.log_evidence - evidence).exp()[:, None]
+        missed = share * torch.where(off > SLACK, off, 0.0)
         # an answer without an evidence has no quality to lower; a scan that is NaN confirms no answer
-        return torch.where(
-            log_evidence.isnan().to(missed.device), 0.0, torch.nan_to_num(missed, nan=math.inf)
-        )
+        unknown = log_evidence.isnan().to(missed.device)
+        return torch.where(unknown[:, None], 0.0, torch.nan_to_num(missed, nan=math.inf))
 
 
 def scan(prior: GaussianMixture, observations: Observations, count: int = PLACES) -> Scan:

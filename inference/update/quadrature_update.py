@@ -21,6 +21,11 @@ from beliefstream.inference.update.settings import UpdateSettings
 AIM = 0.2  # of the allowed loss: components are split down to it
 POINTS, SEED = 256, 701  # of the prior, which check the evidence under a likelihood of any shape
 WIDER = 2.0  # the same number of points is of a prior wider by this factor
+CHECKED_SPREAD = (
+    30.0  # of an expected value over a component, as `quadrature.MOST_SPREAD`, where these points check
+)
+LESS_LINEAR = 0.05  # factor on the allowed loss of a linearised function
+MORE_LOSS = 4.0  # factor on the allowed loss for functions, on which no network was trained
 LEAST_SHARE, SLACK = 0.05, 0.02  # of these points that count; difference in nats that is no fault
 
 
@@ -46,18 +51,23 @@ def settle(
     if settings.quadrature_below <= 0 or not bool(fits.any()):
         return none, None
     spread = quadrature.gate(scaled.prior, scaled.observations, scaled.linear)
-    fits = fits & (spread < quadrature.MOST_SPREAD)
+    # the prior's points check functions too, see `_agreed`
+    functions = takes_functions(observations)
+    most = torch.where(functions, CHECKED_SPREAD, quadrature.MOST_SPREAD)
+    fits = fits & (spread < most)
     if observations.likelihoods is not None:
         fits = fits & (_farther_out(scaled) < quadrature.MOST_SPREAD)
-    code = torch.where(fits, (touched * (1 << torch.arange(prior.dimension))).sum(1), -1)
+    pattern = (touched * (1 << torch.arange(prior.dimension))).sum(1) + (functions * (1 << prior.dimension))
+    code = torch.where(fits, pattern, -1)
     parts: list[tuple[Tensor, Update]] = []
-    for pattern in sorted(set(code.tolist()) - {-1}):
-        index = torch.nonzero(code == pattern)[:, 0]
+    for each in sorted(set(code.tolist()) - {-1}):
+        index = torch.nonzero(code == each)[:, 0]
         axes = torch.nonzero(touched[index[0]])[:, 0].tolist()
         local = LocalProblem.of(
             prior.rows(index), observations.rows_of(index), axes, torch.device("cpu"), torch.float64
         )
-        accepted, update = _settled(local, scaled.rows(index), settings)
+        below = settings.quadrature_below * (MORE_LOSS if bool(functions[index[0]]) else 1.0)
+        accepted, update = _settled(local, scaled.rows(index), settings, below)
         if len(accepted):
             parts.append((index[accepted], update.rows(accepted)))
     if not parts:
@@ -65,14 +75,15 @@ def settle(
     return torch.cat([index for index, _ in parts]).sort().values, joined(parts)
 
 
-def _settled(local: LocalProblem, problem: Scaled, settings: UpdateSettings) -> tuple[Tensor, Update]:
-    """Places of the answers that are good enough, and all answers."""
-    below = settings.quadrature_below
-    solution = quadrature.solve(local.prior64, local.observations64, below * AIM)
+def _settled(
+    local: LocalProblem, problem: Scaled, settings: UpdateSettings, below: float
+) -> tuple[Tensor, Update]:
+    """Places of the answers that lose less than `below`, nats, and all answers."""
+    observations = local.observations64
+    solution = quadrature.solve(local.prior64, observations, below * AIM)
     whole = local.extend(solution.posterior, solution.source)
     whole = reduce(whole, settings.most_components, settings.merge_below)
     divergence = solution.divergence_of(local.localise(whole))
-    observations = local.observations64
     if observations.likelihoods is not None or observations.functions is not None:
         divergence = torch.where(_agreed(local, solution.log_evidence), divergence, math.inf)
     update = Update(
@@ -85,6 +96,23 @@ def _settled(local: LocalProblem, problem: Scaled, settings: UpdateSettings) -> 
         divergence,
     )
     return torch.nonzero(divergence < below)[:, 0], update
+
+
+def linear_share(observations: Observations, touched: Tensor, settings: UpdateSettings) -> Tensor:
+    """Factor ``(B,)`` on the loss that a linearised update may have: less where quadrature can replace it.
+
+    The error of a linearised function has a sign, and adds up over many observations.
+    """
+    replaced = takes_functions(observations) & (touched.sum(1) < max(quadrature.RULES))
+    replaced &= settings.quadrature_below > 0
+    return torch.where(replaced, LESS_LINEAR, 1.0).double()
+
+
+def takes_functions(observations: Observations) -> Tensor:
+    """Which problems have a measurement function, ``(B,)`` bool."""
+    if observations.functions is None:
+        return torch.zeros(len(observations.mask), dtype=torch.bool)
+    return (observations.functions.present & observations.mask).any(1)
 
 
 def _farther_out(problem: Scaled) -> Tensor:

@@ -25,16 +25,18 @@ from torch import Tensor
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
 from beliefstream.inference.update import importance, mode_search
-from beliefstream.inference.update.checked_network import CheckedNetwork
+from beliefstream.inference.update.checked_network import CheckedNetwork, with_quality
 from beliefstream.inference.update.local_problem import LocalProblem
-from beliefstream.inference.update.prior_scan import Scan, scan, zoom
+from beliefstream.inference.update.prior_scan import SLACK, Scan, scan, zoom
 from beliefstream.inference.update.randomised_maximum_likelihood import randomised_images
 from beliefstream.inference.update.refinement import refine
 from beliefstream.inference.update.result import Method, Update, joined
+from beliefstream.inference.update.unseen_coordinates import unseen_divergence
 
 TOGETHER = 32  # problems at a time
 ZOOMS, MORE_ZOOMS = 4, 20  # most zooms into a scan, and most where an answer seems to miss something
 DOUBTFUL = 0.05  # nats missed, above which coarse cells are zoomed into
+CLOSE_PLACES = 1024  # places of a scan that is zoomed into to compare an answer closely
 PEAKS = 16  # the most peaks that are kept
 BESIDE = 0.4873  # weight of an answer beside peaks; no simple fraction, as `mode_search.EVENLY`
 ALONG, SCANNED = 48, 64  # points of the prior, and of its scan, that are moved to the posterior
@@ -110,12 +112,20 @@ class ThoroughNetwork(CheckedNetwork):
         result = self._better(local, modes.laplace, self._better(local, both, now, points), points)
         result = self._refined(local, both, result, points)
         result = self._all_defended(local, _compared(local, result))
-        return _compared_closely(local, self._verified(local, result))
+        return self._verified(local, result)
 
     def _verified(self, local: LocalProblem, update: Update) -> Update:
-        """Measure an answer on fresh points: the points of a choice flatter what was chosen."""
-        again = self._measured(local, update, VERIFY_POINTS, VERIFY_SEED)
-        divergence = torch.maximum(update.divergence, again.divergence)
+        """Measure an answer on fresh points: the points of a choice flatter what was chosen.
+
+        The points see the shape of an answer well, and the scan sees what it lacks. So the divergence is that of the
+        points, with the part beyond the scan's slack from whichever sees more.
+        """
+        weighted = local.weigh(local.localise(update.posterior), VERIFY_POINTS, VERIFY_SEED)
+        again = with_quality(update, importance.quality(weighted))
+        lacking = _missed_closely(local, again) - _beyond_slack(weighted)
+        divergence = torch.maximum(update.divergence, again.divergence) + lacking.clamp_min(0)
+        if local.partial:
+            divergence = divergence + _unseen(local, update, weighted)
         size = torch.minimum(update.effective_sample_size, again.effective_sample_size)
         return _with_missed(replace(again, effective_sample_size=size), divergence)
 
@@ -200,25 +210,52 @@ def scanned(local: LocalProblem, update: Update) -> Update:
     return joined(parts)
 
 
+def _unseen(local: LocalProblem, update: Update, weighted: importance.Weighted) -> Tensor:
+    """Divergence, nats ``(B,)``, of the coordinates that no sensor touches, given the others."""
+    points = weighted.points.to(local.scale) * local.scale[:, None, None] + local.shift[:, None]
+    share = torch.softmax(weighted.target - weighted.proposal, 1).to(local.scale)
+    return unseen_divergence(update.posterior, local.whole, local.axes, points, share, VERIFY_SEED + 1)
+
+
 def _compared(local: LocalProblem, update: Update) -> Update:
     """Lower the quality by what the scan saw and the answer lacks."""
     assert local.scan is not None
     missed = local.scan.missed(local.localise(update.posterior), update.log_evidence)
-    return _with_missed(update, missed)
+    return _with_missed(update, missed.sum(1))
 
 
-def _compared_closely(local: LocalProblem, update: Update) -> Update:
-    """Lower the quality likewise, after zooming in where cells are too coarse to tell."""
+def _beyond_slack(weighted: importance.Weighted) -> Tensor:
+    """Part of the divergence, nats ``(B,)``, from points where the answer is lower than `SLACK` allows."""
+    log_weight = weighted.target - weighted.proposal
+    log_evidence = torch.logsumexp(log_weight, 1, keepdim=True) - math.log(log_weight.shape[1])
+    off = weighted.target - weighted.answer - log_evidence
+    return torch.where(off > SLACK, torch.softmax(log_weight, 1) * off, 0.0).sum(1).double().cpu()
+
+
+def _missed_closely(local: LocalProblem, update: Update) -> Tensor:
+    """Nats that answers miss, ``(B,)``, after zooming in where cells are too coarse to tell.
+
+    It zooms from the beginning with more places, because each zoom draws some of the parts. What is missed may be a
+    thin ring beside sharp peaks: its own cells must be small, not only those of the peaks.
+    """
     assert local.scan is not None
-    answer, found = local.localise(update.posterior), local.scan
-    missed = found.missed(answer, update.log_evidence)
+    answer, evidence = local.localise(update.posterior), update.log_evidence
+    total = local.scan.missed(answer, evidence).sum(1)
+    doubted = torch.nonzero(total > DOUBTFUL)[:, 0]
+    if len(doubted) == 0:
+        return total
+    local, answer, evidence = local.rows(doubted), answer.rows(doubted), evidence[doubted]
+    found = scan(local.prior64, local.observations64, CLOSE_PLACES)
+    missed = found.missed(answer, evidence)
     for _ in range(MORE_ZOOMS):
-        index = torch.nonzero((missed > DOUBTFUL) & ~found.resolved)[:, 0]
+        coarse = ~found.resolves(found.share) | ~found.resolves(missed)
+        index = torch.nonzero((missed.sum(1) > DOUBTFUL) & coarse)[:, 0]
         if len(index) == 0:
             break
         found = _finer(local, found, index)
-        missed[index] = found.rows(index).missed(answer.rows(index), update.log_evidence[index])
-    return _with_missed(update, missed)
+        missed[index] = found.rows(index).missed(answer.rows(index), evidence[index])
+    total[doubted] = missed.sum(1)
+    return total
 
 
 def _zoomed(local: LocalProblem) -> Scan:
@@ -226,7 +263,7 @@ def _zoomed(local: LocalProblem) -> Scan:
     assert local.scan is not None
     found = local.scan
     for _ in range(ZOOMS):
-        index = torch.nonzero(~found.resolved)[:, 0]
+        index = torch.nonzero(~found.resolves(found.share))[:, 0]
         if len(index) == 0:
             break
         found = _finer(local, found, index)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, component_log_density
+from beliefstream.inference.update.importance import normal_points
 
 LEAST_RESPONSIBILITY = 1e-3  # least responsibility of a prior component for a component of the answer
 MERGED_BELOW = 2e-3  # nats; allowed cost of merging the sources of a component of the answer
@@ -98,3 +99,44 @@ def _merged(log_weights: Tensor, shares: Tensor, means: Tensor, covariances: Ten
 def _volume(covariance: Tensor) -> Tensor:
     """Half the log determinant."""
     return la.log_diagonal(la.cholesky(covariance, torch.finfo(covariance.dtype).tiny))
+
+
+def unseen_divergence(
+    posterior: GaussianMixture,
+    whole: GaussianMixture,
+    axes: list[int],
+    points: Tensor,
+    share: Tensor,
+    seed: int,
+) -> Tensor:
+    """Divergence of the unseen coordinates given the seen ones, nats ``(B,)``, at least 0.
+
+    By the chain rule it adds to the divergence of the seen ones. At each point the unseen coordinates are drawn once
+    from the prior's components, which they follow exactly.
+
+    Args:
+        posterior: ``(B, J)`` over all ``D`` coordinates.
+        whole: the prior, ``(B, K)``.
+        axes: indices of the seen coordinates.
+        points: of the seen coordinates, in the state's units, ``(B, P, d)``.
+        share: of the exact posterior at each point, ``(B, P)``.
+        seed: of the draws.
+    """
+    batch, count, _ = points.shape
+    rest_axes = [axis for axis in range(whole.dimension) if axis not in axes]
+    seen = whole.marginal(axes)
+    logs = seen.log_weights[..., None] + component_log_density(points, seen.means, seen.factors())
+    shares = torch.softmax(logs, 1).cumsum(1).mT.contiguous()  # (B, P, K)
+    draws = normal_points(count, len(rest_axes) + 1, seed).to(points).expand(batch, -1, -1)
+    source = torch.searchsorted(shares, torch.special.ndtr(draws[..., :1])).clamp(max=whole.components - 1)[
+        ..., 0
+    ]
+    gain, rest = _regression(whole, axes)
+    factors = la.cholesky(rest[..., rest_axes, :][..., rest_axes], torch.finfo(rest.dtype).tiny)
+    row = torch.arange(batch)[:, None]
+    state = whole.means[row, source] + la.times(gain[row, source], points - seen.means[row, source])
+    state[..., rest_axes] += la.times(factors[row, source], draws[..., 1:])
+    exact = whole.log_density(state) - torch.logsumexp(logs, 1)
+    answered = posterior.log_density(state) - posterior.marginal(axes).log_density(points)
+    off = torch.where(share > 0, share * (exact - answered), 0.0).sum(1)
+    return torch.nan_to_num(off, nan=math.inf).clamp_min(0)

@@ -31,7 +31,7 @@ from beliefstream.inference.update.closed_forms import kalman, linearised
 from beliefstream.inference.update.compiled_network import Compiled
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.mode_search import bend
-from beliefstream.inference.update.quadrature_update import settle
+from beliefstream.inference.update.quadrature_update import linear_share, settle
 from beliefstream.inference.update.result import Method, Update, joined
 from beliefstream.inference.update.scaled_problem import Posed, Scaled, pose
 from beliefstream.inference.update.settings import UpdateSettings
@@ -102,7 +102,8 @@ class Updater:
         if not bool(used.any(1).all()):
             raise ValueError("observations: every entity needs at least one")
         posed = pose(prior, observations, self.settings.linear_below)
-        code = torch.where(posed.divergence < self.settings.linear_below, _NEARLY_LINEAR, _OPEN)
+        limit = self.settings.linear_below * linear_share(observations, posed.touched, self.settings)
+        code = torch.where(posed.divergence < limit, _NEARLY_LINEAR, _OPEN)
         code = torch.where(posed.closed, _CLOSED, code)
         parts = list(self._closed(posed, code))
         if bool((code == _OPEN).any()):
@@ -192,7 +193,8 @@ class Updater:
         never |= (bent > limit) | (irregular & (bent > limit / GENTLE))
         # a problem has no residual whose bend could be measured
         doubted = (unlikely & outliers & (bent > limit / SOONER)) | observations.has_problem
-        above = torch.where(doubted | (bent > limit / GENTLE), DOUBTED, 0.0)
+        doubted |= bent > limit / GENTLE
+        above = torch.where(doubted, DOUBTED, 0.0)
         return torch.where(never, math.inf, above).double(), doubted
 
 

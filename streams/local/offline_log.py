@@ -174,6 +174,8 @@ class Log:
     ) -> dict[str, Window]:
         """Return the health of each sensor by name, at the end of the log.
 
+        Leaves out instants whose posterior is not finite, as `fuse` does, and sensors that have no others.
+
         Args:
             updater: computes the updates.
             seconds: length of the window.
@@ -181,14 +183,21 @@ class Log:
         """
         fitted: dict[str, list[tuple[float, Array]]] = defaultdict(list)
         for events in self._by_period():
-            informing = {
-                entity: (instant for instant in timeline if instant.informs)
+            at = {
+                (entity, instant.time): instant
                 for entity, timeline in _timelines(events).items()
+                for instant in timeline
             }
-            outcomes = replay(events, lambda name: self._model(name).state, updater, with_fits=True)
+            outcomes = replay(
+                events,
+                lambda name: self._model(name).state,
+                updater,
+                with_fits=True,
+                accept=lambda _entity, _instant, outcome: are_sound([outcome])[0],
+            )
             for entity, outcome in outcomes:
                 tick()
-                instant, start = next(informing[entity]), 0
+                instant, start = at[entity, outcome.belief.time], 0
                 for label, reading in zip(instant.labels, instant.readings, strict=False):
                     end = start + reading.sensor.value_length
                     assert outcome.fits is not None
@@ -196,7 +205,7 @@ class Log:
                     start = end
         windows = {sensor: _window(fitted[sensor], seconds) for sensor in sorted(fitted)}
         for event in self._events:
-            if event.reading is not None:
+            if event.reading is not None and self._sensors[event.label] in windows:
                 windows[self._sensors[event.label]].entities |= entity_bit(event.entity.encode())
         return windows
 

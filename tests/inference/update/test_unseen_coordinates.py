@@ -8,6 +8,7 @@ import torch
 from beliefstream.inference import sensors
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Reading, encode
+from beliefstream.inference.update.unseen_coordinates import unseen_divergence
 from tests.inference.problems import updater
 
 
@@ -45,3 +46,27 @@ def test_the_velocity_keeps_its_variance_where_the_place_is_known_to_a_millionth
     assert bool((torch.linalg.eigvalsh(found.covariances) > 0).all())
     left = found.moments()[1][0]
     np.testing.assert_allclose(left.diagonal()[2:].numpy(), [0.75, 1.0], rtol=0.02)
+
+
+def test_the_divergence_of_the_unseen_coordinates_is_that_of_an_answer_that_merged_two_velocities() -> None:
+    """Place and velocity in one dimension; the place tells nothing, so that the rest is one integral."""
+    weights, velocities = np.array([0.7, 0.3]), np.array([-2.0, 3.0])
+    means = torch.tensor([[[0.0, -2.0], [0.0, 3.0]]], dtype=torch.float64)
+    prior = GaussianMixture.from_weights(
+        torch.from_numpy(weights)[None], means, torch.eye(2, dtype=torch.float64).expand(1, 2, 2, 2)
+    )
+    merged = GaussianMixture.gaussian(*prior.moments())
+    points = torch.linspace(-2, 2, 4000, dtype=torch.float64)[None, :, None]
+    share = torch.full((1, 4000), 1 / 4000, dtype=torch.float64)
+
+    found = unseen_divergence(merged, prior, [0], points, share, 5)
+
+    grid = np.linspace(-12, 13, 20_001)
+    exact = (weights * np.exp(-0.5 * (grid[:, None] - velocities) ** 2) / np.sqrt(2 * np.pi)).sum(1)
+    mean = float((exact * grid).sum() / exact.sum())
+    variance = float((exact * (grid - mean) ** 2).sum() / exact.sum())
+    answered = np.exp(-0.5 * (grid - mean) ** 2 / variance) / np.sqrt(2 * np.pi * variance)
+    expected = float((exact * np.log(exact / answered)).sum() * (grid[1] - grid[0]))
+    assert expected > 0.2
+    assert abs(float(found) - expected) < 0.02
+    assert float(unseen_divergence(prior, prior, [0], points, share, 5)) < 1e-12
