@@ -123,6 +123,14 @@ class Sensor:
         return int(self.matrix.shape[0]) if self.kind == LINEAR else 1
 
     @functools.cached_property
+    def is_plain(self) -> bool:
+        """Whether its noise is Gaussian of a constant deviation, and it has neither a function nor a problem."""
+        if self.parts:
+            return all(part.is_plain for part in self.parts)
+        noise = self.noise is None or (not self.noise.is_mixture and self.noise.slope == 0)
+        return noise and self.program is None and self.problem is None
+
+    @functools.cached_property
     def channels(self) -> tuple[Sensor, ...]:
         """One sensor for each reported number, with the marginal of its noise."""
         if self.parts:

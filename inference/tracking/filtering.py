@@ -74,10 +74,12 @@ def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False)
     """
     steps = [without_expired(step) for step in steps]
     outcomes: list[Outcome | None] = [None] * len(steps)
-    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    groups: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
     for index, step in enumerate(steps):
-        groups[step.model.motion.dimension, step.model.components].append(index)
-    for (_, components), indices in groups.items():
+        # native forms take plain sensors only, so that one other in a batch would hold up all of them
+        plain = all(reading.sensor.is_plain for reading in step.instant.readings)
+        groups[step.model.motion.dimension, step.model.components, plain].append(index)
+    for (_, components, _), indices in groups.items():
         tuned = updater.with_components(components)
         for index, outcome in zip(
             indices, _advance_alike([steps[i] for i in indices], tuned, with_fits), strict=True

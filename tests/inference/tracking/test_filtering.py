@@ -107,6 +107,17 @@ def test_an_entity_alone_has_the_beliefs_it_has_among_others() -> None:
         np.testing.assert_allclose(mean, other_mean, atol=1e-3)
 
 
+def test_a_function_of_another_entity_leaves_plain_readings_to_native_forms() -> None:
+    speed = sensors.range_rate([0, 1], [2, 3], 4, [30.0, -10.0], 0.5)
+    readings = [Reading(RANGE, np.array([31.0])), Reading(speed, np.array([-1.0]))]
+    steps = [Step(None, MODEL, Instant(1.0, (reading,))) for reading in readings]
+    together = advance(steps, updater(), with_fits=True)
+    (alone,) = advance(steps[:1], updater(), with_fits=True)
+    for part in ("means", "covariances", "weights"):
+        assert np.array_equal(getattr(together[0].belief, part), getattr(alone.belief, part))
+    assert np.array_equal(together[0].fits, alone.fits)
+
+
 def test_a_replaced_prior_takes_the_place_of_the_belief_at_its_time() -> None:
     events = walk(8, 1)
     stated = gaussian([100, 50, 0, 0], [4, 4, 1, 1])
