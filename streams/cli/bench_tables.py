@@ -93,9 +93,7 @@ def print_gateway(console: Console) -> None:
     """Observations a second through the HTTP gateway."""
     from beliefstream.streams.bench.gateway import measure_gateway
 
-    table = Table(
-        "a request", "connections", "a second", "median, ms", "99 %, ms", "gateway, µs", "sender, µs"
-    )
+    table = Table("a request", "clients", "a second", "median, ms", "99 %, ms", "gateway, µs", "sender, µs")
     table.title = "HTTP gateway on the embedded broker, every observation acknowledged"
     table.caption = "observations a request and a second; microseconds of CPU time of one observation"
     for load in measure_gateway():
