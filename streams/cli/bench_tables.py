@@ -93,11 +93,9 @@ def print_gateway(console: Console) -> None:
     """Observations a second through the HTTP gateway."""
     from beliefstream.streams.bench.gateway import measure_gateway
 
-    table = Table(
-        "a request", "connections", "observations/s", "median, ms", "99 %, ms", "gateway, µs", "sender, µs"
-    )
+    table = Table("a request", "clients", "a second", "median, ms", "99 %, ms", "gateway, µs", "sender, µs")
     table.title = "HTTP gateway on the embedded broker, every observation acknowledged"
-    table.caption = "observations a request; microseconds of CPU time of one observation"
+    table.caption = "observations a request and a second; microseconds of CPU time of one observation"
     for load in measure_gateway():
         times = f"{load.median * 1e3:.1f}", f"{load.slowest * 1e3:.1f}"
         costs = "" if load.gateway is None else f"{load.gateway * 1e6:.0f}", f"{load.sender * 1e6:.0f}"
