@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +32,7 @@ def kink(u: Tensor, width: Tensor) -> Tensor:
     return torch.tanh((u[0] - width) * 8)
 
 
-FUNCTIONS = {
+FUNCTIONS: dict[Any, Callable[..., Any]] = {
     well: lambda x, width: np.maximum(np.abs(x) - width, 0) ** 2,
     bump: lambda x, width: 5 * np.exp(-0.5 * ((x - 2.1) / width) ** 2),
     kink: lambda x, width: np.tanh((x - width) * 8),
@@ -37,12 +40,12 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda each: each.__name__)
-def test_an_answer_by_quadrature_is_right_where_the_function_is_flat_at_the_mean(function: object) -> None:
-    exact, draws, rows, numbers = FUNCTIONS[function], np.random.default_rng(9), [], []  # type: ignore[index]
+def test_an_answer_by_quadrature_is_right_where_the_function_is_flat_at_the_mean(function: Any) -> None:
+    exact, draws, rows, numbers = FUNCTIONS[function], np.random.default_rng(9), [], []
     for _ in range(40):
         width, deviation = draws.uniform(0.1, 2.0), float(np.exp(draws.uniform(np.log(0.03), np.log(3))))
         value = exact(draws.standard_normal(), width) + deviation * draws.standard_normal()
-        sensor = sensors.function(function, [0], 1, deviation, {"width": width})  # type: ignore[arg-type]
+        sensor = sensors.function(function, [0], 1, deviation, {"width": width})
         rows.append([Reading(sensor, np.array([value]))])
         numbers.append((width, deviation, value))
     count = len(rows)
