@@ -118,7 +118,8 @@ def takes_functions(observations: Observations) -> Tensor:
 def _farther_out(problem: Scaled) -> Tensor:
     """As `quadrature.gate` for problems of the user, but at the points ``m ± 2 L_i`` of each component, ``(B,)``.
 
-    A likelihood of any shape may be flat just at a mean.
+    A likelihood of any shape may be flat just at a mean, and so may a function: there `_agreed` is enough, because the
+    noise of a function limits how sharp its likelihood is.
     """
     prior, observations = problem.prior, problem.observations
     assert observations.likelihoods is not None
