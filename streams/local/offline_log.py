@@ -183,21 +183,25 @@ class Log:
         """
         fitted: dict[str, list[tuple[float, Array]]] = defaultdict(list)
         for events in self._by_period():
-            at = {
-                (entity, instant.time): instant
+            informing = {
+                entity: (instant for instant in timeline if instant.informs)
                 for entity, timeline in _timelines(events).items()
-                for instant in timeline
             }
+            failed: set[tuple[int, ...]] = set()  # the labels of instants
+
+            def accept(
+                _: str, instant: Instant, outcome: Outcome, failed: set[tuple[int, ...]] = failed
+            ) -> bool:
+                if not (sound := are_sound([outcome])[0]):
+                    failed.add(instant.labels)
+                return sound
+
             outcomes = replay(
-                events,
-                lambda name: self._model(name).state,
-                updater,
-                with_fits=True,
-                accept=lambda _entity, _instant, outcome: are_sound([outcome])[0],
+                events, lambda name: self._model(name).state, updater, with_fits=True, accept=accept
             )
             for entity, outcome in outcomes:
                 tick()
-                instant, start = at[entity, outcome.belief.time], 0
+                instant, start = next(each for each in informing[entity] if each.labels not in failed), 0
                 for label, reading in zip(instant.labels, instant.readings, strict=False):
                     end = start + reading.sensor.value_length
                     assert outcome.fits is not None
@@ -213,19 +217,19 @@ class Log:
         self, events: list[Event], updater: Updater, sequences: dict[str, int], priors: dict[str, int]
     ) -> Iterator[Fused]:
         remaining = {entity: iter(timeline) for entity, timeline in _timelines(events).items()}
-        failed: set[tuple[str, float]] = set()
+        failed: set[tuple[int, ...]] = set()  # the labels of instants
 
         def accept(entity: str, instant: Instant, outcome: Outcome) -> bool:
             if are_sound([outcome])[0]:
                 return True
-            failed.add((entity, instant.time))
+            failed.add(instant.labels)
             self.failed += [self._names[label] or f"prior of {entity}" for label in sorted(instant.labels)]
             return False
 
         for entity, outcome in replay(events, lambda name: self._model(name).state, updater, accept=accept):
             instant = next(remaining[entity])
-            while not instant.informs or (entity, instant.time) in failed:
-                if (entity, instant.time) not in failed:
+            while not instant.informs or instant.labels in failed:
+                if instant.labels not in failed:
                     sequences[entity] += len(instant.labels)
                 instant = next(remaining[entity])
             sequences[entity] += len(instant.labels)
@@ -234,9 +238,7 @@ class Log:
             applied = [name for name in names if name]
             yield Fused(entity, self._model(entity), outcome, sequences[entity], priors[entity], applied)
         for entity, rest in remaining.items():
-            sequences[entity] += sum(
-                len(instant.labels) for instant in rest if (entity, instant.time) not in failed
-            )
+            sequences[entity] += sum(len(instant.labels) for instant in rest if instant.labels not in failed)
 
     def _model(self, entity: str) -> EntityModel:
         model = self._definitions.model_for(entity)

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 
+from beliefstream.inference.tracking.health.columns import Sum
 from beliefstream.schemas import PositionSensor
 from beliefstream.streams.local.offline_log import Log
 from beliefstream.streams.local.simulated_fleet import fleet_model
@@ -39,3 +40,13 @@ def test_an_observation_whose_posterior_is_not_finite_does_not_count_for_the_hea
     alone = log_of({1: 0.0, 3: 1.0, 4: 2.0}).judge(updater(), WINDOW)
     np.testing.assert_array_equal(judged["sound"].total(), alone["sound"].total())
     assert np.isfinite(judged["sound"].total()).all()
+
+
+def test_a_prior_at_the_time_of_an_observation_leaves_the_health_of_its_sensor() -> None:
+    log, plain = log_of({1: 0.0, 2: 1.0, 3: 2.0}), log_of({1: 0.0, 2: 1.0, 3: 2.0})
+    size = len(fleet_model().coordinates)
+    mixture = {"weights": [1.0], "means": [[0.0] * size], "covariances": [(9.0 * np.eye(size)).tolist()]}
+    log.add(json.dumps({"entity": "truck", "time": 2.0, "mixture": mixture}).encode())
+    assert len(list(log.fuse(updater()))) == 4
+    judged, alone = (each.judge(updater(), WINDOW)["sound"].total() for each in (log, plain))
+    assert judged[:, Sum.REPORTS].tolist() == alone[:, Sum.REPORTS].tolist() == [3.0, 3.0]
