@@ -115,6 +115,7 @@ def test_a_function_of_another_entity_leaves_plain_readings_to_native_forms() ->
     (alone,) = advance(steps[:1], updater(), with_fits=True)
     for part in ("means", "covariances", "weights"):
         assert np.array_equal(getattr(together[0].belief, part), getattr(alone.belief, part))
+    assert together[0].fits is not None and alone.fits is not None
     assert np.array_equal(together[0].fits, alone.fits)
 
 
