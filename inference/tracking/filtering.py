@@ -166,7 +166,7 @@ def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, upda
 
 
 def _is_one_number(readings: Sequence[Reading]) -> bool:
-    return len(readings) == 1 and readings[0].sensor.channels == (readings[0].sensor,)
+    return len(readings) == 1 and not readings[0].sensor.parts and readings[0].sensor.value_length == 1
 
 
 def _spread(readings: Sequence[Reading]) -> Sequence[Reading]:
