@@ -9,11 +9,15 @@ import pytest
 import scipy.optimize
 import scipy.stats
 
+from beliefstream.inference.motion import RandomWalk
 from beliefstream.inference.sensors import of_problem
 from beliefstream.inference.sensors.readings import Reading
-from beliefstream.inference.tracking.events import Belief
+from beliefstream.inference.tracking.events import Belief, Instant, StateModel
+from beliefstream.inference.tracking.filtering import Step, advance
+from beliefstream.inference.tracking.health.columns import Fit
 from beliefstream.inference.tracking.learned_likelihoods import Trust, trust_in
 from tests.inference.likelihood.learned.simulators import COUNTER, Counter, untrained
+from tests.inference.problems import updater
 
 HIGHEST = 5.0  # of x in training, from -5 on
 
@@ -36,6 +40,16 @@ def exact(**attributes: Any) -> Reading:
     problem = type("Changed", (Known,), attributes)()
     sensor = of_problem(problem, {"x": 0, "strength": 1}, 3, ["count", "place"], {"seconds": 2})
     return Reading(sensor, np.array([20.0, 1.0]))
+
+
+def test_a_round_of_reports_of_several_numbers_to_a_problem_has_posteriors_and_unjudged_fits() -> None:
+    prior = Belief(0.0, np.ones(1), np.zeros((1, 3)), np.eye(3)[None])
+    model = StateModel(RandomWalk((0.1, 0.1, 0.1)), prior)
+    (outcome,) = advance([Step(None, model, Instant(1.0, (exact(),)))], updater(), with_fits=True)
+    assert outcome.fits is not None and outcome.fits.shape == (2, len(Fit))
+    assert (outcome.fits[:, Fit.SHARE] == 0).all()
+    # the likelihood is a Gaussian of variance 1/2 in x
+    assert outcome.belief.covariances[0, 0, 0] == pytest.approx(1 / (1 / 1.0 + 2), rel=0.2)
 
 
 def test_exact_likelihoods_need_no_trust() -> None:
