@@ -15,7 +15,7 @@ from beliefstream.inference.update import quadrature
 from beliefstream.inference.update.importance import systematic
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.result import Method, Update, joined
-from beliefstream.inference.update.scaled_problem import Scaled
+from beliefstream.inference.update.scaled_problem import Posed, Scaled
 from beliefstream.inference.update.settings import UpdateSettings
 
 AIM = 0.2  # of the allowed loss: components are split down to it
@@ -98,13 +98,14 @@ def _settled(
     return torch.nonzero(divergence < below)[:, 0], update
 
 
-def linear_share(observations: Observations, touched: Tensor, settings: UpdateSettings) -> Tensor:
+def linear_share(posed: Posed, observations: Observations, settings: UpdateSettings) -> Tensor | float:
     """Factor ``(B,)`` on the loss that a linearised update may have: less where quadrature can replace it.
 
     The error of a linearised function has a sign, and adds up over many observations.
     """
-    replaced = takes_functions(observations) & (touched.sum(1) < max(quadrature.RULES))
-    replaced &= settings.quadrature_below > 0
+    if observations.functions is None or settings.quadrature_below <= 0:
+        return 1.0  # without the parts of the posed problem, which a closed form does not need
+    replaced = takes_functions(observations) & (posed.touched.sum(1) < max(quadrature.RULES))
     return torch.where(replaced, LESS_LINEAR, 1.0).double()
 
 

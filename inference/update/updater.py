@@ -102,7 +102,7 @@ class Updater:
         if not bool(used.any(1).all()):
             raise ValueError("observations: every entity needs at least one")
         posed = pose(prior, observations, self.settings.linear_below)
-        limit = self.settings.linear_below * linear_share(observations, posed.touched, self.settings)
+        limit = self.settings.linear_below * linear_share(posed, observations, self.settings)
         code = torch.where(posed.divergence < limit, _NEARLY_LINEAR, _OPEN)
         code = torch.where(posed.closed, _CLOSED, code)
         parts = list(self._closed(posed, code))
