@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beliefstream.inference.mixtures.native import inner
+from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING
 
 Array = NDArray[np.float64]
-
-ROUNDING = float(np.finfo(np.float64).eps)
 
 
 class Parts(NamedTuple):
@@ -123,9 +122,8 @@ def _join_row(parts: Parts, one: int, start: int, count: int, row: Row) -> None:
             own, covariances = parts.covariances[entry, one], parts.covariances[entry, start:count]
             merged, beside = row.merged[entry], row.offsets[j]
             for other in range(count - start):
-                step = own - covariances[other]
-                low, high = covariances[other] + share[other] * step, own - step * (1 - share[other])
-                merged[other] = (low if share[other] < 0.5 else high) + offset[other] * beside[other]
+                average = between(covariances[other], own, share[other])
+                merged[other] = average + offset[other] * beside[other]
             entry += 1
 
 

@@ -41,10 +41,12 @@ class LinearMotion(ABC):
     ) -> GaussianMixture:
         """See `Motion.predict`; exact."""
         held = checked(control, mixture.batch, self.inputs)
-        matrix, noise = self._moving(interval, held)
+        matrix, noise = self.transition(interval)
         shift = self.shift(interval)
         if held is not None:
-            shift = shift + la.times(self.gain(interval), held.value)
+            gain = self.gain(interval)
+            shift = shift + la.times(gain, held.value)
+            noise = noise + gain @ held.covariance @ gain.mT
         native = native_form("mixtures.native_affine", mixture.log_weights, mixture.means, matrix)
         if native is not None:
             moved: GaussianMixture = native.affine(mixture, matrix, shift, noise)
@@ -54,15 +56,12 @@ class LinearMotion(ABC):
 
     def added_noise(self, interval: Tensor, control: Control | None = None) -> Tensor:
         """The covariance ``(B, D, D)`` that a motion over `interval` ``(B,)``, seconds, adds to any state."""
-        return self._moving(interval, checked(control, len(interval), self.inputs))[1]
-
-    def _moving(self, interval: Tensor, held: Control | None) -> tuple[Tensor, Tensor]:
-        """``F`` and ``Q``, with the error of the control in it."""
-        matrix, noise = self.transition(interval)
-        if held is not None:
-            gain = self.gain(interval)
-            noise = noise + gain @ held.covariance @ gain.mT
-        return matrix, noise
+        held = checked(control, len(interval), self.inputs)
+        noise = self.transition(interval)[1]
+        if held is None:
+            return noise
+        gain = self.gain(interval)
+        return noise + gain @ held.covariance @ gain.mT
 
     def sample(
         self,

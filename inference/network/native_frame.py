@@ -139,7 +139,7 @@ def whiten(
         _relate_to_prior(prior, now, k, frame, square)
         _relate_to_siblings(prior, now, k, frame, square)
         offset = frame.prior_offset[k]
-        frame.evidence[k] = -0.5 * dot(offset, offset) + (-200.0 if fit < -200.0 else fit)
+        frame.evidence[k] = -0.5 * dot(offset, offset) + clamp(fit, -200.0, math.inf)
         frame.volume[k] = log_diagonal(now.factors[k]) - log_diagonal(prior.factors[k])
 
 

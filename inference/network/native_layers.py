@@ -20,7 +20,6 @@ SQRT_HALF = math.sqrt(0.5)
 
 def _tail_coefficients(degree: int = 20) -> Array:
     """Coefficients, the highest first, of ``log(erfc(z) exp(z²) / t)`` as a polynomial in ``2 t - 1``."""
-
     nodes = np.polynomial.chebyshev.chebpts1(degree + 1)
     t = (nodes + 1) / 2
     scaled = torch.special.erfcx(torch.from_numpy(2 / t - 2)).numpy()

@@ -153,7 +153,7 @@ def _new_work(network: Network, count: int, observations: int, size: int) -> Wor
         np.zeros((count, width)),
         np.zeros(count),
         np.zeros((count, observations, width)),
-        np.zeros((count, observations, hidden)),
+        np.zeros(hidden),
         np.zeros(hidden),
         np.zeros((observations, 2)),
         np.zeros(TOKEN_GATES),

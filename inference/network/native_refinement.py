@@ -52,8 +52,8 @@ class Work(NamedTuple):
     states: Array  # (K, W)
     change: Array  # (K,)
     pairs: Array  # (K, N, W)
-    hidden: Array  # (K, N, H)
-    token_hidden: Array  # (H,)
+    hidden: Array  # (H,), as the next
+    token_hidden: Array
     pair_gates: Array  # (N, 2)
     token_gates: Array
     pair_features: Array
@@ -93,10 +93,10 @@ def refine(
         linear(network.token_hidden, layer, state, work.token_hidden)
         for n in range(observations):
             if seen.mask[b, n]:
-                linear(network.pair_hidden, layer, work.pairs[k, n], work.hidden[k, n])
-                add(work.hidden[k, n], work.token_hidden)
-                activate(work.hidden[k, n], space.activation)
-                linear(network.pair_gates, layer, work.hidden[k, n], work.pair_gates[n])
+                linear(network.pair_hidden, layer, work.pairs[k, n], work.hidden)
+                add(work.hidden, work.token_hidden)
+                activate(work.hidden, space.activation)
+                linear(network.pair_gates, layer, work.hidden, work.pair_gates[n])
         _step(now, seen.mask[b], k, frame, work)
 
 

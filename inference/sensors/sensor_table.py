@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,8 +139,8 @@ def _table(sensors: tuple[Sensor, ...], covariances: Array | None, dimension: in
     )
 
 
-def _column(values: object) -> Array:
-    return np.fromiter(values, float)  # type: ignore[call-overload,no-any-return]
+def _column(values: Iterable[float]) -> Array:
+    return np.fromiter(values, float)
 
 
 def _freedom(sensor: Sensor) -> float:
