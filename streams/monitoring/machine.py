@@ -57,11 +57,10 @@ class Machine(Collector):
 
     def _disk(self) -> tuple[int, int] | None:
         """Free and all bytes; of the parent while the directory is not there yet."""
-        for place in (
-            ()
-            if self._directory is None
-            else (self._directory.absolute(), *self._directory.absolute().parents)
-        ):
+        if self._directory is None:
+            return None
+        directory = self._directory.absolute()
+        for place in (directory, *directory.parents):
             try:
                 usage = shutil.disk_usage(place)
             except FileNotFoundError:
