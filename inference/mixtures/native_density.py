@@ -88,7 +88,7 @@ def _evaluate(
                 for p in range(some):
                     block.points[i, p] = points[row, start + p, i]
             fill(inverse, shift, peaks, block)
-            _sum(block, total[row, start : start + some])
+            sum_components(block, total[row, start : start + some])
             if len(components):
                 for k in range(count):
                     for p in range(some):
@@ -158,7 +158,7 @@ def fill(inverse: Array, shift: Array, peaks: Array, block: Block) -> None:
 
 
 @inner
-def _sum(block: Block, total: Array) -> None:
+def sum_components(block: Block, total: Array) -> None:
     """Log of the sum over components, into `total`."""
     count = len(block.values)
     for p in range(BLOCK):

@@ -20,6 +20,8 @@ FORMS = (
     "likelihood.native_smoothing",
     "update.native_climb",
     "likelihood.native_surprise",
+    "update.native_images",
+    "update.native_importance",
     "update.native_scaling",
     "update.native_nearly_linear",
     "update.native_reduction_cost",

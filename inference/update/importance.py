@@ -110,13 +110,18 @@ def prior_images(tokens: Tokens, observations: Observations, each: int, rounds: 
     The posterior of a range is a shell, and each side of it can hold a mode. The second images also leave out one
     observation in turn.
     """
+    any_way = spread_points(*tokens.means.shape[1:])
+    native = native_form("update.native_images", tokens.means, single=True)
+    if native and observations.native is not None:
+        found = native.images(tokens, any_way, observations.native, each, rounds, FARTHER)
+        log_weights = torch.full_like(found[0][..., 0], -math.log(found[0].shape[1]))
+        return GaussianMixture(log_weights, *found)
     factors = la.cholesky(tokens.covariances)
     count = tokens.means.shape[1]
     starts = tokens.means + la.times(factors, tokens.spread)
     used = observations.mask[:, None].to(starts.dtype).expand(-1, count, -1)
     if each == 2:
-        any_way = spread_points(*tokens.means.shape[1:]).to(tokens.means).expand_as(tokens.means)
-        away = torch.where((tokens.rank > 0)[..., None], -tokens.spread, any_way)
+        away = torch.where((tokens.rank > 0)[..., None], -tokens.spread, any_way.to(tokens.means))
         starts = torch.cat([starts, tokens.means + la.times(factors, FARTHER * away)], 1)
         mean = (tokens.log_weights.exp()[..., None] * tokens.means).sum(1)
         used = torch.cat([used, with_one_left_out(observations, mean, count)], 1)
@@ -177,9 +182,6 @@ def _part_log_density(mixture: GaussianMixture, factors: Tensor, points: Tensor)
     maximum is needed at every point. A few problems at a time stay in the processor's cache, which is several times
     faster.
     """
-    if native := native_form("mixtures.native_density", factors, points):
-        found: Tensor = native.log_density(mixture, factors, points)
-        return found
     count, size = mixture.means.shape[1:]
     if points.dtype != torch.float64:
         logs = component_log_density(points, mixture.means, factors)
@@ -199,18 +201,12 @@ def _part_log_density(mixture: GaussianMixture, factors: Tensor, points: Tensor)
 
 def _prior_log_densities(prior: GaussianMixture, factors: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     """Log of weight × density of each component ``(B, K, P)``, and log density ``(B, P)``."""
-    if native := native_form("mixtures.native_density", factors, points):
-        found: tuple[Tensor, Tensor] = native.component_log_densities(prior, factors, points)
-        return found
     components = prior.log_weights[..., None] + component_log_density(points, prior.means, factors)
     return components, torch.logsumexp(components, 1)
 
 
 def _answer_log_densities(answer: GaussianMixture, factors: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     """Log densities ``(B, P)`` of an answer and of the widened answer."""
-    if native := native_form("mixtures.native_density", factors, points):
-        wide = factors * math.sqrt(WIDENING)
-        return tuple(native.log_density(answer, some, points) for some in (factors, wide))
     own = component_log_density(points, answer.means, factors)
     # same offsets with covariances four times as large: a quarter of the exponent
     constant = la.log_diagonal(factors) + 0.5 * answer.dimension * math.log(2 * math.pi)
@@ -230,10 +226,16 @@ def weigh(
     shares: tuple[float, ...] = SHARES,
 ) -> Weighted:
     """Draw `count` points for every problem of the batch, by `shares`, and evaluate them."""
-    prior_factors, factors = prior.factors(), answer.factors()
-    wide = factors * math.sqrt(WIDENING)
     near, spread, around = (round(share * count) for share in shares[:3])
     rest = count - near - spread - around
+    if native := native_form("update.native_importance", answer.means, single=True):
+        sizes = enumerate((near, spread, around, rest))
+        noises = tuple(normal_points(each, answer.dimension, seed + number) for number, each in sizes)
+        points, log_prior, proposal, log_answer, components = native.draw(prior, answer, images, noises)
+        target = log_prior + observations.log_likelihood(points)
+        return Weighted(points, target, proposal, log_answer, components)
+    prior_factors, factors = prior.factors(), answer.factors()
+    wide = factors * math.sqrt(WIDENING)
     image_factors = images.factors()
     points = torch.cat(
         [
@@ -274,6 +276,8 @@ def quality(weighted: Weighted) -> Quality:
 
     The standard error is by the delta method for independent points; these points are spread more evenly.
     """
+    if native := native_form("update.native_importance", weighted.target):
+        return Quality(*native.quality(weighted.target, weighted.proposal, weighted.answer, TRUNCATION))
     log_weight = weighted.target - weighted.proposal
     points = log_weight.shape[1]
     count = math.log(points)
