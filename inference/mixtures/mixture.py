@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.mixtures.native_forms import native_form
 
 LOG_TWO_PI = math.log(2 * math.pi)
+_NATIVE = "mixtures.native_density"
 
 
 def component_log_density(points: Tensor, means: Tensor, factors: Tensor) -> Tensor:
@@ -140,8 +142,7 @@ class GaussianMixture:
 
     def log_density(self, points: Tensor) -> Tensor:
         """Log density at `points` ``(B, P, D)``; returns ``(B, P)``."""
-        logs = component_log_density(points, self.means, self.factors())
-        return torch.logsumexp(self.log_weights[..., None] + logs, 1)
+        return log_density(self, self.factors(), points)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw `count` independent points per entity, ``(B, count, D)``."""
@@ -217,6 +218,15 @@ class GaussianMixture:
         return GaussianMixture(
             log_weights.flatten(1, 2), means.flatten(1, 2), covariances.flatten(1, 2)
         ).normalised()
+
+
+def log_density(mixture: GaussianMixture, factors: Tensor, points: Tensor) -> Tensor:
+    """As `GaussianMixture.log_density`, where the factors of the covariances are known."""
+    if native := native_form(_NATIVE, mixture.log_weights, mixture.means, factors, points):
+        found: Tensor = native.log_density(mixture, factors, points)
+        return found
+    logs = component_log_density(points, mixture.means, factors)
+    return torch.logsumexp(mixture.log_weights[..., None] + logs, 1)
 
 
 def pad(mixture: GaussianMixture, components: int) -> GaussianMixture:

@@ -69,3 +69,13 @@ def borrowing(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
     options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     compiled: Callable[Arguments, Result] = _compile(function, _nrt=False, **options)  # private, Numba 0.68
     return compiled
+
+
+def fusing(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """As `inner`, for sums of many products: a product and a sum may be rounded once, which is faster.
+
+    It is not for differences that must be exactly zero.
+    """
+    options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    compiled: Callable[Arguments, Result] = _compile(function, fastmath={"contract"}, **options)
+    return compiled

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture
-from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native import fusing, inner, native
 
 Array = NDArray[np.float64]
 Bits = NDArray[np.int64]
@@ -141,7 +141,7 @@ def _invert(factor: Array, inverse: Array) -> None:
             inverse[i, j] = -total / factor[i, i]
 
 
-@inner
+@fusing
 def fill(inverse: Array, shift: Array, peaks: Array, block: Block) -> None:
     """Log of weight × density of every component at a block's points."""
     for k in range(len(peaks)):
@@ -182,7 +182,7 @@ def sum_components(block: Block, total: Array) -> None:
         total[p] = -math.inf if found <= ABSENT else found
 
 
-@inner
+@fusing
 def add_exponential(block: Block) -> None:
     """Add the exponential of `argument` to `total`: two to a whole power, times a series."""
     for p in range(BLOCK):

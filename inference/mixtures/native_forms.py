@@ -20,6 +20,7 @@ FORMS = (
     "likelihood.native_smoothing",
     "update.native_climb",
     "likelihood.native_surprise",
+    "update.native_cells",
     "update.native_images",
     "update.native_importance",
     "update.native_scaling",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native import fusing, inner, native
 from beliefstream.inference.mixtures.native_density import (
     ABSENT,
     BLOCK,
@@ -125,7 +125,7 @@ def _share(block: Block, weight: Array, responsibility: Array) -> None:
             responsibility[k, p] *= block.offset[p]
 
 
-@inner
+@fusing
 def _mean(
     responsibility: Array, at: Array, old: Array, old_points: float, lanes: Array, mean: Array
 ) -> tuple[float, float]:
@@ -154,7 +154,7 @@ def _mean(
     return mass, kept
 
 
-@inner
+@fusing
 def _scatter(responsibility: Array, at: Array, mean: Array, lanes: Array, scatter: Array) -> None:
     """Scatter of the points of a component about its new mean."""
     for i in range(len(mean)):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
-from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture, component_log_density
+from beliefstream.inference.mixtures.mixture import GaussianMixture, component_log_density, log_density
 from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.network.transformer import Tokens, spread_points
 
@@ -32,7 +32,6 @@ SEARCHED_SHARES = (0.35, 0.10, 0.10, 0.45)  # after a mode search, with the mode
 WIDENING = 4.0  # of the covariance
 TRUNCATION = 30.0  # of an importance weight
 FARTHER = 5 / 3  # start of the second images over the spread of the tokens: two standard deviations
-IN_CACHE = 131_072  # densities at once that stay in the processor's cache
 CHECK_SEED = 11  # of the points that check an answer
 
 
@@ -175,30 +174,6 @@ def _cut(precision: Tensor, curvature: Tensor, weight: Tensor) -> Tensor:
     return factors @ factors.mT
 
 
-def _part_log_density(mixture: GaussianMixture, factors: Tensor, points: Tensor) -> Tensor:
-    """Log density ``(B, P)`` of a mixture of many components, as a part of a proposal.
-
-    In double precision it may be -inf more than about 700 nats below the highest peak: there other parts count. So no
-    maximum is needed at every point. A few problems at a time stay in the processor's cache, which is several times
-    faster.
-    """
-    count, size = mixture.means.shape[1:]
-    if points.dtype != torch.float64:
-        logs = component_log_density(points, mixture.means, factors)
-        return torch.logsumexp(mixture.log_weights[..., None] + logs, 1)
-    inverse = la.invert_lower(factors) * math.sqrt(0.5)
-    shift = -la.times(inverse, mixture.means).flatten(1)[..., None]
-    peaks = mixture.log_weights - la.log_diagonal(factors) - 0.5 * size * LOG_TWO_PI
-    highest = peaks.amax(1, keepdim=True)
-    parts = (inverse.flatten(1, 2), shift, points.mT, (peaks - highest)[..., None])
-    each = max(1, IN_CACHE // (count * points.shape[1]))
-    sums = []
-    for flat, shifts, some, peak in zip(*(torch.split(part, each) for part in parts), strict=True):
-        offset = torch.baddbmm(shifts, flat, some).view(-1, count, size, points.shape[1])
-        sums.append((peak - la.squared_norm(offset.transpose(2, 3))).exp_().sum(1))
-    return torch.cat(sums).log_() + highest
-
-
 def _prior_log_densities(prior: GaussianMixture, factors: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     """Log of weight × density of each component ``(B, K, P)``, and log density ``(B, P)``."""
     components = prior.log_weights[..., None] + component_log_density(points, prior.means, factors)
@@ -232,7 +207,8 @@ def weigh(
         sizes = enumerate((near, spread, around, rest))
         noises = tuple(normal_points(each, answer.dimension, seed + number) for number, each in sizes)
         points, log_prior, proposal, log_answer, components = native.draw(prior, answer, images, noises)
-        target = log_prior + observations.log_likelihood(points)
+        at = points if observations.native is not None else points.to(observations.value.dtype)
+        target = log_prior + observations.log_likelihood(at)
         return Weighted(points, target, proposal, log_answer, components)
     prior_factors, factors = prior.factors(), answer.factors()
     wide = factors * math.sqrt(WIDENING)
@@ -248,7 +224,7 @@ def weigh(
     )
     log_answer, log_wide = _answer_log_densities(answer, factors, points)
     prior_components, log_prior = _prior_log_densities(prior, prior_factors, points)
-    log_images = _part_log_density(images, image_factors, points)
+    log_images = log_density(images, image_factors, points)
     parts = torch.stack([log_answer, log_wide, log_prior, log_images], -1)
     drawn = parts.new_tensor([near, spread, around, rest]) / count
     proposal = torch.logsumexp(parts + drawn.log(), -1)

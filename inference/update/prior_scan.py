@@ -8,6 +8,7 @@ than the distance between points, and each crossing of two rings. Places are the
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from beliefstream.inference.likelihood.batched_likelihoods import smoothed
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
-from beliefstream.inference.mixtures.mixture import GaussianMixture, component_log_density
+from beliefstream.inference.mixtures.mixture import GaussianMixture, log_density
 from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.update.importance import normal_points, systematic_places
 
@@ -67,12 +68,7 @@ class Scan(NamedTuple):
         are few. The scan's own counts only where the cells that the answer lacks have more.
         """
         answer = answer.to(dtype=torch.float64, device=self.points.device)
-        covariances = answer.covariances[:, None] + (self.factors @ self.factors.mT)[:, :, None]
-        factors = la.cholesky(covariances, 0.0)  # (B, M, J, d, d)
-        offset = la.times(la.invert_lower(factors), self.points[:, :, None] - answer.means[:, None])
-        logs = -0.5 * la.squared_norm(offset) - la.log_diagonal(factors)
-        logs = logs - 0.5 * answer.dimension * math.log(2 * math.pi) + answer.log_weights[:, None]
-        given, answered = log_evidence.to(self.points), torch.logsumexp(logs, -1)
+        given, answered = log_evidence.to(self.points), over_cells(answer, self.points, self.factors)
         lacking = self.log_target - given[:, None] - answered > SLACK
         own = self.log_evidence + torch.where(lacking, self.share, 0.0).sum(1).log()
         evidence = torch.maximum(given, own)
@@ -82,6 +78,19 @@ class Scan(NamedTuple):
         # an answer without an evidence has no quality to lower; a scan that is NaN confirms no answer
         unknown = log_evidence.isnan().to(missed.device)
         return torch.where(unknown[:, None], 0.0, torch.nan_to_num(missed, nan=math.inf))
+
+
+def over_cells(answer: GaussianMixture, points: Tensor, factors: Tensor) -> Tensor:
+    """Log density ``(B, M)`` of an answer, smoothed over the cells at `points`."""
+    if native := native_form("update.native_cells", answer.means, points, factors):
+        found: Tensor = native.log_density(answer, points, factors)
+        return found
+    covariances = answer.covariances[:, None] + (factors @ factors.mT)[:, :, None]
+    lower = la.cholesky(covariances, 0.0)  # (B, M, J, d, d)
+    offset = la.times(la.invert_lower(lower), points[:, :, None] - answer.means[:, None])
+    logs = -0.5 * la.squared_norm(offset) - la.log_diagonal(lower)
+    logs = logs - 0.5 * answer.dimension * math.log(2 * math.pi) + answer.log_weights[:, None]
+    return torch.logsumexp(logs, -1)
 
 
 def scan(prior: GaussianMixture, observations: Observations, count: int = PLACES) -> Scan:
@@ -99,9 +108,8 @@ def scan(prior: GaussianMixture, observations: Observations, count: int = PLACES
     wide = (la.squared_norm(noise) / (2 * size)).exp().clamp(max=MOST)
     cell = wide * (shares.gather(1, source) * POINTS).pow(-1 / size)
     frames = factors[row, source] * cell[..., None, None]
-    inside = component_log_density(points, prior.means, factors)
-    log_prior = torch.logsumexp(prior.log_weights[..., None] + inside, 1)
-    drawn = torch.logsumexp(shares.log()[..., None] + inside, 1)
+    log_prior = log_density(prior, factors, points)
+    drawn = log_density(replace(prior, log_weights=shares.log()), factors, points)
     smoothed, change = _smoothed(observations, points, frames)
     target = log_prior + smoothed
     log_weight = target - drawn - math.log(POINTS)

@@ -83,7 +83,7 @@ def test_every_shape_has_the_answers_of_the_uncompiled_network(
     assert checked is not None
     weighted = importance.weigh(prior, answer, seen, images, compiled_network.points, importance.CHECK_SEED)
     for part, other in zip(checked, importance.quality(weighted), strict=True):
-        torch.testing.assert_close(part, other, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(part.double(), other, rtol=1e-3, atol=1e-3)
 
 
 def test_the_walks_compiled_are_those_of_the_settings() -> None:

@@ -76,7 +76,9 @@ def test_points_that_are_impossible_or_not_a_number_give_a_quality_that_is_none(
     finite = torch.zeros(1, 4, dtype=torch.float64)
     never, broken = torch.full_like(finite, -math.inf), torch.full_like(finite, math.nan)
     for target in (never, broken):
-        size, _, divergence, _ = importance.quality(importance.Weighted(finite, target, finite, finite, finite))
+        size, _, divergence, _ = importance.quality(
+            importance.Weighted(finite, target, finite, finite, finite)
+        )
         assert bool(size.isnan().all()) and bool(divergence.isnan().all())
 
 

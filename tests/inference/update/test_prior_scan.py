@@ -14,8 +14,10 @@ from beliefstream.inference.likelihood import native_smoothing
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Reading, encode
-from beliefstream.inference.update.prior_scan import Scan, scan, smoothed_by_operators, zoom
+from beliefstream.inference.update.prior_scan import Scan, over_cells, scan, smoothed_by_operators, zoom
 from tests.inference.likelihood.test_native_observations import problem
+from tests.inference.plain_models import random_mixture
+from tests.inference.update.test_native_closed_forms import only_operators
 
 LEFT, RIGHT = (-1.0, 0.0), (1.0, 0.0)
 
@@ -140,3 +142,17 @@ def test_native_and_operators_smooth_alike(seed: int, size: int, probability: fl
     found = native_smoothing.smoothed(seen.native, points, width * factors)
     for one, other in zip(found, smoothed_by_operators(seen, points, width * factors), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11, equal_nan=True)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 9), st.sampled_from([1e-3, 0.1, 3.0]))
+def test_native_densities_over_cells_are_those_of_operators(
+    seed: int, size: int, count: int, width: float
+) -> None:
+    answer = random_mixture(seed, 2, count, size)
+    points = 2 * torch.randn(2, 100, size, generator=torch.Generator().manual_seed(seed)).double()
+    factors = width * random_mixture(seed + 1, 2, 100, size).factors()
+    found = over_cells(answer, points, factors)
+    with only_operators():
+        expected = over_cells(answer, points, factors)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
