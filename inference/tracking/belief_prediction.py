@@ -20,6 +20,7 @@ from beliefstream.inference.tracking.stacking import stacked
 from beliefstream.inference.update.settings import UpdateSettings
 
 NO_SPLITTING = UpdateSettings(bend_below=0.0)
+Group = tuple[Tensor, Motion, Control | None]  # rows of a batch that move alike
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,36 +69,31 @@ def moved_with_errors(steps: Sequence[Step], settings: UpdateSettings) -> tuple[
             f"time: {steps[late].instant.time} is earlier than the belief's {beliefs[late].time}"
         )
     mixture = stacked(beliefs)
-    predicted = _moved(steps, beliefs, mixture, intervals, settings)
+    groups = list(_by_motion(steps, beliefs))
+    predicted = _moved(groups, mixture, intervals, settings)
     errors = AccumulatedErrors.of([belief.error for belief in beliefs])
     if bool((errors.small * intervals > 0).any()):
-        errors = errors.moved(predicted.mixture, _noise(steps, beliefs, mixture, intervals))
+        errors = errors.moved(predicted.mixture, _noise(groups, mixture, intervals))
     return predicted, errors.plus(predicted.loss)
 
 
 def _moved(
-    steps: Sequence[Step],
-    beliefs: Sequence[Belief],
-    mixture: GaussianMixture,
-    intervals: Tensor,
-    settings: UpdateSettings,
+    groups: Sequence[Group], mixture: GaussianMixture, intervals: Tensor, settings: UpdateSettings
 ) -> Moved:
     """Move `mixture` by the model and control of each step."""
     parts, order = [], []
-    for rows, motion, control in _by_motion(steps, beliefs):
-        alone = len(rows) == len(steps)
+    for rows, motion, control in groups:
+        alone = len(rows) == len(intervals)
         some, interval = (mixture, intervals) if alone else (mixture.rows(rows), intervals[rows])
         parts.append(move(motion, some, interval, control, settings))
         order.append(rows)
     return parts[0] if len(parts) == 1 else together(parts, order)
 
 
-def _noise(
-    steps: Sequence[Step], beliefs: Sequence[Belief], mixture: GaussianMixture, intervals: Tensor
-) -> Tensor:
+def _noise(groups: Sequence[Group], mixture: GaussianMixture, intervals: Tensor) -> Tensor:
     """The covariance ``(B, D, D)`` that the motion adds to the mean of each mixture."""
     noise = torch.zeros(mixture.batch, mixture.dimension, mixture.dimension, dtype=torch.float64)
-    for rows, motion, control in _by_motion(steps, beliefs):
+    for rows, motion, control in groups:
         if isinstance(motion, LinearMotion):
             noise[rows] = motion.added_noise(intervals[rows], control)
             continue
@@ -108,10 +104,8 @@ def _noise(
     return noise
 
 
-def _by_motion(
-    steps: Sequence[Step], beliefs: Sequence[Belief]
-) -> Iterator[tuple[Tensor, Motion, Control | None]]:
-    """Rows of the batch that move alike, their motion and their controls."""
+def _by_motion(steps: Sequence[Step], beliefs: Sequence[Belief]) -> Iterator[Group]:
+    """Yield the groups of a batch, each with its motion and its controls."""
     found: dict[int, list[int]] = defaultdict(list)
     for index, step in enumerate(steps):
         found[id(step.model.motion)].append(index)

@@ -34,6 +34,9 @@ MOST_TOGETHER = (
 )
 
 
+METHODS = {int(method): method.name.lower() for method in Method}
+
+
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """Belief after an instant, with its quality.
@@ -110,14 +113,12 @@ def _advance_alike(steps: Sequence[Step], updater: Updater, with_fits: bool) -> 
         trusts = [trust_in(row) for row in readings]
         lost = torch.tensor([(trust.error or 0.0) if trust else 0.0 for trust in trusts], dtype=torch.float64)
         after = errors.rows(index).updated(prior, update.posterior).plus(update.divergence + lost)
-        updated = _split(update, times, after.single())
-        if with_fits:
-            found = fits(readings, prior, shared)
-            updated = [replace(outcome, fits=each) for outcome, each in zip(updated, found, strict=True)]
-        outcomes |= {
-            i: replace(each, learned=trust and trust.over(each.belief, steps[i].instant.readings))
-            for i, each, trust in zip(observed, updated, trusts, strict=True)
-        }
+        found = fits(readings, prior, shared) if with_fits else None
+        updated = _split(update, times, after.single(), found)
+        for i, each, trust in zip(observed, updated, trusts, strict=True):
+            if trust is not None:
+                each = replace(each, learned=trust.over(each.belief, steps[i].instant.readings))
+            outcomes[i] = each
     return [_with_control(outcomes[i], step) for i, step in enumerate(steps)]
 
 
@@ -198,12 +199,16 @@ def _state_prior(
     return Outcome(belief, 1.0, 0.0, 1.0, "prior")
 
 
-def _split(update: Update, times: Sequence[float], errors: Sequence[AccumulatedError]) -> list[Outcome]:
-    """Split a batch of posteriors into single beliefs, without unused components."""
+def _split(
+    update: Update,
+    times: Sequence[float],
+    errors: Sequence[AccumulatedError],
+    found: Sequence[Array] | None = None,
+) -> list[Outcome]:
+    """Split a batch of posteriors into single beliefs, without unused components; `found` are the fits."""
     weights = update.posterior.log_weights.exp().numpy()
     means, covariances = update.posterior.means.numpy(), update.posterior.covariances.numpy()
     counts = update.posterior.present.sum(1).tolist()
-    names = {int(method): method.name.lower() for method in Method}
     columns = zip(
         update.effective_sample_size.tolist(),
         update.log_evidence.tolist(),
@@ -223,7 +228,8 @@ def _split(update: Update, times: Sequence[float], errors: Sequence[AccumulatedE
             covariances[row, :count].copy(),
             error=errors[row],
         )
-        outcomes.append(Outcome(belief, size, evidence, surprise, names[method]))
+        each = None if found is None else found[row]
+        outcomes.append(Outcome(belief, size, evidence, surprise, METHODS[method], fits=each))
     return outcomes
 
 

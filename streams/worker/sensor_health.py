@@ -72,6 +72,8 @@ class SensorHealthKeeper:
         self._store, self._committed, self._seconds = store, committed, seconds
         self._metrics = SensorMetrics()
         self._digests: dict[str, tuple[Sensor, bytes]] = {}
+        # records that the last batches changed, with the bytes that they were stored as, by partition and sensor
+        self._decoded: dict[tuple[int, str], tuple[bytes | None, bytes | None, SensorRecord]] = {}
         # offsets that another run of a worker counted, by partition and sensor, and the lease they were read under
         self._inherited: dict[tuple[int, str], Offsets] = {}
         self._epochs: dict[int, int] = {}
@@ -124,10 +126,12 @@ class SensorHealthKeeper:
             message = summary(sensor, partition, record, assess(window))
             changes.summaries.append(self._summary_record(message))
         whole, newest = keys_of(partition, sensor)
+        stored = [self._store.read(partition, key) for key in (whole, newest)]
         if _differ_only_in_the_newest(before, _places(window)):
-            changes.entries[partition][newest] = record.newest()
+            stored[1] = changes.entries[partition][newest] = record.newest()
         else:
-            changes.entries[partition][whole] = record.whole()
+            stored[0] = changes.entries[partition][whole] = record.whole()
+        self._decoded[partition, sensor] = stored[0], stored[1], record
 
     def _summary_record(self, message: SensorHealth) -> Record:
         identity = f"{message.sensor}:{message.partition}:{message.time:.6f}"
@@ -140,8 +144,10 @@ class SensorHealthKeeper:
     def _record(self, partition: int, definition: Sensor, channels: int) -> SensorRecord:
         """Return the stored record, or a new one if there is none for this definition, window and length."""
         digest = self._digest(definition)
-        whole, newest = keys_of(partition, definition.sensor)
-        record = load(self._store.read(partition, whole), self._store.read(partition, newest))
+        whole, newest = (self._store.read(partition, key) for key in keys_of(partition, definition.sensor))
+        kept = self._decoded.pop((partition, definition.sensor), None)
+        # the store has other bytes if the batch of these failed, or another worker wrote later ones
+        record = kept[2] if kept is not None and kept[:2] == (whole, newest) else load(whole, newest)
         if record is None:
             return SensorRecord(Window(self._seconds, channels), digest)
         window = record.window
@@ -171,6 +177,7 @@ class SensorHealthKeeper:
             return
         same = {partition for partition, epoch in epochs.items() if self._epochs.get(partition) == epoch}
         self._inherited = {place: found for place, found in self._inherited.items() if place[0] in same}
+        self._decoded = {place: kept for place, kept in self._decoded.items() if place[0] in same}
         self._metrics.keep_partitions(set(epochs))
         self._epochs = epochs
 

@@ -113,6 +113,13 @@ def test_redelivered_observations_whose_beliefs_were_lost_are_not_counted_again(
     assert record.counted.tolist() == [14]
 
 
+def test_what_a_failed_batch_counted_is_not_kept(keeping: Keeping) -> None:
+    keeping.add(seen(0), seen(1))
+    keeping.keeper.add([seen(2), seen(3)], LEASES)  # its changes are not stored
+    keeping.add(seen(2), seen(3), seen(4))
+    assert keeping.total()[:, Sum.COUNT].tolist() == [5.0]
+
+
 def test_a_summary_is_sent_once_in_a_block_of_event_time(keeping: Keeping) -> None:
     sent = [len(keeping.add(seen(offset)).summaries) for offset in range(12)]
     assert sent == [1, 0, 0, 0] * 3  # four observations a second, which is a block here
