@@ -113,7 +113,7 @@ class Settings(BaseSettings):
         default_factory=lambda: cache_directory() / "compiled",
         description="directory for the networks that `beliefstream compile` compiles",
     )
-    threads: int = Field(1, ge=1, description="threads of the network on the CPU")
+    threads: int = Field(1, ge=1, description="threads of an update on the CPU")
     points: int = Field(96, ge=16, description="importance samples that check each posterior")
     refine_below: float = Field(
         0.7,

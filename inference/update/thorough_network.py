@@ -31,6 +31,7 @@ from beliefstream.inference.update.prior_scan import SLACK, Scan, scan, zoom
 from beliefstream.inference.update.randomised_maximum_likelihood import randomised_images
 from beliefstream.inference.update.refinement import refine
 from beliefstream.inference.update.result import Method, Update, joined
+from beliefstream.inference.update.threads import in_threads
 from beliefstream.inference.update.unseen_coordinates import unseen_divergence
 
 TOGETHER = 32  # problems at a time
@@ -78,13 +79,14 @@ class ThoroughNetwork(CheckedNetwork):
 
     def _searched(self, local: LocalProblem, answer: GaussianMixture, surprise: Tensor) -> Update:
         """Search a few problems at a time, so that their points stay in the processor's cache."""
-        parts = []
-        for index in torch.split(torch.arange(local.prior.batch), TOGETHER):
+        each = min(TOGETHER, math.ceil(local.prior.batch / torch.get_num_threads()))
+
+        def part(index: Tensor) -> tuple[Tensor, Update]:
             there = index.to(local.prior.means.device)
-            parts.append(
-                (index, self._searched_together(local.rows(index), answer.rows(there), surprise[index]))
-            )
-        return joined(parts)
+            found = self._searched_together(local.rows(index), answer.rows(there), surprise[index])
+            return index, found
+
+        return joined(in_threads(part, torch.split(torch.arange(local.prior.batch), each)))
 
     def _searched_together(self, local: LocalProblem, answer: GaussianMixture, surprise: Tensor) -> Update:
         found = scan(local.prior64, local.observations64)
