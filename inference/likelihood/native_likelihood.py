@@ -24,6 +24,7 @@ from beliefstream.inference.likelihood.native_terms import (
 )
 from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
 from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native_arrays import array
 from beliefstream.inference.mixtures.native_density import (
     BLOCK,
     UNDERFLOW,
@@ -46,7 +47,7 @@ def prepare() -> None:
 def log_likelihood(observations: Seen, points: Tensor) -> Tensor:
     """Joint log likelihood ``(B, P)``, as `Observations.log_likelihood`."""
     found = np.empty(points.shape[:2])
-    _log_likelihood(observations, points.double().contiguous().numpy(), found)
+    _log_likelihood(observations, array(points), found)
     return torch.from_numpy(found).to(points.dtype)
 
 

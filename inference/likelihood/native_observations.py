@@ -24,6 +24,7 @@ from beliefstream.inference.likelihood.native_terms import (
 from beliefstream.inference.likelihood.observation_data import ObservationData
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
 from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native_arrays import array
 
 
 def prepare() -> None:
@@ -51,7 +52,7 @@ def seen(observations: ObservationData) -> Seen:
     return Seen(
         observations.kind.contiguous().numpy(),
         observations.mask.contiguous().numpy(),
-        *(_array(number) for number in numbers),
+        *(array(number) for number in numbers),
     )
 
 
@@ -62,7 +63,7 @@ def linearise(observations: Seen, points: Tensor, factors: Tensor) -> tuple[Tens
     matrix = (*vector, points.shape[2])
     shapes = np.zeros(vector), np.zeros(matrix), np.zeros(matrix), np.zeros(vector)
     numbers = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    _linearise(observations, _array(points), _array(factors), shapes, numbers)
+    _linearise(observations, array(points), array(factors), shapes, numbers)
     return tuple(torch.from_numpy(part).to(points.dtype) for part in (*shapes, *numbers))
 
 
@@ -70,14 +71,8 @@ def residuals(observations: Seen, points: Tensor) -> tuple[Tensor, ...]:
     """Signed and squared residuals, log odds and log likelihood ``(B, P, N)``, as `Observations.residuals`."""
     shape = (*points.shape[:2], observations.kind.shape[1])
     found = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    _residuals(observations, _array(points), found)
+    _residuals(observations, array(points), found)
     return tuple(torch.from_numpy(part).to(points.dtype) for part in found)
-
-
-def _array(tensor: Tensor) -> Array:
-    double = tensor if tensor.dtype == torch.float64 else tensor.double()
-    array: Array = double.contiguous().numpy()
-    return array
 
 
 @native

@@ -18,6 +18,7 @@ from beliefstream.inference.likelihood.native_terms import (
     smallest,
 )
 from beliefstream.inference.mixtures.native import native
+from beliefstream.inference.mixtures.native_arrays import array
 
 
 def prepare() -> None:
@@ -28,7 +29,7 @@ def prepare() -> None:
 def smoothed(observations: Seen, points: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
     """As `prior_scan.smoothed_by_operators`, in double precision."""
     total, change = np.zeros(points.shape[:2]), np.zeros(points.shape[:2])
-    _smoothed(observations, points.contiguous().numpy(), frames.contiguous().numpy(), total, change)
+    _smoothed(observations, array(points), array(frames), total, change)
     return torch.from_numpy(total), torch.from_numpy(change)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native_arrays import array
 
 Array = NDArray[np.float64]
 
@@ -25,7 +26,7 @@ def prepare() -> None:
 def surprise(log_weights: Tensor, distance: Tensor, rows: Tensor) -> Tensor:
     """As `Prediction.surprise`, from weights and squared distances ``(B, K)`` and degrees of freedom ``(B,)``."""
     found = np.empty(len(rows))
-    weights, lengths, freedom = (part.contiguous().numpy() for part in (log_weights, distance, rows))
+    weights, lengths, freedom = map(array, (log_weights, distance, rows))
     _surprise(weights, lengths, freedom, found)
     return torch.from_numpy(found)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import native
+from beliefstream.inference.mixtures.native_arrays import array
 
 Array = NDArray[np.float64]
 
@@ -27,14 +28,9 @@ def affine(mixture: GaussianMixture, matrix: Tensor, shift: Tensor, covariance: 
     """
     batch, count, size = *mixture.means.shape[:2], matrix.shape[1]
     means, covariances = np.empty((batch, count, size)), np.empty((batch, count, size, size))
-    given = (_array(mixture.means), _array(mixture.covariances))
-    _affine(given, (_array(matrix), _array(shift), _array(covariance)), means, covariances)
+    given = (array(mixture.means), array(mixture.covariances))
+    _affine(given, (array(matrix), array(shift), array(covariance)), means, covariances)
     return GaussianMixture(mixture.log_weights, torch.from_numpy(means), torch.from_numpy(covariances))
-
-
-def _array(tensor: Tensor) -> Array:
-    array: Array = tensor.contiguous().numpy()
-    return array
 
 
 @native

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture
 from beliefstream.inference.mixtures.native import fusing, inner, native
+from beliefstream.inference.mixtures.native_arrays import array
 
 Array = NDArray[np.float64]
 Bits = NDArray[np.int64]
@@ -66,9 +67,8 @@ def component_log_densities(
 
 def _densities(mixture: GaussianMixture, factors: Tensor, points: Tensor, components: Array) -> Tensor:
     total = np.empty(points.shape[:2])
-    given = mixture.log_weights, mixture.means, factors, points
-    log_weights, means, lower, at = (tensor.contiguous().numpy() for tensor in given)
-    _evaluate(log_weights, means, lower, at, total, components)
+    log_weights, means = array(mixture.log_weights), array(mixture.means)
+    _evaluate(log_weights, means, array(factors), array(points), total, components)
     return torch.from_numpy(total)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import fusing, inner, native
+from beliefstream.inference.mixtures.native_arrays import array
 from beliefstream.inference.mixtures.native_density import (
     ABSENT,
     BLOCK,
@@ -46,11 +47,11 @@ def moments(
     mass, kept = np.empty((batch, count)), np.empty((batch, count))
     means, scatter = np.empty((batch, count, size)), np.empty((batch, count, size, size))
     given = (
-        answer.log_weights.contiguous().numpy(),
-        answer.means.contiguous().numpy(),
-        factors.contiguous().numpy(),
-        points.contiguous().numpy(),
-        share.contiguous().numpy(),
+        array(answer.log_weights),
+        array(answer.means),
+        array(factors),
+        array(points),
+        array(share),
     )
     _moments_of_all(given, old_points, (mass, kept, means, scatter))
     return (

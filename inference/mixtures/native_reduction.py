@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native_arrays import numbers_of
 from beliefstream.inference.mixtures.native_pair_costs import (
     Parts,
     Row,
@@ -37,9 +38,7 @@ def prepare() -> None:
 
 def reduce(mixture: GaussianMixture, components: int, threshold: float) -> GaussianMixture:
     """As `reduction.reduce`, of tensors in double precision on the CPU."""
-    log_weights = mixture.log_weights.contiguous().numpy()
-    means = mixture.means.contiguous().numpy()
-    covariances = mixture.covariances.contiguous().numpy()
+    log_weights, means, covariances = numbers_of(mixture)
     found = np.empty_like(log_weights), np.empty_like(means), np.empty_like(covariances)
     most = _reduce_all((log_weights, means, covariances), components, threshold, found)
     places = max(1, most)

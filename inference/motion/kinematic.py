@@ -53,13 +53,13 @@ def _chain(size: int, interval: Tensor, levels: Sequence[Sequence[int]], q: floa
     time = interval.double()
     if time.is_cpu:  # without the cost of PyTorch's operators, which is larger than that of the arithmetic
         power = np.vander(time.numpy(), len(powers[0]), increasing=True)
-        found = ((power[:, :, None, None] * part).sum(1) for part in powers)
-        matrix, noise = map(torch.from_numpy, found)
-        return matrix, noise
-    power = time[:, None] ** torch.arange(len(powers[0]), dtype=torch.float64, device=time.device)
+        summed = [torch.from_numpy((power[:, :, None, None] * part).sum(1)) for part in powers]
+        return summed[0], summed[1]
+    degrees = torch.arange(len(powers[0]), dtype=torch.float64, device=time.device)
     matrix, noise = (torch.from_numpy(part).to(time.device).flatten(1) for part in powers)
     shape = (len(time), size, size)
-    return (power @ matrix).view(shape), (power @ noise).view(shape)
+    raised = time[:, None] ** degrees
+    return (raised @ matrix).view(shape), (raised @ noise).view(shape)
 
 
 def check_levels(size: int, **levels: tuple[int, ...]) -> None:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from beliefstream.inference.likelihood.native_terms import (
     Seen,
@@ -25,6 +24,7 @@ from beliefstream.inference.likelihood.native_terms import (
 )
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inner, native
+from beliefstream.inference.mixtures.native_arrays import array
 from beliefstream.inference.mixtures.native_linear_algebra import (
     LEAST_PIVOT,
     ROUNDING,
@@ -88,23 +88,18 @@ def prepare() -> None:
 def answer(network: Network, heads: int, tokens: Tokens, seen: Seen) -> Estimate:
     """As `DistributionTransformer.forward`, in the precision of the tokens."""
     given = Given(
-        _array(tokens.log_weights),
-        _array(tokens.means),
-        _array(tokens.covariances),
+        array(tokens.log_weights),
+        array(tokens.means),
+        array(tokens.covariances),
         tokens.source.contiguous().numpy(),
         tokens.rank.contiguous().numpy(),
         tokens.copies.contiguous().numpy(),
-        _array(tokens.spread),
+        array(tokens.spread),
     )
     found = np.empty_like(given.log_weights), np.empty_like(given.means), np.empty_like(given.covariances)
     _answer_all(network, heads, given, seen, found)
     log_weights, means, factors = (torch.from_numpy(part).to(tokens.means.dtype) for part in found)
     return Estimate(log_weights, means, factors)
-
-
-def _array(part: Tensor) -> Array:
-    array: Array = part.double().contiguous().numpy()
-    return array
 
 
 @native

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture
 from beliefstream.inference.mixtures.native import fusing, inner, native
+from beliefstream.inference.mixtures.native_arrays import array, numbers_of
 from beliefstream.inference.mixtures.native_density import BLOCK, Block, new_block, sum_components
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING
 
@@ -39,8 +40,7 @@ def prepare() -> None:
 def log_density(mixture: GaussianMixture, points: Tensor, factors: Tensor) -> Tensor:
     """Log density ``(B, P)`` at `points` ``(B, P, d)``, each smoothed over its cell with `factors` ``(B, P, d, d)``."""
     found = np.empty(points.shape[:2])
-    given = mixture.log_weights, mixture.means, mixture.covariances, points, factors
-    _evaluate(*(tensor.contiguous().numpy() for tensor in given), found)
+    _evaluate(*numbers_of(mixture), array(points), array(factors), found)
     return torch.from_numpy(found)
 
 

@@ -24,6 +24,7 @@ from beliefstream.inference.likelihood.native_terms import (
 )
 from beliefstream.inference.likelihood.observation_data import LINEAR
 from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native_arrays import array
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise, invert_one
 from beliefstream.inference.update.mode_search import HUBER, LEVEL
 
@@ -69,7 +70,7 @@ def walk(
 ) -> Tensor:
     """As `Climb.walk`, from points ``(B, S, d)``; `frames` has the means, factors, whitening and used observations."""
     found = points.contiguous().numpy().copy()
-    _walk(observations, found, Frames(*(part.contiguous().numpy() for part in frames)), rounds, robust)
+    _walk(observations, found, Frames(*map(array, frames)), rounds, robust)
     return torch.from_numpy(found)
 
 

@@ -25,6 +25,7 @@ from beliefstream.inference.likelihood.native_terms import (
 )
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inner, native
+from beliefstream.inference.mixtures.native_arrays import array
 from beliefstream.inference.mixtures.native_linear_algebra import (
     LEAST_PIVOT,
     ROUNDING,
@@ -83,23 +84,18 @@ def images(
     farther the second starts are.
     """
     given = Given(
-        _array(tokens.log_weights),
-        _array(tokens.means),
-        _array(tokens.covariances),
+        array(tokens.log_weights),
+        array(tokens.means),
+        array(tokens.covariances),
         tokens.rank.contiguous().numpy(),
-        _array(tokens.spread),
-        _array(any_way),
+        array(tokens.spread),
+        array(any_way),
     )
     batch, count, size = tokens.means.shape
     found = np.empty((batch, each * count, size)), np.empty((batch, each * count, size, size))
     _images(given, seen, rounds, farther, found)
     means, covariances = (torch.from_numpy(part).to(tokens.means.dtype) for part in found)
     return means, covariances
-
-
-def _array(tensor: Tensor) -> Array:
-    array: Array = tensor.double().contiguous().numpy()
-    return array
 
 
 @native

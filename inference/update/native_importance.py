@@ -15,6 +15,7 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inner, native
+from beliefstream.inference.mixtures.native_arrays import array, numbers_of
 from beliefstream.inference.mixtures.native_density import (
     BLOCK,
     Block,
@@ -60,13 +61,16 @@ class Frame(NamedTuple):
 def prepare() -> None:
     """Compile all functions, or load them from Numba's cache."""
     one = torch.ones(1, 1, 1, dtype=torch.float64)
-    single = GaussianMixture(one[0].log(), one, one[..., None])
-    draw(single, single, single, (one[0],) * 4)
+    single, noise = GaussianMixture(one[0].log(), one, one[..., None]), one[0]
+    draw(single, single, single, (noise, noise, noise, noise))
     quality(one[0], one[0], one[0], 1.0)
 
 
 def draw(
-    prior: GaussianMixture, answer: GaussianMixture, images: GaussianMixture, noises: tuple[Tensor, ...]
+    prior: GaussianMixture,
+    answer: GaussianMixture,
+    images: GaussianMixture,
+    noises: tuple[Tensor, Tensor, Tensor, Tensor],
 ) -> tuple[Tensor, ...]:
     """Points of the proposal, and their densities, in double precision: the fields of `Points`.
 
@@ -75,15 +79,19 @@ def draw(
     """
     count = sum(map(len, noises))
     batch, components, size = prior.means.shape
+    shape = batch, count
     found = Points(
         np.empty((batch, count, size)),
-        *(np.empty((batch, count)) for _ in range(3)),
+        np.empty(shape),
+        np.empty(shape),
+        np.empty(shape),
         np.empty((batch, components, count)),
     )
-    mixtures = tuple(_numbers(each) for each in (prior, answer, images))
+    mixtures = Mixture(*numbers_of(prior)), Mixture(*numbers_of(answer)), Mixture(*numbers_of(images))
     # a rounded covariance is only as sound as its own precision
     rounding = torch.finfo(answer.covariances.dtype).eps
-    _draw(mixtures, tuple(_array(noise) for noise in noises), rounding, found)
+    near, spread, around, rest = noises
+    _draw(mixtures, (array(near), array(spread), array(around), array(rest)), rounding, found)
     return tuple(torch.from_numpy(part) for part in found)
 
 
@@ -92,18 +100,9 @@ def quality(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `importance.quality`, of log densities ``(B, P)``."""
     found = np.empty((4, len(target)))
-    _quality(_array(target), _array(proposal), _array(answer), math.log(truncation), found)
+    _quality(array(target), array(proposal), array(answer), math.log(truncation), found)
     size, evidence, divergence, deviation = torch.from_numpy(found)
     return size, evidence, divergence, deviation
-
-
-def _numbers(mixture: GaussianMixture) -> Mixture:
-    return Mixture(*(_array(part) for part in (mixture.log_weights, mixture.means, mixture.covariances)))
-
-
-def _array(tensor: Tensor) -> Array:
-    array: Array = tensor.double().contiguous().numpy()
-    return array
 
 
 @native

@@ -22,6 +22,7 @@ from beliefstream.inference.likelihood.observation_data import LINEAR
 from beliefstream.inference.likelihood.observations import Linearisation, Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native_arrays import array, numbers_of
 from beliefstream.inference.mixtures.native_linear_algebra import (
     LEAST_PIVOT,
     ROUNDING,
@@ -65,8 +66,7 @@ def order(prior: GaussianMixture, observations: Observations, linear: Linearisat
     """As `nearly_linear.order_by_operators`."""
     mask = observations.native.mask
     places = np.empty(mask.shape, np.int64)
-    squared, information = linear.residuals.squared.contiguous(), linear.information.contiguous()
-    numbers = prior.log_weights.contiguous().numpy(), squared.numpy(), information.numpy()
+    numbers = array(prior.log_weights), array(linear.residuals.squared), array(linear.information)
     most = _order(mask, numbers, places)
     return torch.from_numpy(places[:, :most])
 
@@ -109,10 +109,7 @@ def hypotheses(prior: GaussianMixture, observations: Observations, places: Tenso
     seen, (batch, count, size) = observations.native, prior.means.shape
     both = 2 * count if (seen.log_outlier > -math.inf).any() else count
     found = np.empty((batch, both)), np.empty((batch, both, size)), np.empty((batch, both, size, size))
-    parts = (prior.log_weights, prior.means, prior.covariances)
-    log_weights, means, covariances = (part.contiguous().numpy() for part in parts)
-    given = log_weights, means, covariances
-    _hypotheses(given, seen, places.contiguous().numpy(), found)
+    _hypotheses(numbers_of(prior), seen, places.contiguous().numpy(), found)
     return GaussianMixture(*(torch.from_numpy(part) for part in found))
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native_arrays import array
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT
 from beliefstream.inference.update.reduction_cost import LEAST_COST
@@ -30,10 +31,10 @@ def counts_and_bounds(mixture: GaussianMixture, reduced: GaussianMixture) -> tup
     """As `reduction_cost.counts_and_bounds_by_operators`."""
     counts, bounds = np.empty(mixture.batch, np.int64), np.empty(mixture.batch)
     given = (
-        mixture.log_weights.contiguous().numpy(),
-        mixture.covariances.contiguous().numpy(),
-        reduced.log_weights.contiguous().numpy(),
-        reduced.covariances.contiguous().numpy(),
+        array(mixture.log_weights),
+        array(mixture.covariances),
+        array(reduced.log_weights),
+        array(reduced.covariances),
     )
     _fill(given, counts, bounds)
     return torch.from_numpy(counts), torch.from_numpy(bounds)

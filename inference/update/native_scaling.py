@@ -25,6 +25,7 @@ from beliefstream.inference.likelihood.observations import Linearisation, Observ
 from beliefstream.inference.likelihood.predicted_observations import Prediction
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native_arrays import array
 from beliefstream.inference.mixtures.native_linear_algebra import (
     LEAST_PIVOT,
     ROUNDING,
@@ -92,7 +93,7 @@ def pose(prior: GaussianMixture, observations: Observations, seen: Seen, below: 
     """As `scaled_problem.pose_by_operators`; `seen` are the numbers of the observations."""
     batch, count, size = prior.means.shape
     number = seen.kind.shape[1]
-    given = (_array(prior.log_weights), _array(prior.means), _array(prior.covariances))
+    given = (array(prior.log_weights), array(prior.means), array(prior.covariances))
     ordered: Components = (np.empty((batch, count)), np.empty(given[1].shape), np.empty(given[2].shape))
     touched, closed = np.empty((batch, size), np.bool_), np.empty(batch, np.bool_)
     frame = Frame(touched, closed, np.empty((batch, size)), np.empty(batch))
@@ -115,11 +116,6 @@ def pose(prior: GaussianMixture, observations: Observations, seen: Seen, below: 
         partial(exact, predictions, (frame.shift, frame.scale)),
         partial(_parts, observations, (ordered, own), frame, there, (linear, predicted)),
     )
-
-
-def _array(tensor: torch.Tensor) -> Array:
-    array: Array = tensor.contiguous().numpy()
-    return array
 
 
 def _seen_there(seen: Seen) -> Seen:

@@ -13,6 +13,7 @@ from beliefstream.inference.likelihood.native_terms import WIDE_OUTLIER, Seen, S
 from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture
 from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native_arrays import numbers_of
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 from beliefstream.inference.tracking.health.columns import ASSUMED_OUTLIERS, Array, Fit
 from beliefstream.inference.tracking.health.limits import (
@@ -74,9 +75,7 @@ def table(prior: GaussianMixture, seen: Seen, channels: Channels) -> Array:
     """Fits ``(N, len(Fit))`` of the only observation of each row of `seen`."""
     found = np.empty((len(channels.entity), len(Fit)))
     below, above = np.empty(len(found)), np.empty(len(found))
-    parts = (prior.log_weights, prior.means, prior.covariances)
-    log_weights, means, covariances = (part.contiguous().numpy() for part in parts)
-    _fill((log_weights, means, covariances), seen, channels, found, below, above)
+    _fill(numbers_of(prior), seen, channels, found, below, above)
     nearer = torch.from_numpy(np.minimum(below, above)).clamp(SMALLEST, 0.5)
     tail = torch.special.ndtri(nearer).numpy()
     found[:, SCORE] = np.where(below < above, tail, -tail) * channels.sign
