@@ -23,6 +23,7 @@ from torch.nn import functional
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.network import features
 
 
@@ -60,10 +61,25 @@ def duplicate_components(prior: GaussianMixture, tokens: int) -> Tokens:
 
     Raises ValueError if the prior has more components than there are tokens.
     """
-    present = prior.present
     if prior.components > tokens:
         raise ValueError(f"components: the prior has {prior.components}, more than the {tokens} tokens")
+    native = native_form("network.native_tokens", prior.log_weights, single=True)
+    source, rank, count = (
+        native.share(prior.log_weights, tokens) if native else share_by_operators(prior, tokens)
+    )
     weights = prior.log_weights.exp()
+    row = torch.arange(prior.batch, device=weights.device)[:, None]
+    log_weights = (weights[row, source] / count).clamp_min(1e-12).log()
+    points = spread_points(tokens, prior.dimension).to(weights)
+    spread = points[rank] * (rank > 0)[..., None]
+    return Tokens(
+        log_weights, prior.means[row, source], prior.covariances[row, source], source, rank, count, spread
+    )
+
+
+def share_by_operators(prior: GaussianMixture, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Component of each token, place among its duplicates, and their number, each ``(B, tokens)``."""
+    present, weights = prior.present, prior.log_weights.exp()
     copies = present.to(weights.dtype)
     for _ in range(tokens - 1):
         unfilled = (copies.sum(1, keepdim=True) < tokens).to(weights.dtype)
@@ -73,14 +89,7 @@ def duplicate_components(prior: GaussianMixture, tokens: int) -> Tokens:
     place = torch.arange(tokens, device=weights.device).expand(prior.batch, tokens).contiguous()
     source = torch.searchsorted(ends, place, right=True).clamp(max=prior.components - 1)
     count = copies.long().gather(1, source)
-    rank = place - (ends.gather(1, source) - count)
-    row = torch.arange(prior.batch, device=weights.device)[:, None]
-    log_weights = (weights[row, source] / count).clamp_min(1e-12).log()
-    points = spread_points(tokens, prior.dimension).to(weights)
-    spread = points[rank] * (rank > 0)[..., None]
-    return Tokens(
-        log_weights, prior.means[row, source], prior.covariances[row, source], source, rank, count, spread
-    )
+    return source, place - (ends.gather(1, source) - count), count
 
 
 class Block(nn.Module):

@@ -155,6 +155,8 @@ class Updater:
             if len(good):
                 yield some[good], found.rows(good)
         left = torch.cat(again).sort().values
+        if len(left) == 0:
+            return
         shapes = problems.shapes(left)
         for some in _alike(left, code):
             for alike in _alike(some, shapes):
