@@ -21,6 +21,7 @@ FORMS = (
     "update.native_climb",
     "likelihood.native_surprise",
     "update.native_cells",
+    "update.native_extension",
     "update.native_images",
     "update.native_importance",
     "update.native_scaling",

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
+from hypothesis import given, settings, strategies as st
 
 from beliefstream.inference import sensors
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Reading, encode
-from beliefstream.inference.update.unseen_coordinates import unseen_divergence
+from beliefstream.inference.update import native_extension
+from beliefstream.inference.update.unseen_coordinates import (
+    LEAST_RESPONSIBILITY,
+    MERGED_BELOW,
+    extend,
+    responsibilities,
+    unseen_divergence,
+)
+from tests.inference.plain_models import random_mixture
 from tests.inference.problems import updater
+from tests.inference.update.test_native_closed_forms import assert_same_mixture
 
 
 def test_which_of_two_velocities_it_is_follows_from_the_place() -> None:
@@ -70,3 +82,27 @@ def test_the_divergence_of_the_unseen_coordinates_is_that_of_an_answer_that_merg
     assert expected > 0.2
     assert abs(float(found) - expected) < 0.02
     assert float(unseen_divergence(prior, prior, [0], points, share, 5)) < 1e-12
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 6),
+    st.integers(1, 5),
+    st.sampled_from([[0], [2, 0], [1, 3], [0, 1, 2]]),
+    st.sampled_from([0.01, 0.3, 3.0]),
+)
+def test_the_native_extension_is_that_of_operators(
+    seed: int, count: int, components: int, axes: list[int], spread: float
+) -> None:
+    whole = random_mixture(seed, 3, count, 4)
+    absent = torch.rand(3, count, generator=torch.Generator().manual_seed(seed)) < 0.3
+    absent[:, 0] = False
+    log_weights = whole.log_weights.masked_fill(absent, -math.inf).log_softmax(1)
+    whole = GaussianMixture(log_weights, whole.means, whole.covariances)
+    answer = random_mixture(seed + 1, 3, components, len(axes))
+    answer = GaussianMixture(answer.log_weights, answer.means, spread**2 * answer.covariances)
+    shares = responsibilities(answer, whole.marginal(axes))
+    limits = LEAST_RESPONSIBILITY, MERGED_BELOW
+    found = native_extension.extend(answer, whole, axes, *limits)
+    assert_same_mixture(found, extend(answer, shares, whole, axes), 1e-9)
