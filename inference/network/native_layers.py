@@ -11,6 +11,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from beliefstream.inference.mixtures.native import borrowing
+from beliefstream.inference.mixtures.native_density import (
+    COEFFICIENTS,
+    LN2_HIGH,
+    LN2_LOW,
+    LOG2_E,
+    ROUND,
+    UNDERFLOW,
+)
 from beliefstream.inference.network.transformer import DistributionTransformer, Layer
 
 Array = NDArray[np.float64]
@@ -18,16 +26,18 @@ SMALLEST_VARIANCE = 1e-5  # as of `torch.nn.LayerNorm`
 SQRT_HALF = math.sqrt(0.5)
 
 
-def _tail_coefficients(degree: int = 20) -> Array:
+def _tail_coefficients(degree: int = 20) -> tuple[float, ...]:
     """Coefficients, the highest first, of ``log(erfc(z) exp(z²) / t)`` as a polynomial in ``2 t - 1``."""
     nodes = np.polynomial.chebyshev.chebpts1(degree + 1)
     t = (nodes + 1) / 2
     scaled = torch.special.erfcx(torch.from_numpy(2 / t - 2)).numpy()
     fitted = np.polynomial.chebyshev.chebfit(nodes, np.log(scaled / t), degree)
-    return np.array(np.polynomial.chebyshev.cheb2poly(fitted)[::-1], np.float64)
+    return tuple(np.polynomial.chebyshev.cheb2poly(fitted)[::-1].tolist())
 
 
 TAIL = _tail_coefficients()
+# the compiler unrolls and vectorises short sums only
+HIGH_TERMS, LOW_TERMS = TAIL[:11], TAIL[11:]
 
 
 class Weights(NamedTuple):
@@ -136,21 +146,36 @@ def normalise(weights: Weights, layer: int, given: Array, found: Array) -> None:
 
 
 @borrowing
-def activate(values: Array, space: Array) -> None:
-    """Gaussian error linear unit, in place; `space` is ``(2, at least as many)``.
+def activate(values: Array, space: Exponents) -> None:
+    """Gaussian error linear unit, in place.
 
     The complementary error function is ``t exp(P(t) - z²)`` with ``t = 2 / (2 + z)`` and a polynomial P.
     """
-    place, logs = space[0], space[1]
     for i in range(len(values)):
-        place[i] = 4 / (2 + abs(values[i]) * SQRT_HALF) - 1
-        logs[i] = TAIL[0]
-    for term in range(1, len(TAIL)):  # a loop over values that the compiler vectorises
-        coefficient = TAIL[term]
-        for i in range(len(values)):
-            logs[i] = logs[i] * place[i] + coefficient
+        space.place[i] = 4 / (2 + abs(values[i]) * SQRT_HALF) - 1
     for i in range(len(values)):
-        tail = 0.25 * (place[i] + 1) * math.exp(logs[i] - 0.5 * values[i] * values[i])
+        logs = HIGH_TERMS[0]
+        for coefficient in HIGH_TERMS[1:]:
+            logs = logs * space.place[i] + coefficient
+        space.logs[i] = logs
+    for i in range(len(values)):
+        logs = space.logs[i]
+        for coefficient in LOW_TERMS:
+            logs = logs * space.place[i] + coefficient
+        space.logs[i] = logs
+    for i in range(len(values)):
+        logs = space.logs[i] - 0.5 * values[i] * values[i]
+        space.logs[i] = UNDERFLOW if logs < UNDERFLOW else logs
+        space.power[i] = space.logs[i] * LOG2_E + ROUND
+    for i in range(len(values)):
+        space.scale_bits[i] = (space.power_bits[i] + 1023) << 52
+    for i in range(len(values)):
+        whole = space.power[i] - ROUND
+        rest = space.logs[i] - whole * LN2_HIGH - whole * LN2_LOW
+        series = COEFFICIENTS[0]
+        for coefficient in COEFFICIENTS[1:]:
+            series = series * rest + coefficient
+        tail = 0.25 * (space.place[i] + 1) * series * space.scale[i]
         values[i] *= tail if values[i] < 0 else 1 - tail
 
 
@@ -173,6 +198,17 @@ def soft_maximum(scores: Array, count: int) -> None:
         scores[i] /= total
 
 
+class Exponents(NamedTuple):
+    """Space for `activate`; the last two arrays are `power` and `scale` seen as integers."""
+
+    place: Array
+    logs: Array
+    power: Array
+    scale: Array
+    power_bits: NDArray[np.int64]
+    scale_bits: NDArray[np.int64]
+
+
 class Space(NamedTuple):
     """Space for the vectors of one token; ``W`` is the width of the network."""
 
@@ -181,7 +217,7 @@ class Space(NamedTuple):
     seen: Array
     mixed: Array
     wide: Array  # (4 W,)
-    activation: Array  # (2, 4 W)
+    activation: Exponents  # (4 W,)
     scores: Array  # (most tokens or observations,)
     joint: Array  # (K, 3 W): query, key and value of every token
     keys: Array  # (N, 2 W): key and value of every observation

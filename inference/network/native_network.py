@@ -42,6 +42,7 @@ from beliefstream.inference.network.native_frame import (
     times,
 )
 from beliefstream.inference.network.native_layers import (
+    Exponents,
     Network,
     Space,
     linear,
@@ -163,14 +164,15 @@ def _new_work(network: Network, count: int, observations: int, size: int) -> Wor
 
 @inner
 def _new_space(network: Network, count: int, observations: int, width: int) -> Space:
-    vectors = np.zeros((4, width))
+    vectors, wide = np.zeros((4, width)), np.zeros((4, network.feed.bias.shape[1]))
+    activation = Exponents(wide[0], wide[1], wide[2], wide[3], wide[2].view(np.int64), wide[3].view(np.int64))
     return Space(
         vectors[0],
         vectors[1],
         vectors[2],
         vectors[3],
         np.zeros(network.feed.bias.shape[1]),
-        np.zeros((2, network.feed.bias.shape[1])),
+        activation,
         np.zeros(max(count, observations)),
         np.zeros((count, 3 * width)),
         np.zeros((observations, 2 * width)),

@@ -30,7 +30,7 @@ from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.result import Method, Update
 from beliefstream.inference.update.settings import UpdateSettings
 
-MOST_NATIVE = 32  # problems of a batch in single precision; operators are faster for more
+MOST_NATIVE = 64  # problems of a batch in single precision; operators are faster for more
 
 
 class CheckedNetwork:
