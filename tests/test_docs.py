@@ -29,6 +29,7 @@ from tests.streams.cli.conftest import (
 )
 from tests.streams.workers import COMMAND, Worker
 
+pytestmark = pytest.mark.programs
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
