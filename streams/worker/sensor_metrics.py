@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import defaultdict
 from collections.abc import Collection
 from functools import partial
+from time import monotonic
 from typing import NamedTuple
 
 from beliefstream.inference.tracking.health.verdicts import (
@@ -42,7 +42,7 @@ class SensorMetrics:
         """Note that the partition has come to that time, with observations of any sensor."""
         before = self._reached.get(partition)
         newest = event_time if before is None else max(event_time, before.event_time)
-        self._reached[partition] = _Reached(newest, time.monotonic())
+        self._reached[partition] = _Reached(newest, monotonic())
 
     def note(self, partition: int, sensor: str, definition: bytes, window: Window) -> None:
         """Set the metrics from this window, and those of the sensor's other partitions with the same definition."""
@@ -66,7 +66,7 @@ class SensorMetrics:
 
     def _clock(self, sensor: str) -> float:
         """Event time of the sensor's partitions: the least, since a worker may be behind in one of them."""
-        now = time.monotonic()
+        now = monotonic()
         reached = [self._reached[each] for each in list(self._parts[sensor]) if each in self._reached]
         return min((each.event_time + now - each.at for each in reached), default=math.nan)
 

@@ -11,7 +11,6 @@ import pytest
 from beliefstream.inference.tracking.health.columns import WIDTH
 from beliefstream.inference.tracking.health.windows import Window
 from beliefstream.streams.monitoring import metrics
-from beliefstream.streams.worker import sensor_metrics
 from beliefstream.streams.worker.sensor_metrics import SensorMetrics
 
 DEFINITION = b"one"
@@ -21,7 +20,7 @@ DEFINITION = b"one"
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """This machine's time, to be set."""
     seconds = [1000.0]
-    monkeypatch.setattr(sensor_metrics.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(f"{SensorMetrics.__module__}.monotonic", lambda: seconds[0])
     return seconds
 
 
