@@ -11,8 +11,10 @@ COMPILE := $(BIN)/python -m beliefstream.inference.mixtures.native_forms
 demo: .venv/demo
 	$(BIN)/beliefstream demo $(ARGS)
 
-# a file at a time in each process; three keep two cores busy, since about half of the files wait for brokers
+# a file at a time in each process; three keep two cores busy, since about half of the files wait for brokers. Native
+# code that has changed is compiled before, once and not by each of them
 test: lint
+	$(COMPILE)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # the properties of the tests with inputs that no run drew before; one that fails is told with how to draw it again

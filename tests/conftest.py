@@ -48,6 +48,7 @@ MARKERS = {
     "soak": "runs for minutes under load",
     "long": "takes many minutes; only where asked for by -m long",
     "chaos": "kills processes, workers or brokers",
+    "programs": "starts programs, and waits for them most of its time",
 }
 
 
@@ -97,7 +98,9 @@ def _alternating(items: list[pytest.Item]) -> list[pytest.Item]:
 def _waits(item: pytest.Item) -> bool:
     brokers = {"broker", "embedded_broker", "kafka_broker"}
     fixtures: list[str] = getattr(item, "fixturenames", [])
-    return not brokers.isdisjoint(fixtures) or any(map(item.get_closest_marker, ("chaos", "kafka")))
+    return not brokers.isdisjoint(fixtures) or any(
+        map(item.get_closest_marker, ("chaos", "kafka", "programs"))
+    )
 
 
 @pytest.fixture(scope="session")

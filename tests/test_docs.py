@@ -27,8 +27,9 @@ from tests.streams.cli.conftest import (
     run as run,  # the fixtures
     topics as topics,
 )
-from tests.streams.workers import Worker
+from tests.streams.workers import COMMAND, Worker
 
+pytestmark = pytest.mark.programs
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
@@ -88,7 +89,7 @@ def test_the_quick_start_gives_a_posterior(tmp_path: Path) -> None:
     names = Names("beliefstream", TopicNames.for_app("beliefstream"))
     with EmbeddedNode() as broker:
         worker = Worker(broker, names, tmp_path)
-        worker.command = (*worker.command, "--create-topics")
+        worker.command = (*COMMAND, "--create-topics")
         worker.start()
         try:
             # the loop goes on until nothing has come for a while; the first posterior is enough here

@@ -11,6 +11,7 @@ from nbclient import NotebookClient
 
 from tests.streams.cli.conftest import small_weights as small_weights  # the fixture
 
+pytestmark = pytest.mark.programs
 NOTEBOOK = Path(__file__).parent.parent / "docs" / "ten-minutes.ipynb"
 PATIENCE = 240  # seconds for a cell, on a busy machine
 # appended for the test: three distances decide the place, one leaves a ring, and the stream has followed Ben

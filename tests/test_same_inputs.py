@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.programs
 PROPERTY = """
 import numpy, torch
 from hypothesis import given, settings, strategies as st
@@ -47,8 +49,8 @@ def drawn(folder: Path, *arguments: str) -> str:
     return (folder / "drawn").read_text()
 
 
-@pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with our conftest.py and two files of tests, one of which imports a module full of constants."""
     here = tmp_path_factory.mktemp("tests")
     shutil.copy(Path(__file__).parent / "conftest.py", here)
@@ -56,17 +58,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     (here / "test_importer.py").write_text(IMPORTER)
     (here / "local_numbers.py").write_text(CONSTANTS)
     root = Path(__file__).parents[1]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(root / "src"), str(root))))
-    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
-    return here
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PYTHONPATH", os.pathsep.join((str(root / "src"), str(root))))
+        patched.delenv("PYTEST_XDIST_WORKER", raising=False)
+        yield here
 
 
-def test_inputs_are_the_same_whatever_ran_before(folder: Path) -> None:
-    alone = drawn(folder, "test_property.py")
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> str:
+    """What is drawn in a run of that test alone."""
+    return drawn(folder, "test_property.py")
+
+
+def test_inputs_are_the_same_whatever_ran_before(folder: Path, alone: str) -> None:
     assert len(alone.splitlines()) > 100
     assert drawn(folder, "test_importer.py", "test_property.py") == alone
 
 
-def test_a_search_draws_others(folder: Path) -> None:
-    search = drawn(folder, "test_property.py", "--hypothesis-profile", "others")
-    assert search != drawn(folder, "test_property.py")
+def test_a_search_draws_others(folder: Path, alone: str) -> None:
+    assert drawn(folder, "test_property.py", "--hypothesis-profile", "others") != alone

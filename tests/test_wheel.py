@@ -17,6 +17,7 @@ import pytest
 
 from beliefstream.streams.cli.main import EXTRAS
 
+pytestmark = pytest.mark.programs
 ROOT = Path(__file__).parent.parent
 NOBODY = "127.0.0.1:1"  # where no broker answers
 CLIENT = """

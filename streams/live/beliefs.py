@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -19,34 +19,14 @@ from beliefstream.streams.live.earth import Plane, degree_plane, stretch_of
 from beliefstream.streams.live.groups import Group
 from beliefstream.streams.live.latencies import Seen
 from beliefstream.streams.live.posteriors import PlainPosterior
+from beliefstream.streams.live.samples import Samples
 
 MAXIMUM_ENTITIES = 2000  # those that were silent longest make room
-MAXIMUM_SAMPLES = 240  # of an entity's history, about 80 kB for 8 components of 4 coordinates
 MAXIMUM_OBSERVATIONS = 8  # of an entity
 SAMPLE_INTERVAL = 1.0  # least seconds of event time between two samples
 BLOCK = struct.Struct("<IHHffd")  # number, components, method, effective sample size, surprise, time
 METHODS: tuple[str, ...] = get_args(Method)
 NUMBER_OF = {method: number for number, method in enumerate(METHODS)}
-
-
-class Sample(NamedTuple):
-    """The marginals of a belief at one time, for the chart.
-
-    Attributes:
-        number: of the entity's samples, counted from 1.
-        time: of the state, seconds since the epoch.
-        marginals: weights (K,), means (K, D) and variances (K, D), flattened, float32.
-    """
-
-    number: int
-    time: float
-    components: int
-    marginals: bytes
-
-    def to_json(self) -> dict[str, Any]:
-        """As the page reads it."""
-        numbers = np.nan_to_num(np.frombuffer(self.marginals, dtype="<f4")).tolist()  # JSON has no infinity
-        return {"t": self.time, "k": self.components, "q": [float(f"{number:.7g}") for number in numbers]}
 
 
 @dataclass
@@ -64,23 +44,15 @@ class Entity:
     posterior: PlainPosterior
     version: int = 0
     block: bytes = b""
-    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=MAXIMUM_SAMPLES))
+    samples: Samples = field(default_factory=Samples)
     observations: deque[Seen] = field(default_factory=lambda: deque(maxlen=MAXIMUM_OBSERVATIONS))
-    sample_count: int = 0
-
-    def samples_after(self, number: int) -> list[Sample]:
-        """The samples that are newer than the one of that number, oldest first."""
-        return [sample for sample in self.samples if sample.number > number]
 
     def remember(self, group: Group, row: int) -> None:
         """Add the posterior, a row of the group, to the history; a history of a later time is dropped."""
         time, samples = self.posterior.time, self.samples
-        while samples and samples[-1].time >= time:
-            samples.pop()
-        if samples and time - samples[-1].time < SAMPLE_INTERVAL:
-            return
-        self.sample_count += 1
-        samples.append(Sample(self.sample_count, time, group.components, group.marginals[row].tobytes()))
+        samples.forget_from(time)
+        if time - samples.last >= SAMPLE_INTERVAL:
+            samples.add(time, group.components, group.marginals[row])
 
 
 @dataclass
@@ -133,8 +105,7 @@ class Beliefs:
             version += 1
             entity.posterior = posterior = group.posteriors[row]
             entity.version, entity.block = version, block
-            samples = entity.samples
-            if not samples or not 0 < posterior.time - samples[-1].time < SAMPLE_INTERVAL:
+            if not 0 < posterior.time - entity.samples.last < SAMPLE_INTERVAL:
                 entity.remember(group, row)
             move_to_end(entity.name)
         self.version = version

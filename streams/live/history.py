@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from beliefstream.streams.live.beliefs import BLOCK, Beliefs
+from beliefstream.streams.live.beliefs import Beliefs, Entity
 
 SPAN = 900.0  # seconds
 INTERVAL = 5.0  # seconds between two snapshots
-MAXIMUM_BYTES = 64_000_000  # of all snapshots; the oldest make room
-BYTES_EACH = 2 * 8  # of an entity in a snapshot: references to its name and its block
+SLOTS = 182  # snapshots at most: those of the span, and one before it
+MAXIMUM_BYTES = 64_000_000  # of all snapshots; with large ones there are fewer
+ROOM = 1.125  # times the size of a snapshot is allocated, for entities that come later
 
 
 @dataclass(frozen=True)
@@ -23,27 +23,26 @@ class Snapshot:
 
     Attributes:
         time: seconds since the epoch, by this machine's clock.
-        names, blocks: of the entities; an entity that has not changed shares its block with the snapshot before.
+        names, numbers: of the entities, in order of their numbers.
+        slot: holds the blocks, one after the other, in its first `size` bytes; used again for a later snapshot.
         verdicts: the word for each sensor that has one.
-        size: bytes that it takes beyond those of the snapshot before.
     """
 
     time: float
     names: tuple[str, ...]
-    blocks: tuple[bytes, ...]
+    numbers: tuple[int, ...]
+    slot: bytearray
+    size: int
     health: dict[str, Any]
     verdicts: Mapping[str, str]
-    size: int
 
     def frame(self) -> bytes:
         """The blocks, one after the other."""
-        return b"".join(self.blocks)
+        return bytes(memoryview(self.slot)[: self.size])
 
     def numbered(self) -> list[tuple[int, str]]:
         """Number and name of each entity."""
-        return [
-            (BLOCK.unpack_from(block)[0], name) for name, block in zip(self.names, self.blocks, strict=True)
-        ]
+        return list(zip(self.numbers, self.names, strict=True))
 
 
 class History:
@@ -51,8 +50,8 @@ class History:
 
     def __init__(self) -> None:
         self._snapshots: deque[Snapshot] = deque()
-        self._bytes = 0
-        self._version = 0
+        self._free: list[bytearray] = []
+        self._size = 0  # bytes of a slot
         self._due = 0.0
 
     @property
@@ -67,21 +66,38 @@ class History:
 
     def take(self, beliefs: Beliefs, health: dict[str, Any], verdicts: Mapping[str, str]) -> None:
         """Take a snapshot, and drop those that are too old or too many."""
-        self._due = time.monotonic() + INTERVAL
-        new = beliefs.changes(self._version).entities
-        self._version = beliefs.version
-        before = self._snapshots[-1].verdicts if self._snapshots else None
-        shared = before if before == verdicts else dict(verdicts)
-        size = sum(sys.getsizeof(entity.block) for entity in new) + BYTES_EACH * len(beliefs.entities)
-        if shared is not before:
-            size += sys.getsizeof(shared)
-        names = tuple(beliefs.entities)
-        blocks = tuple(entity.block for entity in beliefs.entities.values())
-        self._snapshots.append(Snapshot(time.time(), names, blocks, health, shared or {}, size))
-        self._bytes += size
-        oldest = self._snapshots[-1].time - SPAN
-        while len(self._snapshots) > 1 and (self._bytes > MAXIMUM_BYTES or self._snapshots[1].time <= oldest):
-            self._bytes -= self._snapshots.popleft().size
+        self._due, now = time.monotonic() + INTERVAL, time.time()
+        while len(self._snapshots) > 1 and self._snapshots[1].time <= now - SPAN:
+            self._drop_oldest()
+        entities = sorted(beliefs.entities.values(), key=_number)
+        frame = b"".join([entity.block for entity in entities])
+        slot = self._slot_for(len(frame))
+        slot[: len(frame)] = frame
+        names = tuple([entity.name for entity in entities])
+        numbers = tuple([entity.number for entity in entities])
+        words: Mapping[str, str] = dict(verdicts)
+        if self._snapshots:  # what is as before is kept once
+            before = self._snapshots[-1]
+            names = before.names if before.names == names else names
+            numbers = before.numbers if before.numbers == numbers else numbers
+            words = before.verdicts if before.verdicts == words else words
+        self._snapshots.append(Snapshot(now, names, numbers, slot, len(frame), health, words))
+
+    def _slot_for(self, size: int) -> bytearray:
+        """Return a free slot; all there will be are allocated with the first, so that memory does not grow later."""
+        if size > self._size or not self._size:
+            self._size, self._free = int(size * ROOM) + 1, []
+        most = max(2, min(SLOTS, MAXIMUM_BYTES // self._size))
+        while len(self._snapshots) >= most:
+            self._drop_oldest()
+        if not self._free:
+            self._free = [bytearray(self._size) for _ in range(most - len(self._snapshots))]
+        return self._free.pop()
+
+    def _drop_oldest(self) -> None:
+        slot = self._snapshots.popleft().slot
+        if len(slot) == self._size:
+            self._free.append(slot)
 
     def at(self, moment: float) -> Snapshot | None:
         """The newest snapshot that is not after that time, or else the oldest; None if there is none."""
@@ -89,3 +105,7 @@ class History:
             if snapshot.time <= moment:
                 return snapshot
         return self._snapshots[0] if self._snapshots else None
+
+
+def _number(entity: Entity) -> int:
+    return entity.number

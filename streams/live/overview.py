@@ -152,7 +152,7 @@ def details(entity: Entity, after: int, overview: Overview) -> dict[str, Any]:
         "outside": posterior.quality.outside_training,
         "components": posterior.mixture.components,
         "whole": after == 0,
-        "samples": [sample.to_json() for sample in entity.samples_after(after)],
+        "samples": [sample.to_json() for sample in entity.samples.after(after)],
         "observations": overview.observations_of(entity),
         "letters": overview.listed_letters(entity.name),
     }

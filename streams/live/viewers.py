@@ -135,7 +135,7 @@ class Viewer:
         live = {entity.number for entity in self._beliefs.entities.values() if entity.number <= self._named}
         notes["names"] = [each for each in snapshot.numbered() if each[0] not in live]
         notes["past"] = {"time": snapshot.time, "health": snapshot.health, "verdicts": snapshot.verdicts}
-        return notes, self._frame(len(snapshot.blocks), snapshot.frame())
+        return notes, self._frame(len(snapshot.numbers), snapshot.frame())
 
     def _range(self) -> tuple[float, float]:
         """Times of the oldest snapshot, and of now."""
@@ -188,7 +188,7 @@ class Viewer:
         if entity is None or (entity.version, self._overview.letter_count) == self._details:
             return None
         found = details(entity, self._sample, self._overview)
-        self._details, self._sample = (entity.version, self._overview.letter_count), entity.sample_count
+        self._details, self._sample = (entity.version, self._overview.letter_count), entity.samples.count
         return found
 
     def _plane(self) -> list[dict[str, str]]:

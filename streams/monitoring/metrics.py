@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
@@ -170,6 +170,13 @@ _DUE = Gauge(
     ["sensor"],
     registry=REGISTRY,
 )
+_CLOCK = Gauge(
+    "beliefstream_sensor_clock_seconds",
+    "Event time that the partitions of the sensor have come to, the least of them; it goes on with this machine's time "
+    "where nothing is read",
+    ["sensor"],
+    registry=REGISTRY,
+)
 
 OTHER = "other"
 MOST_SENSORS = 100  # sensors with their own series
@@ -190,22 +197,30 @@ def has_series(sensor: str) -> bool:
 
 
 def set_sensor(
-    sensor: str, *, verdict: str, noise_scale: float, outlier_share: float, newest: float, due: float
+    sensor: str,
+    *,
+    verdict: str,
+    noise_scale: float,
+    outlier_share: float,
+    newest: float,
+    due: float,
+    clock: Callable[[], float],
 ) -> None:
-    """Set the health of a sensor that `has_series`; times are event times in seconds."""
+    """Set the health of a sensor that `has_series`; times are event times in seconds, that of `clock` when asked."""
     for fault in ILL_VERDICTS:
         _ILL.labels(sensor, fault).set(verdict == fault)
     _NOISE_SCALE.labels(sensor).set(noise_scale)
     _OUTLIER_SHARE.labels(sensor).set(outlier_share)
     _NEWEST.labels(sensor).set(newest)
     _DUE.labels(sensor).set(due)
+    _CLOCK.labels(sensor).set_function(clock)
 
 
 def remove_sensor(sensor: str) -> None:
     """Remove the health of a sensor, which another worker shows now."""
     for fault in ILL_VERDICTS:
         _ILL.remove(sensor, fault)
-    for gauge in (_NOISE_SCALE, _OUTLIER_SHARE, _NEWEST, _DUE):
+    for gauge in (_NOISE_SCALE, _OUTLIER_SHARE, _NEWEST, _DUE, _CLOCK):
         gauge.remove(sensor)
 
 

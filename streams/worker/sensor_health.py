@@ -87,7 +87,9 @@ class SensorHealthKeeper:
         table = terms(np.concatenate([each.fits for each in judged]))
         groups: dict[tuple[int, str], list[int]] = defaultdict(list)
         ends = np.cumsum([len(each.fits) for each in judged]).tolist()
+        reached: dict[int, float] = {}
         for index, each in enumerate(judged):
+            reached[each.partition] = max(each.time, reached.get(each.partition, each.time))
             groups[each.partition, each.sensor].append(index)
         for (partition, sensor), indices in groups.items():
             definition = self._definitions.sensors.get(sensor)
@@ -101,6 +103,8 @@ class SensorHealthKeeper:
             for index in indices:
                 record.window.entities |= judged[index].entity
             self._count(record, partition, sensor, times, offsets, table[rows], changes)
+        for partition, newest in reached.items():
+            self._metrics.advance(partition, newest)
         return changes
 
     def _count(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection
+from functools import partial
+from time import monotonic
 from typing import NamedTuple
 
 from beliefstream.inference.tracking.health.verdicts import (
@@ -21,6 +24,11 @@ class _Part(NamedTuple):
     window: Window
 
 
+class _Reached(NamedTuple):
+    event_time: float
+    at: float  # by the monotonic clock
+
+
 class SensorMetrics:
     """Sets the metrics of a sensor when its health is reported."""
 
@@ -28,6 +36,13 @@ class SensorMetrics:
         self._parts: dict[str, dict[int, _Part]] = defaultdict(dict)
         self._alone: dict[str, Assessment] = {}
         self._entities: dict[str, int] = {}
+        self._reached: dict[int, _Reached] = {}
+
+    def advance(self, partition: int, event_time: float) -> None:
+        """Note that the partition has come to that time, with observations of any sensor."""
+        before = self._reached.get(partition)
+        newest = event_time if before is None else max(event_time, before.event_time)
+        self._reached[partition] = _Reached(newest, monotonic())
 
     def note(self, partition: int, sensor: str, definition: bytes, window: Window) -> None:
         """Set the metrics from this window, and those of the sensor's other partitions with the same definition."""
@@ -46,10 +61,19 @@ class SensorMetrics:
             outlier_share=worst.outlier_share,
             newest=whole.newest,
             due=whole.newest + allowed_silence(whole),
+            clock=partial(self._clock, sensor),
         )
+
+    def _clock(self, sensor: str) -> float:
+        """Event time of the sensor's partitions: the least, since a worker may be behind in one of them."""
+        now = monotonic()
+        reached = [self._reached[each] for each in list(self._parts[sensor]) if each in self._reached]
+        return min((each.event_time + now - each.at for each in reached), default=math.nan)
 
     def keep_partitions(self, partitions: Collection[int]) -> None:
         """Forget the partitions that other workers own now, and remove sensors that have no other."""
+        for partition in self._reached.keys() - set(partitions):
+            del self._reached[partition]
         for sensor, parts in list(self._parts.items()):
             for partition in parts.keys() - set(partitions):
                 del parts[partition]

@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,7 +31,7 @@ class AimedWorker(Worker):
     """
 
     _numbers = itertools.count(1)
-    command = (sys.executable, "-m", "tests.chaos.worker")
+    module = "tests.chaos.worker"
 
     def __init__(
         self,
@@ -61,18 +60,14 @@ class AimedWorker(Worker):
         return status.rpartition(")")[2].split()[0] == "T"
 
     @property
-    def running(self) -> bool:
-        return self._guard is not None and self._guard.poll() is None
-
-    @property
     def name(self) -> str:
         """Of its log."""
         return self._output.name
 
     @property
     def status(self) -> int | None:
-        """How it has ended, or None; 1 also if a signal ended it, for so the guard says it."""
-        return None if self._guard is None else self._guard.poll()
+        """How it has ended, or None; 1 also if a signal ended it."""
+        return None if self._process is None else self._process.status()
 
     @property
     def ready(self) -> bool:
@@ -120,27 +115,15 @@ class AimedWorker(Worker):
 
     def kill(self) -> None:
         """kill -9; nothing if it has ended, which is not forgotten."""
-        if not self.running:
-            return
-        assert self._guard is not None
-        assert self._guard.stdin is not None
-        if self._guard.stdin.closed:  # it is about to end, as it was asked to
-            with contextlib.suppress(OSError, IndexError):
-                os.kill(self.pid, signal.SIGKILL)
-            self._guard.wait(10)
-            return
-        self.asked = "kill"
-        with contextlib.suppress(BrokenPipeError):  # it ends just now
+        if self.running:
+            self.asked = self.asked or "kill"
             super().kill()
 
     def ask_to_end(self) -> None:
         """SIGTERM, and no waiting."""
-        if not self.running:
-            return
-        assert self._guard is not None
-        assert self._guard.stdin is not None
-        self.asked = "terminate"
-        self._guard.stdin.close()
+        if self.running:
+            self.asked = "terminate"
+            self._started.ask_to_end()
 
     def look_at_clock(self) -> None:
         """Its clock file has changed."""

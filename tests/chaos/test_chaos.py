@@ -234,7 +234,7 @@ def rows(page: str) -> list[tuple[str, ...]]:
 @pytest.mark.parametrize("broker", [pytest.param("one broker", marks=pytest.mark.kafka), "embedded broker"])
 def test_some_faults_and_no_message_lost_or_applied_twice(tmp_path: Path, broker: str) -> None:
     part = next(part for part in plan.subset(1) if part.name == broker)
-    workload = Workload(seed=1, observations=2_400 * len(part.faults), entities=50, segments=2)
+    workload = Workload(seed=1, observations=1_000 * len(part.faults), entities=50, segments=2)
     with plan.stage(part, workload, tmp_path) as stage:
         lines = stage.run()
     assert [line.fault for line in lines] == [name for name, _ in part.faults]

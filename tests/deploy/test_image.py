@@ -20,6 +20,7 @@ from beliefstream.streams.local.broker import EmbeddedBroker, free_port
 from tests.conftest import eventually, unique_names
 from tests.deploy.image import BuildFailed, Image, built, need_programs, seconds_to_end
 from tests.deploy.test_deploy import DEPLOY
+from tests.http_answers import ask_if_there
 from tests.streams.cli.conftest import environment
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
@@ -44,14 +45,7 @@ class Running:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"http://127.0.0.1:{self._port}{path}", data, headers)
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code
-        except OSError:
-            return 0
+        return ask_if_there(request).status
 
     def fact(self, name: str) -> str:
         """What the kernel says of the process."""

@@ -8,10 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,10 +23,11 @@ from beliefstream.streams.client import ObservationProducer, PriorPublisher, Reg
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.kafka.topics import MESSAGE_BYTES, TopicNames
 from beliefstream.streams.local.broker import free_port
-from beliefstream.streams.local.process_guard import KILL, guarded
 from beliefstream.streams.settings import Settings
 from tests.brokers import Broker
 from tests.conftest import Names, eventually
+from tests.http_answers import ask_if_there
+from tests.streams.processes import Fork, Process, Program
 
 START_TIMEOUT = 90.0  # seconds; 4 to 10 s, most of it importing torch
 PAGE_TIMEOUT = 30.0  # a machine that stands still answers late
@@ -35,6 +35,7 @@ GONE_SECONDS = 60.0  # until a topic that was deleted is not there any more
 STOP_TIMEOUT = 30.0  # seconds between SIGTERM and SIGKILL
 PARTITIONS = 4
 SESSION = 6.0  # seconds; the least that a worker takes
+COMMAND = (str(Path(sys.executable).with_name("beliefstream")), "worker")
 
 
 class Worker:
@@ -45,6 +46,9 @@ class Worker:
         names: its consumer group and topics.
         directory: for what it logs.
         settings: of `streams.settings.Settings`, by name.
+
+    Attributes:
+        command: a program to run instead of `module`, without what forks share; None for none.
     """
 
     def __init__(self, broker: Broker, names: Names, directory: Path, **settings: Any) -> None:
@@ -62,21 +66,17 @@ class Worker:
         chosen = Settings(**(defaults | settings))
         self.environment = os.environ | chosen.environment()
         self._output = directory / f"worker-{self.port}.log"
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
+        self.command: tuple[str, ...] | None = None
 
-    command: Sequence[str] = (str(Path(sys.executable).with_name("beliefstream")), "worker")
+    module = "beliefstream.streams.cli"
 
     def launch(self) -> Self:
         """Starts the process, and does not wait for it."""
-        with self._output.open("ab") as output:
-            self._guard = subprocess.Popen(
-                guarded([*self.command], STOP_TIMEOUT),
-                env=self.environment,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        if self.command is None:
+            self._process = Fork(self.module, ["worker"], self.environment, self._output)
+        else:
+            self._process = Program(self.command, self.environment, self._output, STOP_TIMEOUT)
         return self
 
     def start(self) -> Self:
@@ -89,23 +89,23 @@ class Worker:
 
     def page(self, path: str) -> tuple[int, str]:
         """Status and body; (0, "") if nobody answers. Fails the test if the worker has ended."""
-        if self._guard is None or self._guard.poll() is not None:
+        if not self.running:
             pytest.fail(f"The worker has ended:\n{self.log()[-3000:]}")
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
+        answer = ask_if_there(urllib.request.Request(f"http://127.0.0.1:{self.port}{path}"), timeout=5.0)
+        return answer.status, answer.body.decode()
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.status() is None
 
     @property
     def pid(self) -> int:
-        """Of the worker itself, which is the guard's only child."""
-        assert self._guard is not None
-        guard = self._guard.pid
-        return int(Path(f"/proc/{guard}/task/{guard}/children").read_text().split()[0])
+        return self._started.pid
+
+    @property
+    def _started(self) -> Process:
+        assert self._process is not None
+        return self._process
 
     @property
     def assigned(self) -> set[str]:
@@ -131,21 +131,16 @@ class Worker:
 
     def terminate(self) -> int:
         """SIGTERM; the exit status (1 also if a signal ended it)."""
-        assert self._guard is not None
-        assert self._guard.stdin is not None
-        self._guard.stdin.close()
-        return self._guard.wait(STOP_TIMEOUT + 5)
+        self._started.ask_to_end()
+        try:
+            return self._started.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._started.kill()
+            raise
 
     def kill(self) -> None:
         """kill -9."""
-        assert self._guard is not None
-        assert self._guard.stdin is not None
-        try:
-            self._guard.stdin.write(KILL)
-            self._guard.stdin.flush()
-            self._guard.wait(10)
-        finally:
-            self._close_input()
+        self._started.kill()
 
     def suspend(self) -> None:
         """SIGSTOP: it does nothing, sends no heartbeats, and does not know."""
@@ -156,22 +151,12 @@ class Worker:
 
     def stop(self) -> None:
         """Ends it however it can, if it runs."""
-        if self._guard is not None and self._guard.poll() is None:
+        if self.running:
             self.kill()
-        self._close_input()
 
     def wait_until_ended(self, timeout: float) -> int:
         """Its exit status, when it has ended by itself."""
-        assert self._guard is not None
-        status = self._guard.wait(timeout)
-        self._close_input()
-        return status
-
-    def _close_input(self) -> None:
-        """Of the guard, which ends its worker then, if it has not ended."""
-        if self._guard is not None and self._guard.stdin is not None:
-            with suppress(OSError):  # it has ended without reading all of it
-                self._guard.stdin.close()
+        return self._started.wait(timeout)
 
     def log(self) -> str:
         return self._output.read_text(errors="replace")

@@ -22,7 +22,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from beliefstream.streams.local.broker import GuardedProcess, free_port
 from tests.brokers import Broker
 from tests.conftest import Names, eventually
-from tests.streams.bridges.running_gateway import PATIENCE, Answer, ask, value_of
+from tests.http_answers import PATIENCE, Answer, ask
+from tests.streams.bridges.running_gateway import value_of
 from tests.streams.cli.conftest import environment
 
 PLACES = "/usr/sbin:/usr/local/sbin"  # where Debian and others put it

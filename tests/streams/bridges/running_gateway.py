@@ -7,34 +7,20 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from email.message import Message
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from beliefstream.streams.local.broker import free_port
 from tests.brokers import Broker
 from tests.conftest import Names, eventually
+from tests.http_answers import PATIENCE, Answer, ask
 from tests.streams.cli.conftest import environment
 
-PATIENCE = 30.0  # seconds; enough for a busy machine
 JSON = "application/json"
 LINES = "application/x-ndjson"
-
-
-class Answer(NamedTuple):
-    """What the gateway has answered."""
-
-    status: int
-    headers: Message
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 class RunningGateway:
@@ -68,16 +54,6 @@ class RunningGateway:
             return self.get("/readyz").status == 200
         except OSError:
             return False
-
-
-def ask(request: urllib.request.Request) -> Answer:
-    """What a server answers, whatever the status."""
-    try:
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-            return Answer(answer.status, answer.headers, answer.read())
-    except urllib.error.HTTPError as error:
-        with error:
-            return Answer(error.code, error.headers, error.read())
 
 
 def value_of(name: str, page: bytes) -> float:

@@ -15,9 +15,10 @@ from beliefstream.streams.client.publisher import Publisher
 from beliefstream.streams.kafka.rights import missing_topic_rights
 from beliefstream.streams.kafka.topics import TopicNames, create
 from tests.conftest import Names, eventually
+from tests.http_answers import PATIENCE
 from tests.secure_broker import SecureKafkaNode
 from tests.streams.bridges.mosquitto import PATTERN, Mosquitto, RunningBridge, publish, publishing
-from tests.streams.bridges.running_gateway import PATIENCE, observation, running
+from tests.streams.bridges.running_gateway import observation, running
 from tests.streams.cli.acls import allow, documented
 from tests.streams.cli.conftest import (
     Run,

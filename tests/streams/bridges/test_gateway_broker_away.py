@@ -12,7 +12,8 @@ from beliefstream.schemas import Observation, parse
 from beliefstream.streams.kafka.topics import create
 from tests.brokers import EmbeddedNode, KafkaNode
 from tests.conftest import Names, eventually
-from tests.streams.bridges.running_gateway import PATIENCE, Answer, RunningGateway, observation, running
+from tests.http_answers import PATIENCE, Answer
+from tests.streams.bridges.running_gateway import RunningGateway, observation, running
 from tests.streams.cli.conftest import (
     NOBODY,
     Run,

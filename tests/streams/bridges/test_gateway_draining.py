@@ -13,7 +13,8 @@ from beliefstream.streams.bridges.gateway.draining import Draining
 from beliefstream.streams.kafka.topics import create
 from tests.brokers import EmbeddedNode
 from tests.conftest import unique_names
-from tests.streams.bridges.running_gateway import PATIENCE, RunningGateway, running
+from tests.http_answers import PATIENCE
+from tests.streams.bridges.running_gateway import RunningGateway, running
 
 TOKEN = "a-token-of-the-gateway"
 LARGE = 12_000_000  # bytes; more than what the sockets of both sides take without being read

@@ -12,7 +12,8 @@ from kafka import KafkaConsumer
 from beliefstream.schemas import Observation, Prior, cloudevents, parse
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names, eventually
-from tests.streams.bridges.running_gateway import LINES, PATIENCE, RunningGateway, lines, observation
+from tests.http_answers import PATIENCE
+from tests.streams.bridges.running_gateway import LINES, RunningGateway, lines, observation
 
 PLANE = {"weights": [1.0], "means": [[0.0, 0.0]], "covariances": [[[1.0, 0.0], [0.0, 1.0]]]}
 

@@ -13,7 +13,8 @@ from beliefstream.schemas import Posterior, parse
 from beliefstream.streams.kafka.topics import create
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names, eventually
-from tests.streams.bridges.running_gateway import PATIENCE, RunningGateway, running
+from tests.http_answers import PATIENCE
+from tests.streams.bridges.running_gateway import RunningGateway, running
 from tests.streams.client.topics import posterior, put
 
 STREAMS = "beliefstream_gateway_streams"

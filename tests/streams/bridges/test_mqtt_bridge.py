@@ -16,8 +16,8 @@ from beliefstream.streams.client import DeadLetterConsumer
 from beliefstream.streams.kafka.topics import create
 from tests.brokers import Broker, EmbeddedNode, KafkaNode
 from tests.conftest import Names, eventually
+from tests.http_answers import PATIENCE
 from tests.streams.bridges.mosquitto import Mosquitto, RunningBridge, mosquitto_program, publish, publishing
-from tests.streams.bridges.running_gateway import PATIENCE
 from tests.streams.cli.conftest import (  # the fixture
     Run,
     assert_one_line,

@@ -9,8 +9,8 @@ import pytest
 from beliefstream.streams.kafka.topics import create
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names, eventually
+from tests.http_answers import PATIENCE
 from tests.streams.bridges.mosquitto import Mosquitto, RunningBridge, publish, publishing
-from tests.streams.bridges.running_gateway import PATIENCE
 from tests.streams.bridges.test_mqtt_bridge import assert_complete, reading
 from tests.streams.cli.conftest import (
     Run,

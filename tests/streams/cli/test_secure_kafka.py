@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from beliefstream.streams.kafka.rights import missing_rights
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.local.broker import free_port
 from tests.conftest import eventually
+from tests.http_answers import ask_if_there
 from tests.secure_broker import SecureKafkaNode
 from tests.streams.cli.acls import allow, documented
 from tests.streams.cli.conftest import Run, assert_one_line, set_environment
@@ -122,14 +122,7 @@ class Worker:
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
         if authorization is not None:
             request.add_header("Authorization", authorization)
-        try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code
-        except OSError:
-            return 0
+        return ask_if_there(request).status
 
     def wait_until_ready(self) -> None:
         eventually(lambda: self.get("/readyz") == 200, START_TIMEOUT, "the worker is ready")

@@ -18,6 +18,7 @@ import pytest
 from tests.conftest import eventually
 
 pytestmark = [
+    pytest.mark.programs,
     pytest.mark.timeout(600),
     pytest.mark.skipif(os.name != "posix", reason="processes are counted with ps"),
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,8 +29,7 @@ from beliefstream.streams.live.reading import TopicsReader
 from beliefstream.streams.live.server import LivePage, make_server
 from beliefstream.streams.live.viewers import FRAME, MAGIC
 from tests.conftest import eventually
-
-PATIENCE = 30.0  # seconds
+from tests.http_answers import PATIENCE, ask
 
 
 @dataclass
@@ -62,21 +60,12 @@ class Page:
     ) -> tuple[int, str, Any]:
         """Status, text and headers of an answer; redirections are not followed."""
         request = urllib.request.Request(self.address + path, body, headers or {})
-        try:
-            with urllib.request.build_opener(_Stay).open(request, timeout=PATIENCE) as answer:
-                return answer.status, answer.read().decode(), answer.headers
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode(), error.headers
+        answer = ask(request)
+        return answer.status, answer.body.decode(), answer.headers
 
     def post_prior(self, headers: dict[str, str] | None = None, **fields: Any) -> tuple[int, dict[str, Any]]:
         status, text, _ = self.request("priors", json.dumps(fields).encode(), headers)
         return status, json.loads(text) if text.startswith("{") else {"text": text}
-
-
-class _Stay(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import pytest
 
 from beliefstream.streams.live import beliefs
 from beliefstream.streams.live.beliefs import Beliefs
+from beliefstream.streams.live.samples import MAXIMUM_SAMPLES
 from tests.streams.client.topics import posterior
 from tests.streams.live.tables import take
 
@@ -40,7 +41,7 @@ def test_the_history_is_bounded_and_has_no_two_samples_close_together() -> None:
     for number in range(1, 2000):
         take(table, posterior(number, time=number * 0.25))
     samples = table.entities["mower"].samples
-    assert len(samples) == beliefs.MAXIMUM_SAMPLES
+    assert len(samples) == MAXIMUM_SAMPLES
     times = [sample.time for sample in samples]
     assert min(after - before for before, after in pairwise(times)) > 0.99
 
@@ -50,4 +51,4 @@ def test_a_time_that_comes_again_replaces_the_later_history() -> None:
     for number in (1, 2, 3, 2):
         take(table, posterior(number))
     assert [sample.time for sample in table.entities["mower"].samples] == [1, 2]
-    assert [sample.number for sample in table.entities["mower"].samples_after(3)] == [4]
+    assert [sample.number for sample in table.entities["mower"].samples.after(3)] == [4]

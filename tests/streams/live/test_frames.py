@@ -11,8 +11,9 @@ from beliefstream.schemas import Coordinate, DeadLetter, Mixture, RangeSensor, R
 from beliefstream.streams.client import ObservationProducer, Registry
 from beliefstream.streams.kafka.topics import TopicNames
 from tests.brokers import EmbeddedNode
+from tests.http_answers import PATIENCE
 from tests.streams.client.topics import posterior
-from tests.streams.live.pages import PATIENCE, Page, served, watched
+from tests.streams.live.pages import Page, served, watched
 
 TWO_MODES = Mixture(
     weights=(0.25, 0.75),

@@ -12,8 +12,9 @@ from beliefstream.schemas import Coordinate, Mixture, Model, Prior, RandomWalk, 
 from beliefstream.streams.client import Registry
 from tests.brokers import EmbeddedNode
 from tests.conftest import eventually
+from tests.http_answers import PATIENCE
 from tests.streams.client.topics import posterior, records
-from tests.streams.live.pages import PATIENCE, Page, watched
+from tests.streams.live.pages import Page, watched
 
 PLANE = {"weights": [1], "means": [[3, 4]], "covariances": [[[4, 1], [1, 9]]]}
 

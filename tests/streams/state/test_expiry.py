@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -170,7 +169,7 @@ class Run:
 
     def worker(self) -> Worker:
         worker = self.stream.worker(store="rocksdb://", data_directory=self._directory / "beliefs")
-        worker.command = (sys.executable, "-m", "tests.streams.held_worker")
+        worker.module = "tests.streams.held_worker"
         worker.environment["HOLD"] = str(self._held)
         return worker.start()
 

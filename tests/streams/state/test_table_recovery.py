@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from beliefstream.streams.kafka.topics import create
 from beliefstream.streams.state.record import BeliefRecord
 from tests.brokers import Broker
 from tests.conftest import Names
+from tests.streams.processes import Fork
 
 PARTITIONS = 4
 BELIEFS = 2000
@@ -34,9 +33,9 @@ def restored(broker: Broker, names: Names, directory: Path, store: str) -> Any:
         "RESULT": str(directory / "result"),
         "FETCH_HIGH_WATERMARK": str(int(broker.is_embedded)),
     }
-    command = [sys.executable, "-m", "tests.streams.restoring_app", "worker", "--loglevel=error"]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    output = directory / "output"
+    ended = Fork("tests.streams.restoring_app", ["worker", "--loglevel=error"], environment, output).wait(120)
+    assert ended == 0, output.read_text()
     return json.loads((directory / "result").read_text())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ def test_an_entitys_own_model_is_used_from_its_first_observation_on_though_there
     owners = {f"owner-{number}": f"model-{number}" for number in range(ENTITIES)}
     with stream(broker, unique_names(), tmp_path) as opened:
         worker = opened.worker()
-        worker.command = (sys.executable, "-m", "tests.streams.slow_definitions_worker")
+        worker.module = "tests.streams.slow_definitions_worker"
         worker.start()
         opened.define([PositionSensor(sensor="position", standard_deviation=1.0), for_all])
         send(opened, "first")

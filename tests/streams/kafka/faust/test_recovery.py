@@ -3,8 +3,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -27,6 +25,7 @@ from beliefstream.streams.kafka.producing import Record, send_all
 from beliefstream.streams.kafka.topics import create
 from tests.brokers import Broker
 from tests.conftest import Names, eventually
+from tests.streams.processes import Fork
 
 KEYS = 20
 STARTS = 3
@@ -54,22 +53,12 @@ class Worker:
             "JOURNAL": str(self.journal),
             "FETCH_HIGH_WATERMARK": str(int(self.broker.is_embedded)),
         }
-        command = [
-            sys.executable,
-            "-m",
-            "tests.streams.recovery_app",
-            "worker",
-            "--without-web",
-            "-l",
-            "info",
-        ]
-        with self.output.open("ab") as output:
-            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        arguments = ["worker", "--without-web", "-l", "info"]
+        process = Fork("tests.streams.recovery_app", arguments, environment, self.output)
         try:
             yield
         finally:
             process.kill()
-            process.wait()
 
     def wait_for(self, restored: int, processed: set[tuple[int, int]]) -> None:
         """Waits for that many recoveries and those records, over all its starts."""
