@@ -98,6 +98,10 @@ class Fusion:
         """Number of beliefs this worker holds."""
         return len(self._store)
 
+    def show_sensors(self) -> None:
+        """Set the metrics of the health of sensors, before they are read."""
+        self._sensors.show()
+
     async def process(self, events: Sequence[EventT[Any]]) -> None:
         """Apply a batch, and return when all its results are durable.
 

@@ -72,6 +72,7 @@ def refresh(app: faust.App, reader: DefinitionsReader, fusion: Fusion, reachabil
     metrics.READY.set(not reasons_not_ready(app, reader, reachability))
     metrics.BROKER_REACHABLE.set(reachability.fault is None)
     metrics.ENTITIES.set(fusion.entities)
+    fusion.show_sensors()
     metrics.CONSUMER_LAG.clear()
     consumer: Any = app.consumer
     try:

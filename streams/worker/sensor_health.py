@@ -117,11 +117,14 @@ class SensorHealthKeeper:
         found: Array,
         changes: HealthChanges,
     ) -> None:
-        is_new = ~np.isin(offsets, record.counted)
-        if not is_new.any():
-            return
         window, before = record.window, _places(record.window)
-        window.add(times[is_new], found[is_new])
+        # counted offsets are sorted, and nearly always earlier ones
+        if len(record.counted) and offsets.min() <= record.counted[-1]:
+            is_new = ~np.isin(offsets, record.counted)
+            if not is_new.any():
+                return
+            times, found = times[is_new], found[is_new]
+        window.add(times, found)
         record.counted = np.union1d(self._unconfirmed(partition, sensor, record.counted), offsets)
         number = math.floor(window.newest / window.resolution)
         if number > record.published:
@@ -136,6 +139,10 @@ class SensorHealthKeeper:
         else:
             stored[0] = changes.entries[partition][whole] = record.whole()
         self._decoded[partition, sensor] = stored[0], stored[1], record
+
+    def show(self) -> None:
+        """Set the metrics of sensors whose health was reported since the last time."""
+        self._metrics.show()
 
     def _summary_record(self, message: SensorHealth) -> Record:
         identity = f"{message.sensor}:{message.partition}:{message.time:.6f}"

@@ -30,9 +30,10 @@ class _Reached(NamedTuple):
 
 
 class SensorMetrics:
-    """Sets the metrics of a sensor when its health is reported."""
+    """Sets the metrics of sensors when they are read: an assessment costs more than counting an observation."""
 
     def __init__(self) -> None:
+        self._changed: dict[str, bytes] = {}  # definitions of the sensors that were reported since
         self._parts: dict[str, dict[int, _Part]] = defaultdict(dict)
         self._alone: dict[str, Assessment] = {}
         self._entities: dict[str, int] = {}
@@ -45,11 +46,20 @@ class SensorMetrics:
         self._reached[partition] = _Reached(newest, monotonic())
 
     def note(self, partition: int, sensor: str, definition: bytes, window: Window) -> None:
-        """Set the metrics from this window, and those of the sensor's other partitions with the same definition."""
-        if not metrics.has_series(sensor):
-            return
+        """Keep a window, which may change until the metrics are shown."""
+        if metrics.has_series(sensor):
+            self._parts[sensor][partition] = _Part(definition, window)
+            self._changed[sensor] = definition
+
+    def show(self) -> None:
+        """Set the metrics of the sensors that were reported since the last time."""
+        for sensor, definition in self._changed.items():
+            self._show(sensor, definition)
+        self._changed = {}
+
+    def _show(self, sensor: str, definition: bytes) -> None:
+        """Set the metrics from the windows of all partitions with the same definition."""
         parts = self._parts[sensor]
-        parts[partition] = _Part(definition, window)
         whole = merged(part.window for part in parts.values() if part.definition == definition)
         self._alone[sensor], self._entities[sensor] = assess(whole), whole.entities
         found = judge_together(self._alone, self._entities)[sensor]
@@ -78,5 +88,8 @@ class SensorMetrics:
             for partition in parts.keys() - set(partitions):
                 del parts[partition]
             if not parts:
-                del self._parts[sensor], self._alone[sensor], self._entities[sensor]
-                metrics.remove_sensor(sensor)
+                del self._parts[sensor]
+                self._changed.pop(sensor, None)
+                if self._alone.pop(sensor, None) is not None:
+                    del self._entities[sensor]
+                    metrics.remove_sensor(sensor)

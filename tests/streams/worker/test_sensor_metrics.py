@@ -37,7 +37,8 @@ def window(*times: float) -> Window:
     return found
 
 
-def clock(sensor: str) -> float | None:
+def clock(shown: SensorMetrics, sensor: str) -> float | None:
+    shown.show()
     return metrics.REGISTRY.get_sample_value("beliefstream_sensor_clock_seconds", {"sensor": sensor})
 
 
@@ -46,26 +47,32 @@ def test_the_clock_of_a_sensor_is_that_of_its_own_partitions(shown: SensorMetric
     shown.advance(1, 900.0)  # this one is far ahead
     shown.note(0, "quiet", DEFINITION, window(98.0, 100.0))
     shown.note(1, "busy", DEFINITION, window(898.0, 900.0))
-    assert clock("quiet") == 100.0
+    assert clock(shown, "quiet") == 100.0
     shown.advance(0, 160.0)  # by observations of others
-    assert (clock("quiet"), clock("busy")) == (160.0, 900.0)
+    assert (clock(shown, "quiet"), clock(shown, "busy")) == (160.0, 900.0)
     shown.advance(0, 150.0)  # late ones
-    assert clock("quiet") == 160.0
+    assert clock(shown, "quiet") == 160.0
     now[0] += 7.0
-    assert clock("quiet") == 167.0
+    assert clock(shown, "quiet") == 167.0
 
 
 def test_of_several_partitions_the_last_one_counts(shown: SensorMetrics) -> None:
     for partition, reached in ((0, 100.0), (1, 900.0)):
         shown.advance(partition, reached)
         shown.note(partition, "shared", DEFINITION, window(reached))
-    assert clock("shared") == 100.0
+    assert clock(shown, "shared") == 100.0
     shown.keep_partitions({1})
-    assert clock("shared") == 900.0
+    assert clock(shown, "shared") == 900.0
     shown.keep_partitions(())
-    assert clock("shared") is None
+    assert clock(shown, "shared") is None
 
 
 def test_a_partition_that_has_told_nothing_since_it_came_back_has_no_clock(shown: SensorMetrics) -> None:
     shown.note(0, "back", DEFINITION, window(100.0))
-    assert math.isnan(clock("back") or 0.0)
+    assert math.isnan(clock(shown, "back") or 0.0)
+
+
+def test_a_sensor_that_moves_on_before_anyone_reads_is_not_shown(shown: SensorMetrics) -> None:
+    shown.note(0, "moved", DEFINITION, window(100.0))
+    shown.keep_partitions(())
+    assert clock(shown, "moved") is None
