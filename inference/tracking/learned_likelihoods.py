@@ -85,8 +85,9 @@ def trust_in(readings: Sequence[Reading]) -> Trust | None:
 def _stated_error(problem: Problem) -> float | None:
     """What a problem whose likelihood was learned elsewhere says of its error; None if that is no number from 0 on."""
     stated = getattr(problem, "expected_error", None)
-    is_number = isinstance(stated, (int, float)) and not isinstance(stated, bool)
-    return float(stated) if is_number and 0 <= stated < math.inf else None
+    if isinstance(stated, bool) or not isinstance(stated, (int, float)):
+        return None
+    return float(stated) if 0 <= stated < math.inf else None
 
 
 def _beyond(belief: Belief, reading: Reading) -> float:

@@ -31,7 +31,7 @@ def paper(
         int, typer.Option(min=20_000, help="of the largest particle filter of the volatility")
     ] = 100_000,
     full: Annotated[
-        bool, typer.Option("--full", help="100 series of 100 steps, as published; takes an hour")
+        bool, typer.Option("--full", help="100 series of 100 steps, as published; takes half an hour")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="of problems and series")] = 0,
     train: Annotated[
@@ -125,5 +125,5 @@ def rendered(table: Table) -> object:
         shown.add_column(name, justify="right")
     for row in table.rows:
         cells = [report.shown(row.figures.get(name)) for name in table.columns]
-        shown.add_row(row.source, row.method, *cells, report.shown_time(row))
+        shown.add_row(row.label, row.method, *cells, report.shown_time(row))
     return shown

@@ -100,7 +100,8 @@ class LearnedLikelihood(nn.Module):
     ) -> None:
         super().__init__()
         self.names, self.laws, self.shape = names, laws, shape
-        self.features, known = features or (None, trained_on)
+        self.features: Features | None = None if features is None else features[0]
+        known = trained_on if features is None else features[1]
         self.expected_error, self.digest = float("nan"), ""
         self._copies: dict[torch.device, LearnedLikelihood] = {}
         self.earlier = EarlierRows(names.rows, len(laws)) if names.rows != ONE else None

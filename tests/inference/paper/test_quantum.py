@@ -60,5 +60,7 @@ def test_the_shipped_network_is_near_the_exact_posterior() -> None:
         for count in (5, 10):
             mean, error = rows[f"{name}, K = {count}"][KL]
             assert error is not None and -1e-6 < mean < aim + 3 * error
+    checked = {row.method: row.checked for row in table.rows}
+    assert checked["network, K = 5"] == "unchecked" and checked["checked and refined, K = 5"] == "learned"
     floor, found = rows["exact posterior"][MMD], rows["checked and refined, K = 5"][MMD]
     assert floor.error is not None and abs(found.mean - floor.mean) < 3 * floor.error

@@ -76,8 +76,10 @@ def test_a_source_is_found_by_the_learned_likelihood_of_counts(run: Run, tmp_pat
     last = fused(run, tmp_path, lines)
     assert last.quality.likelihood == "learned"
     error, mixture = last.quality.accumulated_error, last.mixture
-    parts = (np.array(part) for part in (mixture.weights, mixture.means, mixture.covariances))
-    divergence = Grid.of(scene).divergence(Belief(last.time, *parts).mixture().log_density)
+    belief = Belief(
+        last.time, np.array(mixture.weights), np.array(mixture.means), np.array(mixture.covariances)
+    )
+    divergence = Grid.of(scene).divergence(belief.mixture().log_density)
     assert error is not None and -0.01 < divergence < error + 0.1
 
 
