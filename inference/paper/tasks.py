@@ -72,7 +72,7 @@ TASKS: dict[str, Measure] = {
     "volatility": volatility,
 }
 TRAINED: dict[str, tuple[Callable[[], ScalarTask], Plan]] = {
-    "variance": (Variance, Plan("variance")),
+    "variance": (Variance, Plan("variance", steps=12_000)),
     "quantum": (lambda: Quantum(learn(), broad=True), Plan("quantum", steps=30_000)),
     "gaussian-process": (
         lambda: GaussianProcess(broad=True),

@@ -82,7 +82,8 @@ def executed(source: str) -> dict[str, Any]:
 
 
 def test_the_features_of_the_page_say_all_that_its_likelihood_depends_on() -> None:
-    geiger = ProblemFunction.of(executed(blocks("python")[0] + blocks("python")[2])["Geiger"]())
+    method = {"features": executed(blocks("python")[2])["features"]}
+    geiger = ProblemFunction.of(type("Counter", (executed(blocks("python")[0])["Geiger"],), method)())
     context = torch.tensor([[1.0, 2.0, 5.0, 10.0]] * 2, dtype=torch.float64)
     turned = torch.tensor([[4.0, 2.0, 6.0], [1.0, -1.0, 6.0]], dtype=torch.float64)  # 3 m from the counter
     features = geiger.features(turned, context)
