@@ -15,14 +15,15 @@ from beliefstream.inference.paper.variational import variational_gaussian
 from beliefstream.inference.paper.whitening import whiten
 
 Method = Callable[[ScalarTask, Problems], ScalarMixture]
+EXTREME = (2, 20)  # fewest and most components in training
 TIMED = 1000  # problems of a timing
 VARIATIONAL, ALONE = "mean-field VI", "network"
 
 
 def methods(network: PublishedForm, counts: Sequence[int]) -> dict[str, Method]:
-    """Return the methods by name; `counts` are the components of the network's answers."""
+    """Return the methods by name; `counts` are the components of refined answers, and more are of the network's."""
     found: dict[str, Method] = {VARIATIONAL: variational}
-    for count in counts:
+    for count in sorted({*counts, *EXTREME}):
         found[f"{ALONE}, K = {count}"] = alone(network, count)
     for count in counts:
         found[f"checked and refined, K = {count}"] = refined(network, count)

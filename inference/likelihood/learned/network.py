@@ -224,7 +224,7 @@ def learned_from(described: dict[str, Any], features: Features | None) -> Learne
     )
     count = int(described.get("features", 0))
     if (count > 0) != (features is not None):
-        raise ValueError(f"features: it has {count or 'none'}, which the problem's function does not give")
+        raise ValueError(f"features: it has {count}, and the problem {'some' if features else 'none'}")
     shape = Shape(int(described["shape"]["width"]), int(described["shape"]["layers"]))
     laws = [law_from(each) for each in described["laws"]]
     if len(laws) != len(names.data):
