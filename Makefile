@@ -57,7 +57,7 @@ train: .venv/demo
 evaluate: .venv/demo
 	$(BIN)/beliefstream evaluate $(ARGS)
 
-# the published tasks of the method, about eight minutes of a core; docs/paper.md has the tables
+# the published tasks of the method, five minutes of a core; docs/paper.md has the tables
 paper: .venv/demo
 	$(BIN)/beliefstream paper $(ARGS)
 

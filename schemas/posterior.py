@@ -50,7 +50,8 @@ class Quality(Message):
         Field(
             ge=0,
             description="expected divergence KL(simulator ‖ learned) of the learned likelihoods in this update, summed "
-            "over its observations, in nats; it is part of accumulated_error; absent: none is learned, or unknown",
+            "over its observations, and larger where the surprise is below .1, in nats; it is part of "
+            "accumulated_error; absent: none is learned, or unknown",
         ),
     ] = None
     outside_training: Annotated[

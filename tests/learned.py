@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -54,8 +55,41 @@ class Clipped:
         noise = torch.randn(4, len(parameters["x"]), dtype=torch.float64, generator=generator)
         heavy = noise[0] / noise[1:].square().mean(0).sqrt()
         return {"level": torch.clamp(parameters["x"] + 0.5 * heavy, max=2.0)}
+
+
+class Shared:
+    """A set of levels, all of which have the same error beside their own."""
+
+    parameters = {"x": "real", "strength": "positive"}
+    data = {"level": "real"}
+    context = ("scale",)
+    rows = ("set", 6)
+    ranges = {"x": (-9, 9), "strength": (2, 60), "scale": (0.5, 2)}
+
+    def simulate(self, parameters, context, generator):
+        noise = torch.randn(7, len(parameters["x"]), dtype=torch.float64, generator=generator)
+        own = parameters["strength"] / 20 * noise[1:]
+        return {"level": (parameters["x"] + context["scale"] * noise[0] + own).T}
+
+
+class Lagging:
+    """A sequence of levels, each of which keeps most of the last one's error."""
+
+    parameters = {"x": "real", "strength": "positive"}
+    data = {"level": "real"}
+    context = ()
+    rows = ("sequence", 6)
+    ranges = {"x": (-9, 9), "strength": (2, 60)}
+
+    def simulate(self, parameters, context, generator):
+        noise = torch.randn(6, len(parameters["x"]), dtype=torch.float64, generator=generator)
+        levels = [parameters["x"] + noise[0]]
+        for each in noise[1:]:
+            kept = 0.8 * (levels[-1] - parameters["x"])
+            levels.append(parameters["x"] + kept + parameters["strength"] / 20 * each)
+        return {"level": torch.stack(levels, -1)}
 '''
-STEPS = {"Counter": 800, "Clipped": 600}
+SIZES = {"Counter": (800, 1024), "Clipped": (600, 1024), "Shared": (900, 256), "Lagging": (900, 256)}
 SENSORS: dict[str, dict[str, Any]] = {
     "Counter": {
         "sensor": "counter",
@@ -70,6 +104,20 @@ SENSORS: dict[str, dict[str, Any]] = {
         "kind": "learned",
         "problem": "simulators:Clipped",
         "parameters": {"x": "x"},
+        "value": ["level"],
+    },
+    "Shared": {
+        "sensor": "shared",
+        "kind": "learned",
+        "problem": "simulators:Shared",
+        "parameters": {"x": "x", "strength": "log_strength"},
+        "value": ["scale", "level"],
+    },
+    "Lagging": {
+        "sensor": "lagging",
+        "kind": "learned",
+        "problem": "simulators:Lagging",
+        "parameters": {"x": "x", "strength": "log_strength"},
         "value": ["level"],
     },
 }
@@ -107,6 +155,34 @@ def level(value: float) -> LogLikelihood:
     return log_likelihood
 
 
+def shared(scale: float, levels: list[float]) -> LogLikelihood:
+    """Exact log likelihood of a set of levels: jointly normal, and so in closed form by their mean and variance."""
+    seen, size = np.array(levels), len(levels)
+
+    def log_likelihood(states: Array) -> Array:
+        own = np.exp(2 * states[:, 1]) / 400
+        within = size * seen.var() / own
+        common = scale**2 + own / size
+        mean = scipy.stats.norm(states[:, 0], np.sqrt(common)).logpdf(seen.mean())
+        rest = (size - 1) * np.log(2 * np.pi * own) + math.log(size)
+        return np.asarray(mean - 0.5 * (within + rest))
+
+    return log_likelihood
+
+
+def lagging(levels: list[float]) -> LogLikelihood:
+    """Exact log likelihood of a sequence of levels, one after another."""
+
+    def log_likelihood(states: Array) -> Array:
+        x, deviation = states[:, 0], np.exp(states[:, 1]) / 20
+        found = scipy.stats.norm(x, 1).logpdf(levels[0])
+        for before, level in itertools.pairwise(levels):
+            found = found + scipy.stats.norm(x + 0.8 * (before - x), deviation).logpdf(level)
+        return np.asarray(found)
+
+    return log_likelihood
+
+
 def grid() -> tuple[Array, float]:
     """Centres of the cells of a grid ``(P, 2)`` eight prior deviations wide, and the area of a cell."""
     axes = [m + s * np.linspace(-6, 6, 400) for m, s in zip(PRIOR_MEAN, PRIOR_DEVIATION, strict=True)]
@@ -138,7 +214,8 @@ def divergence_of_learned(pairs: list[tuple[LogLikelihood, LogLikelihood]]) -> f
     """KL(exact ‖ prior × learned likelihoods) in nats; each pair is an exact likelihood and the learned one."""
     states, shares, _ = exact([true for true, _ in pairs])
     gap = sum(true(states) - learned(states) for true, learned in pairs)
-    return float((shares * gap).sum() + np.log((shares * np.exp(-gap)).sum()))
+    with np.errstate(divide="ignore"):
+        return float((shares * gap).sum() + scipy.special.logsumexp(np.log(shares) - gap))
 
 
 @contextmanager
@@ -167,7 +244,8 @@ def weights_of(name: str) -> bytes:
 
     with tempfile.TemporaryDirectory() as folder, module_in(Path(folder)):
         problem = f"simulators:{name}"
-        plan = Plan(problem, steps=STEPS[name], batch=1024, width=32, learning_rate=0.02)
+        steps, batch = SIZES[name]
+        plan = Plan(problem, steps=steps, batch=batch, width=32, learning_rate=0.02)
         run = Training(plan, ProblemFunction.of(problems.find(problem)), Path(folder) / "run.pt")
         run.run(lambda _: None, save_every=10_000)
         write(run, Path(folder))

@@ -174,10 +174,11 @@ def test_what_is_installed_is_one_package(distributions: list[Path]) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == {"beliefstream"}
 
 
-def test_the_wheel_carries_weights_and_their_card(bare: Path) -> None:
-    folder = "pathlib.Path(inference.__path__[0], 'network', 'weights')"  # importing it would need torch
+@pytest.mark.parametrize("folder", ["network/weights", "paper/weights", "likelihood/example_problems"])
+def test_the_wheel_carries_weights_and_their_card(bare: Path, folder: str) -> None:
+    place = f"pathlib.Path(inference.__path__[0], {folder!r})"  # importing it would need torch
     script = (
-        f"import pathlib; from beliefstream import inference; print([p.suffix for p in {folder}.iterdir()])"
+        f"import pathlib; from beliefstream import inference; print([p.suffix for p in {place}.iterdir()])"
     )
     result = run(bare, "-c", script)
     assert ".safetensors" in result.stdout

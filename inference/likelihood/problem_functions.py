@@ -6,6 +6,7 @@ problem's functions return.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -25,6 +26,8 @@ from beliefstream.inference.likelihood.problems import (
     name_of,
     to_support,
 )
+from beliefstream.inference.likelihood.report_rows import ONE, Rows, by_length, rows_of
+from beliefstream.inference.likelihood.simulated_data import checked_column, one_number_a_case
 
 _TRIED = 8  # cases with which a problem is tried before it is used
 Derivatives = tuple[Tensor, Tensor, Tensor]
@@ -60,8 +63,8 @@ class Learned(Protocol):
 class ProblemFunction:
     """A problem with the order of its names; observations of one problem are evaluated together.
 
-    An observation's numbers are its data, then its context, in the problem's order. Where `learned` is given, it
-    replaces the problem's `log_likelihood`.
+    An observation's numbers are its data, row by row, then its context, in the problem's order. Where `learned` is
+    given, it replaces the problem's `log_likelihood`.
     """
 
     problem: Problem
@@ -69,6 +72,7 @@ class ProblemFunction:
     data: tuple[tuple[str, Domain], ...]
     context: tuple[str, ...]
     learned: Learned | None = None
+    rows: Rows = ONE
     _trials: list[bool] = field(default_factory=list, repr=False)
 
     def __eq__(self, other: object) -> bool:
@@ -84,7 +88,8 @@ class ProblemFunction:
         """Check the problem's names; raises ProblemError."""
         check_names(problem)
         kinds = tuple(problem.parameters.items()), tuple(problem.data.items())
-        return cls(problem, *kinds, tuple(problem.context), learned)
+        rows = rows_of(getattr(problem, "rows", None), len(problem.data))
+        return cls(problem, *kinds, tuple(problem.context), learned, rows)
 
     @property
     def name(self) -> str:
@@ -101,9 +106,22 @@ class ProblemFunction:
         return self.learned is not None or isinstance(self.problem, ExplicitProblem)
 
     @property
+    def has_features(self) -> bool:
+        """Whether the problem says what its data depend on."""
+        return getattr(self.problem, "features", None) is not None
+
+    @property
     def number_names(self) -> tuple[str, ...]:
-        """Names of an observation's numbers, in order."""
-        return (*(name for name, _ in self.data), *self.context)
+        """Names of an observation's numbers, in order: data row by row, then context."""
+        names = [name for name, _ in self.data]
+        if self.rows == ONE:
+            return (*names, *self.context)
+        return (*(f"{name} {row + 1}" for row in range(self.rows.most) for name in names), *self.context)
+
+    @property
+    def data_length(self) -> int:
+        """Number of data in the longest report."""
+        return len(self.data) * self.rows.most
 
     def _parameters(self, coordinates: Tensor) -> Numbers:
         columns = coordinates.unbind(-1)
@@ -118,10 +136,44 @@ class ProblemFunction:
             return self.learned(coordinates, numbers)
         if not isinstance(self.problem, ExplicitProblem):
             raise ProblemError(f"log_likelihood: {self.name} has none, and no learned one is given")
-        columns = numbers.unbind(-1)
-        data = {name: column for (name, _), column in zip(self.data, columns, strict=False)}
-        context = dict(zip(self.context, columns[len(self.data) :], strict=True))
-        return self.problem.log_likelihood(data, self._parameters(coordinates), context)
+        if self.rows == ONE:
+            return self._explicit(self.problem, coordinates, numbers, numbers[:, None, : len(self.data)])
+        data = numbers[:, : self.data_length].view(len(numbers), self.rows.most, -1)
+        found = coordinates.new_zeros(len(numbers))
+        for length, which in by_length(self.rows.lengths(numbers[:, : self.data_length])):
+            part = self._explicit(self.problem, coordinates[which], numbers[which], data[which, :length])
+            part = one_number_a_case(part, len(which), f"log_likelihood: {self.name}")
+            found = found.index_put((which,), part.to(found.dtype))
+        return found
+
+    def _explicit(
+        self, problem: ExplicitProblem, coordinates: Tensor, numbers: Tensor, rows: Tensor
+    ) -> Tensor:
+        """The problem's own log likelihood of `rows` ``(M, n, m)``."""
+        columns = (rows[:, 0] if self.rows == ONE else rows).unbind(-1)
+        data = {name: column for (name, _), column in zip(self.data, columns, strict=True)}
+        context = self._context(numbers[:, self.data_length :])
+        return problem.log_likelihood(data, self._parameters(coordinates), context)
+
+    def _context(self, numbers: Tensor) -> Numbers:
+        return dict(zip(self.context, numbers.unbind(-1), strict=True)) if self.context else {}
+
+    def features(self, coordinates: Tensor, context: Tensor) -> Tensor:
+        """The problem's `features` ``(M, F)``, or coordinates and context themselves if it has none.
+
+        Raises ProblemError if the function fails, or its result has another shape.
+        """
+        if (function := getattr(self.problem, "features", None)) is None:
+            return torch.cat([coordinates, context], -1)
+        label = f"features: {self.name}"
+        try:
+            found = function(self._parameters(coordinates), self._context(context))
+        except Exception as error:  # a user's function may raise anything
+            raise ProblemError(f"{label} failed: {type(error).__name__}: {error}") from error
+        if not isinstance(found, Mapping) or not found:
+            raise ProblemError(f"{label} must return numbers by name, got {type(found).__name__}")
+        columns = [one_number_a_case(each, len(coordinates), label) for each in found.values()]
+        return torch.stack(columns, -1).to(coordinates.dtype)
 
     def log_likelihood(self, coordinates: Tensor, numbers: Tensor) -> Tensor:
         """Log likelihood ``(M,)`` at `coordinates` ``(M, n)`` of observations `numbers` ``(M, Q)``.
@@ -141,12 +193,7 @@ class ProblemFunction:
             raise ProblemError(
                 f"log_likelihood: {self.name} failed: {type(error).__name__}: {error}"
             ) from error
-        if not isinstance(found, Tensor) or found.shape != coordinates.shape[:1]:
-            got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise ProblemError(
-                f"log_likelihood: {self.name} must return one number for each of {len(coordinates)} cases, "
-                f"a tensor of shape ({len(coordinates)},), got {got}"
-            )
+        found = one_number_a_case(found, len(coordinates), f"log_likelihood: {self.name}")
         found = found.to(coordinates.dtype)
         return torch.where(finite & ~found.isnan() & ~found.isposinf(), found, -torch.inf)
 
@@ -173,41 +220,20 @@ class ProblemFunction:
 
         Raises ProblemError if the simulator fails, or returns another shape, a NaN or a value outside its domain.
         """
-        known = dict(zip(self.context, context.unbind(-1), strict=True)) if self.context else {}
         try:
-            drawn = self.problem.simulate(self._parameters(coordinates), known, generator)
+            drawn = self.problem.simulate(self._parameters(coordinates), self._context(context), generator)
         except Exception as error:  # a user's function may raise anything
             raise ProblemError(f"simulate: {self.name} failed: {type(error).__name__}: {error}") from error
-        return torch.stack(
-            [self._checked(drawn, name, domain, len(coordinates)) for name, domain in self.data], -1
-        ).to(coordinates.dtype)
-
-    def _checked(self, drawn: Numbers, name: str, domain: Domain, cases: int) -> Tensor:
-        """One of the simulated numbers."""
-        if not isinstance(drawn, Mapping) or not isinstance(drawn.get(name), Tensor):
-            got = list(drawn) if isinstance(drawn, Mapping) else type(drawn).__name__
-            raise ProblemError(f"simulate: {self.name} must return a tensor named {name}, got {got}")
-        found = drawn[name]
-        if found.shape != (cases,):
-            raise ProblemError(
-                f"simulate: {name} of {self.name} must have shape ({cases},), got {tuple(found.shape)}"
-            )
-        if not bool(found.isfinite().all()):
-            raise ProblemError(
-                f"simulate: {name} of {self.name} is not finite: {_odd(found, found.isfinite())}"
-            )
-        unusual = _outside(found, domain)
-        if bool(unusual.any()):
-            try:
-                check_datum(name, float(found[unusual][0]), domain)
-            except ValueError as error:
-                raise ProblemError(f"simulate: {self.name}: {error}") from error
-        return found
+        shape = (len(coordinates),) if self.rows == ONE else (len(coordinates), self.rows.most)
+        columns = [checked_column(drawn, name, domain, shape, self.name) for name, domain in self.data]
+        return torch.stack(columns, -1).reshape(len(coordinates), -1).to(coordinates.dtype)
 
     def check_numbers(self, numbers: Sequence[float]) -> None:
         """Check an observation's numbers; raises ValueError, with the name, for one outside its domain."""
-        for (name, domain), value in zip(self.data, numbers, strict=False):
-            check_datum(name, value, domain)
+        for i, value in enumerate(numbers[: self.data_length]):
+            name, domain = self.data[i % len(self.data)]
+            if not (self.rows != ONE and math.isnan(value)):  # a row that the report lacks
+                check_datum(name, value, domain)
 
     def check_context(self, context: Sequence[float]) -> None:
         """Try the problem with the first context that comes; raises ProblemError as `tried` does."""
@@ -243,18 +269,3 @@ def _derivative(value: Tensor, at: Tensor) -> Tensor:
 
 def _finite(tensor: Tensor) -> Tensor:
     return torch.nan_to_num(tensor, nan=0.0, posinf=0.0, neginf=0.0)
-
-
-def _outside(values: Tensor, domain: Domain) -> Tensor:
-    """Which values lie outside their domain."""
-    if domain == "count":
-        return (values < 0) | (values != values.floor())
-    if domain == "binary":
-        return (values != 0) & (values != 1)
-    if domain == "unit":
-        return (values < 0) | (values > 1)
-    return values <= 0 if domain == "positive" else torch.zeros_like(values, dtype=torch.bool)
-
-
-def _odd(values: Tensor, usual: Tensor) -> float:
-    return float(values[~usual][0])

@@ -23,7 +23,15 @@ the lowest and the highest value of each parameter and each context number, or o
 
     ranges = {"x": (-10, 10), "strength": (1, 100), "x0": 0}
 
-A problem whose `log_likelihood` is itself an approximation, learned from its simulator, has ``is_learned = True``.
+Where the data depend on parameters and context through fewer numbers, ``features(parameters, context)`` returns these
+by name. The network is then given them alone, and learns faster: ``{"distance": ..., "strength": ...}``.
+
+A problem whose `log_likelihood` is itself an approximation, learned from its simulator, has ``is_learned = True``. It
+may say its ``expected_error``, in nats an observation.
+
+Reports may have several rows of the data: ``rows = ("set", 8)`` or ``rows = ("sequence", 8)`` for 1 to 8 of them
+(`report_rows`). Then each datum is a tensor ``(M, n)`` of n rows. `simulate` draws the longest report, and
+`log_likelihood` gets reports of equal length. That of a set does not depend on the order of its rows.
 
 A state has real coordinates. A coordinate y stands for the parameter ``y`` (real), ``exp(y)`` (positive) or
 ``1 / (1 + exp(−y))`` (unit). So a belief over the coordinates is a belief over the parameters of any support.
@@ -37,6 +45,8 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from beliefstream.inference.likelihood.report_rows import rows_of
 
 Support = Literal["real", "positive", "unit"]
 Domain = Literal["real", "positive", "unit", "count", "binary"]
@@ -118,6 +128,10 @@ def check_names(problem: Problem) -> None:
     for attribute in ("parameters", "data", "context"):
         if len(getattr(problem, attribute)) > MOST_NAMES:
             raise ProblemError(f"{attribute}: {label} has more than {MOST_NAMES} names")
+    try:
+        rows_of(getattr(problem, "rows", None), len(problem.data))
+    except ValueError as error:
+        raise ProblemError(f"rows: {label} {error}") from error
 
 
 def to_support(coordinate: Tensor, support: Support) -> Tensor:

@@ -10,7 +10,7 @@ figures, so it is ours. It states no noise; a variance of 1e-6 keeps the kernel'
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ class GaussianProcess:
     name = "gaussian-process"
     prior_numbers = 1
     data_numbers = COORDINATES + 1
+    likelihood: Literal["exact", "learned"] = "exact"
 
     def __init__(self, broad: bool = False) -> None:
         self.shapes, self.rates = (BROAD_SHAPES, BROAD_RATES) if broad else (SHAPES, RATES)

@@ -9,21 +9,22 @@ import torch
 from beliefstream.inference.paper.exact import Array, GridPosterior
 from beliefstream.inference.paper.network import PublishedForm, answer
 from beliefstream.inference.paper.refinement import refine
-from beliefstream.inference.paper.report import Figure, Row, Source, milliseconds
+from beliefstream.inference.paper.report import Checked, Figure, Row, Source, milliseconds
 from beliefstream.inference.paper.scalar import Problems, ScalarMixture, ScalarTask, log_joint
 from beliefstream.inference.paper.variational import variational_gaussian
 from beliefstream.inference.paper.whitening import whiten
 
 Method = Callable[[ScalarTask, Problems], ScalarMixture]
+EXTREME = (2, 20)  # fewest and most components in training
 TIMED = 1000  # problems of a timing
-VARIATIONAL = "mean-field VI"
+VARIATIONAL, ALONE = "mean-field VI", "network"
 
 
 def methods(network: PublishedForm, counts: Sequence[int]) -> dict[str, Method]:
-    """Return the methods by name; `counts` are the components of the network's answers."""
+    """Return the methods by name; `counts` are the components of refined answers, and more are of the network's."""
     found: dict[str, Method] = {VARIATIONAL: variational}
-    for count in counts:
-        found[f"network, K = {count}"] = alone(network, count)
+    for count in sorted({*counts, *EXTREME}):
+        found[f"{ALONE}, K = {count}"] = alone(network, count)
     for count in counts:
         found[f"checked and refined, K = {count}"] = refined(network, count)
     return found
@@ -61,6 +62,8 @@ def rows(
 
     def row(name: str, method: Method) -> Row:
         source: Source = "baseline" if name == VARIATIONAL else "ours"
-        return Row(source, name, figures[name], milliseconds(lambda: method(task, few), len(few.prior)))
+        checked: Checked | None = None if name == VARIATIONAL else task.likelihood
+        spent = milliseconds(lambda: method(task, few), len(few.prior))
+        return Row(source, name, figures[name], spent, "unchecked" if name.startswith(ALONE) else checked)
 
     return [row(name, method) for name, method in compared.items()]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -90,6 +91,7 @@ class Quantum:
     name = "quantum"
     prior_numbers = 2
     data_numbers = 1 + len(TIMES)
+    likelihood: Literal["exact", "learned"] = "learned"
 
     def __init__(self, coefficients: Tensor, broad: bool = False) -> None:
         self.coefficients, self.broad = coefficients, broad

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 Source = Literal["published", "baseline", "ours", "exact"]
+Checked = Literal["exact", "learned", "unchecked"]
 REPEATS = 3  # of a timing; the table has the median
 ENOUGH = 1.0  # seconds, after which a timing is not repeated
 
@@ -32,12 +33,27 @@ class Figure(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """A method and its figures by column; `milliseconds` are for 1 000 posteriors on one core."""
+    """A method and its figures by column.
+
+    Attributes:
+        source: whose it is.
+        method: its name.
+        figures: by column.
+        milliseconds: for 1 000 posteriors on one core.
+        checked: likelihood against which each answer was checked; `unchecked` for one pass of the published form,
+            which says nothing of its own quality.
+    """
 
     source: Source
     method: str
     figures: Mapping[str, Figure]
     milliseconds: float | None = None
+    checked: Checked | None = None
+
+    @property
+    def label(self) -> str:
+        """Source, and what the answers were checked against."""
+        return self.source if self.checked is None else f"{self.source}, {self.checked}"
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,7 @@ class Table:
                     "method": row.method,
                     "figures": {name: figure._asdict() for name, figure in row.figures.items()},
                     "time": row.milliseconds,
+                    "checked": row.checked,
                 }
                 for row in self.rows
             ],
@@ -109,7 +126,7 @@ def markdown(table: Table) -> str:
     lines = [f"| | method | {' | '.join(table.columns)} | {table.unit} |"]
     lines.append(f"|---|---|{'---:|' * (len(table.columns) + 1)}")
     for row in table.rows:
-        cells = [row.source, row.method, *(shown(row.figures.get(name)) for name in table.columns)]
+        cells = [row.label, row.method, *(shown(row.figures.get(name)) for name in table.columns)]
         lines.append(f"| {' | '.join([*cells, shown_time(row)])} |")
     return "\n".join([*lines, "", *table.notes])
 

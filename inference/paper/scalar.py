@@ -6,7 +6,7 @@ The parameter u is the logarithm or the logit of what the task asks for. B is th
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -33,11 +33,13 @@ class ScalarTask(Protocol):
         name: of the task, which is also that of its weights.
         prior_numbers: features of a prior.
         data_numbers: features of a datum.
+        likelihood: whether `log_likelihood` is exact, or learned from the simulator.
     """
 
     name: str
     prior_numbers: int
     data_numbers: int
+    likelihood: Literal["exact", "learned"]
 
     def sample(self, count: int, generator: torch.Generator) -> Problems:
         """Draw priors, parameters and data."""

@@ -18,16 +18,17 @@ from beliefstream.inference.paper.scalar import ScalarTask
 from beliefstream.inference.paper.training import Plan
 from beliefstream.inference.paper.variance import Variance
 from beliefstream.inference.paper.variance_table import variance_table
-from beliefstream.inference.paper.volatility_table import volatility_table
+from beliefstream.inference.paper.volatility_table import LARGEST, PARTICLES, volatility_table
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured: problems of one parameter, and series of filtering with their steps."""
+    """How much is measured: problems of one parameter, series of filtering with their steps, and the largest filter."""
 
     count: int = 1000
     series: int = 12
     steps: int = 100
+    particles: int = LARGEST  # of the last filter of task 5
 
 
 class Measure(Protocol):
@@ -60,7 +61,7 @@ def gaussian_process(size: Size, seed: int, weights: Path = trained.SHIPPED) -> 
 
 def volatility(size: Size, seed: int, weights: Path = trained.SHIPPED) -> Table:
     """Measure task 5."""
-    return volatility_table(size.series, size.steps, seed)
+    return volatility_table(size.series, size.steps, seed, (*PARTICLES, size.particles))
 
 
 TASKS: dict[str, Measure] = {
@@ -71,8 +72,8 @@ TASKS: dict[str, Measure] = {
     "volatility": volatility,
 }
 TRAINED: dict[str, tuple[Callable[[], ScalarTask], Plan]] = {
-    "variance": (Variance, Plan("variance")),
-    "quantum": (lambda: Quantum(learn(), broad=True), Plan("quantum", steps=1200)),
+    "variance": (Variance, Plan("variance", steps=12_000)),
+    "quantum": (lambda: Quantum(learn(), broad=True), Plan("quantum", steps=30_000)),
     "gaussian-process": (
         lambda: GaussianProcess(broad=True),
         Plan("gaussian-process", steps=300, counts=(10, 5, 10, 10, 10, 2, 10, 10, 20)),

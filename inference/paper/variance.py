@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ class Variance:
     name = "variance"
     prior_numbers = 1
     data_numbers = 2
+    likelihood: Literal["exact", "learned"] = "exact"
 
     def __init__(self, meta: str = "broad") -> None:
         if meta != "broad" and meta not in META_PRIORS:

@@ -15,6 +15,7 @@ from beliefstream.inference.paper.exact import Array
 from beliefstream.inference.paper.particles import LOG_TAU
 
 FACTORS, RETURNS = 10, 30
+CHUNK = 20_000  # particles at once: of a million, the matrices would take gigabytes
 
 
 class Constants(NamedTuple):
@@ -58,6 +59,10 @@ class Likelihood(NamedTuple):
 
         By Woodbury, with D = diag(e^{x/2}) and A = I + D G D: log |Σ| = log |A|, and zᵀΣ⁻¹z = zᵀz − (Db)ᵀA⁻¹Db.
         """
+        chunks = range(0, states.shape[1], CHUNK)
+        return np.concatenate([self._log_density(states[:, start : start + CHUNK]) for start in chunks], 1)
+
+    def _log_density(self, states: Array) -> Array:
         scale = np.exp(states / 2)
         inner = scale[..., None] * self.gram[:, None] * scale[..., None, :] + np.eye(FACTORS)
         factor = np.linalg.cholesky(inner)

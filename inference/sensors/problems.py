@@ -11,6 +11,7 @@ from beliefstream.inference.likelihood.noise import Array
 from beliefstream.inference.likelihood.observations import LIKELIHOOD
 from beliefstream.inference.likelihood.problem_functions import Learned, ProblemFunction
 from beliefstream.inference.likelihood.problems import Problem
+from beliefstream.inference.likelihood.report_rows import ONE
 from beliefstream.inference.sensors.checks import selection
 from beliefstream.inference.sensors.readings import Sensor
 
@@ -31,6 +32,7 @@ def of_problem(
             logarithm, that of a parameter in the unit interval its log odds.
         dimension: number of coordinates of the state.
         value: names of the reported numbers, in order: all data, and context that changes; None for the data alone.
+            Where a report has rows, the data come last: as many times as it has rows.
         context: the rest of the context, by name.
         learned: its likelihood; without it the problem needs a `log_likelihood`.
 
@@ -45,7 +47,7 @@ def of_problem(
         raise ValueError(f"parameters: {function.name} has {wanted}, got {list(axes)}")
     reported = [name for name, _ in function.data] if value is None else list(value)
     numbers = _numbers(function, reported, dict(context or {}))
-    known = numbers[len(function.data) :]
+    known = numbers[function.data_length :]
     if not np.isnan(known).any():  # else a report brings the rest: nothing to try the problem with
         function.tried(known.tolist())
     return Sensor(
@@ -55,13 +57,28 @@ def of_problem(
         np.eye(1),
         parameters=numbers,
         problem=function,
-        reported=tuple(function.number_names.index(name) for name in reported),
+        reported=_places(function, reported),
     )
+
+
+def _places(function: ProblemFunction, reported: list[str]) -> tuple[int, ...]:
+    """Places of the reported values among the numbers; those of the data repeat with the rows of a report."""
+    data, length = [name for name, _ in function.data], function.data_length
+    names = [*data, *[""] * (length - len(data)), *function.context]
+    places = [names.index(name) for name in reported]
+    if function.rows == ONE:
+        return tuple(places)
+    columns = places[-len(data) :]
+    if max(columns) >= len(data):
+        raise ValueError(f"value: the data of {function.name} have rows, so they come last, got {reported}")
+    rows = range(function.rows.most)
+    return (*places[: -len(data)], *(row * len(data) + column for row in rows for column in columns))
 
 
 def _numbers(function: ProblemFunction, reported: list[str], known: dict[str, float]) -> Array:
     """The numbers of an observation, ``(Q,)``: those that are `known`, and NaN for those that are `reported`."""
-    names, data = function.number_names, [name for name, _ in function.data]
+    data = [name for name, _ in function.data]
+    names = [*data, *function.context]
     given = [*reported, *known]
     unknown = [name for name in given if name not in names]
     if unknown:
@@ -77,9 +94,9 @@ def _numbers(function: ProblemFunction, reported: list[str], known: dict[str, fl
         raise ValueError(
             f"context: {function.name} needs {', '.join(missing)}, in the context or in the value"
         )
-    numbers = np.full(len(names), math.nan)
+    numbers = np.full(len(function.number_names), math.nan)
     for name, number in known.items():
         if not math.isfinite(number):
             raise ValueError(f"context: {name} must be finite, got {number}")
-        numbers[names.index(name)] = number
+        numbers[function.data_length + function.context.index(name)] = number
     return numbers

@@ -14,6 +14,7 @@ from beliefstream.inference.likelihood.measurement_functions import Program
 from beliefstream.inference.likelihood.noise import Array, Noise
 from beliefstream.inference.likelihood.observations import LIKELIHOOD, LINEAR
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
+from beliefstream.inference.likelihood.report_rows import ONE, padded
 from beliefstream.inference.sensors.placement import Placement
 
 COMPOSITE = -1  # kind of a sensor that reports several numbers, each with its own model
@@ -110,7 +111,7 @@ class Sensor:
 
     @property
     def value_length(self) -> int:
-        """Number of values in one report."""
+        """Number of values in one report; in the longest one, if reports to a problem have rows."""
         if self.parts:
             return sum(part.value_length for part in self.parts)
         return len(self.reported) if self.kind == LIKELIHOOD else self.noise_length
@@ -168,14 +169,24 @@ class Sensor:
             for part, block in zip(self.parts, blocks, strict=True)
         )
 
+    def filled(self, value: Array) -> Array:
+        """A report `value` to a problem, filled up with NaN where a report may have more rows, ``(value_length,)``.
+
+        Raises ValueError if the rows are not whole, or if there are none or too many.
+        """
+        if self.problem is None or self.problem.rows == ONE or len(value) == self.value_length:
+            return value
+        before = self.value_length - self.problem.data_length
+        return np.array(padded(value.tolist(), self.problem.rows, before, len(self.problem.data)))
+
     def numbers(self, value: Array) -> Array:
         """Data and context of a report `value` to a problem, in the problem's order.
 
-        Raises ValueError, with the name, if one of the data lies outside its domain.
+        Raises ValueError, with the name, if one of the data lies outside its domain, or if the rows are not whole.
         """
         assert self.problem is not None
         numbers = self.parameters.copy()
-        numbers[list(self.reported)] = value
+        numbers[list(self.reported)] = self.filled(value)
         self.problem.check_numbers(numbers.tolist())
         return numbers
 

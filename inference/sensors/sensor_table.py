@@ -147,7 +147,7 @@ def _freedom(sensor: Sensor) -> float:
     """Degrees of freedom of a report: its values with noise, or the fewer of a problem's parameters and data."""
     if sensor.problem is None:
         return float(sensor.noise_length)
-    return float(min(len(sensor.problem.parameters), len(sensor.problem.data)))
+    return float(min(len(sensor.problem.parameters), sensor.problem.data_length))
 
 
 def _wide(sensor: Sensor) -> float:

@@ -110,8 +110,11 @@ def _advance_alike(steps: Sequence[Step], updater: Updater, with_fits: bool) -> 
         shared = encode(readings, prior.dimension) if all(map(_is_one_number, readings)) else None
         update = _observe(readings, prior, updater) if shared is None else updater.update(prior, shared)
         times = [steps[i].instant.time for i in observed]
-        trusts = [trust_in(row) for row in readings]
-        lost = torch.tensor([(trust.error or 0.0) if trust else 0.0 for trust in trusts], dtype=torch.float64)
+        trusts = [
+            trust and trust.for_data(surprise)
+            for trust, surprise in zip(map(trust_in, readings), update.surprise.tolist(), strict=True)
+        ]
+        lost = torch.tensor([trust.counted if trust else 0.0 for trust in trusts], dtype=torch.float64)
         after = errors.rows(index).updated(prior, update.posterior).plus(update.divergence + lost)
         found = fits(readings, prior, shared) if with_fits else None
         updated = _split(update, times, after.single(), found)

@@ -62,7 +62,7 @@ def _log_p_value(prior: GaussianMixture, observations: Observations, place: int)
     likelihoods = observations.likelihoods
     assert likelihoods is not None
     function = likelihoods.functions[int(likelihoods.index[0, place])]
-    size, length = len(function.parameters), len(function.data)
+    size, length = len(function.parameters), function.data_length
     numbers = likelihoods.numbers[0, place, : len(function.number_names)]
     factors = prior.factors()
 
@@ -74,6 +74,7 @@ def _log_p_value(prior: GaussianMixture, observations: Observations, place: int)
     source, context = coordinates(SIMULATED, SEED), numbers[length:]
     generator = torch.Generator().manual_seed(SEED)
     data = function.simulate(source, context.expand(SIMULATED, -1), generator)
+    data = torch.where(numbers[:length].isnan(), torch.nan, data)  # as many rows as the report has
     data = torch.cat([data, numbers[:length][None]])
     density = _log_density(function, data, context, coordinates(EVALUATED, SEED + 1))
     as_rare = int((density[:-1] <= density[-1] + ROUNDING).sum())

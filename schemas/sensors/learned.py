@@ -47,7 +47,7 @@ class LearnedSensor(SensorBase):
             min_length=1,
             max_length=MOST_NAMES,
             description="names of the numbers in an observation's value, in order: all the problem's data, and context "
-            "that changes",
+            "that changes; where reports have several rows, the data come last and repeat with each row",
         ),
     ]
     context: Annotated[

@@ -63,7 +63,7 @@ def write(training: Training, folder: Path) -> None:
     plan, likelihood = training.plan, training.likelihood.cpu().eval()
     name = plan.problem.partition(":")[2]
     path, described = folder / f"{name}.safetensors", card.facts(training)
-    likelihood.networks.double()
+    likelihood.double()
     measured = calibrate(likelihood, training.function, plan.seed)
     likelihood.expected_error = measured.divergence[0] + measured.divergence[1]
     weights.save(likelihood, path, described)

@@ -10,6 +10,7 @@ import pymap3d
 
 from beliefstream.inference.likelihood.noise import Array
 from beliefstream.inference.likelihood.observations import RANGE
+from beliefstream.inference.likelihood.report_rows import ONE
 from beliefstream.inference.sensors import (
     Reading,
     Sensor,
@@ -60,9 +61,9 @@ def reading_of(observation: AnyObservation, sensor: Sensor) -> Reading:
     """
     if observation.position is not None or observation.orientation is not None or needs_position(sensor):
         sensor = _placed(observation, sensor)
-    value = value_of(observation, sensor.value_length)
     if sensor.problem is not None:
-        return _of_problem(observation, sensor, value)
+        return _of_problem(observation, sensor)
+    value = value_of(observation, sensor.value_length)
     one_for_all = isinstance(observation.standard_deviation, float)
     if one_for_all and {part.kind for part in sensor.parts} > {RANGE}:
         raise Unusable(
@@ -100,8 +101,16 @@ def _placed(observation: AnyObservation, sensor: Sensor) -> Sensor:
         raise Unusable(reason, f"{error}; the sensor is {observation.sensor}") from error
 
 
-def _of_problem(observation: AnyObservation, sensor: Sensor, value: Array) -> Reading:
+def _of_problem(observation: AnyObservation, sensor: Sensor) -> Reading:
     """Convert a report to a problem, which has no noise beside its likelihood."""
+    assert sensor.problem is not None
+    if sensor.problem.rows == ONE:
+        value = value_of(observation, sensor.value_length)
+    else:
+        try:
+            value = sensor.filled(np.atleast_1d(np.array(observation.value, dtype=float)))
+        except ValueError as error:
+            raise Unusable(Reason.wrong_length, f"value: {observation.sensor}: {error}") from error
     if observation.standard_deviation is not None or observation.covariance is not None:
         raise Unusable(
             Reason.invalid_covariance,
@@ -111,9 +120,8 @@ def _of_problem(observation: AnyObservation, sensor: Sensor, value: Array) -> Re
         numbers = sensor.numbers(value)
     except ValueError as error:
         raise Unusable(Reason.invalid, f"value: {error}") from error
-    assert sensor.problem is not None
     try:
-        sensor.problem.check_context(numbers[len(sensor.problem.data) :].tolist())
+        sensor.problem.check_context(numbers[sensor.problem.data_length :].tolist())
     except ValueError as error:
         raise Unusable(
             Reason.invalid_definition, f"sensor: {observation.sensor} cannot be used: {error}"

@@ -2,34 +2,42 @@
 
 ``p(d₁, …, dₘ | θ, c) = ∏ p(dᵢ | θ, c, d₁, …, dᵢ₋₁)``: network i takes parameters, context and the earlier data, and
 gives the law of datum i (`laws`). The networks are smooth, so the likelihood has a gradient and a curvature.
+
+Where a report has several rows of data, the same networks serve each row, and are told of the rows before it
+(`earlier_rows`). Where the problem has `features`, these stand for parameters and context.
 """
 
 from __future__ import annotations
 
-from copy import deepcopy
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from beliefstream.inference.likelihood.learned.earlier_rows import EarlierRows
 from beliefstream.inference.likelihood.learned.laws import Law, law_from
 from beliefstream.inference.likelihood.learned.training_range import TrainingRange
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
+from beliefstream.inference.likelihood.report_rows import ONE, Rows
+
+Features = Callable[[Tensor, Tensor], Tensor]  # of coordinates and context
 
 
 @dataclass(frozen=True)
 class Names:
-    """Names of a problem, with the kinds of parameters and data."""
+    """Names of a problem, with the kinds of parameters and data, and the rows of a report."""
 
     problem: str
     parameters: tuple[tuple[str, str], ...]
     data: tuple[tuple[str, str], ...]
     context: tuple[str, ...]
+    rows: Rows = ONE
 
     @classmethod
     def of(cls, function: ProblemFunction, problem: str) -> Names:
-        return cls(problem, function.parameters, function.data, function.context)
+        return cls(problem, function.parameters, function.data, function.context, function.rows)
 
 
 @dataclass(frozen=True)
@@ -52,34 +60,60 @@ class Block(nn.Module):
         return found
 
 
+class Seen(NamedTuple):
+    """Reports as the networks take them."""
+
+    known: Tensor  # parameters and context, or their features, near one in size (M, F)
+    data: Tensor  # (M, L, m)
+    there: Tensor  # which rows a report has (M, L)
+    earlier: Tensor | None  # summaries of the rows before (M, L, s)
+
+
 class LearnedLikelihood(nn.Module):
     """Log likelihood of a problem, learned from its simulator.
 
     Attributes:
         names: those of the problem.
         laws: the law of each datum.
+        features: those of the problem; None if it has none.
         low, high: range of coordinates and context that it was trained on ``(Q,)``.
+        known_low, known_high: range of the features in training ``(F,)``, if there are any.
         lowest, highest: range of each datum in training ``(m,)``.
         expected_error: KL(simulator ‖ learned) of one observation in nats, on average over that range; NaN if it was
-            not measured.
+            not measured. Of reports with rows it is that of the longest.
     """
 
     low: Tensor
     high: Tensor
+    known_low: Tensor
+    known_high: Tensor
     lowest: Tensor
     highest: Tensor
 
-    def __init__(self, names: Names, laws: list[Law], trained_on: TrainingRange, shape: Shape) -> None:
+    def __init__(
+        self,
+        names: Names,
+        laws: list[Law],
+        trained_on: TrainingRange,
+        shape: Shape,
+        features: tuple[Features, TrainingRange] | None = None,
+    ) -> None:
         super().__init__()
         self.names, self.laws, self.shape = names, laws, shape
+        self.features: Features | None = None if features is None else features[0]
+        known = trained_on if features is None else features[1]
         self.expected_error, self.digest = float("nan"), ""
         self._copies: dict[torch.device, LearnedLikelihood] = {}
-        known = len(trained_on.low)
+        self.earlier = EarlierRows(names.rows, len(laws)) if names.rows != ONE else None
+        inputs = len(known.low) + (self.earlier.size if self.earlier is not None else 0)
         self.networks = nn.ModuleList(
-            _network(known + earlier, law, shape) for earlier, law in enumerate(laws)
+            _network(inputs + earlier, law, shape) for earlier, law in enumerate(laws)
         )
         self.register_buffer("low", trained_on.low)
         self.register_buffer("high", trained_on.high)
+        if features is not None:
+            self.register_buffer("known_low", known.low)
+            self.register_buffer("known_high", known.high)
         self.register_buffer("lowest", torch.full((len(laws),), torch.inf, dtype=torch.float64))
         self.register_buffer("highest", torch.full((len(laws),), -torch.inf, dtype=torch.float64))
 
@@ -96,27 +130,58 @@ class LearnedLikelihood(nn.Module):
         if coordinates.device != self.low.device:
             found: Tensor = self._on(coordinates.device)(coordinates, numbers)
             return found
+        seen = self.seen(coordinates, numbers)
         logs = [
-            law.log_probability(self.outputs(i, coordinates, numbers), numbers[:, i])
+            law.log_probability(self.outputs(i, seen), seen.data[..., i].flatten())
             for i, law in enumerate(self.laws)
         ]
-        return torch.stack(logs).sum(0)
+        each = torch.stack(logs).sum(0).view(seen.there.shape)
+        return torch.where(seen.there, each, 0.0).sum(1)
 
     def _on(self, device: torch.device) -> LearnedLikelihood:
         """A copy on another device, kept for the next call."""
         if device not in self._copies:
             with torch.inference_mode(False):  # its tensors are differentiated later
-                self._copies[device] = deepcopy(self).to(device)
+                made = learned_from(self.describe(), self.features)
+                made.load_state_dict(self.state_dict())
+                self._copies[device] = made.double().to(device).requires_grad_(False).eval()
         return self._copies[device]
 
-    def outputs(self, place: int, coordinates: Tensor, numbers: Tensor) -> Tensor:
-        """The outputs ``(M, size)`` for the law of one datum, float64; they depend on the data before it."""
-        known = self.trained_on.scaled(torch.cat([coordinates, numbers[:, len(self.laws) :]], -1))
-        earlier = [
-            law.feature(numbers[:, i]).clamp(-10, 10)[:, None] for i, law in enumerate(self.laws[:place])
+    def seen(self, coordinates: Tensor, numbers: Tensor) -> Seen:
+        """The inputs of the networks, for the most rows that a report of `numbers` ``(M, Q)`` has."""
+        rows, width = self.names.rows, len(self.laws)
+        data, context = numbers[:, : rows.most * width], numbers[:, rows.most * width :]
+        known = self._known(coordinates, context).to(self._dtype)
+        if self.earlier is None:
+            return Seen(known, data[:, None], torch.ones_like(data[:, :1], dtype=torch.bool), None)
+        most = max(int(rows.lengths(data).max()), 1)
+        data = data.view(len(data), rows.most, width)[:, :most]
+        there, data = ~data[..., 0].isnan(), data.nan_to_num(nan=0.0)
+        places = [self._feature(i, data[..., i].flatten()) for i in range(width)]
+        features = torch.stack(places, -1).view(data.shape).to(self._dtype)
+        return Seen(known, data, there, self.earlier(features))
+
+    def _known(self, coordinates: Tensor, context: Tensor) -> Tensor:
+        if self.features is None:
+            return self.trained_on.scaled(torch.cat([coordinates, context], -1))
+        inside = self.trained_on.clamped(torch.cat([coordinates, context], -1))
+        count = coordinates.shape[1]
+        found = self.features(inside[:, :count], inside[:, count:])
+        return TrainingRange(self.known_low, self.known_high).scaled(found)
+
+    def _feature(self, place: int, values: Tensor) -> Tensor:
+        return self.laws[place].feature(values).clamp(-10, 10)
+
+    def outputs(self, place: int, seen: Seen) -> Tensor:
+        """The outputs ``(M L, size)`` for the law of one datum in each row, float64; data before it are inputs."""
+        rows = seen.data.shape[1]
+        parts = [seen.known[:, None].expand(-1, rows, -1)]
+        parts += [] if seen.earlier is None else [seen.earlier]
+        parts += [
+            self._feature(i, seen.data[..., i].flatten()).view(-1, rows, 1).to(self._dtype)
+            for i in range(place)
         ]
-        inputs = torch.cat([known, *earlier], -1).to(self._dtype)
-        found: Tensor = self.networks[place](inputs).double()
+        found: Tensor = self.networks[place](torch.cat(parts, -1).flatten(0, 1)).double()
         return found
 
     @property
@@ -125,10 +190,10 @@ class LearnedLikelihood(nn.Module):
 
     def distance_of(self, numbers: Tensor) -> float:
         """How far an observation's `numbers` ``(Q,)`` lie outside those of the training, in widths; 0 inside."""
-        parameters = len(self.names.parameters)
-        lowest = torch.cat([self.lowest, self.low[parameters:]])
-        highest = torch.cat([self.highest, self.high[parameters:]])
-        return float(TrainingRange(lowest, highest).distance(numbers).max())
+        rows, parameters = self.names.rows.most, len(self.names.parameters)
+        lowest = torch.cat([*[self.lowest] * rows, self.low[parameters:]])
+        highest = torch.cat([*[self.highest] * rows, self.high[parameters:]])
+        return float(TrainingRange(lowest, highest).distance(numbers).nan_to_num(nan=0.0).max())
 
     def describe(self) -> dict[str, Any]:
         """Return what `learned_from` reads."""
@@ -137,14 +202,16 @@ class LearnedLikelihood(nn.Module):
             "parameters": dict(self.names.parameters),
             "data": dict(self.names.data),
             "context": list(self.names.context),
+            "rows": list(self.names.rows),
+            "features": 0 if self.features is None else len(self.known_low),
             "laws": [law.describe() for law in self.laws],
             "shape": {"width": self.shape.width, "layers": self.shape.layers},
             "expected_error": self.expected_error,
         }
 
 
-def learned_from(described: dict[str, Any]) -> LearnedLikelihood:
-    """Build a likelihood as `describe` said, without weights.
+def learned_from(described: dict[str, Any], features: Features | None) -> LearnedLikelihood:
+    """Build a likelihood as `describe` said, without weights; `features` are the problem's.
 
     Raises KeyError, TypeError or ValueError if something is missing or of another kind.
     """
@@ -153,15 +220,24 @@ def learned_from(described: dict[str, Any]) -> LearnedLikelihood:
         tuple(described["parameters"].items()),
         tuple(described["data"].items()),
         tuple(described["context"]),
+        Rows(*described.get("rows", ONE)),
     )
-    unknown = torch.zeros(len(names.parameters) + len(names.context), dtype=torch.float64)
+    count = int(described.get("features", 0))
+    if (count > 0) != (features is not None):
+        raise ValueError(f"features: it has {count}, and the problem {'some' if features else 'none'}")
     shape = Shape(int(described["shape"]["width"]), int(described["shape"]["layers"]))
     laws = [law_from(each) for each in described["laws"]]
     if len(laws) != len(names.data):
         raise ValueError(f"laws: expected {len(names.data)}, got {len(laws)}")
-    made = LearnedLikelihood(names, laws, TrainingRange(unknown, unknown.clone()), shape)
+    known = None if features is None else (features, _unknown(count))
+    trained_on = _unknown(len(names.parameters) + len(names.context))
+    made = LearnedLikelihood(names, laws, trained_on, shape, known)
     made.expected_error = float(described["expected_error"])
     return made
+
+
+def _unknown(size: int) -> TrainingRange:
+    return TrainingRange(*torch.zeros(2, size, dtype=torch.float64).clone())
 
 
 def _network(inputs: int, law: Law, shape: Shape) -> nn.Sequential:

@@ -63,9 +63,13 @@ class TrainingRange:
         share = torch.rand(count, len(self.low), dtype=torch.float64, generator=generator)
         return self.low + (self.high - self.low) * share
 
+    def clamped(self, values: Tensor) -> Tensor:
+        """Return `values` ``(..., Q)``, with the nearest edge for those outside."""
+        return torch.minimum(torch.maximum(values, self.low), self.high)
+
     def scaled(self, values: Tensor) -> Tensor:
         """Map the range to −1…1, ``(..., Q)``; values outside it count as its nearest edge."""
-        inside = torch.minimum(torch.maximum(values, self.low), self.high)
+        inside = self.clamped(values)
         return 2 * (inside - (self.low + self.high) / 2) / self._width
 
     def distance(self, values: Tensor) -> Tensor:

@@ -49,6 +49,7 @@ class Calibration:
         worst_divergence: the mean of the worst hundredth of the places.
         calibration_error: mean difference between the level of a quantile and the share of data below it.
         rank_error: the same of the ranks of true parameters, the worst parameter.
+        places: number of places.
     """
 
     log_score: tuple[float, float]
@@ -56,6 +57,7 @@ class Calibration:
     worst_divergence: float
     calibration_error: float
     rank_error: float
+    places: int
 
 
 def calibrate(likelihood: LearnedLikelihood, function: ProblemFunction, seed: int = 0) -> Calibration:
@@ -68,30 +70,33 @@ def calibrate(likelihood: LearnedLikelihood, function: ProblemFunction, seed: in
         coordinates, numbers = simulated(function, likelihood.trained_on, HELD_OUT, generator)
         score = -likelihood(coordinates, numbers)
         places = _places(likelihood, coordinates, numbers, generator)
-        each = divergences(likelihood, function, generator)
+        each = divergences(
+            likelihood, function, generator, PLACES // (1 if likelihood.earlier is None else 4)
+        )
         ranks = _ranks(likelihood, function, generator)
-    worst = each.sort(descending=True).values[: max(PLACES // 100, 1)]
+    worst = each.sort(descending=True).values[: max(len(each) // 100, 1)]
     return Calibration(
         _mean(score),
         (max(float(each.mean()), 0.0), _mean(each)[1]),
         float(worst.mean()),
         max(_unevenness(column) for column in places.unbind(-1)),
         max(_unevenness(column) for column in ranks.unbind(-1)),
+        len(each),
     )
 
 
 def divergences(
-    likelihood: LearnedLikelihood, function: ProblemFunction, generator: torch.Generator
+    likelihood: LearnedLikelihood, function: ProblemFunction, generator: torch.Generator, places: int = PLACES
 ) -> Tensor:
-    """KL(simulator ‖ learned) ``(PLACES,)`` at random parameters and context."""
-    known = likelihood.trained_on.draw(PLACES, generator)
+    """KL(simulator ‖ learned) ``(places,)`` of the longest reports at random parameters and context."""
+    known = likelihood.trained_on.draw(places, generator)
     count, found = len(function.parameters), []
     for rows in torch.split(known, max(CHUNK // REPEATS, 1)):
         repeated = rows.repeat_interleave(REPEATS, 0)
         coordinates, context = repeated[:, :count], repeated[:, count:]
         data = function.simulate(coordinates, context, generator)
-        places = _places(likelihood, coordinates, torch.cat([data, context], -1), generator, REPEATS)
-        found.append(_divergence(places.view(len(rows), REPEATS, -1)))
+        levels = _places(likelihood, coordinates, torch.cat([data, context], -1), generator, REPEATS)
+        found.append(_divergence(levels.view(len(rows), REPEATS, -1)))
     return torch.cat(found)
 
 
@@ -102,15 +107,18 @@ def _places(
     generator: torch.Generator,
     repeats: int = 1,
 ) -> Tensor:
-    """The place u of each datum in its learned law, ``(M, m)``; parameters and context come `repeats` times."""
-    found = []
+    """The place u of each datum in its learned law, ``(M, L m)``; parameters and context come `repeats` times."""
+    found, seen = [], likelihood.seen(coordinates, numbers)
     for i, law in enumerate(likelihood.laws):
-        every = repeats if i == 0 else 1  # the first law depends on no datum
-        outputs = likelihood.outputs(i, coordinates[::every], numbers[::every])
-        below, own = law.interval(outputs.repeat_interleave(every, 0), numbers[:, i])
-        part = torch.rand(len(numbers), dtype=torch.float64, generator=generator)
+        if i == 0 and seen.earlier is None:  # the first law depends on no datum
+            outputs = likelihood.outputs(0, likelihood.seen(coordinates[::repeats], numbers[::repeats]))
+            outputs = outputs.repeat_interleave(repeats, 0)
+        else:
+            outputs = likelihood.outputs(i, seen)
+        below, own = law.interval(outputs, seen.data[..., i].flatten())
+        part = torch.rand(len(below), dtype=torch.float64, generator=generator)
         found.append((below + part * own).clamp(0, 1))
-    return torch.stack(found, -1)
+    return torch.stack(found, -1).view(len(numbers), -1)
 
 
 def _divergence(places: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from beliefstream.inference.training.card import hardware
 from beliefstream.inference.training.likelihood.calibration import (
     DRAWS,
     HELD_OUT,
-    PLACES,
     RANKED,
     Calibration,
 )
@@ -35,7 +34,8 @@ Beyond it, the likelihood keeps its value at the edge, and posteriors say `outsi
 
 ## Calibration
 
-On {held_out:,} new simulations from that range, at {places} places, and of {ranked} posteriors on {points} points each.
+On {held_out:,} new simulations{longest} from that range, at {places} places, and of {ranked} posteriors on {points}
+points each.
 
 | figure | value |
 |---|---|
@@ -59,10 +59,15 @@ The file has the sha256 digest `{digest}`.
 def facts(training: Training) -> dict[str, str]:
     """Return what was trained, by name."""
     plan, likelihood = training.plan, training.likelihood
-    parameters = sum(part.numel() for part in likelihood.networks.parameters())
+    parameters = sum(part.numel() for part in likelihood.parameters())
     laws = zip(likelihood.names.data, likelihood.laws, strict=True)
+    rows = likelihood.names.rows
+    report = {} if likelihood.earlier is None else {"report": f"a {rows.kind} of 1 to {rows.most} rows"}
+    features = {} if likelihood.features is None else {"features": str(len(likelihood.known_low))}
     return {
         "problem": plan.problem,
+        **report,
+        **features,
         "laws": ", ".join(f"{name}: {_shown(law)}" for (name, _), law in laws),
         "network": f"{plan.layers + 1} hidden layers of {plan.width} units, {parameters:,} parameters",
         "seed": str(plan.seed),
@@ -88,7 +93,8 @@ def card(
         facts="\n".join(f"| {what} | {value} |" for what, value in described.items()),
         ranges="\n".join(_ranges(likelihood)),
         held_out=HELD_OUT,
-        places=PLACES,
+        places=measured.places,
+        longest="" if likelihood.earlier is None else " of the longest report",
         ranked=RANKED,
         points=DRAWS + 1,
         score=measured.log_score[0],

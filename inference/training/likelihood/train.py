@@ -65,9 +65,7 @@ class Training:
         self.device = torch.device(device)
         self.trained_on = TrainingRange.of(function)
         self.likelihood = self._initial().to(self.device)
-        self.optimiser = torch.optim.Adam(
-            self.likelihood.networks.parameters(), plan.learning_rate, betas=(0.9, 0.99)
-        )
+        self.optimiser = torch.optim.Adam(self.likelihood.parameters(), plan.learning_rate, betas=(0.9, 0.99))
         self.step, self.seconds = 0, 0.0
         self.loss = self.least = math.inf  # smoothed, and its least value
         if checkpoint.exists():
@@ -75,15 +73,26 @@ class Training:
 
     def _initial(self) -> LearnedLikelihood:
         """Likelihood with random weights, and with laws that fit simulated data."""
-        numbers = self.simulated(PILOT, self.generator(-1))[1]
+        coordinates, numbers = self.simulated(PILOT, self.generator(-1))
+        context = numbers[:, self.function.data_length :]
         self._means = [
             f"{mean:.6g}" for mean in numbers.mean(0).tolist()
         ]  # they tell a simulator from another
-        laws = [law_of(numbers[:, i], domain) for i, (_, domain) in enumerate(self.function.data)]
+        data = self._rows(numbers)
+        laws = [law_of(data[:, i], domain) for i, (_, domain) in enumerate(self.function.data)]
+        features = None
+        if self.function.has_features:
+            found = self.function.features(coordinates, context)
+            features = (self.function.features, TrainingRange(found.amin(0), found.amax(0)))
         names = Names.of(self.function, self.plan.problem)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.plan.seed)
-            return LearnedLikelihood(names, laws, self.trained_on, Shape(self.plan.width, self.plan.layers))
+            shape = Shape(self.plan.width, self.plan.layers)
+            return LearnedLikelihood(names, laws, self.trained_on, shape, features)
+
+    def _rows(self, numbers: Tensor) -> Tensor:
+        """Data ``(M L, m)`` of observations `numbers` ``(M, Q)``."""
+        return numbers[:, : self.function.data_length].reshape(-1, len(self.function.data))
 
     def generator(self, step: int) -> torch.Generator:
         """Return the source of chance of a step."""
@@ -141,13 +150,13 @@ class Training:
             coordinates, numbers = self.simulated(plan.batch, self.generator(self.step))
         except ProblemError as error:
             raise ProblemError(f"step {self.step}: {error}") from error
-        data = numbers[:, : len(self.function.data)].to(self.device)
+        data = self._rows(numbers).to(self.device)
         loss: Tensor = -self.likelihood(coordinates.to(self.device), numbers.to(self.device)).mean()
         for group in self.optimiser.param_groups:
             group["lr"] = plan.rate(self.step)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        size = torch.nn.utils.clip_grad_norm_(self.likelihood.networks.parameters(), 1.0)
+        size = torch.nn.utils.clip_grad_norm_(self.likelihood.parameters(), 1.0)
         self._check(float(loss.detach()), float(size))
         self.optimiser.step()
         with torch.no_grad():

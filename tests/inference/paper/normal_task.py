@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ class NormalTask:
     name = "normal"
     prior_numbers = 1
     data_numbers = 1
+    likelihood: Literal["exact", "learned"] = "exact"
 
     def __init__(self, seen: int = 3) -> None:
         self.seen = seen

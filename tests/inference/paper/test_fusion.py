@@ -48,11 +48,15 @@ def test_the_exact_filter_is_the_kalman_filter_where_sensors_are_linear(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(fusion, "log_likelihood", linear)
-    found, expected = fusion.filtered(linear_series(), 20_000, 0), kalman(linear_series())
-    assert np.abs(found.exact - expected).max() < 1  # in the tail, where few particles are
-    assert np.median(np.abs(found.exact - expected)) < 0.05
-    assert (found.exact - expected).mean() == pytest.approx(0, abs=0.08)
-    assert np.median(np.abs(found.gaussian - expected)) < 0.05
+    """Two runs differ by √2 times the error of one. Kernels have a bias beside it."""
+    found, again = (fusion.filtered(linear_series(), 20_000, seed) for seed in (0, 1))
+    expected = kalman(linear_series())
+    for form in ("exact", "gaussian"):
+        one, other = getattr(found, form), getattr(again, form)
+        noise = np.abs(one - other).mean()
+        assert noise < 0.1  # so that the test can fail
+        assert np.abs(one - expected).mean() < 2 * noise
+        assert np.abs(0.5 * (one + other) - expected).mean() < 1.5 * noise
     assert (found.kernels - expected).mean() == pytest.approx(0, abs=0.15)
 
 
@@ -115,18 +119,22 @@ def test_the_likelihood_is_that_of_simulated_reports() -> None:
 
 
 def test_the_library_filters_the_task() -> None:
-    series = fusion.simulate(3, 5, 0)
+    """The excess over the exact filter is what the page says, within three standard errors between series."""
+    series = fusion.simulate(20, 5, 0)
     found = product(series, settings_by_name()["checked and refined, K = 4"], 0)
     floor = fusion.filtered(series, 20_000, 1)
-    assert found.log_density.shape == found.levels.shape == (3, 5)
-    assert -0.2 < (floor.exact - found.log_density).mean() < 0.4
+    assert found.log_density.shape == found.levels.shape == (20, 5)
+    excess = (floor.exact - found.log_density).mean(1)
+    error = 3 * excess.std(ddof=1) / 20**0.5
+    assert error < 0.2  # so that the test can fail
+    assert -error < excess.mean() < 0.04 + error
 
 
 def test_the_table_has_every_method(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("beliefstream.inference.paper.fusion_table.EXACT", 2000)
     monkeypatch.setattr("beliefstream.inference.paper.fusion_table.PARTICLES", 1000)
     few = {"network, not refined, K = 8": settings_by_name()["network, not refined, K = 8"]}
-    monkeypatch.setattr("beliefstream.inference.paper.fusion_table.settings_by_name", lambda: few)
+    monkeypatch.setattr("beliefstream.inference.paper.fusion_table.settings_by_name", lambda steps: few)
     table = fusion_table(2, 3, 0)
     assert {row.source for row in table.rows} == {"published", "exact", "baseline", "ours"}
     assert all(set(row.figures) <= set(table.columns) for row in table.rows)

@@ -60,8 +60,11 @@ def test_a_certain_lengthscale_gives_its_own_prediction() -> None:
 
 
 def test_the_shipped_network_is_near_quadrature() -> None:
+    """The aim is .005 over exact; nothing is better than exact on average. Both within three standard errors."""
     table = gaussian_process_table(trained.load("gaussian-process"), 60, 3)
     rows = {row.method: row.figures for row in table.rows}
     for name in ("network, K = 10", "checked and refined, K = 10"):
-        assert abs(rows[name][OVER_OUTPUT].mean) < 0.005
-        assert abs(rows[name][OVER_SCALE].mean) < 0.01
+        for column in (OVER_OUTPUT, OVER_SCALE):
+            mean, error = rows[name][column]
+            assert error is not None and -3 * error < mean < 0.005 + 3 * error
+            assert error < 0.01  # so that the test can fail

@@ -51,5 +51,7 @@ def test_the_shipped_network_is_better_than_what_was_published() -> None:
         for meta, figure in rows[name].items():
             assert figure.mean < published[meta].mean / 2, (name, meta)
             assert figure.mean > -1e-9
+    for meta, aim in (("narrow", 0.00005), ("wide", 0.00005), ("unseen", 0.0005)):
+        assert rows["network, K = 10"][meta].mean < aim
     for meta, figure in rows["checked and refined, K = 10"].items():
         assert figure.mean <= rows["network, K = 10"][meta].mean + 1e-9

@@ -15,7 +15,7 @@ from beliefstream.inference.sensors.readings import Reading
 from beliefstream.inference.tracking.events import Belief, Instant, StateModel
 from beliefstream.inference.tracking.filtering import Step, advance
 from beliefstream.inference.tracking.health.columns import Fit
-from beliefstream.inference.tracking.learned_likelihoods import Trust, trust_in
+from beliefstream.inference.tracking.learned_likelihoods import RARE, UNKNOWN, Trust, trust_in
 from tests.inference.likelihood.learned.simulators import COUNTER, Counter, untrained
 from tests.inference.problems import updater
 
@@ -57,14 +57,35 @@ def test_exact_likelihoods_need_no_trust() -> None:
 
 
 def test_errors_of_learned_likelihoods_add_up_beside_exact_ones() -> None:
-    assert trust_in([reading(), exact(), reading()]) == Trust(0.5, 0.0)
+    assert trust_in([reading(), exact(), reading()]) == Trust(0.5, 0.0, 0.5)
 
 
 def test_a_likelihood_learned_elsewhere_says_nothing_of_its_error() -> None:
     trust = trust_in([reading(), exact(is_learned=True)])
-    assert trust == Trust(None, None)
+    assert trust == Trust(None, None, 0.25 + UNKNOWN)
     belief = Belief(0.0, np.ones(1), np.zeros((1, 3)), np.eye(3)[None])
     assert trust is not None and trust.over(belief, [reading()]) == trust
+
+
+def test_an_unknown_error_is_in_the_accumulated_error() -> None:
+    prior = Belief(0.0, np.ones(1), np.zeros((1, 3)), np.eye(3)[None])
+    model = StateModel(RandomWalk((0.1, 0.1, 0.1)), prior)
+    seen = [exact(), exact(is_learned=True), exact(is_learned=True, expected_error=0.5)]
+    outcomes = [advance([Step(None, model, Instant(1.0, (each,)))], updater())[0] for each in seen]
+    known, unknown, stated = (outcome.accumulated_error for outcome in outcomes)
+    assert unknown - known >= UNKNOWN and 0.5 <= stated - known < unknown - known
+    assert outcomes[1].learned is not None and outcomes[1].learned.error is None
+    assert outcomes[2].learned is not None and outcomes[2].learned.error is not None
+
+
+@pytest.mark.parametrize("stated", [True, "little", -1.0, float("nan"), float("inf"), None])
+def test_an_error_that_is_no_number_is_unknown(stated: Any) -> None:
+    assert trust_in([exact(is_learned=True, expected_error=stated)]) == Trust(None, None, UNKNOWN)
+
+
+@pytest.mark.parametrize(("surprise", "factor"), [(1.0, 1.0), (RARE, 1.0), (RARE / 20, 20.0)])
+def test_rare_data_count_more(surprise: float, factor: float) -> None:
+    assert Trust(0.25, 0.0, 1.25).for_data(surprise) == Trust(0.25 * factor, 0.0, 1.25 * factor)
 
 
 def test_the_context_of_any_observation_can_lie_outside() -> None:

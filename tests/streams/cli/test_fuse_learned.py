@@ -20,8 +20,10 @@ from tests.learned import (
     LogLikelihood,
     counted,
     divergence,
+    lagging,
     level,
     module_in,
+    shared,
     weights_of,
 )
 from tests.streams.cli.conftest import Result, Run
@@ -95,6 +97,28 @@ def test_learned_and_other_sensors_multiply_in_one_instant(run: Run, folder: Pat
     (found,) = posteriors(fused(run, folder, SENSORS["Counter"], SENSORS["Clipped"], POSITION, *lines))
     assert len(found.applied) == 3
     check(found, [counted(31, 1.0), level(1.4), place(0.4)])
+
+
+def test_sets_and_sequences_of_several_sizes_multiply_in_one_instant(run: Run, folder: Path) -> None:
+    for name in ("Shared", "Lagging"):
+        (folder / f"{name}.safetensors").write_bytes(weights_of(name))
+    sets, sequence = [(0.8, [0.7]), (1.2, [0.5, 1.1, 0.2, 1.6])], [0.7, 1.5, 0.2, -0.4, 0.9, 1.4]
+    lines = [observed("shared", [scale, *levels]) for scale, levels in sets]
+    lines += [observed("lagging", sequence), observed("fix", 0.4)]
+    (found,) = posteriors(fused(run, folder, SENSORS["Shared"], SENSORS["Lagging"], POSITION, *lines))
+    assert len(found.applied) == 4
+    check(found, [*(shared(*each) for each in sets), lagging(sequence), place(0.4)])
+
+
+@pytest.mark.parametrize("value", [[0.8], [0.8, *[1.0] * 7]])
+def test_a_set_without_rows_or_with_too_many_is_refused(run: Run, folder: Path, value: list[float]) -> None:
+    (folder / "Shared.safetensors").write_bytes(weights_of("Shared"))
+    result = fused(run, folder, SENSORS["Shared"], observed("shared", value))
+    assert result.status == 1 and not result.out
+    assert (
+        f"wrong_length: value: shared: 1 numbers, then 1 to 6 rows of 1 data expected, got {len(value)}"
+        in (result.err)
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,12 @@ def test_a_task_is_printed_and_kept(run: Run, tmp_path: Path) -> None:
     rows = {row["method"]: row for row in table["rows"]}
     assert rows["DT-5"]["figures"]["wide"] == {"mean": 0.0003, "error": None}
     assert rows["network, K = 5"]["time"] > 0
+    assert [rows[name]["checked"] for name in ("network, K = 5", "checked and refined, K = 5", "DT-5")] == [
+        "unchecked",
+        "exact",
+        None,
+    ]
+    assert "unchecked" in result.out
 
 
 def test_an_unknown_task_is_named(run: Run) -> None:

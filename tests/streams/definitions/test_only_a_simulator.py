@@ -8,12 +8,15 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+import torch
 
+from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.schemas import Posterior, parse
 from beliefstream.streams.definitions import measurement_modules, problems
 from tests.streams.cli.conftest import Run, run as run  # the fixture
@@ -70,3 +73,29 @@ def test_the_problem_is_a_simulator_of_a_dozen_lines() -> None:
     module = blocks("python")[1]
     assert "log_likelihood" not in module
     assert len([line for line in module.splitlines() if line]) <= 14
+
+
+def executed(source: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    exec(source, found)
+    return found
+
+
+def test_the_features_of_the_page_say_all_that_its_likelihood_depends_on() -> None:
+    method = {"features": executed(blocks("python")[2])["features"]}
+    geiger = ProblemFunction.of(type("Counter", (executed(blocks("python")[0])["Geiger"],), method)())
+    context = torch.tensor([[1.0, 2.0, 5.0, 10.0]] * 2, dtype=torch.float64)
+    turned = torch.tensor([[4.0, 2.0, 6.0], [1.0, -1.0, 6.0]], dtype=torch.float64)  # 3 m from the counter
+    features = geiger.features(turned, context)
+    torch.testing.assert_close(features, torch.tensor([[math.log(10), 6.0]] * 2).double())
+    numbers = torch.cat([torch.full((2, 1), 400.0), context], 1).double()
+    first, second = geiger.log_likelihood(turned, numbers).tolist()
+    assert first == pytest.approx(second)
+
+
+def test_the_set_of_the_page_is_drawn_with_six_rows() -> None:
+    levels = ProblemFunction.of(executed(blocks("python")[3])["Levels"]())
+    coordinates, context = torch.zeros(4000, 1).double(), torch.full((4000, 1), 0.8).double()
+    drawn = levels.simulate(coordinates, context, torch.Generator().manual_seed(0)).numpy()
+    expected = 0.8**2 + 0.3**2 * np.eye(6)
+    np.testing.assert_allclose(np.cov(drawn.T), expected, atol=0.06)

@@ -80,7 +80,7 @@ def exact() -> tuple[Array, Array, Array]:
 @pytest.fixture
 def folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The working directory, with the page's module in it, of which nothing is left behind."""
-    module, _ = blocks("python")
+    module, *_ = blocks("python")
     (tmp_path / "geiger.py").write_text(module)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(measurement_modules, "_loaded", set())

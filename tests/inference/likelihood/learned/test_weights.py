@@ -12,6 +12,8 @@ import safetensors.torch
 import torch
 
 from beliefstream.inference.likelihood.learned import weights
+from beliefstream.inference.likelihood.learned.network import LearnedLikelihood
+from beliefstream.inference.likelihood.learned.training_range import TrainingRange
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from tests.inference.likelihood.learned.simulators import COUNTER, Counter, untrained
 
@@ -70,6 +72,36 @@ def test_weights_of_a_problem_with_other_names_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=f"weights: .* are of another problem: {shown}"):
         load(file, **changes)
+
+
+def test_weights_of_reports_with_other_rows_are_refused(file: Path) -> None:
+    with pytest.raises(ValueError, match=r"its rows is \['one', 1\], expected \['set', 3\]"):
+        load(file, rows=("set", 3))
+
+
+def features(*names: str) -> Any:
+    """A problem's features: its parameters of these names."""
+    return lambda self, parameters, context: {name: parameters[name] for name in names}
+
+
+def test_weights_keep_the_range_of_features_and_refuse_others(tmp_path: Path, file: Path) -> None:
+    one = ProblemFunction.of(type("Counter", (Counter,), {"features": features("x")})())
+    plain, _ = untrained(Counter(), COUNTER)
+    known = TrainingRange(torch.tensor([-5.0]).double(), torch.tensor([5.0]).double())
+    made = LearnedLikelihood(plain.names, plain.laws, plain.trained_on, plain.shape, (one.features, known))
+    made.expected_error = 0.25
+    made.lowest, made.highest = plain.lowest, plain.highest
+    weights.save(made.double(), tmp_path / "one.safetensors", {})
+    found = weights.load(tmp_path / "one.safetensors", COUNTER, one)
+    at = torch.tensor([[1.0, 0.5], [1.0, 2.0], [2.0, 0.5]], dtype=torch.float64)
+    first, second, third = found(at, torch.tensor([[7.0, 1.0, 2.0]]).double().expand(3, -1)).tolist()
+    assert first == second != third
+    with pytest.raises(ValueError, match="another problem: it has 1 features, expected 2"):
+        load(tmp_path / "one.safetensors", features=features("x", "strength"))
+    with pytest.raises(ValueError, match="features: it has 1, and the problem none"):
+        load(tmp_path / "one.safetensors")
+    with pytest.raises(ValueError, match="features: it has 0, and the problem some"):
+        load(file, features=features("x"))
 
 
 def test_weights_of_another_problem_are_refused(file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,17 @@ import torch
 from beliefstream.inference.likelihood.learned import weights
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.streams.definitions import problems
-from tests.learned import Array, LogLikelihood, counted, divergence_of_learned, level, module_in, weights_of
+from tests.learned import (
+    Array,
+    LogLikelihood,
+    counted,
+    divergence_of_learned,
+    lagging,
+    level,
+    module_in,
+    shared,
+    weights_of,
+)
 
 
 def learned(name: str, folder: Path, axes: list[int], numbers: list[float]) -> LogLikelihood:
@@ -31,7 +42,7 @@ def learned(name: str, folder: Path, axes: list[int], numbers: list[float]) -> L
 
 def divergences(name: str, folder: Path, cases: list[tuple[LogLikelihood, list[float]]]) -> list[float]:
     """KL(exact ‖ prior × learned likelihood) of each case: an exact likelihood, and the numbers of its observation."""
-    axes = [0, 1] if name == "Counter" else [0]
+    axes = [0] if name == "Clipped" else [0, 1]
     return [divergence_of_learned([(exact, learned(name, folder, axes, seen))]) for exact, seen in cases]
 
 
@@ -51,3 +62,20 @@ def test_heavy_tails_and_a_limit(tmp_path: Path) -> None:
         "Clipped", tmp_path, [(level(value), [value]) for value in (2.0, 1.9, 1.1, -0.5, -4.0)]
     )
     assert 0 < np.mean(found) < 0.015
+
+
+LEVELS = ([0.7], [0.7, 1.5, 0.2], [0.7, 1.5, 0.2, -0.4, 0.9, 1.4])
+
+
+def rows(levels: list[float]) -> list[float]:
+    return [*levels, *[math.nan] * (6 - len(levels))]
+
+
+def test_sets_of_any_size(tmp_path: Path) -> None:
+    found = divergences("Shared", tmp_path, [(shared(0.8, each), [*rows(each), 0.8]) for each in LEVELS])
+    assert 0 < np.mean(found) < 0.06  # .02 where this was written
+
+
+def test_sequences_of_any_length(tmp_path: Path) -> None:
+    found = divergences("Lagging", tmp_path, [(lagging(each), rows(each)) for each in LEVELS])
+    assert 0 < np.mean(found) < 0.06

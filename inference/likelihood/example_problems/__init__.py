@@ -1,6 +1,8 @@
 """Problems that ship: a radiation source seen by counters, and a detector with misses and false alarms.
 
 Both are sensors that no residual describes: `beliefstream.inference.likelihood.problems` says what a problem has.
+Their likelihoods are known. Beside them are likelihoods that were learned from the simulators alone, each with a card:
+a definition that names ``"weights": "RadiationSource.safetensors"`` takes the learned one.
 """
 
 from __future__ import annotations
@@ -32,11 +34,33 @@ class RadiationSource:
         "efficiency",
         "exposure",
     )
+    ranges: ClassVar[Mapping[str, object]] = {
+        "x": (-25, 25),
+        "y": (-25, 25),
+        "strength": (20, 8000),
+        "counter_x": (-12, 12),
+        "counter_y": (-12, 12),
+        "height": 1,
+        "background": 5,
+        "efficiency": 1,
+        "exposure": 10,
+    }
+
+    def features(self, parameters: Numbers, context: Numbers) -> Numbers:
+        """What a learned likelihood is told: logarithms of the distance and of the strength."""
+        return {
+            "distance": self.squared_distance(parameters, context).log() / 2,
+            "strength": parameters["strength"].log(),
+        }
+
+    def squared_distance(self, parameters: Numbers, context: Numbers) -> Tensor:
+        """Square of the distance between source and counter."""
+        squared = (parameters["x"] - context["counter_x"]).square()
+        return squared + (parameters["y"] - context["counter_y"]).square() + context["height"].square()
 
     def mean(self, parameters: Numbers, context: Numbers) -> Tensor:
         """Expected count."""
-        squared = (parameters["x"] - context["counter_x"]).square()
-        squared = squared + (parameters["y"] - context["counter_y"]).square() + context["height"].square()
+        squared = self.squared_distance(parameters, context)
         rate = context["background"] + parameters["strength"] * context["efficiency"] / squared
         return context["exposure"] * rate
 
@@ -59,12 +83,30 @@ class ProximityDetector:
     parameters: ClassVar[Mapping[str, Support]] = {"x": "real", "y": "real"}
     data: ClassVar[Mapping[str, Domain]] = {"detected": "binary"}
     context: ClassVar[tuple[str, ...]] = ("detector_x", "detector_y", "reach", "hit", "false_alarm")
+    ranges: ClassVar[Mapping[str, object]] = {
+        "x": (-20, 20),
+        "y": (-20, 20),
+        "detector_x": (-15, 15),
+        "detector_y": (-15, 15),
+        "reach": (2, 8),
+        "hit": (0.6, 0.99),
+        "false_alarm": (0.01, 0.2),
+    }
+
+    def features(self, parameters: Numbers, context: Numbers) -> Numbers:
+        """What a learned likelihood is told: the distance in reaches, and both rates."""
+        distance = (self.squared_reaches(parameters, context) + 0.01).sqrt()
+        return {"distance": distance, "hit": context["hit"], "false_alarm": context["false_alarm"]}
+
+    def squared_reaches(self, parameters: Numbers, context: Numbers) -> Tensor:
+        """Square of the distance between entity and detector, in reaches."""
+        squared = (parameters["x"] - context["detector_x"]).square()
+        squared = squared + (parameters["y"] - context["detector_y"]).square()
+        return squared / context["reach"].square()
 
     def probability(self, parameters: Numbers, context: Numbers) -> Tensor:
         """Probability of a detection."""
-        squared = (parameters["x"] - context["detector_x"]).square()
-        squared = squared + (parameters["y"] - context["detector_y"]).square()
-        near = torch.exp(-squared / (2 * context["reach"].square()))
+        near = torch.exp(-self.squared_reaches(parameters, context) / 2)
         return context["false_alarm"] + (context["hit"] - context["false_alarm"]) * near
 
     def simulate(self, parameters: Numbers, context: Numbers, generator: torch.Generator) -> Numbers:
