@@ -59,6 +59,16 @@ class Scan(NamedTuple):
         """Whether cells are small beside the noise for more than half of `parts` ``(B, M)``; ``(B,)`` bool."""
         return (parts * (self.change < RESOLVED)).sum(1) > 0.5 * parts.sum(1)
 
+    def smoothed(self, answer: GaussianMixture) -> Tensor:
+        """Log density of an answer, smoothed over each cell, ``(B, M)``."""
+        answer = answer.to(dtype=torch.float64, device=self.points.device)
+        covariances = answer.covariances[:, None] + (self.factors @ self.factors.mT)[:, :, None]
+        factors = la.cholesky(covariances, 0.0)  # (B, M, J, d, d)
+        offset = la.times(la.invert_lower(factors), self.points[:, :, None] - answer.means[:, None])
+        logs = -0.5 * la.squared_norm(offset) - la.log_diagonal(factors)
+        logs = logs - 0.5 * answer.dimension * math.log(2 * math.pi) + answer.log_weights[:, None]
+        return torch.logsumexp(logs, -1)
+
     def missed(self, answer: GaussianMixture, log_evidence: Tensor) -> Tensor:
         """Divergence in nats caused by what an answer leaves out, at the resolution of the scan, by cell ``(B, M)``.
 
@@ -66,13 +76,7 @@ class Scan(NamedTuple):
         count. `log_evidence` ``(B,)`` is an estimate by importance sampling. It is better for sharp peaks, whose cells
         are few. The scan's own counts only where the cells that the answer lacks have more.
         """
-        answer = answer.to(dtype=torch.float64, device=self.points.device)
-        covariances = answer.covariances[:, None] + (self.factors @ self.factors.mT)[:, :, None]
-        factors = la.cholesky(covariances, 0.0)  # (B, M, J, d, d)
-        offset = la.times(la.invert_lower(factors), self.points[:, :, None] - answer.means[:, None])
-        logs = -0.5 * la.squared_norm(offset) - la.log_diagonal(factors)
-        logs = logs - 0.5 * answer.dimension * math.log(2 * math.pi) + answer.log_weights[:, None]
-        given, answered = log_evidence.to(self.points), torch.logsumexp(logs, -1)
+        given, answered = log_evidence.to(self.points), self.smoothed(answer)
         lacking = self.log_target - given[:, None] - answered > SLACK
         own = self.log_evidence + torch.where(lacking, self.share, 0.0).sum(1).log()
         evidence = torch.maximum(given, own)
