@@ -50,13 +50,16 @@ def apart(answer: GaussianMixture) -> Tensor:
     total = answer.covariances[:, first] + answer.covariances[:, second]
     factors = la.cholesky(total, torch.finfo(total.dtype).tiny)
     distance = la.squared_norm(la.times(la.invert_lower(factors), offset))
-    return (heavy[:, first] & heavy[:, second] & (distance > APART)).any(1)
+    finite = answer.covariances.isfinite().flatten(1).all(1)
+    return finite & (heavy[:, first] & heavy[:, second] & (distance > APART)).any(1)
 
 
 def _weights(local: LocalProblem, answer: GaussianMixture) -> tuple[Tensor, Tensor]:
     """Corrected log weights ``(B, J)``, and where they can be trusted ``(B,)`` bool."""
     nodes, shares = _rule(answer.dimension)
-    factors = answer.factors()
+    # along the axes of the covariance, so that the nodes turn with the coordinates
+    values, axes = torch.linalg.eigh(answer.covariances)
+    factors = axes * values.clamp_min(0).sqrt()[..., None, :]
     points = answer.means[:, :, None] + la.times(factors[:, :, None], nodes)
     flat = points.flatten(1, 2)
     exact = local.prior64.log_density(flat) + local.observations64.log_likelihood(flat)
