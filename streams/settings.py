@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     threads: int = Field(1, ge=1, description="threads of an update on the CPU")
     points: int = Field(96, ge=16, description="importance samples that check each posterior")
     refine_below: float = Field(
-        0.7,
+        0.9,
         ge=0,
         le=1,
         description="effective sample size below which a posterior is refined; 0: never; .95 is more exact and slower",

@@ -25,6 +25,7 @@ from beliefstream.inference.network.transformer import (
 )
 from beliefstream.inference.update import importance
 from beliefstream.inference.update.compiled_network import Compiled
+from beliefstream.inference.update.component_weights import reweighted
 from beliefstream.inference.update.fallback import finite, with_fallback
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.result import Method, Update
@@ -47,7 +48,8 @@ class CheckedNetwork:
         """Posterior of each problem; `surprise` ``(B,)`` of the observations is passed on to the result."""
         answer, images, unusable = self._answer(local)
         local = replace(local, images=images)
-        result = self._checked(local, answer, surprise, self.settings.points)
+        whole = reweighted(local, self._reduced(local.extend(answer)))
+        result = self._judged(local, whole, surprise, self.settings.points)
         return replace(result, method=torch.where(unusable, int(Method.FALLBACK), result.method))
 
     def _answer(self, local: LocalProblem) -> tuple[GaussianMixture, GaussianMixture, Tensor]:
@@ -94,7 +96,10 @@ class CheckedNetwork:
 
     def _checked(self, local: LocalProblem, answer: GaussianMixture, surprise: Tensor, points: int) -> Update:
         """Extend an answer to the whole state, reduce it, and measure the result."""
-        whole = self._reduced(local.extend(answer))
+        return self._judged(local, self._reduced(local.extend(answer)), surprise, points)
+
+    def _judged(self, local: LocalProblem, whole: GaussianMixture, surprise: Tensor, points: int) -> Update:
+        """Measure an answer over the whole state."""
         method = torch.full((whole.batch,), Method.TRANSFORMER, dtype=torch.int64)
         unmeasured = torch.zeros(whole.batch, dtype=torch.float64)
         update = Update(whole, unmeasured, unmeasured, surprise, method, unmeasured)

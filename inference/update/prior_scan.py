@@ -60,6 +60,11 @@ class Scan(NamedTuple):
         """Whether cells are small beside the noise for more than half of `parts` ``(B, M)``; ``(B,)`` bool."""
         return (parts * (self.change < RESOLVED)).sum(1) > 0.5 * parts.sum(1)
 
+    def smoothed(self, answer: GaussianMixture) -> Tensor:
+        """Log density of an answer, smoothed over each cell, ``(B, M)``."""
+        answer = answer.to(dtype=torch.float64, device=self.points.device)
+        return over_cells(answer, self.points, self.factors)
+
     def missed(self, answer: GaussianMixture, log_evidence: Tensor) -> Tensor:
         """Divergence in nats caused by what an answer leaves out, at the resolution of the scan, by cell ``(B, M)``.
 
@@ -67,8 +72,7 @@ class Scan(NamedTuple):
         count. `log_evidence` ``(B,)`` is an estimate by importance sampling. It is better for sharp peaks, whose cells
         are few. The scan's own counts only where the cells that the answer lacks have more.
         """
-        answer = answer.to(dtype=torch.float64, device=self.points.device)
-        given, answered = log_evidence.to(self.points), over_cells(answer, self.points, self.factors)
+        given, answered = log_evidence.to(self.points), self.smoothed(answer)
         lacking = self.log_target - given[:, None] - answered > SLACK
         own = self.log_evidence + torch.where(lacking, self.share, 0.0).sum(1).log()
         evidence = torch.maximum(given, own)

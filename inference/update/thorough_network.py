@@ -24,20 +24,26 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
+from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.update import importance, mode_search
 from beliefstream.inference.update.checked_network import CheckedNetwork, with_quality
 from beliefstream.inference.update.local_problem import LocalProblem
-from beliefstream.inference.update.prior_scan import SLACK, Scan, scan, zoom
+from beliefstream.inference.update.missed_mass import (
+    beyond_slack,
+    compared,
+    lacking,
+    missed_closely,
+    unseen,
+    with_missed,
+    zoomed,
+)
+from beliefstream.inference.update.prior_scan import scan
 from beliefstream.inference.update.randomised_maximum_likelihood import randomised_images
 from beliefstream.inference.update.refinement import refine
 from beliefstream.inference.update.result import Method, Update, joined
 from beliefstream.inference.update.threads import in_threads
-from beliefstream.inference.update.unseen_coordinates import unseen_divergence
 
 TOGETHER = 32  # problems at a time
-ZOOMS, MORE_ZOOMS = 4, 20  # most zooms into a scan, and most where an answer seems to miss something
-DOUBTFUL = 0.05  # nats missed, above which coarse cells are zoomed into
-CLOSE_PLACES = 1024  # places of a scan that is zoomed into to compare an answer closely
 PEAKS = 16  # the most peaks that are kept
 BESIDE = 0.4873  # weight of an answer beside peaks; no simple fraction, as `mode_search.EVENLY`
 ALONG, SCANNED = 48, 64  # points of the prior, and of its scan, that are moved to the posterior
@@ -46,6 +52,9 @@ SETTLED = 0.8  # effective sample size that is good enough at the first check
 VERIFY_POINTS, VERIFY_SEED = 1024, 501
 REPEATED = (3, 3)  # draws, and steps on each, of a repeated refinement
 MEASURED = 1024  # most points that compare a repeated refinement with the answer before
+LEAST_LACKING, MOST_LACKING = 0.001, 0.5  # share of the posterior that is added where an answer lacks it
+ADDED = 6  # most components that are added for it
+WORSE = 0.02  # nats by which the estimated divergence may rise
 LEAST_GAIN = 0.1  # relative gain in effective sample size below which a refinement is not repeated
 
 
@@ -93,7 +102,7 @@ class ThoroughNetwork(CheckedNetwork):
         along = randomised_images(local.prior64, local.observations64, ALONG, found.starts(SCANNED))
         along = along.to(device=local.prior.means.device)
         local = replace(local, images=along, shares=importance.SEARCHED_SHARES, scan=found)
-        result = _compared(local, self._checked(local, answer, surprise, FIRST_POINTS))
+        result = compared(local, self._checked(local, answer, surprise, FIRST_POINTS))
         settled = result.effective_sample_size >= max(SETTLED, self.settings.refine_below)
         # noise mixtures and functions can leave modes where no point came
         irregular = (local.observations64.is_irregular & local.observations64.mask).any(1)
@@ -101,11 +110,41 @@ class ThoroughNetwork(CheckedNetwork):
         if len(at):
             some = answer.rows(at.to(answer.means.device))
             result = result.with_rows(at, self._peaked(local.rows(at), some, result.rows(at)))
+        at = torch.nonzero(settled & ~irregular)[:, 0]
+        if len(at):
+            result = result.with_rows(at, self._completed(local.rows(at), result.rows(at), FIRST_POINTS))
         return result
+
+    def scanned(self, local: LocalProblem, update: Update) -> Update:
+        """Compare one-pass answers with a scan of the prior, and add what they lack."""
+        parts = []
+        for index in torch.split(torch.arange(local.prior.batch), TOGETHER):
+            some = local.rows(index)
+            some = replace(some, scan=scan(some.prior64, some.observations64))
+            found = compared(some, update.rows(index))
+            parts.append((index, self._completed(some, found, self.settings.points)))
+        return joined(parts)
+
+    def _completed(self, local: LocalProblem, update: Update, points: int) -> Update:
+        """Add components where the scan sees mass that an answer lacks, unless this raises the divergence.
+
+        Such mass may cost little now, and much later: it may be a mode, and the rest of the belief gets narrower.
+        """
+        parts, mass = lacking(local, update)
+        index = torch.nonzero((mass > LEAST_LACKING) & (mass < MOST_LACKING))[:, 0]
+        if len(index) == 0:
+            return update
+        some, before, share = local.rows(index), update.rows(index), mass[index, None]
+        few = some.extend(reduce(parts.rows(index), ADDED, self.settings.merge_below))
+        whole = [before.posterior.scaled_by(torch.log1p(-share)), few.scaled_by(share.log())]
+        posterior = self._reduced(beside(whole))
+        after = compared(some, self._measured(some, replace(before, posterior=posterior), points))
+        kept = torch.nonzero(after.divergence < before.divergence + WORSE)[:, 0]
+        return update.with_rows(index[kept], after.rows(kept))
 
     def _peaked(self, local: LocalProblem, answer: GaussianMixture, now: Update) -> Update:
         """Add peaks to an answer, refine it and measure it; every check draws points from the peaks too."""
-        local = replace(local, scan=_zoomed(local))
+        local = replace(local, scan=zoomed(local))
         modes, points = self._search(local), self.settings.refine_points
         one, other = math.log(BESIDE), math.log1p(-BESIDE)
         both = beside([answer.scaled_by(one), modes.laplace.scaled_by(other)])
@@ -113,8 +152,8 @@ class ThoroughNetwork(CheckedNetwork):
         now = self._measured(local, now, points)
         result = self._better(local, modes.laplace, self._better(local, both, now, points), points)
         result = self._refined(local, both, result, points)
-        result = self._all_defended(local, _compared(local, result))
-        return self._verified(local, result)
+        result = self._all_defended(local, compared(local, result))
+        return self._verified(local, self._completed(local, result, points))
 
     def _verified(self, local: LocalProblem, update: Update) -> Update:
         """Measure an answer on fresh points: the points of a choice flatter what was chosen.
@@ -124,12 +163,12 @@ class ThoroughNetwork(CheckedNetwork):
         """
         weighted = local.weigh(local.localise(update.posterior), VERIFY_POINTS, VERIFY_SEED)
         again = with_quality(update, importance.quality(weighted))
-        lacking = _missed_closely(local, again) - _beyond_slack(weighted)
+        lacking = missed_closely(local, again) - beyond_slack(weighted)
         divergence = torch.maximum(update.divergence, again.divergence) + lacking.clamp_min(0)
         if local.partial:
-            divergence = divergence + _unseen(local, update, weighted)
+            divergence = divergence + unseen(local, update, weighted)
         size = torch.minimum(update.effective_sample_size, again.effective_sample_size)
-        return _with_missed(replace(again, effective_sample_size=size), divergence)
+        return with_missed(replace(again, effective_sample_size=size), divergence)
 
     def _all_defended(self, local: LocalProblem, result: Update) -> Update:
         poor = result.effective_sample_size < self.settings.defend_below
@@ -200,92 +239,6 @@ class ThoroughNetwork(CheckedNetwork):
         found = replace(found, method=torch.full_like(found.method, Method.REFINED))
         better = torch.nonzero(found.effective_sample_size > now.effective_sample_size)[:, 0]
         return now.with_rows(better, found.rows(better))
-
-
-def scanned(local: LocalProblem, update: Update) -> Update:
-    """Lower the quality of a one-pass answer by what a scan of the prior sees and the answer lacks."""
-    parts = []
-    for index in torch.split(torch.arange(local.prior.batch), TOGETHER):
-        some = local.rows(index)
-        some = replace(some, scan=scan(some.prior64, some.observations64))
-        parts.append((index, _compared(some, update.rows(index))))
-    return joined(parts)
-
-
-def _unseen(local: LocalProblem, update: Update, weighted: importance.Weighted) -> Tensor:
-    """Divergence, nats ``(B,)``, of the coordinates that no sensor touches, given the others."""
-    points = weighted.points.to(local.scale) * local.scale[:, None, None] + local.shift[:, None]
-    share = torch.softmax(weighted.target - weighted.proposal, 1).to(local.scale)
-    return unseen_divergence(update.posterior, local.whole, local.axes, points, share, VERIFY_SEED + 1)
-
-
-def _compared(local: LocalProblem, update: Update) -> Update:
-    """Lower the quality by what the scan saw and the answer lacks."""
-    assert local.scan is not None
-    missed = local.scan.missed(local.localise(update.posterior), update.log_evidence)
-    return _with_missed(update, missed.sum(1))
-
-
-def _beyond_slack(weighted: importance.Weighted) -> Tensor:
-    """Part of the divergence, nats ``(B,)``, from points where the answer is lower than `SLACK` allows."""
-    log_weight = weighted.target - weighted.proposal
-    log_evidence = torch.logsumexp(log_weight, 1, keepdim=True) - math.log(log_weight.shape[1])
-    off = weighted.target - weighted.answer - log_evidence
-    return torch.where(off > SLACK, torch.softmax(log_weight, 1) * off, 0.0).sum(1).double().cpu()
-
-
-def _missed_closely(local: LocalProblem, update: Update) -> Tensor:
-    """Nats that answers miss, ``(B,)``, after zooming in where cells are too coarse to tell.
-
-    It zooms from the beginning with more places, because each zoom draws some of the parts. What is missed may be a
-    thin ring beside sharp peaks: its own cells must be small, not only those of the peaks.
-    """
-    assert local.scan is not None
-    answer, evidence = local.localise(update.posterior), update.log_evidence
-    total = local.scan.missed(answer, evidence).sum(1)
-    doubted = torch.nonzero(total > DOUBTFUL)[:, 0]
-    if len(doubted) == 0:
-        return total
-    local, answer, evidence = local.rows(doubted), answer.rows(doubted), evidence[doubted]
-    found = scan(local.prior64, local.observations64, CLOSE_PLACES)
-    missed = found.missed(answer, evidence)
-    for _ in range(MORE_ZOOMS):
-        coarse = ~found.resolves(found.share) | ~found.resolves(missed)
-        index = torch.nonzero((missed.sum(1) > DOUBTFUL) & coarse)[:, 0]
-        if len(index) == 0:
-            break
-        found = _finer(local, found, index)
-        missed[index] = found.rows(index).missed(answer.rows(index), evidence[index])
-    total[doubted] = missed.sum(1)
-    return total
-
-
-def _zoomed(local: LocalProblem) -> Scan:
-    """Zoom into the scan of a problem until its cells are small beside the noise."""
-    assert local.scan is not None
-    found = local.scan
-    for _ in range(ZOOMS):
-        index = torch.nonzero(~found.resolves(found.share))[:, 0]
-        if len(index) == 0:
-            break
-        found = _finer(local, found, index)
-    return found
-
-
-def _finer(local: LocalProblem, found: Scan, index: Tensor) -> Scan:
-    """Zoom into the scans of the problems at `index`."""
-    some = local.rows(index)
-    return found.with_rows(index, zoom(found.rows(index), some.prior64, some.observations64))
-
-
-def _with_missed(update: Update, missed: Tensor) -> Update:
-    """Lower the quality by what was missed, in nats ``(B,)``.
-
-    For two close densities the chi-square divergence is twice the Kullback-Leibler divergence. The effective sample
-    size is one over one plus the chi-square divergence.
-    """
-    size = torch.minimum(update.effective_sample_size, (-2 * missed).exp())
-    return replace(update, effective_sample_size=size, divergence=torch.maximum(update.divergence, missed))
 
 
 def _sound(local: LocalProblem) -> Tensor:

@@ -36,7 +36,7 @@ from beliefstream.inference.update.result import Method, Update, joined
 from beliefstream.inference.update.scaled_problem import Posed, Scaled, pose
 from beliefstream.inference.update.settings import UpdateSettings
 from beliefstream.inference.update.simulated_surprise import simulated_surprise
-from beliefstream.inference.update.thorough_network import ThoroughNetwork, scanned
+from beliefstream.inference.update.thorough_network import ThoroughNetwork
 from beliefstream.inference.update.trimming import power_of_two, shape_code, trimmed
 
 __all__ = ["Method", "Update", "UpdateSettings", "Updater"]
@@ -148,7 +148,7 @@ class Updater:
             at = torch.nonzero(doubted[some] & (found.effective_sample_size >= least[some]))[:, 0]
             if len(at):
                 local, _ = problems.local(some[at], self.device, torch.float64, True)
-                found = found.with_rows(at, scanned(local, found.rows(at)))
+                found = found.with_rows(at, self._thorough.scanned(local, found.rows(at)))
             poor = found.effective_sample_size < least[some]
             good = torch.nonzero(~poor)[:, 0]
             again.append(some[poor])

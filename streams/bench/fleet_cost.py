@@ -34,7 +34,7 @@ DENSITY = 0.2  # m²/s³, of the motion
 INTERVAL = 0.5  # s between the reports of an entity, on average
 PRIOR = (60.0, 60.0, 2.0, 2.0)  # standard deviations of x, y (m), vx, vy (m/s)
 HALF_WIDTH = 100.0  # m
-SETTINGS = {"points": 96, "refine_below": 0.7, "repeat_below": 0.5}  # a worker's defaults
+SETTINGS = {"points": 96, "refine_below": 0.9, "repeat_below": 0.5}  # a worker's defaults
 
 
 def find(*names: str) -> ModuleType:

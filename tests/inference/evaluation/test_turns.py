@@ -17,7 +17,7 @@ from beliefstream.inference.update.settings import FAST, UpdateSettings
 from beliefstream.inference.update.updater import Updater
 from tests.inference.problems import updater
 
-WORKER = UpdateSettings(refine_below=0.7, repeat_below=0.5)  # as `streams.settings` has it by default
+WORKER = UpdateSettings(refine_below=0.9, repeat_below=0.5)  # as `streams.settings` has it by default
 STEPS, TRACKS, SEED = 10, 5, 4
 
 

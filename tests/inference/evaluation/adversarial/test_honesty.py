@@ -19,7 +19,7 @@ from beliefstream.inference.network.weights import load
 from beliefstream.inference.update.settings import UpdateSettings
 from beliefstream.inference.update.updater import Updater
 
-SETTINGS = {"library": UpdateSettings(), "worker": UpdateSettings(refine_below=0.7, repeat_below=0.5)}
+SETTINGS = {"library": UpdateSettings(), "worker": UpdateSettings(refine_below=0.9, repeat_below=0.5)}
 # problems a family, and how many may be dishonest, at fault, or another answer alone
 FEW = {"library": (2, 1, 0, 1), "worker": (1, 1, 0, 1)}
 MANY = {"library": 8, "worker": 8}  # dishonest of 67 a family
