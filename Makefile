@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-PROCESSES ?= 3
+PROCESSES ?= 4
 # native code for this processor, a minute or two once; otherwise the first worker does it
 COMPILE := $(BIN)/python -m beliefstream.inference.mixtures.native_forms
 
@@ -11,7 +11,7 @@ COMPILE := $(BIN)/python -m beliefstream.inference.mixtures.native_forms
 demo: .venv/demo
 	$(BIN)/beliefstream demo $(ARGS)
 
-# a file at a time in each process; three keep two cores busy, since about half of the files wait for brokers. Native
+# a file at a time in each process; four keep two cores busy, since most files that start programs wait for them. Native
 # code that has changed is compiled before, once and not by each of them
 test: lint
 	$(COMPILE)
