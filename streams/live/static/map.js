@@ -120,7 +120,7 @@ export class BeliefMap {
     this.pen.setTransform(dots, 0, 0, dots, 0, 0);
     this.width = box.width;
     this.height = box.height;
-    this.fitted = false;
+    this.fitted = this.fitted && this.touched; // a view that the user has chosen stays
   }
 
   draw() {
