@@ -42,6 +42,14 @@ class Judged(NamedTuple):
     entity: int  # its bit
 
 
+class Stored(NamedTuple):
+    """A record, and the bytes of both its parts in the store."""
+
+    whole: bytes | None
+    newest: bytes | None
+    record: SensorRecord
+
+
 class HealthChanges(NamedTuple):
     """What a batch changes: summaries to send, and entries of the changelog by partition."""
 
@@ -73,7 +81,7 @@ class SensorHealthKeeper:
         self._metrics = SensorMetrics()
         self._digests: dict[str, tuple[Sensor, bytes]] = {}
         # records that the last batches changed, with the bytes that they were stored as, by partition and sensor
-        self._decoded: dict[tuple[int, str], tuple[bytes | None, bytes | None, SensorRecord]] = {}
+        self._decoded: dict[tuple[int, str], Stored] = {}
         # offsets that another run of a worker counted, by partition and sensor, and the lease they were read under
         self._inherited: dict[tuple[int, str], Offsets] = {}
         self._epochs: dict[int, int] = {}
@@ -96,20 +104,20 @@ class SensorHealthKeeper:
             if definition is None:
                 continue
             channels = len(judged[indices[0]].fits)
-            record = self._record(partition, definition, channels)
+            stored = self._stored(partition, definition, channels)
             rows = np.array([np.arange(ends[index] - channels, ends[index]) for index in indices])
             times = np.array([judged[index].time for index in indices])
             offsets = np.array([judged[index].offset for index in indices], dtype=np.int64)
             for index in indices:
-                record.window.entities |= judged[index].entity
-            self._count(record, partition, sensor, times, offsets, table[rows], changes)
+                stored.record.window.entities |= judged[index].entity
+            self._count(stored, partition, sensor, times, offsets, table[rows], changes)
         for partition, newest in reached.items():
             self._metrics.advance(partition, newest)
         return changes
 
     def _count(
         self,
-        record: SensorRecord,
+        stored: Stored,
         partition: int,
         sensor: str,
         times: Array,
@@ -117,7 +125,8 @@ class SensorHealthKeeper:
         found: Array,
         changes: HealthChanges,
     ) -> None:
-        window, before = record.window, _places(record.window)
+        record, window = stored.record, stored.record.window
+        before = _places(window)
         # counted offsets are sorted, and nearly always earlier ones
         if len(record.counted) and offsets.min() <= record.counted[-1]:
             is_new = ~np.isin(offsets, record.counted)
@@ -133,12 +142,12 @@ class SensorHealthKeeper:
             message = summary(sensor, partition, record, assess(window))
             changes.summaries.append(self._summary_record(message))
         whole, newest = keys_of(partition, sensor)
-        stored = [self._store.read(partition, key) for key in (whole, newest)]
         if _differ_only_in_the_newest(before, _places(window)):
-            stored[1] = changes.entries[partition][newest] = record.newest()
+            changes.entries[partition][newest] = raw = record.newest()
+            self._decoded[partition, sensor] = stored._replace(newest=raw)
         else:
-            stored[0] = changes.entries[partition][whole] = record.whole()
-        self._decoded[partition, sensor] = stored[0], stored[1], record
+            changes.entries[partition][whole] = raw = record.whole()
+            self._decoded[partition, sensor] = stored._replace(whole=raw)
 
     def show(self) -> None:
         """Set the metrics of sensors whose health was reported since the last time."""
@@ -152,20 +161,20 @@ class SensorHealthKeeper:
         key = message.sensor.encode()
         return Record(self._names.sensor_health, message.partition, key, message.to_json(), headers)
 
-    def _record(self, partition: int, definition: Sensor, channels: int) -> SensorRecord:
+    def _stored(self, partition: int, definition: Sensor, channels: int) -> Stored:
         """Return the stored record, or a new one if there is none for this definition, window and length."""
         digest = self._digest(definition)
         whole, newest = (self._store.read(partition, key) for key in keys_of(partition, definition.sensor))
         kept = self._decoded.pop((partition, definition.sensor), None)
         # the store has other bytes if the batch of these failed, or another worker wrote later ones
-        record = kept[2] if kept is not None and kept[:2] == (whole, newest) else load(whole, newest)
+        record = kept.record if kept is not None and kept[:2] == (whole, newest) else load(whole, newest)
         if record is None:
-            return SensorRecord(Window(self._seconds, channels), digest)
+            return Stored(whole, newest, SensorRecord(Window(self._seconds, channels), digest))
         window = record.window
         if (record.definition, window.seconds, window.channels) != (digest, self._seconds, channels):
             fresh = Window(self._seconds, channels)
-            return SensorRecord(fresh, digest, record.counted, edition=record.edition)
-        return record
+            record = SensorRecord(fresh, digest, record.counted, edition=record.edition)
+        return Stored(whole, newest, record)
 
     def _digest(self, definition: Sensor) -> bytes:
         cached = self._digests.get(definition.sensor)
