@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -11,12 +13,20 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 Array = NDArray[np.float64]
 
 
+class Numbers(NamedTuple):
+    """The numbers of a `GaussianMixture`."""
+
+    log_weights: Array  # (B, K)
+    means: Array  # (B, K, D)
+    covariances: Array  # (B, K, D, D)
+
+
 def array(tensor: Tensor) -> Array:
     """The numbers of a tensor, in double precision and one after another; shared with it where it is like that."""
     found: Array = tensor.double().contiguous().numpy()
     return found
 
 
-def numbers_of(mixture: GaussianMixture) -> tuple[Array, Array, Array]:
-    """Log weights ``(B, K)``, means ``(B, K, D)`` and covariances ``(B, K, D, D)``."""
-    return array(mixture.log_weights), array(mixture.means), array(mixture.covariances)
+def numbers_of(mixture: GaussianMixture) -> Numbers:
+    """The numbers of a mixture on the processor."""
+    return Numbers(array(mixture.log_weights), array(mixture.means), array(mixture.covariances))

@@ -7,7 +7,6 @@ not depend on the rest of its batch here. It takes observations with plain noise
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +23,6 @@ from beliefstream.inference.likelihood.native_terms import (
 )
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inner, native
-from beliefstream.inference.mixtures.native_arrays import array
 from beliefstream.inference.mixtures.native_linear_algebra import (
     LEAST_PIVOT,
     ROUNDING,
@@ -49,6 +47,7 @@ from beliefstream.inference.network.native_layers import (
     pack,
 )
 from beliefstream.inference.network.native_refinement import Work, refine
+from beliefstream.inference.network.native_tokens import Given, given_of
 from beliefstream.inference.network.transformer import (
     DistributionTransformer,
     Estimate,
@@ -66,18 +65,6 @@ PAIR_FEATURES, TOKEN_FEATURES, TOKEN_GATES = (
 )
 
 
-class Given(NamedTuple):
-    """`Tokens`, in double precision."""
-
-    log_weights: Array
-    means: Array
-    covariances: Array
-    source: Counts
-    rank: Counts
-    copies: Counts
-    spread: Array
-
-
 def prepare() -> None:
     """Compile the network, or load it from Numba's cache."""
     seen, point, factor = smallest()
@@ -88,15 +75,7 @@ def prepare() -> None:
 
 def answer(network: Network, heads: int, tokens: Tokens, seen: Seen) -> Estimate:
     """As `DistributionTransformer.forward`, in the precision of the tokens."""
-    given = Given(
-        array(tokens.log_weights),
-        array(tokens.means),
-        array(tokens.covariances),
-        tokens.source.contiguous().numpy(),
-        tokens.rank.contiguous().numpy(),
-        tokens.copies.contiguous().numpy(),
-        array(tokens.spread),
-    )
+    given = given_of(tokens)
     found = np.empty_like(given.log_weights), np.empty_like(given.means), np.empty_like(given.covariances)
     _answer_all(network, heads, given, seen, found)
     log_weights, means, factors = (torch.from_numpy(part).to(tokens.means.dtype) for part in found)

@@ -1,8 +1,9 @@
-"""Shares tokens among the components of a prior, for the processor; see `transformer.duplicate_components`."""
+"""Tokens of a prior for the processor, and their share-out; see `transformer.duplicate_components`."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,14 +12,40 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.native import native
 from beliefstream.inference.mixtures.native_arrays import array
+from beliefstream.inference.network.transformer import Tokens
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 
+class Given(NamedTuple):
+    """`Tokens`, in double precision."""
+
+    log_weights: Array
+    means: Array
+    covariances: Array
+    source: Counts
+    rank: Counts
+    copies: Counts
+    spread: Array
+
+
 def prepare() -> None:
     """Compile the function, or load it from Numba's cache."""
     share(torch.zeros(1, 1, dtype=torch.float64), 1)
+
+
+def given_of(tokens: Tokens) -> Given:
+    """The numbers of tokens on the processor."""
+    return Given(
+        array(tokens.log_weights),
+        array(tokens.means),
+        array(tokens.covariances),
+        tokens.source.contiguous().numpy(),
+        tokens.rank.contiguous().numpy(),
+        tokens.copies.contiguous().numpy(),
+        array(tokens.spread),
+    )
 
 
 def share(log_weights: Tensor, tokens: int) -> tuple[Tensor, Tensor, Tensor]:

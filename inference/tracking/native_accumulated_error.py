@@ -11,6 +11,7 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
 from beliefstream.inference.mixtures.native_linear_algebra import (
     LEAST_PIVOT,
     ROUNDING,
@@ -20,7 +21,6 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
 )
 
 Array = NDArray[np.float64]
-Components = tuple[Array, Array, Array]
 Work = tuple[Array, Array, Array, Array, Array, Array]
 
 
@@ -35,25 +35,19 @@ def prepare() -> None:
 def share_of_noise(noise: Tensor, predicted: GaussianMixture) -> tuple[Tensor, Tensor]:
     """As `accumulated_error.share`, of the noise ``(B, D, D)`` in the covariance of `predicted`."""
     found = np.empty((2, predicted.batch))
-    _of_noise(noise.contiguous().numpy(), _arrays(predicted), found)
+    _of_noise(array(noise), numbers_of(predicted), found)
     return torch.from_numpy(found[0]), torch.from_numpy(found[1])
 
 
 def share_of_posterior(posterior: GaussianMixture, prior: GaussianMixture) -> tuple[Tensor, Tensor]:
     """As `accumulated_error.share`, of the covariance of `posterior` in that of `prior`."""
     found = np.empty((2, prior.batch))
-    _of_posterior(_arrays(posterior), _arrays(prior), found)
+    _of_posterior(numbers_of(posterior), numbers_of(prior), found)
     return torch.from_numpy(found[0]), torch.from_numpy(found[1])
 
 
-def _arrays(mixture: GaussianMixture) -> Components:
-    parts = (mixture.log_weights, mixture.means, mixture.covariances)
-    log_weights, means, covariances = (part.contiguous().numpy() for part in parts)
-    return log_weights, means, covariances
-
-
 @native
-def _of_noise(noise: Array, predicted: Components, found: Array) -> None:
+def _of_noise(noise: Array, predicted: Numbers, found: Array) -> None:
     work = _space(noise.shape[1])
     for b in range(len(noise)):
         _covariance(predicted[0][b], predicted[1][b], predicted[2][b], work[0], work[1])
@@ -61,7 +55,7 @@ def _of_noise(noise: Array, predicted: Components, found: Array) -> None:
 
 
 @native
-def _of_posterior(posterior: Components, prior: Components, found: Array) -> None:
+def _of_posterior(posterior: Numbers, prior: Numbers, found: Array) -> None:
     size = prior[1].shape[2]
     work, part = _space(size), np.empty((size, size))
     for b in range(len(prior[1])):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inner, native
-from beliefstream.inference.mixtures.native_arrays import numbers_of
+from beliefstream.inference.mixtures.native_arrays import Numbers, numbers_of
 from beliefstream.inference.mixtures.native_linear_algebra import (
     ROUNDING,
     TINY,
@@ -22,7 +22,6 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
-Numbers = tuple[Array, Array, Array]
 
 
 class Regression(NamedTuple):
@@ -78,7 +77,11 @@ def extend(
 
 @native
 def _extend(
-    answer: Numbers, whole: Numbers, axes: Counts, limits: tuple[float, float], found: Numbers
+    answer: Numbers,
+    whole: Numbers,
+    axes: Counts,
+    limits: tuple[float, float],
+    found: tuple[Array, Array, Array],
 ) -> int:
     """Fill the extended components; returns the largest number of places that one component of the answer takes."""
     batch, count, seen = answer[1].shape

@@ -34,22 +34,12 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     invert_one,
     invert_product,
 )
+from beliefstream.inference.network.native_tokens import Given, given_of
 from beliefstream.inference.network.transformer import Tokens, duplicate_components
 
 Array = NDArray[np.float64]
 
 SMALLEST = 1e-12  # added to a squared curvature
-
-
-class Given(NamedTuple):
-    """The numbers of `Tokens`, and offsets of the second starts of tokens without one of their own."""
-
-    log_weights: Array
-    means: Array
-    covariances: Array
-    rank: NDArray[np.int64]
-    spread: Array
-    any_way: Array
 
 
 class Work(NamedTuple):
@@ -83,23 +73,17 @@ def images(
     `any_way` ``(K, d)`` are offsets of the second starts of tokens without one of their own, and `farther` is how much
     farther the second starts are.
     """
-    given = Given(
-        array(tokens.log_weights),
-        array(tokens.means),
-        array(tokens.covariances),
-        tokens.rank.contiguous().numpy(),
-        array(tokens.spread),
-        array(any_way),
-    )
     batch, count, size = tokens.means.shape
     found = np.empty((batch, each * count, size)), np.empty((batch, each * count, size, size))
-    _images(given, seen, rounds, farther, found)
+    _images(given_of(tokens), array(any_way), seen, rounds, farther, found)
     means, covariances = (torch.from_numpy(part).to(tokens.means.dtype) for part in found)
     return means, covariances
 
 
 @native
-def _images(tokens: Given, seen: Seen, rounds: int, farther: float, found: tuple[Array, Array]) -> None:
+def _images(
+    tokens: Given, any_way: Array, seen: Seen, rounds: int, farther: float, found: tuple[Array, Array]
+) -> None:
     batch, count, size = tokens.means.shape
     number = seen.kind.shape[1]
     work, sight = _new_work(size), new_space(seen)
@@ -117,7 +101,7 @@ def _images(tokens: Given, seen: Seen, rounds: int, farther: float, found: tuple
             for n in range(number):
                 out = turn == turn_of[n] + 1 and seen.log_outlier[b, n] > -math.inf
                 used[n] = 1.0 if seen.mask[b, n] and not out else 0.0
-            _start(tokens, b, k, farther if second else 0.0, work, found[0][b, place])
+            _start(tokens, any_way, b, k, farther if second else 0.0, work, found[0][b, place])
             point, covariance = found[0][b, place], found[1][b, place]
             _walk(tokens, seen, b, k, used, rounds, work, sight, point)
             # a step from where a function is flat may diverge: use the prior's component instead
@@ -158,14 +142,14 @@ def _rank(
 
 
 @borrowing
-def _start(tokens: Given, b: int, k: int, farther: float, work: Work, point: Array) -> None:
+def _start(tokens: Given, any_way: Array, b: int, k: int, farther: float, work: Work, point: Array) -> None:
     """Fill the start: at the token's offset, or `farther` out on the opposite side."""
     for i in range(len(point)):
         point[i] = tokens.means[b, k, i]
         for j in range(i + 1):
             offset = tokens.spread[b, k, j]
             if farther > 0:
-                offset = farther * (-offset if tokens.rank[b, k] > 0 else tokens.any_way[k, j])
+                offset = farther * (-offset if tokens.rank[b, k] > 0 else any_way[k, j])
             point[i] += work.factor[i, j] * offset
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inner, native
-from beliefstream.inference.mixtures.native_arrays import array, numbers_of
+from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
 from beliefstream.inference.mixtures.native_density import (
     BLOCK,
     Block,
@@ -29,14 +29,6 @@ from beliefstream.inference.mixtures.native_linear_algebra import TINY, factoris
 Array = NDArray[np.float64]
 
 LOG_2 = math.log(2)
-
-
-class Mixture(NamedTuple):
-    """The numbers of a `GaussianMixture`."""
-
-    log_weights: Array
-    means: Array
-    covariances: Array
 
 
 class Points(NamedTuple):
@@ -87,7 +79,7 @@ def draw(
         np.empty(shape),
         np.empty((batch, components, count)),
     )
-    mixtures = Mixture(*numbers_of(prior)), Mixture(*numbers_of(answer)), Mixture(*numbers_of(images))
+    mixtures = numbers_of(prior), numbers_of(answer), numbers_of(images)
     # a rounded covariance is only as sound as its own precision
     rounding = torch.finfo(answer.covariances.dtype).eps
     near, spread, around, rest = noises
@@ -107,7 +99,7 @@ def quality(
 
 @native
 def _draw(
-    mixtures: tuple[Mixture, Mixture, Mixture],
+    mixtures: tuple[Numbers, Numbers, Numbers],
     noises: tuple[Array, Array, Array, Array],
     rounding: float,
     found: Points,
@@ -154,7 +146,7 @@ def _new_frame(means: Array) -> Frame:
 
 
 @inner
-def _frame(mixture: Mixture, b: int, rounding: float, frame: Frame) -> None:
+def _frame(mixture: Numbers, b: int, rounding: float, frame: Frame) -> None:
     for k in range(mixture.means.shape[1]):
         factorise(mixture.covariances[b, k], TINY, rounding, frame.factors[k])
     whiten(mixture.log_weights[b], mixture.means[b], frame.factors, frame.inverse, frame.shift, frame.peaks)
@@ -162,7 +154,7 @@ def _frame(mixture: Mixture, b: int, rounding: float, frame: Frame) -> None:
 
 @inner
 def _place(
-    mixture: Mixture,
+    mixture: Numbers,
     b: int,
     frame: Frame,
     spread: float,
