@@ -144,10 +144,10 @@ class SensorHealthKeeper:
         whole, newest = keys_of(partition, sensor)
         if _differ_only_in_the_newest(before, _places(window)):
             changes.entries[partition][newest] = raw = record.newest()
-            self._decoded[partition, sensor] = stored._replace(newest=raw)
+            self._decoded[partition, sensor] = Stored(stored.whole, raw, record)
         else:
             changes.entries[partition][whole] = raw = record.whole()
-            self._decoded[partition, sensor] = stored._replace(whole=raw)
+            self._decoded[partition, sensor] = Stored(raw, stored.newest, record)
 
     def show(self) -> None:
         """Set the metrics of sensors whose health was reported since the last time."""
