@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from beliefstream.streams.bench.devices import DeviceSpeed
 from beliefstream.streams.bench.latency import Latency
 from beliefstream.streams.bench.stream import Rate, Throughput
 from beliefstream.streams.bench.update import Speed
@@ -23,11 +24,15 @@ class Results:
         updates: of the update alone.
         throughputs: by broker and workload.
         latencies: by broker.
+        workers: observations a second by broker and number of workers.
+        devices: of the update on one device, by family and size of the batch.
     """
 
     updates: list[Speed] = field(default_factory=list)
     throughputs: dict[tuple[str, str], Throughput] = field(default_factory=dict)
     latencies: dict[str, Latency] = field(default_factory=dict)
+    workers: dict[tuple[str, int], float] = field(default_factory=dict)
+    devices: list[DeviceSpeed] = field(default_factory=list)
 
     def content(self) -> dict[str, Any]:
         """The results by name.
@@ -38,6 +43,9 @@ class Results:
         - `cpu_of_the_echo`: the agent's processor time for an observation as a share of the worker's, likewise.
         - `observations_per_second`: by broker and reports, what was measured.
         - `latency_ms`: by broker.
+        - `workers_per_second`: observations a second by broker and number of workers.
+        - `by_batch_size`: posteriors a second of the update on one device, the share of the time in which the GPU
+          waits, and its memory in bytes.
         """
         shares: defaultdict[str, dict[str, float]] = defaultdict(dict)
         processor: defaultdict[str, dict[str, float | None]] = defaultdict(dict)
@@ -66,6 +74,11 @@ class Results:
                 }
                 for broker, each in self.latencies.items()
             },
+            "workers_per_second": {
+                broker: {number: rate for (of, number), rate in self.workers.items() if of == broker}
+                for broker, _ in self.workers
+            },
+            "by_batch_size": [each._asdict() for each in self.devices],
         }
 
     def write(self, path: Path) -> None:

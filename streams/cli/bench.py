@@ -14,6 +14,7 @@ from beliefstream.streams.cli.options import whole_numbers
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from beliefstream.streams.bench.devices import DeviceSpeed
     from beliefstream.streams.bench.results import Results
     from beliefstream.streams.bench.site import Site
 
@@ -46,7 +47,17 @@ def bench(
         True,
         help="for --stream: also a run with a tenth of the observations late, and a prior for a hundredth",
     ),
+    workers: int = typer.Option(
+        1, min=1, help="for --stream: also measure as many workers of one group, beside one of them"
+    ),
     rate: float = typer.Option(100.0, min=2, help="for --latency: observations a second"),
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu or cuda: time the update there by size of the batch, and nothing else"),
+    ] = None,
+    sizes: Annotated[
+        str, typer.Option(metavar="N,...", help="for --device: problems in a batch")
+    ] = "64,512,4096",
     gateway: bool = typer.Option(False, "--gateway", help="measure the HTTP gateway, and nothing else"),
     live: bool = typer.Option(False, "--live", help="measure the live page's server, and nothing else"),
     seconds: float = typer.Option(30.0, min=5, help="for --live: seconds with each number of viewers"),
@@ -65,6 +76,12 @@ def bench(
 
     console, results = Console(), Results()
     numbers = whole_numbers(reports, "--reports", 1) or ()
+    if device is not None:
+        results.devices = _measure_device(device, whole_numbers(sizes, "--sizes", 1) or ())
+        tables.print_devices(console, results.devices)
+        if json is not None:
+            results.write(json)
+        return
     if gateway:
         tables.print_gateway(console)
         return
@@ -84,10 +101,14 @@ def bench(
             with _site(name, brokers) as site:
                 if stream:
                     _measure_streams(site, results, console, entities, numbers, mixed)
+                if stream and workers > 1:
+                    _measure_workers(site, results, console, entities, numbers[-1], workers)
                 if latency:
                     _measure_latency(site, results, rate)
     if results.throughputs:
         tables.print_throughputs(console, results.throughputs)
+    if results.workers:
+        tables.print_workers(console, results.workers)
     if results.latencies:
         tables.print_latencies(console, results.latencies)
     if json is not None:
@@ -127,6 +148,29 @@ def _measure_streams(
     for work in works:
         console.print(f"{site.name}: {len(work.observations):,} observations, {work.name} reports an entity")
         results.throughputs[site.name, work.name] = measure_stream(site, work)
+
+
+def _measure_device(device: str, sizes: tuple[int, ...]) -> list[DeviceSpeed]:
+    from beliefstream.streams.bench.devices import measure_device
+    from beliefstream.streams.cli.errors import CommandError
+    from beliefstream.streams.settings import Settings
+    from beliefstream.streams.worker.updater import make_updater
+
+    if device not in ("cpu", "cuda"):
+        raise CommandError(f"--device: expected cpu or cuda, got {device!r}")
+    return measure_device(make_updater(Settings(device=device)), sizes)
+
+
+def _measure_workers(
+    site: Site, results: Results, console: Console, entities: int, reports: int, workers: int
+) -> None:
+    from beliefstream.streams.bench import workload
+    from beliefstream.streams.bench.several_workers import measure_workers
+
+    work = workload.in_order(entities, reports)
+    for number in (1, workers):
+        console.print(f"{site.name}: {number} of {workers} workers, {work.name} reports an entity")
+        results.workers[site.name, number] = measure_workers(site, work, number)
 
 
 def _measure_latency(site: Site, results: Results, rate: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from beliefstream.streams.bench.devices import DeviceSpeed
 from beliefstream.streams.bench.latency import Latency
 from beliefstream.streams.bench.results import of_the_processor
 from beliefstream.streams.bench.stream import Throughput
@@ -42,6 +43,30 @@ def print_latencies(console: Console, found: dict[str, Latency]) -> None:
     table = Table("broker", "observations/s", "median, ms", "95 %, ms", title="observation to posterior")
     for broker, each in found.items():
         table.add_row(broker, f"{each.rate:g}", f"{each.median:.1f}", f"{each.ninety_five:.1f}")
+    console.print(table)
+
+
+def print_workers(console: Console, found: dict[tuple[str, int], float]) -> None:
+    """Several workers beside one."""
+    table = Table("broker", "workers", "observations/s", "× one worker", title="workers of one group")
+    for (broker, number), rate in found.items():
+        table.add_row(broker, str(number), f"{rate:,.0f}", f"{rate / found[broker, 1]:.2f}")
+    console.print(table)
+
+
+def print_devices(console: Console, found: list[DeviceSpeed]) -> None:
+    """The update on one device, by size of the batch."""
+    table = Table(
+        "problems", "in a batch", "posteriors/s", "GPU waits", "GPU memory, MB", title="update alone"
+    )
+    for each in found:
+        table.add_row(
+            each.family,
+            f"{each.size:,}",
+            f"{each.per_second:,.0f}",
+            "" if each.waiting is None else f"{each.waiting:.0%}",
+            "" if each.memory is None else f"{each.memory / 1e6:,.0f}",
+        )
     console.print(table)
 
 

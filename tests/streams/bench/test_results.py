@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from beliefstream.streams.bench.devices import DeviceSpeed
 from beliefstream.streams.bench.latency import Latency
 from beliefstream.streams.bench.results import Results
 from beliefstream.streams.bench.stream import Rate, Throughput
@@ -18,6 +19,8 @@ def test_every_figure_is_under_its_broker_and_its_reports(tmp_path: Path) -> Non
         Rate(8000.0, None), Rate(9000.0, 1e-4), 10_000.0, 60_000
     )
     results.latencies["kafka"] = Latency(100.0, 14.0, 25.0, 1100, 0)
+    results.workers = {("embedded", 1): 1000.0, ("embedded", 2): 1700.0}
+    results.devices = [DeviceSpeed("tracks", 512, 6000.0, 0.25, 10**9)]
     results.write(tmp_path / "found.json")
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["posteriors_per_second"] == {"update, tracks": 9000.0}
@@ -31,3 +34,6 @@ def test_every_figure_is_under_its_broker_and_its_reports(tmp_path: Path) -> Non
     }
     assert found["latency_ms"]["kafka"]["median"] == 14.0
     assert found["latency_ms"]["kafka"]["ninety_five"] == 25.0
+    assert found["workers_per_second"] == {"embedded": {"1": 1000.0, "2": 1700.0}}
+    speed = {"family": "tracks", "size": 512, "per_second": 6000.0, "waiting": 0.25, "memory": 10**9}
+    assert found["by_batch_size"] == [speed]

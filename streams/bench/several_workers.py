@@ -1,0 +1,53 @@
+"""Measures the observations per second of several workers of one group, beside one worker alone."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+
+from beliefstream.streams.bench.site import Site, define, log_of, samples, wait_until_ready, worker
+from beliefstream.streams.bench.stream import ACCEPTED, LIMIT, POLL_SECONDS
+from beliefstream.streams.bench.workload import Workload, send
+from beliefstream.streams.local.broker import free_port
+
+__all__ = ["measure_workers"]
+
+
+def measure_workers(site: Site, workload: Workload, workers: int) -> float:
+    """Return the observations a second of `workers` workers that share the partitions, as they count them.
+
+    The workers are ready before the first observation is sent, so that none has to take partitions from another.
+
+    Raises:
+        RuntimeError: a worker has ended, or the observations are not worked off in time.
+    """
+    settings = site.settings()
+    define(settings, workload.simulation)
+    each = [
+        settings.model_copy(
+            update={
+                "web_port": free_port(),
+                "data_directory": settings.data_directory.parent / f"worker-{number}" / "data",
+            }
+        )
+        for number in range(workers)
+    ]
+    count = len(workload.observations)
+    with ExitStack() as stack:
+        for own in each:
+            own.data_directory.mkdir(parents=True)
+        children = [stack.enter_context(worker(own)) for own in each]
+        for own, child in zip(each, children, strict=True):
+            wait_until_ready(own, child)
+        send(settings, workload)
+        marks: list[tuple[float, float]] = []
+        limit = time.monotonic() + LIMIT
+        while not marks or marks[-1][1] < count:
+            if any(child.poll() is not None for child in children) or time.monotonic() > limit:
+                raise RuntimeError(f"bench: {count} observations are not worked off; see {log_of(each[0])}")
+            applied = sum(samples(own).get(ACCEPTED, 0.0) for own in each)
+            if applied and (not marks or applied > marks[-1][1]):
+                marks.append((time.perf_counter(), applied))
+            time.sleep(POLL_SECONDS)
+    (began, first), (ended, last) = marks[0], marks[-1]
+    return (last - first) / max(ended - began, 1e-9)
