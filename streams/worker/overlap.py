@@ -13,7 +13,8 @@ from typing import Generic, TypeVar
 
 __all__ = ["Overlap"]
 
-B, R = TypeVar("B"), TypeVar("R")
+B = TypeVar("B")
+R = TypeVar("R")
 
 
 class Overlap(Generic[B, R]):
