@@ -238,8 +238,8 @@ def _tokens(tokens: Tokens, centre: Tensor, frame: Tensor) -> tuple[Tensor, Tens
 
 def _split(tokens: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Log weights, means, factors, spread and number of copies of flat tokens."""
-    logs, means, factors, offset, copies = tokens.split([1, size, size * size, size, 1], -1)
-    return logs[..., 0], means, factors.unflatten(-1, (size, size)), offset, copies
+    logs, means, factors, offset, copies = torch.split(tokens, [1, size, size * size, size, 1], -1)
+    return logs[..., 0], means, factors.reshape(*factors.shape[:-1], size, size), offset, copies
 
 
 def _zero(layer: nn.Linear) -> nn.Linear:

@@ -76,7 +76,7 @@ class Families:
 
     def each(self, numbers: Tensor) -> list[tuple[str, Tensor]]:
         """Return each parameter's family, with its numbers ``(B, 2)``."""
-        return list(zip(self.names, numbers.split(2, -1), strict=True))
+        return list(zip(self.names, torch.split(numbers, 2, -1), strict=True))
 
     def moments(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Return means and deviations of the coordinates, each ``(B, n)``."""

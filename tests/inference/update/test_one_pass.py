@@ -12,6 +12,7 @@ import torch
 
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.network.published import weights
+from beliefstream.inference.network.published.network import form_from
 from beliefstream.inference.update.one_pass import Answer, OnePass
 from tests.inference.network.published.problems import Level, Pair, Simulated, Variance, name, trained
 
@@ -227,7 +228,7 @@ def test_weights_are_read_as_they_were_written_and_are_bound_to_their_problem(tm
     with pytest.raises(ValueError, match=r"of other priors: .*inverse_gamma.*expected .*gamma"):
         OnePass.load(path, changed, name=name(Variance()))
     broken = {key: torch.full_like(value, torch.nan) for key, value in form.state_dict().items()}
-    copy = weights.form_from(form.describe())
+    copy = form_from(form.describe())
     copy.load_state_dict(broken)
     weights.save(copy, path, {})
     with pytest.raises(ValueError, match=r"cannot be used: .* not finite"):

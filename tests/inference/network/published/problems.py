@@ -32,7 +32,7 @@ class Level(Simulated):
 
     def log_likelihood(self, data: Any, parameters: Any, context: Any) -> Any:
         law = torch.distributions.Normal(parameters["level"][:, None], context["noise"][:, None])
-        return law.log_prob(data["reading"]).sum(1)
+        return law.log_prob(data["reading"]).sum(1)  # type: ignore[no-untyped-call]
 
 
 class Variance:
@@ -49,7 +49,7 @@ class Variance:
         return {"number": deviation * torch.randn(len(deviation), dtype=torch.float64, generator=generator)}
 
     def log_likelihood(self, data: Any, parameters: Any, context: Any) -> Any:
-        return torch.distributions.Normal(0.0, parameters["variance"].sqrt()).log_prob(data["number"])
+        return torch.distributions.Normal(0.0, parameters["variance"].sqrt()).log_prob(data["number"])  # type: ignore[no-untyped-call]
 
 
 class Pair:
@@ -66,7 +66,7 @@ class Pair:
 
     def log_likelihood(self, data: Any, parameters: Any, context: Any) -> Any:
         total = parameters["x"] + parameters["y"]
-        return torch.distributions.Normal(total, 1.0).log_prob(data["sum"])
+        return torch.distributions.Normal(total, 1.0).log_prob(data["sum"])  # type: ignore[no-untyped-call]
 
 
 def name(problem: Any) -> str:

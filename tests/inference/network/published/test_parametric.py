@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -10,7 +12,7 @@ import torch
 from beliefstream.inference.network.published.parametric import FAMILIES
 
 NUMBERS = torch.tensor([[0.7, 2.0], [3.0, 0.4], [20.0, 30.0]], dtype=torch.float64)
-LAWS = {
+LAWS: dict[str, Any] = {
     "gamma": lambda a, b: scipy.stats.gamma(a, scale=1 / b),
     "inverse_gamma": lambda a, b: scipy.stats.invgamma(a, scale=b),
     "beta": scipy.stats.beta,
