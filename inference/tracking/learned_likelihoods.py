@@ -19,7 +19,7 @@ from beliefstream.inference.likelihood.problems import Problem
 from beliefstream.inference.sensors.readings import Reading
 from beliefstream.inference.tracking.events import Belief
 
-RARE = 0.1  # p-value of data below which a learned likelihood is said to be worse
+RARE = 0.2  # p-value of data below which a learned likelihood is said to be worse
 UNKNOWN = (
     1.0  # nats that an observation counts whose likelihood does not say its error: far from a good answer
 )
