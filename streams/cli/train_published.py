@@ -16,7 +16,6 @@ ALLOWED = (
     *("steps", "batch", "tokens", "learning_rate", "warm_up", "seed"),
     *("width", "layers", "heads", "hidden"),
 )
-LEAST_TOKENS = 1
 
 
 def train_published(

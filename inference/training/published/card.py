@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from beliefstream.inference.evaluation.calibration import REGIONS, inside, levels
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.training.card import hardware
 from beliefstream.inference.training.published.train import HELD_OUT, Training
 from beliefstream.inference.update.importance import quality
@@ -54,7 +55,7 @@ class Score:
     Attributes:
         log_score: mean of −log density of the true parameters' coordinates in nats, and its standard error.
         inside: share of them within the regions of `REGIONS`.
-        divergence: mean and median of KL(exact ‖ answer) in nats; None without a likelihood.
+        divergence: mean and median of KL(exact ‖ answer) in nats; None if unknown.
     """
 
     answer: str
@@ -63,37 +64,42 @@ class Score:
     inside: tuple[float, ...]
     divergence: tuple[float, float] | None
 
+    @classmethod
+    def of(
+        cls, answer: str, count: int, log_density: Tensor, level: Tensor | None, divergence: Tensor | None
+    ) -> Score:
+        """Return the figures of log densities, levels and divergences, each ``(B,)``."""
+        mean = float(-log_density.mean()), float(log_density.std() / math.sqrt(len(log_density)))
+        shares = [] if level is None else [float(inside(level, region).mean()) for region in REGIONS]
+        away = None if divergence is None else (float(divergence.mean()), float(divergence.median()))
+        return cls(answer, count, mean, tuple(shares), away)
+
 
 def scores(training: Training) -> list[Score]:
     """Score the prior, the network alone, and checked answers where there is a likelihood."""
-    found: list[Score] = []
-    for count in sorted(set(training.plan.tokens)):
-        drawn = training.problems(PROBLEMS, count, training.generator(HELD_OUT - count))
-        truth, function = drawn.truth[:, None], training.function
-        generator = training.generator(HELD_OUT + 1)
+    return [score for count in sorted(set(training.plan.tokens)) for score in _scores(training, count)]
 
-        def score(name: str, log_density: Tensor, level: Tensor | None, divergence: Tensor | None) -> None:
-            mean = float(-log_density.mean()), float(log_density.std() / math.sqrt(PROBLEMS))
-            shares = () if level is None else tuple(float(inside(level, r).double().mean()) for r in REGIONS)
-            away = None if divergence is None else (float(divergence.mean()), float(divergence.median()))
-            found.append(Score(name, count, mean, shares, away))  # noqa: B023
 
-        answer = training.form.answer(drawn.priors, drawn.numbers, count)
-        score("prior", drawn.priors.log_density(truth)[:, 0], None, None)
-        away = None
-        if function.has_likelihood:
-            away = quality(weighed(drawn.priors, function, drawn.numbers, answer, POINTS, CHECK)).divergence
-        score("network alone", answer.log_density(truth)[:, 0], levels(answer, drawn.truth, generator), away)
-        if function.has_likelihood:
-            best = checked(drawn.priors, function, drawn.numbers, answer)
-            level = levels(best.answer, drawn.truth, generator)
-            score(
-                "checked and refined",
-                best.answer.log_density(truth)[:, 0],
-                level,
-                best.quality.divergence,
-            )
-    return found
+def _scores(training: Training, count: int) -> list[Score]:
+    form, function = training.form, training.function
+    priors, numbers, truth = training.problems(PROBLEMS, count, training.generator(HELD_OUT - count))
+    generator = training.generator(HELD_OUT + 1)
+
+    def of(name: str, answer: GaussianMixture, divergence: Tensor | None) -> Score:
+        at = answer.log_density(truth[:, None])[:, 0]
+        return Score.of(name, count, at, levels(answer, truth, generator), divergence)
+
+    prior = Score.of("prior", count, priors.log_density(truth[:, None])[:, 0], None, None)
+    alone = form.answer(priors, numbers, count)
+    if not function.has_likelihood:
+        return [prior, of("network alone", alone, None)]
+    found = quality(weighed(priors, function, numbers, alone, POINTS, CHECK))
+    best = checked(priors, function, numbers, alone)
+    return [
+        prior,
+        of("network alone", alone, found.divergence),
+        of("checked and refined", best.answer, best.quality.divergence),
+    ]
 
 
 def facts(training: Training) -> dict[str, str]:
