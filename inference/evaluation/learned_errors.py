@@ -68,13 +68,13 @@ def _cases(exact: ProblemFunction, learned: Learned, count: int, seed: int) -> I
         truth = torch.minimum(torch.maximum(truth, low), high)
         data = exact.simulate(truth, context[None], generator)[0]
         points = prior.sample(POINTS, generator)[0]
-        found = _divergence(exact, learned, points, torch.cat([data, context]))
+        found = divergence(exact, learned, points, torch.cat([data, context]))
         if found is not None:
             p_value = surprise(exact, points, data, context, generator)
             yield Case(p_value, found, trust.for_data(p_value).counted)
 
 
-def _divergence(exact: ProblemFunction, learned: Learned, points: Tensor, numbers: Tensor) -> float | None:
+def divergence(exact: ProblemFunction, learned: Learned, points: Tensor, numbers: Tensor) -> float | None:
     """KL(prior × exact ‖ prior × learned) in nats on points of the prior; None if too few of them count.
 
     None too where a posterior would say `outside_training`: more than `TAIL` of it lies beyond an end of the range.
