@@ -1,4 +1,4 @@
-"""Measures the machine's part of docs/own-likelihood.md: `python -m tests.first_likelihood`.
+"""Measures the machine's part of docs/own-likelihood.md, up to its camera: `python -m tests.first_likelihood`.
 
 The files of the page are written as they stand, and its commands run in turn, with no compiled code of an earlier
 start. With `--environment DIR`, the commands are those of that environment.
@@ -40,7 +40,6 @@ def main() -> None:
         folder = Path(name)
         (folder / "geiger.py").write_text(problems[0], encoding="utf-8")
         (folder / "crowd.py").write_text(problems[1], encoding="utf-8")
-        (folder / "levels.py").write_text(problems[3], encoding="utf-8")
         write_log(folder, "geiger.jsonl", definitions[:3])
         write_log(folder, "crowd.jsonl", definitions[3:])
         own = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -52,7 +51,6 @@ def main() -> None:
             "the counter: fuse again": (*fuse, "geiger.jsonl"),
             "the camera: train": (*train, "crowd:CrowdCamera"),
             "the camera: fuse": (*fuse, "crowd.jsonl"),
-            "the set: train": (*train, "levels:Levels"),
         }
         began, total = time.monotonic(), 0.0
         for what, arguments in steps.items():
