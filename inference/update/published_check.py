@@ -15,6 +15,7 @@ from torch import Tensor
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.published.priors import Priors
+from beliefstream.inference.update.fallback import finite
 from beliefstream.inference.update.importance import WIDENING, Quality, Weighted, quality, systematic
 from beliefstream.inference.update.refinement import maximise
 
@@ -78,25 +79,22 @@ def checked(
         ValueError: the likelihood is zero at all points of a problem.
     """
 
-    def measured(mixture: GaussianMixture) -> Quality:
-        found = weighed(priors, function, numbers, mixture, points, CHECK)
-        impossible = found.target.amax(1) == -math.inf
-        if bool(impossible.any()):
-            raise ValueError("data: their likelihood is zero in every state of the prior that was tried")
-        return quality(found)
-
-    best, before = answer, measured(answer)
-    refined = torch.zeros_like(before.effective_sample_size, dtype=torch.bool)
-    current, found = answer, before
+    found = weighed(priors, function, numbers, answer, points, CHECK)
+    if bool((found.target.amax(1) == -math.inf).any()):
+        raise ValueError("data: their likelihood is zero in every state of the prior that was tried")
+    best, reached = answer, quality(found)
+    refined = torch.zeros_like(reached.effective_sample_size, dtype=torch.bool)
+    current = answer
     for turn in range(ROUNDS):
-        if bool((found.effective_sample_size >= GOOD).all()):
+        if bool((reached.effective_sample_size >= GOOD).all()):
             break
         drawn = weighed(priors, function, numbers, current, points, 101 + 10 * turn)
         for _ in range(STEPS):
             current = maximise(current, drawn)
-        after = measured(current)
-        better = after.effective_sample_size > found.effective_sample_size
+        current = current.where(finite(current)[:, None], best)  # no point may have been possible
+        after = quality(weighed(priors, function, numbers, current, points, CHECK))
+        better = after.effective_sample_size > reached.effective_sample_size
         best = current.where(better[:, None], best)
-        found = Quality(*(torch.where(better, new, old) for new, old in zip(after, found, strict=True)))
+        reached = Quality(*(torch.where(better, new, old) for new, old in zip(after, reached, strict=True)))
         refined = refined | better
-    return Checked(best, found, refined)
+    return Checked(best, reached, refined)

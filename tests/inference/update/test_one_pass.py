@@ -238,3 +238,19 @@ def test_weights_are_read_as_they_were_written_and_are_bound_to_their_problem(tm
         OnePass.load(path, Variance())
     with pytest.raises(ValueError, match=r"cannot be read: .*--form published"):
         OnePass.load(tmp_path / "none", Variance())
+
+
+def test_data_that_few_states_explain_are_refined_as_far_as_points_reach(level: OnePass) -> None:
+    """A likelihood that is zero but in a window of a twentieth of the prior."""
+
+    class Window(Level):
+        def log_likelihood(self, data: Any, parameters: Any, context: Any) -> Any:
+            inside = (parameters["level"] - 4.0).abs() < 0.1
+            return torch.where(inside, 0.0, -torch.inf).double()
+
+    one_pass = OnePass(level.form, ProblemFunction.of(Window()))
+    wide = Mixture([1.0], [[0.0]], [[[9.0]]])
+    answer = one_pass.posterior(wide, {"reading": 1.0}, {"noise": NOISE}, components=4)
+    assert answer.likelihood == "exact" and answer.refined
+    mean = answer.weights @ answer.means[:, 0]
+    assert np.isfinite(answer.covariances).all() and mean == pytest.approx(4.0, abs=0.1)
