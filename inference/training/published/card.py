@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from beliefstream.inference.training.published.train import HELD_OUT, Training
 from beliefstream.inference.update.importance import quality
 from beliefstream.inference.update.published_check import CHECK, POINTS, checked, weighed
 
-PROBLEMS = 200  # of a card
+PROBLEMS, FEW = 200, 4  # of a card, and of what is not timed
 _CARD = """\
 # {name}
 
@@ -34,9 +35,9 @@ Beyond it, answers say `outside_training`.
 
 ## Accuracy
 
-On {problems} new problems. {measure}
+On {problems} new problems. {measure} Times are of one batch on one core.
 
-| answer | K | {columns} | {regions} |
+| answer | K | {columns} | {regions} | ms |
 |---|---:|{dashes}
 {scores}
 
@@ -56,6 +57,7 @@ class Score:
         log_score: mean of −log density of the true parameters' coordinates in nats, and its standard error.
         inside: share of them within the regions of `REGIONS`.
         divergence: mean and median of KL(exact ‖ answer) in nats; None if unknown.
+        milliseconds: of processor time an answer, all in one batch; None for priors.
     """
 
     answer: str
@@ -63,6 +65,7 @@ class Score:
     log_score: tuple[float, float]
     inside: tuple[float, ...]
     divergence: tuple[float, float] | None
+    milliseconds: float | None = None
 
     @classmethod
     def of(
@@ -77,28 +80,34 @@ class Score:
 
 def scores(training: Training) -> list[Score]:
     """Score the prior, the network alone, and checked answers where there is a likelihood."""
-    return [score for count in sorted(set(training.plan.tokens)) for score in _scores(training, count)]
+    counts = sorted(set(training.plan.tokens))
+    _scores(training, counts[0], FEW)  # the first call compiles, and is not timed
+    return [score for count in counts for score in _scores(training, count, PROBLEMS)]
 
 
-def _scores(training: Training, count: int) -> list[Score]:
+def _scores(training: Training, count: int, problems: int) -> list[Score]:
     form, function = training.form, training.function
-    priors, numbers, truth = training.problems(PROBLEMS, count, training.generator(HELD_OUT - count))
+    priors, numbers, truth = training.problems(problems, count, training.generator(HELD_OUT - count))
     generator = training.generator(HELD_OUT + 1)
 
-    def of(name: str, answer: GaussianMixture, divergence: Tensor | None) -> Score:
+    def of(name: str, answer: GaussianMixture, divergence: Tensor | None, seconds: float) -> Score:
         at = answer.log_density(truth[:, None])[:, 0]
-        return Score.of(name, count, at, levels(answer, truth, generator), divergence)
+        score = Score.of(name, count, at, levels(answer, truth, generator), divergence)
+        return replace(score, milliseconds=1000 * seconds / problems)
 
     prior = Score.of("prior", count, priors.log_density(truth[:, None])[:, 0], None, None)
+    begin = time.process_time()
     alone = form.answer(priors, numbers, count)
+    answered = time.process_time()
     if not function.has_likelihood:
-        return [prior, of("network alone", alone, None)]
-    found = quality(weighed(priors, function, numbers, alone, POINTS, CHECK))
+        return [prior, of("network alone", alone, None, answered - begin)]
     best = checked(priors, function, numbers, alone)
+    refined = time.process_time()
+    found = quality(weighed(priors, function, numbers, alone, POINTS, CHECK))
     return [
         prior,
-        of("network alone", alone, found.divergence),
-        of("checked and refined", best.answer, best.quality.divergence),
+        of("network alone", alone, found.divergence, answered - begin),
+        of("checked and refined", best.answer, best.quality.divergence, refined - begin),
     ]
 
 
@@ -146,7 +155,7 @@ def card(training: Training, found: list[Score], command: str, digest: str) -> s
         measure=measure,
         columns=" | ".join(columns),
         regions=" | ".join(regions),
-        dashes="---:|" * (len(columns) + len(regions)),
+        dashes="---:|" * (len(columns) + len(regions) + 1),
         scores="\n".join(_row(score, likelihood) for score in found),
         command=command,
         digest=digest,
@@ -158,6 +167,7 @@ def _row(score: Score, likelihood: bool) -> str:
     if likelihood:
         cells += ["", ""] if score.divergence is None else [f"{each:.4f}" for each in score.divergence]
     cells += [f"{share:.3f}" for share in score.inside] or [""] * len(REGIONS)
+    cells.append("" if score.milliseconds is None else f"{score.milliseconds:.2f}")
     return f"| {' | '.join(cells)} |"
 
 
