@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from beliefstream.inference.network.published.parametric import InverseGamma
 from beliefstream.inference.paper.scalar import LOG_ROOT_TAU, Problems, ScalarMixture
-from beliefstream.inference.paper.variance import log_gamma_draws
 
 SEEN = 5  # outputs
 COORDINATES = 5  # of an input
@@ -55,15 +55,14 @@ class GaussianProcess:
         low = torch.tensor([self.shapes[0], self.rates[0]], dtype=torch.float64)
         high = torch.tensor([self.shapes[1], self.rates[1]], dtype=torch.float64)
         prior = low + (high - low) * uniform
-        u = prior[:, 1].log() - log_gamma_draws(prior[:, 0], generator)
+        u = InverseGamma().draw(prior, generator)
         inputs = WIDEST * torch.rand(count, SEEN + 1, COORDINATES, generator=generator, dtype=torch.float64)
         noise = torch.randn(count, SEEN + 1, 1, generator=generator, dtype=torch.float64)
         outputs = torch.linalg.cholesky(kernel(inputs, u[:, None])[:, 0]) @ noise
         return Problems(prior, torch.cat([inputs, outputs], 2), u)
 
     def log_prior(self, prior: Tensor, points: Tensor) -> Tensor:
-        shape, rate = prior[:, :1], prior[:, 1:]
-        return shape * (rate.log() - points) - (rate.log() - points).exp() - torch.lgamma(shape)
+        return InverseGamma().log_density(prior, points)
 
     def log_likelihood(self, data: Tensor, points: Tensor) -> Tensor:
         seen = data[:, :SEEN]
@@ -74,8 +73,7 @@ class GaussianProcess:
         return -0.5 * scaled.square().sum(-1) - determinant - SEEN * LOG_ROOT_TAU
 
     def prior_moments(self, prior: Tensor) -> tuple[Tensor, Tensor]:
-        shape, rate = prior.unbind(1)
-        return rate.log() - torch.digamma(shape), torch.polygamma(1, shape).sqrt()
+        return InverseGamma().moments(prior)
 
     def prior_features(self, prior: Tensor) -> Tensor:
         return prior[:, :1].log() - math.log(100)

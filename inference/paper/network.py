@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from beliefstream.inference.network.published.attention import attention, embedding
 from beliefstream.inference.paper.scalar import Problems, ScalarMixture, ScalarTask
 from beliefstream.inference.paper.whitening import PROFILE, Frame, profile, whiten
 
@@ -55,17 +56,10 @@ class PublishedForm(nn.Module):
         super().__init__()
         self.shape = shape
         width = shape.width
-
-        def embedding(numbers: int) -> nn.Sequential:
-            return nn.Sequential(nn.Linear(numbers, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-
-        self.prior = embedding(shape.prior_numbers + FRAME_NUMBERS + TOKEN_NUMBERS)
-        self.data = embedding(shape.data_numbers)
-        self.profile = embedding(len(PROFILE))
-        layer = nn.TransformerDecoderLayer(
-            width, shape.heads, shape.hidden, 0.0, "gelu", batch_first=True, norm_first=True
-        )
-        self.layers = nn.TransformerDecoder(layer, shape.layers, nn.LayerNorm(width))
+        self.prior = embedding(shape.prior_numbers + FRAME_NUMBERS + TOKEN_NUMBERS, width)
+        self.data = embedding(shape.data_numbers, width)
+        self.profile = embedding(len(PROFILE), width)
+        self.layers = attention(width, shape.layers, shape.heads, shape.hidden)
         self.head = nn.Linear(width, 3)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)

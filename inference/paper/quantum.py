@@ -16,8 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from beliefstream.inference.network.published.parametric import Beta, log_gamma_draws
 from beliefstream.inference.paper.scalar import Problems
-from beliefstream.inference.paper.variance import log_gamma_draws
 
 STATES = torch.tensor([[1.0, 0.0]] * 5 + [[0.0, 1.0]] * 2 + [[1.0, 1.0]] * 3, dtype=torch.float64)
 TIMES = torch.tensor([1.0, 2, 3, 4, 5, 1, 2, 1, 2, 3], dtype=torch.float64)
@@ -105,14 +105,11 @@ class Quantum:
             shape, rate = META_PRIOR
             draws = log_gamma_draws(torch.full((count, 2), shape, dtype=torch.float64), generator)
             prior = (math.log(rate) - draws).exp()
-        first, second = log_gamma_draws(prior, generator).unbind(1)
-        u = first - second
+        u = Beta().draw(prior, generator)
         return Problems(prior, simulate(torch.sigmoid(u), generator), u)
 
     def log_prior(self, prior: Tensor, points: Tensor) -> Tensor:
-        a, b = prior[:, :1], prior[:, 1:]
-        inside = a * torch.nn.functional.logsigmoid(points) + b * torch.nn.functional.logsigmoid(-points)
-        return inside + torch.lgamma(a + b) - torch.lgamma(a) - torch.lgamma(b)
+        return Beta().log_density(prior, points)
 
     def log_likelihood(self, data: Tensor, points: Tensor) -> Tensor:
         odds = basis(torch.sigmoid(points)) @ self.coefficients.T  # (B, P, 10)
@@ -120,8 +117,7 @@ class Quantum:
         return (torch.nn.functional.logsigmoid(odds) - (1 - data[:, None]) * odds).sum(-1)
 
     def prior_moments(self, prior: Tensor) -> tuple[Tensor, Tensor]:
-        a, b = prior.unbind(1)
-        return torch.digamma(a) - torch.digamma(b), (torch.polygamma(1, a) + torch.polygamma(1, b)).sqrt()
+        return Beta().moments(prior)
 
     def prior_features(self, prior: Tensor) -> Tensor:
         return prior.log()

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from beliefstream.inference.network.published.parametric import InverseGamma, log_gamma_draws
 from beliefstream.inference.paper.scalar import Problems
 
 META_PRIORS = {"narrow": (1e4, 2e4), "wide": (4.0, 6.0), "unseen": (24.0, 6.0)}
@@ -46,20 +47,18 @@ class Variance:
         else:
             shape, rate = META_PRIORS[self.meta]
             prior = (math.log(rate) - log_gamma_draws(torch.full((count, 2), shape), generator)).exp()
-        u = prior[:, 1].log() - log_gamma_draws(prior[:, 0], generator)
+        u = InverseGamma().draw(prior, generator)
         z = (u / 2).exp() * torch.randn(count, generator=generator, dtype=torch.float64)
         return Problems(prior, z[:, None], u)
 
     def log_prior(self, prior: Tensor, points: Tensor) -> Tensor:
-        alpha, beta = prior[:, :1], prior[:, 1:]
-        return alpha * (beta.log() - points) - (beta.log() - points).exp() - torch.lgamma(alpha)
+        return InverseGamma().log_density(prior, points)
 
     def log_likelihood(self, data: Tensor, points: Tensor) -> Tensor:
         return -0.5 * points - 0.5 * (log_square(data) - points).exp()
 
     def prior_moments(self, prior: Tensor) -> tuple[Tensor, Tensor]:
-        alpha, beta = prior.unbind(1)
-        return beta.log() - torch.digamma(alpha), torch.polygamma(1, alpha).sqrt()
+        return InverseGamma().moments(prior)
 
     def prior_features(self, prior: Tensor) -> Tensor:
         return prior[:, :1].log()
@@ -72,16 +71,3 @@ class Variance:
 def log_square(data: Tensor) -> Tensor:
     """Return log z², finite at z = 0."""
     return 2 * data.abs().clamp_min(1e-150).log()
-
-
-def log_gamma_draws(shape: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw the logarithm of gamma variables of rate 1.
-
-    G(a) has the distribution of G(a + 1) U^(1/a), whose logarithm does not underflow for small a (Marsaglia and Tsang
-    2000, section 6).
-    """
-    shape = shape.double()
-    # torch.distributions.Gamma takes no generator
-    draws = torch._standard_gamma(shape + 1, generator=generator)
-    uniform = torch.rand(shape.shape, generator=generator, dtype=torch.float64)
-    return draws.log() + (1 - uniform).log() / shape

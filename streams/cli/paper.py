@@ -107,8 +107,10 @@ def trained(training: Training, stop_after: float | None) -> bool:
     with progress_bar("steps") as progress:
         bar = progress.add_task(training.plan.task, total=training.plan.steps, note="")
         return training.run(
-            lambda step, _, loss: progress.update(bar, completed=step, note=f"KL {loss:.5f}"),
-            float("inf") if stop_after is None else stop_after,
+            lambda now: progress.update(bar, completed=int(now["step"]), note=f"KL {now['loss']:.5f}"),
+            every=1,
+            save_every=200,
+            stop_after=float("inf") if stop_after is None else stop_after,
         )
 
 

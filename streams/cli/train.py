@@ -19,10 +19,11 @@ from beliefstream.streams.cli.errors import CommandError
 from beliefstream.streams.cli.options import whole_numbers
 from beliefstream.streams.cli.output import progress_bar
 from beliefstream.streams.cli.train_likelihood import train_likelihood
+from beliefstream.streams.cli.train_published import train_published
 from beliefstream.streams.directories import cache_directory
 
 if TYPE_CHECKING:
-    from beliefstream.inference.training.likelihood.train import Training as LikelihoodTraining
+    from beliefstream.inference.training.run import Run
     from beliefstream.inference.training.train import Plan, Training
 
 REPORT_EVERY = 20  # steps; the training can stop then
@@ -39,6 +40,13 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Form(StrEnum):
+    """What is learned for a problem."""
+
+    likelihood = "likelihood"
+    published = "published"
+
+
 def _plan_option(default: str, help: str, **more: Any) -> Any:
     """Return an option for a field of Plan; --help cannot import Plan, and a test compares the defaults."""
     return typer.Option(show_default=default, help=help, rich_help_panel="Plan", **more)
@@ -51,6 +59,9 @@ def train(
             metavar="MODULE:NAME", help="learn the likelihood of this problem from its simulator instead"
         ),
     ] = None,
+    form: Annotated[
+        Form, typer.Option(help="with --problem: learn its likelihood, or its posterior by one pass")
+    ] = Form.likelihood,
     family: Annotated[str | None, _plan_option("mixed", "of problems: mixed or planar")] = None,
     dimensions: Annotated[
         str | None, _plan_option("2,1,2,3,2,4", "of problems; each batch uses the next one", metavar="D,...")
@@ -101,7 +112,8 @@ def train(
     Writes weights and model card when the plan is complete. Writes a line of JSON every 20 steps to a log beside the
     checkpoint.
 
-    With --problem, small networks learn it: 4000 steps of 1024 simulations, width 48, 2 layers, rate 0.02.
+    With --problem, small networks learn it: 4000 steps of 1024 simulations, width 48, 2 layers, rate 0.02. With
+    --form published: 6000 steps of 128 problems, 8,4,8,16 components, width 48, 3 layers.
 
     Example: beliefstream train --problem geiger:Geiger --out .
     """
@@ -119,17 +131,26 @@ def train(
         "dimensions": whole_numbers(dimensions, "--dimensions", 1),
         "steps": steps,
         "batch": batch,
-        "tokens": whole_numbers(tokens, "--tokens", 8),
+        "tokens": whole_numbers(tokens, "--tokens", 1 if form is Form.published else 8),
         "learning_rate": learning_rate,
         "warm_up": warm_up,
         "weight_decay": weight_decay,
         "seed": seed,
         "initial": initial,
     }
+    if problem is None and form is not Form.likelihood:
+        raise CommandError("--form: expected --problem MODULE:NAME beside it")
     if problem is not None:
-        default = cache_directory() / "training" / f"{problem.replace(':', '-')}.pt"
+        name = problem.replace(":", "-") + ("-published" if form is Form.published else "")
+        place = checkpoint or cache_directory() / "training" / f"{name}.pt"
         where = choose_device("cpu" if device is Device.auto else device.value).type
-        train_likelihood(problem, {**options, **sizes}, checkpoint or default, where, out, stop_after)
+        given = {**options, **sizes}
+        if form is Form.likelihood:
+            train_likelihood(problem, given, place, where, out, stop_after)
+        elif where != "cpu":
+            raise CommandError("--device: the published form trains on the CPU")
+        else:
+            train_published(problem, given, place, out, stop_after)
         return
     plan = make_plan(sizes, **options)
     name = f"equivariant-{plan.configuration.width}x{plan.configuration.layers}"
@@ -164,7 +185,7 @@ def make_plan(sizes: dict[str, int | None], **changes: Any) -> Plan:
     return plan
 
 
-def run(training: Training | LikelihoodTraining, log: Path, stop_after: float | None) -> bool:
+def run(training: Training | Run[Any], log: Path, stop_after: float | None) -> bool:
     """Train until the plan is complete or `stop_after` minutes have passed, and return whether it is complete."""
     deadline = time.monotonic() + 60 * stop_after if stop_after is not None else float("inf")
     smoothed: dict[str, float] = {}

@@ -30,7 +30,8 @@ def train_likelihood(
     """
     from beliefstream.inference.likelihood.problem_functions import ProblemFunction
     from beliefstream.inference.likelihood.problems import ProblemError
-    from beliefstream.inference.training.likelihood.train import Diverged, Plan, Training
+    from beliefstream.inference.training.likelihood.train import Plan, Training
+    from beliefstream.inference.training.run import Diverged
     from beliefstream.streams.cli.train import run
     from beliefstream.streams.definitions import measurement_modules, problems
 

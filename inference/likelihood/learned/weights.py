@@ -51,7 +51,7 @@ def load(path: Path, problem: str, function: ProblemFunction, sha256: str | None
         raise ValueError(f"weights: {path} cannot be used: it does not say its {error}") from error
     except (safetensors.SafetensorError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"weights: {path} cannot be used: {error}") from error
-    _check_names(likelihood.names, Names.of(function, problem), path)
+    check_names(likelihood.names, Names.of(function, problem), path)
     _check_features(likelihood, function, path)
     likelihood.digest = found
     return likelihood
@@ -73,7 +73,7 @@ def _read(content: bytes, function: ProblemFunction) -> LearnedLikelihood:
     return likelihood.requires_grad_(False).eval()
 
 
-def _check_names(found: Names, wanted: Names, path: Path) -> None:
+def check_names(found: Names, wanted: Names, path: Path) -> None:
     """Raises ValueError if the weights are of another problem."""
     for name in ("problem", "parameters", "data", "context", "rows"):
         ours, theirs = getattr(wanted, name), getattr(found, name)

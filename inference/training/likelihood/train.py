@@ -6,12 +6,9 @@ Each step draws parameters and context from the problem's `ranges`, simulates da
 
 from __future__ import annotations
 
-import json
-import math
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,38 +18,23 @@ from beliefstream.inference.likelihood.learned.network import LearnedLikelihood,
 from beliefstream.inference.likelihood.learned.training_range import TrainingRange
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.problems import ProblemError
+from beliefstream.inference.training.run import Run, Schedule
 
-Progress = Callable[[dict[str, float]], None]
 PILOT = 16_384  # simulations that decide the laws of the data
-SMOOTHING = 0.98  # of the loss
-GROWN = 5.0  # nats above its least value: the training has diverged
-GOOD = 0.5  # nats above its least value: a checkpoint is still written
-
-
-class Diverged(RuntimeError):
-    """The loss is not finite, or has grown; the checkpoint is from before."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Schedule):
     """All settings of a run."""
 
     problem: str  # module:Name
-    steps: int = 4_000
+    learning_rate: float = field(default=0.02, kw_only=True)
     batch: int = 1_024  # simulations a step
-    learning_rate: float = 0.02
-    warm_up: int = 100  # steps
-    seed: int = 0
     width: int = 48
     layers: int = 2
 
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step: a linear warm-up, then a cosine to zero."""
-        cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        return self.learning_rate * min(1.0, (step + 1) / self.warm_up) * cosine
 
-
-class Training:
+class Training(Run[Plan]):
     """A run of a plan, which goes on from its checkpoint if there is one.
 
     Raises:
@@ -61,15 +43,11 @@ class Training:
     """
 
     def __init__(self, plan: Plan, function: ProblemFunction, checkpoint: Path, device: str = "cpu") -> None:
-        self.plan, self.function, self.checkpoint = plan, function, checkpoint
-        self.device = torch.device(device)
+        self.plan, self.function = plan, function
         self.trained_on = TrainingRange.of(function)
-        self.likelihood = self._initial().to(self.device)
-        self.optimiser = torch.optim.Adam(self.likelihood.parameters(), plan.learning_rate, betas=(0.9, 0.99))
-        self.step, self.seconds = 0, 0.0
-        self.loss = self.least = math.inf  # smoothed, and its least value
-        if checkpoint.exists():
-            self._load()
+        self.likelihood = self._initial()
+        super().__init__(plan, self.likelihood, checkpoint, device)
+        self.resume()
 
     def _initial(self) -> LearnedLikelihood:
         """Likelihood with random weights, and with laws that fit simulated data."""
@@ -94,10 +72,6 @@ class Training:
         """Data ``(M L, m)`` of observations `numbers` ``(M, Q)``."""
         return numbers[:, : self.function.data_length].reshape(-1, len(self.function.data))
 
-    def generator(self, step: int) -> torch.Generator:
-        """Return the source of chance of a step."""
-        return torch.Generator().manual_seed((self.plan.seed * 1_000_003 + step) % 2**63)
-
     def simulated(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw coordinates ``(count, n)``, and numbers ``(count, Q)`` of observations, on the CPU.
 
@@ -105,99 +79,26 @@ class Training:
         """
         return simulated(self.function, self.trained_on, count, generator)
 
-    def _load(self) -> None:
-        saved = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        if saved["plan"] != self._described():
-            raise ValueError(
-                f"checkpoint {self.checkpoint}: it is of another plan, or of another simulator; delete it to begin "
-                f"anew: {saved['plan']}"
-            )
-        self.likelihood.load_state_dict(saved["likelihood"])
-        self.optimiser.load_state_dict(saved["optimiser"])
-        self.step, self.seconds = saved["step"], saved["seconds"]
-        self.loss, self.least = saved["loss"], saved["least"]
-
-    def _described(self) -> str:
-        """The plan, the laws of the data, the range, and the means of the first simulations, as text."""
+    def facts(self) -> list[Any]:
+        """Return the laws of the data, the range, and the means of the first simulations."""
         ends = [self.trained_on.low.tolist(), self.trained_on.high.tolist()]
-        return json.dumps([asdict(self.plan), self.likelihood.describe()["laws"], ends, self._means])
+        return [self.likelihood.describe()["laws"], ends, self._means]
 
-    def save(self) -> None:
-        """Write the checkpoint; a reader sees the old one or the new one."""
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.checkpoint.with_suffix(".partial")
-        state = {
-            "plan": self._described(),
-            "likelihood": self.likelihood.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "loss": self.loss,
-            "least": self.least,
-        }
-        torch.save(state, temporary)
-        temporary.replace(self.checkpoint)
-
-    def one_step(self) -> float:
-        """Train on one batch, and return its loss in nats.
-
-        Raises:
-            Diverged: the loss or its gradient is not finite, or the loss has grown.
-            ProblemError: the simulator fails.
-        """
-        plan = self.plan
+    def batch_loss(self, generator: torch.Generator) -> Tensor:
+        """Return the mean of −log q of simulated data; raises ProblemError if the simulator fails."""
         try:
-            coordinates, numbers = self.simulated(plan.batch, self.generator(self.step))
+            coordinates, numbers = self.simulated(self.plan.batch, generator)
         except ProblemError as error:
             raise ProblemError(f"step {self.step}: {error}") from error
-        data = self._rows(numbers).to(self.device)
+        self._data = self._rows(numbers).to(self.device)
         loss: Tensor = -self.likelihood(coordinates.to(self.device), numbers.to(self.device)).mean()
-        for group in self.optimiser.param_groups:
-            group["lr"] = plan.rate(self.step)
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        size = torch.nn.utils.clip_grad_norm_(self.likelihood.parameters(), 1.0)
-        self._check(float(loss.detach()), float(size))
-        self.optimiser.step()
+        return loss
+
+    def after_step(self) -> None:
+        """Widen the range of the data."""
         with torch.no_grad():
-            self.likelihood.lowest.copy_(torch.minimum(self.likelihood.lowest, data.amin(0)))
-            self.likelihood.highest.copy_(torch.maximum(self.likelihood.highest, data.amax(0)))
-        self.step += 1
-        return float(loss.detach())
-
-    def _check(self, loss: float, gradient: float) -> None:
-        """Follow the smoothed loss; raises Diverged."""
-        kept = (
-            f"{self.checkpoint} is from before" if self.checkpoint.exists() else "no checkpoint was written"
-        )
-        if not (math.isfinite(loss) and math.isfinite(gradient)):
-            raise Diverged(f"step {self.step}: loss {loss:g}, gradient {gradient:g}: not finite; {kept}")
-        self.loss = loss if self.loss == math.inf else SMOOTHING * self.loss + (1 - SMOOTHING) * loss
-        self.least = min(self.least, self.loss)
-        if self.loss > self.least + GROWN:
-            raise Diverged(
-                f"step {self.step}: the loss has grown from {self.least:.3f} to {self.loss:.3f} nats; {kept}"
-            )
-
-    def run(self, report: Progress, every: int = 20, save_every: int = 500) -> LearnedLikelihood:
-        """Run to the end of the plan, and return the likelihood.
-
-        Args:
-            report: called with the step, the time in seconds, and the smoothed loss in nats.
-            every: steps between reports.
-            save_every: steps between checkpoints.
-        """
-        clock = time.perf_counter()
-        while self.step < self.plan.steps:
-            self.one_step()
-            if self.step % every == 0 or self.step == self.plan.steps:
-                now = time.perf_counter()
-                self.seconds, clock = self.seconds + now - clock, now
-                report({"step": self.step, "seconds": self.seconds, "loss": self.loss})
-            if self.step % save_every == 0 and self.loss <= self.least + GOOD:
-                self.save()
-        self.save()
-        return self.likelihood
+            self.likelihood.lowest.copy_(torch.minimum(self.likelihood.lowest, self._data.amin(0)))
+            self.likelihood.highest.copy_(torch.maximum(self.likelihood.highest, self._data.amax(0)))
 
 
 def simulated(

@@ -7,14 +7,15 @@ import torch
 
 from beliefstream.inference.paper.network import answer
 from beliefstream.inference.paper.refinement import divergence
-from beliefstream.inference.paper.training import Diverged, Plan, Training
+from beliefstream.inference.paper.training import Plan, Training
 from beliefstream.inference.paper.whitening import whiten
+from beliefstream.inference.training.run import Diverged
 from tests.inference.paper.normal_task import NormalTask
 
 PLAN = Plan("normal", steps=12, batch=16, counts=(2, 3), warm_up=2)
 
 
-def silent(step: int, steps: int, loss: float) -> None:
+def silent(_: dict[str, float]) -> None:
     """No progress."""
 
 

@@ -5,8 +5,9 @@ import pytest
 import scipy.stats
 import torch
 
+from beliefstream.inference.network.published.parametric import log_gamma_draws
 from beliefstream.inference.paper import trained
-from beliefstream.inference.paper.variance import Variance, log_gamma_draws
+from beliefstream.inference.paper.variance import Variance
 from beliefstream.inference.paper.variance_table import variance_table
 
 

@@ -13,6 +13,7 @@ from beliefstream.inference.paper.volatility_filters import (
     particle_filter,
     update,
 )
+from beliefstream.inference.paper.volatility_product import SETTINGS
 from beliefstream.inference.paper.volatility_table import volatility_table
 
 
@@ -124,7 +125,12 @@ def test_the_filter_is_no_worse_than_a_large_particle_filter(constants: Constant
     assert (size > 0.02).all()
 
 
-def test_the_table_has_every_method() -> None:
+def test_the_table_has_every_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network has tests of its own (`test_volatility_product`)."""
+    monkeypatch.setattr(
+        "beliefstream.inference.paper.volatility_table.network_filter",
+        lambda constants, series, settings: np.zeros(series.states.shape[:2]),
+    )
     table = volatility_table(2, 3, 0, (200, 400))
     assert [row.method for row in table.rows if row.source == "baseline"] == [
         "particle filter of 200",
@@ -132,4 +138,6 @@ def test_the_table_has_every_method() -> None:
         "particle filter of 400",
         "particle filter of 400, Gaussian",
     ]
+    ours = [row.method for row in table.rows if row.source == "ours"]
+    assert ours == ["importance-fitted Gaussian", "its prediction × likelihood", *SETTINGS]
     assert len(table.columns) == 2 * len(CONSTANTS)

@@ -12,7 +12,8 @@ import torch
 
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
 from beliefstream.inference.likelihood.problems import ProblemError
-from beliefstream.inference.training.likelihood.train import Diverged, Plan, Training
+from beliefstream.inference.training.likelihood.train import Plan, Training
+from beliefstream.inference.training.run import Diverged
 from tests.inference.likelihood.learned.simulators import COUNTER, Clipped, Counter
 
 SMALL = Plan(COUNTER, steps=60, batch=64, width=16, layers=1, warm_up=5, seed=3)

@@ -1,0 +1,1 @@
+"""Training of the published form of a problem of the user."""

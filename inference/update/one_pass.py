@@ -1,0 +1,234 @@
+"""Posteriors of a problem by its published form: one pass, checked and refined where there is a likelihood.
+
+    one_pass = OnePass.load("Thermometer.published.safetensors", Thermometer())
+    answer = one_pass.posterior(prior, {"reading": 21.5}, {"offset": 0.3})
+
+The prior is anything with `weights`, `means` and `covariances` over the coordinates of the parameters, such as an
+answer before. Of a problem with parametric priors it is the two numbers of each: ``{"variance": (3.0, 2.0)}``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from beliefstream.inference.likelihood.learned import weights as learned_weights
+from beliefstream.inference.likelihood.learned.training_range import TrainingRange
+from beliefstream.inference.likelihood.problem_functions import ProblemFunction
+from beliefstream.inference.likelihood.problems import Problem, name_of
+from beliefstream.inference.likelihood.report_rows import ONE
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.network.published import weights
+from beliefstream.inference.network.published.network import PublishedForm
+from beliefstream.inference.network.published.priors import INSIDE, NARROWEST, WIDEST, Priors
+from beliefstream.inference.update.published_check import checked
+
+Numbers = Mapping[str, float | Sequence[float]]
+COMPONENTS, MOST_COMPONENTS = 8, 64
+
+
+class MixtureLike(Protocol):
+    """A Gaussian mixture over the coordinates: `weights` ``k``, `means` ``k × n``, `covariances` ``k × n × n``."""
+
+    @property
+    def weights(self) -> Any: ...
+
+    @property
+    def means(self) -> Any: ...
+
+    @property
+    def covariances(self) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A posterior over the coordinates of the parameters, and what is known of its quality.
+
+    Attributes:
+        weights, means, covariances: of its components, ``(K,)``, ``(K, n)`` and ``(K, n, n)``.
+        likelihood: what it was checked against; "unchecked" if it was not.
+        effective_sample_size: of importance points, as a share of them; None if it was not checked.
+        divergence: estimate of KL(exact ‖ answer) in nats at these points; None if it was not checked.
+        divergence_error: standard error of that estimate.
+        refined: whether importance sampling has moved it.
+        outside_training: how far prior, data and context lie outside the training, in widths of its range; 0 inside.
+    """
+
+    weights: NDArray[np.float64]
+    means: NDArray[np.float64]
+    covariances: NDArray[np.float64]
+    likelihood: Literal["exact", "learned", "unchecked"]
+    effective_sample_size: float | None
+    divergence: float | None
+    divergence_error: float | None
+    refined: bool
+    outside_training: float
+
+
+class OnePass:
+    """The published form of one problem, and the likelihood that checks it, if there is one.
+
+    Args:
+        form: the network.
+        function: the problem, with its own or a learned likelihood.
+    """
+
+    def __init__(self, form: PublishedForm, function: ProblemFunction) -> None:
+        self.form, self.function = form, function
+
+    @classmethod
+    def load(
+        cls, path: str | Path, problem: Problem, likelihood: str | Path | None = None, name: str | None = None
+    ) -> OnePass:
+        """Load the weights of a problem.
+
+        Args:
+            path: what ``beliefstream train --form published`` has written.
+            problem: the problem itself.
+            likelihood: a learned likelihood, which checks in place of the problem's own.
+            name: of the problem as it was trained, ``module:Name``; that of its class if absent.
+
+        Raises:
+            ValueError: a file is missing, or of another problem, incomplete or not finite.
+        """
+        function, label = ProblemFunction.of(problem), name or name_of(problem)
+        form = weights.load(Path(path), function, label)
+        if likelihood is not None:
+            learned = learned_weights.load(Path(likelihood), label, function)
+            function = ProblemFunction.of(problem, learned)
+        return cls(form, function)
+
+    def posterior(
+        self,
+        prior: MixtureLike | Mapping[str, Sequence[float]],
+        data: Numbers,
+        context: Mapping[str, float] | None = None,
+        components: int = COMPONENTS,
+        check: bool = True,
+    ) -> Answer:
+        """Return the posterior of one report.
+
+        Args:
+            prior: a mixture, or the numbers of parametric priors.
+            data: of the report, by name; of a problem with rows a sequence for each.
+            context: by name.
+            components: of the answer.
+            check: whether to check and refine it, where there is a likelihood.
+
+        Raises:
+            ValueError: a name is missing or unknown, or a number is outside its domain.
+            ProblemError: the likelihood fails.
+        """
+        if not 1 <= components <= MOST_COMPONENTS:
+            raise ValueError(f"components: expected 1 to {MOST_COMPONENTS}, got {components}")
+        priors, numbers = self._priors(prior), self._numbers(data, context or {})
+        found = self.form.answer(priors, numbers[None], components)
+        outside = max(self._outside(numbers), self._prior_outside(priors))
+        if not (check and self.function.has_likelihood):
+            return Answer(*_parts(found), "unchecked", None, None, None, False, outside)
+        best = checked(priors, self.function, numbers[None], found)
+        quality = best.quality
+        return Answer(
+            *_parts(best.answer),
+            "learned" if self.function.is_learned else "exact",
+            float(quality.effective_sample_size[0]),
+            float(quality.divergence[0]),
+            float(quality.deviation[0]),
+            bool(best.refined[0]),
+            outside,
+        )
+
+    def _priors(self, prior: MixtureLike | Mapping[str, Sequence[float]]) -> Priors:
+        """Read a prior; raises ValueError."""
+        families, names = self.form.families, [name for name, _ in self.function.parameters]
+        if families is not None:
+            if not isinstance(prior, Mapping):
+                raise ValueError(f"prior: expected the two numbers of each of {names}, got {prior!r}")
+            _same_names("prior", prior, names)
+            pairs = [_floats("prior", name, prior[name], 2) for name in names]
+            numbers = torch.tensor([[*itertools.chain(*pairs)]], dtype=torch.float64)
+            if not bool((numbers > 0).all()):
+                raise ValueError(f"prior: expected positive numbers, got {numbers[0].tolist()}")
+            return Priors.parametric(families, numbers)
+        if isinstance(prior, Mapping):
+            raise ValueError("prior: this problem takes a mixture over its coordinates, got numbers by name")
+        parts = (prior.weights, prior.means, prior.covariances)
+        given, means, covariances = (torch.as_tensor(np.asarray(each, dtype=float)) for each in parts)
+        size = len(names)
+        if means.shape != (len(given), size) or covariances.shape != (len(given), size, size):
+            raise ValueError(f"prior: expected {size} coordinates, got means of shape {tuple(means.shape)}")
+        positive = bool((given >= 0).all()) and abs(float(given.sum()) - 1) < 1e-6
+        if not positive or not all(bool(each.isfinite().all()) for each in (means, covariances)):
+            raise ValueError("prior: expected weights that sum to 1, and finite means and covariances")
+        if int(torch.linalg.cholesky_ex(covariances).info.max()) > 0:
+            raise ValueError("prior: a covariance is not positive definite")
+        return Priors(GaussianMixture.from_weights(given[None], means[None], covariances[None]))
+
+    def _numbers(self, data: Numbers, context: Mapping[str, float]) -> Tensor:
+        """Numbers of an observation ``(Q,)``, data row by row and then context; raises ValueError."""
+        names, rows = [name for name, _ in self.function.data], self.function.rows
+        _same_names("data", data, names)
+        _same_names("context", context, self.function.context)
+        columns = [_floats("data", name, data[name], None if rows != ONE else 1) for name in names]
+        lengths = {len(column) for column in columns}
+        if len(lengths) > 1 or not 1 <= len(columns[0]) <= rows.most:
+            raise ValueError(f"data: expected 1 to {rows.most} rows, as many of each of {names}, got {data}")
+        lacking = [float("nan")] * (rows.most - len(columns[0]))
+        filled = [value for row in zip(*(c + lacking for c in columns), strict=True) for value in row]
+        known = [_floats("context", name, context[name], 1)[0] for name in self.function.context]
+        self.function.check_numbers([*filled, *known])
+        return torch.tensor([*filled, *known], dtype=torch.float64)
+
+    def _outside(self, numbers: Tensor) -> float:
+        """How far data and context lie outside the training, in widths."""
+        form, count = self.form, len(self.function.parameters)
+        rows = self.function.rows.most
+        low = torch.cat([*[form.lowest] * rows, form.trained_on.low[count:]])
+        high = torch.cat([*[form.highest] * rows, form.trained_on.high[count:]])
+        return float(TrainingRange(low, high).distance(numbers).nan_to_num(nan=0.0).max())
+
+    def _prior_outside(self, priors: Priors) -> float:
+        """How far a prior lies outside those of the training: its numbers, or places and widths of its components."""
+        if priors.numbers is not None and priors.families is not None:
+            return float(
+                TrainingRange(priors.families.low, priors.families.high).distance(priors.numbers.log()).max()
+            )
+        count = len(self.function.parameters)
+        low, high = (end[:count] for end in (self.form.trained_on.low, self.form.trained_on.high))
+        mixture = priors.mixture
+        deviations = mixture.covariances.diagonal(dim1=-2, dim2=-1).sqrt()
+        reach = (deviations * INSIDE * (1 - 1e-9), TrainingRange(low, high))
+        places = torch.stack([reach[1].distance(mixture.means + sign * reach[0]) for sign in (-1, 1)])
+        allowed = TrainingRange(*(torch.full((count,), end).log().double() for end in (NARROWEST, WIDEST)))
+        widths = allowed.distance((deviations / (high - low)).log())
+        present = mixture.present[..., None]
+        return max(float(torch.where(present, each, 0.0).max()) for each in (places, widths))
+
+
+def _parts(mixture: GaussianMixture) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Weights, means and covariances of the only mixture of a batch."""
+    weights, means, covariances = mixture.log_weights.exp(), mixture.means, mixture.covariances
+    return weights[0].numpy(), means[0].numpy(), covariances[0].numpy()
+
+
+def _same_names(label: str, given: Mapping[str, Any], wanted: Sequence[str]) -> None:
+    if sorted(given) != sorted(wanted):
+        raise ValueError(f"{label}: expected {list(wanted)}, got {list(given)}")
+
+
+def _floats(label: str, name: str, given: Any, count: int | None) -> list[float]:
+    """The numbers of a name; raises ValueError if they are none, or not `count`."""
+    values = np.atleast_1d(np.asarray(given, dtype=object)).tolist()
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    if not numbers or (count is not None and len(values) != count) or not np.isfinite(values).all():
+        wanted = "numbers" if count is None else "a number" if count == 1 else f"{count} numbers"
+        raise ValueError(f"{label}: {name} needs {wanted}, got {given!r}")
+    return [float(value) for value in values]
