@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from beliefstream.schemas import DeadLetter, Model, Posterior, Sensor, Unusable, parse, parse_sensor
 from beliefstream.streams.client.publisher import Place
 from beliefstream.streams.client.received_dead_letter import ReceivedDeadLetter
+from beliefstream.streams.kafka.aiokafka_clients import stop_consumer
 from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.live.groups import Group, groups_of, read_posteriors
@@ -143,7 +144,7 @@ class TopicsReader:
     async def close(self) -> None:
         """Close the connections."""
         for consumer in self._consumers:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     def _sort(
         self,
