@@ -56,17 +56,17 @@ def test_aiokafka_alone_says_that_whoever_stops_it_was_cancelled(
 def test_a_consumers_thread_ends_early_only_if_it_is_cancelled_itself(
     monkeypatch: pytest.MonkeyPatch, cancelled: bool
 ) -> None:
+    stopping: list[asyncio.Future[None]] = []
+
     async def wait(_: AIOKafkaConsumerThread) -> None:
         fetch = asyncio.ensure_future(asyncio.sleep(PATIENCE))
-        asyncio.get_running_loop().call_soon((stopping if cancelled else fetch).cancel)
+        asyncio.get_running_loop().call_soon((stopping[0] if cancelled else fetch).cancel)
         await fetch
 
     async def stop() -> None:
-        nonlocal stopping
-        stopping = asyncio.ensure_future(ConsumerThread.on_thread_stop(thread))
-        await stopping
+        stopping.append(asyncio.ensure_future(ConsumerThread.on_thread_stop(thread)))
+        await stopping[0]
 
-    stopping: asyncio.Future[None]
     thread = ConsumerThread.__new__(ConsumerThread)
     monkeypatch.setattr(AIOKafkaConsumerThread, "on_thread_stop", wait)
     if not cancelled:
