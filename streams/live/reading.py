@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -27,6 +28,7 @@ log = structlog.get_logger(__name__)
 LOOK_BACK = 200  # posteriors and dead letters of a partition that are read at the start
 # A broker answers after this long, with all that has come: records together cost less, and go into one frame.
 FETCH_OPTIONS = {"fetch_max_wait_ms": 120, "fetch_min_bytes": 4 << 20, "max_partition_fetch_bytes": 4 << 20}
+TURNS = 4  # of the loop, in which the consumer asks for the next records: the broker waits while these are decoded
 
 
 @dataclass
@@ -131,6 +133,8 @@ class TopicsReader:
         quick, others = self._consumers
         fetched = await quick.getmany(timeout_ms=int(1000 * seconds))
         fetched |= await others.getmany()
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
         batch, posteriors = Batch(), list[ConsumerRecord]()
         for place, records in fetched.items():
             self.ends[place] = records[-1].offset + 1
