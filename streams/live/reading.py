@@ -27,7 +27,8 @@ log = structlog.get_logger(__name__)
 
 LOOK_BACK = 200  # posteriors and dead letters of a partition that are read at the start
 # A broker answers after this long, with all that has come: records together cost less, and go into one frame.
-FETCH_OPTIONS = {"fetch_max_wait_ms": 120, "fetch_min_bytes": 4 << 20, "max_partition_fetch_bytes": 4 << 20}
+# 30 ms would bring a posterior to the page 20 ms earlier, for a seventh more of the processor; 120 ms have the reverse.
+FETCH_OPTIONS = {"fetch_max_wait_ms": 80, "fetch_min_bytes": 4 << 20, "max_partition_fetch_bytes": 4 << 20}
 TURNS = 4  # of the loop, in which the consumer asks for the next records: the broker waits while these are decoded
 
 
