@@ -10,6 +10,7 @@ from kafka import KafkaProducer
 
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.live import reading
+from beliefstream.streams.live.groups import read_posteriors
 from beliefstream.streams.live.reading import Batch, TopicsReader
 from tests.brokers import EmbeddedNode
 from tests.http_answers import PATIENCE
@@ -22,11 +23,10 @@ def test_the_next_records_are_asked_for_before_these_are_decoded(
     """The broker waits for records meanwhile, so that frames come more often."""
     servers, asked = embedded_broker.bootstrap_servers, list[bool]()
     reader = TopicsReader(servers, topics, kept=1)
-    decode = reading.read_posteriors
 
     def decode_and_note(raws: Any) -> Any:
         asked.append(bool(reader._consumers[0]._fetcher._in_flight))
-        return decode(raws)
+        return read_posteriors(raws)
 
     async def read() -> Batch:
         await reader.start()
