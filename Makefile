@@ -12,7 +12,8 @@ demo: .venv/demo
 	$(BIN)/beliefstream demo $(ARGS)
 
 # a file at a time in each process; four keep two cores busy, since most files that start programs wait for them. Native
-# code that has changed is compiled before, once and not by each of them
+# code that has changed is compiled before, once and not by each of them; bytecode is kept for all programs that tests start
+test: export PYTHONDONTWRITEBYTECODE :=
 test: lint
 	$(COMPILE)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)

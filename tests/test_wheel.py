@@ -76,11 +76,11 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def bare(distributions: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment with the wheel and what it requires, nothing else."""
     folder = tmp_path_factory.mktemp("bare")
-    venv.create(folder / "environment", with_pip=True)
+    venv.create(folder / "environment")
     python = folder / "environment" / "bin" / "python"
     (wheel,) = (path for path in distributions if path.suffix == ".whl")
     outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    install = [str(python), "-m", "pip", "install", "--quiet", str(wheel)]
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", str(wheel)]
     subprocess.run(install, check=True, capture_output=True, env=outside)
     (python.parent / "log.jsonl").write_text('{"entity": "a", "sensor": "gps", "time": 1, "value": 1}\n')
     return python

@@ -37,7 +37,7 @@ WARM_SECONDS = 10.0
 START_SECONDS = 60.0
 READING_SECONDS = 15.0
 FETCH_OPTIONS = {
-    "fetch_max_wait_ms": 120,
+    "fetch_max_wait_ms": 80,
     "fetch_min_bytes": 4 << 20,
     "max_partition_fetch_bytes": 4 << 20,
 }  # of the page

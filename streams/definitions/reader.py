@@ -21,7 +21,7 @@ from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.schemas import Model, Reason, Sensor as SensorMessage, Unusable, parse, parse_sensor
 from beliefstream.schemas.decoding import check_size
 from beliefstream.streams.definitions.conversion import PosteriorWriter, sensor_over, state_model
-from beliefstream.streams.kafka.aiokafka_clients import client_of
+from beliefstream.streams.kafka.aiokafka_clients import client_of, stop_consumer
 from beliefstream.streams.kafka.topic_states import TopicState, changes, topic_states
 
 log = structlog.get_logger()
@@ -190,7 +190,7 @@ class DefinitionsReader:
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await self._task
         if self._consumer is not None:
-            await self._consumer.stop()
+            await stop_consumer(self._consumer)
 
     async def catch_up(self, quiet_ms: int = 0) -> None:
         """Read to the current end, so that a sensor defined before an observation was sent is known.

@@ -9,16 +9,24 @@ private `_conns` shows which brokers are connected. Fixed upstream when `AIOKafk
 
 **The metadata task ends without an error.** Only the private `_sync_task` shows that a client no longer refreshes its
 metadata (see `streams.kafka.faust.connections`). Fixed upstream when the client raises, or restarts the task.
+
+**A consumer that stops passes on a CancelledError.** `AIOKafkaConsumer.stop` cancels its fetches and awaits them. One
+that waits to ask a broker again, because that is away, ends with the CancelledError. It looks as if whoever stops the
+consumer had been cancelled: a thread dies of it, and connections stay open. Fixed upstream when `Fetcher.close`
+suppresses it, as it does for its main task.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.client import AIOKafkaClient
 
-__all__ = ["client_of", "connected_nodes", "fault_of"]
+__all__ = ["client_of", "connected_nodes", "fault_of", "stop_consumer", "unless_cancelled"]
 
 
 def client_of(consumer: AIOKafkaConsumer) -> AIOKafkaClient:
@@ -37,3 +45,22 @@ def fault_of(client: AIOKafkaClient | None) -> str | None:
     if task is None or not task.done() or task.cancelled():
         return None
     return repr(task.exception())
+
+
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stop the consumer and close its connections, also while its brokers are away."""
+    with unless_cancelled():
+        await consumer.stop()
+        return
+    await client_of(consumer).close()
+
+
+@contextmanager
+def unless_cancelled() -> Iterator[None]:
+    """Suppress the CancelledError of another task: it is raised only where this task has been cancelled itself."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise

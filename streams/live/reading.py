@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from beliefstream.schemas import DeadLetter, Model, Posterior, Sensor, Unusable, parse, parse_sensor
 from beliefstream.streams.client.publisher import Place
 from beliefstream.streams.client.received_dead_letter import ReceivedDeadLetter
+from beliefstream.streams.kafka.aiokafka_clients import stop_consumer
 from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.live.groups import Group, groups_of, read_posteriors
@@ -25,7 +27,9 @@ log = structlog.get_logger(__name__)
 
 LOOK_BACK = 200  # posteriors and dead letters of a partition that are read at the start
 # A broker answers after this long, with all that has come: records together cost less, and go into one frame.
-FETCH_OPTIONS = {"fetch_max_wait_ms": 120, "fetch_min_bytes": 4 << 20, "max_partition_fetch_bytes": 4 << 20}
+# 30 ms would bring a posterior to the page 20 ms earlier, for a seventh more of the processor; 120 ms have the reverse.
+FETCH_OPTIONS = {"fetch_max_wait_ms": 80, "fetch_min_bytes": 4 << 20, "max_partition_fetch_bytes": 4 << 20}
+TURNS = 4  # of the loop, in which the consumer asks for the next records: the broker waits while these are decoded
 
 
 @dataclass
@@ -130,6 +134,8 @@ class TopicsReader:
         quick, others = self._consumers
         fetched = await quick.getmany(timeout_ms=int(1000 * seconds))
         fetched |= await others.getmany()
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
         batch, posteriors = Batch(), list[ConsumerRecord]()
         for place, records in fetched.items():
             self.ends[place] = records[-1].offset + 1
@@ -143,7 +149,7 @@ class TopicsReader:
     async def close(self) -> None:
         """Close the connections."""
         for consumer in self._consumers:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     def _sort(
         self,

@@ -23,6 +23,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from beliefstream.streams.kafka.aiokafka_clients import stop_consumer
 from beliefstream.streams.monitoring import metrics
 
 __all__ = ["BacklogReader", "StallClock", "StallWatchdog", "WorkerProbe"]
@@ -125,7 +126,7 @@ class BacklogReader:
                     if await _has_message(consumer, place, processed_offsets[TP(*place)], end)
                 }
         finally:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
 
 async def _has_message(consumer: AIOKafkaConsumer, place: TopicPartition, offset: int, end: int) -> bool:

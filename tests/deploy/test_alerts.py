@@ -190,11 +190,14 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         sharp = RangeSensor(
             sensor="sharp", coordinates=("x", "y", "z"), position=(30.0, 20.0, 10.0), standard_deviation=1e-6
         )
+        blunt = sharp.model_copy(
+            update={"sensor": "blunt", "standard_deviation": 30.0}
+        )  # asked of the network
         seen = [
             PositionSensor(sensor=name, coordinates=("x", "y", "z"), standard_deviation=1.0)
             for name in ("bent", "steady")
         ]
-        opened.define([sharp, *seen, model])
+        opened.define([sharp, blunt, *seen, model])
         worker = opened.worker(
             weights=str(poor),
             refine_below=0.0,
@@ -217,8 +220,9 @@ def test_every_alert_fires_for_a_real_worker_and_ceases(site: Site, tmp_path: Pa
     fires(site, "DeadLetters")
     site.misplace("elsewhere")
     fires(site, "WrongPartitioner")
-    site.observe("sharp", 80.0, [f"e-{number}" for number in range(300)])
+    site.observe("blunt", 80.0, [f"b-{number}" for number in range(300)])
     fires(site, "OutOfMemory")
+    site.observe("sharp", 80.0, [f"e-{number}" for number in range(80)])
     fires(site, "LowEffectiveSampleSize")
     fires(site, "AccumulatedError")
     quiet(site, "DeadLetters")

@@ -15,8 +15,8 @@ Neither Faust 0.15.3 nor aiokafka 0.14 knows topic ids. Fixed upstream when aiok
 the log of a partition. A prior waits for its time, and is too late once an observation more than a window after it is
 applied. The order in which two backlogs are read must not decide that.
 
-**A private method chooses the consumer's thread.** `HighWatermarkConsumer` overrides `_new_consumer_thread`. Fixed
-upstream when Faust's transport has an attribute for the class of the thread, as it has for that of the consumer.
+**A private method chooses the consumer's thread.** Both consumers override `_new_consumer_thread`. Fixed upstream when
+Faust's transport has an attribute for the class of the thread, as it has for that of the consumer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from faust.types import TP
 
 from beliefstream.streams.kafka.faust.consumer_commits import stop_worker
 from beliefstream.streams.kafka.faust.consumer_gaps import GapConsumer
-from beliefstream.streams.kafka.faust.watermarks import HighWatermarkThread
+from beliefstream.streams.kafka.faust.watermarks import ConsumerThread, HighWatermarkThread
 from beliefstream.streams.kafka.topic_states import TopicState, changes
 
 __all__ = ["SafeConsumer", "use_fetch_high_watermark", "use_safe_consumer"]
@@ -59,6 +59,9 @@ class SafeConsumer(GapConsumer):
         self._held_back = False  # whether observations wait for priors
         # for partitions of priors not read to their end: the next offset, and the end after the last seek
         self._priors_due: dict[TP, tuple[int, int]] = {}
+
+    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def fetch(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         """Fetch once, from partitions whose priors are read; begin to ask whether a topic has changed."""

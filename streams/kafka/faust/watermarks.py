@@ -1,4 +1,6 @@
-"""A consumer's thread for the embedded broker, tansu, which differs from Apache Kafka in two ways.
+"""The threads of consumers: one that ends without a broker too, and that of the embedded broker.
+
+The embedded broker, tansu, differs from Apache Kafka in two ways.
 
 **It reports ends that are too low.** Faust 0.15.3 asks for the ends of changelogs in `_highwaters` of its consumer's
 thread, with ListOffsets(LATEST). That is right by Kafka's protocol. The embedded broker answers with the offset of the
@@ -26,20 +28,30 @@ from faust.transport.drivers.aiokafka import (
 )
 from faust.types import TP
 
+from beliefstream.streams.kafka.aiokafka_clients import stop_consumer, unless_cancelled
 from beliefstream.streams.kafka.connection import EMBEDDED_FETCH_MS
 from beliefstream.streams.monitoring.logs import SERVICES
 
-__all__ = ["HighWatermarkThread", "high_watermarks"]
+__all__ = ["ConsumerThread", "HighWatermarkThread", "high_watermarks"]
 
 
-class HighWatermarkThread(AIOKafkaConsumerThread):
+class ConsumerThread(AIOKafkaConsumerThread):
+    """Faust's, which would die of the CancelledError of a fetch when it stops without a broker."""
+
+    logger = SERVICES
+
+    async def on_thread_stop(self) -> None:
+        """Stop the consumer."""
+        with unless_cancelled():
+            await super().on_thread_stop()
+
+
+class HighWatermarkThread(ConsumerThread):
     """A consumer thread that finds the end of a partition by reading its last batch, and fetches often.
 
     With the end that the embedded broker reports, Faust would end the recovery of its tables too early. It would lose
     all records of the last batch but the first.
     """
-
-    logger = SERVICES
 
     def _create_worker_consumer(self, transport: Transport) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -64,7 +76,7 @@ class HighWatermarkThread(AIOKafkaConsumerThread):
         except TimeoutError as error:
             raise KafkaTimeoutError(f"No high watermark for {sorted(filled)}") from error
         finally:
-            await reader.stop()
+            await stop_consumer(reader)
         return {tp: marks.get(TopicPartition(*tp), end) for tp, end in ends.items()}
 
 

@@ -60,7 +60,7 @@ function hear(/** @type {Notes} */ notes) {
   for (const [id, name] of notes.names ?? []) world.names.set(id, name);
   if (notes.plane) { world.plane = notes.plane; panels.plane(notes.plane); }
   if (notes.earth !== undefined) world.earth = notes.earth;
-  if (notes.sensors) world.sensors = notes.sensors;
+  if (notes.sensors) { world.sensors = notes.sensors; map.fitted &&= map.touched; } // a view that nobody has chosen takes them in
   if (notes.verdicts) world.verdicts = notes.verdicts;
   if (notes.sensors || notes.verdicts) panels.sensors(world.sensors, world.verdicts);
   if (notes.health) { world.low = notes.health.low; panels.health(notes.health, select); }

@@ -9,7 +9,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from beliefstream.schemas import Posterior, parse
+from beliefstream.schemas import Mixture, Posterior, parse
 from beliefstream.streams.kafka.topics import create
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names, eventually
@@ -18,6 +18,11 @@ from tests.streams.bridges.running_gateway import RunningGateway, running
 from tests.streams.client.topics import posterior, put
 
 STREAMS = "beliefstream_gateway_streams"
+LARGE = Mixture(  # 4.5 kB
+    weights=(1 / 64,) * 64,
+    means=[(number / 3, number / 7) for number in range(64)],
+    covariances=[((1.5, 0.25), (0.25, 2.5))] * 64,
+)
 
 
 class Events:
@@ -107,9 +112,9 @@ def test_a_slow_client_loses_the_oldest_is_told_and_holds_nobody_up(
 ) -> None:
     dropped = gateway.metric("beliefstream_gateway_dropped_total")
     with following(gateway, "?entity=busy", 4096) as slow, following(gateway, "?entity=busy") as quick:
-        count = 20_000  # some 12 MB, more than sockets keep
+        count = 3_000  # some 13 MB, more than sockets keep
         for start in range(1, count, 100):
-            part = [posterior(number, "busy") for number in range(start, start + 100)]
+            part = [posterior(number, "busy", mixture=LARGE) for number in range(start, start + 100)]
             put(raw, topics.topics.posteriors, *part)
             assert quick.posteriors(100) == part
         eventually(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,13 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 SIZE = {"width": 1400, "height": 850}
 ENTITIES = "beliefstream.world.entities"
+# from a copy, since Chromium warns when a canvas that it draws on is read again and again
+PIXELS = """(places) => {
+  const { map } = beliefstream, dots = devicePixelRatio, { width, height } = map.canvas;
+  const pen = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  pen.drawImage(map.canvas, 0, 0);
+  return places.map(([x, y]) => [...pen.getImageData(map.x(x) * dots, map.y(y) * dots, 1, 1).data]);
+}"""
 
 
 @dataclass
@@ -32,12 +39,22 @@ class Tab:
 
     def wait_for(self, expression: str, timeout: float = 30.0) -> None:
         """Until the JavaScript expression is true."""
-        deadline = time.monotonic() + timeout
         # not by wait_for_function, which evaluates a text within the page: the policy forbids that
-        while not self.value(expression):
+        self.wait_until(lambda: self.value(expression), lambda: expression, timeout)
+
+    def wait_until(
+        self, condition: Callable[[], object], what: Callable[[], object], timeout: float = 30.0
+    ) -> None:
+        """Until the condition holds; `what` says what is there instead."""
+        deadline = time.monotonic() + timeout
+        while not condition():
             if time.monotonic() > deadline:
-                pytest.fail(f"not within {timeout:g} s: {expression}; {self.complaints}")
+                pytest.fail(f"not within {timeout:g} s: {what()}; {self.complaints}")
             self.page.wait_for_timeout(20)
+
+    def pixels(self, places: Sequence[tuple[float, float]]) -> list[list[int]]:
+        """Red, green, blue and opacity of the map at each place; all 0 outside of it."""
+        return list(self.page.evaluate(PIXELS, [list(place) for place in places]))
 
     def note(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
@@ -67,9 +84,9 @@ def tab(browser: Browser) -> Iterator[Tab]:
 
 
 def show(opened: Tab, address: str, name: str = "mower") -> None:
-    """Open the page and select an entity."""
+    """Open the page and select an entity, once the map has been drawn with it."""
     opened.open(address)
-    opened.wait_for(f"{ENTITIES}.size > 0")
+    opened.wait_for(f"{ENTITIES}.size > 0 && beliefstream.map.fitted")
     opened.page.get_by_role("button", name=name, exact=True).first.click()
     opened.wait_for(f"document.querySelector('#who').textContent === {name!r}")
 

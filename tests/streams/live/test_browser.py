@@ -22,14 +22,6 @@ TOKEN = "a-token-of-the-test-0123"
 HOSTILE = "<img src=x onerror=\"document.title='hacked'\">"
 NARROW = ((1.0, 0.0), (0.0, 1.0))
 TWO_MODES = Mixture(weights=(0.5, 0.5), means=((-20.0, 0.0), (20.0, 0.0)), covariances=(NARROW, NARROW))
-BRIGHTNESS = """(places) => {
-  const { map } = beliefstream, dots = devicePixelRatio, { width, height } = map.canvas;
-  const { data } = map.canvas.getContext("2d").getImageData(0, 0, width, height);
-  return places.map(([x, y]) => {
-    const at = 4 * (Math.round(map.y(y) * dots) * width + Math.round(map.x(x) * dots));
-    return data[at + 3] / 255 * (data[at] + data[at + 1] + data[at + 2]);
-  });
-}"""
 
 
 def test_the_page_loads_under_its_policy_and_entities_move(opened: Tab, page: Page) -> None:
@@ -44,8 +36,13 @@ def test_the_page_loads_under_its_policy_and_entities_move(opened: Tab, page: Pa
 def test_two_modes_are_seen_as_two(opened: Tab, page: Page) -> None:
     page.put(posterior(1, mixture=TWO_MODES))
     opened.open(page.address)
-    opened.wait_for("beliefstream.world.drawn > 2")
-    left, middle, right = opened.page.evaluate(BRIGHTNESS, [[x, 0.3] for x in (-20, 0, 20)])
+
+    def brightness() -> list[float]:
+        pixels = opened.pixels([(x, 0.3) for x in (-20, 0, 20)])
+        return [sum(colours) * opacity / 255 for *colours, opacity in pixels]
+
+    opened.wait_until(lambda: all(each > 50 for each in brightness()[::2]), brightness)
+    left, middle, right = brightness()
     assert min(left, right) > 2 * middle + 50
 
 
@@ -70,10 +67,13 @@ def test_a_selected_entity_is_told_with_bands(opened: Tab, page: Page) -> None:
     page.put(*(posterior(number, mixture=Mixture.gaussian((number, 0), 2)) for number in range(1, 5)))
     show(opened, page.address)
     opened.wait_for("beliefstream.series.samples.length >= 1")
-    rows = opened.page.locator("#now tbody tr").all_inner_texts()
-    assert rows[0].split("\t")[0] == "x (m)"
-    low, _, median, _, high = map(float, rows[0].split("\t")[1:])
-    assert median == pytest.approx(4, abs=1e-3)
+
+    def row_of_x() -> list[str]:
+        return [str(cell) for cell in opened.page.locator("#now tbody tr").first.inner_text().split("\t")]
+
+    opened.wait_until(lambda: float(row_of_x()[3]) == pytest.approx(4, abs=1e-3), row_of_x)  # the last
+    assert row_of_x()[0] == "x (m)"
+    low, *_, high = map(float, row_of_x()[1:])
     assert (high - low) == pytest.approx(2 * 2 * 1.645, abs=0.01)
     assert "transformer" in opened.page.inner_text("#facts")
 
@@ -144,7 +144,7 @@ def test_hostile_text_is_shown_as_text(opened: Tab, page: Page) -> None:
 def test_the_map_is_used_by_keyboard(opened: Tab, page: Page) -> None:
     page.put(posterior(1))
     opened.open(page.address)
-    opened.wait_for("beliefstream.world.drawn > 1")
+    opened.wait_for("beliefstream.map.fitted")
     opened.page.focus("#canvas")
     before = opened.value("[beliefstream.map.left, beliefstream.map.scale]")
     opened.page.keyboard.press("ArrowRight")

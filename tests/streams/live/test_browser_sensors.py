@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import get_args
@@ -24,15 +25,6 @@ from tests.conftest import Names
 from tests.streams.live.browsers import Tab
 from tests.streams.live.pages import Page, served
 from tests.streams.workers import stream
-
-COLOURS = """(places) => {
-  const { map } = beliefstream, dots = devicePixelRatio, { width, height } = map.canvas;
-  const { data } = map.canvas.getContext("2d").getImageData(0, 0, width, height);
-  return places.map(([x, y]) => {
-    const at = 4 * (Math.round(map.y(y) * dots) * width + Math.round(map.x(x) * dots));
-    return [...data.slice(at, at + 3)];
-  });
-}"""
 
 
 def test_sensors_are_shown_where_they_stand_with_their_verdicts(
@@ -65,16 +57,30 @@ def test_sensors_are_shown_where_they_stand_with_their_verdicts(
             opened.wait_for("document.querySelector('#ill-count').textContent !== '0'")
             opened.wait_for("document.querySelector('#workers').textContent === '1'")
             opened.wait_for("document.querySelector('#lag').textContent === '0'")
-            first, *_ = opened.page.locator("#sensors tbody tr").all_inner_texts()
-            cells = [cell.strip() for cell in first.split("\t")]
-            assert cells[:2] == ["bent", "biased"]
             known = read_sensor_health(embedded_broker.bootstrap_servers, names.topics.sensor_health)
             expected = known["bent"].assessment.channels[0].bias
             assert 0.5 < expected < 2.5  # a part of it is in the belief
-            assert float(cells[3].split("±")[0]) == pytest.approx(expected, rel=0.1)
-            colours = opened.page.evaluate(COLOURS, list(places.values()))
-            assert colours[0] == [0xE6, 0x9F, 0x00]
-            assert [0xE6, 0x9F, 0x00] not in colours[1:]
+            opened.wait_until(
+                lambda: bias(opened) == pytest.approx(expected, rel=0.1), lambda: first_row(opened)
+            )
+            assert first_row(opened)[:2] == ["bent", "biased"]
+            orange = [True, False, False]  # the colour of "biased"
+            found = partial(are_orange, opened, list(places.values()))
+            opened.wait_until(lambda: found() == orange, found)
+
+
+def first_row(opened: Tab) -> list[str]:
+    """Of the table of sensors, cell by cell."""
+    first, *_ = opened.page.locator("#sensors tbody tr").all_inner_texts()
+    return [cell.strip() for cell in first.split("\t")]
+
+
+def bias(opened: Tab) -> float:
+    return float(first_row(opened)[3].split("±")[0])
+
+
+def are_orange(opened: Tab, places: list[tuple[float, float]]) -> list[bool]:
+    return [pixel[:3] == [0xE6, 0x9F, 0x00] for pixel in opened.pixels(places)]
 
 
 def still_model() -> Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from beliefstream.inference.evaluation.baselines import ParticleFilter
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.streams.recordings.scores.measures import LOST_FOR, Mixtures, Particles, Scores
 
-pytest.importorskip("scoringrules", reason="the energy score comes from it")
+# not imported with this file: that takes seconds in every process that collects it
+pytestmark = pytest.mark.skipif(find_spec("scoringrules") is None, reason="the energy score comes from it")
 
 
 def standard(batch: int, dimension: int = 2) -> GaussianMixture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -28,7 +29,8 @@ from beliefstream.streams.recordings.scores.methods import OURS, classical
 from beliefstream.streams.recordings.tuning import first_third, scored, tune
 from tests.streams.recordings.test_readers import recorded
 
-pytest.importorskip("scoringrules", reason="the energy score comes from it")
+# not imported with this file: that takes seconds in every process that collects it
+pytestmark = pytest.mark.skipif(find_spec("scoringrules") is None, reason="the energy score comes from it")
 FEW = classical(particles=3_000)
 
 
