@@ -111,10 +111,15 @@ class Site:
         self.stream, self.worker, self.watching = opened, worker, watching
         self._fired: set[str] = set()
 
+    def firing(self) -> set[str]:
+        """What fires now."""
+        found = self.watching.firing()
+        self._fired |= found
+        return found
+
     def fired(self) -> set[str]:
         """What fires now, or has when we looked before."""
-        self._fired |= self.watching.firing()
-        return self._fired
+        return self.firing() | self._fired
 
     def forget(self, alert: str) -> None:
         self._fired.discard(alert)
@@ -166,7 +171,7 @@ def fires(site: Site, alert: str) -> None:
 
 def quiet(site: Site, alert: str, patience: float = PATIENCE) -> None:
     """Waits until it has ceased, and forgets that it has fired."""
-    eventually(lambda: alert not in site.watching.firing(), patience, f"{alert} has ceased")
+    eventually(lambda: alert not in site.firing(), patience, f"{alert} has ceased")
     site.forget(alert)
 
 
