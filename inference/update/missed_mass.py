@@ -20,6 +20,7 @@ ZOOMS, MORE_ZOOMS = 4, 20  # most zooms into a scan, and most where an answer se
 DOUBTFUL = 0.05  # nats missed, above which coarse cells are zoomed into
 CLOSE_PLACES = 1024  # places of a scan that is zoomed into to compare an answer closely
 DENSE_POINTS = 4096  # of such a scan where functions may repeat: a lattice has many small images
+MOST_AXES = 2  # with more, so many points do not resolve a lattice either
 LOW = 1.0  # nats by which an answer is too low in a cell that it lacks
 SEED = 502  # of the draws of unseen coordinates
 
@@ -57,7 +58,7 @@ def missed_closely(local: LocalProblem, update: Update) -> Tensor:
     total = local.scan.missed(local.localise(update.posterior), update.log_evidence).sum(1)
     seen = local.observations64
     repeats = torch.zeros_like(total, dtype=torch.bool)
-    if seen.functions is not None:
+    if seen.functions is not None and local.prior.dimension <= MOST_AXES:
         repeats = (seen.mask & seen.functions.present).any(1)
     for chosen, points in (((total > DOUBTFUL) & ~repeats, POINTS), (repeats, DENSE_POINTS)):
         index = torch.nonzero(chosen)[:, 0]
