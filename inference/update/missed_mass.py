@@ -12,13 +12,15 @@ from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.update import importance
 from beliefstream.inference.update.local_problem import LocalProblem
-from beliefstream.inference.update.prior_scan import SLACK, Scan, scan, zoom
+from beliefstream.inference.update.prior_scan import POINTS, SLACK, Scan, scan, zoom
 from beliefstream.inference.update.result import Update
 from beliefstream.inference.update.unseen_coordinates import unseen_divergence
 
 ZOOMS, MORE_ZOOMS = 4, 20  # most zooms into a scan, and most where an answer seems to miss something
 DOUBTFUL = 0.05  # nats missed, above which coarse cells are zoomed into
 CLOSE_PLACES = 1024  # places of a scan that is zoomed into to compare an answer closely
+DENSE_POINTS = 4096  # of such a scan where functions may repeat: a lattice has many small images
+MOST_AXES = 2  # with more, so many points do not resolve a lattice either
 LOW = 1.0  # nats by which an answer is too low in a cell that it lacks
 SEED = 502  # of the draws of unseen coordinates
 
@@ -53,13 +55,22 @@ def missed_closely(local: LocalProblem, update: Update) -> Tensor:
     thin ring beside sharp peaks: its own cells must be small, not only those of the peaks.
     """
     assert local.scan is not None
+    total = local.scan.missed(local.localise(update.posterior), update.log_evidence).sum(1)
+    seen = local.observations64
+    repeats = torch.zeros_like(total, dtype=torch.bool)
+    if seen.functions is not None and local.prior.dimension <= MOST_AXES:
+        repeats = (seen.mask & seen.functions.present).any(1)
+    for chosen, points in (((total > DOUBTFUL) & ~repeats, POINTS), (repeats, DENSE_POINTS)):
+        index = torch.nonzero(chosen)[:, 0]
+        if len(index):
+            total[index] = _missed_by(local.rows(index), update.rows(index), points)
+    return total
+
+
+def _missed_by(local: LocalProblem, update: Update, points: int) -> Tensor:
+    """Nats that answers miss, ``(B,)``, by a new scan that is zoomed into."""
     answer, evidence = local.localise(update.posterior), update.log_evidence
-    total = local.scan.missed(answer, evidence).sum(1)
-    doubted = torch.nonzero(total > DOUBTFUL)[:, 0]
-    if len(doubted) == 0:
-        return total
-    local, answer, evidence = local.rows(doubted), answer.rows(doubted), evidence[doubted]
-    found = scan(local.prior64, local.observations64, CLOSE_PLACES)
+    found = scan(local.prior64, local.observations64, CLOSE_PLACES, points)
     missed = found.missed(answer, evidence)
     for _ in range(MORE_ZOOMS):
         coarse = ~found.resolves(found.share) | ~found.resolves(missed)
@@ -68,8 +79,7 @@ def missed_closely(local: LocalProblem, update: Update) -> Tensor:
             break
         found = _finer(local, found, index)
         missed[index] = found.rows(index).missed(answer.rows(index), evidence[index])
-    total[doubted] = missed.sum(1)
-    return total
+    return missed.sum(1)
 
 
 def beyond_slack(weighted: importance.Weighted) -> Tensor:

@@ -71,8 +71,13 @@ def bend(problem: Scaled) -> Tensor:
     return torch.where(problem.prior.present, size.amax(2), 0.0).amax(1)
 
 
-def search(prior: GaussianMixture, observations: Observations, images: GaussianMixture, count: int) -> Modes:
-    """The `count` best peaks of the posterior, reached by damped steps from `images` and from around the sensors."""
+def search(
+    prior: GaussianMixture, observations: Observations, images: GaussianMixture, count: int
+) -> GaussianMixture:
+    """The `count` best peaks of the posterior, reached by damped steps from `images` and from around the sensors.
+
+    Their weights are their evidence, not normalised. Some may repeat a peak.
+    """
     mean, _ = prior.moments()
     observations = ordered(observations, mean)
     # absent components come last and start at the mean, so that their number does not matter
@@ -81,15 +86,23 @@ def search(prior: GaussianMixture, observations: Observations, images: GaussianM
     climb = Climb.of(prior, observations, starts)
     points = climb.walk(starts, FIRST_ROUNDS, robust=True)
     covariances = local_covariances(points, climb.covariances, observations)
-    best = _distinct(points, la.cholesky(covariances), climb.promise(points), count)
+    best = distinct(points, la.cholesky(covariances), climb.promise(points), count)
     climb, points = climb.places(best), points.gather(1, best[..., None].expand(-1, -1, points.shape[-1]))
     points = climb.walk(points, ROBUST_ROUNDS, robust=True)
-    points = climb.walk(points, LAST_ROUNDS, robust=False)
-    found = local_covariances(points, climb.covariances, observations)
-    height = prior.log_density(points) + observations.log_likelihood(points)
+    return laplace(prior, climb, climb.walk(points, LAST_ROUNDS, robust=False))
+
+
+def laplace(prior: GaussianMixture, climb: Climb, points: Tensor) -> GaussianMixture:
+    """Gaussians at `points` ``(B, S, d)``, weighted by their evidence as peaks; not normalised."""
+    found = local_covariances(points, climb.covariances, climb.observations)
+    height = prior.log_density(points) + climb.observations.log_likelihood(points)
     volume = la.log_diagonal(la.cholesky(found)) + 0.5 * points.shape[-1] * LOG_TWO_PI
-    peaks = GaussianMixture(torch.nan_to_num(height + volume, nan=-math.inf), points, found)
-    peaks = _without_repeated(peaks)
+    return GaussianMixture(torch.nan_to_num(height + volume, nan=-math.inf), points, found)
+
+
+def modes(prior: GaussianMixture, observations: Observations, peaks: GaussianMixture) -> Modes:
+    """The distinct ones of `peaks` as a mixture, and as images."""
+    count, peaks = peaks.components, _without_repeated(peaks)
     outliers = prior.scaled_by(observations.log_likelihood(prior.means))
     share = torch.nan_to_num(torch.softmax(peaks.log_weights, 1), nan=1 / count)  # where no peak has a height
     share = (1 - EVENLY) * share + EVENLY / count
@@ -234,7 +247,7 @@ class Climb:
         return la.squared_norm(la.times(self.whitening, points - self.means))
 
 
-def _distinct(points: Tensor, factors: Tensor, height: Tensor, count: int) -> Tensor:
+def distinct(points: Tensor, factors: Tensor, height: Tensor, count: int) -> Tensor:
     """Indices ``(B, count)`` of the highest distinct peaks, then of the highest of the rest."""
     row = torch.arange(len(points), device=points.device)
     # starts on the same peak differ only by rounding, which must not decide

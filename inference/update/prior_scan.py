@@ -97,28 +97,33 @@ def over_cells(answer: GaussianMixture, points: Tensor, factors: Tensor) -> Tens
     return torch.logsumexp(logs, -1)
 
 
-def scan(prior: GaussianMixture, observations: Observations, count: int = PLACES) -> Scan:
-    """Scan for `count` places per problem; `prior` ``(B, K, d)`` and `observations` share coordinates, float64."""
+def scan(
+    prior: GaussianMixture, observations: Observations, count: int = PLACES, points: int = POINTS
+) -> Scan:
+    """Scan for `count` places per problem; `prior` ``(B, K, d)`` and `observations` share coordinates, float64.
+
+    `points` is how many are spread over the prior, at least `count`.
+    """
     size, present = prior.dimension, prior.present
     weights = torch.softmax(prior.log_weights, 1)
     even = present / present.sum(1, keepdim=True)
     shares = (1 - EVENLY) * weights + EVENLY * even
-    source = systematic_places(shares, POINTS)
+    source = systematic_places(shares, points)
     factors = prior.factors()
     row = torch.arange(prior.batch, device=source.device)[:, None]
-    noise = normal_points(POINTS, size, SEED).to(prior.means)
-    points = prior.means[row, source] + la.times(factors[row, source], noise.expand(prior.batch, -1, -1))
+    noise = normal_points(points, size, SEED).to(prior.means)
+    spread = prior.means[row, source] + la.times(factors[row, source], noise.expand(prior.batch, -1, -1))
     # points are sparser far from a mean: a cell's width is the root of its volume
     wide = (la.squared_norm(noise) / (2 * size)).exp().clamp(max=MOST)
-    cell = wide * (shares.gather(1, source) * POINTS).pow(-1 / size)
+    cell = wide * (shares.gather(1, source) * points).pow(-1 / size)
     frames = factors[row, source] * cell[..., None, None]
-    log_prior = log_density(prior, factors, points)
-    drawn = log_density(replace(prior, log_weights=shares.log()), factors, points)
-    smoothed, change = _smoothed(observations, points, frames)
+    log_prior = log_density(prior, factors, spread)
+    drawn = log_density(replace(prior, log_weights=shares.log()), factors, spread)
+    smoothed, change = _smoothed(observations, spread, frames)
     target = log_prior + smoothed
-    log_weight = target - drawn - math.log(POINTS)
+    log_weight = target - drawn - math.log(points)
     evidence = torch.logsumexp(log_weight, 1)
-    return _chosen(points, frames, target, log_weight - evidence[:, None], evidence, change, count)
+    return _chosen(spread, frames, target, log_weight - evidence[:, None], evidence, change, count)
 
 
 def zoom(found: Scan, prior: GaussianMixture, observations: Observations) -> Scan:

@@ -76,15 +76,10 @@ def _hypotheses(observations: Observations) -> Observations:
     alone = (group - GROUPS // 2).clamp_min(0) % (used + 1)
     out = torch.where(group >= GROUPS // 2, doubted & (place != alone), out)
     linear = many.kind == LINEAR
-    wide, taken = many.widened(), linear & out
     many = replace(
-        many,
+        widened_at(many, linear & out),
         mask=many.mask & (linear | ~out),
         outlier_probability=torch.zeros_like(many.outlier_probability),
-        value=torch.where(taken[..., None], wide.value, many.value),
-        matrix=torch.where(taken[..., None, None], wide.matrix, many.matrix),
-        origin=torch.where(taken[..., None], wide.origin, many.origin),
-        log_scale=torch.where(taken, wide.log_scale, many.log_scale),
     )
     if many.mixture is None:
         return many
@@ -105,4 +100,16 @@ def _hypotheses(observations: Observations) -> Observations:
         log_scale=many.log_scale + scale.log(),
         deviation_slope=None if slope is None else slope * scale,
         mixture=None,
+    )
+
+
+def widened_at(observations: Observations, chosen: Tensor) -> Observations:
+    """The observations, with the noise of an outlier at `chosen` ``(B, N)``; only linear ones may be chosen."""
+    wide = observations.widened()
+    return replace(
+        observations,
+        value=torch.where(chosen[..., None], wide.value, observations.value),
+        matrix=torch.where(chosen[..., None, None], wide.matrix, observations.matrix),
+        origin=torch.where(chosen[..., None], wide.origin, observations.origin),
+        log_scale=torch.where(chosen, wide.log_scale, observations.log_scale),
     )

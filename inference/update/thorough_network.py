@@ -27,6 +27,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.update import importance, mode_search
 from beliefstream.inference.update.checked_network import CheckedNetwork, with_quality
+from beliefstream.inference.update.contradictions import with_agreeing
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.missed_mass import (
     beyond_slack,
@@ -153,7 +154,18 @@ class ThoroughNetwork(CheckedNetwork):
         result = self._better(local, modes.laplace, self._better(local, both, now, points), points)
         result = self._refined(local, both, result, points)
         result = self._all_defended(local, compared(local, result))
-        return self._verified(local, self._completed(local, result, points))
+        return self._verified(local, self._covered(local, self._completed(local, result, points)))
+
+    def _covered(self, local: LocalProblem, update: Update) -> Update:
+        """Add one Gaussian as wide as the prior to refined answers: refinement narrows the network's."""
+        share = self.settings.prior_share
+        index = torch.nonzero(update.method == int(Method.REFINED))[:, 0]
+        if len(index) == 0 or not share:
+            return update
+        some, before = local.rows(index), update.rows(index)
+        wide = some.extend(GaussianMixture.gaussian(*some.prior.moments()))
+        whole = beside([before.posterior.scaled_by(math.log1p(-share)), wide.scaled_by(math.log(share))])
+        return update.with_rows(index, replace(before, posterior=self._reduced(whole)))
 
     def _verified(self, local: LocalProblem, update: Update) -> Update:
         """Measure an answer on fresh points: the points of a choice flatter what was chosen.
@@ -182,7 +194,8 @@ class ThoroughNetwork(CheckedNetwork):
 
     def _search(self, local: LocalProblem) -> mode_search.Modes:
         images = local.images.to(device=torch.device("cpu"))
-        found = mode_search.search(local.prior64, local.observations64, images, PEAKS)
+        given = local.prior64, local.observations64
+        found = mode_search.modes(*given, with_agreeing(*given, mode_search.search(*given, images, PEAKS)))
         return mode_search.Modes(*(part.to(device=local.prior.means.device) for part in found))
 
     def _defended(self, local: LocalProblem, poor: Update, share: float) -> Update:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.transformer import DistributionTransformer
 from beliefstream.inference.update.checked_network import CheckedNetwork
@@ -46,6 +47,8 @@ _OPEN, _CLOSED, _NEARLY_LINEAR, _SETTLED = range(4)  # how a problem is solved; 
 UNLIKELY, SOONER = 0.05, 10_000.0
 GENTLE = 100.0  # below the search limit by this factor, a sensor is only slightly nonlinear
 DOUBTED = 0.85  # effective sample size that is enough for a moderately nonlinear sensor
+WEAK, BENT = 1.0, 0.4  # information (nats) below which an answer lasts, and nonlinearity above which it does
+LASTING_REFINE_BELOW, LASTING_REPEAT_BELOW = 0.999, 0.98  # effective sample sizes, in place of the settings
 SHARP = 1e3  # prior spread, in standard deviations of the noise, that single precision can resolve
 
 
@@ -138,9 +141,13 @@ class Updater:
         settings = self.settings
         usual = max(settings.refine_below, settings.defend_below)
         least = torch.full((len(code),), usual, dtype=torch.float64)
-        doubted = torch.zeros(len(code), dtype=torch.bool)
-        above, doubted[index] = self._trusted_above(problems.posed.scaled.rows(index))
+        doubted, lasting = torch.zeros(2, len(code), dtype=torch.bool)
+        posed = problems.posed.scaled.rows(index)
+        above, doubted[index] = self._trusted_above(posed)
+        if settings.refine_below:
+            lasting[index] = _lasts(posed)
         least[index] = above.clamp_min(usual)
+        least[lasting] = least[lasting].clamp_min(LASTING_REFINE_BELOW)
         hard = least[index] > 1
         again = [index[hard]]
         for some in _alike(index[~hard], code):
@@ -158,9 +165,10 @@ class Updater:
         if len(left) == 0:
             return
         shapes = problems.shapes(left)
-        for some in _alike(left, code):
-            for alike in _alike(some, shapes):
-                yield alike, self._thorough.update(*problems.local(alike, self.device, torch.float64, True))
+        for chosen, network in ((~lasting[left], self._thorough), (lasting[left], self._more_thorough)):
+            for some in _alike(left[chosen], code):
+                for alike in _alike(some, shapes):
+                    yield alike, network.update(*problems.local(alike, self.device, torch.float64, True))
 
     def _in_one_pass(self, problems: _Problems, index: Tensor) -> Update:
         """The network's checked answers; problems of the user are computed in double precision, for any function."""
@@ -171,6 +179,15 @@ class Updater:
     @cached_property
     def _thorough(self) -> ThoroughNetwork:
         return ThoroughNetwork(deepcopy(self.network).double(), self.settings, None)
+
+    @cached_property
+    def _more_thorough(self) -> ThoroughNetwork:
+        settings = replace(
+            self.settings,
+            refine_below=max(self.settings.refine_below, LASTING_REFINE_BELOW),
+            repeat_below=max(self.settings.repeat_below, LASTING_REPEAT_BELOW),
+        )
+        return ThoroughNetwork(self._thorough.network, settings, None)
 
     @cached_property
     def _in_double(self) -> CheckedNetwork:
@@ -198,6 +215,25 @@ class Updater:
         doubted |= bent > limit / GENTLE
         above = torch.where(doubted, DOUBTED, 0.0)
         return torch.where(never, math.inf, above).double(), doubted
+
+
+def _lasts(problem: Scaled) -> Tensor:
+    """Which answers last, ``(B,)`` bool: those of weak, nonlinear observations to a prior of one component.
+
+    Such a belief stays wide over many updates. What its tails lack then stays lacking, and costs more as the rest gets
+    narrower.
+    """
+    lasting = problem.prior.present.sum(1) == 1
+    index = torch.nonzero(lasting)[:, 0]
+    if len(index) == 0:
+        return lasting
+    some = problem.rows(index)
+    used = some.observations.mask[:, None, :, None, None]
+    total = torch.where(used, some.linear.information, 0.0).sum(2)
+    information = la.log_diagonal(la.cholesky(torch.eye(total.shape[-1]).to(total) + total))
+    weak = torch.where(some.prior.present, information, 0.0).amax(1) < WEAK
+    lasting[index] = weak & (bend(some) > BENT)
+    return lasting
 
 
 @dataclass(frozen=True)
