@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 
@@ -23,7 +23,8 @@ FAMILIES: dict[str, Callable[[int], tuple[GaussianMixture, Observations]]] = {
 }
 
 
-class DeviceSpeed(NamedTuple):
+@dataclass(frozen=True)
+class DeviceSpeed:
     """One line of the table.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ class Results:
                 broker: {number: rate for (of, number), rate in self.workers.items() if of == broker}
                 for broker, _ in self.workers
             },
-            "by_batch_size": [each._asdict() for each in self.devices],
+            "by_batch_size": [asdict(each) for each in self.devices],
         }
 
     def write(self, path: Path) -> None:

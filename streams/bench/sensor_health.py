@@ -22,7 +22,6 @@ from beliefstream.streams.definitions.reader import Definitions
 from beliefstream.streams.kafka.producing import Lease
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.state.belief_table import BeliefTable
-from beliefstream.streams.state.unwritten import Unwritten
 from beliefstream.streams.worker.sensor_health import Judged, SensorHealthKeeper
 
 SENSORS, COMPONENTS = 50, 4
@@ -50,9 +49,7 @@ def keep(found: list[Array]) -> Callable[[], object]:
     for number in range(SENSORS):
         name = f"gps-{number}"
         definitions.sensors[name] = PositionSensor(sensor=name, standard_deviation=1.0)
-    keeper = SensorHealthKeeper(
-        TopicNames(), "bench", definitions, Unwritten(table.store), lambda _: 0, 3600.0
-    )
+    keeper = SensorHealthKeeper(TopicNames(), "bench", definitions, table.store, lambda _: 0, 3600.0)
     leases, positions, batches = {0: Lease("bench", 1, 0)}, found[1::2] * 2, iter(range(10**9))
 
     def work() -> object:

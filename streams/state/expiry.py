@@ -28,7 +28,6 @@ from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.state.event_clock import LEAST, RECENT, EventClock
 from beliefstream.streams.state.record import BeliefRecord, read_times
 from beliefstream.streams.state.stores import BeliefStore
-from beliefstream.streams.state.unwritten import Unwritten
 
 __all__ = ["LEAST", "RECENT", "EventClock", "Expiry"]
 
@@ -50,11 +49,9 @@ class Expiry:
         names: TopicNames,
         definitions: Definitions,
         store: BeliefStore,
-        unwritten: Unwritten,
         committed: Callable[[TP], int],
     ) -> None:
-        self._names, self._definitions = names, definitions
-        self._store, self._unwritten = store, unwritten
+        self._names, self._definitions, self._store = names, definitions, store
         self._committed = committed
         self._clocks: defaultdict[int, EventClock] = defaultdict(EventClock)
         self._found: deque[tuple[int, bytes]] = deque()
@@ -84,7 +81,7 @@ class Expiry:
         return due
 
     def _is_due(self, partition: int, key: bytes) -> bool:
-        raw = self._unwritten.read(partition, key)
+        raw = self._store.read(partition, key)
         if raw is None:
             return False
         record = BeliefRecord.decode(raw)

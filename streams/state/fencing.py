@@ -92,19 +92,14 @@ class Fencing:
             taken = await asyncio.gather(*(self._take(producer, partition) for partition in partitions))
             self.leases = dict(zip(partitions, taken, strict=True))
 
-    @property
-    def is_due(self) -> bool:
-        """Whether a lease must be renewed; what is sent under the leases of before is refused afterwards."""
-        due = time.monotonic() - RENEW_SECONDS
-        return any(lease.since <= due for lease in self.leases.values())
-
     async def renew(self) -> None:
         """Renew the leases before the broker forgets them; costs nothing while none is due.
 
         Raises:
             Fenced: another worker has taken one of the partitions.
         """
-        if not self.is_due:
+        due = time.monotonic() - RENEW_SECONDS
+        if all(lease.since > due for lease in self.leases.values()):
             return
         async with self._changing:
             producer = await self._producer()

@@ -12,8 +12,9 @@ MOST = 16_384  # about 10 kB each, for beliefs of 8 components in 4 coordinates
 class RecordCache:
     """Keeps the decoded records of up to `most` entities.
 
-    A batch takes a record out, changes it, and puts it back when it is computed. A record counts only for the bytes
-    with which it was put back: if the store has others, such as after a rebalance, these are decoded.
+    A batch takes a record out, changes it, and puts it back when its bytes are stored. So a batch that fails leaves no
+    changed record behind. A record counts only for the bytes with which it was put back: if the store has others, such
+    as after a rebalance, these are decoded.
     """
 
     def __init__(self, most: int = MOST) -> None:

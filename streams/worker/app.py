@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
@@ -13,7 +13,6 @@ import faust
 import structlog
 import torch
 from aiokafka.errors import KafkaError
-from faust.types import EventT
 
 from beliefstream.inference.update.updater import Updater
 from beliefstream.streams.definitions import measurement_modules
@@ -45,17 +44,14 @@ from beliefstream.streams.worker.assembly import (
     stall_watchdog,
 )
 from beliefstream.streams.worker.dead_letters import ANNOUNCER
-from beliefstream.streams.worker.delivery import Delivery, Results
 from beliefstream.streams.worker.fair_scheduling import FairScheduler
 from beliefstream.streams.worker.fusion import Fusion
 from beliefstream.streams.worker.health import add_pages, reasons_not_ready
-from beliefstream.streams.worker.overlap import Overlap
 from beliefstream.streams.worker.shutdown import run_or_stop
 from beliefstream.streams.worker.watchdog import StallWatchdog
 
 log = structlog.get_logger()
 CHECK_SECONDS = 5.0
-FAILED = "a batch failed, the worker stops"
 LARGEST_RECORD = 64 * 1024 * 1024  # bytes; a dead letter is as large as its source record
 
 
@@ -121,16 +117,14 @@ def _build(app: faust.App, settings: Settings, updater: Updater, reachability: R
         partial(reject_definition, settings.names.dead_letters, producer),
         settings.client_options,
     )
-    fusion, delivery = build_fusion(
-        app, settings, updater, definitions, reader, store, fencing, lineage, producer
-    )
+    fusion = build_fusion(app, settings, updater, definitions, reader, store, fencing, lineage, producer)
     examine_before_reading(app, fusion, lineage)
     stalls = stall_watchdog(
         app, settings, fusion, lambda: app.should_stop or bool(reasons_not_ready(app, reader, reachability))
     )
     _add_tasks(app, reader, reachability, stalls)
     _add_timers(app, reader)
-    _add_agent(app, settings, fusion, delivery)
+    _add_agent(app, settings, fusion)
     device = updater.device
     gpu = partial(torch.cuda.mem_get_info, device) if device.type == "cuda" else None
     MACHINE.watch(settings.data_directory, gpu)
@@ -187,7 +181,7 @@ def _add_timers(app: faust.App, reader: DefinitionsReader) -> None:
     app.on_before_shutdown.connect(count_last_dead_letters, weak=False)
 
 
-def _add_agent(app: faust.App, settings: Settings, fusion: Fusion, delivery: Delivery) -> None:
+def _add_agent(app: faust.App, settings: Settings, fusion: Fusion) -> None:
     source = app.topic(
         settings.names.observations,
         settings.names.priors,
@@ -202,29 +196,17 @@ def _add_agent(app: faust.App, settings: Settings, fusion: Fusion, delivery: Del
     )
     app.flow_control.manage_queue(cast(Any, scheduler))
 
-    async def compute(turn: Sequence[EventT[Any]]) -> Results:
-        # an exception would leave the agent: stop at once, so that the batch is delivered again
-        return await run_or_stop(fusion.compute(turn), FAILED)
-
     @app.agent(source, name="fuse")
     async def fuse(stream: faust.StreamT[bytes]) -> None:
-        async def deliver(turn: Sequence[EventT[Any]], results: Results) -> None:
-            await run_or_stop(delivery.deliver(results), FAILED)
-            done = scheduler.done(turn)
-            for event in done:
-                await stream.ack(event)
-            fusion.acknowledged(done)
-
-        turns = Overlap(compute, deliver, lambda: fusion.needs_all_delivered)
-        try:
-            async for events in batches(stream, settings.batch, settings.batch_seconds):
-                if scheduler.cleared:
-                    await turns.finish()
-                turn = scheduler.take(events)
-                while turn:
-                    await turns.process(turn)
-                    # if more messages have arrived, let the waiting ones share the next turn with them
-                    alone = scheduler.full or cast(Any, stream.channel).queue.empty()
-                    turn = scheduler.take() if alone and not scheduler.cleared else []
-        finally:
-            await turns.finish()
+        async for events in batches(stream, settings.batch, settings.batch_seconds):
+            batch = scheduler.take(events)
+            while batch:
+                # an exception would leave the agent: stop at once, so that the batch is delivered again
+                await run_or_stop(fusion.process(batch), "a batch failed, the worker stops")
+                done = scheduler.done(batch)
+                for event in done:
+                    await stream.ack(event)
+                fusion.acknowledged(done)
+                # if more messages have arrived, let the waiting ones share the next turn with them
+                alone = scheduler.full or cast(Any, stream.channel).queue.empty()
+                batch = scheduler.take() if alone else []

@@ -26,10 +26,8 @@ from beliefstream.streams.state.expiry import Expiry
 from beliefstream.streams.state.fencing import Fencing
 from beliefstream.streams.state.lineage import Lineage
 from beliefstream.streams.state.stores import BeliefStore
-from beliefstream.streams.state.unwritten import Unwritten
 from beliefstream.streams.worker.batch_validation import BatchValidator
 from beliefstream.streams.worker.dead_letters import ANNOUNCER, Example, dead_letter
-from beliefstream.streams.worker.delivery import Delivery
 from beliefstream.streams.worker.fusion import Fusion
 from beliefstream.streams.worker.misplaced_records import Placement
 from beliefstream.streams.worker.resets import Resets
@@ -109,41 +107,41 @@ def build_fusion(
     fencing: Fencing,
     lineage: Lineage,
     producer: StartedProducer,
-) -> tuple[Fusion, Delivery]:
-    """Build what applies batches to beliefs, and what makes the results durable."""
+) -> Fusion:
+    """Build what applies batches to beliefs."""
 
     async def ends(places: Collection[TP]) -> Mapping[TP, int]:
         found: Mapping[TP, int] = await app.consumer.highwaters(*places)
         return found
 
-    names, committed, unwritten = settings.names, partial(_committed, app), Unwritten(store)
+    names = settings.names
     validator = Validator(
         definitions, settings.maximum_message_bytes, settings.future_tolerance, settings.event_tolerance
     )
     placement = Placement(names, settings.partitions, settings.refuse_misplaced)
     resets = Resets(names, settings.application, definitions, lineage, ends)
     sensors = SensorHealthKeeper(
-        names, settings.application, definitions, unwritten, committed, settings.health_window
+        names, settings.application, definitions, store, partial(_committed, app), settings.health_window
     )
     checks_event_time = settings.event_tolerance < math.inf
-    fusion = Fusion(
+    return Fusion(
         names,
         settings.application,
-        BatchValidator(names, validator, definitions, unwritten, placement, resets, checks_event_time),
+        BatchValidator(names, validator, definitions, store, placement, resets, checks_event_time),
         definitions,
         reader,
         updater,
         store,
-        unwritten,
+        producer,
         fencing,
-        Expiry(names, definitions, store, unwritten, committed),
+        Expiry(names, definitions, store, partial(_committed, app)),
         lineage,
+        placement,
         resets,
         sensors,
         settings.history,
+        lambda: cast(SafeConsumer, app.consumer).topics_checked(),
     )
-    checked = lambda: cast(SafeConsumer, app.consumer).topics_checked()  # noqa: E731 - the consumer is made later
-    return fusion, Delivery(names.beliefs_changelog, store, unwritten, producer, placement, checked)
 
 
 def stall_watchdog(

@@ -17,7 +17,7 @@ from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.state.event_clock import EventClocks
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage
 from beliefstream.streams.state.record_cache import RecordCache
-from beliefstream.streams.state.unwritten import Unwritten
+from beliefstream.streams.state.stores import BeliefStore
 from beliefstream.streams.worker.batch import Batch
 from beliefstream.streams.worker.entity_batch import EntityBatch
 from beliefstream.streams.worker.entries import Entry
@@ -36,7 +36,7 @@ class BatchValidator:
 
     Args:
         validator: validates each message.
-        unwritten: reads the beliefs, those of a batch that is being sent too.
+        store: holds the beliefs.
         placement: finds records in the wrong partition.
         resets: applies resets of entities.
         event_time: whether to check times that are not live against their partition's event time.
@@ -47,13 +47,13 @@ class BatchValidator:
         names: TopicNames,
         validator: Validator,
         definitions: Definitions,
-        unwritten: Unwritten,
+        store: BeliefStore,
         placement: Placement,
         resets: Resets,
         event_time: bool = False,
     ) -> None:
         self._names, self._validator, self._definitions = names, validator, definitions
-        self._unwritten, self._placement, self._resets = unwritten, placement, resets
+        self._store, self._placement, self._resets = store, placement, resets
         self._clocks = EventClocks() if event_time else None
         self._records = RecordCache()
 
@@ -101,7 +101,7 @@ class BatchValidator:
         return batch
 
     def keep(self, entity: EntityBatch, raw: bytes) -> None:
-        """Keep the entity's record, whose bytes are `raw` now, for its next batch."""
+        """Keep the entity's record, whose bytes `raw` are stored now, for its next batch."""
         self._records.put(entity.partition, entity.key, raw, entity.record)
 
     def _is_refused(self, message: Any, key: bytes, batch: Batch) -> bool:
@@ -151,7 +151,7 @@ class BatchValidator:
         place = (event.message.partition, key)
         entity = batch.entities.get(place)
         if entity is None:
-            raw = self._unwritten.read(*place)
+            raw = self._store.read(*place)
             try:
                 record = self._records.take(*place, raw) if raw is not None else BeliefRecord()
             except ValueError as fault:

@@ -40,16 +40,11 @@ class FairScheduler:
         self._batch, self._per_entity = batch, max(LEAST, batch // SHARE)
         self._release = release
         self._waiting: dict[bytes | None, deque[FaustEvent]] = {}
-        # unacknowledged offsets, and those of them that are processed
+        # unacknowledged offsets, and those of them that are processed; empty if no message has had to wait
         self._unacknowledged: dict[TP, deque[int]] = {}
         self._processed: dict[tuple[TP, int], FaustEvent] = {}
         self._cleared = False
         self._dropped_generation = -1  # consumer group generation whose messages are no longer taken
-
-    @property
-    def cleared(self) -> bool:
-        """Whether messages were dropped since the last turn; finish all turns before the next one is taken."""
-        return self._cleared
 
     @property
     def full(self) -> bool:
@@ -77,12 +72,12 @@ class FairScheduler:
             self._unacknowledged, self._cleared = {}, False
         self._drop(event for event in new if _generation(event) <= self._dropped_generation)
         new = [event for event in new if _generation(event) > self._dropped_generation]
-        for event in new:
-            self._unacknowledged.setdefault(event.message.tp, deque()).append(event.message.offset)
-        if not self._waiting and len(new) <= self._batch and self._within_shares(new):
+        if not self._unacknowledged and len(new) <= self._batch and self._within_shares(new):
             return new
         for event in new:
-            self._waiting.setdefault(event.message.key, deque()).append(event)
+            message = event.message
+            self._waiting.setdefault(message.key, deque()).append(event)
+            self._unacknowledged.setdefault(message.tp, deque()).append(message.offset)
         return self._next()
 
     def _within_shares(self, events: Sequence[FaustEvent]) -> bool:
@@ -108,6 +103,8 @@ class FairScheduler:
 
         If partitions have begun to move, messages that overtook others are left out, because they are delivered again.
         """
+        if not self._unacknowledged:
+            return list(turn)
         self._processed.update({(event.message.tp, event.message.offset): event for event in turn})
         found: list[FaustEvent] = []
         for partition in {event.message.tp for event in turn}:

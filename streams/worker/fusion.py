@@ -1,6 +1,12 @@
-"""Computes the results of one batch of messages: validate, group, predict and update.
+"""Processes one batch of messages: validate, group, predict and update, send, store, acknowledge.
 
-Nothing is sent here (`streams.worker.delivery`).
+The order of the last steps makes a crash safe. Posteriors and dead letters become durable first. The changelog of the
+beliefs follows, then the local store, then the source offsets. After a crash a worker finds one of two states. Either
+it has the old belief, and its messages are delivered again. Or it has the new belief, which skips redelivered messages
+by their offsets. So no belief lacks its posteriors.
+
+All writes use the leases held when the batch began. They fail once another worker has taken the partitions
+(`streams.state.fencing`).
 """
 
 from __future__ import annotations
@@ -9,34 +15,36 @@ import asyncio
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import ProducerFenced
 from faust.types import TP, EventT
 
 from beliefstream.inference.tracking.timeline import MOST
 from beliefstream.inference.update.updater import Updater
 from beliefstream.streams.definitions.reader import Definitions, DefinitionsReader
-from beliefstream.streams.kafka.producing import Record, attempts, retry_unless
+from beliefstream.streams.kafka.producing import Lease, Record, attempts, deliver, pack_batches, retry_unless
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.monitoring import metrics
 from beliefstream.streams.state.expiry import Expiry
-from beliefstream.streams.state.fencing import Fencing
+from beliefstream.streams.state.fencing import Fenced, Fencing
 from beliefstream.streams.state.lineage import Lineage
 from beliefstream.streams.state.record import encode_states
-from beliefstream.streams.state.stores import BeliefStore, Changes
-from beliefstream.streams.state.unwritten import Unwritten
+from beliefstream.streams.state.stores import NOT_KNOWN, BeliefStore
 from beliefstream.streams.worker.batch import Batch, end_offsets
 from beliefstream.streams.worker.batch_validation import BatchValidator
-from beliefstream.streams.worker.checkpoints import pass_by
-from beliefstream.streams.worker.delivery import SENDING_SECONDS, Results
+from beliefstream.streams.worker.checkpoints import Checkpoint, pass_by
 from beliefstream.streams.worker.entity_batch import EntityBatch
+from beliefstream.streams.worker.misplaced_records import Placement
 from beliefstream.streams.worker.resets import Resets
 from beliefstream.streams.worker.rounds import run_rounds
-from beliefstream.streams.worker.sensor_health import HealthChanges, Judged, SensorHealthKeeper
+from beliefstream.streams.worker.sensor_health import Judged, SensorHealthKeeper
 
 log = structlog.get_logger()
+SENDING_SECONDS = 60  # seconds without a broker after which the worker gives up and is restarted
 
 
 class Fusion:
@@ -45,13 +53,15 @@ class Fusion:
     Args:
         messages: validates the batch's messages.
         store: holds the beliefs.
-        unwritten: gets the changes of each batch.
         history: the number of an entity's newest moments that late observations can change.
+        producer: returns the running aiokafka producer.
         fencing: holds the leases to write.
         expiry: finds entities to forget.
         lineage: tracks what the beliefs were computed from.
+        placement: finds records in the wrong partition.
         resets: applies resets of entities.
         sensors: keeps the health of sensors.
+        checked: returns when it is known that the messages are of the present topics; nothing is sent before.
     """
 
     def __init__(
@@ -63,19 +73,23 @@ class Fusion:
         reader: DefinitionsReader,
         updater: Updater,
         store: BeliefStore,
-        unwritten: Unwritten,
+        producer: Any,
         fencing: Fencing,
         expiry: Expiry,
         lineage: Lineage,
+        placement: Placement,
         resets: Resets,
         sensors: SensorHealthKeeper,
         history: int = MOST,
+        checked: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._names, self._application = names, application
         self._messages, self._definitions, self._reader = messages, definitions, reader
-        self._updater, self._store, self._unwritten = updater, store, unwritten
+        self._updater, self._store, self._producer = updater, store, producer
         self._fencing, self._expiry, self._lineage = fencing, expiry, lineage
+        self._placement = placement
         self._resets, self._sensors, self._most_moments = resets, sensors, history
+        self._checked = checked
         self.processed_offsets: dict[TP, int] = {}  # offset after the last acknowledged one
         self.is_busy = False  # whether the model is processing a batch
 
@@ -88,16 +102,11 @@ class Fusion:
         """Set the metrics of the health of sensors, before they are read."""
         self._sensors.show()
 
-    @property
-    def needs_all_delivered(self) -> bool:
-        """Whether the next batch may be computed only after all others are delivered."""
-        return self._fencing.is_due
-
-    async def compute(self, events: Sequence[EventT[Any]]) -> Results:
-        """Apply a batch to the beliefs, and return what to send and to store.
+    async def process(self, events: Sequence[EventT[Any]]) -> None:
+        """Apply a batch, and return when all its results are durable.
 
         Raises:
-            Fenced: another worker has taken one of the partitions.
+            Fenced: another worker has taken one of the partitions; no belief of it has been changed.
         """
         await self._reader.complete.wait()
         await self._fencing.renew()
@@ -112,37 +121,35 @@ class Fusion:
             batch = self._messages.validate(events, is_final=True)
         assert batch is not None
         self._plan(batch)
-        posteriors, judged = await self._updated(batch)
-        for entity in batch.entities.values():
-            batch.duplicates += entity.repeated
-            self._reject_failed(entity, batch)
-        health = self._sensors.add(judged, leases)
-        records = [*batch.resets, *posteriors, *batch.dead_letters, *health.summaries]
-        forgotten = self._expire(batch)
-        results = Results(events, batch, leases, records, *self._changes(batch, health, forgotten, events))
-        self._unwritten.add(results.changes)
-        pass_by("computed")
-        return results
-
-    async def _updated(self, batch: Batch) -> tuple[list[Record], list[Judged]]:
-        """Advance the entities in a thread; returns their posteriors, and how new observations fitted."""
         work = [entity for entity in batch.entities.values() if entity.instants]
         posteriors: list[Record] = []
         judged: list[Judged] = []
-        if not work:
-            return posteriors, judged
-        started = time.perf_counter()
-        self.is_busy = True
-        try:
-            posteriors = await asyncio.to_thread(
-                run_rounds, work, self._updater, self._names, self._application, judged
-            )
-        finally:
-            self.is_busy = False
-        metrics.UPDATE_SECONDS.observe(time.perf_counter() - started)
-        for entity in work:
-            entity.limit_past(self._most_moments)
-        return posteriors, judged
+        if work:
+            started = time.perf_counter()
+            self.is_busy = True
+            try:
+                posteriors = await asyncio.to_thread(
+                    run_rounds, work, self._updater, self._names, self._application, judged
+                )
+            finally:
+                self.is_busy = False
+            metrics.UPDATE_SECONDS.observe(time.perf_counter() - started)
+            for entity in work:
+                entity.limit_past(self._most_moments)
+        for entity in batch.entities.values():
+            batch.duplicates += entity.repeated
+            self._reject_failed(entity, batch)
+        if self._checked is not None:
+            await self._checked()
+        health = self._sensors.add(judged, leases)
+        pass_by("computed")
+        results = [*batch.resets, *posteriors, *batch.dead_letters, *health.summaries]
+        await self._send(results, leases, "sending posteriors")
+        entities, forgotten = batch.entities.values(), self._expire(batch)
+        await self._store_beliefs(entities, health.entries, forgotten, end_offsets(events), leases)
+        pass_by("beliefs sent")
+        batch.measure(events)
+        self._placement.note(batch.misplaced)
 
     async def _read_definitions(self) -> None:
         """Read definitions to their end, and retry while no broker answers."""
@@ -174,6 +181,29 @@ class Fusion:
             entity.set_model(model)
             entity.plan(self._messages.read_stored, self._most_moments)
 
+    async def _send(
+        self, records: Iterable[Record], leases: Mapping[int, Lease], checkpoint: Checkpoint
+    ) -> dict[TopicPartition, int]:
+        """Send all records, and retry while no broker answers; passes `checkpoint` at each attempt."""
+        records = list(records)
+        if not records:
+            return {}
+        if strange := {record.partition for record in records} - leases.keys():
+            raise Fenced(f"this worker does not own the partitions {sorted(strange)}")
+        producer: AIOKafkaProducer = await self._producer()
+        try:
+            batches = pack_batches(producer, records, leases)
+            # without a timeout, a batch that is never acknowledged would block for ever
+            async with asyncio.timeout(2 * SENDING_SECONDS):
+                may_retry = retry_unless(ProducerFenced)
+                async for attempt in attempts(may_retry, SENDING_SECONDS, first=0.2, longest=5.0):
+                    with attempt:
+                        pass_by(checkpoint)
+                        return await deliver(producer, batches)
+        except ProducerFenced as error:
+            raise Fenced("another worker has taken over a partition of this batch") from error
+        raise AssertionError("unreachable")
+
     def _expire(self, batch: Batch) -> list[tuple[int, bytes]]:
         """Advance the partitions' event time; returns partition and key of the entities to forget."""
         for partition, times in batch.times.items():
@@ -183,36 +213,46 @@ class Fusion:
             entity.record.last_seen = max(entity.record.last_seen, now.get(entity.partition, -math.inf))
         return self._expiry.due(batch.entities)
 
-    def _changes(
+    async def _store_beliefs(
         self,
-        batch: Batch,
-        health: HealthChanges,
+        entities: Iterable[EntityBatch],
+        health: Mapping[int, Mapping[bytes, bytes]],
         forgotten: Iterable[tuple[int, bytes]],
-        events: Sequence[EventT[Any]],
-    ) -> tuple[Mapping[int, Changes], Counter[int]]:
-        """Return the changes by partition, in the order of the changelog, and the increase in the number of beliefs."""
+        end_offsets: Mapping[int, Mapping[str, int]],
+        leases: Mapping[int, Lease],
+    ) -> None:
+        """Write the changelog, then the store; `end_offsets` are those of the batch, by partition and topic."""
         changes: dict[int, dict[bytes, bytes | None]] = defaultdict(dict)
-        ends = end_offsets(events)
-        for partition in ends:
+        for partition in end_offsets:
             key, value = self._lineage.source_entry(partition)
             changes[partition][key] = value
-        for (
-            partition,
-            found,
-        ) in health.entries.items():  # before the beliefs: see streams.state.sensor_records
+        for partition, found in health.items():  # before the beliefs: see streams.state.sensor_records
             changes[partition].update(found)
         growth: Counter[int] = Counter()
-        entities = list(batch.entities.values())
+        stored: list[tuple[EntityBatch, bytes]] = []
+        entities = list(entities)
         encode_states(entity.record for entity in entities)
         for entity in entities:
             if entity.should_store:
                 raw = changes[entity.partition][entity.key] = entity.record.encode()
-                self._messages.keep(entity, raw)
+                stored.append((entity, raw))
                 growth[entity.partition] += not entity.is_known
         for partition, key in forgotten:
             changes[partition][key] = None
             growth[partition] -= 1
-        for partition, read in ends.items():
-            key, value = self._lineage.progress_entry(partition, read)
+        for partition, ends in end_offsets.items():
+            key, value = self._lineage.progress_entry(partition, ends)
             changes[partition][key] = value
-        return changes, growth
+        changelog = self._names.beliefs_changelog
+        records = [
+            Record(changelog, partition, key, value)
+            for partition, made in changes.items()
+            for key, value in made.items()
+        ]
+        pass_by("posteriors sent")
+        offsets = await self._send(records, leases, "sending beliefs")
+        for partition, made in changes.items():
+            last = offsets.get(TopicPartition(changelog, partition), NOT_KNOWN)
+            self._store.write_own(partition, made, last, growth[partition])
+        for entity, raw in stored:
+            self._messages.keep(entity, raw)

@@ -26,7 +26,7 @@ from beliefstream.streams.definitions.reader import Definitions
 from beliefstream.streams.kafka.producing import Lease, Record
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.state.sensor_records import Offsets, SensorRecord, keys_of, load
-from beliefstream.streams.state.unwritten import Unwritten
+from beliefstream.streams.state.stores import BeliefStore
 from beliefstream.streams.worker.sensor_metrics import SensorMetrics
 from beliefstream.streams.worker.sensor_summaries import summary
 
@@ -62,7 +62,7 @@ class SensorHealthKeeper:
 
     Args:
         application: name of the application, for the headers of summaries.
-        unwritten: reads the records, those of a batch that is being sent too.
+        store: holds the records.
         committed: returns the group's committed offset; 0 for none.
         seconds: length of the window.
     """
@@ -72,12 +72,12 @@ class SensorHealthKeeper:
         names: TopicNames,
         application: str,
         definitions: Definitions,
-        unwritten: Unwritten,
+        store: BeliefStore,
         committed: Callable[[TP], int],
         seconds: float,
     ) -> None:
         self._names, self._application, self._definitions = names, application, definitions
-        self._unwritten, self._committed, self._seconds = unwritten, committed, seconds
+        self._store, self._committed, self._seconds = store, committed, seconds
         self._metrics = SensorMetrics()
         self._digests: dict[str, tuple[Sensor, bytes]] = {}
         # records that the last batches changed, with the bytes that they were stored as, by partition and sensor
@@ -164,9 +164,7 @@ class SensorHealthKeeper:
     def _stored(self, partition: int, definition: Sensor, channels: int) -> Stored:
         """Return the stored record, or a new one if there is none for this definition, window and length."""
         digest = self._digest(definition)
-        whole, newest = (
-            self._unwritten.read(partition, key) for key in keys_of(partition, definition.sensor)
-        )
+        whole, newest = (self._store.read(partition, key) for key in keys_of(partition, definition.sensor))
         kept = self._decoded.pop((partition, definition.sensor), None)
         # the store has other bytes if the batch of these failed, or another worker wrote later ones
         record = kept.record if kept is not None and kept[:2] == (whole, newest) else load(whole, newest)

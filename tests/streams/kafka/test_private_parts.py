@@ -12,7 +12,6 @@ import pytest
 from beliefstream import inference, streams
 
 FOLDER = Path(streams.__file__).parent
-MATHEMATICS = [ast.parse(path.read_text()) for path in Path(inference.__file__).parent.rglob("*.py")]
 # names of files, wherever they stand
 TOUCHING = {
     "aiokafka_clients": "aiokafka",
@@ -63,12 +62,19 @@ def foreign(tree: ast.AST, functions: set[str]) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def mathematics() -> list[ast.Module]:
+    return [ast.parse(path.read_text()) for path in Path(inference.__file__).parent.rglob("*.py")]
+
+
+@pytest.fixture(scope="module")
 def trees() -> dict[Path, ast.Module]:
     return {path: ast.parse(path.read_text()) for path in sorted(FOLDER.rglob("*.py"))}
 
 
-def test_other_files_touch_no_private_part_of_another_package(trees: dict[Path, ast.Module]) -> None:
-    functions = {name for tree in (*trees.values(), *MATHEMATICS) for name in own_names(tree)[0]}
+def test_other_files_touch_no_private_part_of_another_package(
+    trees: dict[Path, ast.Module], mathematics: list[ast.Module]
+) -> None:
+    functions = {name for tree in (*trees.values(), *mathematics) for name in own_names(tree)[0]}
     ours = functions - {
         name for path, tree in trees.items() if path.stem in TOUCHING for name in own_names(tree)[0]
     }

@@ -33,7 +33,6 @@ from beliefstream.streams.state.belief_table import BeliefTable
 from beliefstream.streams.state.expiry import LEAST, RECENT, EventClock, Expiry
 from beliefstream.streams.state.record import BeliefRecord
 from beliefstream.streams.state.stores import BeliefStore
-from beliefstream.streams.state.unwritten import Unwritten
 from tests.brokers import KafkaNode
 from tests.conftest import Names, eventually
 from tests.streams.oracle import distance, expected
@@ -83,8 +82,7 @@ class Forgetting:
         asyncio.run(self.store.on_rebalance({place}, set(), {place}))
         self.definitions = Definitions("sensors", "models")
         self.committed = {TP("observations", 0): 1000, TP("priors", 0): 1000}
-        unwritten, committed = Unwritten(self.store), self.committed.__getitem__
-        self.expiry = Expiry(TopicNames(), self.definitions, self.store, unwritten, committed)
+        self.expiry = Expiry(TopicNames(), self.definitions, self.store, self.committed.__getitem__)
         self.define("*", EXPIRES)
 
     def define(self, entity: str, expires_after: float | None) -> None:

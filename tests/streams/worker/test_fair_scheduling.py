@@ -146,26 +146,3 @@ def test_partitions_do_not_wait_for_each_other(partition: int) -> None:
     turn = scheduler.take(arriving("h" * 40, partition=1 - partition) + arriving("ab", partition=partition))
     done = scheduler.done(turn)
     assert offsets([event for event in done if event.message.partition == partition]) == [0, 1]
-
-
-def test_a_turn_taken_while_another_is_under_way_is_done_after_it() -> None:
-    scheduler = FairScheduler(BATCH, fail_if_dropped)
-    first, second = scheduler.take(arriving("ab")), scheduler.take(arriving("h" * 50, first=2))
-    assert offsets(first) == [0, 1]
-    assert offsets(second) == [*range(2, 2 + MOST_OF_ONE)]
-    assert offsets(scheduler.done(first)) == [0, 1]
-    assert offsets(scheduler.done(second)) == [*range(2, 2 + MOST_OF_ONE)]
-
-
-def test_after_a_clearing_turns_under_way_are_done_without_those_that_overtook_dropped_ones() -> None:
-    dropped: list[Any] = []
-    scheduler = FairScheduler(BATCH, dropped.append)
-    first = scheduler.take(arriving("h" * 50 + "a"))
-    second = scheduler.take(arriving("b", first=51))
-    scheduler.clear()
-    assert scheduler.cleared
-    assert offsets(scheduler.done(first)) == [*range(MOST_OF_ONE)]
-    assert offsets(scheduler.done(second)) == [*range(MOST_OF_ONE, 50)]
-    assert [message.offset for message in dropped] == [50, 51]  # they are delivered again
-    assert scheduler.take() == []
-    assert not scheduler.cleared

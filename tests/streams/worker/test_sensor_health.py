@@ -18,7 +18,6 @@ from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.state.belief_table import BeliefTable
 from beliefstream.streams.state.memory_store import MemoryStore
 from beliefstream.streams.state.sensor_records import keys_of, load
-from beliefstream.streams.state.unwritten import Unwritten
 from beliefstream.streams.worker.sensor_health import HealthChanges, Judged, SensorHealthKeeper
 
 SECONDS = 256.0
@@ -58,7 +57,7 @@ class Keeping:
     def begin(self) -> None:
         committed = lambda place: self.committed.get(place, 0)  # noqa: E731
         self.keeper = SensorHealthKeeper(
-            TopicNames(), "tests", self.definitions, Unwritten(self.store), committed, SECONDS
+            TopicNames(), "tests", self.definitions, self.store, committed, SECONDS
         )
 
     def add(self, *found: Judged) -> HealthChanges:
