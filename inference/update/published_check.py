@@ -23,7 +23,8 @@ SHARES = (0.5, 0.2)  # of the points: answer, widened answer; the rest are of th
 POINTS = 2_048
 GOOD = 0.95  # effective sample size from which an answer is not refined
 ROUNDS, STEPS = 8, 3  # of refinement: draws of points, and steps of expectation-maximisation for each
-CHECK = 7_919  # seed of the points that check
+CHECK = 7_919  # seed of the points that choose
+REPORT = 104_729  # of those that measure what was chosen: the points of a choice flatter it
 
 
 class Checked(NamedTuple):
@@ -74,11 +75,12 @@ def checked(
 ) -> Checked:
     """Measure the answers, and refine poor ones; a refined one is kept only where other points say it is better.
 
+    What was refined is measured again, on fresh points.
+
     Raises:
         ProblemError: the likelihood fails.
         ValueError: the likelihood is zero at all points of a problem.
     """
-
     found = weighed(priors, function, numbers, answer, points, CHECK)
     if bool((found.target.amax(1) == -math.inf).any()):
         raise ValueError("data: their likelihood is zero in every state of the prior that was tried")
@@ -97,4 +99,6 @@ def checked(
         best = current.where(better[:, None], best)
         reached = Quality(*(torch.where(better, new, old) for new, old in zip(after, reached, strict=True)))
         refined = refined | better
+    if bool(refined.any()):
+        reached = quality(weighed(priors, function, numbers, best, points, REPORT))
     return Checked(best, reached, refined)

@@ -56,6 +56,7 @@ MEASURED = 1024  # most points that compare a repeated refinement with the answe
 LEAST_LACKING, MOST_LACKING = 0.001, 0.5  # share of the posterior that is added where an answer lacks it
 ADDED = 6  # most components that are added for it
 WORSE = 0.02  # nats by which the estimated divergence may rise
+WIDER = 0.1  # share of an answer's variance that a Gaussian as wide as the prior may add
 LEAST_GAIN = 0.1  # relative gain in effective sample size below which a refinement is not repeated
 
 
@@ -158,13 +159,13 @@ class ThoroughNetwork(CheckedNetwork):
 
     def _covered(self, local: LocalProblem, update: Update) -> Update:
         """Add one Gaussian as wide as the prior to refined answers: refinement narrows the network's."""
-        share = self.settings.prior_share
         index = torch.nonzero(update.method == int(Method.REFINED))[:, 0]
-        if len(index) == 0 or not share:
+        if len(index) == 0 or not self.settings.prior_share:
             return update
         some, before = local.rows(index), update.rows(index)
         wide = some.extend(GaussianMixture.gaussian(*some.prior.moments()))
-        whole = beside([before.posterior.scaled_by(math.log1p(-share)), wide.scaled_by(math.log(share))])
+        share = _share_beside(before.posterior, wide).clamp_max(self.settings.prior_share)
+        whole = beside([before.posterior.scaled_by((-share).log1p()), wide.scaled_by(share.log())])
         return update.with_rows(index, replace(before, posterior=self._reduced(whole)))
 
     def _verified(self, local: LocalProblem, update: Update) -> Update:
@@ -262,3 +263,11 @@ def _sound(local: LocalProblem) -> Tensor:
     return torch.stack(
         [weights, local.observations64.finite, *(part.isfinite().all(1) for part in parts)]
     ).all(0)
+
+
+def _share_beside(answer: GaussianMixture, wide: GaussianMixture) -> Tensor:
+    """Weight of one Gaussian beside an answer that adds `WIDER` of its variance in all directions, ``(B, 1)``."""
+    mean, covariance = answer.moments()
+    offset = wide.means[:, 0] - mean
+    added = wide.covariances[:, 0] + la.outer(offset, offset)
+    return WIDER / la.trace(la.invert(covariance) @ added)[:, None]
