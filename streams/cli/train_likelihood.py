@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.problem_training import changed_options, given, train_problem
 
 if TYPE_CHECKING:
-    from beliefstream.inference.training.likelihood.train import Plan, Training
+    from beliefstream.inference.training.likelihood.train import Training
 
 ALLOWED = ("steps", "batch", "learning_rate", "warm_up", "seed", "width", "layers")
 
@@ -28,31 +27,17 @@ def train_likelihood(
     Raises:
         CommandError: the problem is unknown, its simulator fails, or the training diverges.
     """
-    from beliefstream.inference.likelihood.problem_functions import ProblemFunction
-    from beliefstream.inference.likelihood.problems import ProblemError
     from beliefstream.inference.training.likelihood.train import Plan, Training
-    from beliefstream.inference.training.run import Diverged
-    from beliefstream.streams.cli.train import run
-    from beliefstream.streams.definitions import measurement_modules, problems
 
-    refused = [name for name, value in options.items() if value is not None and name not in ALLOWED]
-    if refused:
-        raise CommandError(f"--{refused[0].replace('_', '-')}: not used with --problem")
-    plan = Plan(problem, **{name: value for name, value in options.items() if value is not None})
-    try:
-        measurement_modules.load(problem.partition(":")[0])
-        function = ProblemFunction.of(problems.find(problem))
-        training = Training(plan, function, checkpoint, device)
-        log = checkpoint.with_suffix(".jsonl")
-        print(f"checkpoint {checkpoint}, log {log}", file=sys.stderr)
-        if not run(training, log, stop_after):
-            print(f"stopped at step {training.step} of {plan.steps}; the same command continues")
-            return
-        print(f"trained {training.step} steps in {training.seconds:.0f} s")
+    plan = Plan(problem, **given(options, ALLOWED, "--problem"))
+
+    def finish(training: Training) -> None:
         if out is not None:
             write(training, out)
-    except (ProblemError, Diverged, ValueError) as error:
-        raise CommandError(f"--problem: {error}") from error
+
+    train_problem(
+        problem, checkpoint, stop_after, lambda found: Training(plan, found, checkpoint, device), finish
+    )
 
 
 def write(training: Training, folder: Path) -> None:
@@ -60,6 +45,7 @@ def write(training: Training, folder: Path) -> None:
     from beliefstream.inference.likelihood.learned import weights
     from beliefstream.inference.training.likelihood import card
     from beliefstream.inference.training.likelihood.calibration import calibrate
+    from beliefstream.inference.training.likelihood.train import Plan
 
     plan, likelihood = training.plan, training.likelihood.cpu().eval()
     name = plan.problem.partition(":")[2]
@@ -69,7 +55,8 @@ def write(training: Training, folder: Path) -> None:
     likelihood.expected_error = measured.divergence[0] + measured.divergence[1]
     weights.save(likelihood, path, described)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    command = f"beliefstream train --problem {plan.problem}{_given(plan)} --out {folder}"
+    options = changed_options(plan, Plan(plan.problem))
+    command = f"beliefstream train --problem {plan.problem}{options} --out {folder}"
     path.with_suffix(".md").write_text(
         card.card(name, described, likelihood, measured, command, digest), encoding="utf-8"
     )
@@ -78,16 +65,3 @@ def write(training: Training, folder: Path) -> None:
         f"calibration error {measured.calibration_error:.4f}, rank error {measured.rank_error:.4f}"
     )
     print(f"wrote {path} and {path.with_suffix('.md').name}, sha256 {digest}")
-
-
-def _given(plan: Plan) -> str:
-    """The options that change the default plan into this one."""
-    from dataclasses import asdict
-
-    from beliefstream.inference.training.likelihood.train import Plan
-
-    defaults, options = asdict(Plan(plan.problem)), ""
-    for name, value in asdict(plan).items():
-        if value != defaults[name]:
-            options += f" --{name.replace('_', '-')} {value}"
-    return options

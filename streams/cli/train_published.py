@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.problem_training import changed_options, given, train_problem
 
 if TYPE_CHECKING:
-    from beliefstream.inference.training.published.train import Plan, Training
+    from beliefstream.inference.training.published.train import Training
 
 ALLOWED = (
     *("steps", "batch", "tokens", "learning_rate", "warm_up", "seed"),
@@ -26,39 +26,24 @@ def train_published(
     Raises:
         CommandError: the problem is unknown, its simulator fails, or the training diverges.
     """
-    from beliefstream.inference.likelihood.problem_functions import ProblemFunction
-    from beliefstream.inference.likelihood.problems import ProblemError
     from beliefstream.inference.training.published.train import Plan, Training
-    from beliefstream.inference.training.run import Diverged
-    from beliefstream.streams.cli.train import run
-    from beliefstream.streams.definitions import measurement_modules, problems
 
-    refused = [name for name, value in options.items() if value is not None and name not in ALLOWED]
-    if refused:
-        raise CommandError(f"--{refused[0].replace('_', '-')}: not used with --form published")
-    plan = Plan(problem, **{name: value for name, value in options.items() if value is not None})
+    plan = Plan(problem, **given(options, ALLOWED, "--form published"))
     if plan.width % plan.heads:
         raise CommandError(f"--heads: {plan.heads} do not divide --width {plan.width}")
-    try:
-        measurement_modules.load(problem.partition(":")[0])
-        function = ProblemFunction.of(problems.find(problem))
-        training = Training(plan, function, checkpoint)
-        log = checkpoint.with_suffix(".jsonl")
-        print(f"checkpoint {checkpoint}, log {log}", file=sys.stderr)
-        if not run(training, log, stop_after):
-            print(f"stopped at step {training.step} of {plan.steps}; the same command continues")
-            return
-        print(f"trained {training.step} steps in {training.seconds:.0f} s")
+
+    def finish(training: Training) -> None:
         if out is not None:
             write(training, out)
-    except (ProblemError, Diverged, ValueError) as error:
-        raise CommandError(f"--problem: {error}") from error
+
+    train_problem(problem, checkpoint, stop_after, lambda found: Training(plan, found, checkpoint), finish)
 
 
 def write(training: Training, folder: Path) -> None:
     """Write weights and card, with the scores of the trained network on new problems."""
     from beliefstream.inference.network.published import weights
     from beliefstream.inference.training.published import card
+    from beliefstream.inference.training.published.train import Plan
 
     training.form.eval()
     name = training.plan.problem.partition(":")[2]
@@ -66,27 +51,12 @@ def write(training: Training, folder: Path) -> None:
     found = card.scores(training)
     weights.save(training.form, path, card.facts(training))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    command = (
-        f"beliefstream train --problem {training.plan.problem} --form published{_given(training.plan)} "
-        f"--out {folder}"
-    )
+    plan = training.plan
+    options = changed_options(plan, Plan(plan.problem))
+    command = f"beliefstream train --problem {plan.problem} --form published{options} --out {folder}"
     described = path.with_suffix(".md")
     described.write_text(card.card(training, found, command, digest), encoding="utf-8")
     for score in found:
         away = "" if score.divergence is None else f", KL {score.divergence[0]:.4f}"
         print(f"{score.answer}, K = {score.components}: −log density {score.log_score[0]:.3f}{away}")
     print(f"wrote {path} and {described.name}, sha256 {digest}")
-
-
-def _given(plan: Plan) -> str:
-    """The options that change the default plan into this one."""
-    from dataclasses import asdict
-
-    from beliefstream.inference.training.published.train import Plan
-
-    defaults, options = asdict(Plan(plan.problem)), ""
-    for name, value in asdict(plan).items():
-        if value != defaults[name]:
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else value
-            options += f" --{name.replace('_', '-')} {text}"
-    return options
