@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
@@ -142,6 +142,7 @@ class _Session:
         self._letters = Publisher(settings.brokers, settings.dead_letters, SOURCE, options)
         stack.callback(self._letters.close, CLOSE_SECONDS)
         self._connection = 0  # packet identifiers count within a connection only
+        self._session_kept = False  # whether the broker has kept what came while the bridge was away
         self._fault: Exception | None = None
         self._connected = connected
         self._client = self._make_client()
@@ -192,21 +193,40 @@ class _Session:
             )
             client.tls_set(authority, own, key)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
-        client.on_message = self._on_message
+        client.on_subscribe, client.on_message = self._on_subscribe, self._on_message
         return client
 
     def _on_connect(
         self, client: paho.Client, _: Any, flags: Any, reason: ReasonCode, properties: Any
     ) -> None:
         if reason.is_failure:
-            place = f"{self._settings.mqtt_host}:{self._settings.mqtt_port}"
-            self._fault = MqttRefused(f"the MQTT broker at {place} refuses the connection: {reason}")
+            self._fault = MqttRefused(f"the MQTT broker at {self._place} refuses the connection: {reason}")
             return
         self._connection += 1
+        self._session_kept = flags.session_present
         options = SubscribeOptions(qos=1, retainHandling=NEVER_RETAINED)
         client.subscribe([(each.subscription, options) for each in self._mapping.topics])
+
+    def _on_subscribe(
+        self, client: paho.Client, _: Any, packet: int, reasons: Sequence[ReasonCode], properties: Any
+    ) -> None:
+        """Say that the bridge is connected: what is published before the subscription does not come."""
+        refused = [
+            each.subscription
+            for each, reason in zip(self._mapping.topics, reasons, strict=False)
+            if reason.is_failure
+        ]
+        if refused:
+            self._fault = MqttRefused(
+                f"the MQTT broker at {self._place} refuses to send {', '.join(refused)}"
+            )
+            return
         self._connected(True)
-        log.info("connected to the MQTT broker", session_kept=flags.session_present)
+        log.info("connected to the MQTT broker", session_kept=self._session_kept)
+
+    @property
+    def _place(self) -> str:
+        return f"{self._settings.mqtt_host}:{self._settings.mqtt_port}"
 
     def _on_disconnect(self, client: Any, _: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         self._connected(False)
