@@ -6,7 +6,7 @@ import time
 from contextlib import ExitStack
 
 from beliefstream.streams.bench.site import Site, define, log_of, samples, wait_until_ready, worker
-from beliefstream.streams.bench.stream import ACCEPTED, LIMIT, POLL_SECONDS
+from beliefstream.streams.bench.stream import ACCEPTED, LIMIT, POLL_SECONDS, rate_between
 from beliefstream.streams.bench.workload import Workload, send
 from beliefstream.streams.local.broker import free_port
 
@@ -49,5 +49,4 @@ def measure_workers(site: Site, workload: Workload, workers: int) -> float:
             if applied and (not marks or applied > marks[-1][1]):
                 marks.append((time.perf_counter(), applied))
             time.sleep(POLL_SECONDS)
-    (began, first), (ended, last) = marks[0], marks[-1]
-    return (last - first) / max(ended - began, 1e-9)
+    return rate_between(marks)

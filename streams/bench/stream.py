@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
@@ -23,7 +23,7 @@ from beliefstream.streams.bench.site import (
 from beliefstream.streams.bench.workload import Workload, send
 from beliefstream.streams.settings import Settings
 
-__all__ = ["Rate", "Throughput", "measure_stream"]
+__all__ = ["Rate", "Throughput", "measure_stream", "rate_between"]
 
 LIMIT = 300.0  # seconds after which a run counts as failed
 POLL_SECONDS = 0.25  # between two looks at what the worker has counted
@@ -140,8 +140,19 @@ def _measure_worker(site: Site, settings: Settings, workload: Workload) -> tuple
     with worker(settings) as child:
         wait_until_ready(settings, child)
         rate = _watch(counter, child, str(log_of(settings)), is_done, count)
+    return rate, rate_between(marks)
+
+
+def rate_between(marks: Sequence[tuple[float, float]]) -> float:
+    """Observations a second between the first and the last of `marks`: when, and how many were applied by then.
+
+    Raises:
+        RuntimeError: there are fewer than two, because the workload was too small to be timed.
+    """
+    if len(marks) < 2:
+        raise RuntimeError("bench: too few observations to be timed; take more --entities or --reports")
     (began, first), (ended, last) = marks[0], marks[-1]
-    return rate, (last - first) / max(ended - began, 1e-9)
+    return (last - first) / (ended - began)
 
 
 def _watch(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from threading import Lock
 
@@ -14,8 +13,6 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 __all__ = ["BulkHistogram"]
-
-FEW = 16  # values counted one by one
 
 
 class BulkHistogram(Collector):
@@ -32,7 +29,6 @@ class BulkHistogram(Collector):
         self, name: str, documentation: str, buckets: Sequence[float], registry: CollectorRegistry
     ) -> None:
         self._name, self._documentation = name, documentation
-        self._finite_bounds = list(buckets)
         self._bounds = np.array([*buckets, math.inf])
         self._counts = np.zeros(len(self._bounds), dtype=np.int64)
         self._sum = 0.0
@@ -41,22 +37,12 @@ class BulkHistogram(Collector):
 
     def observe(self, values: Sequence[float]) -> None:
         """Count all these values; NaN is left out."""
-        if len(values) < FEW:
-            self._observe_few([value for value in values if value == value])
-            return
         numbers = np.asarray(values, dtype=np.float64)
         numbers = numbers[~np.isnan(numbers)]
         places = np.searchsorted(self._bounds, numbers)  # the first bound that is not below the value
         with self._lock:
             self._counts += np.bincount(places, minlength=len(self._bounds))
             self._sum += float(numbers.sum())
-
-    def _observe_few(self, values: Sequence[float]) -> None:
-        """Do the same as `observe` without the fixed cost of NumPy's functions."""
-        with self._lock:
-            for value in values:
-                self._counts[bisect_left(self._finite_bounds, value)] += 1
-                self._sum += value
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """Return the counts so far; the registry calls this."""
