@@ -131,9 +131,7 @@ def main() -> None:
         problem = getattr(example_problems, name)()
         function = ProblemFunction.of(problem)
         learned = weights.load(folder / f"{name}.safetensors", name_of(problem), function)
-        print(
-            f"\n{name}\n\n| surprise | cases | true | counted | share above | worst |\n|---|---:|---:|---:|---:|---:|"
-        )
+        print(f"\n{name}\n\n{HEAD}")
         print("\n".join(table(measured(function, learned, given.cases, given.seed))))
 
 

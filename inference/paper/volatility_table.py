@@ -17,10 +17,8 @@ from beliefstream.inference.paper.volatility_product import SETTINGS, network_fi
 PARTICLES = (1000, 10_000)  # of the smaller filters
 LARGEST = 100_000
 POINTS = 1000  # of ours in each of two rounds
-MOST = (
-    4,
-    15,
-)  # series and steps, whatever more is asked for: 100 000 particles and the network take a second a step
+# series and steps, whatever more is asked for: 100 000 particles and the network take a second a step
+MOST = (4, 15)
 
 Result = TypeVar("Result")
 

@@ -13,9 +13,8 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.update.updater import Updater
 from beliefstream.streams.bench.update import hard_problems, timed, tracks
 
-__all__ = ["SIZES", "DeviceSpeed", "measure_device"]
+__all__ = ["DeviceSpeed", "measure_device"]
 
-SIZES = (64, 512, 4096)
 LARGE = 512  # a batch of more is timed only once after the first call
 FAMILIES: dict[str, Callable[[int], tuple[GaussianMixture, Observations]]] = {
     "tracks": tracks,
@@ -41,7 +40,7 @@ class DeviceSpeed:
     memory: int | None
 
 
-def measure_device(updater: Updater, sizes: Sequence[int] = SIZES) -> list[DeviceSpeed]:
+def measure_device(updater: Updater, sizes: Sequence[int]) -> list[DeviceSpeed]:
     """Measure all families and sizes on the updater's device."""
     torch.set_num_threads(1)
     found = []

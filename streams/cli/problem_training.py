@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -62,10 +61,10 @@ def train_problem(
         raise CommandError(f"--problem: {error}") from error
 
 
-def changed_options(plan: Any, default: Any) -> str:
-    """The options that change the default plan into this one."""
-    defaults, options = asdict(default), ""
-    for name, value in asdict(plan).items():
+def changed_options(plan: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """The options that change a plan's defaults into its fields."""
+    options = ""
+    for name, value in plan.items():
         if value != defaults[name]:
             text = ",".join(map(str, value)) if isinstance(value, tuple) else value
             options += f" --{name.replace('_', '-')} {text}"

@@ -18,6 +18,7 @@ from beliefstream.streams.cli.command_settings import settings_for
 from beliefstream.streams.cli.errors import CommandError
 from beliefstream.streams.cli.options import whole_numbers
 from beliefstream.streams.cli.output import progress_bar
+from beliefstream.streams.cli.problem_training import changed_options
 from beliefstream.streams.cli.train_likelihood import train_likelihood
 from beliefstream.streams.cli.train_published import train_published
 from beliefstream.streams.directories import cache_directory
@@ -271,9 +272,4 @@ def _given(plan: Plan) -> str:
     ours, defaults = asdict(plan), asdict(Plan())
     ours |= ours.pop("configuration")
     defaults |= defaults.pop("configuration")
-    options = ""
-    for name, value in ours.items():
-        if value != defaults[name]:
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else value
-            options += f" --{name.replace('_', '-')} {text}"
-    return options
+    return changed_options(ours, defaults)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ def write(training: Training, folder: Path) -> None:
     likelihood.expected_error = measured.divergence[0] + measured.divergence[1]
     weights.save(likelihood, path, described)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    options = changed_options(plan, Plan(plan.problem))
+    options = changed_options(asdict(plan), asdict(Plan(plan.problem)))
     command = f"beliefstream train --problem {plan.problem}{options} --out {folder}"
     path.with_suffix(".md").write_text(
         card.card(name, described, likelihood, measured, command, digest), encoding="utf-8"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ def write(training: Training, folder: Path) -> None:
     weights.save(training.form, path, card.facts(training))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     plan = training.plan
-    options = changed_options(plan, Plan(plan.problem))
+    options = changed_options(asdict(plan), asdict(Plan(plan.problem)))
     command = f"beliefstream train --problem {plan.problem} --form published{options} --out {folder}"
     described = path.with_suffix(".md")
     described.write_text(card.card(training, found, command, digest), encoding="utf-8")

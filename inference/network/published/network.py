@@ -47,9 +47,7 @@ class Whitened(NamedTuple):
     inputs: Tensor  # of the tokens (B, K, T), float32
     memory: Tensor  # of the data (B, N, D), float32
     absent: Tensor  # which data a report lacks (B, N)
-    tokens: (
-        Tensor  # log weights, means, factors and spread of the tokens, whitened and flat (B, K, ...), float32
-    )
+    tokens: Tensor  # their log weights, means, factors and spread, whitened and flat (B, K, ...), float32
     centre: Tensor  # of the frame (B, n)
     frame: Tensor  # its lower Cholesky factor (B, n, n)
 
