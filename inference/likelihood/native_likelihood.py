@@ -23,15 +23,10 @@ from beliefstream.inference.likelihood.native_terms import (
     wrapped,
 )
 from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
-from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native import borrowing, native
 from beliefstream.inference.mixtures.native_arrays import array
-from beliefstream.inference.mixtures.native_density import (
-    BLOCK,
-    UNDERFLOW,
-    Block,
-    add_exponential,
-    new_block,
-)
+from beliefstream.inference.mixtures.native_density import BLOCK, Block, add_exponential, new_block
+from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, logarithm
 
 SEVERAL = (
     256  # observations, after which the product is taken into the sum: 2 to this power is a finite number
@@ -80,7 +75,7 @@ def _log_likelihood(seen: Seen, points: Array, found: Array) -> None:
                 found[b, start + p] = total[p]
 
 
-@inner
+@borrowing
 def _fill_relative(seen: Seen, b: int, n: int, block: Block, relative: Array) -> None:
     """Coordinates of the points relative to the sensor."""
     for r in range(len(relative)):
@@ -93,7 +88,7 @@ def _fill_relative(seen: Seen, b: int, n: int, block: Block, relative: Array) ->
                 relative[r, p] += entry * block.points[j, p]
 
 
-@inner
+@borrowing
 def _fill_squared(seen: Seen, b: int, n: int, block: Block, relative: Array) -> None:
     """Squared residuals, into `block.offset`."""
     squared, rows = block.offset, len(relative)
@@ -124,7 +119,7 @@ def _fill_squared(seen: Seen, b: int, n: int, block: Block, relative: Array) -> 
         squared[p] = off * off
 
 
-@inner
+@borrowing
 def _add(seen: Seen, b: int, n: int, block: Block, product: Array, total: Array) -> None:
     """Add the larger of an inlier's and an outlier's log density to the total, and multiply the rest in."""
     squared = block.offset
@@ -145,14 +140,14 @@ def _add(seen: Seen, b: int, n: int, block: Block, product: Array, total: Array)
         odds = -abs(inlier - outlier)
         block.argument[p] = UNDERFLOW if odds < UNDERFLOW else odds
         block.total[p] = 1.0
-    add_exponential(block)
+    add_exponential(block.argument, block.total)
     for p in range(BLOCK):
         product[p] *= block.total[p]
 
 
-@inner
+@borrowing
 def _close(product: Array, total: Array) -> None:
     """Take the product into the total."""
     for p in range(BLOCK):
-        total[p] += math.log(product[p])
+        total[p] += logarithm(product[p])
         product[p] = 1.0

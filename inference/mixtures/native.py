@@ -77,5 +77,14 @@ def fusing(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]
     It is not for differences that must be exactly zero.
     """
     options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    compiled: Callable[Arguments, Result] = _compile(function, fastmath={"contract"}, **options)
+    compiled: Callable[Arguments, Result] = _compile(function, _nrt=False, fastmath={"contract"}, **options)
+    return compiled
+
+
+def adding(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """As `fusing`, for sums over many points, which may also be added up in another order: several at a time."""
+    options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    compiled: Callable[Arguments, Result] = _compile(
+        function, _nrt=False, fastmath={"contract", "reassoc"}, **options
+    )
     return compiled

@@ -14,24 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture
-from beliefstream.inference.mixtures.native import fusing, inner, native
+from beliefstream.inference.mixtures.native import borrowing, fusing, inner, native
 from beliefstream.inference.mixtures.native_arrays import array
+from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential, logarithm
 
 Array = NDArray[np.float64]
-Bits = NDArray[np.int64]
 
 BLOCK = 64  # points
 ABSENT = -1e300  # below every finite log density
-UNDERFLOW = -708.0  # the exponential of less is no normal number
-LOG2_E = 1 / math.log(2)
-LN2_HIGH, LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10  # ln 2 in two parts
-ROUND = 1.5 * 2.0**52  # once added, the lowest bits are the nearest integer
-COEFFICIENTS = tuple(1 / math.factorial(power) for power in range(12, -1, -1))
 NEGLIGIBLE = -45.0  # below the highest component: less than rounding, whatever the number of components
 
 
 class Block(NamedTuple):
-    """Space for one block of points; the last two arrays are `power` and `scale` seen as integers."""
+    """Space for one block of points."""
 
     points: Array  # (D, BLOCK)
     values: Array  # (K, BLOCK)
@@ -39,10 +34,6 @@ class Block(NamedTuple):
     highest: Array
     total: Array
     argument: Array
-    power: Array
-    scale: Array
-    power_bits: Bits
-    scale_bits: Bits
 
 
 def prepare() -> None:
@@ -98,7 +89,6 @@ def _evaluate(
 @inner
 def new_block(count: int, size: int) -> Block:
     """Space for a block of points and the densities of `count` components."""
-    power, scale = np.empty(BLOCK), np.empty(BLOCK)
     return Block(
         np.zeros((size, BLOCK)),
         np.empty((count, BLOCK)),
@@ -106,14 +96,10 @@ def new_block(count: int, size: int) -> Block:
         np.empty(BLOCK),
         np.empty(BLOCK),
         np.empty(BLOCK),
-        power,
-        scale,
-        power.view(np.int64),
-        scale.view(np.int64),
     )
 
 
-@inner
+@borrowing
 def whiten(
     log_weights: Array, means: Array, factors: Array, inverse: Array, shift: Array, peaks: Array
 ) -> None:
@@ -129,7 +115,7 @@ def whiten(
                 shift[k, i] -= inverse[k, i, j] * means[k, j]
 
 
-@inner
+@borrowing
 def _invert(factor: Array, inverse: Array) -> None:
     """Inverse of a lower-triangular factor."""
     for j in range(len(factor)):
@@ -141,9 +127,47 @@ def _invert(factor: Array, inverse: Array) -> None:
             inverse[i, j] = -total / factor[i, i]
 
 
-@fusing
+@borrowing
 def fill(inverse: Array, shift: Array, peaks: Array, block: Block) -> None:
-    """Log of weight × density of every component at a block's points."""
+    """Log of weight × density of every component at a block's points.
+
+    In two and three coordinates, one loop does it all: what it adds up stays in registers.
+    """
+    size = shift.shape[1]
+    if size == 2:
+        _fill_plane(inverse, shift, peaks, block.points, block.values)
+    elif size == 3:
+        _fill_space(inverse, shift, peaks, block.points, block.values)
+    else:
+        _fill_any(inverse, shift, peaks, block)
+
+
+@fusing
+def _fill_plane(inverse: Array, shift: Array, peaks: Array, points: Array, values: Array) -> None:
+    for k in range(len(peaks)):
+        peak, x, y = peaks[k], shift[k, 0], shift[k, 1]
+        xx, yx, yy = inverse[k, 0, 0], inverse[k, 1, 0], inverse[k, 1, 1]
+        for p in range(BLOCK):
+            first = x + xx * points[0, p]
+            second = y + yx * points[0, p] + yy * points[1, p]
+            values[k, p] = peak - 0.5 * first * first - 0.5 * second * second
+
+
+@fusing
+def _fill_space(inverse: Array, shift: Array, peaks: Array, points: Array, values: Array) -> None:
+    for k in range(len(peaks)):
+        peak, x, y, z = peaks[k], shift[k, 0], shift[k, 1], shift[k, 2]
+        xx, yx, yy = inverse[k, 0, 0], inverse[k, 1, 0], inverse[k, 1, 1]
+        zx, zy, zz = inverse[k, 2, 0], inverse[k, 2, 1], inverse[k, 2, 2]
+        for p in range(BLOCK):
+            first = x + xx * points[0, p]
+            second = y + yx * points[0, p] + yy * points[1, p]
+            third = z + zx * points[0, p] + zy * points[1, p] + zz * points[2, p]
+            values[k, p] = peak - 0.5 * first * first - 0.5 * second * second - 0.5 * third * third
+
+
+@fusing
+def _fill_any(inverse: Array, shift: Array, peaks: Array, block: Block) -> None:
     for k in range(len(peaks)):
         for p in range(BLOCK):
             block.values[k, p] = peaks[k]
@@ -157,42 +181,46 @@ def fill(inverse: Array, shift: Array, peaks: Array, block: Block) -> None:
                 block.values[k, p] -= 0.5 * block.offset[p] * block.offset[p]
 
 
-@inner
+@borrowing
 def sum_components(block: Block, total: Array) -> None:
     """Log of the sum over components, into `total`."""
-    count = len(block.values)
+    highest, argument, sums = block.highest, block.argument, block.total
+    find_highest(block.values, highest)
     for p in range(BLOCK):
-        block.highest[p] = ABSENT
-        block.total[p] = 0.0
-    for k in range(count):
-        for p in range(BLOCK):
-            value = block.values[k, p]
-            block.highest[p] = value if value > block.highest[p] else block.highest[p]
-    for k in range(count):
-        near = 0
-        for p in range(BLOCK):
-            value = block.values[k, p] - block.highest[p]
-            # negated, so that what is not a number stays so
-            near += not value <= NEGLIGIBLE
-            block.argument[p] = UNDERFLOW if value < UNDERFLOW else value
-        if near:
-            add_exponential(block)
+        sums[p] = 0.0
+    for k in range(len(block.values)):
+        if relative_to(highest, block.values[k], argument):
+            add_exponential(argument, sums)
     for p in range(len(total)):
-        found = block.highest[p] + math.log(block.total[p])
+        found = highest[p] + logarithm(sums[p])
         total[p] = -math.inf if found <= ABSENT else found
 
 
+@borrowing
+def find_highest(values: Array, highest: Array) -> None:
+    """The highest of the components' values at each point, or `ABSENT`."""
+    for p in range(BLOCK):
+        highest[p] = ABSENT
+    for k in range(len(values)):
+        row = values[k]
+        for p in range(BLOCK):
+            highest[p] = row[p] if row[p] > highest[p] else highest[p]
+
+
+@borrowing
+def relative_to(highest: Array, values: Array, argument: Array) -> bool:
+    """Fill `argument` with what an exponential is needed of; whether any point of the block has more than nothing."""
+    near = 0
+    for p in range(BLOCK):
+        value = values[p] - highest[p]
+        # negated, so that what is not a number stays so
+        near += not value <= NEGLIGIBLE
+        argument[p] = UNDERFLOW if value < UNDERFLOW else value
+    return near > 0
+
+
 @fusing
-def add_exponential(block: Block) -> None:
-    """Add the exponential of `argument` to `total`: two to a whole power, times a series."""
+def add_exponential(argument: Array, total: Array) -> None:
+    """Add the exponential of `argument` to `total`."""
     for p in range(BLOCK):
-        block.power[p] = block.argument[p] * LOG2_E + ROUND
-    for p in range(BLOCK):
-        block.scale_bits[p] = (block.power_bits[p] + 1023) << 52
-    for p in range(BLOCK):
-        whole = block.power[p] - ROUND
-        rest = block.argument[p] - whole * LN2_HIGH - whole * LN2_LOW
-        series = COEFFICIENTS[0]
-        for coefficient in COEFFICIENTS[1:]:
-            series = series * rest + coefficient
-        block.total[p] += series * block.scale[p]
+        total[p] += exponential(argument[p])

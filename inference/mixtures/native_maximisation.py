@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import fusing, inner, native
+from beliefstream.inference.mixtures.native import adding, borrowing, native
 from beliefstream.inference.mixtures.native_arrays import array
 from beliefstream.inference.mixtures.native_density import (
     ABSENT,
     BLOCK,
-    NEGLIGIBLE,
-    UNDERFLOW,
     Block,
     add_exponential,
     fill,
+    find_highest,
     new_block,
+    relative_to,
     whiten,
 )
 
@@ -71,99 +71,87 @@ def _moments_of_all(
     log_weights, means, factors, points, share = given
     mass, kept, new_means, scatter = found
     count, size = means.shape[1:]
-    places = (points.shape[1] + BLOCK - 1) // BLOCK * BLOCK
+    blocks = (points.shape[1] + BLOCK - 1) // BLOCK
     block = new_block(count, size)
     inverse, shift, peaks = np.empty((count, size, size)), np.empty((count, size)), np.empty(count)
-    at, weight, responsibility = np.zeros((size, places)), np.zeros(places), np.empty((count, places))
-    lanes = np.empty(BLOCK)
+    at, weight, responsibility = (
+        np.zeros((size, blocks * BLOCK)),
+        np.zeros(blocks * BLOCK),
+        np.empty((count, blocks * BLOCK)),
+    )
+    # the same by blocks
+    at_block, weight_block, responsibility_block = (
+        at.reshape(size, blocks, BLOCK),
+        weight.reshape(blocks, BLOCK),
+        responsibility.reshape(count, blocks, BLOCK),
+    )
     for row in range(len(means)):
         whiten(log_weights[row], means[row], factors[row], inverse, shift, peaks)
         for p in range(points.shape[1]):
             weight[p] = share[row, p]
             for i in range(size):
                 at[i, p] = points[row, p, i]
-        for start in range(0, places, BLOCK):
+        for number in range(blocks):
             for i in range(size):
                 for p in range(BLOCK):
-                    block.points[i, p] = at[i, start + p]
+                    block.points[i, p] = at_block[i, number, p]
             fill(inverse, shift, peaks, block)
-            _share(block, weight[start : start + BLOCK], responsibility[:, start : start + BLOCK])
+            _share(block, weight_block[number], responsibility_block, number)
         for k in range(count):
             mean = new_means[row, k]
-            mass[row, k], kept[row, k] = _mean(responsibility[k], at, means[row, k], old_points, lanes, mean)
-            _scatter(responsibility[k], at, mean, lanes, scatter[row, k])
+            mass[row, k], kept[row, k] = _mean(responsibility[k], at, means[row, k], old_points, mean)
+            _scatter(responsibility[k], at, mean, scatter[row, k])
 
 
-@inner
-def _share(block: Block, weight: Array, responsibility: Array) -> None:
+@borrowing
+def _share(block: Block, weight: Array, responsibility: Array, number: int) -> None:
     """Share the weight of each point of a block among the components."""
-    count = len(block.values)
+    highest, argument, factor = block.highest, block.argument, block.offset
+    find_highest(block.values, highest)
     for p in range(BLOCK):
-        block.highest[p] = ABSENT
-        block.offset[p] = 0.0
-    for k in range(count):
+        factor[p] = 0.0
+    for k in range(len(block.values)):
+        found = responsibility[k, number]
         for p in range(BLOCK):
-            value = block.values[k, p]
-            block.highest[p] = value if value > block.highest[p] else block.highest[p]
-    for k in range(count):
-        near = 0
+            found[p] = 0.0
+        if relative_to(highest, block.values[k], argument):
+            add_exponential(argument, found)
         for p in range(BLOCK):
-            value = block.values[k, p] - block.highest[p]
-            # negated, so that what is not a number stays so
-            near += not value <= NEGLIGIBLE
-            block.argument[p] = UNDERFLOW if value < UNDERFLOW else value
-            block.total[p] = 0.0
-        if near:
-            add_exponential(block)
-        for p in range(BLOCK):
-            responsibility[k, p] = block.total[p]
-            block.offset[p] += block.total[p]
+            factor[p] += found[p]
     for p in range(BLOCK):
-        whole = block.offset[p] if block.highest[p] > ABSENT else math.nan
-        block.offset[p] = weight[p] / whole
-    for k in range(count):
+        whole = factor[p] if highest[p] > ABSENT else math.nan
+        factor[p] = weight[p] / whole
+    for k in range(len(block.values)):
+        found = responsibility[k, number]
         for p in range(BLOCK):
-            responsibility[k, p] *= block.offset[p]
+            found[p] *= factor[p]
 
 
-@fusing
+@adding
 def _mean(
-    responsibility: Array, at: Array, old: Array, old_points: float, lanes: Array, mean: Array
+    responsibility: Array, at: Array, old: Array, old_points: float, mean: Array
 ) -> tuple[float, float]:
     """Find the new mean of a component; returns its mass, and the part of its old shape that it keeps."""
-    for p in range(BLOCK):
-        lanes[p] = 0.0
-    for start in range(0, len(responsibility), BLOCK):
-        for p in range(BLOCK):
-            lanes[p] += responsibility[start + p]
-    mass = lanes.sum()
-    for p in range(BLOCK):
-        lanes[p] = 0.0
-    for start in range(0, len(responsibility), BLOCK):
-        for p in range(BLOCK):
-            lanes[p] += responsibility[start + p] * responsibility[start + p]
-    squares = max(lanes.sum(), SMALLEST)
-    kept = 1.0 if mass < LEAST_MASS else old_points / (mass * mass / squares + old_points)
+    mass, squares = 0.0, 0.0
+    for p in range(len(responsibility)):
+        mass += responsibility[p]
+        squares += responsibility[p] * responsibility[p]
+    kept = 1.0 if mass < LEAST_MASS else old_points / (mass * mass / max(squares, SMALLEST) + old_points)
     for i in range(len(old)):
-        for p in range(BLOCK):
-            lanes[p] = 0.0
-        for start in range(0, len(responsibility), BLOCK):
-            for p in range(BLOCK):
-                lanes[p] += responsibility[start + p] * at[i, start + p]
-        found = lanes.sum() / max(mass, SMALLEST)
+        found, coordinate = 0.0, at[i]
+        for p in range(len(responsibility)):
+            found += responsibility[p] * coordinate[p]
+        found /= max(mass, SMALLEST)
         mean[i] = found + kept * (old[i] - found)
     return mass, kept
 
 
-@fusing
-def _scatter(responsibility: Array, at: Array, mean: Array, lanes: Array, scatter: Array) -> None:
+@adding
+def _scatter(responsibility: Array, at: Array, mean: Array, scatter: Array) -> None:
     """Scatter of the points of a component about its new mean."""
     for i in range(len(mean)):
         for j in range(i + 1):
-            for p in range(BLOCK):
-                lanes[p] = 0.0
-            for start in range(0, len(responsibility), BLOCK):
-                for p in range(BLOCK):
-                    offset = (at[i, start + p] - mean[i]) * (at[j, start + p] - mean[j])
-                    lanes[p] += responsibility[start + p] * offset
-            scatter[i, j] = scatter[j, i] = lanes.sum()
+            total, one, other = 0.0, at[i], at[j]
+            for p in range(len(responsibility)):
+                total += responsibility[p] * (one[p] - mean[i]) * (other[p] - mean[j])
+            scatter[i, j] = scatter[j, i] = total

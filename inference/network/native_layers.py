@@ -10,15 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from beliefstream.inference.mixtures.native import borrowing
-from beliefstream.inference.mixtures.native_density import (
-    COEFFICIENTS,
-    LN2_HIGH,
-    LN2_LOW,
-    LOG2_E,
-    ROUND,
-    UNDERFLOW,
-)
+from beliefstream.inference.mixtures.native import borrowing, fusing
+from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential
 from beliefstream.inference.network.transformer import DistributionTransformer, Layer
 
 Array = NDArray[np.float64]
@@ -112,7 +105,7 @@ def _stacked(modules: list[nn.Module]) -> Weights:
     return Weights(np.ascontiguousarray(weights), np.ascontiguousarray(biases))
 
 
-@borrowing
+@fusing
 def linear(weights: Weights, layer: int, given: Array, found: Array) -> None:
     """``W x + b``."""
     weight, bias, together = weights.weight[layer], weights.bias[layer], len(given) // 4
@@ -123,7 +116,7 @@ def linear(weights: Weights, layer: int, given: Array, found: Array) -> None:
         a, b, c, d = given[i], given[i + 1], given[i + 2], given[i + 3]
         first, second, third, fourth = weight[i], weight[i + 1], weight[i + 2], weight[i + 3]
         for o in range(len(found)):
-            found[o] += a * first[o] + b * second[o] + (c * third[o] + d * fourth[o])
+            found[o] += a * first[o] + b * second[o] + c * third[o] + d * fourth[o]
     for i in range(4 * together, len(given)):
         value, row = given[i], weight[i]
         for o in range(len(found)):
@@ -145,7 +138,7 @@ def normalise(weights: Weights, layer: int, given: Array, found: Array) -> None:
         found[i] = (given[i] - mean) * scale * weight[i] + bias[i]
 
 
-@borrowing
+@fusing
 def activate(values: Array, space: Exponents) -> None:
     """Gaussian error linear unit, in place.
 
@@ -162,20 +155,10 @@ def activate(values: Array, space: Exponents) -> None:
         logs = space.logs[i]
         for coefficient in LOW_TERMS:
             logs = logs * space.place[i] + coefficient
-        space.logs[i] = logs
-    for i in range(len(values)):
-        logs = space.logs[i] - 0.5 * values[i] * values[i]
+        logs -= 0.5 * values[i] * values[i]
         space.logs[i] = UNDERFLOW if logs < UNDERFLOW else logs
-        space.power[i] = space.logs[i] * LOG2_E + ROUND
     for i in range(len(values)):
-        space.scale_bits[i] = (space.power_bits[i] + 1023) << 52
-    for i in range(len(values)):
-        whole = space.power[i] - ROUND
-        rest = space.logs[i] - whole * LN2_HIGH - whole * LN2_LOW
-        series = COEFFICIENTS[0]
-        for coefficient in COEFFICIENTS[1:]:
-            series = series * rest + coefficient
-        tail = 0.25 * (space.place[i] + 1) * series * space.scale[i]
+        tail = 0.25 * (space.place[i] + 1) * exponential(space.logs[i])
         values[i] *= tail if values[i] < 0 else 1 - tail
 
 
@@ -192,21 +175,18 @@ def soft_maximum(scores: Array, count: int) -> None:
     for i in range(count):
         highest = max(highest, scores[i])
     for i in range(count):
-        scores[i] = math.exp(scores[i] - highest)
+        logs = scores[i] - highest
+        scores[i] = exponential(UNDERFLOW if logs < UNDERFLOW else logs)
         total += scores[i]
     for i in range(count):
         scores[i] /= total
 
 
 class Exponents(NamedTuple):
-    """Space for `activate`; the last two arrays are `power` and `scale` seen as integers."""
+    """Space for `activate`."""
 
     place: Array
     logs: Array
-    power: Array
-    scale: Array
-    power_bits: NDArray[np.int64]
-    scale_bits: NDArray[np.int64]
 
 
 class Space(NamedTuple):

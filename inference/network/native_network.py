@@ -143,8 +143,8 @@ def _new_work(network: Network, count: int, observations: int, size: int) -> Wor
 
 @inner
 def _new_space(network: Network, count: int, observations: int, width: int) -> Space:
-    vectors, wide = np.zeros((4, width)), np.zeros((4, network.feed.bias.shape[1]))
-    activation = Exponents(wide[0], wide[1], wide[2], wide[3], wide[2].view(np.int64), wide[3].view(np.int64))
+    vectors, wide = np.zeros((4, width)), np.zeros((2, network.feed.bias.shape[1]))
+    activation = Exponents(wide[0], wide[1])
     return Space(
         vectors[0],
         vectors[1],

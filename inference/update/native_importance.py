@@ -117,7 +117,7 @@ def _draw(
     shares = np.empty(4)
     for part in range(4):
         shares[part] = math.log(len(noises[part]) / count) if len(noises[part]) else -math.inf
-    values = np.empty((4, BLOCK))
+    parts = new_block(4, 1)
     for b in range(len(prior.means)):
         _frame(prior, b, rounding, frames[0])
         _frame(answer, b, rounding, frames[1])
@@ -128,14 +128,17 @@ def _draw(
         start = _place(images, b, frames[2], 1.0, noises[3], space, found.points[b], start)
         for start in range(0, count, BLOCK):
             some = min(BLOCK, count - start)
-            _evaluate(found.points[b, start : start + some], frames, blocks, values)
+            _evaluate(found.points[b, start : start + some], frames, blocks, parts.values)
             for k in range(prior.means.shape[1]):
+                kept, densities = found.prior_components[b, k, start : start + some], blocks[0].values[k]
                 for p in range(some):
-                    found.prior_components[b, k, start + p] = blocks[0].values[k, p]
-            for p in range(some):
-                found.log_prior[b, start + p] = values[2, p]
-                found.answer[b, start + p] = values[0, p]
-                found.proposal[b, start + p] = _log_sum(values, shares, p)
+                    kept[p] = densities[p]
+            found.log_prior[b, start : start + some] = parts.values[2, :some]
+            found.answer[b, start : start + some] = parts.values[0, :some]
+            for part in range(4):
+                for p in range(BLOCK):
+                    parts.values[part, p] += shares[part]
+            sum_components(parts, found.proposal[b, start : start + some])
 
 
 @inner
@@ -145,14 +148,14 @@ def _new_frame(means: Array) -> Frame:
     return Frame(squares[0], squares[1], np.empty((count, size)), np.empty(count))
 
 
-@inner
+@borrowing
 def _frame(mixture: Numbers, b: int, rounding: float, frame: Frame) -> None:
     for k in range(mixture.means.shape[1]):
         factorise(mixture.covariances[b, k], TINY, rounding, frame.factors[k])
     whiten(mixture.log_weights[b], mixture.means[b], frame.factors, frame.inverse, frame.shift, frame.peaks)
 
 
-@inner
+@borrowing
 def _place(
     mixture: Numbers,
     b: int,
@@ -188,7 +191,7 @@ def _place(
     return start + len(noise)
 
 
-@inner
+@borrowing
 def _evaluate(
     points: Array, frames: tuple[Frame, Frame, Frame], blocks: tuple[Block, Block, Block], values: Array
 ) -> None:
@@ -211,20 +214,6 @@ def _evaluate(
         for p in range(BLOCK):
             wide[k, p] = peak - size * LOG_2 + 0.25 * (wide[k, p] - peak)
     sum_components(blocks[1], values[1])
-
-
-@borrowing
-def _log_sum(values: Array, shares: Array, p: int) -> float:
-    """Log density of the proposal."""
-    highest = -math.inf
-    for part in range(4):
-        highest = max(highest, values[part, p] + shares[part])
-    if highest == -math.inf:
-        return highest
-    total = 0.0
-    for part in range(4):
-        total += math.exp(values[part, p] + shares[part] - highest)
-    return highest + math.log(total)
 
 
 @native
