@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from beliefstream.inference.mixtures.native import inner
+from beliefstream.inference.mixtures.native import borrowing
+from beliefstream.inference.mixtures.native_exponential import logarithm
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING
 
 Array = NDArray[np.float64]
@@ -27,6 +28,7 @@ class Parts(NamedTuple):
     offset: Array  # (D,)
     merged: Array  # (D (D + 1) / 2,)
     reduced: Array  # (D (D + 1) / 2,)
+    places: NDArray[np.int64]  # (K,) of the components that are left
 
 
 class Row(NamedTuple):
@@ -41,7 +43,7 @@ class Row(NamedTuple):
     merged: Array  # (D (D + 1) / 2, K)
 
 
-@inner
+@borrowing
 def joined(parts: Parts, one: int, other: int) -> float:
     """Merge the covariances of two components into `parts.merged`; the share of the first."""
     weight = parts.weights[one]
@@ -57,14 +59,14 @@ def joined(parts: Parts, one: int, other: int) -> float:
     return share
 
 
-@inner
+@borrowing
 def between(start: float, end: float, share: float) -> float:
     """``start + share (end − start)``, as `torch.lerp` rounds it."""
     step = end - start
     return start + share * step if share < 0.5 else end - step * (1 - share)
 
 
-@inner
+@borrowing
 def log_determinant(packed: Array, reduced: Array, size: int) -> float:
     """Log determinant of a covariance; `reduced` is space to work in."""
     for entry in range(len(packed)):
@@ -86,69 +88,67 @@ def log_determinant(packed: Array, reduced: Array, size: int) -> float:
     return total + math.log(product)
 
 
-@inner
+@borrowing
 def row_costs(parts: Parts, one: int, start: int, count: int, row: Row) -> None:
     """Fill the costs of merging one component with each from `start` to `count`, itself among them."""
-    size, known, cost = len(parts.offset), parts.log_determinants[start:count], row.cost
-    weight, weights = parts.weights[one], parts.weights[start:count]
-    own = weight * parts.log_determinants[one]
-    _join_row(parts, one, start, count, row)
-    _eliminate(row, count - start, size)
-    for other in range(count - start):
-        total, product = 0.0, 1.0
-        for column in range(size):
-            product *= row.variances[column, other]
-            # one logarithm for several pivots, where their product is far from overflow
-            if not 1e-8 < product < 1e8:
-                total, product = total + math.log(product), 1.0
-        value = (weight + weights[other]) * (total + math.log(product))
+    size, known, cost, variances = len(parts.offset), parts.log_determinants, row.cost, row.variances
+    weight, weights = parts.weights[one], parts.weights
+    own = weight * known[one]
+    # a place without a sign cannot be negative, which would have to be looked at each time
+    first, end = np.uint64(start), np.uint64(count)
+    _join_row(parts, one, first, end, row)
+    _eliminate(row, first, end, size)
+    for other in range(first, end):
+        cost[other] = 0.0
+    for column in range(size):
+        for other in range(first, end):
+            cost[other] += logarithm(variances[column, other])
+    for other in range(first, end):
+        value = (weight + weights[other]) * cost[other]
         cost[other] = 0.5 * (value - (own + weights[other] * known[other]))
 
 
-@inner
-def _join_row(parts: Parts, one: int, start: int, count: int, row: Row) -> None:
+@borrowing
+def _join_row(parts: Parts, one: int, first: np.uint64, end: np.uint64, row: Row) -> None:
     """As `joined`, for all pairs of one component."""
-    share, root, weight, weights = row.share, row.root, parts.weights[one], parts.weights[start:count]
-    # loops from zero to a length are those that the compiler vectorises
-    for other in range(count - start):
+    share, root, weight, weights = row.share, row.root, parts.weights[one], parts.weights
+    means, covariances, offsets, merged = parts.means, parts.covariances, row.offsets, row.merged
+    for other in range(first, end):
         share[other] = weight / max(weight + weights[other], 1e-300)
         root[other] = math.sqrt(share[other] * (1 - share[other]))
     entry = 0
     for i in range(len(parts.offset)):
-        mean, means, offset = parts.means[i, one], parts.means[i, start:count], row.offsets[i]
-        for other in range(count - start):
-            offset[other] = (mean - means[other]) * root[other]
+        mean = means[i, one]
+        for other in range(first, end):
+            offsets[i, other] = (mean - means[i, other]) * root[other]
         for j in range(i + 1):
-            own, covariances = parts.covariances[entry, one], parts.covariances[entry, start:count]
-            merged, beside = row.merged[entry], row.offsets[j]
-            for other in range(count - start):
-                average = between(covariances[other], own, share[other])
-                merged[other] = average + offset[other] * beside[other]
+            own = covariances[entry, one]
+            for other in range(first, end):
+                average = between(covariances[entry, other], own, share[other])
+                merged[entry, other] = average + offsets[i, other] * offsets[j, other]
             entry += 1
 
 
-@inner
-def _eliminate(row: Row, count: int, size: int) -> None:
+@borrowing
+def _eliminate(row: Row, first: np.uint64, end: np.uint64, size: int) -> None:
     """Leave the pivots of the merged covariances in `variances`, as `log_determinant` finds them."""
+    variances, merged, part = row.variances, row.merged, row.part
     for column in range(size):
-        diagonal, variance = row.merged[column * (column + 3) // 2], row.variances[column]
-        for other in range(count):
-            variance[other] = diagonal[other]
-    part = row.part
+        place = column * (column + 3) // 2
+        for other in range(first, end):
+            variances[column, other] = merged[place, other]
     for column in range(size):
-        diagonal, variance = row.merged[column * (column + 3) // 2], row.variances[column]
-        for other in range(count):
-            least = ROUNDING * variance[other]
-            pivot = diagonal[other]
+        place = column * (column + 3) // 2
+        for other in range(first, end):
+            least = ROUNDING * variances[column, other]
+            pivot = merged[place, other]
             pivot = least if pivot < least else pivot
-            variance[other] = 1e-300 if pivot < 1e-300 else pivot
+            variances[column, other] = 1e-300 if pivot < 1e-300 else pivot
         for below in range(size - 1, column, -1):
             base = below * (below + 1) // 2
-            lead = row.merged[base + column]
-            for other in range(count):
-                part[other] = lead[other] / variance[other]
+            for other in range(first, end):
+                part[other] = merged[base + column, other] / variances[column, other]
             for beside in range(column + 1, below + 1):
-                entries = row.merged[base + beside]
-                factor = row.merged[beside * (beside + 1) // 2 + column]
-                for other in range(count):
-                    entries[other] -= part[other] * factor[other]
+                lead = beside * (beside + 1) // 2 + column
+                for other in range(first, end):
+                    merged[base + beside, other] -= part[other] * merged[lead, other]

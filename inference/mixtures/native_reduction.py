@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native import borrowing, native
 from beliefstream.inference.mixtures.native_arrays import numbers_of
 from beliefstream.inference.mixtures.native_pair_costs import (
     Parts,
@@ -41,8 +41,7 @@ def reduce(mixture: GaussianMixture, components: int, threshold: float) -> Gauss
     log_weights, means, covariances = numbers_of(mixture)
     found = np.empty_like(log_weights), np.empty_like(means), np.empty_like(covariances)
     most = _reduce_all((log_weights, means, covariances), components, threshold, found)
-    places = max(1, most)
-    return GaussianMixture(*(torch.from_numpy(array[:, :places]).contiguous() for array in found))
+    return GaussianMixture(*(torch.from_numpy(array[:, :most]).contiguous() for array in found))
 
 
 @native
@@ -60,6 +59,7 @@ def _reduce_all(
         np.empty(size),
         np.empty(packed),
         np.empty(packed),
+        np.empty(places, np.int64),
     )
     vectors, matrices = np.empty((4, places)), np.empty((2, size, places))
     pairs = Row(
@@ -73,17 +73,27 @@ def _reduce_all(
     )
     weights, order, most = np.empty(places), np.empty(places, np.int64), 0
     cost, partner, chosen = np.empty((places, places)), np.empty(places, np.int64), np.empty(places, np.bool_)
+    left = np.empty(batch, np.int64)
     for row in range(batch):
         _shares(given[0][row], weights)
-        count = _sort(weights, order)
-        _pack(weights, given[1][row], given[2][row], order, parts)
+        count = _sort(weights, places, order)
+        _pack(weights, given[1][row], given[2][row], order[:count], parts)
         _merge(parts, pairs, count, components, threshold, cost, partner, chosen)
-        most = max(most, _sort(parts.weights, order))
-        _unpack(parts, order, found[0][row], found[1][row], found[2][row])
+        left[row] = _sort(parts.weights, count, order)
+        most = max(most, left[row])
+        _unpack(parts, order[: left[row]], found[0][row], found[1][row], found[2][row])
+    most = max(1, most)
+    for row in range(batch):
+        _leave_absent(left[row], most, found[0][row], found[1][row], found[2][row])
+        # weights sum to one, so these are no numbers
+        if left[row] == 0:
+            for part in range(most):
+                found[0][row, part] = math.nan
+                found[1][row, part], found[2][row, part] = given[1][row, part], given[2][row, part]
     return most
 
 
-@inner
+@borrowing
 def _shares(log_weights: Array, weights: Array) -> None:
     """Weights that sum to one, without negligible ones."""
     highest, total, heaviest, kept = log_weights[0], 0.0, 0.0, 0.0
@@ -102,23 +112,26 @@ def _shares(log_weights: Array, weights: Array) -> None:
         weights[place] /= kept
 
 
-@inner
-def _sort(weights: Array, order: Places) -> int:
-    """Places in falling order of weight, equal ones in their order; how many weights are above zero."""
+@borrowing
+def _sort(weights: Array, places: int, order: Places) -> int:
+    """Put the places with weight in falling order of it, equal ones in their order; how many there are."""
     count = 0
-    for place in range(len(weights)):
-        at = place
+    for place in range(places):
+        # negated, so that what is not a number is left out
+        if not weights[place] > 0:
+            continue
+        at = count
         while at > 0 and weights[order[at - 1]] < weights[place]:
             order[at] = order[at - 1]
             at -= 1
         order[at] = place
-        count += weights[place] > 0
+        count += 1
     return count
 
 
-@inner
+@borrowing
 def _pack(weights: Array, means: Array, covariances: Array, order: Places, parts: Parts) -> None:
-    """Take the components in this order."""
+    """Take these components in this order."""
     for place in range(len(order)):
         source, entry = order[place], 0
         parts.weights[place] = weights[source]
@@ -129,23 +142,32 @@ def _pack(weights: Array, means: Array, covariances: Array, order: Places, parts
                 entry += 1
 
 
-@inner
+@borrowing
 def _unpack(parts: Parts, order: Places, log_weights: Array, means: Array, covariances: Array) -> None:
-    """Give the components in this order, with filler in the places without weight."""
+    """Give these components in this order."""
     for place in range(len(order)):
         source, entry = order[place], 0
-        absent = parts.weights[source] <= 0
-        log_weights[place] = -math.inf if absent else math.log(parts.weights[source])
+        log_weights[place] = math.log(parts.weights[source])
         for row in range(means.shape[1]):
-            means[place, row] = 0.0 if absent else parts.means[row, source]
+            means[place, row] = parts.means[row, source]
             for column in range(row + 1):
-                filler = 1.0 if row == column else 0.0
-                value = filler if absent else parts.covariances[entry, source]
+                value = parts.covariances[entry, source]
                 covariances[place, row, column] = covariances[place, column, row] = value
                 entry += 1
 
 
-@inner
+@borrowing
+def _leave_absent(start: int, end: int, log_weights: Array, means: Array, covariances: Array) -> None:
+    """Mark places as without a component."""
+    for place in range(start, end):
+        log_weights[place] = -math.inf
+        means[place] = 0.0
+        covariances[place] = 0.0
+        for row in range(means.shape[1]):
+            covariances[place, row, row] = 1.0
+
+
+@borrowing
 def _merge(
     parts: Parts,
     row: Row,
@@ -156,8 +178,8 @@ def _merge(
     partner: Places,
     chosen: NDArray[np.bool_],
 ) -> None:
-    """Merge the first `count` components; a merged-away component keeps weight zero."""
-    weights, size = parts.weights, len(parts.offset)
+    """Merge the first `count` components; those that are left keep their order, and the others have no weight."""
+    size = len(parts.offset)
     for one in range(count):
         for entry in range(len(parts.merged)):
             parts.merged[entry] = parts.covariances[entry, one]
@@ -166,7 +188,7 @@ def _merge(
         row_costs(parts, one, one, count, row)
         cost[one, one] = math.inf
         for other in range(one + 1, count):
-            cost[one, other] = cost[other, one] = row.cost[other - one]
+            cost[one, other] = cost[other, one] = row.cost[other]
     left = count
     while True:
         pairs = _pairs(cost, count, left - components, threshold, partner, chosen)
@@ -175,21 +197,20 @@ def _merge(
         left -= pairs
         for one in range(count):
             if chosen[one]:
-                other = partner[one]
-                _merge_pair(parts, one, other)
-                for third in range(count):
-                    cost[other, third] = cost[third, other] = math.inf
+                _merge_pair(parts, one, partner[one])
+        _close_up(parts, count, cost, chosen)
+        count = left
         # the cost between two merged components is computed once: rounding could differ
         for one in range(count):
             if chosen[one]:
                 row_costs(parts, one, 0, count, row)
                 for third in range(count):
                     new = chosen[third] and third <= one
-                    if weights[third] > 0 and third != one and not new:
+                    if third != one and not new:
                         cost[one, third] = cost[third, one] = row.cost[third]
 
 
-@inner
+@borrowing
 def _merge_pair(parts: Parts, one: int, other: int) -> None:
     """Put the merged pair in the place of the first."""
     share, size = joined(parts, one, other), len(parts.offset)
@@ -202,7 +223,29 @@ def _merge_pair(parts: Parts, one: int, other: int) -> None:
     parts.weights[other] = 0.0
 
 
-@inner
+@borrowing
+def _close_up(parts: Parts, count: int, cost: Array, chosen: NDArray[np.bool_]) -> None:
+    """Move components without weight, and their costs, out of the first places."""
+    weights, left = parts.weights, 0
+    for place in range(count):
+        if weights[place] > 0:
+            parts.places[left] = place
+            left += 1
+    for one in range(left):
+        source = parts.places[one]
+        chosen[one], weights[one] = chosen[source], weights[source]
+        parts.log_determinants[one] = parts.log_determinants[source]
+        for row in range(len(parts.means)):
+            parts.means[row, one] = parts.means[row, source]
+        for entry in range(len(parts.covariances)):
+            parts.covariances[entry, one] = parts.covariances[entry, source]
+        for other in range(left):
+            cost[one, other] = cost[source, parts.places[other]]
+    for place in range(left, count):
+        weights[place] = 0.0
+
+
+@borrowing
 def _pairs(
     cost: Array, count: int, excess: int, threshold: float, partner: Places, chosen: NDArray[np.bool_]
 ) -> int:
