@@ -23,7 +23,7 @@ from beliefstream.inference.likelihood.native_terms import (
 )
 from beliefstream.inference.likelihood.observation_data import ObservationData
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
-from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native import borrowing, native
 from beliefstream.inference.mixtures.native_arrays import array
 
 
@@ -100,7 +100,7 @@ def _linearise(
                     numbers[part][b, k, n] = found[part]
 
 
-@inner
+@borrowing
 def _put_in_plane(
     seen: Seen,
     place: tuple[int, int, int],
@@ -134,7 +134,7 @@ def _residuals(seen: Seen, points: Array, found: tuple[Array, Array, Array, Arra
                     found[2][b, p, n], found[3][b, p, n] = inlier - outlier, log_sum(inlier, outlier)
 
 
-@inner
+@borrowing
 def _terms(
     seen: Seen, b: int, n: int, points: Array, p: int, relative: Array
 ) -> tuple[float, float, float, float]:

@@ -10,14 +10,14 @@ import math
 from beliefstream.inference.likelihood.native_derivatives import SOFT, bounded
 from beliefstream.inference.likelihood.native_terms import LOG_WIDE, WIDE_OUTLIER, Seen, wrapped
 from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
-from beliefstream.inference.mixtures.native import inner
+from beliefstream.inference.mixtures.native import borrowing
 
 Terms = tuple[float, float, float, float]
 Pair = tuple[float, float]
 Triple = tuple[float, float, float]
 
 
-@inner
+@borrowing
 def terms_in_plane(seen: Seen, b: int, n: int, x: float, y: float) -> Terms:
     """What `terms` finds at ``(x, y)``."""
     first, second = _relative(seen, b, n, x, y)
@@ -40,7 +40,7 @@ def terms_in_plane(seen: Seen, b: int, n: int, x: float, y: float) -> Terms:
     return signed, squared, inlier, seen.log_outlier[b, n] + outlier
 
 
-@inner
+@borrowing
 def _relative(seen: Seen, b: int, n: int, x: float, y: float) -> Pair:
     """Coordinates relative to the sensor."""
     first = seen.matrix[b, n, 0, 0] * x + seen.matrix[b, n, 0, 1] * y - seen.origin[b, n, 0]
@@ -48,7 +48,7 @@ def _relative(seen: Seen, b: int, n: int, x: float, y: float) -> Pair:
     return first, second
 
 
-@inner
+@borrowing
 def in_plane(
     seen: Seen, b: int, n: int, x: float, y: float, f: tuple[float, float, float, float]
 ) -> tuple[Terms, Pair, Triple, Triple, Pair]:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native import borrowing, native
 from beliefstream.inference.mixtures.native_arrays import array
 
 Array = NDArray[np.float64]
@@ -37,7 +37,7 @@ def _surprise(log_weights: Array, distance: Array, rows: Array, found: Array) ->
         found[b] = probability(log_weights[b], distance[b], rows[b])
 
 
-@inner
+@borrowing
 def probability(log_weights: Array, distance: Array, rows: float) -> float:
     """The tail of a mixture of predictions, for one entity."""
     total = 0.0
@@ -46,7 +46,7 @@ def probability(log_weights: Array, distance: Array, rows: float) -> float:
     return 0.0 if total < 0 else 1.0 if total > 1 else total
 
 
-@inner
+@borrowing
 def _tail(degree: float, at: float) -> float:
     """``Γ(degree, at) / Γ(degree)``, where twice the degree is a whole number above zero.
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native import borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
 from beliefstream.inference.mixtures.native_linear_algebra import (
     LEAST_PIVOT,
@@ -70,7 +70,7 @@ def _space(size: int) -> Work:
     return matrices[0], np.empty(size), matrices[1], matrices[2], matrices[3], matrices[4]
 
 
-@inner
+@borrowing
 def _covariance(log_weights: Array, means: Array, covariances: Array, into: Array, mean: Array) -> None:
     """Fill the covariance of a whole mixture; `mean` is space to work in."""
     for i in range(len(mean)):
@@ -87,7 +87,7 @@ def _covariance(log_weights: Array, means: Array, covariances: Array, into: Arra
             into[i, j] = into[j, i] = total
 
 
-@inner
+@borrowing
 def _share(part: Array, work: Work) -> tuple[float, float]:
     """As `accumulated_error.share`, of one entity, whose whole covariance is the first of `work`."""
     whole, scale, scaled, factor, lower, inverse = work

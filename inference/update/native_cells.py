@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture
-from beliefstream.inference.mixtures.native import fusing, inner, native
+from beliefstream.inference.mixtures.native import borrowing, fusing, native
 from beliefstream.inference.mixtures.native_arrays import array, numbers_of
 from beliefstream.inference.mixtures.native_density import BLOCK, Block, new_block, sum_components
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING
@@ -72,7 +72,7 @@ def _evaluate(
             sum_components(block, found[b, start : start + some])
 
 
-@inner
+@borrowing
 def _take(points: Array, factors: Array, block: Block, cells: Cells) -> None:
     """Fill the points and covariances of a block of cells."""
     size = points.shape[1]
@@ -86,7 +86,7 @@ def _take(points: Array, factors: Array, block: Block, cells: Cells) -> None:
                 cells.covariance[i, j, p] = total
 
 
-@inner
+@borrowing
 def _factorise(covariance: Array, cells: Cells) -> None:
     """Fill the lower factor of the covariance plus that of each cell, and the product of its diagonal."""
     size, factor = len(covariance), cells.factor

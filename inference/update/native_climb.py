@@ -23,7 +23,7 @@ from beliefstream.inference.likelihood.native_terms import (
     terms,
 )
 from beliefstream.inference.likelihood.observation_data import LINEAR
-from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native import borrowing, native
 from beliefstream.inference.mixtures.native_arrays import array
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise, invert_one
 from beliefstream.inference.update.mode_search import HUBER, LEVEL
@@ -107,7 +107,7 @@ def _walk(seen: Seen, points: Array, frames: Frames, rounds: int, robust: bool) 
                 damping = min(max(damping * (0.1 if better else 10.0), LEAST), MOST)
 
 
-@inner
+@borrowing
 def _cost(seen: Seen, frames: Frames, b: int, s: int, point: Array, robust: bool, work: Work) -> float:
     """As `Climb._cost`, of one point."""
     total = 0.0
@@ -133,7 +133,7 @@ def _cost(seen: Seen, frames: Frames, b: int, s: int, point: Array, robust: bool
     return total
 
 
-@inner
+@borrowing
 def _find_step(
     seen: Seen, frames: Frames, b: int, s: int, point: Array, robust: bool, damping: float, work: Work
 ) -> None:
@@ -165,7 +165,7 @@ def _find_step(
             work.step[i] += work.inverse[j, i] * work.offset[j]
 
 
-@inner
+@borrowing
 def _add(seen: Seen, frames: Frames, b: int, s: int, n: int, point: Array, robust: bool, work: Work) -> None:
     """Add the information and the pull of one observation."""
     factor, total, pull = frames.factors[b, s], work.total, work.pull
@@ -188,7 +188,7 @@ def _add(seen: Seen, frames: Frames, b: int, s: int, n: int, point: Array, robus
             total[i, j] += work.shapes[1][i, j] * weight
 
 
-@inner
+@borrowing
 def _weight(kind: int, numbers: tuple[float, float, float, float], robust: bool) -> float:
     """The share of an observation's information that counts."""
     _, squared, inlier, outlier = numbers

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.native_surprise import probability
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native import borrowing, native
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -73,7 +73,7 @@ def _exact(
         surprise[row] = probability(log_weights[b], distance[b], rows[b])
 
 
-@inner
+@borrowing
 def moved(
     mean: Array,
     factor: Array,
@@ -102,7 +102,7 @@ def moved(
             into[1][i, j] = into[1][j, i] = total
 
 
-@inner
+@borrowing
 def _log_sum(values: Array) -> float:
     """Log of the sum of exponentials."""
     highest, total = values[0], 0.0

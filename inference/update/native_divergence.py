@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.native_terms import Seen, Space, new_space, scalar_residual
 from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
-from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native import borrowing, native
 from beliefstream.inference.update.nearly_linear import MOST_ANGLE
 
 Array = NDArray[np.float64]
@@ -38,7 +38,7 @@ def divergence(
             found[b] = _total(log_weights, means, seen, bends, b, True, space, point)
 
 
-@inner
+@borrowing
 def is_closed(seen: Seen, b: int) -> bool:
     """Whether all observations are linear and none may be an outlier."""
     for n in range(seen.kind.shape[1]):
@@ -48,7 +48,7 @@ def is_closed(seen: Seen, b: int) -> bool:
     return True
 
 
-@inner
+@borrowing
 def _total(
     log_weights: Array,
     means: Array,
@@ -77,7 +77,7 @@ def _total(
     return total
 
 
-@inner
+@borrowing
 def _bent(curvature: Array) -> float:
     total = 0.0
     for i in range(len(curvature)):
@@ -86,7 +86,7 @@ def _bent(curvature: Array) -> float:
     return total / 4
 
 
-@inner
+@borrowing
 def _defect(seen: Seen, bends: Bends, b: int, k: int, n: int, bent: float) -> float:
     """The defect for the residual; infinite where a direction may wrap."""
     signed, deviation = bends.signed[b, k, n], seen.deviation[b, n]
@@ -100,7 +100,7 @@ def _defect(seen: Seen, bends: Bends, b: int, k: int, n: int, bent: float) -> fl
     return bent if squared < 1.0 else bent * squared
 
 
-@inner
+@borrowing
 def _missed(
     mean: Array, seen: Seen, bends: Bends, b: int, k: int, n: int, space: Space, point: Array
 ) -> float:

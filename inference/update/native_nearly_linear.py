@@ -21,7 +21,7 @@ from beliefstream.inference.likelihood.native_terms import (
 from beliefstream.inference.likelihood.observation_data import LINEAR
 from beliefstream.inference.likelihood.observations import Linearisation, Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native import borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import array, numbers_of
 from beliefstream.inference.mixtures.native_linear_algebra import (
     LEAST_PIVOT,
@@ -92,7 +92,7 @@ def _order(mask: NDArray[np.bool_], numbers: tuple[Array, Array, Array], places:
     return most
 
 
-@inner
+@borrowing
 def _information(log_weights: Array, squared: Array, information: Array, n: int) -> float:
     """What an observation says: infinite if that is not a number, so that it is not left out."""
     said = 0.0
@@ -148,7 +148,7 @@ def _new_work(seen: Seen, size: int) -> Work:
     return Work(*work)
 
 
-@inner
+@borrowing
 def _inlier(
     seen: Seen, b: int, n: int, mean: Array, covariance: Array, work: Work, into: tuple[Array, Array]
 ) -> float:
@@ -161,7 +161,7 @@ def _inlier(
     return _second_order(mean, covariance, numbers[0], seen.constant[b, n], work, into)
 
 
-@inner
+@borrowing
 def _outlier(seen: Seen, b: int, n: int, mean: Array, work: Work, into: tuple[Array, Array]) -> float:
     """Update a component with an outlier, after `_inlier`; the log evidence."""
     if seen.kind[b, n] != LINEAR:
@@ -179,7 +179,7 @@ def _outlier(seen: Seen, b: int, n: int, mean: Array, work: Work, into: tuple[Ar
     return _kalman(mean, squared / WIDE_OUTLIER**2, constant, work, into)
 
 
-@inner
+@borrowing
 def _kalman(mean: Array, squared: float, constant: float, work: Work, into: tuple[Array, Array]) -> float:
     """As `Prediction`, of one component and observation, from its gradient and information."""
     evidence = -constant
@@ -197,7 +197,7 @@ def _kalman(mean: Array, squared: float, constant: float, work: Work, into: tupl
     return evidence - 0.5 * (0.0 if squared < 0 else squared)
 
 
-@inner
+@borrowing
 def _second_order(
     mean: Array, covariance: Array, signed: float, constant: float, work: Work, into: tuple[Array, Array]
 ) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native import borrowing, native
 from beliefstream.inference.mixtures.native_arrays import array
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT
@@ -58,7 +58,7 @@ def _fill(given: tuple[Array, Array, Array, Array], counts: Counts, bounds: Arra
             bounds[row] = math.inf if math.isnan(cost) else cost if cost > LEAST_COST else 0.0
 
 
-@inner
+@borrowing
 def _kept(log_weights: Array, weights: Array) -> int:
     """Weights that sum to one, without negligible ones; how many there are."""
     highest, total, count = log_weights[0], 0.0, 0
@@ -76,7 +76,7 @@ def _kept(log_weights: Array, weights: Array) -> int:
     return count
 
 
-@inner
+@borrowing
 def _entropy(weights: Array, covariances: Array, factor: Array) -> float:
     """``½ Σ w log det P``."""
     total = 0.0

@@ -24,7 +24,7 @@ from beliefstream.inference.likelihood.observation_data import LINEAR, RANGE
 from beliefstream.inference.likelihood.observations import Linearisation, Observations, Residuals
 from beliefstream.inference.likelihood.predicted_observations import Prediction
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native import borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import array
 from beliefstream.inference.mixtures.native_linear_algebra import (
     LEAST_PIVOT,
@@ -180,7 +180,7 @@ def _move(
             _move_observation(seen, b, n, shift, scale, there)
 
 
-@inner
+@borrowing
 def _sort(log_weights: Array, means: Array, order: NDArray[np.int64]) -> None:
     """Places in falling order of weight, equal ones in rising order of the first coordinate, as `ordered`."""
     for place in range(len(order)):
@@ -196,7 +196,7 @@ def _sort(log_weights: Array, means: Array, order: NDArray[np.int64]) -> None:
         order[at] = place
 
 
-@inner
+@borrowing
 def _find_frame(prior: Components, seen: Seen, b: int, frame: Frame) -> None:
     """Mark the touched coordinates, and find the shift and the scale."""
     log_weights, means, covariances = prior[0][b], prior[1][b], prior[2][b]
@@ -221,7 +221,7 @@ def _find_frame(prior: Components, seen: Seen, b: int, frame: Frame) -> None:
     frame.scale[b] = math.sqrt(total / max(count, 1))
 
 
-@inner
+@borrowing
 def _move_observation(seen: Seen, b: int, n: int, shift: Array, scale: float, there: Seen) -> None:
     """As `ObservationData.in_coordinates`, of one observation."""
     kind, is_linear, turn = seen.kind[b, n], seen.kind[b, n] == LINEAR, 0.0

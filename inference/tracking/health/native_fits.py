@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from beliefstream.inference.likelihood.native_terms import WIDE_OUTLIER, Seen, Space, linearise_at, new_space
 from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture
-from beliefstream.inference.mixtures.native import inner, native
+from beliefstream.inference.mixtures.native import borrowing, native
 from beliefstream.inference.mixtures.native_arrays import numbers_of
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 from beliefstream.inference.tracking.health.columns import ASSUMED_OUTLIERS, Array, Fit
@@ -104,7 +104,7 @@ def _fill(
         _judge(seen, n, channels, each, found[n])
 
 
-@inner
+@borrowing
 def _predict(
     log_weights: Array,
     means: Array,
@@ -130,7 +130,7 @@ def _predict(
         each.variances[k] = slope + curved + 1.0
 
 
-@inner
+@borrowing
 def _judge(seen: Seen, n: int, channels: Channels, each: Predictive, row: Array) -> None:
     """Fill a row but its score."""
     middle = variance = bent = plain = noise = 0.0
@@ -164,13 +164,13 @@ def _judge(seen: Seen, n: int, channels: Channels, each: Predictive, row: Array)
     row[STATED] = probability
 
 
-@inner
+@borrowing
 def _log_density(each: Predictive, wider: float) -> float:
     """Log density of the value, with variances larger by `wider`."""
     return _log_density_at(each, 0.0, wider)
 
 
-@inner
+@borrowing
 def _log_density_at(each: Predictive, shift: float, wider: float) -> float:
     highest, total = -math.inf, 0.0
     for again in range(2):
@@ -188,7 +188,7 @@ def _log_density_at(each: Predictive, shift: float, wider: float) -> float:
     return found
 
 
-@inner
+@borrowing
 def _expected_log_density(each: Predictive) -> float:
     """Expectation of the log density over the prediction; by quadrature where it is no Gaussian."""
     largest = 0
@@ -208,7 +208,7 @@ def _expected_log_density(each: Predictive) -> float:
     return total
 
 
-@inner
+@borrowing
 def _tails(each: Predictive) -> tuple[float, float]:
     """Probabilities of a lower and of a higher value."""
     below = above = 0.0
