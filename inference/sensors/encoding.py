@@ -40,7 +40,8 @@ def encode(readings: Sequence[Sequence[Reading]], dimension: int, width: int | N
     counts = [len(row) for row in readings]
     flat = [reading for row in readings for reading in row]
     where = _Places.of(counts, width or max(counts, default=1) or 1)
-    sensors = list({id(reading.sensor): reading.sensor for reading in flat}.values())
+    # in one order, so that the same sensors find the table of an earlier batch
+    sensors = sorted({id(reading.sensor): reading.sensor for reading in flat}.values(), key=id)
     number = {id(sensor): i for i, sensor in enumerate(sensors)}
     index = np.array([number[id(reading.sensor)] for reading in flat], dtype=np.int64)
     covariances = None

@@ -14,8 +14,8 @@ from beliefstream.inference.likelihood.noise import Array
 from beliefstream.inference.likelihood.observations import LINEAR
 from beliefstream.inference.sensors.readings import Sensor
 
-KEPT_SENSORS = 4  # most sensors of a table that is kept for the next batch
-KEPT_TABLES = 1024
+KEPT_SENSORS = 64  # most sensors of a table that is kept for the next batch
+KEPT_TABLES = 256
 _NO_OUTLIERS = (
     1e3  # standard deviations; span of outliers with probability 0, which bounds the likelihood from below
 )

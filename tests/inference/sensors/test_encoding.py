@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from beliefstream.inference import sensors
-from beliefstream.inference.sensors import Reading, encode
+from beliefstream.inference.sensors import Reading, encode, sensor_table
 
 
 def log_density(reading: Reading, state: list[float]) -> float:
@@ -66,6 +66,19 @@ def test_entities_with_fewer_readings_have_unused_places() -> None:
     assert observations.mask.tolist() == [[True, True, True], [True, False, False]]
     densities = observations.log_likelihood(torch.zeros(2, 1, 1, dtype=torch.float64))
     assert densities[:, 0].tolist() == pytest.approx([3 * normal(1.0, 1.0), normal(2.0, 1.0)])
+
+
+def test_sensors_in_another_order_are_encoded_alike_with_the_table_that_was_kept() -> None:
+    anchors = [sensors.range_to([0, 1], 2, [1.0 * i, 2.0], 0.1 * (i + 1)) for i in range(20)]
+    readings = [[Reading(anchor, np.array([1.0 + i]))] for i, anchor in enumerate(anchors)]
+    order = np.random.default_rng(0).permutation(len(anchors))
+    expected = encode(readings, 2)
+    kept = sensor_table._kept_table.cache_info()
+    found = encode([readings[i] for i in order], 2)
+    assert torch.equal(found.origin, expected.origin[order])
+    assert torch.equal(found.standard_deviation, expected.standard_deviation[order])
+    assert torch.equal(found.value, expected.value[order])
+    assert sensor_table._kept_table.cache_info().hits == kept.hits + 1
 
 
 @pytest.mark.parametrize(
