@@ -229,6 +229,14 @@ def log_density(mixture: GaussianMixture, factors: Tensor, points: Tensor) -> Te
     return torch.logsumexp(mixture.log_weights[..., None] + logs, 1)
 
 
+def component_log_densities(mixture: GaussianMixture, factors: Tensor, points: Tensor) -> Tensor:
+    """Log of weight × density of each component ``(B, K, P)`` at `points` ``(B, P, D)``, as `log_density`."""
+    if native := native_form(_NATIVE, mixture.log_weights, mixture.means, factors, points):
+        found: Tensor = native.component_log_densities(mixture, factors, points)[0]
+        return found
+    return mixture.log_weights[..., None] + component_log_density(points, mixture.means, factors)
+
+
 def pad(mixture: GaussianMixture, components: int) -> GaussianMixture:
     """Pad a mixture to at least `components` places."""
     missing = components - mixture.components

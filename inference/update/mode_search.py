@@ -19,7 +19,12 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import ANGLE, RANGE, Observations, Residuals
 from beliefstream.inference.mixtures import linear_algebra as la
-from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture, beside, component_log_density
+from beliefstream.inference.mixtures.mixture import (
+    LOG_TWO_PI,
+    GaussianMixture,
+    beside,
+    component_log_densities,
+)
 from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.network.transformer import spread_points
 from beliefstream.inference.update.importance import local_covariances, ranks, with_one_left_out
@@ -159,8 +164,7 @@ class Climb:
 
     @classmethod
     def of(cls, prior: GaussianMixture, observations: Observations, starts: Tensor) -> Climb:
-        inside = prior.log_weights[..., None] + component_log_density(starts, prior.means, prior.factors())
-        source = inside.argmax(1)
+        source = component_log_densities(prior, prior.factors(), starts).argmax(1)
         own = prior.places(source)
         factors = la.cholesky(own.covariances, torch.finfo(starts.dtype).tiny)
         # as many observations as unknowns fit anything, and Huber's loss would always leave out the same one

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference.mixtures import linear_algebra as la
-from beliefstream.inference.mixtures.mixture import GaussianMixture, component_log_density
+from beliefstream.inference.mixtures.mixture import GaussianMixture, component_log_densities
 from beliefstream.inference.update.importance import normal_points
 
 LEAST_RESPONSIBILITY = 1e-3  # least responsibility of a prior component for a component of the answer
@@ -60,8 +60,7 @@ def responsibilities(answer: GaussianMixture, prior: GaussianMixture) -> Tensor:
         return answer.log_weights.new_ones(batch, count, 1)
     steps = math.sqrt(size) * answer.factors().mT
     points = torch.cat([answer.means[:, :, None] + steps, answer.means[:, :, None] - steps], 2)
-    logs = component_log_density(points.flatten(1, 2), prior.means, prior.factors())
-    shares = torch.softmax(prior.log_weights[..., None] + logs, 1)
+    shares = torch.softmax(component_log_densities(prior, prior.factors(), points.flatten(1, 2)), 1)
     return shares.view(batch, -1, count, 2 * size).mean(3).mT
 
 
@@ -125,7 +124,7 @@ def unseen_divergence(
     batch, count, _ = points.shape
     rest_axes = [axis for axis in range(whole.dimension) if axis not in axes]
     seen = whole.marginal(axes)
-    logs = seen.log_weights[..., None] + component_log_density(points, seen.means, seen.factors())
+    logs = component_log_densities(seen, seen.factors(), points)
     shares = torch.softmax(logs, 1).cumsum(1).mT.contiguous()  # (B, P, K)
     draws = normal_points(count, len(rest_axes) + 1, seed).to(points).expand(batch, -1, -1)
     source = torch.searchsorted(shares, torch.special.ndtr(draws[..., :1])).clamp(max=whole.components - 1)[
