@@ -206,8 +206,11 @@ def eventually(condition: Callable[[], T], timeout: float, what: str) -> T:
         what: for the message: "not within 10 s: {what}".
     """
     deadline = time.monotonic() + timeout
+    begin = time.thread_time()
     while not (value := condition()):
         if time.monotonic() > deadline:
             pytest.fail(f"not within {timeout:g} s: {what}")
-        time.sleep(0.02)
+        # what costs much to look at is looked at less often: others work meanwhile
+        time.sleep(min(max(0.02, 4 * (time.thread_time() - begin)), 0.2))
+        begin = time.thread_time()
     return value
