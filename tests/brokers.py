@@ -168,7 +168,7 @@ class KafkaNode:
         arguments = ("format", "--cluster-id", cluster_id, "--config", str(self._properties), *more)
         archive = self._class_archive
         aside = archive.with_suffix(".new")
-        with FileLock(archive.with_suffix(".lock")):
+        with FileLock(f"{self._libraries}.lock"):
             java, *rest = self._java("kafka.tools.StorageTool", *arguments)
             leaves = [] if archive.exists() else [f"-XX:ArchiveClassesAtExit={aside}"]
             result = subprocess.run([java, *leaves, *rest], capture_output=True, text=True)
@@ -270,14 +270,14 @@ def kafka_libraries() -> Path:
         return libraries
     maven = java_program("mvn")
     CACHE.mkdir(parents=True, exist_ok=True)
-    # Download aside and rename: a run that was interrupted, or another one beside this, leaves no half
-    # directory.
-    with tempfile.TemporaryDirectory(dir=CACHE) as aside:
+    # Aside and renamed: a run that was interrupted leaves no half directory. One process does it for those beside it.
+    with FileLock(f"{libraries}.lock"), tempfile.TemporaryDirectory(dir=CACHE) as aside:
+        if libraries.exists():
+            return libraries
         target = Path(aside) / "libraries"
         command = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
         result = subprocess.run([*command, f"-DoutputDirectory={target}"], capture_output=True, text=True)
         if result.returncode != 0:
             raise RuntimeError(f"Maven could not bring Kafka's jars:\n{result.stdout}{result.stderr}")
-        if not libraries.exists():
-            target.rename(libraries)
+        target.rename(libraries)
     return libraries
