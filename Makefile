@@ -2,28 +2,31 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-PROCESSES ?= 4
+PROCESSES ?= 5
 # native code for this processor, a minute or two once; otherwise the first worker does it
 COMPILE := $(BIN)/python -m beliefstream.inference.mixtures.native_forms
 
-.PHONY: demo test search soak lint format bench chaos fuzz audit train evaluate paper contract docs picture clean
+.PHONY: demo test native search soak lint format bench chaos fuzz audit train evaluate paper contract docs picture clean
 
 demo: .venv/demo
 	$(BIN)/beliefstream demo $(ARGS)
 
-# a file at a time in each process; four keep two cores busy, since most files that start programs wait for them. Native
-# code that has changed is compiled before, once and not by each of them; bytecode is kept for all programs that tests start
+# a file at a time in each process; five keep two cores busy, since files that start programs wait for them. Native code
+# that has changed is compiled before, once and not by each of them; bytecode is kept for all programs that tests start
 test: export PYTHONDONTWRITEBYTECODE :=
-test: lint
-	$(COMPILE)
+test: lint native
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# beside lint with `make -j2 test`: each takes a minute of one core on a new machine
+native: .venv/dev
+	$(COMPILE)
 
 # the properties of the tests with inputs that no run drew before; one that fails is told with how to draw it again
 search: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "hypothesis and not soak" --hypothesis-profile others $(ARGS)
 
 # tests of minutes: overload, upgrades, every alert, and the image, which needs root, buildah and debootstrap and 20 GB
-soak: .venv/dev
+soak: native
 	$(BIN)/python -m pytest -m soak -s $(ARGS)
 
 lint: .venv/dev docs
@@ -36,15 +39,15 @@ format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/dev
+bench: native
 	$(BIN)/beliefstream bench $(ARGS)
 
 # about 20 minutes; tests/chaos/__main__.py says what it does, docs/chaos.md what came of it
-chaos: .venv/dev
+chaos: native
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 # a million inputs for the decoders, about a quarter of an hour; FUZZ_INPUTS=... is another number
-fuzz: .venv/dev
+fuzz: native
 	$(BIN)/python -m pytest tests/fuzz -m long -s --hypothesis-profile others $(ARGS)
 
 # known vulnerabilities of what is installed; fails where the package index does not tell them
@@ -85,7 +88,6 @@ picture: .venv/demo
 .venv/dev: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[dev]'
-	$(COMPILE)
 	touch $@ .venv/demo
 
 clean:

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -26,6 +25,7 @@ from beliefstream.inference.update.compilation import compile_network
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.local import broker as ports
 from tests.brokers import Broker, EmbeddedNode, KafkaNode
+from tests.order import spread
 
 T = TypeVar("T")
 # a busy machine is no fault: neither profile has a limit of time
@@ -82,7 +82,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if "long" not in config.option.markexpr:
         items[:] = [item for item in items if item.get_closest_marker("long") is None]
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items[:] = _alternating(items)
+        items[:] = spread(items, _waits)
 
 
 def pytest_collection_finish() -> None:
@@ -91,18 +91,8 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def _alternating(items: list[pytest.Item]) -> list[pytest.Item]:
-    """A file that waits for brokers after one that computes: side by side they leave no processor idle."""
-    files: dict[Path, list[pytest.Item]] = {}
-    for item in items:
-        files.setdefault(item.path, []).append(item)
-    groups: tuple[list[list[pytest.Item]], ...] = ([], [])
-    for found in files.values():
-        groups[not any(map(_waits, found))].append(found)
-    return [item for pair in zip_longest(*groups, fillvalue=[]) for found in pair for item in found]
-
-
 def _waits(item: pytest.Item) -> bool:
+    """Whether a test waits for what it has started, most of its time."""
     brokers = {"broker", "embedded_broker", "kafka_broker"}
     fixtures: list[str] = getattr(item, "fixturenames", [])
     return not brokers.isdisjoint(fixtures) or any(
@@ -216,8 +206,11 @@ def eventually(condition: Callable[[], T], timeout: float, what: str) -> T:
         what: for the message: "not within 10 s: {what}".
     """
     deadline = time.monotonic() + timeout
+    begin = time.thread_time()
     while not (value := condition()):
         if time.monotonic() > deadline:
             pytest.fail(f"not within {timeout:g} s: {what}")
-        time.sleep(0.02)
+        # what costs much to look at is looked at less often: others work meanwhile
+        time.sleep(min(max(0.02, 4 * (time.thread_time() - begin)), 0.2))
+        begin = time.thread_time()
     return value

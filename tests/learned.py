@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import scipy.special
 import scipy.stats
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
@@ -21,6 +23,7 @@ from beliefstream.inference.training.likelihood.train import Plan, Training
 from beliefstream.schemas import Posterior
 from beliefstream.streams.cli.train_likelihood import write
 from beliefstream.streams.definitions import measurement_modules, problems
+from tests.conftest import shared_by_processes
 
 Array = NDArray[np.float64]
 LogLikelihood = Callable[[Array], Array]
@@ -237,16 +240,31 @@ def module_in(folder: Path) -> Iterator[None]:
         problems.find.cache_clear()
 
 
-@functools.cache
-def weights_of(name: str) -> bytes:
-    """The file of a problem's weights, trained once in a process; about five seconds."""
-    import tempfile
+WeightsOf = Callable[[str], bytes]
 
-    with tempfile.TemporaryDirectory() as folder, module_in(Path(folder)):
+
+@pytest.fixture(scope="session")
+def weights_of(tmp_path_factory: pytest.TempPathFactory) -> WeightsOf:
+    """The file of a problem's weights, trained once a run by the process that asks first: it takes seconds."""
+    place = shared_by_processes(tmp_path_factory)
+
+    def found(name: str) -> bytes:
+        file = place / f"{name}.safetensors"
+        with FileLock(file.with_suffix(".lock")):
+            if not file.exists():
+                train(name, place)
+        return file.read_bytes()
+
+    return found
+
+
+def train(name: str, place: Path) -> None:
+    """Write the weights of a problem, by its name and `.safetensors`."""
+    with tempfile.TemporaryDirectory(dir=place) as folder, module_in(Path(folder)):
         problem = f"simulators:{name}"
         steps, batch = SIZES[name]
         plan = Plan(problem, steps=steps, batch=batch, width=32, learning_rate=0.02)
         run = Training(plan, ProblemFunction.of(problems.find(problem)), Path(folder) / "run.pt")
         run.run(lambda _: None, save_every=10_000)
         write(run, Path(folder))
-        return (Path(folder) / f"{name}.safetensors").read_bytes()
+        (Path(folder) / f"{name}.safetensors").rename(place / f"{name}.safetensors")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -93,11 +92,7 @@ class SecureKafkaNode(KafkaNode):
     def _format_storage(self) -> None:
         scram = [f"SCRAM-SHA-512=[name={user},password={word}]" for user, word in self.passwords.items()]
         added = [part for each in scram for part in ("--add-scram", each)]
-        arguments = ("format", "--cluster-id", uuid4().hex[:22], "--config", str(self._properties), *added)
-        command = self._java("kafka.tools.StorageTool", *arguments)
-        result = subprocess.run(command, capture_output=True, text=True)
-        if result.returncode != 0:
-            raise RuntimeError(f"Kafka's storage could not be formatted:\n{result.stdout}{result.stderr}")
+        self._format(uuid4().hex[:22], *added)
 
     def _configuration(self) -> str:
         self.certificates = Certificates.make(self.directory)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch._dynamo.utils import counters
 
 from beliefstream.inference.likelihood.noise import NoiseMixture
 from beliefstream.inference.likelihood.observations import Observations
@@ -97,6 +96,8 @@ def test_an_update_uses_it_and_nothing_is_compiled_meanwhile(
     compiled_network: CompiledNetwork,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from torch._dynamo.utils import counters  # takes seconds, in every process that collects the tests
+
     used = []
     for name in ("answer", "images", "check"):
         original = getattr(compiled, name)

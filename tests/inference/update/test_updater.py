@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 
@@ -156,18 +157,24 @@ def moved(
     )
 
 
+@functools.cache
+def answered_plainly() -> tuple[GaussianMixture, Observations, Updater, Update]:
+    """Problems, and their answers by an updater that neither refines nor merges."""
+    prior, observations, _ = sampled(24, seed=7)
+    plain = Updater(updater().network, settings=replace(updater().settings, refine_below=0, merge_below=0))
+    return prior, observations, plain, plain.update(prior, observations)
+
+
 @settings(max_examples=8, deadline=None)
 @given(angle=st.floats(0, 6.28), scale=st.floats(0.01, 1000), x=st.floats(-50, 50), y=st.floats(-50, 50))
 def test_the_answer_moves_with_shift_rotation_and_units(
     angle: float, scale: float, x: float, y: float
 ) -> None:
-    prior, observations, _ = sampled(24, seed=7)
+    prior, observations, plain, here = answered_plainly()
     turn = (
         torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], dtype=DOUBLE) * scale
     )
     shift = torch.tensor([x, y], dtype=DOUBLE) * scale
-    plain = Updater(updater().network, settings=replace(updater().settings, refine_below=0, merge_below=0))
-    here = plain.update(prior, observations)
     there = plain.update(*moved(prior, observations, turn, shift))
     mean, covariance = here.posterior.moments()
     moved_mean, _ = there.posterior.moments()

@@ -109,6 +109,7 @@ def publishing(mosquitto: Mosquitto) -> Iterator[paho.Client]:
 
 def publish(client: paho.Client, messages: Iterable[tuple[str, object]]) -> None:
     """Publish with QoS 1, bytes as they are and anything else as JSON; returns when the broker has all."""
+    eventually(client.is_connected, PATIENCE, "the client is connected")  # again, where the broker was killed
     sent = [
         client.publish(topic, each if isinstance(each, bytes) else json.dumps(each), qos=1)
         for topic, each in messages

@@ -18,13 +18,14 @@ from tests.learned import (
     MODEL,
     SENSORS,
     LogLikelihood,
+    WeightsOf,
     counted,
     divergence,
     lagging,
     level,
     module_in,
     shared,
-    weights_of,
+    weights_of as weights_of,  # the fixture
 )
 from tests.streams.cli.conftest import Result, Run
 
@@ -68,7 +69,9 @@ def place(value: float) -> LogLikelihood:
     return lambda states: np.asarray(scipy.stats.norm(states[:, 0], 1.5).logpdf(value))
 
 
-def test_counts_known_by_their_simulator_alone_have_the_poisson_posterior(run: Run, folder: Path) -> None:
+def test_counts_known_by_their_simulator_alone_have_the_poisson_posterior(
+    run: Run, folder: Path, weights_of: WeightsOf
+) -> None:
     (folder / "Counter.safetensors").write_bytes(weights_of("Counter"))
     counts = [(24, -1.0), (9, 3.0), (15, -3.0)]
     lines = [observed("counter", list(each), float(time)) for time, each in enumerate(counts)]
@@ -81,7 +84,9 @@ def test_counts_known_by_their_simulator_alone_have_the_poisson_posterior(run: R
     assert quality.accumulated_error is not None and quality.accumulated_error > quality.likelihood_error
 
 
-def test_levels_with_heavy_tails_and_a_limit_have_the_exact_posterior(run: Run, folder: Path) -> None:
+def test_levels_with_heavy_tails_and_a_limit_have_the_exact_posterior(
+    run: Run, folder: Path, weights_of: WeightsOf
+) -> None:
     (folder / "Clipped.safetensors").write_bytes(weights_of("Clipped"))
     levels = [2.0, 1.1, 0.6]  # at the limit, and below it
     lines = [observed("level", value, float(time)) for time, value in enumerate(levels)]
@@ -90,7 +95,9 @@ def test_levels_with_heavy_tails_and_a_limit_have_the_exact_posterior(run: Run, 
         check(posterior, [level(value) for value in levels[:number]])
 
 
-def test_learned_and_other_sensors_multiply_in_one_instant(run: Run, folder: Path) -> None:
+def test_learned_and_other_sensors_multiply_in_one_instant(
+    run: Run, folder: Path, weights_of: WeightsOf
+) -> None:
     for name in ("Counter", "Clipped"):
         (folder / f"{name}.safetensors").write_bytes(weights_of(name))
     lines = [observed("counter", [31, 1.0]), observed("level", 1.4), observed("fix", 0.4)]
@@ -99,7 +106,9 @@ def test_learned_and_other_sensors_multiply_in_one_instant(run: Run, folder: Pat
     check(found, [counted(31, 1.0), level(1.4), place(0.4)])
 
 
-def test_sets_and_sequences_of_several_sizes_multiply_in_one_instant(run: Run, folder: Path) -> None:
+def test_sets_and_sequences_of_several_sizes_multiply_in_one_instant(
+    run: Run, folder: Path, weights_of: WeightsOf
+) -> None:
     for name in ("Shared", "Lagging"):
         (folder / f"{name}.safetensors").write_bytes(weights_of(name))
     sets, sequence = [(0.8, [0.7]), (1.2, [0.5, 1.1, 0.2, 1.6])], [0.7, 1.5, 0.2, -0.4, 0.9, 1.4]
@@ -111,7 +120,9 @@ def test_sets_and_sequences_of_several_sizes_multiply_in_one_instant(run: Run, f
 
 
 @pytest.mark.parametrize("value", [[0.8], [0.8, *[1.0] * 7]])
-def test_a_set_without_rows_or_with_too_many_is_refused(run: Run, folder: Path, value: list[float]) -> None:
+def test_a_set_without_rows_or_with_too_many_is_refused(
+    run: Run, folder: Path, weights_of: WeightsOf, value: list[float]
+) -> None:
     (folder / "Shared.safetensors").write_bytes(weights_of("Shared"))
     result = fused(run, folder, SENSORS["Shared"], observed("shared", value))
     assert result.status == 1 and not result.out
@@ -126,14 +137,16 @@ def test_a_set_without_rows_or_with_too_many_is_refused(run: Run, folder: Path, 
     [([24, 9.0], 0.6), ([9000, 1.0], 5.0)],  # a place of the counter, and a count, that were never simulated
 )
 def test_what_lies_outside_the_training_is_told(
-    run: Run, folder: Path, value: list[float], least: float
+    run: Run, folder: Path, weights_of: WeightsOf, value: list[float], least: float
 ) -> None:
     (folder / "Counter.safetensors").write_bytes(weights_of("Counter"))
     (found,) = posteriors(fused(run, folder, SENSORS["Counter"], observed("counter", value)))
     assert found.quality.outside_training is not None and found.quality.outside_training >= least
 
 
-def test_a_posterior_beyond_the_range_of_the_parameters_is_told(run: Run, folder: Path) -> None:
+def test_a_posterior_beyond_the_range_of_the_parameters_is_told(
+    run: Run, folder: Path, weights_of: WeightsOf
+) -> None:
     (folder / "Counter.safetensors").write_bytes(weights_of("Counter"))
     far = {**MODEL, "prior": {"weights": [1], "means": [[15, 2.5]], "covariances": [[[1, 0], [0, 0.25]]]}}
     (folder / "log.jsonl").write_text(
@@ -154,7 +167,7 @@ def test_a_posterior_beyond_the_range_of_the_parameters_is_told(run: Run, folder
     ],
 )
 def test_weights_that_do_not_fit_are_told(
-    run: Run, folder: Path, changes: dict[str, str], shown: str
+    run: Run, folder: Path, weights_of: WeightsOf, changes: dict[str, str], shown: str
 ) -> None:
     (folder / "Clipped.safetensors").write_bytes(weights_of("Clipped"))
     result = fused(run, folder, {**SENSORS["Counter"], **changes}, observed("counter", [24, 1.0]))
@@ -162,7 +175,7 @@ def test_weights_that_do_not_fit_are_told(
     assert "invalid_definition: sensor: counter cannot be used" in result.err and shown in result.err
 
 
-def test_weights_with_the_stated_digest_are_used(run: Run, folder: Path) -> None:
+def test_weights_with_the_stated_digest_are_used(run: Run, folder: Path, weights_of: WeightsOf) -> None:
     content = weights_of("Counter")
     (folder / "mine.safetensors").write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()

@@ -71,7 +71,7 @@ class Deployment:
             cwd=self.directory,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=2 * PATIENCE,  # some wait themselves for so long
         )
         self.written += [ended.stdout, ended.stderr]
         assert ended.returncode == 0, ended.stderr

@@ -146,6 +146,7 @@ def test_the_map_is_used_by_keyboard(opened: Tab, page: Page) -> None:
     opened.open(page.address)
     opened.wait_for("beliefstream.map.fitted")
     opened.page.focus("#canvas")
+    opened.page.keyboard.press("ArrowLeft")  # from now on no frame fits the map to what there is
     before = opened.value("[beliefstream.map.left, beliefstream.map.scale]")
     opened.page.keyboard.press("ArrowRight")
     opened.page.keyboard.press("+")

@@ -10,6 +10,7 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
+from beliefstream.streams.kafka.connection import find_partitions
 from beliefstream.streams.kafka.topics import create
 from beliefstream.streams.live.group import GroupReader, GroupState
 from beliefstream.streams.local.broker import free_port
@@ -60,12 +61,12 @@ def test_lag_and_members_are_those_of_the_group(kafka_broker: KafkaNode, names: 
     with opened(kafka_broker, names) as reader:
         send(kafka_broker, topic, 10)
         member = KafkaConsumer(
-            topic,
-            bootstrap_servers=kafka_broker.bootstrap_servers,
-            group_id=names.app_id,
-            enable_auto_commit=False,
+            bootstrap_servers=kafka_broker.bootstrap_servers, group_id=names.app_id, enable_auto_commit=False
         )
         try:
+            member.subscribe([topic])
+            # a member that joins before it knows the partitions is assigned none, and stays so
+            find_partitions(member, topic, kafka_broker.bootstrap_servers, PATIENCE)
             eventually(lambda: member.poll(timeout_ms=200) or member.assignment(), PATIENCE, "it has joined")
             member.commit({TopicPartition(topic, 0): OffsetAndMetadata(3, "", -1)})
             wait_for(reader, workers=1, lag=7, note="")

@@ -261,6 +261,12 @@ def run(kafka_broker: KafkaNode, names: Names, tmp_path: Path) -> Iterator[Run]:
         yield Run(opened, tmp_path)
 
 
+def wait_for_entities(worker: Worker, count: int) -> None:
+    eventually(
+        lambda: worker.metrics()["beliefstream_entities"] == count, WAIT, f"the worker holds {count} entities"
+    )
+
+
 @pytest.mark.chaos
 @pytest.mark.kafka
 @pytest.mark.timeout(300)
@@ -286,7 +292,7 @@ def test_killed_between_tombstone_and_commit_nothing_is_applied_again(run: Run) 
     for quiet in (gone, kept):
         assert [posterior.sequence for posterior in run.posteriors(quiet)] == [1, 2, 3, 4, 5]
         assert run.forgotten(quiet)
-    assert worker.metrics()["beliefstream_entities"] == len(run.others)
+    wait_for_entities(worker, len(run.others))
     run.check_next(gone)
-    assert worker.metrics()["beliefstream_entities"] == len(run.others) + 1
+    wait_for_entities(worker, len(run.others) + 1)  # the posterior comes before the belief
     run.check_others()

@@ -11,7 +11,15 @@ import pytest
 from beliefstream.schemas import Model, Observation, Posterior, parse_sensor
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
-from tests.learned import MODEL, SENSORS, counted, divergence, module_in, weights_of
+from tests.learned import (
+    MODEL,
+    SENSORS,
+    WeightsOf,
+    counted,
+    divergence,
+    module_in,
+    weights_of as weights_of,  # the fixture
+)
 from tests.streams.workers import posteriors_of, stream
 
 COUNTS = [(24, -1.0), (9, 3.0), (15, -3.0)]
@@ -19,7 +27,11 @@ UNFIT = {**SENSORS["Counter"], "sensor": "unfit", "weights": "Counter.safetensor
 
 
 def test_late_counts_change_the_posterior_to_that_of_all_counts(
-    embedded_broker: EmbeddedNode, names: Names, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    embedded_broker: EmbeddedNode,
+    names: Names,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    weights_of: WeightsOf,
 ) -> None:
     (tmp_path / "Counter.safetensors").write_bytes(weights_of("Counter"))
     with module_in(tmp_path):

@@ -11,14 +11,26 @@ import pytest
 from beliefstream.schemas import Model, Observation, Posterior, parse_sensor
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
-from tests.learned import MODEL, SENSORS, divergence, module_in, shared, weights_of
+from tests.learned import (
+    MODEL,
+    SENSORS,
+    WeightsOf,
+    divergence,
+    module_in,
+    shared,
+    weights_of as weights_of,  # the fixture
+)
 from tests.streams.workers import posteriors_of, stream
 
 SETS = [(0.8, [0.7]), (1.2, [0.5, 1.1, 0.2, 1.6]), (0.6, [0.7, 1.5, 0.2, -0.4, 0.9, 1.4])]
 
 
 def test_sets_of_any_size_come_through_kafka(
-    embedded_broker: EmbeddedNode, names: Names, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    embedded_broker: EmbeddedNode,
+    names: Names,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    weights_of: WeightsOf,
 ) -> None:
     (tmp_path / "Shared.safetensors").write_bytes(weights_of("Shared"))
     with module_in(tmp_path):
