@@ -73,8 +73,9 @@ def _missed_by(local: LocalProblem, update: Update, points: int) -> Tensor:
     found = scan(local.prior64, local.observations64, CLOSE_PLACES, points)
     missed = found.missed(answer, evidence)
     for _ in range(MORE_ZOOMS):
-        coarse = ~found.resolves(found.share) | ~found.resolves(missed)
-        index = torch.nonzero((missed.sum(1) > DOUBTFUL) & coarse)[:, 0]
+        # cells that are too coarse say nothing, whether they see that something is missed or not
+        coarse = (missed.sum(1) > DOUBTFUL) & ~found.resolves(missed)
+        index = torch.nonzero(coarse | ~found.resolves(found.share))[:, 0]
         if len(index) == 0:
             break
         found = _finer(local, found, index)
