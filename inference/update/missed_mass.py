@@ -13,7 +13,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.update import importance
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.prior_scan import POINTS, SLACK, Scan, scan, zoom
-from beliefstream.inference.update.result import Update
+from beliefstream.inference.update.result import Update, size_at
 from beliefstream.inference.update.unseen_coordinates import unseen_divergence
 
 ZOOMS, MORE_ZOOMS = 4, 20  # most zooms into a scan, and most where an answer seems to miss something
@@ -117,10 +117,6 @@ def _finer(local: LocalProblem, found: Scan, index: Tensor) -> Scan:
 
 
 def with_missed(update: Update, missed: Tensor) -> Update:
-    """Lower the quality by what was missed, in nats ``(B,)``.
-
-    For two close densities the chi-square divergence is twice the Kullback-Leibler divergence. The effective sample
-    size is one over one plus the chi-square divergence.
-    """
-    size = torch.minimum(update.effective_sample_size, (-2 * missed).exp())
+    """Lower the quality by what was missed, in nats ``(B,)``."""
+    size = torch.minimum(update.effective_sample_size, size_at(missed))
     return replace(update, effective_sample_size=size, divergence=torch.maximum(update.divergence, missed))

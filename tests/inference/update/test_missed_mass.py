@@ -79,6 +79,13 @@ def test_an_answer_that_lacks_a_stretch_of_a_thin_sheet_does_not_claim_to_be_goo
     assert size < 0.5
 
 
+def test_a_closed_form_that_had_to_merge_components_says_what_that_lost() -> None:
+    """Forty components are left, and sixteen may be: .66 nats, which the reduction measures."""
+    divergence, size = answered("2 to 64 components", 47, 414, LIBRARY)
+    assert divergence > 0.5
+    assert size == pytest.approx(np.exp(-2 * divergence), abs=0.1)
+
+
 def test_four_images_are_answered() -> None:
     assert answered("four-fold", 42, 407, WORKER)[0] < 0.2
 
