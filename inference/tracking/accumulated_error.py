@@ -2,11 +2,14 @@
 
 Every update, reduction and motion loses some nats. Losses add up, and fade for two reasons.
 
-- A shift δ of a Gaussian with covariance P has a divergence of ``½ δᵀ P⁻¹ δ``. An update to P⁺ changes the shift to
-  ``P⁺ P⁻¹ δ``, so the divergence shrinks by ``trace(P⁺ P⁻¹) / D``, averaged over the directions of δ. Motion with noise
-  Q shrinks it by ``1 − trace(Q P⁻¹) / D``, with the predicted covariance P. The first `SMALL` nats of each loss fade
-  this way. An update that widens the belief increases them again, up to `GROWTH` times. Over many weak updates P
-  fluctuates, and factors below one alone would underestimate the error.
+- The first `SMALL` nats of each loss are half the variance of the log ratio of both densities over the belief. How fast
+  this fades depends on the shape of the ratio. Of a shift, the ratio is linear, and the loss falls as P in updates. An
+  answer of a network, or a mixture of few components, is off in many places, and the ratio is rough. Of a Brownian
+  path, the variance over an interval grows as its length, so the loss falls as the root of P: an update to P⁺
+  multiplies it by ``√(trace(P⁺ P⁻¹) / D)``. This power was measured on chains (docs/quality.md). An update that widens
+  the belief increases the loss again: over many weak updates P fluctuates, and factors below one alone would
+  underestimate the error. Motion with noise Q smooths a rough ratio sooner than a linear one. So there a shift decides:
+  ``1 − trace(Q P⁻¹) / D``, with the predicted covariance P.
 - The rest of a loss may be a missed mode. It does not shrink with P; only information can correct it. Of L nats,
   ``L / (1 + n)`` remain after later updates have gained n nats of information, the decrease of ``½ log det P``.
 
@@ -29,7 +32,7 @@ from beliefstream.inference.mixtures.native_forms import native_form
 
 SMALL = 0.1  # largest part of a loss that fades with the covariance, nats
 MOST = 1000.0  # largest loss of one update, nats, for example if the answer is not a density
-GROWTH = 1.5  # largest growth by one update; one that splits a belief in two widens it more than it increases the error
+GROWTH = 1.5  # largest growth of P that counts; an update that splits a belief in two widens it more than its error
 _NATIVE = "tracking.native_accumulated_error"
 _FLOOR = 1e-12  # smallest pivot of a correlation matrix
 
@@ -94,7 +97,7 @@ class AccumulatedErrors:
             ratio, information = native.share_of_posterior(posterior, prior)
         else:
             ratio, information = share(posterior.moments()[1], prior.moments()[1])
-        ratio = ratio.clamp(max=GROWTH)
+        ratio = ratio.clamp(max=GROWTH).sqrt()
         return AccumulatedErrors(self.small * ratio, self.large, (self.learnt + information).clamp_min(0))
 
     def plus(self, lost: Tensor) -> AccumulatedErrors:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from beliefstream.inference.update import nearly_linear
 from beliefstream.inference.update.reduction_cost import condense
-from beliefstream.inference.update.result import Method, Update
+from beliefstream.inference.update.result import Method, Update, size_at
 from beliefstream.inference.update.scaled_problem import Posed, Scaled
 from beliefstream.inference.update.settings import UpdateSettings
 
@@ -19,7 +19,7 @@ def kalman(posed: Posed, index: Tensor, settings: UpdateSettings) -> Update:
     exact, evidence, surprise = posed.exact(index)
     posterior, loss = condense(exact, settings.most_components, settings.merge_below)
     method = torch.full((len(index),), Method.KALMAN, dtype=torch.int64)
-    return Update(posterior, (-loss).exp(), evidence, surprise, method, loss)
+    return Update(posterior, size_at(loss), evidence, surprise, method, loss)
 
 
 def linearised(problem: Scaled, index: Tensor, divergence: Tensor, settings: UpdateSettings) -> Update:
@@ -33,7 +33,5 @@ def linearised(problem: Scaled, index: Tensor, divergence: Tensor, settings: Upd
         prior, problem.observations, most, settings.merge_below, problem.linear
     )
     method = torch.where(divergence > 0, int(Method.LINEARISED), int(Method.KALMAN))
-    # for two close Gaussians the chi-square divergence is twice the Kullback-Leibler divergence
-    size = (-loss).exp() / (1 + 2 * divergence)
-    surprise = problem.prediction.surprise(prior)
-    return Update(problem.back(posterior), size, evidence, surprise, method, divergence + loss)
+    surprise, total = problem.prediction.surprise(prior), divergence + loss
+    return Update(problem.back(posterior), size_at(total), evidence, surprise, method, total)

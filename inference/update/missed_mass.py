@@ -13,7 +13,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.update import importance
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.prior_scan import POINTS, SLACK, Scan, scan, zoom
-from beliefstream.inference.update.result import Update
+from beliefstream.inference.update.result import Update, size_at
 from beliefstream.inference.update.unseen_coordinates import unseen_divergence
 
 ZOOMS, MORE_ZOOMS = 4, 20  # most zooms into a scan, and most where an answer seems to miss something
@@ -73,8 +73,9 @@ def _missed_by(local: LocalProblem, update: Update, points: int) -> Tensor:
     found = scan(local.prior64, local.observations64, CLOSE_PLACES, points)
     missed = found.missed(answer, evidence)
     for _ in range(MORE_ZOOMS):
-        coarse = ~found.resolves(found.share) | ~found.resolves(missed)
-        index = torch.nonzero((missed.sum(1) > DOUBTFUL) & coarse)[:, 0]
+        # cells that are too coarse say nothing, whether they see that something is missed or not
+        coarse = (missed.sum(1) > DOUBTFUL) & ~found.resolves(missed)
+        index = torch.nonzero(coarse | ~found.resolves(found.share))[:, 0]
         if len(index) == 0:
             break
         found = _finer(local, found, index)
@@ -116,10 +117,6 @@ def _finer(local: LocalProblem, found: Scan, index: Tensor) -> Scan:
 
 
 def with_missed(update: Update, missed: Tensor) -> Update:
-    """Lower the quality by what was missed, in nats ``(B,)``.
-
-    For two close densities the chi-square divergence is twice the Kullback-Leibler divergence. The effective sample
-    size is one over one plus the chi-square divergence.
-    """
-    size = torch.minimum(update.effective_sample_size, (-2 * missed).exp())
+    """Lower the quality by what was missed, in nats ``(B,)``."""
+    size = torch.minimum(update.effective_sample_size, size_at(missed))
     return replace(update, effective_sample_size=size, divergence=torch.maximum(update.divergence, missed))

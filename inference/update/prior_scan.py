@@ -3,6 +3,9 @@
 Points are spread over the prior, each standing for a cell, and the likelihood is smoothed over that cell. Slope and
 curvature say how much a residual varies within a cell; that variance adds to the noise. So the scan sees a ring thinner
 than the distance between points, and each crossing of two rings. Places are then drawn in proportion.
+
+The posterior may lie in the tails of the prior, where few of its points are. Around a range or a bearing, searches
+find such places. For measurement functions, some points are of a wider prior.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from torch import Tensor
 from beliefstream.inference.likelihood.batched_likelihoods import smoothed
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
-from beliefstream.inference.mixtures.mixture import GaussianMixture, log_density
+from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture, beside, log_density
 from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.update.importance import normal_points, systematic_places
 
@@ -28,6 +31,7 @@ LEAST = 1e-5  # share of the posterior above which a cell is zoomed into
 RESOLVED = 1.0  # variance of an observation over a cell, in units of the noise variance, that smooths little
 EVENLY = 0.4417  # share of the points that is spread evenly over the components; see `mode_search.EVENLY`
 SLACK = 3.0  # nats by which smoothing alone may make an answer look too low
+TAIL, TAIL_WIDTH = 0.2417, 2.0  # share of the points from widened components, and how many times as wide
 MOST = 3.0  # largest factor by which a cell far from the mean is wider than one at the mean
 
 
@@ -104,26 +108,47 @@ def scan(
 
     `points` is how many are spread over the prior, at least `count`.
     """
-    size, present = prior.dimension, prior.present
-    weights = torch.softmax(prior.log_weights, 1)
-    even = present / present.sum(1, keepdim=True)
-    shares = (1 - EVENLY) * weights + EVENLY * even
+    size, tails = prior.dimension, _looks_in_tails(observations)
+    whole = _proposal(prior, tails)
+    shares, factors = whole.log_weights.exp(), whole.factors()
     source = systematic_places(shares, points)
-    factors = prior.factors()
     row = torch.arange(prior.batch, device=source.device)[:, None]
     noise = normal_points(points, size, SEED).to(prior.means)
-    spread = prior.means[row, source] + la.times(factors[row, source], noise.expand(prior.batch, -1, -1))
+    spread = whole.means[row, source] + la.times(factors[row, source], noise.expand(prior.batch, -1, -1))
     # points are sparser far from a mean: a cell's width is the root of its volume
     wide = (la.squared_norm(noise) / (2 * size)).exp().clamp(max=MOST)
     cell = wide * (shares.gather(1, source) * points).pow(-1 / size)
+    drawn = log_density(whole, factors, spread)
+    if bool(tails.any()):  # a component lies in its widened one, whose own points are sparser
+        volume = la.log_diagonal(factors).gather(1, source) + drawn + math.log(points) + size * LOG_TWO_PI / 2
+        cell = torch.where(tails[:, None], torch.minimum(cell, (-volume / size).exp()), cell)
     frames = factors[row, source] * cell[..., None, None]
-    log_prior = log_density(prior, factors, spread)
-    drawn = log_density(replace(prior, log_weights=shares.log()), factors, spread)
+    log_prior = log_density(prior, prior.factors(), spread)
     smoothed, change = _smoothed(observations, spread, frames)
     target = log_prior + smoothed
     log_weight = target - drawn - math.log(points)
     evidence = torch.logsumexp(log_weight, 1)
     return _chosen(spread, frames, target, log_weight - evidence[:, None], evidence, change, count)
+
+
+def _looks_in_tails(observations: Observations) -> Tensor:
+    """Which problems have measurement functions, ``(B,)`` bool: a search cannot start around such sensors."""
+    if observations.functions is None:
+        return torch.zeros(len(observations.mask), dtype=torch.bool, device=observations.mask.device)
+    return (observations.functions.present & observations.mask).any(1)
+
+
+def _proposal(prior: GaussianMixture, tails: Tensor) -> GaussianMixture:
+    """What points are drawn from: the components with more even weights; with `tails` ``(B,)`` also widened."""
+    even = prior.present / prior.present.sum(1, keepdim=True)
+    shares = (1 - EVENLY) * torch.softmax(prior.log_weights, 1) + EVENLY * even
+    if not bool(tails.any()):
+        return replace(prior, log_weights=shares.log())
+    part = torch.where(tails, TAIL, 0.0)[:, None].to(shares)
+    plain = replace(prior, log_weights=((1 - part) * shares).log())
+    return beside(
+        [plain, GaussianMixture((part * shares).log(), prior.means, TAIL_WIDTH**2 * prior.covariances)]
+    )
 
 
 def zoom(found: Scan, prior: GaussianMixture, observations: Observations) -> Scan:

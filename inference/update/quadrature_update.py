@@ -14,7 +14,7 @@ from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.update import quadrature
 from beliefstream.inference.update.importance import systematic
 from beliefstream.inference.update.local_problem import LocalProblem
-from beliefstream.inference.update.result import Method, Update, joined
+from beliefstream.inference.update.result import Method, Update, joined, size_at
 from beliefstream.inference.update.scaled_problem import Posed, Scaled
 from beliefstream.inference.update.settings import UpdateSettings
 
@@ -88,8 +88,7 @@ def _settled(
         divergence = torch.where(_agreed(local, solution.log_evidence), divergence, math.inf)
     update = Update(
         whole,
-        # for two close densities the chi-square divergence is twice the Kullback-Leibler divergence
-        1 / (1 + 2 * divergence),
+        size_at(divergence),
         solution.log_evidence,
         problem.prediction.surprise(problem.prior),
         torch.full((whole.batch,), Method.QUADRATURE, dtype=torch.int64),

@@ -47,6 +47,15 @@ class Update:
         return joined([(kept, self.rows(kept)), (index, other)])
 
 
+def size_at(divergence: Tensor) -> Tensor:
+    """Effective sample size of an answer whose KL(exact ‖ answer) is known, nats.
+
+    It is one over one plus the chi-square divergence, which for two close densities is twice that of Kullback and
+    Leibler. For others this is what `importance.quality` allows at most.
+    """
+    return (-2 * divergence).exp()
+
+
 def joined(parts: list[tuple[Tensor, Update]]) -> Update:
     order = torch.argsort(torch.cat([index for index, _ in parts]))
     posterior = concatenate([update.posterior for _, update in parts])

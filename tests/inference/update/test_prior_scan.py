@@ -87,6 +87,25 @@ def test_a_thin_ring_keeps_its_share(rounds: int) -> None:
     assert about_left == pytest.approx(exact, abs=0.15)
 
 
+def identity(u: torch.Tensor) -> torch.Tensor:
+    return u[0]
+
+
+@pytest.mark.parametrize("distance", [3.4, 4.0])
+def test_what_functions_say_about_the_tails_of_the_prior_is_seen(distance: float) -> None:
+    """A place far out, reported to .03 of the prior by functions; points of the prior alone are 8 to 400 nats off."""
+    seen, variance = 0, 1 + 0.03**2
+    for angle in 2 * np.pi * np.arange(16) / 16:
+        place = distance * np.array([math.cos(angle), math.sin(angle)])
+        row = [
+            Reading(sensors.function(identity, [axis], 2, 0.03), place[axis : axis + 1]) for axis in (0, 1)
+        ]
+        exact = -0.5 * distance**2 / variance - math.log(2 * math.pi * variance)
+        found = zoomed(standard(), encode([row], 2), 6)
+        seen += abs(float(found.log_evidence[0]) - exact) < 1.0
+    assert seen >= 13
+
+
 def test_a_scan_that_does_not_see_the_posterior_says_nothing() -> None:
     """Twenty deviations off there is no point of the scan: what it has is no part of the posterior."""
     observations = ranges((0.3, 20.0), 0.01)
