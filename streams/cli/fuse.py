@@ -84,8 +84,10 @@ def fuse(
     format = FileFormat(file_format) if file_format else format_of(file, FileFormat.ndjson)
     unusable = _fill(log, file, format, columns, sensors, models)
     resets = f"{log.resets} resets, " if log.resets else ""
+    repeated = f"{log.repeated} repeated, " if log.repeated else ""
     found = (
-        f"{log.observations} observations, {log.priors} priors, {resets}{unusable} lines that cannot be used"
+        f"{log.observations} observations, {log.priors} priors, {resets}{repeated}"
+        f"{unusable} lines that cannot be used"
     )
     if unusable and (strict or not log.entities):
         raise CommandError(f"{found}; nothing was fused")

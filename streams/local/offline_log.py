@@ -46,7 +46,8 @@ class Log:
     """A log: definitions, and observations and priors of any number of entities in any order.
 
     Add definitions first, because each message is checked against the current definitions. A reset makes the entity
-    start from its model's prior again: messages added before it do not affect later posteriors.
+    start from its model's prior again: messages added before it do not affect later posteriors. Of observations of an
+    entity with the same id and time, only the first counts.
 
     Args:
         maximum_message_bytes: longer messages are rejected.
@@ -67,6 +68,8 @@ class Log:
         self._events: list[Event] = []
         self._sensors: list[str] = []  # by the label of the event; empty for a prior
         self._names: list[str] = []  # of the observations, by the label of the event; empty for a prior
+        self.repeated = 0  # observations left out, because their entity has one with the same id and time
+        self._identified: set[tuple[str, int, float, str]] = set()  # entity, earlier resets, time, id
         self.failed: list[str] = []  # messages left out by `fuse`, because the posterior was not finite
         self._resets: dict[str, list[Reset]] = defaultdict(list)
         self._resets_before: list[
@@ -130,6 +133,8 @@ class Log:
                 self._resets[stated.entity].append(stated)
             return
         message, event = self._validator.observation(key, raw, now)
+        if message.id is not None and self._repeats(event, message.id):
+            return
         name = message.id or default_id if event.control is None else ""
         self._add(event, name, message.sensor)
 
@@ -138,6 +143,14 @@ class Log:
         self._names.append(name)
         self._sensors.append(sensor)
         self._resets_before.append(len(self._resets.get(event.entity, ())))
+
+    def _repeats(self, event: Event, id: str) -> bool:
+        """Note the observation, and return whether it came before, as a worker decides it."""
+        this = (event.entity, len(self._resets.get(event.entity, ())), event.time, id)
+        is_repeated = this in self._identified
+        self.repeated += is_repeated
+        self._identified.add(this)
+        return is_repeated
 
     def _by_period(self) -> list[list[Event]]:
         """Split the events by resets: before the first reset of their entity, before the second, and so on."""

@@ -216,3 +216,26 @@ def test_a_device_that_is_not_there_is_told(
     (tmp_path / "log.jsonl").write_text(f"{BEACON}\n{WALKER}\n")
     monkeypatch.setenv("BELIEFSTREAM_DEVICE", "cuda")
     assert_one_line(run("fuse", "log.jsonl"), "cuda")
+
+
+def test_an_observation_that_comes_twice_counts_once_as_at_a_worker(run: Run, tmp_path: Path) -> None:
+    once = {"entity": "a", "sensor": "beacon-1", "time": 10, "value": 4.5, "id": "mine"}
+    kept = [once, {**once, "time": 11}, {**once, "id": "other"}, {**once, "entity": "b"}]
+    for name, log in (("plain", kept), ("repeated", [*kept, once, {**once, "value": 4.6}])):
+        (tmp_path / name).write_text("\n".join([BEACON, WALKER, *map(json.dumps, log)]))
+    plain, repeated = run("fuse", "plain"), run("fuse", "repeated")
+    assert repeated.out == plain.out
+    assert [parse(Posterior, line.encode()).applied for line in plain.out.splitlines()].count(("mine",)) == 2
+    assert repeated.err.startswith("4 observations, 0 priors, 2 repeated, 0 lines")
+
+
+def test_an_observation_may_come_again_after_a_reset(run: Run, tmp_path: Path) -> None:
+    seen = json.dumps({"entity": "a", "sensor": "beacon-1", "time": 10, "value": 4.5, "id": "mine"})
+    reset = json.dumps({"entity": "a", "reset": True, "time": 9})
+    (tmp_path / "log").write_text("\n".join([BEACON, WALKER, seen, reset, seen]))
+    result = run("fuse", "log")
+    assert "2 observations, 0 priors, 1 resets, 0 lines" in result.err
+    assert [parse(Posterior, line.encode()).applied for line in result.out.splitlines()][1:] == [
+        (),
+        ("mine",),
+    ]
