@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.func import grad_and_value, jacrev, vmap
 
 ENTRY_POINTS = "beliefstream.measurements"
+_TRIED = 4096  # states from 1e-4 to 1e8, where a function is tried that is not finite at ones
 
 Function = Callable[..., Tensor]
 F = TypeVar("F", bound=Function)
@@ -116,8 +117,8 @@ class Program:
     ) -> tuple[Program, NDArray[np.float64]]:
         """The program, and its parameters as one vector; tries it once, to find mistakes early.
 
-        Raises ValueError if the function does not take these coordinates and parameters, does not return a number, or
-        has no derivatives.
+        Raises ValueError if the function does not take these coordinates and parameters, does not return a number, has
+        no derivatives, or is not finite in any of many states.
         """
         arrays = {name: np.asarray(value, float) for name, value in sorted(parameters.items())}
         for name, array in arrays.items():
@@ -127,13 +128,27 @@ class Program:
         program = cls(measurement, rows, layout, output)
         flat = np.concatenate([np.zeros(0), *(array.ravel() for array in arrays.values())])
         try:
-            program.derivatives(torch.ones(1, rows, dtype=torch.float64), torch.as_tensor(flat)[None])
+            program._try(torch.as_tensor(flat)[None])
         except Exception as error:  # a user's function may raise anything
             raise ValueError(
                 f"function: {measurement.name!r} cannot be used on {rows} coordinates with parameters "
                 f"{list(arrays)}: {error}"
             ) from error
         return program, flat
+
+    def _try(self, parameters: Tensor) -> None:
+        """Raise whatever the function raises, or ValueError if it is not finite anywhere: updates would ignore it."""
+        ones = torch.ones(1, self.rows, dtype=torch.float64)
+        value = self.derivatives(ones, parameters)[0]
+        if value.isfinite().all():
+            return
+        generator = torch.Generator().manual_seed(0)
+        directions = torch.randn(_TRIED, self.rows, dtype=torch.float64, generator=generator)
+        states = directions * torch.logspace(-4, 8, _TRIED, dtype=torch.float64)[:, None]
+        if not self.values(states, parameters.expand(_TRIED, -1)).isfinite().any():
+            raise ValueError(
+                f"it returns {float(value)} at {ones[0].tolist()}, and is not finite at any state tried"
+            )
 
     def __call__(self, state: Tensor, parameters: Tensor) -> Tensor:
         """Value at one state ``(rows,)``."""
@@ -145,6 +160,10 @@ class Program:
         value = self.measurement.function(state, **named)
         if self.output is not None:
             value = value[self.output]
+        if not isinstance(value, Tensor):
+            raise TypeError(f"it returns {type(value).__name__}, expected a tensor of one number")
+        if value.numel() != 1:
+            raise ValueError(f"it returns {value.numel()} numbers, expected 1, or as many as `outputs` says")
         return value.reshape(()).to(state.dtype)
 
     @cached_property

@@ -140,7 +140,10 @@ def test_a_package_offers_measurements_by_entry_points(monkeypatch: pytest.Monke
     [
         (built_in_functions.elevation, {}, "function: 'elevation' cannot be used on 2 coordinates"),
         (built_in_functions.projection, {"gain": 2.0}, "parameters .'gain'.: .*unexpected keyword"),
-        (lambda state: state, {}, "function: '<lambda>' cannot be used"),
+        (lambda state: state, {}, "function: '<lambda>' cannot be used .*it returns 2 numbers, expected 1"),
+        (lambda state: 1.0, {}, "cannot be used .*it returns float, expected a tensor"),
+        (lambda state, gain: state.sum() * (gain - 3).log(), {"gain": 2.0}, r"it returns nan at .1\.0, 1\.0"),
+        (lambda state: state.sum() / 0, {}, r"it returns inf at .* not finite at any state tried"),
         (lambda state: state[0] if state[0] > 0 else state[1], {}, "cannot be used .*data-dependent"),
         (built_in_functions.projection, {"gain": math.nan}, "parameters: gain must be finite"),
     ],
@@ -150,6 +153,20 @@ def test_a_function_that_cannot_be_used_is_refused_when_it_is_stated(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Program.of(resolve(function), 2, numbers, None)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda state: (state[0] - 3).sqrt(),
+        lambda state: (0.5 - state.square().sum()).sqrt(),
+        lambda state: (state[0] - 1e6).log(),
+        lambda state: ((state[0] - 30) * (50 - state[0])).sqrt() + state[1],
+    ],
+)
+def test_a_function_may_be_undefined_in_most_states(function: Callable[..., Tensor]) -> None:
+    made, flat = Program.of(resolve(function), 2, {}, None)
+    assert made.values(torch.ones(1, 2), torch.as_tensor(flat)[None]).isnan().all()
 
 
 def test_a_package_whose_measurement_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
