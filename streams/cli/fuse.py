@@ -13,6 +13,7 @@ from beliefstream.streams.cli import table_options as options
 from beliefstream.streams.cli.command_settings import settings_for
 from beliefstream.streams.cli.errors import CommandError
 from beliefstream.streams.cli.json_input import read_definitions
+from beliefstream.streams.cli.options import keep_inputs
 from beliefstream.streams.cli.output import progress_bar
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def fuse(
     from beliefstream.streams.definitions import measurement_modules
     from beliefstream.streams.local.offline_log import Log
 
+    keep_inputs(out, file, sensors, models, mapping)
     columns = options.column_mapping(map, set, mapping, time_unit)
     settings = settings_for()
     measurement_modules.load(settings.measurements)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -47,3 +48,18 @@ def moment(text: str | None) -> float | str | None:
         return float(text)
     except ValueError:
         return text
+
+
+def keep_inputs(out: Path | None, *inputs: str | Path | None) -> None:
+    """Raise CommandError if the output is one of the input files, which it would replace."""
+    for each in inputs:
+        if out is not None and each is not None and _is_file(each) and out.exists() and out.samefile(each):
+            raise CommandError(f"{out}: is an input of this command; name another file for the output")
+
+
+def _is_file(source: str | Path) -> bool:
+    """Whether the source is a path of a file, not `-` or JSON."""
+    try:
+        return Path(source).is_file()
+    except OSError:  # JSON may be too long for a path
+        return False

@@ -12,7 +12,7 @@ import typer
 from beliefstream.streams.cli import table_options as options
 from beliefstream.streams.cli.command_settings import settings_for
 from beliefstream.streams.cli.errors import CommandError
-from beliefstream.streams.cli.options import Brokers
+from beliefstream.streams.cli.options import Brokers, keep_inputs
 from beliefstream.streams.cli.paced_sending import Force, define, send
 from beliefstream.streams.cli.replay_files import Offline, OwnFiles, replay_files
 
@@ -155,6 +155,8 @@ def replay(
         raise CommandError("--uncalibrated needs --health")
     if json is not None and not score:
         raise CommandError("--json needs --score")
+    for written in (out, json):
+        keep_inputs(written, recording, sensors, models, truth, mapping)
     settings = settings_for(brokers)
     stated = (
         Offline(particles if score else None, seed, wide_prior, limit, out, json, health, uncalibrated)

@@ -85,3 +85,18 @@ def test_posteriors_are_written_as_a_table(run: Run, name: str) -> None:
         assert (row["entity"], float(row["time"])) == (posterior.entity, posterior.time)
         means = [float(row[f"{name}_mean"]) for name in ("x", "y")]
         assert means == pytest.approx(posterior.mixture.mean().tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("input", ["log.csv", "sensors.yaml", "models.yaml"])
+def test_an_output_that_is_an_input_is_refused_and_the_input_stays(
+    run: Run, tmp_path: Path, input: str
+) -> None:
+    before = (tmp_path / input).read_bytes()
+    (tmp_path / "link.csv").symlink_to(input)
+    for output in (input, str(tmp_path / input), "link.csv"):
+        result = run(
+            *("fuse", "log.csv", *OPTIONS, "--sensors", "sensors.yaml", "--models", "models.yaml"),
+            *("--output", output),
+        )
+        assert_one_line(result, f"{output}: is an input of this command")
+    assert (tmp_path / input).read_bytes() == before

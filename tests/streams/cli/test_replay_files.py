@@ -127,3 +127,11 @@ def test_what_cannot_be_replayed_is_one_line(
     (tmp_path / "depths.csv").write_text("time,depth\n1,0\n")
     (tmp_path / "s.yaml").write_text("- {sensor: gps, kind: nothing}\n")
     assert_one_line(run("replay", *arguments), *parts)
+
+
+@pytest.mark.parametrize("option", ["--output", "--json"])
+@pytest.mark.parametrize("input", ["log.csv", "truth.csv"])
+def test_an_output_that_is_an_input_is_refused(run: Run, tmp_path: Path, option: str, input: str) -> None:
+    before = (tmp_path / input).read_bytes()
+    assert_one_line(run("replay", "log.csv", *SCORED, option, input), f"{input}: is an input")
+    assert (tmp_path / input).read_bytes() == before
