@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -234,8 +235,15 @@ class Settings(BaseSettings):
 
     @property
     def names(self) -> TopicNames:
-        """The topics' names."""
-        return TopicNames.for_app(self.application, **{setting: getattr(self, setting) for setting in TOPICS})
+        """The topics' names; raises ValueError if two are the same, since a worker would read what it sends."""
+        stated = {setting: getattr(self, setting) for setting in TOPICS}
+        for one, other in combinations(stated, 2):
+            if stated[one] == stated[other]:
+                variables = " and ".join(
+                    f"{self.model_config['env_prefix']}{each.upper()}" for each in (one, other)
+                )
+                raise ValueError(f"{variables}: both are the topic {stated[one]!r}; each needs its own")
+        return TopicNames.for_app(self.application, **stated)
 
     @property
     def belief_directory(self) -> Path:
