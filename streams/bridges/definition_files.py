@@ -68,15 +68,29 @@ def parse_definitions(stated: Iterable[Stated], read: Callable[[bytes], D]) -> l
     """Parse all definitions.
 
     Raises:
-        ValueError: one is not valid; the line says where it stands.
+        ValueError: one is not valid, or has the name of another; the line says where it stands.
     """
-    parsed = []
+    parsed: list[D] = []
+    seen: set[str] = set()
     for each in stated:
         try:
             parsed.append(read(each.raw))
         except Unusable as error:
             raise ValueError(f"{each.place_of(error.detail)}{error.detail}") from None
+        field, name = _name_of(each.raw)
+        if name in seen:
+            raise ValueError(
+                f"{each.place_of(field)}{field}: {name!r} is defined twice; only one would count"
+            )
+        seen.add(name)
     return parsed
+
+
+def _name_of(raw: bytes) -> tuple[str, str]:
+    """The field that names a valid definition, and the name: a sensor's, or that of a model's entity."""
+    content = json.loads(raw)
+    field = "sensor" if "sensor" in content else "entity"
+    return field, content[field]
 
 
 def _numbered(raws: list[bytes]) -> list[Stated]:

@@ -202,7 +202,7 @@ def mapping_of(
         time_unit: an option.
 
     Raises:
-        ValueError: one of them is none, or names no field of an observation.
+        ValueError: one of them is none, or names no field of an observation, or options state a field twice.
     """
     if unknown := sorted(map(str, stated.keys() - {"columns", "constants", "time_unit", "topics"})):
         raise ValueError(f"mapping: expected columns, constants, time_unit and topics, got {unknown[0]!r}")
@@ -210,12 +210,23 @@ def mapping_of(
         if not isinstance(stated.get(part, {}), Mapping):
             raise ValueError(f"mapping: {part}: expected an object, got {stated[part]!r}")
     listed = {name: _listed(name, each) for name, each in stated.get("columns", {}).items()}
+    _state_once([*columns, *constants])
     own = {name: tuple(text.split(",")) for name, text in map(_split, columns)}
     fixed = {name: text if name in _NAMES else _number(text) for name, text in map(_split, constants)}
     merged = {name: each for name, each in (listed | own).items() if name not in fixed}
     kept = {name: each for name, each in stated.get("constants", {}).items() if name not in own}
     topics = bag_topics(stated.get("topics", []))
     return ColumnMapping(merged, kept | fixed, time_unit or stated.get("time_unit", "s"), topics)
+
+
+def _state_once(options: Sequence[str]) -> None:
+    """Raise ValueError if two options state the same field: one of them would not count."""
+    stated: dict[str, str] = {}
+    for name, text in map(_split, options):
+        if name in stated:
+            hint = "; several columns are value=x,y" if name == "value" else ""
+            raise ValueError(f"mapping: {name} is stated twice, {stated[name]!r} and {text!r}{hint}")
+        stated[name] = text
 
 
 def _listed(name: str, columns: Any) -> tuple[str, ...]:

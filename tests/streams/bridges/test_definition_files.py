@@ -45,6 +45,30 @@ def test_several_documents_are_several_definitions() -> None:
     assert [model.entity for model in found] == ["*", "anna"]
 
 
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        (
+            SENSORS.replace("sensor: no", "sensor: mast-1"),
+            "s.yaml",
+            r"s.yaml: line 8: sensor: 'mast-1' is def",
+        ),
+        (f"{MODEL % 0.1}---\n{MODEL % 0.2}", "m.yaml", r"m.yaml: line \d+: entity: '\*' is defined twice"),
+        (
+            '{"sensor": "a", "kind": "speed", "standard_deviation": 1}\n' * 2,
+            "s.jsonl",
+            "definition 2 of 2: sensor",
+        ),
+    ],
+)
+def test_one_name_in_two_definitions_is_an_error(text: str, name: str, message: str) -> None:
+    def read(raw: bytes) -> object:
+        return parse_sensor(raw) if b'"sensor"' in raw else parse(Model, raw)
+
+    with pytest.raises(ValueError, match=message):
+        parse_definitions(read_definitions(text.encode(), name), read)
+
+
 @pytest.mark.parametrize("text", ["- sensor: a\n  kind: speed", '[{"sensor": "a", "kind": "speed"}]'])
 def test_standard_input_may_be_either(text: str) -> None:
     (only,) = read_definitions(text.encode(), "standard input")

@@ -100,3 +100,19 @@ def test_an_output_that_is_an_input_is_refused_and_the_input_stays(
         )
         assert_one_line(result, f"{output}: is an input of this command")
     assert (tmp_path / input).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--map", "value=y"), "value is stated twice, 'x,y' and 'y'; several columns are value=x,y"),
+        (("--map", "time=x"), "time is stated twice, 't' and 'x'"),
+        (("--map", "sensor=id"), "sensor is stated twice, 'id' and 'gps'"),
+        (("--set", "sensor=other"), "sensor is stated twice, 'gps' and 'other'"),
+    ],
+)
+def test_a_field_that_options_state_twice_is_an_error(
+    run: Run, options: tuple[str, str], message: str
+) -> None:
+    definitions = ("--sensors", "sensors.yaml", "--models", "models.yaml")
+    assert_one_line(run("fuse", "log.csv", *OPTIONS, *options, *definitions), message)
