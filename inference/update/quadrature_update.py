@@ -14,6 +14,7 @@ from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.update import quadrature
 from beliefstream.inference.update.importance import systematic
 from beliefstream.inference.update.local_problem import LocalProblem
+from beliefstream.inference.update.prior_scan import scan
 from beliefstream.inference.update.result import Method, Update, joined, size_at
 from beliefstream.inference.update.scaled_problem import Posed, Scaled
 from beliefstream.inference.update.settings import UpdateSettings
@@ -67,7 +68,8 @@ def settle(
             prior.rows(index), observations.rows_of(index), axes, torch.device("cpu"), torch.float64
         )
         below = settings.quadrature_below * (MORE_LOSS if bool(functions[index[0]]) else 1.0)
-        accepted, update = _settled(local, scaled.rows(index), settings, below)
+        steep = spread[index] >= quadrature.MOST_SPREAD
+        accepted, update = _settled(local, scaled.rows(index), steep, settings, below)
         if len(accepted):
             parts.append((index[accepted], update.rows(accepted)))
     if not parts:
@@ -76,9 +78,9 @@ def settle(
 
 
 def _settled(
-    local: LocalProblem, problem: Scaled, settings: UpdateSettings, below: float
+    local: LocalProblem, problem: Scaled, steep: Tensor, settings: UpdateSettings, below: float
 ) -> tuple[Tensor, Update]:
-    """Places of the answers that lose less than `below`, nats, and all answers."""
+    """Places of the answers that lose less than `below`, nats, and all answers; `steep` are compared with a scan."""
     observations = local.observations64
     solution = quadrature.solve(local.prior64, observations, below * AIM)
     whole = local.extend(solution.posterior, solution.source)
@@ -86,6 +88,9 @@ def _settled(
     divergence = solution.divergence_of(local.localise(whole))
     if observations.likelihoods is not None or observations.functions is not None:
         divergence = torch.where(_agreed(local, solution.log_evidence), divergence, math.inf)
+    at = torch.nonzero(steep & divergence.isfinite())[:, 0]
+    if len(at):
+        divergence[at] += _missed(local.rows(at), whole.rows(at), solution.log_evidence[at])
     update = Update(
         whole,
         size_at(divergence),
@@ -95,6 +100,16 @@ def _settled(
         divergence,
     )
     return torch.nonzero(divergence < below)[:, 0], update
+
+
+def _missed(local: LocalProblem, whole: GaussianMixture, log_evidence: Tensor) -> Tensor:
+    """Nats that answers miss, ``(B,)``, by a scan of the prior.
+
+    A steep function, such as a logarithm near zero, may fit in a slice of the prior thinner than the distance between
+    all points. A scan sees it, because it smooths the likelihood over its cells.
+    """
+    found = scan(local.prior64, local.observations64)
+    return found.missed(local.localise(whole), log_evidence).sum(1)
 
 
 def linear_share(posed: Posed, observations: Observations, settings: UpdateSettings) -> Tensor | float:
