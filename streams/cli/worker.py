@@ -71,7 +71,7 @@ def _check_port(settings: Settings) -> None:
         except OSError as error:
             place = f"{settings.web_host}:{settings.web_port}"
             raise CommandError(
-                f"{place}: {error.strerror}; BELIEFSTREAM_WEB_PORT sets another port"
+                f"{place}: {error.strerror}; BELIEFSTREAM_WEB_HOST and BELIEFSTREAM_WEB_PORT set another place"
             ) from None
 
 
