@@ -129,6 +129,13 @@ class ObservationData:
         return (self.likelihoods.present & self.mask).any(1)
 
     @property
+    def has_functions(self) -> Tensor:
+        """Which problems have a measurement function, ``(B,)`` bool."""
+        if self.functions is None:
+            return torch.zeros(len(self.mask), dtype=torch.bool, device=self.mask.device)
+        return (self.functions.present & self.mask).any(1)
+
+    @property
     def takes_coordinates(self) -> Tensor:
         """Which observations are functions or problems, ``(B, N)`` bool."""
         found = torch.zeros_like(self.mask)

@@ -56,9 +56,7 @@ def sources_digest() -> str:
 
 def inner(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Compile a function that only native ones call, as a part of them."""
-    options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    compiled: Callable[Arguments, Result] = _compile(function, **options)
-    return compiled
+    return _as_part(function)
 
 
 def borrowing(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -66,25 +64,23 @@ def borrowing(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
 
     A count costs some nanoseconds for every array of every call, more than the arithmetic on small matrices.
     """
-    options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    compiled: Callable[Arguments, Result] = _compile(function, _nrt=False, **options)  # private, Numba 0.68
-    return compiled
+    return _as_part(function, _nrt=False)  # private, Numba 0.68
 
 
 def fusing(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """As `inner`, for sums of many products: a product and a sum may be rounded once, which is faster.
+    """As `borrowing`, for sums of many products: a product and a sum may be rounded once, which is faster.
 
     It is not for differences that must be exactly zero.
     """
-    options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    compiled: Callable[Arguments, Result] = _compile(function, _nrt=False, fastmath={"contract"}, **options)
-    return compiled
+    return _as_part(function, _nrt=False, fastmath={"contract"})
 
 
 def adding(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """As `fusing`, for sums over many points, which may also be added up in another order: several at a time."""
-    options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    compiled: Callable[Arguments, Result] = _compile(
-        function, _nrt=False, fastmath={"contract", "reassoc"}, **options
-    )
+    return _as_part(function, _nrt=False, fastmath={"contract", "reassoc"})
+
+
+def _as_part(function: Callable[Arguments, Result], **options: Any) -> Callable[Arguments, Result]:
+    whole = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    compiled: Callable[Arguments, Result] = _compile(function, **whole, **options)
     return compiled

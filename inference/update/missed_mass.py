@@ -56,10 +56,7 @@ def missed_closely(local: LocalProblem, update: Update) -> Tensor:
     """
     assert local.scan is not None
     total = local.scan.missed(local.localise(update.posterior), update.log_evidence).sum(1)
-    seen = local.observations64
-    repeats = torch.zeros_like(total, dtype=torch.bool)
-    if seen.functions is not None and local.prior.dimension <= MOST_AXES:
-        repeats = (seen.mask & seen.functions.present).any(1)
+    repeats = local.observations64.has_functions & (local.prior.dimension <= MOST_AXES)
     for chosen, points in (((total > DOUBTFUL) & ~repeats, POINTS), (repeats, DENSE_POINTS)):
         index = torch.nonzero(chosen)[:, 0]
         if len(index):

@@ -108,7 +108,8 @@ def scan(
 
     `points` is how many are spread over the prior, at least `count`.
     """
-    size, tails = prior.dimension, _looks_in_tails(observations)
+    # a search cannot start around functions
+    size, tails = prior.dimension, observations.has_functions
     whole = _proposal(prior, tails)
     shares, factors = whole.log_weights.exp(), whole.factors()
     source = systematic_places(shares, points)
@@ -129,13 +130,6 @@ def scan(
     log_weight = target - drawn - math.log(points)
     evidence = torch.logsumexp(log_weight, 1)
     return _chosen(spread, frames, target, log_weight - evidence[:, None], evidence, change, count)
-
-
-def _looks_in_tails(observations: Observations) -> Tensor:
-    """Which problems have measurement functions, ``(B,)`` bool: a search cannot start around such sensors."""
-    if observations.functions is None:
-        return torch.zeros(len(observations.mask), dtype=torch.bool, device=observations.mask.device)
-    return (observations.functions.present & observations.mask).any(1)
 
 
 def _proposal(prior: GaussianMixture, tails: Tensor) -> GaussianMixture:

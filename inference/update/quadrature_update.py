@@ -53,7 +53,7 @@ def settle(
         return none, None
     spread = quadrature.gate(scaled.prior, scaled.observations, scaled.linear)
     # the prior's points check functions too, see `_agreed`
-    functions = takes_functions(observations)
+    functions = observations.has_functions
     most = torch.where(functions, CHECKED_SPREAD, quadrature.MOST_SPREAD)
     fits = fits & (spread < most)
     if observations.likelihoods is not None:
@@ -88,7 +88,7 @@ def _settled(
     divergence = solution.divergence_of(local.localise(whole))
     if observations.likelihoods is not None or observations.functions is not None:
         divergence = torch.where(_agreed(local, solution.log_evidence), divergence, math.inf)
-    at = torch.nonzero(steep & divergence.isfinite())[:, 0]
+    at = torch.nonzero(steep & (divergence < below))[:, 0]
     if len(at):
         divergence[at] += _missed(local.rows(at), whole.rows(at), solution.log_evidence[at])
     update = Update(
@@ -119,15 +119,8 @@ def linear_share(posed: Posed, observations: Observations, settings: UpdateSetti
     """
     if observations.functions is None or settings.quadrature_below <= 0:
         return 1.0  # without the parts of the posed problem, which a closed form does not need
-    replaced = takes_functions(observations) & (posed.touched.sum(1) < max(quadrature.RULES))
+    replaced = observations.has_functions & (posed.touched.sum(1) < max(quadrature.RULES))
     return torch.where(replaced, LESS_LINEAR, 1.0).double()
-
-
-def takes_functions(observations: Observations) -> Tensor:
-    """Which problems have a measurement function, ``(B,)`` bool."""
-    if observations.functions is None:
-        return torch.zeros(len(observations.mask), dtype=torch.bool)
-    return (observations.functions.present & observations.mask).any(1)
 
 
 def _farther_out(problem: Scaled) -> Tensor:

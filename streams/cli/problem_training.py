@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -50,10 +49,7 @@ def train_problem(
     try:
         measurement_modules.load(problem.partition(":")[0])
         training = start(ProblemFunction.of(problems.find(problem)))
-        log = checkpoint.with_suffix(".jsonl")
-        print(f"checkpoint {checkpoint}, log {log}", file=sys.stderr)
-        if not run(training, log, stop_after):
-            print(f"stopped at step {training.step} of {training.plan.steps}; the same command continues")
+        if not run(training, checkpoint, stop_after):
             return
         print(f"trained {training.step} steps in {training.seconds:.0f} s")
         write(training)

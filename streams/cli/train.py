@@ -159,10 +159,7 @@ def train(
         name += f"-{max(plan.tokens)}"  # tokens
     place = checkpoint or cache_directory() / "training" / f"{name}.pt"
     training = Training(plan, place, choose_device(device.value).type, compile_network=compile)
-    log = place.with_suffix(".jsonl")
-    print(f"checkpoint {place}, log {log}", file=sys.stderr)
-    if not run(training, log, stop_after):
-        print(f"stopped at step {training.step} of {plan.steps}; the same command continues")
+    if not run(training, place, stop_after):
         return
     print(f"trained {training.step} steps in {training.seconds / 60:.1f} min")
     if out is not None:
@@ -186,8 +183,13 @@ def make_plan(sizes: dict[str, int | None], **changes: Any) -> Plan:
     return plan
 
 
-def run(training: Training | Run[Any], log: Path, stop_after: float | None) -> bool:
-    """Train until the plan is complete or `stop_after` minutes have passed, and return whether it is complete."""
+def run(training: Training | Run[Any], checkpoint: Path, stop_after: float | None) -> bool:
+    """Train until the plan is complete or `stop_after` minutes have passed, and return whether it is complete.
+
+    The log of the losses stands beside the checkpoint.
+    """
+    log = checkpoint.with_suffix(".jsonl")
+    print(f"checkpoint {checkpoint}, log {log}", file=sys.stderr)
     deadline = time.monotonic() + 60 * stop_after if stop_after is not None else float("inf")
     smoothed: dict[str, float] = {}
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -210,7 +212,10 @@ def run(training: Training | Run[Any], log: Path, stop_after: float | None) -> b
             training.run(report, REPORT_EVERY, SAVE_EVERY)
         except _Stop:
             training.save()
-    return training.step >= training.plan.steps
+    complete = training.step >= training.plan.steps
+    if not complete:
+        print(f"stopped at step {training.step} of {training.plan.steps}; the same command continues")
+    return complete
 
 
 class _Stop(Exception):

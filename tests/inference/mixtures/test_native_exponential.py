@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -17,20 +18,20 @@ UNITS = 4  # in the last place
 Array = NDArray[np.float64]
 
 
-@njit(error_model="numpy")
-def exponentials(values: Array) -> Array:
-    found = np.empty_like(values)
-    for i in range(len(values)):
-        found[i] = exponential(values[i])
-    return found
+def over_all(function: Callable[[float], float]) -> Callable[[Array], Array]:
+    """The native loop over an array."""
+
+    def loop(values: Array) -> Array:
+        found = np.empty_like(values)
+        for i in range(len(values)):
+            found[i] = function(values[i])
+        return found
+
+    compiled: Callable[[Array], Array] = njit(error_model="numpy")(loop)
+    return compiled
 
 
-@njit(error_model="numpy")
-def logarithms(values: Array) -> Array:
-    found = np.empty_like(values)
-    for i in range(len(values)):
-        found[i] = logarithm(values[i])
-    return found
+exponentials, logarithms = over_all(exponential), over_all(logarithm)
 
 
 def off(found: Array, exact: Array) -> Array:
