@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -45,8 +47,14 @@ def to_rfc3339(time: float) -> str:
     """
     if not EARLIEST <= time < LATEST + 1:
         raise ValueError(f"time: expected seconds since the epoch within the years 1 to 9999, got {time}")
-    moment = _EPOCH + timedelta(seconds=time)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    part, whole = math.modf(time)
+    more, microseconds = divmod(round(part * 1e6), 1_000_000)
+    return f"{_to_the_second(int(whole) + more)}.{microseconds:06d}Z"
+
+
+@functools.lru_cache(4096)
+def _to_the_second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]
 
 
 def unit_hint(time: float) -> str:

@@ -172,15 +172,21 @@ class BeliefRecord:
         resets = self._encoded_resets() if version > UNRESET_VERSION else b""
         parts = [header, names, resets, base]
         for moment in past.moments:
-            state = encode_belief(moment.state)
-            parts.extend((_MOMENT.pack(moment.time, len(moment.content), len(state)), moment.content, state))
+            content, state = moment.content, moment.state
+            if not isinstance(state, bytes):
+                state = encode_belief(state)
+            parts += (_MOMENT.pack(moment.time, len(content), len(state)), content, state)
         for offset, value in self.pending:
             parts.append(_WAITING.pack(offset, len(value)) + value)
         return b"".join(parts)
 
     def _version(self) -> int:
         """The oldest version that can represent the whole record."""
-        if any(map(has_error, (self.past.base, *(moment.state for moment in self.past.moments)))):
+        past = self.past
+        # nearly always the newest one has an error
+        if has_error(past.state) or any(
+            has_error(state) for state in (past.base, *[moment.state for moment in past.moments])
+        ):
             return VERSION
         return RESET_VERSION if self.resets else UNRESET_VERSION
 
@@ -246,16 +252,17 @@ def encode_states(records: Iterable[BeliefRecord]) -> None:
         if isinstance(base := record.past.base, Belief):
             record.past.base = encode_belief(base)
             record._newest = record.past.base, base
-        found += [
-            (record, moment, moment.state)
-            for moment in record.past.moments
-            if isinstance(moment.state, Belief)
-        ]
+        for moment in reversed(record.past.moments):
+            if isinstance(moment.state, bytes):  # so are all before it
+                break
+            if moment.state is not None:
+                found.append((record, moment, moment.state))
     for (record, moment, state), raw in zip(
         found, encode_beliefs([state for _, _, state in found]), strict=True
     ):
         moment.state = raw
-        record._newest = raw, state
+        if moment is record.past.moments[-1]:
+            record._newest = raw, state
 
 
 def _decoded_resets(raw: bytes, place: int) -> tuple[tuple[int, int, tuple[str, ...]], int]:

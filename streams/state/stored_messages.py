@@ -21,10 +21,8 @@ class StoredMessage(NamedTuple):
 
 def pack(messages: Iterable[StoredMessage]) -> bytes:
     """Pack the messages of one moment into bytes."""
-    return b"".join(
-        _MESSAGE.pack(message.is_prior, message.offset, len(message.value)) + message.value
-        for message in messages
-    )
+    packed = [_MESSAGE.pack(kind, offset, len(value)) + value for kind, offset, value in messages]
+    return packed[0] if len(packed) == 1 else b"".join(packed)
 
 
 @reports_damage

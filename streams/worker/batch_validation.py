@@ -63,11 +63,12 @@ class BatchValidator:
         Returns None if a message names an unknown sensor or entity, unless `is_final` is set. The same holds for a new
         entity without its own model: the model for all must not replace one that is not read yet.
         """
-        batch, now = Batch(self._names), time.time()
+        batch, now = Batch(self._names), ReferenceClock(time.time())
         clocks = self._clocks.copy() if self._clocks is not None else None
+        priors = self._names.priors
         for event in events:
             message = event.message
-            is_prior = message.topic == self._names.priors
+            is_prior = message.topic == priors
             # an invalid key must not reach the store, which has internal keys too
             key = message.key if is_name(message.key) else None
             if key is not None and self._is_refused(message, key, batch):
@@ -163,10 +164,12 @@ class BatchValidator:
 
 
 def _reference(
-    message: Any, now: float, clocks: EventClocks | None, entity: EntityBatch | None
+    message: Any, now: ReferenceClock, clocks: EventClocks | None, entity: EntityBatch | None
 ) -> ReferenceClock:
-    """The reference for a message's time: when the broker stored it, or else the worker's clock."""
+    """The reference for a message's time: when the broker stored it, or else the worker's clock, `now`."""
     is_stored = message.timestamp_type == BY_BROKER and message.timestamp is not None
+    if not is_stored and clocks is None:
+        return now
     clock = clocks.of(message.partition) if clocks is not None else None
     known = entity.record.last_seen if entity is not None else -math.inf
-    return ReferenceClock(message.timestamp if is_stored else now, is_stored, clock, known)
+    return ReferenceClock(message.timestamp if is_stored else now.now, is_stored, clock, known)

@@ -4,6 +4,11 @@ Messages of one entity are applied one after the other, those of different entit
 messages of one entity would take as long as 256 batches with one each, and the other entities would wait. So messages
 beyond an entity's share wait here, in order, for the next turn.
 
+The model applies the first messages of all entities in one round, then the second ones, and so on. A round costs
+something however few messages it has. So while a batch or more waits, a turn takes one message of each entity, then a
+second one of each, and ends before a round that would not be nearly full. Of 512 messages as they come from 384
+entities, six rounds would be needed; 384 of them, one of each entity, need one.
+
 Messages of a partition are acknowledged in offset order, because Faust commits past a missing offset
 (`Consumer._new_offset` is off by one). Messages that overtook others wait until all before them are done. If the worker
 is killed meanwhile, they are delivered again, and the beliefs skip them by their offsets.
@@ -13,12 +18,14 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 from faust.types import TP, EventT, Message
 
 # an entity's share of a turn is 32 of a batch of 512, which take about 0.1 s; a turn itself costs 0.01 s
 SHARE, LEAST = 16, 16
+LEAST_FULL = 0.75  # of a turn's first round; a smaller round waits for more messages while there is a backlog
 MOST_UNACKNOWLEDGED = 16  # unacknowledged batches; with more, nothing is taken from the stream
 
 FaustEvent = EventT[Any]
@@ -40,6 +47,7 @@ class FairScheduler:
         self._batch, self._per_entity = batch, max(LEAST, batch // SHARE)
         self._release = release
         self._waiting: dict[bytes | None, deque[FaustEvent]] = {}
+        self._count = 0  # of waiting messages
         # unacknowledged offsets, and those of them that are processed; empty if no message has had to wait
         self._unacknowledged: dict[TP, deque[int]] = {}
         self._processed: dict[tuple[TP, int], FaustEvent] = {}
@@ -59,7 +67,7 @@ class FairScheduler:
             (_generation(event) for event in waiting), default=self._dropped_generation
         )
         self._drop([*waiting, *self._processed.values()])
-        self._waiting, self._processed = {}, {}
+        self._waiting, self._count, self._processed = {}, 0, {}
         self._cleared = True
 
     def _drop(self, events: Iterable[FaustEvent]) -> None:
@@ -72,30 +80,44 @@ class FairScheduler:
             self._unacknowledged, self._cleared = {}, False
         self._drop(event for event in new if _generation(event) <= self._dropped_generation)
         new = [event for event in new if _generation(event) > self._dropped_generation]
-        if not self._unacknowledged and len(new) <= self._batch and self._within_shares(new):
+        if not self._unacknowledged and self._is_turn(new):
             return new
         for event in new:
             message = event.message
             self._waiting.setdefault(message.key, deque()).append(event)
             self._unacknowledged.setdefault(message.tp, deque()).append(message.offset)
+        self._count += len(new)
         return self._next()
 
-    def _within_shares(self, events: Sequence[FaustEvent]) -> bool:
+    def _is_turn(self, events: Sequence[FaustEvent]) -> bool:
+        """Whether all of these, which nothing waits before, are one turn."""
+        if len(events) > self._batch:
+            return False
         counts = Counter(event.message.key for event in events)
-        return not counts or max(counts.values()) <= self._per_entity
+        # a full batch may be the beginning of more
+        most = 1 if len(events) == self._batch else self._per_entity
+        return not counts or max(counts.values()) <= most
 
     def _next(self) -> list[FaustEvent]:
-        turn: list[FaustEvent] = []
-        # the entities that have waited longest come first; one with messages left goes to the end
-        for key in list(self._waiting):
-            queue = self._waiting.pop(key)
-            turn.extend(
-                queue.popleft() for _ in range(min(self._per_entity, len(queue), self._batch - len(turn)))
-            )
-            if queue:
-                self._waiting[key] = queue
-            if len(turn) >= self._batch:
+        """Take the messages of a turn: one of each entity, then a second one of each, and so on."""
+        # the entities that have waited longest come first
+        keys = list(islice(self._waiting, self._batch))
+        least = len(keys) * LEAST_FULL if self._count >= self._batch else 0
+        taken: dict[bytes | None, int] = {}
+        room = self._batch
+        for depth in range(self._per_entity):
+            keys = [key for key in keys if len(self._waiting[key]) > depth][:room]
+            if not keys or len(keys) < least:
                 break
+            taken.update(dict.fromkeys(keys, depth + 1))
+            room -= len(keys)
+        turn: list[FaustEvent] = []
+        for key, count in taken.items():
+            queue = self._waiting.pop(key)
+            turn.extend([queue.popleft() for _ in range(count)])
+            if queue:  # an entity with messages left goes to the end
+                self._waiting[key] = queue
+        self._count -= len(turn)
         return turn
 
     def done(self, turn: Sequence[FaustEvent]) -> list[FaustEvent]:

@@ -94,7 +94,9 @@ class SensorHealthKeeper:
         self._forget_others(leases)
         table = terms(np.concatenate([each.fits for each in judged]))
         groups: dict[tuple[int, str], list[int]] = defaultdict(list)
-        ends = np.cumsum([len(each.fits) for each in judged]).tolist()
+        starts = np.cumsum([0, *(len(each.fits) for each in judged)])
+        times = np.array([each.time for each in judged])
+        offsets = np.array([each.offset for each in judged], dtype=np.int64)
         reached: dict[int, float] = {}
         for index, each in enumerate(judged):
             reached[each.partition] = max(each.time, reached.get(each.partition, each.time))
@@ -104,13 +106,11 @@ class SensorHealthKeeper:
             if definition is None:
                 continue
             channels = len(judged[indices[0]].fits)
-            stored = self._stored(partition, definition, channels)
-            rows = np.array([np.arange(ends[index] - channels, ends[index]) for index in indices])
-            times = np.array([judged[index].time for index in indices])
-            offsets = np.array([judged[index].offset for index in indices], dtype=np.int64)
+            stored, some = self._stored(partition, definition, channels), np.array(indices)
             for index in indices:
                 stored.record.window.entities |= judged[index].entity
-            self._count(stored, partition, sensor, times, offsets, table[rows], changes)
+            found = table[starts[some][:, None] + np.arange(channels)]
+            self._count(stored, partition, sensor, times[some], offsets[some], found, changes)
         for partition, newest in reached.items():
             self._metrics.advance(partition, newest)
         return changes
@@ -134,7 +134,8 @@ class SensorHealthKeeper:
                 return
             times, found = times[is_new], found[is_new]
         window.add(times, found)
-        record.counted = np.union1d(self._unconfirmed(partition, sensor, record.counted), offsets)
+        known = self._unconfirmed(partition, sensor, record.counted)
+        record.counted = np.unique(offsets) if not len(known) else np.union1d(known, offsets)
         number = math.floor(window.newest / window.resolution)
         if number > record.published:
             record.published = number

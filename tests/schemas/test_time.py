@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, strategies as st
@@ -58,6 +58,13 @@ def test_times_agree_with_datetime(moment: datetime) -> None:
 @given(st.integers(-(10**10), 10**11))
 def test_seconds_are_the_same_after_text_and_back(seconds: int) -> None:
     assert from_rfc3339(to_rfc3339(float(seconds))) == seconds
+
+
+@relaxed
+@given(st.floats(-6e10, 2e11) | st.integers(-(10**8), 10**8).map(lambda number: number * 5e-7))
+def test_text_is_rounded_to_the_microsecond_as_datetime_does(seconds: float) -> None:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    assert to_rfc3339(seconds) == moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
 
 
 @pytest.mark.parametrize("seconds", [1e308, -1e308, float("nan"), float("inf"), 10**400, -62135596801, 1e12])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from faust.events import Event
 from faust.types import TP
@@ -71,6 +73,27 @@ def test_of_many_entities_those_that_have_waited_longest_come_first() -> None:
     scheduler = FairScheduler(4, fail_if_dropped)
     assert offsets(scheduler.take(arriving("abcdef"))) == [0, 1, 2, 3]
     assert offsets(scheduler.take(arriving("a", first=6))) == [4, 5, 6]
+
+
+def test_of_a_backlog_a_turn_takes_full_rounds_only() -> None:
+    scheduler = FairScheduler(8, fail_if_dropped)
+    first = scheduler.take(arriving("aaaaabcd"))
+    assert offsets(first) == [0, 5, 6, 7]
+    assert scheduler.done(first) == first[:1]
+    second = scheduler.take(arriving("abcdeeee", first=8))  # three of "a" before
+    assert offsets(second) == [1, 9, 10, 11, 12]
+    assert offsets(scheduler.take()) == [2, 3, 4, 8, 13, 14, 15]  # less than a batch is one turn
+
+
+def test_of_a_backlog_every_round_but_the_last_is_full() -> None:
+    scheduler, rounds = FairScheduler(BATCH, fail_if_dropped), []
+    random = np.random.default_rng(0)
+    while not scheduler.full:
+        keys = [f"entity-{number}" for number in random.integers(384, size=BATCH)]
+        turn = scheduler.take([delivered(key, place) for place, key in enumerate(keys)])
+        counts = Counter(event.message.key for event in turn)
+        rounds.append(len(turn) / max(counts.values()))
+    assert min(rounds[3:]) > 300
 
 
 def test_no_more_is_taken_than_a_bound() -> None:

@@ -14,15 +14,19 @@ from beliefstream.schemas import (
     Coordinate,
     Mixture,
     Model,
+    Observation,
     PositionSensor,
     RangeSensor,
     Reason,
     Reset,
     Unicycle,
     Unusable,
+    parse,
 )
+from beliefstream.streams.definitions.plain_observations import PlainObservation
 from beliefstream.streams.definitions.reader import Definitions, EntityModel
-from beliefstream.streams.local.simulated_fleet import fleet_model
+from beliefstream.streams.definitions.readings import reading_of
+from beliefstream.streams.local.simulated_fleet import fleet_model, fleet_sensors
 from beliefstream.streams.state.event_clock import LEAST, RECENT, EventClock
 from beliefstream.streams.worker.validation import ReferenceClock, Validator
 from tests.schemas import kinds
@@ -75,6 +79,30 @@ def test_a_sensor_over_a_model_is_made_once(validator: Validator) -> None:
     assert readings[0] is not None
     assert readings[1] is not None
     assert readings[0].sensor is readings[1].sensor
+
+
+def test_the_direct_way_gives_the_readings_of_the_general_one() -> None:
+    definitions = Definitions("sensors", "models")
+    definitions.models["*"] = EntityModel(fleet_model())
+    for sensor in fleet_sensors():
+        definitions.sensors[sensor.sensor] = sensor
+    validator = Validator(definitions, maximum_bytes=10_000, future_tolerance=60.0)
+    for sensor in fleet_sensors():
+        value = [1.0, 2.0] if isinstance(sensor, PositionSensor) else 1.0
+        raw = observation(entity="a", sensor=sensor.sensor, value=value)
+        message, event = validator.observation(b"a", raw, NOW)
+        assert isinstance(message, PlainObservation)
+        expected = reading_of(parse(Observation, raw), definitions.models["*"].sensor(sensor))
+        assert event.reading is not None and event.reading.content == expected.content
+
+
+def test_a_changed_definition_counts_from_the_next_observation(validator: Validator) -> None:
+    before = validator.observation(KEY, observation(), NOW)[1].reading
+    moved = RangeSensor(sensor="range", position=(0.0, 7.0), standard_deviation=0.5)
+    validator._definitions.sensors["range"] = moved
+    after = validator.observation(KEY, observation(), NOW)[1].reading
+    assert before is not None and after is not None
+    assert (before.sensor.origin.tolist(), after.sensor.origin.tolist()) == ([0.0, 0.0], [0.0, 7.0])
 
 
 @pytest.mark.parametrize(
