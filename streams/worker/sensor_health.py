@@ -127,15 +127,17 @@ class SensorHealthKeeper:
     ) -> None:
         record, window = stored.record, stored.record.window
         before = _places(window)
-        # counted offsets are sorted, and nearly always earlier ones
-        if len(record.counted) and offsets.min() <= record.counted[-1]:
-            is_new = ~np.isin(offsets, record.counted)
-            if not is_new.any():
-                return
-            times, found = times[is_new], found[is_new]
+        # counted offsets are sorted, and nearly always others
+        if len(record.counted):
+            places = np.searchsorted(record.counted, offsets).clip(max=len(record.counted) - 1)
+            is_new = record.counted[places] != offsets
+            if not is_new.all():
+                if not is_new.any():
+                    return
+                times, found = times[is_new], found[is_new]
         window.add(times, found)
         known = self._unconfirmed(partition, sensor, record.counted)
-        record.counted = np.unique(offsets) if not len(known) else np.union1d(known, offsets)
+        record.counted = np.union1d(known, offsets) if len(known) else np.sort(offsets)
         number = math.floor(window.newest / window.resolution)
         if number > record.published:
             record.published = number
