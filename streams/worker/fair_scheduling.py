@@ -7,7 +7,8 @@ beyond an entity's share wait here, in order, for the next turn.
 The model applies the first messages of all entities in one round, then the second ones, and so on. A round costs
 something however few messages it has. So while a batch or more waits, a turn takes one message of each entity, then a
 second one of each, and ends before a round that would not be nearly full. Of 512 messages as they come from 384
-entities, six rounds would be needed; 384 of them, one of each entity, need one.
+entities, six rounds would be needed; 384 of them, one of each entity, need one. Only where one entity has far more
+messages than the others, every turn takes its whole share, since so many rounds are needed anyway.
 
 Messages of a partition are acknowledged in offset order, because Faust commits past a missing offset
 (`Consumer._new_offset` is off by one). Messages that overtook others wait until all before them are done. If the worker
@@ -26,6 +27,7 @@ from faust.types import TP, EventT, Message
 # an entity's share of a turn is 32 of a batch of 512, which take about 0.1 s; a turn itself costs 0.01 s
 SHARE, LEAST = 16, 16
 LEAST_FULL = 0.75  # of a turn's first round; a smaller round waits for more messages while there is a backlog
+BUSY = 4.0  # times the average number of waiting messages, and more than its share: an entity that must not fall behind
 MOST_UNACKNOWLEDGED = 16  # unacknowledged batches; with more, nothing is taken from the stream
 
 FaustEvent = EventT[Any]
@@ -102,7 +104,7 @@ class FairScheduler:
         """Take the messages of a turn: one of each entity, then a second one of each, and so on."""
         # the entities that have waited longest come first
         keys = list(islice(self._waiting, self._batch))
-        least = len(keys) * LEAST_FULL if self._count >= self._batch else 0
+        least = len(keys) * self._least_full()
         taken: dict[bytes | None, int] = {}
         room = self._batch
         for depth in range(self._per_entity):
@@ -119,6 +121,13 @@ class FairScheduler:
                 self._waiting[key] = queue
         self._count -= len(turn)
         return turn
+
+    def _least_full(self) -> float:
+        """Share of a turn's first round that each other round must have."""
+        if self._count < self._batch:
+            return 0.0
+        longest, average = max(map(len, self._waiting.values())), self._count / len(self._waiting)
+        return 0.0 if longest > max(self._per_entity, BUSY * average) else LEAST_FULL
 
     def done(self, turn: Sequence[FaustEvent]) -> list[FaustEvent]:
         """Mark a turn as processed; returns the messages to acknowledge, in order for each partition.

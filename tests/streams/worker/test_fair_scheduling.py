@@ -96,6 +96,16 @@ def test_of_a_backlog_every_round_but_the_last_is_full() -> None:
     assert min(rounds[3:]) > 300
 
 
+def test_a_busy_entity_does_not_fall_behind_in_a_backlog() -> None:
+    scheduler, taken, offset = FairScheduler(BATCH, fail_if_dropped), 0, 0
+    for _ in range(10):  # a tenth of all messages is of one entity
+        keys = [f"entity-{number}" if number % 10 else "h" for number in range(BATCH)]
+        turn = scheduler.take([delivered(key, offset + place) for place, key in enumerate(keys)])
+        offset += BATCH
+        taken += sum(event.message.key == b"h" for event in turn)
+    assert taken >= 9 * MOST_OF_ONE
+
+
 def test_no_more_is_taken_than_a_bound() -> None:
     scheduler = FairScheduler(BATCH, fail_if_dropped)
     taken = 0
