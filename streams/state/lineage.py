@@ -91,9 +91,12 @@ class Lineage:
         """Return key and value of the record before a batch's beliefs of that partition."""
         return SOURCE_KEY % partition, orjson.dumps(asdict(self._source_records[partition]))
 
-    def progress_entry(self, partition: int, read: Offsets) -> tuple[bytes, bytes]:
-        """Return key and value of the record after the beliefs; the batch contains messages up to `read`."""
-        progress = self._progress[partition].after(read, self._committed_of(partition))
+    def progress_entry(self, partition: int, read: Offsets, held: Offsets) -> tuple[bytes, bytes]:
+        """Return key and value of the record after the beliefs.
+
+        All messages before `read` are processed. The batch has none from `held` on, but may have some between.
+        """
+        progress = self._progress[partition].after(read, held, self._committed_of(partition))
         self._progress[partition] = progress
         return PROGRESS_KEY % partition, orjson.dumps(asdict(progress))
 
@@ -124,7 +127,8 @@ class Lineage:
             if faults or known[partition][0] != now[partition]:
                 corrected = list(self._corrected(partition, faults))
                 await self._write(
-                    partition, [self.source_entry(partition), *corrected, self.progress_entry(partition, {})]
+                    partition,
+                    [self.source_entry(partition), *corrected, self.progress_entry(partition, {}, {})],
                 )
         return any(faults.starting_offsets for _, faults in found.values())
 

@@ -31,8 +31,9 @@ class ReadProgress:
     """How far the sources of one partition's beliefs have been read.
 
     Attributes:
-        read: offsets after the last processed messages.
-        held: offsets after the last messages that a belief may contain; beyond `read` while messages are read again.
+        read: offsets before which all messages are processed.
+        held: offsets after the last messages that a belief may contain; beyond `read` while messages are read again, or
+            wait although later ones of other entities are applied.
         committed: the group's committed offsets when this was written; all messages before them were processed.
     """
 
@@ -40,9 +41,9 @@ class ReadProgress:
     held: Offsets = field(default_factory=dict)
     committed: Offsets = field(default_factory=dict)
 
-    def after(self, read: Offsets, committed: Offsets) -> ReadProgress:
-        """Return the progress after a batch has been processed up to `read`."""
-        return ReadProgress(_larger_offsets(self.read, read), _larger_offsets(self.held, read), committed)
+    def after(self, read: Offsets, held: Offsets, committed: Offsets) -> ReadProgress:
+        """Return the progress after a batch; all messages before `read` are processed, and none from `held` on."""
+        return ReadProgress(_larger_offsets(self.read, read), _larger_offsets(self.held, held), committed)
 
 
 @dataclass(frozen=True)

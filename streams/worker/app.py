@@ -202,7 +202,9 @@ def _add_agent(app: faust.App, settings: Settings, fusion: Fusion) -> None:
             batch = scheduler.take(events)
             while batch:
                 # an exception would leave the agent: stop at once, so that the batch is delivered again
-                await run_or_stop(fusion.process(batch), "a batch failed, the worker stops")
+                await run_or_stop(
+                    fusion.process(batch, scheduler.ends(batch)), "a batch failed, the worker stops"
+                )
                 done = scheduler.done(batch)
                 for event in done:
                     await stream.ack(event)

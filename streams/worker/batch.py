@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from faust.types import EventT
+from faust.types import TP, EventT
 
 from beliefstream.schemas import Reason
 from beliefstream.schemas.dead_letter import replay_of
@@ -81,9 +81,16 @@ class Batch:
 
 def end_offsets(events: Iterable[EventT[Any]]) -> dict[int, dict[str, int]]:
     """Return the offsets after the last of these events, by partition and topic."""
-    ends: dict[int, dict[str, int]] = {}
+    ends: dict[TP, int] = {}
     for event in events:
-        message = event.message
-        of_topics = ends.setdefault(message.partition, {})
-        of_topics[message.topic] = max(of_topics.get(message.topic, 0), message.offset + 1)
-    return ends
+        place = event.message.tp
+        ends[place] = max(ends.get(place, 0), event.message.offset + 1)
+    return by_partition(ends)
+
+
+def by_partition(ends: Mapping[TP, int]) -> dict[int, dict[str, int]]:
+    """Return offsets by partition and topic."""
+    found: dict[int, dict[str, int]] = defaultdict(dict)
+    for (topic, partition), end in ends.items():
+        found[partition][topic] = end
+    return dict(found)

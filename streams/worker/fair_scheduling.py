@@ -129,6 +129,19 @@ class FairScheduler:
         longest, average = max(map(len, self._waiting.values())), self._count / len(self._waiting)
         return 0.0 if longest > max(self._per_entity, BUSY * average) else LEAST_FULL
 
+    def ends(self, turn: Sequence[FaustEvent]) -> dict[TP, int]:
+        """Return for each partition of a turn the offset before which all messages are processed after it."""
+        mine = {(event.message.tp, event.message.offset) for event in turn}
+        ends: dict[TP, int] = {}
+        for place, offset in sorted(mine):
+            ends[place] = offset + 1
+        for place in ends:
+            for offset in self._unacknowledged.get(place, ()):
+                if (place, offset) not in mine and (place, offset) not in self._processed:
+                    ends[place] = offset
+                    break
+        return ends
+
     def done(self, turn: Sequence[FaustEvent]) -> list[FaustEvent]:
         """Mark a turn as processed; returns the messages to acknowledge, in order for each partition.
 

@@ -34,7 +34,7 @@ from beliefstream.streams.state.fencing import Fenced, Fencing
 from beliefstream.streams.state.lineage import Lineage
 from beliefstream.streams.state.record import encode_states
 from beliefstream.streams.state.stores import NOT_KNOWN, BeliefStore
-from beliefstream.streams.worker.batch import Batch, end_offsets
+from beliefstream.streams.worker.batch import Batch, by_partition, end_offsets
 from beliefstream.streams.worker.batch_validation import BatchValidator
 from beliefstream.streams.worker.checkpoints import Checkpoint, pass_by
 from beliefstream.streams.worker.entity_batch import EntityBatch
@@ -102,8 +102,13 @@ class Fusion:
         """Set the metrics of the health of sensors, before they are read."""
         self._sensors.show()
 
-    async def process(self, events: Sequence[EventT[Any]]) -> None:
+    async def process(self, events: Sequence[EventT[Any]], ends: Mapping[TP, int] | None = None) -> None:
         """Apply a batch, and return when all its results are durable.
+
+        Args:
+            events: in order for each entity.
+            ends: for each of their partitions the offset before which all messages are processed after this batch; by
+                default that after its last message.
 
         Raises:
             Fenced: another worker has taken one of the partitions; no belief of it has been changed.
@@ -146,7 +151,9 @@ class Fusion:
         results = [*batch.resets, *posteriors, *batch.dead_letters, *health.summaries]
         await self._send(results, leases, "sending posteriors")
         entities, forgotten = batch.entities.values(), self._expire(batch)
-        await self._store_beliefs(entities, health.entries, forgotten, end_offsets(events), leases)
+        held = end_offsets(events)
+        read = held if ends is None else by_partition(ends)
+        await self._store_beliefs(entities, health.entries, forgotten, read, held, leases)
         pass_by("beliefs sent")
         batch.measure(events)
         self._placement.note(batch.misplaced)
@@ -218,12 +225,16 @@ class Fusion:
         entities: Iterable[EntityBatch],
         health: Mapping[int, Mapping[bytes, bytes]],
         forgotten: Iterable[tuple[int, bytes]],
-        end_offsets: Mapping[int, Mapping[str, int]],
+        read: Mapping[int, Mapping[str, int]],
+        held: Mapping[int, Mapping[str, int]],
         leases: Mapping[int, Lease],
     ) -> None:
-        """Write the changelog, then the store; `end_offsets` are those of the batch, by partition and topic."""
+        """Write the changelog, then the store.
+
+        By partition and topic, all messages before `read` are processed, and none from `held` on.
+        """
         changes: dict[int, dict[bytes, bytes | None]] = defaultdict(dict)
-        for partition in end_offsets:
+        for partition in held:
             key, value = self._lineage.source_entry(partition)
             changes[partition][key] = value
         for partition, found in health.items():  # before the beliefs: see streams.state.sensor_records
@@ -240,8 +251,8 @@ class Fusion:
         for partition, key in forgotten:
             changes[partition][key] = None
             growth[partition] -= 1
-        for partition, ends in end_offsets.items():
-            key, value = self._lineage.progress_entry(partition, ends)
+        for partition, ends in held.items():
+            key, value = self._lineage.progress_entry(partition, read[partition], ends)
             changes[partition][key] = value
         changelog = self._names.beliefs_changelog
         records = [

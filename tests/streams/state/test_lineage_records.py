@@ -40,6 +40,12 @@ def test_a_group_that_has_committed_what_was_read_or_less_goes_on_from_there(see
     assert faults.progress == PROGRESS
 
 
+def test_where_later_messages_came_first_a_lost_end_of_the_changelog_is_still_noticed() -> None:
+    progress = PROGRESS.after({"seen": 105}, {"seen": 180}, {"seen": 95})
+    assert not found({"seen": 105, "stated": 10}, progress=progress)
+    assert found({"seen": 150, "stated": 10}, progress=progress).starting_offsets == {"seen": 95}
+
+
 def test_a_new_partition_has_nothing_to_go_back_to() -> None:
     faults = found({"seen": 0, "stated": 0}, known=None, progress=ReadProgress())
     assert (faults.starting_offsets, faults.truncated, faults.recreated) == ({}, {}, set())
@@ -104,6 +110,6 @@ def test_the_group_never_goes_forward_and_what_is_seen_to_is_well_the_next_time(
     held = Logs({"seen": earliest, "stated": 0}, {"seen": end, "stated": 10}, {"seen": committed})
     faults = compare(known, PROGRESS, now, held)
     later = replace(held, committed={"seen": committed} | dict(faults.starting_offsets))
-    assert not compare(now, faults.progress.after({}, later.committed), now, later)
+    assert not compare(now, faults.progress.after({}, {}, later.committed), now, later)
     if committed >= earliest:
         assert all(offset <= committed for offset in faults.starting_offsets.values())

@@ -151,7 +151,13 @@ def test_all_are_applied_once_in_order_and_acknowledged_in_order(
     sent: list[Any] = []
 
     def deal_with(turn: list[Any]) -> None:
+        ends = scheduler.ends(turn)
         applied.extend(turn)
+        assert ends.keys() == {event.message.tp for event in turn}
+        for place, end in ends.items():
+            mine = {event.message.offset for event in applied if event.message.tp == place}
+            assert end not in mine
+            assert mine >= {*range(end)}
         acknowledged.extend(scheduler.done(turn))
 
     for batch in batches:
