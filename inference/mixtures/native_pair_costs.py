@@ -11,11 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from beliefstream.inference.mixtures.native import borrowing
+from beliefstream.inference.mixtures.native import borrowing, inner
 from beliefstream.inference.mixtures.native_exponential import logarithm
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING
 
 Array = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 
 class Parts(NamedTuple):
@@ -41,6 +42,54 @@ class Row(NamedTuple):
     offsets: Array  # (D, K)
     variances: Array  # (D, K)
     merged: Array  # (D (D + 1) / 2, K)
+
+
+class Room(NamedTuple):
+    """Space to reduce one mixture in."""
+
+    parts: Parts
+    pairs: Row
+    weights: Array  # (K,)
+    order: Places  # (K,)
+    cost: Array  # (K, K)
+    partner: Places  # (K,)
+    chosen: NDArray[np.bool_]  # (K,)
+
+
+@inner
+def new_room(places: int, size: int) -> Room:
+    """Space to reduce one mixture of up to so many `places`."""
+    packed = size * (size + 1) // 2
+    parts = Parts(
+        np.empty(places),
+        np.empty(places),
+        np.empty((size, places)),
+        np.empty((packed, places)),
+        np.empty(size),
+        np.empty(packed),
+        np.empty(packed),
+        np.empty(places, np.int64),
+    )
+    vectors, matrices = np.empty((4, places)), np.empty((2, size, places))
+    pairs = Row(
+        vectors[0],
+        vectors[1],
+        vectors[2],
+        vectors[3],
+        matrices[0],
+        matrices[1],
+        np.empty((packed, places)),
+    )
+    places_of = np.empty((2, places), np.int64)
+    return Room(
+        parts,
+        pairs,
+        np.empty(places),
+        places_of[0],
+        np.empty((places, places)),
+        places_of[1],
+        np.empty(places, np.bool_),
+    )
 
 
 @borrowing

@@ -17,10 +17,12 @@ from beliefstream.inference.mixtures.native import borrowing, native
 from beliefstream.inference.mixtures.native_arrays import numbers_of
 from beliefstream.inference.mixtures.native_pair_costs import (
     Parts,
+    Room,
     Row,
     between,
     joined,
     log_determinant,
+    new_room,
     row_costs,
 )
 
@@ -50,47 +52,40 @@ def _reduce_all(
 ) -> int:
     """Reduce mixtures, `given` and `found` as log weights, means and covariances; the most components one has left."""
     batch, places, size = given[1].shape
-    packed = size * (size + 1) // 2
-    parts = Parts(
-        np.empty(places),
-        np.empty(places),
-        np.empty((size, places)),
-        np.empty((packed, places)),
-        np.empty(size),
-        np.empty(packed),
-        np.empty(packed),
-        np.empty(places, np.int64),
-    )
-    vectors, matrices = np.empty((4, places)), np.empty((2, size, places))
-    pairs = Row(
-        vectors[0],
-        vectors[1],
-        vectors[2],
-        vectors[3],
-        matrices[0],
-        matrices[1],
-        np.empty((packed, places)),
-    )
-    weights, order, most = np.empty(places), np.empty(places, np.int64), 0
-    cost, partner, chosen = np.empty((places, places)), np.empty(places, np.int64), np.empty(places, np.bool_)
-    left = np.empty(batch, np.int64)
+    room, most, left = new_room(places, size), 0, np.empty(batch, np.int64)
     for row in range(batch):
-        _shares(given[0][row], weights)
-        count = _sort(weights, places, order)
-        _pack(weights, given[1][row], given[2][row], order[:count], parts)
-        _merge(parts, pairs, count, components, threshold, cost, partner, chosen)
-        left[row] = _sort(parts.weights, count, order)
+        one = (given[0][row], given[1][row], given[2][row])
+        left[row] = reduce_one(
+            one, components, threshold, room, (found[0][row], found[1][row], found[2][row])
+        )
         most = max(most, left[row])
-        _unpack(parts, order[: left[row]], found[0][row], found[1][row], found[2][row])
     most = max(1, most)
     for row in range(batch):
-        _leave_absent(left[row], most, found[0][row], found[1][row], found[2][row])
+        leave_absent(left[row], most, found[0][row], found[1][row], found[2][row])
         # weights sum to one, so these are no numbers
         if left[row] == 0:
             for part in range(most):
                 found[0][row, part] = math.nan
                 found[1][row, part], found[2][row, part] = given[1][row, part], given[2][row, part]
     return most
+
+
+@borrowing
+def reduce_one(
+    given: tuple[Array, Array, Array],
+    components: int,
+    threshold: float,
+    room: Room,
+    found: tuple[Array, Array, Array],
+) -> int:
+    """Reduce one mixture, into the first places of `found`; how many components it has left."""
+    _shares(given[0], room.weights[: len(given[0])])
+    count = _sort(room.weights, len(given[0]), room.order)
+    _pack(room.weights, given[1], given[2], room.order[:count], room.parts)
+    _merge(room.parts, room.pairs, count, components, threshold, room.cost, room.partner, room.chosen)
+    left = _sort(room.parts.weights, count, room.order)
+    _unpack(room.parts, room.order[:left], found[0], found[1], found[2])
+    return left
 
 
 @borrowing
@@ -157,7 +152,7 @@ def _unpack(parts: Parts, order: Places, log_weights: Array, means: Array, covar
 
 
 @borrowing
-def _leave_absent(start: int, end: int, log_weights: Array, means: Array, covariances: Array) -> None:
+def leave_absent(start: int, end: int, log_weights: Array, means: Array, covariances: Array) -> None:
     """Mark places as without a component."""
     for place in range(start, end):
         log_weights[place] = -math.inf

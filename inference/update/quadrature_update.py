@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.update import quadrature
+from beliefstream.inference.update.curved_quadrature import follow
 from beliefstream.inference.update.importance import systematic
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.prior_scan import scan
@@ -47,10 +49,28 @@ def settle(
         open_: problems that are not solved yet, ``(B,)`` bool.
         settings: `quadrature_below` is the loss in nats that an answer may have; 0 never uses quadrature.
     """
-    none = torch.zeros(0, dtype=torch.int64)
+    if settings.quadrature_below <= 0:
+        return torch.zeros(0, dtype=torch.int64), None
+    parts = list(follow(scaled, touched, open_, settings))
     fits = open_ & (touched.sum(1) <= max(quadrature.RULES))
-    if settings.quadrature_below <= 0 or not bool(fits.any()):
-        return none, None
+    for index, _ in parts:
+        fits[index] = False
+    if bool(fits.any()):
+        parts.extend(_weak(prior, observations, touched, scaled, fits, settings))
+    if not parts:
+        return torch.zeros(0, dtype=torch.int64), None
+    return torch.cat([index for index, _ in parts]).sort().values, joined(parts)
+
+
+def _weak(
+    prior: GaussianMixture,
+    observations: Observations,
+    touched: Tensor,
+    scaled: Scaled,
+    fits: Tensor,
+    settings: UpdateSettings,
+) -> Iterator[tuple[Tensor, Update]]:
+    """Places and answers of problems that fit, ``(B,)`` bool, and whose observations are weak beside the prior."""
     spread = quadrature.gate(scaled.prior, scaled.observations, scaled.linear)
     # the prior's points check functions too, see `_agreed`
     functions = observations.has_functions
@@ -60,7 +80,6 @@ def settle(
         fits = fits & (_farther_out(scaled) < quadrature.MOST_SPREAD)
     pattern = (touched * (1 << torch.arange(prior.dimension))).sum(1) + (functions * (1 << prior.dimension))
     code = torch.where(fits, pattern, -1)
-    parts: list[tuple[Tensor, Update]] = []
     for each in sorted(set(code.tolist()) - {-1}):
         index = torch.nonzero(code == each)[:, 0]
         axes = torch.nonzero(touched[index[0]])[:, 0].tolist()
@@ -71,10 +90,7 @@ def settle(
         steep = spread[index] >= quadrature.MOST_SPREAD
         accepted, update = _settled(local, scaled.rows(index), steep, settings, below)
         if len(accepted):
-            parts.append((index[accepted], update.rows(accepted)))
-    if not parts:
-        return none, None
-    return torch.cat([index for index, _ in parts]).sort().values, joined(parts)
+            yield index[accepted], update.rows(accepted)
 
 
 def _settled(

@@ -1,0 +1,219 @@
+"""`inference.update.curved_quadrature` for the processor: one problem after another, without a tensor operator."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from beliefstream.inference.likelihood.native_terms import Seen, log_sum
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.native import adding, borrowing, inner, native
+from beliefstream.inference.mixtures.native_arrays import Numbers, numbers_of
+from beliefstream.inference.mixtures.native_density import (
+    BLOCK,
+    Block,
+    fill,
+    new_block,
+    sum_components,
+    whiten,
+)
+from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
+from beliefstream.inference.mixtures.native_pair_costs import new_room
+from beliefstream.inference.mixtures.native_reduction import leave_absent, reduce_one
+from beliefstream.inference.update.curved_rules import MOST_TOUCHED, Limits, outside, rules
+from beliefstream.inference.update.native_curved_parts import (
+    LIGHT,
+    Checks,
+    Kept,
+    Tables,
+    collect,
+    new_work,
+)
+from beliefstream.inference.update.native_scaling import example
+
+Array = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+
+class Densities(NamedTuple):
+    """A mixture over the seen coordinates, as `whiten` fills it, and blocks of points."""
+
+    factors: Array
+    inverse: Array
+    shift: Array
+    peaks: Array
+    block: Block
+
+
+class Space(NamedTuple):
+    """Space to compare prior and answer at the nodes."""
+
+    prior: Densities
+    answer: Densities
+    before: Array  # (BLOCK,), as the next
+    after: Array
+    means: Array  # (J, d)
+    square: Array  # (d, d)
+
+
+def prepare() -> None:
+    """Compile the function, or load it from Numba's cache."""
+    prior, observations = example()
+    for size in range(1, MOST_TOUCHED + 1):
+        solve(
+            prior, observations.native, torch.zeros(0, dtype=torch.int64), torch.zeros(0, size).long(), 1, 0.0
+        )
+
+
+def solve(
+    prior: GaussianMixture, seen: Seen, index: Tensor, axes: Tensor, most: int, merge_below: float
+) -> tuple[GaussianMixture, Tensor, Tensor]:
+    """As `solve_by_operators`, for the problems at `index` of a batch; `seen` are the numbers of observations."""
+    batch, size, seen_size = len(index), prior.dimension, axes.shape[1]
+    found = Numbers(
+        np.empty((batch, most)), np.empty((batch, most, size)), np.empty((batch, most, size, size))
+    )
+    values, given = np.empty((2, batch)), (index.numpy(), axes.numpy())
+    tables = Tables(rules(seen_size), outside(seen_size), Limits(), merge_below)
+    count = _solve(numbers_of(prior), seen, given, tables, found, values)
+    mixture = GaussianMixture(*(torch.from_numpy(part[:, :count]) for part in found))
+    return mixture, torch.from_numpy(values[0]), torch.from_numpy(values[1])
+
+
+@native
+def _solve(
+    prior: Numbers,
+    seen: Seen,
+    given: tuple[Places, Places],
+    tables: Tables,
+    found: Numbers,
+    values: Array,
+) -> int:
+    """Fill answers, evidence and divergence, which is infinite where a problem is left; the most components."""
+    index, axes = given
+    most, (count, size) = found.log_weights.shape[1], prior.means.shape[1:]
+    seen_size = axes.shape[1]
+    work = new_work(count, size, seen_size, seen.matrix.shape[2], tables)
+    space = Space(
+        _new_densities(count, seen_size),
+        _new_densities(most, seen_size),
+        np.empty(BLOCK),
+        np.empty(BLOCK),
+        np.empty((max(count, most), seen_size)),
+        np.empty((seen_size, seen_size)),
+    )
+    room, largest = new_room(len(work.parts.log_weights), size), 1
+    for row in range(len(index)):
+        values[0, row], values[1, row] = math.nan, math.inf
+        parts, nodes, left = *collect(prior, seen, index[row], axes[row], tables, work), 0
+        if parts > 0:
+            evidence, error = _judge(parts, work.parts.log_weights, work.checks, tables.limits)
+            values[0, row] = evidence
+            if error < tables.limits.error:
+                one = (work.parts.log_weights[:parts], work.parts.means, work.parts.covariances)
+                into = (found.log_weights[row], found.means[row], found.covariances[row])
+                left = reduce_one(one, most, tables.merge_below, room, into)
+                off = _divergence(
+                    prior, index[row], found, row, left, axes[row], work.kept, nodes, evidence, space
+                )
+                # a comparison that keeps what is not a number out
+                values[1, row] = off + error if off + error < math.inf else math.inf
+        leave_absent(left, most, found.log_weights[row], found.means[row], found.covariances[row])
+        largest = max(largest, left)
+    return largest
+
+
+@inner
+def _new_densities(count: int, seen: int) -> Densities:
+    squares = np.empty((2, count, seen, seen))
+    return Densities(squares[0], squares[1], np.empty((count, seen)), np.empty(count), new_block(count, seen))
+
+
+@borrowing
+def _judge(parts: int, log_weights: Array, checks: Checks, limits: Limits) -> tuple[float, float]:
+    """Log evidence, and the divergence between the results of the rules, as `gauss_hermite.apart`."""
+    evidence, error, other, missed = log_weights[0], 0.0, 0.0, 0.0
+    for j in range(1, parts):
+        evidence = log_sum(evidence, log_weights[j])
+    for k in range(len(checks.missed)):
+        missed += math.exp(checks.missed[k] - evidence)
+    if not missed < math.exp(limits.missed):
+        return evidence, math.inf
+    for k in range(len(checks.mass)):
+        share = math.exp(checks.mass[k] - evidence)
+        if share > LIGHT:
+            ratio = checks.other[k] - checks.mass[k]
+            error += share * (checks.apart[k] + math.expm1(ratio) - ratio)
+            other += share * math.expm1(ratio)
+    return evidence, error + 0.5 * other * other
+
+
+@inner
+def _divergence(
+    prior: Numbers,
+    b: int,
+    found: Numbers,
+    row: int,
+    left: int,
+    axes: Places,
+    kept: Kept,
+    nodes: int,
+    evidence: float,
+    space: Space,
+) -> float:
+    """Estimate of KL(exact ‖ answer) at the nodes, as `quadrature`."""
+    count, total = 0, 0.0
+    while count < prior.means.shape[1] and prior.log_weights[b, count] > -math.inf:
+        count += 1  # absent components are last
+    _see(prior, b, axes, count, space, space.prior)
+    _see(found, row, axes, left, space, space.answer)
+    before, after = _first(space.prior, count), _first(space.answer, left)
+    for start in range(0, nodes, BLOCK):
+        some = min(BLOCK, nodes - start)
+        for i in range(len(axes)):
+            for p in range(some):
+                before.block.points[i, p] = after.block.points[i, p] = kept.points[i, start + p]
+        fill(before.inverse, before.shift, before.peaks, before.block)
+        fill(after.inverse, after.shift, after.peaks, after.block)
+        sum_components(before.block, space.before[:some])
+        sum_components(after.block, space.after[:some])
+        total += _add_divergence(kept, start, some, evidence, space.before, space.after)
+    return total
+
+
+@inner
+def _first(whole: Densities, count: int) -> Densities:
+    """The densities of the first components."""
+    block = whole.block
+    few = Block(block.points, block.values[:count], block.offset, block.highest, block.total, block.argument)
+    return Densities(
+        whole.factors[:count], whole.inverse[:count], whole.shift[:count], whole.peaks[:count], few
+    )
+
+
+@adding
+def _add_divergence(kept: Kept, start: int, some: int, evidence: float, prior: Array, answer: Array) -> float:
+    total = 0.0
+    for p in range(some):
+        share = math.exp(kept.log_share[start + p] - evidence)
+        ratio = answer[p] - (prior[p] + kept.likelihood[start + p] - evidence)
+        total += share * (math.expm1(ratio) - ratio) if share > 0 else 0.0
+    return total
+
+
+@borrowing
+def _see(mixture: Numbers, b: int, axes: Places, count: int, space: Space, into: Densities) -> None:
+    """Fill the densities of a mixture's first components over the seen coordinates."""
+    for k in range(count):
+        for i in range(len(axes)):
+            space.means[k, i] = mixture.means[b, k, axes[i]]
+            for j in range(len(axes)):
+                space.square[i, j] = mixture.covariances[b, k, axes[i], axes[j]]
+        factorise(space.square, TINY, ROUNDING, into.factors[k])
+    logs, means = mixture.log_weights[b, :count], space.means[:count]
+    whiten(logs, means, into.factors, into.inverse, into.shift, into.peaks)
