@@ -31,6 +31,7 @@ FORMS = (
     "network.native_network",
     "tracking.health.native_fits",
     "tracking.native_accumulated_error",
+    "tracking.native_steps",
 )
 
 
