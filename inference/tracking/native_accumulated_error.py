@@ -73,18 +73,25 @@ def space_for(size: int) -> Work:
 @borrowing
 def covariance_of(log_weights: Array, means: Array, covariances: Array, into: Array, mean: Array) -> None:
     """Fill the covariance of a whole mixture; `mean` is space to work in."""
-    for i in range(len(mean)):
+    size = len(mean)
+    for i in range(size):
         mean[i] = 0.0
-        for k in range(len(log_weights)):
-            mean[i] += math.exp(log_weights[k]) * means[k, i]
-    for i in range(len(mean)):
-        for j in range(i + 1):
-            total = 0.0
-            for k in range(len(log_weights)):
+        for j in range(size):
+            into[i, j] = 0.0
+    for k in range(len(log_weights)):
+        weight = math.exp(log_weights[k])
+        for i in range(size):
+            mean[i] += weight * means[k, i]
+    for k in range(len(log_weights)):
+        weight = math.exp(log_weights[k])
+        for i in range(size):
+            for j in range(i + 1):
                 offset = (means[k, i] - mean[i]) * (means[k, j] - mean[j])
                 entry = 0.5 * (covariances[k, i, j] + covariances[k, j, i])
-                total += math.exp(log_weights[k]) * (entry + offset)
-            into[i, j] = into[j, i] = total
+                into[i, j] += weight * (entry + offset)
+    for i in range(size):
+        for j in range(i):
+            into[j, i] = into[i, j]
 
 
 @borrowing

@@ -107,7 +107,7 @@ def _solve_all(given: Given, reported: Reported, judged: Judged, limits: Limits,
     start = at = channel = 0
     for b in range(len(given.counts)):
         prior = _predict(given, b, start, given.counts[b], found)
-        seen = _seen(reported, at, 1, reported.counts[b])
+        seen = _seen(reported, at, at + reported.counts[b])
         method, posterior, loss = update(prior, seen, limits, found.numbers[b])
         found.method[b] = method
         if method != OPEN and not _keep(prior, posterior, loss, b, found):
@@ -145,42 +145,43 @@ def _predict(given: Given, b: int, start: int, count: int, found: Found) -> Comp
 
 
 @inner
-def _seen(reported: Reported, start: int, a: int, b: int) -> Seen:
-    """The readings from `start` on as observations of `a` entities, `b` of each."""
+def _seen(reported: Reported, start: int, end: int) -> Seen:
+    """The readings from `start` to `end` as observations of one entity."""
     table, rows, size = reported.table, reported.table.matrix.shape[1], reported.table.matrix.shape[2]
-    number = a * b
-    kind, mask = np.empty(number, np.int64), np.ones(number, np.bool_)
-    value, matrix = np.empty((number, rows)), np.empty((number, rows, size))
-    origin, heading, numbers = np.empty((number, rows)), np.empty((number, size)), np.empty((6, number))
+    number = end - start
+    kind, mask = np.empty((1, number), np.int64), np.ones((1, number), np.bool_)
+    value, matrix = np.empty((1, number, rows)), np.empty((1, number, rows, size))
+    origin, heading = np.empty((1, number, rows)), np.empty((1, number, size))
+    numbers = np.empty((6, 1, number))
     for n in range(number):
         s = reported.sensors[start + n]
-        kind[n] = table.kind[s]
+        kind[0, n] = table.kind[s]
         for r in range(rows):
             total = 0.0
             for q in range(rows):
                 plain = (reported.values[start + n, q] - table.bias[s]) / table.scale[s] * table.inside[s, q]
                 total += table.whitening[s, r, q] * plain
-            value[n, r], origin[n, r] = total, table.origin[s, r]
+            value[0, n, r], origin[0, n, r] = total, table.origin[s, r]
             for i in range(size):
-                matrix[n, r, i] = table.matrix[s, r, i]
+                matrix[0, n, r, i] = table.matrix[s, r, i]
         for i in range(size):
-            heading[n, i] = table.heading[s, i]
-        numbers[0, n], numbers[1, n] = table.deviation[s], table.rows[s]
-        numbers[2, n], numbers[3, n] = table.constant[s], table.log_inlier[s]
-        numbers[4, n], numbers[5, n] = table.log_outlier[s], table.outlier[s]
+            heading[0, n, i] = table.heading[s, i]
+        numbers[0, 0, n], numbers[1, 0, n] = table.deviation[s], table.rows[s]
+        numbers[2, 0, n], numbers[3, 0, n] = table.constant[s], table.log_inlier[s]
+        numbers[4, 0, n], numbers[5, 0, n] = table.log_outlier[s], table.outlier[s]
     return Seen(
-        kind.reshape((a, b)),
-        mask.reshape((a, b)),
-        value.reshape((a, b, rows)),
-        matrix.reshape((a, b, rows, size)),
-        origin.reshape((a, b, rows)),
-        heading.reshape((a, b, size)),
-        numbers[0].reshape((a, b)),
-        numbers[1].reshape((a, b)),
-        numbers[2].reshape((a, b)),
-        numbers[3].reshape((a, b)),
-        numbers[4].reshape((a, b)),
-        numbers[5].reshape((a, b)),
+        kind,
+        mask,
+        value,
+        matrix,
+        origin,
+        heading,
+        numbers[0],
+        numbers[1],
+        numbers[2],
+        numbers[3],
+        numbers[4],
+        numbers[5],
     )
 
 
@@ -234,17 +235,12 @@ def _update_error(prior: Components, posterior: Components, loss: float, error: 
 @inlined
 def _judge(prior: Components, judged: Judged, start: int, width: int) -> None:
     """Fill the fits of an entity's channels."""
-    end, table = start + width, judged.reported.table
-    seen, numbers = _seen(judged.reported, start, width, 1), np.empty((4, width))
-    for n in range(width):
-        s = judged.reported.sensors[start + n]
-        numbers[0, n], numbers[1, n] = (
-            math.copysign(1.0, table.scale[s]),
-            judged.reported.values[start + n, 0],
-        )
-        numbers[2, n], numbers[3, n] = table.probability[s], table.log_scale[s]
-    entity = np.zeros(width, np.int64)
-    channels = native_fits.Channels(
-        entity, judged.first[start:end], numbers[0], numbers[1], numbers[2], numbers[3]
-    )
-    native_fits.fill(prior, seen, channels, judged.found[start:end])
+    reported, one, numbers = judged.reported, np.zeros(1, np.int64), np.empty((4, 1))
+    table = reported.table
+    for n in range(start, start + width):
+        s = reported.sensors[n]
+        numbers[0, 0], numbers[1, 0] = math.copysign(1.0, table.scale[s]), reported.values[n, 0]
+        numbers[2, 0], numbers[3, 0] = table.probability[s], table.log_scale[s]
+        first = judged.first[n : n + 1]
+        channels = native_fits.Channels(one, first, numbers[0], numbers[1], numbers[2], numbers[3])
+        native_fits.fill(prior, _seen(reported, n, n + 1), channels, judged.found[n : n + 1])
