@@ -29,9 +29,17 @@ from beliefstream.inference.tracking.outcomes import METHODS, Outcome
 from beliefstream.inference.tracking.stacking import stacked
 from beliefstream.inference.update.settings import MOST_TOGETHER, UpdateSettings
 
-__all__ = ["Solved", "solved"]
+__all__ = ["Ahead", "Solved", "solved"]
 
 _NATIVE = "tracking.native_steps"
+
+
+class Ahead(NamedTuple):
+    """What is known of steps before their update."""
+
+    mixture: GaussianMixture  # the predictions
+    errors: AccumulatedErrors  # of these
+    fits: Sequence[Array] | None  # None if they are not known
 
 
 class Solved(NamedTuple):
@@ -39,7 +47,7 @@ class Solved(NamedTuple):
 
     outcomes: list[Outcome | None]  # of every step
     left: list[int]  # places of the steps that were predicted, but have no outcome
-    prediction: tuple[GaussianMixture, AccumulatedErrors] | None  # of these; None if there are none
+    ahead: Ahead | None  # of these; None if there are none
 
 
 def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = False) -> Solved | None:
@@ -60,18 +68,21 @@ def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = Fa
     judged = _judged(native, some, reported, given, with_fits)
     limits = settings.most_components, float(settings.merge_below), float(settings.linear_below)
     found = native.solve(given, reported, judged, native.Limits(*limits))
-    tables = _fits(judged) if with_fits else [None] * len(some)
+    tables = _fits(judged) if with_fits else None
     outcomes: list[Outcome | None] = [None] * len(steps)
     left = []
-    for row, (place, outcome) in enumerate(zip(chosen, _outcomes(some, found, tables), strict=True)):
+    rows = zip(chosen, _outcomes(some, found, tables or [None] * len(some)), strict=True)
+    for row, (place, outcome) in enumerate(rows):
         outcomes[place] = outcome
         if outcome is None:
             left.append(row)
     if not left:
         return Solved(outcomes, [], None)
     errors = AccumulatedErrors.of([AccumulatedError(*found.errors[row].tolist()) for row in left])
-    prediction = _predicted(given, found, left), errors
-    return Solved(outcomes, [chosen[row] for row in left], prediction)
+    known = None if tables is None else [tables[row] for row in left]
+    return Solved(
+        outcomes, [chosen[row] for row in left], Ahead(_predicted(given, found, left), errors, known)
+    )
 
 
 def _is_simple(step: Step) -> bool:

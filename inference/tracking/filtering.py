@@ -19,7 +19,7 @@ from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, expanded, held
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedErrors
 from beliefstream.inference.tracking.belief_prediction import Step, moved_with_errors, without_expired
-from beliefstream.inference.tracking.closed_steps import Solved, solved
+from beliefstream.inference.tracking.closed_steps import Ahead, Solved, solved
 from beliefstream.inference.tracking.events import Belief, Event, Instant, StateModel, instants
 from beliefstream.inference.tracking.health.fits import fits
 from beliefstream.inference.tracking.learned_likelihoods import trust_in
@@ -57,41 +57,33 @@ def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False)
 
 
 def _advance_alike(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:
-    ahead = solved(steps, updater.settings, with_fits) if updater.has_closed_forms else None
-    outcomes: list[Outcome | None] = [None] * len(steps) if ahead is None else ahead.outcomes
+    found = solved(steps, updater.settings, with_fits) if updater.has_closed_forms else None
+    outcomes: list[Outcome | None] = [None] * len(steps) if found is None else found.outcomes
     places = [i for i, outcome in enumerate(outcomes) if outcome is None]
     if places:
-        prediction = _predictions(steps, places, ahead, updater)
-        left = [steps[i] for i in places]
-        for i, outcome in zip(places, _by_operators(left, *prediction, updater, with_fits), strict=True):
+        ahead, left = _ahead(steps, places, found, updater), [steps[i] for i in places]
+        for i, outcome in zip(places, _by_operators(left, ahead, updater, with_fits), strict=True):
             outcomes[i] = outcome
     return [_with_control(outcome, step) for outcome, step in zip(outcomes, steps, strict=True) if outcome]
 
 
-def _predictions(
-    steps: Sequence[Step], places: Sequence[int], ahead: Solved | None, updater: Updater
-) -> tuple[GaussianMixture, AccumulatedErrors]:
-    """Predictions of the steps at `places`, of which some may be known, and the errors of these."""
-    known = [] if ahead is None else ahead.left
+def _ahead(steps: Sequence[Step], places: Sequence[int], found: Solved | None, updater: Updater) -> Ahead:
+    """Predictions of the steps at `places`, of which some may be known."""
+    known = [] if found is None else found.left
     rest = sorted(set(places) - set(known))
-    if ahead is not None and ahead.prediction is not None and not rest:
-        return ahead.prediction
+    if found is not None and found.ahead is not None and not rest:
+        return found.ahead
     moved, errors = moved_with_errors([steps[i] for i in rest], updater.settings)
-    if ahead is None or ahead.prediction is None:
-        return moved.mixture, errors
+    if found is None or found.ahead is None:
+        return Ahead(moved.mixture, errors, None)
     order = torch.tensor([*known, *rest]).argsort()
-    mixture = concatenate([ahead.prediction[0], moved.mixture]).rows(order)
-    return mixture, ahead.prediction[1].beside(errors).rows(order)
+    mixture = concatenate([found.ahead.mixture, moved.mixture]).rows(order)
+    return Ahead(mixture, found.ahead.errors.beside(errors).rows(order), None)
 
 
-def _by_operators(
-    steps: Sequence[Step],
-    predicted: GaussianMixture,
-    errors: AccumulatedErrors,
-    updater: Updater,
-    with_fits: bool,
-) -> list[Outcome]:
+def _by_operators(steps: Sequence[Step], ahead: Ahead, updater: Updater, with_fits: bool) -> list[Outcome]:
     """Update predictions with the readings and priors of their instants."""
+    predicted, errors, known = ahead
     outcomes: dict[int, Outcome] = {}
     observed = [i for i, step in enumerate(steps) if step.instant.readings]
     for i, step in enumerate(steps):
@@ -114,7 +106,7 @@ def _by_operators(
         ]
         lost = torch.tensor([trust.counted if trust else 0.0 for trust in trusts], dtype=torch.float64)
         after = errors.rows(index).updated(prior, update.posterior).plus(update.divergence + lost)
-        found = fits(readings, prior, shared) if with_fits else None
+        found = known or (fits(readings, prior, shared) if with_fits else None)
         updated = split(update, times, after.single(), found)
         for i, each, trust in zip(observed, updated, trusts, strict=True):
             if trust is not None:

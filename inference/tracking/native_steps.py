@@ -113,8 +113,7 @@ def _solve_all(given: Given, reported: Reported, judged: Judged, limits: Limits,
         if method != OPEN and not _keep(prior, posterior, loss, b, found):
             found.method[b] = OPEN
         width = judged.reported.counts[b]
-        if found.method[b] != OPEN and width > 0:
-            _judge(prior, judged, channel, width)
+        _judge(prior, judged, channel, width)
         start += given.counts[b]
         at += reported.counts[b]
         channel += width
