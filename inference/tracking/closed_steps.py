@@ -92,7 +92,7 @@ def _is_simple(step: Step) -> bool:
         return False
     if not all(reading.sensor.is_simple for reading in instant.readings):
         return False
-    return len(instant.readings) == 1 or len(expanded(instant.readings)) <= MOST_TOGETHER
+    return len(expanded(instant.readings)) <= MOST_TOGETHER
 
 
 def _given(native: Any, steps: Sequence[Step], beliefs: Sequence[Belief], intervals: Array) -> Any:

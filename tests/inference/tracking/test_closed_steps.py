@@ -23,7 +23,7 @@ from beliefstream.inference.tracking.accumulated_error import NO_ERROR, Accumula
 from beliefstream.inference.tracking.events import Belief, Instant, StateModel
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance
 from beliefstream.inference.tracking.health.native_fits import lower_quantile
-from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.settings import MOST_TOGETHER, UpdateSettings
 from beliefstream.inference.update.updater import Updater
 from tests.inference.plain_models import random_mixture, random_normal
 from tests.inference.problems import updater
@@ -227,3 +227,24 @@ def test_the_quantile_equals_that_of_scipy() -> None:
     in_python: Any = lower_quantile
     found = [in_python.py_func(each) for each in probabilities]  # only native functions call the other
     np.testing.assert_allclose(found, special.ndtri(probabilities), rtol=1e-12, atol=1e-15)
+
+
+def of_parts(count: int) -> Step:
+    """A step with one reading of a sensor of so many parts."""
+    parts = [SENSORS[(0, 3)[number % 2]] for number in range(count)]
+    values = [reading(5, (0, 3)[number % 2]).value for number in range(count)]
+    step = steps_of(3, [[0]])[0]
+    seen = Reading(sensors.composite(parts), np.concatenate(values))
+    return replace(step, instant=Instant(2.0, (seen,)))
+
+
+def test_the_parts_of_a_sensor_end_in_closed_form() -> None:
+    (found,) = advance([of_parts(2)], updater(), with_fits=True)
+    (expected,) = by_operators([of_parts(2)])
+    assert found.method == "linearised" and found.fits is not None and len(found.fits) == 3
+    assert_alike(found, expected)
+
+
+def test_more_parts_than_one_update_takes_are_left_to_operators() -> None:
+    assert closed_steps.solved([of_parts(MOST_TOGETHER)], UpdateSettings()) is not None
+    assert closed_steps.solved([of_parts(MOST_TOGETHER + 1)], UpdateSettings()) is None
