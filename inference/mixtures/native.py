@@ -59,6 +59,14 @@ def inner(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     return _as_part(function)
 
 
+def inlined(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """As `inner`, put into its caller before that is compiled.
+
+    Numba compiles every inner function on its own too, with all that it calls. That takes seconds for a large one.
+    """
+    return _as_part(function, inline="always")
+
+
 def borrowing(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """As `inner`, for a function that makes no array: it counts no references to those it is given.
 

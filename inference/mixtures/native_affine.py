@@ -29,12 +29,12 @@ def affine(mixture: GaussianMixture, matrix: Tensor, shift: Tensor, covariance: 
     batch, count, size = *mixture.means.shape[:2], matrix.shape[1]
     means, covariances = np.empty((batch, count, size)), np.empty((batch, count, size, size))
     given = (array(mixture.means), array(mixture.covariances))
-    _affine(given, (array(matrix), array(shift), array(covariance)), means, covariances)
+    affine_all(given, (array(matrix), array(shift), array(covariance)), means, covariances)
     return GaussianMixture(mixture.log_weights, torch.from_numpy(means), torch.from_numpy(covariances))
 
 
 @native
-def _affine(
+def affine_all(
     given: tuple[Array, Array], change: tuple[Array, Array, Array], means: Array, covariances: Array
 ) -> None:
     given_means, given_covariances = given

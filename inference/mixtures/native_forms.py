@@ -32,6 +32,7 @@ FORMS = (
     "network.native_network",
     "tracking.health.native_fits",
     "tracking.native_accumulated_error",
+    "tracking.native_steps",
 )
 
 

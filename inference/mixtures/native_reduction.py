@@ -42,12 +42,12 @@ def reduce(mixture: GaussianMixture, components: int, threshold: float) -> Gauss
     """As `reduction.reduce`, of tensors in double precision on the CPU."""
     log_weights, means, covariances = numbers_of(mixture)
     found = np.empty_like(log_weights), np.empty_like(means), np.empty_like(covariances)
-    most = _reduce_all((log_weights, means, covariances), components, threshold, found)
+    most = reduce_all((log_weights, means, covariances), components, threshold, found)
     return GaussianMixture(*(torch.from_numpy(array[:, :most]).contiguous() for array in found))
 
 
 @native
-def _reduce_all(
+def reduce_all(
     given: tuple[Array, Array, Array], components: int, threshold: float, found: tuple[Array, Array, Array]
 ) -> int:
     """Reduce mixtures, `given` and `found` as log weights, means and covariances; the most components one has left."""

@@ -40,13 +40,7 @@ class LinearMotion(ABC):
         self, mixture: GaussianMixture, interval: Tensor, control: Control | None = None
     ) -> GaussianMixture:
         """See `Motion.predict`; exact."""
-        held = checked(control, mixture.batch, self.inputs)
-        matrix, noise = self.transition(interval)
-        shift = self.shift(interval)
-        if held is not None:
-            gain = self.gain(interval)
-            shift = shift + la.times(gain, held.value)
-            noise = noise + gain @ held.covariance @ gain.mT
+        matrix, shift, noise = self.change(interval, control)
         native = native_form("mixtures.native_affine", mixture.log_weights, mixture.means, matrix)
         if native is not None:
             moved: GaussianMixture = native.affine(mixture, matrix, shift, noise)
@@ -54,14 +48,22 @@ class LinearMotion(ABC):
         moved = mixture.affine(matrix, noise)
         return GaussianMixture(moved.log_weights, moved.means + shift[:, None], moved.covariances)
 
+    def change(self, interval: Tensor, control: Control | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """The matrix ``(B, D, D)``, shift ``(B, D)`` and added covariance ``(B, D, D)`` of a motion over `interval`.
+
+        `interval` ``(B,)`` is in seconds. Raises ValueError as `predict` does.
+        """
+        held = checked(control, len(interval), self.inputs)
+        matrix, noise = self.transition(interval)
+        shift = self.shift(interval)
+        if held is None:
+            return matrix, shift, noise
+        gain = self.gain(interval)
+        return matrix, shift + la.times(gain, held.value), noise + gain @ held.covariance @ gain.mT
+
     def added_noise(self, interval: Tensor, control: Control | None = None) -> Tensor:
         """The covariance ``(B, D, D)`` that a motion over `interval` ``(B,)``, seconds, adds to any state."""
-        held = checked(control, len(interval), self.inputs)
-        noise = self.transition(interval)[1]
-        if held is None:
-            return noise
-        gain = self.gain(interval)
-        return noise + gain @ held.covariance @ gain.mT
+        return self.change(interval, control)[2]
 
     def sample(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -40,22 +40,41 @@ def encode(readings: Sequence[Sequence[Reading]], dimension: int, width: int | N
     counts = [len(row) for row in readings]
     flat = [reading for row in readings for reading in row]
     where = _Places.of(counts, width or max(counts, default=1) or 1)
-    # in one order, so that the same sensors find the table of an earlier batch
-    sensors = sorted({id(reading.sensor): reading.sensor for reading in flat}.values(), key=id)
-    number = {id(sensor): i for i, sensor in enumerate(sensors)}
-    index = np.array([number[id(reading.sensor)] for reading in flat], dtype=np.int64)
-    covariances = None
-    if any(reading.covariance is not None for reading in flat):
-        sensors = [reading.sensor for reading in flat]
-        index, covariances = np.arange(len(flat)), _covariances(flat, dimension)
-    table = sensor_table(sensors, covariances, dimension)
-    values = np.zeros((len(flat), table.matrix.shape[1]))
-    for i, reading in enumerate(flat):
-        if reading.sensor.kind != LIKELIHOOD:
-            values[i, : len(reading.value)] = reading.value
-    observations = _observations(table, index, values, where)
+    observations = _observations(*tabulated(flat, dimension), where)
     likelihoods = _likelihoods(flat, where)
     return observations if likelihoods is None else replace(observations, likelihoods=likelihoods)
+
+
+class Tabulated(NamedTuple):
+    """The sensors of several readings, with the sensor's row ``(n,)`` and the value ``(n, R)`` of each."""
+
+    table: SensorTable
+    rows: NDArray[np.int64]
+    values: Array
+
+
+def tabulated(flat: Sequence[Reading], dimension: int) -> Tabulated:
+    """The readings, none of them composite, as rows of a table; raises ValueError as `encode` does."""
+    if any(reading.covariance is not None for reading in flat):
+        index = np.arange(len(flat))
+        table = sensor_table([reading.sensor for reading in flat], _covariances(flat, dimension), dimension)
+    else:
+        table, index = indexed([reading.sensor for reading in flat], dimension)
+    values = np.zeros((len(flat), table.matrix.shape[1]))
+    for row, reading in zip(values, flat, strict=True):
+        if reading.sensor.kind != LIKELIHOOD:
+            row[: len(reading.value)] = reading.value
+    return Tabulated(table, index, values)
+
+
+def indexed(sensors: Sequence[Sensor], dimension: int) -> tuple[SensorTable, NDArray[np.int64]]:
+    """The table of different ones among `sensors`, and the row of each ``(n,)``."""
+    # in one order, so that the same sensors find the table of an earlier batch
+    numbers = list(map(id, sensors))
+    different = dict(zip(numbers, sensors, strict=True))
+    order = {number: row for row, number in enumerate(sorted(different))}
+    table = sensor_table([different[number] for number in order], None, dimension)
+    return table, np.fromiter(map(order.__getitem__, numbers), np.int64, len(numbers))
 
 
 def _covariances(flat: Sequence[Reading], dimension: int) -> Array:

@@ -132,6 +132,17 @@ class Sensor:
         return noise and self.program is None and self.problem is None
 
     @functools.cached_property
+    def is_simple(self) -> bool:
+        """Whether it is plain, and its outliers do not depend on the reported value."""
+        clutter = self.noise is not None and bool(self.noise.clutter)
+        return self.is_plain and not clutter and all(part.is_simple for part in self.parts)
+
+    @functools.cached_property
+    def is_one_number(self) -> bool:
+        """Whether a report is one number, of a sensor without parts."""
+        return not self.parts and self.value_length == 1
+
+    @functools.cached_property
     def channels(self) -> tuple[Sensor, ...]:
         """One sensor for each reported number, with the marginal of its noise."""
         if self.parts:

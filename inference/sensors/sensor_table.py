@@ -6,12 +6,14 @@ import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.noise import Array
 from beliefstream.inference.likelihood.observations import LINEAR
+from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
 from beliefstream.inference.sensors.readings import Sensor
 
 KEPT_SENSORS = 64  # most sensors of a table that is kept for the next batch
@@ -20,6 +22,27 @@ _NO_OUTLIERS = (
     1e3  # standard deviations; span of outliers with probability 0, which bounds the likelihood from below
 )
 _LEAST_LOG_DENSITY = -1e4  # of a value that the clutter cannot produce; finite in all float types
+
+
+class Numbers(NamedTuple):
+    """The numbers of ``S`` sensors as native functions take them: fields of `SensorTable`, and logs of them."""
+
+    kind: NDArray[np.int64]
+    matrix: Array
+    origin: Array
+    heading: Array
+    whitening: Array
+    inside: Array
+    deviation: Array
+    rows: Array
+    constant: Array  # log normaliser
+    log_inlier: Array  # log probability of an inlier
+    log_outlier: Array
+    outlier: Array  # log density
+    scale: Array
+    bias: Array
+    probability: Array
+    log_scale: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +63,31 @@ class SensorTable:
     outlier_log_density: Array  # without clutter, which depends on the value
     scale: Array
     bias: Array
+
+    @functools.cached_property
+    def numbers(self) -> Numbers:
+        """The numbers of the sensors, without clutter."""
+        with np.errstate(divide="ignore"):
+            log_outlier = np.log(self.probability)
+        numbers = (
+            self.kind,
+            self.matrix,
+            self.origin,
+            self.heading,
+            self.whitening,
+            self.inside,
+            self.deviation,
+            self.freedom,
+            self.log_scale + 0.5 * self.freedom * LOG_TWO_PI,
+            np.log1p(-self.probability),
+            log_outlier,
+            self.outlier_log_density,
+            self.scale,
+            self.bias,
+            self.probability,
+            self.log_scale,
+        )
+        return Numbers(*map(np.ascontiguousarray, numbers))
 
     def whitened(self, index: NDArray[np.int64], reported: Array) -> Array:
         """Reported values ``(n, R)`` of the sensors at `index`, without calibration, and whitened."""

@@ -81,6 +81,11 @@ class AccumulatedErrors:
         """Return the errors of the entities at `index`."""
         return AccumulatedErrors(self.small[index], self.large[index], self.learnt[index])
 
+    def beside(self, others: AccumulatedErrors) -> AccumulatedErrors:
+        """Return these errors, and then the others."""
+        pairs = ((self.small, others.small), (self.large, others.large), (self.learnt, others.learnt))
+        return AccumulatedErrors(*map(torch.cat, pairs))
+
     def moved(self, predicted: GaussianMixture, noise: Tensor) -> AccumulatedErrors:
         """Return the errors after a motion to `predicted` that added `noise` ``(B, D, D)`` to the covariance."""
         native = native_form(_NATIVE, noise, predicted.means, predicted.log_weights)

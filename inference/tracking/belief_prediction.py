@@ -58,16 +58,8 @@ def moved(steps: Sequence[Step], settings: UpdateSettings) -> Moved:
 
 def moved_with_errors(steps: Sequence[Step], settings: UpdateSettings) -> tuple[Moved, AccumulatedErrors]:
     """Predict as `moved`, and return the accumulated errors of the predictions too; a prior has none."""
-    beliefs = [step.belief or replace(step.model.prior, time=step.instant.time) for step in steps]
-    intervals = torch.tensor(
-        [step.instant.time - belief.time for step, belief in zip(steps, beliefs, strict=True)],
-        dtype=torch.float64,
-    )
-    if bool((intervals < 0).any()):
-        late = int((intervals < 0).nonzero()[0, 0])
-        raise ValueError(
-            f"time: {steps[late].instant.time} is earlier than the belief's {beliefs[late].time}"
-        )
+    beliefs, times = begun(steps)
+    intervals = torch.tensor(times, dtype=torch.float64)
     mixture = stacked(beliefs)
     groups = list(_by_motion(steps, beliefs))
     predicted = _moved(groups, mixture, intervals, settings)
@@ -75,6 +67,18 @@ def moved_with_errors(steps: Sequence[Step], settings: UpdateSettings) -> tuple[
     if bool((errors.small * intervals > 0).any()):
         errors = errors.moved(predicted.mixture, _noise(groups, mixture, intervals))
     return predicted, errors.plus(predicted.loss)
+
+
+def begun(steps: Sequence[Step]) -> tuple[list[Belief], list[float]]:
+    """Return the beliefs that the steps begin with, and the time to their instants, seconds; see `moved`."""
+    beliefs = [step.belief or replace(step.model.prior, time=step.instant.time) for step in steps]
+    intervals = [step.instant.time - belief.time for step, belief in zip(steps, beliefs, strict=True)]
+    if min(intervals) < 0:
+        late = next(row for row, interval in enumerate(intervals) if interval < 0)
+        raise ValueError(
+            f"time: {steps[late].instant.time} is earlier than the belief's {beliefs[late].time}"
+        )
+    return beliefs, intervals
 
 
 def _moved(
@@ -111,11 +115,11 @@ def _by_motion(steps: Sequence[Step], beliefs: Sequence[Belief]) -> Iterator[Gro
         found[id(step.model.motion)].append(index)
     for indices in found.values():
         motion = steps[indices[0]].model.motion
-        control = _controls([beliefs[index] for index in indices], motion.inputs)
+        control = controls([beliefs[index] for index in indices], motion.inputs)
         yield torch.tensor(indices), motion, control
 
 
-def _controls(beliefs: Sequence[Belief], count: int) -> Control | None:
+def controls(beliefs: Sequence[Belief], count: int) -> Control | None:
     """Return the inputs of all beliefs, exactly zero if none was reported; None if no belief has any.
 
     Inputs that were reported for a motion with another number of inputs are ignored.

@@ -9,62 +9,27 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, expanded, held
-from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedError, AccumulatedErrors
+from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedErrors
 from beliefstream.inference.tracking.belief_prediction import Step, moved_with_errors, without_expired
+from beliefstream.inference.tracking.closed_steps import Ahead, Solved, solved
 from beliefstream.inference.tracking.events import Belief, Event, Instant, StateModel, instants
-from beliefstream.inference.tracking.health.columns import Array
 from beliefstream.inference.tracking.health.fits import fits
-from beliefstream.inference.tracking.learned_likelihoods import Trust, trust_in
+from beliefstream.inference.tracking.learned_likelihoods import trust_in
+from beliefstream.inference.tracking.outcomes import Outcome, split
 from beliefstream.inference.tracking.stacking import single_belief, with_axes
 from beliefstream.inference.update.reduction_cost import condense
-from beliefstream.inference.update.updater import Method, Update, Updater
+from beliefstream.inference.update.settings import MOST_TOGETHER
+from beliefstream.inference.update.updater import Update, Updater
 
 __all__ = ["MOST_TOGETHER", "Outcome", "Step", "advance", "replay"]
-
-MOST_TOGETHER = (
-    6  # largest number of observations in one update, as in training; others follow in further updates
-)
-
-
-METHODS = {int(method): method.name.lower() for method in Method}
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """Belief after an instant, with its quality.
-
-    Attributes:
-        belief: the belief.
-        effective_sample_size: quality of the update, 0 to 1; the smallest of several updates. It is measured by
-            importance sampling for the network, and computed from the divergence for closed forms and quadrature.
-        log_evidence: log density of all observations of the instant under the prediction, in nats.
-        surprise: p-value of the observations under the prediction.
-        method: lower-case name of an `inference.update.result.Method`; `prior` for an instant with a prior only,
-            `predicted` for one with a control only.
-        learned: how far a likelihood that was learned can be trusted; None if all are exact.
-        fits: how the readings fit the prediction, `inference.tracking.health.fits.fits`; None if not asked for.
-    """
-
-    belief: Belief
-    effective_sample_size: float
-    log_evidence: float
-    surprise: float
-    method: str
-    learned: Trust | None = None
-    fits: Array | None = None
-
-    @property
-    def accumulated_error(self) -> float:
-        """Estimate of KL(exact ‖ belief) in nats over the whole history; see `accumulated_error`."""
-        return self.belief.error.nats
 
 
 def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False) -> list[Outcome]:
@@ -92,8 +57,33 @@ def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False)
 
 
 def _advance_alike(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome]:
-    prediction, errors = moved_with_errors(steps, updater.settings)
-    predicted = prediction.mixture
+    found = solved(steps, updater.settings, with_fits) if updater.has_closed_forms else None
+    outcomes: list[Outcome | None] = [None] * len(steps) if found is None else found.outcomes
+    places = [i for i, outcome in enumerate(outcomes) if outcome is None]
+    if places:
+        ahead, left = _ahead(steps, places, found, updater), [steps[i] for i in places]
+        for i, outcome in zip(places, _by_operators(left, ahead, updater, with_fits), strict=True):
+            outcomes[i] = outcome
+    return [_with_control(outcome, step) for outcome, step in zip(outcomes, steps, strict=True) if outcome]
+
+
+def _ahead(steps: Sequence[Step], places: Sequence[int], found: Solved | None, updater: Updater) -> Ahead:
+    """Predictions of the steps at `places`, of which some may be known."""
+    known = [] if found is None else found.left
+    rest = sorted(set(places) - set(known))
+    if found is not None and found.ahead is not None and not rest:
+        return found.ahead
+    moved, errors = moved_with_errors([steps[i] for i in rest], updater.settings)
+    if found is None or found.ahead is None:
+        return Ahead(moved.mixture, errors, None)
+    order = torch.tensor([*known, *rest]).argsort()
+    mixture = concatenate([found.ahead.mixture, moved.mixture]).rows(order)
+    return Ahead(mixture, found.ahead.errors.beside(errors).rows(order), None)
+
+
+def _by_operators(steps: Sequence[Step], ahead: Ahead, updater: Updater, with_fits: bool) -> list[Outcome]:
+    """Update predictions with the readings and priors of their instants."""
+    predicted, errors, known = ahead
     outcomes: dict[int, Outcome] = {}
     observed = [i for i, step in enumerate(steps) if step.instant.readings]
     for i, step in enumerate(steps):
@@ -116,13 +106,13 @@ def _advance_alike(steps: Sequence[Step], updater: Updater, with_fits: bool) -> 
         ]
         lost = torch.tensor([trust.counted if trust else 0.0 for trust in trusts], dtype=torch.float64)
         after = errors.rows(index).updated(prior, update.posterior).plus(update.divergence + lost)
-        found = fits(readings, prior, shared) if with_fits else None
-        updated = _split(update, times, after.single(), found)
+        found = known or (fits(readings, prior, shared) if with_fits else None)
+        updated = split(update, times, after.single(), found)
         for i, each, trust in zip(observed, updated, trusts, strict=True):
             if trust is not None:
                 each = replace(each, learned=trust.over(each.belief, steps[i].instant.readings))
             outcomes[i] = each
-    return [_with_control(outcomes[i], step) for i, step in enumerate(steps)]
+    return [outcomes[i] for i in range(len(steps))]
 
 
 def _predicted(
@@ -138,8 +128,10 @@ def _predicted(
 
 def _with_control(outcome: Outcome, step: Step) -> Outcome:
     """Add the inputs that hold from the instant on."""
-    inputs = step.model.motion.inputs
     control = step.belief.control if step.belief is not None else None
+    if control is None and step.instant.control is None:
+        return outcome
+    inputs = step.model.motion.inputs
     if control is not None and len(control.value) != inputs:
         control = None  # it was reported for another motion
     if step.instant.control is not None:
@@ -170,7 +162,7 @@ def _observe(readings: Sequence[Sequence[Reading]], prior: GaussianMixture, upda
 
 
 def _is_one_number(readings: Sequence[Reading]) -> bool:
-    return len(readings) == 1 and not readings[0].sensor.parts and readings[0].sensor.value_length == 1
+    return len(readings) == 1 and readings[0].sensor.is_one_number
 
 
 def _spread(readings: Sequence[Reading]) -> Sequence[Reading]:
@@ -200,40 +192,6 @@ def _state_prior(
     reduced, lost = condense(mixture, updater.settings.components, updater.settings.merge_below)
     belief = single_belief(reduced, step.instant.time, errors.plus(lost))
     return Outcome(belief, 1.0, 0.0, 1.0, "prior")
-
-
-def _split(
-    update: Update,
-    times: Sequence[float],
-    errors: Sequence[AccumulatedError],
-    found: Sequence[Array] | None = None,
-) -> list[Outcome]:
-    """Split a batch of posteriors into single beliefs, without unused components; `found` are the fits."""
-    weights = update.posterior.log_weights.exp().numpy()
-    means, covariances = update.posterior.means.numpy(), update.posterior.covariances.numpy()
-    counts = update.posterior.present.sum(1).tolist()
-    columns = zip(
-        update.effective_sample_size.tolist(),
-        update.log_evidence.tolist(),
-        update.surprise.tolist(),
-        update.method.tolist(),
-        strict=True,
-    )
-    outcomes = []
-    for row, (size, evidence, surprise, method) in enumerate(columns):
-        # a reduced mixture has its used components first, in order of decreasing weight
-        count = counts[row]
-        share = weights[row, :count]
-        belief = Belief(
-            times[row],
-            share / share.sum(),
-            means[row, :count].copy(),
-            covariances[row, :count].copy(),
-            error=errors[row],
-        )
-        each = None if found is None else found[row]
-        outcomes.append(Outcome(belief, size, evidence, surprise, METHODS[method], fits=each))
-    return outcomes
 
 
 def replay(

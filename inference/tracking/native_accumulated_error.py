@@ -48,47 +48,54 @@ def share_of_posterior(posterior: GaussianMixture, prior: GaussianMixture) -> tu
 
 @native
 def _of_noise(noise: Array, predicted: Numbers, found: Array) -> None:
-    work = _space(noise.shape[1])
+    work = space_for(noise.shape[1])
     for b in range(len(noise)):
-        _covariance(predicted[0][b], predicted[1][b], predicted[2][b], work[0], work[1])
-        found[0, b], found[1, b] = _share(noise[b], work)
+        covariance_of(predicted[0][b], predicted[1][b], predicted[2][b], work[0], work[1])
+        found[0, b], found[1, b] = share_of(noise[b], work)
 
 
 @native
 def _of_posterior(posterior: Numbers, prior: Numbers, found: Array) -> None:
     size = prior[1].shape[2]
-    work, part = _space(size), np.empty((size, size))
+    work, part = space_for(size), np.empty((size, size))
     for b in range(len(prior[1])):
-        _covariance(posterior[0][b], posterior[1][b], posterior[2][b], part, work[1])
-        _covariance(prior[0][b], prior[1][b], prior[2][b], work[0], work[1])
-        found[0, b], found[1, b] = _share(part, work)
+        covariance_of(posterior[0][b], posterior[1][b], posterior[2][b], part, work[1])
+        covariance_of(prior[0][b], prior[1][b], prior[2][b], work[0], work[1])
+        found[0, b], found[1, b] = share_of(part, work)
 
 
 @inner
-def _space(size: int) -> Work:
+def space_for(size: int) -> Work:
     matrices = np.empty((5, size, size))
     return matrices[0], np.empty(size), matrices[1], matrices[2], matrices[3], matrices[4]
 
 
 @borrowing
-def _covariance(log_weights: Array, means: Array, covariances: Array, into: Array, mean: Array) -> None:
+def covariance_of(log_weights: Array, means: Array, covariances: Array, into: Array, mean: Array) -> None:
     """Fill the covariance of a whole mixture; `mean` is space to work in."""
-    for i in range(len(mean)):
+    size = len(mean)
+    for i in range(size):
         mean[i] = 0.0
-        for k in range(len(log_weights)):
-            mean[i] += math.exp(log_weights[k]) * means[k, i]
-    for i in range(len(mean)):
-        for j in range(i + 1):
-            total = 0.0
-            for k in range(len(log_weights)):
+        for j in range(size):
+            into[i, j] = 0.0
+    for k in range(len(log_weights)):
+        weight = math.exp(log_weights[k])
+        for i in range(size):
+            mean[i] += weight * means[k, i]
+    for k in range(len(log_weights)):
+        weight = math.exp(log_weights[k])
+        for i in range(size):
+            for j in range(i + 1):
                 offset = (means[k, i] - mean[i]) * (means[k, j] - mean[j])
                 entry = 0.5 * (covariances[k, i, j] + covariances[k, j, i])
-                total += math.exp(log_weights[k]) * (entry + offset)
-            into[i, j] = into[j, i] = total
+                into[i, j] += weight * (entry + offset)
+    for i in range(size):
+        for j in range(i):
+            into[j, i] = into[i, j]
 
 
 @borrowing
-def _share(part: Array, work: Work) -> tuple[float, float]:
+def share_of(part: Array, work: Work) -> tuple[float, float]:
     """As `accumulated_error.share`, of one entity, whose whole covariance is the first of `work`."""
     whole, scale, scaled, factor, lower, inverse = work
     size = len(scale)

@@ -40,13 +40,13 @@ def exact(
     batch = len(index)
     found = np.empty((batch, count)), np.empty((batch, count, size)), np.empty((batch, count, size, size))
     numbers = np.empty(batch), np.empty(batch)
-    _exact(index.numpy(), predictions, frame, found, numbers)
+    exact_all(index.numpy(), predictions, frame, found, numbers)
     evidence, surprise = (torch.from_numpy(part) for part in numbers)
     return GaussianMixture(*(torch.from_numpy(part) for part in found)), evidence, surprise
 
 
 @native
-def _exact(
+def exact_all(
     index: Places,
     predictions: Predictions,
     frame: tuple[Array, Array],
@@ -67,7 +67,7 @@ def _exact(
                 into[0][i] = into[0][i] * scale + shift[i]
                 for j in range(len(shift)):
                     into[1][i, j] *= scale * scale
-        evidence[row] = _log_sum(found[0][row])
+        evidence[row] = log_sum(found[0][row])
         for k in range(means.shape[1]):
             found[0][row, k] -= evidence[row]
         surprise[row] = probability(log_weights[b], distance[b], rows[b])
@@ -103,7 +103,7 @@ def moved(
 
 
 @borrowing
-def _log_sum(values: Array) -> float:
+def log_sum(values: Array) -> float:
     """Log of the sum of exponentials."""
     highest, total = values[0], 0.0
     for value in values:

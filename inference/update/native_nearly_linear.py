@@ -67,12 +67,12 @@ def order(prior: GaussianMixture, observations: Observations, linear: Linearisat
     mask = observations.native.mask
     places = np.empty(mask.shape, np.int64)
     numbers = array(prior.log_weights), array(linear.residuals.squared), array(linear.information)
-    most = _order(mask, numbers, places)
+    most = order_all(mask, numbers, places)
     return torch.from_numpy(places[:, :most])
 
 
 @native
-def _order(mask: NDArray[np.bool_], numbers: tuple[Array, Array, Array], places: Places) -> int:
+def order_all(mask: NDArray[np.bool_], numbers: tuple[Array, Array, Array], places: Places) -> int:
     """Fill the places; the most observations that one entity has."""
     log_weights, squared, information = numbers
     said, most = np.empty(mask.shape[1]), 0
@@ -109,12 +109,13 @@ def hypotheses(prior: GaussianMixture, observations: Observations, places: Tenso
     seen, (batch, count, size) = observations.native, prior.means.shape
     both = 2 * count if (seen.log_outlier > -math.inf).any() else count
     found = np.empty((batch, both)), np.empty((batch, both, size)), np.empty((batch, both, size, size))
-    _hypotheses(numbers_of(prior), seen, places.contiguous().numpy(), found)
+    log_weights, means, covariances = numbers_of(prior)
+    hypotheses_of((log_weights, means, covariances), seen, places.contiguous().numpy(), found)
     return GaussianMixture(*(torch.from_numpy(part) for part in found))
 
 
 @native
-def _hypotheses(prior: Components, seen: Seen, places: Places, found: Components) -> None:
+def hypotheses_of(prior: Components, seen: Seen, places: Places, found: Components) -> None:
     size, count = prior[1].shape[2], prior[0].shape[1]
     work = _new_work(seen, size)
     for b in range(len(places)):

@@ -36,12 +36,12 @@ def counts_and_bounds(mixture: GaussianMixture, reduced: GaussianMixture) -> tup
         array(reduced.log_weights),
         array(reduced.covariances),
     )
-    _fill(given, counts, bounds)
+    bound_all(given, counts, bounds)
     return torch.from_numpy(counts), torch.from_numpy(bounds)
 
 
 @native
-def _fill(given: tuple[Array, Array, Array, Array], counts: Counts, bounds: Array) -> None:
+def bound_all(given: tuple[Array, Array, Array, Array], counts: Counts, bounds: Array) -> None:
     log_weights, covariances, fewer, merged = given
     weights, factor = np.empty(log_weights.shape[1]), np.empty(covariances.shape[2:])
     few = np.empty(fewer.shape[1])

@@ -105,8 +105,8 @@ def pose(prior: GaussianMixture, observations: Observations, seen: Seen, below: 
     narrow = (matrix, (batch, count, size), matrix, (batch, count), (batch, count), (batch,))
     predicted = Predicted(*(np.zeros(shape) for shape in narrow))
     diverged = np.empty(batch)
-    _move(given, seen, ordered, frame, own, there)
-    _linearise(own, there, linear, predicted)
+    move_all(given, seen, ordered, frame, own, there)
+    linearise_all(own, there, linear, predicted)
     bends = Bends(linear.information, linear.curvature, linear.slope, linear.signed, predicted.factors)
     divergence(own[0], own[1], there, bends, below, diverged)
     predictions = Predictions(own[0], own[1], *predicted)
@@ -157,7 +157,7 @@ def _parts(
 
 
 @native
-def _move(
+def move_all(
     given: Components, seen: Seen, ordered: Components, frame: Frame, own: Components, there: Seen
 ) -> None:
     """Order the components, and move priors and observations to coordinates of about unit spread."""
@@ -246,7 +246,7 @@ def _move_observation(seen: Seen, b: int, n: int, shift: Array, scale: float, th
 
 
 @native
-def _linearise(prior: Components, seen: Seen, linear: Shapes, predicted: Predicted) -> None:
+def linearise_all(prior: Components, seen: Seen, linear: Shapes, predicted: Predicted) -> None:
     """Linearise at the means, in the frames of the factors, and predict the observations."""
     _, means, covariances = prior
     space = new_space(seen)

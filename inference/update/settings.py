@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+MOST_TOGETHER = 6  # largest number of observations in one update, as in training
+
 
 @dataclass(frozen=True)
 class UpdateSettings:

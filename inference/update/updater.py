@@ -91,6 +91,11 @@ class Updater:
         settings = replace(self.settings, components=components)
         return Updater(self.network, self.device, settings, self.dtype, self.compiled)
 
+    @property
+    def has_closed_forms(self) -> bool:
+        """Whether answers in closed form may come from elsewhere; not of a subclass with an update of its own."""
+        return type(self).update is Updater.update
+
     @torch.inference_mode()
     def update(self, prior: GaussianMixture, observations: Observations) -> Update:
         """Posterior of every entity, from `prior` ``(B, K, D)`` and `observations` over the same ``D`` coordinates.

@@ -52,7 +52,7 @@ def fits(
         Not judged (`Fit.SHARE` is 0) are a value whose sensor is too curved within the prediction, a direction that the
         prediction hardly knows, and a further reading of one sensor at the same time, which is not independent.
     """
-    channels = _Channels.of(readings)
+    channels = Channels.of(readings)
     if not channels.readings:
         return [np.zeros((0, len(Fit))) for _ in readings]
     if observations is None:
@@ -62,7 +62,7 @@ def fits(
     return [table[start:end] for start, end in pairwise(ends)]
 
 
-class _Channels(NamedTuple):
+class Channels(NamedTuple):
     """Readings of single channels, with the entity of each and whether it is the first of its sensor."""
 
     readings: list[Reading]
@@ -70,7 +70,7 @@ class _Channels(NamedTuple):
     first: list[bool]
 
     @classmethod
-    def of(cls, readings: Sequence[Sequence[Reading]]) -> _Channels:
+    def of(cls, readings: Sequence[Sequence[Reading]]) -> Channels:
         found = cls([], [], [])
         for entity, several in enumerate(readings):
             seen: set[int] = set()
@@ -204,7 +204,7 @@ def _log_density(weights: Tensor, offsets: Tensor, variances: Tensor) -> Tensor:
     return torch.logsumexp(logs, 1)
 
 
-def _table(prior: GaussianMixture, observations: Observations, channels: _Channels) -> Array:
+def _table(prior: GaussianMixture, observations: Observations, channels: Channels) -> Array:
     """The fits of all channels; on the CPU, `native_fits` finds them without PyTorch's operators."""
     sign = np.sign([reading.sensor.scale for reading in channels.readings])
     value = np.array([reading.value[0] for reading in channels.readings], dtype=float)

@@ -1,0 +1,189 @@
+"""Steps that end in closed form, without PyTorch's operators: from the beliefs of a round straight to its outcomes.
+
+Most updates of a settled fleet are of one linear or gently bent sensor under a linear motion. They need little
+arithmetic, but hundreds of operators, each of some microseconds. `native_steps` does all of it in one native function.
+`inference.tracking.filtering` takes what it leaves open, with its prediction; without Numba, that is everything.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.native_forms import native_form
+from beliefstream.inference.motion.linear import LinearMotion
+from beliefstream.inference.sensors.encoding import tabulated
+from beliefstream.inference.sensors.readings import Reading, expanded
+from beliefstream.inference.tracking.accumulated_error import AccumulatedError, AccumulatedErrors
+from beliefstream.inference.tracking.belief_prediction import Step, begun, controls
+from beliefstream.inference.tracking.events import Belief
+from beliefstream.inference.tracking.health.columns import Array, Fit
+from beliefstream.inference.tracking.health.fits import Channels
+from beliefstream.inference.tracking.outcomes import METHODS, Outcome
+from beliefstream.inference.tracking.stacking import stacked
+from beliefstream.inference.update.settings import MOST_TOGETHER, UpdateSettings
+
+__all__ = ["Ahead", "Solved", "solved"]
+
+_NATIVE = "tracking.native_steps"
+
+
+class Ahead(NamedTuple):
+    """What is known of steps before their update."""
+
+    mixture: GaussianMixture  # the predictions
+    errors: AccumulatedErrors  # of these
+    fits: Sequence[Array] | None  # None if they are not known
+
+
+class Solved(NamedTuple):
+    """Outcomes of a batch of steps, and predictions of those that have none."""
+
+    outcomes: list[Outcome | None]  # of every step
+    left: list[int]  # places of the steps that were predicted, but have no outcome
+    ahead: Ahead | None  # of these; None if there are none
+
+
+def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = False) -> Solved | None:
+    """Advance the steps that end in closed form, as `filtering.advance`; None where operators must do everything.
+
+    Raises:
+        ValueError: an instant is earlier than its belief.
+    """
+    native: Any = native_form(_NATIVE)
+    chosen = [] if native is None else [i for i, step in enumerate(steps) if _is_simple(step)]
+    if not chosen:
+        return None
+    some = [steps[i] for i in chosen]
+    beliefs, intervals = begun(some)
+    given = _given(native, some, beliefs, np.array(intervals))
+    readings = [expanded(step.instant.readings) for step in some]
+    reported = _reported(native, [r for row in readings for r in row], list(map(len, readings)), given)
+    judged = _judged(native, some, reported, given, with_fits)
+    limits = settings.most_components, float(settings.merge_below), float(settings.linear_below)
+    found = native.solve(given, reported, judged, native.Limits(*limits))
+    tables = _fits(judged) if with_fits else None
+    outcomes: list[Outcome | None] = [None] * len(steps)
+    left = []
+    rows = zip(chosen, _outcomes(some, found, tables or [None] * len(some)), strict=True)
+    for row, (place, outcome) in enumerate(rows):
+        outcomes[place] = outcome
+        if outcome is None:
+            left.append(row)
+    if not left:
+        return Solved(outcomes, [], None)
+    errors = AccumulatedErrors.of([AccumulatedError(*found.errors[row].tolist()) for row in left])
+    known = None if tables is None else [tables[row] for row in left]
+    return Solved(
+        outcomes, [chosen[row] for row in left], Ahead(_predicted(given, found, left), errors, known)
+    )
+
+
+def _is_simple(step: Step) -> bool:
+    """Whether a step has readings of simple sensors only, few enough for one update, and a linear motion."""
+    instant = step.instant
+    if instant.prior is not None or not instant.readings or not isinstance(step.model.motion, LinearMotion):
+        return False
+    if not all(reading.sensor.is_simple for reading in instant.readings):
+        return False
+    return len(expanded(instant.readings)) <= MOST_TOGETHER
+
+
+def _given(native: Any, steps: Sequence[Step], beliefs: Sequence[Belief], intervals: Array) -> Any:
+    """Stack the beliefs, one component after another, with their motions."""
+    parts = (
+        [belief.weights for belief in beliefs],
+        [belief.means for belief in beliefs],
+        [belief.covariances for belief in beliefs],
+    )
+    whole = (np.ascontiguousarray(np.concatenate(part, dtype=np.float64)) for part in parts)
+    errors = np.array([belief.error for belief in beliefs])
+    counts = np.fromiter(map(len, parts[0]), np.int64, len(beliefs))
+    return native.Given(counts, *whole, errors, intervals, *_changes(steps, beliefs, intervals))
+
+
+def _changes(
+    steps: Sequence[Step], beliefs: Sequence[Belief], intervals: Array
+) -> tuple[Array, Array, Array]:
+    """Matrix ``(B, D, D)``, shift ``(B, D)`` and noise ``(B, D, D)`` of every motion."""
+    alike: dict[int, list[int]] = defaultdict(list)
+    for row, step in enumerate(steps):
+        alike[id(step.model.motion)].append(row)
+    size, found = steps[0].model.motion.dimension, None
+    for rows in alike.values():
+        motion = steps[rows[0]].model.motion
+        assert isinstance(motion, LinearMotion)
+        control = controls([beliefs[row] for row in rows], motion.inputs)
+        parts = [part.numpy() for part in motion.change(torch.from_numpy(intervals[rows]), control)]
+        if len(alike) == 1:
+            found = [np.ascontiguousarray(part) for part in parts]
+            break
+        if found is None:
+            shapes = (size, size), (size,), (size, size)
+            found = [np.empty((len(steps), *shape)) for shape in shapes]
+        for whole, part in zip(found, parts, strict=True):
+            whole[rows] = part
+    assert found is not None
+    return found[0], found[1], found[2]
+
+
+def _reported(native: Any, flat: Sequence[Reading], counts: Sequence[int], given: Any) -> Any:
+    table, rows, values = tabulated(flat, given.means.shape[1])
+    return native.Reported(np.array(counts, np.int64), rows, values, table.numbers)
+
+
+def _judged(native: Any, steps: Sequence[Step], reported: Any, given: Any, with_fits: bool) -> Any:
+    """The channels of all readings; none of them without fits."""
+    if not with_fits:
+        reported = reported._replace(counts=np.zeros_like(reported.counts))
+        return native.Judged(reported, np.zeros(0, np.bool_), np.zeros((0, len(Fit))))
+    readings = [step.instant.readings for step in steps]
+    first = np.ones(len(readings), np.bool_)
+    if not all(len(row) == 1 and row[0].sensor.is_one_number for row in readings):
+        channels = Channels.of(readings)
+        counts = np.bincount(channels.entities, minlength=len(readings)).tolist()
+        reported, first = _reported(native, channels.readings, counts, given), np.array(channels.first)
+    return native.Judged(reported, first, np.zeros((len(first), len(Fit))))
+
+
+def _fits(judged: Any) -> list[Array]:
+    """The fits of each entity."""
+    table, counts = judged.found, judged.reported.counts.tolist()
+    ends = accumulate(counts)
+    return [table[end - count : end] for end, count in zip(ends, counts, strict=True)]
+
+
+def _outcomes(steps: Sequence[Step], found: Any, tables: Sequence[Array | None]) -> list[Outcome | None]:
+    """The outcome of each step; None where there is none."""
+    weights, means, covariances = found.posterior
+    columns = (found.method, found.counts, found.numbers, found.errors)
+    outcomes: list[Outcome | None] = []
+    rows = zip(steps, *(column.tolist() for column in columns), tables, strict=True)
+    for row, (step, method, count, (size, evidence, surprise), error, table) in enumerate(rows):
+        if method not in METHODS:
+            outcomes.append(None)
+            continue
+        belief = Belief(
+            step.instant.time,
+            weights[row, :count].copy(),
+            means[row, :count].copy(),
+            covariances[row, :count].copy(),
+            None,
+            AccumulatedError(*error),
+        )
+        outcomes.append(Outcome(belief, size, evidence, surprise, METHODS[method], None, table))
+    return outcomes
+
+
+def _predicted(given: Any, found: Any, rows: Sequence[int]) -> GaussianMixture:
+    """The predictions of the entities at `rows`, as one batch."""
+    ends = np.cumsum(given.counts)
+    spans = [slice(int(ends[row] - given.counts[row]), int(ends[row])) for row in rows]
+    parts = [(given.weights[span], found.means[span], found.covariances[span]) for span in spans]
+    return stacked([Belief(0.0, *part) for part in parts])

@@ -1,0 +1,245 @@
+"""Steps of entities whose updates end in closed form, each in one native function: `inference.tracking.closed_steps`.
+
+It calls the native forms of the operators that `inference.tracking.filtering` calls otherwise, for one entity after
+another. So an answer does not depend on the others of a batch. A step that does not end in closed form is left open,
+with its prediction. So is one whose numbers are not finite, or whose reduction must be measured.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beliefstream.inference.likelihood.native_terms import Seen
+from beliefstream.inference.mixtures.native import inlined, inner, native
+from beliefstream.inference.mixtures.native_affine import affine_all
+from beliefstream.inference.sensors.sensor_table import Numbers
+from beliefstream.inference.tracking.accumulated_error import GROWTH, MOST, SMALL
+from beliefstream.inference.tracking.health import native_fits
+from beliefstream.inference.tracking.native_accumulated_error import covariance_of, share_of, space_for
+from beliefstream.inference.update.native_closed_forms import Components
+from beliefstream.inference.update.native_closed_update import OPEN, Limits, update
+
+Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
+Bits = NDArray[np.bool_]
+
+
+class Given(NamedTuple):
+    """Beliefs of ``B`` entities and how they move; their ``T`` components one after another."""
+
+    counts: Counts  # (B,) of components
+    weights: Array  # (T,)
+    means: Array  # (T, D)
+    covariances: Array  # (T, D, D)
+    errors: Array  # (B, 3), the fields of `AccumulatedError`
+    intervals: Array  # (B,)
+    matrix: Array  # (B, D, D), of the motion
+    shift: Array  # (B, D)
+    noise: Array  # (B, D, D)
+
+
+class Reported(NamedTuple):
+    """Readings of ``B`` entities, one after another."""
+
+    counts: Counts  # (B,) of readings
+    sensors: Counts  # (N,) rows of the table
+    values: Array  # (N, R)
+    table: Numbers
+
+
+class Judged(NamedTuple):
+    """Channels of these readings, one after another, and their fits."""
+
+    reported: Reported
+    first: Bits  # (C,) whether it is the first of its sensor
+    found: Array  # (C, len(Fit))
+
+
+class Found(NamedTuple):
+    """Predictions, in the places of `Given`, and what the updates found."""
+
+    log_weights: Array  # (T,), predicted, as the next two
+    means: Array
+    covariances: Array
+    errors: Array  # (B, 3), predicted; after the update where there is one
+    method: Counts  # (B,), `OPEN` where there is none
+    numbers: Array  # (B, 3): effective sample size, log evidence, surprise
+    counts: Counts  # (B,) of components of a posterior
+    posterior: tuple[Array, Array, Array]  # weights (B, K), means and covariances
+
+
+def prepare() -> None:
+    """Compile the steps, or load them from Numba's cache."""
+    one, few = np.ones(1), np.ones(1, np.int64)
+    matrix = one.reshape(1, 1, 1)
+    table = Numbers(
+        few - 1, matrix, matrix[0], matrix[0], matrix, matrix[0], *(one,) * 2, *(-one,) * 4, *(one,) * 4
+    )
+    given = Given(few, one, matrix[0], matrix, np.zeros((1, 3)), one, matrix, matrix[0], matrix)
+    reported = Reported(few, few - 1, matrix[0], table)
+    judged = Judged(reported, one > 0, np.empty((1, native_fits.WIDTH)))
+    solve(given, reported, judged, Limits(1, 0.0, 1.0))
+
+
+def solve(given: Given, reported: Reported, judged: Judged, limits: Limits) -> Found:
+    """Predict all entities, and update those whose updates end in closed form; fills the fits in `judged`."""
+    batch, size, most = len(given.counts), given.means.shape[1], limits.components
+    found = Found(
+        np.empty_like(given.weights),
+        np.empty_like(given.means),
+        np.empty_like(given.covariances),
+        np.empty((batch, 3)),
+        np.empty(batch, np.int64),
+        np.empty((batch, 3)),
+        np.empty(batch, np.int64),
+        (np.empty((batch, most)), np.empty((batch, most, size)), np.empty((batch, most, size, size))),
+    )
+    _solve_all(given, reported, judged, limits, found)
+    return found
+
+
+@native
+def _solve_all(given: Given, reported: Reported, judged: Judged, limits: Limits, found: Found) -> None:
+    start = at = channel = 0
+    for b in range(len(given.counts)):
+        prior = _predict(given, b, start, given.counts[b], found)
+        seen = _seen(reported, at, at + reported.counts[b])
+        method, posterior, loss = update(prior, seen, limits, found.numbers[b])
+        found.method[b] = method
+        if method != OPEN and not _keep(prior, posterior, loss, b, found):
+            found.method[b] = OPEN
+        width = judged.reported.counts[b]
+        _judge(prior, judged, channel, width)
+        start += given.counts[b]
+        at += reported.counts[b]
+        channel += width
+
+
+@inlined
+def _predict(given: Given, b: int, start: int, count: int, found: Found) -> Components:
+    """Predict a belief and its error."""
+    size, end = given.means.shape[1], start + count
+    before = (
+        given.means[start:end].reshape((1, count, size)),
+        given.covariances[start:end].reshape((1, count, size, size)),
+    )
+    log_weights = found.log_weights[start:end].reshape((1, count))
+    means = found.means[start:end].reshape((1, count, size))
+    covariances = found.covariances[start:end].reshape((1, count, size, size))
+    change = (given.matrix[b : b + 1], given.shift[b : b + 1], given.noise[b : b + 1])
+    affine_all(before, change, means, covariances)
+    for k in range(count):
+        log_weights[0, k] = math.log(given.weights[start + k])
+    for i in range(3):
+        found.errors[b, i] = given.errors[b, i]
+    if given.errors[b, 0] * given.intervals[b] > 0:
+        work = space_for(size)
+        covariance_of(log_weights[0], means[0], covariances[0], work[0], work[1])
+        found.errors[b, 0] *= 1 - min(share_of(given.noise[b], work)[0], 1.0)
+    return log_weights, means, covariances
+
+
+@inner
+def _seen(reported: Reported, start: int, end: int) -> Seen:
+    """The readings from `start` to `end` as observations of one entity."""
+    table, rows, size = reported.table, reported.table.matrix.shape[1], reported.table.matrix.shape[2]
+    number = end - start
+    kind, mask = np.empty((1, number), np.int64), np.ones((1, number), np.bool_)
+    value, matrix = np.empty((1, number, rows)), np.empty((1, number, rows, size))
+    origin, heading = np.empty((1, number, rows)), np.empty((1, number, size))
+    numbers = np.empty((6, 1, number))
+    for n in range(number):
+        s = reported.sensors[start + n]
+        kind[0, n] = table.kind[s]
+        for r in range(rows):
+            total = 0.0
+            for q in range(rows):
+                plain = (reported.values[start + n, q] - table.bias[s]) / table.scale[s] * table.inside[s, q]
+                total += table.whitening[s, r, q] * plain
+            value[0, n, r], origin[0, n, r] = total, table.origin[s, r]
+            for i in range(size):
+                matrix[0, n, r, i] = table.matrix[s, r, i]
+        for i in range(size):
+            heading[0, n, i] = table.heading[s, i]
+        numbers[0, 0, n], numbers[1, 0, n] = table.deviation[s], table.rows[s]
+        numbers[2, 0, n], numbers[3, 0, n] = table.constant[s], table.log_inlier[s]
+        numbers[4, 0, n], numbers[5, 0, n] = table.log_outlier[s], table.outlier[s]
+    return Seen(
+        kind,
+        mask,
+        value,
+        matrix,
+        origin,
+        heading,
+        numbers[0],
+        numbers[1],
+        numbers[2],
+        numbers[3],
+        numbers[4],
+        numbers[5],
+    )
+
+
+@inlined
+def _keep(prior: Components, posterior: Components, loss: float, b: int, found: Found) -> bool:
+    """Keep the answer and its error; False if it has a number that is not finite."""
+    log_weights, means, covariances = posterior
+    count, size, total = log_weights.shape[1], means.shape[2], loss
+    weights = found.posterior[0][b]
+    for number in found.numbers[b]:
+        total += number
+    share = 0.0
+    for k in range(count):
+        weights[k] = math.exp(log_weights[0, k])
+        share += weights[k]
+        for i in range(size):
+            found.posterior[1][b, k, i] = means[0, k, i]
+            total += means[0, k, i]
+            for j in range(size):
+                found.posterior[2][b, k, i, j] = covariances[0, k, i, j]
+                total += covariances[0, k, i, j]
+    if not math.isfinite(total + share):
+        return False
+    for k in range(count):
+        weights[k] /= share
+    found.counts[b] = count
+    _update_error(prior, posterior, loss, found.errors[b])
+    return True
+
+
+@inlined
+def _update_error(prior: Components, posterior: Components, loss: float, error: Array) -> None:
+    """As `AccumulatedErrors.updated` and `AccumulatedErrors.plus`, of one finite loss."""
+    if error[0] > 0 or error[1] > 0:
+        size = prior[1].shape[2]
+        work, part = space_for(size), np.empty((size, size))
+        covariance_of(posterior[0][0], posterior[1][0], posterior[2][0], part, work[1])
+        covariance_of(prior[0][0], prior[1][0], prior[2][0], work[0], work[1])
+        ratio, information = share_of(part, work)
+        error[0] *= math.sqrt(min(ratio, GROWTH))
+        error[2] = max(error[2] + information, 0.0)
+    new = min(max(loss, 0.0), MOST)
+    error[0] += min(new, SMALL)
+    beyond = new - SMALL
+    if beyond > 0:
+        earlier = error[1] / (1 + error[2])
+        error[2] *= earlier / max(earlier + beyond, 1e-300)
+        error[1] = (earlier + beyond) * (1 + error[2])
+
+
+@inlined
+def _judge(prior: Components, judged: Judged, start: int, width: int) -> None:
+    """Fill the fits of an entity's channels."""
+    reported, one, numbers = judged.reported, np.zeros(1, np.int64), np.empty((4, 1))
+    table = reported.table
+    for n in range(start, start + width):
+        s = reported.sensors[n]
+        numbers[0, 0], numbers[1, 0] = math.copysign(1.0, table.scale[s]), reported.values[n, 0]
+        numbers[2, 0], numbers[3, 0] = table.probability[s], table.log_scale[s]
+        first = judged.first[n : n + 1]
+        channels = native_fits.Channels(one, first, numbers[0], numbers[1], numbers[2], numbers[3])
+        native_fits.fill(prior, _seen(reported, n, n + 1), channels, judged.found[n : n + 1])

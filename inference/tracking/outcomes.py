@@ -1,0 +1,78 @@
+"""Beliefs of single entities after an instant, with their quality."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from beliefstream.inference.tracking.accumulated_error import AccumulatedError
+from beliefstream.inference.tracking.events import Belief
+from beliefstream.inference.tracking.health.columns import Array
+from beliefstream.inference.tracking.learned_likelihoods import Trust
+from beliefstream.inference.update.result import Method, Update
+
+METHODS = {int(method): method.name.lower() for method in Method}
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Belief after an instant, with its quality.
+
+    Attributes:
+        belief: the belief.
+        effective_sample_size: quality of the update, 0 to 1; the smallest of several updates. It is measured by
+            importance sampling for the network, and computed from the divergence for closed forms and quadrature.
+        log_evidence: log density of all observations of the instant under the prediction, in nats.
+        surprise: p-value of the observations under the prediction.
+        method: lower-case name of an `inference.update.result.Method`; `prior` for an instant with a prior only,
+            `predicted` for one with a control only.
+        learned: how far a likelihood that was learned can be trusted; None if all are exact.
+        fits: how the readings fit the prediction, `inference.tracking.health.fits.fits`; None if not asked for.
+    """
+
+    belief: Belief
+    effective_sample_size: float
+    log_evidence: float
+    surprise: float
+    method: str
+    learned: Trust | None = None
+    fits: Array | None = None
+
+    @property
+    def accumulated_error(self) -> float:
+        """Estimate of KL(exact ‖ belief) in nats over the whole history; see `accumulated_error`."""
+        return self.belief.error.nats
+
+
+def split(
+    update: Update,
+    times: Sequence[float],
+    errors: Sequence[AccumulatedError],
+    found: Sequence[Array] | None = None,
+) -> list[Outcome]:
+    """Split a batch of posteriors into single beliefs, without unused components; `found` are the fits."""
+    weights = update.posterior.log_weights.exp().numpy()
+    means, covariances = update.posterior.means.numpy(), update.posterior.covariances.numpy()
+    counts = update.posterior.present.sum(1).tolist()
+    columns = zip(
+        update.effective_sample_size.tolist(),
+        update.log_evidence.tolist(),
+        update.surprise.tolist(),
+        update.method.tolist(),
+        strict=True,
+    )
+    outcomes = []
+    for row, (size, evidence, surprise, method) in enumerate(columns):
+        # a reduced mixture has its used components first, in order of decreasing weight
+        count = counts[row]
+        share = weights[row, :count]
+        belief = Belief(
+            times[row],
+            share / share.sum(),
+            means[row, :count].copy(),
+            covariances[row, :count].copy(),
+            error=errors[row],
+        )
+        each = None if found is None else found[row]
+        outcomes.append(Outcome(belief, size, evidence, surprise, METHODS[method], fits=each))
+    return outcomes

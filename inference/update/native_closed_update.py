@@ -1,0 +1,210 @@
+"""Updates in closed form for the processor: of one entity, from its prior and observations to the reduced posterior.
+
+A native function of a step calls it; it calls the native forms of the operators that `inference.update.updater` calls
+otherwise, in the same order.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beliefstream.inference.likelihood.native_surprise import probability
+from beliefstream.inference.likelihood.native_terms import Seen
+from beliefstream.inference.mixtures.native import borrowing, inlined, inner
+from beliefstream.inference.mixtures.native_reduction import reduce_all
+from beliefstream.inference.update.native_closed_forms import Components, Predictions, exact_all, log_sum
+from beliefstream.inference.update.native_divergence import Bends, divergence
+from beliefstream.inference.update.native_nearly_linear import hypotheses_of, order_all
+from beliefstream.inference.update.native_reduction_cost import bound_all
+from beliefstream.inference.update.native_scaling import (
+    Frame,
+    Predicted,
+    Shapes,
+    linearise_all,
+    move_all,
+)
+from beliefstream.inference.update.reduction_cost import CHEAP
+from beliefstream.inference.update.result import Method
+
+Array = NDArray[np.float64]
+
+OPEN = -1  # in place of a `Method`
+KALMAN, LINEARISED = int(Method.KALMAN), int(Method.LINEARISED)
+SIZE, EVIDENCE, SURPRISE = range(3)  # places of an answer's numbers
+
+
+class Limits(NamedTuple):
+    """Settings of the update."""
+
+    components: int
+    merge_below: float
+    linear_below: float
+
+
+class Posed(NamedTuple):
+    """A problem in coordinates of about unit spread, as `scaled_problem.Scaled`, for one entity."""
+
+    prior: Components
+    seen: Seen
+    frame: Frame
+    linear: Shapes
+    predicted: Predicted
+
+
+@inlined
+def update(prior: Components, seen: Seen, limits: Limits, numbers: Array) -> tuple[int, Components, float]:
+    """The method, the posterior and its divergence, nats; `OPEN` if there is no closed form.
+
+    `prior` and `seen` are a batch of one. It fills `numbers`: effective sample size, log evidence and surprise. The
+    divergence is not a number if the cost of the reduction must be measured.
+    """
+    posed, numbers[EVIDENCE] = _pose(prior, seen), 0.0
+    belief, predicted, is_exact = posed.prior, posed.predicted, posed.frame.closed[0]
+    loss = 0.0 if is_exact else _divergence(posed, limits)
+    if not is_exact and not loss < limits.linear_below:
+        return OPEN, belief, 0.0
+    method = KALMAN if is_exact or loss == 0 else LINEARISED
+    places, most = _order(posed)
+    for at in range(1 if is_exact else most):
+        # one call of each large function, as it is compiled into every one
+        joint = (
+            _exact(posed, numbers) if is_exact else _hypotheses(belief, posed.seen, places[:, at], numbers)
+        )
+        belief, more = _condense(joint, limits)
+        loss += more
+    if not is_exact:
+        _back(belief, posed.frame)
+        numbers[SURPRISE] = probability(posed.prior[0][0], predicted.distance[0], predicted.rows[0])
+    numbers[SIZE] = math.exp(-2 * loss)
+    return method, belief, loss
+
+
+@inlined
+def _pose(prior: Components, seen: Seen) -> Posed:
+    """As `native_scaling.pose`."""
+    count, size = prior[1].shape[1:]
+    ordered, own = _new(count, size), _new(count, size)
+    own = (ordered[0], own[1], own[2])
+    frame = Frame(np.empty((1, size), np.bool_), np.empty(1, np.bool_), np.empty((1, size)), np.empty(1))
+    there = _space_there(seen)
+    move_all(prior, seen, ordered, frame, own, there)
+    linear, predicted = _space_to_predict(own, seen.kind.shape[1])
+    linearise_all(own, there, linear, predicted)
+    return Posed(own, there, frame, linear, predicted)
+
+
+@inlined
+def _divergence(posed: Posed, limits: Limits) -> float:
+    """As `nearly_linear.divergence`."""
+    linear, found = posed.linear, np.empty(1)
+    bends = Bends(linear.information, linear.curvature, linear.slope, linear.signed, posed.predicted.factors)
+    divergence(posed.prior[0], posed.prior[1], posed.seen, bends, limits.linear_below, found)
+    diverged: float = found[0]
+    return diverged
+
+
+@inlined
+def _order(posed: Posed) -> tuple[NDArray[np.int64], int]:
+    """As `nearly_linear.order_by_operators`, and how many places count."""
+    linear, places = posed.linear, np.empty(posed.seen.kind.shape, np.int64)
+    most = order_all(posed.seen.mask, (posed.prior[0], linear.squared, linear.information), places)
+    return places, most
+
+
+@inlined
+def _exact(posed: Posed, numbers: Array) -> Components:
+    """As `Scaled.exact`; fills evidence and surprise."""
+    prior, predicted, frame = posed.prior, posed.predicted, posed.frame
+    predictions = Predictions(
+        prior[0],
+        prior[1],
+        predicted.factors,
+        predicted.gradient,
+        predicted.gain,
+        predicted.distance,
+        predicted.log_evidence,
+        predicted.rows,
+    )
+    joint = _new(prior[1].shape[1], prior[1].shape[2])
+    into = (numbers[EVIDENCE : EVIDENCE + 1], numbers[SURPRISE : SURPRISE + 1])
+    exact_all(np.zeros(1, np.int64), predictions, (frame.shift, frame.scale), joint, into)
+    return joint
+
+
+@inlined
+def _hypotheses(belief: Components, seen: Seen, place: NDArray[np.int64], numbers: Array) -> Components:
+    """As `nearly_linear.hypotheses_by_operators`; adds to the evidence."""
+    count, outliers = belief[0].shape[1], False
+    for n in range(seen.kind.shape[1]):
+        outliers |= seen.log_outlier[0, n] > -math.inf
+    joint = _new(2 * count if outliers else count, belief[1].shape[2])
+    hypotheses_of(belief, seen, place.copy(), joint)
+    numbers[EVIDENCE] += log_sum(joint[0][0])
+    return joint
+
+
+@inner
+def _space_there(seen: Seen) -> Seen:
+    """As `native_scaling._seen_there`."""
+    return Seen(
+        seen.kind,
+        seen.mask,
+        np.empty_like(seen.value),
+        np.empty_like(seen.matrix),
+        np.empty_like(seen.origin),
+        np.empty_like(seen.heading),
+        np.empty_like(seen.deviation),
+        seen.rows,
+        seen.constant,
+        seen.log_inlier,
+        seen.log_outlier,
+        seen.outlier,
+    )
+
+
+@inner
+def _space_to_predict(own: Components, number: int) -> tuple[Shapes, Predicted]:
+    """Space for a linearisation and a prediction of `number` observations."""
+    count, size = own[1].shape[1:]
+    vectors, matrices = np.empty((2, 1, count, number, size)), np.empty((2, 1, count, number, size, size))
+    each, narrow = np.empty((4, 1, count, number)), np.zeros((2, 1, count, size, size))
+    linear = Shapes(vectors[0], matrices[0], matrices[1], vectors[1], each[0], each[1], each[2], each[3])
+    gradient, lengths = np.zeros((1, count, size)), np.zeros((2, 1, count))
+    return linear, Predicted(narrow[0], gradient, narrow[1], lengths[0], lengths[1], np.zeros(1))
+
+
+@inner
+def _new(count: int, size: int) -> Components:
+    return np.empty((1, count)), np.empty((1, count, size)), np.empty((1, count, size, size))
+
+
+@inlined
+def _condense(joint: Components, limits: Limits) -> tuple[Components, float]:
+    """As `reduction_cost.condense`; a cost that must be measured is not a number."""
+    found = _new(joint[0].shape[1], joint[1].shape[2])
+    left, size = reduce_all(joint, limits.components, limits.merge_below, found), joint[1].shape[2]
+    few = (
+        found[0][0][:left].reshape((1, left)),
+        found[1][0][:left].reshape((1, left, size)),
+        found[2][0][:left].reshape((1, left, size, size)),
+    )
+    count, bound = np.empty(1, np.int64), np.empty(1)
+    bound_all((joint[0], joint[2], few[0], few[2]), count, bound)
+    measured = count[0] > limits.components or not bound[0] <= CHEAP
+    return few, math.nan if measured else bound[0]
+
+
+@borrowing
+def _back(mixture: Components, frame: Frame) -> None:
+    """As `Scaled.back`, in place."""
+    _, means, covariances = mixture
+    shift, scale = frame.shift[0], frame.scale[0]
+    for k in range(means.shape[1]):
+        for i in range(len(shift)):
+            means[0, k, i] = means[0, k, i] * scale + shift[i]
+            for j in range(len(shift)):
+                covariances[0, k, i, j] *= scale * scale

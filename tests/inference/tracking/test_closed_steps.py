@@ -1,0 +1,250 @@
+"""Steps in closed form against PyTorch's operators, which share no code with them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from scipy import special
+
+from beliefstream.inference import sensors
+from beliefstream.inference.likelihood.noise import Noise, Uniform
+from beliefstream.inference.mixtures import native_forms
+from beliefstream.inference.motion import ConstantVelocity, MeanReverting, Motion
+from beliefstream.inference.sensors import Reading
+from beliefstream.inference.sensors.readings import ControlReading
+from beliefstream.inference.tracking import closed_steps
+from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedError
+from beliefstream.inference.tracking.events import Belief, Instant, StateModel
+from beliefstream.inference.tracking.filtering import Outcome, Step, advance
+from beliefstream.inference.tracking.health.native_fits import lower_quantile
+from beliefstream.inference.update.settings import MOST_TOGETHER, UpdateSettings
+from beliefstream.inference.update.updater import Updater
+from tests.inference.plain_models import random_mixture, random_normal
+from tests.inference.problems import updater
+
+few = settings(max_examples=40, deadline=None)
+AXES, SIZE = [0, 1], 4
+MOTIONS: list[Motion] = [
+    ConstantVelocity((0, 1), (2, 3), 0.3, controlled=True),
+    MeanReverting((0.1, 0.2, 0.0, 0.3), (1.0, 2.0, 3.0, 4.0), (0.5, 0.1, 0.2, 0.3)),
+]
+POSITION = sensors.position(AXES, SIZE, np.array([[0.5, 0.2], [0.2, 0.7]]))
+SENSORS = [
+    POSITION,
+    sensors.position(AXES, SIZE, 0.5 * np.eye(2), 0.1),
+    sensors.linear([[0.5, -1.0, 0.0, 2.0]], 0.4, scale=-2.0, bias=0.7),
+    sensors.range_to(AXES, SIZE, [300.0, -100.0], 2.0),
+    sensors.range_to(AXES, SIZE, [-300.0, 50.0], 2.0, 0.1, 600.0, scale=1.1, bias=0.2),
+    sensors.bearing(AXES, SIZE, [20.0, 400.0], 0.05, 0.1),
+]
+
+
+def belief(seed: int, count: int, *, error: AccumulatedError = NO_ERROR, controlled: bool = False) -> Belief:
+    found = random_mixture(seed, 1, count, SIZE)
+    control = ControlReading(np.array([0.3, -0.2]), 0.04 * np.eye(2)) if controlled else None
+    weights = found.log_weights[0].exp().numpy()
+    return Belief(
+        1.0, weights, found.means[0].numpy(), 0.3 * found.covariances[0].numpy(), control=control, error=error
+    )
+
+
+def reading(seed: int, number: int, own: bool = False) -> Reading:
+    """Of a state near the beliefs."""
+    sensor, state = SENSORS[number], random_normal(seed, SIZE).numpy()
+    if number < 2:
+        covariance = 0.3 * np.eye(2) if own else None
+        return Reading(sensor, state[:2], covariance)
+    if number == 2:
+        return Reading(sensor, sensor.scale * (sensor.matrix @ state) + sensor.bias)
+    east, north = state[:2] - sensor.origin
+    value = math.hypot(east, north) if number < 5 else math.atan2(north, east)
+    return Reading(sensor, np.array([sensor.scale * value + sensor.bias]))
+
+
+def steps_of(seed: int, numbers: list[list[int]]) -> list[Step]:
+    """A step of each entity with readings of the sensors of these numbers; every third has no belief."""
+    found = []
+    for row, several in enumerate(numbers):
+        motion = MOTIONS[(seed + row) % 2]
+        model = StateModel(motion, belief(seed + 50 + row, 1), components=8)
+        error = [NO_ERROR, AccumulatedError(0.02, 0.0, 0.1), AccumulatedError(0.05, 0.3, 0.2)][
+            (seed + row) % 3
+        ]
+        before = belief(seed + row, 1 + row % 3, error=error, controlled=row % 2 == 0)
+        seen = tuple(reading(seed + 7 * row + i, number, own=i == 1) for i, number in enumerate(several))
+        instant = Instant(1.0 + 0.5 * (row % 4), seen)
+        found.append(Step(None if row % 5 == 4 else before, model, instant))
+    return found
+
+
+def by_operators(steps: list[Step]) -> list[Outcome]:
+    with mock.patch.object(native_forms, "_module", return_value=None):
+        return advance(steps, updater(), with_fits=True)
+
+
+def assert_alike(found: Outcome, expected: Outcome, tolerance: float = 1e-10) -> None:
+    assert found.method == expected.method
+    assert found.belief.time == expected.belief.time
+    for name in ("weights", "means", "covariances"):
+        one, other = getattr(found.belief, name), getattr(expected.belief, name)
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+    numbers = ("effective_sample_size", "log_evidence", "surprise", "accumulated_error")
+    for name in numbers:
+        one, other = getattr(found, name), getattr(expected, name)
+        assert one == pytest.approx(other, rel=1e-9, abs=1e-9), name
+    assert found.fits is not None and expected.fits is not None
+    np.testing.assert_allclose(found.fits, expected.fits, rtol=1e-8, atol=1e-8)
+    assert found.belief.control is expected.belief.control
+
+
+several = st.lists(st.lists(st.integers(0, len(SENSORS) - 1), min_size=1, max_size=3), min_size=1, max_size=6)
+
+
+@few
+@given(st.integers(0, 10_000), several)
+def test_steps_in_closed_form_equal_those_of_operators(seed: int, numbers: list[list[int]]) -> None:
+    steps = steps_of(seed, numbers)
+    solved = closed_steps.solved(steps, updater().settings, True)
+    assert solved is not None
+    expected = by_operators(steps)
+    for step, found, other in zip(steps, solved.outcomes, expected, strict=True):
+        closed = other.method in ("kalman", "linearised")
+        assert found is None or closed
+        if found is not None:
+            # `advance` adds the inputs that hold on
+            control = step.belief.control if step.belief and step.model.motion.inputs else None
+            assert_alike(replace(found, belief=replace(found.belief, control=control)), other)
+
+
+@few
+@given(st.integers(0, 10_000), st.integers(0, len(SENSORS) - 1))
+def test_one_gaussian_and_one_sensor_end_in_closed_form(seed: int, number: int) -> None:
+    step = steps_of(seed, [[number]])[0]
+    (found,) = advance([step], updater(), with_fits=True)
+    (expected,) = by_operators([step])
+    solved = closed_steps.solved([step], updater().settings)
+    closed = expected.method in ("kalman", "linearised")
+    assert solved is not None and solved.left == ([] if closed else [0])
+    assert_alike(found, expected, 1e-10 if closed else 1e-4)
+
+
+def same(one: Outcome, other: Outcome) -> bool:
+    parts = ("weights", "means", "covariances")
+    pairs = [(getattr(one.belief, part), getattr(other.belief, part)) for part in parts]
+    numbers = ("effective_sample_size", "log_evidence", "surprise", "method", "accumulated_error")
+    assert one.fits is not None and other.fits is not None
+    return all(np.array_equal(first, second) for first, second in [*pairs, (one.fits, other.fits)]) and [
+        getattr(one, name) for name in numbers
+    ] == [getattr(other, name) for name in numbers]
+
+
+CLOSED = [[0], [3], [1], [0, 2], [4], [0], [2], [1, 0]]
+
+
+def test_an_outcome_does_not_depend_on_the_others_of_its_batch_or_on_their_order() -> None:
+    steps = steps_of(3, CLOSED)
+    together = advance(steps, updater(), with_fits=True)
+    backwards = advance(steps[::-1], updater(), with_fits=True)[::-1]
+    for step, one, other in zip(steps, together, backwards, strict=True):
+        assert one.method in ("kalman", "linearised")
+        assert same(one, other) and same(one, advance([step], updater(), with_fits=True)[0])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e200])
+def test_bad_numbers_of_one_entity_leave_the_others_as_they_are(bad: float) -> None:
+    steps = steps_of(3, CLOSED)
+    before = steps[1].belief
+    assert before is not None
+    spoiled = list(steps)
+    spoiled[0] = replace(steps[0], instant=Instant(2.0, (Reading(POSITION, np.array([bad, 0.0])),)))
+    spoiled[1] = replace(steps[1], belief=replace(before, means=np.full_like(before.means, bad)))
+    expected = advance(steps, updater(), with_fits=True)
+    solved = closed_steps.solved(spoiled, updater().settings, True)
+    assert solved is not None
+    for number in range(2, len(steps)):
+        found = solved.outcomes[number]
+        assert found is not None and same(found, expected[number])
+
+
+def test_what_is_no_number_is_left_to_operators() -> None:
+    step = replace(
+        steps_of(3, [[0]])[0], instant=Instant(2.0, (Reading(POSITION, np.array([math.nan, 0.0])),))
+    )
+    solved = closed_steps.solved([step], updater().settings)
+    assert solved is not None and solved.outcomes == [None] and solved.left == [0]
+
+
+def test_clutter_and_functions_are_left_to_operators() -> None:
+    clutter = replace(SENSORS[3], noise=Noise(clutter=((0.1, Uniform(0.0, 900.0)),)))
+    speed = sensors.range_rate(AXES, [2, 3], SIZE, [30.0, -10.0], 0.5)
+    model = StateModel(MOTIONS[0], belief(0, 1))
+    for sensor in (clutter, speed):
+        step = Step(None, model, Instant(1.0, (Reading(sensor, np.array([300.0])),)))
+        assert closed_steps.solved([step], UpdateSettings()) is None
+
+
+def test_instants_of_every_kind_keep_their_places_in_one_batch() -> None:
+    near = sensors.range_to(AXES, SIZE, [0.5, 0.5], 0.05)  # bent: for the network
+    clutter = replace(SENSORS[3], noise=Noise(clutter=((0.1, Uniform(0.0, 900.0)),)))
+    steps = steps_of(4, [[0], [0], [0], [0], [0], [3]])
+    kinds = [
+        (Reading(near, np.array([0.7])),),
+        (),
+        (Reading(clutter, reading(9, 3).value),),
+        steps[3].instant.readings,
+    ]
+    for number, readings in enumerate(kinds):
+        steps[number] = replace(steps[number], instant=Instant(1.5, readings))
+    together = advance(steps, updater(), with_fits=True)
+    for step, outcome in zip(steps, together, strict=True):
+        (alone,) = advance([step], updater(), with_fits=True)
+        assert outcome.method == alone.method
+        np.testing.assert_allclose(outcome.belief.means, alone.belief.means, atol=1e-3)
+    assert {outcome.method for outcome in together} >= {"predicted", "kalman"}
+
+
+def test_an_updater_of_its_own_kind_is_asked_for_every_update() -> None:
+    class Own(Updater):
+        asked = 0
+
+        def update(self, *arguments: object) -> object:  # type: ignore[override]
+            self.asked += 1
+            return super().update(*arguments)  # type: ignore[arg-type]
+
+    own = Own(updater().network, settings=updater().settings)
+    advance(steps_of(3, [[0]]), own)
+    assert own.asked == 1
+
+
+def test_the_quantile_equals_that_of_scipy() -> None:
+    probabilities = [*np.geomspace(1e-300, 0.5, 400), 0.5, 0.4999999]
+    in_python: Any = lower_quantile
+    found = [in_python.py_func(each) for each in probabilities]  # only native functions call the other
+    np.testing.assert_allclose(found, special.ndtri(probabilities), rtol=1e-12, atol=1e-15)
+
+
+def of_parts(count: int) -> Step:
+    """A step with one reading of a sensor of so many parts."""
+    parts = [SENSORS[(0, 3)[number % 2]] for number in range(count)]
+    values = [reading(5, (0, 3)[number % 2]).value for number in range(count)]
+    step = steps_of(3, [[0]])[0]
+    seen = Reading(sensors.composite(parts), np.concatenate(values))
+    return replace(step, instant=Instant(2.0, (seen,)))
+
+
+def test_the_parts_of_a_sensor_end_in_closed_form() -> None:
+    (found,) = advance([of_parts(2)], updater(), with_fits=True)
+    (expected,) = by_operators([of_parts(2)])
+    assert found.method == "linearised" and found.fits is not None and len(found.fits) == 3
+    assert_alike(found, expected)
+
+
+def test_more_parts_than_one_update_takes_are_left_to_operators() -> None:
+    assert closed_steps.solved([of_parts(MOST_TOGETHER)], UpdateSettings()) is not None
+    assert closed_steps.solved([of_parts(MOST_TOGETHER + 1)], UpdateSettings()) is None
