@@ -110,22 +110,28 @@ class Program:
     rows: int
     layout: tuple[tuple[str, tuple[int, ...]], ...]  # name and shape of each parameter
     output: int | None = None  # which number, if it returns several
+    outputs: int | None = None  # how many numbers it must return; None if any number will do
 
     @classmethod
     def of(
-        cls, measurement: Measurement, rows: int, parameters: Parameters, output: int | None
+        cls,
+        measurement: Measurement,
+        rows: int,
+        parameters: Parameters,
+        output: int | None,
+        outputs: int | None = None,
     ) -> tuple[Program, NDArray[np.float64]]:
         """The program, and its parameters as one vector; tries it once, to find mistakes early.
 
-        Raises ValueError if the function does not take these coordinates and parameters, does not return a number, has
-        no derivatives, or is not finite in any of many states.
+        Raises ValueError if the function does not take these coordinates and parameters, does not return a number, or
+        not as many as `outputs`, has no derivatives, or is not finite in any of many states.
         """
         arrays = {name: np.asarray(value, float) for name, value in sorted(parameters.items())}
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise ValueError(f"parameters: {name} must be finite, got {array.tolist()}")
         layout = tuple((name, array.shape) for name, array in arrays.items())
-        program = cls(measurement, rows, layout, output)
+        program = cls(measurement, rows, layout, output, outputs)
         flat = np.concatenate([np.zeros(0), *(array.ravel() for array in arrays.values())])
         try:
             program._try(torch.as_tensor(flat)[None])
@@ -158,6 +164,8 @@ class Program:
             named[name] = parameters[start : start + size].reshape(shape)
             start += size
         value = self.measurement.function(state, **named)
+        if self.outputs is not None:
+            value = self._as_many(value)
         if self.output is not None:
             value = value[self.output]
         if not isinstance(value, Tensor):
@@ -165,6 +173,17 @@ class Program:
         if value.numel() != 1:
             raise ValueError(f"it returns {value.numel()} numbers, expected 1, or as many as `outputs` says")
         return value.reshape(()).to(state.dtype)
+
+    def _as_many(self, returned: Tensor | Sequence[Tensor]) -> Tensor | Sequence[Tensor]:
+        """The numbers that the function returned, in a row; raises ValueError if they are not `outputs`."""
+        if isinstance(returned, Tensor):
+            returned = returned.reshape(-1)
+        if not isinstance(returned, (Tensor, list, tuple)):
+            raise TypeError(f"it returns {type(returned).__name__}, expected a tensor of numbers")
+        if (count := len(returned)) != self.outputs:
+            found = f"{count} number{'s' if count != 1 else ''}"
+            raise ValueError(f"it returns {found}, expected {self.outputs}, as `outputs` says")
+        return returned
 
     @cached_property
     def _values(self) -> Callable[[Tensor, Tensor], Tensor]:

@@ -156,6 +156,35 @@ def test_a_function_that_cannot_be_used_is_refused_when_it_is_stated(
 
 
 @pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda state: torch.cat([state, state]), "it returns 4 numbers, expected 2, as `outputs` says"),
+        (lambda state: state.sum(), "it returns 1 number, expected 2, as `outputs` says"),
+        (lambda state: (state[0], state[1], state[0]), "it returns 3 numbers, expected 2, as `outputs` says"),
+        (lambda state: 1.0, "it returns float, expected a tensor"),
+    ],
+)
+def test_a_function_that_returns_another_number_of_outputs_is_refused(
+    function: Callable[..., Tensor], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"function: '<lambda>' cannot be used on 2 coordinates .*{message}"):
+        Program.of(resolve(function), 2, {}, 0, 2)
+
+
+@pytest.mark.parametrize(
+    "function", [lambda state: 3 * state, lambda state: (3 * state)[None], lambda state: tuple(3 * state)]
+)
+def test_a_function_may_return_its_outputs_in_any_shape(function: Callable[..., Tensor]) -> None:
+    made, flat = Program.of(resolve(function), 2, {}, 1, 2)
+    assert made.values(torch.tensor([[1.0, 2.0]]), torch.as_tensor(flat)[None]).tolist() == [6.0]
+
+
+def test_a_function_of_one_number_has_one_output() -> None:
+    made, flat = Program.of(resolve(lambda state: state.sum()), 2, {}, 0, 1)
+    assert made.values(torch.tensor([[1.0, 2.0]]), torch.as_tensor(flat)[None]).tolist() == [3.0]
+
+
+@pytest.mark.parametrize(
     "function",
     [
         lambda state: (state[0] - 3).sqrt(),
