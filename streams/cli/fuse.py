@@ -53,7 +53,11 @@ def fuse(
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="exit with 1 before fusing if a line cannot be used")
+        bool,
+        typer.Option(
+            "--strict",
+            help="exit with 1 before fusing if a line cannot be used, or if there is no observation",
+        ),
     ] = False,
     map: options.Map = None,
     set: options.Set = None,
@@ -93,6 +97,8 @@ def fuse(
     )
     if unusable and (strict or not log.entities):
         raise CommandError(f"{found}; nothing was fused")
+    if not log.entities:
+        _report_empty(file, strict)
     from beliefstream.streams.worker.entity_batch import NOT_FINITE
     from beliefstream.streams.worker.updater import make_updater
 
@@ -132,6 +138,14 @@ def _fill(
     return _read(log, lines)
 
 
+def _report_empty(file: str, strict: bool) -> None:
+    """Say that a file has no observation; raises CommandError if it is strict."""
+    line = f"{_name_of(file)}: there is no observation in it; nothing was fused"
+    if strict:
+        raise CommandError(line)
+    print(line, file=sys.stderr)
+
+
 def _read_table(log: Log, file: str, format: FileFormat, columns: ColumnMapping) -> int:
     """Fill the log with the rows of a table, and return how many cannot be used."""
     from beliefstream.schemas import Unusable
@@ -158,13 +172,14 @@ def _lines(file: str) -> list[tuple[int, bytes]]:
 
 def _check_format(file: str, lines: list[tuple[int, bytes]]) -> None:
     """Raise CommandError if no line is a JSON object, as in a CSV file."""
-    if lines and not any(line.lstrip().startswith(b"{") for _, line in lines):
-        name = "standard input" if file == "-" else file
-        expected = '{"entity": "boat", "sensor": "gps", "time": 1.5, "value": [3, 4]}'
-        raise CommandError(
-            f"{name}: no line is a JSON object; expected JSON lines, one message each, such as {expected}, or "
-            "--file-format csv"
-        )
+    from beliefstream.streams.bridges.tables import begins_object, no_json_lines
+
+    if lines and not any(begins_object(line) for _, line in lines):
+        raise CommandError(no_json_lines(_name_of(file)))
+
+
+def _name_of(file: str) -> str:
+    return "standard input" if file == "-" else file
 
 
 def _read(log: Log, lines: list[tuple[int, bytes]]) -> int:
