@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib import metadata
@@ -142,6 +143,7 @@ def test_a_package_offers_measurements_by_entry_points(monkeypatch: pytest.Monke
         (built_in_functions.projection, {"gain": 2.0}, "parameters .'gain'.: .*unexpected keyword"),
         (lambda state: state, {}, "function: '<lambda>' cannot be used .*it returns 2 numbers, expected 1"),
         (lambda state: 1.0, {}, "cannot be used .*it returns float, expected a tensor"),
+        (lambda state: sys.exit(), {}, r"'<lambda>' cannot be used .*it calls sys\.exit\(\)"),
         (lambda state, gain: state.sum() * (gain - 3).log(), {"gain": 2.0}, r"it returns nan at .1\.0, 1\.0"),
         (lambda state: state.sum() / 0, {}, r"it returns inf at .* not finite at any state tried"),
         (lambda state: state[0] if state[0] > 0 else state[1], {}, "cannot be used .*data-dependent"),
@@ -182,6 +184,25 @@ def test_a_function_may_return_its_outputs_in_any_shape(function: Callable[..., 
 def test_a_function_of_one_number_has_one_output() -> None:
     made, flat = Program.of(resolve(lambda state: state.sum()), 2, {}, 0, 1)
     assert made.values(torch.tensor([[1.0, 2.0]]), torch.as_tensor(flat)[None]).tolist() == [3.0]
+
+
+def test_a_function_that_ends_the_program_later_fails_instead() -> None:
+    calls = iter(range(100))
+
+    def leaving(state: Tensor) -> Tensor:
+        return state.sum() if next(calls) == 0 else sys.exit("bye")
+
+    made, flat = Program.of(resolve(leaving), 2, {}, None)
+    with pytest.raises(RuntimeError, match=r"'leaving': it calls sys\.exit\('bye'\)"):
+        made.values(torch.ones(1, 2), torch.as_tensor(flat)[None])
+
+
+def test_ctrl_c_in_a_function_is_no_failure_of_it() -> None:
+    def interrupted(state: Tensor) -> Tensor:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Program.of(resolve(interrupted), 2, {}, None)
 
 
 @pytest.mark.parametrize(

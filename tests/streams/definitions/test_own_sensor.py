@@ -189,7 +189,12 @@ def test_numbers_that_no_output_takes_are_not_ignored(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("code", "shown"),
-    [(None, "No module named 'magnetometer'"), ("1 / 0", "division by zero"), ("raise OSError", "OSError")],
+    [
+        (None, "No module named 'magnetometer'"),
+        ("1 / 0", "division by zero"),
+        ("raise OSError", "OSError"),
+        ("exit(3)", "it calls sys.exit(3)"),
+    ],
 )
 def test_a_module_that_cannot_be_imported_is_told_in_a_line(
     folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch, code: str | None, shown: str
