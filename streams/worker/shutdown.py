@@ -19,7 +19,7 @@ import structlog
 from beliefstream.streams.kafka.faust.worker_signals import SignalledWorker
 from beliefstream.streams.kafka.reachability import Reachability
 from beliefstream.streams.state.fencing import Fenced
-from beliefstream.streams.state.lineage import Repartitioned
+from beliefstream.streams.state.lineage import OtherSource, Repartitioned
 from beliefstream.streams.state.stores import STORE_FAILED, StoreFault
 
 __all__ = ["Runner", "run_or_stop"]
@@ -72,6 +72,8 @@ async def run_or_stop(work: Awaitable[T], failure: str) -> T:
         log.error("fenced: another worker has taken its partitions, the worker stops", detail=str(fenced))
     except Repartitioned as moved:
         log.error("entities are in other partitions than their beliefs, the worker stops", detail=str(moved))
+    except OtherSource as other:
+        log.error("the beliefs were computed from another topic, the worker stops", detail=str(other))
     except StoreFault as fault:
         log.error(STORE_FAILED, detail=str(fault))
     except Exception:
