@@ -97,8 +97,9 @@ def fuse(
     )
     if unusable and (strict or not log.entities):
         raise CommandError(f"{found}; nothing was fused")
-    if not log.entities:
-        _report_empty(file, strict)
+    empty = "" if log.entities else f"{_name_of(file)}: there is no observation in it; nothing was fused"
+    if empty and strict:
+        raise CommandError(empty)
     from beliefstream.streams.worker.entity_batch import NOT_FINITE
     from beliefstream.streams.worker.updater import make_updater
 
@@ -112,6 +113,8 @@ def fuse(
             progress.advance(task)
     for name in log.failed:
         print(f"{name}: numerical: {NOT_FINITE}", file=sys.stderr)
+    if empty:
+        print(empty, file=sys.stderr)
     print(f"{found}; {count} posteriors of {log.entities} entities", file=sys.stderr)
 
 
@@ -136,14 +139,6 @@ def _fill(
         return _read_table(log, file, format, columns)
     _check_format(file, lines)
     return _read(log, lines)
-
-
-def _report_empty(file: str, strict: bool) -> None:
-    """Say that a file has no observation; raises CommandError if it is strict."""
-    line = f"{_name_of(file)}: there is no observation in it; nothing was fused"
-    if strict:
-        raise CommandError(line)
-    print(line, file=sys.stderr)
 
 
 def _read_table(log: Log, file: str, format: FileFormat, columns: ColumnMapping) -> int:
