@@ -12,7 +12,7 @@ have been read. Every recovery compares the records with the broker.
   Or there is nothing to read in between, as at the end of a transaction. Messages after the last commit before that
   record are read again.
 - A source topic has another name, because a setting was changed: the worker stops. Otherwise the beliefs would forget
-  their offsets in the former topic, and a worker with the former setting would apply its messages once more.
+  their offsets in the former topic, and a worker with the former setting would read all of it once more.
 - A source topic has another id: it was deleted and created again, and its offsets start at 0 again. The offsets in the
   beliefs are reset, and the beliefs stay. Otherwise new observations would count as already applied.
 - A source topic ends before the read offset: it has lost its end. The beliefs keep its messages, and their offsets are
