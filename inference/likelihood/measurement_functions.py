@@ -16,13 +16,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.func import grad_and_value, jacrev, vmap
+
+from beliefstream.inference.likelihood.failures import FAILURES, explanation
 
 ENTRY_POINTS = "beliefstream.measurements"
 _TRIED = 4096  # states from 1e-4 to 1e8, where a function is tried that is not finite at ones
@@ -73,8 +75,9 @@ def find(name: str) -> Measurement:
         for entry in metadata.entry_points(group=ENTRY_POINTS, name=name):
             try:
                 function = entry.load()
-            except Exception as error:  # another package may raise anything
-                raise ValueError(f"function: {name!r} of {entry.value} cannot be loaded: {error}") from error
+            except FAILURES as error:  # another package may raise anything
+                reason = explanation(error)
+                raise ValueError(f"function: {name!r} of {entry.value} cannot be loaded: {reason}") from error
             if name not in _registered:  # the module may have used the decorator
                 register(name)(function)
     if name not in _registered:
@@ -110,29 +113,35 @@ class Program:
     rows: int
     layout: tuple[tuple[str, tuple[int, ...]], ...]  # name and shape of each parameter
     output: int | None = None  # which number, if it returns several
+    outputs: int | None = None  # how many numbers it must return; None if any number will do
 
     @classmethod
     def of(
-        cls, measurement: Measurement, rows: int, parameters: Parameters, output: int | None
+        cls,
+        measurement: Measurement,
+        rows: int,
+        parameters: Parameters,
+        output: int | None,
+        outputs: int | None = None,
     ) -> tuple[Program, NDArray[np.float64]]:
         """The program, and its parameters as one vector; tries it once, to find mistakes early.
 
-        Raises ValueError if the function does not take these coordinates and parameters, does not return a number, has
-        no derivatives, or is not finite in any of many states.
+        Raises ValueError if the function does not take these coordinates and parameters, does not return a number, or
+        not as many as `outputs`, has no derivatives, or is not finite in any of many states.
         """
         arrays = {name: np.asarray(value, float) for name, value in sorted(parameters.items())}
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise ValueError(f"parameters: {name} must be finite, got {array.tolist()}")
         layout = tuple((name, array.shape) for name, array in arrays.items())
-        program = cls(measurement, rows, layout, output)
+        program = cls(measurement, rows, layout, output, outputs)
         flat = np.concatenate([np.zeros(0), *(array.ravel() for array in arrays.values())])
         try:
             program._try(torch.as_tensor(flat)[None])
-        except Exception as error:  # a user's function may raise anything
+        except FAILURES as error:  # a user's function may raise anything
             raise ValueError(
                 f"function: {measurement.name!r} cannot be used on {rows} coordinates with parameters "
-                f"{list(arrays)}: {error}"
+                f"{list(arrays)}: {explanation(error)}"
             ) from error
         return program, flat
 
@@ -157,7 +166,9 @@ class Program:
             size = int(np.prod(shape))
             named[name] = parameters[start : start + size].reshape(shape)
             start += size
-        value = self.measurement.function(state, **named)
+        value = self._returned(state, named)
+        if self.outputs is not None:
+            value = self._as_many(value)
         if self.output is not None:
             value = value[self.output]
         if not isinstance(value, Tensor):
@@ -165,6 +176,24 @@ class Program:
         if value.numel() != 1:
             raise ValueError(f"it returns {value.numel()} numbers, expected 1, or as many as `outputs` says")
         return value.reshape(()).to(state.dtype)
+
+    def _returned(self, state: Tensor, named: Mapping[str, Tensor]) -> Any:
+        """What the function returns; raises RuntimeError if it calls `sys.exit`, which would end a worker."""
+        try:
+            return self.measurement.function(state, **named)
+        except SystemExit as error:
+            raise RuntimeError(f"{self.measurement.name!r}: {explanation(error)}") from error
+
+    def _as_many(self, returned: Any) -> Tensor | Sequence[Tensor]:
+        """The numbers that the function returned, in a row; raises ValueError if they are not `outputs`."""
+        if isinstance(returned, Tensor):
+            returned = returned.reshape(-1)
+        if not isinstance(returned, (Tensor, list, tuple)):
+            raise TypeError(f"it returns {type(returned).__name__}, expected a tensor of numbers")
+        if (count := len(returned)) != self.outputs:
+            found = f"{count} number{'s' if count != 1 else ''}"
+            raise ValueError(f"it returns {found}, expected {self.outputs}, as `outputs` says")
+        return returned
 
     @cached_property
     def _values(self) -> Callable[[Tensor, Tensor], Tensor]:

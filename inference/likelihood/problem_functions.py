@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from beliefstream.inference.likelihood.failures import FAILURES
 from beliefstream.inference.likelihood.problems import (
     Domain,
     ExplicitProblem,
@@ -168,7 +169,7 @@ class ProblemFunction:
         label = f"features: {self.name}"
         try:
             found = function(self._parameters(coordinates), self._context(context))
-        except Exception as error:  # a user's function may raise anything
+        except FAILURES as error:  # a user's function may raise anything
             raise ProblemError(f"{label} failed: {type(error).__name__}: {error}") from error
         if not isinstance(found, Mapping) or not found:
             raise ProblemError(f"{label} must return numbers by name, got {type(found).__name__}")
@@ -189,7 +190,7 @@ class ProblemFunction:
             found = self._evaluated(coordinates, numbers)
         except ProblemError:
             raise
-        except Exception as error:  # a user's function may raise anything
+        except FAILURES as error:  # a user's function may raise anything
             raise ProblemError(
                 f"log_likelihood: {self.name} failed: {type(error).__name__}: {error}"
             ) from error
@@ -222,7 +223,7 @@ class ProblemFunction:
         """
         try:
             drawn = self.problem.simulate(self._parameters(coordinates), self._context(context), generator)
-        except Exception as error:  # a user's function may raise anything
+        except FAILURES as error:  # a user's function may raise anything
             raise ProblemError(f"simulate: {self.name} failed: {type(error).__name__}: {error}") from error
         shape = (len(coordinates),) if self.rows == ONE else (len(coordinates), self.rows.most)
         columns = [checked_column(drawn, name, domain, shape, self.name) for name, domain in self.data]

@@ -44,6 +44,7 @@ def function(
     origin: ArrayLike | None = None,
     angle: bool | None = None,
     output: int | None = None,
+    outputs: int | None = None,
 ) -> Sensor:
     """Make a sensor of ``h(x) = f(x[axes] − origin, **parameters)`` for any function f.
 
@@ -61,13 +62,14 @@ def function(
         origin: subtracted from the coordinates. The network computes in single precision, so use it far from zero.
         angle: whether the function returns radians; None for the setting of a registered function.
         output: index of the number to use, if the function returns several.
+        outputs: how many numbers the function must return; None if any number will do.
 
     Raises:
         ValueError: the function is unknown or does not accept the arguments, or a number is outside its range.
     """
     found = resolve(measurement, angle)
     position = np.zeros(len(axes)) if origin is None else located(origin, axes)
-    program, flat = Program.of(found, len(axes), parameters or {}, output)
+    program, flat = Program.of(found, len(axes), parameters or {}, output, outputs)
     if outlier_span is None and found.angle:
         outlier_span = 2 * math.pi
     if outlier_span is None and outlier_probability:

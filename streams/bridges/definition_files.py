@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from beliefstream.schemas import Unusable
+from beliefstream.schemas import Model, Sensor, Unusable
 
-D = TypeVar("D")
+D = TypeVar("D", bound=Sensor | Model)
 YAML_SUFFIXES = (".yaml", ".yml")
 
 
@@ -65,7 +65,7 @@ def read_definitions(raw: bytes, name: str) -> list[Stated]:
 
 
 def parse_definitions(stated: Iterable[Stated], read: Callable[[bytes], D]) -> list[D]:
-    """Parse all definitions.
+    """Parse all definitions, each once.
 
     Raises:
         ValueError: one is not valid, or has the name of another; the line says where it stands.
@@ -74,10 +74,11 @@ def parse_definitions(stated: Iterable[Stated], read: Callable[[bytes], D]) -> l
     seen: set[str] = set()
     for each in stated:
         try:
-            parsed.append(read(each.raw))
+            definition = read(each.raw)
         except Unusable as error:
             raise ValueError(f"{each.place_of(error.detail)}{error.detail}") from None
-        field, name = _name_of(each.raw)
+        parsed.append(definition)
+        field, name = _name_of(definition)
         if name in seen:
             raise ValueError(
                 f"{each.place_of(field)}{field}: {name!r} is defined twice; only one would count"
@@ -86,11 +87,9 @@ def parse_definitions(stated: Iterable[Stated], read: Callable[[bytes], D]) -> l
     return parsed
 
 
-def _name_of(raw: bytes) -> tuple[str, str]:
-    """The field that names a valid definition, and the name: a sensor's, or that of a model's entity."""
-    content = json.loads(raw)
-    field = "sensor" if "sensor" in content else "entity"
-    return field, content[field]
+def _name_of(definition: Sensor | Model) -> tuple[str, str]:
+    """The field that names a definition, and the name: a sensor's, or that of a model's entity."""
+    return ("entity", definition.entity) if isinstance(definition, Model) else ("sensor", definition.sensor)
 
 
 def _numbered(raws: list[bytes]) -> list[Stated]:

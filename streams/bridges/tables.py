@@ -19,6 +19,8 @@ from beliefstream.streams.bridges.bags.topics import BagTopic
 
 Cells = Mapping[str, Any]
 DELIMITERS = ",;\t"
+_HELD = 1000  # rows that wait for the first JSON object: without one, the file is of another format
+_EXAMPLE = '{"entity": "boat", "sensor": "gps", "time": 1.5, "value": [3, 4]}'
 _SUFFIXES = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -111,7 +113,8 @@ def open_table(path: str, format: FileFormat, bag: BagOptions | None = None) -> 
 
     Raises:
         OSError: it cannot be opened.
-        ValueError: it is not of that format, or a CSV file has no header, or one that names a column twice.
+        ValueError: it is not of that format, or a CSV file has no header, or one that names a column twice. Rows of
+            NDJSON raise it where no line is an object.
     """
     if format is FileFormat.parquet:
         from beliefstream.streams.bridges.parquet import read_parquet
@@ -123,7 +126,7 @@ def open_table(path: str, format: FileFormat, bag: BagOptions | None = None) -> 
         return read_bag(path, bag or BagOptions())
     name, file = ("standard input", sys.stdin.buffer) if path == "-" else (path, open(path, "rb"))  # noqa: SIM115
     if format is FileFormat.ndjson:
-        return Table(name, None, _json_rows(file), file=file)
+        return Table(name, None, _json_rows(name, file), file=file)
     try:
         return _read_csv(name, file)
     except (ValueError, csv.Error) as error:
@@ -133,11 +136,34 @@ def open_table(path: str, format: FileFormat, bag: BagOptions | None = None) -> 
         ) from None
 
 
-def _json_rows(file: IO[bytes]) -> Iterator[Row]:
+def begins_object(line: bytes) -> bool:
+    """Whether a line begins like a JSON object."""
+    return line.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+
+
+def no_json_lines(name: str) -> str:
+    """The error of a file of which no line is an object, as in a CSV file."""
+    return (
+        f"{name}: no line is a JSON object; expected JSON lines, one object each, such as {_EXAMPLE}, or "
+        "--file-format csv"
+    )
+
+
+def _json_rows(name: str, file: IO[bytes]) -> Iterator[Row]:
+    held: list[Row] = []
+    is_empty, is_json = True, False
     with file:
         for number, line in enumerate(file, 1):
-            if line.strip():
-                yield Row(f"line {number}", _json_cells(line))
+            if not line.strip():
+                continue
+            is_empty = False
+            held.append(Row(f"line {number}", _json_cells(line)))
+            is_json = is_json or begins_object(line)
+            if is_json or len(held) == _HELD:
+                yield from held
+                held.clear()
+    if not is_json and not is_empty:
+        raise ValueError(no_json_lines(name))
 
 
 def _json_cells(line: bytes) -> Cells | Unusable:

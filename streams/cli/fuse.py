@@ -53,7 +53,11 @@ def fuse(
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="exit with 1 before fusing if a line cannot be used")
+        bool,
+        typer.Option(
+            "--strict",
+            help="exit with 1 before fusing if a line cannot be used, or if there is no observation",
+        ),
     ] = False,
     map: options.Map = None,
     set: options.Set = None,
@@ -93,6 +97,9 @@ def fuse(
     )
     if unusable and (strict or not log.entities):
         raise CommandError(f"{found}; nothing was fused")
+    empty = "" if log.entities else f"{_name_of(file)}: there is no observation in it; nothing was fused"
+    if empty and strict:
+        raise CommandError(empty)
     from beliefstream.streams.worker.entity_batch import NOT_FINITE
     from beliefstream.streams.worker.updater import make_updater
 
@@ -106,6 +113,8 @@ def fuse(
             progress.advance(task)
     for name in log.failed:
         print(f"{name}: numerical: {NOT_FINITE}", file=sys.stderr)
+    if empty:
+        print(empty, file=sys.stderr)
     print(f"{found}; {count} posteriors of {log.entities} entities", file=sys.stderr)
 
 
@@ -158,13 +167,14 @@ def _lines(file: str) -> list[tuple[int, bytes]]:
 
 def _check_format(file: str, lines: list[tuple[int, bytes]]) -> None:
     """Raise CommandError if no line is a JSON object, as in a CSV file."""
-    if lines and not any(line.lstrip().startswith(b"{") for _, line in lines):
-        name = "standard input" if file == "-" else file
-        expected = '{"entity": "boat", "sensor": "gps", "time": 1.5, "value": [3, 4]}'
-        raise CommandError(
-            f"{name}: no line is a JSON object; expected JSON lines, one message each, such as {expected}, or "
-            "--file-format csv"
-        )
+    from beliefstream.streams.bridges.tables import begins_object, no_json_lines
+
+    if lines and not any(begins_object(line) for _, line in lines):
+        raise CommandError(no_json_lines(_name_of(file)))
+
+
+def _name_of(file: str) -> str:
+    return "standard input" if file == "-" else file
 
 
 def _read(log: Log, lines: list[tuple[int, bytes]]) -> int:

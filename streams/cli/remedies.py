@@ -37,7 +37,8 @@ def remedy_for(reason: Reason) -> str:
 TOPIC_REMEDIES: Mapping[str, str] = {
     "does not exist": "`beliefstream topics create` creates the missing topics",
     "may not be seen": "deploy/SECURITY.md lists the rights of each user; devices and consumers do not need all topics",
-    "cleanup.policy": "set it: kafka-configs.sh --alter --topic NAME --add-config cleanup.policy=compact",
+    "cleanup.policy": "set it: kafka-configs.sh --alter --topic NAME --add-config cleanup.policy=compact (the embedded "
+    "broker: start it again, then create the topics)",
     "max.message.bytes": "set it: kafka-configs.sh --alter --topic NAME --add-config max.message.bytes=BYTES",
     "partitions": "set BELIEFSTREAM_PARTITIONS to the topics' number of partitions, or delete those that differ (their "
     "records are lost) and create them again; adding partitions would move entities to other partitions",

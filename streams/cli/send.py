@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from beliefstream.streams.settings import Settings
 
 TICK = 500  # rows between two steps of the progress bar
+_EMPTY = "there is no observation in it; nothing was sent"
 BATCHES = {"linger_ms": 50, "batch_size": 256 * 1024}  # a file does not mind waiting: few, large requests
 
 
@@ -40,7 +41,10 @@ def send(
         bool, typer.Option("--sort", help="send in order of time; reads the whole file first")
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="exit with 1 before sending if a row cannot be used")
+        bool,
+        typer.Option(
+            "--strict", help="exit with 1 before sending if a row cannot be used, or if there is none"
+        ),
     ] = False,
     brokers: Brokers = None,
 ) -> None:
@@ -72,10 +76,12 @@ def send(
 
 
 def _all_usable(name: str, found: Iterable[Found]) -> list[Found]:
-    """All rows; raises CommandError if one of them cannot be used."""
+    """All rows; raises CommandError if one of them cannot be used, or if there is none."""
     from beliefstream.schemas import Unusable
 
     rows = list(found)
+    if not rows:
+        raise CommandError(f"{name}: {_EMPTY}")
     bad = [each for each in rows if isinstance(each.observation, Unusable)]
     for each in bad:
         options.tell(each)
@@ -130,6 +136,8 @@ def _report(name: str, sent: Sent, seconds: float, stopped: bool) -> None:
             "model's lateness window they become dead letters; --sort sends in order of time",
             file=sys.stderr,
         )
+    if not sent.sent and not stopped:
+        print(f"{name}: {_EMPTY}", file=sys.stderr)
     if stopped:
         raise CommandError(f"stopped after {sent.place or 'nothing'}: sent {found}")
     print(f"sent {found}, in {seconds:.1f} s: {sent.sent / max(seconds, 1e-3):.0f}/s")

@@ -10,6 +10,8 @@ import importlib
 import os
 import sys
 
+from beliefstream.inference.likelihood.failures import FAILURES, explanation
+
 SETTING = "BELIEFSTREAM_MEASUREMENTS"
 _loaded: set[str] = set()
 
@@ -33,9 +35,7 @@ def load(modules: str) -> list[str]:
     for name in names:
         try:
             importlib.import_module(name)
-        except Exception as error:  # a user's module may raise anything
-            raise ValueError(
-                f"{SETTING}: {name} cannot be imported: {str(error) or type(error).__name__}"
-            ) from error
+        except FAILURES as error:  # a user's module may raise anything
+            raise ValueError(f"{SETTING}: {name} cannot be imported: {explanation(error)}") from error
         _loaded.add(name)
     return names

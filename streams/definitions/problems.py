@@ -12,6 +12,7 @@ import sys
 from functools import cache, lru_cache
 from pathlib import Path
 
+from beliefstream.inference.likelihood.failures import FAILURES
 from beliefstream.inference.likelihood.learned import weights as files
 from beliefstream.inference.likelihood.learned.network import LearnedLikelihood
 from beliefstream.inference.likelihood.problem_functions import ProblemFunction
@@ -39,7 +40,7 @@ def find(name: str) -> Problem:
     if isinstance(found, type):
         try:
             found = found()
-        except Exception as error:  # a user's class may raise anything
+        except FAILURES as error:  # a user's class may raise anything
             raise ValueError(f"problem: {name} cannot be made: {type(error).__name__}: {error}") from error
     check_names(found)
     problem: Problem = found

@@ -252,6 +252,7 @@ def _own(sensor: OwnSensor, state: _State) -> Sensor:
             outlier_span=sensor.outlier_span,
             origin=sensor.position,
             output=output,
+            outputs=sensor.outputs,
             **_channel_arguments(sensor),
         )
         for output in ([None] if sensor.outputs is None else range(sensor.outputs))

@@ -102,15 +102,17 @@ class Log:
         """Number of entities with posteriors."""
         return len({event.entity for event in self._events} | self._resets.keys())
 
-    def define_sensor(self, definition: Sensor | bytes) -> None:
-        """Define or replace a sensor; raises Unusable if the JSON is not a valid sensor."""
+    def define_sensor(self, definition: Sensor | bytes) -> Sensor:
+        """Define or replace a sensor, and return it; raises Unusable if the JSON is not a valid sensor."""
         sensor = parse_sensor(definition) if isinstance(definition, bytes) else definition
         self._definitions.sensors[sensor.sensor] = sensor
+        return sensor
 
-    def define_model(self, definition: Model | bytes) -> None:
-        """Define or replace a model; raises Unusable if the JSON is not a valid model."""
+    def define_model(self, definition: Model | bytes) -> Model:
+        """Define or replace a model, and return it; raises Unusable if the JSON is not a valid model."""
         model = parse(Model, definition) if isinstance(definition, bytes) else definition
         self._definitions.models[model.entity] = EntityModel(model)
+        return model
 
     def add(self, raw: bytes, default_id: str = "") -> None:
         """Add an observation, a prior (a message with a mixture) or a reset (a message with a field `reset`).

@@ -42,6 +42,7 @@ def fuse(
 
     Raises:
         ValueError: a row cannot be used, or gives no finite posterior; the line names it, its field and the value.
+            Or a variable of the environment is not valid, or is called almost like a setting.
     """
     settings = Settings()
     measurement_modules.load(settings.measurements)

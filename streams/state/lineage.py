@@ -11,6 +11,8 @@ have been read. Every recovery compares the records with the broker.
 - The group has committed more than the changelog says was read: the changelog has lost its end, as after a power cut.
   Or there is nothing to read in between, as at the end of a transaction. Messages after the last commit before that
   record are read again.
+- A source topic has another name, because a setting was changed: the worker stops. Otherwise the beliefs would forget
+  their offsets in the former topic, and a worker with the former setting would read all of it once more.
 - A source topic has another id: it was deleted and created again, and its offsets start at 0 again. The offsets in the
   beliefs are reset, and the beliefs stay. Otherwise new observations would count as already applied.
 - A source topic ends before the read offset: it has lost its end. The beliefs keep its messages, and their offsets are
@@ -62,6 +64,10 @@ KeyValue = tuple[bytes, bytes | None]
 
 class Repartitioned(ValueError):
     """The observations topic has another number of partitions than when the beliefs were computed."""
+
+
+class OtherSource(ValueError):
+    """A setting names another source topic than that from which the beliefs were computed."""
 
 
 class Lineage:
@@ -119,7 +125,7 @@ class Lineage:
         for partition in partitions:
             start = starts.get(TP(changelog, partition)) or 0
             now[partition] = SourceRecord(states[changelog].id, start, ids, count)
-            self._check_partitions(known[partition][0], now[partition])
+            check_source(self._names, known[partition][0], now[partition])
         found = await self._compared(consumer, known, now)
         for partition, (logs, faults) in found.items():
             await self._move(consumer, partition, faults, logs)
@@ -159,15 +165,6 @@ class Lineage:
 
     def _committed_of(self, partition: int) -> dict[str, int]:
         return {name: self._committed(TP(name, partition)) for name in self._source_topics}
-
-    def _check_partitions(self, known: SourceRecord | None, now: SourceRecord) -> None:
-        if known is None or known.partitions == now.partitions:
-            return
-        raise Repartitioned(
-            f"partitions: the beliefs in {self._names.beliefs_changelog!r} were computed from {known.partitions} "
-            f"partitions of {self._names.observations!r}, which has {now.partitions} now; create the topics again with "
-            f"{known.partitions}, or use another application and other topics"
-        )
 
     async def _move(self, consumer: Any, partition: int, faults: Faults, logs: Logs) -> None:
         for name, end in faults.truncated.items():
@@ -244,6 +241,25 @@ class Lineage:
         offsets = await send_all(await self._producer(), records, self._fencing.leases)
         last = offsets.get(TopicPartition(changelog, partition), NOT_KNOWN)
         self._store.write_own(partition, dict(entries), last, 0)
+
+
+def check_source(names: TopicNames, known: SourceRecord | None, now: SourceRecord) -> None:
+    """Raise OtherSource or Repartitioned if the beliefs cannot go on with these topics; `known` is their source."""
+    if known is None:
+        return
+    settings = (("BELIEFSTREAM_OBSERVATIONS", names.observations), ("BELIEFSTREAM_PRIORS", names.priors))
+    for (variable, name), former in zip(settings, known.topics, strict=False):  # in the order of `now.topics`
+        if name not in known.topics:
+            raise OtherSource(
+                f"{variable}: the beliefs in {names.beliefs_changelog!r} were computed from the topic {former!r}, not "
+                f"{name!r}; name that one again, or begin anew with another BELIEFSTREAM_APPLICATION"
+            )
+    if known.partitions != now.partitions:
+        raise Repartitioned(
+            f"partitions: the beliefs in {names.beliefs_changelog!r} were computed from {known.partitions} partitions "
+            f"of {names.observations!r}, which has {now.partitions} now; create the topics again with "
+            f"{known.partitions}, or use another application and other topics"
+        )
 
 
 def _decoded(kind: type[T], raw: bytes | None) -> T | None:

@@ -29,9 +29,10 @@ class BeliefRecovery(BulkRecovery):
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
-        """Start the clock; Faust calls this when partitions move."""
+        """Start the clock; Faust calls this when partitions move, and asks the stores how far they are."""
         self._began = time.monotonic()
-        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+        with or_stop(FAILURE):
+            await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     def in_bulk(self, tp: TP) -> bool:
         """Whether the partition is one of a table of beliefs."""

@@ -10,6 +10,7 @@ from typing import Any, cast
 import faust
 import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka.errors import UnknownTopicOrPartitionError
 from faust.types import TP
 
 from beliefstream.inference.update.updater import Updater
@@ -64,14 +65,26 @@ def ownership(
     app: faust.App, settings: Settings, store: BeliefStore, producer: StartedProducer
 ) -> tuple[Fencing, Lineage]:
     """Build what decides whether this worker may write beliefs, and whether they match their source."""
-    changelog = settings.names.beliefs_changelog
-    fencing = Fencing(settings.application, changelog, producer)
+    names = settings.names
+    fencing = Fencing(settings.application, names.beliefs_changelog, producer)
+
+    async def take(partitions: Collection[int]) -> None:
+        # without its changelog a producer would ask for it again and again, and say nothing for a minute
+        await _require_topics(producer, (names.observations, names.priors, names.beliefs_changelog))
+        await fencing.take(partitions)
 
     async def fence(partitions: Collection[int]) -> None:
-        await run_or_stop(fencing.take(partitions), "partitions cannot be taken over, the worker stops")
+        await run_or_stop(take(partitions), "partitions cannot be taken over, the worker stops")
 
     cast(SafeTableManager, app.tables).fence = fence
-    return fencing, Lineage(settings.names, store, fencing, producer, partial(_committed, app))
+    return fencing, Lineage(names, store, fencing, producer, partial(_committed, app))
+
+
+async def _require_topics(producer: StartedProducer, names: Collection[str]) -> None:
+    """Raise UnknownTopicOrPartitionError that names the missing topics: a broker in memory loses all at a restart."""
+    found = await topic_states((await producer()).client, names)
+    if missing := [name for name in names if name not in found]:
+        raise UnknownTopicOrPartitionError(f"topics that do not exist: {', '.join(missing)}")
 
 
 def examine_before_reading(app: faust.App, fusion: Fusion, lineage: Lineage) -> None:

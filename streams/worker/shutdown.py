@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 
 import faust
 import structlog
+from aiokafka.errors import UnknownTopicOrPartitionError
 
 from beliefstream.streams.kafka.faust.worker_signals import SignalledWorker
 from beliefstream.streams.kafka.reachability import Reachability
 from beliefstream.streams.state.fencing import Fenced
-from beliefstream.streams.state.lineage import Repartitioned
+from beliefstream.streams.state.lineage import OtherSource, Repartitioned
 from beliefstream.streams.state.stores import STORE_FAILED, StoreFault
 
 __all__ = ["Runner", "run_or_stop"]
@@ -28,6 +29,7 @@ T = TypeVar("T")
 log = structlog.get_logger()
 GRACE_SECONDS = 5.0  # time for a broker to come back
 CHECK_SECONDS = 0.5
+TOPICS_MISSING = "topics do not exist, the worker stops: `beliefstream topics create` creates them"
 
 
 class Runner(SignalledWorker):
@@ -72,6 +74,10 @@ async def run_or_stop(work: Awaitable[T], failure: str) -> T:
         log.error("fenced: another worker has taken its partitions, the worker stops", detail=str(fenced))
     except Repartitioned as moved:
         log.error("entities are in other partitions than their beliefs, the worker stops", detail=str(moved))
+    except OtherSource as other:
+        log.error("the beliefs were computed from another topic, the worker stops", detail=str(other))
+    except UnknownTopicOrPartitionError as missing:
+        log.error(TOPICS_MISSING, detail=str(missing))
     except StoreFault as fault:
         log.error(STORE_FAILED, detail=str(fault))
     except Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib import metadata
@@ -142,6 +143,7 @@ def test_a_package_offers_measurements_by_entry_points(monkeypatch: pytest.Monke
         (built_in_functions.projection, {"gain": 2.0}, "parameters .'gain'.: .*unexpected keyword"),
         (lambda state: state, {}, "function: '<lambda>' cannot be used .*it returns 2 numbers, expected 1"),
         (lambda state: 1.0, {}, "cannot be used .*it returns float, expected a tensor"),
+        (lambda state: sys.exit(), {}, r"'<lambda>' cannot be used .*it calls sys\.exit\(\)"),
         (lambda state, gain: state.sum() * (gain - 3).log(), {"gain": 2.0}, r"it returns nan at .1\.0, 1\.0"),
         (lambda state: state.sum() / 0, {}, r"it returns inf at .* not finite at any state tried"),
         (lambda state: state[0] if state[0] > 0 else state[1], {}, "cannot be used .*data-dependent"),
@@ -153,6 +155,54 @@ def test_a_function_that_cannot_be_used_is_refused_when_it_is_stated(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Program.of(resolve(function), 2, numbers, None)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda state: torch.cat([state, state]), "it returns 4 numbers, expected 2, as `outputs` says"),
+        (lambda state: state.sum(), "it returns 1 number, expected 2, as `outputs` says"),
+        (lambda state: (state[0], state[1], state[0]), "it returns 3 numbers, expected 2, as `outputs` says"),
+        (lambda state: 1.0, "it returns float, expected a tensor"),
+    ],
+)
+def test_a_function_that_returns_another_number_of_outputs_is_refused(
+    function: Callable[..., Tensor], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"function: '<lambda>' cannot be used on 2 coordinates .*{message}"):
+        Program.of(resolve(function), 2, {}, 0, 2)
+
+
+@pytest.mark.parametrize(
+    "function", [lambda state: 3 * state, lambda state: (3 * state)[None], lambda state: tuple(3 * state)]
+)
+def test_a_function_may_return_its_outputs_in_any_shape(function: Callable[..., Tensor]) -> None:
+    made, flat = Program.of(resolve(function), 2, {}, 1, 2)
+    assert made.values(torch.tensor([[1.0, 2.0]]), torch.as_tensor(flat)[None]).tolist() == [6.0]
+
+
+def test_a_function_of_one_number_has_one_output() -> None:
+    made, flat = Program.of(resolve(lambda state: state.sum()), 2, {}, 0, 1)
+    assert made.values(torch.tensor([[1.0, 2.0]]), torch.as_tensor(flat)[None]).tolist() == [3.0]
+
+
+def test_a_function_that_ends_the_program_later_fails_instead() -> None:
+    calls = iter(range(100))
+
+    def leaving(state: Tensor) -> Tensor:
+        return state.sum() if next(calls) == 0 else sys.exit("bye")
+
+    made, flat = Program.of(resolve(leaving), 2, {}, None)
+    with pytest.raises(RuntimeError, match=r"'leaving': it calls sys\.exit\('bye'\)"):
+        made.values(torch.ones(1, 2), torch.as_tensor(flat)[None])
+
+
+def test_ctrl_c_in_a_function_is_no_failure_of_it() -> None:
+    def interrupted(state: Tensor) -> Tensor:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Program.of(resolve(interrupted), 2, {}, None)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -106,6 +107,7 @@ def test_a_log_likelihood_of_another_shape_is_refused(wrong: Any) -> None:
         (lambda x: x, "a tensor named count, got Tensor"),
         (lambda x: {"count": x * 0 + 0.5}, "count: must be a whole number from 0 on, got 0.5"),
         (lambda x: {"count": 1 / 0}, "failed: ZeroDivisionError"),
+        (lambda x: sys.exit(3), "failed: SystemExit: 3"),
     ],
 )
 def test_a_simulator_that_returns_something_else_is_refused(wrong: Any, message: str) -> None:

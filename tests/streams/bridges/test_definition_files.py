@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from beliefstream.schemas import Model, RangeSensor, parse, parse_sensor
+from beliefstream.schemas import Model, RangeSensor, Sensor, parse, parse_sensor
 from beliefstream.streams.bridges.definition_files import parse_definitions, read_definitions
 from beliefstream.streams.bridges.yaml_documents import documents
 
@@ -62,11 +62,27 @@ def test_several_documents_are_several_definitions() -> None:
     ],
 )
 def test_one_name_in_two_definitions_is_an_error(text: str, name: str, message: str) -> None:
-    def read(raw: bytes) -> object:
+    def read(raw: bytes) -> Sensor | Model:
         return parse_sensor(raw) if b'"sensor"' in raw else parse(Model, raw)
 
     with pytest.raises(ValueError, match=message):
         parse_definitions(read_definitions(text.encode(), name), read)
+
+
+def test_a_definition_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    stated = read_definitions(SENSORS.encode(), "sensors.yaml")
+    monkeypatch.setattr(json, "loads", lambda raw: pytest.fail("decoded again"))
+    decoded: list[bytes] = []
+
+    def read(raw: bytes) -> Sensor | Model:
+        decoded.append(raw)
+        return parse_sensor(raw)
+
+    assert [each.sensor for each in parse_definitions(stated, read) if isinstance(each, RangeSensor)] == [
+        "mast-1",
+        "no",
+    ]
+    assert decoded == [each.raw for each in stated]
 
 
 @pytest.mark.parametrize("text", ["- sensor: a\n  kind: speed", '[{"sensor": "a", "kind": "speed"}]'])

@@ -209,6 +209,25 @@ def test_ndjson_without_a_mapping_is_messages(tmp_path: Path) -> None:
     assert "not JSON" in told[0] and "[1]" in told[1] and "colour" in told[2]
 
 
+@pytest.mark.parametrize("first", ["nonsense\n" * 2500, "\n", "\ufeff"])
+def test_ndjson_may_begin_with_lines_that_are_none(tmp_path: Path, first: str) -> None:
+    message = '{"entity": "a", "sensor": "gps", "time": 1, "value": 3}\n'
+    found = read(written(tmp_path, f"{first}{message}\n{message}also bad\n", "log.ndjson"))
+    assert len(good(found)) == 2
+    assert len(faults(found)) == first.count("nonsense") + 1
+
+
+@pytest.mark.parametrize("lines", [1, 2500])
+def test_a_file_without_any_object_is_not_ndjson(tmp_path: Path, lines: int) -> None:
+    path = written(tmp_path, "a,gps,1,3\n" * lines, "log.ndjson")
+    with pytest.raises(ValueError, match=r"log\.ndjson: no line is a JSON object; .* --file-format csv$"):
+        read(path)
+
+
+def test_ndjson_without_lines_has_no_rows(tmp_path: Path) -> None:
+    assert read(written(tmp_path, "\n \n", "log.ndjson")) == []
+
+
 def test_ndjson_is_mapped_and_fields_inside_objects_are_found(tmp_path: Path) -> None:
     line = {"mmsi": 211, "at": "2026-01-31T12:00:00Z", "position": {"lat": 54, "lon": 10.5}, "speed": 3}
     mapping = mapping_of(

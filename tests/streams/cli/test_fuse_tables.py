@@ -87,6 +87,35 @@ def test_posteriors_are_written_as_a_table(run: Run, name: str) -> None:
         assert means == pytest.approx(posterior.mixture.mean().tolist(), abs=1e-6)
 
 
+DEFINITIONS = ("--sensors", "sensors.yaml", "--models", "models.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("log.csv", "t,id,x,y\n"), ("log.jsonl", f"{GPS}\n{WALKER}\n")]
+)
+def test_a_file_without_observations_is_told_and_strictly_an_error(
+    run: Run, tmp_path: Path, name: str, content: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    options = (*OPTIONS, *DEFINITIONS) if name == "log.csv" else ()
+    told = f"{name}: there is no observation in it; nothing was fused"
+    result = run("fuse", name, *options)
+    assert (result.status, result.out, result.err.splitlines()[0]) == (0, "", told)
+    assert_one_line(run("fuse", name, *options, "--strict"), told)
+
+
+@pytest.mark.parametrize("is_mapped", [True, False])
+def test_csv_by_another_name_is_told_how_to_be_read(run: Run, tmp_path: Path, is_mapped: bool) -> None:
+    (tmp_path / "log.csv").rename(tmp_path / "log.txt")
+    options = OPTIONS if is_mapped else ()
+    assert_one_line(
+        run("fuse", "log.txt", *options, *DEFINITIONS),
+        "log.txt: no line is a JSON object",
+        "or --file-format csv",
+    )
+    assert run("fuse", "log.txt", *OPTIONS, *DEFINITIONS, "--file-format", "csv").status == 0
+
+
 @pytest.mark.parametrize("input", ["log.csv", "sensors.yaml", "models.yaml"])
 def test_an_output_that_is_an_input_is_refused_and_the_input_stays(
     run: Run, tmp_path: Path, input: str

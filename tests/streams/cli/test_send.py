@@ -89,6 +89,20 @@ def test_a_file_of_which_no_row_can_be_used_is_a_failure(run: Run, topics: Names
     )
 
 
+def test_a_file_without_rows_is_told_and_strictly_an_error(run: Run, topics: Names, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(HEADER)
+    told = "log.csv: there is no observation in it; nothing was sent"
+    result = run("send", "log.csv")
+    assert (result.status, result.err.splitlines()) == (0, [told])
+    assert_one_line(run("send", "log.csv", "--strict"), told)
+
+
+def test_csv_by_another_name_is_told_how_to_be_sent(run: Run, topics: Names, tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text(f"{HEADER}a,gps,1,1\n")
+    assert_one_line(run("send", "log.txt"), "log.txt: no line is a JSON object", "or --file-format csv")
+    assert run("send", "log.txt", "--file-format", "csv").status == 0
+
+
 def test_strict_sends_nothing_of_a_file_with_a_bad_row(
     run: Run, topics: Names, embedded_broker: EmbeddedNode, tmp_path: Path
 ) -> None:

@@ -142,7 +142,7 @@ def test_a_fault_is_looked_for_once(folder: Path, monkeypatch: pytest.MonkeyPatc
         ({"parameters": {}}, "'inverse_cube' cannot be used on 2 coordinates with parameters []"),
         ({"parameters": {"moment": 1, "age": 2}}, "unexpected keyword argument 'age'"),
         ({"outlier_span": None}, "outlier_span: required for an outlier_probability of 0.05"),
-        ({"outputs": 2}, "cannot be used"),
+        ({"outputs": 2}, "parameters ['moment']: it returns 1 number, expected 2, as `outputs` says"),
     ],
 )
 def test_a_definition_that_does_not_fit_the_function_is_refused(
@@ -172,9 +172,29 @@ def test_a_function_of_several_numbers_reports_them_all(folder: Path) -> None:
     assert bool((seen.log_likelihood(state) > seen.log_likelihood(nearby)).all())
 
 
+def test_numbers_that_no_output_takes_are_not_ignored(folder: Path) -> None:
+    @measurement_functions.register("field-and-distance")
+    def field(place: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
+        return torch.cat([moment * place, place.square().sum()[None]])
+
+    definition = {**DEFINITION, "measurement": "field-and-distance", "position": None}
+    for outputs, expected in ((2, "expected 2, as `outputs` says"), (None, "expected 1")):
+        with pytest.raises(Unusable, match="magnetometer-1 cannot be used") as caught:
+            sensor_over(parse_sensor({**definition, "outputs": outputs}), ("x", "y"))
+        assert caught.value.reason == Reason.invalid_definition
+        assert f"it returns 3 numbers, {expected}" in caught.value.detail
+        assert "'field-and-distance'" in caught.value.detail
+    sensor_over(parse_sensor({**definition, "outputs": 3}), ("x", "y"))
+
+
 @pytest.mark.parametrize(
     ("code", "shown"),
-    [(None, "No module named 'magnetometer'"), ("1 / 0", "division by zero"), ("raise OSError", "OSError")],
+    [
+        (None, "No module named 'magnetometer'"),
+        ("1 / 0", "division by zero"),
+        ("raise OSError", "OSError"),
+        ("exit(3)", "it calls sys.exit(3)"),
+    ],
 )
 def test_a_module_that_cannot_be_imported_is_told_in_a_line(
     folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch, code: str | None, shown: str

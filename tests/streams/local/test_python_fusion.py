@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from beliefstream import (
     RandomWalk,
     fuse,
 )
+from beliefstream.streams.settings import Settings
 from tests.streams.cli.conftest import small_weights as small_weights  # the fixture
 
 GPS = PositionSensor(sensor="gps", standard_deviation=2.0)
@@ -109,3 +111,18 @@ def test_an_observation_that_does_not_fit_is_told_and_nothing_is_fused() -> None
 
 def test_no_observation_gives_no_posterior() -> None:
     assert fuse([], GPS, WALKER) == []
+
+
+def test_a_variable_that_is_almost_a_setting_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meant = "BELIEFSTREAM_FUTURE_TOLERENCE: there is no such setting; is it BELIEFSTREAM_FUTURE_TOLERANCE?"
+    monkeypatch.setenv("BELIEFSTREAM_FUTURE_TOLERENCE", "5")
+    with pytest.raises(ValueError, match=re.escape(meant)):
+        fuse(OBSERVATIONS, GPS, WALKER)
+    monkeypatch.delenv("BELIEFSTREAM_FUTURE_TOLERENCE")
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text("BELIEFSTREAM_FUTURE_TOLERENCE=5\n")
+    with pytest.raises(ValueError, match=re.escape(meant)):
+        Settings()
+    assert Settings(_env_file=None).future_tolerance == 60

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import uvloop
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, client
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError, UnsupportedVersionError
 from aiokafka.protocol.metadata import MetadataRequest
@@ -16,6 +16,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from beliefstream.streams.kafka import topic_metadata, topic_states
 from beliefstream.streams.kafka.aiokafka_clients import fault_of
 from beliefstream.streams.kafka.faust import connections
+from beliefstream.streams.kafka.topics import check, create
 from tests.brokers import Broker, EmbeddedNode
 from tests.conftest import Names
 
@@ -25,6 +26,7 @@ WAIT = 10.0  # seconds
 @pytest.fixture
 def safe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AIOKafkaConnection, "send", AIOKafkaConnection.send)  # to be put back
+    monkeypatch.setattr(client, "MetadataRequest", client.MetadataRequest)
     connections.use_safe_connections()
 
 
@@ -77,17 +79,17 @@ def test_a_request_that_the_broker_does_not_know_is_no_broken_connection(
 
 def test_a_client_whose_metadata_nobody_keeps_is_found(embedded_broker: EmbeddedNode) -> None:
     async def act(producer: AIOKafkaProducer) -> tuple[str | None, str | None]:
-        client, before = producer.client, fault_of(producer.client)
+        asked, before = producer.client, fault_of(producer.client)
 
         def broken(*_: object) -> None:
             raise RuntimeError("the handler is closed")
 
-        client._metadata_update = broken
-        client.force_metadata_update()
+        asked._metadata_update = broken
+        asked.force_metadata_update()
         async with asyncio.timeout(WAIT):
-            await asyncio.wait([client._sync_task])
-        fault = fault_of(client)
-        client._sync_task = None  # which the client would wait for at its end
+            await asyncio.wait([asked._sync_task])
+        fault = fault_of(asked)
+        asked._sync_task = None  # which the client would wait for at its end
         return before, fault
 
     assert with_producer(embedded_broker, act) == (None, "RuntimeError('the handler is closed')")
@@ -97,6 +99,8 @@ def test_a_client_whose_metadata_nobody_keeps_is_found(embedded_broker: Embedded
 def test_a_producer_goes_on_after_all_its_connections_were_reset(
     embedded_broker: EmbeddedNode, names: Names, safe: None
 ) -> None:
+    create(embedded_broker.bootstrap_servers, names.topics, partitions=1)
+
     async def act(producer: AIOKafkaProducer) -> int:
         for _ in range(20):
             for connection in list(producer.client._conns.values()):
@@ -108,3 +112,22 @@ def test_a_producer_goes_on_after_all_its_connections_were_reset(
         return int(sent.offset)
 
     assert with_producer(embedded_broker, act) >= 19
+
+
+def test_a_client_does_not_create_the_topic_it_asks_for(
+    embedded_broker: EmbeddedNode, names: Names, safe: None
+) -> None:
+    """A changelog that a broker creates by itself has its own number of partitions, and is not compacted."""
+    changelog = names.topics.beliefs_changelog
+
+    async def act(producer: AIOKafkaProducer) -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2.0):
+                await producer.send_and_wait(changelog, b"a belief", partition=0)
+
+    with_producer(embedded_broker, act)
+    assert f"The topic {changelog!r} does not exist." in check(
+        embedded_broker.bootstrap_servers, names.topics
+    )
+    assert changelog in create(embedded_broker.bootstrap_servers, names.topics, partitions=3)
+    assert check(embedded_broker.bootstrap_servers, names.topics, partitions=3) == []

@@ -10,11 +10,17 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource as Source,
+    SettingsConfigDict,
+)
 
 from beliefstream.streams.directories import cache_directory
 from beliefstream.streams.kafka.security import Mechanism, Protocol, Security, SecurityError, read_secret
 from beliefstream.streams.kafka.topics import TopicNames
+from beliefstream.streams.settings.misspelt import MisspeltSetting as MisspeltSetting, check_spelling
 
 # the characters that RFC 6750 allows in a header, and too many to guess in a day
 TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")
@@ -34,7 +40,10 @@ TOPICS = ("observations", "sensors", "models", "priors", "posteriors", "dead_let
 
 
 class Settings(BaseSettings):
-    """Settings of a worker and of the command line; every field is an environment variable with that prefix."""
+    """Settings of a worker and of the command line; every field is an environment variable with that prefix.
+
+    Raises MisspeltSetting, a ValueError, if a variable is called almost like a setting.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="BELIEFSTREAM_", env_file=".env", extra="ignore", frozen=True
@@ -226,6 +235,23 @@ class Settings(BaseSettings):
     fetch_high_watermark: bool = Field(
         False, description="find the end of a topic by reading; the embedded broker needs it"
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: Source,
+        env_settings: Source,
+        dotenv_settings: Source,
+        file_secret_settings: Source,
+    ) -> tuple[Source, ...]:
+        """Return the usual sources, after a look at the names of the variables in them."""
+        sources = (init_settings, env_settings, dotenv_settings, file_secret_settings)
+        variables = [
+            name for each in sources if isinstance(each, EnvSettingsSource) for name in each.env_vars
+        ]
+        check_spelling(variables, str(cls.model_config["env_prefix"]), tuple(cls.model_fields))
+        return sources
 
     @field_validator(*OPTIONAL, mode="before")
     @classmethod
