@@ -98,7 +98,9 @@ def highest(seen: Seen, b: int, prior: Prior) -> float:
 @borrowing
 def _height(seen: Seen, b: int, n: int) -> float:
     """Log of a likelihood that that of one observation is below everywhere."""
-    return max(seen.log_inlier[b, n] - seen.constant[b, n], seen.log_outlier[b, n] + seen.outlier[b, n])
+    inlier: float = seen.log_inlier[b, n] - seen.constant[b, n]
+    outlier: float = seen.log_outlier[b, n] + seen.outlier[b, n]
+    return max(inlier, outlier)
 
 
 @borrowing

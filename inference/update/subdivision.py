@@ -110,12 +110,12 @@ def cells(local: LocalProblem) -> Cells:
     inside = (~prior.present | (offsets < FARTHEST)).all(1)
     limits = native.Limits(CHANGE, DROPPED, ROUGH, COARSE, ENOUGH, FINEST)
     found = native.subdivide(local.observations64.native, prior, mean, factor, limits, SIZES)
-    parts = [torch.from_numpy(part) for part in found]
-    evidence, target, proposal = parts[1], parts[7], parts[8]
+    counts, evidence, added, centres, shares, spreads, points, target, proposal = map(torch.from_numpy, found)
     drawn = torch.logsumexp(target - proposal, 1) - math.log(target.shape[1])
     apart, off = (evidence[0] - evidence[1]).abs(), (evidence[0] - drawn).abs()
-    sound = inside & (parts[0] > 0) & (apart < MOST_APART) & (off < MOST_OFF)
-    return Cells(sound, parts[2] + torch.maximum(apart, off), evidence[0], *parts[3:7], target, proposal)
+    sound = inside & (counts > 0) & (apart < MOST_APART) & (off < MOST_OFF)
+    error = added + torch.maximum(apart, off)
+    return Cells(sound, error, evidence[0], centres, shares, spreads, points, target, proposal)
 
 
 def _solved(local: LocalProblem, surprise: Tensor, settings: UpdateSettings) -> tuple[Tensor, Update]:

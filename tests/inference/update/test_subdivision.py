@@ -84,7 +84,7 @@ PROBLEMS = [
 def test_an_answer_has_the_exact_evidence_and_says_how_far_it_is_off(
     prior: Mixture, source: Sensor, value: list[float]
 ) -> None:
-    readings = [Reading(source, tuple(value))]
+    readings = [Reading(source, np.array(value))]
     index, update = subdivision.subdivided(posed(prior, readings), likely(), SETTINGS)
     assert index.tolist() == [0] and update is not None
     truth = exact(prior, readings)
@@ -98,7 +98,7 @@ def test_an_answer_has_the_exact_evidence_and_says_how_far_it_is_off(
 
 
 def test_an_answer_keeps_a_wide_component() -> None:
-    readings = [Reading(sensor("range", [20.0, -30.0], 0.5), (90.0,))]
+    readings = [Reading(sensor("range", [20.0, -30.0], 0.5), np.array([90.0]))]
     _, update = subdivision.subdivided(posed(WIDE, readings), likely(), SETTINGS)
     assert update is not None
     points = torch.tensor(
@@ -108,7 +108,7 @@ def test_an_answer_keeps_a_wide_component() -> None:
 
 
 def test_an_answer_does_not_depend_on_its_batch() -> None:
-    readings = [Reading(sensor("range", [20.0, 5.0 * i], 0.5), (90.0 - i,)) for i in range(3)]
+    readings = [Reading(sensor("range", [20.0, 5.0 * i], 0.5), np.array([90.0 - i])) for i in range(3)]
     priors = stacked([WIDE, ARC, WIDE])
     together = LocalProblem.of(
         priors, encode([(each,) for each in readings], 2), [0, 1], torch.device("cpu"), torch.float64
@@ -123,24 +123,24 @@ def test_an_answer_does_not_depend_on_its_batch() -> None:
 
 @pytest.mark.parametrize("surprise", [0.0005, math.nan])
 def test_a_surprising_observation_is_left_to_a_search(surprise: float) -> None:
-    readings = [Reading(sensor("range", [20.0, -30.0], 0.5), (90.0,))]
+    readings = [Reading(sensor("range", [20.0, -30.0], 0.5), np.array([90.0]))]
     unlikely = torch.tensor([surprise], dtype=torch.float64)
     assert subdivision.subdivided(posed(WIDE, readings), unlikely, SETTINGS)[1] is None
 
 
 def test_several_observations_are_left_to_a_search() -> None:
-    readings = [Reading(sensor("range", [20.0, -30.0], 0.5), (90.0,))] * 2
+    readings = [Reading(sensor("range", [20.0, -30.0], 0.5), np.array([90.0]))] * 2
     assert subdivision.subdivided(posed(WIDE, readings), likely(), SETTINGS)[1] is None
 
 
 def test_a_ring_too_thin_for_the_cells_is_left_to_a_search() -> None:
-    readings = [Reading(sensor("range", [20.0, -30.0], 0.005), (90.0,))]
+    readings = [Reading(sensor("range", [20.0, -30.0], 0.005), np.array([90.0]))]
     assert subdivision.subdivided(posed(WIDE, readings), likely(), SETTINGS)[1] is None
 
 
 def test_an_observation_far_off_the_prior_gives_no_answer_that_claims_to_be_good() -> None:
     """Also where the surprise does not say so."""
-    readings = [Reading(sensor("range", [0.0, 0.0], 0.05), (700.0,))]
+    readings = [Reading(sensor("range", [0.0, 0.0], 0.05), np.array([700.0]))]
     _, update = subdivision.subdivided(posed(WIDE, readings), likely(), SETTINGS)
     if update is not None:
         distance = exact(WIDE, readings).divergence(mixture(update)).value
@@ -148,13 +148,13 @@ def test_an_observation_far_off_the_prior_gives_no_answer_that_claims_to_be_good
 
 
 def test_an_answer_that_must_be_better_is_left_to_refinement() -> None:
-    readings = [Reading(sensor("range", [20.0, -30.0], 0.5), (90.0,))]
+    readings = [Reading(sensor("range", [20.0, -30.0], 0.5), np.array([90.0]))]
     lasting = UpdateSettings(refine_below=0.999, repeat_below=0.98)
     assert subdivision.subdivided(posed(WIDE, readings), likely(), lasting)[1] is None
 
 
 def test_a_position_that_may_be_an_outlier_is_solved() -> None:
-    readings = [Reading(position(PLANE, 2, 4.0 * np.eye(2), 0.1), (30.0, -20.0))]
+    readings = [Reading(position(PLANE, 2, 4.0 * np.eye(2), 0.1), np.array([30.0, -20.0]))]
     _, update = subdivision.subdivided(posed(WIDE, readings), likely(), SETTINGS)
     assert update is not None
     truth = exact(WIDE, readings)
