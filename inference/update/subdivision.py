@@ -15,7 +15,7 @@ scan of the prior that has points of its own. Otherwise the problem is left to a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -62,11 +62,17 @@ def subdivided(
     index = torch.nonzero(fits)[:, 0]
     each = max(1, min(TOGETHER, math.ceil(len(index) / torch.get_num_threads())))
 
-    def part(some: Tensor) -> tuple[Tensor, Update]:
-        sound, update = _solved(local.rows(some), surprise[some], settings)
+    def part(some: Tensor) -> tuple[Tensor, Update | None]:
+        found = cells(local.rows(some))
+        agreed = torch.nonzero(found.sound)[:, 0]
+        if len(agreed) == 0:
+            return agreed, None
+        some = some[agreed]
+        sound, update = _solved(local.rows(some), found.rows(agreed), surprise[some], settings)
         return some[sound], update.rows(sound)
 
-    parts = [found for found in in_threads(part, torch.split(index, each)) if len(found[0])]
+    found = in_threads(part, torch.split(index, each)) if len(index) else []
+    parts = [(some, update) for some, update in found if update is not None and len(some)]
     if not parts:
         return none, None
     return torch.cat([some for some, _ in parts]), joined(parts)
@@ -85,6 +91,10 @@ class Cells:
     points: Tensor  # two within each cell of another sample, (B, P, 2)
     target: Tensor  # log of prior × likelihood, (B, P)
     proposal: Tensor  # log density of the points, (B, P)
+
+    def rows(self, index: Tensor) -> Cells:
+        """The cells of the problems at `index`."""
+        return Cells(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean ``(B, 2)`` and covariance ``(B, 2, 2)`` of the posterior."""
@@ -118,9 +128,10 @@ def cells(local: LocalProblem) -> Cells:
     return Cells(sound, error, evidence[0], centres, shares, spreads, points, target, proposal)
 
 
-def _solved(local: LocalProblem, surprise: Tensor, settings: UpdateSettings) -> tuple[Tensor, Update]:
+def _solved(
+    local: LocalProblem, found: Cells, surprise: Tensor, settings: UpdateSettings
+) -> tuple[Tensor, Update]:
     """Places of the answers that can be trusted, and all answers."""
-    found = cells(local)
     native = native_form("mixtures.native_fitting", found.centres)
     assert native is not None
     count = settings.most_components  # the reduction makes space for the wide ones
@@ -147,8 +158,8 @@ def _solved(local: LocalProblem, surprise: Tensor, settings: UpdateSettings) -> 
         update = _with_unseen(local, update, weighted, several)
     seen = scan(local.prior64, local.observations64)
     missed = seen.missed(local.localise(whole), found.log_evidence).sum(1)
-    unseen_before = missed < update.divergence.clamp_min(DOUBTFUL)
-    sound = found.sound & unseen_before & (seen.log_evidence < found.log_evidence + MOST_SCANNED)
+    nothing_new = missed < update.divergence.clamp_min(DOUBTFUL)
+    sound = nothing_new & (seen.log_evidence < found.log_evidence + MOST_SCANNED)
     if settings.repeat_below > ASKED:
         sound &= update.effective_sample_size >= settings.repeat_below
     return torch.nonzero(sound)[:, 0], with_missed(update, missed)

@@ -9,7 +9,8 @@
    (`nearly_linear`). Its error vanishes with their information, so the errors of many weak updates do not add up.
 4. If they are weak beside the prior, quadrature gives exact moments even for nonlinear ones (`settling`, `quadrature`).
 5. Every answer of the network is reduced and checked (`inference.update.checked_network`). Where the check is poor or
-   may miss a mode, the answer is searched, refined and measured again (`inference.update.thorough_network`).
+   may miss a mode, it is found again by subdivision of the plane (`subdivision`), or searched, refined and measured
+   (`inference.update.thorough_network`).
 """
 
 from __future__ import annotations
