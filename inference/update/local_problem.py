@@ -73,6 +73,11 @@ class LocalProblem:
             double.to(dtype=dtype, device=device),
         )
 
+    def with_one_component(self) -> LocalProblem:
+        """The problem as if the whole prior were one Gaussian, for the coordinates that no sensor touches."""
+        one = GaussianMixture.gaussian
+        return replace(self, whole=one(*self.whole.moments()), prior64=one(*self.prior64.moments()))
+
     def weigh(self, answer: GaussianMixture, count: int, seed: int) -> importance.Weighted:
         """Importance points of an answer in these coordinates."""
         return importance.weigh(self.prior, answer, self.observations, self.images, count, seed, self.shares)

@@ -1,6 +1,7 @@
 """Search and refinement for updates where one pass of the network cannot be trusted.
 
-Strongly nonlinear observations leave modes that neither the network nor its check may see. So:
+Strongly nonlinear observations leave modes that neither the network nor its check may see. One observation in the
+plane is solved by subdivision (`inference.update.subdivision`). For all others:
 
 1. Points of the prior are moved to where the observations agree (`inference.update.randomised_maximum_likelihood`),
    and the network's answer is measured there. A good answer is final.
@@ -22,7 +23,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.update import importance, mode_search
@@ -42,7 +42,9 @@ from beliefstream.inference.update.prior_scan import scan
 from beliefstream.inference.update.randomised_maximum_likelihood import randomised_images
 from beliefstream.inference.update.refinement import refine
 from beliefstream.inference.update.result import Method, Update, joined
+from beliefstream.inference.update.subdivision import subdivided
 from beliefstream.inference.update.threads import in_threads
+from beliefstream.inference.update.wide_components import share_beside, widened
 
 TOGETHER = 32  # problems at a time
 PEAKS = 16  # the most peaks that are kept
@@ -56,7 +58,6 @@ MEASURED = 1024  # most points that compare a repeated refinement with the answe
 LEAST_LACKING, MOST_LACKING = 0.001, 0.5  # share of the posterior that is added where an answer lacks it
 ADDED = 6  # most components that are added for it
 WORSE = 0.02  # nats by which the estimated divergence may rise
-WIDER = 0.1  # share of an answer's variance that a Gaussian as wide as the prior may add
 LEAST_GAIN = 0.1  # relative gain in effective sample size below which a refinement is not repeated
 
 
@@ -68,14 +69,22 @@ class ThoroughNetwork(CheckedNetwork):
         if self.settings.search_above == math.inf:
             return self._unsearched(local, surprise)
         sound = _sound(local)
-        if bool(sound.all()):
-            return self._searched(local, self._answer(local)[0], surprise)
-        parts = []
-        for chosen, solve in ((sound, self.update), (~sound, super().update)):
-            index = torch.nonzero(chosen)[:, 0]
-            if len(index):
-                parts.append((index, solve(local.rows(index), surprise[index])))
-        return joined(parts)
+        if not bool(sound.all()):
+            parts = []
+            for chosen, solve in ((sound, self.update), (~sound, super().update)):
+                index = torch.nonzero(chosen)[:, 0]
+                if len(index):
+                    parts.append((index, solve(local.rows(index), surprise[index])))
+            return joined(parts)
+        index, divided = subdivided(local, surprise, self.settings)
+        if divided is None:
+            return self._searched(local, surprise)
+        left = torch.ones(len(surprise), dtype=torch.bool)
+        left[index] = False
+        rest = torch.nonzero(left)[:, 0]
+        if len(rest) == 0:
+            return divided
+        return joined([(index, divided), (rest, self._searched(local.rows(rest), surprise[rest]))])
 
     def _unsearched(self, local: LocalProblem, surprise: Tensor) -> Update:
         """Refine and defend an answer as the settings say, without a search."""
@@ -88,8 +97,9 @@ class ThoroughNetwork(CheckedNetwork):
         result = self._all_defended(local, result.with_rows(at, refined))
         return replace(result, method=torch.where(unusable, int(Method.FALLBACK), result.method))
 
-    def _searched(self, local: LocalProblem, answer: GaussianMixture, surprise: Tensor) -> Update:
+    def _searched(self, local: LocalProblem, surprise: Tensor) -> Update:
         """Search a few problems at a time, so that their points stay in the processor's cache."""
+        answer, _, _ = self._answer(local)
         each = min(TOGETHER, math.ceil(local.prior.batch / torch.get_num_threads()))
 
         def part(index: Tensor) -> tuple[Tensor, Update]:
@@ -164,7 +174,7 @@ class ThoroughNetwork(CheckedNetwork):
             return update
         some, before = local.rows(index), update.rows(index)
         wide = some.extend(GaussianMixture.gaussian(*some.prior.moments()))
-        share = _share_beside(before.posterior, wide).clamp_max(self.settings.prior_share)
+        share = share_beside(before.posterior, wide).clamp_max(self.settings.prior_share)
         whole = beside([before.posterior.scaled_by((-share).log1p()), wide.scaled_by(share.log())])
         return update.with_rows(index, replace(before, posterior=self._reduced(whole)))
 
@@ -204,13 +214,7 @@ class ThoroughNetwork(CheckedNetwork):
         answer = local.localise(poor.posterior)
         weighted = local.weigh(answer, self.settings.refine_points, seed=301)
         mean, covariance = importance.moments(weighted)
-        # no wider than the prior, which has unit spread here; otherwise it would grow with every observation
-        factor = (covariance.shape[-1] / la.trace(covariance)).clamp(max=importance.WIDENING)
-        wide = GaussianMixture.gaussian(mean, factor[:, None, None] * covariance)
-        # coordinates that no sensor touches follow as if the whole prior were one Gaussian
-        one = GaussianMixture.gaussian
-        single = replace(local, whole=one(*local.whole.moments()), prior64=one(*local.prior64.moments()))
-        whole = single.extend(wide)
+        whole = local.with_one_component().extend(widened(mean, covariance))
         joint = beside([poor.posterior.scaled_by(math.log1p(-share)), whole.scaled_by(math.log(share))])
         posterior = self._reduced(joint)
         defended = self._measured(local, replace(poor, posterior=posterior), self.settings.refine_points)
@@ -263,11 +267,3 @@ def _sound(local: LocalProblem) -> Tensor:
     return torch.stack(
         [weights, local.observations64.finite, *(part.isfinite().all(1) for part in parts)]
     ).all(0)
-
-
-def _share_beside(answer: GaussianMixture, wide: GaussianMixture) -> Tensor:
-    """Weight of one Gaussian beside an answer that adds `WIDER` of its variance in all directions, ``(B, 1)``."""
-    mean, covariance = answer.moments()
-    offset = wide.means[:, 0] - mean
-    added = wide.covariances[:, 0] + la.outer(offset, offset)
-    return WIDER / la.trace(la.invert(covariance) @ added)[:, None]

@@ -10,7 +10,8 @@
 4. Of one range or bearing that bends a little, or of observations that are weak beside the prior, quadrature gives
    exact moments (`quadrature_update`, `curved_quadrature`, `quadrature`).
 5. Every answer of the network is reduced and checked (`inference.update.checked_network`). Where the check is poor or
-   may miss a mode, the answer is searched, refined and measured again (`inference.update.thorough_network`).
+   may miss a mode, it is found again by subdivision of the plane (`subdivision`), or searched, refined and measured
+   (`inference.update.thorough_network`).
 """
 
 from __future__ import annotations

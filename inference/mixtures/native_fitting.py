@@ -1,0 +1,242 @@
+"""Fit of mixtures to weighted points in the plane, for the processor.
+
+It starts with a Gaussian for each part that the points are divided into (`native_parts`). Then steps of weighted
+expectation-maximisation move all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.native import adding, borrowing, native
+from beliefstream.inference.mixtures.native_arrays import array
+from beliefstream.inference.mixtures.native_density import (
+    BLOCK,
+    Block,
+    add_exponential,
+    fill,
+    find_highest,
+    new_block,
+    relative_to,
+    whiten,
+)
+from beliefstream.inference.mixtures.native_exponential import logarithm
+from beliefstream.inference.mixtures.native_parts import Parts, divide
+
+Array = NDArray[np.float64]
+
+PSEUDO_POINTS = 24.0  # effective points below which a component is about as wide as their cells
+SMALLEST = 1e-300
+LEAST_MASS = 1e-12  # a component of less stays where it is
+FLOOR = 1e-16  # of a pivot, relative to the variance
+
+
+class Space(NamedTuple):
+    """Space for steps of expectation-maximisation."""
+
+    inverse: Array  # (J, 2, 2), as the next
+    factors: Array
+    shift: Array  # (J, 2)
+    peaks: Array  # (J,)
+    sums: Array  # (J, 10) of shares, moments about the old mean, spreads, and squared shares
+    points: Array  # (blocks, 2, BLOCK)
+    shares: Array  # (blocks, BLOCK)
+    spreads: Array  # (blocks, 3, BLOCK)
+    near: NDArray[np.bool_]  # (J,) whether a component has a part in any point of a block
+
+
+def prepare() -> None:
+    """Compile the function, or load it from Numba's cache."""
+    one = torch.ones(1, 1, 1, dtype=torch.float64)
+    fit(one.expand(1, 1, 2), one[0], one.expand(1, 1, 3), one[0, 0] < 0, 1, 1, 0.0)
+
+
+def fit(
+    points: Tensor,
+    shares: Tensor,
+    spreads: Tensor,
+    wide: Tensor,
+    components: int,
+    steps: int,
+    least_gain: float,
+) -> GaussianMixture:
+    """Fit `components` Gaussians to `points` ``(B, P, 2)``, weighted by `shares` ``(B, P)``, zero for absent ones.
+
+    Each point stands for a cell with covariance `spreads` ``(B, P, 3)``, as xx, xy, yy. Otherwise a component could
+    shrink to a single point. Where it is `wide` ``(B,)``, one component starts as wide as all points.
+    There are at most `steps` of expectation-maximisation, as long as one gains `least_gain` nats.
+    """
+    batch = len(points)
+    found = (
+        np.full((batch, components), -math.inf),
+        np.zeros((batch, components, 2)),
+        np.zeros((batch, components, 2, 2)),
+    )
+    _fit(array(points), array(shares), array(spreads), wide.numpy(), steps, least_gain, found)
+    return GaussianMixture(*(torch.from_numpy(part) for part in found))
+
+
+@native
+def _fit(
+    points: Array,
+    shares: Array,
+    spreads: Array,
+    wide: NDArray[np.bool_],
+    steps: int,
+    least_gain: float,
+    found: tuple[Array, Array, Array],
+) -> None:
+    log_weights, means, covariances = found
+    (batch, most, _), count = points.shape, log_weights.shape[1]
+    blocks = (most + BLOCK - 1) // BLOCK
+    parts = Parts(
+        np.empty(most, np.int64),
+        np.empty((count, 2), np.int64),
+        np.empty((count, 6)),
+        np.empty((count, 2)),
+        np.empty(count),
+        np.empty(most, np.int64),
+    )
+    space = Space(
+        np.empty((count, 2, 2)),
+        np.zeros((count, 2, 2)),
+        np.empty((count, 2)),
+        np.empty(count),
+        np.empty((count, 10)),
+        np.zeros((blocks, 2, BLOCK)),
+        np.zeros((blocks, BLOCK)),
+        np.zeros((blocks, 3, BLOCK)),
+        np.empty(count, np.bool_),
+    )
+    block = new_block(count, 2)
+    for b in range(batch):
+        some = most
+        while some > 1 and shares[b, some - 1] == 0:
+            some -= 1
+        divide(points[b, :some], shares[b], wide[b], parts, log_weights[b], means[b], covariances[b])
+        _take(points[b, :some], shares[b], spreads[b], space)
+        before = -math.inf
+        for _ in range(steps):
+            blocks = (some + BLOCK - 1) // BLOCK
+            now = _maximise(block, space, blocks, log_weights[b], means[b], covariances[b])
+            if now - before < least_gain:
+                break
+            before = now
+
+
+@borrowing
+def _take(points: Array, shares: Array, spreads: Array, space: Space) -> None:
+    """Fill the points and their weights, by blocks."""
+    for number in range(len(space.shares)):
+        for i in range(BLOCK):
+            p = number * BLOCK + i
+            there = p < len(points)
+            space.points[number, 0, i] = points[p, 0] if there else 0.0
+            space.points[number, 1, i] = points[p, 1] if there else 0.0
+            space.shares[number, i] = shares[p] if there else 0.0
+            for j in range(3):
+                space.spreads[number, j, i] = spreads[p, j] if there else 0.0
+
+
+@borrowing
+def _maximise(
+    block: Block, space: Space, blocks: int, log_weights: Array, means: Array, covariances: Array
+) -> float:
+    """One step of expectation-maximisation; returns the mean log density of the points before it."""
+    for k in range(len(means)):
+        factor, covariance = space.factors[k], covariances[k]
+        factor[0, 0] = math.sqrt(max(covariance[0, 0], SMALLEST))
+        factor[1, 0] = covariance[1, 0] / factor[0, 0]
+        left = covariance[1, 1] - factor[1, 0] * factor[1, 0]
+        factor[1, 1] = math.sqrt(max(left, FLOOR * covariance[1, 1], SMALLEST))
+        for i in range(10):
+            space.sums[k, i] = 0.0
+    density = 0.0
+    whiten(log_weights, means, space.factors, space.inverse, space.shift, space.peaks)
+    for number in range(blocks):
+        for i in range(2):
+            for p in range(BLOCK):
+                block.points[i, p] = space.points[number, i, p]
+        fill(space.inverse, space.shift, space.peaks, block)
+        density += _share(block, space.shares[number], space.near)
+        for k in range(len(means)):
+            if space.near[k]:
+                _add(
+                    block.points,
+                    block.values[k],
+                    block.offset,
+                    space.spreads[number],
+                    means[k],
+                    space.sums[k],
+                )
+    for k in range(len(means)):
+        mass, mean, covariance = space.sums[k, 0], means[k], covariances[k]
+        log_weights[k] = math.log(mass) if mass > 0 else -math.inf
+        if mass < LEAST_MASS:
+            continue
+        dx, dy = space.sums[k, 1] / mass, space.sums[k, 2] / mass
+        mean[0] += dx
+        mean[1] += dy
+        # a component of few points is no narrower than their cells; of many, as narrow as they say
+        part = PSEUDO_POINTS / (mass * mass / max(space.sums[k, 9], SMALLEST) + PSEUDO_POINTS) / mass
+        covariance[0, 0] = space.sums[k, 3] / mass - dx * dx + part * space.sums[k, 6]
+        covariance[0, 1] = space.sums[k, 4] / mass - dx * dy + part * space.sums[k, 7]
+        covariance[1, 1] = space.sums[k, 5] / mass - dy * dy + part * space.sums[k, 8]
+        covariance[1, 0] = covariance[0, 1]
+    return density
+
+
+@borrowing
+def _share(block: Block, shares: Array, near: NDArray[np.bool_]) -> float:
+    """Share each point of a block among the components: parts into `values`, by `offset` to scale them.
+
+    Returns the sum of the points' log densities, by their shares.
+    """
+    find_highest(block.values, block.highest)
+    for p in range(BLOCK):
+        block.total[p] = 0.0
+    for k in range(len(near)):
+        values = block.values[k]
+        near[k] = relative_to(block.highest, values, block.argument)
+        if near[k]:
+            for p in range(BLOCK):
+                values[p] = 0.0
+            add_exponential(block.argument, values)
+            for p in range(BLOCK):
+                block.total[p] += values[p]
+    for p in range(BLOCK):
+        block.offset[p] = shares[p] / block.total[p]
+    density = 0.0
+    for p in range(BLOCK):
+        density += shares[p] * (block.highest[p] + logarithm(block.total[p]))
+    return density
+
+
+@adding
+def _add(points: Array, parts: Array, scale: Array, spreads: Array, mean: Array, sums: Array) -> None:
+    """Add the points' parts in a component to its sums."""
+    mass, x, y, xx, xy, yy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    wide, tilt, high, squares = 0.0, 0.0, 0.0, 0.0
+    left, low = mean[0], mean[1]
+    for p in range(BLOCK):
+        part = parts[p] * scale[p]
+        dx, dy = points[0, p] - left, points[1, p] - low
+        mass += part
+        x += part * dx
+        y += part * dy
+        xx += part * dx * dx
+        xy += part * dx * dy
+        yy += part * dy * dy
+        wide += part * spreads[0, p]
+        tilt += part * spreads[1, p]
+        high += part * spreads[2, p]
+        squares += part * part
+    for i, total in enumerate((mass, x, y, xx, xy, yy, wide, tilt, high, squares)):
+        sums[i] += total
