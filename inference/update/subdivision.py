@@ -160,6 +160,8 @@ def _solved(
     missed = seen.missed(local.localise(whole), found.log_evidence).sum(1)
     nothing_new = missed < update.divergence.clamp_min(DOUBTFUL)
     sound = nothing_new & (seen.log_evidence < found.log_evidence + MOST_SCANNED)
+    # a search may fit a poor answer better, beside what the prior's components say
+    sound &= ~(poor[:, 0] & (local.prior64.present.sum(1) > 1))
     if settings.repeat_below > ASKED:
         sound &= update.effective_sample_size >= settings.repeat_below
     return torch.nonzero(sound)[:, 0], with_missed(update, missed)

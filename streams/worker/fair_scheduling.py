@@ -17,9 +17,10 @@ is killed meanwhile, they are delivered again, and the beliefs skip them by thei
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Sequence
+from itertools import islice, takewhile
 from typing import Any
 
 from faust.types import TP, EventT, Message
@@ -28,6 +29,9 @@ from faust.types import TP, EventT, Message
 SHARE, LEAST = 16, 16
 LEAST_FULL = 0.75  # of a turn's first round; a smaller round waits for more messages while there is a backlog
 BUSY = 4.0  # times the average number of waiting messages, and more than its share: an entity that must not fall behind
+DRAIN_SECONDS = (
+    3.0  # after partitions have begun to move, in which messages that others have overtaken are processed
+)
 MOST_UNACKNOWLEDGED = 16  # unacknowledged batches; with more, nothing is taken from the stream
 
 FaustEvent = EventT[Any]
@@ -37,59 +41,94 @@ class FairScheduler:
     """Gives each entity its share of every batch; other messages wait in order of arrival.
 
     Register it with `app.flow_control.manage_queue`, like Faust's own queues. When partitions move, waiting messages
-    are dropped, because the new owner of their partition receives them again.
+    are dropped, because the new owner of their partition receives them again. Those that others have overtaken are
+    still processed, for some seconds: else the others could not be acknowledged, and would be delivered again too.
 
     Args:
         batch: messages in a turn.
         release: called with each dropped message. A rebalance in Faust waits until every message still referenced is
             acknowledged.
+        clock: monotonic, seconds.
     """
 
-    def __init__(self, batch: int, release: Callable[[Message], None]) -> None:
+    def __init__(
+        self, batch: int, release: Callable[[Message], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._batch, self._per_entity = batch, max(LEAST, batch // SHARE)
-        self._release = release
+        self._release, self._clock = release, clock
         self._waiting: dict[bytes | None, deque[FaustEvent]] = {}
         self._count = 0  # of waiting messages
+        self._turn: Sequence[FaustEvent] = ()  # is processed now
         # unacknowledged offsets, and those of them that are processed; empty if no message has had to wait
         self._unacknowledged: dict[TP, deque[int]] = {}
         self._processed: dict[tuple[TP, int], FaustEvent] = {}
-        self._cleared = False
-        self._dropped_generation = -1  # consumer group generation whose messages are no longer taken
+        self._drained_until: float | None = None  # None while partitions do not move
+        self._generation = -1  # newest consumer group generation of a message
+        self._dropped_generation = -1  # the newest one whose messages are no longer taken
 
     @property
     def full(self) -> bool:
-        """Whether too many messages are unacknowledged to take more."""
-        return sum(map(len, self._unacknowledged.values())) >= MOST_UNACKNOWLEDGED * self._batch
+        """Whether too many messages are unacknowledged to take more, or partitions move."""
+        unacknowledged = sum(map(len, self._unacknowledged.values()))
+        return self._drained_until is not None or unacknowledged >= MOST_UNACKNOWLEDGED * self._batch
 
     def clear(self) -> None:
-        """Drop all messages."""
-        waiting = [event for queue in self._waiting.values() for event in queue]
-        # a message still in flight must not come before a dropped one: the belief would skip the dropped one as applied
-        self._dropped_generation = max(
-            (_generation(event) for event in waiting), default=self._dropped_generation
-        )
-        self._drop([*waiting, *self._processed.values()])
-        self._waiting, self._count, self._processed = {}, 0, {}
-        self._cleared = True
+        """Drop all messages but those that others have overtaken."""
+        self._drained_until = self._clock() + DRAIN_SECONDS
+        if not self._turn:  # nobody may come to take those
+            self._drop_all()
+            return
+        last: dict[TP, int] = defaultdict(lambda: -1)
+        places = [(event.message.tp, event.message.offset) for event in self._turn]
+        for place, offset in (*self._processed, *places):
+            last[place] = max(last[place], offset)
+        waiting, self._waiting = self._waiting, {}
+        for key, queue in waiting.items():
+            kept = deque(takewhile(lambda event: event.message.offset < last[event.message.tp], queue))
+            if kept:
+                self._waiting[key] = kept
+            self._drop(list(queue)[len(kept) :])
+        self._count = sum(map(len, self._waiting.values()))
 
-    def _drop(self, events: Iterable[FaustEvent]) -> None:
-        for event in events:
+    def _drop_all(self) -> None:
+        """Drop what waits, and what is processed and cannot be acknowledged."""
+        self._drop([event for queue in self._waiting.values() for event in queue])
+        for event in self._processed.values():
+            self._release(event.message)
+        self._waiting, self._count = {}, 0
+        self._unacknowledged, self._processed = {}, {}
+        self._drained_until = None
+
+    def _drop(self, waiting: Sequence[FaustEvent]) -> None:
+        """Drop messages that have waited here, and from now on those that are still on their way."""
+        # one on its way must not come before a dropped one: the belief would skip the dropped one as applied
+        self._dropped_generation = max(
+            self._dropped_generation, max(map(_generation, waiting), default=self._dropped_generation)
+        )
+        for event in waiting:
             self._release(event.message)
 
     def take(self, new: Sequence[FaustEvent] = ()) -> list[FaustEvent]:
         """Return the next turn of waiting and `new` messages: at most a batch, and of each entity at most its share."""
-        if self._cleared:
-            self._unacknowledged, self._cleared = {}, False
-        self._drop(event for event in new if _generation(event) <= self._dropped_generation)
+        is_late = self._drained_until is not None and self._clock() > self._drained_until
+        newest = max([self._generation, *map(_generation, new)])
+        if is_late or newest > self._generation:  # what is left of an earlier assignment is delivered again
+            self._drop_all()
+        self._generation = newest
+        for event in new:
+            if _generation(event) <= self._dropped_generation:
+                self._release(event.message)
         new = [event for event in new if _generation(event) > self._dropped_generation]
         if not self._unacknowledged and self._is_turn(new):
+            self._turn = new
             return new
         for event in new:
             message = event.message
             self._waiting.setdefault(message.key, deque()).append(event)
             self._unacknowledged.setdefault(message.tp, deque()).append(message.offset)
         self._count += len(new)
-        return self._next()
+        self._turn = turn = self._next()
+        return turn
 
     def _is_turn(self, events: Sequence[FaustEvent]) -> bool:
         """Whether all of these, which nothing waits before, are one turn."""
@@ -145,8 +184,9 @@ class FairScheduler:
     def done(self, turn: Sequence[FaustEvent]) -> list[FaustEvent]:
         """Mark a turn as processed; returns the messages to acknowledge, in order for each partition.
 
-        If partitions have begun to move, messages that overtook others are left out, because they are delivered again.
+        If partitions have begun to move, messages that overtook others may be left out, and are delivered again.
         """
+        self._turn = ()
         if not self._unacknowledged:
             return list(turn)
         self._processed.update({(event.message.tp, event.message.offset): event for event in turn})
@@ -158,8 +198,8 @@ class FairScheduler:
                 found.append(event)
             if not offsets:
                 del self._unacknowledged[partition]
-        if self._cleared:
-            self.clear()
+        if self._drained_until is not None and not self._waiting:
+            self._drop_all()
         return found
 
 
