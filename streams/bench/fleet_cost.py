@@ -17,7 +17,8 @@ import json
 import math
 import os
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from itertools import cycle, islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,6 +35,7 @@ DENSITY = 0.2  # m²/s³, of the motion
 INTERVAL = 0.5  # s between the reports of an entity, on average
 PRIOR = (60.0, 60.0, 2.0, 2.0)  # standard deviations of x, y (m), vx, vy (m/s)
 HALF_WIDTH = 100.0  # m
+ALONE = 500  # steps of one entity alone, of each method
 SETTINGS = {"points": 96, "refine_below": 0.9, "repeat_below": 0.5}  # a worker's defaults
 
 
@@ -118,12 +120,40 @@ def make_updater(compiled: str | None) -> Any:
     return update.Updater(network, settings=settings(**SETTINGS), compiled=packages)
 
 
+def make_model() -> Any:
+    """The model of an entity: constant velocity, and a wide prior."""
+    events, motion = (
+        find("tracking.events", "events"),
+        find("motion").ConstantVelocity((0, 1), (2, 3), DENSITY),
+    )
+    belief = events.Belief(0.0, np.ones(1), np.zeros((1, 4)), np.diag(np.square(PRIOR))[None])
+    return events.StateModel(motion, belief)
+
+
+def measure_alone(reports: int, seed: int, compiled: str | None) -> dict[str, float]:
+    """Processor milliseconds of a step of one entity alone, by method; each of its steps is taken again and again."""
+    filtering, events = find("tracking.filtering", "filtering"), find("tracking.events", "events")
+    model, updater = make_model(), make_updater(compiled)
+    steps: dict[str, list[Any]] = defaultdict(list)
+    belief = None
+    for instant in events.instants(simulate(1, reports, seed)[0]):
+        step = filtering.Step(belief, model, instant)
+        outcome = filtering.advance([step], updater)[0]
+        steps[outcome.method].append(step)
+        belief = outcome.belief
+    found = {}
+    for method, several in sorted(steps.items()):
+        before = time.process_time()
+        for step in islice(cycle(several), ALONE):
+            filtering.advance([step], updater)
+        found[method] = round(1e3 * (time.process_time() - before) / ALONE, 3)
+    return found
+
+
 def measure(entities: int, reports: int, seed: int, compiled: str | None) -> dict[str, Any]:
     """Processor seconds of the fleet, of its start and of the rest, with the error of its beliefs."""
-    filtering, events = find("tracking.filtering", "filtering"), find("tracking.events", "events")
-    motion = find("motion").ConstantVelocity((0, 1), (2, 3), DENSITY)
-    belief = events.Belief(0.0, np.ones(1), np.zeros((1, 4)), np.diag(np.square(PRIOR))[None])
-    model, updater = events.StateModel(motion, belief), make_updater(compiled)
+    filtering = find("tracking.filtering", "filtering")
+    model, updater = make_model(), make_updater(compiled)
     log, truth = simulate(entities, reports, seed)
     seconds, seen = {"cold": 0.0, "later": 0.0}, Counter[str]()
     methods, squares, losses, poor = Counter[str](), [], [], 0
@@ -155,6 +185,12 @@ if __name__ == "__main__":
     parser.add_argument("--reports", type=int, default=44, help="of each entity")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--compiled", help="directory of packages by `beliefstream compile`; none by default")
+    parser.add_argument(
+        "--alone", action="store_true", help="milliseconds of a step of one entity, by method"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.alone:
+        print(json.dumps(measure_alone(given.reports, given.seed, given.compiled), indent=2))
+        raise SystemExit
     print(json.dumps(measure(given.entities, given.reports, given.seed, given.compiled), indent=2))

@@ -12,6 +12,7 @@ import structlog
 from beliefstream.schemas import printable
 from beliefstream.streams.monitoring.throttling import REPEATED, ThrottledHandler
 
+SLOW_TASKS = "kafka.net.selector"  # warns of every task of more than .1 s, of which a busy machine has many
 # At DEBUG these log every request, and one of them contains the broker password.
 WITH_PASSWORDS = ("kafka.net", "kafka.protocol", "aiokafka.conn")
 # Faust and aiokafka log every step of a rebalance at INFO; an operator needs only their warnings.
@@ -55,6 +56,7 @@ def configure(style: str = "auto", level: str = "INFO") -> None:
     root.setLevel(level.upper())
     for name in LIBRARIES:
         logging.getLogger(name).setLevel(logging.DEBUG if level.upper() == "DEBUG" else logging.WARNING)
+    logging.getLogger(SLOW_TASKS).setLevel(logging.NOTSET if level.upper() == "DEBUG" else logging.ERROR)
     silence_passwords()
 
 
