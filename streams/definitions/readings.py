@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ from beliefstream.inference.sensors import (
     placed,
 )
 from beliefstream.schemas import Geodetic, Reason, Unusable
-from beliefstream.streams.definitions.plain_observations import AnyObservation
+from beliefstream.streams.definitions.plain_observations import AnyObservation, PlainObservation
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,8 @@ def reading_of(observation: AnyObservation, sensor: Sensor) -> Reading:
             for both lengths and angles or for time differences, or the covariance correlates the numbers of a
             composite sensor.
     """
+    if isinstance(observation, PlainObservation) and _is_direct(sensor):  # nearly all are
+        return Reading(sensor, value_of(observation, sensor.value_length))
     if observation.position is not None or observation.orientation is not None or needs_position(sensor):
         sensor = _placed(observation, sensor)
     if sensor.problem is not None:
@@ -86,6 +89,13 @@ def reading_of(observation: AnyObservation, sensor: Sensor) -> Reading:
     if isinstance(sensor, LocalPosition):
         value = sensor.local(value)
     return Reading(sensor, value, covariance)
+
+
+@functools.lru_cache(4096)
+def _is_direct(sensor: Sensor) -> bool:
+    """Whether plain reports of the sensor need no position, no conversion and no check but that of their length."""
+    special = isinstance(sensor, LocalPosition) or sensor.problem is not None
+    return not (special or needs_position(sensor))
 
 
 def _placed(observation: AnyObservation, sensor: Sensor) -> Sensor:

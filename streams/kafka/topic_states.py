@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import NodeNotReadyError, UnsupportedVersionError
+from aiokafka.errors import NodeNotReadyError, UnknownTopicOrPartitionError, UnsupportedVersionError
 
 from beliefstream.streams.kafka.aiokafka_clients import connected_nodes
 from beliefstream.streams.kafka.producing import attempts, retry_unless
@@ -47,6 +47,12 @@ async def topic_states(client: AIOKafkaClient, names: Collection[str]) -> dict[s
                 if found != NO_ID
             }
     raise AssertionError("unreachable")
+
+
+def require(names: Collection[str], found: Mapping[str, TopicState]) -> None:
+    """Raise UnknownTopicOrPartitionError that names those topics that were not found."""
+    if missing := [name for name in names if name not in found]:
+        raise UnknownTopicOrPartitionError(f"topics that do not exist: {', '.join(missing)}")
 
 
 async def without_leader(client: AIOKafkaClient, node: Any, names: Collection[str]) -> list[str]:

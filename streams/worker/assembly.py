@@ -10,7 +10,6 @@ from typing import Any, cast
 import faust
 import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord
-from aiokafka.errors import UnknownTopicOrPartitionError
 from faust.types import TP
 
 from beliefstream.inference.update.updater import Updater
@@ -20,7 +19,7 @@ from beliefstream.streams.kafka.faust.app_connections import started_producer
 from beliefstream.streams.kafka.faust.consumer import SafeConsumer
 from beliefstream.streams.kafka.faust.recovery import SafeTableManager
 from beliefstream.streams.kafka.producing import send_all
-from beliefstream.streams.kafka.topic_states import topic_states
+from beliefstream.streams.kafka.topic_states import require, topic_states
 from beliefstream.streams.monitoring import metrics
 from beliefstream.streams.settings import Settings
 from beliefstream.streams.state.expiry import Expiry
@@ -70,7 +69,8 @@ def ownership(
 
     async def take(partitions: Collection[int]) -> None:
         # without its changelog a producer would ask for it again and again, and say nothing for a minute
-        await _require_topics(producer, (names.observations, names.priors, names.beliefs_changelog))
+        topics = names.observations, names.priors, names.beliefs_changelog
+        require(topics, await topic_states((await producer()).client, topics))
         await fencing.take(partitions)
 
     async def fence(partitions: Collection[int]) -> None:
@@ -78,13 +78,6 @@ def ownership(
 
     cast(SafeTableManager, app.tables).fence = fence
     return fencing, Lineage(names, store, fencing, producer, partial(_committed, app))
-
-
-async def _require_topics(producer: StartedProducer, names: Collection[str]) -> None:
-    """Raise UnknownTopicOrPartitionError that names the missing topics: a broker in memory loses all at a restart."""
-    found = await topic_states((await producer()).client, names)
-    if missing := [name for name in names if name not in found]:
-        raise UnknownTopicOrPartitionError(f"topics that do not exist: {', '.join(missing)}")
 
 
 def examine_before_reading(app: faust.App, fusion: Fusion, lineage: Lineage) -> None:

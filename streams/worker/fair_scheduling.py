@@ -29,9 +29,8 @@ from faust.types import TP, EventT, Message
 SHARE, LEAST = 16, 16
 LEAST_FULL = 0.75  # of a turn's first round; a smaller round waits for more messages while there is a backlog
 BUSY = 4.0  # times the average number of waiting messages, and more than its share: an entity that must not fall behind
-DRAIN_SECONDS = (
-    3.0  # after partitions have begun to move, in which messages that others have overtaken are processed
-)
+# after partitions have begun to move, in which messages that others have overtaken are processed
+DRAIN_SECONDS = 3.0
 MOST_UNACKNOWLEDGED = 16  # unacknowledged batches; with more, nothing is taken from the stream
 
 FaustEvent = EventT[Any]
@@ -74,10 +73,10 @@ class FairScheduler:
 
     def clear(self) -> None:
         """Drop all messages but those that others have overtaken."""
-        self._drained_until = self._clock() + DRAIN_SECONDS
-        if not self._turn:  # nobody may come to take those
+        if not self._turn or not self._unacknowledged:  # nobody may come to take those, or there are none
             self._drop_all()
             return
+        self._drained_until = self._clock() + DRAIN_SECONDS
         last: dict[TP, int] = defaultdict(lambda: -1)
         places = [(event.message.tp, event.message.offset) for event in self._turn]
         for place, offset in (*self._processed, *places):

@@ -24,7 +24,6 @@ from beliefstream.schemas.decoding import check_size
 from beliefstream.schemas.time import unit_hint
 from beliefstream.streams.definitions.controls import control_of
 from beliefstream.streams.definitions.conversion import prior_change, reading_of
-from beliefstream.streams.definitions.direct_readings import DirectReadings, takes_direct_readings
 from beliefstream.streams.definitions.plain_observations import AnyObservation, plain_observation
 from beliefstream.streams.definitions.reader import Definitions, EntityModel
 from beliefstream.streams.state.event_clock import EventClock
@@ -65,8 +64,6 @@ class Validator:
     ) -> None:
         self._definitions = definitions
         self._bounds: dict[str, tuple[Sensor, tuple[Bounds, ...]]] = {}
-        # by the model's entity and the sensor, with both as they were
-        self._direct: dict[tuple[str, str], tuple[EntityModel, Sensor, DirectReadings | None]] = {}
         self._maximum_bytes = maximum_bytes
         self._future_tolerance, self._event_tolerance = future_tolerance, event_tolerance
 
@@ -86,11 +83,6 @@ class Validator:
         self._check_time(message.time, model, reference)
         if reference.clock is not None and not model.message.live_time:
             self._check_event_time(message.time, reference.clock, reference.known)
-        if plain is not None:
-            direct = self._direct_readings(model, sensor)
-            reading = direct.reading(plain) if direct is not None else None
-            if reading is not None:
-                return plain, Event(plain.entity, plain.time, reading)
         if isinstance(sensor, ControlSensor):
             control = control_of(message, sensor, model.message)
             return message, Event(message.entity, message.time, control=control)
@@ -126,18 +118,6 @@ class Validator:
         self._check_time(message.time, model, now if isinstance(now, ReferenceClock) else ReferenceClock(now))
         change = prior_change(message, model.message.coordinate_names)
         return message, Event(message.entity, message.time, prior=change)
-
-    def _direct_readings(self, model: EntityModel, sensor: Sensor) -> DirectReadings | None:
-        """Return what makes readings of plain observations; None for sensors that need the general way."""
-        place = model.message.entity, sensor.sensor
-        known = self._direct.get(place)
-        if known is None or known[0] is not model or known[1] is not sensor:
-            found = None
-            if not isinstance(sensor, ControlSensor) and takes_direct_readings(over := model.sensor(sensor)):
-                bounds = tuple((bound.low, bound.high) for bound in self._bounds_of(sensor))
-                found = DirectReadings(over, over.value_length, bounds)
-            known = self._direct[place] = model, sensor, found
-        return known[2]
 
     def _bounds_of(self, sensor: Sensor) -> tuple[Bounds, ...]:
         known = self._bounds.get(sensor.sensor)

@@ -85,13 +85,7 @@ class Window:
         if not len(times):
             return
         numbers = np.floor(times / self.resolution).astype(np.int64)
-        first = int(numbers[0])
-        if bool((numbers == first).all()):
-            self._note_times(np.sort(times))
-            self._add_to(first, terms.sum(0), len(times))
-            self._join()
-            return
-        for number in np.unique(numbers).tolist():
+        for number in sorted(set(numbers.tolist())):
             chosen = numbers == number
             self._note_times(np.sort(times[chosen]))
             self._add_to(number, terms[chosen].sum(0), int(chosen.sum()))

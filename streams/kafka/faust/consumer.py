@@ -27,14 +27,14 @@ from typing import Any, cast
 
 import faust
 import structlog
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
 from beliefstream.streams.kafka.faust.consumer_commits import stop_worker
 from beliefstream.streams.kafka.faust.consumer_gaps import GapConsumer
 from beliefstream.streams.kafka.faust.watermarks import ConsumerThread, HighWatermarkThread
-from beliefstream.streams.kafka.topic_states import TopicState, changes
+from beliefstream.streams.kafka.topic_states import TopicState, changes, require
 
 __all__ = ["SafeConsumer", "use_fetch_high_watermark", "use_safe_consumer"]
 
@@ -115,8 +115,7 @@ class SafeConsumer(GapConsumer):
         """
         assert self._ask_topics is not None
         self._topics = await self._ask_topics(topics)
-        if missing := [topic for topic in topics if topic not in self._topics]:
-            raise UnknownTopicOrPartitionError(f"topics that do not exist: {', '.join(missing)}")
+        require(topics, self._topics)
         return self._topics
 
     async def _check_topics(self) -> None:

@@ -165,6 +165,14 @@ def test_without_a_turn_all_is_let_go_when_partitions_move() -> None:
     assert scheduler.take() == []
 
 
+def test_where_nothing_was_overtaken_partitions_that_move_leave_nothing_to_wait_for() -> None:
+    scheduler = FairScheduler(BATCH, fail_if_dropped)
+    turn = scheduler.take(arriving("ab"))
+    scheduler.clear()
+    assert scheduler.done(turn) == turn
+    assert not scheduler.full
+
+
 def test_a_later_assignment_ends_what_was_left_of_the_one_before() -> None:
     dropped: list[Any] = []
     scheduler = FairScheduler(BATCH, dropped.append)

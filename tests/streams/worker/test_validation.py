@@ -81,7 +81,7 @@ def test_a_sensor_over_a_model_is_made_once(validator: Validator) -> None:
     assert readings[0].sensor is readings[1].sensor
 
 
-def test_the_direct_way_gives_the_readings_of_the_general_one() -> None:
+def test_plain_observations_give_the_readings_that_others_do() -> None:
     definitions = Definitions("sensors", "models")
     definitions.models["*"] = EntityModel(fleet_model())
     for sensor in fleet_sensors():
