@@ -141,12 +141,14 @@ def _of_problem(observation: AnyObservation, sensor: Sensor) -> Reading:
 
 def value_of(observation: AnyObservation, length: int) -> Array:
     """Return the observation's numbers, ``(length,)``; raises Unusable, `wrong_length`, for another number."""
-    value: Array = np.atleast_1d(np.array(observation.value, dtype=float))
-    if len(value) != length:
+    value = observation.value
+    numbers = value if isinstance(value, (list, tuple)) else (value,)
+    if len(numbers) != length:
         raise Unusable(
-            Reason.wrong_length, f"value: {observation.sensor} reports {length} numbers, got {len(value)}"
+            Reason.wrong_length, f"value: {observation.sensor} reports {length} numbers, got {len(numbers)}"
         )
-    return value
+    found: Array = np.array(numbers, dtype=float)
+    return found
 
 
 def stated_covariance(observation: AnyObservation, length: int) -> Array | None:
