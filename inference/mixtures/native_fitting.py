@@ -16,7 +16,7 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import adding, borrowing, native
-from beliefstream.inference.mixtures.native_arrays import array
+from beliefstream.inference.mixtures.native_arrays import Numbers, array
 from beliefstream.inference.mixtures.native_density import (
     BLOCK,
     Block,
@@ -33,6 +33,7 @@ from beliefstream.inference.mixtures.native_parts import Parts, divide
 Array = NDArray[np.float64]
 
 PSEUDO_POINTS = 24.0  # effective points below which a component is about as wide as their cells
+FEWEST, FEWEST_LINES = 12, 4  # points of a part to begin with
 SMALLEST = 1e-300
 LEAST_MASS = 1e-12  # a component of less stays where it is
 FLOOR = 1e-16  # of a pivot, relative to the variance
@@ -55,7 +56,8 @@ class Space(NamedTuple):
 def prepare() -> None:
     """Compile the function, or load it from Numba's cache."""
     one = torch.ones(1, 1, 1, dtype=torch.float64)
-    fit(one.expand(1, 1, 2), one[0], one.expand(1, 1, 3), one[0, 0] < 0, 1, 1, 0.0)
+    start = GaussianMixture(one[0].log(), one.expand(1, 1, 2), torch.eye(2).double()[None, None])
+    fit(one.expand(1, 1, 2), one[0], one.expand(1, 1, 3), one[0, 0] < 0, start, 1, 0.0)
 
 
 def fit(
@@ -63,23 +65,31 @@ def fit(
     shares: Tensor,
     spreads: Tensor,
     wide: Tensor,
-    components: int,
+    start: GaussianMixture | int,
     steps: int,
     least_gain: float,
+    lines: bool = False,
 ) -> GaussianMixture:
-    """Fit `components` Gaussians to `points` ``(B, P, 2)``, weighted by `shares` ``(B, P)``, zero for absent ones.
+    """Fit Gaussians to `points` ``(B, P, 2)``, weighted by `shares` ``(B, P)``, zero for absent ones.
 
     Each point stands for a cell with covariance `spreads` ``(B, P, 3)``, as xx, xy, yy. Otherwise a component could
-    shrink to a single point. Where it is `wide` ``(B,)``, one component starts as wide as all points.
+    shrink to a single point. A component is never narrower than its `lines`, which are cells that are long in one
+    direction. The fit starts from a mixture, or from as many parts of the points as `start`; where it is then `wide`
+    ``(B,)``, one of them is as wide as all points.
     There are at most `steps` of expectation-maximisation, as long as one gains `least_gain` nats.
     """
     batch = len(points)
-    found = (
-        np.full((batch, components), -math.inf),
-        np.zeros((batch, components, 2)),
-        np.zeros((batch, components, 2, 2)),
-    )
-    _fit(array(points), array(shares), array(spreads), wide.numpy(), steps, least_gain, found)
+    if isinstance(start, GaussianMixture):
+        parts = (start.log_weights, start.means, start.covariances)
+        found = Numbers(*(array(part.clone()) for part in parts))
+    else:
+        found = Numbers(
+            np.full((batch, start), -math.inf), np.zeros((batch, start, 2)), np.zeros((batch, start, 2, 2))
+        )
+    cells = math.inf if lines else PSEUDO_POINTS
+    fewest = FEWEST_LINES if lines else FEWEST
+    limits = steps, least_gain, cells, 0 if isinstance(start, GaussianMixture) else fewest
+    _fit(array(points), array(shares), array(spreads), wide.numpy(), limits, found)
     return GaussianMixture(*(torch.from_numpy(part) for part in found))
 
 
@@ -89,11 +99,10 @@ def _fit(
     shares: Array,
     spreads: Array,
     wide: NDArray[np.bool_],
-    steps: int,
-    least_gain: float,
-    found: tuple[Array, Array, Array],
+    limits: tuple[int, float, float, int],
+    found: Numbers,
 ) -> None:
-    log_weights, means, covariances = found
+    (log_weights, means, covariances), (steps, least_gain, cells, fewest) = found, limits
     (batch, most, _), count = points.shape, log_weights.shape[1]
     blocks = (most + BLOCK - 1) // BLOCK
     parts = Parts(
@@ -120,12 +129,15 @@ def _fit(
         some = most
         while some > 1 and shares[b, some - 1] == 0:
             some -= 1
-        divide(points[b, :some], shares[b], wide[b], parts, log_weights[b], means[b], covariances[b])
+        if fewest:
+            divide(
+                points[b, :some], shares[b], wide[b], fewest, parts, log_weights[b], means[b], covariances[b]
+            )
         _take(points[b, :some], shares[b], spreads[b], space)
         before = -math.inf
         for _ in range(steps):
             blocks = (some + BLOCK - 1) // BLOCK
-            now = _maximise(block, space, blocks, log_weights[b], means[b], covariances[b])
+            now = _maximise(block, space, blocks, cells, log_weights[b], means[b], covariances[b])
             if now - before < least_gain:
                 break
             before = now
@@ -147,7 +159,13 @@ def _take(points: Array, shares: Array, spreads: Array, space: Space) -> None:
 
 @borrowing
 def _maximise(
-    block: Block, space: Space, blocks: int, log_weights: Array, means: Array, covariances: Array
+    block: Block,
+    space: Space,
+    blocks: int,
+    cells: float,
+    log_weights: Array,
+    means: Array,
+    covariances: Array,
 ) -> float:
     """One step of expectation-maximisation; returns the mean log density of the points before it."""
     for k in range(len(means)):
@@ -185,7 +203,7 @@ def _maximise(
         mean[0] += dx
         mean[1] += dy
         # a component of few points is no narrower than their cells; of many, as narrow as they say
-        part = PSEUDO_POINTS / (mass * mass / max(space.sums[k, 9], SMALLEST) + PSEUDO_POINTS) / mass
+        part = 1 / (1 + mass * mass / max(space.sums[k, 9], SMALLEST) / cells) / mass
         covariance[0, 0] = space.sums[k, 3] / mass - dx * dx + part * space.sums[k, 6]
         covariance[0, 1] = space.sums[k, 4] / mass - dx * dy + part * space.sums[k, 7]
         covariance[1, 1] = space.sums[k, 5] / mass - dy * dy + part * space.sums[k, 8]

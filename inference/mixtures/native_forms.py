@@ -29,6 +29,7 @@ FORMS = (
     "update.native_scaling",
     "update.native_nearly_linear",
     "update.native_curved_quadrature",
+    "update.native_polar_quadrature",
     "update.native_reduction_cost",
     "network.native_tokens",
     "network.native_network",

@@ -17,7 +17,6 @@ from beliefstream.inference.mixtures.native import borrowing
 Array = NDArray[np.float64]
 Sums = tuple[float, float, float, float, float, float]
 
-FEWEST = 12  # points of a part
 WIDE = 0.1  # weight at which a wide component starts
 SMALLEST = 1e-300
 
@@ -38,16 +37,20 @@ def divide(
     points: Array,
     shares: Array,
     wide: bool,
+    fewest: int,
     parts: Parts,
     log_weights: Array,
     means: Array,
     covariances: Array,
 ) -> None:
-    """Divide the points, and fill one component for each part; if it is `wide`, the last one is that of all points."""
+    """Divide the points, at least the `fewest` in each part, and fill one component for each.
+
+    If it is `wide`, the last one is that of all points.
+    """
     for p in range(len(points)):
         parts.order[p] = p
     parts.ends[0, 0], parts.ends[0, 1] = 0, len(points)
-    _measure(points, shares, parts, 0)
+    _measure(points, shares, fewest, parts, 0)
     most = len(log_weights) - 1 if wide else len(log_weights)
     if wide:
         _put(parts.moments[0], means[most], covariances[most])
@@ -60,8 +63,8 @@ def divide(
         if parts.gains[best] == -math.inf:
             break
         _split(points, parts, best, count)
-        _measure(points, shares, parts, best)
-        _measure(points, shares, parts, count)
+        _measure(points, shares, fewest, parts, best)
+        _measure(points, shares, fewest, parts, count)
         count += 1
     for k in range(most):
         _put(parts.moments[k if k < count else 0], means[k], covariances[k])
@@ -79,7 +82,7 @@ def _put(moments: Array, mean: Array, covariance: Array) -> None:
 
 
 @borrowing
-def _measure(points: Array, shares: Array, parts: Parts, k: int) -> None:
+def _measure(points: Array, shares: Array, fewest: int, parts: Parts, k: int) -> None:
     """Fill the moments of a part, its longest axis, and what halves gain over it."""
     mass, x, y, xx, xy, yy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(parts.ends[k, 0], parts.ends[k, 1]):
@@ -99,11 +102,11 @@ def _measure(points: Array, shares: Array, parts: Parts, k: int) -> None:
     moments[3], moments[4], moments[5] = xx / mass, xy / mass, yy / mass
     angle = 0.5 * math.atan2(2 * xy, xx - yy)
     parts.axes[k, 0], parts.axes[k, 1] = math.cos(angle), math.sin(angle)
-    parts.gains[k] = _gain(points, shares, parts, k)
+    parts.gains[k] = _gain(points, shares, fewest, parts, k)
 
 
 @borrowing
-def _gain(points: Array, shares: Array, parts: Parts, k: int) -> float:
+def _gain(points: Array, shares: Array, fewest: int, parts: Parts, k: int) -> float:
     """What two Gaussians, of the halves of a part, gain over one, in nats; minus infinity for too few points."""
     _, x, y, _, _, _ = parts.moments[k]
     halves = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -117,7 +120,7 @@ def _gain(points: Array, shares: Array, parts: Parts, k: int) -> float:
             right, few = _sum(right, more), few + 1
         else:
             left = _sum(left, more)
-    if min(few, count - few) < FEWEST:
+    if min(few, count - few) < fewest:
         return -math.inf
     return _cost(_sum(left, right)) - _cost(left) - _cost(right)
 

@@ -100,8 +100,8 @@ def _solve(
     seen_size = axes.shape[1]
     work = new_work(count, size, seen_size, seen.matrix.shape[2], tables)
     space = Space(
-        _new_densities(count, seen_size),
-        _new_densities(most, seen_size),
+        new_densities(count, seen_size),
+        new_densities(most, seen_size),
         np.empty(BLOCK),
         np.empty(BLOCK),
         np.empty((max(count, most), seen_size)),
@@ -129,7 +129,7 @@ def _solve(
 
 
 @inner
-def _new_densities(count: int, seen: int) -> Densities:
+def new_densities(count: int, seen: int) -> Densities:
     squares = np.empty((2, count, seen, seen))
     return Densities(squares[0], squares[1], np.empty((count, seen)), np.empty(count), new_block(count, seen))
 
@@ -172,7 +172,7 @@ def _divergence(
         count += 1  # absent components are last
     _see(prior, b, axes, count, space, space.prior)
     _see(found, row, axes, left, space, space.answer)
-    before, after = _first(space.prior, count), _first(space.answer, left)
+    before, after = first_of(space.prior, count), first_of(space.answer, left)
     for start in range(0, nodes, BLOCK):
         some = min(BLOCK, nodes - start)
         for i in range(len(axes)):
@@ -187,7 +187,7 @@ def _divergence(
 
 
 @inner
-def _first(whole: Densities, count: int) -> Densities:
+def first_of(whole: Densities, count: int) -> Densities:
     """The densities of the first components."""
     block = whole.block
     few = Block(block.points, block.values[:count], block.offset, block.highest, block.total, block.argument)

@@ -46,7 +46,7 @@ class Limits(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Cells of ``B`` problems as points; see `subdivision.Cells`."""
+    """Cells of ``B`` problems as points; see `plane_cells.Cells`."""
 
     counts: NDArray[np.int64]  # (B,), −1 where there were too many cells
     log_evidence: Array  # (2, B), of the centres and of the smoothed density

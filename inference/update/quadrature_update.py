@@ -16,6 +16,7 @@ from beliefstream.inference.update import quadrature
 from beliefstream.inference.update.curved_quadrature import follow
 from beliefstream.inference.update.importance import systematic
 from beliefstream.inference.update.local_problem import LocalProblem
+from beliefstream.inference.update.polar_quadrature import surround
 from beliefstream.inference.update.prior_scan import scan
 from beliefstream.inference.update.result import Method, Update, joined, size_at
 from beliefstream.inference.update.scaled_problem import Posed, Scaled
@@ -51,15 +52,25 @@ def settle(
     """
     if settings.quadrature_below <= 0:
         return torch.zeros(0, dtype=torch.int64), None
-    parts = list(follow(scaled, touched, open_, settings))
-    fits = open_ & (touched.sum(1) <= max(quadrature.RULES))
-    for index, _ in parts:
-        fits[index] = False
+    parts, left = [], open_
+    for solve in (follow, surround):
+        found = list(solve(scaled, touched, left, settings))
+        left = _without(left, found)
+        parts.extend(found)
+    fits = left & (touched.sum(1) <= max(quadrature.RULES))
     if bool(fits.any()):
         parts.extend(_weak(prior, observations, touched, scaled, fits, settings))
     if not parts:
         return torch.zeros(0, dtype=torch.int64), None
     return torch.cat([index for index, _ in parts]).sort().values, joined(parts)
+
+
+def _without(open_: Tensor, solved: list[tuple[Tensor, Update]]) -> Tensor:
+    """Which problems are still open, ``(B,)`` bool."""
+    left = open_.clone()
+    for index, _ in solved:
+        left[index] = False
+    return left
 
 
 def _weak(

@@ -15,19 +15,20 @@ scan of the prior that has points of its own. Otherwise the problem is left to a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from beliefstream.inference.mixtures import linear_algebra as la
-from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
+from beliefstream.inference.mixtures.mixture import GaussianMixture, beside, concatenate
 from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.update import importance
 from beliefstream.inference.update.checked_network import with_quality
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.missed_mass import DOUBTFUL, unseen, with_missed
+from beliefstream.inference.update.plane_cells import Cells, cells, lines
+from beliefstream.inference.update.polar_quadrature import is_one_in_the_plane
 from beliefstream.inference.update.prior_scan import scan
 from beliefstream.inference.update.result import Method, Update, joined
 from beliefstream.inference.update.settings import UpdateSettings
@@ -37,14 +38,9 @@ from beliefstream.inference.update.wide_components import share_beside, widened
 TOGETHER = 64  # problems at a time
 MOST_OBSERVATIONS = 1
 LEAST_SURPRISE = 1e-3  # p-value of the observations; below it, cells far from the prior might be dropped
-CHANGE, FINEST = 0.25, 0.03  # see `native_subdivision.Limits`
-DROPPED, ROUGH, COARSE, ENOUGH = 1e-7, 3e-4, 0.01, 600
-SIZES = (6144, 768, 1024)  # the most cells; points of the fit, and of the measurement
-STEPS, LEAST_GAIN = 150, 3e-4  # of the fit
+STEPS, FEW_STEPS, LEAST_GAIN = 150, 40, 3e-4  # of a fit; of one that begins with parts of the posterior
 UNSEEN_EVERY = 4  # one of so many points measures the coordinates that no sensor touches
-# nats between log evidences: those of cells and smoothed cells, of cells and points, and of a scan above cells
-MOST_APART, MOST_OFF, MOST_SCANNED = 0.1, 0.1, 1.0
-FARTHEST = 18.0  # deviations of the prior, within which its components must lie
+MOST_SCANNED = 1.0  # nats between the log evidences of a scan and of cells
 ASKED = 0.95  # effective sample size, above which an answer that must be better is left to refinement
 
 
@@ -59,11 +55,16 @@ def subdivided(
     if native_form("update.native_subdivision", prior.means, local.prior.means) is None:
         return none, None
     fits = (observations.mask.sum(1) <= MOST_OBSERVATIONS) & (surprise > LEAST_SURPRISE)
+    rings = fits & is_one_in_the_plane(observations, torch.ones(len(fits), 2, dtype=torch.bool))
+    single = prior.present.sum(1) == 1
     index = torch.nonzero(fits)[:, 0]
     each = max(1, min(TOGETHER, math.ceil(len(index) / torch.get_num_threads())))
+    kinds = (rings & single, rings & ~single, fits & ~rings)
+    chosen = [some for kind in kinds for some in torch.split(torch.nonzero(kind)[:, 0], each)]
 
     def part(some: Tensor) -> tuple[Tensor, Update | None]:
-        found = cells(local.rows(some))
+        there = local.rows(some)
+        found = lines(there, settings.most_components) if bool(rings[some[0]]) else cells(there)
         agreed = torch.nonzero(found.sound)[:, 0]
         if len(agreed) == 0:
             return agreed, None
@@ -71,74 +72,19 @@ def subdivided(
         sound, update = _solved(local.rows(some), found.rows(agreed), surprise[some], settings)
         return some[sound], update.rows(sound)
 
-    found = in_threads(part, torch.split(index, each)) if len(index) else []
+    found = in_threads(part, [some for some in chosen if len(some)]) if len(index) else []
     parts = [(some, update) for some, update in found if update is not None and len(some)]
     if not parts:
         return none, None
     return torch.cat([some for some, _ in parts]), joined(parts)
 
 
-@dataclass(frozen=True)
-class Cells:
-    """Posteriors as cells; absent points have no share."""
-
-    sound: Tensor  # whether the evidences agree, (B,) bool
-    error: Tensor  # of a divergence: between evidences, and from coarse cells, nats (B,)
-    log_evidence: Tensor  # (B,)
-    centres: Tensor  # of a sample of the cells, (B, F, 2)
-    shares: Tensor  # (B, F)
-    spreads: Tensor  # covariance within a cell as xx, xy, yy, (B, F, 3)
-    points: Tensor  # two within each cell of another sample, (B, P, 2)
-    target: Tensor  # log of prior × likelihood, (B, P)
-    proposal: Tensor  # log density of the points, (B, P)
-
-    def rows(self, index: Tensor) -> Cells:
-        """The cells of the problems at `index`."""
-        return Cells(*(getattr(self, field.name)[index] for field in fields(self)))
-
-    def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean ``(B, 2)`` and covariance ``(B, 2, 2)`` of the posterior."""
-        mean = (self.shares[..., None] * self.centres).sum(1)
-        offset = self.centres - mean[:, None]
-        return mean, la.symmetrise((self.shares[..., None] * offset).mT @ offset)
-
-    def weigh(self, answer: GaussianMixture) -> importance.Weighted:
-        """The points as importance points of an answer."""
-        nothing = self.target.new_zeros(len(self.target), 0, self.target.shape[1])
-        log_answer = answer.log_density(self.points)
-        return importance.Weighted(self.points, self.target, self.proposal, log_answer, nothing)
-
-
-def cells(local: LocalProblem) -> Cells:
-    """Subdivide the plane for each problem."""
-    native = native_form("update.native_subdivision", local.prior64.means)
-    assert native is not None
-    prior = local.prior64
-    mean, covariance = prior.moments()
-    factor = la.cholesky(covariance, torch.finfo(covariance.dtype).tiny)
-    offsets = la.times(la.invert_lower(factor)[:, None], prior.means - mean[:, None]).abs().amax(2)
-    inside = (~prior.present | (offsets < FARTHEST)).all(1)
-    limits = native.Limits(CHANGE, DROPPED, ROUGH, COARSE, ENOUGH, FINEST)
-    found = native.subdivide(local.observations64.native, prior, mean, factor, limits, SIZES)
-    counts, evidence, added, centres, shares, spreads, points, target, proposal = map(torch.from_numpy, found)
-    drawn = torch.logsumexp(target - proposal, 1) - math.log(target.shape[1])
-    apart, off = (evidence[0] - evidence[1]).abs(), (evidence[0] - drawn).abs()
-    sound = inside & (counts > 0) & (apart < MOST_APART) & (off < MOST_OFF)
-    error = added + torch.maximum(apart, off)
-    return Cells(sound, error, evidence[0], centres, shares, spreads, points, target, proposal)
-
-
 def _solved(
     local: LocalProblem, found: Cells, surprise: Tensor, settings: UpdateSettings
 ) -> tuple[Tensor, Update]:
     """Places of the answers that can be trusted, and all answers."""
-    native = native_form("mixtures.native_fitting", found.centres)
-    assert native is not None
-    count = settings.most_components  # the reduction makes space for the wide ones
-    outlier = (local.observations64.outlier_probability.gt(0) & local.observations64.mask).any(1)
-    fitted = native.fit(found.centres, found.shares, found.spreads, outlier, count, STEPS, LEAST_GAIN)
-    first = importance.quality(found.weigh(fitted))
-    poor = (first.effective_sample_size < settings.defend_below)[:, None]
+    fitted, size = _fitted(local, found, settings)
+    poor = (size < settings.defend_below)[:, None]
     share = torch.where(poor, settings.defence, settings.refined_defence).double()
     wide = local.with_one_component().extend(widened(*found.moments()))
     whole = beside([local.extend(fitted).scaled_by((-share).log1p()), wide.scaled_by(share.log())])
@@ -153,18 +99,71 @@ def _solved(
     # points within cells have less error than the independent ones that a standard error is about
     quality = importance.quality(weighted)._replace(log_evidence=found.log_evidence, deviation=found.error)
     update = with_quality(update, quality)
-    several = torch.nonzero(local.prior64.present.sum(1) > 1)[:, 0]
-    if local.partial and len(several):
-        update = _with_unseen(local, update, weighted, several)
-    seen = scan(local.prior64, local.observations64)
-    missed = seen.missed(local.localise(whole), found.log_evidence).sum(1)
-    nothing_new = missed < update.divergence.clamp_min(DOUBTFUL)
-    sound = nothing_new & (seen.log_evidence < found.log_evidence + MOST_SCANNED)
+    several = local.prior64.present.sum(1) > 1
+    at = torch.nonzero(several)[:, 0]
+    if local.partial and len(at):
+        update = _with_unseen(local, update, weighted, at)
     # a search may fit a poor answer better, beside what the prior's components say
-    sound &= ~(poor[:, 0] & (local.prior64.present.sum(1) > 1))
+    sound = ~(poor[:, 0] & several)
+    if found.inliers is None:  # their panels are divided wherever there may be mass
+        agrees, update = _scanned(local, found, update)
+        sound &= agrees
     if settings.repeat_below > ASKED:
         sound &= update.effective_sample_size >= settings.repeat_below
-    return torch.nonzero(sound)[:, 0], with_missed(update, missed)
+    return torch.nonzero(sound)[:, 0], update
+
+
+def _fitted(local: LocalProblem, found: Cells, settings: UpdateSettings) -> tuple[GaussianMixture, Tensor]:
+    """Mixtures that fit the cells, and their effective sample sizes ``(B,)``; the better of two where one is poor."""
+    outlier = (local.observations64.outlier_probability.gt(0) & local.observations64.mask).any(1)
+    most = settings.most_components  # the reduction makes space for wide components
+    if found.inliers is None:
+        return _fit(found, outlier, most, STEPS)
+    if found.start is None:
+        fitted = _beside_outlier(local, found, most)
+        return fitted, importance.quality(found.weigh(fitted)).effective_sample_size
+    fitted, size = _fit(found, outlier, found.start, FEW_STEPS)
+    index = torch.nonzero(size < settings.defend_below)[:, 0]
+    if len(index):
+        again, other = _fit(found.rows(index), outlier[index], most, STEPS)
+        better = torch.nonzero(other > size[index])[:, 0]
+        size[index[better]] = other[better]
+        chosen = torch.arange(fitted.batch)
+        chosen[index[better]] = fitted.batch + better
+        fitted = concatenate([fitted, again]).rows(chosen)
+    return fitted, size
+
+
+def _fit(
+    found: Cells, wide: Tensor, start: GaussianMixture | int, steps: int
+) -> tuple[GaussianMixture, Tensor]:
+    native = native_form("mixtures.native_fitting", found.centres)
+    assert native is not None
+    points = found.centres, found.shares, found.spreads
+    mixture = native.fit(*points, wide, start, steps, LEAST_GAIN, found.inliers is not None)
+    return mixture, importance.quality(found.weigh(mixture)).effective_sample_size
+
+
+def _beside_outlier(local: LocalProblem, found: Cells, most: int) -> GaussianMixture:
+    """A fit to the lines of an inlier, beside the only component of the prior, which an outlier leaves as it is."""
+    assert found.inliers is not None
+    of_inlier = torch.arange(found.shares.shape[1]) < found.inliers[:, None]
+    shares = torch.where(of_inlier, found.shares, 0.0)
+    inlier = shares.sum(1, keepdim=True).clamp_max(1.0)
+    none = torch.zeros(len(inlier), dtype=torch.bool)
+    part = replace(found, shares=shares / inlier)
+    fitted, _ = _fit(part, none, most - 1, STEPS)
+    prior = local.prior64
+    return beside([fitted.scaled_by(inlier.log()), prior.scaled_by(torch.log1p(-inlier))])
+
+
+def _scanned(local: LocalProblem, found: Cells, update: Update) -> tuple[Tensor, Update]:
+    """Which answers to cells a scan of the prior agrees with, ``(B,)`` bool, and all answers with what it sees."""
+    seen = scan(local.prior64, local.observations64)
+    missed = seen.missed(local.localise(update.posterior), found.log_evidence).sum(1)
+    nothing_new = missed < update.divergence.clamp_min(DOUBTFUL)
+    agrees = nothing_new & (seen.log_evidence < found.log_evidence + MOST_SCANNED)
+    return agrees, with_missed(update, missed)
 
 
 def _with_unseen(local: LocalProblem, update: Update, weighted: importance.Weighted, index: Tensor) -> Update:

@@ -28,12 +28,14 @@ from torch import Tensor
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.network.transformer import DistributionTransformer
 from beliefstream.inference.update.checked_network import CheckedNetwork
 from beliefstream.inference.update.closed_forms import kalman, linearised
 from beliefstream.inference.update.compiled_network import Compiled
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.mode_search import bend
+from beliefstream.inference.update.polar_quadrature import is_one_in_the_plane
 from beliefstream.inference.update.quadrature_update import linear_share, settle
 from beliefstream.inference.update.result import Method, Update, joined
 from beliefstream.inference.update.scaled_problem import Posed, Scaled, pose
@@ -153,6 +155,9 @@ class Updater:
         above, doubted[index] = self._trusted_above(posed)
         if settings.refine_below:
             lasting[index] = _lasts(posed)
+            if native_form("update.native_polar_quadrature", problems.posed.prior.means):
+                # a fit to lines is better and faster than one pass
+                above[is_one_in_the_plane(posed.observations, problems.posed.touched[index])] = math.inf
         least[index] = above.clamp_min(usual)
         least[lasting] = least[lasting].clamp_min(LASTING_REFINE_BELOW)
         hard = least[index] > 1

@@ -133,9 +133,14 @@ def test_several_observations_are_left_to_a_search() -> None:
     assert subdivision.subdivided(posed(WIDE, readings), likely(), SETTINGS)[1] is None
 
 
-def test_a_ring_too_thin_for_the_cells_is_left_to_a_search() -> None:
+def test_a_ring_too_thin_for_its_components_says_so() -> None:
     readings = [Reading(sensor("range", [20.0, -30.0], 0.005), np.array([90.0]))]
-    assert subdivision.subdivided(posed(WIDE, readings), likely(), SETTINGS)[1] is None
+    _, update = subdivision.subdivided(posed(WIDE, readings), likely(), SETTINGS)
+    assert update is not None
+    distance = exact(WIDE, readings).divergence(mixture(update))
+    assert distance.value > 1.0
+    assert float(update.divergence[0]) == pytest.approx(distance.value, abs=0.05 + 3 * distance.error)
+    assert float(update.effective_sample_size[0]) < 0.01
 
 
 def test_an_observation_far_off_the_prior_gives_no_answer_that_claims_to_be_good() -> None:

@@ -1,0 +1,68 @@
+"""Exact moments by quadrature around the sensor, for one range or bearing in the plane, however much it bends.
+
+Around the sensor, a range is a function of the distance only, and a bearing of the direction only. So the posterior of
+each component is a sum over the other coordinate: of a range, over the direction, with a Gaussian along each ray; of a
+bearing, over the distance, with a narrow peak on each circle. Panels with Gauss-Legendre nodes cover that coordinate,
+divided as finely as the prior and the noise ask for, and only where a component has mass (as `native_polar_nodes`).
+
+Where a component's part of the posterior is longer than a Gaussian can bend, windows divide it. An outlier's density is
+constant, so a component times an outlier stays as it is. All parts are reduced to an answer, beside which stands one
+Gaussian as wide as the prior. What no sensor touches follows exactly for each part. The divergence of the answer is
+summed over the nodes.
+
+Rings that are too thin for as many components as an answer may have are left to `subdivision`, which fits a mixture to
+the same nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from beliefstream.inference.likelihood.observations import ANGLE, RANGE, Observations
+from beliefstream.inference.mixtures.native_forms import native_form
+from beliefstream.inference.update.result import Method, Update, size_at
+from beliefstream.inference.update.scaled_problem import Scaled
+from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.wide_components import WIDER
+
+
+def surround(
+    problem: Scaled, touched: Tensor, open_: Tensor, settings: UpdateSettings
+) -> Iterator[tuple[Tensor, Update]]:
+    """Places and answers of the problems that are solved well enough.
+
+    Args:
+        problem: over all coordinates, the components in falling order of weight.
+        touched: coordinates that each entity's sensors touch, ``(B, D)`` bool.
+        open_: problems that are not solved yet, ``(B,)`` bool.
+        settings: `quadrature_below` is the loss in nats that an answer may have.
+    """
+    prior, observations = problem.prior, problem.observations
+    native = native_form("update.native_polar_quadrature", prior.means)
+    if native is None or observations.native is None:
+        return
+    index = torch.nonzero(open_ & is_one_in_the_plane(observations, touched))[:, 0]
+    if len(index) == 0:
+        return
+    axes = torch.nonzero(touched[index])[:, 1].view(len(index), 2)
+    limits = settings.merge_below, WIDER, settings.prior_share
+    mixture, evidence, divergence = native.solve(
+        prior, observations.native, index, axes, settings.most_components, limits
+    )
+    good = torch.nonzero(divergence < settings.quadrature_below)[:, 0]
+    if len(good) == 0:
+        return
+    index, divergence = index[good], divergence[good]
+    posterior = problem.rows(index).back(mixture.rows(good))
+    surprise = problem.prediction.rows_of(index).surprise(prior.rows(index))
+    method = torch.full((len(index),), Method.QUADRATURE, dtype=torch.int64)
+    yield index, Update(posterior, size_at(divergence), evidence[good], surprise, method, divergence)
+
+
+def is_one_in_the_plane(observations: Observations, touched: Tensor) -> Tensor:
+    """Which problems have one range or bearing that touches two coordinates, ``(B,)`` bool."""
+    bent = observations.mask & ((observations.kind == RANGE) | (observations.kind == ANGLE))
+    return (observations.mask.sum(1) == 1) & bent.any(1) & (touched.sum(1) == 2)
