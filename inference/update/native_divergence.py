@@ -129,17 +129,25 @@ def _turns_back(
         odds = seen.log_inlier[b, n] - seen.constant[b, n] - seen.log_outlier[b, n] - seen.outlier[b, n]
         least = -math.inf
         for k in range(log_weights.shape[1]):
-            spread, signed = 0.0, bends.signed[b, k, n]
-            for i in range(bends.slope.shape[3]):
-                spread += bends.slope[b, k, n, i] * bends.slope[b, k, n, i]
+            spread, signed = _squared(bends.slope[b, k, n]), bends.signed[b, k, n]
             unlikely = 0.5 * signed * signed / (1 + spread) + 0.5 * math.log1p(spread)
             least = max(least, log_weights[b, k] - min(unlikely, max(odds, 0.0)))
         for k in range(log_weights.shape[1]):
             if log_weights[b, k] > -math.inf:
                 foot = _foot(means[b, k], bends.factors[b, k], seen, b, n, space, point)
-                if not log_weights[b, k] - 0.5 * foot * foot < least + math.log(MOST_BEYOND):
+                spread, signed = _squared(bends.slope[b, k, n]), bends.signed[b, k, n]
+                off = math.log(4 * spread * (1 + signed * signed))
+                if not log_weights[b, k] - 0.5 * foot * foot + off < least + math.log(MOST_BEYOND):
                     return True
     return False
+
+
+@borrowing
+def _squared(vector: Array) -> float:
+    total = 0.0
+    for i in range(len(vector)):
+        total += vector[i] * vector[i]
+    return total
 
 
 @borrowing

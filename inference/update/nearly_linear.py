@@ -30,7 +30,7 @@ from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.update.reduction_cost import condense
 
 MOST_ANGLE = 0.4  # rad; a less certain direction may wrap
-MOST_BEYOND = 1e-5  # share of the posterior that may lie where a distance has turned back
+MOST_BEYOND = 1e-4  # nats that may be lost where a distance has turned back
 
 
 def divergence(
@@ -69,7 +69,8 @@ def turns_back(prior: GaussianMixture, observations: Observations, linear: Linea
     """Whether the posterior may have mass where a distance has turned back, ``(B,)`` bool.
 
     Along the line of its slope, a distance is shortest at a plane. Of a component t deviations away from it, less than
-    ``exp(−t²/2)`` lies beyond. That is compared with the evidence.
+    ``exp(−t²/2)`` lies beyond, compared with the evidence. There, a linear residual r that falls by s per deviation is
+    off by about 2 s, so that the log likelihood is off by some ``2 s √(1 + r²)``. The loss is the square of that.
     """
     distances = (observations.kind == RANGE) & observations.mask
     if not bool(distances.any()):
@@ -81,10 +82,14 @@ def turns_back(prior: GaussianMixture, observations: Observations, linear: Linea
     spread, squared = linear.slope.square().sum(-1), linear.residuals.squared
     unlikely = 0.5 * squared / (1 + spread) + 0.5 * spread.log1p()
     unlikely = torch.minimum(unlikely, (linear.residuals.log_odds + 0.5 * squared).clamp_min(0))
-    log_weights = prior.log_weights[..., None]
+    log_weights, off = prior.log_weights[..., None], 4 * spread * (1 + squared)
     least = (log_weights - unlikely).amax(1, keepdim=True) + math.log(MOST_BEYOND)
     # negated, so that what is not a number counts as beyond
-    beyond = ~(log_weights - 0.5 * foot.square() < least) & prior.present[..., None] & distances[:, None]
+    beyond = (
+        ~(log_weights - 0.5 * foot.square() + off.log() < least)
+        & prior.present[..., None]
+        & distances[:, None]
+    )
     return beyond.any(2).any(1)
 
 
