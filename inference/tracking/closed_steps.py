@@ -78,7 +78,7 @@ def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = Fa
             left.append(row)
     if not left:
         return Solved(outcomes, [], None)
-    errors = AccumulatedErrors.of([AccumulatedError(*found.errors[row].tolist()) for row in left])
+    errors = AccumulatedErrors(*torch.from_numpy(found.errors[left]).unbind(1))
     known = None if tables is None else [tables[row] for row in left]
     return Solved(
         outcomes, [chosen[row] for row in left], Ahead(_predicted(given, found, left), errors, known)
@@ -175,7 +175,7 @@ def _outcomes(steps: Sequence[Step], found: Any, tables: Sequence[Array | None])
             means[row, :count].copy(),
             covariances[row, :count].copy(),
             None,
-            AccumulatedError(*error),
+            AccumulatedError(*error[:3]),
         )
         outcomes.append(Outcome(belief, size, evidence, surprise, METHODS[method], None, table))
     return outcomes

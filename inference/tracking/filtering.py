@@ -17,7 +17,7 @@ import torch
 from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, expanded, held
-from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedErrors
+from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedErrors, counted
 from beliefstream.inference.tracking.belief_prediction import Step, moved_with_errors, without_expired
 from beliefstream.inference.tracking.closed_steps import Ahead, Solved, solved
 from beliefstream.inference.tracking.events import Belief, Event, Instant, StateModel, instants
@@ -105,7 +105,7 @@ def _by_operators(steps: Sequence[Step], ahead: Ahead, updater: Updater, with_fi
             for trust, surprise in zip(map(trust_in, readings), update.surprise.tolist(), strict=True)
         ]
         lost = torch.tensor([trust.counted if trust else 0.0 for trust in trusts], dtype=torch.float64)
-        after = errors.rows(index).updated(prior, update.posterior).plus(update.divergence + lost)
+        after = errors.rows(index).updated(prior, update.posterior).plus(counted(update) + lost)
         found = known or (fits(readings, prior, shared) if with_fits else None)
         updated = split(update, times, after.single(), found)
         for i, each, trust in zip(observed, updated, trusts, strict=True):

@@ -17,11 +17,11 @@ from beliefstream.inference.likelihood.native_terms import Seen
 from beliefstream.inference.mixtures.native import inlined, inner, native
 from beliefstream.inference.mixtures.native_affine import affine_all
 from beliefstream.inference.sensors.sensor_table import Numbers
-from beliefstream.inference.tracking.accumulated_error import GROWTH, MOST, SMALL
+from beliefstream.inference.tracking.accumulated_error import GROWTH, LEAST_ALIKE, MOST, OF_BOUND, SMALL
 from beliefstream.inference.tracking.health import native_fits
 from beliefstream.inference.tracking.native_accumulated_error import covariance_of, share_of, space_for
 from beliefstream.inference.update.native_closed_forms import Components
-from beliefstream.inference.update.native_closed_update import OPEN, Limits, update
+from beliefstream.inference.update.native_closed_update import LINEARISED, OPEN, Limits, update
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -65,7 +65,7 @@ class Found(NamedTuple):
     log_weights: Array  # (T,), predicted, as the next two
     means: Array
     covariances: Array
-    errors: Array  # (B, 3), predicted; after the update where there is one
+    errors: Array  # (B, 4), the fields of `AccumulatedErrors`, predicted; after the update where there is one
     method: Counts  # (B,), `OPEN` where there is none
     numbers: Array  # (B, 3): effective sample size, log evidence, surprise
     counts: Counts  # (B,) of components of a posterior
@@ -92,7 +92,7 @@ def solve(given: Given, reported: Reported, judged: Judged, limits: Limits) -> F
         np.empty_like(given.weights),
         np.empty_like(given.means),
         np.empty_like(given.covariances),
-        np.empty((batch, 3)),
+        np.empty((batch, 4)),
         np.empty(batch, np.int64),
         np.empty((batch, 3)),
         np.empty(batch, np.int64),
@@ -110,6 +110,7 @@ def _solve_all(given: Given, reported: Reported, judged: Judged, limits: Limits,
         seen = _seen(reported, at, at + reported.counts[b])
         method, posterior, loss = update(prior, seen, limits, found.numbers[b])
         found.method[b] = method
+        loss *= OF_BOUND if method == LINEARISED else 1.0
         if method != OPEN and not _keep(prior, posterior, loss, b, found):
             found.method[b] = OPEN
         width = judged.reported.counts[b]
@@ -136,10 +137,12 @@ def _predict(given: Given, b: int, start: int, count: int, found: Found) -> Comp
         log_weights[0, k] = math.log(given.weights[start + k])
     for i in range(3):
         found.errors[b, i] = given.errors[b, i]
+    found.errors[b, 3] = 1.0
     if given.errors[b, 0] * given.intervals[b] > 0:
         work = space_for(size)
         covariance_of(log_weights[0], means[0], covariances[0], work[0], work[1])
-        found.errors[b, 0] *= 1 - min(share_of(given.noise[b], work)[0], 1.0)
+        found.errors[b, 3] = 1 - min(share_of(given.noise[b], work)[0], 1.0)
+        found.errors[b, 0] *= found.errors[b, 3]
     return log_weights, means, covariances
 
 
@@ -220,10 +223,13 @@ def _update_error(prior: Components, posterior: Components, loss: float, error: 
         covariance_of(posterior[0][0], posterior[1][0], posterior[2][0], part, work[1])
         covariance_of(prior[0][0], prior[1][0], prior[2][0], work[0], work[1])
         ratio, information = share_of(part, work)
-        error[0] *= math.sqrt(min(ratio, GROWTH))
+        left = math.sqrt(min(ratio, GROWTH))
+        error[0] *= left
+        error[3] *= left
         error[2] = max(error[2] + information, 0.0)
     new = min(max(loss, 0.0), MOST)
-    error[0] += min(new, SMALL)
+    little, alike = min(new, SMALL), math.sqrt(max(1 - error[3], LEAST_ALIKE * LEAST_ALIKE))
+    error[0] += little + 2 * alike * math.sqrt(error[0] * little)
     beyond = new - SMALL
     if beyond > 0:
         earlier = error[1] / (1 + error[2])

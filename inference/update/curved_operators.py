@@ -29,7 +29,7 @@ class Frames(NamedTuple):
     whole: Tensor  # (B, K, D, d), regression of the state on the axes
     rest: Tensor  # (B, K, D, D), covariance that is left
     bend: Tensor  # (B, K), as all below
-    away: Tensor  # standard deviations to the sensor
+    away: Tensor  # standard deviations to the other side of the sensor
     least: Tensor  # residual where the component has mass
     usable: Tensor  # bool: whether the observation changes at all
     certain: Tensor  # bool: whether a direction cannot wrap
@@ -128,7 +128,10 @@ def _frames(prior: GaussianMixture, seen: GaussianMixture, single: Observations,
     relative = torch.where(used, relative, 0.0)
     bend = curvature.square().sum((-1, -2)).sqrt()
     radial = la.transpose_times(plain, relative).square().sum(-1).sqrt()
-    away = relative.square().sum(-1) / radial
+    # a bearing turns back behind its sensor, and a distance where it is shortest along the lines of nodes
+    lines = la.times(plain, turned[..., 0])
+    foot = (relative * lines).sum(-1).abs() / la.transpose_times(plain, lines).square().sum(-1).sqrt()
+    away = torch.where(is_angle, relative.square().sum(-1) / radial, foot)
     deviation, off = single.standard_deviation, linear.residuals.signed[..., 0].abs()
     known = (spread * deviation <= LIMITS.angle) & (off * deviation <= LIMITS.turned)
     return Frames(

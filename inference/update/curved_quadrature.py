@@ -12,7 +12,8 @@ each part takes its share of every node, ``w_i N_i / Σ_j w_j N_j``, which costs
 follows exactly.
 
 The nodes of one side of a ring do not see the other side, nor those of a bearing what lies behind the sensor. So the
-sensor must be some standard deviations away from every component. Two rules must agree, and the divergence of the
+other side must be some standard deviations away from every component. Of a component that is narrow along one axis, it
+may be much nearer than the sensor. Two rules must agree, and the divergence of the
 answer is summed over the nodes, as in `quadrature`.
 """
 

@@ -70,7 +70,7 @@ def sensor_at(prior: Numbers, b: int, k: int, seen: Seen, n: int) -> Sensor:
 def fill_frame(
     prior: Numbers, b: int, k: int, seen: Seen, n: int, axes: Places, sensor: Sensor, frame: Frame
 ) -> tuple[float, float, float, float]:
-    """Fill the frame; the bend, the distance to the sensor in standard deviations, the spread and the residual."""
+    """Fill the frame; the bend, the distance to the other side in standard deviations, the spread and the residual."""
     covariance, size = prior.covariances[b, k], len(axes)
     for i in range(size):
         for j in range(size):
@@ -101,7 +101,25 @@ def fill_frame(
             bend += frame.squares[1][i, j] * frame.squares[1][i, j]
     _turn(math.sqrt(spread), frame)
     _regress(covariance, axes, frame)
-    return math.sqrt(bend), distance * distance / math.sqrt(radial), math.sqrt(spread), signed
+    away = _foot(frame) if not sensor.is_angle else distance * distance / math.sqrt(radial)
+    return math.sqrt(bend), away, math.sqrt(spread), signed
+
+
+@borrowing
+def _foot(frame: Frame) -> float:
+    """Standard deviations to where a distance is shortest along lines of nodes: the other side of the ring is beyond.
+
+    These points are a plane. It is as far as the sensor only where the lines lead to the sensor.
+    """
+    along = across = 0.0
+    for j in range(frame.plain.shape[1]):
+        total = 0.0
+        for r in range(len(frame.relative)):
+            total += frame.plain[r, j] * frame.matrix[r, 0]
+        across += total * total
+    for r in range(len(frame.relative)):
+        along += frame.relative[r] * frame.matrix[r, 0]
+    return abs(along) / math.sqrt(across)
 
 
 @borrowing

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.native_terms import Seen, Space, new_space, scalar_residual
-from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
+from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR, RANGE
 from beliefstream.inference.mixtures.native import borrowing, native
-from beliefstream.inference.update.nearly_linear import MOST_ANGLE
+from beliefstream.inference.update.nearly_linear import MOST_ANGLE, MOST_BEYOND
 
 Array = NDArray[np.float64]
 
@@ -36,6 +36,8 @@ def divergence(
         found[b] = _total(log_weights, means, seen, bends, b, False, space, point)
         if found[b] < below:
             found[b] = _total(log_weights, means, seen, bends, b, True, space, point)
+            if _turns_back(log_weights, means, seen, bends, b, space, point):
+                found[b] = math.inf
 
 
 @borrowing
@@ -114,3 +116,62 @@ def _missed(
             off = scalar_residual(seen, b, n, point, space) - expected
             total += off * off
     return total / (2 * size) / 16
+
+
+@borrowing
+def _turns_back(
+    log_weights: Array, means: Array, seen: Seen, bends: Bends, b: int, space: Space, point: Array
+) -> bool:
+    """As `nearly_linear.turns_back`."""
+    for n in range(seen.kind.shape[1]):
+        if not seen.mask[b, n] or seen.kind[b, n] != RANGE:
+            continue
+        odds = seen.log_inlier[b, n] - seen.constant[b, n] - seen.log_outlier[b, n] - seen.outlier[b, n]
+        least = -math.inf
+        for k in range(log_weights.shape[1]):
+            spread, signed = _squared(bends.slope[b, k, n]), bends.signed[b, k, n]
+            unlikely = 0.5 * signed * signed / (1 + spread) + 0.5 * math.log1p(spread)
+            least = max(least, log_weights[b, k] - min(unlikely, max(odds, 0.0)))
+        for k in range(log_weights.shape[1]):
+            if log_weights[b, k] > -math.inf:
+                foot = _foot(means[b, k], bends.factors[b, k], seen, b, n, space, point)
+                spread, signed = _squared(bends.slope[b, k, n]), bends.signed[b, k, n]
+                off = math.log(4 * spread * (1 + signed * signed))
+                if not log_weights[b, k] - 0.5 * foot * foot + off < least + math.log(MOST_BEYOND):
+                    return True
+    return False
+
+
+@borrowing
+def _squared(vector: Array) -> float:
+    total = 0.0
+    for i in range(len(vector)):
+        total += vector[i] * vector[i]
+    return total
+
+
+@borrowing
+def _foot(mean: Array, factor: Array, seen: Seen, b: int, n: int, space: Space, along: Array) -> float:
+    """Deviations to the plane where a distance turns back; `along` is space."""
+    rows, size = seen.matrix.shape[2], len(mean)
+    for i in range(size):
+        along[i] = 0.0
+    for r in range(rows):
+        space.relative[r] = -seen.origin[b, n, r]
+        for i in range(size):
+            space.relative[r] += seen.matrix[b, n, r, i] * mean[i]
+            space.matrix[r, i] = 0.0
+            for j in range(size):
+                space.matrix[r, i] += seen.matrix[b, n, r, j] * factor[j, i]
+        for i in range(size):
+            along[i] += space.matrix[r, i] * space.relative[r]
+    first = second = 0.0
+    for i in range(size):
+        first += along[i] * along[i]
+    for i in range(size):
+        total = 0.0
+        for r in range(rows):
+            for j in range(size):
+                total += space.matrix[r, i] * space.matrix[r, j] * along[j]
+        second += total * total
+    return first / math.sqrt(second)

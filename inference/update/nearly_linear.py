@@ -10,7 +10,8 @@ Approximations", IEEE Trans. Automatic Control 17(4), 1972).
 The nonlinearity of an observation over a component ``N(m, L Lᵀ)``, in units of its noise σ, is the larger of two
 numbers. One is ``|Lᵀ H L|_F / 2``, with H the Hessian of h at m. The other is a quarter of the root mean square error
 of a linear h over the points ``m ± 2 L_i``. It is multiplied by the residual where that is above one. The resulting
-divergence is about its square. Against grids, for ranges at 5 to 40 times a position's spread, it was just over half
+divergence is about its square. No expansion at a mean sees that a distance turns back at its sensor, as on a line that
+leads to it: `turns_back`. Against grids, for ranges at 5 to 40 times a position's spread, it was just over half
 the square on average, and never above it.
 """
 
@@ -21,7 +22,7 @@ import math
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood.observations import LINEAR, Linearisation, Observations
+from beliefstream.inference.likelihood.observations import LINEAR, RANGE, Linearisation, Observations
 from beliefstream.inference.likelihood.predicted_observations import Prediction
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
@@ -29,6 +30,7 @@ from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.update.reduction_cost import condense
 
 MOST_ANGLE = 0.4  # rad; a less certain direction may wrap
+MOST_BEYOND = 1e-4  # nats that may be lost where a distance has turned back
 
 
 def divergence(
@@ -40,7 +42,8 @@ def divergence(
     """Approximate divergence in nats from the exact posterior to that of linearised observations, ``(B,)``.
 
     Values not under `below` may be too large: there, curvature alone is enough. Infinite where noise is not one
-    Gaussian, a direction may wrap or a function is undefined at a mean: those need the network, which is checked.
+    Gaussian, a direction may wrap, a distance may turn back or a function is undefined at a mean: those need the
+    network, which is checked.
     `linear` is the linearisation at the prior's means, in the frames of its factors, if known.
     """
     plain = observations.is_plain
@@ -57,8 +60,37 @@ def divergence(
     if len(near):
         some, seen = prior.rows(near), observations.rows_of(near)
         larger = torch.maximum(bent[near], missed(some, seen, signed[near], linear.slope[near]))
-        found[near] = _total(some, seen, signed[near], spread[near], larger)
+        total = _total(some, seen, signed[near], spread[near], larger)
+        found[near] = torch.where(turns_back(some, seen, linear.rows(near)), math.inf, total)
     return found
+
+
+def turns_back(prior: GaussianMixture, observations: Observations, linear: Linearisation) -> Tensor:
+    """Whether the posterior may have mass where a distance has turned back, ``(B,)`` bool.
+
+    Along the line of its slope, a distance is shortest at a plane. Of a component t deviations away from it, less than
+    ``exp(−t²/2)`` lies beyond, compared with the evidence. There, a linear residual r that falls by s per deviation is
+    off by about 2 s, so that the log likelihood is off by some ``2 s √(1 + r²)``. The loss is the square of that.
+    """
+    distances = (observations.kind == RANGE) & observations.mask
+    if not bool(distances.any()):
+        return torch.zeros(prior.batch, dtype=torch.bool)
+    plain = observations.matrix[:, None] @ prior.factors()[:, :, None]  # (B, K, N, R, D)
+    relative = la.times(observations.matrix[:, None], prior.means[:, :, None]) - observations.origin[:, None]
+    line = la.times(plain, la.transpose_times(plain, relative))
+    foot = (relative * line).sum(-1).abs() / la.transpose_times(plain, line).square().sum(-1).sqrt()
+    spread, squared = linear.slope.square().sum(-1), linear.residuals.squared
+    unlikely = 0.5 * squared / (1 + spread) + 0.5 * spread.log1p()
+    unlikely = torch.minimum(unlikely, (linear.residuals.log_odds + 0.5 * squared).clamp_min(0))
+    log_weights, off = prior.log_weights[..., None], 4 * spread * (1 + squared)
+    least = (log_weights - unlikely).amax(1, keepdim=True) + math.log(MOST_BEYOND)
+    # negated, so that what is not a number counts as beyond
+    beyond = (
+        ~(log_weights - 0.5 * foot.square() + off.log() < least)
+        & prior.present[..., None]
+        & distances[:, None]
+    )
+    return beyond.any(2).any(1)
 
 
 def _total(

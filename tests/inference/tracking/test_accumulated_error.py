@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from beliefstream.inference import sensors
-from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 from beliefstream.inference.motion import ConstantVelocity, CoordinatedTurn, FixedStep, Motion, RandomWalk
 from beliefstream.inference.sensors.readings import Reading
 from beliefstream.inference.tracking.accumulated_error import (
     GROWTH,
+    LEAST_ALIKE,
     MOST,
+    NO_ERROR,
     SMALL,
     AccumulatedError,
     AccumulatedErrors,
@@ -65,6 +67,14 @@ def shifts(matrix: Array) -> Array:
 def cost(shift: Array, matrix: Array) -> float:
     """KL of two Gaussians of one covariance that lie `shift` apart."""
     return 0.5 * float(shift @ np.linalg.solve(matrix, shift))
+
+
+def correlated(earlier: float, loss: float, alike: float) -> float:
+    """Half the variance of a sum of two log ratios of these half variances, whose correlation is `alike`."""
+    covariance = 2 * alike * math.sqrt(earlier * loss)
+    return 0.5 * float(
+        np.ones(2) @ np.array([[2 * earlier, covariance], [covariance, 2 * loss]]) @ np.ones(2)
+    )
 
 
 @pytest.mark.parametrize("narrower", [0.9, 0.5, 0.1])
@@ -117,13 +127,15 @@ def test_a_motion_in_steps_makes_it_fade_too() -> None:
 
 
 def test_a_motion_that_turns_makes_it_fade_by_its_noise() -> None:
-    def left(turns: Motion) -> float:
-        start = Belief(0.0, np.ones(1), np.array([[0.0, 0, 5, 0, 0.1]]), 1e-6 * np.eye(5)[None], error=KNOWN)
+    def left(turns: Motion, known: AccumulatedError = KNOWN) -> float:
+        start = Belief(0.0, np.ones(1), np.array([[0.0, 0, 5, 0, 0.1]]), 1e-6 * np.eye(5)[None], error=known)
         return after(Instant(2.0), model=StateModel(turns, start), belief=start).belief.error.small
 
     calm = CoordinatedTurn((0, 1), (2, 3), 4, 0.0, 0.0)
     wild = CoordinatedTurn((0, 1), (2, 3), 4, 5.0, 0.5)
-    assert left(calm) == pytest.approx(KNOWN.small, abs=5e-4)
+    own = left(calm, NO_ERROR)
+    assert own < 1e-3
+    assert left(calm) == pytest.approx(correlated(KNOWN.small, own, LEAST_ALIKE), rel=1e-6)
     assert left(wild) < 0.8 * KNOWN.small
 
 
@@ -137,14 +149,35 @@ def test_a_belief_that_widens_again_has_its_error_again() -> None:
     assert torn.learnt == 0.0
 
 
-def test_a_new_loss_adds_just_what_it_is() -> None:
-    """Whatever was there before, and however much had been learnt."""
+@pytest.mark.parametrize("left", [1.0, 0.64, 0.0])
+def test_a_new_loss_adds_as_a_log_ratio_like_the_earlier_ones(left: float) -> None:
+    """Only the part that fades; and the more, the less is left of what was there before."""
     losses = torch.tensor([0.0, 0.03, 0.1, 0.7, 40.0, math.inf, math.nan])
     for known in (AccumulatedError(), KNOWN, AccumulatedError(0.3, 0.0, 5.0)):
-        found = AccumulatedErrors.of([known] * len(losses)).plus(losses).single()
-        for error, loss in zip(found, losses.tolist(), strict=True):
-            assert error.nats == pytest.approx(known.nats + (loss if loss < MOST else MOST))
-            assert error.small == pytest.approx(known.small + min(loss if loss == loss else MOST, SMALL))
+        before = replace(AccumulatedErrors.of([known] * len(losses)), left=torch.full((7,), left).double())
+        for error, loss in zip(before.plus(losses).single(), losses.tolist(), strict=True):
+            loss = min(loss, MOST) if loss == loss else MOST
+            little, alike = min(loss, SMALL), max(math.sqrt(1 - left), LEAST_ALIKE)
+            small = correlated(known.small, little, alike)
+            assert error.small == pytest.approx(small)
+            assert error.nats == pytest.approx(known.nats - known.small + small + loss - little)
+
+
+def test_a_first_loss_counts_as_what_it_is_and_none_changes_nothing() -> None:
+    first = AccumulatedErrors.of([AccumulatedError()] * 2).plus(torch.tensor([0.03, 2.0]))
+    assert [error.nats for error in first.single()] == pytest.approx([0.03, 2.0])
+    assert first.plus(torch.zeros(2)).single() == first.single()
+
+
+def test_it_does_not_depend_on_the_batch_if_a_motion_loses_too() -> None:
+    """What moving an entity without an error loses has not faded, beside one that has an error or alone."""
+    lost, noise = torch.tensor([0.02, 0.02]), 0.5 * torch.eye(2, dtype=torch.float64).expand(2, 2, 2)
+    wide, narrow = (concatenate([gaussian(each)] * 2) for each in (np.eye(2), 0.3 * np.eye(2)))
+    errors = AccumulatedErrors.of([NO_ERROR, KNOWN]).moved(wide, noise).plus(lost)
+    together = errors.updated(wide, narrow).plus(lost).single()[0]
+    one = torch.tensor([0])
+    alone = AccumulatedErrors.of([NO_ERROR]).plus(lost[:1]).updated(wide.rows(one), narrow.rows(one))
+    assert together == pytest.approx(alone.plus(lost[:1]).single()[0])
 
 
 def test_a_chain_whose_first_update_is_poor_does_not_read_as_perfect_later() -> None:

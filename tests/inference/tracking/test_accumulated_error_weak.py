@@ -61,7 +61,10 @@ def error(chain: list[tuple[int, float]], belief: Belief) -> float:
 
 
 def test_over_weak_signal_strengths_it_is_of_the_size_of_the_true_error() -> None:
-    """On average within a factor of three; of a single chain within twelve, .02 nats apart at least."""
+    """On average within a factor of three; of a single chain at least half, and at most twenty times as much.
+
+    Less is said of none but by .02 nats: what is counted too low is worse than what is counted too high.
+    """
     start = Belief(0.0, np.ones(1), np.zeros((1, 2)), SPREAD**2 * np.eye(2)[None])
     model = StateModel(RandomWalk((DRIFT**2, DRIFT**2)), start)
     kinds = [sensors.signal_strength((0, 1), 2, at, DEVIATION, POWER, EXPONENT) for at in ANCHORS]
@@ -84,4 +87,4 @@ def test_over_weak_signal_strengths_it_is_of_the_size_of_the_true_error() -> Non
             said += [outcome.accumulated_error for outcome in outcomes]
     assert 1 / 3 < np.mean(said) / np.mean(true) < 3, (said, true)
     for one, other in zip(said, true, strict=True):
-        assert 1 / 12 < one / other < 12 or abs(one - other) < 0.02, (said, true)
+        assert 1 / 2 < one / other < 20 or abs(one - other) < 0.02, (said, true)

@@ -149,6 +149,23 @@ def test_a_sensor_that_may_lie_on_either_side_is_refused(away: float) -> None:
     assert answer(two_components(1.0), read(sensor, away + 0.3)) is None
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_the_other_side_of_a_ring_may_be_near_although_the_sensor_is_far(native: bool) -> None:
+    """One coordinate is known, as of a vehicle on a line beside an anchor; the other side has .3 % of the mass.
+
+    The sensor is 176 deviations away if they are counted along the direction to it, but the ring turns back at 1.35.
+    """
+    mean, covariance = torch.tensor([[1.35, 0.0]]).double(), torch.diag(torch.tensor([1.0, 1e-4])).double()
+    sensor = sensors.range_to([0, 1], 2, [0.0, 15.4], 0.0216)
+    observations = read(sensor, math.hypot(15.4, 2.2))
+    prior = GaussianMixture.gaussian(mean, covariance[None])
+    if native:
+        assert answer(prior, observations) is None
+    else:
+        with only_operators():
+            assert answer(prior, observations) is None
+
+
 def test_a_component_beyond_the_sensor_is_not_forgotten_for_its_small_weight() -> None:
     """A weight of 1e-9 beside a range that only this component explains."""
     means = torch.tensor([[[0.0, 0.0], [40.0, 0.0]]], dtype=torch.float64)

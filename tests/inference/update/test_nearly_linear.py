@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -18,8 +19,10 @@ from beliefstream.inference.network.weights import load
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, Sensor
 from beliefstream.inference.update import nearly_linear
+from beliefstream.inference.update.scaled_problem import pose
 from beliefstream.inference.update.updater import Method, Updater
 from tests.inference.plain_models import assert_near, numbers, random_mixture
+from tests.inference.update.test_native_closed_forms import only_operators
 
 
 def around(x: float, y: float, deviation: float, batch: int = 1) -> GaussianMixture:
@@ -165,3 +168,40 @@ def test_entities_without_an_observation_in_a_place_keep_their_belief() -> None:
     for found, expected in zip(posterior.rows(slice(1, 2)).moments(), single.moments(), strict=True):
         assert_near(found, expected, 1e-9)
     assert float(evidence[1]) == pytest.approx(float(single_evidence[0]))
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("outliers", [0.0, 0.1])
+@pytest.mark.parametrize("narrow", [None, 0.003])
+def test_a_distance_that_may_turn_back_is_not_linear(
+    narrow: float | None, outliers: float, native: bool
+) -> None:
+    """An anchor ahead on a line; two fifths of the mass lie beyond it, and nothing at the mean says so."""
+    size = 1 if narrow is None else 2
+    prior = GaussianMixture.gaussian(
+        numbers(*[0.0] * size)[None], torch.diag(numbers(*[1.0, narrow or 0.0][:size]).square())[None]
+    )
+
+    def lost(away: float, value: float) -> float:
+        sensor = sensors.range_to(range(size), size, [away, 0.0][:size], 0.05, outliers)
+        return float(pose(prior, reported(sensor, value), 1.0).divergence)
+
+    with nullcontext() if native else only_operators():
+        assert lost(2.2, 0.1) == math.inf
+        assert lost(4.0, 0.5) == math.inf
+        assert lost(40.0, 40.1) < 1e-4
+
+
+def test_a_line_that_leads_to_an_anchor_keeps_the_part_beyond_it() -> None:
+    """Against the exact moments: of what lies on both sides, an update was 2.6 nats off and said 0."""
+    prior = GaussianMixture.gaussian(numbers(0.0)[None], numbers(1.0)[None, None])
+    observations = reported(sensors.range_to([0], 1, [2.2], 0.05), 0.1)
+    found = Updater(load()).update(prior, observations)
+    points = np.linspace(1.5, 3.0, 30_001)
+    log = -0.5 * points**2 - 0.5 * ((0.1 - np.abs(points - 2.2)) / 0.05) ** 2
+    share = np.exp(log - log.max())
+    share /= share.sum()
+    exactly = np.log(np.maximum(share, 1e-300) / (points[1] - points[0]))
+    answered = found.posterior.log_density(torch.from_numpy(points)[None, :, None])[0].numpy()
+    assert share[points > 2.2].sum() > 0.3
+    assert float(share @ (exactly - answered)) < 0.1
