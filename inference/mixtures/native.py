@@ -4,23 +4,33 @@ PyTorch needs some microseconds for every operator, whatever its size. The reduc
 of operators, but little arithmetic.
 
 **Numba's cache misses changes in other files.** It looks at the file of a function alone, but compiled code contains
-inner functions and constants of other files. After an upgrade it would run the old ones. So the cache's stamp contains
-all files of `inference`. Fixed upstream when a function's stamp covers what it calls.
+inner functions and constants of other files. After a change there it would run the old ones. So the cache's stamp
+contains all files that the function's own imports, directly or through others. Fixed upstream when a function's stamp
+covers what it calls.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from numba import njit
 
+from beliefstream.inference.mixtures import native_sources
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 _compile: Callable[..., Any] = njit  # which has types in some versions only
+sources_digest = functools.cache(native_sources.digest)
+_of_parts: dict[str, Any] = {}
+try:
+    from beliefstream.inference.mixtures.native_compiler import PartCompiler
+
+    _of_parts["pipeline_class"] = PartCompiler
+except (ImportError, AttributeError):  # another Numba: parts are compiled as all functions, in more time
+    pass
 
 
 def native(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -29,7 +39,7 @@ def native(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]
     Numba keeps the compiled code beside the source file, else in the user's cache directory; NUMBA_CACHE_DIR names
     another place.
     """
-    options = {"nogil": True, "error_model": "numpy"}
+    options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
     try:
         compiled: Callable[Arguments, Result] = _stamped(_compile(function, cache=True, **options))
     # no such directory can be written, or this Numba has another cache: each process compiles for itself
@@ -39,19 +49,11 @@ def native(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]
 
 
 def _stamped(compiled: Any) -> Any:
-    """Let the cache of a function be valid for the present native code only."""
+    """Let the cache of a function be valid for the present sources only."""
     cached = compiled._cache._cache_file  # of Numba 0.68; private
-    cached._source_stamp = (cached._source_stamp, sources_digest())
+    own = Path(compiled.py_func.__code__.co_filename)
+    cached._source_stamp = (cached._source_stamp, sources_digest(own))
     return compiled
-
-
-@functools.cache
-def sources_digest() -> str:
-    """Digest of all files of `inference`, as constants of native code come from any of them."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def inner(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -90,5 +92,5 @@ def adding(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]
 
 def _as_part(function: Callable[Arguments, Result], **options: Any) -> Callable[Arguments, Result]:
     whole = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    compiled: Callable[Arguments, Result] = _compile(function, **whole, **options)
+    compiled: Callable[Arguments, Result] = _compile(function, **whole, **_of_parts, **options)
     return compiled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 from types import ModuleType
 
@@ -37,6 +38,7 @@ FORMS = (
     "tracking.native_accumulated_error",
     "tracking.native_steps",
 )
+SELDOM = 100_000  # new objects between collections of garbage, which take a tenth of Numba's time by default
 
 
 def native_form(name: str, *tensors: Tensor, single: bool = False) -> ModuleType | None:
@@ -61,9 +63,14 @@ def prepare() -> None:
     The first time on a machine this takes a minute or two of the processor, later a second. Without Numba it does
     nothing. `python -m beliefstream.inference.mixtures.native_forms` does it ahead, for instance in an image.
     """
-    for name in FORMS:
-        if module := _module(name):
-            module.prepare()
+    threshold = gc.get_threshold()
+    gc.set_threshold(SELDOM, *threshold[1:])
+    try:
+        for name in FORMS:
+            if module := _module(name):
+                module.prepare()
+    finally:
+        gc.set_threshold(*threshold)
 
 
 @functools.cache

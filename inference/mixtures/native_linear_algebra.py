@@ -54,6 +54,21 @@ def invert_from_factor(factor: Tensor) -> Tensor:
     return _as(inverse, factor)
 
 
+@borrowing
+def put_vector(into: Array, given: Array) -> None:
+    """Copy numbers; an assignment to a slice also checks shapes, and takes Numba seconds for its message."""
+    for i in range(len(given)):
+        into[i] = given[i]
+
+
+@borrowing
+def put_matrix(into: Array, given: Array) -> None:
+    """As `put_vector`, of a matrix."""
+    for i in range(given.shape[0]):
+        for j in range(given.shape[1]):
+            into[i, j] = given[i, j]
+
+
 def _flat(matrix: Tensor) -> Array:
     array: Array = matrix.double().contiguous().view(-1, *matrix.shape[-2:]).numpy()
     return array

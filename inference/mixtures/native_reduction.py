@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, native
 from beliefstream.inference.mixtures.native_arrays import numbers_of
+from beliefstream.inference.mixtures.native_linear_algebra import put_matrix, put_vector
 from beliefstream.inference.mixtures.native_pair_costs import (
     Parts,
     Room,
@@ -66,7 +67,8 @@ def reduce_all(
         if left[row] == 0:
             for part in range(most):
                 found[0][row, part] = math.nan
-                found[1][row, part], found[2][row, part] = given[1][row, part], given[2][row, part]
+                put_vector(found[1][row, part], given[1][row, part])
+                put_matrix(found[2][row, part], given[2][row, part])
     return most
 
 
@@ -156,10 +158,10 @@ def leave_absent(start: int, end: int, log_weights: Array, means: Array, covaria
     """Mark places as without a component."""
     for place in range(start, end):
         log_weights[place] = -math.inf
-        means[place] = 0.0
-        covariances[place] = 0.0
         for row in range(means.shape[1]):
-            covariances[place, row, row] = 1.0
+            means[place, row] = 0.0
+            for column in range(means.shape[1]):
+                covariances[place, row, column] = 1.0 if row == column else 0.0
 
 
 @borrowing

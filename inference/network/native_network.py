@@ -28,6 +28,8 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     ROUNDING,
     factorise,
     invert_one,
+    put_matrix,
+    put_vector,
 )
 from beliefstream.inference.network import features
 from beliefstream.inference.network.native_frame import (
@@ -95,7 +97,8 @@ def _answer_all(
             factorise(given.covariances[b, k], LEAST_PIVOT, ROUNDING, work.prior_factors[k])
             invert_one(work.prior_factors[k], work.prior_inverses[k])
             _embed(network, given, b, k, work)
-            found[1][b, k], found[2][b, k] = given.means[b, k], work.prior_factors[k]
+            put_vector(found[1][b, k], given.means[b, k])
+            put_matrix(found[2][b, k], work.prior_factors[k])
             work.change[k] = 0.0
         parts = given.log_weights[b], given.means[b], given.source[b], given.spread[b]
         prior = Prior(parts[0], parts[1], parts[2], parts[3], work.prior_factors, work.prior_inverses)

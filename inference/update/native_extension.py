@@ -18,6 +18,8 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     TINY,
     factorise,
     invert_product,
+    put_matrix,
+    put_vector,
 )
 
 Array = NDArray[np.float64]
@@ -87,13 +89,10 @@ def _extend(
     batch, count, seen = answer[1].shape
     sources, size = whole[1].shape[1:]
     regression = Regression(
-        np.empty((sources, size, seen)),
-        np.empty((sources, size, size)),
-        np.zeros((sources, seen, seen)),
-        np.empty(sources),
-    )
-    work = _new_work(sources, size, seen)
-    most = 1
+        np.empty((sources, size, seen)), np.empty((sources, size, size)),
+        np.zeros((sources, seen, seen)), np.empty(sources),
+    )  # fmt: skip
+    work, most = _new_work(sources, size, seen), 1
     for b in range(batch):
         for k in range(sources):
             _regress(whole, b, k, axes, regression, work)
@@ -112,7 +111,8 @@ def _extend(
                     for other in range(size):
                         found[2][b, j, s, i, other] = work.covariances[s, i, other]
             for s in range(used, sources):  # filler of places without weight
-                found[1][b, j, s], found[2][b, j, s] = found[1][b, j, 0], found[2][b, j, 0]
+                put_vector(found[1][b, j, s], found[1][b, j, 0])
+                put_matrix(found[2][b, j, s], found[2][b, j, 0])
     return most
 
 

@@ -33,6 +33,8 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     factorise,
     invert_one,
     invert_product,
+    put_matrix,
+    put_vector,
 )
 from beliefstream.inference.network.native_tokens import Given, given_of
 from beliefstream.inference.network.transformer import Tokens, duplicate_components
@@ -106,7 +108,8 @@ def _images(
             _walk(tokens, seen, b, k, used, rounds, work, sight, point)
             # a step from where a function is flat may diverge: use the prior's component instead
             if not _spread(seen, b, used, work, sight, point, covariance):
-                point[:], covariance[:] = tokens.means[b, k], tokens.covariances[b, k]
+                put_vector(point, tokens.means[b, k])
+                put_matrix(covariance, tokens.covariances[b, k])
 
 
 @inner

@@ -133,8 +133,9 @@ def _draw(
                 kept, densities = found.prior_components[b, k, start : start + some], blocks[0].values[k]
                 for p in range(some):
                     kept[p] = densities[p]
-            found.log_prior[b, start : start + some] = parts.values[2, :some]
-            found.answer[b, start : start + some] = parts.values[0, :some]
+            for p in range(some):
+                found.log_prior[b, start + p] = parts.values[2, p]
+                found.answer[b, start + p] = parts.values[0, p]
             for part in range(4):
                 for p in range(BLOCK):
                     parts.values[part, p] += shares[part]

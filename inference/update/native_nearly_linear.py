@@ -29,6 +29,8 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     TINY,
     factorise,
     invert_product,
+    put_matrix,
+    put_vector,
 )
 from beliefstream.inference.update.native_closed_forms import Components, moved
 from beliefstream.inference.update.native_scaling import example
@@ -124,8 +126,8 @@ def hypotheses_of(prior: Components, seen: Seen, places: Places, found: Componen
             mean, covariance = prior[1][b, k], prior[2][b, k]
             for start in range(0, found[0].shape[1], count):
                 found[0][b, start + k] = -math.inf
-                found[1][b, start + k] = mean
-                found[2][b, start + k] = covariance
+                put_vector(found[1][b, start + k], mean)
+                put_matrix(found[2][b, start + k], covariance)
             weight = prior[0][b, k]
             if not seen.mask[b, n]:
                 found[0][b, k] = weight

@@ -32,6 +32,8 @@ from beliefstream.inference.mixtures.native_linear_algebra import (
     TINY,
     factorise,
     invert_product,
+    put_matrix,
+    put_vector,
 )
 from beliefstream.inference.update.native_closed_forms import Components, Predictions, exact
 from beliefstream.inference.update.native_divergence import Bends, divergence, is_closed
@@ -166,8 +168,8 @@ def move_all(
         _sort(given[0][b], given[1][b], order)
         for k in range(len(order)):
             ordered[0][b, k] = given[0][b, order[k]]
-            ordered[1][b, k] = given[1][b, order[k]]
-            ordered[2][b, k] = given[2][b, order[k]]
+            put_vector(ordered[1][b, k], given[1][b, order[k]])
+            put_matrix(ordered[2][b, k], given[2][b, order[k]])
         _find_frame(ordered, seen, b, frame)
         frame.closed[b] = is_closed(seen, b)
         shift, scale = frame.shift[b], frame.scale[b]
