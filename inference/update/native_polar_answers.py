@@ -13,7 +13,7 @@ from beliefstream.inference.mixtures.native_arrays import Numbers
 from beliefstream.inference.mixtures.native_density import BLOCK, fill, sum_components, whiten
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise, invert_product
 from beliefstream.inference.update.native_curved_quadrature import Densities, first_of, new_densities
-from beliefstream.inference.update.native_polar_parts import Nodes, Parts
+from beliefstream.inference.update.native_polar_space import Nodes, Parts
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -28,7 +28,7 @@ class Plane(NamedTuple):
     axes: Places  # (2,)
 
 
-class Space(NamedTuple):
+class AnswerSpace(NamedTuple):
     """Space for one answer."""
 
     gain: Array  # (D, 2)
@@ -43,8 +43,8 @@ class Space(NamedTuple):
 
 
 @inner
-def new_answer_space(count: int, most: int, size: int) -> Space:
-    return Space(
+def new_answer_space(count: int, most: int, size: int) -> AnswerSpace:
+    return AnswerSpace(
         np.empty((size, 2)),
         np.empty((size, size)),
         np.empty((2, size)),
@@ -80,7 +80,7 @@ def extend(
     moments: Array,
     parts: Parts,
     count: int,
-    space: Space,
+    space: AnswerSpace,
     into: Numbers,
 ) -> None:
     """Fill the parts over the whole state. They are in the order of their components, whose regression they share."""
@@ -94,7 +94,7 @@ def extend(
 
 
 @borrowing
-def _regress(plane: Plane, covariance: Array, moments: Array, space: Space) -> None:
+def _regress(plane: Plane, covariance: Array, moments: Array, space: AnswerSpace) -> None:
     """Fill the gain of the state from a place, and the covariance that the place leaves."""
     gain, rest, size = space.gain, space.rest, len(covariance)
     xx, xy, yy = moments[2], moments[3], moments[4]
@@ -120,7 +120,7 @@ def _regress(plane: Plane, covariance: Array, moments: Array, space: Space) -> N
 
 
 @borrowing
-def _put_part(mean: Array, before: Array, part: Array, space: Space, into: Numbers, place: int) -> None:
+def _put_part(mean: Array, before: Array, part: Array, space: AnswerSpace, into: Numbers, place: int) -> None:
     gain, size = space.gain, len(mean)
     x, y, xx, xy, yy = part[0] - before[0], part[1] - before[1], part[2], part[3], part[4]
     for i in range(size):
@@ -141,7 +141,7 @@ def add_wide(
     row: int,
     left: int,
     limits: tuple[float, float],
-    space: Space,
+    space: AnswerSpace,
 ) -> int:
     """Add one Gaussian as wide as the prior, as `wide_components.share_beside`; how many components there are then."""
     wider, most = limits
@@ -188,7 +188,7 @@ def _whole_moments(mixture: Numbers, b: int, count: int, mean: Array, covariance
 
 
 @borrowing
-def see(log_weights: Array, moments: Array, count: int, space: Space, into: Densities) -> None:
+def see(log_weights: Array, moments: Array, count: int, space: AnswerSpace, into: Densities) -> None:
     """Fill the densities of a mixture in the plane."""
     for k in range(count):
         space.places[k, 0], space.places[k, 1] = moments[k, 0], moments[k, 1]
@@ -201,7 +201,7 @@ def see(log_weights: Array, moments: Array, count: int, space: Space, into: Dens
 
 @inner
 def divergence(
-    nodes: Nodes, some: int, evidence: tuple[float, float], counts: tuple[int, int], space: Space
+    nodes: Nodes, some: int, evidence: tuple[float, float], counts: tuple[int, int], space: AnswerSpace
 ) -> float:
     """KL(exact ‖ answer) over the nodes, nats: the larger of two sums that are equal where the nodes are exact.
 

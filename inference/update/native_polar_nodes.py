@@ -294,8 +294,5 @@ def _kept(panels: Panels, start: int, end: int, least: float) -> int:
 
 @borrowing
 def _move(panels: Panels, source: int, into: Panels, place: int) -> None:
-    into.centre[place], into.half[place], into.mass[place] = (
-        panels.centre[source],
-        panels.half[source],
-        panels.mass[source],
-    )
+    into.centre[place], into.half[place] = panels.centre[source], panels.half[source]
+    into.mass[place] = panels.mass[source]

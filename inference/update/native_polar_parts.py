@@ -7,155 +7,39 @@ outer coordinate: each takes its share of every node, and becomes a Gaussian wit
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.native_terms import log_sum, wrapped
-from beliefstream.inference.mixtures.native import borrowing, inner
+from beliefstream.inference.mixtures.native import borrowing
 from beliefstream.inference.update.native_polar_nodes import (
-    MOST_PANELS,
-    STACK,
     Component,
     Line,
-    Panels,
-    Rule,
     Sensor,
     component_at,
     divide,
     line,
-    new_panels,
 )
+from beliefstream.inference.update.native_polar_space import (
+    Counts,
+    One,
+    Rules,
+    Sight,
+    Space,
+)
+from beliefstream.inference.update.native_polar_windows import Division, Sums, share_out, windows_of
 
 Array = NDArray[np.float64]
-Places = NDArray[np.int64]
 
 LIGHT = 1e-7  # share of a component below which it has no nodes
 LIGHTEST = 20.0  # nats below the heaviest component before it, below which one has no panels
 LIGHTEST_NODE = 1e-9  # share of the posterior below which a node is left out
 LIGHTEST_LINE = 1e-7  # the same of all nodes of a line, where they are gathered
-LOSS = 0.002  # nats that windows may lose by their bend
-STRAIGHT = 1.2  # as long as a component may be beside its windows, to have none
-SPACING = 1.6  # of windows, in their standard deviations
-MOST_WINDOWS = 20  # of one component
-MARGIN = 10.0  # nats below the highest panel of a component, within which its windows lie
-FINE, FINE_OF_MANY = (
-    0.4,
-    1.0,
-)  # half width of a panel, in standard deviations of its windows; of one component of many
+FINE = 0.4  # half width of a panel, in standard deviations of its windows
+FINE_OF_MANY = 1.0  # the same where there are other components
 MOST_FINER = 16
-LEAST_DISTANCE = 1e-3  # of a panel's centre, from which its logarithm is taken
 CHECK = 5.0  # times as exact as its check, or more, a rule is
-MOST_NODES, MOST_LINES = 10240, 2048  # of one problem
-
-
-class Sight(NamedTuple):
-    """One observation, and the logs of its densities: of an inlier with a residual of zero, and of an outlier."""
-
-    sensor: Sensor
-    log_inlier: float
-    log_outlier: float
-
-
-class One(NamedTuple):
-    """A component of the prior, with its part of the posterior."""
-
-    part: Component
-    log_weight: float  # with that of an inlier
-    mass: float  # log, by its panels
-    share: float  # of the posterior
-    source: int
-    fine: float  # half width of its panels, in standard deviations of its windows
-
-
-class Rules(NamedTuple):
-    """Nodes within a panel: those of an outer rule and of its check; inner ones, and one at the peak."""
-
-    outer: Array  # (4,), as half widths, and their weights
-    weights: Array
-    check: Array  # (3,)
-    check_weights: Array
-    inner: Rule
-    peak: Rule
-
-
-class Nodes(NamedTuple):
-    """Nodes of one posterior, relative to the sensor."""
-
-    x: Array
-    y: Array
-    share: Array  # of the rough evidence
-    likelihood: Array  # log
-
-
-class Lines(NamedTuple):
-    """Moments of the inner nodes of one outer node, which also stand for the places between it and the next."""
-
-    share: Array  # as of `Nodes`
-    moments: Array  # (L, 5): mean, and covariance as xx, xy, yy
-
-
-class Parts(NamedTuple):
-    """Parts of the posterior in the plane."""
-
-    share: Array  # as of `Nodes`
-    moments: Array  # (J, 5), as of `Lines`
-    source: Places  # component of the prior
-
-
-class Windows(NamedTuple):
-    """Space for the windows of one component."""
-
-    shares: Array
-    sums: Array  # (W, 6): mass, and first and second moments
-
-
-class Space(NamedTuple):
-    """Space for the nodes of one problem."""
-
-    panels: Panels
-    waiting: Panels
-    ends: Places  # (K,) of each component's panels
-    mass: Array  # (K,) log of each component's part
-    line: Line
-    windows: Windows
-    nodes: Nodes
-    lines: Lines
-    parts: Parts
-
-
-class Division(NamedTuple):
-    """Windows of a component along the outer coordinate, for a beam along its logarithm."""
-
-    windows: int
-    low: float
-    each: float
-    deviation: float
-
-
-class Counts(NamedTuple):
-    """How many parts, nodes and lines there are; negative where there is no space for more."""
-
-    parts: int
-    nodes: int
-    lines: int
-
-
-@inner
-def new_space(count: int, inner_nodes: int) -> Space:
-    numbers, nodes, most = np.empty((4, inner_nodes)), np.empty((4, MOST_NODES)), count * (MOST_WINDOWS + 1)
-    return Space(
-        new_panels(MOST_PANELS),
-        new_panels(STACK),
-        np.empty(count, np.int64),
-        np.empty(count),
-        Line(numbers[0], numbers[1], numbers[2], numbers[3]),
-        Windows(np.empty(MOST_WINDOWS), np.empty((MOST_WINDOWS, 6))),
-        Nodes(nodes[0], nodes[1], nodes[2], nodes[3]),
-        Lines(np.empty(MOST_LINES), np.empty((MOST_LINES, 5))),
-        Parts(np.empty(most), np.empty((most, 5)), np.empty(most, np.int64)),
-    )
 
 
 @borrowing
@@ -176,7 +60,7 @@ def gather(
         if share > LIGHT:
             log_weight = log_weights[k] + sight.log_inlier
             one = One(_component(moments[k]), log_weight, space.mass[k], share, k, fine)
-            division = _divided(sight.sensor, one, start, end, rules, space)
+            division = windows_of(sight.sensor, one, start, end, rules, space)
             counts, mass, doubtful = _add(sight, one, (start, end), division, rules, counts, space)
             if counts.nodes < 0:
                 return counts, math.inf, rough
@@ -227,37 +111,6 @@ def total(logs: Array, start: int, end: int) -> float:
 
 
 @borrowing
-def _divided(sensor: Sensor, one: One, start: int, end: int, rules: Rules, space: Space) -> Division:
-    """Windows that are short enough beside the bend: of a ring, beside its width; of a beam, beside the distance."""
-    panels, highest = space.panels, -math.inf
-    for i in range(start, end):
-        highest = max(highest, panels.mass[i])
-    low, high, mass, mean, square, width = math.inf, -math.inf, 0.0, 0.0, 0.0, 0.0
-    for i in range(start, end):
-        weight, centre, half = math.exp(panels.mass[i] - highest), panels.centre[i], panels.half[i]
-        first, last = centre - half, centre + half
-        width += weight * line(sensor, one.part, centre, rules.peak, space.line)[1]
-        if sensor.is_angle:
-            first, last = math.log(max(first, LEAST_DISTANCE * centre)), math.log(last)
-            half, centre = half / centre, math.log(centre)
-        mass += weight
-        mean += weight * centre
-        square += weight * (centre * centre + half * half / 3)
-        if panels.mass[i] > highest - MARGIN:
-            low, high = min(low, first), max(high, last)
-    spread = math.sqrt(max(square / mass - (mean / mass) ** 2, 0.0))
-    deviation = math.sqrt(LOSS / one.share)
-    if not sensor.is_angle:
-        # an arc of standard deviation t on a ring of radius r and width s loses about (r t² / 2 s)² nats
-        deviation = math.sqrt(2 * deviation * width / mass / sensor.value)
-    if spread < STRAIGHT * deviation:
-        return Division(1, low, high - low, math.inf)
-    count = max(1, int(min(float(MOST_WINDOWS), math.ceil((high - low) / (SPACING * deviation)))))
-    each = (high - low) / count
-    return Division(count, low, each, each / SPACING)
-
-
-@borrowing
 def _checked(sensor: Sensor, one: One, panels: tuple[int, int], rules: Rules, space: Space) -> float:
     """The mass of a component by another rule, as a share of that by its panels."""
     found = 0.0
@@ -303,7 +156,7 @@ def _add(
                 counts = _add_line(sensor, step, sums, counts, space)
                 if counts.nodes < 0:
                     return counts, mass, doubtful
-                _share_out(math.log(outer) if sensor.is_angle else outer, sums, division, space.windows)
+                share_out(math.log(outer) if sensor.is_angle else outer, sums, division, space.windows)
     return _add_parts(one, division.windows, counts, space), mass, doubtful
 
 
@@ -335,7 +188,7 @@ def likelihood(sight: Sight, x: float, y: float) -> float:
 
 
 @borrowing
-def _sums(line: Line, whole: float) -> tuple[float, float, float, float, float, float]:
+def _sums(line: Line, whole: float) -> Sums:
     """Share, and first and second moments of the inner nodes of a line."""
     mass = x = y = xx = xy = yy = 0.0
     for i in range(len(line.shares)):
@@ -353,7 +206,7 @@ def _sums(line: Line, whole: float) -> tuple[float, float, float, float, float, 
 def _add_line(
     sensor: Sensor,
     step: float,
-    sums: tuple[float, float, float, float, float, float],
+    sums: Sums,
     counts: Counts,
     space: Space,
 ) -> Counts:
@@ -377,7 +230,7 @@ def _add_line(
 
 
 @borrowing
-def _fill_moments(sums: tuple[float, float, float, float, float, float], into: Array) -> None:
+def _fill_moments(sums: Sums, into: Array) -> None:
     mass, x, y, xx, xy, yy = sums
     x, y = x / mass, y / mass
     into[0], into[1], into[2], into[3], into[4] = (
@@ -387,27 +240,6 @@ def _fill_moments(sums: tuple[float, float, float, float, float, float], into: A
         xy / mass - x * y,
         yy / mass - y * y,
     )
-
-
-@borrowing
-def _share_out(
-    place: float,
-    sums: tuple[float, float, float, float, float, float],
-    division: Division,
-    windows: Windows,
-) -> None:
-    """Add a line to the windows of its component, by their densities there."""
-    count, shares, whole, nearest = division.windows, windows.shares, 0.0, math.inf
-    for j in range(count):
-        off = (place - division.low - (j + 0.5) * division.each) / division.deviation
-        shares[j] = 0.5 * off * off
-        nearest = min(nearest, shares[j])
-    for j in range(count):
-        shares[j] = math.exp(nearest - shares[j])
-        whole += shares[j]
-    for j in range(count):
-        for i in range(6):
-            windows.sums[j, i] += shares[j] / whole * sums[i]
 
 
 @borrowing

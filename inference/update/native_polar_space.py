@@ -1,0 +1,125 @@
+"""What `native_polar_parts` fills: nodes, lines and parts of a posterior around one sensor, with their space."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beliefstream.inference.mixtures.native import inner
+from beliefstream.inference.update.native_polar_nodes import (
+    MOST_PANELS,
+    STACK,
+    Component,
+    Line,
+    Panels,
+    Rule,
+    Sensor,
+    new_panels,
+)
+
+Array = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+MOST_WINDOWS = 20  # of one component
+MOST_NODES, MOST_LINES = 10240, 2048  # of one problem
+
+
+class Sight(NamedTuple):
+    """One observation, and the logs of its densities: of an inlier with a residual of zero, and of an outlier."""
+
+    sensor: Sensor
+    log_inlier: float
+    log_outlier: float
+
+
+class One(NamedTuple):
+    """A component of the prior, with its part of the posterior."""
+
+    part: Component
+    log_weight: float  # with that of an inlier
+    mass: float  # log, by its panels
+    share: float  # of the posterior
+    source: int
+    fine: float  # half width of its panels, in standard deviations of its windows
+
+
+class Rules(NamedTuple):
+    """Nodes within a panel: those of an outer rule and of its check; inner ones, and one at the peak."""
+
+    outer: Array  # (4,), as half widths, and their weights
+    weights: Array
+    check: Array  # (3,)
+    check_weights: Array
+    inner: Rule
+    peak: Rule
+
+
+class Nodes(NamedTuple):
+    """Nodes of one posterior, relative to the sensor."""
+
+    x: Array
+    y: Array
+    share: Array  # of the rough evidence
+    likelihood: Array  # log
+
+
+class Lines(NamedTuple):
+    """Moments of the inner nodes of one outer node, which also stand for the places between it and the next."""
+
+    share: Array  # as of `Nodes`
+    moments: Array  # (L, 5): mean, and covariance as xx, xy, yy
+
+
+class Parts(NamedTuple):
+    """Parts of the posterior in the plane."""
+
+    share: Array  # as of `Nodes`
+    moments: Array  # (J, 5), as of `Lines`
+    source: Places  # component of the prior
+
+
+class Windows(NamedTuple):
+    """Space for the windows of one component."""
+
+    shares: Array
+    sums: Array  # (W, 6): mass, and first and second moments
+
+
+class Space(NamedTuple):
+    """Space for the nodes of one problem."""
+
+    panels: Panels
+    waiting: Panels
+    ends: Places  # (K,) of each component's panels
+    mass: Array  # (K,) log of each component's part
+    line: Line
+    windows: Windows
+    nodes: Nodes
+    lines: Lines
+    parts: Parts
+
+
+class Counts(NamedTuple):
+    """How many parts, nodes and lines there are; negative where there is no space for more."""
+
+    parts: int
+    nodes: int
+    lines: int
+
+
+@inner
+def new_space(count: int, inner_nodes: int) -> Space:
+    numbers, nodes, most = np.empty((4, inner_nodes)), np.empty((4, MOST_NODES)), count * (MOST_WINDOWS + 1)
+    return Space(
+        new_panels(MOST_PANELS),
+        new_panels(STACK),
+        np.empty(count, np.int64),
+        np.empty(count),
+        Line(numbers[0], numbers[1], numbers[2], numbers[3]),
+        Windows(np.empty(MOST_WINDOWS), np.empty((MOST_WINDOWS, 6))),
+        Nodes(nodes[0], nodes[1], nodes[2], nodes[3]),
+        Lines(np.empty(MOST_LINES), np.empty((MOST_LINES, 5))),
+        Parts(np.empty(most), np.empty((most, 5)), np.empty(most, np.int64)),
+    )

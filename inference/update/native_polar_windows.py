@@ -1,0 +1,79 @@
+"""Windows that divide a component's part of a posterior around one sensor, for `native_polar_parts`."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from beliefstream.inference.mixtures.native import borrowing
+from beliefstream.inference.update.native_polar_nodes import Sensor, line
+from beliefstream.inference.update.native_polar_space import MOST_WINDOWS, One, Rules, Space, Windows
+
+Sums = tuple[float, float, float, float, float, float]  # mass, and first and second moments
+
+LOSS = 0.002  # nats that windows may lose by their bend
+STRAIGHT = 1.2  # as long as a component may be beside its windows, to have none
+SPACING = 1.6  # of windows, in their standard deviations
+MARGIN = 10.0  # nats below the highest panel of a component, within which its windows lie
+LEAST_DISTANCE = 1e-3  # of a panel's centre, from which its logarithm is taken
+
+
+class Division(NamedTuple):
+    """Windows of a component along the outer coordinate, for a beam along its logarithm."""
+
+    windows: int
+    low: float
+    each: float
+    deviation: float
+
+
+@borrowing
+def windows_of(sensor: Sensor, one: One, start: int, end: int, rules: Rules, space: Space) -> Division:
+    """Windows that are short enough beside the bend: of a ring, beside its width; of a beam, beside the distance."""
+    panels, highest = space.panels, -math.inf
+    for i in range(start, end):
+        highest = max(highest, panels.mass[i])
+    low, high, mass, mean, square, width = math.inf, -math.inf, 0.0, 0.0, 0.0, 0.0
+    for i in range(start, end):
+        weight, centre, half = math.exp(panels.mass[i] - highest), panels.centre[i], panels.half[i]
+        first, last = centre - half, centre + half
+        width += weight * line(sensor, one.part, centre, rules.peak, space.line)[1]
+        if sensor.is_angle:
+            first, last = math.log(max(first, LEAST_DISTANCE * centre)), math.log(last)
+            half, centre = half / centre, math.log(centre)
+        mass += weight
+        mean += weight * centre
+        square += weight * (centre * centre + half * half / 3)
+        if panels.mass[i] > highest - MARGIN:
+            low, high = min(low, first), max(high, last)
+    spread = math.sqrt(max(square / mass - (mean / mass) ** 2, 0.0))
+    deviation = math.sqrt(LOSS / one.share)
+    if not sensor.is_angle:
+        # an arc of standard deviation t on a ring of radius r and width s loses about (r t² / 2 s)² nats
+        deviation = math.sqrt(2 * deviation * width / mass / sensor.value)
+    if spread < STRAIGHT * deviation:
+        return Division(1, low, high - low, math.inf)
+    count = max(1, int(min(float(MOST_WINDOWS), math.ceil((high - low) / (SPACING * deviation)))))
+    each = (high - low) / count
+    return Division(count, low, each, each / SPACING)
+
+
+@borrowing
+def share_out(
+    place: float,
+    sums: Sums,
+    division: Division,
+    windows: Windows,
+) -> None:
+    """Add a line to the windows of its component, by their densities there."""
+    count, shares, whole, nearest = division.windows, windows.shares, 0.0, math.inf
+    for j in range(count):
+        off = (place - division.low - (j + 0.5) * division.each) / division.deviation
+        shares[j] = 0.5 * off * off
+        nearest = min(nearest, shares[j])
+    for j in range(count):
+        shares[j] = math.exp(nearest - shares[j])
+        whole += shares[j]
+    for j in range(count):
+        for i in range(6):
+            windows.sums[j, i] += shares[j] / whole * sums[i]

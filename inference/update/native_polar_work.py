@@ -1,0 +1,209 @@
+"""Space and tables of `native_polar_quadrature`, and what it gathers for a fit."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beliefstream.inference.mixtures.gauss_hermite import rule
+from beliefstream.inference.mixtures.native import borrowing, inner
+from beliefstream.inference.mixtures.native_arrays import Numbers
+from beliefstream.inference.mixtures.native_density import BLOCK, fill, sum_components
+from beliefstream.inference.mixtures.native_pair_costs import Room, new_room
+from beliefstream.inference.update.native_curved_quadrature import first_of
+from beliefstream.inference.update.native_polar_answers import AnswerSpace, Plane, new_answer_space
+from beliefstream.inference.update.native_polar_nodes import Rule
+from beliefstream.inference.update.native_polar_parts import LIGHTEST_NODE, likelihood
+from beliefstream.inference.update.native_polar_space import (
+    MOST_WINDOWS,
+    Counts,
+    Rules,
+    Sight,
+    Space,
+    new_space,
+)
+
+Array = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+PANEL, CHECK, LINE = 4, 3, 5  # nodes of a panel, of its check, and of a line
+OUTSIDE = 4  # nodes along each axis of a component times an outlier
+MOST_PARTS = 128  # that are reduced to an answer
+WITHIN = 0.25  # of a component's covariance is around each place that stands for it
+BETWEEN = math.sqrt(1 - WITHIN)
+
+
+class Outside(NamedTuple):
+    """Nodes of a component times an outlier."""
+
+    steps: Array  # (P, 2)
+    weights: Array  # (P,)
+
+
+class Tables(NamedTuple):
+    """What is the same for all problems."""
+
+    rules: Rules
+    outside: Outside
+    most: int  # components of an answer
+    merge_below: float
+    wide: tuple[float, float]  # share of the variance that a wide component may add, and its largest weight
+
+
+class Gathered(NamedTuple):
+    """Lines and nodes of ``B`` problems in the touched coordinates; see `plane_cells.Cells`."""
+
+    counts: Places  # (B, 3) of lines, of nodes, and of lines of an inlier, which are first; −1 where there was no space
+    uncertain: Array  # (B,) share of the posterior
+    shares: Array  # (B, F) of the lines, not normalised
+    moments: Array  # (B, F, 5) mean, and covariance as xx, xy, yy
+    node_shares: Array  # (B, P), as of the lines
+    points: Array  # (B, P, 2)
+    targets: Array  # (B, P)
+
+
+class Work(NamedTuple):
+    """Space for one problem."""
+
+    plane: Plane
+    nodes: Space
+    moments: Array  # (K, 5) of the prior in the plane
+    parts: Numbers  # over the whole state
+    answer: AnswerSpace
+    seen: Array  # (J, 5) moments of an answer in the plane
+    room: Room
+
+
+def new_gathered(batch: int, most: int, nodes: int) -> Gathered:
+    return Gathered(
+        np.full((batch, 3), -1, np.int64),
+        np.ones(batch),
+        np.empty((batch, most)),
+        np.empty((batch, most, 5)),
+        np.empty((batch, nodes)),
+        np.empty((batch, nodes, 2)),
+        np.empty((batch, nodes)),
+    )
+
+
+def tables_of(most: int, merge_below: float, wider: float, prior_share: float) -> Tables:
+    panel, check = np.polynomial.legendre.leggauss(PANEL), np.polynomial.legendre.leggauss(CHECK)
+    steps, weights = rule(LINE, 1)
+    peak = Rule(np.zeros(1), np.ones(1))
+    outside, outside_weights = rule(OUTSIDE, 2)
+    across = Rule(np.ascontiguousarray(steps[:, 0].numpy()), weights.numpy())
+    return Tables(
+        Rules(*panel, *check, across, peak),
+        Outside(np.ascontiguousarray(outside.numpy()), outside_weights.numpy()),
+        most,
+        merge_below,
+        (wider, prior_share),
+    )
+
+
+@inner
+def new_work(count: int, size: int, axes: Places, tables: Tables) -> Work:
+    places, most = count * (MOST_WINDOWS + 1), max(tables.most, 1)
+    few = min(places, MOST_PARTS + count)
+    return Work(
+        Plane(np.empty((2, size)), np.empty(2), np.empty((2, 2)), np.empty(2, np.int64)),
+        new_space(count, len(tables.rules.inner.steps)),
+        np.empty((count, 5)),
+        Numbers(np.empty((1, few)), np.empty((1, few, size)), np.empty((1, few, size, size))),
+        new_answer_space(count, most, size),
+        np.empty((most, 5)),
+        new_room(few, size),
+    )
+
+
+@borrowing
+def add_outliers(
+    sight: Sight, prior: Numbers, b: int, count: int, rough: float, tables: Tables, counts: Counts, work: Work
+) -> Counts:
+    """Add parts, nodes and lines of components times an outlier, which leaves them as they are."""
+    if not sight.log_outlier > -math.inf:
+        return counts
+    space, parts, place = work.nodes, counts.parts, counts.nodes
+    nodes, lines, at = space.nodes, space.lines, counts.lines
+    for k in range(count):
+        whole, moments = math.exp(prior.log_weights[b, k] + sight.log_outlier - rough), work.moments[k]
+        if not whole > LIGHTEST_NODE:
+            continue
+        space.parts.share[parts], space.parts.source[parts] = whole, k
+        for i in range(5):
+            space.parts.moments[parts, i] = moments[i]
+        parts += 1
+        first = math.sqrt(moments[2])
+        low = moments[3] / first
+        second = math.sqrt(max(moments[4] - low * low, 0.0))
+        for p in range(len(tables.outside.weights)):
+            share = whole * tables.outside.weights[p]
+            if place == len(nodes.x) or at == len(lines.share):
+                return Counts(parts, -1, at)
+            x, y = (
+                first * tables.outside.steps[p, 0],
+                low * tables.outside.steps[p, 0] + second * tables.outside.steps[p, 1],
+            )
+            nodes.x[place], nodes.y[place] = moments[0] + x, moments[1] + y
+            nodes.share[place] = share
+            nodes.likelihood[place] = likelihood(sight, moments[0] + x, moments[1] + y)
+            found, lines.share[at] = lines.moments[at], share
+            found[0], found[1] = moments[0] + BETWEEN * x, moments[1] + BETWEEN * y
+            for i in range(2, 5):
+                found[i] = WITHIN * moments[i]
+            place, at = place + 1, at + 1
+    return Counts(parts, place, at)
+
+
+@borrowing
+def put_gathered(
+    prior: Numbers, b: int, row: int, counts: Counts, count: int, uncertain: float, work: Work, into: Gathered
+) -> None:
+    """Fill lines and nodes in the touched coordinates."""
+    nodes, lines, plane, space = work.nodes.nodes, work.nodes.lines, work.plane, work.answer
+    into.counts[row, 0], into.counts[row, 1], into.uncertain[row] = counts.lines, counts.nodes, uncertain
+    one, other, low, last = plane.inverse[0, 0], plane.inverse[0, 1], plane.inverse[1, 0], plane.inverse[1, 1]
+    density = -math.log(abs(one * last - other * low))
+    for i in range(counts.lines):
+        x, y = lines.moments[i, 0] + plane.origin[0], lines.moments[i, 1] + plane.origin[1]
+        xx, xy, yy = lines.moments[i, 2], lines.moments[i, 3], lines.moments[i, 4]
+        into.shares[row, i] = lines.share[i]
+        into.moments[row, i, 0], into.moments[row, i, 1] = one * x + other * y, low * x + last * y
+        into.moments[row, i, 2] = one * one * xx + 2 * one * other * xy + other * other * yy
+        into.moments[row, i, 3] = one * low * xx + (one * last + other * low) * xy + other * last * yy
+        into.moments[row, i, 4] = low * low * xx + 2 * low * last * xy + last * last * yy
+    prior_at = first_of(space.prior, count)
+    for start in range(0, counts.nodes, BLOCK):
+        some = min(BLOCK, counts.nodes - start)
+        for p in range(some):
+            x, y = nodes.x[start + p], nodes.y[start + p]
+            prior_at.block.points[0, p], prior_at.block.points[1, p] = x, y
+            x, y = x + plane.origin[0], y + plane.origin[1]
+            into.points[row, start + p, 0], into.points[row, start + p, 1] = (
+                one * x + other * y,
+                low * x + last * y,
+            )
+        fill(prior_at.inverse, prior_at.shift, prior_at.peaks, prior_at.block)
+        sum_components(prior_at.block, space.before[:some])
+        for p in range(some):
+            into.targets[row, start + p] = space.before[p] + nodes.likelihood[start + p] + density
+            into.node_shares[row, start + p] = nodes.share[start + p]
+
+
+@borrowing
+def leave_rest_absent(gathered: Gathered) -> None:
+    """Fill the places after a problem's lines and nodes, as far as others of the batch have some."""
+    lines, nodes = 1, 1
+    for row in range(len(gathered.counts)):
+        lines, nodes = max(lines, gathered.counts[row, 0]), max(nodes, gathered.counts[row, 1])
+    for row in range(len(gathered.counts)):
+        for i in range(max(0, gathered.counts[row, 0]), lines):
+            gathered.shares[row, i] = 0.0
+            for n in range(5):
+                gathered.moments[row, i, n] = 0.0
+        for i in range(max(0, gathered.counts[row, 1]), nodes):
+            gathered.node_shares[row, i] = gathered.points[row, i, 0] = gathered.points[row, i, 1] = 0.0
+            gathered.targets[row, i] = -math.inf
