@@ -1,0 +1,202 @@
+"""Quadrature around a sensor against dense sums over a grid, and against code that shares none with it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from torch import Tensor
+
+from beliefstream.inference import sensors
+from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
+from beliefstream.inference.evaluation.adversarial.oracle import solve
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.sensors.encoding import encode
+from beliefstream.inference.sensors.readings import Reading, Sensor
+from beliefstream.inference.update.curved_quadrature import follow
+from beliefstream.inference.update.local_problem import LocalProblem
+from beliefstream.inference.update.plane_cells import lines
+from beliefstream.inference.update.polar_quadrature import surround
+from beliefstream.inference.update.result import Method, Update
+from beliefstream.inference.update.scaled_problem import pose
+from beliefstream.inference.update.settings import UpdateSettings
+from tests.inference.plain_models import random_mixture
+from tests.inference.update.test_curved_quadrature import (
+    NOISE,
+    OUTLIERS,
+    SPAN,
+    distance_likelihood,
+    either,
+    read,
+    two_components,
+)
+from tests.inference.update.test_quadrature import Array, exact
+
+ANY = replace(UpdateSettings(), quadrature_below=1e3)  # every answer, however poor
+few = settings(max_examples=25, deadline=None)
+
+
+def answer(prior: GaussianMixture, observations: Observations, chosen: UpdateSettings = ANY) -> Update | None:
+    posed = pose(prior, observations, math.inf)
+    found = list(surround(posed.scaled, posed.touched, torch.ones(prior.batch, dtype=torch.bool), chosen))
+    return found[0][1] if found else None
+
+
+def direction_likelihood(points: Array, away: float, value: float, noise: float, outliers: float) -> Array:
+    off = value - np.arctan2(points[:, 1], points[:, 0] + away)
+    off = np.remainder(off + math.pi, 2 * math.pi) - math.pi
+    return either(off / noise, noise, outliers, 2 * math.pi)
+
+
+@pytest.mark.parametrize("outliers", [0.0, OUTLIERS])
+@pytest.mark.parametrize(
+    ("spread", "away", "value"),
+    [
+        pytest.param(3.0, 1.0, 4.0, id="ring around the sensor"),
+        pytest.param(3.0, 12.0, 13.0, id="arc"),
+        pytest.param(0.2, 8.0, 8.3, id="narrow prior"),
+        pytest.param(2.0, 5.0, 1.6, id="small ring"),
+        pytest.param(2.0, 30.0, 35.0, id="far from what was expected"),
+    ],
+)
+def test_a_range_has_the_exact_evidence_and_measures_its_divergence(
+    spread: float, away: float, value: float, outliers: float
+) -> None:
+    prior = two_components(spread)
+    sensor = sensors.range_to([0, 1], 2, [-away, 0.0], NOISE, outliers, SPAN)
+    found = answer(prior, read(sensor, value))
+    assert found is not None
+    grid = exact(prior, lambda points: distance_likelihood(points, away, value, outliers), 1201)
+    true = grid.divergence(found.posterior)
+    assert float(found.log_evidence[0]) == pytest.approx(grid.log_evidence, abs=5e-4)
+    assert -0.05 * true - 5e-4 < float(found.divergence[0]) - true < 0.05 * true + (0.02 if outliers else 5e-4)
+    assert found.method.tolist() == [Method.QUADRATURE]
+
+
+@pytest.mark.parametrize("outliers", [0.0, OUTLIERS])
+@pytest.mark.parametrize(
+    ("spread", "away", "value", "noise"),
+    [
+        pytest.param(3.0, 1.0, 0.7, 0.1, id="from inside"),
+        pytest.param(3.0, 12.0, 0.2, 0.05, id="beam"),
+        pytest.param(2.0, 1.0, 2.0, 0.4, id="wide beam"),
+        pytest.param(0.2, 8.0, 0.05, 0.2, id="narrow prior"),
+        pytest.param(2.0, 9.0, -0.6, 0.05, id="beside what was expected"),
+    ],
+)
+def test_a_bearing_has_the_exact_evidence_and_measures_its_divergence(
+    spread: float, away: float, value: float, noise: float, outliers: float
+) -> None:
+    prior = two_components(spread)
+    sensor = sensors.bearing([0, 1], 2, [-away, 0.0], noise, outlier_probability=outliers)
+    found = answer(prior, read(sensor, value))
+    assert found is not None
+    grid = exact(prior, lambda points: direction_likelihood(points, away, value, noise, outliers), 1201)
+    true = grid.divergence(found.posterior)
+    assert float(found.log_evidence[0]) == pytest.approx(grid.log_evidence, abs=2e-3)
+    assert -0.1 * true - 1e-3 < float(found.divergence[0]) - true < 0.1 * true + (0.02 if outliers else 1e-3)
+
+
+def test_a_short_arc_gets_exact_moments_of_the_whole_state() -> None:
+    """Velocities follow by regression on the position."""
+    away, value, covariance = 9.0, 9.6, np.array([[0.5, 0.1, 1.1, 0.0], [0.1, 0.4, 0.0, 0.8]])
+    whole = np.block([[covariance], [covariance[:, 2:].T, np.diag([3.0, 2.5])]])
+    prior = GaussianMixture.gaussian(torch.zeros(1, 4).double(), torch.from_numpy(whole)[None])
+    found = answer(prior, read(sensors.range_to([0, 1], 4, [-away, 0.0], NOISE), value, 4), UpdateSettings())
+    grid = exact(prior.marginal([0, 1]), lambda points: distance_likelihood(points, away, value, 0.0), 801)
+    gain = whole[2:, :2] @ np.linalg.inv(whole[:2, :2])
+    assert found is not None
+    mean, spread = (part[0].numpy() for part in found.posterior.moments())
+    np.testing.assert_allclose(mean, np.concatenate([grid.mean, gain @ grid.mean]), atol=2e-3)
+    rest = whole[2:, 2:] - gain @ whole[:2, 2:]
+    np.testing.assert_allclose(spread[:2, :2], grid.covariance, atol=2e-3)
+    np.testing.assert_allclose(spread[2:, 2:], rest + gain @ grid.covariance @ gain.T, atol=2e-3)
+
+
+@few
+@given(st.integers(0, 10_000), st.sampled_from(["range", "bearing"]), st.booleans())
+def test_the_evidence_is_that_of_quadrature_along_the_observation_where_that_is_accurate(
+    seed: int, kind: str, outliers: bool
+) -> None:
+    prior = random_mixture(seed, 1, 4, 4).ordered()
+    random = np.random.default_rng(seed)
+    turn, away = random.uniform(-math.pi, math.pi), random.uniform(8, 60)
+    where = [away * math.cos(turn), away * math.sin(turn)]
+    share = 0.1 * outliers
+    if kind == "range":
+        reading = Reading(sensors.range_to([2, 0], 4, where, 0.3, share, SPAN), np.array([away + random.normal()]))
+    else:
+        value = math.remainder(turn + math.pi + 0.05 * random.normal(), math.tau)
+        reading = Reading(sensors.bearing([2, 0], 4, where, 0.05, share), np.array([value]))
+    observations = encode([[reading]], 4)
+    posed = pose(prior, observations, math.inf)
+    along = list(follow(posed.scaled, posed.touched, torch.ones(1, dtype=torch.bool), UpdateSettings()))
+    around = answer(prior, observations)
+    if along and around is not None:
+        assert float(around.log_evidence[0]) == pytest.approx(float(along[0][1].log_evidence[0]), abs=3e-3)
+
+
+def test_an_answer_does_not_depend_on_its_batch() -> None:
+    prior = random_mixture(3, 4, 6, 4).ordered()
+    readings = [[Reading(sensors.range_to([0, 1], 4, [9.0, i], 0.3), np.array([8.0 + i]))] for i in range(4)]
+    together = answer(prior, encode(readings, 4))
+    alone = answer(prior.rows(torch.tensor([2])), encode(readings[2:3], 4))
+    assert together is not None and alone is not None
+    assert float(together.divergence[2]) == float(alone.divergence[0])
+    count = alone.posterior.components
+    torch.testing.assert_close(together.posterior.means[2, :count], alone.posterior.means[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("sensor", "value"),
+    [
+        pytest.param(sensors.range_to([0, 1], 4, [1.0, 0.0], 0.5), 1.0, id="a ring as small as its noise"),
+        pytest.param(sensors.relative_bearing([0, 1], 2, 4, [9.0, 0.0], 0.05), 3.0, id="a bearing from a heading"),
+        pytest.param(sensors.range_to([0], 4, [9.0], 0.5), 9.0, id="a range along a line"),
+        pytest.param(sensors.range_to([0, 1, 2], 4, [9.0, 0.0, 0.0], 0.5), 9.0, id="a range in space"),
+    ],
+)
+def test_other_observations_are_left(sensor: Sensor, value: float) -> None:
+    assert answer(random_mixture(3, 1, 2, 4).ordered(), read(sensor, value, 4)) is None
+
+
+def test_a_poor_answer_is_left() -> None:
+    prior = two_components(30.0)
+    observations = read(sensors.range_to([0, 1], 2, [-5.0, 0.0], NOISE), 40.0)
+    assert answer(prior, observations, UpdateSettings()) is None
+    assert answer(prior, observations) is not None
+
+
+def crossing() -> tuple[Mixture, Sensor, Array]:
+    """A ring in 12 pieces, and a second range that crosses it twice."""
+    turns = np.linspace(0, 2 * math.pi, 12, endpoint=False)
+    across = np.stack([np.cos(turns), np.sin(turns)], 1)
+    along = np.stack([-np.sin(turns), np.cos(turns)], 1)
+    covariances = 144 * np.einsum("ki,kj->kij", along, along) + 0.25 * np.einsum("ki,kj->kij", across, across)
+    prior = Mixture(np.full(12, 1 / 12), 50 * across, covariances)
+    return prior, sensors.range_to([0, 1], 2, [60.0, 10.0], 0.5), np.array([55.0])
+
+
+def crossed() -> tuple[LocalProblem, Mixture, Sensor, Array]:
+    prior, sensor, value = crossing()
+    tensors: list[Tensor] = [torch.from_numpy(part)[None] for part in (prior.weights, prior.means, prior.covariances)]
+    mixture = GaussianMixture.from_weights(*tensors)
+    observations = encode([[Reading(sensor, value)]], 2)
+    return LocalProblem.of(mixture, observations, [0, 1], torch.device("cpu"), torch.float64), prior, sensor, value
+
+
+def test_lines_have_the_moments_of_both_crossings_of_two_rings() -> None:
+    local, prior, sensor, value = crossed()
+    found = lines(local, 16)
+    truth = solve(prior, (Reading(sensor, value),), np.random.default_rng(5))
+    assert found.sound.tolist() == [True]
+    assert float(found.log_evidence[0]) == pytest.approx(truth.log_evidence, abs=0.02)
+    there = found.centres[0] * local.scale[0] + local.shift[0]
+    upper = float(found.shares[0][there[:, 1] > 10.0].sum())
+    assert 0.2 < upper < 0.8  # the rings cross on both sides of the line between their centres
+    assert float(found.shares.sum()) == pytest.approx(1.0)
