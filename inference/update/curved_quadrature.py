@@ -71,10 +71,7 @@ def _alike(index: Tensor, touched: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _solve(problem: Scaled, index: Tensor, axes: Tensor, settings: UpdateSettings) -> Update:
     """Answers for the problems at `index`, with infinite divergence where the nodes must not be used."""
-    prior, observations, places = problem.prior, problem.observations, index
-    if observations.native is None:  # of others in the batch
-        prior, observations = prior.rows(index), _plain(observations.rows_of(index))
-        places = torch.arange(len(index))
+    prior, observations, places = plain(problem, index)
     native = native_form("update.native_curved_quadrature", prior.means)
     most, below = settings.most_components, settings.merge_below
     if native is None or observations.native is None:
@@ -93,6 +90,15 @@ def _solve(problem: Scaled, index: Tensor, axes: Tensor, settings: UpdateSetting
     return Update(posterior, size_at(divergence), evidence, surprise, method, divergence)
 
 
-def _plain(observations: Observations) -> Observations:
-    """Observations without a function, a problem or noise of their own, without the space for it."""
-    return replace(observations, mixture=None, deviation_slope=None, functions=None, likelihoods=None)
+def plain(problem: Scaled, index: Tensor) -> tuple[GaussianMixture, Observations, Tensor]:
+    """Priors and observations of a batch with the problems at `index`, and their places in it.
+
+    Others of the batch may have a function, a problem or noise of their own, which native forms do not take.
+    """
+    prior, observations = problem.prior, problem.observations
+    if observations.native is not None:
+        return prior, observations, index
+    some = replace(
+        observations.rows_of(index), mixture=None, deviation_slope=None, functions=None, likelihoods=None
+    )
+    return prior.rows(index), some, torch.arange(len(index))

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import ANGLE, RANGE, Observations
 from beliefstream.inference.mixtures.native_forms import native_form
+from beliefstream.inference.update.curved_quadrature import plain
 from beliefstream.inference.update.result import Method, Update, size_at
 from beliefstream.inference.update.scaled_problem import Scaled
 from beliefstream.inference.update.settings import UpdateSettings
@@ -40,29 +41,30 @@ def surround(
         open_: problems that are not solved yet, ``(B,)`` bool.
         settings: `quadrature_below` is the loss in nats that an answer may have.
     """
-    prior, observations = problem.prior, problem.observations
-    native = native_form("update.native_polar_quadrature", prior.means)
-    if native is None or observations.native is None:
+    native = native_form("update.native_polar_quadrature", problem.prior.means)
+    index = torch.nonzero(open_ & is_one_in_the_plane(problem.observations, touched))[:, 0]
+    if native is None or len(index) == 0:
         return
-    index = torch.nonzero(open_ & is_one_in_the_plane(observations, touched))[:, 0]
-    if len(index) == 0:
+    prior, observations, places = plain(problem, index)
+    if observations.native is None:
         return
     axes = torch.nonzero(touched[index])[:, 1].view(len(index), 2)
     limits = settings.merge_below, WIDER, settings.prior_share
     mixture, evidence, divergence = native.solve(
-        prior, observations.native, index, axes, settings.most_components, limits
+        prior, observations.native, places, axes, settings.most_components, limits
     )
     good = torch.nonzero(divergence < settings.quadrature_below)[:, 0]
     if len(good) == 0:
         return
     index, divergence = index[good], divergence[good]
     posterior = problem.rows(index).back(mixture.rows(good))
-    surprise = problem.prediction.rows_of(index).surprise(prior.rows(index))
+    surprise = problem.prediction.rows_of(index).surprise(problem.prior.rows(index))
     method = torch.full((len(index),), Method.QUADRATURE, dtype=torch.int64)
     yield index, Update(posterior, size_at(divergence), evidence[good], surprise, method, divergence)
 
 
 def is_one_in_the_plane(observations: Observations, touched: Tensor) -> Tensor:
-    """Which problems have one range or bearing that touches two coordinates, ``(B,)`` bool."""
+    """Which problems have one plain range or bearing that touches two coordinates, ``(B,)`` bool."""
     bent = observations.mask & ((observations.kind == RANGE) | (observations.kind == ANGLE))
-    return (observations.mask.sum(1) == 1) & bent.any(1) & (touched.sum(1) == 2)
+    single = (observations.mask.sum(1) == 1) & bent.any(1) & (touched.sum(1) == 2)
+    return single if observations.native is not None else single & observations.is_plain

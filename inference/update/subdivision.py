@@ -39,7 +39,7 @@ TOGETHER = 64  # problems at a time
 MOST_OBSERVATIONS = 1
 LEAST_SURPRISE = 1e-3  # p-value of the observations; below it, cells far from the prior might be dropped
 STEPS, FEW_STEPS, LEAST_GAIN = 150, 40, 3e-4  # of a fit; of one that begins with parts of the posterior
-UNSEEN_EVERY = 4  # one of so many points measures the coordinates that no sensor touches
+UNSEEN_POINTS = 256  # that measure the coordinates that no sensor touches
 MOST_SCANNED = 1.0  # nats between the log evidences of a scan and of cells
 ASKED = 0.95  # effective sample size, above which an answer that must be better is left to refinement
 
@@ -171,10 +171,12 @@ def _with_unseen(local: LocalProblem, update: Update, weighted: importance.Weigh
 
     Under one component they follow exactly.
     """
-    some, part = update.rows(index), slice(None, None, UNSEEN_EVERY)
-    points, target, proposal, answer = (
-        each[index, part] for each in (weighted.points, weighted.target, weighted.proposal, weighted.answer)
-    )
-    few = importance.Weighted(points, target, proposal, answer, weighted.prior_components)
+    some, share = update.rows(index), torch.softmax(weighted.target - weighted.proposal, 1)[index]
+    # as many points whatever the batch, each of an equal share
+    places = (torch.arange(UNSEEN_POINTS).double() + 0.5) / UNSEEN_POINTS
+    chosen = torch.searchsorted(share.cumsum(1), places.expand(len(index), -1)).clamp_max(share.shape[1] - 1)
+    points = weighted.points[index].gather(1, chosen[..., None].expand(-1, -1, 2))
+    equal = torch.zeros(chosen.shape, dtype=points.dtype)
+    few = importance.Weighted(points, equal, equal, equal, weighted.prior_components[index])
     more = some.divergence + unseen(local.rows(index), some, few)
     return update.with_rows(index, with_missed(some, more))

@@ -74,7 +74,9 @@ def test_a_range_has_the_exact_evidence_and_measures_its_divergence(
     grid = exact(prior, lambda points: distance_likelihood(points, away, value, outliers), 1201)
     true = grid.divergence(found.posterior)
     assert float(found.log_evidence[0]) == pytest.approx(grid.log_evidence, abs=5e-4)
-    assert -0.05 * true - 5e-4 < float(found.divergence[0]) - true < 0.05 * true + (0.02 if outliers else 5e-4)
+    assert (
+        -0.05 * true - 5e-4 < float(found.divergence[0]) - true < 0.05 * true + (0.02 if outliers else 5e-4)
+    )
     assert found.method.tolist() == [Method.QUADRATURE]
 
 
@@ -129,7 +131,9 @@ def test_the_evidence_is_that_of_quadrature_along_the_observation_where_that_is_
     where = [away * math.cos(turn), away * math.sin(turn)]
     share = 0.1 * outliers
     if kind == "range":
-        reading = Reading(sensors.range_to([2, 0], 4, where, 0.3, share, SPAN), np.array([away + random.normal()]))
+        reading = Reading(
+            sensors.range_to([2, 0], 4, where, 0.3, share, SPAN), np.array([away + random.normal()])
+        )
     else:
         value = math.remainder(turn + math.pi + 0.05 * random.normal(), math.tau)
         reading = Reading(sensors.bearing([2, 0], 4, where, 0.05, share), np.array([value]))
@@ -156,7 +160,9 @@ def test_an_answer_does_not_depend_on_its_batch() -> None:
     ("sensor", "value"),
     [
         pytest.param(sensors.range_to([0, 1], 4, [1.0, 0.0], 0.5), 1.0, id="a ring as small as its noise"),
-        pytest.param(sensors.relative_bearing([0, 1], 2, 4, [9.0, 0.0], 0.05), 3.0, id="a bearing from a heading"),
+        pytest.param(
+            sensors.relative_bearing([0, 1], 2, 4, [9.0, 0.0], 0.05), 3.0, id="a bearing from a heading"
+        ),
         pytest.param(sensors.range_to([0], 4, [9.0], 0.5), 9.0, id="a range along a line"),
         pytest.param(sensors.range_to([0, 1, 2], 4, [9.0, 0.0, 0.0], 0.5), 9.0, id="a range in space"),
     ],
@@ -184,10 +190,17 @@ def crossing() -> tuple[Mixture, Sensor, Array]:
 
 def crossed() -> tuple[LocalProblem, Mixture, Sensor, Array]:
     prior, sensor, value = crossing()
-    tensors: list[Tensor] = [torch.from_numpy(part)[None] for part in (prior.weights, prior.means, prior.covariances)]
+    tensors: list[Tensor] = [
+        torch.from_numpy(part)[None] for part in (prior.weights, prior.means, prior.covariances)
+    ]
     mixture = GaussianMixture.from_weights(*tensors)
     observations = encode([[Reading(sensor, value)]], 2)
-    return LocalProblem.of(mixture, observations, [0, 1], torch.device("cpu"), torch.float64), prior, sensor, value
+    return (
+        LocalProblem.of(mixture, observations, [0, 1], torch.device("cpu"), torch.float64),
+        prior,
+        sensor,
+        value,
+    )
 
 
 def test_lines_have_the_moments_of_both_crossings_of_two_rings() -> None:
@@ -200,3 +213,14 @@ def test_lines_have_the_moments_of_both_crossings_of_two_rings() -> None:
     upper = float(found.shares[0][there[:, 1] > 10.0].sum())
     assert 0.2 < upper < 0.8  # the rings cross on both sides of the line between their centres
     assert float(found.shares.sum()) == pytest.approx(1.0)
+
+
+def test_an_answer_does_not_depend_on_a_function_in_its_batch() -> None:
+    prior = random_mixture(3, 2, 6, 4).ordered()
+    plain = [Reading(sensors.range_to([0, 1], 4, [9.0, 0.0], 0.3), np.array([8.0]))]
+    other = [Reading(sensors.signal_strength([0, 1], 4, (9.0, 0.0), 6.0, -59.0, 1.8), np.array([-70.0]))]
+    together = answer(prior, encode([plain, other], 4))
+    alone = answer(prior.rows(torch.tensor([0])), encode([plain], 4))
+    assert together is not None and alone is not None
+    assert len(together.divergence) == 1
+    assert float(together.divergence[0]) == pytest.approx(float(alone.divergence[0]), abs=1e-12)
