@@ -160,13 +160,13 @@ def _sight(seen: Seen, b: int, axes: Places, plane: Plane) -> tuple[Sight, bool]
     while not seen.mask[b, n]:
         n += 1
     inlier, outlier = seen.log_inlier[b, n] - seen.constant[b, n], seen.log_outlier[b, n] + seen.outlier[b, n]
-    kind, sensor = (
-        seen.kind[b, n],
-        Sensor(seen.kind[b, n] == ANGLE, seen.value[b, n, 0], seen.deviation[b, n]),
-    )
+    kind = seen.kind[b, n]
+    sensor = Sensor(kind == ANGLE, seen.value[b, n, 0], seen.deviation[b, n])
     sight = Sight(sensor, inlier, outlier)
     fits = kind == ANGLE or (kind == RANGE and sensor.value > TRUNCATED * sensor.deviation)
     matrix, largest = seen.matrix[b, n], 0.0
+    if len(matrix) < 2:
+        return sight, False
     for i in range(matrix.shape[1]):
         fits = fits and seen.heading[b, n, i] == 0
         for r in range(len(matrix)):

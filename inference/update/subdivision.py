@@ -10,6 +10,9 @@ two coordinates and one observation, cells can cover it:
 
 The evidence is a sum over all cells. It must agree with that of the smoothed cells, with that of the points, and with a
 scan of the prior that has points of its own. Otherwise the problem is left to a search.
+
+A range or a bearing needs no cells: lines around its sensor stand for the posterior (`polar_quadrature`). The answer is
+measured on their nodes. These are wherever a component may have mass, so no scan is needed.
 """
 
 from __future__ import annotations

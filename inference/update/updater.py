@@ -7,8 +7,8 @@
    ``P ← P − G (H P Hᵀ − S'_j) Gᵀ``, with ``G = P Hᵀ (H P Hᵀ)⁻¹``.
 3. If the observations are nearly linear over each component, a linearised update replaces the network
    (`nearly_linear`). Its error vanishes with their information, so the errors of many weak updates do not add up.
-4. Of one range or bearing that bends a little, or of observations that are weak beside the prior, quadrature gives
-   exact moments (`quadrature_update`, `curved_quadrature`, `quadrature`).
+4. Of one range or bearing, or of observations that are weak beside the prior, quadrature gives exact moments
+   (`quadrature_update`, `curved_quadrature`, `polar_quadrature`, `quadrature`).
 5. Every answer of the network is reduced and checked (`inference.update.checked_network`). Where the check is poor or
    may miss a mode, it is found again by subdivision of the plane (`subdivision`), or searched, refined and measured
    (`inference.update.thorough_network`).

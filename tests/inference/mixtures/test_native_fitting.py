@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -103,3 +104,20 @@ def test_few_points_get_few_components() -> None:
     assert points.shape[1] == 16
     assert found.present.sum().item() < 4
     assert math.isfinite(float(found.log_density(points).min()))
+
+
+def test_a_fit_to_lines_is_no_narrower_than_they_are() -> None:
+    points = torch.linspace(-3, 3, 61, dtype=torch.float64)[None, :, None] * torch.tensor([1.0, 0.0]).double()
+    shares = torch.softmax(-0.5 * points[..., 0].square(), 1)
+    spreads = torch.tensor([0.0, 0.0, 0.25], dtype=torch.float64).expand(1, 61, 3)
+    found = native_fitting.fit(points, shares, spreads, NOT_WIDE, 3, 50, GAIN, lines=True)
+    assert found.covariances[0, :, 1, 1].tolist() == pytest.approx([0.25] * 3)
+
+
+def test_a_fit_from_a_mixture_keeps_its_components_and_improves_them() -> None:
+    points, shares, spreads = lattice(APART, 6.0, 0.2)
+    moved = GaussianMixture(APART.log_weights, APART.means + 0.7, 1.5 * APART.covariances)
+    found = native_fitting.fit(points, shares, spreads, NOT_WIDE, moved, 100, 1e-6)
+    assert found.components == APART.components
+    torch.testing.assert_close(found.means, APART.means, rtol=0, atol=0.05)
+    assert not torch.equal(moved.means, found.means)
