@@ -79,7 +79,7 @@ def subdivided(
     parts = [(some, update) for some, update in found if update is not None and len(some)]
     if not parts:
         return none, None
-    return torch.cat([some for some, _ in parts]), joined(parts)
+    return torch.cat([some for some, _ in parts]).sort().values, joined(parts)
 
 
 def _solved(

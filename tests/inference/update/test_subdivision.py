@@ -113,12 +113,16 @@ def test_an_answer_does_not_depend_on_its_batch() -> None:
     together = LocalProblem.of(
         priors, encode([(each,) for each in readings], 2), [0, 1], torch.device("cpu"), torch.float64
     )
-    _, update = subdivision.subdivided(together, likely(3), SETTINGS)
-    _, alone = subdivision.subdivided(together.rows(torch.tensor([1])), likely(), SETTINGS)
-    assert update is not None and alone is not None
-    assert float(update.divergence[1]) == float(alone.divergence[0])
-    count = alone.posterior.components
-    torch.testing.assert_close(update.posterior.means[1, :count], alone.posterior.means[0], rtol=0, atol=0)
+    index, update = subdivision.subdivided(together, likely(3), SETTINGS)
+    assert update is not None and index.tolist() == [0, 1, 2]
+    for place in index.tolist():
+        _, alone = subdivision.subdivided(together.rows(torch.tensor([place])), likely(), SETTINGS)
+        assert alone is not None
+        assert float(update.divergence[place]) == pytest.approx(float(alone.divergence[0]), abs=1e-12)
+        count = alone.posterior.components
+        torch.testing.assert_close(
+            update.posterior.means[place, :count], alone.posterior.means[0], rtol=0, atol=0
+        )
 
 
 @pytest.mark.parametrize("surprise", [0.0005, math.nan])
