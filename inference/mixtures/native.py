@@ -29,7 +29,7 @@ try:
     from beliefstream.inference.mixtures.native_compiler import PartCompiler
 
     _of_parts["pipeline_class"] = PartCompiler
-except (ImportError, AttributeError):  # another Numba: parts are compiled as all functions, in more time
+except ImportError:  # another Numba: parts are compiled as all functions, in more time
     pass
 
 

@@ -108,7 +108,7 @@ def _solved(
         update = _with_unseen(local, update, weighted, at)
     # a search may fit a poor answer better, beside what the prior's components say
     sound = ~(poor[:, 0] & several)
-    if found.inliers is None:  # their panels are divided wherever there may be mass
+    if found.inliers is None:  # lines are wherever there may be mass
         agrees, update = _scanned(local, found, update)
         sound &= agrees
     if settings.repeat_below > ASKED:

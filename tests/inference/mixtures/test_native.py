@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,15 @@ def test_parts_compute_the_same_without_code_of_their_own(
     assert compiled.stats.cache_hits  # type: ignore[attr-defined]
 
 
+def test_another_numba_compiles_parts_as_all_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "beliefstream.inference.mixtures.native_compiler"
+    monkeypatch.setattr("numba.__version__", "0.61.2")
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(ImportError, match=r"numba 0\.61\.2: parts are compiled as all functions"):
+        importlib.import_module(name)
+
+
+@pytest.mark.skipif(not native._of_parts, reason="another Numba than those tried")
 def test_a_part_does_not_use_objects_of_python() -> None:
     @inner
     def shown(value: float) -> None:
