@@ -177,7 +177,7 @@ def _with_unseen(local: LocalProblem, update: Update, weighted: importance.Weigh
     some, share = update.rows(index), torch.softmax(weighted.target - weighted.proposal, 1)[index]
     # as many points whatever the batch, each of an equal share
     places = (torch.arange(UNSEEN_POINTS).double() + 0.5) / UNSEEN_POINTS
-    chosen = torch.searchsorted(share.cumsum(1), places.expand(len(index), -1)).clamp_max(share.shape[1] - 1)
+    chosen = torch.searchsorted(share.cumsum(1), places.repeat(len(index), 1)).clamp_max(share.shape[1] - 1)
     points = weighted.points[index].gather(1, chosen[..., None].expand(-1, -1, 2))
     equal = torch.zeros(chosen.shape, dtype=points.dtype)
     few = importance.Weighted(points, equal, equal, equal, weighted.prior_components[index])

@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaProducer
 
 from beliefstream.streams.kafka.reachability import AWAY_SECONDS, STARTING_SECONDS, Reachability
 from beliefstream.streams.local.simulated_fleet import simulate
+from beliefstream.streams.worker.shutdown import GRACE_SECONDS
 from tests.brokers import EmbeddedNode, KafkaNode
 from tests.conftest import Names, eventually
 from tests.streams.oracle import linear_fleet
@@ -78,8 +79,10 @@ def test_a_broker_that_is_away_is_seen_and_a_worker_without_one_ends_cleanly(
         assert len(worker.log().splitlines()) - lines < QUIET_LINES
         before = time.monotonic()
         assert worker.terminate() == 0, worker.log()[-3000:]
-        assert time.monotonic() - before < ENDS
-        assert said(worker, "the worker ends without a commit")
+        took = time.monotonic() - before
+        assert took < ENDS
+        # Faust may have committed all and ended by itself, before a worker gives up
+        assert took < GRACE_SECONDS or said(worker, "the worker ends without a commit")
         assert "Traceback" not in worker.log()
 
 
