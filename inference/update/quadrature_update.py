@@ -53,7 +53,8 @@ def settle(
     if settings.quadrature_below <= 0:
         return torch.zeros(0, dtype=torch.int64), None
     parts, left = [], open_
-    for solve in (follow, surround):
+    # around a sensor it takes longer than one pass of the network
+    for solve in (follow, surround) if settings.refine_below > 0 else (follow,):
         found = list(solve(scaled, touched, left, settings))
         left = _without(left, found)
         parts.extend(found)

@@ -22,9 +22,10 @@ from beliefstream.inference.update.curved_quadrature import follow
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.plane_cells import lines
 from beliefstream.inference.update.polar_quadrature import surround
+from beliefstream.inference.update.quadrature_update import settle
 from beliefstream.inference.update.result import Method, Update
 from beliefstream.inference.update.scaled_problem import pose
-from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.settings import FAST, UpdateSettings
 from tests.inference.plain_models import random_mixture
 from tests.inference.update.test_curved_quadrature import (
     NOISE,
@@ -169,6 +170,17 @@ def test_an_answer_does_not_depend_on_its_batch() -> None:
 )
 def test_other_observations_are_left(sensor: Sensor, value: float) -> None:
     assert answer(random_mixture(3, 1, 2, 4).ordered(), read(sensor, value, 4)) is None
+
+
+def test_it_is_not_used_where_speed_comes_first() -> None:
+    prior = random_mixture(3, 1, 6, 4).ordered()
+    observations = read(sensors.range_to([0, 1], 4, [9.0, 0.0], 0.3), 8.0, 4)
+    posed = pose(prior, observations, math.inf)
+    given = posed.prior, observations, posed.touched, posed.scaled, torch.ones(1, dtype=torch.bool)
+    index, update = settle(*given, ANY)
+    assert index.tolist() == [0] and update is not None
+    fast = replace(FAST, quadrature_below=ANY.quadrature_below)
+    assert settle(*given, fast)[0].tolist() == []
 
 
 def test_a_poor_answer_is_left() -> None:
