@@ -29,8 +29,9 @@ from faust.types import TP, EventT, Message
 SHARE, LEAST = 16, 16
 LEAST_FULL = 0.75  # of a turn's first round; a smaller round waits for more messages while there is a backlog
 BUSY = 4.0  # times the average number of waiting messages, and more than its share: an entity that must not fall behind
-# after partitions have begun to move, in which messages that others have overtaken are processed
-DRAIN_SECONDS = 3.0
+# after partitions have begun to move, in which messages that others have overtaken are processed; on a busy machine 3 s
+# were too few once, and a stopped worker's messages were delivered again
+DRAIN_SECONDS = 8.0
 MOST_UNACKNOWLEDGED = 16  # unacknowledged batches; with more, nothing is taken from the stream
 
 FaustEvent = EventT[Any]
