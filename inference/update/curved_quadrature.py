@@ -13,8 +13,8 @@ follows exactly.
 
 The nodes of one side of a ring do not see the other side, nor those of a bearing what lies behind the sensor. So the
 other side must be some standard deviations away from every component. Of a component that is narrow along one axis, it
-may be much nearer than the sensor. Two rules must agree, and the divergence of the
-answer is summed over the nodes, as in `quadrature`.
+may be much nearer than the sensor. Two rules must agree, and the divergence of the answer is summed over the nodes, as
+in `quadrature`.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
 from beliefstream.inference.mixtures.native import borrowing, inner
+from beliefstream.inference.update.polar_rules import TRUNCATED
 
 Array = NDArray[np.float64]
 
@@ -29,7 +30,6 @@ NEAR = 0.02  # of a component's distance and width, within which a beam's width 
 STEPS, MOST_STEP = 3, 0.5  # Gauss-Newton steps to a peak, rad
 SHARPEST = 0.25  # of the Gauss-Newton precision, below which a peak's own is not used
 MOST_TURNED = 2.5  # rad; beyond it, a direction may wrap
-TRUNCATED = 4.0  # standard deviations to a sensor, below which the part behind it counts
 
 
 class Sensor(NamedTuple):

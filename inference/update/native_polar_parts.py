@@ -233,13 +233,8 @@ def _add_line(
 def _fill_moments(sums: Sums, into: Array) -> None:
     mass, x, y, xx, xy, yy = sums
     x, y = x / mass, y / mass
-    into[0], into[1], into[2], into[3], into[4] = (
-        x,
-        y,
-        xx / mass - x * x,
-        xy / mass - x * y,
-        yy / mass - y * y,
-    )
+    into[0], into[1] = x, y
+    into[2], into[3], into[4] = xx / mass - x * x, xy / mass - x * y, yy / mass - y * y
 
 
 @borrowing

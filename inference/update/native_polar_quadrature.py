@@ -23,7 +23,7 @@ from beliefstream.inference.update.native_polar_answers import (
     put_moments,
     see,
 )
-from beliefstream.inference.update.native_polar_nodes import TRUNCATED, Sensor
+from beliefstream.inference.update.native_polar_nodes import Sensor
 from beliefstream.inference.update.native_polar_parts import gather
 from beliefstream.inference.update.native_polar_space import MOST_LINES, MOST_NODES, Counts, Sight
 from beliefstream.inference.update.native_polar_work import (
@@ -39,6 +39,7 @@ from beliefstream.inference.update.native_polar_work import (
     tables_of,
 )
 from beliefstream.inference.update.native_scaling import example
+from beliefstream.inference.update.polar_rules import TRUNCATED
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -67,44 +68,31 @@ def solve(
     `axes` ``(b, 2)`` are the coordinates that the sensors touch; `limits` are `merge_below`, the share of the variance
     that a wide component may add, and its largest weight.
     """
-    batch, size = len(index), prior.dimension
-    found = Numbers(
-        np.empty((batch, most)), np.empty((batch, most, size)), np.empty((batch, most, size, size))
-    )
-    values = np.empty((2, batch))
-    count = _run(prior, seen, index, axes, tables_of(most, *limits), found, values, new_gathered(0, 0, 0))
-    mixture = GaussianMixture(*(torch.from_numpy(part[:, :count]) for part in found))
-    return mixture, torch.from_numpy(values[0]), torch.from_numpy(values[1])
+    return _run(prior, seen, index, axes, tables_of(most, *limits), new_gathered(0, 0, 0))
 
 
 def lines(
     prior: GaussianMixture, seen: Seen, most: int, limits: tuple[float, float, float]
 ) -> tuple[GaussianMixture, Tensor, Gathered]:
     """Posteriors of all problems in a plane, as `solve`, or none if `most` is 0; log evidence; and lines and nodes."""
-    batch, size = prior.batch, prior.dimension
-    found = Numbers(
-        np.empty((batch, most)), np.empty((batch, most, size)), np.empty((batch, most, size, size))
-    )
-    values, gathered = np.empty((2, batch)), new_gathered(batch, MOST_LINES, MOST_NODES)
-    index, axes = torch.arange(batch), torch.arange(2).expand(batch, 2)
-    count = _run(prior, seen, index, axes, tables_of(most, *limits), found, values, gathered)
-    mixture = GaussianMixture(*(torch.from_numpy(part[:, :count]) for part in found))
-    return mixture, torch.from_numpy(values[0]), gathered
+    gathered = new_gathered(prior.batch, MOST_LINES, MOST_NODES)
+    index, axes = torch.arange(prior.batch), torch.arange(2).expand(prior.batch, 2)
+    mixture, evidence, _ = _run(prior, seen, index, axes, tables_of(most, *limits), gathered)
+    return mixture, evidence, gathered
 
 
 def _run(
-    prior: GaussianMixture,
-    seen: Seen,
-    index: Tensor,
-    axes: Tensor,
-    tables: Tables,
-    found: Numbers,
-    values: Array,
-    gathered: Gathered,
-) -> int:
-    given = index.numpy(), axes.contiguous().numpy()
-    count: int = _solve(numbers_of(prior), seen, given, tables, found, values, gathered)
-    return count
+    prior: GaussianMixture, seen: Seen, index: Tensor, axes: Tensor, tables: Tables, gathered: Gathered
+) -> tuple[GaussianMixture, Tensor, Tensor]:
+    """As `solve`; also fills what is gathered, unless it has no space."""
+    batch, size, most = len(index), prior.dimension, tables.most
+    found = Numbers(
+        np.empty((batch, most)), np.empty((batch, most, size)), np.empty((batch, most, size, size))
+    )
+    values, given = np.empty((2, batch)), (index.numpy(), axes.contiguous().numpy())
+    count = _solve(numbers_of(prior), seen, given, tables, found, values, gathered)
+    mixture = GaussianMixture(*(torch.from_numpy(part[:, :count]) for part in found))
+    return mixture, torch.from_numpy(values[0]), torch.from_numpy(values[1])
 
 
 @native
@@ -119,7 +107,7 @@ def _solve(
 ) -> int:
     """Fill answers, evidence and divergence, and what is gathered; the most components of an answer."""
     index, axes = given
-    work, largest = new_work(prior.means.shape[1], prior.means.shape[2], axes, tables), 1
+    work, largest = new_work(prior.means.shape[1], prior.means.shape[2], tables), 1
     for row in range(len(index)):
         b, left = index[row], 0
         values[0, row], values[1, row] = math.nan, math.inf

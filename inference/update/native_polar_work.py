@@ -105,7 +105,7 @@ def tables_of(most: int, merge_below: float, wider: float, prior_share: float) -
 
 
 @inner
-def new_work(count: int, size: int, axes: Places, tables: Tables) -> Work:
+def new_work(count: int, size: int, tables: Tables) -> Work:
     places, most = count * (MOST_WINDOWS + 1), max(tables.most, 1)
     few = min(places, MOST_PARTS + count)
     return Work(

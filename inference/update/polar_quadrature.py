@@ -24,6 +24,7 @@ from torch import Tensor
 from beliefstream.inference.likelihood.observations import ANGLE, RANGE, Observations
 from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.update.curved_quadrature import plain
+from beliefstream.inference.update.polar_rules import TRUNCATED
 from beliefstream.inference.update.result import Method, Update, size_at
 from beliefstream.inference.update.scaled_problem import Scaled
 from beliefstream.inference.update.settings import UpdateSettings
@@ -64,7 +65,11 @@ def surround(
 
 
 def is_one_in_the_plane(observations: Observations, touched: Tensor) -> Tensor:
-    """Which problems have one plain range or bearing that touches two coordinates, ``(B,)`` bool."""
-    bent = observations.mask & ((observations.kind == RANGE) | (observations.kind == ANGLE))
+    """Which problems have one plain range or bearing that touches two coordinates, ``(B,)`` bool.
+
+    A distance as small as its noise, such as the speed of what stands still, is none: its ring has no inside.
+    """
+    is_ring = observations.value[..., 0] > TRUNCATED * observations.standard_deviation
+    bent = observations.mask & (((observations.kind == RANGE) & is_ring) | (observations.kind == ANGLE))
     single = (observations.mask.sum(1) == 1) & bent.any(1) & (touched.sum(1) == 2)
     return single if observations.native is not None else single & observations.is_plain
