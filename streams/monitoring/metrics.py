@@ -30,7 +30,7 @@ DEAD_LETTERS = Counter(
 BATCH_SIZE = Histogram(
     "beliefstream_batch_size",
     "Messages in one batch",
-    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096),
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
     registry=REGISTRY,
 )
 UPDATE_SECONDS = Histogram(

@@ -82,7 +82,9 @@ class Settings(BaseSettings):
         "shortest time between two reports on a sensor",
     )
     partitions: int = Field(8, ge=1, description="partitions of observations, priors, posteriors and beliefs")
-    batch: int = Field(512, ge=1, le=65536, description="largest number of messages in one batch")
+    batch: int = Field(
+        4096, ge=1, le=65536, description="most messages in one batch; fewer where a batch of them takes long"
+    )
     batch_seconds: float = Field(
         0.001, gt=0, description="longest wait for a batch to fill after its first message, seconds"
     )

@@ -10,6 +10,9 @@ second one of each, and ends before a round that would not be nearly full. Of 51
 entities, six rounds would be needed; 384 of them, one of each entity, need one. Only where one entity has far more
 messages than the others, every turn takes its whole share, since so many rounds are needed anyway.
 
+A turn costs something too, such as two waits for the broker. So turns grow while they are full and fast, and shrink
+where they take long, as those of new entities do. They then end soon enough for a rebalance, and nobody waits long.
+
 Messages of a partition are acknowledged in offset order, because Faust commits past a missing offset
 (`Consumer._new_offset` is off by one). Messages that overtook others wait until all before them are done. If the worker
 is killed meanwhile, they are delivered again, and the beliefs skip them by their offsets.
@@ -25,6 +28,9 @@ from typing import Any
 
 from faust.types import TP, EventT, Message
 
+FIRST = 512  # messages in a turn at the start; slow turns shrink to it, if there may be more
+# a turn that is at least half full and takes less makes the next ones larger, one that takes more makes them smaller
+FAST_SECONDS, SLOW_SECONDS = 0.4, 1.0
 # an entity's share of a turn is 32 of a batch of 512, which take about 0.1 s; a turn itself costs 0.01 s
 SHARE, LEAST = 16, 16
 LEAST_FULL = 0.75  # of a turn's first round; a smaller round waits for more messages while there is a backlog
@@ -32,7 +38,7 @@ BUSY = 4.0  # times the average number of waiting messages, and more than its sh
 # after partitions have begun to move, in which messages that others have overtaken are processed; on a busy machine 3 s
 # were too few once, and a stopped worker's messages were delivered again
 DRAIN_SECONDS = 8.0
-MOST_UNACKNOWLEDGED = 16  # unacknowledged batches; with more, nothing is taken from the stream
+MOST_UNACKNOWLEDGED = 8192  # messages; with more, and more than 4 batches, nothing is taken from the stream
 
 FaustEvent = EventT[Any]
 
@@ -45,7 +51,7 @@ class FairScheduler:
     still processed, for some seconds: else the others could not be acknowledged, and would be delivered again too.
 
     Args:
-        batch: messages in a turn.
+        batch: most messages in a turn; at the start, `FIRST` at most.
         release: called with each dropped message. A rebalance in Faust waits until every message still referenced is
             acknowledged.
         clock: monotonic, seconds.
@@ -54,7 +60,8 @@ class FairScheduler:
     def __init__(
         self, batch: int, release: Callable[[Message], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._batch, self._per_entity = batch, max(LEAST, batch // SHARE)
+        self._batch, self._most = min(FIRST, batch), batch
+        self._began = 0.0  # when the turn was taken
         self._release, self._clock = release, clock
         self._waiting: dict[bytes | None, deque[FaustEvent]] = {}
         self._count = 0  # of waiting messages
@@ -70,7 +77,12 @@ class FairScheduler:
     def full(self) -> bool:
         """Whether too many messages are unacknowledged to take more, or partitions move."""
         unacknowledged = sum(map(len, self._unacknowledged.values()))
-        return self._drained_until is not None or unacknowledged >= MOST_UNACKNOWLEDGED * self._batch
+        return self._drained_until is not None or unacknowledged >= max(MOST_UNACKNOWLEDGED, 4 * self._batch)
+
+    @property
+    def _per_entity(self) -> int:
+        """Most messages of one entity in a turn."""
+        return max(LEAST, self._batch // SHARE)
 
     def clear(self) -> None:
         """Drop all messages but those that others have overtaken."""
@@ -110,6 +122,7 @@ class FairScheduler:
 
     def take(self, new: Sequence[FaustEvent] = ()) -> list[FaustEvent]:
         """Return the next turn of waiting and `new` messages: at most a batch, and of each entity at most its share."""
+        self._began = self._clock()
         is_late = self._drained_until is not None and self._clock() > self._drained_until
         newest = max([self._generation, *map(_generation, new)])
         if is_late or newest > self._generation:  # what is left of an earlier assignment is delivered again
@@ -187,6 +200,7 @@ class FairScheduler:
         If partitions have begun to move, messages that overtook others may be left out, and are delivered again.
         """
         self._turn = ()
+        self._resize(len(turn), self._clock() - self._began)
         if not self._unacknowledged:
             return list(turn)
         self._processed.update({(event.message.tp, event.message.offset): event for event in turn})
@@ -201,6 +215,13 @@ class FairScheduler:
         if self._drained_until is not None and not self._waiting:
             self._drop_all()
         return found
+
+    def _resize(self, count: int, seconds: float) -> None:
+        """Change the size of the next turns by what one of `count` messages took."""
+        if seconds > SLOW_SECONDS:
+            self._batch = max(int(self._batch * SLOW_SECONDS / seconds), min(FIRST, self._most))
+        elif seconds < FAST_SECONDS and count > self._batch // 2:
+            self._batch = min(2 * self._batch, self._most)
 
 
 def _generation(event: FaustEvent) -> int:

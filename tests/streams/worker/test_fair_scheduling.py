@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import given, strategies as st
 
 from beliefstream.streams.worker.fair_scheduling import (
     DRAIN_SECONDS,
+    FIRST,
     MOST_UNACKNOWLEDGED,
     SHARE,
     FairScheduler,
@@ -117,7 +119,46 @@ def test_no_more_is_taken_than_a_bound() -> None:
     while not scheduler.full:
         scheduler.take(arriving("h" * BATCH, first=taken))
         taken += BATCH
-    assert taken == MOST_UNACKNOWLEDGED * BATCH
+    assert taken == MOST_UNACKNOWLEDGED
+
+
+def timed_scheduler(most: int) -> tuple[FairScheduler, Callable[[float], int]]:
+    """A scheduler with a long backlog, and a function that returns the size of a turn that takes so many seconds."""
+    now = [0.0]
+    scheduler = FairScheduler(most, fail_if_dropped, clock=lambda: now[0])
+    backlog = [delivered(f"entity-{number}", number) for number in range(20_000)]
+    scheduler.done(scheduler.take(backlog))
+
+    def turn_of(seconds: float) -> int:
+        turn = scheduler.take()
+        now[0] += seconds
+        scheduler.done(turn)
+        return len(turn)
+
+    return scheduler, turn_of
+
+
+def test_turns_grow_while_they_are_full_and_fast_and_shrink_where_they_are_slow() -> None:
+    _, turn_of = timed_scheduler(most=2048)
+    assert [turn_of(0.1) for _ in range(3)] == [2 * FIRST, 4 * FIRST, 2048]  # the first turn took no time
+    assert turn_of(0.7) == 2048  # neither fast nor slow
+    assert turn_of(2.0) == 2048
+    assert turn_of(100.0) == 1024
+    assert [turn_of(0.7) for _ in range(2)] == [FIRST, FIRST]  # no slow turn makes less
+
+
+def test_a_turn_that_is_not_half_full_makes_the_next_no_larger() -> None:
+    now = [0.0]
+    scheduler = FairScheduler(2048, fail_if_dropped, clock=lambda: now[0])
+    few = [delivered(f"entity-{number}", number) for number in range(FIRST // 2)]
+    scheduler.done(scheduler.take(few))
+    more = [delivered(f"entity-{number}", FIRST + number) for number in range(2 * FIRST)]
+    assert len(scheduler.take(more)) == FIRST
+
+
+def test_no_turn_is_larger_than_the_setting_allows() -> None:
+    _, turn_of = timed_scheduler(most=100)
+    assert [turn_of(0.0) for _ in range(3)] + [turn_of(50.0), turn_of(0.0)] == [100] * 5
 
 
 def test_what_is_overtaken_is_still_processed_when_partitions_move_and_nothing_overtakes_the_rest() -> None:
