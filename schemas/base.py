@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import reprlib
 from collections.abc import Iterable
@@ -20,7 +21,8 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Vector = Annotated[tuple[Number, ...], Field(fail_fast=True)]
 Matrix = Annotated[tuple[Vector, ...], Field(fail_fast=True)]
 
-_NAME = r"[A-Za-z0-9._:/@+-]{1,128}"
+MOST_OF_A_NAME = 128  # characters
+_NAME = rf"[A-Za-z0-9._:/@+-]{{1,{MOST_OF_A_NAME}}}"
 _KEY = re.compile(_NAME.encode())
 Name = Annotated[str, Field(strict=True, pattern=f"^{_NAME}$")]
 """A name of an entity, sensor, model or coordinate: 1 to 128 characters out of `A-Z a-z 0-9 . _ : / @ + -`."""
@@ -36,7 +38,12 @@ Unit = Annotated[str, Field(strict=True, pattern=f"^[^{_INVISIBLE}]{{1,32}}$")]
 
 def is_name(key: bytes | None) -> TypeGuard[bytes]:
     """Whether a record's key is a valid `Name`."""
-    return key is not None and _KEY.fullmatch(key) is not None
+    return key is not None and len(key) <= MOST_OF_A_NAME and _is_name(key)
+
+
+@functools.lru_cache(65_536)  # nearly all come again
+def _is_name(key: bytes) -> bool:
+    return _KEY.fullmatch(key) is not None
 
 
 class Unusable(ValueError):

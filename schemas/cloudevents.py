@@ -5,6 +5,7 @@ https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-proto
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 from beliefstream.schemas.base import printable
@@ -36,11 +37,17 @@ def headers(type: str, source: str, id: str, time: float) -> list[tuple[str, byt
     return [
         _SPECVERSION,
         ("ce_id", id.encode()),
-        ("ce_source", source.encode()),
-        ("ce_type", type.encode()),
+        ("ce_source", _encoded(source)),
+        ("ce_type", _encoded(type)),
         ("ce_time", to_rfc3339(time).encode()),
         _CONTENT_TYPE,
     ]
+
+
+@functools.lru_cache(1024)
+def _encoded(text: str) -> bytes:
+    """The bytes of a text that nearly all records of a program have."""
+    return text.encode()
 
 
 def parse(headers: Iterable[tuple[str, bytes | None]] | None) -> dict[str, str]:

@@ -52,14 +52,22 @@ def _chain(size: int, interval: Tensor, levels: Sequence[Sequence[int]], q: floa
     powers = _powers(size, tuple(map(tuple, levels)), q)
     time = interval.double()
     if time.is_cpu:  # without the cost of PyTorch's operators, which is larger than that of the arithmetic
-        power = np.vander(time.numpy(), len(powers[0]), increasing=True)
-        summed = [torch.from_numpy((power[:, :, None, None] * part).sum(1)) for part in powers]
-        return summed[0], summed[1]
+        return _polynomial(time.numpy(), powers[0]), _polynomial(time.numpy(), powers[1])
     degrees = torch.arange(len(powers[0]), dtype=torch.float64, device=time.device)
     matrix, noise = (torch.from_numpy(part).to(time.device).flatten(1) for part in powers)
     shape = (len(time), size, size)
     raised = time[:, None] ** degrees
     return (raised @ matrix).view(shape), (raised @ noise).view(shape)
+
+
+def _polynomial(time: Array, coefficients: Array) -> Tensor:
+    """Return a matrix of polynomials at each time, ``(B, D, D)``; from the highest power on, as Horner."""
+    found = np.multiply.outer(time, coefficients[-1])
+    for part in coefficients[-2:0:-1]:
+        found += part
+        found *= time[:, None, None]
+    found += coefficients[0]
+    return torch.from_numpy(found)
 
 
 def check_levels(size: int, **levels: tuple[int, ...]) -> None:

@@ -7,6 +7,7 @@ the reported value. All reports of a batch are encoded together.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -60,11 +61,19 @@ def tabulated(flat: Sequence[Reading], dimension: int) -> Tabulated:
         table = sensor_table([reading.sensor for reading in flat], _covariances(flat, dimension), dimension)
     else:
         table, index = indexed([reading.sensor for reading in flat], dimension)
-    values = np.zeros((len(flat), table.matrix.shape[1]))
-    for row, reading in zip(values, flat, strict=True):
+    return Tabulated(table, index, _values(flat, table.matrix.shape[1]))
+
+
+def _values(flat: Sequence[Reading], width: int) -> Array:
+    """The values as rows ``(n, width)``, with zeros after the shorter ones, and for problems."""
+    values = np.zeros((len(flat), width))
+    alike: dict[int, list[int]] = defaultdict(list)
+    for row, reading in enumerate(flat):
         if reading.sensor.kind != LIKELIHOOD:
-            row[: len(reading.value)] = reading.value
-    return Tabulated(table, index, values)
+            alike[len(reading.value)].append(row)
+    for length, rows in alike.items():
+        values[rows, :length] = np.concatenate([flat[row].value for row in rows]).reshape(-1, length)
+    return values
 
 
 def indexed(sensors: Sequence[Sensor], dimension: int) -> tuple[SensorTable, NDArray[np.int64]]:

@@ -109,7 +109,7 @@ class Sensor:
     def dimension(self) -> int:
         return int(self.matrix.shape[1])
 
-    @property
+    @functools.cached_property
     def value_length(self) -> int:
         """Number of values in one report; in the longest one, if reports to a problem have rows."""
         if self.parts:
@@ -295,6 +295,6 @@ def expand(reading: Reading) -> tuple[Reading, ...]:
 
 def expanded(readings: Sequence[Reading]) -> Sequence[Reading]:
     """Return all readings, with composite ones split into their parts."""
-    if not any(reading.sensor.parts for reading in readings):
+    if not (readings[0].sensor.parts if len(readings) == 1 else any(r.sensor.parts for r in readings)):
         return readings
     return [part for reading in readings for part in expand(reading)]

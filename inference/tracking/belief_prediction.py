@@ -124,8 +124,10 @@ def controls(beliefs: Sequence[Belief], count: int) -> Control | None:
 
     Inputs that were reported for a motion with another number of inputs are ignored.
     """
+    if not count:
+        return None
     controls = [belief.control for belief in beliefs]
-    if not count or all(control is None for control in controls):
+    if all(control is None for control in controls):
         return None
     value, covariance = np.zeros((len(controls), count)), np.zeros((len(controls), count, count))
     for row, control in enumerate(controls):

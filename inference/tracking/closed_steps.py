@@ -17,6 +17,7 @@ import torch
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native_forms import native_form
+from beliefstream.inference.motion import Motion
 from beliefstream.inference.motion.linear import LinearMotion
 from beliefstream.inference.sensors.encoding import tabulated
 from beliefstream.inference.sensors.readings import Reading, expanded
@@ -88,11 +89,14 @@ def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = Fa
 def _is_simple(step: Step) -> bool:
     """Whether a step has readings of simple sensors only, few enough for one update, and a linear motion."""
     instant = step.instant
-    if instant.prior is not None or not instant.readings or not isinstance(step.model.motion, LinearMotion):
+    readings = instant.readings
+    if instant.prior is not None or not readings or not isinstance(step.model.motion, LinearMotion):
         return False
-    if not all(reading.sensor.is_simple for reading in instant.readings):
+    if len(readings) == 1 and not readings[0].sensor.parts:  # nearly always
+        return readings[0].sensor.is_simple
+    if not all(reading.sensor.is_simple for reading in readings):
         return False
-    return len(expanded(instant.readings)) <= MOST_TOGETHER
+    return len(expanded(readings)) <= MOST_TOGETHER
 
 
 def _given(native: Any, steps: Sequence[Step], beliefs: Sequence[Belief], intervals: Array) -> Any:
@@ -112,25 +116,27 @@ def _changes(
     steps: Sequence[Step], beliefs: Sequence[Belief], intervals: Array
 ) -> tuple[Array, Array, Array]:
     """Matrix ``(B, D, D)``, shift ``(B, D)`` and noise ``(B, D, D)`` of every motion."""
+    motions = [step.model.motion for step in steps]
+    if len(set(map(id, motions))) == 1:  # nearly always
+        return _changes_alike(motions[0], beliefs, intervals)
     alike: dict[int, list[int]] = defaultdict(list)
-    for row, step in enumerate(steps):
-        alike[id(step.model.motion)].append(row)
-    size, found = steps[0].model.motion.dimension, None
+    for row, motion in enumerate(motions):
+        alike[id(motion)].append(row)
+    size = motions[0].dimension
+    found = tuple(np.empty((len(steps), *shape)) for shape in ((size, size), (size,), (size, size)))
     for rows in alike.values():
-        motion = steps[rows[0]].model.motion
-        assert isinstance(motion, LinearMotion)
-        control = controls([beliefs[row] for row in rows], motion.inputs)
-        parts = [part.numpy() for part in motion.change(torch.from_numpy(intervals[rows]), control)]
-        if len(alike) == 1:
-            found = [np.ascontiguousarray(part) for part in parts]
-            break
-        if found is None:
-            shapes = (size, size), (size,), (size, size)
-            found = [np.empty((len(steps), *shape)) for shape in shapes]
+        parts = _changes_alike(motions[rows[0]], [beliefs[row] for row in rows], intervals[rows])
         for whole, part in zip(found, parts, strict=True):
             whole[rows] = part
-    assert found is not None
     return found[0], found[1], found[2]
+
+
+def _changes_alike(motion: Motion, beliefs: Sequence[Belief], intervals: Array) -> tuple[Array, Array, Array]:
+    """Matrix, shift and noise of one motion over `intervals`."""
+    assert isinstance(motion, LinearMotion)
+    change = motion.change(torch.from_numpy(intervals), controls(beliefs, motion.inputs))
+    matrix, shift, noise = (np.ascontiguousarray(part.numpy()) for part in change)
+    return matrix, shift, noise
 
 
 def _reported(native: Any, flat: Sequence[Reading], counts: Sequence[int], given: Any) -> Any:

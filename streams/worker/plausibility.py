@@ -102,8 +102,12 @@ def _delays(sensor: TimeDifferencesSensor, own: tuple[float, ...]) -> tuple[Boun
 
 def check_possible(observation: AnyObservation, sensor: Sensor, bounds: tuple[Bounds, ...]) -> None:
     """Raise Unusable (`impossible`) if a number of the observation is outside the sensor's `bounds`."""
+    if not bounds:
+        return
     values = observation.values
-    if not bounds or all(bound.hold(value) for bound, value in zip(bounds, values, strict=True)):
+    if len(values) == 1 and bounds[0].hold(values[0]):  # nearly always
+        return
+    if all(bound.hold(value) for bound, value in zip(bounds, values, strict=True)):
         return
     bounds = bounds_of(sensor, _own_deviations(observation))
     for index, (bound, value) in enumerate(zip(bounds, values, strict=True)):

@@ -50,11 +50,11 @@ def run_rounds(
         sound = are_sound(outcomes)
         for entity, outcome, is_sound in zip(active, outcomes, sound, strict=True):
             instant = entity.instants[index]
-            new = [label for label in instant.labels if not entity.entries[label].is_applied]
+            new = {label for label in instant.labels if not entity.entries[label].is_applied}
             if not _settle(entity, instant, outcome if is_sound else None, updater):
                 continue
             if judged is not None and entity.outcome is outcome:
-                judged.extend(_judged(entity, instant, set(new)))
+                judged.extend(_judged(entity, instant, new))
             if entity.emits(index):
                 emit(entity)
     for entity in entities:
@@ -123,10 +123,11 @@ def _judged(entity: EntityBatch, instant: Instant, new: Container[int]) -> Itera
         return
     for label, reading in zip(instant.labels, instant.readings, strict=False):
         end = start + reading.sensor.value_length
-        entry = entity.entries[label]
         if label in new:
-            place = entity.partition, entry.sensor, instant.time, entry.message.offset
-            yield Judged(*place, fits[start:end], bit)
+            entry = entity.entries[label]
+            yield Judged(
+                entity.partition, entry.sensor, instant.time, entry.message.offset, fits[start:end], bit
+            )
         start = end
 
 
