@@ -149,11 +149,15 @@ class Fusion:
         health = self._sensors.add(judged, leases)
         pass_by("computed")
         results = [*batch.resets, *posteriors, *batch.dead_letters, *health.summaries]
-        await self._send(results, leases, "sending posteriors")
-        entities, forgotten = batch.entities.values(), self._expire(batch)
+        forgotten = self._expire(batch)
+        # encoding takes about as long as the broker's answer; a belief is stored only after its posteriors
+        beliefs, _ = await asyncio.gather(
+            asyncio.to_thread(_encoded, list(batch.entities.values())),
+            self._send(results, leases, "sending posteriors"),
+        )
         held = end_offsets(events)
         read = held if ends is None else by_partition(ends)
-        await self._store_beliefs(entities, health.entries, forgotten, read, held, leases)
+        await self._store_beliefs(beliefs, health.entries, forgotten, read, held, leases)
         pass_by("beliefs sent")
         batch.measure(events)
         self._placement.note(batch.misplaced)
@@ -222,7 +226,7 @@ class Fusion:
 
     async def _store_beliefs(
         self,
-        entities: Iterable[EntityBatch],
+        beliefs: Sequence[tuple[EntityBatch, bytes]],
         health: Mapping[int, Mapping[bytes, bytes]],
         forgotten: Iterable[tuple[int, bytes]],
         read: Mapping[int, Mapping[str, int]],
@@ -240,14 +244,9 @@ class Fusion:
         for partition, found in health.items():  # before the beliefs: see streams.state.sensor_records
             changes[partition].update(found)
         growth: Counter[int] = Counter()
-        stored: list[tuple[EntityBatch, bytes]] = []
-        entities = list(entities)
-        encode_states(entity.record for entity in entities)
-        for entity in entities:
-            if entity.should_store:
-                raw = changes[entity.partition][entity.key] = entity.record.encode()
-                stored.append((entity, raw))
-                growth[entity.partition] += not entity.is_known
+        for entity, raw in beliefs:
+            changes[entity.partition][entity.key] = raw
+            growth[entity.partition] += not entity.is_known
         for partition, key in forgotten:
             changes[partition][key] = None
             growth[partition] -= 1
@@ -265,5 +264,11 @@ class Fusion:
         for partition, made in changes.items():
             last = offsets.get(TopicPartition(changelog, partition), NOT_KNOWN)
             self._store.write_own(partition, made, last, growth[partition])
-        for entity, raw in stored:
+        for entity, raw in beliefs:
             self._messages.keep(entity, raw)
+
+
+def _encoded(entities: Sequence[EntityBatch]) -> list[tuple[EntityBatch, bytes]]:
+    """The records to store, as bytes."""
+    encode_states(entity.record for entity in entities)
+    return [(entity, entity.record.encode()) for entity in entities if entity.should_store]
