@@ -164,7 +164,7 @@ class Settings(BaseSettings):
         description="seconds after which a worker stops to be restarted, if messages wait and none is processed",
     )
     web_host: str = Field("127.0.0.1", description="address of /healthz, /readyz and /metrics")
-    web_port: int = Field(8080, ge=0, le=65535, description="port of /healthz, /readyz and /metrics")
+    web_port: int = Field(8080, ge=1, le=65535, description="port of /healthz, /readyz and /metrics")
     web_token: SecretStr | None = Field(
         None,
         description="bearer token to read /metrics, at least 16 characters; no token needed if absent; never shown",

@@ -50,9 +50,14 @@ def test_a_wrong_call_ends_with_one_line(run: Run, arguments: list[str], part: s
     assert_one_line(run(*arguments), part)
 
 
-def test_a_wrong_setting_is_named_as_the_variable_it_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BELIEFSTREAM_BATCH", "many")
-    assert_one_line(run("topics", "check"), "BELIEFSTREAM_BATCH", "many")
+@pytest.mark.parametrize(
+    ("variable", "value"), [("BELIEFSTREAM_BATCH", "many"), ("BELIEFSTREAM_WEB_PORT", "0")]
+)
+def test_a_wrong_setting_is_named_as_the_variable_it_is(
+    run: Run, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert_one_line(run("topics", "check"), variable, value)
 
 
 @pytest.mark.parametrize(
