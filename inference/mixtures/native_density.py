@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 BLOCK = 64  # points
 ABSENT = -1e300  # below every finite log density
 NEGLIGIBLE = -45.0  # below the highest component: less than rounding, whatever the number of components
+# log of a component's share of a point; products and squares of less are no normal numbers, and take many times as long
+FAINTEST = -100.0
 
 
 class Block(NamedTuple):

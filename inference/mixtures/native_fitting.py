@@ -19,6 +19,7 @@ from beliefstream.inference.mixtures.native import adding, borrowing, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, array
 from beliefstream.inference.mixtures.native_density import (
     BLOCK,
+    FAINTEST,
     Block,
     add_exponential,
     fill,
@@ -135,9 +136,9 @@ def _fit(
             )
         _take(points[b, :some], shares[b], spreads[b], space)
         before = -math.inf
+        blocks, wide_cells = (some + BLOCK - 1) // BLOCK, cells == math.inf and fewest == 0
         for _ in range(steps):
-            blocks = (some + BLOCK - 1) // BLOCK
-            now = _maximise(block, space, blocks, cells, log_weights[b], means[b], covariances[b])
+            now = _maximise(block, space, blocks, cells, wide_cells, log_weights[b], means[b], covariances[b])
             if now - before < least_gain:
                 break
             before = now
@@ -163,6 +164,7 @@ def _maximise(
     space: Space,
     blocks: int,
     cells: float,
+    wide_cells: bool,
     log_weights: Array,
     means: Array,
     covariances: Array,
@@ -183,6 +185,8 @@ def _maximise(
             for p in range(BLOCK):
                 block.points[i, p] = space.points[number, i, p]
         fill(space.inverse, space.shift, space.peaks, block)
+        if wide_cells:
+            _spread(space.inverse, space.spreads[number], block.values)
         density += _share(block, space.shares[number], space.near)
         for k in range(len(means)):
             if space.near[k]:
@@ -212,6 +216,16 @@ def _maximise(
 
 
 @borrowing
+def _spread(inverse: Array, spreads: Array, values: Array) -> None:
+    """Turn log densities at the points into their means over the cells."""
+    for k in range(len(values)):
+        one, other, last = inverse[k, 0, 0], inverse[k, 1, 0], inverse[k, 1, 1]
+        xx, xy, yy = 0.5 * (one * one + other * other), other * last, 0.5 * last * last
+        for p in range(BLOCK):
+            values[k, p] -= xx * spreads[0, p] + xy * spreads[1, p] + yy * spreads[2, p]
+
+
+@borrowing
 def _share(block: Block, shares: Array, near: NDArray[np.bool_]) -> float:
     """Share each point of a block among the components: parts into `values`, by `offset` to scale them.
 
@@ -226,6 +240,7 @@ def _share(block: Block, shares: Array, near: NDArray[np.bool_]) -> float:
         if near[k]:
             for p in range(BLOCK):
                 values[p] = 0.0
+                block.argument[p] = max(block.argument[p], FAINTEST)
             add_exponential(block.argument, values)
             for p in range(BLOCK):
                 block.total[p] += values[p]

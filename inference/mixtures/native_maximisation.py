@@ -18,6 +18,7 @@ from beliefstream.inference.mixtures.native_arrays import array
 from beliefstream.inference.mixtures.native_density import (
     ABSENT,
     BLOCK,
+    FAINTEST,
     Block,
     add_exponential,
     fill,
@@ -115,6 +116,8 @@ def _share(block: Block, weight: Array, responsibility: Array, number: int) -> N
         for p in range(BLOCK):
             found[p] = 0.0
         if relative_to(highest, block.values[k], argument):
+            for p in range(BLOCK):
+                argument[p] = max(argument[p], FAINTEST)
             add_exponential(argument, found)
         for p in range(BLOCK):
             factor[p] += found[p]

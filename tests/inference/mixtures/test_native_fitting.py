@@ -121,3 +121,17 @@ def test_a_fit_from_a_mixture_keeps_its_components_and_improves_them() -> None:
     assert found.components == APART.components
     torch.testing.assert_close(found.means, APART.means, rtol=0, atol=0.05)
     assert not torch.equal(moved.means, found.means)
+
+
+def test_a_fit_to_lines_leaves_those_of_a_wide_gaussian_to_it() -> None:
+    """One of them lies where a narrow Gaussian is denser, which has no such lines."""
+    both = mixture_of([0.5, 0.5], [[0.0, 0.0], [0.0, 0.0]], [0.05, 1.0])
+    axis, around = torch.tensor([-1.5, 0.0, 1.5], dtype=torch.float64), torch.tensor([[0.25, 0.5, 0.25]])
+    places = torch.cartesian_prod(axis, axis) * math.sqrt(0.75 / 1.125)  # with three quarters of the variance
+    points = torch.cat([places, torch.zeros(1, 2)])[None]
+    shares = torch.cat([0.5 * (around.T @ around).flatten(), torch.tensor([0.5])])[None].double()
+    quarter = torch.tensor([0.25, 0.0, 0.25], dtype=torch.float64).expand(9, 3)
+    spreads = torch.cat([quarter, torch.tensor([[0.0025, 0.0, 0.0025]])])[None].double()
+    found = native_fitting.fit(points, shares, spreads, NOT_WIDE, both, 40, 0.0, lines=True)
+    torch.testing.assert_close(found.log_weights.exp(), both.log_weights.exp(), rtol=0, atol=0.01)
+    torch.testing.assert_close(found.covariances, both.covariances, rtol=0, atol=0.01)
