@@ -11,7 +11,7 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.native_terms import Seen
 from beliefstream.inference.likelihood.observation_data import ANGLE, RANGE
-from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 from beliefstream.inference.mixtures.native import adding, borrowing, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, numbers_of
 from beliefstream.inference.mixtures.native_reduction import leave_absent, reduce_one
@@ -32,6 +32,8 @@ from beliefstream.inference.update.native_polar_work import (
     Tables,
     Work,
     add_outliers,
+    join_neighbours,
+    joined,
     leave_rest_absent,
     new_gathered,
     new_work,
@@ -44,6 +46,7 @@ from beliefstream.inference.update.polar_rules import TRUNCATED
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
 
+TOGETHER = 16  # problems with space for their lines and nodes; larger arrays cost time to clear
 MOST_UNCERTAIN = 0.001  # share of a posterior
 FLAT = 1e-9  # of a matrix: its determinant, beside its largest entry squared
 
@@ -74,11 +77,19 @@ def solve(
 def lines(
     prior: GaussianMixture, seen: Seen, most: int, limits: tuple[float, float, float]
 ) -> tuple[GaussianMixture, Tensor, Gathered]:
-    """Posteriors of all problems in a plane, as `solve`, or none if `most` is 0; log evidence; and lines and nodes."""
-    gathered = new_gathered(prior.batch, MOST_LINES, MOST_NODES)
-    index, axes = torch.arange(prior.batch), torch.arange(2).expand(prior.batch, 2)
-    mixture, evidence, _ = _run(prior, seen, index, axes, tables_of(most, *limits), gathered)
-    return mixture, evidence, gathered
+    """Posteriors of all problems in a plane, as `solve`, or none if `most` is 0; log evidence; and lines and nodes.
+
+    The lines and nodes have as many places as the problem with the most.
+    """
+    tables, found = tables_of(most, *limits), []
+    for index in torch.split(torch.arange(prior.batch), TOGETHER):
+        gathered = new_gathered(len(index), MOST_LINES, MOST_NODES)
+        mixture, evidence, _ = _run(
+            prior, seen, index, torch.arange(2).expand(len(index), 2), tables, gathered
+        )
+        found.append((mixture, evidence, gathered))
+    together = joined([gathered for _, _, gathered in found])
+    return concatenate([each[0] for each in found]), torch.cat([each[1] for each in found]), together
 
 
 def _run(
@@ -117,6 +128,9 @@ def _solve(
             rules, nodes = tables.rules, work.nodes
             counts, uncertain, rough = gather(sight, prior.log_weights[b], work.moments, count, rules, nodes)
             inliers = counts.lines
+            if len(gathered.uncertain):  # a fit can begin with fewer
+                parts = join_neighbours(nodes.parts, counts.parts, MOST_PARTS - count)
+                counts = Counts(parts, counts.nodes, counts.lines)
             if counts.nodes >= 0:
                 counts = add_outliers(sight, prior, b, count, rough, tables, counts, work)
             if counts.nodes > 0:
@@ -126,7 +140,10 @@ def _solve(
                 if len(gathered.uncertain):
                     gathered.counts[row, 2] = inliers
                     put_gathered(prior, b, row, counts, count, uncertain, work, gathered)
-                if tables.most and 0 < counts.parts <= MOST_PARTS and uncertain < MOST_UNCERTAIN:
+                sure = (
+                    uncertain < MOST_UNCERTAIN or len(gathered.uncertain) > 0
+                )  # a fit is measured on all nodes
+                if tables.most and 0 < counts.parts <= MOST_PARTS and sure:
                     left, off = _answered(
                         prior, b, row, counts, count, (evidence, shares), tables, work, found
                     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from beliefstream.inference.update.native_polar_parts import LIGHTEST_NODE, like
 from beliefstream.inference.update.native_polar_space import (
     MOST_WINDOWS,
     Counts,
+    Parts,
     Rules,
     Sight,
     Space,
@@ -89,6 +91,31 @@ def new_gathered(batch: int, most: int, nodes: int) -> Gathered:
     )
 
 
+def joined(several: list[Gathered]) -> Gathered:
+    """Problems of several parts in one, with as many places as the one with the most lines and nodes."""
+    sizes = [[max(1, int(each.counts[:, i].max(initial=0))) for i in range(2)] for each in several]
+    lines, nodes = (max(part) for part in zip(*sizes, strict=True))
+
+    def put(name: str, places: int, column: int, absent: float) -> Array:
+        parts = [getattr(each, name)[:, : size[column]] for each, size in zip(several, sizes, strict=True)]
+        found, start = np.full((sum(map(len, parts)), places, *parts[0].shape[2:]), absent), 0
+        for part in parts:
+            found[start : start + len(part), : part.shape[1]] = part
+            start += len(part)
+        return found
+
+    return Gathered(
+        np.concatenate([each.counts for each in several]),
+        np.concatenate([each.uncertain for each in several]),
+        put("shares", lines, 0, 0.0),
+        put("moments", lines, 0, 0.0),
+        put("node_shares", nodes, 1, 0.0),
+        put("points", nodes, 1, 0.0),
+        put("targets", nodes, 1, -math.inf),
+    )
+
+
+@lru_cache(maxsize=8)
 def tables_of(most: int, merge_below: float, wider: float, prior_share: float) -> Tables:
     panel, check = np.polynomial.legendre.leggauss(PANEL), np.polynomial.legendre.leggauss(CHECK)
     steps, weights = rule(LINE, 1)
@@ -117,6 +144,41 @@ def new_work(count: int, size: int, tables: Tables) -> Work:
         np.empty((most, 5)),
         new_room(few, size),
     )
+
+
+@borrowing
+def join_neighbours(parts: Parts, count: int, most: int) -> int:
+    """Merge neighbouring parts of the same component until there are at most `most`; how many there are then."""
+    while count > most:
+        left, place = 0, 0
+        while place < count:
+            other = place + 1
+            if other < count and parts.source[other] == parts.source[place]:
+                _merge(parts, place, other)
+                other += 1
+            parts.share[left], parts.source[left] = parts.share[place], parts.source[place]
+            for i in range(5):
+                parts.moments[left, i] = parts.moments[place, i]
+            left, place = left + 1, other
+        if left == count:
+            break
+        count = left
+    return count
+
+
+@borrowing
+def _merge(parts: Parts, place: int, other: int) -> None:
+    """Give a part the moments of both."""
+    found, second = parts.moments[place], parts.moments[other]
+    mass = parts.share[place] + parts.share[other]
+    part = parts.share[other] / mass
+    x, y = second[0] - found[0], second[1] - found[1]
+    products = (x * x, x * y, y * y)
+    for i in range(3):
+        found[2 + i] += part * (second[2 + i] - found[2 + i] + (1 - part) * products[i])
+    found[0] += part * x
+    found[1] += part * y
+    parts.share[place] = mass
 
 
 @borrowing

@@ -96,12 +96,8 @@ def lines(local: LocalProblem, most: int) -> Cells:
         local.prior64, local.observations64.native, most if several else 0, limits
     )
     counts, uncertain = torch.from_numpy(found.counts), torch.from_numpy(found.uncertain)
-    some, points = (max(1, int(count)) for count in counts[:, :2].amax(0))
-    shares, moments = torch.from_numpy(found.shares[:, :some]), torch.from_numpy(found.moments[:, :some])
-    nodes, target = (
-        torch.from_numpy(found.node_shares[:, :points]),
-        torch.from_numpy(found.targets[:, :points]),
-    )
+    shares, moments, nodes, placed, target = map(torch.from_numpy, found[2:])
+    points = target.shape[1]
     # so that each point has its share: of the evidence, and of all points
     proposal = target - evidence[:, None] - (nodes / nodes.sum(1, keepdim=True)).log() - math.log(points)
     return Cells(
@@ -113,7 +109,7 @@ def lines(local: LocalProblem, most: int) -> Cells:
         moments[..., :2],
         shares / shares.sum(1, keepdim=True),
         moments[..., 2:],
-        torch.from_numpy(found.points[:, :points]),
+        placed,
         target,
         torch.where(nodes > 0, proposal, 0.0),
     )

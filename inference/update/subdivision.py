@@ -11,8 +11,9 @@ two coordinates and one observation, cells can cover it:
 The evidence is a sum over all cells. It must agree with that of the smoothed cells, with that of the points, and with a
 scan of the prior that has points of its own. Otherwise the problem is left to a search.
 
-A range or a bearing needs no cells: lines around its sensor stand for the posterior (`polar_quadrature`). The answer is
-measured on their nodes. These are wherever a component may have mass, so no scan is needed.
+A range or a bearing needs no cells: lines around its sensor stand for the posterior (`polar_quadrature`). Under several
+components, the fit begins with their parts of the posterior, reduced to as many as an answer may have. The answer is
+measured on the nodes of the lines. These are wherever a component may have mass, so no scan is needed.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ LEAST_SURPRISE = 1e-3  # p-value of the observations; below it, cells far from t
 STEPS, FEW_STEPS, LEAST_GAIN = 150, 40, 3e-4  # of a fit; of one that begins with parts of the posterior
 UNSEEN_POINTS = 256  # that measure the coordinates that no sensor touches
 MOST_SCANNED = 1.0  # nats between the log evidences of a scan and of cells
+# effective sample sizes: above them, parts of the posterior need no fit, and a fit to lines needs no search
+CLOSE, SEARCHED = 0.97, 0.5
 ASKED = 0.95  # effective sample size, above which an answer that must be better is left to refinement
 
 
@@ -107,7 +110,8 @@ def _solved(
     if local.partial and len(at):
         update = _with_unseen(local, update, weighted, at)
     # a search may fit a poor answer better, beside what the prior's components say
-    sound = ~(poor[:, 0] & several)
+    below = settings.defend_below if found.inliers is None else SEARCHED
+    sound = ~((size < below) & several)
     if found.inliers is None:  # lines are wherever there may be mass
         agrees, update = _scanned(local, found, update)
         sound &= agrees
@@ -117,7 +121,7 @@ def _solved(
 
 
 def _fitted(local: LocalProblem, found: Cells, settings: UpdateSettings) -> tuple[GaussianMixture, Tensor]:
-    """Mixtures that fit the cells, and their effective sample sizes ``(B,)``; the better of two where one is poor."""
+    """Mixtures that fit the cells, and their effective sample sizes ``(B,)``; the best of several where one is poor."""
     outlier = (local.observations64.outlier_probability.gt(0) & local.observations64.mask).any(1)
     most = settings.most_components  # the reduction makes space for wide components
     if found.inliers is None:
@@ -125,16 +129,25 @@ def _fitted(local: LocalProblem, found: Cells, settings: UpdateSettings) -> tupl
     if found.start is None:
         fitted = _beside_outlier(local, found, most)
         return fitted, importance.quality(found.weigh(fitted)).effective_sample_size
-    fitted, size = _fit(found, outlier, found.start, FEW_STEPS)
-    index = torch.nonzero(size < settings.defend_below)[:, 0]
-    if len(index):
-        again, other = _fit(found.rows(index), outlier[index], most, STEPS)
-        better = torch.nonzero(other > size[index])[:, 0]
-        size[index[better]] = other[better]
-        chosen = torch.arange(fitted.batch)
-        chosen[index[better]] = fitted.batch + better
-        fitted = concatenate([fitted, again]).rows(chosen)
+    fitted = found.start
+    size = importance.quality(found.weigh(fitted)).effective_sample_size
+    for enough in (CLOSE, SEARCHED):
+        index = torch.nonzero(size < enough)[:, 0]
+        if len(index):
+            some = found.rows(index)
+            given = (some.start, FEW_STEPS) if enough == CLOSE else (most, STEPS)
+            fitted, size = _better(fitted, size, index, *_fit(some, outlier[index], *given))
     return fitted, size
+
+
+def _better(
+    fitted: GaussianMixture, size: Tensor, index: Tensor, again: GaussianMixture, other: Tensor
+) -> tuple[GaussianMixture, Tensor]:
+    """The better of two mixtures for each problem, by their effective sample sizes; the second are those at `index`."""
+    better = torch.nonzero(other > size[index])[:, 0]
+    chosen = torch.arange(fitted.batch)
+    chosen[index[better]] = fitted.batch + better
+    return concatenate([fitted, again]).rows(chosen), torch.cat([size, other])[chosen]
 
 
 def _fit(

@@ -19,6 +19,7 @@ from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, Sensor
 from beliefstream.inference.update import subdivision
 from beliefstream.inference.update.local_problem import LocalProblem
+from beliefstream.inference.update.plane_cells import lines
 from beliefstream.inference.update.result import Method, Update
 from beliefstream.inference.update.settings import UpdateSettings
 
@@ -97,6 +98,36 @@ def test_an_answer_has_the_exact_evidence_and_says_how_far_it_is_off(
     assert update.posterior.components <= SETTINGS.most_components
 
 
+def test_a_fit_begins_with_all_parts_however_many_there_are() -> None:
+    """A ring along an arc has many windows for each component."""
+    readings = [Reading(sensor("range", [0.0, 0.0], 0.02), np.array([100.0]))]
+    local = posed(ARC, readings)
+    found = lines(local, SETTINGS.most_components)
+    assert found.start is not None and bool(found.start.present.any())
+    mean, covariance = found.moments()
+    begun, spread = found.start.moments()
+    torch.testing.assert_close(begun, mean, rtol=0, atol=0.02)
+    torch.testing.assert_close(spread, covariance, rtol=0, atol=0.02)
+
+
+def test_lines_do_not_depend_on_their_batch() -> None:
+    """Also where there are more problems than have space at once."""
+    readings = [
+        Reading(sensor("range", [20.0, 5.0 * i], 0.5, 0.1 * (i % 2)), np.array([90.0 - i])) for i in range(18)
+    ]
+    priors = stacked([ARC if i % 3 else WIDE for i in range(18)])
+    observations = encode([(each,) for each in readings], 2)
+    local = LocalProblem.of(priors, observations, [0, 1], torch.device("cpu"), torch.float64)
+    together = lines(local, 16)
+    for place in range(18):
+        alone, row = lines(local.rows(torch.tensor([place])), 16), together.rows(torch.tensor([place]))
+        some, points = alone.shares.shape[1], alone.target.shape[1]
+        assert torch.equal(row.target[:, :points], alone.target)
+        assert bool((row.shares[:, some:] == 0).all() and (row.target[:, points:] == -math.inf).all())
+        torch.testing.assert_close(row.shares[:, :some], alone.shares, rtol=0, atol=1e-15)
+        assert torch.equal(row.points[:, :points], alone.points)
+
+
 def test_an_answer_keeps_a_wide_component() -> None:
     readings = [Reading(sensor("range", [20.0, -30.0], 0.5), np.array([90.0]))]
     _, update = subdivision.subdivided(posed(WIDE, readings), likely(), SETTINGS)
@@ -125,11 +156,29 @@ def test_an_answer_does_not_depend_on_its_batch() -> None:
         )
 
 
-@pytest.mark.parametrize("surprise", [0.0005, math.nan])
-def test_a_surprising_observation_is_left_to_a_search(surprise: float) -> None:
-    readings = [Reading(sensor("range", [20.0, -30.0], 0.5), np.array([90.0]))]
-    unlikely = torch.tensor([surprise], dtype=torch.float64)
+@pytest.mark.parametrize(
+    ("source", "value", "surprise"),
+    [
+        (sensor("range", [20.0, -30.0], 0.5), [90.0], 0.0005),
+        (sensor("range", [20.0, -30.0], 0.5), [90.0], math.nan),
+        (position(PLANE, 2, 4.0 * np.eye(2), 0.1), [30.0, -20.0], 0.0005),
+    ],
+)
+def test_a_surprising_observation_is_left_to_a_search(
+    source: Sensor, value: list[float], surprise: float
+) -> None:
+    readings, unlikely = [Reading(source, np.array(value))], torch.tensor([surprise], dtype=torch.float64)
     assert subdivision.subdivided(posed(WIDE, readings), unlikely, SETTINGS)[1] is None
+
+
+def test_outliers_of_several_components_need_no_search() -> None:
+    """An arc that an outlier leaves, and a part of a ring along it: more than the components of an answer."""
+    readings = [Reading(sensor("range", [0.0, 1.0], 0.5, 0.2), np.array([102.2]))]
+    index, update = subdivision.subdivided(posed(ARC, readings), likely(), SETTINGS)
+    assert index.tolist() == [0] and update is not None
+    distance = exact(ARC, readings).divergence(mixture(update))
+    assert distance.value < 0.25
+    assert float(update.divergence[0]) == pytest.approx(distance.value, abs=0.05 + 3 * distance.error)
 
 
 def test_several_observations_are_left_to_a_search() -> None:
