@@ -42,6 +42,7 @@ from beliefstream.inference.update.wide_components import share_beside, widened
 TOGETHER = 64  # problems at a time
 MOST_OBSERVATIONS = 1
 LEAST_SURPRISE = 1e-3  # p-value of the observations; below it, cells far from the prior might be dropped
+LEAST_OF_LINES = 1e-9  # the same; a beam farther off may lie beyond the reach of lines
 STEPS, FEW_STEPS, LEAST_GAIN = 150, 40, 3e-4  # of a fit; of one that begins with parts of the posterior
 UNSEEN_POINTS = 256  # that measure the coordinates that no sensor touches
 MOST_SCANNED = 1.0  # nats between the log evidences of a scan and of cells
@@ -60,8 +61,10 @@ def subdivided(
         return none, None
     if native_form("update.native_subdivision", prior.means, local.prior.means) is None:
         return none, None
-    fits = (observations.mask.sum(1) <= MOST_OBSERVATIONS) & (surprise > LEAST_SURPRISE)
-    rings = fits & is_one_in_the_plane(observations, torch.ones(len(fits), 2, dtype=torch.bool))
+    rings = is_one_in_the_plane(observations, torch.ones(len(surprise), 2, dtype=torch.bool))
+    least = torch.where(rings, LEAST_OF_LINES, LEAST_SURPRISE)
+    fits = (observations.mask.sum(1) <= MOST_OBSERVATIONS) & (surprise > least)
+    rings &= fits
     single = prior.present.sum(1) == 1
     index = torch.nonzero(fits)[:, 0]
     each = max(1, min(TOGETHER, math.ceil(len(index) / torch.get_num_threads())))

@@ -159,7 +159,7 @@ def test_an_answer_does_not_depend_on_its_batch() -> None:
 @pytest.mark.parametrize(
     ("source", "value", "surprise"),
     [
-        (sensor("range", [20.0, -30.0], 0.5), [90.0], 0.0005),
+        (sensor("range", [20.0, -30.0], 0.5), [90.0], 1e-10),
         (sensor("range", [20.0, -30.0], 0.5), [90.0], math.nan),
         (position(PLANE, 2, 4.0 * np.eye(2), 0.1), [30.0, -20.0], 0.0005),
     ],
@@ -169,6 +169,25 @@ def test_a_surprising_observation_is_left_to_a_search(
 ) -> None:
     readings, unlikely = [Reading(source, np.array(value))], torch.tensor([surprise], dtype=torch.float64)
     assert subdivision.subdivided(posed(WIDE, readings), unlikely, SETTINGS)[1] is None
+
+
+@pytest.mark.parametrize("outlier", [0.0, 0.02, 0.2])
+@pytest.mark.parametrize(
+    ("kind", "where", "value"),
+    [("range", [200.0, 0.0], [470.0]), ("bearing", [-400.0, 0.0], [0.75])],
+)
+def test_a_surprising_range_or_bearing_is_solved(
+    kind: str, where: list[float], value: list[float], outlier: float
+) -> None:
+    """It lies more than four standard deviations from where it was expected."""
+    readings = [Reading(sensor(kind, where, 0.5 if kind == "range" else 0.03, outlier), np.array(value))]
+    unlikely = torch.tensor([1e-5], dtype=torch.float64)
+    _, update = subdivision.subdivided(posed(WIDE, readings), unlikely, SETTINGS)
+    assert update is not None
+    truth = exact(WIDE, readings)
+    distance = truth.divergence(mixture(update))
+    assert float(update.log_evidence[0]) == pytest.approx(truth.log_evidence, abs=0.05)
+    assert -0.05 - 2 * distance.error < float(update.divergence[0]) - distance.value < 0.15
 
 
 def test_outliers_of_several_components_need_no_search() -> None:
