@@ -63,20 +63,20 @@ def _log_likelihood(seen: Seen, points: Array, found: Array) -> None:
             for n in range(number):
                 if not seen.mask[b, n]:
                     continue
-                _fill_relative(seen, b, n, block, relative)
-                _fill_squared(seen, b, n, block, relative)
-                _add(seen, b, n, block, product, total)
+                fill_relative(seen, b, n, block, relative)
+                fill_squared(seen, b, n, block, relative)
+                add_observation(seen, b, n, block, product, total)
                 since += 1
                 if since == SEVERAL:
-                    _close(product, total)
+                    close(product, total)
                     since = 0
-            _close(product, total)
+            close(product, total)
             for p in range(some):
                 found[b, start + p] = total[p]
 
 
 @borrowing
-def _fill_relative(seen: Seen, b: int, n: int, block: Block, relative: Array) -> None:
+def fill_relative(seen: Seen, b: int, n: int, block: Block, relative: Array) -> None:
     """Coordinates of the points relative to the sensor."""
     for r in range(len(relative)):
         origin = seen.origin[b, n, r]
@@ -89,7 +89,7 @@ def _fill_relative(seen: Seen, b: int, n: int, block: Block, relative: Array) ->
 
 
 @borrowing
-def _fill_squared(seen: Seen, b: int, n: int, block: Block, relative: Array) -> None:
+def fill_squared(seen: Seen, b: int, n: int, block: Block, relative: Array) -> None:
     """Squared residuals, into `block.offset`."""
     squared, rows = block.offset, len(relative)
     if seen.kind[b, n] == LINEAR:
@@ -120,7 +120,7 @@ def _fill_squared(seen: Seen, b: int, n: int, block: Block, relative: Array) -> 
 
 
 @borrowing
-def _add(seen: Seen, b: int, n: int, block: Block, product: Array, total: Array) -> None:
+def add_observation(seen: Seen, b: int, n: int, block: Block, product: Array, total: Array) -> None:
     """Add the larger of an inlier's and an outlier's log density to the total, and multiply the rest in."""
     squared = block.offset
     best, constant = seen.log_inlier[b, n] - seen.constant[b, n], seen.log_outlier[b, n]
@@ -146,7 +146,7 @@ def _add(seen: Seen, b: int, n: int, block: Block, product: Array, total: Array)
 
 
 @borrowing
-def _close(product: Array, total: Array) -> None:
+def close(product: Array, total: Array) -> None:
     """Take the product into the total."""
     for p in range(BLOCK):
         total[p] += logarithm(product[p])

@@ -15,6 +15,7 @@ from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.update import quadrature
 from beliefstream.inference.update.curved_quadrature import follow
 from beliefstream.inference.update.importance import systematic
+from beliefstream.inference.update.joint.several_observations import in_one
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.polar_quadrature import surround
 from beliefstream.inference.update.prior_scan import scan
@@ -61,6 +62,8 @@ def settle(
     fits = left & (touched.sum(1) <= max(quadrature.RULES))
     if bool(fits.any()):
         parts.extend(_weak(prior, observations, touched, scaled, fits, settings))
+        left = _without(left, parts)
+    parts.extend(in_one(prior, observations, touched, scaled, left, settings))
     if not parts:
         return torch.zeros(0, dtype=torch.int64), None
     return torch.cat([index for index, _ in parts]).sort().values, joined(parts)

@@ -8,7 +8,8 @@
 3. If the observations are nearly linear over each component, a linearised update replaces the network
    (`nearly_linear`). Its error vanishes with their information, so the errors of many weak updates do not add up.
 4. Of one range or bearing, or of observations that are weak beside the prior, quadrature gives exact moments
-   (`quadrature_update`, `curved_quadrature`, `polar_quadrature`, `quadrature`).
+   (`quadrature_update`, `curved_quadrature`, `polar_quadrature`, `quadrature`). Of several observations in the plane,
+   one quadrature of their joint density gives the posterior (`joint.several_observations`).
 5. Every answer of the network is reduced and checked (`inference.update.checked_network`). Where the check is poor or
    may miss a mode, it is found again by subdivision of the plane (`subdivision`), or searched, refined and measured
    (`inference.update.thorough_network`).
@@ -26,13 +27,13 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import Observations
-from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.network.transformer import DistributionTransformer
 from beliefstream.inference.update.checked_network import CheckedNetwork
 from beliefstream.inference.update.closed_forms import kalman, linearised
 from beliefstream.inference.update.compiled_network import Compiled
+from beliefstream.inference.update.lasting import lasts
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.mode_search import bend
 from beliefstream.inference.update.polar_quadrature import is_one_in_the_plane
@@ -51,7 +52,6 @@ _OPEN, _CLOSED, _NEARLY_LINEAR, _SETTLED = range(4)  # how a problem is solved; 
 UNLIKELY, SOONER = 0.05, 10_000.0
 GENTLE = 100.0  # below the search limit by this factor, a sensor is only slightly nonlinear
 DOUBTED = 0.85  # effective sample size that is enough for a moderately nonlinear sensor
-WEAK, BENT = 1.0, 0.4  # information (nats) below which an answer lasts, and nonlinearity above which it does
 LASTING_REFINE_BELOW, LASTING_REPEAT_BELOW = 0.999, 0.98  # effective sample sizes, in place of the settings
 SHARP = 1e3  # prior spread, in standard deviations of the noise, that single precision can resolve
 
@@ -154,7 +154,7 @@ class Updater:
         posed = problems.posed.scaled.rows(index)
         above, doubted[index] = self._trusted_above(posed)
         if settings.refine_below:
-            lasting[index] = _lasts(posed)
+            lasting[index] = lasts(posed)
             if native_form("update.native_polar_quadrature", problems.posed.prior.means):
                 # a fit to lines is better and faster than one pass
                 above[is_one_in_the_plane(posed.observations, problems.posed.touched[index])] = math.inf
@@ -227,25 +227,6 @@ class Updater:
         doubted |= bent > limit / GENTLE
         above = torch.where(doubted, DOUBTED, 0.0)
         return torch.where(never, math.inf, above).double(), doubted
-
-
-def _lasts(problem: Scaled) -> Tensor:
-    """Which answers last, ``(B,)`` bool: those of weak, nonlinear observations to a prior of one component.
-
-    Such a belief stays wide over many updates. What its tails lack then stays lacking, and costs more as the rest gets
-    narrower.
-    """
-    lasting = problem.prior.present.sum(1) == 1
-    index = torch.nonzero(lasting)[:, 0]
-    if len(index) == 0:
-        return lasting
-    some = problem.rows(index)
-    used = some.observations.mask[:, None, :, None, None]
-    total = torch.where(used, some.linear.information, 0.0).sum(2)
-    information = la.log_diagonal(la.cholesky(torch.eye(total.shape[-1]).to(total) + total))
-    weak = torch.where(some.prior.present, information, 0.0).amax(1) < WEAK
-    lasting[index] = weak & (bend(some) > BENT)
-    return lasting
 
 
 @dataclass(frozen=True)

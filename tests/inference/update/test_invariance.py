@@ -36,13 +36,21 @@ few = settings(max_examples=6, deadline=None)
 
 @functools.cache
 def updater(plain: bool = False) -> Updater:
-    """The shipped network, refined once; plain: as it answers, neither searched nor refined nor merged.
+    """The shipped network, refined once; plain: as it answers, without quadrature, neither searched nor refined nor
+    merged.
 
     Each stage of a refinement makes a rounded digit some tens of times larger.
     """
     once = UpdateSettings(repeat_points=())
     chosen = (
-        replace(once, refine_below=0.0, defend_below=0.0, merge_below=0.0, search_above=math.inf)
+        replace(
+            once,
+            refine_below=0.0,
+            defend_below=0.0,
+            merge_below=0.0,
+            search_above=math.inf,
+            quadrature_below=0.0,
+        )
         if plain
         else once
     )

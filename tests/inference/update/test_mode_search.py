@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Reading, encode
 from beliefstream.inference.update import mode_search
 from beliefstream.inference.update.scaled_problem import Scaled
-from beliefstream.inference.update.updater import Method
+from beliefstream.inference.update.updater import Method, Updater
 from tests.inference.likelihood.test_native_observations import problem
 from tests.inference.problems import updater
 
@@ -73,13 +74,15 @@ def test_four_ranges_in_space_of_which_some_are_outliers() -> None:
     )  # two outliers of four, once in twenty, leave no way to tell
 
 
-def test_without_outliers_both_mirror_images_are_found() -> None:
+@pytest.mark.parametrize(("quadrature", "method"), [(0.005, Method.QUADRATURE), (0.0, Method.REFINED)])
+def test_without_outliers_both_mirror_images_are_found(quadrature: float, method: Method) -> None:
     readings = [
         Reading(sensors.range_to([0, 1], 2, [x, 0.0], 0.5, 0.0, 100.0), np.array([math.hypot(30 - x, 40.0)]))
         for x in (-20.0, 0.0, 20.0)
     ]
     prior = wide(np.array([[2000.0, 300.0]]))
-    result = updater().update(prior, encode([readings], 2))
+    chosen = replace(updater().settings, quadrature_below=quadrature)
+    result = Updater(updater().network, settings=chosen).update(prior, encode([readings], 2))
     heavy = result.posterior.means[0][result.posterior.log_weights[0] > math.log(0.1)]
     assert {round(float(y) / 5) * 5 for y in heavy[:, 1]} == {-40, 40}
     np.testing.assert_allclose(heavy[:, 0], 30.0, atol=2.0)
@@ -87,7 +90,7 @@ def test_without_outliers_both_mirror_images_are_found() -> None:
     above = result.posterior.log_weights[0][result.posterior.means[0][:, 1] > 0].logsumexp(0)
     expected = 1 / (1 + math.exp(-2 * 40 * 300 / KILOMETRE**2))
     assert float(above.exp()) == pytest.approx(expected, abs=0.06)
-    assert int(result.method[0]) == Method.REFINED
+    assert int(result.method[0]) == method
 
 
 def test_bearings_that_point_away_from_the_prior_are_followed() -> None:

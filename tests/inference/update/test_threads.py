@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 
 from beliefstream.inference.update.threads import in_threads
+from beliefstream.inference.update.updater import Method, Updater
 from tests.inference.problems import sampled, updater
 
 
@@ -34,12 +36,14 @@ def test_parts_run_at_the_same_time_and_their_results_are_in_order() -> None:
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_answers_of_two_threads_are_those_of_one() -> None:
+@pytest.mark.parametrize(("quadrature", "method"), [(0.005, Method.QUADRATURE), (0.0, Method.REFINED)])
+def test_answers_of_two_threads_are_those_of_one(quadrature: float, method: Method) -> None:
     prior, observations, _ = sampled(24)
-    found = updater().update(prior, observations)
+    chosen = Updater(updater().network, settings=replace(updater().settings, quadrature_below=quadrature))
+    found = chosen.update(prior, observations)
     torch.set_num_threads(1)
-    expected = updater().update(prior, observations)
-    assert int((expected.method == 1).sum()) > 2
+    expected = chosen.update(prior, observations)
+    assert int((expected.method == method).sum()) > 2
     assert torch.equal(found.method, expected.method)
     # rounds of refinement amplify rounding, which depends on the size of a batch
     torch.testing.assert_close(found.posterior.means, expected.posterior.means, rtol=1e-4, atol=1e-4)

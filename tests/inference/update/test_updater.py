@@ -59,7 +59,7 @@ def test_the_network_agrees_with_kalman_on_linear_gaussian_problems() -> None:
     reading = Reading(sensor, np.array([11.0, -6.0]))
     exact = updater().update(prior, encode([[reading]], 4))
     seen = encode([[Reading(replace(sensor, outlier_probability=1e-9), reading.value)]], 4)
-    with_network = Updater(updater().network, settings=UpdateSettings(linear_below=0.0))
+    with_network = Updater(updater().network, settings=UpdateSettings(linear_below=0.0, quadrature_below=0.0))
     answer = with_network.update(prior, seen)
     assert int(answer.method[0]) in (Method.TRANSFORMER, Method.REFINED)
     mean, covariance = answer.posterior.moments()
@@ -89,7 +89,8 @@ def test_posteriors_are_near_the_grid() -> None:
 
 def test_the_effective_sample_size_tells_which_answers_are_poor() -> None:
     prior, observations, _ = sampled(64, seed=5)
-    plain = Updater(updater().network, settings=replace(UpdateSettings(), refine_below=0.0, defend_below=0.0))
+    chosen = UpdateSettings(refine_below=0.0, defend_below=0.0, quadrature_below=0.0)
+    plain = Updater(updater().network, settings=chosen)
     result = plain.update(prior, observations)
     divergence = divergences_of(result, prior, observations)
     good = result.effective_sample_size > 0.9
@@ -257,7 +258,7 @@ def test_refinement_brings_poor_answers_nearer() -> None:
 
 def test_a_poor_answer_is_defended_whatever_the_others_of_its_batch_are() -> None:
     prior, observations, _ = sampled(48, seed=21)
-    chosen = UpdateSettings(refine_below=0.0)
+    chosen = UpdateSettings(refine_below=0.0, quadrature_below=0.0)
     network = weights.load()  # its own: it is turned into double precision
     defending = Updater(network, settings=chosen, dtype=DOUBLE)
     plain = Updater(network, settings=replace(chosen, defend_below=0.0), dtype=DOUBLE)
@@ -279,7 +280,7 @@ def test_a_poor_answer_is_defended_whatever_the_others_of_its_batch_are() -> Non
 
 def test_without_a_search_a_poor_answer_is_refined_still() -> None:
     prior, observations, _ = sampled(48, seed=21)
-    unsearched = UpdateSettings(search_above=math.inf)
+    unsearched = UpdateSettings(search_above=math.inf, quadrature_below=0.0)
     once = replace(unsearched, refine_below=0.0, defend_below=0.0)
     refined, plain = (
         Updater(weights.load(), settings=chosen, dtype=DOUBLE).update(prior, observations)

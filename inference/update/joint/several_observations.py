@@ -1,0 +1,206 @@
+"""Update with several observations in the plane at one instant, by one quadrature of their joint density.
+
+1. The plane is divided into cells (`native_joint_cells`). Prior and likelihood are smoothed over each, and a bound says
+   what mass it may have at most. Only cells whose bound is negligible are dropped; the others are halved until the log
+   density changes little across each. So no part of the posterior is missed, however many observations meet there.
+2. A mixture is fitted to the cells, with more components where it lacks mass (`native_joint_parts`). It is a little too
+   wide, by the width of the cells.
+3. The nodes of this mixture give the exact evidence, and mass, mean and covariance of the share of each component
+   (`native_joint_nodes`). Components with these moments are the answer.
+4. The divergence of the answer is measured over the cells, which are wherever the posterior is, and over the nodes,
+   which are where the answer is. The larger counts. Both must agree on the evidence.
+
+What it cannot solve well enough is solved once more with smaller cells and more components, and else left to others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures import linear_algebra as la
+from beliefstream.inference.mixtures.mixture import GaussianMixture, beside, component_log_densities
+from beliefstream.inference.mixtures.native_forms import native_form
+from beliefstream.inference.mixtures.reduction import reduce
+from beliefstream.inference.update import importance
+from beliefstream.inference.update.lasting import lasts
+from beliefstream.inference.update.local_problem import LocalProblem
+from beliefstream.inference.update.missed_mass import unseen
+from beliefstream.inference.update.polar_quadrature import is_one_in_the_plane
+from beliefstream.inference.update.result import Method, Update, size_at
+from beliefstream.inference.update.scaled_problem import Scaled
+from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.threads import in_threads
+from beliefstream.inference.update.wide_components import share_beside
+
+Attempt = tuple[tuple[float, ...], tuple[float, ...], int]
+
+TOGETHER = 64  # problems at a time
+FARTHEST = 18.0  # deviations of the prior, within which its components must lie
+MOST_LOST, MOST_APART = 0.005, 0.1  # share of the posterior outside the cells; nats between both evidences
+# see `native_joint_cells.CellLimits` and `native_joint_quadrature.Limits`, and the most cells
+USUAL = (0.25, 1e-5, 1e-4, 0.005), (14, 0.0, -0.1, 2, 4, 3, 1.15, 2, 1.0, 0.005), 1024
+FINER = (0.12, 1e-6, 1e-5, 0.002), (16, 0.0, -0.1, 4, 6, 3, 1.15, 3, 1.0, 0.005), 4096
+COARSER = (0.5, 3e-5, 3e-4, 0.01), (10, 0.0, -0.1, 2, 3, 3, 1.15, 1, 1.0, 0.02), 1024
+FAR, STEEP = 3.0, 40.0  # deviations of the prior; nats below a density, at which an answer has nothing there
+MOST_UNREFINED = 0.1  # nats that an answer may lose where none is refined
+UNSEEN_POINTS = 256  # that measure the coordinates that no sensor touches
+
+
+def in_one(
+    prior: GaussianMixture,
+    observations: Observations,
+    touched: Tensor,
+    scaled: Scaled,
+    open_: Tensor,
+    settings: UpdateSettings,
+) -> Iterator[tuple[Tensor, Update]]:
+    """Places and answers of the problems that are solved well enough.
+
+    Args:
+        prior, observations: over all coordinates.
+        touched: coordinates that each entity's sensors touch, ``(B, D)`` bool.
+        scaled: the same problems, linearised.
+        open_: problems that are not solved yet, ``(B,)`` bool.
+        settings: an answer may lose as much as one that is not refined. Where poor answers are refined, there is a
+            second attempt.
+    """
+    fits = open_ & (touched.sum(1) == 2) & ~observations.has_functions & observations.is_plain
+    fits &= ~is_one_in_the_plane(observations, touched)  # lines around the sensor are better
+    if not bool(fits.any()) or native_form("update.joint.native_joint_quadrature", prior.means) is None:
+        return
+    pattern = (touched * (1 << torch.arange(prior.dimension))).sum(1)
+    code = torch.where(fits, pattern, -1)
+    for each in sorted(set(code.tolist()) - {-1}):
+        index = torch.nonzero(code == each)[:, 0]
+        axes = torch.nonzero(touched[index[0]])[:, 0].tolist()
+        seen = replace(
+            observations.rows_of(index), mixture=None, deviation_slope=None, functions=None, likelihoods=None
+        )
+        seen = _sorted(seen)
+        local = LocalProblem.of(prior.rows(index), seen, axes, torch.device("cpu"), torch.float64)
+        if local.observations64.matrix.shape[2] != 2 or local.observations64.native is None:
+            continue
+        problem = scaled.rows(index)
+        surprise = problem.prediction.surprise(problem.prior)
+        for some, update in _attempts(local, surprise, lasts(problem), settings):
+            yield index[some], update
+
+
+def _sorted(observations: Observations) -> Observations:
+    """In an order that is always the same, as fits to cells make rounded digits larger."""
+    order = torch.where(observations.mask, observations.value[..., 0], math.inf).argsort(dim=1, stable=True)
+    row = torch.arange(len(order))[:, None]
+    return observations.map(lambda tensor: tensor[row, order])
+
+
+def _most(size: float, settings: UpdateSettings) -> float:
+    """The largest divergence of an answer, nats, whose effective sample size must be as large."""
+    return -0.5 * math.log(max(size, settings.defend_below))  # as `size_at`
+
+
+def _attempts(
+    local: LocalProblem, surprise: Tensor, lasting: Tensor, settings: UpdateSettings
+) -> Iterator[tuple[Tensor, Update]]:
+    left, attempts = torch.arange(len(surprise)), [(COARSER, MOST_UNREFINED)]
+    if settings.refine_below > 0:
+        once, again = settings.refine_below, settings.repeat_below
+        # of a poor answer, the second is as if refined
+        attempts = [(USUAL, _most(once, settings)), (FINER, _most(min(once, again), settings))]
+    for attempt, usual in attempts:
+        most = torch.where(lasting, settings.quadrature_below, usual)
+
+        def part(some: Tensor, attempt: Attempt = attempt) -> tuple[Tensor, Update]:
+            return some, _solved(local.rows(some), surprise[some], settings, attempt)
+
+        poor = []
+        for some, update in in_threads(part, torch.split(left, TOGETHER)):
+            good = update.divergence < most[some]
+            at = torch.nonzero(good)[:, 0]
+            poor.append(some[~good])
+            if len(at):
+                yield some[at], update.rows(at)
+        left = torch.cat(poor)
+        if len(left) == 0:
+            return
+
+
+def _solved(local: LocalProblem, surprise: Tensor, settings: UpdateSettings, attempt: Attempt) -> Update:
+    """Answers, with infinite divergence where they must not be used."""
+    prior, (cells, fit, count) = local.prior64, attempt
+    native = native_form("update.joint.native_joint_quadrature", prior.means)
+    assert native is not None
+    mean, covariance = prior.moments()
+    factor = la.cholesky(covariance, torch.finfo(covariance.dtype).tiny)
+    offsets = la.times(la.invert_lower(factor)[:, None], prior.means - mean[:, None]).abs().amax(2)
+    inside = (~prior.present | (offsets < FARTHEST)).all(1)
+    found = native.solve(
+        local.observations64.native,
+        prior,
+        mean,
+        factor,
+        native.CellLimits(*cells),
+        native.Limits(*fit),
+        count,
+    )
+    whole = local.extend(GaussianMixture(*(torch.from_numpy(part) for part in found.moments)))
+    whole = reduce(whole, settings.most_components - 1, settings.merge_below)
+    # after the reduction, which would drop it where it has little weight
+    wide = local.extend(GaussianMixture.gaussian(mean, covariance))
+    share = share_beside(whole, wide).clamp_max(settings.prior_share)
+    whole = beside([whole.scaled_by((-share).log1p()), wide.scaled_by(share.log())])
+    answer = local.localise(whole)
+    divergence = torch.from_numpy(native.measure(found, answer))
+    evidence, lost = torch.from_numpy(found.log_evidence), torch.from_numpy(found.lost)
+    steep = _steepness(answer, factor)
+    divergence += torch.where(steep > STEEP, lost * steep, 0.0)
+    sound = inside & (lost < MOST_LOST) & ((evidence[0] - evidence[1]).abs() < MOST_APART)
+    divergence = torch.where(sound, divergence.clamp_min(0.0), math.inf)
+    method = torch.full((whole.batch,), Method.QUADRATURE, dtype=torch.int64)
+    update = Update(whole, size_at(divergence), evidence[0], surprise, method, divergence)
+    return _with_unseen(local, update, found.cells) if local.partial else update
+
+
+def _steepness(answer: GaussianMixture, factor: Tensor) -> Tensor:
+    """Nats that an answer is low at `FAR` deviations of the prior from its components, ``(B,)``, at most.
+
+    `factor` ``(B, 2, 2)`` is that of the prior's covariance.
+
+    Without a wide component, an answer has no density there.
+    """
+    inverse = la.invert_lower(factor)[:, None]
+    spread = inverse @ answer.covariances @ inverse.mT
+    trace, determinant = la.trace(spread), spread[..., 0, 0] * spread[..., 1, 1] - spread[..., 0, 1].square()
+    least = determinant / (0.5 * trace + (0.25 * trace.square() - determinant).clamp_min(0).sqrt())
+    low = 0.5 * FAR**2 / least - answer.log_weights
+    return torch.where(answer.present, low, math.inf).amin(1)
+
+
+def _with_unseen(local: LocalProblem, update: Update, cells: NDArray[np.float64]) -> Update:
+    """Add the divergence of the coordinates that no sensor touches, where the prior has several components.
+
+    Under one component they follow exactly.
+    """
+    index = torch.nonzero(update.divergence.isfinite() & (local.prior64.present.sum(1) > 1))[:, 0]
+    if len(index) == 0:
+        return update
+    points = torch.from_numpy(cells)[index]
+    # as many points whatever the batch, each of an equal share
+    places = (torch.arange(UNSEEN_POINTS).double() + 0.5) / UNSEEN_POINTS
+    shares = points[:, 2].cumsum(1)
+    chosen = torch.searchsorted(shares, places.repeat(len(index), 1)).clamp_max(shares.shape[1] - 1)
+    few = points[:, :2].gather(2, chosen[:, None].expand(-1, 2, -1)).mT
+    equal, some = torch.zeros(chosen.shape, dtype=torch.float64), local.rows(index)
+    weighted = importance.Weighted(
+        few, equal, equal, equal, component_log_densities(some.prior64, some.prior64.factors(), few)
+    )
+    more = update.divergence.clone()
+    more[index] += unseen(some, update.rows(index), weighted)
+    return replace(update, divergence=more, effective_sample_size=size_at(more))
