@@ -155,7 +155,8 @@ def _solved(local: LocalProblem, surprise: Tensor, settings: UpdateSettings, att
     # after the reduction, which would drop it where it has little weight
     wide = local.extend(GaussianMixture.gaussian(mean, covariance))
     share = share_beside(whole, wide).clamp_max(settings.prior_share)
-    whole = beside([whole.scaled_by((-share).log1p()), wide.scaled_by(share.log())])
+    # beliefs are taken from the first places, and other problems may have more components
+    whole = beside([whole.scaled_by((-share).log1p()), wide.scaled_by(share.log())]).ordered()
     answer = local.localise(whole)
     divergence = torch.from_numpy(native.measure(found, answer))
     evidence, lost = torch.from_numpy(found.log_evidence), torch.from_numpy(found.lost)

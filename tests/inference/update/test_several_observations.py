@@ -215,6 +215,19 @@ def test_an_answer_does_not_depend_on_its_batch() -> None:
         torch.testing.assert_close(one[2], single[0], rtol=0, atol=1e-9)
 
 
+def test_used_components_come_first_also_beside_problems_with_more() -> None:
+    wide = GaussianMixture.gaussian(torch.zeros(2, 2).double(), 25 * torch.eye(2).double().expand(2, 2, 2))
+    east, north = sensors.range_to([0, 1], 2, [2.0, 0.0], 1.0), sensors.range_to([0, 1], 2, [0.0, 9.0], 1.0)
+    ring = [Reading(east, np.array([value])) for value in (5.0, 5.2)]
+    crossing = [Reading(east, np.array([5.0])), Reading(north, np.array([9.0]))]
+    found = answer(wide, encode([ring, crossing], 2))
+    assert found is not None
+    counts = found.posterior.present.sum(1).tolist()
+    assert len(set(counts)) == 2  # else none has an unused place
+    for present, count in zip(found.posterior.present, counts, strict=True):
+        assert bool(present[:count].all())
+
+
 @pytest.mark.parametrize(
     "readings",
     [
