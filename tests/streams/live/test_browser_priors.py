@@ -78,7 +78,8 @@ def test_a_prior_changes_the_belief(
             opened.page.select_option("select[name=when]", "newest")
             draw(opened, (30.0, -20.0), 2.0)
             opened.page.click("#send")
-            opened.wait_for("document.querySelector('#answer').textContent.startsWith('Applied')")
+            # the worker may still be starting
+            opened.wait_for("document.querySelector('#answer').textContent.startsWith('Applied')", 90.0)
             # the observation of that time counts after the prior, so the belief is between both
             share = (variance := (2 / np.sqrt(-2 * np.log(0.1))) ** 2) / (variance + 3.0**2)
             expected = (1 - share) * np.array([30, -20]) + share * np.array([1, 2])
