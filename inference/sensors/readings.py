@@ -295,6 +295,6 @@ def expand(reading: Reading) -> tuple[Reading, ...]:
 
 def expanded(readings: Sequence[Reading]) -> Sequence[Reading]:
     """Return all readings, with composite ones split into their parts."""
-    if not (readings[0].sensor.parts if len(readings) == 1 else any(r.sensor.parts for r in readings)):
+    if not any(reading.sensor.parts for reading in readings):
         return readings
     return [part for reading in readings for part in expand(reading)]
