@@ -122,7 +122,7 @@ def _gain(points: Array, shares: Array, fewest: int, parts: Parts, k: int) -> fl
             left = _sum(left, more)
     if min(few, count - few) < fewest:
         return -math.inf
-    return _cost(_sum(left, right)) - _cost(left) - _cost(right)
+    return cost(_sum(left, right)) - cost(left) - cost(right)
 
 
 @borrowing
@@ -141,7 +141,7 @@ def _sum(
 
 
 @borrowing
-def _cost(sums: Sums) -> float:
+def cost(sums: Sums) -> float:
     """Mass × entropy of the Gaussian with these sums, up to a constant, and of its weight."""
     mass = max(sums[0], SMALLEST)
     x, y = sums[1] / mass, sums[2] / mass

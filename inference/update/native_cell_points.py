@@ -14,6 +14,8 @@ from beliefstream.inference.update.native_cell_densities import Prior, density
 
 Frame = tuple[float, float, float, float, float]  # a place, and a lower factor: x, y, xx, yx, yy
 
+LEVELS = 4  # of the first cells, which are the same for all problems: 16 × 16
+REACH = 24.0  # half the side that they cover, in standard deviations of the prior
 HALVINGS = 40  # of the interval in which a threshold lies
 TURN, OTHER_TURN = (
     0.7548776662466927,
@@ -29,6 +31,22 @@ class Cells(NamedTuple):
     masses: Array  # (M,) of the smoothed density, relative to a constant
     changes: Array  # (M, 2) variance of the log density along each axis
     fresh: NDArray[np.bool_]  # (M,) not evaluated yet
+
+
+@borrowing
+def first_cells(places: Array, halves: Array, fresh: NDArray[np.bool_]) -> int:
+    """Fill the first cells, in the order of a subdivision; how many there are."""
+    side = 1 << LEVELS
+    half = REACH / side
+    for c in range(side * side):
+        row, column = 0, 0
+        for level in range(LEVELS):
+            row |= ((c >> (2 * level + 1)) & 1) << level
+            column |= ((c >> (2 * level)) & 1) << level
+        places[c, 0], places[c, 1] = half * (2 * row + 1) - REACH, half * (2 * column + 1) - REACH
+        halves[c, 0] = halves[c, 1] = half
+        fresh[c] = True
+    return side * side
 
 
 @borrowing

@@ -23,13 +23,12 @@ from beliefstream.inference.update.native_cell_points import (
     Cells,
     Frame,
     choose,
+    first_cells,
     put_centres,
     put_points,
     weigh_centres,
 )
 
-LEVELS = 4  # of the first cells, which are the same for all problems: 16 × 16
-REACH = 24.0  # half the side that they cover, in standard deviations of the prior
 MOST_ROUNDS = 60
 SPREAD = 1 / math.sqrt(3)  # standard deviation over a cell, in half widths
 
@@ -155,7 +154,7 @@ def _divided(
     """
     # masses are relative to a constant, which they cannot exceed by much
     unit = highest(seen, b, prior) + math.log(4 * frame[2] * frame[4])
-    count, change, rough = _first(now), limits.change, limits.rough
+    count, change, rough = first_cells(now.places, now.halves, now.fresh), limits.change, limits.rough
     rounds = 0
     for _ in range(MOST_ROUNDS):
         total = _evaluate(seen, b, prior, frame, now, count)
@@ -174,22 +173,6 @@ def _divided(
             if not divided:
                 return count, rounds, (unit + math.log(total), unit, change)
     return -1, 0, (math.nan, unit, change)
-
-
-@borrowing
-def _first(cells: Cells) -> int:
-    """The first cells, in the order of a subdivision."""
-    side = 1 << LEVELS
-    half = REACH / side
-    for c in range(side * side):
-        row, column = 0, 0
-        for level in range(LEVELS):
-            row |= ((c >> (2 * level + 1)) & 1) << level
-            column |= ((c >> (2 * level)) & 1) << level
-        cells.places[c, 0], cells.places[c, 1] = half * (2 * row + 1) - REACH, half * (2 * column + 1) - REACH
-        cells.halves[c, 0] = cells.halves[c, 1] = half
-        cells.fresh[c] = True
-    return side * side
 
 
 @borrowing

@@ -19,10 +19,8 @@ from beliefstream.inference.mixtures.native_density import BLOCK
 from beliefstream.inference.update.joint.native_joint_blocks import Block, Heights
 from beliefstream.inference.update.joint.native_joint_smoothing import smooth
 from beliefstream.inference.update.native_cell_densities import Prior
-from beliefstream.inference.update.native_cell_points import Frame
+from beliefstream.inference.update.native_cell_points import Frame, first_cells
 
-LEVELS = 4  # of the first cells, which are the same for all problems: 16 × 16
-REACH = 24.0  # half the side that they cover, in standard deviations of the prior
 MOST_ROUNDS = 40
 SPREAD = 1 / math.sqrt(3)  # standard deviation over a cell, in half widths
 
@@ -76,7 +74,13 @@ def divide_plane(
 
     Also how often `now` and `then` were exchanged, and the share that dropped cells may have at most.
     """
-    count, rough, rounds, lost, total = _first(now), limits.rough, 0, 0.0, 0.0
+    count, rough, rounds, lost, total = (
+        first_cells(now.places, now.halves, now.fresh),
+        limits.rough,
+        0,
+        0.0,
+        0.0,
+    )
     for _ in range(MOST_ROUNDS):
         total = _evaluate(seen, b, prior, frame, heights, now, count, limits.dropped * total, block)
         if not 0 < total < math.inf:
@@ -93,22 +97,6 @@ def divide_plane(
         if not divided:
             return count, rounds, lost / total
     return -1, 0, math.inf
-
-
-@borrowing
-def _first(cells: Cells) -> int:
-    """The first cells, in the order of a subdivision."""
-    side = 1 << LEVELS
-    half = REACH / side
-    for c in range(side * side):
-        row, column = 0, 0
-        for level in range(LEVELS):
-            row |= ((c >> (2 * level + 1)) & 1) << level
-            column |= ((c >> (2 * level)) & 1) << level
-        cells.places[c, 0], cells.places[c, 1] = half * (2 * row + 1) - REACH, half * (2 * column + 1) - REACH
-        cells.halves[c, 0] = cells.halves[c, 1] = half
-        cells.fresh[c] = True
-    return side * side
 
 
 @borrowing

@@ -16,10 +16,8 @@ from beliefstream.inference.likelihood.native_terms import Array
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
 from beliefstream.inference.mixtures.native import adding, borrowing, fusing, inner
 from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential, logarithm
+from beliefstream.inference.mixtures.native_parts import SMALLEST, Sums, cost
 
-Sums = tuple[float, float, float, float, float, float]
-
-SMALLEST = 1e-300
 LEAST_MASS = 1e-13  # share below which a component is dropped
 LEAST_SPREAD = 1e-3  # of a determinant, that a component has after one step
 ROUNDING = 1e-9  # of a variance, that a pivot has at least
@@ -130,7 +128,7 @@ def _measure(points: Points, count: int, work: Work, k: int) -> None:
         whole[4] - right[4],
         whole[5] - right[5],
     )
-    work.gains[k] = _cost(whole) - _cost(left) - _cost(right) if some > 0 else -math.inf
+    work.gains[k] = cost(whole) - cost(left) - cost(right) if some > 0 else -math.inf
 
 
 @borrowing
@@ -144,15 +142,6 @@ def _with_point(sums: Sums, points: Points, p: int) -> Sums:
         sums[4] + share * (x * y + points.spread[1, p]),
         sums[5] + share * (y * y + points.spread[2, p]),
     )
-
-
-@borrowing
-def _cost(sums: Sums) -> float:
-    """Mass × entropy of the Gaussian with these sums, up to a constant, and of its weight."""
-    mass = max(sums[0], SMALLEST)
-    x, y = sums[1] / mass, sums[2] / mass
-    determinant = (sums[3] / mass - x * x) * (sums[5] / mass - y * y) - (sums[4] / mass - x * y) ** 2
-    return mass * (0.5 * math.log(max(determinant, SMALLEST)) - math.log(mass))
 
 
 @borrowing
