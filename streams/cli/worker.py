@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from beliefstream.streams.settings import Settings
 
 # A batch makes tens of thousands of objects without cycles, which need no collector. With Python's own thresholds it
-# takes a twentieth of the processor, in full collections of 60 ms each among others.
+# takes a twentieth of the processor, and a full collection stops the worker for 60 ms.
 COLLECTIONS = 50_000, 20, 100
 
 

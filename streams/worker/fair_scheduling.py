@@ -28,7 +28,7 @@ from typing import Any
 
 from faust.types import TP, EventT, Message
 
-FIRST = 512  # messages in a turn at the start; slow turns shrink to it, if there may be more
+FIRST = 512  # messages in a turn at the start, and the fewest to which slow turns are cut
 # a turn that is at least half full and takes less makes the next ones larger, one that takes more makes them smaller
 FAST_SECONDS, SLOW_SECONDS = 0.4, 1.0
 # an entity's share of a turn is 32 of a batch of 512, which take about 0.1 s; a turn itself costs 0.01 s
