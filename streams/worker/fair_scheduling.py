@@ -86,7 +86,7 @@ class FairScheduler:
 
     def clear(self) -> None:
         """Drop all messages but those that others have overtaken."""
-        if not self._turn or not self._unacknowledged:  # nobody may come to take those, or there are none
+        if not self._unacknowledged:  # nothing has been overtaken
             self._drop_all()
             return
         self._drained_until = self._clock() + DRAIN_SECONDS
@@ -101,6 +101,8 @@ class FairScheduler:
                 self._waiting[key] = kept
             self._drop(list(queue)[len(kept) :])
         self._count = sum(map(len, self._waiting.values()))
+        if not self._turn and not self._waiting:
+            self._drop_all()
 
     def _drop_all(self) -> None:
         """Drop what waits, and what is processed and cannot be acknowledged."""

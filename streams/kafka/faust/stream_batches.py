@@ -21,13 +21,14 @@ from faust.types import ChannelT, EventT, StreamT
 
 __all__ = ["batches"]
 
-STOP_SECONDS = 1.0  # between two looks at whether the stream stops, while no event arrives
+IDLE_SECONDS = 1.0  # between two looks at whether the stream stops, while no event arrives
 
 
 async def batches(stream: StreamT[Any], most: int, seconds: float) -> AsyncIterator[list[EventT[Any]]]:
     """Yield batches of up to `most` events, in order for each partition, none of them acknowledged.
 
-    A batch is complete when it is full, or `seconds` after its first event.
+    A batch is complete when it is full, or `seconds` after its first event. While no event arrives, it yields an empty
+    one each second, so that whoever keeps events of earlier batches can finish them.
     """
     app = stream.app
     queue = cast(ChannelT[Any], stream.channel).queue
@@ -44,16 +45,15 @@ async def batches(stream: StreamT[Any], most: int, seconds: float) -> AsyncItera
                 message.tracked = True
                 app.consumer.track_message(message)
             app.sensors.on_stream_event_in(message.tp, message.offset, stream, event)
-        if batch:
-            yield batch
+        yield batch
 
 
 async def _next_batch(queue: Any, most: int, seconds: float) -> list[EventT[Any]]:
-    """Wait for the first event, at most `STOP_SECONDS`, and then `seconds` for others."""
+    """Wait for the first event, at most `IDLE_SECONDS`, and then `seconds` for others."""
     loop = asyncio.get_running_loop()
     batch: list[EventT[Any]] = []
     with suppress(TimeoutError):
-        async with asyncio.timeout(STOP_SECONDS):
+        async with asyncio.timeout(IDLE_SECONDS):
             batch.append(await queue.get())
     if not batch:
         return batch

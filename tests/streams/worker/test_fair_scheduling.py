@@ -197,13 +197,15 @@ def test_what_is_overtaken_is_let_go_when_that_takes_too_long() -> None:
     assert offsets(again) == [*range(MOST_OF_ONE, MOST_OF_ONE + 10)]
 
 
-def test_without_a_turn_all_is_let_go_when_partitions_move() -> None:
+def test_between_two_turns_what_is_overtaken_is_kept_and_processed_when_partitions_move() -> None:
     dropped: list[Any] = []
     scheduler = FairScheduler(BATCH, dropped.append)
-    scheduler.done(scheduler.take(arriving("h" * 40 + "a")))
+    acknowledged = scheduler.done(scheduler.take(arriving("h" * 40 + "a" + "h" * 9)))
     scheduler.clear()
-    assert sorted(message.offset for message in dropped) == [*range(MOST_OF_ONE, 41)]
-    assert scheduler.take() == []
+    assert [message.offset for message in dropped] == [*range(41, 50)]
+    acknowledged += scheduler.done(scheduler.take([]))
+    assert offsets(acknowledged) == [*range(41)]
+    assert not scheduler.full
 
 
 def test_where_nothing_was_overtaken_partitions_that_move_leave_nothing_to_wait_for() -> None:
@@ -308,29 +310,34 @@ class Log:
             assert event.message.offset == self.committed
             self.committed += 1
 
-    def move(self, turn: list[Any], on_their_way: list[Any]) -> None:
-        """Partitions move during a turn, and come back."""
-        self.scheduler.clear()
-        self.finish(turn)
-        while turn := self.scheduler.take():
+    def move(self, turn: list[Any], on_their_way: list[Any], between: bool) -> None:
+        """Partitions move during a turn or after it, and come back."""
+        if between:
             self.finish(turn)
-        self.finish(self.scheduler.take(on_their_way))
+        self.scheduler.clear()
+        if not between:
+            self.finish(turn)
+        for arrived in ([], on_their_way):
+            turn = self.scheduler.take(arrived)
+            while turn:
+                self.finish(turn)
+                turn = self.scheduler.take()
         self.position, self.generation = self.committed, self.generation + 1
 
 
 @given(
     st.text("hhhab", min_size=1, max_size=60),
-    st.lists(st.tuples(st.integers(0, 6), st.booleans(), st.booleans())),
+    st.lists(st.tuples(st.integers(0, 6), st.booleans(), st.booleans(), st.booleans())),
 )
 def test_nothing_is_lost_or_overtaken_within_an_entity_when_partitions_move(
-    keys: str, steps: list[tuple[int, bool, bool]]
+    keys: str, steps: list[tuple[int, bool, bool, bool]]
 ) -> None:
     log = Log(keys)
-    for count, moves, late in steps:
+    for count, moves, late, between in steps:
         new = log.fetched(count)
         turn = log.scheduler.take([] if late else new)
         if moves:
-            log.move(turn, new if late else [])
+            log.move(turn, new if late else [], between)
         else:
             log.finish(turn)
             log.finish(log.scheduler.take(new if late else []))

@@ -47,11 +47,12 @@ class Channel:
             self.stream.channel.queue.force_put_nowait(Event(self.app, b"key", b"value", [], message))
 
     async def offsets(self, batches_wanted: int, most: int, seconds: float) -> list[list[int]]:
-        """The offsets in each of the next batches."""
+        """The offsets in each of the next batches that are not empty."""
         found: list[list[int]] = []
         async with asyncio.timeout(10):
             async for batch in batches(self.stream, most, seconds):
-                found.append([event.message.offset for event in batch])
+                if batch:
+                    found.append([event.message.offset for event in batch])
                 if len(found) == batches_wanted:
                     break
         return found
@@ -101,6 +102,16 @@ def test_events_that_arrive_while_a_batch_fills_are_in_it() -> None:
         channel.put(1)
         asyncio.get_running_loop().call_later(0.05, channel.put, 2)
         assert await channel.offsets(1, 3, 5.0) == [[1, 2, 3]]
+        channel.close()
+
+    asyncio.run(run())
+
+
+def test_while_nothing_arrives_there_are_empty_batches() -> None:
+    async def run() -> None:
+        channel = Channel()
+        async with asyncio.timeout(10):
+            assert await anext(batches(channel.stream, 512, 0.001)) == []
         channel.close()
 
     asyncio.run(run())
