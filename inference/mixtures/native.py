@@ -39,7 +39,7 @@ def native(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]
     Numba keeps the compiled code beside the source file, else in the user's cache directory; NUMBA_CACHE_DIR names
     another place.
     """
-    options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+    options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": True}
     try:
         compiled: Callable[Arguments, Result] = _stamped(_compile(function, cache=True, **options))
     # no such directory can be written, or this Numba has another cache: each process compiles for itself
@@ -58,7 +58,8 @@ def _stamped(compiled: Any) -> Any:
 
 def inner(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Compile a function that only native ones call, as a part of them."""
-    return _as_part(function)
+    # said, because Numba would take it from the first caller, and keep the result for all of them
+    return _as_part(function, _nrt=True)
 
 
 def inlined(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -72,7 +73,8 @@ def inlined(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
 def borrowing(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """As `inner`, for a function that makes no array: it counts no references to those it is given.
 
-    A count costs some nanoseconds for every array of every call, more than the arithmetic on small matrices.
+    A count costs some nanoseconds for every array of every call, more than the arithmetic on small matrices. No array
+    may be returned where one side counts and the other does not: it would be freed too early, or never.
     """
     return _as_part(function, _nrt=False)  # private, Numba 0.68
 

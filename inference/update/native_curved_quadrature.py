@@ -12,7 +12,7 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.native_terms import Seen, log_sum
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import adding, borrowing, inner, native
+from beliefstream.inference.mixtures.native import adding, borrowing, inlined, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, numbers_of
 from beliefstream.inference.mixtures.native_density import (
     BLOCK,
@@ -186,7 +186,7 @@ def _divergence(
     return total
 
 
-@inner
+@inlined
 def first_of(whole: Densities, count: int) -> Densities:
     """The densities of the first components."""
     block = whole.block

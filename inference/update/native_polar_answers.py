@@ -199,7 +199,7 @@ def see(log_weights: Array, moments: Array, count: int, space: AnswerSpace, into
     whiten(log_weights[:count], space.places[:count], into.factors, into.inverse, into.shift, into.peaks)
 
 
-@inner
+@borrowing
 def divergence(
     nodes: Nodes, some: int, evidence: tuple[float, float], counts: tuple[int, int], space: AnswerSpace
 ) -> float:

@@ -83,7 +83,7 @@ def new_panels(count: int) -> Panels:
     return Panels(space[0], space[1], space[2])
 
 
-@inner
+@borrowing
 def component_at(x: float, y: float, xx: float, xy: float, yy: float) -> Component:
     """A Gaussian with its factor."""
     first = math.sqrt(xx)
