@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from beliefstream.inference.likelihood.measurement_functions import Program
@@ -202,8 +203,7 @@ class Sensor:
         return numbers
 
 
-@dataclass(frozen=True, eq=False)
-class Reading:
+class Reading(msgspec.Struct, frozen=True, eq=False):
     """A reported value ``(m,)`` of a sensor; its noise covariance ``(m, m)`` if reported, otherwise None."""
 
     sensor: Sensor

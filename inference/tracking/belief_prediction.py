@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
@@ -23,8 +24,7 @@ NO_SPLITTING = UpdateSettings(bend_below=0.0)
 Group = tuple[Tensor, Motion, Control | None]  # rows of a batch that move alike
 
 
-@dataclass(frozen=True, eq=False)
-class Step:
+class Step(msgspec.Struct, frozen=True, eq=False):
     """The next instant of an entity, with its model and its belief; None if it has no belief yet."""
 
     belief: Belief | None

@@ -1,4 +1,7 @@
-"""Beliefs and events of entities: readings, priors and controls."""
+"""Beliefs and events of entities: readings, priors and controls.
+
+What is made for every observation is a struct of msgspec: a frozen dataclass takes ten times as long to make.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,8 +24,7 @@ from beliefstream.inference.tracking.accumulated_error import NO_ERROR, Accumula
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Belief:
+class Belief(msgspec.Struct, frozen=True, eq=False):
     """Belief about the state of one entity at one time, a Gaussian mixture.
 
     Attributes:
@@ -70,8 +73,7 @@ class PriorChange:
     axes: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Instant:
+class Instant(msgspec.Struct, frozen=True, eq=False):
     """Readings, prior and control of one entity at one time, with the labels of their events."""
 
     time: float
@@ -86,8 +88,7 @@ class Instant:
         return bool(self.readings) or self.prior is not None
 
 
-@dataclass(frozen=True, eq=False)
-class Event:
+class Event(msgspec.Struct, frozen=True, eq=False):
     """An entry of a log: a reading, a prior or a control of one entity. The caller may use `label`."""
 
     entity: str

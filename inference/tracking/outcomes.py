@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from beliefstream.inference.tracking.accumulated_error import AccumulatedError
 from beliefstream.inference.tracking.events import Belief
@@ -14,8 +15,7 @@ from beliefstream.inference.update.result import Method, Update
 METHODS = {int(method): method.name.lower() for method in Method}
 
 
-@dataclass(frozen=True, eq=False)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, eq=False):
     """Belief after an instant, with its quality.
 
     Attributes:

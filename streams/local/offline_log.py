@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import orjson
+from msgspec.structs import replace
 
 from beliefstream.inference.tracking.events import Event, Instant, instants
 from beliefstream.inference.tracking.filtering import Outcome, replay

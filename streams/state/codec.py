@@ -6,10 +6,10 @@ import functools
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from beliefstream.inference.sensors.readings import ControlReading

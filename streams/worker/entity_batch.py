@@ -14,10 +14,11 @@ dropped while that time can still change. After that it is late.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import structlog
+from msgspec.structs import replace
 
 from beliefstream.inference.tracking.events import Belief, Instant, instants
 from beliefstream.inference.tracking.filtering import Outcome

@@ -8,11 +8,11 @@ import shlex
 import socket
 import sys
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from beliefstream.streams.local.broker import free_port
 from beliefstream.streams.state.record import INTERNAL, BeliefRecord

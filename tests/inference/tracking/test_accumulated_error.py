@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 
 from beliefstream.inference import sensors
 from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
@@ -114,7 +115,9 @@ def test_a_shift_shrinks_as_in_a_motion(seconds: float) -> None:
     moved = forward @ matrix @ forward.T + noise
     before = np.mean([cost(shift, matrix) for shift in shifts(matrix)])
     then = np.mean([cost(forward @ shift, moved) for shift in shifts(matrix)])
-    found = after(Instant(seconds), model=model, belief=replace(model.prior, error=KNOWN)).belief.error
+    found = after(
+        Instant(seconds), model=model, belief=structs.replace(model.prior, error=KNOWN)
+    ).belief.error
     assert found.small == pytest.approx(KNOWN.small * then / before, rel=1e-9)
     assert found[1:] == KNOWN[1:]
 
@@ -195,7 +198,7 @@ def test_a_chain_whose_first_update_is_poor_does_not_read_as_perfect_later() -> 
 def test_a_replaced_prior_has_none_and_a_product_keeps_it() -> None:
     stated = Belief(1.0, np.ones(1), np.zeros((1, 2)), 0.1 * np.eye(2)[None])
     along = Belief(1.0, np.ones(1), np.zeros((1, 1)), 0.1 * np.eye(1)[None])
-    known = replace(STILL.prior, error=KNOWN)
+    known = structs.replace(STILL.prior, error=KNOWN)
     for change, left in (
         (PriorChange(stated), 0.0),
         (PriorChange(stated, axes=(1, 0)), 0.0),
@@ -208,7 +211,7 @@ def test_a_replaced_prior_has_none_and_a_product_keeps_it() -> None:
 
 def test_a_belief_that_expired_leaves_no_error() -> None:
     model = replace(STILL, expires_after=5.0)
-    known = replace(STILL.prior, error=KNOWN)
+    known = structs.replace(STILL.prior, error=KNOWN)
     assert after(seen(5.0, WEAK, 0.0, 0.0), model=model, belief=known).accumulated_error > 0.1
     assert after(seen(5.1, WEAK, 0.0, 0.0), model=model, belief=known).accumulated_error == 0.0
 

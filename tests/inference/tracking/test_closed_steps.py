@@ -10,6 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from msgspec import structs
 from scipy import special
 
 from beliefstream.inference import sensors
@@ -119,7 +120,7 @@ def test_steps_in_closed_form_equal_those_of_operators(seed: int, numbers: list[
         if found is not None:
             # `advance` adds the inputs that hold on
             control = step.belief.control if step.belief and step.model.motion.inputs else None
-            assert_alike(replace(found, belief=replace(found.belief, control=control)), other)
+            assert_alike(structs.replace(found, belief=structs.replace(found.belief, control=control)), other)
 
 
 @few
@@ -162,8 +163,10 @@ def test_bad_numbers_of_one_entity_leave_the_others_as_they_are(bad: float) -> N
     before = steps[1].belief
     assert before is not None
     spoiled = list(steps)
-    spoiled[0] = replace(steps[0], instant=Instant(2.0, (Reading(POSITION, np.array([bad, 0.0])),)))
-    spoiled[1] = replace(steps[1], belief=replace(before, means=np.full_like(before.means, bad)))
+    spoiled[0] = structs.replace(steps[0], instant=Instant(2.0, (Reading(POSITION, np.array([bad, 0.0])),)))
+    spoiled[1] = structs.replace(
+        steps[1], belief=structs.replace(before, means=np.full_like(before.means, bad))
+    )
     expected = advance(steps, updater(), with_fits=True)
     solved = closed_steps.solved(spoiled, updater().settings, True)
     assert solved is not None
@@ -173,7 +176,7 @@ def test_bad_numbers_of_one_entity_leave_the_others_as_they_are(bad: float) -> N
 
 
 def test_what_is_no_number_is_left_to_operators() -> None:
-    step = replace(
+    step = structs.replace(
         steps_of(3, [[0]])[0], instant=Instant(2.0, (Reading(POSITION, np.array([math.nan, 0.0])),))
     )
     solved = closed_steps.solved([step], updater().settings)
@@ -200,7 +203,7 @@ def test_instants_of_every_kind_keep_their_places_in_one_batch() -> None:
         steps[3].instant.readings,
     ]
     for number, readings in enumerate(kinds):
-        steps[number] = replace(steps[number], instant=Instant(1.5, readings))
+        steps[number] = structs.replace(steps[number], instant=Instant(1.5, readings))
     together = advance(steps, updater(), with_fits=True)
     for step, outcome in zip(steps, together, strict=True):
         (alone,) = advance([step], updater(), with_fits=True)
@@ -235,7 +238,7 @@ def of_parts(count: int) -> Step:
     values = [reading(5, (0, 3)[number % 2]).value for number in range(count)]
     step = steps_of(3, [[0]])[0]
     seen = Reading(sensors.composite(parts), np.concatenate(values))
-    return replace(step, instant=Instant(2.0, (seen,)))
+    return structs.replace(step, instant=Instant(2.0, (seen,)))
 
 
 def test_the_parts_of_a_sensor_end_in_closed_form() -> None:

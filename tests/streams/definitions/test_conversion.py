@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 
 from beliefstream.inference.motion import transition as transition_of
 from beliefstream.inference.sensors import encode

@@ -7,6 +7,7 @@ import struct
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
+from msgspec import structs
 
 from beliefstream.inference.sensors.readings import ControlReading
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedError
@@ -161,7 +162,7 @@ def test_a_record_of_the_fourth_version_has_beliefs_without_an_accumulated_error
     belief = Belief(12.5, np.ones(1), np.array([[3.0, 4.0]]), np.array([[[2.0, 0.5], [0.5, 6.0]]]))
     control = ControlReading(np.array([8.0]), np.array([[9.0]]))
     past: Timeline[bytes, StoredBelief] = Timeline(
-        belief, 12.5, [Moment(13.5, b"", dataclasses.replace(belief, time=13.5, control=control))]
+        belief, 12.5, [Moment(13.5, b"", structs.replace(belief, time=13.5, control=control))]
     )
     expected = BeliefRecord(past, ("x", "y"), 7, 1, 0, 41, -1, [], 13.5, 14.0, 2, 9, ("one", "two"))
     read = BeliefRecord.decode(header + b"x\ny" + resets + whole + moment)
@@ -176,7 +177,7 @@ def test_a_record_is_of_the_newest_version_just_where_a_belief_has_an_error(
     place: str, written: bool
 ) -> None:
     plain = Belief(1.0, np.ones(1), np.zeros((1, 2)), np.eye(2)[None])
-    lossy = dataclasses.replace(plain, error=AccumulatedError(0.1, 2.0, 3.0))
+    lossy = structs.replace(plain, error=AccumulatedError(0.1, 2.0, 3.0))
     # one that was read, and has not been touched since
     state: StoredBelief = encode_belief(lossy) if written else lossy
     base, newest = (state, plain) if place == "base" else (plain, state)

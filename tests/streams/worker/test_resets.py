@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from beliefstream.inference.tracking.accumulated_error import AccumulatedError
 from beliefstream.inference.update.updater import Updater

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
+from msgspec.structs import replace
 
 from beliefstream.inference.tracking.accumulated_error import AccumulatedError
 from beliefstream.inference.tracking.events import Belief
