@@ -22,6 +22,7 @@ from beliefstream.inference.update.native_cell_densities import Prior
 from beliefstream.inference.update.native_cell_points import Frame, first_cells
 
 MOST_ROUNDS = 40
+MOST_LOST = 1e-3  # share that dropped cells may have, before they are divided again with a lower limit
 SPREAD = 1 / math.sqrt(3)  # standard deviation over a cell, in half widths
 
 
@@ -74,6 +75,28 @@ def divide_plane(
 
     Also how often `now` and `then` were exchanged, and the share that dropped cells may have at most.
     """
+    count, rounds, lost, total = _divided(seen, b, prior, frame, heights, limits, math.inf, now, then, block)
+    if (
+        count > 0 and lost > MOST_LOST * total
+    ):  # wide cells had too much mass, beside which others were dropped
+        count, rounds, lost, total = _divided(seen, b, prior, frame, heights, limits, total, now, then, block)
+    return count, rounds, lost / total if count > 0 else math.inf
+
+
+@borrowing
+def _divided(
+    seen: Seen,
+    b: int,
+    prior: Prior,
+    frame: Frame,
+    heights: Heights,
+    limits: CellLimits,
+    most: float,
+    now: Cells,
+    then: Cells,
+    block: Block,
+) -> tuple[int, int, float, float]:
+    """As `divide_plane`, with bounds relative to a mass that is `most` at most; also the masses dropped and left."""
     count, rough, rounds, lost, total = (
         first_cells(now.places, now.halves, now.fresh),
         limits.rough,
@@ -82,21 +105,24 @@ def divide_plane(
         0.0,
     )
     for _ in range(MOST_ROUNDS):
-        total = _evaluate(seen, b, prior, frame, heights, now, count, limits.dropped * total, block)
+        total = _evaluate(
+            seen, b, prior, frame, heights, now, count, limits.dropped * min(total, most), block
+        )
         if not 0 < total < math.inf:
             break
-        least = limits.dropped * total, rough * total
+        mass = min(total, most)
+        least = limits.dropped * mass, rough * mass
         number, divided, dropped, coarse = _divide(now, count, least, limits.change, then)
         if number < 0:
             break
-        if not divided and coarse > limits.coarse * total:
+        if not divided and coarse > limits.coarse * mass:
             rough /= 4
             continue
         lost += dropped
         now, then, count, rounds = then, now, number, rounds + 1
         if not divided:
-            return count, rounds, lost / total
-    return -1, 0, math.inf
+            return count, rounds, lost, total
+    return -1, 0, lost, total
 
 
 @borrowing
@@ -141,7 +167,9 @@ def _put(some: int, alive: int, block: Block, cells: Cells) -> None:
     """Take the numbers of a block's cells; those that are not `alive` have no mass."""
     for p in range(some):
         c = block.cells[p]
-        cells.masses[c] = block.area[p] * block.total[p] if p < alive else 0.0
+        # smoothed one by one, observations that contradict each other have more mass together than there can be
+        total = block.bound[p] if block.total[p] > block.bound[p] else block.total[p]
+        cells.masses[c] = block.area[p] * total if p < alive else 0.0
         cells.bounds[c] = block.area[p] * block.bound[p]
         cells.changes[c, 0], cells.changes[c, 1] = block.one[p], block.other[p]
 

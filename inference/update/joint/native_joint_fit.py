@@ -62,7 +62,7 @@ def fit_cells(
     Returns how many components and nodes there are, the log evidence, and the divergence over nodes and cells.
     """
     others, rest, work, answer, residual, densities = space
-    components = divide(points, count, limits.components, limits.gain, work, mixture)
+    components, good = divide(points, count, limits.components, limits.gain, work, mixture), False
     some, log, one, other = 0, -math.inf, math.inf, math.inf
     for addition in range(limits.additions + 1):
         for _ in range(limits.steps if addition > 0 else 0):
@@ -77,12 +77,24 @@ def fit_cells(
             components, apart = move(work.sums, components, mixture), abs(log - evidence)
             one = divergence(mixture, components, others, some, log, apart, work, answer)
             other = divergence(mixture, components, points, count, evidence, apart, work, answer)
-            if max(one, other) < limits.enough:
-                return components, some, log, one, other
+            good = max(one, other) < limits.enough
+            if good:
+                break
+        if good:
+            break
         if addition < limits.additions:
             components = _extended(
                 points, count, evidence, limits, mixture, components, rest, work, answer, residual
             )
+    # once more at the nodes of the answer itself, and more of them: sums over few are some hundredths off
+    some, log = place_nodes(
+        seen, b, prior, mixture, components, limits.wider, nodes[0], others, work, answer, densities
+    )
+    if not log > -math.inf:
+        return 0, 0, log, one, other
+    apart = abs(log - evidence)
+    one = divergence(mixture, components, others, some, log, apart, work, answer)
+    other = divergence(mixture, components, points, count, evidence, apart, work, answer)
     return components, some, log, one, other
 
 

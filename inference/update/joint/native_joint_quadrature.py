@@ -27,7 +27,7 @@ from beliefstream.inference.update.joint.native_joint_densities import (
     fill_density,
     new_density_space,
 )
-from beliefstream.inference.update.joint.native_joint_fit import FEW, Limits, fit_cells
+from beliefstream.inference.update.joint.native_joint_fit import Limits, fit_cells
 from beliefstream.inference.update.joint.native_joint_nodes import Rule, divergence
 from beliefstream.inference.update.joint.native_joint_parts import (
     Mixture,
@@ -52,7 +52,7 @@ class Found(NamedTuple):
     nodes: Array  # (B, 4, P)
 
 
-RULES = 6, 4  # nodes along each axis, for few components and for more
+RULES = 6, 4  # nodes along each axis: of few components and of an answer, and of more on the way
 
 
 def prepare() -> None:
@@ -78,7 +78,7 @@ def solve(
     batch, places = prior.batch, limits.components
     few, more = (rule(each, 2) for each in RULES)
     nodes = (array(few[0]), array(few[1].log())), (array(more[0]), array(more[1].log()))
-    most_nodes = max(FEW * RULES[0] ** 2, places * RULES[1] ** 2)
+    most_nodes = places * RULES[0] ** 2
     found = Found(
         np.zeros((3, batch), np.int64),
         np.full((2, batch), -math.inf),

@@ -46,9 +46,9 @@ TOGETHER = 64  # problems at a time
 FARTHEST = 18.0  # deviations of the prior, within which its components must lie
 MOST_LOST, MOST_APART = 0.005, 0.1  # share of the posterior outside the cells; nats between both evidences
 # see `native_joint_cells.CellLimits` and `native_joint_quadrature.Limits`, and the most cells
-USUAL = (0.25, 1e-5, 1e-4, 0.005), (14, 0.0, -0.1, 2, 4, 3, 1.15, 2, 1.0, 0.005), 1024
-FINER = (0.12, 1e-6, 1e-5, 0.002), (16, 0.0, -0.1, 4, 6, 3, 1.15, 3, 1.0, 0.005), 4096
-COARSER = (0.5, 3e-5, 3e-4, 0.01), (10, 0.0, -0.1, 2, 3, 3, 1.15, 1, 1.0, 0.02), 1024
+USUAL = (0.25, 1e-5, 3e-4, 0.01), (16, 0.02, -0.1, 2, 5, 3, 1.0, 3, 1.0, 0.005), 2048
+FINER = (0.12, 1e-6, 1e-5, 0.002), (16, 0.0, -0.1, 4, 6, 3, 1.0, 3, 1.0, 0.005), 8192
+COARSER = (0.5, 3e-5, 1e-3, 0.03), (10, 0.02, -0.1, 1, 3, 3, 1.0, 1, 1.0, 0.02), 1024
 FAR, STEEP = 3.0, 40.0  # deviations of the prior; nats below a density, at which an answer has nothing there
 MOST_UNREFINED = 0.1  # nats that an answer may lose where none is refined
 UNSEEN_POINTS = 256  # that measure the coordinates that no sensor touches
@@ -73,7 +73,8 @@ def in_one(
             second attempt.
     """
     fits = open_ & (touched.sum(1) == 2) & ~observations.has_functions & observations.is_plain
-    fits &= ~is_one_in_the_plane(observations, touched)  # lines around the sensor are better
+    lasting = lasts(scaled)
+    fits &= lasting | ~is_one_in_the_plane(observations, touched)  # lines around the sensor are better
     if not bool(fits.any()) or native_form("update.joint.native_joint_quadrature", prior.means) is None:
         return
     pattern = (touched * (1 << torch.arange(prior.dimension))).sum(1)
@@ -90,7 +91,7 @@ def in_one(
             continue
         problem = scaled.rows(index)
         surprise = problem.prediction.surprise(problem.prior)
-        for some, update in _attempts(local, surprise, lasts(problem), settings):
+        for some, update in _attempts(local, surprise, lasting[index], settings):
             yield index[some], update
 
 
@@ -109,13 +110,14 @@ def _most(size: float, settings: UpdateSettings) -> float:
 def _attempts(
     local: LocalProblem, surprise: Tensor, lasting: Tensor, settings: UpdateSettings
 ) -> Iterator[tuple[Tensor, Update]]:
-    left, attempts = torch.arange(len(surprise)), [(COARSER, MOST_UNREFINED)]
+    left, attempts = torch.arange(len(surprise)), [(COARSER, MOST_UNREFINED, settings.quadrature_below)]
     if settings.refine_below > 0:
         once, again = settings.refine_below, settings.repeat_below
-        # of a poor answer, the second is as if refined
-        attempts = [(USUAL, _most(once, settings)), (FINER, _most(min(once, again), settings))]
-    for attempt, usual in attempts:
-        most = torch.where(lasting, settings.quadrature_below, usual)
+        first, second = _most(once, settings), _most(min(once, again), settings)
+        # the second is as if refined; a refinement loses more of what lasts
+        attempts = [(USUAL, first, settings.quadrature_below), (FINER, second, first)]
+    for attempt, usual, of_lasting in attempts:
+        most = torch.where(lasting, of_lasting, usual)
 
         def part(some: Tensor, attempt: Attempt = attempt) -> tuple[Tensor, Update]:
             return some, _solved(local.rows(some), surprise[some], settings, attempt)
