@@ -185,6 +185,11 @@ class Settings(BaseSettings):
         gt=0,
         description="messages a second that one client address may send to the HTTP gateway; inf: any number",
     )
+    gateway_silence: float = Field(
+        30.0,
+        gt=0,
+        description="seconds after which the HTTP gateway gives up a client that has sent a part of a request",
+    )
     gateway_entities: int = Field(
         10_000,
         ge=1,

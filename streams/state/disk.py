@@ -27,6 +27,7 @@ from beliefstream.streams.state.stores import STORE_FAILED, BeliefStore, Changes
 log = structlog.get_logger()
 STATE = INTERNAL + b"state"
 WRITE_BUFFER_BYTES = 8 * 1024 * 1024  # for each partition, twice
+LOG_BYTES = 2**20  # of the messages of RocksDB, of which two files are kept
 BLOCK_CACHE_BYTES = 64 * 1024 * 1024  # for all partitions together
 OPEN_FILES = 256  # for each partition
 # Kafka deletes a tombstone a day after compaction (delete.retention.ms). A copy that missed it would keep a forgotten
@@ -286,4 +287,5 @@ class DiskStore(BeliefStore):
         options.set_max_write_buffer_number(2)
         options.set_max_open_files(OPEN_FILES)
         options.set_keep_log_file_num(2)
+        options.set_max_log_file_size(LOG_BYTES)  # else it grows until the store is opened again
         return options

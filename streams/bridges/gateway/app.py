@@ -23,7 +23,7 @@ from beliefstream.streams.bridges.gateway.answers import Outcome, answer, proble
 from beliefstream.streams.bridges.gateway.bodies import JSON, LINES, read_messages
 from beliefstream.streams.bridges.gateway.draining import Draining
 from beliefstream.streams.bridges.gateway.guard import Guard
-from beliefstream.streams.bridges.gateway.limits import RateLimit, read_body
+from beliefstream.streams.bridges.gateway.limits import RateLimit, Silent, read_body
 from beliefstream.streams.bridges.gateway.openapi import document
 from beliefstream.streams.bridges.gateway.posteriors import Posteriors, Reader, Subscription
 from beliefstream.streams.settings import Settings
@@ -137,11 +137,13 @@ class Gateway:
         if (fault := self._check.fault) is not None:
             return unavailable(fault)
         try:
-            body = await read_body(request, self._settings.gateway_body_bytes)
+            body = await read_body(request, self._settings.gateway_body_bytes, self._settings.gateway_silence)
             lines = _media_type(request) in LINES
             found = list(read_messages(message, body, lines, self._settings.maximum_message_bytes))
         except ClientDisconnect:
             return problem(400, "body: the client left before its end")
+        except Silent as error:
+            return problem(408, str(error), headers={"Connection": "close"})
         except Unusable as error:
             return problem(413 if error.reason == "too_large" else 400, error.detail, error.reason)
         self._limit.spend(address, len(found))

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 
 from starlette.requests import Request
 
 from beliefstream.schemas import Reason, Unusable
 
-__all__ = ["RateLimit", "read_body"]
+__all__ = ["RateLimit", "Silent", "read_body"]
 
 MOST_ADDRESSES = 10_000  # that are remembered; one forgotten begins anew
+
+
+class Silent(Exception):
+    """A client has sent a part of a body, and then nothing."""
 
 
 class RateLimit:
@@ -46,16 +51,18 @@ class RateLimit:
         return most if tokens == most else min(most, tokens + (self._clock() - since) * self._rate)
 
 
-async def read_body(request: Request, most: int) -> bytes:
+async def read_body(request: Request, most: int, silence: float = math.inf) -> bytes:
     """Return the body of a request.
 
     Raises:
+        Silent: nothing has come for `silence` seconds.
         Unusable: `too_large`, if it has more than `most` bytes; the rest is not kept.
     """
     declared = int(request.headers.get("content-length", 0))
     parts, size = [], 0
     if declared <= most:
-        async for part in request.stream():
+        stream = request.stream()
+        while (part := await _next_part(stream, silence)) is not None:
             size += len(part)
             if size > most:
                 break
@@ -63,3 +70,11 @@ async def read_body(request: Request, most: int) -> bytes:
     if max(declared, size) > most:
         raise Unusable(Reason.too_large, f"body: {max(declared, size)} bytes, more than {most} are not read")
     return b"".join(parts)
+
+
+async def _next_part(stream: AsyncGenerator[bytes, None], silence: float) -> bytes | None:
+    try:
+        async with asyncio.timeout(None if math.isinf(silence) else silence):
+            return await anext(stream, None)
+    except TimeoutError:
+        raise Silent(f"body: nothing has come for {silence:g} s, and it is not complete") from None

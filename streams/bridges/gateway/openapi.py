@@ -57,7 +57,7 @@ def _post(message: str, summary: str, settings: Settings) -> Schema:
     content: Schema = {JSON: {"schema": {"anyOf": [one, several]}}}
     content |= {media: {"schema": each} for media in LINES}
     report = {JSON: {"schema": {"$ref": _PLACE + "Report"}}}
-    responses = _of(401, 413, 415, 429)
+    responses = _of(401, 408, 413, 415, 429)
     responses |= {
         "202": {"description": "Kafka has all of them", "content": report},
         "207": {"description": "some were accepted; items says what became of each", "content": report},
@@ -120,6 +120,7 @@ def _of(*statuses: int) -> Schema:
         400: "a parameter cannot be used",
         401: "a bearer token is needed",
         404: "no posterior of it is kept",
+        408: "the rest of the body has not come",
         413: "the body is too large, or has too many messages",
         415: "the body is in a form that is not read",
         429: "the client sends too much",

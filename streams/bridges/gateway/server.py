@@ -16,6 +16,7 @@ from beliefstream.streams.bridges.acknowledged import Writer
 from beliefstream.streams.bridges.broker_check import BrokerCheck
 from beliefstream.streams.bridges.gateway.app import Gateway, Parts
 from beliefstream.streams.bridges.gateway.posteriors import Posteriors, Reader
+from beliefstream.streams.bridges.gateway.silent_clients import ending_after
 from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.monitoring import logs
 from beliefstream.streams.settings import Settings
@@ -89,6 +90,7 @@ async def serve(settings: Settings, listening: socket.socket) -> None:
     reader.start()
     config = uvicorn.Config(
         gateway.app,
+        http=ending_after(settings.gateway_silence),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 
 from beliefstream.schemas import Posterior
+from beliefstream.streams.client import duplicates
 from beliefstream.streams.client.duplicates import Duplicates
 
 
-def posterior(sequence: int, time: float, *applied: str, revision: int = 0) -> Posterior:
+def posterior(
+    sequence: int, time: float, *applied: str, revision: int = 0, entity: str = "anna"
+) -> Posterior:
     return Posterior.model_validate(
         {
-            "entity": "anna",
+            "entity": entity,
             "time": time,
             "sequence": sequence,
             "revision": revision,
@@ -43,3 +46,13 @@ def test_an_entity_that_was_forgotten_begins_anew(sequence: int) -> None:
     assert seen.is_new(posterior(sequence, 4000.0, "new"))
     assert not seen.is_new(posterior(sequence, 4000.0, "new"))
     assert seen.is_new(posterior(sequence + 1, 4001.0, "next"))
+
+
+def test_the_entities_heard_of_last_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "MOST_ENTITIES", 2)
+    seen = Duplicates()
+    for entity, time in (("anna", 1.0), ("berta", 1.0), ("anna", 2.0), ("clara", 1.0)):
+        assert seen.is_new(posterior(int(time), time, "a", entity=entity))
+    assert not seen.is_new(posterior(2, 2.0, "a", entity="anna"))
+    assert seen.is_new(posterior(1, 1.0, "a", entity="berta"))  # longest silent, and forgotten
+    assert len(seen._last) == 2

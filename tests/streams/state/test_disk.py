@@ -66,6 +66,15 @@ def test_the_next_process_finds_what_was_written(written: Path) -> None:
     assert len(store) == 2
 
 
+def test_the_messages_of_the_database_do_not_fill_the_disk(written: Path) -> None:
+    """RocksDB writes its options into a file beside its data."""
+    (newest,) = sorted(written.rglob("OPTIONS-*"))[-1:]
+    options = dict(line.split("=", 1) for line in newest.read_text().splitlines() if "=" in line)
+    found = {name.strip(): int(value) for name, value in options.items() if "log_file" in name}
+    assert found["max_log_file_size"] == 2**20
+    assert found["keep_log_file_num"] == 2
+
+
 def test_records_are_counted(tmp_path: Path) -> None:
     store = Process(tmp_path).store
     store.write(0, RECORDS, 1)
