@@ -87,10 +87,8 @@ class SparingUpdater(Updater):
         self._capacity = capacity or DeviceCapacity()
         self._on_cpu = Updater(spare or network, torch.device("cpu"), settings, dtype, compiled)
 
-    def with_components(self, components: int) -> Updater:
-        if components == self.settings.components:
-            return self
-        settings, spare = replace(self.settings, components=components), self._on_cpu.network
+    def _with(self, settings: UpdateSettings) -> Updater:
+        spare = self._on_cpu.network
         return SparingUpdater(
             self.network, self.device, settings, self.dtype, self.compiled, self._capacity, spare
         )

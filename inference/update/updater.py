@@ -86,12 +86,17 @@ class Updater:
         self.settings = settings or UpdateSettings()
         self.compiled = compiled
         self._checked = CheckedNetwork(self.network, self.settings, compiled)
+        self._others: dict[int, Updater] = {}  # by their number of components
 
     def with_components(self, components: int) -> Updater:
         """The same updater with another limit on the number of components."""
         if components == self.settings.components:
             return self
-        settings = replace(self.settings, components=components)
+        if components not in self._others:
+            self._others[components] = self._with(replace(self.settings, components=components))
+        return self._others[components]
+
+    def _with(self, settings: UpdateSettings) -> Updater:
         return Updater(self.network, self.device, settings, self.dtype, self.compiled)
 
     @property

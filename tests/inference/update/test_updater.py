@@ -243,8 +243,12 @@ def test_an_entity_without_an_observation_is_refused() -> None:
 
 def test_refinement_brings_poor_answers_nearer() -> None:
     prior, observations, _ = sampled(96, seed=13)
-    plain = updater(0.0).update(prior, observations)
-    refined = updater(0.8).update(prior, observations)
+    plain, refined = (  # without quadrature, which leaves hardly any poor ones
+        Updater(updater().network, settings=UpdateSettings(refine_below=below, quadrature_below=0.0)).update(
+            prior, observations
+        )
+        for below in (0.0, 0.8)
+    )
     changed = torch.nonzero(refined.method == Method.REFINED)[:, 0].tolist()
     assert len(changed) >= 3
     gains = []
@@ -290,3 +294,12 @@ def test_without_a_search_a_poor_answer_is_refined_still() -> None:
     assert int(poor.sum()) > 3
     assert bool((refined.method[poor] == Method.REFINED).any())
     assert float(refined.effective_sample_size[poor].mean()) > float(plain.effective_sample_size[poor].mean())
+
+
+def test_an_updater_with_other_components_is_made_once() -> None:
+    """It keeps its own copies of the network in double precision, which take milliseconds."""
+    chosen = Updater(updater().network)
+    other = chosen.with_components(4)
+    assert other.settings.components == 4
+    assert chosen.with_components(4) is other
+    assert chosen.with_components(chosen.settings.components) is chosen
