@@ -112,7 +112,7 @@ class Expiry:
             self._search = asyncio.get_running_loop().run_in_executor(None, self._all_expired, clocks)
 
     def _all_expired(self, clocks: dict[int, float]) -> list[tuple[int, bytes]]:
-        """Search all records, in a separate thread, without decoding them completely."""
+        """Search all records, in a separate thread, without decoding all of those that have not expired."""
         began = time.monotonic()
         found = [
             (partition, key)
@@ -120,6 +120,8 @@ class Expiry:
             if now > -math.inf
             for key, raw in self._store.items(partition)
             if self._has_expired(key, max(read_times(raw)), now)
+            # found again by every search, they would take the time of every batch
+            and not BeliefRecord.decode(raw).pending
         ]
         ended = time.monotonic()
         self._next_search = ended + max(SHORTEST_REST, REST * (ended - began))

@@ -149,6 +149,12 @@ def test_a_prior_that_waits_and_a_clock_that_is_behind_keep_an_entity(forgetting
     assert forgetting.at(1052.1) == {b"berta"}
 
 
+def test_entities_that_wait_for_a_prior_take_no_time_of_a_batch(forgetting: Forgetting) -> None:
+    forgetting.keep("anna", at=10.0, pending=[(3, b"{}")])
+    forgetting.keep("berta", at=10.0)
+    assert forgetting.expiry._all_expired({0: 1000.0}) == [(0, b"berta")]
+
+
 class Run:
     """One partition's worth of entities: some that go quiet, and others that let the time go on."""
 
