@@ -67,6 +67,21 @@ def test_those_seen_longest_ago_are_dropped_first() -> None:
     assert cache.take(0, b"b", kept[b"b"].encode()) is not kept[b"b"]
 
 
+def test_large_records_are_fewer() -> None:
+    small, large = record(1.0), record(*map(float, range(1, 40)))
+    raw, whole = small.encode(), large.encode()
+    cache = RecordCache(most_bytes=len(whole) + 2 * len(raw))
+    for key in (b"a", b"b", b"c", b"c"):
+        cache.put(0, key, raw, small)
+    assert len(cache) == 3
+    cache.put(0, b"d", whole, large)
+    assert len(cache) == 3
+    assert cache.take(0, b"d", whole) is large
+    for key in (b"a", b"e"):
+        cache.put(0, key, raw, small)
+    assert len(cache) == 4
+
+
 def test_the_newest_belief_is_not_decoded_again_and_is_that_of_the_bytes() -> None:
     kept = record(1.0, 2.0)
     newest = kept.past.moments[-1].state
