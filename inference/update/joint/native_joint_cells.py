@@ -76,9 +76,8 @@ def divide_plane(
     Also how often `now` and `then` were exchanged, and the share that dropped cells may have at most.
     """
     count, rounds, lost, total = _divided(seen, b, prior, frame, heights, limits, math.inf, now, then, block)
-    if (
-        count > 0 and lost > MOST_LOST * total
-    ):  # wide cells had too much mass, beside which others were dropped
+    # wide cells may have had too much mass, beside which others were dropped
+    if count > 0 and lost > MOST_LOST * total:
         count, rounds, lost, total = _divided(seen, b, prior, frame, heights, limits, total, now, then, block)
     return count, rounds, lost / total if count > 0 else math.inf
 

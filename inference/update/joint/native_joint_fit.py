@@ -38,9 +38,7 @@ class Limits(NamedTuple):
     steps: int  # of expectation-maximisation on the cells, after each addition
     additions: int  # how often components are added at most
     added: int  # how many at once at most
-    wider: float  # factor on the covariances of what nodes are placed by
     rounds: int  # the most quadratures
-    thin: float  # part of the covariance within a cell that points have
     enough: float  # nats, below which a divergence is small enough
 
 
@@ -70,7 +68,7 @@ def fit_cells(
         for _ in range(limits.rounds if addition == limits.additions else 1):
             rule = nodes[0] if components <= FEW else nodes[1]
             some, log = place_nodes(
-                seen, b, prior, mixture, components, limits.wider, rule, others, work, answer, densities
+                seen, b, prior, mixture, components, rule, others, work, answer, densities
             )
             if not log > -math.inf:
                 return 0, 0, log, one, other
@@ -87,9 +85,7 @@ def fit_cells(
                 points, count, evidence, limits, mixture, components, rest, work, answer, residual
             )
     # once more at the nodes of the answer itself, and more of them: sums over few are some hundredths off
-    some, log = place_nodes(
-        seen, b, prior, mixture, components, limits.wider, nodes[0], others, work, answer, densities
-    )
+    some, log = place_nodes(seen, b, prior, mixture, components, nodes[0], others, work, answer, densities)
     if not log > -math.inf:
         return 0, 0, log, one, other
     apart = abs(log - evidence)

@@ -35,20 +35,19 @@ def place_nodes(
     prior: Prior,
     mixture: Mixture,
     components: int,
-    wider: float,
     rule: Rule,
     points: Points,
     work: Work,
     answer: Array,
     space: DensitySpace,
 ) -> tuple[int, float]:
-    """Fill the nodes of a mixture made `wider`, with their shares of the posterior, and its sums by component.
+    """Fill the nodes of a mixture, with their shares of the posterior, and its sums by component.
 
     Returns how many nodes there are, and the log evidence.
     """
     steps, log_shares = rule
     each = len(steps)
-    prepare_forms(mixture, components, wider)
+    prepare_forms(mixture, components)
     for k in range(components):
         _, one, low, two = mixture.forms[k, 0], mixture.forms[k, 1], mixture.forms[k, 2], mixture.forms[k, 3]
         for i in range(each):
@@ -106,7 +105,7 @@ def divergence(
 
     Of two sums, the smaller: one has no negative terms, but a point that stands for too large a cell counts too much.
     """
-    prepare_forms(mixture, components, 1.0)
+    prepare_forms(mixture, components)
     fill_logs(mixture, components, points, count, work)
     log_density(components, count, work, answer)
     one, other = _add_ratios(points.share, points.log, log_evidence, answer, count)

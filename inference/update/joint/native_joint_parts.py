@@ -189,14 +189,10 @@ def _put(sums: Array, moments: Array) -> None:
 
 
 @borrowing
-def prepare_forms(mixture: Mixture, count: int, wider: float) -> None:
-    """Fill the forms of the densities, with covariances `wider` times as large."""
+def prepare_forms(mixture: Mixture, count: int) -> None:
+    """Fill the forms of the densities."""
     for k in range(count):
-        xx, xy, yy = (
-            mixture.moments[k, 2] * wider,
-            mixture.moments[k, 3] * wider,
-            mixture.moments[k, 4] * wider,
-        )
+        xx, xy, yy = mixture.moments[k, 2], mixture.moments[k, 3], mixture.moments[k, 4]
         first = math.sqrt(max(xx, SMALLEST))
         low = xy / first
         second = math.sqrt(max(yy - low * low, ROUNDING * yy, SMALLEST))
@@ -252,7 +248,7 @@ def _finish(highest: Array, count: int, into: Array) -> None:
 @borrowing
 def improve(points: Points, count: int, components: int, mixture: Mixture, work: Work, into: Array) -> int:
     """One step of expectation-maximisation on points with shares and spreads; how many components are left."""
-    prepare_forms(mixture, components, 1.0)
+    prepare_forms(mixture, components)
     fill_logs(mixture, components, points, count, work)
     log_density(components, count, work, into)
     for k in range(components):

@@ -61,7 +61,7 @@ def prepare() -> None:
     two, pair = torch.eye(2, dtype=torch.float64), np.zeros((1, 1, 2))
     seen = seen._replace(matrix=np.ones((1, 1, 2, 2)), origin=pair, heading=pair, value=pair)
     prior = GaussianMixture(point[0].log(), point.expand(1, 1, 2), two[None, None])
-    cells, fit = CellLimits(1.0, 1e-3, 1e-2, 1.0), Limits(2, 1.0, 1.0, 1, 1, 1, 1.0, 1, 1.0, 1.0)
+    cells, fit = CellLimits(1.0, 1e-3, 1e-2, 1.0), Limits(2, 1.0, 1.0, 1, 1, 1, 1, 1.0)
     measure(solve(seen, prior, point[0].expand(1, 2), two[None], cells, fit, 512), prior)
 
 
@@ -127,7 +127,7 @@ def _solve(
             continue
         cells = now if rounds % 2 == 0 else then
         log_area = math.log(4 * frame[2] * frame[4])
-        evidence = _fill_points(seen, b, prior, frame, cells, number, limits.thin, unit, points, densities)
+        evidence = _fill_points(seen, b, prior, frame, cells, number, unit, points, densities)
         evidence += log_area
         found.log_evidence[1, b], found.lost[b] = evidence, lost
         room = others, rest, work, answer, residual, densities
@@ -148,7 +148,6 @@ def _fill_points(
     frame: Frame,
     cells: Cells,
     count: int,
-    thin: float,
     unit: float,
     points: Points,
     space: DensitySpace,
@@ -163,7 +162,6 @@ def _fill_points(
         u, v, hu, hv = cells.places[c, 0], cells.places[c, 1], cells.halves[c, 0], cells.halves[c, 1]
         points.x[c], points.y[c] = x + xx * u, y + yx * u + yy * v
         one, other = hu * hu / 3, hv * hv / 3
-        one, other = thin * one, thin * other
         points.spread[0, c], points.spread[1, c] = xx * xx * one, xx * yx * one
         points.spread[2, c] = yx * yx * one + yy * yy * other
     fill_density(seen, b, prior, points.x, points.y, count, space, points.log)
