@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -21,6 +22,7 @@ from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.schemas import Model, Reason, Sensor as SensorMessage, Unusable, parse, parse_sensor
 from beliefstream.schemas.decoding import check_size
 from beliefstream.streams.definitions.conversion import PosteriorWriter, sensor_over, state_model
+from beliefstream.streams.definitions.per_sensor import PerSensor
 from beliefstream.streams.kafka.aiokafka_clients import client_of, stop_consumer
 from beliefstream.streams.kafka.topic_states import TopicState, changes, topic_states
 
@@ -34,14 +36,19 @@ FOLLOW_MS = 50  # longest time of one read, for which a batch with an unknown na
 
 
 class EntityModel:
-    """A model with the state model, the posterior writer and the sensors built from it."""
+    """A model with the state model, the posterior writer and the sensors built from it.
 
-    def __init__(self, model: Model) -> None:
+    Args:
+        defined: the present definitions of sensors by name; None if no sensor is ever removed.
+    """
+
+    def __init__(self, model: Model, defined: Mapping[str, SensorMessage] | None = None) -> None:
         self.message = model
         self.state = state_model(model)
         self.writer = PosteriorWriter(model)
         self.coordinates = model.coordinate_names
-        self._sensors: dict[str, tuple[SensorMessage, Sensor | Unusable]] = {}
+        # errors are kept too, because the search for a missing measurement function takes time
+        self._sensors = PerSensor(partial(_built, coordinates=model.coordinate_names), defined)
 
     def initial(self, time: float) -> Outcome:
         """Return the belief before any observation, which is the model's prior, at `time`."""
@@ -49,29 +56,31 @@ class EntityModel:
 
     def sensor(self, definition: SensorMessage) -> Sensor:
         """Return the measurement model over this model's state; raises Unusable as `sensor_over` does."""
-        cached = self._sensors.get(definition.sensor)
-        if cached is None or cached[0] is not definition:
-            # errors are cached too, because the search for a missing measurement function takes time
-            cached = (definition, self._build(definition))
-            self._sensors[definition.sensor] = cached
-        if isinstance(cached[1], Unusable):
-            raise Unusable(cached[1].reason, cached[1].detail)
-        return cached[1]
+        built = self._sensors.of(definition)
+        if isinstance(built, Unusable):
+            raise Unusable(built.reason, built.detail)
+        return built
 
-    def _build(self, definition: SensorMessage) -> Sensor | Unusable:
-        try:
-            return sensor_over(definition, self.message.coordinate_names)
-        except Unusable as error:
-            return error
+
+def _built(definition: SensorMessage, coordinates: tuple[str, ...]) -> Sensor | Unusable:
+    try:
+        return sensor_over(definition, coordinates)
+    except Unusable as error:
+        return error
 
 
 class Definitions:
-    """The current definitions: `sensors` by name, `models` by entity (or `*`)."""
+    """The current definitions: `sensors` by name, `models` by entity (or `*`).
+
+    Attributes:
+        removals: how many sensors have been removed so far.
+    """
 
     def __init__(self, sensors_topic: str, models_topic: str, maximum_bytes: int = 1_000_000) -> None:
         self._maximum_bytes = maximum_bytes  # longer definitions are rejected before they are parsed
         self.sensors: dict[str, SensorMessage] = {}
         self.models: dict[str, EntityModel] = {}
+        self.removals = 0
         self._sensors_topic, self._models_topic = sensors_topic, models_topic
         self._expiring: set[str] = set()
 
@@ -97,8 +106,10 @@ class Definitions:
         key = (record.key or b"").decode(errors="replace")
         check_size(record.value, self._maximum_bytes)
         if record.value is None:
-            (self.sensors if record.topic == self._sensors_topic else self.models).pop(key, None)
-            if record.topic == self._models_topic:
+            if record.topic == self._sensors_topic:
+                self.removals += self.sensors.pop(key, None) is not None
+            else:
+                self.models.pop(key, None)
                 self._expiring.discard(key)
         elif record.topic == self._sensors_topic:
             sensor = parse_sensor(record.value)
@@ -107,7 +118,7 @@ class Definitions:
         else:
             model = parse(Model, record.value)
             _check_key("entity", model.entity, key)
-            self.models[key] = EntityModel(model)
+            self.models[key] = EntityModel(model, self.sensors)
             (self._expiring.discard if model.expires_after is None else self._expiring.add)(key)
 
 

@@ -15,7 +15,6 @@ from beliefstream.schemas import (
     Prior,
     Reason,
     Reset,
-    Sensor,
     Unusable,
     parse,
     parse_stated,
@@ -24,10 +23,11 @@ from beliefstream.schemas.decoding import check_size
 from beliefstream.schemas.time import unit_hint
 from beliefstream.streams.definitions.controls import control_of
 from beliefstream.streams.definitions.conversion import prior_change, reading_of
+from beliefstream.streams.definitions.per_sensor import PerSensor
 from beliefstream.streams.definitions.plain_observations import AnyObservation, plain_observation
 from beliefstream.streams.definitions.reader import Definitions, EntityModel
 from beliefstream.streams.state.event_clock import EventClock
-from beliefstream.streams.worker.plausibility import Bounds, bounds_of, check_possible
+from beliefstream.streams.worker.plausibility import bounds_of, check_possible
 
 
 class ReferenceClock(NamedTuple):
@@ -63,7 +63,7 @@ class Validator:
         event_tolerance: float = math.inf,
     ) -> None:
         self._definitions = definitions
-        self._bounds: dict[str, tuple[Sensor, tuple[Bounds, ...]]] = {}
+        self._bounds = PerSensor(bounds_of, definitions.sensors)
         self._maximum_bytes = maximum_bytes
         self._future_tolerance, self._event_tolerance = future_tolerance, event_tolerance
 
@@ -87,7 +87,7 @@ class Validator:
             control = control_of(message, sensor, model.message)
             return message, Event(message.entity, message.time, control=control)
         reading = reading_of(message, model.sensor(sensor))
-        check_possible(message, sensor, self._bounds_of(sensor))
+        check_possible(message, sensor, self._bounds.of(sensor))
         return message, Event(message.entity, message.time, reading=reading)
 
     def prior(
@@ -118,12 +118,6 @@ class Validator:
         self._check_time(message.time, model, now if isinstance(now, ReferenceClock) else ReferenceClock(now))
         change = prior_change(message, model.message.coordinate_names)
         return message, Event(message.entity, message.time, prior=change)
-
-    def _bounds_of(self, sensor: Sensor) -> tuple[Bounds, ...]:
-        known = self._bounds.get(sensor.sensor)
-        if known is None or known[0] is not sensor:
-            known = self._bounds[sensor.sensor] = sensor, bounds_of(sensor)
-        return known[1]
 
     def _model(self, entity: str) -> EntityModel:
         model = self._definitions.model_for(entity)
