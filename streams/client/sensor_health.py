@@ -58,10 +58,10 @@ def read_sensor_health(
         records = reader.read_all(timeout)
     for record in records:
         place = record.partition, record.key or b""
-        stamps[record.partition] = record.timestamp / 1000
         newest.pop(place, None)
-        if record.value is None:
+        if record.value is None:  # the sensor was removed, which does not tell how far the partition is
             continue
+        stamps[record.partition] = record.timestamp / 1000
         try:
             newest[place] = parse(SensorHealth, record.value)
         except Unusable as error:

@@ -45,7 +45,7 @@ class Batch:
         observed: how many observations there were.
         sensors, models: by name; None for those that were removed.
         sensor_health: the newest of each partition and sensor, as they are on the topic.
-        health_stamps: time of the newest of these records of each partition, in seconds.
+        health_stamps: time of the newest of these records of each partition, but of removed sensors, in seconds.
     """
 
     posteriors: list[Group] = field(default_factory=list)
@@ -165,9 +165,10 @@ class TopicsReader:
             for record in records:
                 self._observation(batch, record)
         elif place.topic == names.sensor_health:
-            batch.health_stamps[place.partition] = records[-1].timestamp / 1000
             for record in records:
                 batch.sensor_health[record.partition, record.key or b""] = record.value
+                if record.value is not None:
+                    batch.health_stamps[record.partition] = record.timestamp / 1000
         elif place.topic != names.priors:  # those are read for their number only
             for record in records:
                 _read(record, partial(self._other, batch, record))

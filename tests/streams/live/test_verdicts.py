@@ -73,6 +73,22 @@ def test_partitions_are_judged_together_and_a_removed_one_no_more() -> None:
     assert told["channels"][0]["count"] == 40
 
 
+def test_a_sensor_that_was_removed_everywhere_leaves_nothing_behind(
+    biased: dict[tuple[int, bytes], bytes | None],
+) -> None:
+    table = SensorVerdicts()
+    table.add(biased)
+    judge(table)
+    table._due = 0.0
+    table.add({place: None for place in biased if place[1] == b"radar"})
+    judge(table)
+    assert table.of(RADAR) is None
+    assert table.of(GPS) is not None
+    assert {sensor for _, sensor in table._messages} == {b"gps"}
+    assert table._judged.keys() == {"gps"}
+    assert table._new == {}
+
+
 def test_it_judges_again_only_when_there_is_something_new_and_time_has_passed(
     biased: dict[tuple[int, bytes], bytes | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
