@@ -41,6 +41,11 @@ def keys_of(partition: int, sensor: str) -> Keys:
     return WHOLE + b"%d-" % partition + name, NEWEST + b"%d-" % partition + name
 
 
+def sensor_of(key: bytes) -> str:
+    """Return the sensor of a key of either kind."""
+    return key.removeprefix(WHOLE).removeprefix(NEWEST).split(b"-", 1)[1].decode()
+
+
 @dataclass
 class SensorRecord:
     """Health of a sensor in one partition.
@@ -102,6 +107,16 @@ def without_offsets(records: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[by
         if record is not None:
             record.counted = record.counted[:0]
             yield key, record.whole()
+
+
+def counted_in(*parts: bytes | None) -> Offsets:
+    """Return the offsets that any of the parts has counted; those of bytes that this program cannot read are lost."""
+    found = [np.zeros(0, dtype=np.int64)]
+    for raw in parts:
+        if raw is not None and raw[:1] == bytes([VERSION]) and len(raw) >= _HEADER.size:
+            number = min(_HEADER.unpack_from(raw)[4], (len(raw) - _HEADER.size) // 8)
+            found.append(np.frombuffer(raw, "<i8", number, _HEADER.size).astype(np.int64))
+    return np.concatenate(found)
 
 
 def load(whole: bytes | None, newest: bytes | None) -> SensorRecord | None:

@@ -227,7 +227,7 @@ class Fusion:
     async def _store_beliefs(
         self,
         beliefs: Sequence[tuple[EntityBatch, bytes]],
-        health: Mapping[int, Mapping[bytes, bytes]],
+        health: Mapping[int, Mapping[bytes, bytes | None]],
         forgotten: Iterable[tuple[int, bytes]],
         read: Mapping[int, Mapping[str, int]],
         held: Mapping[int, Mapping[str, int]],

@@ -4,6 +4,9 @@ After a batch is computed, the fits of its new observations are added to the sum
 batch's beliefs (`streams.state.sensor_records`). At most once per sensor and shortest block of event time, a summary
 with the sums goes to the topic of sensor health. It is sent before the sums are stored, as posteriors are before
 beliefs. A crash may repeat a summary, and loses none.
+
+The health of a removed sensor is forgotten when all offsets that it counted are committed. Its record must stay until
+then: if the sensor were defined again, redelivered observations would be counted twice.
 """
 
 from __future__ import annotations
@@ -22,11 +25,13 @@ from beliefstream.inference.tracking.health.verdicts import assess
 from beliefstream.inference.tracking.health.windows import Window
 from beliefstream.schemas import Sensor, SensorHealth, cloudevents
 from beliefstream.schemas.sensor_health import digest_of
+from beliefstream.streams.definitions.per_sensor import PerSensor
 from beliefstream.streams.definitions.reader import Definitions
 from beliefstream.streams.kafka.producing import Lease, Record
 from beliefstream.streams.kafka.topics import TopicNames
-from beliefstream.streams.state.sensor_records import Offsets, SensorRecord, keys_of, load
+from beliefstream.streams.state.sensor_records import Offsets, SensorRecord, counted_in, keys_of, load
 from beliefstream.streams.state.stores import BeliefStore
+from beliefstream.streams.worker.removed_sensors import RemovedSensors
 from beliefstream.streams.worker.sensor_metrics import SensorMetrics
 from beliefstream.streams.worker.sensor_summaries import summary
 
@@ -54,7 +59,7 @@ class HealthChanges(NamedTuple):
     """What a batch changes: summaries to send, and entries of the changelog by partition."""
 
     summaries: list[Record]
-    entries: dict[int, dict[bytes, bytes]]
+    entries: dict[int, dict[bytes, bytes | None]]
 
 
 class SensorHealthKeeper:
@@ -79,7 +84,8 @@ class SensorHealthKeeper:
         self._names, self._application, self._definitions = names, application, definitions
         self._store, self._committed, self._seconds = store, committed, seconds
         self._metrics = SensorMetrics()
-        self._digests: dict[str, tuple[Sensor, bytes]] = {}
+        self._removed = RemovedSensors(definitions, store)
+        self._digests = PerSensor(_digest, definitions.sensors)
         # records that the last batches changed, with the bytes that they were stored as, by partition and sensor
         self._decoded: dict[tuple[int, str], Stored] = {}
         # offsets that another run of a worker counted, by partition and sensor, and the lease they were read under
@@ -87,11 +93,16 @@ class SensorHealthKeeper:
         self._epochs: dict[int, int] = {}
 
     def add(self, judged: Sequence[Judged], leases: Mapping[int, Lease]) -> HealthChanges:
-        """Count the observations, except those of removed sensors, and return the changes to send and to store."""
+        """Count the observations, and forget removed sensors; returns the changes to send and to store."""
         changes = HealthChanges([], defaultdict(dict))
-        if not judged:
-            return changes
         self._forget_others(leases)
+        if judged:
+            self._add_all(judged, changes)
+        self._forget_removed(leases, changes)
+        return changes
+
+    def _add_all(self, judged: Sequence[Judged], changes: HealthChanges) -> None:
+        """Count the observations, except those of removed sensors."""
         table = terms(np.concatenate([each.fits for each in judged]))
         groups: dict[tuple[int, str], list[int]] = defaultdict(list)
         starts = np.cumsum([0, *(len(each.fits) for each in judged)])
@@ -113,7 +124,6 @@ class SensorHealthKeeper:
             self._count(stored, partition, sensor, times[some], offsets[some], found, changes)
         for partition, newest in reached.items():
             self._metrics.advance(partition, newest)
-        return changes
 
     def _count(
         self,
@@ -138,6 +148,7 @@ class SensorHealthKeeper:
         window.add(times, found)
         known = self._unconfirmed(partition, sensor, record.counted)
         record.counted = np.union1d(known, offsets) if len(known) else np.sort(offsets)
+        self._removed.note(partition, sensor)
         number = math.floor(window.newest / window.resolution)
         if number > record.published:
             record.published = number
@@ -166,7 +177,7 @@ class SensorHealthKeeper:
 
     def _stored(self, partition: int, definition: Sensor, channels: int) -> Stored:
         """Return the stored record, or a new one if there is none for this definition, window and length."""
-        digest = self._digest(definition)
+        digest = self._digests.of(definition)
         whole, newest = (self._store.read(partition, key) for key in keys_of(partition, definition.sensor))
         kept = self._decoded.pop((partition, definition.sensor), None)
         # the store has other bytes if the batch of these failed, or another worker wrote later ones
@@ -179,12 +190,24 @@ class SensorHealthKeeper:
             record = SensorRecord(fresh, digest, record.counted, edition=record.edition)
         return Stored(whole, newest, record)
 
-    def _digest(self, definition: Sensor) -> bytes:
-        cached = self._digests.get(definition.sensor)
-        if cached is None or cached[0] is not definition:
-            cached = (definition, bytes.fromhex(digest_of(definition)))
-            self._digests[definition.sensor] = cached
-        return cached[1]
+    def _forget_removed(self, leases: Mapping[int, Lease], changes: HealthChanges) -> None:
+        """Remove records of sensors that are not defined any more, with what was published of them."""
+        for partition, sensor in self._removed.next_places(leases):
+            whole, newest = keys_of(partition, sensor)
+            parts = [self._store.read(partition, key) for key in (whole, newest)]
+            if parts == [None, None]:
+                self._removed.done((partition, sensor))
+                continue
+            committed = self._committed(TP(self._names.observations, partition))
+            if (counted_in(*parts) >= committed).any():
+                continue
+            # the first observation of a record has sent a summary, so there is one of every record
+            changes.summaries.append(Record(self._names.sensor_health, partition, sensor.encode(), None))
+            # the whole record last: if only the other is deleted before a crash, the next run finds this one
+            changes.entries[partition].update({newest: None, whole: None})
+            self._decoded.pop((partition, sensor), None)
+            self._inherited.pop((partition, sensor), None)
+            self._metrics.forget(sensor)
 
     def _unconfirmed(self, partition: int, sensor: str, counted: Offsets) -> Offsets:
         """Return counted offsets of an earlier run that may still be delivered again."""
@@ -201,8 +224,13 @@ class SensorHealthKeeper:
         same = {partition for partition, epoch in epochs.items() if self._epochs.get(partition) == epoch}
         self._inherited = {place: found for place, found in self._inherited.items() if place[0] in same}
         self._decoded = {place: kept for place, kept in self._decoded.items() if place[0] in same}
+        self._removed.keep_partitions(same)
         self._metrics.keep_partitions(set(epochs))
         self._epochs = epochs
+
+
+def _digest(definition: Sensor) -> bytes:
+    return bytes.fromhex(digest_of(definition))
 
 
 def _places(window: Window) -> list[tuple[int, int, Array]]:

@@ -88,8 +88,12 @@ class SensorMetrics:
             for partition in parts.keys() - set(partitions):
                 del parts[partition]
             if not parts:
-                del self._parts[sensor]
-                self._changed.pop(sensor, None)
-                if self._alone.pop(sensor, None) is not None:
-                    del self._entities[sensor]
-                    metrics.remove_sensor(sensor)
+                self.forget(sensor)
+
+    def forget(self, sensor: str) -> None:
+        """Remove the sensor from the metrics, in all partitions."""
+        self._parts.pop(sensor, None)
+        self._changed.pop(sensor, None)
+        if self._alone.pop(sensor, None) is not None:
+            del self._entities[sensor]
+            metrics.remove_sensor(sensor)

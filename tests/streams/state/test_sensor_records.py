@@ -10,7 +10,14 @@ import pytest
 from beliefstream.inference.tracking.health.columns import WIDTH
 from beliefstream.inference.tracking.health.windows import Window
 from beliefstream.streams.state.record import INTERNAL
-from beliefstream.streams.state.sensor_records import SensorRecord, keys_of, load, without_offsets
+from beliefstream.streams.state.sensor_records import (
+    SensorRecord,
+    counted_in,
+    keys_of,
+    load,
+    sensor_of,
+    without_offsets,
+)
 
 DEFINITION = b"12345678"
 
@@ -88,3 +95,19 @@ def test_keys_are_internal_and_of_one_sensor_in_one_partition(partition: int) ->
     keys = {key for sensor in ("a", "b", "1-a") for key in keys_of(partition, sensor)}
     assert len(keys) == 6
     assert all(key.startswith(INTERNAL) for key in keys)
+    assert sorted(map(sensor_of, keys)) == ["1-a", "1-a", "a", "a", "b", "b"]
+
+
+def test_counted_offsets_are_those_of_both_parts() -> None:
+    made = record()
+    made.counted = np.array([5, 9])
+    whole = made.whole()
+    made.window.add(np.array([299.5]), np.ones((1, 2, WIDTH)))
+    made.counted = np.array([11])
+    assert counted_in(whole, made.newest()).tolist() == [5, 9, 11]
+    assert counted_in(whole, None).tolist() == [5, 9]
+
+
+@pytest.mark.parametrize("raw", [None, b"", b"\x09" + b"\xff" * 200, record().whole()[:20]])
+def test_what_cannot_be_read_has_no_counted_offsets(raw: bytes | None) -> None:
+    assert counted_in(raw).tolist() == []
