@@ -42,6 +42,7 @@ SECONDS = {
     "streams/worker/test_overload.py": 30,
     "streams/worker/test_restart.py": 120,
     "streams/worker/test_sensor_health_killed.py": 50,
+    "streams/worker/test_sensor_health_removed_workers.py": 55,
     "streams/worker/test_two_workers.py": 45,
     "streams/worker/test_watchdog.py": 30,
     "streams/worker/test_worker_learned_rows.py": 25,
