@@ -58,7 +58,7 @@ def _stamped(compiled: Any) -> Any:
 
 def inner(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Compile a function that only native ones call, as a part of them."""
-    # said, because Numba would take it from the first caller, and keep the result for all of them
+    # stated, because Numba would take it from the first caller, and keep the result for all of them
     return _as_part(function, _nrt=True)
 
 

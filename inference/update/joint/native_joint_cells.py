@@ -1,8 +1,8 @@
 """Cells that hold all of a posterior in the plane but a bounded rest, for `native_joint_quadrature`.
 
 A cell keeps three numbers: its mass with prior and likelihood smoothed over it, how much their log changes, and a bound
-that its mass cannot exceed. A cell is dropped by its bound only. Where several sharp observations meet, the smoothed
-mass of a wide cell is far too low: each observation is smoothed on its own.
+that its mass cannot exceed. A cell is dropped by its bound only. Each observation is smoothed on its own, so that the
+mass of a wide cell is far too low where several sharp ones meet, and too high where they contradict each other.
 """
 
 from __future__ import annotations
@@ -96,13 +96,8 @@ def _divided(
     block: Block,
 ) -> tuple[int, int, float, float]:
     """As `divide_plane`, with bounds relative to a mass that is `most` at most; also the masses dropped and left."""
-    count, rough, rounds, lost, total = (
-        first_cells(now.places, now.halves, now.fresh),
-        limits.rough,
-        0,
-        0.0,
-        0.0,
-    )
+    count = first_cells(now.places, now.halves, now.fresh)
+    rough, rounds, lost, total = limits.rough, 0, 0.0, 0.0
     for _ in range(MOST_ROUNDS):
         total = _evaluate(
             seen, b, prior, frame, heights, now, count, limits.dropped * min(total, most), block
@@ -166,7 +161,7 @@ def _put(some: int, alive: int, block: Block, cells: Cells) -> None:
     """Take the numbers of a block's cells; those that are not `alive` have no mass."""
     for p in range(some):
         c = block.cells[p]
-        # smoothed one by one, observations that contradict each other have more mass together than there can be
+        # contradictions, smoothed one by one, have more mass together than there can be
         total = block.bound[p] if block.total[p] > block.bound[p] else block.total[p]
         cells.masses[c] = block.area[p] * total if p < alive else 0.0
         cells.bounds[c] = block.area[p] * block.bound[p]

@@ -72,9 +72,10 @@ def fit_cells(
             )
             if not log > -math.inf:
                 return 0, 0, log, one, other
-            components, apart = move(work.sums, components, mixture), abs(log - evidence)
-            one = divergence(mixture, components, others, some, log, apart, work, answer)
-            other = divergence(mixture, components, points, count, evidence, apart, work, answer)
+            components = move(work.sums, components, mixture)
+            one, other = _measured(
+                mixture, components, others, some, log, points, count, evidence, work, answer
+            )
             good = max(one, other) < limits.enough
             if good:
                 break
@@ -88,10 +89,28 @@ def fit_cells(
     some, log = place_nodes(seen, b, prior, mixture, components, nodes[0], others, work, answer, densities)
     if not log > -math.inf:
         return 0, 0, log, one, other
+    one, other = _measured(mixture, components, others, some, log, points, count, evidence, work, answer)
+    return components, some, log, one, other
+
+
+@borrowing
+def _measured(
+    mixture: Mixture,
+    components: int,
+    others: Points,
+    some: int,
+    log: float,
+    points: Points,
+    count: int,
+    evidence: float,
+    work: Work,
+    answer: Array,
+) -> tuple[float, float]:
+    """The divergence over the nodes and over the cells, with their log evidence; `answer` is then at the cells."""
     apart = abs(log - evidence)
     one = divergence(mixture, components, others, some, log, apart, work, answer)
     other = divergence(mixture, components, points, count, evidence, apart, work, answer)
-    return components, some, log, one, other
+    return one, other
 
 
 @borrowing

@@ -74,8 +74,11 @@ def in_one(
             second attempt.
     """
     fits = open_ & (touched.sum(1) == 2) & ~observations.has_functions & observations.is_plain
-    lasting = lasts(scaled)
-    fits &= lasting | ~is_one_in_the_plane(observations, touched)  # lines around the sensor are better
+    single = fits & is_one_in_the_plane(observations, touched)  # lines around the sensor are better
+    fits &= ~single
+    index = torch.nonzero(single)[:, 0]
+    if len(index):  # but not for what lasts
+        fits[index] = lasts(scaled.rows(index))
     if not bool(fits.any()) or native_form("update.joint.native_joint_quadrature", prior.means) is None:
         return
     pattern = (touched * (1 << torch.arange(prior.dimension))).sum(1)
@@ -92,7 +95,7 @@ def in_one(
             continue
         problem = scaled.rows(index)
         surprise = problem.prediction.surprise(problem.prior)
-        for some, update in _attempts(local, surprise, lasting[index], settings):
+        for some, update in _attempts(local, surprise, lasts(problem), settings):
             yield index[some], update
 
 
