@@ -188,7 +188,7 @@ class Settings(BaseSettings):
     gateway_silence: float = Field(
         30.0,
         gt=0,
-        description="seconds after which the HTTP gateway gives up a client that has sent a part of a request",
+        description="seconds after which the HTTP gateway gives up a client that is silent within a request",
     )
     gateway_entities: int = Field(
         10_000,

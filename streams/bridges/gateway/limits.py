@@ -51,7 +51,7 @@ class RateLimit:
         return most if tokens == most else min(most, tokens + (self._clock() - since) * self._rate)
 
 
-async def read_body(request: Request, most: int, silence: float = math.inf) -> bytes:
+async def read_body(request: Request, most: int, silence: float) -> bytes:
     """Return the body of a request.
 
     Raises:
