@@ -38,6 +38,7 @@ FORMS = (
     "tracking.health.native_fits",
     "tracking.native_accumulated_error",
     "tracking.native_steps",
+    "tracking.native_curved_steps",
 )
 SELDOM = 100_000  # new objects between collections of garbage, which take a tenth of Numba's time by default
 

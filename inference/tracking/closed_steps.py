@@ -32,7 +32,7 @@ from beliefstream.inference.update.settings import MOST_TOGETHER, UpdateSettings
 
 __all__ = ["Ahead", "Solved", "solved"]
 
-_NATIVE = "tracking.native_steps"
+_NATIVE, _CURVED = "tracking.native_steps", "tracking.native_curved_steps"
 
 
 class Ahead(NamedTuple):
@@ -69,6 +69,7 @@ def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = Fa
     judged = _judged(native, some, reported, given, with_fits)
     limits = settings.most_components, float(settings.merge_below), float(settings.linear_below)
     found = native.solve(given, reported, judged, native.Limits(*limits))
+    _follow(given, reported, found, settings)
     tables = _fits(judged) if with_fits else None
     outcomes: list[Outcome | None] = [None] * len(steps)
     left = []
@@ -84,6 +85,13 @@ def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = Fa
     return Solved(
         outcomes, [chosen[row] for row in left], Ahead(_predicted(given, found, left), errors, known)
     )
+
+
+def _follow(given: Any, reported: Any, found: Any, settings: UpdateSettings) -> None:
+    """Solve steps of one bent observation, where quadrature is allowed."""
+    if settings.quadrature_below > 0:
+        native: Any = native_form(_CURVED)
+        native.follow(given, reported, found, float(settings.quadrature_below), float(settings.merge_below))
 
 
 def _is_simple(step: Step) -> bool:
@@ -183,7 +191,7 @@ def _outcomes(steps: Sequence[Step], found: Any, tables: Sequence[Array | None])
             None,
             AccumulatedError(*error[:3]),
         )
-        outcomes.append(Outcome(belief, size, evidence, surprise, METHODS[method], None, table))
+        outcomes.append(Outcome(belief, size, evidence, surprise, METHODS[method], None, table, True))
     return outcomes
 
 

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from beliefstream.inference.likelihood.native_terms import Seen
 from beliefstream.inference.mixtures.native import inlined, inner, native
 from beliefstream.inference.mixtures.native_affine import affine_all
+from beliefstream.inference.mixtures.native_linear_algebra import is_definite
 from beliefstream.inference.sensors.sensor_table import Numbers
 from beliefstream.inference.tracking.accumulated_error import GROWTH, LEAST_ALIKE, MOST, OF_BOUND, SMALL
 from beliefstream.inference.tracking.health import native_fits
 from beliefstream.inference.tracking.native_accumulated_error import covariance_of, share_of, space_for
 from beliefstream.inference.update.native_closed_forms import Components
-from beliefstream.inference.update.native_closed_update import LINEARISED, OPEN, Limits, update
+from beliefstream.inference.update.native_closed_update import BENT, LINEARISED, OPEN, Limits, update
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -66,7 +67,7 @@ class Found(NamedTuple):
     means: Array
     covariances: Array
     errors: Array  # (B, 4), the fields of `AccumulatedErrors`, predicted; after the update where there is one
-    method: Counts  # (B,), `OPEN` where there is none
+    method: Counts  # (B,), `OPEN` or `BENT` where there is none
     numbers: Array  # (B, 3): effective sample size, log evidence, surprise
     counts: Counts  # (B,) of components of a posterior
     posterior: tuple[Array, Array, Array]  # weights (B, K), means and covariances
@@ -74,21 +75,28 @@ class Found(NamedTuple):
 
 def prepare() -> None:
     """Compile the steps, or load them from Numba's cache."""
+    given, reported, _ = smallest()
+    judged = Judged(reported, np.ones(1, np.bool_), np.empty((1, native_fits.WIDTH)))
+    solve(given, reported, judged, Limits(1, 0.0, 1.0))
+
+
+def smallest() -> tuple[Given, Reported, Found]:
+    """The smallest step, for which native forms are compiled; it is `BENT`."""
     one, few = np.ones(1), np.ones(1, np.int64)
     matrix = one.reshape(1, 1, 1)
     table = Numbers(
         few - 1, matrix, matrix[0], matrix[0], matrix, matrix[0], *(one,) * 2, *(-one,) * 4, *(one,) * 4
     )
     given = Given(few, one, matrix[0], matrix, np.zeros((1, 3)), one, matrix, matrix[0], matrix)
-    reported = Reported(few, few - 1, matrix[0], table)
-    judged = Judged(reported, one > 0, np.empty((1, native_fits.WIDTH)))
-    solve(given, reported, judged, Limits(1, 0.0, 1.0))
+    found = space_for_answers(given, 1)
+    found.method[0] = BENT
+    return given, Reported(few, few - 1, matrix[0], table), found
 
 
-def solve(given: Given, reported: Reported, judged: Judged, limits: Limits) -> Found:
-    """Predict all entities, and update those whose updates end in closed form; fills the fits in `judged`."""
-    batch, size, most = len(given.counts), given.means.shape[1], limits.components
-    found = Found(
+def space_for_answers(given: Given, most: int) -> Found:
+    """Space for predictions, and for answers of `most` components."""
+    batch, size = len(given.counts), given.means.shape[1]
+    return Found(
         np.empty_like(given.weights),
         np.empty_like(given.means),
         np.empty_like(given.covariances),
@@ -98,6 +106,11 @@ def solve(given: Given, reported: Reported, judged: Judged, limits: Limits) -> F
         np.empty(batch, np.int64),
         (np.empty((batch, most)), np.empty((batch, most, size)), np.empty((batch, most, size, size))),
     )
+
+
+def solve(given: Given, reported: Reported, judged: Judged, limits: Limits) -> Found:
+    """Predict all entities, and update those whose updates end in closed form; fills the fits in `judged`."""
+    found = space_for_answers(given, limits.components)
     _solve_all(given, reported, judged, limits, found)
     return found
 
@@ -107,11 +120,11 @@ def _solve_all(given: Given, reported: Reported, judged: Judged, limits: Limits,
     start = at = channel = 0
     for b in range(len(given.counts)):
         prior = _predict(given, b, start, given.counts[b], found)
-        seen = _seen(reported, at, at + reported.counts[b])
+        seen = seen_of(reported, at, at + reported.counts[b])
         method, posterior, loss = update(prior, seen, limits, found.numbers[b])
         found.method[b] = method
         loss *= OF_BOUND if method == LINEARISED else 1.0
-        if method != OPEN and not _keep(prior, posterior, loss, b, found):
+        if method >= 0 and not keep(prior, posterior, loss, b, found):
             found.method[b] = OPEN
         width = judged.reported.counts[b]
         _judge(prior, judged, channel, width)
@@ -147,7 +160,7 @@ def _predict(given: Given, b: int, start: int, count: int, found: Found) -> Comp
 
 
 @inner
-def _seen(reported: Reported, start: int, end: int) -> Seen:
+def seen_of(reported: Reported, start: int, end: int) -> Seen:
     """The readings from `start` to `end` as observations of one entity."""
     table, rows, size = reported.table, reported.table.matrix.shape[1], reported.table.matrix.shape[2]
     number = end - start
@@ -188,10 +201,11 @@ def _seen(reported: Reported, start: int, end: int) -> Seen:
 
 
 @inlined
-def _keep(prior: Components, posterior: Components, loss: float, b: int, found: Found) -> bool:
-    """Keep the answer and its error; False if it has a number that is not finite."""
+def keep(prior: Components, posterior: Components, loss: float, b: int, found: Found) -> bool:
+    """Keep the answer and its error; False if a number is not finite, or a covariance not positive definite."""
     log_weights, means, covariances = posterior
     count, size, total = log_weights.shape[1], means.shape[2], loss
+    factor, definite = np.empty((size, size)), True
     weights = found.posterior[0][b]
     for number in found.numbers[b]:
         total += number
@@ -205,13 +219,15 @@ def _keep(prior: Components, posterior: Components, loss: float, b: int, found: 
             for j in range(size):
                 found.posterior[2][b, k, i, j] = covariances[0, k, i, j]
                 total += covariances[0, k, i, j]
-    if not math.isfinite(total + share):
+        definite &= is_definite(found.posterior[2][b, k], factor)
+    if not (definite and math.isfinite(total + share)):
         return False
     for k in range(count):
         weights[k] /= share
     found.counts[b] = count
-    _update_error(prior, posterior, loss, found.errors[b])
-    return True
+    error = found.errors[b]
+    _update_error(prior, posterior, loss, error)
+    return math.isfinite(error[0] + error[1] + error[2])
 
 
 @inlined
@@ -248,4 +264,4 @@ def _judge(prior: Components, judged: Judged, start: int, width: int) -> None:
         numbers[2, 0], numbers[3, 0] = table.probability[s], table.log_scale[s]
         first = judged.first[n : n + 1]
         channels = native_fits.Channels(one, first, numbers[0], numbers[1], numbers[2], numbers[3])
-        native_fits.fill(prior, _seen(reported, n, n + 1), channels, judged.found[n : n + 1])
+        native_fits.fill(prior, seen_of(reported, n, n + 1), channels, judged.found[n : n + 1])

@@ -28,6 +28,8 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
             `predicted` for one with a control only.
         learned: how far a likelihood that was learned can be trusted; None if all are exact.
         fits: how the readings fit the prediction, `inference.tracking.health.fits.fits`; None if not asked for.
+        is_sound: whether all numbers are known to be finite, and the covariances positive definite; False if nobody has
+            looked yet.
     """
 
     belief: Belief
@@ -37,6 +39,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
     method: str
     learned: Trust | None = None
     fits: Array | None = None
+    is_sound: bool = False
 
     @property
     def accumulated_error(self) -> float:

@@ -32,7 +32,7 @@ from beliefstream.inference.update.result import Method
 
 Array = NDArray[np.float64]
 
-OPEN = -1  # in place of a `Method`
+OPEN, BENT = -1, -2  # in place of a `Method`: no closed form; none, because an observation bends too much
 KALMAN, LINEARISED = int(Method.KALMAN), int(Method.LINEARISED)
 SIZE, EVIDENCE, SURPRISE = range(3)  # places of an answer's numbers
 
@@ -57,16 +57,16 @@ class Posed(NamedTuple):
 
 @inlined
 def update(prior: Components, seen: Seen, limits: Limits, numbers: Array) -> tuple[int, Components, float]:
-    """The method, the posterior and its divergence, nats; `OPEN` if there is no closed form.
+    """The method, the posterior and its divergence, nats; `OPEN` or `BENT` if there is no closed form.
 
     `prior` and `seen` are a batch of one. It fills `numbers`: effective sample size, log evidence and surprise. The
     divergence is not a number if the cost of the reduction must be measured.
     """
-    posed, numbers[EVIDENCE] = _pose(prior, seen), 0.0
+    posed, numbers[EVIDENCE] = pose(prior, seen), 0.0
     belief, predicted, is_exact = posed.prior, posed.predicted, posed.frame.closed[0]
     loss = 0.0 if is_exact else _divergence(posed, limits)
     if not is_exact and not loss < limits.linear_below:
-        return OPEN, belief, 0.0
+        return BENT, belief, 0.0
     method = KALMAN if is_exact or loss == 0 else LINEARISED
     places, most = _order(posed)
     for at in range(1 if is_exact else most):
@@ -77,14 +77,14 @@ def update(prior: Components, seen: Seen, limits: Limits, numbers: Array) -> tup
         belief, more = _condense(joint, limits)
         loss += more
     if not is_exact:
-        _back(belief, posed.frame)
+        move_back(belief, posed.frame)
         numbers[SURPRISE] = probability(posed.prior[0][0], predicted.distance[0], predicted.rows[0])
     numbers[SIZE] = math.exp(-2 * loss)
     return method, belief, loss
 
 
 @inlined
-def _pose(prior: Components, seen: Seen) -> Posed:
+def pose(prior: Components, seen: Seen) -> Posed:
     """As `native_scaling.pose`."""
     count, size = prior[1].shape[1:]
     ordered, own = _new(count, size), _new(count, size)
@@ -199,7 +199,7 @@ def _condense(joint: Components, limits: Limits) -> tuple[Components, float]:
 
 
 @borrowing
-def _back(mixture: Components, frame: Frame) -> None:
+def move_back(mixture: Components, frame: Frame) -> None:
     """As `Scaled.back`, in place."""
     _, means, covariances = mixture
     shift, scale = frame.shift[0], frame.scale[0]

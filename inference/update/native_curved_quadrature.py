@@ -23,7 +23,7 @@ from beliefstream.inference.mixtures.native_density import (
     whiten,
 )
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
-from beliefstream.inference.mixtures.native_pair_costs import new_room
+from beliefstream.inference.mixtures.native_pair_costs import Room as Reduction, new_room as new_reduction
 from beliefstream.inference.mixtures.native_reduction import leave_absent, reduce_one
 from beliefstream.inference.update.curved_rules import MOST_TOUCHED, Limits, outside, rules
 from beliefstream.inference.update.native_curved_parts import (
@@ -31,6 +31,7 @@ from beliefstream.inference.update.native_curved_parts import (
     Checks,
     Kept,
     Tables,
+    Work,
     collect,
     new_work,
 )
@@ -85,6 +86,14 @@ def solve(
     return mixture, torch.from_numpy(values[0]), torch.from_numpy(values[1])
 
 
+class Room(NamedTuple):
+    """Space to solve one problem after another."""
+
+    work: Work
+    space: Space
+    reduction: Reduction
+
+
 @native
 def _solve(
     prior: Numbers,
@@ -96,36 +105,59 @@ def _solve(
 ) -> int:
     """Fill answers, evidence and divergence, which is infinite where a problem is left; the most components."""
     index, axes = given
-    most, (count, size) = found.log_weights.shape[1], prior.means.shape[1:]
-    seen_size = axes.shape[1]
-    work = new_work(count, size, seen_size, seen.matrix.shape[2], tables)
-    space = Space(
-        new_densities(count, seen_size),
-        new_densities(most, seen_size),
-        np.empty(BLOCK),
-        np.empty(BLOCK),
-        np.empty((max(count, most), seen_size)),
-        np.empty((seen_size, seen_size)),
-    )
-    room, largest = new_room(len(work.parts.log_weights), size), 1
+    most, (count, size), largest = found.log_weights.shape[1], prior.means.shape[1:], 1
+    room = new_room(count, size, axes.shape[1], seen.matrix.shape[2], most, tables)
     for row in range(len(index)):
-        values[0, row], values[1, row] = math.nan, math.inf
-        parts, nodes, left = *collect(prior, seen, index[row], axes[row], tables, work), 0
-        if parts > 0:
-            evidence, error = _judge(parts, work.parts.log_weights, work.checks, tables.limits)
-            values[0, row] = evidence
-            if error < tables.limits.error:
-                one = (work.parts.log_weights[:parts], work.parts.means, work.parts.covariances)
-                into = (found.log_weights[row], found.means[row], found.covariances[row])
-                left = reduce_one(one, most, tables.merge_below, room, into)
-                off = _divergence(
-                    prior, index[row], found, row, left, axes[row], work.kept, nodes, evidence, space
-                )
-                # a comparison that keeps what is not a number out
-                values[1, row] = off + error if off + error < math.inf else math.inf
+        into = (found.log_weights[row], found.means[row], found.covariances[row])
+        left, values[0, row], values[1, row] = solve_one(
+            prior, seen, index[row], axes[row], tables, room, into
+        )
         leave_absent(left, most, found.log_weights[row], found.means[row], found.covariances[row])
         largest = max(largest, left)
     return largest
+
+
+@inner
+def new_room(count: int, size: int, seen: int, rows: int, most: int, tables: Tables) -> Room:
+    """Space for priors of `count` components, and answers of `most`."""
+    work = new_work(count, size, seen, rows, tables)
+    space = Space(
+        new_densities(count, seen),
+        new_densities(most, seen),
+        np.empty(BLOCK),
+        np.empty(BLOCK),
+        np.empty((max(count, most), seen)),
+        np.empty((seen, seen)),
+    )
+    return Room(work, space, new_reduction(len(work.parts.log_weights), size))
+
+
+@inner
+def solve_one(
+    prior: Numbers,
+    seen: Seen,
+    b: int,
+    axes: Places,
+    tables: Tables,
+    room: Room,
+    found: tuple[Array, Array, Array],
+) -> tuple[int, float, float]:
+    """Fill the answer of problem `b`; its number of components, evidence and divergence.
+
+    There are no components, and the divergence is infinite, where a problem is left.
+    """
+    work, limits = room.work, tables.limits
+    parts, nodes = collect(prior, seen, b, axes, tables, work)
+    if parts == 0:
+        return 0, math.nan, math.inf
+    evidence, error = _judge(parts, work.parts.log_weights, work.checks, limits)
+    if not error < limits.error:
+        return 0, evidence, math.inf
+    one = (work.parts.log_weights[:parts], work.parts.means, work.parts.covariances)
+    left = reduce_one(one, len(found[0]), tables.merge_below, room.reduction, found)
+    error += _divergence(prior, b, found, left, axes, work.kept, nodes, evidence, room.space)
+    # a comparison that keeps what is not a number out
+    return left, evidence, error if error < math.inf else math.inf
 
 
 @inner
@@ -157,8 +189,7 @@ def _judge(parts: int, log_weights: Array, checks: Checks, limits: Limits) -> tu
 def _divergence(
     prior: Numbers,
     b: int,
-    found: Numbers,
-    row: int,
+    found: tuple[Array, Array, Array],
     left: int,
     axes: Places,
     kept: Kept,
@@ -170,8 +201,8 @@ def _divergence(
     count, total = 0, 0.0
     while count < prior.means.shape[1] and prior.log_weights[b, count] > -math.inf:
         count += 1  # absent components are last
-    _see(prior, b, axes, count, space, space.prior)
-    _see(found, row, axes, left, space, space.answer)
+    _see(prior.log_weights[b], prior.means[b], prior.covariances[b], axes, count, space, space.prior)
+    _see(found[0], found[1], found[2], axes, left, space, space.answer)
     before, after = first_of(space.prior, count), first_of(space.answer, left)
     for start in range(0, nodes, BLOCK):
         some = min(BLOCK, nodes - start)
@@ -207,13 +238,20 @@ def _add_divergence(kept: Kept, start: int, some: int, evidence: float, prior: A
 
 
 @borrowing
-def _see(mixture: Numbers, b: int, axes: Places, count: int, space: Space, into: Densities) -> None:
+def _see(
+    log_weights: Array,
+    means: Array,
+    covariances: Array,
+    axes: Places,
+    count: int,
+    space: Space,
+    into: Densities,
+) -> None:
     """Fill the densities of a mixture's first components over the seen coordinates."""
     for k in range(count):
         for i in range(len(axes)):
-            space.means[k, i] = mixture.means[b, k, axes[i]]
+            space.means[k, i] = means[k, axes[i]]
             for j in range(len(axes)):
-                space.square[i, j] = mixture.covariances[b, k, axes[i], axes[j]]
+                space.square[i, j] = covariances[k, axes[i], axes[j]]
         factorise(space.square, TINY, ROUNDING, into.factors[k])
-    logs, means = mixture.log_weights[b, :count], space.means[:count]
-    whiten(logs, means, into.factors, into.inverse, into.shift, into.peaks)
+    whiten(log_weights[:count], space.means[:count], into.factors, into.inverse, into.shift, into.peaks)

@@ -37,6 +37,7 @@ def run_rounds(
     """
     posteriors: list[Record] = []
     emitted: list[Outcome] = []
+    doubtful: list[tuple[EntityBatch, Step]] = []
 
     def emit(entity: EntityBatch) -> None:
         assert entity.outcome is not None
@@ -45,11 +46,14 @@ def run_rounds(
 
     for index in range(max((len(entity.instants) for entity in entities), default=0)):
         active = [entity for entity in entities if index < len(entity.instants)]
-        outcomes = _outcomes(active, index, updater, judged is not None)
-        _count_implausible(active, index, outcomes)
+        steps = [_step(entity, entity.instants[index]) for entity in active]
+        outcomes = _outcomes(steps, updater, judged is not None)
         sound = are_sound(outcomes)
-        for entity, outcome, is_sound in zip(active, outcomes, sound, strict=True):
-            instant = entity.instants[index]
+        for entity, step, outcome, is_sound in zip(active, steps, outcomes, sound, strict=True):
+            instant = step.instant
+            # readings so far out have a p-value of exactly 0 in float64: the others need no further check
+            if outcome is not None and outcome.surprise == 0.0 and instant.readings:
+                doubtful.append((entity, step))
             new = {label for label in instant.labels if not entity.entries[label].is_applied}
             if not _settle(entity, instant, outcome if is_sound else None, updater):
                 continue
@@ -60,6 +64,7 @@ def run_rounds(
     for entity in entities:
         if entity.revised and entity.outcome is not None:
             emit(entity)  # it has lost its newest time, because all its messages failed
+    _count_implausible(doubtful)
     _measure(emitted)
     return posteriors
 
@@ -74,23 +79,17 @@ def _measure(emitted: Sequence[Outcome]) -> None:
     )
 
 
-def _count_implausible(active: Sequence[EntityBatch], index: int, outcomes: Sequence[Outcome | None]) -> None:
-    """Count new readings far from their prediction, by sensor; called before the beliefs advance."""
-    # readings so far out have a p-value of exactly 0 in float64: the others need no further check
-    doubtful = [
-        entity
-        for entity, outcome in zip(active, outcomes, strict=True)
-        if outcome is not None and outcome.surprise == 0.0 and entity.instants[index].readings
-    ]
+def _count_implausible(doubtful: Sequence[tuple[EntityBatch, Step]]) -> None:
+    """Count new readings far from their prediction, by sensor."""
     if not doubtful:
         return
     try:
-        distances = innovations([_step(entity, entity.instants[index]) for entity in doubtful])
+        distances = innovations([step for _, step in doubtful])
     except (ArithmeticError, ValueError, RuntimeError) as error:  # a failed count must not fail the batch
         log.error("implausible observations cannot be counted", error=repr(error))
         return
-    for entity, several in zip(doubtful, distances, strict=True):
-        for label, distance in zip(entity.instants[index].labels, several, strict=True):
+    for (entity, step), several in zip(doubtful, distances, strict=True):
+        for label, distance in zip(step.instant.labels, several, strict=True):
             entry = entity.entries[label]
             if distance > IMPLAUSIBLE_DEVIATIONS and not entry.is_applied:
                 metrics.count_implausible(entry.sensor)
@@ -131,10 +130,7 @@ def _judged(entity: EntityBatch, instant: Instant, new: Container[int]) -> Itera
         start = end
 
 
-def _outcomes(
-    active: Sequence[EntityBatch], index: int, updater: Updater, with_fits: bool
-) -> list[Outcome | None]:
-    steps = [_step(entity, entity.instants[index]) for entity in active]
+def _outcomes(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome | None]:
     try:
         return list(advance(steps, updater, with_fits=with_fits))
     except MemoryError:

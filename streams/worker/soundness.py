@@ -14,12 +14,12 @@ from beliefstream.inference.tracking.filtering import Outcome
 def are_sound(outcomes: Sequence[Outcome | None]) -> list[bool]:
     """Whether each outcome is finite, with positive definite covariances; None is not sound.
 
-    Almost always all are, so that one test of all together is enough.
+    Almost always all are, so that one test of all together is enough. Native steps have looked already.
     """
-    found = [outcome for outcome in outcomes if outcome is not None]
+    found = [outcome for outcome in outcomes if outcome is not None and not outcome.is_sound]
     if all(map(_are_all_sound, _by_dimension(found))):
         return [outcome is not None for outcome in outcomes]
-    return [outcome is not None and _are_all_sound([outcome]) for outcome in outcomes]
+    return [outcome is not None and (outcome.is_sound or _are_all_sound([outcome])) for outcome in outcomes]
 
 
 def _by_dimension(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -30,6 +32,23 @@ def test_native_and_operators_find_the_same_factors_and_inverses(
     largest = float(expected.abs().max()) if count else 1.0
     found = native.invert_from_factor(factor)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12 * largest)
+
+
+@few
+@given(seed=seeds, size=sizes, shift=st.sampled_from([0.0, -1e-3, -1.0, math.nan]))
+def test_a_matrix_is_definite_where_numpy_finds_its_factor(seed: int, size: int, shift: float) -> None:
+    matrix = random_covariances(seed, 1, dimension=size)[0].numpy() + shift * np.eye(size)
+    in_python: Any = native.is_definite  # only native functions call the other
+    factor = np.zeros((size, size))
+    found = in_python.py_func(matrix, factor)
+    try:
+        expected = np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        assert not found
+        return
+    assert found == bool(np.isfinite(expected).all())
+    if found:
+        np.testing.assert_allclose(factor, expected, rtol=1e-10, atol=1e-12)
 
 
 @few

@@ -135,6 +135,69 @@ def test_one_gaussian_and_one_sensor_end_in_closed_form(seed: int, number: int) 
     assert_alike(found, expected, 1e-10 if closed else 1e-4)
 
 
+NEAR = [
+    sensors.range_to(AXES, SIZE, [25.0, -10.0], 0.2),
+    sensors.range_to(AXES, SIZE, [-12.0, 15.0], 0.3, 0.1, 60.0, scale=1.1, bias=0.2),
+    sensors.range_to([1], SIZE, [30.0], 0.1),
+    sensors.bearing(AXES, SIZE, [15.0, 20.0], 0.01),
+    sensors.bearing(AXES, SIZE, [-20.0, 5.0], 0.02, 0.1),
+]
+
+
+def bent_steps(seed: int, numbers: list[int]) -> list[Step]:
+    """A step of each entity with one reading of a near sensor."""
+    found = []
+    for row, (step, number) in enumerate(zip(steps_of(seed, [[3]] * len(numbers)), numbers, strict=True)):
+        sensor, state = NEAR[number], random_normal(seed + 7 * row, SIZE).numpy()
+        offset = state[:2] - sensor.origin if number != 2 else state[1:2] - sensor.origin
+        value = float(np.linalg.norm(offset)) if number < 3 else math.atan2(offset[1], offset[0])
+        reported = Reading(sensor, np.array([sensor.scale * value + sensor.bias]))
+        found.append(structs.replace(step, instant=Instant(step.instant.time, (reported,))))
+    return found
+
+
+@few
+@given(st.integers(0, 10_000), st.lists(st.integers(0, len(NEAR) - 1), min_size=1, max_size=5), st.booleans())
+def test_steps_along_one_bent_observation_equal_those_of_operators(
+    seed: int, numbers: list[int], with_fits: bool
+) -> None:
+    steps = bent_steps(seed, numbers)
+    solved = closed_steps.solved(steps, updater().settings, with_fits)
+    assert solved is not None
+    for step, found, other in zip(steps, solved.outcomes, by_operators(steps), strict=True):
+        assert (found is None) == (other.method not in ("kalman", "linearised", "quadrature"))
+        if found is not None:
+            control = step.belief.control if step.belief and step.model.motion.inputs else None
+            fits = found.fits if with_fits else other.fits
+            held = structs.replace(found.belief, control=control)
+            assert_alike(structs.replace(found, belief=held, fits=fits), other, 1e-8)
+
+
+def test_nearly_all_single_ranges_and_bearings_nearby_end_without_operators() -> None:
+    solved = closed_steps.solved(bent_steps(11, [0, 1, 2, 3, 4] * 8), updater().settings)
+    assert solved is not None
+    methods = [outcome.method for outcome in solved.outcomes if outcome is not None]
+    assert len(methods) >= 36 and methods.count("quadrature") >= 20
+
+
+def test_no_step_ends_by_quadrature_where_that_is_not_allowed() -> None:
+    never = replace(updater().settings, quadrature_below=0.0)
+    solved = closed_steps.solved(bent_steps(11, [0, 1, 2, 3, 4] * 8), never)
+    assert solved is not None and len(solved.left) >= 20
+    assert all(outcome is None or outcome.method != "quadrature" for outcome in solved.outcomes)
+
+
+@few
+@given(st.integers(0, 10_000), st.lists(st.integers(0, len(NEAR) - 1), min_size=1, max_size=5))
+def test_outcomes_that_are_known_to_be_sound_are_sound(seed: int, numbers: list[int]) -> None:
+    solved = closed_steps.solved([*steps_of(seed, CLOSED), *bent_steps(seed, numbers)], updater().settings)
+    assert solved is not None
+    for outcome in solved.outcomes:
+        if outcome is not None:
+            assert outcome.is_sound and np.isfinite(outcome.belief.means).all()
+            np.linalg.cholesky(outcome.belief.covariances)
+
+
 def same(one: Outcome, other: Outcome) -> bool:
     parts = ("weights", "means", "covariances")
     pairs = [(getattr(one.belief, part), getattr(other.belief, part)) for part in parts]

@@ -12,7 +12,11 @@ import pytest
 
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.motion import ConstantVelocity
 from beliefstream.inference.sensors import Reading, bearing, encode, position, range_to
+from beliefstream.inference.tracking import closed_steps
+from beliefstream.inference.tracking.belief_prediction import Step
+from beliefstream.inference.tracking.events import Belief, Instant, StateModel
 from tests.inference.plain_models import random_mixture
 from tests.inference.problems import sampled, updater
 
@@ -20,6 +24,8 @@ runtime: Any = numba.core.runtime  # without types
 ANCHOR = [9.0, 0.0]
 FIX = Reading(position([0, 1], 4, np.eye(2)), np.array([1.0, 0.5]))
 RANGE = Reading(range_to([0, 1], 4, ANCHOR, 0.3, 0.05, 50.0), np.array([8.0]))
+FAR = Reading(range_to([0, 1], 4, [300.0, -100.0], 2.0), np.array([316.0]))
+NEAR = Reading(range_to([0, 1], 4, [25.0, -10.0], 0.2), np.array([26.0]))
 BEARING = Reading(bearing([0, 1], 4, ANCHOR, 0.05), np.array([3.0]))
 
 
@@ -55,6 +61,31 @@ def test_an_update_leaves_no_array_behind(readings: list[Reading]) -> None:
 def test_problems_that_need_every_way_leave_no_array_behind() -> None:
     prior, observations, _ = sampled(16)
     leaves_nothing(prior, observations)
+
+
+@pytest.mark.usefixtures("_counted")
+def test_native_steps_leave_no_array_behind() -> None:
+    motion, found = ConstantVelocity((0, 1), (2, 3), 0.1), set()
+    for reading in (FIX, FAR, NEAR, BEARING):
+        step = Step(one_belief(), StateModel(motion, one_belief()), Instant(1.0, (reading,)))
+        found |= methods_of(step)
+        before = unfreed()
+        for _ in range(3):
+            methods_of(step)
+        assert unfreed() == before
+    assert found == {"kalman", "linearised", "quadrature"}
+
+
+def methods_of(step: Step) -> set[str]:
+    solved = closed_steps.solved([step] * 3, updater().settings, with_fits=True)
+    assert solved is not None
+    return {outcome.method for outcome in solved.outcomes if outcome is not None}
+
+
+def one_belief() -> Belief:
+    found = random_mixture(3, 1, 3, 4)
+    weights = found.log_weights[0].exp().numpy()
+    return Belief(0.0, weights, found.means[0].numpy(), 0.2 * found.covariances[0].numpy())
 
 
 def leaves_nothing(prior: GaussianMixture, observations: Observations) -> None:
