@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Generic, TypeVar
 
+import msgspec
+
 from beliefstream.inference.tracking.events import Belief, Event, Instant, StateModel, instants
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance
 from beliefstream.inference.update.updater import Updater
@@ -30,8 +32,7 @@ WINDOW = 2.0  # seconds
 MOST = 256  # moments
 
 
-@dataclass(slots=True)
-class Moment(Generic[Content, State]):
+class Moment(msgspec.Struct, Generic[Content, State]):
     """Events of an entity at one time, and the state after them; None if it is not stored."""
 
     time: float

@@ -260,12 +260,12 @@ class EntityBatch:
 
     def apply(self, instant: Instant, outcome: Outcome) -> None:
         """Make the outcome the belief, and add its messages to the past."""
-        self.belief = outcome.belief
-        if instant.informs:
+        self.belief, informs, record = outcome.belief, instant.informs, self.record
+        if informs:
             self.outcome = outcome
         entries = [self.entries[label] for label in sorted(instant.labels)]  # in order of arrival
         content = pack([entry.message for entry in entries])
-        moments = self.record.past.moments
+        moments = record.past.moments
         if moments and moments[-1].time == instant.time:
             content = moments.pop().content + content
         moments.append(Moment(instant.time, content, outcome.belief))
@@ -273,10 +273,10 @@ class EntityBatch:
             if entry.is_applied:
                 continue
             self.applied.append(entry)
-            self.record.sequence += 1
-            self.record.prior_sequence += entry.message.is_prior
-            self.revised |= instant.time < self.record.last_emitted or (
-                instant.informs and instant.time == self.record.last_emitted
+            record.sequence += 1
+            record.prior_sequence += entry.message.is_prior
+            self.revised |= instant.time < record.last_emitted or (
+                informs and instant.time == record.last_emitted
             )
             if entry.name and entry.event.control is None:
                 self.unreported.append(entry.name)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import msgspec
 
 from beliefstream.inference.tracking.events import Event
 from beliefstream.schemas import Reason
@@ -14,8 +15,7 @@ MessageReader = Callable[[bytes, StoredMessage], tuple[Event, str]]
 """Returns the event of a stored message and the id from its sender; the id is empty for none."""
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """A message to be applied to the belief.
 
     Attributes:
