@@ -14,9 +14,11 @@ from faust.types.tuples import Message
 from hypothesis import given, strategies as st
 
 from beliefstream.streams.worker.fair_scheduling import (
+    DEEP,
     DRAIN_SECONDS,
     FIRST,
     MOST_UNACKNOWLEDGED,
+    ROUND,
     SHARE,
     FairScheduler,
 )
@@ -100,7 +102,29 @@ def test_of_a_backlog_every_round_but_the_last_is_full() -> None:
         turn = scheduler.take([delivered(key, place) for place, key in enumerate(keys)])
         counts = Counter(event.message.key for event in turn)
         rounds.append(len(turn) / max(counts.values()))
-    assert min(rounds[3:]) > 300
+    assert min(rounds[3:]) > 0.85 * ROUND
+
+
+def test_of_a_backlog_a_turn_takes_several_messages_of_few_entities_and_all_have_their_turn() -> None:
+    scheduler, names = FairScheduler(2048, fail_if_dropped), [f"entity-{number}" for number in range(1024)]
+    backlog = [delivered(name, 1024 * row + place) for row in range(16) for place, name in enumerate(names)]
+    turn, turns = scheduler.take(backlog), []
+    for _ in range(6):
+        turns.append(Counter(event.message.key for event in turn))
+        scheduler.done(turn)
+        turn = scheduler.take()
+    keys = [name.encode() for name in names]
+    quarters = [keys[start : start + ROUND] for start in range(0, 1024, ROUND)]
+    # turns grow while they are fast; who has had one goes to the end
+    assert turns == [
+        dict.fromkeys(quarters[place % 4], deep) for place, deep in enumerate([2, 4, DEEP, DEEP, DEEP, DEEP])
+    ]
+
+
+def test_of_a_backlog_of_single_messages_a_turn_takes_one_of_each_entity() -> None:
+    scheduler = FairScheduler(2048, fail_if_dropped)
+    scheduler.done(scheduler.take([delivered(f"entity-{number}", number) for number in range(8000)]))
+    assert len(scheduler.take()) == 2 * FIRST
 
 
 def test_a_busy_entity_does_not_fall_behind_in_a_backlog() -> None:
