@@ -2,7 +2,8 @@
 
 Most updates of a settled fleet are of one linear or gently bent sensor under a linear motion. They need little
 arithmetic, but hundreds of operators, each of some microseconds. `native_steps` does all of it in one native function.
-`inference.tracking.filtering` takes what it leaves open, with its prediction; without Numba, that is everything.
+`native_curved_steps` goes on with single ranges and bearings that bend too much for a closed form, by quadrature.
+`inference.tracking.filtering` takes what both leave open, with its prediction; without Numba, that is everything.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Solved(NamedTuple):
 
 
 def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = False) -> Solved | None:
-    """Advance the steps that end in closed form, as `filtering.advance`; None where operators must do everything.
+    """Advance the steps that end in native functions, as `filtering.advance`; None where operators must do everything.
 
     Raises:
         ValueError: an instant is earlier than its belief.
