@@ -14,6 +14,7 @@ import torch
 from beliefstream.inference import sensors
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Reading
+from beliefstream.inference.tracking.events import Event, Instant
 from beliefstream.inference.tracking.health.columns import Array
 from beliefstream.inference.tracking.health.fits import fits
 from beliefstream.schemas import PositionSensor
@@ -22,7 +23,11 @@ from beliefstream.streams.definitions.reader import Definitions
 from beliefstream.streams.kafka.producing import Lease
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.state.belief_table import BeliefTable
-from beliefstream.streams.worker.sensor_health import Judged, SensorHealthKeeper
+from beliefstream.streams.state.record import BeliefRecord, StoredMessage
+from beliefstream.streams.worker.entity_batch import EntityBatch
+from beliefstream.streams.worker.entries import Entry
+from beliefstream.streams.worker.judged_observations import Fitted
+from beliefstream.streams.worker.sensor_health import SensorHealthKeeper
 
 SENSORS, COMPONENTS = 50, 4
 REPEATS = 15
@@ -51,14 +56,20 @@ def keep(found: list[Array]) -> Callable[[], object]:
         definitions.sensors[name] = PositionSensor(sensor=name, standard_deviation=1.0)
     keeper = SensorHealthKeeper(TopicNames(), "bench", definitions, table.store, lambda _: 0, 3600.0)
     leases, positions, batches = {0: Lease("bench", 1, 0)}, found[1::2] * 2, iter(range(10**9))
+    reading = Reading(sensors.position([0, 1], 4, np.eye(2)), np.zeros(2))
 
     def work() -> object:
         number = next(batches)
-        judged = [
-            Judged(0, f"gps-{row % SENSORS}", number * 0.5, number * BATCH + row, rows, 1)
+        entity = EntityBatch(b"entity", 0, BeliefRecord())
+        for row in range(BATCH):
+            message = StoredMessage(False, number * BATCH + row, b"")
+            event = Event("entity", number * 0.5, reading)
+            entity.accept(Entry(event, message, sensor=f"gps-{row % SENSORS}"))
+        fitted = [
+            Fitted(entity, Instant(number * 0.5, (reading,), labels=(row,)), rows)
             for row, rows in enumerate(positions)
         ]
-        changes = keeper.add(judged, leases)
+        changes = keeper.add(fitted, leases)
         for partition, entries in changes.entries.items():
             table.store.write_own(partition, entries, -1, 0)
         return changes

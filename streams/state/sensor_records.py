@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import structlog
@@ -24,7 +25,6 @@ from beliefstream.streams.state.record import INTERNAL
 
 log = structlog.get_logger()
 Offsets = NDArray[np.int64]
-Keys = tuple[bytes, bytes]
 VERSION = 1
 # version, channels, columns, blocks, offsets; length of the window, first and newest time, longest gap; too old, bits
 # of entities, block of the last summary, definition; number of the whole record
@@ -35,10 +35,17 @@ PREFIX = INTERNAL + b"health-"
 WHOLE, NEWEST = PREFIX + b"whole-", PREFIX + b"newest-"
 
 
+class Keys(NamedTuple):
+    """Keys of the whole record and of the newest block."""
+
+    whole: bytes
+    newest: bytes
+
+
 def keys_of(partition: int, sensor: str) -> Keys:
-    """Return the keys of the whole record and of the newest block."""
-    name = sensor.encode()
-    return WHOLE + b"%d-" % partition + name, NEWEST + b"%d-" % partition + name
+    """Return the keys of the sensor's records in the partition."""
+    place = b"%d-%s" % (partition, sensor.encode())
+    return Keys(WHOLE + place, NEWEST + place)
 
 
 def sensor_of(key: bytes) -> str:

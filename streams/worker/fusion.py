@@ -38,10 +38,11 @@ from beliefstream.streams.worker.batch import Batch, by_partition, end_offsets
 from beliefstream.streams.worker.batch_validation import BatchValidator
 from beliefstream.streams.worker.checkpoints import Checkpoint, pass_by
 from beliefstream.streams.worker.entity_batch import EntityBatch
+from beliefstream.streams.worker.judged_observations import Fitted
 from beliefstream.streams.worker.misplaced_records import Placement
 from beliefstream.streams.worker.resets import Resets
 from beliefstream.streams.worker.rounds import run_rounds
-from beliefstream.streams.worker.sensor_health import Judged, SensorHealthKeeper
+from beliefstream.streams.worker.sensor_health import SensorHealthKeeper
 
 log = structlog.get_logger()
 SENDING_SECONDS = 60  # seconds without a broker after which the worker gives up and is restarted
@@ -128,13 +129,13 @@ class Fusion:
         self._plan(batch)
         work = [entity for entity in batch.entities.values() if entity.instants]
         posteriors: list[Record] = []
-        judged: list[Judged] = []
+        fitted: list[Fitted] = []
         if work:
             started = time.perf_counter()
             self.is_busy = True
             try:
                 posteriors = await asyncio.to_thread(
-                    run_rounds, work, self._updater, self._names, self._application, judged
+                    run_rounds, work, self._updater, self._names, self._application, fitted
                 )
             finally:
                 self.is_busy = False
@@ -146,7 +147,7 @@ class Fusion:
             self._reject_failed(entity, batch)
         if self._checked is not None:
             await self._checked()
-        health = self._sensors.add(judged, leases)
+        health = self._sensors.add(fitted, leases)
         pass_by("computed")
         results = [*batch.resets, *posteriors, *batch.dead_letters, *health.summaries]
         forgotten = self._expire(batch)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Sequence
 
 import structlog
 
 from beliefstream.inference.tracking.events import Instant
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance
-from beliefstream.inference.tracking.health.windows import entity_bit
 from beliefstream.inference.tracking.innovations import innovations
 from beliefstream.inference.update.updater import Updater
 from beliefstream.schemas import cloudevents
@@ -17,7 +16,7 @@ from beliefstream.streams.kafka.producing import Record
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.monitoring import metrics
 from beliefstream.streams.worker.entity_batch import EntityBatch
-from beliefstream.streams.worker.sensor_health import Judged
+from beliefstream.streams.worker.judged_observations import Fitted
 from beliefstream.streams.worker.soundness import are_sound
 
 log = structlog.get_logger()
@@ -29,11 +28,11 @@ def run_rounds(
     updater: Updater,
     names: TopicNames,
     application: str,
-    judged: list[Judged] | None = None,
+    fitted: list[Fitted] | None = None,
 ) -> list[Record]:
     """Advance every entity through its instants, and return the posteriors to emit, in order for each entity.
 
-    New observations that were applied are added to `judged`, with how they fit their prediction.
+    Instants that were applied with all their messages are added to `fitted`, with how they fit their prediction.
     """
     posteriors: list[Record] = []
     emitted: list[Outcome] = []
@@ -47,18 +46,22 @@ def run_rounds(
     for index in range(max((len(entity.instants) for entity in entities), default=0)):
         active = [entity for entity in entities if index < len(entity.instants)]
         steps = [_step(entity, entity.instants[index]) for entity in active]
-        outcomes = _outcomes(steps, updater, judged is not None)
+        outcomes = _outcomes(steps, updater, fitted is not None)
         sound = are_sound(outcomes)
         for entity, step, outcome, is_sound in zip(active, steps, outcomes, sound, strict=True):
             instant = step.instant
             # readings so far out have a p-value of exactly 0 in float64: the others need no further check
             if outcome is not None and outcome.surprise == 0.0 and instant.readings:
                 doubtful.append((entity, step))
-            new = {label for label in instant.labels if not entity.entries[label].is_applied}
             if not _settle(entity, instant, outcome if is_sound else None, updater):
                 continue
-            if judged is not None and entity.outcome is outcome:
-                judged.extend(_judged(entity, instant, new))
+            if (
+                fitted is not None
+                and outcome is not None
+                and outcome.fits is not None
+                and entity.outcome is outcome
+            ):
+                fitted.append(Fitted(entity, instant, outcome.fits))
             if entity.emits(index):
                 emit(entity)
     for entity in entities:
@@ -112,22 +115,6 @@ def _settle(entity: EntityBatch, instant: Instant, outcome: Outcome | None, upda
 def _step(entity: EntityBatch, instant: Instant) -> Step:
     assert entity.model is not None
     return Step(entity.belief, entity.model.state, instant)
-
-
-def _judged(entity: EntityBatch, instant: Instant, new: Container[int]) -> Iterator[Judged]:
-    """Yield the instant's new observations, after its outcome has been applied."""
-    assert entity.outcome is not None
-    fits, start, bit = entity.outcome.fits, 0, entity_bit(entity.key)
-    if fits is None:
-        return
-    for label, reading in zip(instant.labels, instant.readings, strict=False):
-        end = start + reading.sensor.value_length
-        if label in new:
-            entry = entity.entries[label]
-            yield Judged(
-                entity.partition, entry.sensor, instant.time, entry.message.offset, fits[start:end], bit
-            )
-        start = end
 
 
 def _outcomes(steps: Sequence[Step], updater: Updater, with_fits: bool) -> list[Outcome | None]:

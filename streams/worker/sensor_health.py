@@ -19,8 +19,6 @@ from typing import NamedTuple
 import numpy as np
 from faust.types import TP
 
-from beliefstream.inference.tracking.health.columns import Array
-from beliefstream.inference.tracking.health.sums import terms
 from beliefstream.inference.tracking.health.verdicts import assess
 from beliefstream.inference.tracking.health.windows import Window
 from beliefstream.schemas import Sensor, SensorHealth, cloudevents
@@ -29,22 +27,12 @@ from beliefstream.streams.definitions.per_sensor import PerSensor
 from beliefstream.streams.definitions.reader import Definitions
 from beliefstream.streams.kafka.producing import Lease, Record
 from beliefstream.streams.kafka.topics import TopicNames
-from beliefstream.streams.state.sensor_records import Offsets, SensorRecord, counted_in, keys_of, load
+from beliefstream.streams.state.sensor_records import Keys, Offsets, SensorRecord, counted_in, keys_of, load
 from beliefstream.streams.state.stores import BeliefStore
+from beliefstream.streams.worker.judged_observations import Fitted, Judged, by_sensor
 from beliefstream.streams.worker.removed_sensors import RemovedSensors
 from beliefstream.streams.worker.sensor_metrics import SensorMetrics
 from beliefstream.streams.worker.sensor_summaries import summary
-
-
-class Judged(NamedTuple):
-    """One new observation and how it fits its prediction, ``(channels, len(Fit))``."""
-
-    partition: int
-    sensor: str
-    time: float
-    offset: int
-    fits: Array
-    entity: int  # its bit
 
 
 class Stored(NamedTuple):
@@ -92,62 +80,36 @@ class SensorHealthKeeper:
         self._inherited: dict[tuple[int, str], Offsets] = {}
         self._epochs: dict[int, int] = {}
 
-    def add(self, judged: Sequence[Judged], leases: Mapping[int, Lease]) -> HealthChanges:
-        """Count the observations, and forget removed sensors; returns the changes to send and to store."""
+    def add(self, fitted: Sequence[Fitted], leases: Mapping[int, Lease]) -> HealthChanges:
+        """Count the new observations of these instants, except those of removed sensors, and forget such sensors.
+
+        Returns the changes to send and to store.
+        """
         changes = HealthChanges([], defaultdict(dict))
         self._forget_others(leases)
-        if judged:
-            self._add_all(judged, changes)
+        for judged in by_sensor(fitted):
+            self._metrics.advance(judged.partition, judged.newest)
+            definition = self._definitions.sensors.get(judged.sensor)
+            if definition is not None:
+                self._count(judged, definition, changes)
         self._forget_removed(leases, changes)
         return changes
 
-    def _add_all(self, judged: Sequence[Judged], changes: HealthChanges) -> None:
-        """Count the observations, except those of removed sensors."""
-        table = terms(np.concatenate([each.fits for each in judged]))
-        groups: dict[tuple[int, str], list[int]] = defaultdict(list)
-        starts = np.cumsum([0, *(len(each.fits) for each in judged)])
-        times = np.array([each.time for each in judged])
-        offsets = np.array([each.offset for each in judged], dtype=np.int64)
-        reached: dict[int, float] = {}
-        for index, each in enumerate(judged):
-            reached[each.partition] = max(each.time, reached.get(each.partition, each.time))
-            groups[each.partition, each.sensor].append(index)
-        for (partition, sensor), indices in groups.items():
-            definition = self._definitions.sensors.get(sensor)
-            if definition is None:
-                continue
-            channels = len(judged[indices[0]].fits)
-            stored, some = self._stored(partition, definition, channels), np.array(indices)
-            for index in indices:
-                stored.record.window.entities |= judged[index].entity
-            found = table[starts[some][:, None] + np.arange(channels)]
-            self._count(stored, partition, sensor, times[some], offsets[some], found, changes)
-        for partition, newest in reached.items():
-            self._metrics.advance(partition, newest)
-
-    def _count(
-        self,
-        stored: Stored,
-        partition: int,
-        sensor: str,
-        times: Array,
-        offsets: Offsets,
-        found: Array,
-        changes: HealthChanges,
-    ) -> None:
+    def _count(self, judged: Judged, definition: Sensor, changes: HealthChanges) -> None:
+        """Add what was judged to the health of its sensor, which has this definition."""
+        partition, sensor, times, terms = judged.partition, judged.sensor, judged.times, judged.terms
+        keys = keys_of(partition, sensor)
+        stored = self._stored(partition, definition, keys, terms.shape[1])
         record, window = stored.record, stored.record.window
-        before = _places(window)
-        # counted offsets are sorted, and nearly always others
-        if len(record.counted):
-            places = np.searchsorted(record.counted, offsets).clip(max=len(record.counted) - 1)
-            is_new = record.counted[places] != offsets
-            if not is_new.all():
-                if not is_new.any():
-                    return
-                times, found = times[is_new], found[is_new]
-        window.add(times, found)
+        window.entities |= judged.entities
+        if not set(record.counted.tolist()).isdisjoint(judged.offsets.tolist()):  # nearly never
+            is_new = ~np.isin(judged.offsets, record.counted)
+            if not is_new.any():
+                return
+            times, terms = times[is_new], terms[is_new]
+        only_newest = window.add(times, terms)
         known = self._unconfirmed(partition, sensor, record.counted)
-        record.counted = np.union1d(known, offsets) if len(known) else np.sort(offsets)
+        record.counted = np.union1d(known, judged.offsets) if len(known) else np.sort(judged.offsets)
         self._removed.note(partition, sensor)
         number = math.floor(window.newest / window.resolution)
         if number > record.published:
@@ -155,13 +117,13 @@ class SensorHealthKeeper:
             self._metrics.note(partition, sensor, record.definition, window)
             message = summary(sensor, partition, record, assess(window))
             changes.summaries.append(self._summary_record(message))
-        whole, newest = keys_of(partition, sensor)
-        if _differ_only_in_the_newest(before, _places(window)):
-            changes.entries[partition][newest] = raw = record.newest()
-            self._decoded[partition, sensor] = Stored(stored.whole, raw, record)
+        if only_newest:
+            stored = stored._replace(newest=record.newest())
+            changes.entries[partition][keys.newest] = stored.newest
         else:
-            changes.entries[partition][whole] = raw = record.whole()
-            self._decoded[partition, sensor] = Stored(raw, stored.newest, record)
+            stored = stored._replace(whole=record.whole())
+            changes.entries[partition][keys.whole] = stored.whole
+        self._decoded[partition, sensor] = stored
 
     def show(self) -> None:
         """Set the metrics of sensors whose health was reported since the last time."""
@@ -175,10 +137,10 @@ class SensorHealthKeeper:
         key = message.sensor.encode()
         return Record(self._names.sensor_health, message.partition, key, message.to_json(), headers)
 
-    def _stored(self, partition: int, definition: Sensor, channels: int) -> Stored:
+    def _stored(self, partition: int, definition: Sensor, keys: Keys, channels: int) -> Stored:
         """Return the stored record, or a new one if there is none for this definition, window and length."""
         digest = self._digests.of(definition)
-        whole, newest = (self._store.read(partition, key) for key in keys_of(partition, definition.sensor))
+        whole, newest = (self._store.read(partition, key) for key in keys)
         kept = self._decoded.pop((partition, definition.sensor), None)
         # the store has other bytes if the batch of these failed, or another worker wrote later ones
         record = kept.record if kept is not None and kept[:2] == (whole, newest) else load(whole, newest)
@@ -212,9 +174,10 @@ class SensorHealthKeeper:
     def _unconfirmed(self, partition: int, sensor: str, counted: Offsets) -> Offsets:
         """Return counted offsets of an earlier run that may still be delivered again."""
         inherited = self._inherited.get((partition, sensor), counted)
-        committed = self._committed(TP(self._names.observations, partition))
-        self._inherited[partition, sensor] = inherited[inherited >= committed]
-        return self._inherited[partition, sensor]
+        if len(inherited):
+            inherited = inherited[inherited >= self._committed(TP(self._names.observations, partition))]
+        self._inherited[partition, sensor] = inherited
+        return inherited
 
     def _forget_others(self, leases: Mapping[int, Lease]) -> None:
         """Forget what was read under leases that have ended since."""
@@ -231,18 +194,3 @@ class SensorHealthKeeper:
 
 def _digest(definition: Sensor) -> bytes:
     return bytes.fromhex(digest_of(definition))
-
-
-def _places(window: Window) -> list[tuple[int, int, Array]]:
-    return [(block.start, block.length, block.sums) for block in window.blocks]
-
-
-def _differ_only_in_the_newest(
-    before: Sequence[tuple[int, int, Array]], after: Sequence[tuple[int, int, Array]]
-) -> bool:
-    """Whether all blocks but the newest are as before, and that has its place; sums are replaced, never changed."""
-    return (
-        len(before) == len(after)
-        and all(one[:2] == other[:2] for one, other in zip(before, after, strict=True))
-        and all(one[2] is other[2] for one, other in zip(before[:-1], after[:-1], strict=True))
-    )

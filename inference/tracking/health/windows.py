@@ -80,16 +80,31 @@ class Window:
         """Length of the shortest block, in seconds."""
         return self.seconds / BLOCKS
 
-    def add(self, times: Array, terms: Array) -> None:
-        """Add observations with these times ``(N,)`` and terms ``(N, channels, WIDTH)``, in any order."""
-        if not len(times):
-            return
+    def add(self, times: Array, terms: Array) -> bool:
+        """Add one or more observations with these times ``(N,)`` and terms ``(N, channels, WIDTH)``, in any order.
+
+        Returns whether all blocks but the newest are as before, and that has its place.
+        """
+        ordered = np.sort(times)
+        first, last = (math.floor(time / self.resolution) for time in (float(ordered[0]), float(ordered[-1])))
+        if first == last:  # nearly always
+            self._note_times(ordered)
+            only_newest = self._add_to(first, terms.sum(0), len(times))
+        else:
+            only_newest = self._add_several(times, terms)
+        if not only_newest:
+            self._join()
+        return only_newest
+
+    def _add_several(self, times: Array, terms: Array) -> bool:
+        """Add observations of several shortest blocks."""
         numbers = np.floor(times / self.resolution).astype(np.int64)
-        for number in sorted(set(numbers.tolist())):
+        only_newest = True
+        for number in np.unique(numbers).tolist():
             chosen = numbers == number
             self._note_times(np.sort(times[chosen]))
-            self._add_to(number, terms[chosen].sum(0), int(chosen.sum()))
-        self._join()
+            only_newest &= self._add_to(number, terms[chosen].sum(0), int(chosen.sum()))
+        return only_newest
 
     def total(self, since: float = -math.inf) -> Array:
         """Return the sums ``(channels, WIDTH)`` of the blocks that start at `since` (a block's number) or later."""
@@ -102,33 +117,37 @@ class Window:
     def _note_times(self, times: Array) -> None:
         """Note ordered times."""
         self.first = min(self.first, float(times[0]))
-        later = times[times > self.newest]
+        later = times[times.searchsorted(self.newest, "right") :]
         if not len(later):
             return
         last = float(later[-1])
-        if math.isfinite(self.newest):
-            later = np.concatenate([[self.newest], later])
-            self.longest_gap *= 0.5 ** ((last - self.newest) / self.seconds)
-        if len(later) > 1:
-            # halves in a window's time, so that one long pause does not hide all later ones
-            gaps = np.diff(later) * 0.5 ** ((last - later[1:]) / self.seconds)
+        previous = np.empty_like(later)
+        previous[0] = self.newest if math.isfinite(self.newest) else later[0]
+        previous[1:] = later[:-1]
+        gaps = later - previous
+        # halves in a window's time, so that one long pause does not hide all later ones
+        self.longest_gap *= 0.5 ** ((last - float(previous[0])) / self.seconds)
+        if gaps.max() > self.longest_gap:
+            gaps *= 0.5 ** ((last - later) / self.seconds)
             self.longest_gap = max(self.longest_gap, float(gaps.max()))
         self.newest = last
 
-    def _add_to(self, number: int, sums: Array, count: int) -> None:
+    def _add_to(self, number: int, sums: Array, count: int) -> bool:
+        """Add sums to the block of this number; returns whether the newest has taken them, or none."""
         for place in range(len(self.blocks), 0, -1):
             block = self.blocks[place - 1]
             if block.start <= number < block.end:
                 block.sums = block.sums + sums
-                return
+                return place == len(self.blocks)
             if block.end <= number:
                 break
         else:
             place = 0
         if self.blocks and number <= self.blocks[-1].end - 1 - BLOCKS:
             self.too_old += count
-            return
+            return True
         self.blocks.insert(place, Block(number, 1, sums))
+        return False
 
     def _join(self) -> None:
         """Join blocks by their age, and drop those older than the window."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from beliefstream.streams.client.sensor_health import read_sensor_health
 from beliefstream.streams.kafka.topics import TopicNames
-from beliefstream.streams.worker.sensor_health import Judged
+from beliefstream.streams.worker.judged_observations import Fitted
 from tests.brokers import Broker
 from tests.streams.worker.test_sensor_health import Keeping, seen
 
@@ -16,7 +16,7 @@ def test_a_removed_sensor_is_not_there_and_makes_no_other_seem_less_silent(
 ) -> None:
     keeping = Keeping()
 
-    def send(stamp: float, *found: Judged) -> None:
+    def send(stamp: float, *found: Fitted) -> None:
         for record in keeping.add(*found).summaries:
             place: dict[str, Any] = {"partition": record.partition, "timestamp_ms": round(1000 * stamp)}
             raw.send(topics.sensor_health, record.value, record.key, **place)

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from faust.types import TP
 
+from beliefstream.inference.likelihood.observations import LINEAR
+from beliefstream.inference.sensors import Reading, Sensor
+from beliefstream.inference.tracking.events import Event, Instant
 from beliefstream.inference.tracking.health.columns import Array, Fit, Sum
 from beliefstream.schemas import PositionSensor, RangeSensor, SensorHealth, cloudevents, parse
 from beliefstream.streams.client.sensor_health import judged, window_of
@@ -19,9 +22,13 @@ from beliefstream.streams.kafka.producing import Lease, Record
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.state.belief_table import BeliefTable
 from beliefstream.streams.state.memory_store import MemoryStore
+from beliefstream.streams.state.record import BeliefRecord, StoredMessage
 from beliefstream.streams.state.sensor_records import keys_of, load
 from beliefstream.streams.state.stores import BeliefStore
-from beliefstream.streams.worker.sensor_health import HealthChanges, Judged, SensorHealthKeeper
+from beliefstream.streams.worker.entity_batch import EntityBatch
+from beliefstream.streams.worker.entries import Entry
+from beliefstream.streams.worker.judged_observations import Fitted
+from beliefstream.streams.worker.sensor_health import HealthChanges, SensorHealthKeeper
 
 SECONDS = 256.0
 LEASES = {0: Lease("a", 1, 0), 1: Lease("b", 2, 0)}
@@ -36,8 +43,15 @@ def fits(channels: int, score: float = 0.0) -> Array:
     return found
 
 
-def seen(offset: int, sensor: str = "radar", partition: int = 0, score: float = 0.0) -> Judged:
-    return Judged(partition, sensor, 1e9 + 0.25 * offset, offset, fits(2 if sensor == "gps" else 1, score), 1)
+def seen(offset: int, sensor: str = "radar", partition: int = 0, score: float = 0.0) -> Fitted:
+    """An observation that was applied."""
+    position = Sensor(LINEAR, np.eye(2), np.zeros(2), np.eye(2))
+    reading = Reading(position if sensor == "gps" else position.channels[0], np.zeros(2))
+    event = Event("cart", 1e9 + 0.25 * offset, reading)
+    entry = Entry(event, StoredMessage(False, offset, b""), sensor=sensor)
+    entity = EntityBatch(b"cart", partition, BeliefRecord(), entries=[entry])
+    instant = Instant(event.time, (reading,), labels=(0,))
+    return Fitted(entity, instant, fits(reading.sensor.value_length, score))
 
 
 def memory_store() -> MemoryStore:
@@ -64,7 +78,7 @@ class Keeping:
             TopicNames(), "tests", self.definitions, self.store, committed, SECONDS
         )
 
-    def add(self, *found: Judged, leases: Mapping[int, Lease] = LEASES) -> HealthChanges:
+    def add(self, *found: Fitted, leases: Mapping[int, Lease] = LEASES) -> HealthChanges:
         """One batch, stored."""
         changes = self.keeper.add(found, leases)
         for partition, entries in changes.entries.items():

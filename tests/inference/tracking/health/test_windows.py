@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, strategies as st
 
 from beliefstream.inference.tracking.health.columns import WIDTH, Array, Sum
 from beliefstream.inference.tracking.health.windows import BLOCKS, Window, merged
@@ -99,3 +101,36 @@ def test_other_lengths_and_no_windows_are_refused() -> None:
     for seconds in (0.0, math.inf, math.nan):
         with pytest.raises(ValueError, match=f"seconds: must be positive, got {seconds}"):
             Window(seconds, 1)
+
+
+@given(
+    st.lists(
+        st.lists(st.floats(0.0, 600.0), min_size=1, max_size=4),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_a_window_says_whether_only_its_newest_block_has_changed(portions: list[list[float]]) -> None:
+    window = Window(SECONDS, 1)
+    for portion in portions:
+        before = [(block.start, block.length, block.sums) for block in window.blocks]
+        times = np.array(portion)
+        only_newest = window.add(times, ones(times))
+        after = [(block.start, block.length, block.sums) for block in window.blocks]
+        kept = [place[:2] for place in before] == [place[:2] for place in after]
+        older = all(one[2] is other[2] for one, other in zip(before[:-1], after[:-1], strict=False))
+        assert only_newest == (kept and older)
+
+
+@given(st.lists(st.floats(0.0, 600.0), min_size=1, max_size=40), st.integers(1, 40))
+def test_the_longest_gap_is_that_of_each_observation_to_the_one_before(times: list[float], cut: int) -> None:
+    """Each gap halves in a window's time, however the observations are portioned."""
+    ordered = sorted(times)
+    window = Window(SECONDS, 1)
+    for portion in (ordered[:cut], ordered[cut:]):
+        if portion:
+            window.add(np.array(portion), ones(np.array(portion)))
+    halved = [
+        (later - earlier) * 0.5 ** ((ordered[-1] - later) / SECONDS) for earlier, later in pairwise(ordered)
+    ]
+    assert window.longest_gap == pytest.approx(max(halved, default=0.0), rel=1e-9, abs=1e-12)
