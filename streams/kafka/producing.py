@@ -31,7 +31,7 @@ __all__ = [
     "send_all",
 ]
 
-# Records of at least this size (key, value and headers) are checked against the producer's `max_request_size`. A batch
+# Records that take at least so many bytes of a batch are checked against the producer's `max_request_size`. A batch
 # accepts any first record, and only the broker would refuse it.
 LARGE_BYTES = 64 * 1024
 SEQUENCES = 2**31  # sequence numbers start again at 0 after this many
@@ -135,37 +135,40 @@ def pack_batches(
         aiokafka.errors.MessageSizeTooLargeError: a record is larger than the producer's `max_request_size`.
         KeyError: as in `send_all`.
     """
-    partitions: defaultdict[TopicPartition, list[Record]] = defaultdict(list)
+    partitions: defaultdict[tuple[str, int], list[Record]] = defaultdict(list)
     for record in records:
-        if record.size >= LARGE_BYTES and record.size > (limit := largest_request(producer)):
-            raise MessageSizeTooLargeError(f"{record.topic}: {record.size} bytes are more than {limit}")
-        partitions[TopicPartition(record.topic, record.partition)].append(record)
-    held = {place: leases[place.partition] if leases is not None else None for place in partitions}
-    return {
-        place: _fill_partition(producer, place, several, held[place]) for place, several in partitions.items()
-    }
+        partitions[record[:2]].append(record)
+    filled = {TopicPartition(*place): _filled(producer, several) for place, several in partitions.items()}
+    if leases is not None:
+        held = {place: leases[place.partition] for place in filled}
+        for place, batches in filled.items():
+            _number(batches, place, held[place])
+    return filled
 
 
-def _fill_partition(
-    producer: AIOKafkaProducer, place: TopicPartition, records: Sequence[Record], lease: Lease | None
-) -> list[ProducerBatch]:
+def _filled(producer: AIOKafkaProducer, records: Sequence[Record]) -> list[ProducerBatch]:
     filled = [producer.create_batch()]
     for record in records:
-        if not _append(filled[-1], record):
+        taken = _append(filled[-1], record)
+        if taken is None:
             filled.append(producer.create_batch())
-            _append(filled[-1], record)  # an empty batch accepts a record of any size
+            taken = _append(filled[-1], record)  # an empty batch accepts a record of any size
+        if taken.size >= LARGE_BYTES and record.size > (limit := largest_request(producer)):
+            raise MessageSizeTooLargeError(f"{record.topic}: {record.size} bytes are more than {limit}")
     for batch in filled:
         batch.close()  # otherwise another `send` could add to it, and the last offset would be wrong
-        if lease is not None:
-            first = lease.number(place, batch.record_count())
-            set_producer_state(batch, lease.producer, lease.epoch, first)
     return [ProducerBatch(batch) for batch in filled]
 
 
-def _append(batch: Any, record: Record) -> bool:
-    """Append the record, and return whether it fitted into the batch."""
-    taken = batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
-    return taken is not None
+def _append(batch: Any, record: Record) -> Any:
+    """Append the record, and return its metadata; None if it did not fit into the batch."""
+    return batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
+
+
+def _number(batches: Sequence[ProducerBatch], place: TopicPartition, lease: Lease) -> None:
+    for each in batches:
+        first = lease.number(place, each.filled.record_count())
+        set_producer_state(each.filled, lease.producer, lease.epoch, first)
 
 
 def attempts(
