@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from threading import Lock
 
 import numpy as np
+from numpy.typing import ArrayLike
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
@@ -35,7 +36,7 @@ class BulkHistogram(Collector):
         self._lock = Lock()
         registry.register(self)
 
-    def observe(self, values: Sequence[float]) -> None:
+    def observe(self, values: ArrayLike) -> None:
         """Count all these values; NaN is left out."""
         numbers = np.asarray(values, dtype=np.float64)
         numbers = numbers[~np.isnan(numbers)]

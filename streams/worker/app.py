@@ -26,7 +26,7 @@ from beliefstream.streams.kafka.faust.consumer import (
     use_fetch_high_watermark,
     use_safe_consumer,
 )
-from beliefstream.streams.kafka.faust.stream_batches import batches
+from beliefstream.streams.kafka.faust.stream_batches import acknowledge, batches
 from beliefstream.streams.kafka.reachability import Reachability
 from beliefstream.streams.kafka.topic_states import TopicState, topic_states
 from beliefstream.streams.monitoring import logs, metrics
@@ -206,8 +206,7 @@ def _add_agent(app: faust.App, settings: Settings, fusion: Fusion) -> None:
                     fusion.process(batch, scheduler.ends(batch)), "a batch failed, the worker stops"
                 )
                 done = scheduler.done(batch)
-                for event in done:
-                    await stream.ack(event)
+                acknowledge(stream, done)
                 fusion.acknowledged(done)
                 # if more messages have arrived, let the waiting ones share the next turn with them
                 alone = scheduler.full or cast(Any, stream.channel).queue.empty()

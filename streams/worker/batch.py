@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from faust.types import TP, EventT
 
 from beliefstream.schemas import Reason
@@ -74,9 +75,11 @@ class Batch:
         applied = [entry for entity in self.entities.values() for entry in entity.applied]
         accepted = [entry for entry in applied if not entry.message.is_prior]
         metrics.OBSERVATIONS.labels("accepted").inc(len(accepted))
-        received = [entry.delivered.message.time_in for entry in accepted]
-        metrics.END_TO_END_SECONDS.observe([max(0.0, ticks - time) for time in received if time is not None])
-        metrics.EVENT_LAG_SECONDS.observe([max(0.0, now - entry.event.time) for entry in accepted])
+        # NaN, which is not counted, for a message that was not received by the consumer
+        received = np.array([entry.delivered.message.time_in for entry in accepted], dtype=float)
+        metrics.END_TO_END_SECONDS.observe(np.maximum(0.0, ticks - received))
+        times = np.array([entry.event.time for entry in accepted])
+        metrics.EVENT_LAG_SECONDS.observe(np.maximum(0.0, now - times))
 
 
 def end_offsets(events: Iterable[EventT[Any]]) -> dict[int, dict[str, int]]:

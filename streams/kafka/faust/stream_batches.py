@@ -4,8 +4,10 @@
 that on average, even if nothing else arrives. `batches` wakes up with the first event.
 
 **Each event costs several task switches.** `noack_take` passes each event through the stream's iterator, with
-processors and a buffer. `batches` takes all events of the queue in one step. It does the same with each of them as the
-iterator: it skips those of an earlier assignment, counts the others as not acknowledged, and tells the sensors.
+processors and a buffer. `batches` takes all events of the queue in one step. As the iterator does, it skips those of an
+earlier assignment, and counts the others as not acknowledged. It tells Faust's sensors of the newest of each partition
+only: nothing reads how many there were, but Faust looks for partitions from which nothing comes. `acknowledge` leaves
+out what sensors do after an event, because they have no state of it.
 
 Fixed upstream when `noack_take` waits for its first event, and takes what is in the queue.
 """
@@ -13,13 +15,13 @@ Fixed upstream when `noack_take` waits for its first event, and takes what is in
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, cast
 
 from faust.types import ChannelT, EventT, StreamT
 
-__all__ = ["batches"]
+__all__ = ["acknowledge", "batches"]
 
 IDLE_SECONDS = 1.0  # between two looks at whether the stream stops, while no event arrives
 
@@ -30,7 +32,7 @@ async def batches(stream: StreamT[Any], most: int, seconds: float) -> AsyncItera
     A batch is complete when it is full, or `seconds` after its first event. While no event arrives, it yields an empty
     one each second, so that whoever keeps events of earlier batches can finish them.
     """
-    app = stream.app
+    app: Any = stream.app
     queue = cast(ChannelT[Any], stream.channel).queue
     await stream.maybe_start()
     while not stream.should_stop:
@@ -38,14 +40,26 @@ async def batches(stream: StreamT[Any], most: int, seconds: float) -> AsyncItera
             batch = await _next_batch(queue, most, seconds)
         except StopAsyncIteration:  # a stream that stops throws it into its queue
             return
-        batch = [event for event in batch if _is_current(stream, event)]
+        # events of earlier assignments are delivered again
+        is_active, generation = app.flow_control.is_active(), app.consumer_generation_id
+        batch = [event for event in batch if is_active and event.message.generation_id == generation]
         for event in batch:
             message = event.message
             if not message.tracked:
                 message.tracked = True
                 app.consumer.track_message(message)
-            app.sensors.on_stream_event_in(message.tp, message.offset, stream, event)
+        for place, event in {event.message.tp: event for event in batch}.items():
+            app.sensors.on_stream_event_in(place, event.message.offset, stream, event)
         yield batch
+
+
+def acknowledge(stream: StreamT[Any], events: Iterable[EventT[Any]]) -> None:
+    """Acknowledge events, as `Stream.ack` does, which is a coroutine for each."""
+    message_out = stream.app.sensors.on_message_out
+    for event in events:
+        message = event.message
+        if event.ack():
+            message_out(message.tp, message.offset, message)
 
 
 async def _next_batch(queue: Any, most: int, seconds: float) -> list[EventT[Any]]:
@@ -72,9 +86,3 @@ def _waiting(queue: Any, most: int) -> Iterator[EventT[Any]]:
     while most > 0 and not queue.empty():
         most -= 1
         yield queue.get_nowait()
-
-
-def _is_current(stream: StreamT[Any], event: EventT[Any]) -> bool:
-    """Whether the event is of the present assignment; earlier ones are delivered again."""
-    app: Any = stream.app
-    return bool(app.flow_control.is_active() and event.message.generation_id == app.consumer_generation_id)

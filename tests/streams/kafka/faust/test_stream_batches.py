@@ -12,7 +12,7 @@ from faust.events import Event
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from beliefstream.streams.kafka.faust.stream_batches import batches
+from beliefstream.streams.kafka.faust.stream_batches import acknowledge, batches
 
 GENERATION = 7
 
@@ -79,6 +79,37 @@ def test_a_batch_is_not_acknowledged_and_counts_as_in_progress_from_when_it_is_t
         unacked = channel.app.consumer.unacked
         assert sorted(message.offset for message in unacked) == [1, 2, 3]
         assert not any(message.acked for message in unacked)
+        channel.close()
+
+    asyncio.run(run())
+
+
+def test_acknowledged_events_are_no_longer_in_progress_and_may_be_committed() -> None:
+    async def run() -> None:
+        channel = Channel()
+        channel.app.topics.acks_enabled_for = lambda topic: True
+        channel.put(3)
+        async with asyncio.timeout(10):
+            batch = await anext(batches(channel.stream, 3, 0.001))
+        acknowledge(channel.stream, batch[:2])
+        acknowledge(channel.stream, batch[:1])  # a second time, without effect
+        consumer = channel.app.consumer
+        assert [message.offset for message in consumer.unacked] == [3]
+        assert consumer._acked[TP("source", 0)] == [1, 2]
+        assert [event.message.acked for event in batch] == [True, True, False]
+        channel.close()
+
+    asyncio.run(run())
+
+
+def test_faust_knows_when_each_partition_had_its_newest_event() -> None:
+    async def run() -> None:
+        channel = Channel()
+        channel.app.sensors.add(channel.app.monitor)
+        channel.put(3)
+        began = time.monotonic()
+        await channel.offsets(1, 3, 0.001)
+        assert channel.app.monitor.stream_inbound_time[TP("source", 0)] >= began
         channel.close()
 
     asyncio.run(run())
