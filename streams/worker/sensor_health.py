@@ -118,12 +118,11 @@ class SensorHealthKeeper:
             message = summary(sensor, partition, record, assess(window))
             changes.summaries.append(self._summary_record(message))
         if only_newest:
-            stored = stored._replace(newest=record.newest())
-            changes.entries[partition][keys.newest] = stored.newest
+            changes.entries[partition][keys.newest] = raw = record.newest()
+            self._decoded[partition, sensor] = Stored(stored.whole, raw, record)
         else:
-            stored = stored._replace(whole=record.whole())
-            changes.entries[partition][keys.whole] = stored.whole
-        self._decoded[partition, sensor] = stored
+            changes.entries[partition][keys.whole] = raw = record.whole()
+            self._decoded[partition, sensor] = Stored(raw, stored.newest, record)
 
     def show(self) -> None:
         """Set the metrics of sensors whose health was reported since the last time."""
