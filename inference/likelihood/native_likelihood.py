@@ -1,8 +1,8 @@
 """Joint log likelihoods at many points, for the processor.
 
-Points are taken a block at a time, one number of each in a row, so that the compiler vectorises all loops but those
-over angles. An observation that may be an outlier has a sum of two exponentials. Its logarithm is taken once for all
-observations of a point: of the product of ``1 + exp(-|log odds|)``, which lies between 1 and a power of two.
+Points are taken a block at a time, one number of each in a row, so that the compiler vectorises all loops. An
+observation that may be an outlier has a sum of two exponentials. Its logarithm is taken once for all observations of a
+point: of the product of ``1 + exp(-|log odds|)``, which lies between 1 and a power of two.
 """
 
 from __future__ import annotations
@@ -13,15 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from beliefstream.inference.likelihood.native_angles import arctangent, within_half_a_turn
 from beliefstream.inference.likelihood.native_derivatives import SOFT
-from beliefstream.inference.likelihood.native_terms import (
-    LOG_WIDE,
-    WIDE_OUTLIER,
-    Array,
-    Seen,
-    smallest,
-    wrapped,
-)
+from beliefstream.inference.likelihood.native_terms import LOG_WIDE, WIDE_OUTLIER, Array, Seen, smallest
 from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
 from beliefstream.inference.mixtures.native import borrowing, native
 from beliefstream.inference.mixtures.native_arrays import array
@@ -103,10 +97,13 @@ def fill_squared(seen: Seen, b: int, n: int, block: Block, relative: Array) -> N
     value, deviation = seen.value[b, n, 0], seen.deviation[b, n]
     if seen.kind[b, n] == ANGLE and rows > 1:
         for p in range(BLOCK):
-            turn = 0.0
-            for j in range(len(block.points)):
-                turn += seen.heading[b, n, j] * block.points[j, p]
-            off = wrapped(value - (math.atan2(relative[1, p], relative[0, p]) - turn)) / deviation
+            squared[p] = value
+        for j in range(len(block.points)):
+            turn = seen.heading[b, n, j]
+            for p in range(BLOCK):
+                squared[p] += turn * block.points[j, p]
+        for p in range(BLOCK):
+            off = within_half_a_turn(squared[p] - arctangent(relative[1, p], relative[0, p])) / deviation
             squared[p] = off * off
         return
     for p in range(BLOCK):

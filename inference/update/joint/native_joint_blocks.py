@@ -6,7 +6,6 @@ too low a bound leave their block as soon as that is known.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +15,6 @@ from beliefstream.inference.likelihood.native_terms import LOG_WIDE, Array, Seen
 from beliefstream.inference.likelihood.observation_data import LINEAR
 from beliefstream.inference.mixtures.native import borrowing, inner
 from beliefstream.inference.mixtures.native_density import BLOCK
-from beliefstream.inference.update.native_cell_densities import Prior
 
 UNBOUNDED = 1e150
 
@@ -76,11 +74,8 @@ def new_cell_block() -> Block:
 
 
 @borrowing
-def fill_heights(seen: Seen, b: int, prior: Prior, heights: Heights) -> float:
-    """Fill the heights of a problem's observations; returns the log of what prior × likelihood is below."""
-    top = -math.inf
-    for k in range(len(prior.peaks)):
-        top = max(top, prior.peaks[k])
+def fill_heights(seen: Seen, b: int, heights: Heights) -> None:
+    """Fill the heights of a problem's observations."""
     for n in range(seen.kind.shape[1]):
         if seen.mask[b, n]:
             inlier = seen.log_inlier[b, n] - seen.constant[b, n]
@@ -90,8 +85,6 @@ def fill_heights(seen: Seen, b: int, prior: Prior, heights: Heights) -> float:
             heights.tops[n] = log_sum(inlier, outlier)
             heights.inliers[n] = inlier - heights.tops[n]
             heights.outliers[n] = max(outlier - heights.tops[n], -UNBOUNDED)
-            top += heights.tops[n]
-    return top
 
 
 @borrowing

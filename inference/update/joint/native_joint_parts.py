@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 from beliefstream.inference.likelihood.native_terms import Array
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
 from beliefstream.inference.mixtures.native import adding, borrowing, fusing, inner
-from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential, logarithm
+from beliefstream.inference.mixtures.native_density import FAINTEST
+from beliefstream.inference.mixtures.native_exponential import exponential, logarithm
 from beliefstream.inference.mixtures.native_parts import SMALLEST, Sums, cost
 
 LEAST_MASS = 1e-13  # share below which a component is dropped
 LEAST_SPREAD = 1e-3  # of a determinant, that a component has after one step
+FAINTEST_SHARE = (
+    1e-200  # with a smaller share, a point's part of a component may be no normal number, which takes long
+)
 ROUNDING = 1e-9  # of a variance, that a pivot has at least
 
 
@@ -233,7 +237,7 @@ def log_density(components: int, count: int, work: Work, into: Array) -> None:
 @adding
 def _add_share(logs: Array, highest: Array, count: int, into: Array) -> None:
     for p in range(count):
-        logs[p] = exponential(max(logs[p] - highest[p], UNDERFLOW))
+        logs[p] = exponential(max(logs[p] - highest[p], FAINTEST))
         into[p] += logs[p]
 
 
@@ -261,7 +265,8 @@ def _fill_sums(parts: Array, totals: Array, points: Points, count: int, sums: Ar
     """Fill the sums of points, of whose shares this is a part."""
     mass = x = y = xx = xy = yy = 0.0
     for p in range(count):
-        share, east, north = parts[p] / totals[p] * points.share[p], points.x[p], points.y[p]
+        share, east, north = points.share[p], points.x[p], points.y[p]
+        share = parts[p] / totals[p] * (share if share > FAINTEST_SHARE else 0.0)
         mass += share
         x += share * east
         y += share * north

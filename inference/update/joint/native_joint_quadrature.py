@@ -15,6 +15,7 @@ from beliefstream.inference.mixtures.gauss_hermite import rule
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
+from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential
 from beliefstream.inference.update.joint.native_joint_blocks import Heights, fill_heights, new_cell_block
 from beliefstream.inference.update.joint.native_joint_cells import (
     CellLimits,
@@ -48,7 +49,7 @@ class Found(NamedTuple):
     lost: Array  # (B,) share that may lie outside the cells
     divergence: Array  # (2, B)
     moments: tuple[Array, Array, Array]  # log weights, means and covariances
-    cells: Array  # (B, 4, C) x, y, share and log of prior × likelihood
+    cells: Array  # (B, 4, C) x, y, share and log of prior × likelihood; anything beyond the counts
     nodes: Array  # (B, 4, P)
 
 
@@ -89,8 +90,8 @@ def solve(
             np.zeros((batch, places, 2)),
             np.tile(np.eye(2), (batch, places, 1, 1)),
         ),
-        np.zeros((batch, 4, most)),
-        np.zeros((batch, 4, most_nodes)),
+        np.empty((batch, 4, most)),
+        np.empty((batch, 4, most_nodes)),
     )
     _solve(seen, numbers_of(prior), array(centre), array(factor), cell_limits, limits, nodes, found)
     return found
@@ -121,13 +122,13 @@ def _solve(
     for b in range(len(centre)):
         prior = first_of(space, take(mixtures, b, space))
         frame = (centre[b, 0], centre[b, 1], factor[b, 0, 0], factor[b, 1, 0], factor[b, 1, 1])
-        unit = fill_heights(seen, b, prior, heights)
+        fill_heights(seen, b, heights)
         number, rounds, lost = divide_plane(seen, b, prior, frame, heights, cell_limits, now, then, block)
         if number <= 0:
             continue
         cells = now if rounds % 2 == 0 else then
         log_area = math.log(4 * frame[2] * frame[4])
-        evidence = _fill_points(seen, b, prior, frame, cells, number, unit, points, densities)
+        evidence = _fill_points(seen, b, prior, frame, cells, number, points, densities)
         evidence += log_area
         found.log_evidence[1, b], found.lost[b] = evidence, lost
         room = others, rest, work, answer, residual, densities
@@ -148,7 +149,6 @@ def _fill_points(
     frame: Frame,
     cells: Cells,
     count: int,
-    unit: float,
     points: Points,
     space: DensitySpace,
 ) -> float:
@@ -165,12 +165,16 @@ def _fill_points(
         points.spread[0, c], points.spread[1, c] = xx * xx * one, xx * yx * one
         points.spread[2, c] = yx * yx * one + yy * yy * other
     fill_density(seen, b, prior, points.x, points.y, count, space, points.log)
+    highest = -math.inf
     for c in range(count):
-        points.share[c] = math.exp(points.log[c] - unit) * cells.halves[c, 0] * cells.halves[c, 1]
+        highest = max(highest, points.log[c])
+    for c in range(count):
+        low, area = points.log[c] - highest, cells.halves[c, 0] * cells.halves[c, 1]
+        points.share[c] = 0.0 if low < UNDERFLOW else exponential(low) * area
         total += points.share[c]
     for c in range(count):
         points.share[c] /= total
-    return unit + math.log(total)
+    return highest + math.log(total)
 
 
 @borrowing

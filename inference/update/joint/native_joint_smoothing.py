@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 
+from beliefstream.inference.likelihood.native_angles import arctangent, within_half_a_turn
 from beliefstream.inference.likelihood.native_derivatives import BENT, SOFT
-from beliefstream.inference.likelihood.native_terms import WIDE_OUTLIER, Seen, wrapped
+from beliefstream.inference.likelihood.native_terms import WIDE_OUTLIER, Seen
 from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
 from beliefstream.inference.mixtures.native import borrowing, fusing
 from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential
@@ -151,7 +152,7 @@ def _see_angle(seen: Seen, b: int, n: int, some: int, block: Block) -> None:
     )
     for p in range(some):
         turn = h0 * block.x[p] + h1 * block.y[p]
-        off = wrapped(value - (math.atan2(block.second[p], block.first[p]) - turn)) * scale
+        off = within_half_a_turn(value - (arctangent(block.second[p], block.first[p]) - turn)) * scale
         block.squared[p] = off * off
     _bend_angle(seen, b, n, some, block)
 

@@ -172,7 +172,7 @@ def _solved(local: LocalProblem, surprise: Tensor, settings: UpdateSettings, att
     divergence = torch.where(sound, divergence.clamp_min(0.0), math.inf)
     method = torch.full((whole.batch,), Method.QUADRATURE, dtype=torch.int64)
     update = Update(whole, size_at(divergence), evidence[0], surprise, method, divergence)
-    return _with_unseen(local, update, found.cells) if local.partial else update
+    return _with_unseen(local, update, found.cells, found.counts[1]) if local.partial else update
 
 
 def _steepness(answer: GaussianMixture, factor: Tensor) -> Tensor:
@@ -190,7 +190,9 @@ def _steepness(answer: GaussianMixture, factor: Tensor) -> Tensor:
     return torch.where(answer.present, low, math.inf).amin(1)
 
 
-def _with_unseen(local: LocalProblem, update: Update, cells: NDArray[np.float64]) -> Update:
+def _with_unseen(
+    local: LocalProblem, update: Update, cells: NDArray[np.float64], counts: NDArray[np.int64]
+) -> Update:
     """Add the divergence of the coordinates that no sensor touches, where the prior has several components.
 
     Under one component they follow exactly.
@@ -198,11 +200,12 @@ def _with_unseen(local: LocalProblem, update: Update, cells: NDArray[np.float64]
     index = torch.nonzero(update.divergence.isfinite() & (local.prior64.present.sum(1) > 1))[:, 0]
     if len(index) == 0:
         return update
-    points = torch.from_numpy(cells)[index]
+    points, last = torch.from_numpy(cells)[index], torch.from_numpy(counts)[index, None] - 1
     # as many points whatever the batch, each of an equal share
     places = (torch.arange(UNSEEN_POINTS).double() + 0.5) / UNSEEN_POINTS
-    shares = points[:, 2].cumsum(1)
-    chosen = torch.searchsorted(shares, places.repeat(len(index), 1)).clamp_max(shares.shape[1] - 1)
+    there = torch.arange(points.shape[2]) <= last
+    shares = torch.where(there, points[:, 2], 0.0).cumsum(1)
+    chosen = torch.searchsorted(shares, places.repeat(len(index), 1)).minimum(last)
     few = points[:, :2].gather(2, chosen[:, None].expand(-1, 2, -1)).mT
     equal, some = torch.zeros(chosen.shape, dtype=torch.float64), local.rows(index)
     weighted = importance.Weighted(
