@@ -76,7 +76,7 @@ def place_nodes(
     return count, highest + math.log(total)
 
 
-@borrowing
+@adding
 def _fill_sums(points: Points, start: int, count: int, sums: Array) -> None:
     mass = x = y = xx = xy = yy = 0.0
     for p in range(start, start + count):
@@ -127,18 +127,18 @@ def _add_ratios(
     return one, other
 
 
-@borrowing
+@adding
 def fill_lacking(points: Points, count: int, log_evidence: float, answer: Array, into: Array) -> float:
     """Fill the share of each point that a mixture with these log densities lacks; their sum."""
     total = 0.0
     for p in range(count):
         ratio = answer[p] - (points.log[p] - log_evidence)
-        into[p] = points.share[p] * -math.expm1(min(ratio, 0.0))
+        into[p] = points.share[p] * (1 - exponential(max(min(ratio, 0.0), UNDERFLOW)))
         total += into[p]
     return total
 
 
-@borrowing
+@adding
 def fill_far(
     points: Points, count: int, log_evidence: float, answer: Array, into: Array
 ) -> tuple[float, float]:

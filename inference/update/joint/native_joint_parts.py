@@ -95,10 +95,11 @@ def divide(points: Points, count: int, most: int, least: float, work: Work, mixt
         if not work.gains[best] > least:
             break
         x, y = work.sums[best, 1] / work.sums[best, 0], work.sums[best, 2] / work.sums[best, 0]
+        middle = work.axes[best, 0] * x + work.axes[best, 1] * y
         for p in range(count):
             if work.labels[p] == best:
-                off = work.axes[best, 0] * (points.x[p] - x) + work.axes[best, 1] * (points.y[p] - y)
-                work.labels[p] = parts if off > 0 else best
+                off = work.axes[best, 0] * points.x[p] + work.axes[best, 1] * points.y[p]
+                work.labels[p] = parts if off > middle else best
         _measure(points, count, work, best)
         _measure(points, count, work, parts)
         parts += 1
@@ -108,10 +109,7 @@ def divide(points: Points, count: int, most: int, least: float, work: Work, mixt
 @borrowing
 def _measure(points: Points, count: int, work: Work, k: int) -> None:
     """Fill the sums of a part, its longest axis, and what halves gain over it."""
-    whole = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    for p in range(count):
-        if work.labels[p] == k:
-            whole = _with_point(whole, points, p)
+    whole, _ = _sums_beyond(points, count, work.labels, k, 0.0, 0.0, -1.0)
     for i in range(6):
         work.sums[k, i] = whole[i]
     mass = max(whole[0], SMALLEST)
@@ -120,10 +118,7 @@ def _measure(points: Points, count: int, work: Work, k: int) -> None:
     angle = 0.5 * math.atan2(2 * xy, xx - yy)
     along, across = math.cos(angle), math.sin(angle)
     work.axes[k, 0], work.axes[k, 1] = along, across
-    right, some = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0
-    for p in range(count):
-        if work.labels[p] == k and along * (points.x[p] - x) + across * (points.y[p] - y) > 0:
-            right, some = _with_point(right, points, p), some + 1
+    right, some = _sums_beyond(points, count, work.labels, k, along, across, along * x + across * y)
     left = (
         whole[0] - right[0],
         whole[1] - right[1],
@@ -135,17 +130,31 @@ def _measure(points: Points, count: int, work: Work, k: int) -> None:
     work.gains[k] = cost(whole) - cost(left) - cost(right) if some > 0 else -math.inf
 
 
-@borrowing
-def _with_point(sums: Sums, points: Points, p: int) -> Sums:
-    share, x, y = points.share[p], points.x[p], points.y[p]
-    return (
-        sums[0] + share,
-        sums[1] + share * x,
-        sums[2] + share * y,
-        sums[3] + share * (x * x + points.spread[0, p]),
-        sums[4] + share * (x * y + points.spread[1, p]),
-        sums[5] + share * (y * y + points.spread[2, p]),
-    )
+@adding
+def _sums_beyond(
+    points: Points,
+    count: int,
+    labels: NDArray[np.int64],
+    k: int,
+    along: float,
+    across: float,
+    least: float,
+) -> tuple[Sums, int]:
+    """Sums of the points of a part that are farther than `least` in one direction; also how many there are."""
+    mass = x = y = xx = xy = yy = 0.0
+    some = 0
+    for p in range(count):
+        east, north = points.x[p], points.y[p]
+        inside = (labels[p] == k) & (along * east + across * north > least)
+        share = points.share[p] if inside else 0.0
+        some += 1 if inside else 0
+        mass += share
+        x += share * east
+        y += share * north
+        xx += share * (east * east + points.spread[0, p])
+        xy += share * (east * north + points.spread[1, p])
+        yy += share * (north * north + points.spread[2, p])
+    return (mass, x, y, xx, xy, yy), some
 
 
 @borrowing
