@@ -1,4 +1,4 @@
-"""Blocks of cells, and the heights of their densities, for `native_joint_smoothing`.
+"""Blocks of cells for `native_joint_smoothing`.
 
 Cells are taken a block at a time, one number of each in a row, so that the compiler vectorises the loops. Cells with
 too low a bound leave their block as soon as that is known.
@@ -11,42 +11,55 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from beliefstream.inference.likelihood.native_terms import LOG_WIDE, Array, Seen, log_sum
-from beliefstream.inference.likelihood.observation_data import LINEAR
+from beliefstream.inference.likelihood.native_terms import Array
 from beliefstream.inference.mixtures.native import borrowing, inner
 from beliefstream.inference.mixtures.native_density import BLOCK
 
-UNBOUNDED = 1e150
+WHOLE = 8  # a loop over a multiple of it has no rest that is not vectorised
+FEW_DEAD = 4  # cells that may as well stay in a block
 
 
-class Heights(NamedTuple):
-    """Of each observation of one problem: a log likelihood that it is below, and the numbers of its two terms."""
+class Cells(NamedTuple):
+    """Space for ``M`` cells."""
 
-    tops: Array  # (N,)
-    inliers: Array  # (N,) log of an inlier's peak, relative to the top
-    outliers: Array  # (N,) log of an outlier's
+    places: Array  # (M, 2) centres
+    halves: Array  # (M, 2) half widths
+    masses: Array  # (M,) of the smoothed density, relative to a constant
+    bounds: Array  # (M,) that the masses cannot exceed
+    changes: Array  # (M, 2) variance of the log density along each axis
+    fresh: NDArray[np.bool_]  # (M,) not evaluated yet
 
 
 class Block(NamedTuple):
     """Space for a block of cells; all are ``(BLOCK,)``."""
 
     cells: NDArray[np.int64]
-    x: Array
+    x: Array  # centres
     y: Array
-    xx: Array  # lower factor of the covariance over the cell
-    yx: Array
-    yy: Array
+    wide: Array  # standard deviation over the cell along each axis
+    high: Array
     area: Array
     total: Array  # smoothed density, relative to the height
     bound: Array
     one: Array  # variance of the log along the axes
     other: Array
-    squared: Array  # of one observation: residual
+    residual: Array  # of one observation, in its deviations and without its sign
     reach: Array  # by how much the residual may be smaller within the cell
     along: Array
     across: Array
-    first: Array  # coordinates relative to the sensor
-    second: Array
+
+
+@inner
+def new_cells(most: int) -> Cells:
+    """Space for so many cells."""
+    return Cells(
+        np.empty((most, 2)),
+        np.empty((most, 2)),
+        np.empty(most),
+        np.empty(most),
+        np.empty((most, 2)),
+        np.empty(most, np.bool_),
+    )
 
 
 @inner
@@ -57,11 +70,8 @@ def new_cell_block() -> Block:
         np.zeros(BLOCK),
         np.zeros(BLOCK),
         np.ones(BLOCK),
-        np.zeros(BLOCK),
         np.ones(BLOCK),
         np.ones(BLOCK),
-        np.zeros(BLOCK),
-        np.zeros(BLOCK),
         np.zeros(BLOCK),
         np.zeros(BLOCK),
         np.zeros(BLOCK),
@@ -74,49 +84,58 @@ def new_cell_block() -> Block:
 
 
 @borrowing
-def fill_heights(seen: Seen, b: int, heights: Heights) -> None:
-    """Fill the heights of a problem's observations."""
-    for n in range(seen.kind.shape[1]):
-        if seen.mask[b, n]:
-            inlier = seen.log_inlier[b, n] - seen.constant[b, n]
-            outlier = seen.log_outlier[b, n] + seen.outlier[b, n]
-            if seen.kind[b, n] == LINEAR:
-                outlier = seen.log_outlier[b, n] - seen.constant[b, n] - seen.rows[b, n] * LOG_WIDE
-            heights.tops[n] = log_sum(inlier, outlier)
-            heights.inliers[n] = inlier - heights.tops[n]
-            heights.outliers[n] = max(outlier - heights.tops[n], -UNBOUNDED)
+def whole(some: int) -> int:
+    """How many cells of a block a loop takes that is for `some` of them; the others are old ones."""
+    return (some + WHOLE - 1) // WHOLE * WHOLE
 
 
 @borrowing
 def start(some: int, one: Array, other: Array) -> None:
-    for p in range(some):
+    for p in range(whole(some)):
         one[p] = other[p] = 0.0
 
 
 @borrowing
-def alive(some: int, least: float, block: Block) -> int:
-    """Move the cells with too low a bound behind the others, whose number is returned."""
-    left = 0
+def alive(some: int, least: float, block: Block, cells: Cells) -> int:
+    """Take the cells with too low a bound out of a block; returns how many are left."""
+    dead = 0
     for p in range(some):
-        # negated, so that what is not a number stays
+        dead += block.bound[p] * block.area[p] < least
+    if dead <= FEW_DEAD and dead < some:
+        return some
+    p = 0
+    while p < some:
+        # not the negation, so that what is not a number stays
         if block.bound[p] * block.area[p] < least:
-            continue
-        if left < p:
-            block.cells[left], block.cells[p] = block.cells[p], block.cells[left]
-            _swap(block.x, left, p)
-            _swap(block.y, left, p)
-            _swap(block.xx, left, p)
-            _swap(block.yx, left, p)
-            _swap(block.yy, left, p)
-            _swap(block.area, left, p)
-            _swap(block.total, left, p)
-            _swap(block.bound, left, p)
-            _swap(block.one, left, p)
-            _swap(block.other, left, p)
-        left += 1
-    return left
+            some -= 1
+            _put_dead(p, block, cells)
+            _copy(some, p, block)
+        else:
+            p += 1
+    return some
 
 
 @borrowing
-def _swap(numbers: Array, one: int, other: int) -> None:
-    numbers[one], numbers[other] = numbers[other], numbers[one]
+def _put_dead(p: int, block: Block, cells: Cells) -> None:
+    c = block.cells[p]
+    cells.masses[c], cells.bounds[c] = 0.0, block.area[p] * block.bound[p]
+    cells.changes[c, 0], cells.changes[c, 1] = block.one[p], block.other[p]
+
+
+@borrowing
+def _copy(p: int, to: int, block: Block) -> None:
+    block.cells[to], block.x[to], block.y[to] = block.cells[p], block.x[p], block.y[p]
+    block.wide[to], block.high[to], block.area[to] = block.wide[p], block.high[p], block.area[p]
+    block.total[to], block.bound[to] = block.total[p], block.bound[p]
+    block.one[to], block.other[to] = block.one[p], block.other[p]
+
+
+@borrowing
+def put_block(some: int, block: Block, cells: Cells) -> None:
+    """Take the numbers of the cells that are left in a block."""
+    for p in range(some):
+        c = block.cells[p]
+        # contradictions, smoothed one by one, have more mass together than there can be
+        total = block.bound[p] if block.total[p] > block.bound[p] else block.total[p]
+        cells.masses[c], cells.bounds[c] = block.area[p] * total, block.area[p] * block.bound[p]
+        cells.changes[c, 0], cells.changes[c, 1] = block.one[p], block.other[p]

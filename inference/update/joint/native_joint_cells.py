@@ -10,20 +10,21 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from beliefstream.inference.likelihood.native_terms import Array, Seen
-from beliefstream.inference.mixtures.native import borrowing, inner
+from beliefstream.inference.mixtures.native import borrowing, fusing
 from beliefstream.inference.mixtures.native_density import BLOCK
-from beliefstream.inference.update.joint.native_joint_blocks import Block, Heights
+from beliefstream.inference.update.joint.native_joint_blocks import Block, Cells, put_block
+from beliefstream.inference.update.joint.native_joint_frame import Framed
 from beliefstream.inference.update.joint.native_joint_smoothing import smooth
 from beliefstream.inference.update.native_cell_densities import Prior
-from beliefstream.inference.update.native_cell_points import Frame, first_cells
+from beliefstream.inference.update.native_cell_points import first_cells
 
 MOST_ROUNDS = 40
 MOST_LOST = 1e-3  # share that dropped cells may have, before they are divided again with a lower limit
 SPREAD = 1 / math.sqrt(3)  # standard deviation over a cell, in half widths
+LIKELY = (
+    -12.0
+)  # log of the prior's density in a cell, relative to its highest, that says where the mass may be
+SELDOM = 1e-3  # of the share of a dropped cell: one with less, by the prior alone, is not evaluated
 
 
 class CellLimits(NamedTuple):
@@ -35,73 +36,38 @@ class CellLimits(NamedTuple):
     coarse: float  # share that all coarse cells may have together
 
 
-class Cells(NamedTuple):
-    """Space for ``M`` cells."""
+class Problem(NamedTuple):
+    """One problem in its frame."""
 
-    places: Array  # (M, 2) centres
-    halves: Array  # (M, 2) half widths
-    masses: Array  # (M,) of the smoothed density, relative to a constant
-    bounds: Array  # (M,) that the masses cannot exceed
-    changes: Array  # (M, 2) variance of the log density along each axis
-    fresh: NDArray[np.bool_]  # (M,) not evaluated yet
-
-
-@inner
-def new_cells(most: int) -> Cells:
-    """Space for so many cells."""
-    return Cells(
-        np.empty((most, 2)),
-        np.empty((most, 2)),
-        np.empty(most),
-        np.empty(most),
-        np.empty((most, 2)),
-        np.empty(most, np.bool_),
-    )
+    prior: Prior
+    framed: Framed
+    number: int  # of observations
 
 
 @borrowing
 def divide_plane(
-    seen: Seen,
-    b: int,
-    prior: Prior,
-    frame: Frame,
-    heights: Heights,
-    limits: CellLimits,
-    now: Cells,
-    then: Cells,
-    block: Block,
+    problem: Problem, limits: CellLimits, now: Cells, then: Cells, block: Block
 ) -> tuple[int, int, float]:
     """Number of cells of one problem, −1 if there is no space for more or they never get small enough.
 
     Also how often `now` and `then` were exchanged, and the share that dropped cells may have at most.
     """
-    count, rounds, lost, total = _divided(seen, b, prior, frame, heights, limits, math.inf, now, then, block)
+    count, rounds, lost, total = _divided(problem, limits, math.inf, now, then, block)
     # wide cells may have had too much mass, beside which others were dropped
     if count > 0 and lost > MOST_LOST * total:
-        count, rounds, lost, total = _divided(seen, b, prior, frame, heights, limits, total, now, then, block)
+        count, rounds, lost, total = _divided(problem, limits, total, now, then, block)
     return count, rounds, lost / total if count > 0 else math.inf
 
 
 @borrowing
 def _divided(
-    seen: Seen,
-    b: int,
-    prior: Prior,
-    frame: Frame,
-    heights: Heights,
-    limits: CellLimits,
-    most: float,
-    now: Cells,
-    then: Cells,
-    block: Block,
+    problem: Problem, limits: CellLimits, most: float, now: Cells, then: Cells, block: Block
 ) -> tuple[int, int, float, float]:
     """As `divide_plane`, with bounds relative to a mass that is `most` at most; also the masses dropped and left."""
-    count = first_cells(now.places, now.halves, now.fresh)
-    rough, rounds, lost, total = limits.rough, 0, 0.0, 0.0
+    count, total, lost = _first(problem, limits, most, now, block)
+    rough, rounds = limits.rough, 0
     for _ in range(MOST_ROUNDS):
-        total = _evaluate(
-            seen, b, prior, frame, heights, now, count, limits.dropped * min(total, most), block
-        )
+        total = _evaluate(problem, now, count, limits.dropped * min(total, most), block)
         if not 0 < total < math.inf:
             break
         mass = min(total, most)
@@ -120,52 +86,82 @@ def _divided(
 
 
 @borrowing
-def _evaluate(
-    seen: Seen,
-    b: int,
-    prior: Prior,
-    frame: Frame,
-    heights: Heights,
-    cells: Cells,
-    count: int,
-    least: float,
-    block: Block,
-) -> float:
+def _first(
+    problem: Problem, limits: CellLimits, most: float, cells: Cells, block: Block
+) -> tuple[int, float, float]:
+    """Fill the first cells, without those that the prior rules out; how many, their mass yet, and that left out.
+
+    The mass is that of the cells where the prior is high, which are evaluated.
+    """
+    count = first_cells(cells.places, cells.halves, cells.fresh)
+    _fill_prior(problem.prior, cells, count)
+    some = _above(0, LIKELY, cells, count)
+    total = _evaluate(problem, cells, some, 0.0, block)
+    if not 0 < total < math.inf:
+        return count, 0.0, 0.0
+    area = cells.halves[0, 0] * cells.halves[0, 1] * len(problem.prior.peaks)
+    seldom = SELDOM * limits.dropped * min(total, most)
+    left = some + _above(some, math.log(seldom / area), cells, count)
+    return left, total, (count - left) * seldom
+
+
+@fusing
+def _fill_prior(prior: Prior, cells: Cells, count: int) -> None:
+    """Fill the highest log density of any component of a prior in each cell, as the bound of the cell."""
+    for c in range(count):
+        cells.bounds[c] = -math.inf
+    for k in range(len(prior.peaks)):
+        mean, precise, peak = prior.means[k], prior.precisions[k], prior.peaks[k]
+        east, north, p0, p1, p2 = mean[0], mean[1], precise[0], precise[1], precise[2]
+        first, second = math.sqrt(p0), math.sqrt(p2)
+        for c in range(count):
+            dx, dy = cells.places[c, 0] - east, cells.places[c, 1] - north
+            off = math.sqrt(max(p0 * dx * dx + 2 * p1 * dx * dy + p2 * dy * dy, 0.0))
+            off = max(off - first * cells.halves[c, 0] - second * cells.halves[c, 1], 0.0)
+            cells.bounds[c] = max(cells.bounds[c], peak - 0.5 * off * off)
+
+
+@borrowing
+def _above(start: int, least: float, cells: Cells, count: int) -> int:
+    """Put the fresh cells whose bounds are not below the `least` first, from a place on; returns how many."""
+    left = start
+    for c in range(start, count):
+        # negated, so that what is not a number stays
+        if not cells.bounds[c] < least:
+            for i in range(2):
+                place = cells.places[c, i]
+                cells.places[c, i], cells.places[left, i] = cells.places[left, i], place
+            cells.bounds[c], cells.bounds[left] = cells.bounds[left], cells.bounds[c]
+            left += 1
+    return left - start
+
+
+@borrowing
+def _evaluate(problem: Problem, cells: Cells, count: int, least: float, block: Block) -> float:
     """Evaluate the fresh cells; returns the mass of all. A cell has none as soon as its bound is below the `least`."""
-    x, y, xx, yx, yy = frame
     some, total = 0, 0.0
     for c in range(count):
         if cells.fresh[c]:
             cells.fresh[c] = False
-            u, v, hu, hv = cells.places[c, 0], cells.places[c, 1], cells.halves[c, 0], cells.halves[c, 1]
-            block.cells[some], block.area[some] = c, hu * hv
-            block.x[some], block.y[some] = x + xx * u, y + yx * u + yy * v
-            block.xx[some], block.yx[some], block.yy[some] = (
-                SPREAD * hu * xx,
-                SPREAD * hu * yx,
-                SPREAD * hv * yy,
-            )
+            wide, high = cells.halves[c, 0], cells.halves[c, 1]
+            block.cells[some], block.area[some] = c, wide * high
+            block.x[some], block.y[some] = cells.places[c, 0], cells.places[c, 1]
+            block.wide[some], block.high[some] = SPREAD * wide, SPREAD * high
             some += 1
             if some == BLOCK:
-                _put(some, smooth(seen, b, prior, heights, some, least, block), block, cells)
+                _evaluate_block(problem, some, least, block, cells)
                 some = 0
     if some > 0:
-        _put(some, smooth(seen, b, prior, heights, some, least, block), block, cells)
+        _evaluate_block(problem, some, least, block, cells)
     for c in range(count):
         total += cells.masses[c]
     return total
 
 
 @borrowing
-def _put(some: int, alive: int, block: Block, cells: Cells) -> None:
-    """Take the numbers of a block's cells; those that are not `alive` have no mass."""
-    for p in range(some):
-        c = block.cells[p]
-        # contradictions, smoothed one by one, have more mass together than there can be
-        total = block.bound[p] if block.total[p] > block.bound[p] else block.total[p]
-        cells.masses[c] = block.area[p] * total if p < alive else 0.0
-        cells.bounds[c] = block.area[p] * block.bound[p]
-        cells.changes[c, 0], cells.changes[c, 1] = block.one[p], block.other[p]
+def _evaluate_block(problem: Problem, some: int, least: float, block: Block, cells: Cells) -> None:
+    prior, framed, number = problem
+    put_block(smooth(framed, number, prior, some, least, block, cells), block, cells)
 
 
 @borrowing

@@ -16,19 +16,20 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
 from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential
-from beliefstream.inference.update.joint.native_joint_blocks import Heights, fill_heights, new_cell_block
-from beliefstream.inference.update.joint.native_joint_cells import (
-    CellLimits,
-    Cells,
-    divide_plane,
-    new_cells,
-)
+from beliefstream.inference.update.joint.native_joint_blocks import Cells, new_cell_block, new_cells
+from beliefstream.inference.update.joint.native_joint_cells import CellLimits, Problem, divide_plane
 from beliefstream.inference.update.joint.native_joint_densities import (
     DensitySpace,
     fill_density,
     new_density_space,
 )
 from beliefstream.inference.update.joint.native_joint_fit import Limits, fit_cells
+from beliefstream.inference.update.joint.native_joint_frame import (
+    fill_framed,
+    in_frame,
+    new_framed,
+    new_prior,
+)
 from beliefstream.inference.update.joint.native_joint_nodes import Rule, divergence
 from beliefstream.inference.update.joint.native_joint_parts import (
     Mixture,
@@ -110,11 +111,7 @@ def _solve(
 ) -> None:
     count, most = mixtures.log_weights.shape[1], found.cells.shape[2]
     now, then, places = new_cells(most), new_cells(most), found.nodes.shape[2]
-    space = Prior(
-        np.empty(count), np.empty(count), np.empty((count, 2)), np.empty((count, 3)), np.empty((count, 3))
-    )
-    number = seen.kind.shape[1]
-    heights = Heights(np.empty(number), np.empty(number), np.empty(number))
+    space, framed_space, framed = new_prior(count), new_prior(count), new_framed(seen.kind.shape[1])
     block, densities = new_cell_block(), new_density_space(count)
     mixture, points, others = new_mixture(limits.components), new_points(most), new_points(places)
     rest, residual = new_mixture(limits.components), np.empty(most)
@@ -122,8 +119,8 @@ def _solve(
     for b in range(len(centre)):
         prior = first_of(space, take(mixtures, b, space))
         frame = (centre[b, 0], centre[b, 1], factor[b, 0, 0], factor[b, 1, 0], factor[b, 1, 1])
-        fill_heights(seen, b, heights)
-        number, rounds, lost = divide_plane(seen, b, prior, frame, heights, cell_limits, now, then, block)
+        problem = Problem(in_frame(prior, frame, framed_space), framed, fill_framed(seen, b, frame, framed))
+        number, rounds, lost = divide_plane(problem, cell_limits, now, then, block)
         if number <= 0:
             continue
         cells = now if rounds % 2 == 0 else then
