@@ -34,7 +34,7 @@ class Cells(NamedTuple):
 
 
 @borrowing
-def first_cells(places: Array, halves: Array, fresh: NDArray[np.bool_]) -> int:
+def first_cells(places: Array, halves: Array) -> int:
     """Fill the first cells, in the order of a subdivision; how many there are."""
     side = 1 << LEVELS
     half = REACH / side
@@ -45,7 +45,6 @@ def first_cells(places: Array, halves: Array, fresh: NDArray[np.bool_]) -> int:
             column |= ((c >> (2 * level)) & 1) << level
         places[c, 0], places[c, 1] = half * (2 * row + 1) - REACH, half * (2 * column + 1) - REACH
         halves[c, 0] = halves[c, 1] = half
-        fresh[c] = True
     return side * side
 
 

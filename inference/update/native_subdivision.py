@@ -154,7 +154,9 @@ def _divided(
     """
     # masses are relative to a constant, which they cannot exceed by much
     unit = highest(seen, b, prior) + math.log(4 * frame[2] * frame[4])
-    count, change, rough = first_cells(now.places, now.halves, now.fresh), limits.change, limits.rough
+    count, change, rough = first_cells(now.places, now.halves), limits.change, limits.rough
+    for c in range(count):
+        now.fresh[c] = True
     rounds = 0
     for _ in range(MOST_ROUNDS):
         total = _evaluate(seen, b, prior, frame, now, count)

@@ -27,7 +27,6 @@ class Cells(NamedTuple):
     masses: Array  # (M,) of the smoothed density, relative to a constant
     bounds: Array  # (M,) that the masses cannot exceed
     changes: Array  # (M, 2) variance of the log density along each axis
-    fresh: NDArray[np.bool_]  # (M,) not evaluated yet
 
 
 class Block(NamedTuple):
@@ -53,12 +52,7 @@ class Block(NamedTuple):
 def new_cells(most: int) -> Cells:
     """Space for so many cells."""
     return Cells(
-        np.empty((most, 2)),
-        np.empty((most, 2)),
-        np.empty(most),
-        np.empty(most),
-        np.empty((most, 2)),
-        np.empty(most, np.bool_),
+        np.empty((most, 2)), np.empty((most, 2)), np.empty(most), np.empty(most), np.empty((most, 2))
     )
 
 

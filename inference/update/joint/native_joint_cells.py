@@ -46,63 +46,69 @@ class Problem(NamedTuple):
 
 @borrowing
 def divide_plane(
-    problem: Problem, limits: CellLimits, now: Cells, then: Cells, block: Block
-) -> tuple[int, int, float]:
-    """Number of cells of one problem, −1 if there is no space for more or they never get small enough.
+    problem: Problem, limits: CellLimits, space: tuple[Cells, Cells], done: Cells, block: Block
+) -> tuple[int, float]:
+    """Fill the cells of one problem; how many, −1 if there is no space for them or they never get small enough.
 
-    Also how often `now` and `then` were exchanged, and the share that dropped cells may have at most.
+    Also the share that dropped cells may have at most.
     """
-    count, rounds, lost, total = _divided(problem, limits, math.inf, now, then, block)
+    count, lost, total = _divided(problem, limits, math.inf, space, done, block)
     # wide cells may have had too much mass, beside which others were dropped
     if count > 0 and lost > MOST_LOST * total:
-        count, rounds, lost, total = _divided(problem, limits, total, now, then, block)
-    return count, rounds, lost / total if count > 0 else math.inf
+        count, lost, total = _divided(problem, limits, total, space, done, block)
+    return count, lost / total if count > 0 else math.inf
 
 
 @borrowing
 def _divided(
-    problem: Problem, limits: CellLimits, most: float, now: Cells, then: Cells, block: Block
-) -> tuple[int, int, float, float]:
-    """As `divide_plane`, with bounds relative to a mass that is `most` at most; also the masses dropped and left."""
-    count, total, lost = _first(problem, limits, most, now, block)
-    rough, rounds = limits.rough, 0
+    problem: Problem, limits: CellLimits, most: float, space: tuple[Cells, Cells], done: Cells, block: Block
+) -> tuple[int, float, float]:
+    """As `divide_plane`, with bounds relative to a mass that is `most` at most; also the masses dropped and left.
+
+    Cells that change little are done. Only their children are evaluated, until there are none.
+    """
+    now, then = space
+    count, lost = _first(problem, limits, most, now, block)
+    rough, finished, held = limits.rough, 0, 0.0
     for _ in range(MOST_ROUNDS):
-        total = _evaluate(problem, now, count, limits.dropped * min(total, most), block)
+        total = held + _mass(now, count)
         if not 0 < total < math.inf:
             break
         mass = min(total, most)
         least = limits.dropped * mass, rough * mass
-        number, divided, dropped, coarse = _divide(now, count, least, limits.change, then)
-        if number < 0:
+        count, finished, added, dropped = _divide(now, count, least, limits.change, then, done, finished)
+        if count < 0:
             break
-        if not divided and coarse > limits.coarse * mass:
-            rough /= 4
+        now, then, held, lost = then, now, held + added, lost + dropped
+        if count > 0:
+            _evaluate(problem, now, 0, count, least[0], block)
             continue
+        finished, held, dropped, coarse = _without(done, finished, least[0], limits.change)
         lost += dropped
-        now, then, count, rounds = then, now, number, rounds + 1
-        if not divided:
-            return count, rounds, lost, total
-    return -1, 0, lost, total
+        if not coarse > limits.coarse * mass:
+            return finished, lost, held
+        rough /= 4
+        count, finished, held = _again(done, finished, rough * mass, limits.change, now)
+    return -1, lost, 0.0
 
 
 @borrowing
 def _first(
     problem: Problem, limits: CellLimits, most: float, cells: Cells, block: Block
-) -> tuple[int, float, float]:
-    """Fill the first cells, without those that the prior rules out; how many, their mass yet, and that left out.
-
-    The mass is that of the cells where the prior is high, which are evaluated.
-    """
-    count = first_cells(cells.places, cells.halves, cells.fresh)
+) -> tuple[int, float]:
+    """Fill and evaluate the first cells, without those that the prior rules out; how many, and the mass left out."""
+    count = first_cells(cells.places, cells.halves)
     _fill_prior(problem.prior, cells, count)
+    # where the prior is high: beside their mass, others may have none
     some = _above(0, LIKELY, cells, count)
-    total = _evaluate(problem, cells, some, 0.0, block)
-    if not 0 < total < math.inf:
-        return count, 0.0, 0.0
-    area = cells.halves[0, 0] * cells.halves[0, 1] * len(problem.prior.peaks)
-    seldom = SELDOM * limits.dropped * min(total, most)
-    left = some + _above(some, math.log(seldom / area), cells, count)
-    return left, total, (count - left) * seldom
+    _evaluate(problem, cells, 0, some, 0.0, block)
+    total, left, seldom = _mass(cells, some), count, 0.0
+    if 0 < total < math.inf:
+        area = cells.halves[0, 0] * cells.halves[0, 1] * len(problem.prior.peaks)
+        seldom = SELDOM * limits.dropped * min(total, most)
+        left = some + _above(some, math.log(seldom / area), cells, count)
+    _evaluate(problem, cells, some, left, seldom / SELDOM, block)
+    return left, (count - left) * seldom
 
 
 @fusing
@@ -123,7 +129,7 @@ def _fill_prior(prior: Prior, cells: Cells, count: int) -> None:
 
 @borrowing
 def _above(start: int, least: float, cells: Cells, count: int) -> int:
-    """Put the fresh cells whose bounds are not below the `least` first, from a place on; returns how many."""
+    """Put the cells whose bounds are not below the `least` first, from a place on; returns how many."""
     left = start
     for c in range(start, count):
         # negated, so that what is not a number stays
@@ -137,25 +143,26 @@ def _above(start: int, least: float, cells: Cells, count: int) -> int:
 
 
 @borrowing
-def _evaluate(problem: Problem, cells: Cells, count: int, least: float, block: Block) -> float:
-    """Evaluate the fresh cells; returns the mass of all. A cell has none as soon as its bound is below the `least`."""
-    some, total = 0, 0.0
-    for c in range(count):
-        if cells.fresh[c]:
-            cells.fresh[c] = False
-            wide, high = cells.halves[c, 0], cells.halves[c, 1]
-            block.cells[some], block.area[some] = c, wide * high
-            block.x[some], block.y[some] = cells.places[c, 0], cells.places[c, 1]
-            block.wide[some], block.high[some] = SPREAD * wide, SPREAD * high
-            some += 1
-            if some == BLOCK:
-                _evaluate_block(problem, some, least, block, cells)
-                some = 0
-    if some > 0:
-        _evaluate_block(problem, some, least, block, cells)
+def _mass(cells: Cells, count: int) -> float:
+    total = 0.0
     for c in range(count):
         total += cells.masses[c]
     return total
+
+
+@borrowing
+def _evaluate(problem: Problem, cells: Cells, start: int, end: int, least: float, block: Block) -> None:
+    """Evaluate cells; one has no mass as soon as its bound is below the `least`."""
+    some = 0
+    for c in range(start, end):
+        wide, high = cells.halves[c, 0], cells.halves[c, 1]
+        block.cells[some], block.area[some] = c, wide * high
+        block.x[some], block.y[some] = cells.places[c, 0], cells.places[c, 1]
+        block.wide[some], block.high[some] = SPREAD * wide, SPREAD * high
+        some += 1
+        if some == BLOCK or c == end - 1:
+            _evaluate_block(problem, some, least, block, cells)
+            some = 0
 
 
 @borrowing
@@ -166,36 +173,83 @@ def _evaluate_block(problem: Problem, some: int, least: float, block: Block, cel
 
 @borrowing
 def _divide(
-    cells: Cells, count: int, least: tuple[float, float], change: float, into: Cells
-) -> tuple[int, bool, float, float]:
-    """Drop cells without mass, and halve the others along the axes along which they change.
+    cells: Cells,
+    count: int,
+    least: tuple[float, float],
+    change: float,
+    into: Cells,
+    done: Cells,
+    finished: int,
+) -> tuple[int, int, float, float]:
+    """Drop cells without mass, halve the others along the axes along which they change, and put those that do not.
 
-    `least` are the bounds below which a cell is dropped, and may stay coarse. Returns their number, −1 if there is no
-    space, whether any was halved, and the bounds of those dropped and of the coarse ones.
+    `least` are the bounds below which a cell is dropped, and may stay coarse. Returns how many there are after it, −1
+    if there is no space, how many are done, the masses of those that are new there, and the bounds of those dropped.
     """
-    n, divided, most, dropped, rest = 0, False, len(into.masses), 0.0, 0.0
+    n, most, held, dropped = 0, len(into.masses), 0.0, 0.0
     for c in range(count):
         bound = cells.bounds[c]
         # negated, so that what is not a number is kept
         if bound < least[0]:
             dropped += bound
             continue
-        if n + 4 > most:
-            return -1, False, dropped, rest
-        coarse, one, other = bound < least[1], cells.changes[c, 0], cells.changes[c, 1]
-        if coarse and (one > change or other > change):
-            rest += bound
-        rows = 2 if one > change and not coarse else 1
-        columns = 2 if other > change and not coarse else 1
+        if n + finished + 4 > most:
+            return -1, finished, held, dropped
+        rows = 2 if cells.changes[c, 0] > change and not bound < least[1] else 1
+        columns = 2 if cells.changes[c, 1] > change and not bound < least[1] else 1
+        if rows * columns == 1:
+            _copy(cells, c, done, finished)
+            held += cells.masses[c]
+            finished += 1
+            continue
+        wide, high = cells.halves[c, 0] / rows, cells.halves[c, 1] / columns
         for i in range(rows):
             for j in range(columns):
-                hu, hv = cells.halves[c, 0] / rows, cells.halves[c, 1] / columns
-                into.places[n, 0] = cells.places[c, 0] + (2 * i - rows + 1) * hu
-                into.places[n, 1] = cells.places[c, 1] + (2 * j - columns + 1) * hv
-                into.halves[n, 0], into.halves[n, 1] = hu, hv
-                into.masses[n], into.bounds[n] = cells.masses[c], bound
-                into.changes[n, 0], into.changes[n, 1] = one, other
-                into.fresh[n] = rows * columns > 1
+                into.places[n, 0] = cells.places[c, 0] + (2 * i - rows + 1) * wide
+                into.places[n, 1] = cells.places[c, 1] + (2 * j - columns + 1) * high
+                into.halves[n, 0], into.halves[n, 1] = wide, high
                 n += 1
-        divided = divided or rows * columns > 1
-    return n, divided, dropped, rest
+    return n, finished, held, dropped
+
+
+@borrowing
+def _copy(cells: Cells, c: int, into: Cells, n: int) -> None:
+    into.places[n, 0], into.places[n, 1] = cells.places[c, 0], cells.places[c, 1]
+    into.halves[n, 0], into.halves[n, 1] = cells.halves[c, 0], cells.halves[c, 1]
+    into.masses[n], into.bounds[n] = cells.masses[c], cells.bounds[c]
+    into.changes[n, 0], into.changes[n, 1] = cells.changes[c, 0], cells.changes[c, 1]
+
+
+@borrowing
+def _without(done: Cells, count: int, least: float, change: float) -> tuple[int, float, float, float]:
+    """Drop the cells that are without mass beside the others.
+
+    Returns how many are left, their mass, and the bounds of those dropped and of the coarse ones.
+    """
+    left, held, dropped, coarse = 0, 0.0, 0.0, 0.0
+    for c in range(count):
+        bound = done.bounds[c]
+        if bound < least:
+            dropped += bound
+            continue
+        if done.changes[c, 0] > change or done.changes[c, 1] > change:
+            coarse += bound
+        held += done.masses[c]
+        _copy(done, c, done, left)
+        left += 1
+    return left, held, dropped, coarse
+
+
+@borrowing
+def _again(done: Cells, count: int, rough: float, change: float, into: Cells) -> tuple[int, int, float]:
+    """Take the coarse cells with large bounds out; how many they are, how many are left, and the mass of these."""
+    n, left, held = 0, 0, 0.0
+    for c in range(count):
+        if not done.bounds[c] < rough and (done.changes[c, 0] > change or done.changes[c, 1] > change):
+            _copy(done, c, into, n)
+            n += 1
+            continue
+        held += done.masses[c]
+        _copy(done, c, done, left)
+        left += 1
+    return n, left, held

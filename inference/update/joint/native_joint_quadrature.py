@@ -110,7 +110,7 @@ def _solve(
     found: Found,
 ) -> None:
     count, most = mixtures.log_weights.shape[1], found.cells.shape[2]
-    now, then, places = new_cells(most), new_cells(most), found.nodes.shape[2]
+    now, then, cells, places = new_cells(most), new_cells(most), new_cells(most), found.nodes.shape[2]
     space, framed_space, framed = new_prior(count), new_prior(count), new_framed(seen.kind.shape[1])
     block, densities = new_cell_block(), new_density_space(count)
     mixture, points, others = new_mixture(limits.components), new_points(most), new_points(places)
@@ -120,10 +120,9 @@ def _solve(
         prior = first_of(space, take(mixtures, b, space))
         frame = (centre[b, 0], centre[b, 1], factor[b, 0, 0], factor[b, 1, 0], factor[b, 1, 1])
         problem = Problem(in_frame(prior, frame, framed_space), framed, fill_framed(seen, b, frame, framed))
-        number, rounds, lost = divide_plane(problem, cell_limits, now, then, block)
+        number, lost = divide_plane(problem, cell_limits, (now, then), cells, block)
         if number <= 0:
             continue
-        cells = now if rounds % 2 == 0 else then
         log_area = math.log(4 * frame[2] * frame[4])
         evidence = _fill_points(seen, b, prior, frame, cells, number, points, densities)
         evidence += log_area
