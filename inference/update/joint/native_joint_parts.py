@@ -16,7 +16,7 @@ from beliefstream.inference.likelihood.native_terms import Array
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI
 from beliefstream.inference.mixtures.native import adding, borrowing, fusing, inner
 from beliefstream.inference.mixtures.native_density import FAINTEST
-from beliefstream.inference.mixtures.native_exponential import exponential, logarithm
+from beliefstream.inference.mixtures.native_exponential import logarithm, roughly_exponential
 from beliefstream.inference.mixtures.native_parts import SMALLEST, Sums, cost
 
 LEAST_MASS = 1e-13  # share below which a component is dropped
@@ -246,7 +246,7 @@ def log_density(components: int, count: int, work: Work, into: Array) -> None:
 @adding
 def _add_share(logs: Array, highest: Array, count: int, into: Array) -> None:
     for p in range(count):
-        logs[p] = exponential(max(logs[p] - highest[p], FAINTEST))
+        logs[p] = roughly_exponential(max(logs[p] - highest[p], FAINTEST))
         into[p] += logs[p]
 
 

@@ -43,7 +43,7 @@ from beliefstream.inference.update.wide_components import share_beside
 
 Attempt = tuple[tuple[float, ...], tuple[float, ...], int]
 
-TOGETHER = 64  # problems at a time
+TOGETHER = 256  # problems at a time
 FARTHEST = 18.0  # deviations of the prior, within which its components must lie
 MOST_LOST, MOST_APART = 0.005, 0.1  # share of the posterior outside the cells; nats between both evidences
 # see `native_joint_cells.CellLimits` and `native_joint_quadrature.Limits`, and the most cells
@@ -126,8 +126,8 @@ def _attempts(
         def part(some: Tensor, attempt: Attempt = attempt) -> tuple[Tensor, Update]:
             return some, _solved(local.rows(some), surprise[some], settings, attempt)
 
-        poor = []
-        for some, update in in_threads(part, torch.split(left, TOGETHER)):
+        poor, each = [], max(1, min(TOGETHER, math.ceil(len(left) / torch.get_num_threads())))
+        for some, update in in_threads(part, torch.split(left, each)):
             good = update.divergence < most[some]
             at = torch.nonzero(good)[:, 0]
             poor.append(some[~good])
