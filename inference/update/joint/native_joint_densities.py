@@ -1,76 +1,147 @@
-"""Prior × likelihood of one problem at points in the plane, a block at a time, for `native_joint_quadrature`."""
+"""Prior × likelihood of one problem at points in the plane, for `native_joint_quadrature`.
+
+Each loop over the points does all of one component or observation, so that little leaves the registers.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from beliefstream.inference.likelihood.native_likelihood import (
-    add_observation,
-    close,
-    fill_relative,
-    fill_squared,
-)
-from beliefstream.inference.likelihood.native_terms import Array, Seen
-from beliefstream.inference.mixtures.native import fusing, inner
-from beliefstream.inference.mixtures.native_density import BLOCK, Block, new_block, sum_components
+from beliefstream.inference.likelihood.native_angles import arctangent, within_half_a_turn
+from beliefstream.inference.likelihood.native_derivatives import SOFT
+from beliefstream.inference.likelihood.native_terms import LOG_WIDE, WIDE_OUTLIER, Array, Seen
+from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
+from beliefstream.inference.mixtures.native import borrowing, fusing, inner
+from beliefstream.inference.mixtures.native_density import FAINTEST
+from beliefstream.inference.mixtures.native_exponential import logarithm, roughly_exponential
 from beliefstream.inference.update.native_cell_densities import Prior
+
+LOWEST = -1e300  # below every log of a density
 
 
 class DensitySpace(NamedTuple):
-    """Space for one block of points."""
+    """Space for the densities of points."""
 
-    block: Block
-    relative: Array  # (2, BLOCK)
-    product: Array  # (BLOCK,)
-    total: Array
-
-
-@inner
-def new_density_space(components: int) -> DensitySpace:
-    """Space for a prior of at most so many components."""
-    return DensitySpace(new_block(components, 2), np.empty((2, BLOCK)), np.empty(BLOCK), np.empty(BLOCK))
+    logs: Array  # (K, P) of the prior's components
+    highest: Array  # (P,) of these
+    squared: Array  # (P,) residuals
+    product: Array  # (P,) of what outliers add to the larger of two terms
 
 
 @inner
+def new_density_space(components: int, points: int) -> DensitySpace:
+    """Space for a prior of at most so many components, at so many points."""
+    return DensitySpace(np.empty((components, points)), np.empty(points), np.empty(points), np.empty(points))
+
+
+@borrowing
 def fill_density(
     seen: Seen, b: int, prior: Prior, x: Array, y: Array, count: int, space: DensitySpace, into: Array
 ) -> None:
     """Fill the log of prior × likelihood at the first `count` points."""
-    whole, product, total = space.block, space.product, space.total
-    block = Block(
-        whole.points,
-        whole.values[: len(prior.peaks)],
-        whole.offset,
-        whole.highest,
-        whole.total,
-        whole.argument,
-    )
-    for start in range(0, count, BLOCK):
-        some = min(BLOCK, count - start)
-        for p in range(some):
-            block.points[0, p], block.points[1, p] = x[start + p], y[start + p]
-        for k in range(len(prior.peaks)):
-            _fill_component(
-                prior.peaks[k], prior.means[k], prior.precisions[k], block.points, block.values[k]
-            )
-        sum_components(block, into[start : start + some])
-        for p in range(BLOCK):
-            product[p], total[p] = 1.0, 0.0
-        for n in range(seen.kind.shape[1]):
-            if seen.mask[b, n]:
-                fill_relative(seen, b, n, block, space.relative)
-                fill_squared(seen, b, n, block, space.relative)
-                add_observation(seen, b, n, block, product, total)
-        close(product, total)
-        for p in range(some):
-            into[start + p] += total[p]
+    logs, highest, squared, product = space
+    for p in range(count):
+        highest[p], into[p], product[p] = LOWEST, 0.0, 1.0
+    for k in range(len(prior.peaks)):
+        _fill_component(prior.peaks[k], prior.means[k], prior.precisions[k], x, y, count, logs[k], highest)
+    for k in range(len(prior.peaks)):
+        _add_component(logs[k], highest, count, into)
+    _take_logarithm(highest, count, into)
+    for n in range(seen.kind.shape[1]):
+        if seen.mask[b, n]:
+            if seen.kind[b, n] == LINEAR:
+                _see_linear(seen, b, n, x, y, count, squared)
+            elif seen.kind[b, n] == ANGLE:
+                _see_angle(seen, b, n, x, y, count, squared)
+            else:
+                _see_range(seen, b, n, x, y, count, squared)
+            _add_observation(seen, b, n, squared, count, product, into)
+    for p in range(count):
+        into[p] += logarithm(product[p])
 
 
 @fusing
-def _fill_component(peak: float, mean: Array, precision: Array, points: Array, values: Array) -> None:
-    x, y, xx, xy, yy = mean[0], mean[1], precision[0], precision[1], precision[2]
-    for p in range(BLOCK):
-        dx, dy = points[0, p] - x, points[1, p] - y
-        values[p] = peak - 0.5 * (xx * dx * dx + 2 * xy * dx * dy + yy * dy * dy)
+def _fill_component(
+    peak: float, mean: Array, precision: Array, x: Array, y: Array, count: int, logs: Array, highest: Array
+) -> None:
+    east, north, xx, xy, yy = mean[0], mean[1], precision[0], precision[1], precision[2]
+    for p in range(count):
+        dx, dy = x[p] - east, y[p] - north
+        logs[p] = peak - 0.5 * (xx * dx * dx + 2 * xy * dx * dy + yy * dy * dy)
+        highest[p] = max(highest[p], logs[p])
+
+
+@fusing
+def _add_component(logs: Array, highest: Array, count: int, into: Array) -> None:
+    for p in range(count):
+        into[p] += roughly_exponential(max(logs[p] - highest[p], FAINTEST))
+
+
+@fusing
+def _take_logarithm(highest: Array, count: int, into: Array) -> None:
+    for p in range(count):
+        into[p] = highest[p] + logarithm(into[p])
+
+
+@fusing
+def _see_linear(seen: Seen, b: int, n: int, x: Array, y: Array, count: int, squared: Array) -> None:
+    one, other = seen.value[b, n, 0] + seen.origin[b, n, 0], seen.value[b, n, 1] + seen.origin[b, n, 1]
+    matrix = seen.matrix[b, n]
+    m00, m01, m10, m11 = matrix[0, 0], matrix[0, 1], matrix[1, 0], matrix[1, 1]
+    for p in range(count):
+        left, right = one - m00 * x[p] - m01 * y[p], other - m10 * x[p] - m11 * y[p]
+        squared[p] = left * left + right * right
+
+
+@fusing
+def _see_range(seen: Seen, b: int, n: int, x: Array, y: Array, count: int, squared: Array) -> None:
+    value, scale = seen.value[b, n, 0], 1 / seen.deviation[b, n]
+    east, north, matrix = seen.origin[b, n, 0], seen.origin[b, n, 1], seen.matrix[b, n]
+    m00, m01, m10, m11 = matrix[0, 0], matrix[0, 1], matrix[1, 0], matrix[1, 1]
+    for p in range(count):
+        first, second = m00 * x[p] + m01 * y[p] - east, m10 * x[p] + m11 * y[p] - north
+        off = (value - math.sqrt(first * first + second * second + SOFT)) * scale
+        squared[p] = off * off
+
+
+@fusing
+def _see_angle(seen: Seen, b: int, n: int, x: Array, y: Array, count: int, squared: Array) -> None:
+    value, scale = seen.value[b, n, 0], 1 / seen.deviation[b, n]
+    east, north, matrix = seen.origin[b, n, 0], seen.origin[b, n, 1], seen.matrix[b, n]
+    m00, m01, m10, m11 = matrix[0, 0], matrix[0, 1], matrix[1, 0], matrix[1, 1]
+    h0, h1 = seen.heading[b, n, 0], seen.heading[b, n, 1]
+    for p in range(count):
+        first, second = m00 * x[p] + m01 * y[p] - east, m10 * x[p] + m11 * y[p] - north
+        off = within_half_a_turn(value + h0 * x[p] + h1 * y[p] - arctangent(second, first)) * scale
+        squared[p] = off * off
+
+
+@borrowing
+def _add_observation(
+    seen: Seen, b: int, n: int, squared: Array, count: int, product: Array, into: Array
+) -> None:
+    """Add the larger of an inlier's and an outlier's log density, and multiply the rest in."""
+    best, constant, slope = seen.log_inlier[b, n] - seen.constant[b, n], seen.log_outlier[b, n], 0.0
+    if constant == -math.inf:
+        for p in range(count):
+            into[p] += best - 0.5 * squared[p]
+        return
+    if seen.kind[b, n] == LINEAR:
+        slope = -0.5 / WIDE_OUTLIER**2
+        constant -= seen.constant[b, n] + seen.rows[b, n] * LOG_WIDE
+    else:
+        constant += seen.outlier[b, n]
+    _add_either(best, constant, slope, squared, count, product, into)
+
+
+@fusing
+def _add_either(
+    best: float, constant: float, slope: float, squared: Array, count: int, product: Array, into: Array
+) -> None:
+    for p in range(count):
+        inlier, outlier = best - 0.5 * squared[p], constant + slope * squared[p]
+        into[p] += max(inlier, outlier)
+        product[p] *= 1 + roughly_exponential(max(-abs(inlier - outlier), FAINTEST))

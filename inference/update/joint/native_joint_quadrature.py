@@ -112,7 +112,7 @@ def _solve(
     count, most = mixtures.log_weights.shape[1], found.cells.shape[2]
     now, then, cells, places = new_cells(most), new_cells(most), new_cells(most), found.nodes.shape[2]
     space, framed_space, framed = new_prior(count), new_prior(count), new_framed(seen.kind.shape[1])
-    block, densities = new_cell_block(), new_density_space(count)
+    block, densities = new_cell_block(), new_density_space(count, max(most, places))
     mixture, points, others = new_mixture(limits.components), new_points(most), new_points(places)
     rest, residual = new_mixture(limits.components), np.empty(most)
     work, answer = new_work(limits.components, max(most, places)), np.empty(max(most, places))
