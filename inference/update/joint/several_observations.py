@@ -49,7 +49,7 @@ MOST_LOST, MOST_APART = 0.005, 0.1  # share of the posterior outside the cells; 
 # see `native_joint_cells.CellLimits` and `native_joint_quadrature.Limits`, and the most cells
 USUAL = (0.25, 1e-5, 3e-4, 0.01), (16, 0.02, -0.1, 2, 5, 3, 3, 0.005), 2048
 FINER = (0.12, 1e-6, 1e-5, 0.002), (16, 0.0, -0.1, 4, 6, 3, 3, 0.005), 8192
-COARSER = (0.5, 3e-5, 1e-3, 0.03), (10, 0.02, -0.1, 1, 3, 3, 1, 0.02), 1024
+COARSER = (0.5, 3e-5, 1e-3, 0.03), (10, 0.02, -0.1, 1, 3, 3, 2, 0.02), 1024
 FAR, STEEP = 3.0, 40.0  # deviations of the prior; nats below a density, at which an answer has nothing there
 MOST_UNREFINED = 0.1  # nats that an answer may lose where none is refined
 UNSEEN_POINTS = 256  # that measure the coordinates that no sensor touches
@@ -182,9 +182,12 @@ def _steepness(answer: GaussianMixture, factor: Tensor) -> Tensor:
 
     Without a wide component, an answer has no density there.
     """
-    inverse = la.invert_lower(factor)[:, None]
-    spread = inverse @ answer.covariances @ inverse.mT
-    trace, determinant = la.trace(spread), spread[..., 0, 0] * spread[..., 1, 1] - spread[..., 0, 1].square()
+    # entry by entry: products of so many small matrices take ten times as long
+    inverse, covariances = la.invert_lower(factor)[:, None], answer.covariances
+    one, low, two = inverse[..., 0, 0], inverse[..., 1, 0], inverse[..., 1, 1]
+    xx, xy, yy = covariances[..., 0, 0], covariances[..., 1, 0], covariances[..., 1, 1]
+    trace = one * one * xx + low * low * xx + 2 * low * two * xy + two * two * yy
+    determinant = (one * two).square() * (xx * yy - xy * xy)
     least = determinant / (0.5 * trace + (0.25 * trace.square() - determinant).clamp_min(0).sqrt())
     low = 0.5 * FAR**2 / least - answer.log_weights
     return torch.where(answer.present, low, math.inf).amin(1)

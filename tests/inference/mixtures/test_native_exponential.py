@@ -11,7 +11,12 @@ from hypothesis import given, strategies as st
 from numba import njit
 from numpy.typing import NDArray
 
-from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential, logarithm
+from beliefstream.inference.mixtures.native_exponential import (
+    UNDERFLOW,
+    exponential,
+    logarithm,
+    roughly_exponential,
+)
 
 UNITS = 4  # in the last place
 
@@ -32,6 +37,7 @@ def over_all(function: Callable[[float], float]) -> Callable[[Array], Array]:
 
 
 exponentials, logarithms = over_all(exponential), over_all(logarithm)
+rough_exponentials = over_all(roughly_exponential)
 
 
 def off(found: Array, exact: Array) -> Array:
@@ -43,6 +49,11 @@ def off(found: Array, exact: Array) -> Array:
 def test_exponentials_are_those_of_numpy(values: list[float]) -> None:
     given = np.array(values)
     assert off(exponentials(given), np.exp(given)).max() <= UNITS
+
+
+def test_rough_exponentials_are_off_by_two_ten_millionths_at_most() -> None:
+    given = np.linspace(UNDERFLOW, 709.0, 100_001)
+    assert np.abs(rough_exponentials(given) / np.exp(given) - 1).max() < 2e-7
 
 
 @given(st.lists(st.floats(2.3e-308, 1.7e308), min_size=1, max_size=40))

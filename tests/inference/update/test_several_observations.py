@@ -155,6 +155,18 @@ def test_a_sharp_beam_beside_its_sensor_is_not_cut_off() -> None:
     assert grid.divergence(found.posterior) < 0.05
 
 
+def test_what_is_far_from_the_prior_is_found() -> None:
+    """The first cells are those where the prior is high; these observations rule all of them out."""
+    prior = GaussianMixture.gaussian(torch.zeros(1, 2).double(), torch.eye(2).double()[None])
+    seen = [distance([-9, 0], 15.1, 0.05), direction([6, -8], 1.55, 0.01)]
+    found = answer(prior, read(seen))
+    assert found is not None
+    grid = exact(prior, together(seen), 4001)
+    assert grid.mean[0] > 5.9
+    assert float(found.log_evidence[0]) == pytest.approx(grid.log_evidence, abs=0.01)
+    assert grid.divergence(found.posterior) < 0.01
+
+
 def test_observations_that_contradict_each_other_hide_no_mass() -> None:
     """Where each is smoothed on its own over a wide cell, they have far more mass together than there can be."""
     (problem,) = problems("contradictions, 5 % outliers", 13, 416)[12:]
