@@ -12,22 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.native_terms import log_sum, wrapped
-from beliefstream.inference.mixtures.native import borrowing
-from beliefstream.inference.update.native_polar_nodes import (
-    Component,
-    Line,
-    Sensor,
-    component_at,
-    divide,
-    line,
-)
-from beliefstream.inference.update.native_polar_space import (
-    Counts,
-    One,
-    Rules,
-    Sight,
-    Space,
-)
+from beliefstream.inference.mixtures.native import borrowing, fusing
+from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential, logarithm
+from beliefstream.inference.update.native_polar_lines import LINES, Component, Lines, Rule, component_at, fill
+from beliefstream.inference.update.native_polar_nodes import divide
+from beliefstream.inference.update.native_polar_space import Counts, One, Rules, Sight, Space
 from beliefstream.inference.update.native_polar_windows import Division, Sums, share_out, windows_of
 
 Array = NDArray[np.float64]
@@ -35,7 +24,7 @@ Array = NDArray[np.float64]
 LIGHT = 1e-7  # share of a component below which it has no nodes
 LIGHTEST = 20.0  # nats below the heaviest component before it, below which one has no panels
 LIGHTEST_NODE = 1e-9  # share of the posterior below which a node is left out
-LIGHTEST_LINE = 1e-7  # the same of all nodes of a line, where they are gathered
+LIGHTEST_LINE = 1e-7  # the same of all nodes of a line
 FINE = 0.4  # half width of a panel, in standard deviations of its windows
 FINE_OF_MANY = 1.0  # the same where there are other components
 MOST_FINER = 16
@@ -46,7 +35,7 @@ CHECK = 5.0  # times as exact as its check, or more, a rule is
 def gather(
     sight: Sight, log_weights: Array, moments: Array, count: int, rules: Rules, space: Space
 ) -> tuple[Counts, float, float]:
-    """Fill nodes, lines and parts of components times an inlier.
+    """Fill nodes, strips and parts of components times an inlier.
 
     Also returns the share of the posterior that is uncertain, and the rough log evidence that all shares are of.
     """
@@ -60,11 +49,11 @@ def gather(
         if share > LIGHT:
             log_weight = log_weights[k] + sight.log_inlier
             one = One(_component(moments[k]), log_weight, space.mass[k], share, k, fine)
-            division = windows_of(sight.sensor, one, start, end, rules, space)
+            division = windows_of(sight.sensor, one, start, end, space)
             counts, mass, doubtful = _add(sight, one, (start, end), division, rules, counts, space)
             if counts.nodes < 0:
                 return counts, math.inf, rough
-            off = abs(_checked(sight.sensor, one, (start, end), rules, space) - mass) / CHECK
+            off = abs(_checked(sight, one, (start, end), rules, space) - mass) / CHECK
             uncertain += share * (doubtful + off)
         start = end
     return counts, uncertain, rough
@@ -80,7 +69,7 @@ def _rough_evidence(
         start, space.mass[k], part = end, -math.inf, _component(moments[k])
         log_weight = log_weights[k] + sight.log_inlier
         least = highest - LIGHTEST - log_weight
-        end = divide(sight.sensor, part, rules.peak, space.line, space.waiting, space.panels, start, least)
+        end = divide(sight.sensor, part, rules.peak, space.lines, space.waiting, space.panels, start, least)
         if end < 0:
             return math.nan
         space.ends[k] = end
@@ -111,15 +100,40 @@ def total(logs: Array, start: int, end: int) -> float:
 
 
 @borrowing
-def _checked(sensor: Sensor, one: One, panels: tuple[int, int], rules: Rules, space: Space) -> float:
+def _checked(sight: Sight, one: One, panels: tuple[int, int], rules: Rules, space: Space) -> float:
     """The mass of a component by another rule, as a share of that by its panels."""
-    found = 0.0
+    lines, found, count = space.lines, 0.0, 0
     for i in range(*panels):
         centre, half = space.panels.centre[i], space.panels.half[i]
         for c in range(len(rules.check)):
-            log = line(sensor, one.part, centre + half * rules.check[c], rules.peak, space.line)[0]
-            found += half * rules.check_weights[c] * math.exp(log + one.log_weight - one.mass)
+            lines.outer[count] = centre + half * rules.check[c]
+            lines.step[count] = half * rules.check_weights[c]
+            count += 1
+            if count == LINES:
+                found += _mass_of(sight, one, rules.peak, count, lines)
+                count = 0
+    return found + _mass_of(sight, one, rules.peak, count, lines)
+
+
+@borrowing
+def _mass_of(sight: Sight, one: One, rule: Rule, count: int, lines: Lines) -> float:
+    """Fill the first lines; their mass, each in `total` too, as a share of that of their component by its panels."""
+    if count == 0:
+        return 0.0
+    fill(sight.sensor, one.part, rule, lines)
+    _find_shares(one.log_weight - one.mass, lines.mass, lines.step, lines.total)
+    found = 0.0
+    for p in range(count):
+        found += lines.total[p]
     return found
+
+
+@fusing
+def _find_shares(relative: float, logs: Array, steps: Array, into: Array) -> None:
+    for p in range(LINES):
+        log = logs[p] + relative
+        # negated, so that what is not a number stays so
+        into[p] = steps[p] * exponential(log) if not log <= UNDERFLOW else 0.0
 
 
 @borrowing
@@ -132,8 +146,8 @@ def _add(
     counts: Counts,
     space: Space,
 ) -> tuple[Counts, float, float]:
-    """Add nodes, lines and parts of a component; its mass, and that of it to doubt, as shares of that by its panels."""
-    sensor, mass, doubtful = sight.sensor, 0.0, 0.0
+    """Add nodes, strips and parts of a component; its mass, and that of it to doubt, as shares of that by panels."""
+    sensor, lines, mass, doubtful, count = sight.sensor, space.lines, 0.0, 0.0, 0
     space.windows.sums[: division.windows] = 0.0
     for i in range(*panels):
         whole, finer = space.panels.half[i], 1
@@ -144,38 +158,73 @@ def _add(
         for number in range(finer):
             centre = space.panels.centre[i] - whole + (2 * number + 1) * half
             for c in range(len(rules.outer)):
-                outer, step = centre + half * rules.outer[c], half * rules.weights[c]
-                log, _, trusted = line(sensor, one.part, outer, rules.inner, space.line)
-                found = math.exp(log + math.log(step) + one.log_weight - one.mass)
-                mass += found
-                doubtful += 0.0 if trusted else found
-                counts = _keep(sight, found * one.share, counts, space)
-                if counts.nodes < 0:
-                    return counts, mass, doubtful
-                sums = _sums(space.line, found * one.share)
-                counts = _add_line(sensor, step, sums, counts, space)
-                if counts.nodes < 0:
-                    return counts, mass, doubtful
-                share_out(math.log(outer) if sensor.is_angle else outer, sums, division, space.windows)
+                lines.outer[count], lines.step[count] = (
+                    centre + half * rules.outer[c],
+                    half * rules.weights[c],
+                )
+                count += 1
+                if count == LINES:
+                    counts, found, doubted = _add_lines(
+                        sight, one, count, division, rules.inner, counts, space
+                    )
+                    mass, doubtful, count = mass + found, doubtful + doubted, 0
+                    if counts.nodes < 0:
+                        return counts, mass, doubtful
+    counts, found, doubted = _add_lines(sight, one, count, division, rules.inner, counts, space)
+    mass, doubtful = mass + found, doubtful + doubted
+    if counts.nodes < 0:
+        return counts, mass, doubtful
     return _add_parts(one, division.windows, counts, space), mass, doubtful
 
 
 @borrowing
-def _keep(sight: Sight, whole: float, counts: Counts, space: Space) -> Counts:
-    """Add the inner nodes of a line that have a share of the posterior; `whole` is that of the line."""
-    nodes, line, place = space.nodes, space.line, counts.nodes
-    for i in range(len(line.shares)):
-        share = line.shares[i] * whole
-        if not share > LIGHTEST_NODE:
-            continue
-        if place == len(nodes.x):
-            return Counts(counts.parts, -1, counts.lines)
-        nodes.x[place], nodes.y[place], nodes.share[place] = line.x[i], line.y[i], share
-        nodes.likelihood[place] = log_sum(
-            sight.log_inlier - 0.5 * line.off[i] * line.off[i], sight.log_outlier
-        )
-        place += 1
-    return Counts(counts.parts, place, counts.lines)
+def _add_lines(
+    sight: Sight, one: One, count: int, division: Division, rule: Rule, counts: Counts, space: Space
+) -> tuple[Counts, float, float]:
+    """Add the first lines; their mass, and that of it to doubt."""
+    lines, doubtful = space.lines, 0.0
+    mass = _mass_of(sight, one, rule, count, lines)
+    if count == 0:
+        return counts, mass, doubtful
+    for i in range(len(rule.steps)):
+        _find_likelihoods(sight, lines.off[i])
+    for p in range(count):
+        doubtful += (1.0 - lines.trusted[p]) * lines.total[p]
+        lines.total[p] *= one.share
+        if len(space.nodes.x) < counts.nodes + len(rule.steps):
+            return Counts(counts.parts, -1, counts.strips), mass, doubtful
+        counts = _keep(lines, p, counts, space)
+        sums = _sums(lines, p)
+        counts = _add_strip(sight, lines.step[p], sums, counts, space)
+        if counts.nodes < 0:
+            return counts, mass, doubtful
+        outer = lines.outer[p]
+        share_out(math.log(outer) if sight.sensor.is_angle else outer, sums, division, space.windows)
+    return counts, mass, doubtful
+
+
+@fusing
+def _find_likelihoods(sight: Sight, off: Array) -> None:
+    """Turn residuals into log likelihoods."""
+    inlier, outlier = sight.log_inlier, sight.log_outlier
+    for p in range(LINES):
+        off[p] = inlier - 0.5 * off[p] * off[p]
+    if outlier > -math.inf:
+        for p in range(LINES):
+            highest, apart = (off[p], outlier - off[p]) if off[p] > outlier else (outlier, off[p] - outlier)
+            off[p] = highest + logarithm(1 + exponential(apart if apart > UNDERFLOW else UNDERFLOW))
+
+
+@borrowing
+def _keep(lines: Lines, p: int, counts: Counts, space: Space) -> Counts:
+    """Add the inner nodes of a line that have a share of the posterior."""
+    nodes, whole, place = space.nodes, lines.total[p], counts.nodes
+    for i in range(len(lines.x)):
+        share = lines.shares[i, p] * whole
+        nodes.x[place], nodes.y[place], nodes.share[place] = lines.x[i, p], lines.y[i, p], share
+        nodes.likelihood[place] = lines.off[i, p]
+        place += 1 if share > LIGHTEST_NODE else 0
+    return Counts(counts.parts, place, counts.strips)
 
 
 @borrowing
@@ -188,11 +237,11 @@ def likelihood(sight: Sight, x: float, y: float) -> float:
 
 
 @borrowing
-def _sums(line: Line, whole: float) -> Sums:
+def _sums(lines: Lines, p: int) -> Sums:
     """Share, and first and second moments of the inner nodes of a line."""
     mass = x = y = xx = xy = yy = 0.0
-    for i in range(len(line.shares)):
-        share, east, north = whole * line.shares[i], line.x[i], line.y[i]
+    for i in range(len(lines.x)):
+        share, east, north = lines.total[p] * lines.shares[i, p], lines.x[i, p], lines.y[i, p]
         mass += share
         x += share * east
         y += share * north
@@ -203,21 +252,16 @@ def _sums(line: Line, whole: float) -> Sums:
 
 
 @borrowing
-def _add_line(
-    sensor: Sensor,
-    step: float,
-    sums: Sums,
-    counts: Counts,
-    space: Space,
-) -> Counts:
-    """Add a line, with the covariance of places that are spread evenly over its step along the outer coordinate."""
-    if not sums[0] > LIGHTEST_LINE:
+def _add_strip(sight: Sight, step: float, sums: Sums, counts: Counts, space: Space) -> Counts:
+    """Add a strip, with the covariance of places that are spread evenly over its step along the outer coordinate."""
+    strips, sensor = space.strips, sight.sensor
+    if len(strips.share) == 0 or not sums[0] > LIGHTEST_LINE:
         return counts
-    if counts.lines == len(space.lines.share):
-        return Counts(counts.parts, -1, counts.lines)
-    found = space.lines.moments[counts.lines]
+    if counts.strips == len(strips.share):
+        return Counts(counts.parts, -1, counts.strips)
+    found = strips.moments[counts.strips]
     _fill_moments(sums, found)
-    distance = math.hypot(found[0], found[1])
+    distance = math.sqrt(found[0] * found[0] + found[1] * found[1])
     east, north = found[0] / distance, found[1] / distance
     along = step if sensor.is_angle else sensor.value * step
     x, y = (east, north) if sensor.is_angle else (-north, east)
@@ -225,8 +269,8 @@ def _add_line(
     found[2] += added * x * x
     found[3] += added * x * y
     found[4] += added * y * y
-    space.lines.share[counts.lines] = sums[0]
-    return Counts(counts.parts, counts.nodes, counts.lines + 1)
+    strips.share[counts.strips] = sums[0]
+    return Counts(counts.parts, counts.nodes, counts.strips + 1)
 
 
 @borrowing
@@ -247,4 +291,4 @@ def _add_parts(one: One, count: int, counts: Counts, space: Space) -> Counts:
             _fill_moments((sums[0], sums[1], sums[2], sums[3], sums[4], sums[5]), parts.moments[place])
             parts.share[place], parts.source[place] = sums[0], one.source
             place += 1
-    return Counts(place, counts.nodes, counts.lines)
+    return Counts(place, counts.nodes, counts.strips)

@@ -23,9 +23,9 @@ from beliefstream.inference.update.native_polar_answers import (
     put_moments,
     see,
 )
-from beliefstream.inference.update.native_polar_nodes import Sensor
+from beliefstream.inference.update.native_polar_lines import Sensor
 from beliefstream.inference.update.native_polar_parts import gather
-from beliefstream.inference.update.native_polar_space import MOST_LINES, MOST_NODES, Counts, Sight
+from beliefstream.inference.update.native_polar_space import MOST_NODES, MOST_STRIPS, Counts, Sight
 from beliefstream.inference.update.native_polar_work import (
     MOST_PARTS,
     Gathered,
@@ -83,7 +83,7 @@ def lines(
     """
     tables, found = tables_of(most, *limits), []
     for index in torch.split(torch.arange(prior.batch), TOGETHER):
-        gathered = new_gathered(len(index), MOST_LINES, MOST_NODES)
+        gathered = new_gathered(len(index), MOST_STRIPS, MOST_NODES)
         mixture, evidence, _ = _run(
             prior, seen, index, torch.arange(2).expand(len(index), 2), tables, gathered
         )
@@ -118,7 +118,8 @@ def _solve(
 ) -> int:
     """Fill answers, evidence and divergence, and what is gathered; the most components of an answer."""
     index, axes = given
-    work, largest = new_work(prior.means.shape[1], prior.means.shape[2], tables), 1
+    strips = gathered.shares.shape[1]  # 0 where they are not asked for
+    work, largest = new_work(prior.means.shape[1], prior.means.shape[2], strips, tables), 1
     for row in range(len(index)):
         b, left = index[row], 0
         values[0, row], values[1, row] = math.nan, math.inf
@@ -127,10 +128,10 @@ def _solve(
             count = _see_prior(prior, b, work)
             rules, nodes = tables.rules, work.nodes
             counts, uncertain, rough = gather(sight, prior.log_weights[b], work.moments, count, rules, nodes)
-            inliers = counts.lines
+            inliers = counts.strips
             if len(gathered.uncertain):  # a fit can begin with fewer
                 parts = join_neighbours(nodes.parts, counts.parts, MOST_PARTS - count)
-                counts = Counts(parts, counts.nodes, counts.lines)
+                counts = Counts(parts, counts.nodes, counts.strips)
             if counts.nodes >= 0:
                 counts = add_outliers(sight, prior, b, count, rough, tables, counts, work)
             if counts.nodes > 0:

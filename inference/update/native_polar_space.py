@@ -8,22 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beliefstream.inference.mixtures.native import inner
+from beliefstream.inference.update.native_polar_lines import Component, Lines, Rule, Sensor, new_lines
 from beliefstream.inference.update.native_polar_nodes import (
     MOST_PANELS,
     STACK,
-    Component,
-    Line,
     Panels,
-    Rule,
-    Sensor,
+    Waiting,
     new_panels,
+    new_waiting,
 )
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
 
 MOST_WINDOWS = 20  # of one component
-MOST_NODES, MOST_LINES = 10240, 2048  # of one problem
+MOST_NODES, MOST_STRIPS = 10240, 2048  # of one problem
 
 
 class Sight(NamedTuple):
@@ -65,10 +64,10 @@ class Nodes(NamedTuple):
     likelihood: Array  # log
 
 
-class Lines(NamedTuple):
-    """Moments of the inner nodes of one outer node, which also stand for the places between it and the next."""
+class Strips(NamedTuple):
+    """Moments of the inner nodes of one line, which also stand for the places between it and the next."""
 
-    share: Array  # as of `Nodes`
+    share: Array  # as of `Nodes`; empty where they are not asked for
     moments: Array  # (L, 5): mean, and covariance as xx, xy, yy
 
 
@@ -76,7 +75,7 @@ class Parts(NamedTuple):
     """Parts of the posterior in the plane."""
 
     share: Array  # as of `Nodes`
-    moments: Array  # (J, 5), as of `Lines`
+    moments: Array  # (J, 5), as of `Strips`
     source: Places  # component of the prior
 
 
@@ -91,35 +90,35 @@ class Space(NamedTuple):
     """Space for the nodes of one problem."""
 
     panels: Panels
-    waiting: Panels
+    waiting: Waiting
     ends: Places  # (K,) of each component's panels
     mass: Array  # (K,) log of each component's part
-    line: Line
+    lines: Lines
     windows: Windows
     nodes: Nodes
-    lines: Lines
+    strips: Strips
     parts: Parts
 
 
 class Counts(NamedTuple):
-    """How many parts, nodes and lines there are; negative where there is no space for more."""
+    """How many parts, nodes and strips there are; negative where there is no space for more."""
 
     parts: int
     nodes: int
-    lines: int
+    strips: int
 
 
 @inner
-def new_space(count: int, inner_nodes: int) -> Space:
-    numbers, nodes, most = np.empty((4, inner_nodes)), np.empty((4, MOST_NODES)), count * (MOST_WINDOWS + 1)
+def new_space(count: int, inner_nodes: int, strips: int) -> Space:
+    nodes, most = np.empty((4, MOST_NODES)), count * (MOST_WINDOWS + 1)
     return Space(
         new_panels(MOST_PANELS),
-        new_panels(STACK),
+        new_waiting(STACK),
         np.empty(count, np.int64),
         np.empty(count),
-        Line(numbers[0], numbers[1], numbers[2], numbers[3]),
+        new_lines(inner_nodes),
         Windows(np.empty(MOST_WINDOWS), np.empty((MOST_WINDOWS, 6))),
         Nodes(nodes[0], nodes[1], nodes[2], nodes[3]),
-        Lines(np.empty(MOST_LINES), np.empty((MOST_LINES, 5))),
+        Strips(np.empty(strips), np.empty((strips, 5))),
         Parts(np.empty(most), np.empty((most, 5)), np.empty(most, np.int64)),
     )

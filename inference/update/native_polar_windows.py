@@ -6,8 +6,8 @@ import math
 from typing import NamedTuple
 
 from beliefstream.inference.mixtures.native import borrowing
-from beliefstream.inference.update.native_polar_nodes import Sensor, line
-from beliefstream.inference.update.native_polar_space import MOST_WINDOWS, One, Rules, Space, Windows
+from beliefstream.inference.update.native_polar_lines import Sensor, mass_at
+from beliefstream.inference.update.native_polar_space import MOST_WINDOWS, One, Space, Windows
 
 Sums = tuple[float, float, float, float, float, float]  # mass, and first and second moments
 
@@ -16,6 +16,9 @@ STRAIGHT = 1.2  # as long as a component may be beside its windows, to have none
 SPACING = 1.6  # of windows, in their standard deviations
 MARGIN = 10.0  # nats below the highest panel of a component, within which its windows lie
 LEAST_DISTANCE = 1e-3  # of a panel's centre, from which its logarithm is taken
+BESIDE = 5  # windows on each side of the nearest one; the next ones have less than rounding beside it
+EDGES = tuple(math.exp(-0.5 * (SPACING * steps) ** 2) for steps in range(BESIDE + 1))
+FARTHEST = 40.0  # deviations from the nearest window, from where it has all
 
 
 class Division(NamedTuple):
@@ -28,7 +31,7 @@ class Division(NamedTuple):
 
 
 @borrowing
-def windows_of(sensor: Sensor, one: One, start: int, end: int, rules: Rules, space: Space) -> Division:
+def windows_of(sensor: Sensor, one: One, start: int, end: int, space: Space) -> Division:
     """Windows that are short enough beside the bend: of a ring, beside its width; of a beam, beside the distance."""
     panels, highest = space.panels, -math.inf
     for i in range(start, end):
@@ -37,7 +40,7 @@ def windows_of(sensor: Sensor, one: One, start: int, end: int, rules: Rules, spa
     for i in range(start, end):
         weight, centre, half = math.exp(panels.mass[i] - highest), panels.centre[i], panels.half[i]
         first, last = centre - half, centre + half
-        width += weight * line(sensor, one.part, centre, rules.peak, space.line)[1]
+        width += weight * mass_at(sensor, one.part, centre)[1]
         if sensor.is_angle:
             first, last = math.log(max(first, LEAST_DISTANCE * centre)), math.log(last)
             half, centre = half / centre, math.log(centre)
@@ -59,21 +62,32 @@ def windows_of(sensor: Sensor, one: One, start: int, end: int, rules: Rules, spa
 
 
 @borrowing
-def share_out(
-    place: float,
-    sums: Sums,
-    division: Division,
-    windows: Windows,
-) -> None:
-    """Add a line to the windows of its component, by their densities there."""
-    count, shares, whole, nearest = division.windows, windows.shares, 0.0, math.inf
-    for j in range(count):
-        off = (place - division.low - (j + 0.5) * division.each) / division.deviation
-        shares[j] = 0.5 * off * off
-        nearest = min(nearest, shares[j])
-    for j in range(count):
-        shares[j] = math.exp(nearest - shares[j])
-        whole += shares[j]
-    for j in range(count):
+def share_out(place: float, sums: Sums, division: Division, windows: Windows) -> None:
+    """Add a line to the windows of its component, by their densities there.
+
+    Windows are `SPACING` apart, so that the density of the next one follows from that of one by multiplication.
+    """
+    count, shares = division.windows, windows.shares
+    if count == 1:
         for i in range(6):
-            windows.sums[j, i] += shares[j] / whole * sums[i]
+            windows.sums[0, i] += sums[i]
+        return
+    at = (place - division.low) / division.each - 0.5
+    nearest = max(0, min(count - 1, int(max(-1.0, min(float(count), at)) + 0.5)))
+    off = max(-FARTHEST, min(FARTHEST, SPACING * (at - nearest)))
+    first, last = max(0, nearest - BESIDE), min(count, nearest + BESIDE + 1)
+    ratio, shares[nearest], whole = math.exp(SPACING * off), 1.0, 1.0
+    power = 1.0
+    for j in range(nearest + 1, last):
+        power *= ratio
+        shares[j] = power * EDGES[j - nearest]
+        whole += shares[j]
+    power = 1.0
+    for j in range(nearest - 1, first - 1, -1):
+        power /= ratio
+        shares[j] = power * EDGES[nearest - j]
+        whole += shares[j]
+    for j in range(first, last):
+        share = shares[j] / whole
+        for i in range(6):
+            windows.sums[j, i] += share * sums[i]

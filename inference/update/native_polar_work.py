@@ -16,7 +16,7 @@ from beliefstream.inference.mixtures.native_density import BLOCK, fill, sum_comp
 from beliefstream.inference.mixtures.native_pair_costs import Room, new_room
 from beliefstream.inference.update.native_curved_quadrature import first_of
 from beliefstream.inference.update.native_polar_answers import AnswerSpace, Plane, new_answer_space
-from beliefstream.inference.update.native_polar_nodes import Rule
+from beliefstream.inference.update.native_polar_lines import Rule
 from beliefstream.inference.update.native_polar_parts import LIGHTEST_NODE, likelihood
 from beliefstream.inference.update.native_polar_space import (
     MOST_WINDOWS,
@@ -132,12 +132,12 @@ def tables_of(most: int, merge_below: float, wider: float, prior_share: float) -
 
 
 @inner
-def new_work(count: int, size: int, tables: Tables) -> Work:
+def new_work(count: int, size: int, strips: int, tables: Tables) -> Work:
     places, most = count * (MOST_WINDOWS + 1), max(tables.most, 1)
     few = min(places, MOST_PARTS + count)
     return Work(
         Plane(np.empty((2, size)), np.empty(2), np.empty((2, 2)), np.empty(2, np.int64)),
-        new_space(count, len(tables.rules.inner.steps)),
+        new_space(count, len(tables.rules.inner.steps), strips),
         np.empty((count, 5)),
         Numbers(np.empty((1, few)), np.empty((1, few, size)), np.empty((1, few, size, size))),
         new_answer_space(count, most, size),
@@ -189,7 +189,8 @@ def add_outliers(
     if not sight.log_outlier > -math.inf:
         return counts
     space, parts, place = work.nodes, counts.parts, counts.nodes
-    nodes, lines, at = space.nodes, space.lines, counts.lines
+    nodes, strips, at = space.nodes, space.strips, counts.strips
+    asked = len(strips.share) > 0
     for k in range(count):
         whole, moments = math.exp(prior.log_weights[b, k] + sight.log_outlier - rough), work.moments[k]
         if not whole > LIGHTEST_NODE:
@@ -203,7 +204,7 @@ def add_outliers(
         second = math.sqrt(max(moments[4] - low * low, 0.0))
         for p in range(len(tables.outside.weights)):
             share = whole * tables.outside.weights[p]
-            if place == len(nodes.x) or at == len(lines.share):
+            if place == len(nodes.x) or (asked and at == len(strips.share)):
                 return Counts(parts, -1, at)
             x, y = (
                 first * tables.outside.steps[p, 0],
@@ -212,11 +213,13 @@ def add_outliers(
             nodes.x[place], nodes.y[place] = moments[0] + x, moments[1] + y
             nodes.share[place] = share
             nodes.likelihood[place] = likelihood(sight, moments[0] + x, moments[1] + y)
-            found, lines.share[at] = lines.moments[at], share
-            found[0], found[1] = moments[0] + BETWEEN * x, moments[1] + BETWEEN * y
-            for i in range(2, 5):
-                found[i] = WITHIN * moments[i]
-            place, at = place + 1, at + 1
+            place += 1
+            if asked:
+                found, strips.share[at] = strips.moments[at], share
+                found[0], found[1] = moments[0] + BETWEEN * x, moments[1] + BETWEEN * y
+                for i in range(2, 5):
+                    found[i] = WITHIN * moments[i]
+                at += 1
     return Counts(parts, place, at)
 
 
@@ -225,14 +228,14 @@ def put_gathered(
     prior: Numbers, b: int, row: int, counts: Counts, count: int, uncertain: float, work: Work, into: Gathered
 ) -> None:
     """Fill lines and nodes in the touched coordinates."""
-    nodes, lines, plane, space = work.nodes.nodes, work.nodes.lines, work.plane, work.answer
-    into.counts[row, 0], into.counts[row, 1], into.uncertain[row] = counts.lines, counts.nodes, uncertain
+    nodes, strips, plane, space = work.nodes.nodes, work.nodes.strips, work.plane, work.answer
+    into.counts[row, 0], into.counts[row, 1], into.uncertain[row] = counts.strips, counts.nodes, uncertain
     one, other, low, last = plane.inverse[0, 0], plane.inverse[0, 1], plane.inverse[1, 0], plane.inverse[1, 1]
     density = -math.log(abs(one * last - other * low))
-    for i in range(counts.lines):
-        x, y = lines.moments[i, 0] + plane.origin[0], lines.moments[i, 1] + plane.origin[1]
-        xx, xy, yy = lines.moments[i, 2], lines.moments[i, 3], lines.moments[i, 4]
-        into.shares[row, i] = lines.share[i]
+    for i in range(counts.strips):
+        x, y = strips.moments[i, 0] + plane.origin[0], strips.moments[i, 1] + plane.origin[1]
+        xx, xy, yy = strips.moments[i, 2], strips.moments[i, 3], strips.moments[i, 4]
+        into.shares[row, i] = strips.share[i]
         into.moments[row, i, 0], into.moments[row, i, 1] = one * x + other * y, low * x + last * y
         into.moments[row, i, 2] = one * one * xx + 2 * one * other * xy + other * other * yy
         into.moments[row, i, 3] = one * low * xx + (one * last + other * low) * xy + other * last * yy
