@@ -32,12 +32,21 @@ from beliefstream.inference.mixtures.native_exponential import logarithm
 from beliefstream.inference.mixtures.native_parts import Parts, divide
 
 Array = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 PSEUDO_POINTS = 24.0  # effective points below which a component is about as wide as their cells
 FEWEST, FEWEST_LINES = 12, 4  # points of a part to begin with
 SMALLEST = 1e-300
 LEAST_MASS = 1e-12  # a component of less stays where it is
 FLOOR = 1e-16  # of a pivot, relative to the variance
+
+
+class Points(NamedTuple):
+    """Points of all problems, one after another."""
+
+    points: Array  # (S, 2)
+    shares: Array  # (S,)
+    spreads: Array  # (S, 3), covariance within a point's cell as xx, xy, yy
 
 
 class Space(NamedTuple):
@@ -79,7 +88,26 @@ def fit(
     ``(B,)``, one of them is as wide as all points.
     There are at most `steps` of expectation-maximisation, as long as one gains `least_gain` nats.
     """
-    batch = len(points)
+    batch, count, _ = points.shape
+    ends = np.arange(batch + 1, dtype=np.int64) * count
+    flat = Points(array(points).reshape(-1, 2), array(shares).reshape(-1), array(spreads).reshape(-1, 3))
+    return fit_to(flat, np.stack([ends[:-1], ends[1:]], 1), wide, start, steps, least_gain, lines)
+
+
+def fit_to(
+    points: Points,
+    places: Places,
+    wide: Tensor,
+    start: GaussianMixture | int,
+    steps: int,
+    least_gain: float,
+    lines: bool,
+) -> GaussianMixture:
+    """As `fit`, to the points of each problem from its first of the `places` ``(B, 2)`` to before its last.
+
+    The weights of a mixture add up to what its points' shares do.
+    """
+    batch = len(places)
     if isinstance(start, GaussianMixture):
         parts = (start.log_weights, start.means, start.covariances)
         found = Numbers(*(array(part.clone()) for part in parts))
@@ -90,22 +118,22 @@ def fit(
     cells = math.inf if lines else PSEUDO_POINTS
     fewest = FEWEST_LINES if lines else FEWEST
     limits = steps, least_gain, cells, 0 if isinstance(start, GaussianMixture) else fewest
-    _fit(array(points), array(shares), array(spreads), wide.numpy(), limits, found)
+    _fit(points, places, wide.numpy(), limits, found)
     return GaussianMixture(*(torch.from_numpy(part) for part in found))
 
 
 @native
 def _fit(
-    points: Array,
-    shares: Array,
-    spreads: Array,
+    given: Points,
+    places: Places,
     wide: NDArray[np.bool_],
     limits: tuple[int, float, float, int],
     found: Numbers,
 ) -> None:
     (log_weights, means, covariances), (steps, least_gain, cells, fewest) = found, limits
-    (batch, most, _), count = points.shape, log_weights.shape[1]
-    blocks = (most + BLOCK - 1) // BLOCK
+    count, most = log_weights.shape[1], 1
+    for b in range(len(places)):
+        most = max(most, places[b, 1] - places[b, 0])
     parts = Parts(
         np.empty(most, np.int64),
         np.empty((count, 2), np.int64),
@@ -114,6 +142,7 @@ def _fit(
         np.empty(count),
         np.empty(most, np.int64),
     )
+    blocks = (most + BLOCK - 1) // BLOCK
     space = Space(
         np.empty((count, 2, 2)),
         np.zeros((count, 2, 2)),
@@ -126,17 +155,16 @@ def _fit(
         np.empty(count, np.bool_),
     )
     block = new_block(count, 2)
-    for b in range(batch):
-        some = most
-        while some > 1 and shares[b, some - 1] == 0:
-            some -= 1
+    for b in range(len(places)):
+        first, end = places[b]
+        while end > first + 1 and given.shares[end - 1] == 0:
+            end -= 1
+        points, shares, spreads = given.points[first:end], given.shares[first:end], given.spreads[first:end]
         if fewest:
-            divide(
-                points[b, :some], shares[b], wide[b], fewest, parts, log_weights[b], means[b], covariances[b]
-            )
-        _take(points[b, :some], shares[b], spreads[b], space)
+            divide(points, shares, wide[b], fewest, parts, log_weights[b], means[b], covariances[b])
+        blocks, wide_cells = (end - first + BLOCK - 1) // BLOCK, cells == math.inf and fewest == 0
+        _take(points, shares, spreads, blocks, space)
         before = -math.inf
-        blocks, wide_cells = (some + BLOCK - 1) // BLOCK, cells == math.inf and fewest == 0
         for _ in range(steps):
             now = _maximise(block, space, blocks, cells, wide_cells, log_weights[b], means[b], covariances[b])
             if now - before < least_gain:
@@ -145,9 +173,9 @@ def _fit(
 
 
 @borrowing
-def _take(points: Array, shares: Array, spreads: Array, space: Space) -> None:
+def _take(points: Array, shares: Array, spreads: Array, blocks: int, space: Space) -> None:
     """Fill the points and their weights, by blocks."""
-    for number in range(len(space.shares)):
+    for number in range(blocks):
         for i in range(BLOCK):
             p = number * BLOCK + i
             there = p < len(points)

@@ -31,6 +31,7 @@ FORMS = (
     "update.native_nearly_linear",
     "update.native_curved_quadrature",
     "update.native_polar_quadrature",
+    "update.native_measured",
     "update.joint.native_joint_quadrature",
     "update.native_reduction_cost",
     "network.native_tokens",

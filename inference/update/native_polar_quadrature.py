@@ -11,7 +11,7 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.native_terms import Seen
 from beliefstream.inference.likelihood.observation_data import ANGLE, RANGE
-from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import adding, borrowing, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, numbers_of
 from beliefstream.inference.mixtures.native_reduction import leave_absent, reduce_one
@@ -25,16 +25,15 @@ from beliefstream.inference.update.native_polar_answers import (
 )
 from beliefstream.inference.update.native_polar_lines import Sensor
 from beliefstream.inference.update.native_polar_parts import gather
-from beliefstream.inference.update.native_polar_space import MOST_NODES, MOST_STRIPS, Counts, Sight
+from beliefstream.inference.update.native_polar_space import MOST_STRIPS, Counts, Sight
 from beliefstream.inference.update.native_polar_work import (
     MOST_PARTS,
     Gathered,
     Tables,
     Work,
     add_outliers,
+    begin_gathered,
     join_neighbours,
-    joined,
-    leave_rest_absent,
     new_gathered,
     new_work,
     put_gathered,
@@ -46,7 +45,6 @@ from beliefstream.inference.update.polar_rules import TRUNCATED
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
 
-TOGETHER = 16  # problems with space for their lines and nodes; larger arrays cost time to clear
 MOST_UNCERTAIN = 0.001  # share of a posterior
 FLAT = 1e-9  # of a matrix: its determinant, beside its largest entry squared
 
@@ -71,25 +69,17 @@ def solve(
     `axes` ``(b, 2)`` are the coordinates that the sensors touch; `limits` are `merge_below`, the share of the variance
     that a wide component may add, and its largest weight.
     """
-    return _run(prior, seen, index, axes, tables_of(most, *limits), new_gathered(0, 0, 0))
+    return _run(prior, seen, index, axes, tables_of(most, *limits), new_gathered(0))
 
 
 def lines(
     prior: GaussianMixture, seen: Seen, most: int, limits: tuple[float, float, float]
 ) -> tuple[GaussianMixture, Tensor, Gathered]:
-    """Posteriors of all problems in a plane, as `solve`, or none if `most` is 0; log evidence; and lines and nodes.
-
-    The lines and nodes have as many places as the problem with the most.
-    """
-    tables, found = tables_of(most, *limits), []
-    for index in torch.split(torch.arange(prior.batch), TOGETHER):
-        gathered = new_gathered(len(index), MOST_STRIPS, MOST_NODES)
-        mixture, evidence, _ = _run(
-            prior, seen, index, torch.arange(2).expand(len(index), 2), tables, gathered
-        )
-        found.append((mixture, evidence, gathered))
-    together = joined([gathered for _, _, gathered in found])
-    return concatenate([each[0] for each in found]), torch.cat([each[1] for each in found]), together
+    """Posteriors of all problems in a plane, as `solve`, or none if `most` is 0; log evidence; and strips and nodes."""
+    index, gathered = torch.arange(prior.batch), new_gathered(prior.batch)
+    axes = torch.arange(2).expand(prior.batch, 2)
+    mixture, evidence, _ = _run(prior, seen, index, axes, tables_of(most, *limits), gathered)
+    return mixture, evidence, gathered
 
 
 def _run(
@@ -118,10 +108,13 @@ def _solve(
 ) -> int:
     """Fill answers, evidence and divergence, and what is gathered; the most components of an answer."""
     index, axes = given
-    strips = gathered.shares.shape[1]  # 0 where they are not asked for
+    asked = len(gathered.uncertain) > 0
+    strips = MOST_STRIPS if asked else 0
     work, largest = new_work(prior.means.shape[1], prior.means.shape[2], strips, tables), 1
     for row in range(len(index)):
         b, left = index[row], 0
+        if asked:
+            begin_gathered(row, gathered)
         values[0, row], values[1, row] = math.nan, math.inf
         sight, fits = _sight(seen, b, axes[row], work.plane)
         if fits:
@@ -129,7 +122,7 @@ def _solve(
             rules, nodes = tables.rules, work.nodes
             counts, uncertain, rough = gather(sight, prior.log_weights[b], work.moments, count, rules, nodes)
             inliers = counts.strips
-            if len(gathered.uncertain):  # a fit can begin with fewer
+            if asked:  # a fit can begin with fewer
                 parts = join_neighbours(nodes.parts, counts.parts, MOST_PARTS - count)
                 counts = Counts(parts, counts.nodes, counts.strips)
             if counts.nodes >= 0:
@@ -138,12 +131,9 @@ def _solve(
                 shares = _sum(work.nodes.nodes.share, counts.nodes)
                 evidence = rough + math.log(shares)
                 values[0, row] = evidence
-                if len(gathered.uncertain):
-                    gathered.counts[row, 2] = inliers
-                    put_gathered(prior, b, row, counts, count, uncertain, work, gathered)
-                sure = (
-                    uncertain < MOST_UNCERTAIN or len(gathered.uncertain) > 0
-                )  # a fit is measured on all nodes
+                if asked:
+                    put_gathered(prior, b, row, (counts, inliers), count, uncertain, work, gathered)
+                sure = uncertain < MOST_UNCERTAIN or asked  # a fit is measured on all nodes
                 if tables.most and 0 < counts.parts <= MOST_PARTS and sure:
                     left, off = _answered(
                         prior, b, row, counts, count, (evidence, shares), tables, work, found
@@ -154,8 +144,6 @@ def _solve(
         if tables.most:
             leave_absent(left, tables.most, found.log_weights[row], found.means[row], found.covariances[row])
         largest = max(largest, left)
-    if len(gathered.uncertain):
-        leave_rest_absent(gathered)
     return largest
 
 

@@ -13,18 +13,23 @@ from beliefstream.inference.mixtures.gauss_hermite import rule
 from beliefstream.inference.mixtures.native import borrowing, inner
 from beliefstream.inference.mixtures.native_arrays import Numbers
 from beliefstream.inference.mixtures.native_density import BLOCK, fill, sum_components
+from beliefstream.inference.mixtures.native_fitting import Points
 from beliefstream.inference.mixtures.native_pair_costs import Room, new_room
 from beliefstream.inference.update.native_curved_quadrature import first_of
+from beliefstream.inference.update.native_measured import Measured
 from beliefstream.inference.update.native_polar_answers import AnswerSpace, Plane, new_answer_space
 from beliefstream.inference.update.native_polar_lines import Rule
 from beliefstream.inference.update.native_polar_parts import LIGHTEST_NODE, likelihood
 from beliefstream.inference.update.native_polar_space import (
+    MOST_NODES,
+    MOST_STRIPS,
     MOST_WINDOWS,
     Counts,
     Parts,
     Rules,
     Sight,
     Space,
+    Strips,
     new_space,
 )
 
@@ -56,15 +61,14 @@ class Tables(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """Lines and nodes of ``B`` problems in the touched coordinates; see `plane_cells.Cells`."""
+    """Strips and nodes of ``B`` problems in the touched coordinates, one problem after another."""
 
-    counts: Places  # (B, 3) of lines, of nodes, and of lines of an inlier, which are first; −1 where there was no space
+    places: Places  # (B, 3) of strips: the first, the end of those of an inlier, and the end; no strips where it failed
+    node_places: Places  # (B, 2) of nodes: the first, and the end
     uncertain: Array  # (B,) share of the posterior
-    shares: Array  # (B, F) of the lines, not normalised
-    moments: Array  # (B, F, 5) mean, and covariance as xx, xy, yy
-    node_shares: Array  # (B, P), as of the lines
-    points: Array  # (B, P, 2)
-    targets: Array  # (B, P)
+    inlier: Array  # (B,) share of the posterior, as that of all strips
+    strips: Points  # their means, shares of the posterior, and covariances
+    nodes: Measured
 
 
 class Work(NamedTuple):
@@ -79,39 +83,16 @@ class Work(NamedTuple):
     room: Room
 
 
-def new_gathered(batch: int, most: int, nodes: int) -> Gathered:
+def new_gathered(batch: int) -> Gathered:
+    """Space for problems; what is not used of it takes no memory."""
+    strips, nodes = batch * MOST_STRIPS, batch * MOST_NODES
     return Gathered(
-        np.full((batch, 3), -1, np.int64),
+        np.zeros((batch, 3), np.int64),
+        np.zeros((batch, 2), np.int64),
         np.ones(batch),
-        np.empty((batch, most)),
-        np.empty((batch, most, 5)),
-        np.empty((batch, nodes)),
-        np.empty((batch, nodes, 2)),
-        np.empty((batch, nodes)),
-    )
-
-
-def joined(several: list[Gathered]) -> Gathered:
-    """Problems of several parts in one, with as many places as the one with the most lines and nodes."""
-    sizes = [[max(1, int(each.counts[:, i].max(initial=0))) for i in range(2)] for each in several]
-    lines, nodes = (max(part) for part in zip(*sizes, strict=True))
-
-    def put(name: str, places: int, column: int, absent: float) -> Array:
-        parts = [getattr(each, name)[:, : size[column]] for each, size in zip(several, sizes, strict=True)]
-        found, start = np.full((sum(map(len, parts)), places, *parts[0].shape[2:]), absent), 0
-        for part in parts:
-            found[start : start + len(part), : part.shape[1]] = part
-            start += len(part)
-        return found
-
-    return Gathered(
-        np.concatenate([each.counts for each in several]),
-        np.concatenate([each.uncertain for each in several]),
-        put("shares", lines, 0, 0.0),
-        put("moments", lines, 0, 0.0),
-        put("node_shares", nodes, 1, 0.0),
-        put("points", nodes, 1, 0.0),
-        put("targets", nodes, 1, -math.inf),
+        np.zeros(batch),
+        Points(np.empty((strips, 2)), np.empty(strips), np.empty((strips, 3))),
+        Measured(np.empty((nodes, 2)), np.empty(nodes), np.empty(nodes)),
     )
 
 
@@ -185,7 +166,7 @@ def _merge(parts: Parts, place: int, other: int) -> None:
 def add_outliers(
     sight: Sight, prior: Numbers, b: int, count: int, rough: float, tables: Tables, counts: Counts, work: Work
 ) -> Counts:
-    """Add parts, nodes and lines of components times an outlier, which leaves them as they are."""
+    """Add parts, nodes and strips of components times an outlier, which leaves them as they are."""
     if not sight.log_outlier > -math.inf:
         return counts
     space, parts, place = work.nodes, counts.parts, counts.nodes
@@ -224,51 +205,67 @@ def add_outliers(
 
 
 @borrowing
-def put_gathered(
-    prior: Numbers, b: int, row: int, counts: Counts, count: int, uncertain: float, work: Work, into: Gathered
-) -> None:
-    """Fill lines and nodes in the touched coordinates."""
-    nodes, strips, plane, space = work.nodes.nodes, work.nodes.strips, work.plane, work.answer
-    into.counts[row, 0], into.counts[row, 1], into.uncertain[row] = counts.strips, counts.nodes, uncertain
-    one, other, low, last = plane.inverse[0, 0], plane.inverse[0, 1], plane.inverse[1, 0], plane.inverse[1, 1]
-    density = -math.log(abs(one * last - other * low))
-    for i in range(counts.strips):
-        x, y = strips.moments[i, 0] + plane.origin[0], strips.moments[i, 1] + plane.origin[1]
-        xx, xy, yy = strips.moments[i, 2], strips.moments[i, 3], strips.moments[i, 4]
-        into.shares[row, i] = strips.share[i]
-        into.moments[row, i, 0], into.moments[row, i, 1] = one * x + other * y, low * x + last * y
-        into.moments[row, i, 2] = one * one * xx + 2 * one * other * xy + other * other * yy
-        into.moments[row, i, 3] = one * low * xx + (one * last + other * low) * xy + other * last * yy
-        into.moments[row, i, 4] = low * low * xx + 2 * low * last * xy + last * last * yy
-    prior_at = first_of(space.prior, count)
-    for start in range(0, counts.nodes, BLOCK):
-        some = min(BLOCK, counts.nodes - start)
-        for p in range(some):
-            x, y = nodes.x[start + p], nodes.y[start + p]
-            prior_at.block.points[0, p], prior_at.block.points[1, p] = x, y
-            x, y = x + plane.origin[0], y + plane.origin[1]
-            into.points[row, start + p, 0], into.points[row, start + p, 1] = (
-                one * x + other * y,
-                low * x + last * y,
-            )
-        fill(prior_at.inverse, prior_at.shift, prior_at.peaks, prior_at.block)
-        sum_components(prior_at.block, space.before[:some])
-        for p in range(some):
-            into.targets[row, start + p] = space.before[p] + nodes.likelihood[start + p] + density
-            into.node_shares[row, start + p] = nodes.share[start + p]
+def begin_gathered(row: int, into: Gathered) -> None:
+    """Leave a row without strips and nodes, after those of the row before."""
+    first, start = (into.places[row - 1, 2], into.node_places[row - 1, 1]) if row else (0, 0)
+    for i in range(3):
+        into.places[row, i] = first
+    into.node_places[row, 0] = into.node_places[row, 1] = start
 
 
 @borrowing
-def leave_rest_absent(gathered: Gathered) -> None:
-    """Fill the places after a problem's lines and nodes, as far as others of the batch have some."""
-    lines, nodes = 1, 1
-    for row in range(len(gathered.counts)):
-        lines, nodes = max(lines, gathered.counts[row, 0]), max(nodes, gathered.counts[row, 1])
-    for row in range(len(gathered.counts)):
-        for i in range(max(0, gathered.counts[row, 0]), lines):
-            gathered.shares[row, i] = 0.0
-            for n in range(5):
-                gathered.moments[row, i, n] = 0.0
-        for i in range(max(0, gathered.counts[row, 1]), nodes):
-            gathered.node_shares[row, i] = gathered.points[row, i, 0] = gathered.points[row, i, 1] = 0.0
-            gathered.targets[row, i] = -math.inf
+def put_gathered(
+    prior: Numbers,
+    b: int,
+    row: int,
+    counts: tuple[Counts, int],
+    count: int,
+    uncertain: float,
+    work: Work,
+    into: Gathered,
+) -> None:
+    """Fill strips and nodes in the touched coordinates, after those of the row before."""
+    (found, inliers), plane, space = counts, work.plane, work.answer
+    first, start = into.places[row, 0], into.node_places[row, 0]
+    into.places[row, 1], into.places[row, 2] = first + inliers, first + found.strips
+    into.node_places[row, 1], into.uncertain[row] = start + found.nodes, uncertain
+    one, other, low, last = plane.inverse[0, 0], plane.inverse[0, 1], plane.inverse[1, 0], plane.inverse[1, 1]
+    density = -math.log(abs(one * last - other * low))
+    _put_strips(work.nodes.strips, inliers, found.strips, plane, first, row, into)
+    nodes, whole, prior_at = work.nodes.nodes, 0.0, first_of(space.prior, count)
+    for p in range(found.nodes):
+        whole += nodes.share[p]
+    for done in range(0, found.nodes, BLOCK):
+        some = min(BLOCK, found.nodes - done)
+        for p in range(some):
+            x, y = nodes.x[done + p], nodes.y[done + p]
+            prior_at.block.points[0, p], prior_at.block.points[1, p] = x, y
+            x, y = x + plane.origin[0], y + plane.origin[1]
+            point = into.nodes.points[start + done + p]
+            point[0], point[1] = one * x + other * y, low * x + last * y
+        fill(prior_at.inverse, prior_at.shift, prior_at.peaks, prior_at.block)
+        sum_components(prior_at.block, space.before[:some])
+        for p in range(some):
+            into.nodes.targets[start + done + p] = space.before[p] + nodes.likelihood[done + p] + density
+            into.nodes.shares[start + done + p] = nodes.share[done + p] / whole
+
+
+@borrowing
+def _put_strips(
+    strips: Strips, inliers: int, count: int, plane: Plane, first: int, row: int, into: Gathered
+) -> None:
+    one, other, low, last = plane.inverse[0, 0], plane.inverse[0, 1], plane.inverse[1, 0], plane.inverse[1, 1]
+    whole, inlier = 0.0, 0.0
+    for i in range(count):
+        whole += strips.share[i]
+        inlier = whole if i < inliers else inlier
+    into.inlier[row] = inlier / whole
+    for i in range(count):
+        x, y = strips.moments[i, 0] + plane.origin[0], strips.moments[i, 1] + plane.origin[1]
+        xx, xy, yy = strips.moments[i, 2], strips.moments[i, 3], strips.moments[i, 4]
+        into.strips.shares[first + i] = strips.share[i] / whole
+        point, spread = into.strips.points[first + i], into.strips.spreads[first + i]
+        point[0], point[1] = one * x + other * y, low * x + last * y
+        spread[0] = one * one * xx + 2 * one * other * xy + other * other * yy
+        spread[1] = one * low * xx + (one * last + other * low) * xy + other * last * yy
+        spread[2] = low * low * xx + 2 * low * last * xy + last * last * yy

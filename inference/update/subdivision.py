@@ -19,7 +19,6 @@ measured on the nodes of the lines. These are wherever a component may have mass
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -31,7 +30,7 @@ from beliefstream.inference.update import importance
 from beliefstream.inference.update.checked_network import with_quality
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.missed_mass import DOUBTFUL, unseen, with_missed
-from beliefstream.inference.update.plane_cells import Cells, cells, lines
+from beliefstream.inference.update.plane_cells import Cells, Lines, cells, lines
 from beliefstream.inference.update.polar_quadrature import is_one_in_the_plane
 from beliefstream.inference.update.prior_scan import scan
 from beliefstream.inference.update.result import Method, Update, joined
@@ -43,7 +42,7 @@ TOGETHER = 64  # problems at a time
 MOST_OBSERVATIONS = 1
 LEAST_SURPRISE = 1e-3  # p-value of the observations; below it, cells far from the prior might be dropped
 LEAST_OF_LINES = 1e-9  # the same; a beam farther off may lie beyond the reach of lines
-STEPS, FEW_STEPS, LEAST_GAIN = 150, 40, 3e-4  # of a fit; of one that begins with parts of the posterior
+STEPS, FEW_STEPS = 150, 40  # of a fit; of one that begins with parts of the posterior
 UNSEEN_POINTS = 256  # that measure the coordinates that no sensor touches
 MOST_SCANNED = 1.0  # nats between the log evidences of a scan and of cells
 # effective sample sizes: above them, parts of the posterior need no fit, and a fit to lines needs no search
@@ -73,7 +72,8 @@ def subdivided(
 
     def part(some: Tensor) -> tuple[Tensor, Update | None]:
         there = local.rows(some)
-        found = lines(there, settings.most_components) if bool(rings[some[0]]) else cells(there)
+        ring = bool(rings[some[0]])
+        found: Cells | Lines = lines(there, settings.most_components) if ring else cells(there)
         agreed = torch.nonzero(found.sound)[:, 0]
         if len(agreed) == 0:
             return agreed, None
@@ -89,7 +89,7 @@ def subdivided(
 
 
 def _solved(
-    local: LocalProblem, found: Cells, surprise: Tensor, settings: UpdateSettings
+    local: LocalProblem, found: Cells | Lines, surprise: Tensor, settings: UpdateSettings
 ) -> tuple[Tensor, Update]:
     """Places of the answers that can be trusted, and all answers."""
     fitted, size = _fitted(local, found, settings)
@@ -104,18 +104,15 @@ def _solved(
     method = torch.full((whole.batch,), int(Method.REFINED), dtype=torch.int64)
     unmeasured = torch.zeros(whole.batch, dtype=torch.float64)
     update = Update(whole, unmeasured, unmeasured, surprise, method, unmeasured)
-    weighted = found.weigh(local.localise(whole))
-    # points within cells have less error than the independent ones that a standard error is about
-    quality = importance.quality(weighted)._replace(log_evidence=found.log_evidence, deviation=found.error)
-    update = with_quality(update, quality)
+    update = with_quality(update, found.quality(local.localise(whole)))
     several = local.prior64.present.sum(1) > 1
     at = torch.nonzero(several)[:, 0]
     if local.partial and len(at):
-        update = _with_unseen(local, update, weighted, at)
+        update = _with_unseen(local, update, found.draw(UNSEEN_POINTS), at)
     # a search may fit a poor answer better, beside what the prior's components say
-    below = settings.defend_below if found.inliers is None else SEARCHED
+    below = settings.defend_below if isinstance(found, Cells) else SEARCHED
     sound = ~((size < below) & several)
-    if found.inliers is None:  # lines are wherever there may be mass
+    if isinstance(found, Cells):  # lines are wherever there may be mass
         agrees, update = _scanned(local, found, update)
         sound &= agrees
     if settings.repeat_below > ASKED:
@@ -123,23 +120,32 @@ def _solved(
     return torch.nonzero(sound)[:, 0], update
 
 
-def _fitted(local: LocalProblem, found: Cells, settings: UpdateSettings) -> tuple[GaussianMixture, Tensor]:
+def _fitted(
+    local: LocalProblem, found: Cells | Lines, settings: UpdateSettings
+) -> tuple[GaussianMixture, Tensor]:
     """Mixtures that fit the cells, and their effective sample sizes ``(B,)``; the best of several where one is poor."""
     outlier = (local.observations64.outlier_probability.gt(0) & local.observations64.mask).any(1)
     most = settings.most_components  # the reduction makes space for wide components
-    if found.inliers is None:
-        return _fit(found, outlier, most, STEPS)
+    if isinstance(found, Cells):
+        fitted = found.fit(most, outlier, STEPS)
+        return fitted, found.quality(fitted).effective_sample_size
     if found.start is None:
         fitted = _beside_outlier(local, found, most)
-        return fitted, importance.quality(found.weigh(fitted)).effective_sample_size
+        return fitted, found.quality(fitted).effective_sample_size
     fitted = found.start
-    size = importance.quality(found.weigh(fitted)).effective_sample_size
+    size = found.quality(fitted).effective_sample_size
     for enough in (CLOSE, SEARCHED):
         index = torch.nonzero(size < enough)[:, 0]
         if len(index):
             some = found.rows(index)
-            given = (some.start, FEW_STEPS) if enough == CLOSE else (most, STEPS)
-            fitted, size = _better(fitted, size, index, *_fit(some, outlier[index], *given))
+            assert some.start is not None
+            again = (
+                some.fit(some.start, outlier[index], FEW_STEPS)
+                if enough == CLOSE
+                else some.fit(most, outlier[index], STEPS)
+            )
+            other = some.quality(again).effective_sample_size
+            fitted, size = _better(fitted, size, index, again, other)
     return fitted, size
 
 
@@ -153,27 +159,10 @@ def _better(
     return concatenate([fitted, again]).rows(chosen), torch.cat([size, other])[chosen]
 
 
-def _fit(
-    found: Cells, wide: Tensor, start: GaussianMixture | int, steps: int
-) -> tuple[GaussianMixture, Tensor]:
-    native = native_form("mixtures.native_fitting", found.centres)
-    assert native is not None
-    points = found.centres, found.shares, found.spreads
-    mixture = native.fit(*points, wide, start, steps, LEAST_GAIN, found.inliers is not None)
-    return mixture, importance.quality(found.weigh(mixture)).effective_sample_size
-
-
-def _beside_outlier(local: LocalProblem, found: Cells, most: int) -> GaussianMixture:
+def _beside_outlier(local: LocalProblem, found: Lines, most: int) -> GaussianMixture:
     """A fit to the lines of an inlier, beside the only component of the prior, which an outlier leaves as it is."""
-    assert found.inliers is not None
-    of_inlier = torch.arange(found.shares.shape[1]) < found.inliers[:, None]
-    shares = torch.where(of_inlier, found.shares, 0.0)
-    inlier = shares.sum(1, keepdim=True).clamp_max(1.0)
-    none = torch.zeros(len(inlier), dtype=torch.bool)
-    part = replace(found, shares=shares / inlier)
-    fitted, _ = _fit(part, none, most - 1, STEPS)
-    prior = local.prior64
-    return beside([fitted.scaled_by(inlier.log()), prior.scaled_by(torch.log1p(-inlier))])
+    outlier = torch.log1p(-found.inlier.clamp_max(1.0))[:, None]
+    return beside([found.fit_inlier(most - 1, STEPS), local.prior64.scaled_by(outlier)])
 
 
 def _scanned(local: LocalProblem, found: Cells, update: Update) -> tuple[Tensor, Update]:
@@ -185,17 +174,13 @@ def _scanned(local: LocalProblem, found: Cells, update: Update) -> tuple[Tensor,
     return agrees, with_missed(update, missed)
 
 
-def _with_unseen(local: LocalProblem, update: Update, weighted: importance.Weighted, index: Tensor) -> Update:
+def _with_unseen(local: LocalProblem, update: Update, points: Tensor, index: Tensor) -> Update:
     """Add the divergence of the coordinates that no sensor touches, where the prior has several components.
 
-    Under one component they follow exactly.
+    Under one component they follow exactly. The points are of an equal share each, as many whatever the batch.
     """
-    some, share = update.rows(index), torch.softmax(weighted.target - weighted.proposal, 1)[index]
-    # as many points whatever the batch, each of an equal share
-    places = (torch.arange(UNSEEN_POINTS).double() + 0.5) / UNSEEN_POINTS
-    chosen = torch.searchsorted(share.cumsum(1), places.repeat(len(index), 1)).clamp_max(share.shape[1] - 1)
-    points = weighted.points[index].gather(1, chosen[..., None].expand(-1, -1, 2))
-    equal = torch.zeros(chosen.shape, dtype=points.dtype)
-    few = importance.Weighted(points, equal, equal, equal, weighted.prior_components[index])
+    some = update.rows(index)
+    equal = torch.zeros(len(index), points.shape[1], dtype=points.dtype)
+    few = importance.Weighted(points[index], equal, equal, equal, equal[:, None])
     more = some.divergence + unseen(local.rows(index), some, few)
     return update.with_rows(index, with_missed(some, more))

@@ -229,10 +229,12 @@ def test_lines_have_the_moments_of_both_crossings_of_two_rings() -> None:
     truth = solve(prior, (Reading(sensor, value),), np.random.default_rng(5))
     assert found.sound.tolist() == [True]
     assert float(found.log_evidence[0]) == pytest.approx(truth.log_evidence, abs=0.02)
-    there = found.centres[0] * local.scale[0] + local.shift[0]
-    upper = float(found.shares[0][there[:, 1] > 10.0].sum())
+    first, _, end = found.places[0]
+    shares = found.strips.shares[first:end]
+    there = found.strips.points[first:end] * local.scale[0].item() + local.shift[0].numpy()
+    upper = float(shares[there[:, 1] > 10.0].sum())
     assert 0.2 < upper < 0.8  # the rings cross on both sides of the line between their centres
-    assert float(found.shares.sum()) == pytest.approx(1.0)
+    assert float(shares.sum()) == pytest.approx(1.0)
 
 
 def test_an_answer_does_not_depend_on_a_function_in_its_batch() -> None:

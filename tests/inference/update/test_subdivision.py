@@ -14,10 +14,11 @@ from beliefstream.inference.evaluation.adversarial.answers import stacked
 from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
 from beliefstream.inference.evaluation.adversarial.oracle import Exact, solve
 from beliefstream.inference.evaluation.adversarial.problems import gaussian
+from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import bearing, position, range_to
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, Sensor
-from beliefstream.inference.update import subdivision
+from beliefstream.inference.update import importance, subdivision
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.plane_cells import lines
 from beliefstream.inference.update.result import Method, Update
@@ -111,7 +112,7 @@ def test_a_fit_begins_with_all_parts_however_many_there_are() -> None:
 
 
 def test_lines_do_not_depend_on_their_batch() -> None:
-    """Also where there are more problems than have space at once."""
+    """Neither strips and nodes, nor what is measured on them."""
     readings = [
         Reading(sensor("range", [20.0, 5.0 * i], 0.5, 0.1 * (i % 2)), np.array([90.0 - i])) for i in range(18)
     ]
@@ -119,13 +120,51 @@ def test_lines_do_not_depend_on_their_batch() -> None:
     observations = encode([(each,) for each in readings], 2)
     local = LocalProblem.of(priors, observations, [0, 1], torch.device("cpu"), torch.float64)
     together = lines(local, 16)
+    answers = GaussianMixture.gaussian(*together.moments())
+    qualities, drawn = together.quality(answers), together.draw(50)
     for place in range(18):
-        alone, row = lines(local.rows(torch.tensor([place])), 16), together.rows(torch.tensor([place]))
-        some, points = alone.shares.shape[1], alone.target.shape[1]
-        assert torch.equal(row.target[:, :points], alone.target)
-        assert bool((row.shares[:, some:] == 0).all() and (row.target[:, points:] == -math.inf).all())
-        torch.testing.assert_close(row.shares[:, :some], alone.shares, rtol=0, atol=1e-15)
-        assert torch.equal(row.points[:, :points], alone.points)
+        row = torch.tensor([place])
+        alone = lines(local.rows(row), 16)
+        spans = zip(together.places[place][::2], alone.places[0][::2], strict=True)
+        (first, other), (end, last) = spans
+        for whole, part in zip(together.strips, alone.strips, strict=True):
+            np.testing.assert_array_equal(whole[first:end], part[other:last])
+        (first, end), (other, last) = together.node_places[place], alone.node_places[0]
+        for whole, part in zip(together.nodes, alone.nodes, strict=True):
+            np.testing.assert_array_equal(whole[first:end], part[other:last])
+        picked = together.rows(row)
+        for one, another in zip(
+            alone.quality(answers.rows(row)), picked.quality(answers.rows(row)), strict=True
+        ):
+            assert torch.equal(one, another)
+        assert torch.equal(alone.quality(answers.rows(row)).divergence, qualities.divergence[row])
+        assert torch.equal(picked.draw(50), drawn[row])
+        torch.testing.assert_close(alone.moments(), picked.moments(), rtol=0, atol=1e-14)
+
+
+def test_an_answer_measured_on_lines_has_the_quality_of_importance_points() -> None:
+    """Nodes have a share each, so that they are importance points whose weights are known."""
+    readings = [Reading(sensor("range", [20.0, -30.0], 2.0, 0.1), np.array([90.0]))]
+    found = lines(posed(ARC, readings), 16)
+    assert found.start is not None
+    first, end = found.node_places[0]
+    points, shares, targets = (torch.from_numpy(part[first:end])[None] for part in found.nodes)
+    proposal = targets - found.log_evidence[:, None] - shares.log() - math.log(shares.shape[1])
+    nothing = targets.new_zeros(1, 0, end - first)
+    weighted = importance.Weighted(points, targets, proposal, found.start.log_density(points), nothing)
+    expected, measured = importance.quality(weighted), found.quality(found.start)
+    assert 0 < float(measured.divergence[0]) < 0.3
+    for name in ("effective_sample_size", "log_evidence", "divergence"):
+        torch.testing.assert_close(getattr(measured, name), getattr(expected, name), rtol=1e-9, atol=1e-9)
+
+
+def test_points_of_equal_shares_have_the_moments_of_all_nodes() -> None:
+    readings = [Reading(sensor("range", [20.0, -30.0], 2.0), np.array([90.0]))]
+    found = lines(posed(WIDE, readings), 16)
+    mean, covariance = found.moments()
+    points = found.draw(4000)[0]
+    torch.testing.assert_close(points.mean(0), mean[0], rtol=0, atol=0.01)
+    torch.testing.assert_close(points.T.cov(), covariance[0], rtol=0, atol=0.01)
 
 
 def test_an_answer_keeps_a_wide_component() -> None:
