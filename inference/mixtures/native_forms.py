@@ -25,6 +25,7 @@ FORMS = (
     "update.native_cells",
     "update.native_subdivision",
     "update.native_extension",
+    "update.native_unseen",
     "update.native_images",
     "update.native_importance",
     "update.native_scaling",

@@ -88,14 +88,10 @@ def _extend(
     """Fill the extended components; returns the largest number of places that one component of the answer takes."""
     batch, count, seen = answer[1].shape
     sources, size = whole[1].shape[1:]
-    regression = Regression(
-        np.empty((sources, size, seen)), np.empty((sources, size, size)),
-        np.zeros((sources, seen, seen)), np.empty(sources),
-    )  # fmt: skip
-    work, most = _new_work(sources, size, seen), 1
+    (regression, work), most = new_work(sources, size, seen), 1
     for b in range(batch):
         for k in range(sources):
-            _regress(whole, b, k, axes, regression, work)
+            regress(whole, b, k, axes, regression, work)
         for j in range(count):
             used = _responsible(answer, whole, b, j, axes, regression, limits[0], work)
             for s in range(used):
@@ -117,19 +113,24 @@ def _extend(
 
 
 @inner
-def _new_work(sources: int, size: int, seen: int) -> Work:
+def new_work(sources: int, size: int, seen: int) -> tuple[Regression, Work]:
+    regression = Regression(
+        np.empty((sources, size, seen)), np.empty((sources, size, size)),
+        np.zeros((sources, seen, seen)), np.empty(sources),
+    )  # fmt: skip
     small, large, of_each = np.empty((2, seen, seen)), np.empty((2, size, size)), np.empty((2, sources))
-    return Work(
+    work = Work(
         small[0], small[1],
         np.empty((size, seen)), np.empty(seen), np.empty(seen),
         of_each[0], of_each[1], np.empty(sources, np.int64),
         np.empty((sources, size)), np.empty((sources, size, size)),
         np.empty(size), large[0], large[1],
     )  # fmt: skip
+    return regression, work
 
 
 @borrowing
-def _regress(whole: Numbers, b: int, k: int, axes: Counts, found: Regression, work: Work) -> None:
+def regress(whole: Numbers, b: int, k: int, axes: Counts, found: Regression, work: Work) -> None:
     """Fill the regression of one component of the prior."""
     log_weights, _, covariances = whole
     size, seen = work.across.shape

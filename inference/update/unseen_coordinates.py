@@ -17,6 +17,7 @@ from torch import Tensor
 
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, component_log_densities
+from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.update.importance import normal_points
 
 LEAST_RESPONSIBILITY = 1e-3  # least responsibility of a prior component for a component of the answer
@@ -121,21 +122,37 @@ def unseen_divergence(
         share: of the exact posterior at each point, ``(B, P)``.
         seed: of the draws.
     """
+    count = points.shape[1]
+    normal = normal_points(count, whole.dimension - len(axes) + 1, seed).to(points)
+    uniform, normal = torch.special.ndtr(normal[:, 0]), normal[:, 1:]
+    native = native_form("update.native_unseen", posterior.means, whole.means, points, share)
+    find = divergence_by_operators if native is None else native.divergence
+    off: Tensor = find(posterior, whole, axes, points, share, uniform, normal)
+    return torch.nan_to_num(off, nan=math.inf).clamp_min(0)
+
+
+def divergence_by_operators(
+    posterior: GaussianMixture,
+    whole: GaussianMixture,
+    axes: list[int],
+    points: Tensor,
+    share: Tensor,
+    uniform: Tensor,
+    normal: Tensor,
+) -> Tensor:
+    """As `unseen_divergence`, by PyTorch's operators on any device; see `native_unseen`."""
     batch, count, _ = points.shape
     rest_axes = [axis for axis in range(whole.dimension) if axis not in axes]
     seen = whole.marginal(axes)
     logs = component_log_densities(seen, seen.factors(), points)
     shares = torch.softmax(logs, 1).cumsum(1).mT.contiguous()  # (B, P, K)
-    draws = normal_points(count, len(rest_axes) + 1, seed).to(points).expand(batch, -1, -1)
-    source = torch.searchsorted(shares, torch.special.ndtr(draws[..., :1])).clamp(max=whole.components - 1)[
-        ..., 0
-    ]
+    draws = uniform.expand(batch, count)[..., None].contiguous()
+    source = torch.searchsorted(shares, draws).clamp(max=whole.components - 1)[..., 0]
     gain, rest = _regression(whole, axes)
     factors = la.cholesky(rest[..., rest_axes, :][..., rest_axes], torch.finfo(rest.dtype).tiny)
     row = torch.arange(batch)[:, None]
     state = whole.means[row, source] + la.times(gain[row, source], points - seen.means[row, source])
-    state[..., rest_axes] += la.times(factors[row, source], draws[..., 1:])
+    state[..., rest_axes] += la.times(factors[row, source], normal.expand(batch, -1, -1))
     exact = whole.log_density(state) - torch.logsumexp(logs, 1)
     answered = posterior.log_density(state) - posterior.marginal(axes).log_density(points)
-    off = torch.where(share > 0, share * (exact - answered), 0.0).sum(1)
-    return torch.nan_to_num(off, nan=math.inf).clamp_min(0)
+    return torch.where(share > 0, share * (exact - answered), 0.0).sum(1)

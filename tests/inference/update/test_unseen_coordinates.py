@@ -11,10 +11,11 @@ from hypothesis import given, settings, strategies as st
 from beliefstream.inference import sensors
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Reading, encode
-from beliefstream.inference.update import native_extension
+from beliefstream.inference.update import native_extension, native_unseen
 from beliefstream.inference.update.unseen_coordinates import (
     LEAST_RESPONSIBILITY,
     MERGED_BELOW,
+    divergence_by_operators,
     extend,
     responsibilities,
     unseen_divergence,
@@ -106,3 +107,26 @@ def test_the_native_extension_is_that_of_operators(
     limits = LEAST_RESPONSIBILITY, MERGED_BELOW
     found = native_extension.extend(answer, whole, axes, *limits)
     assert_same_mixture(found, extend(answer, shares, whole, axes), 1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 6),
+    st.integers(1, 5),
+    st.sampled_from([[0], [2, 0], [1, 3], [0, 1, 2]]),
+    st.sampled_from([1, 64, 100]),
+)
+def test_the_native_divergence_of_unseen_coordinates_is_that_of_operators(
+    seed: int, count: int, components: int, axes: list[int], points: int
+) -> None:
+    whole, answer = random_mixture(seed, 3, count, 4), random_mixture(seed + 1, 3, components, 4)
+    generator = torch.Generator().manual_seed(seed)
+    at = 2 * torch.randn(3, points, len(axes), generator=generator).double()
+    share = torch.rand(3, points, generator=generator).double()
+    share = torch.where(share < 0.2, 0.0, share)
+    uniform = torch.rand(points, generator=generator).double()
+    normal = torch.randn(points, 4 - len(axes), generator=generator).double()
+    given = answer, whole, axes, at, share, uniform, normal
+    found, expected = native_unseen.divergence(*given), divergence_by_operators(*given)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
