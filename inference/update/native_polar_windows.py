@@ -14,6 +14,7 @@ Sums = tuple[float, float, float, float, float, float]  # mass, and first and se
 LOSS = 0.002  # nats that windows may lose by their bend
 STRAIGHT = 1.2  # as long as a component may be beside its windows, to have none
 SPACING = 1.6  # of windows, in their standard deviations
+TOO_LONG = 1.35  # times as long windows of a ring lose more than three times as much
 MARGIN = 10.0  # nats below the highest panel of a component, within which its windows lie
 LEAST_DISTANCE = 1e-3  # of a panel's centre, from which its logarithm is taken
 BESIDE = 5  # windows on each side of the nearest one; the next ones have less than rounding beside it
@@ -28,6 +29,7 @@ class Division(NamedTuple):
     low: float
     each: float
     deviation: float
+    is_short: bool  # whether they are as short as they should be, or nearly
 
 
 @borrowing
@@ -55,10 +57,10 @@ def windows_of(sensor: Sensor, one: One, start: int, end: int, space: Space) -> 
         # an arc of standard deviation t on a ring of radius r and width s loses about (r t² / 2 s)² nats
         deviation = math.sqrt(2 * deviation * width / mass / sensor.value)
     if spread < STRAIGHT * deviation:
-        return Division(1, low, high - low, math.inf)
+        return Division(1, low, high - low, math.inf, True)
     count = max(1, int(min(float(MOST_WINDOWS), math.ceil((high - low) / (SPACING * deviation)))))
     each = (high - low) / count
-    return Division(count, low, each, each / SPACING)
+    return Division(count, low, each, each / SPACING, each < TOO_LONG * SPACING * deviation)
 
 
 @borrowing

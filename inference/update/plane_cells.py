@@ -178,7 +178,9 @@ def lines(local: LocalProblem, most: int) -> Lines:
         local.prior64, local.observations64.native, most if several else 0, limits
     )
     uncertain = torch.from_numpy(found.uncertain)
-    there = (found.places[:, 1] > found.places[:, 0]) & (found.node_places[:, 1] > found.node_places[:, 0])
+    first, inliers, end = found.places.T
+    # without a start, a fit is to the strips of an inlier
+    there = (end if several else inliers) > first
     return Lines(
         start if several else None,
         torch.from_numpy(there) & (uncertain < MOST_UNCERTAIN),
