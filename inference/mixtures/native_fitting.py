@@ -134,14 +134,8 @@ def _fit(
     count, most = log_weights.shape[1], 1
     for b in range(len(places)):
         most = max(most, places[b, 1] - places[b, 0])
-    parts = Parts(
-        np.empty(most, np.int64),
-        np.empty((count, 2), np.int64),
-        np.empty((count, 6)),
-        np.empty((count, 2)),
-        np.empty(count),
-        np.empty(most, np.int64),
-    )
+    order, ends, axes = np.empty((2, most), np.int64), np.empty((count, 2), np.int64), np.empty((count, 2))
+    parts = Parts(order[0], ends, np.empty((count, 6)), axes, np.empty(count), order[1])
     blocks = (most + BLOCK - 1) // BLOCK
     space = Space(
         np.empty((count, 2, 2)),

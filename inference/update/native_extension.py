@@ -70,9 +70,8 @@ def extend(
     (batch, count, _), (_, sources, size) = answer.means.shape, whole.means.shape
     shape = batch, count, sources
     found = np.full(shape, -math.inf), np.zeros((*shape, size)), np.zeros((*shape, size, size))
-    most = _extend(
-        numbers_of(answer), numbers_of(whole), np.array(axes, np.int64), (least, merged_below), found
-    )
+    limits = least, merged_below
+    most = _extend(numbers_of(answer), numbers_of(whole), np.array(axes, np.int64), limits, found)
     log_weights, means, covariances = (torch.from_numpy(part)[:, :, :most].flatten(1, 2) for part in found)
     return GaussianMixture(log_weights, means, covariances)
 
