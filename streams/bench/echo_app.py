@@ -10,6 +10,7 @@ import faust
 app = faust.App(
     os.environ["ECHO_APPLICATION"],
     broker=f"kafka://{os.environ['ECHO_BROKER']}",
+    datadir=os.environ["ECHO_DATA"],
     topic_partitions=int(os.environ["ECHO_PARTITIONS"]),
     topic_allow_declare=False,
     topic_disable_leader=True,

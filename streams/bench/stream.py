@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
@@ -28,6 +29,8 @@ __all__ = ["Rate", "Throughput", "measure_stream", "rate_between"]
 LIMIT = 300.0  # seconds after which a run counts as failed
 POLL_SECONDS = 0.25  # between two looks at what the worker has counted
 ACCEPTED = 'beliefstream_observations_total{outcome="accepted"}'
+
+Run = Callable[[Settings], AbstractContextManager[subprocess.Popen[bytes]]]
 
 
 class Rate(NamedTuple):
@@ -92,8 +95,8 @@ class _Counter:
         self._consumer.close()
 
 
-def measure_stream(site: Site, workload: Workload) -> Throughput:
-    """Send the workload, let the agent and then the worker work it off, and measure both.
+def measure_stream(site: Site, workload: Workload, run: Run = worker) -> Throughput:
+    """Send the workload, let the agent and then the worker that `run` starts work it off, and measure both.
 
     Raises:
         RuntimeError: a process has ended, or has not finished in time.
@@ -103,7 +106,7 @@ def measure_stream(site: Site, workload: Workload) -> Throughput:
     send(settings, workload)
     count = len(workload.observations)
     echo = _measure_echo(site, settings, count)
-    rate, own = _measure_worker(site, settings, workload)
+    rate, own = _measure_worker(site, settings, workload, run)
     return Throughput(echo, rate, own, count)
 
 
@@ -111,6 +114,7 @@ def _measure_echo(site: Site, settings: Settings, count: int) -> Rate:
     environment = {
         "ECHO_APPLICATION": f"{settings.application}-echo",
         "ECHO_BROKER": settings.brokers,
+        "ECHO_DATA": str(settings.data_directory.with_name("echo")),
         "ECHO_PARTITIONS": str(settings.partitions),
         "ECHO_SOURCE": settings.observations,
         "ECHO_SINK": settings.dead_letters,
@@ -122,7 +126,7 @@ def _measure_echo(site: Site, settings: Settings, count: int) -> Rate:
         return _watch(counter, child, str(log), lambda: counter.received >= count, count)
 
 
-def _measure_worker(site: Site, settings: Settings, workload: Workload) -> tuple[Rate, float]:
+def _measure_worker(site: Site, settings: Settings, workload: Workload, run: Run) -> tuple[Rate, float]:
     counter = _Counter(site, settings.posteriors, settings.partitions)
     count = len(workload.observations)
     marks: list[tuple[float, float]] = []  # when, and how many observations the worker has applied
@@ -137,7 +141,7 @@ def _measure_worker(site: Site, settings: Settings, workload: Workload) -> tuple
                 marks.append((time.perf_counter(), applied))
         return bool(marks) and marks[-1][1] >= count
 
-    with worker(settings) as child:
+    with run(settings) as child:
         wait_until_ready(settings, child)
         rate = _watch(counter, child, str(log_of(settings)), is_done, count)
     return rate, rate_between(marks)
