@@ -36,8 +36,8 @@ FIRST = 512  # messages in a turn at the start, and the fewest to which slow tur
 FAST_SECONDS, SLOW_SECONDS = 0.4, 1.0
 # an entity's share of a turn is 32 of a batch of 512, which take about 0.1 s; a turn itself costs 0.01 s
 SHARE, LEAST = 16, 16
-# the fewest entities in a turn of a backlog, and the messages of each that make more entities needless: 256 entities
-# with 8 messages take three quarters of the processor's time of 1 000 with 2
+# the fewest entities in a turn of a backlog, which keep a round of the model busy, and the messages of each that make
+# more entities needless
 ROUND, DEEP = 256, 8
 LEAST_FULL = 0.75  # of a turn's first round; a smaller round waits for more messages while there is a backlog
 BUSY = 4.0  # times the average number of waiting messages, and more than its share: an entity that must not fall behind
