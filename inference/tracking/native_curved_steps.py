@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.native_surprise import probability
+from beliefstream.inference.likelihood.observation_data import LINEAR
 from beliefstream.inference.mixtures.native import inlined, native
 from beliefstream.inference.mixtures.native_arrays import Numbers
 from beliefstream.inference.tracking.native_steps import Found, Given, Reported, keep, seen_of, smallest
@@ -56,7 +57,9 @@ def _follow_all(
     start = at = 0
     for b in range(len(given.counts)):
         end = start + given.counts[b]
-        if found.method[b] == BENT and reported.counts[b] == 1:
+        bent = found.method[b] == BENT and reported.counts[b] == 1
+        # without a limit for closed forms, a linear sensor with outliers is left too
+        if bent and reported.table.kind[reported.sensors[at]] != LINEAR:
             prior = _prediction(found, start, end)
             posterior, loss = _followed(pose(prior, seen_of(reported, at, at + 1)), tables, found, b)
             if loss < below and keep(prior, posterior, loss, b, found):

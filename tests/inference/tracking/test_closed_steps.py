@@ -187,6 +187,19 @@ def test_no_step_ends_by_quadrature_where_that_is_not_allowed() -> None:
     assert all(outcome is None or outcome.method != "quadrature" for outcome in solved.outcomes)
 
 
+def test_a_linear_sensor_with_outliers_is_followed_along_no_ring() -> None:
+    sensor = sensors.position([0], SIZE, np.array([[0.5]]), 0.1)
+    one = belief(1, 1)
+    # at the same distance from the middle: along a ring, both would be as likely
+    means = np.concatenate([one.means + np.array([east, 0.0, 0.0, 0.0]) for east in (-50.0, 50.0)])
+    both = Belief(1.0, np.array([0.5, 0.5]), means, one.covariances.repeat(2, axis=0))
+    step = structs.replace(steps_of(5, [[0]])[0], belief=both)
+    step = structs.replace(step, instant=Instant(1.0, (Reading(sensor, means[1, :1]),)))
+    never_linear = replace(updater().settings, linear_below=0.0)
+    solved = closed_steps.solved([step], never_linear)
+    assert solved is not None and solved.outcomes == [None]
+
+
 @few
 @given(st.integers(0, 10_000), st.lists(st.integers(0, len(NEAR) - 1), min_size=1, max_size=5))
 def test_outcomes_that_are_known_to_be_sound_are_sound(seed: int, numbers: list[int]) -> None:
