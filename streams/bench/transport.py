@@ -10,6 +10,7 @@ worker is what reading, updating and encoding cost.
 from __future__ import annotations
 
 import os
+import runpy
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,12 +70,11 @@ class Transport(Fusion):
 
 def work() -> None:
     """Run a worker that computes nothing; its settings are those of the environment."""
-    from beliefstream.streams.cli.main import main
     from beliefstream.streams.worker import assembly
 
     sys.argv = ["beliefstream", "worker"]
     assembly.Fusion = Transport  # type: ignore[attr-defined]
-    main()
+    runpy.run_module("beliefstream.streams.cli", run_name="__main__")
 
 
 @contextmanager
