@@ -107,20 +107,11 @@ def factorise(matrix: Array, floor: float, rounding: float, factor: Array) -> No
 @borrowing
 def is_definite(matrix: Array, factor: Array) -> bool:
     """Whether a matrix is positive definite, as `numpy.linalg.cholesky` finds it; fills the lower factor if it is."""
-    for column in range(len(matrix)):
-        pivot = matrix[column, column]
-        for k in range(column):
-            pivot -= factor[column, k] * factor[column, k]
-        if not pivot > 0:  # also what is not a number
-            return False
-        diagonal = math.sqrt(pivot)
-        factor[column, column] = diagonal
-        for row in range(column + 1, len(matrix)):
-            value = matrix[row, column]
-            for k in range(column):
-                value -= factor[row, k] * factor[column, k]
-            factor[row, column] = value / diagonal
-    return True
+    factorise(matrix, 0.0, 0.0, factor)  # without a floor, a pivot that is not positive becomes zero
+    definite = True
+    for i in range(len(matrix)):
+        definite &= factor[i, i] > 0  # not so of what is not a number
+    return definite
 
 
 @native

@@ -201,8 +201,9 @@ def _divergence(
     count, total = 0, 0.0
     while count < prior.means.shape[1] and prior.log_weights[b, count] > -math.inf:
         count += 1  # absent components are last
-    _see(prior.log_weights[b], prior.means[b], prior.covariances[b], axes, count, space, space.prior)
-    _see(found[0], found[1], found[2], axes, left, space, space.answer)
+    given = (prior.log_weights[b], prior.means[b], prior.covariances[b])
+    see(given, axes, count, space.means, space.square, space.prior)
+    see(found, axes, left, space.means, space.square, space.answer)
     before, after = first_of(space.prior, count), first_of(space.answer, left)
     for start in range(0, nodes, BLOCK):
         some = min(BLOCK, nodes - start)
@@ -238,20 +239,20 @@ def _add_divergence(kept: Kept, start: int, some: int, evidence: float, prior: A
 
 
 @borrowing
-def _see(
-    log_weights: Array,
-    means: Array,
-    covariances: Array,
+def see(
+    mixture: tuple[Array, Array, Array],
     axes: Places,
     count: int,
-    space: Space,
+    seen: Array,
+    square: Array,
     into: Densities,
 ) -> None:
-    """Fill the densities of a mixture's first components over the seen coordinates."""
+    """Fill the densities of a mixture's first components over some coordinates, and their means there in `seen`."""
+    log_weights, means, covariances = mixture
     for k in range(count):
         for i in range(len(axes)):
-            space.means[k, i] = means[k, axes[i]]
+            seen[k, i] = means[k, axes[i]]
             for j in range(len(axes)):
-                space.square[i, j] = covariances[k, axes[i], axes[j]]
-        factorise(space.square, TINY, ROUNDING, into.factors[k])
-    whiten(log_weights[:count], space.means[:count], into.factors, into.inverse, into.shift, into.peaks)
+                square[i, j] = covariances[k, axes[i], axes[j]]
+        factorise(square, TINY, ROUNDING, into.factors[k])
+    whiten(log_weights[:count], seen[:count], into.factors, into.inverse, into.shift, into.peaks)

@@ -13,16 +13,10 @@ from torch import Tensor
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import adding, borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
-from beliefstream.inference.mixtures.native_density import (
-    BLOCK,
-    Block,
-    fill,
-    new_block,
-    sum_components,
-    whiten,
-)
+from beliefstream.inference.mixtures.native_density import BLOCK, fill, sum_components
 from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
+from beliefstream.inference.update.native_curved_quadrature import Densities, new_densities, see
 from beliefstream.inference.update.native_extension import Regression, new_work, regress
 
 Array = NDArray[np.float64]
@@ -30,16 +24,12 @@ Places = NDArray[np.int64]
 
 
 class Frame(NamedTuple):
-    """A mixture's components in some coordinates, as `native_density.whiten` fills them, and a block of points."""
+    """A mixture's components in some coordinates, and a block of points."""
 
     axes: Places  # (d,)
     means: Array  # (K, d)
-    square: Array  # (d, d)
-    factors: Array  # (K, d, d)
-    inverse: Array
-    shift: Array  # (K, d)
-    peaks: Array  # (K,)
-    block: Block
+    square: Array  # (d, d), space
+    densities: Densities
     logs: Array  # (BLOCK,) log density of the points
 
 
@@ -102,14 +92,16 @@ def _divergence(
                     square[i, j] = regression.rest[k, axes[1][i], axes[1][j]]
             factorise(square, TINY, ROUNDING, factors[k])
         for number in range(4):
-            _see(whole if number < 2 else posterior, b, frames[number])
+            given, frame = whole if number < 2 else posterior, frames[number]
+            one = (given.log_weights[b], given.means[b], given.covariances[b])
+            see(one, frame.axes, len(frame.means), frame.means, frame.square, frame.densities)
         found[b] = 0.0
         for start in range(0, points.shape[1], BLOCK):
             some = min(BLOCK, points.shape[1] - start)
             for i in range(seen):
                 for p in range(some):
                     value = points[b, start + p, i]
-                    frames[0].block.points[i, p] = frames[2].block.points[i, p] = value
+                    frames[0].densities.block.points[i, p] = frames[2].densities.block.points[i, p] = value
             _evaluate(frames[0])
             for p in range(some):
                 k = _chosen(frames[0], p, draws.uniform[start + p])
@@ -119,7 +111,7 @@ def _divergence(
                 )
             for i in range(size):
                 for p in range(some):
-                    frames[3].block.points[i, p] = frames[1].block.points[i, p]
+                    frames[3].densities.block.points[i, p] = frames[1].densities.block.points[i, p]
             for number in range(1, 4):
                 _evaluate(frames[number])
             logs = (frames[0].logs, frames[1].logs, frames[2].logs, frames[3].logs)
@@ -129,36 +121,21 @@ def _divergence(
 @inner
 def _new_frame(axes: Places, count: int) -> Frame:
     size = len(axes)
-    squares = np.empty((2, count, size, size))
-    return Frame(
-        axes, np.empty((count, size)), np.empty((size, size)), squares[0], squares[1],
-        np.empty((count, size)), np.empty(count), new_block(count, size), np.empty(BLOCK),
-    )  # fmt: skip
-
-
-@borrowing
-def _see(mixture: Numbers, b: int, frame: Frame) -> None:
-    """Fill the components of a mixture in the coordinates of a frame."""
-    axes = frame.axes
-    for k in range(len(frame.means)):
-        for i in range(len(axes)):
-            frame.means[k, i] = mixture.means[b, k, axes[i]]
-            for j in range(len(axes)):
-                frame.square[i, j] = mixture.covariances[b, k, axes[i], axes[j]]
-        factorise(frame.square, TINY, ROUNDING, frame.factors[k])
-    whiten(mixture.log_weights[b], frame.means, frame.factors, frame.inverse, frame.shift, frame.peaks)
+    densities = new_densities(count, size)
+    return Frame(axes, np.empty((count, size)), np.empty((size, size)), densities, np.empty(BLOCK))
 
 
 @borrowing
 def _evaluate(frame: Frame) -> None:
-    fill(frame.inverse, frame.shift, frame.peaks, frame.block)
-    sum_components(frame.block, frame.logs)
+    found = frame.densities
+    fill(found.inverse, found.shift, found.peaks, found.block)
+    sum_components(found.block, frame.logs)
 
 
 @borrowing
 def _chosen(frame: Frame, p: int, uniform: float) -> int:
     """The component that a point is drawn from: the first, up to which they have so much of its density."""
-    values, whole, last = frame.block.values, 0.0, len(frame.means) - 1
+    values, whole, last = frame.densities.block.values, 0.0, len(frame.means) - 1
     for k in range(last):
         log = values[k, p] - frame.logs[p]
         whole += exponential(log) if log > UNDERFLOW else 0.0
@@ -181,7 +158,7 @@ def _place(
     p: int,
 ) -> None:
     """Put a point with the seen coordinates, and others that follow them in a component, into a frame's block."""
-    points, mean, gain = frame.block.points, whole.means[b, k], regression.gain[k]
+    points, mean, gain = frame.densities.block.points, whole.means[b, k], regression.gain[k]
     for i in range(len(mean)):
         points[i, p] = mean[i]
         for m in range(len(seen)):
