@@ -9,6 +9,7 @@ worker is what reading, updating and encoding cost.
 
 from __future__ import annotations
 
+import inspect
 import os
 import runpy
 import sys
@@ -41,8 +42,9 @@ class Transport(Fusion):
 
     def __init__(self, names: TopicNames, *others: Any, **options: Any) -> None:
         super().__init__(names, *others, **options)
-        self._names = names
-        _, _, _, self._reader, _, self._store, _, self._fencing = others[:8]
+        given = inspect.signature(Fusion).bind(names, *others, **options).arguments
+        self._names, self._reader = names, given["reader"]
+        self._store, self._fencing = given["store"], given["fencing"]
 
     async def process(self, events: Sequence[EventT[Any]], ends: Mapping[TP, int] | None = None) -> None:
         await self._reader.complete.wait()
