@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -130,7 +132,11 @@ def _check_key(field: str, name: str, key: str) -> None:
 class DefinitionsReader:
     """Reads both topics with a consumer without a group, because every worker reads all partitions.
 
-    `options` are additional options of `aiokafka.AIOKafkaConsumer`.
+    A second one asks for their ends. A broker answers one request of a connection after the other, and a fetch of a
+    topic to which nothing is written takes half a second.
+
+    Args:
+        options: additional options of `aiokafka.AIOKafkaConsumer`.
     """
 
     def __init__(
@@ -145,26 +151,23 @@ class DefinitionsReader:
         self._options = options or {}
         self._topics, self._brokers, self._reject = topics, brokers, reject
         self._consumer: AIOKafkaConsumer | None = None
+        self._asking: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
         self._states: dict[str, TopicState] = {}  # of the topics at the start
         self._reading = asyncio.Lock()
         self._rejected: deque[tuple[ConsumerRecord, Unusable]] = deque()
         self.complete = asyncio.Event()
+        self.known_before = -math.inf  # monotonic; what had been written to both topics by then is known
 
     @property
-    def client(self) -> AIOKafkaClient | None:
-        """Client of the consumer; None before the start."""
-        return client_of(self._consumer) if self._consumer is not None else None
+    def clients(self) -> list[AIOKafkaClient]:
+        """Clients of both consumers; none before the start."""
+        return [client_of(consumer) for consumer in (self._consumer, self._asking) if consumer is not None]
 
     async def start(self) -> None:
         """Read both topics to their end, then follow them in the background."""
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._brokers,
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            **self._options,
-        )
-        await self._consumer.start()
+        self._consumer, self._asking = self._new_consumer(), self._new_consumer()
+        await asyncio.gather(self._consumer.start(), self._asking.start())
         self._states = await topic_states(client_of(self._consumer), self._topics)
         partitions = [
             TopicPartition(topic, partition)
@@ -179,6 +182,14 @@ class DefinitionsReader:
             "definitions read", sensors=len(self.definitions.sensors), models=len(self.definitions.models)
         )
         self._task = asyncio.create_task(self._follow())
+
+    def _new_consumer(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            bootstrap_servers=self._brokers,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            **self._options,
+        )
 
     async def _partitions(self, topic: str) -> list[int]:
         assert self._consumer is not None
@@ -200,26 +211,31 @@ class DefinitionsReader:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await self._task
-        if self._consumer is not None:
-            await stop_consumer(self._consumer)
+        for consumer in (self._consumer, self._asking):
+            if consumer is not None:
+                await stop_consumer(consumer)
 
     async def catch_up(self, quiet_ms: int = 0) -> None:
         """Read to the current end, so that a sensor defined before an observation was sent is known.
 
         With `quiet_ms`, read until no record arrives for that time, because a broker may report an end that is too low.
         """
-        assert self._consumer is not None
-        ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
-        if not quiet_ms and not await self._is_behind(ends):
-            return  # does not wait for the read in progress
-        async with self._reading:
-            while True:
-                behind = await self._is_behind(ends)
-                if not behind and not quiet_ms:
-                    return
-                records = await self._take(quiet_ms or FOLLOW_MS)
-                if quiet_ms and not records and not behind:
-                    return
+        assert self._consumer is not None and self._asking is not None
+        began = time.monotonic()
+        ends = await self._asking.end_offsets(list(self._consumer.assignment()))
+        if quiet_ms or await self._is_behind(ends):  # else it does not wait for the read in progress
+            async with self._reading:
+                await self._read_to(ends, quiet_ms)
+        self.known_before = max(self.known_before, began)
+
+    async def _read_to(self, ends: Mapping[TopicPartition, int], quiet_ms: int) -> None:
+        while True:
+            behind = await self._is_behind(ends)
+            if not behind and not quiet_ms:
+                return
+            records = await self._take(quiet_ms or FOLLOW_MS)
+            if quiet_ms and not records and not behind:
+                return
 
     async def _is_behind(self, ends: Mapping[TopicPartition, int]) -> bool:
         assert self._consumer is not None

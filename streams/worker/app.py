@@ -159,7 +159,7 @@ def _add_timers(app: faust.App, reader: DefinitionsReader) -> None:
     @app.timer(CHECK_SECONDS)  # type: ignore[untyped-decorator]
     async def check_connections() -> None:
         logs.write_repeated()
-        for client in (*clients(app), reader.client):
+        for client in (*clients(app), *reader.clients):
             if fault := fault_of(client):
                 log.error("a connection no longer refreshes its metadata, the worker stops", fault=fault)
                 os._exit(70)

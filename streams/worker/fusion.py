@@ -119,7 +119,7 @@ class Fusion:
         leases = self._fencing.leases  # taken before the first belief is read
         metrics.BATCH_SIZE.observe(len(events))
         await self._resets.fetch_ends(events)
-        batch = self._messages.validate(events, is_final=False)
+        batch = self._messages.validate(events, is_final=came_before(events, self._reader.known_before))
         if batch is None:
             # A definition may have been written just before its first message. Read the definitions again, then
             # validate the whole batch again, because other definitions may have changed too.
@@ -267,6 +267,11 @@ class Fusion:
             self._store.write_own(partition, made, last, growth[partition])
         for entity, raw in beliefs:
             self._messages.keep(entity, raw)
+
+
+def came_before(events: Iterable[EventT[Any]], time: float) -> bool:
+    """Whether the consumer received all of these messages before `time`, monotonic."""
+    return all((event.message.time_in or math.inf) < time for event in events)
 
 
 def _encoded(entities: Sequence[EntityBatch]) -> list[tuple[EntityBatch, bytes]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
+from typing import Any
 
 import pytest
 from aiokafka import ConsumerRecord
@@ -52,10 +54,10 @@ class Topics:
         self.refused.append((record.topic, record.value, reason))
 
     @asynccontextmanager
-    async def reader(self) -> AsyncIterator[DefinitionsReader]:
+    async def reader(self, **options: Any) -> AsyncIterator[DefinitionsReader]:
         definitions = Definitions(self.names.sensors, self.names.models)
         topics = (self.names.sensors, self.names.models)
-        reader = DefinitionsReader(definitions, topics, self.broker.bootstrap_servers, self.reject)
+        reader = DefinitionsReader(definitions, topics, self.broker.bootstrap_servers, self.reject, options)
         try:
             async with asyncio.timeout(WAIT):
                 await reader.start()
@@ -99,6 +101,18 @@ def test_what_was_acknowledged_before_a_catch_up_is_known_after_it(topics: Topic
                 assert reader.definitions.sensors["range"] == sensor
                 if number == 5:
                     return
+
+    asyncio.run(read())
+
+
+def test_a_catch_up_does_not_wait_for_a_fetch_to_which_no_broker_answers_yet(topics: Topics) -> None:
+    async def read() -> None:
+        async with topics.reader(fetch_max_wait_ms=2000) as reader:
+            for _ in range(20):  # at a fetch each, the test would take too long
+                before = time.monotonic()
+                assert reader.known_before < before
+                await reader.catch_up()
+                assert before <= reader.known_before <= time.monotonic()
 
     asyncio.run(read())
 
