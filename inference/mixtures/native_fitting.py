@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import adding, borrowing, native
+from beliefstream.inference.mixtures.native import adding, borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, array
 from beliefstream.inference.mixtures.native_density import (
     BLOCK,
@@ -130,6 +130,22 @@ def _fit(
     limits: tuple[int, float, float, int],
     found: Numbers,
 ) -> None:
+    fit_all(given, places, wide, limits, found)
+
+
+@inner
+def fit_all(
+    given: Points,
+    places: Places,
+    wide: NDArray[np.bool_],
+    limits: tuple[int, float, float, int],
+    found: Numbers,
+) -> None:
+    """As `fit_to`, into `found`.
+
+    The `limits` are steps, the least gain, points below which a component is as wide as their cells, and the fewest
+    points of a part to begin with; 0 begins with what is found.
+    """
     (log_weights, means, covariances), (steps, least_gain, cells, fewest) = found, limits
     count, most = log_weights.shape[1], 1
     for b in range(len(places)):

@@ -84,6 +84,17 @@ def _extend(
     limits: tuple[float, float],
     found: tuple[Array, Array, Array],
 ) -> int:
+    return extend_all(answer, whole, axes, limits, found)
+
+
+@inner
+def extend_all(
+    answer: Numbers,
+    whole: Numbers,
+    axes: Counts,
+    limits: tuple[float, float],
+    found: tuple[Array, Array, Array],
+) -> int:
     """Fill the extended components; returns the largest number of places that one component of the answer takes."""
     batch, count, seen = answer[1].shape
     sources, size = whole[1].shape[1:]

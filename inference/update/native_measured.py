@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import adding, native
+from beliefstream.inference.mixtures.native import adding, borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
 from beliefstream.inference.mixtures.native_density import BLOCK, fill, new_block, sum_components, whiten
 from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential
@@ -73,6 +73,14 @@ def draw(nodes: Measured, places: Places, count: int) -> Tensor:
 def _quality(
     answer: Numbers, nodes: Measured, places: Places, evidence: Array, truncation: float, found: Array
 ) -> None:
+    quality_of_all(answer, nodes, places, evidence, truncation, found)
+
+
+@inner
+def quality_of_all(
+    answer: Numbers, nodes: Measured, places: Places, evidence: Array, truncation: float, found: Array
+) -> None:
+    """As `quality`, into `found` ``(2, B)``; `truncation` is a logarithm."""
     count = answer.means.shape[1]
     factors, inverse = np.empty((count, 2, 2)), np.empty((count, 2, 2))
     shift, peaks, block, logs = np.empty((count, 2)), np.empty(count), new_block(count, 2), np.empty(BLOCK)
@@ -115,6 +123,12 @@ def _add(shares: Array, ratios: Array, truncation: float) -> tuple[float, float]
 
 @native
 def _moments(given: Points, places: Places, mean: Array, covariance: Array) -> None:
+    moments_of_all(given, places, mean, covariance)
+
+
+@borrowing
+def moments_of_all(given: Points, places: Places, mean: Array, covariance: Array) -> None:
+    """As `moments`, into `mean` and `covariance`."""
     for b in range(len(places)):
         first, end = places[b]
         points, shares = given.points[first:end], given.shares[first:end]
@@ -146,6 +160,12 @@ def _scatter(points: Array, shares: Array, mean: Array) -> tuple[float, float, f
 
 @native
 def _draw(nodes: Measured, places: Places, found: Array) -> None:
+    draw_all(nodes, places, found)
+
+
+@borrowing
+def draw_all(nodes: Measured, places: Places, found: Array) -> None:
+    """As `draw`, into `found` ``(B, P, 2)``."""
     count = found.shape[1]
     for b in range(len(places)):
         (place, end), whole = places[b], 0.0

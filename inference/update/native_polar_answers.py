@@ -148,8 +148,8 @@ def add_wide(
     if not most > 0:
         return left
     size = prior.means.shape[2]
-    _whole_moments(prior, b, count, space.means[0], space.squares[0])
-    _whole_moments(found, row, left, space.means[1], space.squares[1])
+    put_whole_moments(prior, b, count, space.means[0], space.squares[0])
+    put_whole_moments(found, row, left, space.means[1], space.squares[1])
     factorise(space.squares[1], TINY, ROUNDING, space.squares[2])
     invert_product(space.squares[2], space.squares[3], space.squares[4])
     added = 0.0
@@ -169,7 +169,7 @@ def add_wide(
 
 
 @borrowing
-def _whole_moments(mixture: Numbers, b: int, count: int, mean: Array, covariance: Array) -> None:
+def put_whole_moments(mixture: Numbers, b: int, count: int, mean: Array, covariance: Array) -> None:
     mean[:] = 0.0
     covariance[:] = 0.0
     for k in range(count):

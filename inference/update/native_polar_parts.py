@@ -41,8 +41,6 @@ def gather(
     """
     counts, uncertain, start = Counts(0, 0, 0), 0.0, 0
     fine = FINE if count == 1 else FINE_OF_MANY
-    # the windows of a whole ring lose more than an answer may, which is known before there are nodes
-    alone = count == 1 and len(space.strips.share) == 0 and not sight.sensor.is_angle
     rough = _rough_evidence(sight, log_weights, moments, count, rules, space)
     if math.isnan(rough):
         return Counts(0, -1, 0), math.inf, rough
@@ -52,8 +50,6 @@ def gather(
             log_weight = log_weights[k] + sight.log_inlier
             one = One(_component(moments[k]), log_weight, space.mass[k], share, k, fine)
             division = windows_of(sight.sensor, one, start, end, space)
-            if alone and not division.is_short:
-                return Counts(0, -1, 0), math.inf, rough
             counts, mass, doubtful = _add(sight, one, (start, end), division, rules, counts, space)
             if counts.nodes < 0:
                 return counts, math.inf, rough
@@ -61,6 +57,15 @@ def gather(
             uncertain += share * (doubtful + off)
         start = end
     return counts, uncertain, rough
+
+
+@borrowing
+def is_long(sight: Sight, moments: Array, rough: float, space: Space) -> bool:
+    """Whether a ring is too long for its windows, under the only component of a prior whose panels are there."""
+    if sight.sensor.is_angle:
+        return False
+    one = One(_component(moments[0]), 0.0, space.mass[0], math.exp(space.mass[0] - rough), 0, FINE)
+    return not windows_of(sight.sensor, one, 0, space.ends[0], space).is_short
 
 
 @borrowing

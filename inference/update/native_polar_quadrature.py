@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,21 +11,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.likelihood.native_terms import Seen
-from beliefstream.inference.likelihood.observation_data import ANGLE, RANGE
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import adding, borrowing, native
+from beliefstream.inference.mixtures.native import adding, borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, numbers_of
 from beliefstream.inference.mixtures.native_reduction import leave_absent, reduce_one
 from beliefstream.inference.update.native_polar_answers import (
-    Plane,
     add_wide,
     divergence,
     extend,
     put_moments,
     see,
 )
-from beliefstream.inference.update.native_polar_lines import Sensor
-from beliefstream.inference.update.native_polar_parts import gather
+from beliefstream.inference.update.native_polar_beside import Fitting
+from beliefstream.inference.update.native_polar_fit import fit_lines, fitting_of
+from beliefstream.inference.update.native_polar_parts import gather, is_long
+from beliefstream.inference.update.native_polar_sight import see_prior, sight_of
 from beliefstream.inference.update.native_polar_space import MOST_STRIPS, Counts, Sight
 from beliefstream.inference.update.native_polar_work import (
     MOST_PARTS,
@@ -40,20 +41,41 @@ from beliefstream.inference.update.native_polar_work import (
     tables_of,
 )
 from beliefstream.inference.update.native_scaling import example
-from beliefstream.inference.update.polar_rules import TRUNCATED
+from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.wide_components import WIDER
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
 
 MOST_UNCERTAIN = 0.001  # share of a posterior
-FLAT = 1e-9  # of a matrix: its determinant, beside its largest entry squared
 
 
 def prepare() -> None:
     """Compile the function, or load it from Numba's cache."""
     prior, observations = example()
     index, axes = torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2, dtype=torch.int64)
-    solve(prior, observations.native, index, axes, 2, (0.0, 0.0, 0.0))
+    solve(prior, observations.native, index, axes, UpdateSettings(components=1), index == 0)
+    lines(prior, observations.native, 1, (0.0, 0.0, 0.0))
+
+
+class Answers(NamedTuple):
+    """Answers to ``b`` problems; those that fail have an infinite divergence."""
+
+    posterior: Numbers  # (b, J)
+    evidence: Array  # (b,) log
+    divergence: Array  # (b,) nats
+    size: Array  # (b,) effective sample size
+    is_fitted: NDArray[np.bool_]  # (b,) whether it was fitted to the lines
+
+
+class Asked(NamedTuple):
+    """What answers must be, and how they are found."""
+
+    tables: Tables
+    below: float  # nats that an answer of quadrature may lose
+    fitting: Fitting
+    fits: NDArray[np.bool_]  # (b,) whether a mixture may be fitted where quadrature loses more
+    gathered: Gathered  # space for the lines of one problem
 
 
 def solve(
@@ -61,132 +83,158 @@ def solve(
     seen: Seen,
     index: Tensor,
     axes: Tensor,
-    most: int,
-    limits: tuple[float, float, float],
-) -> tuple[GaussianMixture, Tensor, Tensor]:
-    """Posteriors ``(b, J, D)`` of the problems at `index`, their log evidence and divergence, infinite where it fails.
+    settings: UpdateSettings,
+    fits: Tensor,
+) -> tuple[GaussianMixture, Answers]:
+    """Posteriors ``(b, J, D)`` of the problems at `index`, by quadrature or by a fit where that is allowed.
 
-    `axes` ``(b, 2)`` are the coordinates that the sensors touch; `limits` are `merge_below`, the share of the variance
-    that a wide component may add, and its largest weight.
+    `axes` ``(b, 2)`` are the coordinates that the sensors touch, `fits` ``(b,)`` is as in `Asked`.
     """
-    return _run(prior, seen, index, axes, tables_of(most, *limits), new_gathered(0))
+    batch, size, most = len(index), prior.dimension, settings.most_components
+    found = Numbers(
+        np.empty((batch, most)), np.empty((batch, most, size)), np.empty((batch, most, size, size))
+    )
+    evidence, divergence, sizes = np.empty((3, batch))
+    answers = Answers(found, evidence, divergence, sizes, np.zeros(batch, np.bool_))
+    asked = asked_of(settings, size, fits.numpy())
+    count = _solve(numbers_of(prior), seen, (index.numpy(), axes.contiguous().numpy()), asked, answers)
+    return GaussianMixture(*(torch.from_numpy(part[:, :count]) for part in found)), answers
+
+
+def asked_of(settings: UpdateSettings, dimension: int, fits: NDArray[np.bool_]) -> Asked:
+    """What the settings ask of problems with so many coordinates."""
+    tables = tables_of(settings.most_components, settings.merge_below, WIDER, settings.prior_share)
+    return Asked(tables, settings.quadrature_below, fitting_of(settings, dimension), fits, new_gathered(1))
 
 
 def lines(
     prior: GaussianMixture, seen: Seen, most: int, limits: tuple[float, float, float]
 ) -> tuple[GaussianMixture, Tensor, Gathered]:
-    """Posteriors of all problems in a plane, as `solve`, or none if `most` is 0; log evidence; and strips and nodes."""
-    index, gathered = torch.arange(prior.batch), new_gathered(prior.batch)
-    axes = torch.arange(2).expand(prior.batch, 2)
-    mixture, evidence, _ = _run(prior, seen, index, axes, tables_of(most, *limits), gathered)
-    return mixture, evidence, gathered
+    """Posteriors of all problems in a plane, as `solve`, or none if `most` is 0; log evidence; and strips and nodes.
 
-
-def _run(
-    prior: GaussianMixture, seen: Seen, index: Tensor, axes: Tensor, tables: Tables, gathered: Gathered
-) -> tuple[GaussianMixture, Tensor, Tensor]:
-    """As `solve`; also fills what is gathered, unless it has no space."""
-    batch, size, most = len(index), prior.dimension, tables.most
-    found = Numbers(
-        np.empty((batch, most)), np.empty((batch, most, size)), np.empty((batch, most, size, size))
-    )
-    values, given = np.empty((2, batch)), (index.numpy(), axes.contiguous().numpy())
-    count = _solve(numbers_of(prior), seen, given, tables, found, values, gathered)
+    The `limits` are `merge_below`, the share of the variance that a wide component may add, and its largest weight.
+    """
+    batch, gathered = prior.batch, new_gathered(prior.batch)
+    tables = tables_of(most, *limits)
+    found = Numbers(np.empty((batch, most)), np.empty((batch, most, 2)), np.empty((batch, most, 2, 2)))
+    evidence = np.empty(batch)
+    count = _gather(numbers_of(prior), seen, tables, found, evidence, gathered)
     mixture = GaussianMixture(*(torch.from_numpy(part[:, :count]) for part in found))
-    return mixture, torch.from_numpy(values[0]), torch.from_numpy(values[1])
+    return mixture, torch.from_numpy(evidence), gathered
 
 
 @native
-def _solve(
-    prior: Numbers,
-    seen: Seen,
-    given: tuple[Places, Places],
-    tables: Tables,
-    found: Numbers,
-    values: Array,
-    gathered: Gathered,
-) -> int:
-    """Fill answers, evidence and divergence, and what is gathered; the most components of an answer."""
+def _solve(prior: Numbers, seen: Seen, given: tuple[Places, Places], asked: Asked, found: Answers) -> int:
+    """Fill answers; the most components of one."""
     index, axes = given
-    asked = len(gathered.uncertain) > 0
-    strips = MOST_STRIPS if asked else 0
-    work, largest = new_work(prior.means.shape[1], prior.means.shape[2], strips, tables), 1
+    most, largest = asked.tables.most, 1
+    work = new_work(prior.means.shape[1], prior.means.shape[2], MOST_STRIPS, asked.tables)
     for row in range(len(index)):
-        b, left = index[row], 0
-        if asked:
-            begin_gathered(row, gathered)
-        values[0, row], values[1, row] = math.nan, math.inf
-        sight, fits = _sight(seen, b, axes[row], work.plane)
-        if fits:
-            count = _see_prior(prior, b, work)
-            rules, nodes = tables.rules, work.nodes
-            counts, uncertain, rough = gather(sight, prior.log_weights[b], work.moments, count, rules, nodes)
-            inliers = counts.strips
-            if asked:  # a fit can begin with fewer
-                parts = join_neighbours(nodes.parts, counts.parts, MOST_PARTS - count)
-                counts = Counts(parts, counts.nodes, counts.strips)
-            if counts.nodes >= 0:
-                counts = add_outliers(sight, prior, b, count, rough, tables, counts, work)
-            if counts.nodes > 0:
-                shares = _sum(work.nodes.nodes.share, counts.nodes)
-                evidence = rough + math.log(shares)
-                values[0, row] = evidence
-                if asked:
-                    put_gathered(prior, b, row, (counts, inliers), count, uncertain, work, gathered)
-                sure = uncertain < MOST_UNCERTAIN or asked  # a fit is measured on all nodes
-                if tables.most and 0 < counts.parts <= MOST_PARTS and sure:
-                    left, off = _answered(
-                        prior, b, row, counts, count, (evidence, shares), tables, work, found
-                    )
-                    off += uncertain
-                    # a comparison that keeps what is not a number out
-                    values[1, row] = off if off < math.inf else math.inf
-        if tables.most:
-            leave_absent(left, tables.most, found.log_weights[row], found.means[row], found.covariances[row])
+        left = solve_one(prior, seen, index[row], axes[row], asked, work, found, row)
+        posterior = found.posterior
+        leave_absent(left, most, posterior.log_weights[row], posterior.means[row], posterior.covariances[row])
         largest = max(largest, left)
     return largest
 
 
-@borrowing
-def _sight(seen: Seen, b: int, axes: Places, plane: Plane) -> tuple[Sight, bool]:
-    """The only observation of a problem, and whether it is a range or a bearing in the plane; fills the plane."""
-    n = 0
-    while not seen.mask[b, n]:
-        n += 1
-    inlier, outlier = seen.log_inlier[b, n] - seen.constant[b, n], seen.log_outlier[b, n] + seen.outlier[b, n]
-    kind = seen.kind[b, n]
-    sensor = Sensor(kind == ANGLE, seen.value[b, n, 0], seen.deviation[b, n])
-    sight = Sight(sensor, inlier, outlier)
-    fits = kind == ANGLE or (kind == RANGE and sensor.value > TRUNCATED * sensor.deviation)
-    matrix, largest = seen.matrix[b, n], 0.0
-    if len(matrix) < 2:
-        return sight, False
-    for i in range(matrix.shape[1]):
-        fits = fits and seen.heading[b, n, i] == 0
-        for r in range(len(matrix)):
-            largest = max(largest, abs(matrix[r, i]))
-            fits = fits and (r < 2 or (matrix[r, i] == 0 and seen.origin[b, n, r] == 0))
-        for r in range(2):
-            plane.matrix[r, i] = matrix[r, i]
-    one, other = matrix[0, axes[0]], matrix[0, axes[1]]
-    low, last = matrix[1, axes[0]], matrix[1, axes[1]]
-    determinant = one * last - other * low
-    for r in range(2):
-        plane.origin[r], plane.axes[r] = seen.origin[b, n, r], axes[r]
-    plane.inverse[0, 0], plane.inverse[0, 1] = last / determinant, -other / determinant
-    plane.inverse[1, 0], plane.inverse[1, 1] = -low / determinant, one / determinant
-    return sight, fits and abs(determinant) > FLAT * largest * largest
+@inner
+def solve_one(
+    prior: Numbers,
+    seen: Seen,
+    b: int,
+    axes: Places,
+    asked: Asked,
+    work: Work,
+    found: Answers,
+    row: int,
+) -> int:
+    """Fill the answer to one problem; how many components it has."""
+    tables, gathered = asked.tables, asked.gathered
+    found.evidence[row], found.divergence[row], found.size[row] = math.nan, math.inf, 0.0
+    found.is_fitted[row] = False
+    sight, fits = sight_of(seen, b, axes, work.plane)
+    if not fits:
+        return 0
+    count = see_prior(prior, b, work)
+    counts, inliers, uncertain, rough = _gathered(sight, prior, b, count, tables, work)
+    if not counts.nodes > 0:
+        return 0
+    shares = _sum(work.nodes.nodes.share, counts.nodes)
+    found.evidence[row] = evidence = rough + math.log(shares)
+    left, off = 0, math.inf
+    # the windows of a whole ring lose more than an answer may
+    if 0 < counts.parts <= MOST_PARTS and not (
+        count == 1 and is_long(sight, work.moments, rough, work.nodes)
+    ):
+        left, off = _answered(prior, b, row, counts, count, (evidence, shares), tables, work, found.posterior)
+        off += uncertain
+    if off < asked.below and uncertain < MOST_UNCERTAIN:
+        found.divergence[row], found.size[row] = off, math.exp(-2 * off)
+        return left
+    if not asked.fits[row]:
+        return 0
+    begin_gathered(0, gathered)
+    put_gathered(prior, b, 0, (counts, inliers), count, uncertain, work, gathered)
+    fitted = fit_lines(
+        prior,
+        b,
+        count,
+        axes,
+        counts.parts,
+        evidence,
+        gathered,
+        asked.fitting,
+        work,
+        found.posterior,
+        row,
+    )
+    found.size[row], found.divergence[row], found.is_fitted[row] = fitted.size, fitted.divergence, True
+    return fitted.components
 
 
 @borrowing
-def _see_prior(prior: Numbers, b: int, work: Work) -> int:
-    """Fill the prior in the plane; how many components it has."""
-    count = 0
-    while count < prior.means.shape[1] and prior.log_weights[b, count] > -math.inf:
-        put_moments(work.plane, prior.means[b, count], prior.covariances[b, count], work.moments[count])
-        count += 1  # absent components are last
-    see(prior.log_weights[b], work.moments, count, work.answer, work.answer.prior)
-    return count
+def _gathered(
+    sight: Sight, prior: Numbers, b: int, count: int, tables: Tables, work: Work
+) -> tuple[Counts, int, float, float]:
+    """Fill nodes, parts and strips: how many, strips of an inlier, what is uncertain, and the rough evidence."""
+    counts, uncertain, rough = gather(
+        sight, prior.log_weights[b], work.moments, count, tables.rules, work.nodes
+    )
+    inliers = counts.strips
+    if len(work.nodes.strips.share) > 0:  # a fit can begin with fewer
+        parts = join_neighbours(work.nodes.parts, counts.parts, MOST_PARTS - count)
+        counts = Counts(parts, counts.nodes, counts.strips)
+    if counts.nodes >= 0:
+        counts = add_outliers(sight, prior, b, count, rough, tables, counts, work)
+    return counts, inliers, uncertain, rough
+
+
+@native
+def _gather(
+    prior: Numbers, seen: Seen, tables: Tables, found: Numbers, evidence: Array, gathered: Gathered
+) -> int:
+    """Fill what is gathered, answers to begin a fit with, and the evidence; the most components of an answer."""
+    work, largest = new_work(prior.means.shape[1], 2, MOST_STRIPS, tables), 1
+    axes = np.arange(2)
+    for row in range(len(evidence)):
+        left = 0
+        begin_gathered(row, gathered)
+        evidence[row] = math.nan
+        sight, fits = sight_of(seen, row, axes, work.plane)
+        if fits:
+            count = see_prior(prior, row, work)
+            counts, inliers, uncertain, rough = _gathered(sight, prior, row, count, tables, work)
+            if counts.nodes > 0:
+                shares = _sum(work.nodes.nodes.share, counts.nodes)
+                evidence[row] = rough + math.log(shares)
+                put_gathered(prior, row, row, (counts, inliers), count, uncertain, work, gathered)
+                if tables.most and 0 < counts.parts <= MOST_PARTS:
+                    whole = (evidence[row], shares)
+                    left, _ = _answered(prior, row, row, counts, count, whole, tables, work, found)
+        if tables.most:
+            leave_absent(left, tables.most, found.log_weights[row], found.means[row], found.covariances[row])
+        largest = max(largest, left)
+    return largest
 
 
 @borrowing

@@ -75,6 +75,20 @@ def _divergence(
     draws: Draws,
     found: Array,
 ) -> None:
+    divergence_of_all(posterior, whole, axes, points, share, draws, found)
+
+
+@inner
+def divergence_of_all(
+    posterior: Numbers,
+    whole: Numbers,
+    axes: tuple[Places, Places],
+    points: Array,
+    share: Array,
+    draws: Draws,
+    found: Array,
+) -> None:
+    """As `divergence`, into `found`; `axes` are the seen and the unseen coordinates."""
     sources, size = whole.means.shape[1:]
     seen, unseen = len(axes[0]), len(axes[1])
     regression, work = new_work(sources, size, seen)

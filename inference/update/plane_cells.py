@@ -15,6 +15,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.update.importance import TRUNCATION, Quality, Weighted, quality
 from beliefstream.inference.update.local_problem import LocalProblem
+from beliefstream.inference.update.polar_rules import LEAST_GAIN, MOST_UNCERTAIN
 from beliefstream.inference.update.wide_components import WIDER
 
 if TYPE_CHECKING:  # of native forms, which need Numba
@@ -27,8 +28,6 @@ SIZES = (6144, 768, 1024)  # the most cells; points of the fit, and of the measu
 # nats between log evidences: those of cells and smoothed cells, and of cells and points
 MOST_APART, MOST_OFF = 0.1, 0.1
 FARTHEST = 18.0  # deviations of the prior, within which its components must lie
-MOST_UNCERTAIN = 0.01  # share of a posterior, of lines
-LEAST_GAIN = 3e-4  # nats of a step of a fit, below which it ends
 MERGED_BELOW, LEAST_SHARE = (
     1e-4,
     1e-4,

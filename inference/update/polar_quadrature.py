@@ -10,12 +10,14 @@ constant, so a component times an outlier stays as it is. All parts are reduced 
 Gaussian as wide as the prior. What no sensor touches follows exactly for each part. The divergence of the answer is
 summed over the nodes.
 
-Rings that are too thin for as many components as an answer may have are left to `subdivision`, which fits a mixture to
-the same nodes.
+To rings that are too thin for as many components as an answer may have, a mixture is fitted (`native_polar_fit`). Where
+an observation is weak, or the error of an answer would last, other quadrature is tried first; `subdivision` then fits a
+mixture to the same lines.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -24,11 +26,12 @@ from torch import Tensor
 from beliefstream.inference.likelihood.observations import ANGLE, RANGE, Observations
 from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.update.curved_quadrature import plain
-from beliefstream.inference.update.polar_rules import TRUNCATED
-from beliefstream.inference.update.result import Method, Update, size_at
+from beliefstream.inference.update.lasting import lasts
+from beliefstream.inference.update.polar_rules import ASKED, LEAST_OF_LINES, TRUNCATED
+from beliefstream.inference.update.quadrature import MOST_SPREAD, gate
+from beliefstream.inference.update.result import Method, Update
 from beliefstream.inference.update.scaled_problem import Scaled
 from beliefstream.inference.update.settings import UpdateSettings
-from beliefstream.inference.update.wide_components import WIDER
 
 
 def surround(
@@ -40,7 +43,7 @@ def surround(
         problem: over all coordinates, the components in falling order of weight.
         touched: coordinates that each entity's sensors touch, ``(B, D)`` bool.
         open_: problems that are not solved yet, ``(B,)`` bool.
-        settings: `quadrature_below` is the loss in nats that an answer may have.
+        settings: `quadrature_below` is the loss in nats that an answer of quadrature may have.
     """
     native = native_form("update.native_polar_quadrature", problem.prior.means)
     index = torch.nonzero(open_ & is_one_in_the_plane(problem.observations, touched))[:, 0]
@@ -50,18 +53,27 @@ def surround(
     if observations.native is None:
         return
     axes = torch.nonzero(touched[index])[:, 1].view(len(index), 2)
-    limits = settings.merge_below, WIDER, settings.prior_share
-    mixture, evidence, divergence = native.solve(
-        prior, observations.native, places, axes, settings.most_components, limits
-    )
-    good = torch.nonzero(divergence < settings.quadrature_below)[:, 0]
+    surprise = problem.prediction.rows_of(index).surprise(problem.prior.rows(index))
+    fits = (surprise > LEAST_OF_LINES) & _leaves_a_ring(problem.rows(index))
+    mixture, found = native.solve(prior, observations.native, places, axes, settings, fits)
+    divergence, size, fitted = map(torch.from_numpy, (found.divergence, found.size, found.is_fitted))
+    least = settings.repeat_below if settings.repeat_below > ASKED else 0.0
+    good = torch.nonzero((divergence < math.inf) & (~fitted | (size >= least)))[:, 0]
     if len(good) == 0:
         return
-    index, divergence = index[good], divergence[good]
+    index = index[good]
+    method = torch.where(fitted[good], int(Method.REFINED), int(Method.QUADRATURE))
+    evidence = torch.from_numpy(found.evidence)[good]
     posterior = problem.rows(index).back(mixture.rows(good))
-    surprise = problem.prediction.rows_of(index).surprise(problem.prior.rows(index))
-    method = torch.full((len(index),), Method.QUADRATURE, dtype=torch.int64)
-    yield index, Update(posterior, size_at(divergence), evidence[good], surprise, method, divergence)
+    yield index, Update(posterior, size[good], evidence, surprise[good], method, divergence[good])
+
+
+def _leaves_a_ring(problem: Scaled) -> Tensor:
+    """Which observations leave a ring or a beam that lines should be fitted to at once, ``(B,)`` bool.
+
+    A weak observation leaves a prior nearly as it was, which other quadrature may solve better.
+    """
+    return (gate(problem.prior, problem.observations, problem.linear) >= MOST_SPREAD) & ~lasts(problem)
 
 
 def is_one_in_the_plane(observations: Observations, touched: Tensor) -> Tensor:

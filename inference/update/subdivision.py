@@ -11,9 +11,10 @@ two coordinates and one observation, cells can cover it:
 The evidence is a sum over all cells. It must agree with that of the smoothed cells, with that of the points, and with a
 scan of the prior that has points of its own. Otherwise the problem is left to a search.
 
-A range or a bearing needs no cells: lines around its sensor stand for the posterior (`polar_quadrature`). Under several
-components, the fit begins with their parts of the posterior, reduced to as many as an answer may have. The answer is
-measured on the nodes of the lines. These are wherever a component may have mass, so no scan is needed.
+A range or a bearing that `polar_quadrature` leaves open needs no cells: lines around its sensor stand for the
+posterior. Under
+several components, the fit begins with their parts of the posterior, reduced to as many as an answer may have. The
+answer is measured on the nodes of the lines. These are wherever a component may have mass, so no scan is needed.
 """
 
 from __future__ import annotations
@@ -32,6 +33,15 @@ from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.missed_mass import DOUBTFUL, unseen, with_missed
 from beliefstream.inference.update.plane_cells import Cells, Lines, cells, lines
 from beliefstream.inference.update.polar_quadrature import is_one_in_the_plane
+from beliefstream.inference.update.polar_rules import (
+    ASKED,
+    CLOSE,
+    FEW_STEPS,
+    LEAST_OF_LINES,
+    SEARCHED,
+    STEPS,
+    UNSEEN_POINTS,
+)
 from beliefstream.inference.update.prior_scan import scan
 from beliefstream.inference.update.result import Method, Update, joined
 from beliefstream.inference.update.settings import UpdateSettings
@@ -41,13 +51,7 @@ from beliefstream.inference.update.wide_components import share_beside, widened
 TOGETHER = 64  # problems at a time
 MOST_OBSERVATIONS = 1
 LEAST_SURPRISE = 1e-3  # p-value of the observations; below it, cells far from the prior might be dropped
-LEAST_OF_LINES = 1e-9  # the same; a beam farther off may lie beyond the reach of lines
-STEPS, FEW_STEPS = 150, 40  # of a fit; of one that begins with parts of the posterior
-UNSEEN_POINTS = 256  # that measure the coordinates that no sensor touches
 MOST_SCANNED = 1.0  # nats between the log evidences of a scan and of cells
-# effective sample sizes: above them, parts of the posterior need no fit, and a fit to lines needs no search
-CLOSE, SEARCHED = 0.97, 0.5
-ASKED = 0.95  # effective sample size, above which an answer that must be better is left to refinement
 
 
 def subdivided(

@@ -191,11 +191,16 @@ def test_it_is_not_used_where_speed_comes_first() -> None:
     assert settle(*given, fast)[0].tolist() == []
 
 
-def test_a_poor_answer_is_left() -> None:
+def test_where_an_answer_would_be_poor_a_mixture_is_fitted_unless_the_observation_is_weak() -> None:
     prior = two_components(30.0)
     observations = read(sensors.range_to([0, 1], 2, [-5.0, 0.0], NOISE), 40.0)
-    assert answer(prior, observations, UpdateSettings()) is None
-    assert answer(prior, observations) is not None
+    found, every = answer(prior, observations, UpdateSettings()), answer(prior, observations)
+    assert found is not None and every is not None
+    assert (found.method.tolist(), every.method.tolist()) == ([Method.REFINED], [Method.QUADRATURE])
+    strict = replace(UpdateSettings(), quadrature_below=1e-12)
+    weak = read(sensors.range_to([0, 1], 2, [-5.0, 0.0], 100.0), 500.0)
+    assert answer(prior, weak, strict) is None
+    assert answer(prior, observations, replace(strict, repeat_below=0.999)) is None
 
 
 def crossing() -> tuple[Mixture, Sensor, Array]:

@@ -1,0 +1,211 @@
+"""A mixture fitted to the lines around one sensor, for `native_polar_quadrature`; as `subdivision` fits one to them.
+
+It is for rings and beams whose parts lose too much when they are reduced to an answer. The fit begins with these parts,
+or, under a prior of one component, with parts of the lines. Wide components come beside it, and it is measured on the
+nodes of the lines.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from beliefstream.inference.mixtures.native import inner
+from beliefstream.inference.mixtures.native_arrays import Numbers, array
+from beliefstream.inference.mixtures.native_fitting import FEWEST_LINES, fit_all
+from beliefstream.inference.mixtures.native_pair_costs import new_room
+from beliefstream.inference.mixtures.native_reduction import reduce_one
+from beliefstream.inference.update.importance import TRUNCATION, normal_points
+from beliefstream.inference.update.missed_mass import SEED
+from beliefstream.inference.update.native_measured import draw_all, quality_of_all
+from beliefstream.inference.update.native_polar_beside import (
+    Fitting,
+    beside,
+    components,
+    marginal,
+    nothing,
+    places_from,
+)
+from beliefstream.inference.update.native_polar_work import Gathered, Work
+from beliefstream.inference.update.native_unseen import Draws, divergence_of_all
+from beliefstream.inference.update.polar_rules import (
+    CLOSE,
+    FEW_STEPS,
+    LEAST_GAIN,
+    MOST_UNCERTAIN,
+    SEARCHED,
+    STEPS,
+    UNSEEN_POINTS,
+)
+from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.wide_components import WIDER
+
+Array = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+MERGED_TO_BEGIN = 1e-4  # nats, of the parts that a fit begins with
+
+
+class Fitted(NamedTuple):
+    """An answer that `fit_lines` has filled."""
+
+    components: int
+    size: float  # effective sample size
+    divergence: float  # nats; infinite where the answer must not be used
+
+
+@lru_cache(maxsize=8)
+def fitting_of(settings: UpdateSettings, dimension: int) -> Fitting:
+    """How mixtures over `dimension` coordinates are fitted, two of which are seen."""
+    normal = normal_points(UNSEEN_POINTS, max(dimension - 1, 1), SEED).double()
+    return Fitting(
+        settings.most_components,
+        settings.merge_below,
+        (WIDER, settings.prior_share),
+        settings.defend_below,
+        settings.defence,
+        settings.refined_defence,
+        Draws(array(torch.special.ndtr(normal[:, 0])), array(normal[:, 1:])),
+    )
+
+
+@inner
+def fit_lines(
+    prior: Numbers,
+    b: int,
+    count: int,
+    axes: Places,
+    parts: int,
+    evidence: float,
+    gathered: Gathered,
+    fitting: Fitting,
+    work: Work,
+    found: Numbers,
+    row: int,
+) -> Fitted:
+    """Fill an answer over the whole state, in a row of `found`.
+
+    `gathered` has the lines of this problem alone, and `work` so many `parts` of the posterior. The prior has `count`
+    components.
+    """
+    failed = Fitted(0, 0.0, math.inf)
+    strips, uncertain, several = gathered.places[0, 2], gathered.uncertain[0], count > 1
+    if not uncertain < MOST_UNCERTAIN or (parts if several else gathered.places[0, 1]) == 0 or strips == 0:
+        return failed
+    whole = components(prior, b, count)
+    if several:
+        fitted, size = _from_parts(_reduced(work, parts), evidence, gathered, fitting)
+    else:
+        fitted, size = _from_lines(whole, axes, evidence, gathered, fitting)
+    # a search may fit a poor answer better, beside what the prior's components say
+    if several and not size >= SEARCHED:
+        return failed
+    share = fitting.refined_defence if size >= fitting.defend_below else fitting.defence
+    joint, left = beside(fitted, whole, axes, share, gathered, fitting, work.answer)
+    one = (joint.log_weights[0, :left], joint.means[0], joint.covariances[0])
+    into = (found.log_weights[row], found.means[row], found.covariances[row])
+    left = reduce_one(one, fitting.most, fitting.merge_below, new_room(left, len(into[1][0])), into)
+    size, divergence = _measured(marginal(found, row, left, axes), evidence, gathered)
+    divergence += uncertain
+    if several and len(into[1][0]) > len(axes):
+        divergence += _unseen(components(found, row, left), whole, axes, gathered, fitting)
+        size = min(size, math.exp(-2 * divergence))
+    # comparisons that keep what is not a number out
+    return Fitted(left, size if size > 0 else 0.0, divergence if divergence < math.inf else math.inf)
+
+
+@inner
+def _reduced(work: Work, count: int) -> Numbers:
+    """The parts of a posterior in the seen coordinates, reduced to as many components as an answer may have."""
+    plane, parts, most = work.plane, work.nodes.parts, len(work.seen)
+    one, other, low, last = plane.inverse[0, 0], plane.inverse[0, 1], plane.inverse[1, 0], plane.inverse[1, 1]
+    whole, found = nothing(count, 2), nothing(most, 2)
+    for j in range(count):
+        moments = parts.moments[j]
+        x, y = moments[0] + plane.origin[0], moments[1] + plane.origin[1]
+        xx, xy, yy = moments[2], moments[3], moments[4]
+        whole.log_weights[0, j] = math.log(parts.share[j])
+        whole.means[0, j, 0], whole.means[0, j, 1] = one * x + other * y, low * x + last * y
+        covariance = whole.covariances[0, j]
+        covariance[0, 0] = one * one * xx + 2 * one * other * xy + other * other * yy
+        covariance[0, 1] = covariance[1, 0] = (
+            one * low * xx + (one * last + other * low) * xy + other * last * yy
+        )
+        covariance[1, 1] = low * low * xx + 2 * low * last * xy + last * last * yy
+    given = (whole.log_weights[0], whole.means[0], whole.covariances[0])
+    into = (found.log_weights[0], found.means[0], found.covariances[0])
+    return components(found, 0, reduce_one(given, most - 1, MERGED_TO_BEGIN, new_room(count, 2), into))
+
+
+@inner
+def _measured(answer: Numbers, evidence: float, gathered: Gathered) -> tuple[float, float]:
+    """Effective sample size and divergence of an answer in the seen coordinates."""
+    found, span = np.empty((2, 1)), places_from(0, gathered.node_places[0, 1])
+    quality_of_all(answer, gathered.nodes, span, np.full(1, evidence), math.log(TRUNCATION), found)
+    return found[0, 0], found[1, 0]
+
+
+@inner
+def _from_lines(
+    whole: Numbers, axes: Places, evidence: float, gathered: Gathered, fitting: Fitting
+) -> tuple[Numbers, float]:
+    """A fit to the lines of an inlier, beside the only component of the prior, which an outlier leaves as it is."""
+    fitted, most = nothing(fitting.most - 1, len(axes)), fitting.most
+    limits = (STEPS, LEAST_GAIN, math.inf, FEWEST_LINES)
+    fit_all(gathered.strips, places_from(0, gathered.places[0, 1]), np.zeros(1, np.bool_), limits, fitted)
+    found, own = nothing(most, len(axes)), marginal(whole, 0, 1, axes)
+    for k in range(most):
+        part, place = (fitted, k) if k < most - 1 else (own, 0)
+        found.log_weights[0, k] = part.log_weights[0, place]
+        found.means[0, k], found.covariances[0, k] = part.means[0, place], part.covariances[0, place]
+    found.log_weights[0, most - 1] = math.log1p(-min(gathered.inlier[0], 1.0))
+    return found, _measured(found, evidence, gathered)[0]
+
+
+@inner
+def _from_parts(
+    start: Numbers, evidence: float, gathered: Gathered, fitting: Fitting
+) -> tuple[Numbers, float]:
+    """A fit that begins with a mixture; where that stays poor, with parts of the lines."""
+    strips, span, some = gathered.strips, places_from(0, gathered.places[0, 2]), np.zeros(1, np.bool_)
+    size = _measured(start, evidence, gathered)[0]
+    found = start
+    if not size >= CLOSE:
+        again = components(start, 0, start.means.shape[1])
+        fit_all(strips, span, some, (FEW_STEPS, LEAST_GAIN, math.inf, 0), again)
+        other = _measured(again, evidence, gathered)[0]
+        if other > size or math.isnan(size):
+            found, size = again, other
+    if not size >= SEARCHED:
+        again = nothing(fitting.most, start.means.shape[2])
+        some[0] = gathered.places[0, 2] > gathered.places[0, 1]  # an outlier has strips too
+        fit_all(strips, span, some, (STEPS, LEAST_GAIN, math.inf, FEWEST_LINES), again)
+        other = _measured(again, evidence, gathered)[0]
+        if other > size or math.isnan(size):
+            found, size = again, other
+    return found, size
+
+
+@inner
+def _unseen(answer: Numbers, whole: Numbers, axes: Places, gathered: Gathered, fitting: Fitting) -> float:
+    """Divergence of the coordinates that no sensor sees, nats, at least 0; infinite if it is not a number."""
+    size, place = whole.means.shape[2], 0
+    rest = np.empty(size - len(axes), np.int64)
+    for i in range(size):
+        seen = False
+        for axis in axes:
+            seen = seen or axis == i
+        if not seen:
+            rest[place] = i
+            place += 1
+    points, found = np.empty((1, len(fitting.draws.uniform), len(axes))), np.empty(1)
+    draw_all(gathered.nodes, places_from(0, gathered.node_places[0, 1]), points)
+    share = np.full((1, points.shape[1]), 1 / points.shape[1])
+    divergence_of_all(answer, whole, (axes, rest), points, share, fitting.draws, found)
+    off: float = found[0]
+    return math.inf if math.isnan(off) else max(off, 0.0)

@@ -1,0 +1,115 @@
+"""Fits to the lines around a sensor, natively, beside the reference and an oracle."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from beliefstream.inference import sensors
+from beliefstream.inference.evaluation.adversarial.answers import stacked
+from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
+from beliefstream.inference.evaluation.adversarial.oracle import solve
+from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.sensors.encoding import encode
+from beliefstream.inference.sensors.readings import Reading, Sensor
+from beliefstream.inference.update.local_problem import LocalProblem
+from beliefstream.inference.update.polar_quadrature import surround
+from beliefstream.inference.update.result import Method, Update
+from beliefstream.inference.update.scaled_problem import pose
+from beliefstream.inference.update.settings import UpdateSettings
+from beliefstream.inference.update.subdivision import subdivided
+from tests.inference.update.test_subdivision import ARC, WIDE, mixture, sensor
+
+SETTINGS = UpdateSettings()
+AXES = [2, 0]  # the coordinates of the plane
+
+
+def surrounded(prior: GaussianMixture, observations: Observations) -> tuple[Tensor, Update]:
+    """Places and answers."""
+    posed = pose(prior, observations, math.inf)
+    every = torch.ones(prior.batch, dtype=torch.bool)
+    ((index, update),) = surround(posed.scaled, posed.touched, every, SETTINGS)
+    return index, update
+
+
+def priors(batch: int, components: int) -> GaussianMixture:
+    """Wide priors over four coordinates, whose plane is that of `AXES`, correlated with the others."""
+    random = torch.Generator().manual_seed(components)
+    root = torch.randn(batch, components, 4, 4, generator=random, dtype=torch.float64)
+    means = torch.randn(batch, components, 4, generator=random, dtype=torch.float64)
+    logs = torch.log_softmax(torch.randn(batch, components, generator=random, dtype=torch.float64), 1)
+    covariances = 400 * (root @ root.mT / 4 + 0.3 * torch.eye(4, dtype=torch.float64))
+    return GaussianMixture(logs, 30 * means, covariances).ordered()
+
+
+def observed(batch: int, outliers: float) -> Observations:
+    """Ranges and bearings in turns."""
+    kinds: list[Sensor] = [
+        sensors.range_to(AXES, 4, [40.0, -25.0], 0.5, outliers, 500.0),
+        sensors.bearing(AXES, 4, [-60.0, 10.0], 0.01, outliers),
+    ]
+    values = (50.0, 0.2)
+    return encode([[Reading(kinds[i % 2], np.array([values[i % 2] + 0.01 * i]))] for i in range(batch)], 4)
+
+
+@pytest.mark.parametrize("outliers", [0.0, 0.1])
+@pytest.mark.parametrize("components", [1, 2, 6])
+def test_a_fit_is_as_good_as_that_of_subdivision(components: int, outliers: float) -> None:
+    prior, observations = priors(24, components), observed(24, outliers)
+    index, found = surrounded(prior, observations)
+    fitted = torch.nonzero(found.method == int(Method.REFINED))[:, 0]
+    assert len(fitted) > 6
+    index, found = index[fitted], found.rows(fitted)
+    given = prior.rows(index), observations.rows_of(index)
+    local = LocalProblem.of(*given, sorted(AXES), torch.device("cpu"), torch.float64)
+    places, expected = subdivided(local, found.surprise, SETTINGS)
+    assert expected is not None
+    assert places.tolist() == list(range(len(index)))
+    torch.testing.assert_close(found.log_evidence, expected.log_evidence, rtol=0, atol=1e-9)
+    off = (found.divergence - expected.divergence).abs()
+    sizes = (found.effective_sample_size - expected.effective_sample_size).abs()
+    # under several components, subdivision begins with a wide one of little weight too
+    assert float(off.median()) < (1e-6 if components == 1 else 0.01)
+    assert float(sizes.median()) < (1e-6 if components == 1 else 0.01)
+    assert float(found.divergence.mean()) < 1.05 * float(expected.divergence.mean()) + 1e-3
+    (mean, covariance), (other, spread) = found.posterior.moments(), expected.posterior.moments()
+    torch.testing.assert_close(mean, other, rtol=0.05, atol=3.0)
+    torch.testing.assert_close(covariance, spread, rtol=0.05, atol=20.0)
+
+
+@pytest.mark.parametrize("components", [1, 6])
+def test_a_fit_does_not_depend_on_its_batch(components: int) -> None:
+    prior, observations = priors(8, components), observed(8, 0.1)
+    index, together = surrounded(prior, observations)
+    for row, place in enumerate(index.tolist()):
+        one = torch.tensor([place])
+        _, alone = surrounded(prior.rows(one), observations.rows_of(one))
+        assert float(alone.divergence[0]) == float(together.divergence[row])
+        count = alone.posterior.components
+        assert torch.equal(alone.posterior.means[0], together.posterior.means[row, :count])
+
+
+@pytest.mark.parametrize(
+    ("prior", "source", "value"),
+    [
+        pytest.param(WIDE, sensor("range", [20.0, -30.0], 0.5), 90.0, id="ring"),
+        pytest.param(WIDE, sensor("range", [20.0, -30.0], 0.5, 0.2), 90.0, id="ring or outlier"),
+        pytest.param(ARC, sensor("range", [0.0, 0.0], 0.5), 100.0, id="arc along a ring"),
+        pytest.param(WIDE, sensor("bearing", [-5.0, 10.0], 0.03, 0.1), 3.1, id="beam from inside"),
+    ],
+)
+def test_a_fit_says_how_far_it_is_from_the_exact_posterior(
+    prior: Mixture, source: Sensor, value: float
+) -> None:
+    reading = Reading(source, np.array([value]))
+    _, update = surrounded(stacked([prior]).ordered(), encode([(reading,)], 2))
+    truth = solve(prior, (reading,), np.random.default_rng(5))
+    distance = truth.divergence(mixture(update))
+    assert float(update.log_evidence[0]) == pytest.approx(truth.log_evidence, abs=0.05)
+    assert -0.05 - 2 * distance.error < float(update.divergence[0]) - distance.value < 0.15
+    assert float(update.effective_sample_size[0]) <= math.exp(-2 * distance.value) + 0.1
