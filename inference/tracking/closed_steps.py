@@ -2,7 +2,8 @@
 
 Most updates of a settled fleet are of one linear or gently bent sensor under a linear motion. They need little
 arithmetic, but hundreds of operators, each of some microseconds. `native_steps` does all of it in one native function.
-`native_curved_steps` goes on with single ranges and bearings that bend too much for a closed form, by quadrature.
+`native_curved_steps` goes on with single ranges and bearings that bend too much for a closed form, by quadrature along
+them or around their sensor.
 `inference.tracking.filtering` takes what both leave open, with its prediction; without Numba, that is everything.
 """
 
@@ -70,7 +71,8 @@ def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = Fa
     judged = _judged(native, some, reported, given, with_fits)
     limits = settings.most_components, float(settings.merge_below), float(settings.linear_below)
     found = native.solve(given, reported, judged, native.Limits(*limits))
-    _follow(given, reported, found, settings)
+    bent: Any = native_form(_CURVED)
+    bent.follow(given, reported, found, settings)
     tables = _fits(judged) if with_fits else None
     outcomes: list[Outcome | None] = [None] * len(steps)
     left = []
@@ -86,13 +88,6 @@ def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = Fa
     return Solved(
         outcomes, [chosen[row] for row in left], Ahead(_predicted(given, found, left), errors, known)
     )
-
-
-def _follow(given: Any, reported: Any, found: Any, settings: UpdateSettings) -> None:
-    """Solve steps of one bent observation, where quadrature is allowed."""
-    if settings.quadrature_below > 0:
-        native: Any = native_form(_CURVED)
-        native.follow(given, reported, found, float(settings.quadrature_below), float(settings.merge_below))
 
 
 def _is_simple(step: Step) -> bool:

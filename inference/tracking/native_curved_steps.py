@@ -1,12 +1,14 @@
-"""Steps with one range or bearing that bends too much for a closed form, by quadrature along the ring or the ray.
+"""Steps with one range or bearing that bends too much for a closed form, by quadrature.
 
-It goes on where `native_steps` leaves such a step open, with its prediction, and does as
-`inference.update.curved_quadrature`. Most steps of a settled fleet that are left open end here.
+It goes on where `native_steps` leaves such a step open, with its prediction. Along the ring or the ray it does as
+`inference.update.curved_quadrature`, which is enough for most steps of a settled fleet that are left open. Around the
+sensor it does as `inference.update.polar_quadrature`, for most first steps of an entity.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,41 +31,87 @@ from beliefstream.inference.update.native_closed_update import (
 )
 from beliefstream.inference.update.native_curved_parts import Tables
 from beliefstream.inference.update.native_curved_quadrature import new_room, solve_one
+from beliefstream.inference.update.native_lasting import leaves_a_ring
+from beliefstream.inference.update.native_polar_quadrature import (
+    Answers,
+    Asked,
+    asked_of,
+    solve_one as solve_around,
+)
+from beliefstream.inference.update.native_polar_space import MOST_STRIPS
+from beliefstream.inference.update.native_polar_work import Work, new_work
+from beliefstream.inference.update.polar_rules import ASKED, LEAST_OF_LINES
 from beliefstream.inference.update.result import Method
+from beliefstream.inference.update.settings import UpdateSettings
 
 Array = NDArray[np.float64]
 
-QUADRATURE = int(Method.QUADRATURE)
+QUADRATURE, REFINED = int(Method.QUADRATURE), int(Method.REFINED)
+
+
+class Around(NamedTuple):
+    """What is asked of answers around the sensor, and space for one."""
+
+    wanted: bool
+    asked: Asked
+    least: float  # effective sample size of a fit
+    answers: Answers
 
 
 def prepare() -> None:
     """Compile the steps, or load them from Numba's cache."""
     given, reported, found = smallest()
-    follow(given, reported, found, 1.0, 0.0)
+    follow(given, reported, found, UpdateSettings(components=1, growth=1))
 
 
-def follow(given: Given, reported: Reported, found: Found, below: float, merge_below: float) -> None:
-    """Solve steps that are `BENT`, where that loses less than `below`, nats; fills `found`."""
-    if (found.method == BENT).any():
-        sizes = range(1, MOST_TOUCHED + 1)
-        tables = tuple(Tables(rules(size), outside(size), Limits(), merge_below) for size in sizes)
-        _follow_all(given, reported, found, below, tables)
+def follow(given: Given, reported: Reported, found: Found, settings: UpdateSettings) -> None:
+    """Solve steps that are `BENT`, where quadrature is good enough; fills `found`."""
+    if settings.quadrature_below <= 0 or not (found.method == BENT).any():
+        return
+    sizes = range(1, MOST_TOUCHED + 1)
+    limits = float(settings.merge_below)
+    tables = tuple(Tables(rules(size), outside(size), Limits(), limits) for size in sizes)
+    most, size = settings.most_components, given.means.shape[1]
+    one, space = (
+        np.zeros((3, 1)),
+        (np.empty((1, most)), np.empty((1, most, size)), np.empty((1, most, size, size))),
+    )
+    around = Around(
+        settings.refine_below > 0,
+        asked_of(settings, size, np.zeros(1, np.bool_)),
+        float(settings.repeat_below) if settings.repeat_below > ASKED else 0.0,
+        Answers(Numbers(*space), one[0], one[1], one[2], np.zeros(1, np.bool_)),
+    )
+    _follow_all(given, reported, found, tables, around)
 
 
 @native
 def _follow_all(
-    given: Given, reported: Reported, found: Found, below: float, tables: tuple[Tables, ...]
+    given: Given, reported: Reported, found: Found, tables: tuple[Tables, ...], around: Around
 ) -> None:
-    start = at = 0
+    start, at, most, asked = 0, 0, 1, around.asked
+    for count in given.counts:
+        most = max(most, count)
+    work = new_work(most, given.means.shape[1], MOST_STRIPS, asked.tables)
     for b in range(len(given.counts)):
         end = start + given.counts[b]
         bent = found.method[b] == BENT and reported.counts[b] == 1
         # without a limit for closed forms, a linear sensor with outliers is left too
         if bent and reported.table.kind[reported.sensors[at]] != LINEAR:
             prior = _prediction(found, start, end)
-            posterior, loss = _followed(pose(prior, seen_of(reported, at, at + 1)), tables, found, b)
-            if loss < below and keep(prior, posterior, loss, b, found):
-                found.method[b] = QUADRATURE
+            posed = pose(prior, seen_of(reported, at, at + 1))
+            surprise = probability(posed.prior[0][0], posed.predicted.distance[0], posed.predicted.rows[0])
+            found.numbers[b, SURPRISE] = surprise
+            posterior, loss = _followed(posed, tables, found, b)
+            method = QUADRATURE
+            if not loss < asked.below and around.wanted:
+                asked.fits[0] = surprise > LEAST_OF_LINES and leaves_a_ring(posed.prior[0][0], posed.linear)
+                posterior, loss = _surrounded(posed, around, work, found, b)
+                method = REFINED if around.answers.is_fitted[0] else QUADRATURE
+            is_good = loss < asked.below or (method == REFINED and loss < math.inf)
+            move_back(posterior, posed.frame)
+            if is_good and keep(prior, posterior, loss, b, found):
+                found.method[b] = method
         start = end
         at += reported.counts[b]
 
@@ -80,7 +128,7 @@ def _prediction(found: Found, start: int, end: int) -> Components:
 
 @inlined
 def _followed(posed: Posed, tables: tuple[Tables, ...], found: Found, b: int) -> tuple[Components, float]:
-    """The posterior and its divergence, which is infinite where it must not be used; fills the numbers of `found`."""
+    """The posterior along the ring or the ray and its divergence, infinite where it must not be used."""
     prior, seen, most = posed.prior, posed.seen, found.posterior[0].shape[1]
     (count, size), loss, left, numbers = prior[1].shape[1:], math.inf, 0, found.numbers[b]
     axes = np.nonzero(posed.frame.touched[0])[0]
@@ -92,8 +140,26 @@ def _followed(posed: Posed, tables: tuple[Tables, ...], found: Found, b: int) ->
         left, numbers[EVIDENCE], loss = solve_one(
             Numbers(prior[0], prior[1], prior[2]), seen, 0, axes, table, room, into
         )
-    answer = (posterior[0][:, :left], posterior[1][:, :left], posterior[2][:, :left])
-    move_back(answer, posed.frame)
-    numbers[SURPRISE] = probability(prior[0][0], posed.predicted.distance[0], posed.predicted.rows[0])
     numbers[SIZE] = math.exp(-2 * loss)
-    return answer, loss
+    return (posterior[0][:, :left], posterior[1][:, :left], posterior[2][:, :left]), loss
+
+
+@inlined
+def _surrounded(posed: Posed, around: Around, work: Work, found: Found, b: int) -> tuple[Components, float]:
+    """The posterior around the sensor and its divergence, infinite where it must not be used."""
+    prior, answers, numbers, left, loss = posed.prior, around.answers, found.numbers[b], 0, math.inf
+    axes = np.nonzero(posed.frame.touched[0])[0]
+    answers.is_fitted[0] = False
+    if len(axes) == 2:
+        left = solve_around(
+            Numbers(prior[0], prior[1], prior[2]), posed.seen, 0, axes, around.asked, work, answers, 0
+        )
+        if not answers.is_fitted[0] or answers.size[0] >= around.least:
+            loss = answers.divergence[0]
+        numbers[EVIDENCE], numbers[SIZE] = answers.evidence[0], answers.size[0]
+    posterior = answers.posterior
+    return (
+        posterior.log_weights[:, :left],
+        posterior.means[:, :left],
+        posterior.covariances[:, :left],
+    ), loss

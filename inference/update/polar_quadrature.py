@@ -54,7 +54,7 @@ def surround(
         return
     axes = torch.nonzero(touched[index])[:, 1].view(len(index), 2)
     surprise = problem.prediction.rows_of(index).surprise(problem.prior.rows(index))
-    fits = (surprise > LEAST_OF_LINES) & _leaves_a_ring(problem.rows(index))
+    fits = (surprise > LEAST_OF_LINES) & leaves_a_ring(problem.rows(index))
     mixture, found = native.solve(prior, observations.native, places, axes, settings, fits)
     divergence, size, fitted = map(torch.from_numpy, (found.divergence, found.size, found.is_fitted))
     least = settings.repeat_below if settings.repeat_below > ASKED else 0.0
@@ -68,7 +68,7 @@ def surround(
     yield index, Update(posterior, size[good], evidence, surprise[good], method, divergence[good])
 
 
-def _leaves_a_ring(problem: Scaled) -> Tensor:
+def leaves_a_ring(problem: Scaled) -> Tensor:
     """Which observations leave a ring or a beam that lines should be fitted to at once, ``(B,)`` bool.
 
     A weak observation leaves a prior nearly as it was, which other quadrature may solve better.

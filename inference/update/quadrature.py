@@ -35,7 +35,7 @@ GAIN = 4.0  # about the most by which one round of splitting divides the diverge
 MOST_ERROR = 0.002  # nats between two rules
 MOST_ROUGH = 0.01
 NUMBERS = 2_000_000  # most in one tensor
-_LIGHT = 1e-3  # weight of a component below which the gate ignores it
+LEAST_WEIGHT = 1e-3  # weight of a component below which the gate ignores it
 _SHARE = 0.1  # of the largest loss in a mixture; components with smaller losses are not split
 
 
@@ -52,7 +52,7 @@ def gate(prior: GaussianMixture, observations: Observations, linear: Linearisati
     information = linear.information.diagonal(dim1=-2, dim2=-1).sum(-1)
     bent = (information + linear.curvature.square().sum((-1, -2)) / 2) * (deviation / narrowest).square()
     variance = torch.where((observations.kind == LINEAR)[:, None], information, bent)
-    seen = observations.mask[:, None] & (prior.log_weights > math.log(_LIGHT))[..., None]
+    seen = observations.mask[:, None] & (prior.log_weights > math.log(LEAST_WEIGHT))[..., None]
     return torch.where(seen, variance, 0.0).amax((1, 2)).sqrt()
 
 

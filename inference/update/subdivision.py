@@ -12,9 +12,9 @@ The evidence is a sum over all cells. It must agree with that of the smoothed ce
 scan of the prior that has points of its own. Otherwise the problem is left to a search.
 
 A range or a bearing that `polar_quadrature` leaves open needs no cells: lines around its sensor stand for the
-posterior. Under
-several components, the fit begins with their parts of the posterior, reduced to as many as an answer may have. The
-answer is measured on the nodes of the lines. These are wherever a component may have mass, so no scan is needed.
+posterior. Under several components, the fit begins with their parts of the posterior, reduced to as many as an answer
+may have. The answer is measured on the nodes of the lines. These are wherever a component may have mass, so no scan is
+needed.
 """
 
 from __future__ import annotations

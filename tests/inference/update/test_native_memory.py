@@ -66,14 +66,15 @@ def test_problems_that_need_every_way_leave_no_array_behind() -> None:
 @pytest.mark.usefixtures("_counted")
 def test_native_steps_leave_no_array_behind() -> None:
     motion, found = ConstantVelocity((0, 1), (2, 3), 0.1), set()
-    for reading in (FIX, FAR, NEAR, BEARING):
-        step = Step(one_belief(), StateModel(motion, one_belief()), Instant(1.0, (reading,)))
+    for reading, scale in ((FIX, 0.2), (FAR, 0.2), (NEAR, 0.2), (BEARING, 0.2), (BEARING, 9.0), (RANGE, 9.0)):
+        belief = one_belief(scale)
+        step = Step(belief, StateModel(motion, belief), Instant(1.0, (reading,)))
         found |= methods_of(step)
         before = unfreed()
         for _ in range(3):
             methods_of(step)
         assert unfreed() == before
-    assert found == {"kalman", "linearised", "quadrature"}
+    assert found == {"kalman", "linearised", "quadrature", "refined"}
 
 
 def methods_of(step: Step) -> set[str]:
@@ -82,10 +83,10 @@ def methods_of(step: Step) -> set[str]:
     return {outcome.method for outcome in solved.outcomes if outcome is not None}
 
 
-def one_belief() -> Belief:
+def one_belief(scale: float) -> Belief:
     found = random_mixture(3, 1, 3, 4)
     weights = found.log_weights[0].exp().numpy()
-    return Belief(0.0, weights, found.means[0].numpy(), 0.2 * found.covariances[0].numpy())
+    return Belief(0.0, weights, found.means[0].numpy(), scale * found.covariances[0].numpy())
 
 
 def leaves_nothing(prior: GaussianMixture, observations: Observations) -> None:
