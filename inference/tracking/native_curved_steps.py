@@ -54,7 +54,7 @@ class Around(NamedTuple):
 
     wanted: bool
     asked: Asked
-    least: float  # effective sample size of a fit
+    least: float  # effective sample size of an answer that loses more than one of quadrature may
     answers: Answers
 
 
@@ -108,9 +108,10 @@ def _follow_all(
                 asked.fits[0] = surprise > LEAST_OF_LINES and leaves_a_ring(posed.prior[0][0], posed.linear)
                 posterior, loss = _surrounded(posed, around, work, found, b)
                 method = REFINED if around.answers.is_fitted[0] else QUADRATURE
-            is_good = loss < asked.below or (method == REFINED and loss < math.inf)
+            elif not loss < asked.below:
+                loss = math.inf
             move_back(posterior, posed.frame)
-            if is_good and keep(prior, posterior, loss, b, found):
+            if loss < math.inf and keep(prior, posterior, loss, b, found):
                 found.method[b] = method
         start = end
         at += reported.counts[b]
@@ -154,7 +155,7 @@ def _surrounded(posed: Posed, around: Around, work: Work, found: Found, b: int) 
         left = solve_around(
             Numbers(prior[0], prior[1], prior[2]), posed.seen, 0, axes, around.asked, work, answers, 0
         )
-        if not answers.is_fitted[0] or answers.size[0] >= around.least:
+        if answers.divergence[0] < around.asked.below or answers.size[0] >= around.least:
             loss = answers.divergence[0]
         numbers[EVIDENCE], numbers[SIZE] = answers.evidence[0], answers.size[0]
     posterior = answers.posterior

@@ -31,6 +31,8 @@ class Fitting(NamedTuple):
     defend_below: float
     defence: float
     refined_defence: float
+    enough: float  # nats that reduced parts may lose, below which there is no fit
+    most_of_parts: float  # the same, above which they are not used even if a fit is worse
     draws: Draws  # of the unseen coordinates
 
 

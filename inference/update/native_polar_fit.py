@@ -23,6 +23,7 @@ from beliefstream.inference.mixtures.native_reduction import reduce_one
 from beliefstream.inference.update.importance import TRUNCATION, normal_points
 from beliefstream.inference.update.missed_mass import SEED
 from beliefstream.inference.update.native_measured import draw_all, quality_of_all
+from beliefstream.inference.update.native_polar_answers import add_wide, new_answer_space
 from beliefstream.inference.update.native_polar_beside import (
     Fitting,
     beside,
@@ -31,7 +32,7 @@ from beliefstream.inference.update.native_polar_beside import (
     nothing,
     places_from,
 )
-from beliefstream.inference.update.native_polar_work import Gathered, Work
+from beliefstream.inference.update.native_polar_work import Gathered, Work, draw_nodes
 from beliefstream.inference.update.native_unseen import Draws, divergence_of_all
 from beliefstream.inference.update.polar_rules import (
     CLOSE,
@@ -48,7 +49,17 @@ from beliefstream.inference.update.wide_components import WIDER
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
 
-MERGED_TO_BEGIN = 1e-4  # nats, of the parts that a fit begins with
+# of the mixture that a fit begins with: nats, and weight of a wide component
+MERGED_TO_BEGIN, LEAST_SHARE = 1e-4, 1e-4
+MOST_OF_PARTS = 0.35  # nats that reduced parts may lose where no fit is better, as `SEARCHED`
+
+
+class Reduced(NamedTuple):
+    """Parts of a posterior, and what they were reduced to over the whole state."""
+
+    parts: int
+    components: int  # of the answer that they were reduced to
+    loss: float  # of it, nats; infinite where it must not be used
 
 
 class Fitted(NamedTuple):
@@ -57,6 +68,7 @@ class Fitted(NamedTuple):
     components: int
     size: float  # effective sample size
     divergence: float  # nats; infinite where the answer must not be used
+    is_fitted: bool  # or the parts, reduced, which were better
 
 
 @lru_cache(maxsize=8)
@@ -70,8 +82,37 @@ def fitting_of(settings: UpdateSettings, dimension: int) -> Fitting:
         settings.defend_below,
         settings.defence,
         settings.refined_defence,
+        -0.5 * math.log(settings.refine_below) if settings.refine_below > 0 else math.inf,
+        MOST_OF_PARTS,
         Draws(array(torch.special.ndtr(normal[:, 0])), array(normal[:, 1:])),
     )
+
+
+@inner
+def loss_of_parts(
+    prior: Numbers,
+    b: int,
+    count: int,
+    axes: Places,
+    nodes: int,
+    divergence: float,
+    fitting: Fitting,
+    work: Work,
+    found: Numbers,
+    row: int,
+    left: int,
+) -> float:
+    """Loss of what parts were reduced to over the whole state, nats; infinite where it is not to be used.
+
+    `divergence` is its loss in the plane, with what is uncertain. Under a single component, a fit is better.
+    """
+    if count == 1 or not divergence < fitting.most_of_parts:
+        return math.inf
+    points = np.empty((1, len(fitting.draws.uniform), 2))
+    draw_nodes(work.nodes.nodes, nodes, work.plane, points[0])
+    whole, answer = components(prior, b, count), components(found, row, left)
+    loss = divergence + _unseen(answer, whole, axes, points, fitting)
+    return loss if loss < fitting.most_of_parts else math.inf
 
 
 @inner
@@ -80,7 +121,7 @@ def fit_lines(
     b: int,
     count: int,
     axes: Places,
-    parts: int,
+    reduced: Reduced,
     evidence: float,
     gathered: Gathered,
     fitting: Fitting,
@@ -88,58 +129,98 @@ def fit_lines(
     found: Numbers,
     row: int,
 ) -> Fitted:
-    """Fill an answer over the whole state, in a row of `found`.
+    """Fill an answer over the whole state, in a row of `found`, where what the parts were reduced to may be better.
 
-    `gathered` has the lines of this problem alone, and `work` so many `parts` of the posterior. The prior has `count`
-    components.
+    `gathered` has the lines of this problem alone, and `work` the parts. The prior has `count` components.
     """
-    failed = Fitted(0, 0.0, math.inf)
     strips, uncertain, several = gathered.places[0, 2], gathered.uncertain[0], count > 1
-    if not uncertain < MOST_UNCERTAIN or (parts if several else gathered.places[0, 1]) == 0 or strips == 0:
+    failed = Fitted(0, 0.0, math.inf, True)
+    if (
+        not uncertain < MOST_UNCERTAIN
+        or (reduced.parts if several else gathered.places[0, 1]) == 0
+        or strips == 0
+    ):
         return failed
     whole = components(prior, b, count)
-    if several:
-        fitted, size = _from_parts(_reduced(work, parts), evidence, gathered, fitting)
-    else:
+    if not several:
         fitted, size = _from_lines(whole, axes, evidence, gathered, fitting)
+        return _complete(fitted, size, whole, axes, evidence, gathered, fitting, work, found, row)
+    before = components(found, row, reduced.components)
+    fitted, size = _from_parts(_reduced(work, reduced.parts, whole), evidence, gathered, fitting)
     # a search may fit a poor answer better, beside what the prior's components say
-    if several and not size >= SEARCHED:
+    if size >= SEARCHED:
+        after = _complete(fitted, size, whole, axes, evidence, gathered, fitting, work, found, row)
+        if after.divergence < reduced.loss:
+            return after
+    if not reduced.loss < math.inf:
         return failed
+    size = _measured(marginal(before, 0, reduced.components, axes), evidence, gathered)[0]
+    if not size >= SEARCHED:
+        return failed
+    for k in range(reduced.components):
+        found.log_weights[row, k], found.means[row, k] = before.log_weights[0, k], before.means[0, k]
+        found.covariances[row, k] = before.covariances[0, k]
+    return Fitted(reduced.components, min(size, math.exp(-2 * reduced.loss)), reduced.loss, False)
+
+
+@inner
+def _complete(
+    fitted: Numbers,
+    size: float,
+    whole: Numbers,
+    axes: Places,
+    evidence: float,
+    gathered: Gathered,
+    fitting: Fitting,
+    work: Work,
+    found: Numbers,
+    row: int,
+) -> Fitted:
+    """Fill the answer of a fit with that effective sample size: with wide components, reduced, and measured."""
     share = fitting.refined_defence if size >= fitting.defend_below else fitting.defence
     joint, left = beside(fitted, whole, axes, share, gathered, fitting, work.answer)
     one = (joint.log_weights[0, :left], joint.means[0], joint.covariances[0])
     into = (found.log_weights[row], found.means[row], found.covariances[row])
     left = reduce_one(one, fitting.most, fitting.merge_below, new_room(left, len(into[1][0])), into)
     size, divergence = _measured(marginal(found, row, left, axes), evidence, gathered)
-    divergence += uncertain
-    if several and len(into[1][0]) > len(axes):
-        divergence += _unseen(components(found, row, left), whole, axes, gathered, fitting)
+    divergence += gathered.uncertain[0]
+    if whole.means.shape[1] > 1:
+        points = np.empty((1, len(fitting.draws.uniform), len(axes)))
+        draw_all(gathered.nodes, places_from(0, gathered.node_places[0, 1]), points)
+        divergence += _unseen(components(found, row, left), whole, axes, points, fitting)
         size = min(size, math.exp(-2 * divergence))
     # comparisons that keep what is not a number out
-    return Fitted(left, size if size > 0 else 0.0, divergence if divergence < math.inf else math.inf)
+    size, divergence = size if size > 0 else 0.0, divergence if divergence < math.inf else math.inf
+    return Fitted(left, size, divergence, True)
 
 
 @inner
-def _reduced(work: Work, count: int) -> Numbers:
-    """The parts of a posterior in the seen coordinates, reduced to as many components as an answer may have."""
+def _reduced(work: Work, count: int, whole: Numbers) -> Numbers:
+    """The parts of a posterior in the seen coordinates, reduced to as many components as an answer may have.
+
+    One of them is as wide as the prior, with little weight.
+    """
+    wide = (WIDER, LEAST_SHARE)
     plane, parts, most = work.plane, work.nodes.parts, len(work.seen)
     one, other, low, last = plane.inverse[0, 0], plane.inverse[0, 1], plane.inverse[1, 0], plane.inverse[1, 1]
-    whole, found = nothing(count, 2), nothing(most, 2)
+    all_parts, found = nothing(count, 2), nothing(most, 2)
     for j in range(count):
         moments = parts.moments[j]
         x, y = moments[0] + plane.origin[0], moments[1] + plane.origin[1]
         xx, xy, yy = moments[2], moments[3], moments[4]
-        whole.log_weights[0, j] = math.log(parts.share[j])
-        whole.means[0, j, 0], whole.means[0, j, 1] = one * x + other * y, low * x + last * y
-        covariance = whole.covariances[0, j]
+        all_parts.log_weights[0, j] = math.log(parts.share[j])
+        all_parts.means[0, j, 0], all_parts.means[0, j, 1] = one * x + other * y, low * x + last * y
+        covariance = all_parts.covariances[0, j]
         covariance[0, 0] = one * one * xx + 2 * one * other * xy + other * other * yy
         covariance[0, 1] = covariance[1, 0] = (
             one * low * xx + (one * last + other * low) * xy + other * last * yy
         )
         covariance[1, 1] = low * low * xx + 2 * low * last * xy + last * last * yy
-    given = (whole.log_weights[0], whole.means[0], whole.covariances[0])
+    given = (all_parts.log_weights[0], all_parts.means[0], all_parts.covariances[0])
     into = (found.log_weights[0], found.means[0], found.covariances[0])
-    return components(found, 0, reduce_one(given, most - 1, MERGED_TO_BEGIN, new_room(count, 2), into))
+    left = reduce_one(given, most - 1, MERGED_TO_BEGIN, new_room(count, 2), into)
+    prior, space = marginal(whole, 0, whole.means.shape[1], plane.axes), new_answer_space(1, 1, 2)
+    return components(found, 0, add_wide(prior, 0, prior.means.shape[1], found, 0, left, wide, space))
 
 
 @inner
@@ -192,9 +273,14 @@ def _from_parts(
 
 
 @inner
-def _unseen(answer: Numbers, whole: Numbers, axes: Places, gathered: Gathered, fitting: Fitting) -> float:
-    """Divergence of the coordinates that no sensor sees, nats, at least 0; infinite if it is not a number."""
+def _unseen(answer: Numbers, whole: Numbers, axes: Places, points: Array, fitting: Fitting) -> float:
+    """Divergence of the coordinates that no sensor sees, nats, at least 0; infinite if it is not a number.
+
+    The `points` ``(1, P, 2)`` are drawn from the posterior.
+    """
     size, place = whole.means.shape[2], 0
+    if size == len(axes):
+        return 0.0
     rest = np.empty(size - len(axes), np.int64)
     for i in range(size):
         seen = False
@@ -203,8 +289,7 @@ def _unseen(answer: Numbers, whole: Numbers, axes: Places, gathered: Gathered, f
         if not seen:
             rest[place] = i
             place += 1
-    points, found = np.empty((1, len(fitting.draws.uniform), len(axes))), np.empty(1)
-    draw_all(gathered.nodes, places_from(0, gathered.node_places[0, 1]), points)
+    found = np.empty(1)
     share = np.full((1, points.shape[1]), 1 / points.shape[1])
     divergence_of_all(answer, whole, (axes, rest), points, share, fitting.draws, found)
     off: float = found[0]

@@ -23,7 +23,7 @@ from beliefstream.inference.update.native_polar_answers import (
     see,
 )
 from beliefstream.inference.update.native_polar_beside import Fitting
-from beliefstream.inference.update.native_polar_fit import fit_lines, fitting_of
+from beliefstream.inference.update.native_polar_fit import Reduced, fit_lines, fitting_of, loss_of_parts
 from beliefstream.inference.update.native_polar_parts import gather, is_long
 from beliefstream.inference.update.native_polar_sight import see_prior, sight_of
 from beliefstream.inference.update.native_polar_space import MOST_STRIPS, Counts, Sight
@@ -173,22 +173,17 @@ def solve_one(
         return left
     if not asked.fits[row]:
         return 0
+    into, fitting = found.posterior, asked.fitting
+    loss = loss_of_parts(prior, b, count, axes, counts.nodes, off, fitting, work, into, row, left)
+    if loss < fitting.enough:
+        found.divergence[row], found.size[row] = loss, math.exp(-2 * loss)
+        return left
     begin_gathered(0, gathered)
     put_gathered(prior, b, 0, (counts, inliers), count, uncertain, work, gathered)
-    fitted = fit_lines(
-        prior,
-        b,
-        count,
-        axes,
-        counts.parts,
-        evidence,
-        gathered,
-        asked.fitting,
-        work,
-        found.posterior,
-        row,
-    )
-    found.size[row], found.divergence[row], found.is_fitted[row] = fitted.size, fitted.divergence, True
+    reduced = Reduced(counts.parts, left, loss)
+    fitted = fit_lines(prior, b, count, axes, reduced, evidence, gathered, fitting, work, into, row)
+    found.size[row], found.divergence[row] = fitted.size, fitted.divergence
+    found.is_fitted[row] = fitted.is_fitted
     return fitted.components
 
 

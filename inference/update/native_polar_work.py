@@ -25,6 +25,7 @@ from beliefstream.inference.update.native_polar_space import (
     MOST_STRIPS,
     MOST_WINDOWS,
     Counts,
+    Nodes,
     Parts,
     Rules,
     Sight,
@@ -202,6 +203,22 @@ def add_outliers(
                     found[i] = WITHIN * moments[i]
                 at += 1
     return Counts(parts, place, at)
+
+
+@borrowing
+def draw_nodes(nodes: Nodes, count: int, plane: Plane, points: Array) -> None:
+    """Fill points ``(P, 2)`` in the touched coordinates, of an equal share each, from the first nodes."""
+    whole = 0.0
+    for p in range(count):
+        whole += nodes.share[p]
+    place, total = 0, 0.0
+    for p in range(len(points)):
+        while total < whole * (p + 0.5) / len(points) and place < count:
+            total += nodes.share[place]
+            place += 1
+        x, y = nodes.x[place - 1] + plane.origin[0], nodes.y[place - 1] + plane.origin[1]
+        points[p, 0] = plane.inverse[0, 0] * x + plane.inverse[0, 1] * y
+        points[p, 1] = plane.inverse[1, 0] * x + plane.inverse[1, 1] * y
 
 
 @borrowing

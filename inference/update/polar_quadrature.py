@@ -58,7 +58,9 @@ def surround(
     mixture, found = native.solve(prior, observations.native, places, axes, settings, fits)
     divergence, size, fitted = map(torch.from_numpy, (found.divergence, found.size, found.is_fitted))
     least = settings.repeat_below if settings.repeat_below > ASKED else 0.0
-    good = torch.nonzero((divergence < math.inf) & (~fitted | (size >= least)))[:, 0]
+    good = torch.nonzero(
+        (divergence < math.inf) & ((divergence < settings.quadrature_below) | (size >= least))
+    )[:, 0]
     if len(good) == 0:
         return
     index = index[good]

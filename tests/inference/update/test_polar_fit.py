@@ -59,27 +59,29 @@ def observed(batch: int, outliers: float) -> Observations:
 
 @pytest.mark.parametrize("outliers", [0.0, 0.1])
 @pytest.mark.parametrize("components", [1, 2, 6])
-def test_a_fit_is_as_good_as_that_of_subdivision(components: int, outliers: float) -> None:
+def test_an_answer_is_as_good_as_that_of_subdivision(components: int, outliers: float) -> None:
     prior, observations = priors(24, components), observed(24, outliers)
     index, found = surrounded(prior, observations)
-    fitted = torch.nonzero(found.method == int(Method.REFINED))[:, 0]
-    assert len(fitted) > 6
-    index, found = index[fitted], found.rows(fitted)
+    poor = torch.nonzero(found.divergence >= SETTINGS.quadrature_below)[:, 0]
+    assert len(poor) > 6
+    index, found = index[poor], found.rows(poor)
     given = prior.rows(index), observations.rows_of(index)
     local = LocalProblem.of(*given, sorted(AXES), torch.device("cpu"), torch.float64)
     places, expected = subdivided(local, found.surprise, SETTINGS)
     assert expected is not None
     assert places.tolist() == list(range(len(index)))
     torch.testing.assert_close(found.log_evidence, expected.log_evidence, rtol=0, atol=1e-9)
-    off = (found.divergence - expected.divergence).abs()
-    sizes = (found.effective_sample_size - expected.effective_sample_size).abs()
-    # under several components, subdivision begins with a wide one of little weight too
-    assert float(off.median()) < (1e-6 if components == 1 else 0.01)
-    assert float(sizes.median()) < (1e-6 if components == 1 else 0.01)
-    assert float(found.divergence.mean()) < 1.05 * float(expected.divergence.mean()) + 1e-3
-    (mean, covariance), (other, spread) = found.posterior.moments(), expected.posterior.moments()
-    torch.testing.assert_close(mean, other, rtol=0.05, atol=3.0)
-    torch.testing.assert_close(covariance, spread, rtol=0.05, atol=20.0)
+    off = found.divergence - expected.divergence
+    if components == 1:
+        assert found.method.tolist() == [Method.REFINED] * len(index)
+        assert float(off.abs().max()) < 1e-6
+        assert float((found.effective_sample_size - expected.effective_sample_size).abs().max()) < 1e-6
+        moments = zip(found.posterior.moments(), expected.posterior.moments(), strict=True)
+        for one, other in moments:
+            torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-3)
+    else:  # the parts, reduced, may be better than a fit that begins with them
+        assert float(off.mean()) < 2e-3
+        assert float(off.median()) < 1e-4
 
 
 @pytest.mark.parametrize("components", [1, 6])
