@@ -11,12 +11,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from beliefstream.inference.mixtures.native import borrowing, inner
+from beliefstream.inference.mixtures.native import borrowing, fusing, inner
 from beliefstream.inference.mixtures.native_exponential import logarithm
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
+
+
+TOGETHER = 8  # pairs of a component; no loop over them has a rest
+MODERATE = 200.0  # log determinant of a component, beside which those of merged ones are normal numbers
 
 
 class Parts(NamedTuple):
@@ -58,13 +62,14 @@ class Room(NamedTuple):
 
 @inner
 def new_room(places: int, size: int) -> Room:
-    """Space to reduce one mixture of up to so many `places`."""
-    packed = size * (size + 1) // 2
+    """Space to reduce one mixture of up to so many `places`; those that a loop takes beyond are numbers too."""
+    packed, count = size * (size + 1) // 2, places
+    places = (count + TOGETHER - 1) // TOGETHER * TOGETHER
     parts = Parts(
-        np.empty(places),
-        np.empty(places),
-        np.empty((size, places)),
-        np.empty((packed, places)),
+        np.ones(places),
+        np.ones(places),
+        np.ones((size, places)),
+        np.ones((packed, places)),
         np.empty(size),
         np.empty(packed),
         np.empty(packed),
@@ -139,22 +144,96 @@ def log_determinant(packed: Array, reduced: Array, size: int) -> float:
 
 @borrowing
 def row_costs(parts: Parts, one: int, start: int, count: int, row: Row) -> None:
-    """Fill the costs of merging one component with each from `start` to `count`, itself among them."""
-    size, known, cost, variances = len(parts.offset), parts.log_determinants, row.cost, row.variances
+    """Fill the costs of merging one component with each from `start` to `count`, itself and some more among them."""
+    size, known, cost = len(parts.offset), parts.log_determinants, row.cost
     weight, weights = parts.weights[one], parts.weights
     own = weight * known[one]
     # a place without a sign cannot be negative, which would have to be looked at each time
-    first, end = np.uint64(start), np.uint64(count)
-    _join_row(parts, one, first, end, row)
-    _eliminate(row, first, end, size)
-    for other in range(first, end):
-        cost[other] = 0.0
-    for column in range(size):
+    first, end = np.uint64(start // TOGETHER), np.uint64((count + TOGETHER - 1) // TOGETHER)
+    first, end = first * np.uint64(TOGETHER), end * np.uint64(TOGETHER)
+    moderate = abs(known[one]) < MODERATE
+    if moderate and size == 2:
+        _add_logs_of_two(parts, one, first, end, math.exp(-known[one]), cost)
+    elif moderate and size == 4:
+        _add_logs_of_four(parts, one, first, end, math.exp(-known[one]), cost)
+    else:
+        _join_row(parts, one, first, end, row)
+        _eliminate(row, first, end, size)
         for other in range(first, end):
-            cost[other] += logarithm(variances[column, other])
+            cost[other] = 0.0
+        for column in range(size):
+            for other in range(first, end):
+                cost[other] += logarithm(row.variances[column, other])
+    beside = known[one] if moderate and (size == 2 or size == 4) else 0.0
     for other in range(first, end):
-        value = (weight + weights[other]) * cost[other]
+        value = (weight + weights[other]) * (cost[other] + beside)
         cost[other] = 0.5 * (value - (own + weights[other] * known[other]))
+
+
+@fusing
+def _add_logs_of_two(
+    parts: Parts, one: int, first: np.uint64, end: np.uint64, scale: float, cost: Array
+) -> None:
+    """As `_join_row` and `_eliminate` in two coordinates: logs of the determinants by `scale`, in one loop."""
+    weights, means, covariances = parts.weights, parts.means, parts.covariances
+    weight, x, y = weights[one], means[0, one], means[1, one]
+    c0, c1, c2 = covariances[0, one], covariances[1, one], covariances[2, one]
+    for other in range(first, end):
+        share = weight / max(weight + weights[other], 1e-300)
+        root = share * (1 - share)
+        dx, dy = x - means[0, other], y - means[1, other]
+        m0 = between(covariances[0, other], c0, share) + root * dx * dx
+        m1 = between(covariances[1, other], c1, share) + root * dx * dy
+        m2 = between(covariances[2, other], c2, share) + root * dy * dy
+        m0 = _pivot(m0, m0)
+        cost[other] = logarithm(scale * m0 * _pivot(m2 - m1 * m1 / m0, m2))
+
+
+@fusing
+def _add_logs_of_four(
+    parts: Parts, one: int, first: np.uint64, end: np.uint64, scale: float, cost: Array
+) -> None:
+    """The same in four coordinates."""
+    weights, means, covariances = parts.weights, parts.means, parts.covariances
+    weight, x, y, z, t = weights[one], means[0, one], means[1, one], means[2, one], means[3, one]
+    c0, c1, c2, c3, c4 = (
+        covariances[0, one], covariances[1, one], covariances[2, one], covariances[3, one], covariances[4, one],
+    )  # fmt: skip
+    c5, c6, c7, c8, c9 = (
+        covariances[5, one], covariances[6, one], covariances[7, one], covariances[8, one], covariances[9, one],
+    )  # fmt: skip
+    for other in range(first, end):
+        share = weight / max(weight + weights[other], 1e-300)
+        root = share * (1 - share)
+        dx, dy, dz, dt = x - means[0, other], y - means[1, other], z - means[2, other], t - means[3, other]
+        m0 = between(covariances[0, other], c0, share) + root * dx * dx
+        m1 = between(covariances[1, other], c1, share) + root * dx * dy
+        m2 = between(covariances[2, other], c2, share) + root * dy * dy
+        m3 = between(covariances[3, other], c3, share) + root * dx * dz
+        m4 = between(covariances[4, other], c4, share) + root * dy * dz
+        m5 = between(covariances[5, other], c5, share) + root * dz * dz
+        m6 = between(covariances[6, other], c6, share) + root * dx * dt
+        m7 = between(covariances[7, other], c7, share) + root * dy * dt
+        m8 = between(covariances[8, other], c8, share) + root * dz * dt
+        m9 = between(covariances[9, other], c9, share) + root * dt * dt
+        m0 = _pivot(m0, m0)
+        over = 1 / m0
+        y1, z1, t1 = m1 * over, m3 * over, m6 * over
+        m4, m7, m8 = m4 - z1 * m1, m7 - t1 * m1, m8 - t1 * m3
+        second = _pivot(m2 - y1 * m1, m2)
+        over = 1 / second
+        z2, t2 = m4 * over, m7 * over
+        m8 -= t2 * m4
+        third = _pivot(m5 - z1 * m3 - z2 * m4, m5)
+        last = _pivot(m9 - t1 * m6 - t2 * m7 - m8 * m8 / third, m9)
+        cost[other] = logarithm(scale * m0 * second * third * last)
+
+
+@borrowing
+def _pivot(value: float, variance: float) -> float:
+    least = ROUNDING * variance
+    value = least if value < least else value
+    return 1e-300 if value < 1e-300 else value
 
 
 @borrowing
