@@ -16,7 +16,13 @@ from torch import Tensor
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture
 from beliefstream.inference.mixtures.native import borrowing, fusing, inner, native
 from beliefstream.inference.mixtures.native_arrays import array
-from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential, logarithm
+from beliefstream.inference.mixtures.native_exponential import (
+    LOG2_E,
+    UNDERFLOW,
+    exponential,
+    logarithm,
+    roughly_power_of_two,
+)
 
 Array = NDArray[np.float64]
 
@@ -25,6 +31,9 @@ ABSENT = -1e300  # below every finite log density
 NEGLIGIBLE = -45.0  # below the highest component: less than rounding, whatever the number of components
 # log of a component's share of a point; products and squares of less are no normal numbers, and take many times as long
 FAINTEST = -100.0
+FAINT = 1e-280  # of a sum of densities beside the highest peak, below which their logs are taken first
+ROOT = math.sqrt(0.5 * LOG2_E)
+LEAST_POWER = -1020.0  # of two, above the least of a normal number
 
 
 class Block(NamedTuple):
@@ -196,6 +205,44 @@ def sum_components(block: Block, total: Array) -> None:
     for p in range(len(total)):
         found = highest[p] + logarithm(sums[p])
         total[p] = -math.inf if found <= ABSENT else found
+
+
+@borrowing
+def sum_plane(inverse: Array, shift: Array, peaks: Array, block: Block, total: Array) -> None:
+    """As `fill` and `sum_components` in two coordinates: off by 3e-10 at most, in half the time.
+
+    Densities are beside the highest peak, so that no highest one is looked for at each point. Where all are too far
+    below it, they are found as ever.
+    """
+    highest, sums = -math.inf, block.total
+    for k in range(len(peaks)):
+        highest = peaks[k] if peaks[k] > highest else highest
+    for p in range(BLOCK):
+        sums[p] = 0.0
+    for k in range(len(peaks)):
+        _add_plane(inverse[k], shift[k], peaks[k] - highest, block.points, sums)
+    lost = 0
+    for p in range(BLOCK):
+        lost += not sums[p] > FAINT  # negated for what is not a number
+    if lost:
+        _fill_plane(inverse, shift, peaks, block.points, block.values)
+        sum_components(block, total)
+        return
+    for p in range(len(total)):
+        total[p] = highest + logarithm(sums[p])
+
+
+@fusing
+def _add_plane(inverse: Array, shift: Array, peak: float, points: Array, sums: Array) -> None:
+    """Add the densities of one component, two to the power of what is computed."""
+    peak *= LOG2_E
+    x, y = ROOT * shift[0], ROOT * shift[1]
+    xx, yx, yy = ROOT * inverse[0, 0], ROOT * inverse[1, 0], ROOT * inverse[1, 1]
+    for p in range(BLOCK):
+        first = x + xx * points[0, p]
+        second = y + yx * points[0, p] + yy * points[1, p]
+        below = peak - first * first - second * second
+        sums[p] += roughly_power_of_two(below if below > LEAST_POWER else LEAST_POWER)
 
 
 @borrowing

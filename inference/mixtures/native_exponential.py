@@ -18,6 +18,7 @@ LN2_HIGH, LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10  # ln 2 
 ROUND = 1.5 * 2.0**52  # once added, the lowest bits are the nearest integer
 EXPONENTIAL = tuple(1 / math.factorial(power) for power in range(12, -1, -1))
 FEW_EXPONENTIAL = EXPONENTIAL[-7:]
+FEW_POWERS = tuple(math.log(2) ** power / math.factorial(power) for power in range(8, -1, -1))
 LOGARITHM = tuple(2 / power for power in range(19, 0, -2))  # of the inverse hyperbolic tangent
 TWO_OVER_PI = 2 / math.pi
 QUARTER_HIGH, QUARTER_LOW = 1.57079632673412561417, 6.07710050650619224932e-11  # π / 2 in two parts
@@ -50,6 +51,18 @@ def roughly_exponential(value: float) -> float:
     for coefficient in FEW_EXPONENTIAL[1:]:
         series = series * rest + coefficient
     scale: float = np.int64((np.float64(power).view(np.int64) + 1023) << 52).view(np.float64)
+    return series * scale
+
+
+@fusing
+def roughly_power_of_two(power: float) -> float:
+    """``2 ** power``, from −1020 to 1020, off by 3e-10 of it at most."""
+    shifted = power + ROUND
+    rest = power - (shifted - ROUND)
+    series = FEW_POWERS[0]
+    for coefficient in FEW_POWERS[1:]:
+        series = series * rest + coefficient
+    scale: float = np.int64((np.float64(shifted).view(np.int64) + 1023) << 52).view(np.float64)
     return series * scale
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import adding, borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
-from beliefstream.inference.mixtures.native_density import BLOCK, fill, new_block, sum_components, whiten
+from beliefstream.inference.mixtures.native_density import BLOCK, new_block, sum_plane, whiten
 from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential
 from beliefstream.inference.mixtures.native_fitting import Points
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
@@ -96,8 +96,7 @@ def quality_of_all(
                     nodes.points[start + p, 0],
                     nodes.points[start + p, 1],
                 )
-            fill(inverse, shift, peaks, block)
-            sum_components(block, logs[:some])
+            sum_plane(inverse, shift, peaks, block, logs[:some])
             for p in range(some):
                 logs[p] = nodes.targets[start + p] - logs[p] - evidence[b]
             added = _add(nodes.shares[start : start + some], logs, truncation)
