@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.mixtures.native import adding, borrowing, inner
 from beliefstream.inference.mixtures.native_arrays import Numbers
-from beliefstream.inference.mixtures.native_density import BLOCK, fill, sum_components, whiten
+from beliefstream.inference.mixtures.native_density import BLOCK, sum_plane, whiten
+from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise, invert_product
 from beliefstream.inference.update.native_curved_quadrature import Densities, first_of, new_densities
 from beliefstream.inference.update.native_polar_space import Nodes, Parts
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
+
+MOST_RATIO = 700.0  # log, whose exponential is finite
 
 
 class Plane(NamedTuple):
@@ -214,10 +217,8 @@ def divergence(
         for p in range(here):
             before.block.points[0, p] = after.block.points[0, p] = nodes.x[start + p]
             before.block.points[1, p] = after.block.points[1, p] = nodes.y[start + p]
-        fill(before.inverse, before.shift, before.peaks, before.block)
-        fill(after.inverse, after.shift, after.peaks, after.block)
-        sum_components(before.block, space.before[:here])
-        sum_components(after.block, space.after[:here])
+        sum_plane(before.inverse, before.shift, before.peaks, before.block, space.before[:here])
+        sum_plane(after.inverse, after.shift, after.peaks, after.block, space.after[:here])
         first, second = _add(nodes, start, here, evidence, space.before, space.after)
         one, other = one + first, other + second
     return max(one, other)
@@ -231,6 +232,8 @@ def _add(
     for p in range(some):
         share = nodes.share[start + p] / shares
         ratio = answer[p] - (prior[p] + nodes.likelihood[start + p] - log_evidence)
-        one += share * (math.expm1(ratio) - ratio)
+        some_ratio = ratio if ratio < MOST_RATIO else MOST_RATIO
+        some_ratio = some_ratio if some_ratio > UNDERFLOW else UNDERFLOW
+        one += share * (exponential(some_ratio) - 1 - ratio)
         other -= share * ratio
     return one, other

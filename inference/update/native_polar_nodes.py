@@ -77,10 +77,10 @@ def divide(
     """Fill the panels of a component from `start`, where it has mass; their end, −1 if there is no space.
 
     The best of those that wait is divided first, so that the others can be dropped beside it. There are none where the
-    log mass is below `least`. The rule is a single node at the peak.
+    log mass is below `least`, nor any panel of less. The rule is a single node at the peak.
     """
     low, each, near = _whole(sensor, part)
-    panels, end, highest = waiting.panels, start, -math.inf
+    panels, end, highest, enough = waiting.panels, start, -math.inf, least
     count = _begin(sensor, part, low, each, rule, lines, waiting)
     if not panels.mass[count - 1] > least:
         return start
@@ -88,7 +88,7 @@ def divide(
         count -= 1
         centre, half, mass = panels.centre[count], panels.half[count], panels.mass[count]
         # negated, so that what is not a number is dropped
-        if not mass > highest - DROPPED:
+        if not mass > enough:
             continue
         left, right = waiting.left[count], waiting.right[count]
         left = _sharpness(sensor, part, centre - half, near) if math.isnan(left) else left
@@ -99,6 +99,7 @@ def divide(
                 return -1
             into.centre[end], into.half[end], into.mass[end] = centre, half, mass
             highest, end = max(highest, mass), end + 1
+            enough = max(least, highest - DROPPED)
             continue
         if count + 2 > len(panels.mass):
             return -1
@@ -114,7 +115,7 @@ def divide(
             panels.centre[place], panels.half[place], panels.mass[place] = at, half, found + added
             waiting.left[place], waiting.right[place] = edge, other
         count += 2
-    return _kept(into, start, end, highest - DROPPED)
+    return kept(into, start, end, enough)
 
 
 @borrowing
@@ -176,14 +177,14 @@ def _whole(sensor: Sensor, part: Component) -> tuple[float, float, float]:
 
 
 @borrowing
-def _kept(panels: Panels, start: int, end: int, least: float) -> int:
-    """Close up the panels that have mass; their end."""
-    kept = start
+def kept(panels: Panels, start: int, end: int, least: float) -> int:
+    """Close up the panels whose log mass is above `least`; their end."""
+    left = start
     for i in range(start, end):
         if panels.mass[i] > least:
-            _move(panels, i, panels, kept)
-            kept += 1
-    return kept
+            _move(panels, i, panels, left)
+            left += 1
+    return left
 
 
 @borrowing

@@ -12,19 +12,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.native_terms import log_sum, wrapped
-from beliefstream.inference.mixtures.native import borrowing, fusing
+from beliefstream.inference.mixtures.native import adding, borrowing, fusing
 from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential, logarithm
-from beliefstream.inference.update.native_polar_lines import LINES, Component, Lines, Rule, component_at, fill
-from beliefstream.inference.update.native_polar_nodes import divide
+from beliefstream.inference.update.native_polar_kept import add_strips, fill_moments, keep, with_rest
+from beliefstream.inference.update.native_polar_lines import (
+    LINES,
+    Component,
+    Lines,
+    Rule,
+    component_at,
+    fill,
+)
+from beliefstream.inference.update.native_polar_nodes import divide, kept
 from beliefstream.inference.update.native_polar_space import Counts, One, Rules, Sight, Space
-from beliefstream.inference.update.native_polar_windows import Division, Sums, share_out, windows_of
+from beliefstream.inference.update.native_polar_windows import (
+    Division,
+    find_sums,
+    share_out,
+    windows_of,
+)
 
 Array = NDArray[np.float64]
 
 LIGHT = 1e-7  # share of a component below which it has no nodes
 LIGHTEST = 20.0  # nats below the heaviest component before it, below which one has no panels
-LIGHTEST_NODE = 1e-9  # share of the posterior below which a node is left out
-LIGHTEST_LINE = 1e-7  # the same of all nodes of a line
+LIGHTEST_PANEL = math.log(1e-8)  # share of the posterior below which a panel has no nodes, its log
+LIGHTEST_OUTLIER = 1e-9  # the same of a component times an outlier
+LIGHTEST_PART = 1e-7  # share of the posterior below which a part is left out
 FINE = 0.4  # half width of a panel, in standard deviations of its windows
 FINE_OF_MANY = 1.0  # the same where there are other components
 MOST_FINER = 16
@@ -40,23 +54,27 @@ def gather(
     Also returns the share of the posterior that is uncertain, and the rough log evidence that all shares are of.
     """
     counts, uncertain, start = Counts(0, 0, 0), 0.0, 0
+    space.carried[:] = 0.0
     fine = FINE if count == 1 else FINE_OF_MANY
     rough = _rough_evidence(sight, log_weights, moments, count, rules, space)
     if math.isnan(rough):
         return Counts(0, -1, 0), math.inf, rough
     for k in range(count):
         share, end = math.exp(space.mass[k] - rough), space.ends[k]
+        log_weight, heavy = log_weights[k] + sight.log_inlier, start
         if share > LIGHT:
-            log_weight = log_weights[k] + sight.log_inlier
+            heavy = kept(space.panels, start, end, rough + LIGHTEST_PANEL - log_weight)
+            space.ends[k] = heavy
+        if heavy > start:
             one = One(_component(moments[k]), log_weight, space.mass[k], share, k, fine)
-            division = windows_of(sight.sensor, one, start, end, space)
-            counts, mass, doubtful = _add(sight, one, (start, end), division, rules, counts, space)
+            division = windows_of(sight.sensor, one, start, heavy, space)
+            counts, mass, doubtful = _add(sight, one, (start, heavy), division, rules, counts, space)
             if counts.nodes < 0:
                 return counts, math.inf, rough
-            off = abs(_checked(sight, one, (start, end), rules, space) - mass) / CHECK
+            off = abs(_checked(sight, one, (start, heavy), rules, space) - mass) / CHECK
             uncertain += share * (doubtful + off)
         start = end
-    return counts, uncertain, rough
+    return with_rest(counts, space), uncertain, rough
 
 
 @borrowing
@@ -129,6 +147,8 @@ def _mass_of(sight: Sight, one: One, rule: Rule, count: int, lines: Lines) -> fl
     """Fill the first lines; their mass, each in `total` too, as a share of that of their component by its panels."""
     if count == 0:
         return 0.0
+    for p in range(count, LINES):  # those that are left over stand for nothing
+        lines.outer[p], lines.step[p] = lines.outer[count - 1], 0.0
     fill(sight.sensor, one.part, rule, lines)
     _find_shares(one.log_weight - one.mass, lines.mass, lines.step, lines.total)
     found = 0.0
@@ -191,25 +211,24 @@ def _add_lines(
     sight: Sight, one: One, count: int, division: Division, rule: Rule, counts: Counts, space: Space
 ) -> tuple[Counts, float, float]:
     """Add the first lines; their mass, and that of it to doubt."""
-    lines, doubtful = space.lines, 0.0
+    lines = space.lines
     mass = _mass_of(sight, one, rule, count, lines)
     if count == 0:
-        return counts, mass, doubtful
+        return counts, mass, 0.0
+    doubtful = _doubted(lines)
     for i in range(len(rule.steps)):
         _find_likelihoods(sight, lines.off[i])
-    for p in range(count):
-        doubtful += (1.0 - lines.trusted[p]) * lines.total[p]
-        lines.total[p] *= one.share
-        if len(space.nodes.x) < counts.nodes + len(rule.steps):
-            return Counts(counts.parts, -1, counts.strips), mass, doubtful
-        counts = _keep(lines, p, counts, space)
-        sums = _sums(lines, p)
-        counts = _add_strip(sight, lines.step[p], sums, counts, space)
-        if counts.nodes < 0:
-            return counts, mass, doubtful
-        outer = lines.outer[p]
-        share_out(math.log(outer) if sight.sensor.is_angle else outer, sums, division, space.windows)
-    return counts, mass, doubtful
+    find_sums(one.share, lines, space.windows)
+    share_out(sight.sensor.is_angle, lines.outer, division, space.windows)
+    return add_strips(sight.sensor, count, keep(lines, count, counts, space), space), mass, doubtful
+
+
+@adding
+def _doubted(lines: Lines) -> float:
+    found = 0.0
+    for p in range(LINES):
+        found += (1.0 - lines.trusted[p]) * lines.total[p]
+    return found
 
 
 @fusing
@@ -225,18 +244,6 @@ def _find_likelihoods(sight: Sight, off: Array) -> None:
 
 
 @borrowing
-def _keep(lines: Lines, p: int, counts: Counts, space: Space) -> Counts:
-    """Add the inner nodes of a line that have a share of the posterior."""
-    nodes, whole, place = space.nodes, lines.total[p], counts.nodes
-    for i in range(len(lines.x)):
-        share = lines.shares[i, p] * whole
-        nodes.x[place], nodes.y[place], nodes.share[place] = lines.x[i, p], lines.y[i, p], share
-        nodes.likelihood[place] = lines.off[i, p]
-        place += 1 if share > LIGHTEST_NODE else 0
-    return Counts(counts.parts, place, counts.strips)
-
-
-@borrowing
 def likelihood(sight: Sight, x: float, y: float) -> float:
     """Log likelihood at a place relative to the sensor."""
     sensor = sight.sensor
@@ -246,58 +253,13 @@ def likelihood(sight: Sight, x: float, y: float) -> float:
 
 
 @borrowing
-def _sums(lines: Lines, p: int) -> Sums:
-    """Share, and first and second moments of the inner nodes of a line."""
-    mass = x = y = xx = xy = yy = 0.0
-    for i in range(len(lines.x)):
-        share, east, north = lines.total[p] * lines.shares[i, p], lines.x[i, p], lines.y[i, p]
-        mass += share
-        x += share * east
-        y += share * north
-        xx += share * east * east
-        xy += share * east * north
-        yy += share * north * north
-    return mass, x, y, xx, xy, yy
-
-
-@borrowing
-def _add_strip(sight: Sight, step: float, sums: Sums, counts: Counts, space: Space) -> Counts:
-    """Add a strip, with the covariance of places that are spread evenly over its step along the outer coordinate."""
-    strips, sensor = space.strips, sight.sensor
-    if len(strips.share) == 0 or not sums[0] > LIGHTEST_LINE:
-        return counts
-    if counts.strips == len(strips.share):
-        return Counts(counts.parts, -1, counts.strips)
-    found = strips.moments[counts.strips]
-    _fill_moments(sums, found)
-    distance = math.sqrt(found[0] * found[0] + found[1] * found[1])
-    east, north = found[0] / distance, found[1] / distance
-    along = step if sensor.is_angle else sensor.value * step
-    x, y = (east, north) if sensor.is_angle else (-north, east)
-    added = along * along / 12
-    found[2] += added * x * x
-    found[3] += added * x * y
-    found[4] += added * y * y
-    strips.share[counts.strips] = sums[0]
-    return Counts(counts.parts, counts.nodes, counts.strips + 1)
-
-
-@borrowing
-def _fill_moments(sums: Sums, into: Array) -> None:
-    mass, x, y, xx, xy, yy = sums
-    x, y = x / mass, y / mass
-    into[0], into[1] = x, y
-    into[2], into[3], into[4] = xx / mass - x * x, xy / mass - x * y, yy / mass - y * y
-
-
-@borrowing
 def _add_parts(one: One, count: int, counts: Counts, space: Space) -> Counts:
     """Add the parts of a component that have a share of the posterior."""
     parts, place = space.parts, counts.parts
     for j in range(count):
         sums = space.windows.sums[j]
-        if sums[0] > LIGHTEST_LINE:
-            _fill_moments((sums[0], sums[1], sums[2], sums[3], sums[4], sums[5]), parts.moments[place])
+        if sums[0] > LIGHTEST_PART:
+            fill_moments((sums[0], sums[1], sums[2], sums[3], sums[4], sums[5]), parts.moments[place])
             parts.share[place], parts.source[place] = sums[0], one.source
             place += 1
     return Counts(place, counts.nodes, counts.strips)

@@ -8,7 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beliefstream.inference.mixtures.native import inner
-from beliefstream.inference.update.native_polar_lines import Component, Lines, Rule, Sensor, new_lines
+from beliefstream.inference.update.native_polar_lines import (
+    LINES,
+    Component,
+    Lines,
+    Rule,
+    Sensor,
+    new_lines,
+)
 from beliefstream.inference.update.native_polar_nodes import (
     MOST_PANELS,
     STACK,
@@ -22,6 +29,7 @@ Array = NDArray[np.float64]
 Places = NDArray[np.int64]
 
 MOST_WINDOWS = 20  # of one component
+LEVELS = 8  # of light nodes, at most
 MOST_NODES, MOST_STRIPS = 10240, 2048  # of one problem
 
 
@@ -82,8 +90,11 @@ class Parts(NamedTuple):
 class Windows(NamedTuple):
     """Space for the windows of one component."""
 
-    shares: Array
     sums: Array  # (W, 6): mass, and first and second moments
+    lines: Array  # (6, LINES), the same of lines
+    shares: Array  # (W, LINES) of lines in windows, to be scaled
+    places: Array  # (LINES,), as the next
+    scale: Array
 
 
 class Space(NamedTuple):
@@ -98,6 +109,7 @@ class Space(NamedTuple):
     nodes: Nodes
     strips: Strips
     parts: Parts
+    carried: Array  # (2, LEVELS) shares of light nodes, and of light strips, that none stands for yet
 
 
 class Counts(NamedTuple):
@@ -111,14 +123,22 @@ class Counts(NamedTuple):
 @inner
 def new_space(count: int, inner_nodes: int, strips: int) -> Space:
     nodes, most = np.empty((4, MOST_NODES)), count * (MOST_WINDOWS + 1)
+    of_lines = np.empty((2, LINES))
     return Space(
         new_panels(MOST_PANELS),
         new_waiting(STACK),
         np.empty(count, np.int64),
         np.empty(count),
         new_lines(inner_nodes),
-        Windows(np.empty(MOST_WINDOWS), np.empty((MOST_WINDOWS, 6))),
+        Windows(
+            np.empty((MOST_WINDOWS, 6)),
+            np.empty((6, LINES)),
+            np.empty((MOST_WINDOWS, LINES)),
+            of_lines[0],
+            of_lines[1],
+        ),
         Nodes(nodes[0], nodes[1], nodes[2], nodes[3]),
         Strips(np.empty(strips), np.empty((strips, 5))),
         Parts(np.empty(most), np.empty((most, 5)), np.empty(most, np.int64)),
+        np.zeros((2, LEVELS)),
     )

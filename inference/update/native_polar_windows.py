@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from beliefstream.inference.mixtures.native import borrowing
-from beliefstream.inference.update.native_polar_lines import Sensor, mass_at
+import numpy as np
+from numpy.typing import NDArray
+
+from beliefstream.inference.mixtures.native import adding, borrowing, fusing
+from beliefstream.inference.mixtures.native_density import FAINTEST
+from beliefstream.inference.mixtures.native_exponential import exponential, logarithm
+from beliefstream.inference.update.native_polar_lines import LINES, Lines, Sensor, mass_at
 from beliefstream.inference.update.native_polar_space import MOST_WINDOWS, One, Space, Windows
 
+Array = NDArray[np.float64]
 Sums = tuple[float, float, float, float, float, float]  # mass, and first and second moments
 
 LOSS = 0.002  # nats that windows may lose by their bend
@@ -18,8 +24,7 @@ TOO_LONG = 1.35  # times as long windows of a ring lose more than three times as
 MARGIN = 10.0  # nats below the highest panel of a component, within which its windows lie
 LEAST_DISTANCE = 1e-3  # of a panel's centre, from which its logarithm is taken
 BESIDE = 5  # windows on each side of the nearest one; the next ones have less than rounding beside it
-EDGES = tuple(math.exp(-0.5 * (SPACING * steps) ** 2) for steps in range(BESIDE + 1))
-FARTHEST = 40.0  # deviations from the nearest window, from where it has all
+FARTHEST = 5.0  # windows from the first or last one, from where it has all
 
 
 class Division(NamedTuple):
@@ -63,33 +68,96 @@ def windows_of(sensor: Sensor, one: One, start: int, end: int, space: Space) -> 
     return Division(count, low, each, each / SPACING, each < TOO_LONG * SPACING * deviation)
 
 
-@borrowing
-def share_out(place: float, sums: Sums, division: Division, windows: Windows) -> None:
-    """Add a line to the windows of its component, by their densities there.
+@fusing
+def find_sums(share: float, lines: Lines, windows: Windows) -> None:
+    """Turn shares of the lines into those of the posterior; shares and moments of each line."""
+    total, sums = lines.total, windows.lines
+    for p in range(LINES):
+        total[p] *= share
+    sums[:] = 0.0
+    for i in range(len(lines.x)):
+        x, y, shares = lines.x[i], lines.y[i], lines.shares[i]
+        for p in range(LINES):
+            shares[p] *= total[p]
+        for p in range(LINES):
+            sums[0, p] += shares[p]
+            east, north = shares[p] * x[p], shares[p] * y[p]
+            sums[1, p] += east
+            sums[2, p] += north
+            sums[3, p] += east * x[p]
+            sums[4, p] += east * y[p]
+            sums[5, p] += north * y[p]
 
-    Windows are `SPACING` apart, so that the density of the next one follows from that of one by multiplication.
-    """
-    count, shares = division.windows, windows.shares
-    if count == 1:
-        for i in range(6):
-            windows.sums[0, i] += sums[i]
+
+@borrowing
+def share_out(is_angle: bool, outer: Array, division: Division, windows: Windows) -> None:
+    """Add lines to the windows of their component, by their densities there."""
+    if division.windows == 1:
+        _add_all(windows.lines, windows.sums[0])
         return
-    at = (place - division.low) / division.each - 0.5
-    nearest = max(0, min(count - 1, int(max(-1.0, min(float(count), at)) + 0.5)))
-    off = max(-FARTHEST, min(FARTHEST, SPACING * (at - nearest)))
-    first, last = max(0, nearest - BESIDE), min(count, nearest + BESIDE + 1)
-    ratio, shares[nearest], whole = math.exp(SPACING * off), 1.0, 1.0
-    power = 1.0
-    for j in range(nearest + 1, last):
-        power *= ratio
-        shares[j] = power * EDGES[j - nearest]
-        whole += shares[j]
-    power = 1.0
-    for j in range(nearest - 1, first - 1, -1):
-        power /= ratio
-        shares[j] = power * EDGES[nearest - j]
-        whole += shares[j]
+    low, high = _find_places(is_angle, outer, division, windows.places)
+    first = max(0, int(low) - BESIDE)
+    last = min(division.windows, int(high) + BESIDE + 2)
+    _find_shares(first, last, windows)
     for j in range(first, last):
-        share = shares[j] / whole
-        for i in range(6):
-            windows.sums[j, i] += share * sums[i]
+        _add_part(windows.shares[j], windows.scale, windows.lines, windows.sums[j])
+
+
+@fusing
+def _find_places(is_angle: bool, outer: Array, division: Division, places: Array) -> tuple[float, float]:
+    """Fill places in windows, as numbers of windows; the first and the last."""
+    over, count = 1 / division.each, float(division.windows)
+    for p in range(LINES):
+        places[p] = outer[p]
+    if is_angle:
+        for p in range(LINES):
+            places[p] = logarithm(places[p])
+    low, high = math.inf, -math.inf
+    for p in range(LINES):
+        place = (places[p] - division.low) * over - 0.5
+        place = place if place > -FARTHEST else -FARTHEST
+        place = place if place < count - 1 + FARTHEST else count - 1 + FARTHEST
+        places[p] = place
+        low, high = min(low, place), max(high, place)
+    return max(0.0, low), min(count - 1, high)
+
+
+@fusing
+def _find_shares(first: int, last: int, windows: Windows) -> None:
+    places, scale = windows.places, windows.scale
+    for p in range(LINES):
+        scale[p] = 0.0
+    for j in range(first, last):
+        shares = windows.shares[j]
+        for p in range(LINES):
+            off = SPACING * (places[p] - j)
+            below = -0.5 * off * off
+            share = exponential(below if below > FAINTEST else FAINTEST)
+            shares[p] = share
+            scale[p] += share
+    for p in range(LINES):
+        scale[p] = 1 / scale[p]
+
+
+@adding
+def _add_all(lines: Array, sums: Array) -> None:
+    for i in range(len(sums)):
+        found, values = 0.0, lines[i]
+        for p in range(LINES):
+            found += values[p]
+        sums[i] += found
+
+
+@adding
+def _add_part(shares: Array, scale: Array, lines: Array, sums: Array) -> None:
+    mass, x, y, xx, xy, yy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for p in range(LINES):
+        share = shares[p] * scale[p]
+        mass += share * lines[0, p]
+        x += share * lines[1, p]
+        y += share * lines[2, p]
+        xx += share * lines[3, p]
+        xy += share * lines[4, p]
+        yy += share * lines[5, p]
+    for i, total in enumerate((mass, x, y, xx, xy, yy)):
+        sums[i] += total

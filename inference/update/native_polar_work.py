@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from beliefstream.inference.mixtures.gauss_hermite import rule
 from beliefstream.inference.mixtures.native import borrowing, inner
 from beliefstream.inference.mixtures.native_arrays import Numbers
-from beliefstream.inference.mixtures.native_density import BLOCK, fill, sum_components
+from beliefstream.inference.mixtures.native_density import BLOCK, sum_plane
 from beliefstream.inference.mixtures.native_fitting import Points
 from beliefstream.inference.mixtures.native_pair_costs import Room, new_room
 from beliefstream.inference.update.native_curved_quadrature import first_of
 from beliefstream.inference.update.native_measured import Measured
 from beliefstream.inference.update.native_polar_answers import AnswerSpace, Plane, new_answer_space
 from beliefstream.inference.update.native_polar_lines import Rule
-from beliefstream.inference.update.native_polar_parts import LIGHTEST_NODE, likelihood
+from beliefstream.inference.update.native_polar_parts import LIGHTEST_OUTLIER, likelihood
 from beliefstream.inference.update.native_polar_space import (
     MOST_NODES,
     MOST_STRIPS,
@@ -175,7 +175,7 @@ def add_outliers(
     asked = len(strips.share) > 0
     for k in range(count):
         whole, moments = math.exp(prior.log_weights[b, k] + sight.log_outlier - rough), work.moments[k]
-        if not whole > LIGHTEST_NODE:
+        if not whole > LIGHTEST_OUTLIER:
             continue
         space.parts.share[parts], space.parts.source[parts] = whole, k
         for i in range(5):
@@ -260,8 +260,7 @@ def put_gathered(
             x, y = x + plane.origin[0], y + plane.origin[1]
             point = into.nodes.points[start + done + p]
             point[0], point[1] = one * x + other * y, low * x + last * y
-        fill(prior_at.inverse, prior_at.shift, prior_at.peaks, prior_at.block)
-        sum_components(prior_at.block, space.before[:some])
+        sum_plane(prior_at.inverse, prior_at.shift, prior_at.peaks, prior_at.block, space.before[:some])
         for p in range(some):
             into.nodes.targets[start + done + p] = space.before[p] + nodes.likelihood[done + p] + density
             into.nodes.shares[start + done + p] = nodes.share[done + p] / whole
