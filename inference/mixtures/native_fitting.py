@@ -17,19 +17,9 @@ from torch import Tensor
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native import adding, borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, array
-from beliefstream.inference.mixtures.native_density import (
-    BLOCK,
-    FAINTEST,
-    Block,
-    add_exponential,
-    fill,
-    find_highest,
-    new_block,
-    relative_to,
-    whiten,
-)
-from beliefstream.inference.mixtures.native_exponential import logarithm
+from beliefstream.inference.mixtures.native_density import BLOCK, Block, new_block, whiten
 from beliefstream.inference.mixtures.native_parts import Parts, divide
+from beliefstream.inference.mixtures.native_responsibilities import share_points
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -184,16 +174,15 @@ def fit_all(
 
 @borrowing
 def _take(points: Array, shares: Array, spreads: Array, blocks: int, space: Space) -> None:
-    """Fill the points and their weights, by blocks."""
+    """Fill the points and their weights, by blocks; the last point once more, without a share, where there are none."""
     for number in range(blocks):
         for i in range(BLOCK):
-            p = number * BLOCK + i
-            there = p < len(points)
-            space.points[number, 0, i] = points[p, 0] if there else 0.0
-            space.points[number, 1, i] = points[p, 1] if there else 0.0
+            p, there = min(number * BLOCK + i, len(points) - 1), number * BLOCK + i < len(points)
+            space.points[number, 0, i] = points[p, 0]
+            space.points[number, 1, i] = points[p, 1]
             space.shares[number, i] = shares[p] if there else 0.0
             for j in range(3):
-                space.spreads[number, j, i] = spreads[p, j] if there else 0.0
+                space.spreads[number, j, i] = spreads[p, j]
 
 
 @borrowing
@@ -222,10 +211,10 @@ def _maximise(
         for i in range(2):
             for p in range(BLOCK):
                 block.points[i, p] = space.points[number, i, p]
-        fill(space.inverse, space.shift, space.peaks, block)
-        if wide_cells:
-            _spread(space.inverse, space.spreads[number], block.values)
-        density += _share(block, space.shares[number], space.near)
+        gaussians = (space.inverse, space.shift, space.peaks)
+        density += share_points(
+            gaussians, space.shares[number], space.spreads[number], wide_cells, block, space.near
+        )
         for k in range(len(means)):
             if space.near[k]:
                 _add(
@@ -250,43 +239,6 @@ def _maximise(
         covariance[0, 1] = space.sums[k, 4] / mass - dx * dy + part * space.sums[k, 7]
         covariance[1, 1] = space.sums[k, 5] / mass - dy * dy + part * space.sums[k, 8]
         covariance[1, 0] = covariance[0, 1]
-    return density
-
-
-@borrowing
-def _spread(inverse: Array, spreads: Array, values: Array) -> None:
-    """Turn log densities at the points into their means over the cells."""
-    for k in range(len(values)):
-        one, other, last = inverse[k, 0, 0], inverse[k, 1, 0], inverse[k, 1, 1]
-        xx, xy, yy = 0.5 * (one * one + other * other), other * last, 0.5 * last * last
-        for p in range(BLOCK):
-            values[k, p] -= xx * spreads[0, p] + xy * spreads[1, p] + yy * spreads[2, p]
-
-
-@borrowing
-def _share(block: Block, shares: Array, near: NDArray[np.bool_]) -> float:
-    """Share each point of a block among the components: parts into `values`, by `offset` to scale them.
-
-    Returns the sum of the points' log densities, by their shares.
-    """
-    find_highest(block.values, block.highest)
-    for p in range(BLOCK):
-        block.total[p] = 0.0
-    for k in range(len(near)):
-        values = block.values[k]
-        near[k] = relative_to(block.highest, values, block.argument)
-        if near[k]:
-            for p in range(BLOCK):
-                values[p] = 0.0
-                block.argument[p] = max(block.argument[p], FAINTEST)
-            add_exponential(block.argument, values)
-            for p in range(BLOCK):
-                block.total[p] += values[p]
-    for p in range(BLOCK):
-        block.offset[p] = shares[p] / block.total[p]
-    density = 0.0
-    for p in range(BLOCK):
-        density += shares[p] * (block.highest[p] + logarithm(block.total[p]))
     return density
 
 
