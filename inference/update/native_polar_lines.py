@@ -28,7 +28,10 @@ from beliefstream.inference.update.polar_rules import TRUNCATED
 
 Array = NDArray[np.float64]
 
-LINES = 32  # at once
+LINES, STEP = (
+    64,
+    16,
+)  # at once, at most; and of which multiples are taken, so that no loop over them has a rest
 STEPS, MOST_STEP = 3, 0.5  # Gauss-Newton steps to a peak, rad
 SHARPEST = 0.25  # of the Gauss-Newton precision, below which a peak's own is not used
 MOST_TURNED = 2.5  # rad; beyond it, a direction may wrap
@@ -67,6 +70,7 @@ class Rule(NamedTuple):
 class Lines(NamedTuple):
     """Space for lines, and for their inner nodes."""
 
+    some: NDArray[np.uint64]  # (1,) how many are taken; a place without a sign needs no look at each time
     outer: Array  # (LINES,), as all below
     step: Array  # of the outer coordinate that a line stands for
     east: Array
@@ -86,6 +90,7 @@ class Lines(NamedTuple):
 def new_lines(nodes: int) -> Lines:
     of_lines, of_nodes = np.ones((9, LINES)), np.ones((4, nodes, LINES))
     return Lines(
+        np.full(1, LINES, np.uint64),
         of_lines[0], of_lines[1], of_lines[2], of_lines[3], of_lines[4], of_lines[5], of_lines[6], of_lines[7],
         of_lines[8], of_nodes[0], of_nodes[1], of_nodes[2], of_nodes[3],
     )  # fmt: skip
@@ -121,8 +126,17 @@ def mass_at(sensor: Sensor, part: Component, outer: float) -> tuple[float, float
 
 
 @borrowing
+def take(count: int, lines: Lines) -> None:
+    """Take the first lines, and some more that stand for nothing."""
+    some = (count + STEP - 1) // STEP * STEP
+    lines.some[0] = np.uint64(some)
+    for p in range(count, some):
+        lines.outer[p], lines.step[p] = lines.outer[count - 1], 0.0
+
+
+@borrowing
 def fill(sensor: Sensor, part: Component, rule: Rule, lines: Lines) -> None:
-    """Fill the lines at their outer coordinates."""
+    """Fill the lines that are taken, at their outer coordinates."""
     if sensor.is_angle:
         _cross_beam(sensor, part, rule, lines)
     else:
@@ -147,13 +161,14 @@ def _along_ray(sensor: Sensor, part: Component, east: float, north: float) -> tu
 @fusing
 def _cross_ring(sensor: Sensor, part: Component, rule: Rule, lines: Lines) -> None:
     """Along a ray, component times likelihood is a Gaussian: the rule is exact, but for what lies behind the sensor."""
+    some = lines.some[0]
     outer, east, north, peak, width = lines.outer, lines.east, lines.north, lines.peak, lines.width
     mass, total, trusted = lines.mass, lines.total, lines.trusted
-    for p in range(LINES):
+    for p in range(some):
         east[p], north[p] = cosine_and_sine(outer[p])
-    for p in range(LINES):
+    for p in range(some):
         peak[p], width[p], _ = _along_ray(sensor, part, east[p], north[p])
-    for p in range(LINES):
+    for p in range(some):
         _, _, mass[p] = _along_ray(sensor, part, east[p], north[p])
         total[p] = 0.0
     precision, scale = 1 / sensor.deviation, part.over_first * part.over_second
@@ -161,19 +176,19 @@ def _cross_ring(sensor: Sensor, part: Component, rule: Rule, lines: Lines) -> No
         step, weight, x, y, shares, off = (
             rule.steps[i], rule.weights[i], lines.x[i], lines.y[i], lines.shares[i], lines.off[i],
         )  # fmt: skip
-        for p in range(LINES):
+        for p in range(some):
             off[p] = peak[p] + width[p] * step
-        for p in range(LINES):
+        for p in range(some):
             x[p] = off[p] * east[p]
             y[p] = off[p] * north[p]
-        for p in range(LINES):
+        for p in range(some):
             share = weight * (off[p] if off[p] > 0 else 0.0)
             shares[p] = share
             total[p] += share
             off[p] = (off[p] - sensor.value) * precision
-    for p in range(LINES):
+    for p in range(some):
         mass[p] = logarithm(total[p] * width[p] * scale) - 0.5 * LOG_TWO_PI - 0.5 * mass[p]
-    for p in range(LINES):
+    for p in range(some):
         trusted[p] = 1.0 if peak[p] > TRUNCATED * width[p] else 0.0
     _normalise(lines, len(rule.steps))
 
@@ -215,44 +230,45 @@ def _whitened(part: Component, distance: float, turn: float) -> tuple[float, flo
 @fusing
 def _cross_beam(sensor: Sensor, part: Component, rule: Rule, lines: Lines) -> None:
     """On a circle around the sensor, the product has one peak, found by Gauss-Newton steps."""
+    some = lines.some[0]
     outer, peak, width, mass, least = lines.outer, lines.peak, lines.width, lines.mass, lines.east
     total, trusted = lines.total, lines.trusted
-    for p in range(LINES):
+    for p in range(some):
         peak[p] = sensor.value
     for _ in range(STEPS):
-        for p in range(LINES):
+        for p in range(some):
             peak[p] = _nearer(sensor, part, outer[p], peak[p])
-    for p in range(LINES):
+    for p in range(some):
         width[p], _ = _at_turn(sensor, part, outer[p], peak[p])
         least[p] = math.inf
     precision, scale = 1 / sensor.deviation, part.over_first * part.over_second
     for i in range(len(rule.steps)):
         step, x, y, shares, off = rule.steps[i], lines.x[i], lines.y[i], lines.shares[i], lines.off[i]
-        for p in range(LINES):
+        for p in range(some):
             off[p] = peak[p] + width[p] * step
-        for p in range(LINES):
+        for p in range(some):
             cosine, sine = cosine_and_sine(off[p])
             x[p], y[p] = outer[p] * cosine, outer[p] * sine
-        for p in range(LINES):
+        for p in range(some):
             off[p] = (off[p] - sensor.value) * precision
-        for p in range(LINES):
+        for p in range(some):
             off_x = (x[p] - part.x) * part.over_first
             off_y = (y[p] - part.y - part.low * off_x) * part.over_second
             squared = off[p] * off[p] + off_x * off_x + off_y * off_y - step * step
             shares[p] = squared
             least[p] = squared if squared < least[p] else least[p]
-    for p in range(LINES):
+    for p in range(some):
         total[p] = 0.0
     for i in range(len(rule.steps)):
         weight, shares = rule.weights[i], lines.shares[i]
-        for p in range(LINES):
+        for p in range(some):
             below = 0.5 * (least[p] - shares[p])
             share = weight * exponential(below if below > UNDERFLOW else UNDERFLOW)
             shares[p] = share
             total[p] += share
-    for p in range(LINES):
+    for p in range(some):
         mass[p] = logarithm(total[p] * outer[p] * width[p] * scale) - 0.5 * LOG_TWO_PI
-    for p in range(LINES):
+    for p in range(some):
         mass[p] -= 0.5 * least[p]
         turned = peak[p] - sensor.value
         trusted[p] = 1.0 if (turned if turned > 0 else -turned) + 3 * width[p] < MOST_TURNED else 0.0
@@ -262,10 +278,10 @@ def _cross_beam(sensor: Sensor, part: Component, rule: Rule, lines: Lines) -> No
 @borrowing
 def _normalise(lines: Lines, nodes: int) -> None:
     """Make the shares of the nodes add up to one on each line that has mass."""
-    total = lines.total
-    for p in range(LINES):
+    total, some = lines.total, lines.some[0]
+    for p in range(some):
         total[p] = 1 / total[p] if total[p] > 0 else 0.0
     for i in range(nodes):
         shares = lines.shares[i]
-        for p in range(LINES):
+        for p in range(some):
             shares[p] *= total[p]

@@ -21,6 +21,7 @@ from beliefstream.inference.update.native_polar_lines import (
     component_at,
     fill,
     mass_at,
+    take,
 )
 
 Array = NDArray[np.float64]
@@ -126,6 +127,7 @@ def _begin(
     panels = waiting.panels
     for i in range(FIRST):
         lines.outer[i] = low + each * (i + 0.5)
+    take(FIRST, lines)
     fill(sensor, _wider(sensor, part, each / 2), rule, lines)
     for i in range(FIRST):
         mass, place = lines.mass[i] + math.log(each), i

@@ -22,6 +22,7 @@ from beliefstream.inference.update.native_polar_lines import (
     Rule,
     component_at,
     fill,
+    take,
 )
 from beliefstream.inference.update.native_polar_nodes import divide, kept
 from beliefstream.inference.update.native_polar_space import Counts, One, Rules, Sight, Space
@@ -147,10 +148,9 @@ def _mass_of(sight: Sight, one: One, rule: Rule, count: int, lines: Lines) -> fl
     """Fill the first lines; their mass, each in `total` too, as a share of that of their component by its panels."""
     if count == 0:
         return 0.0
-    for p in range(count, LINES):  # those that are left over stand for nothing
-        lines.outer[p], lines.step[p] = lines.outer[count - 1], 0.0
+    take(count, lines)
     fill(sight.sensor, one.part, rule, lines)
-    _find_shares(one.log_weight - one.mass, lines.mass, lines.step, lines.total)
+    _find_shares(one.log_weight - one.mass, lines)
     found = 0.0
     for p in range(count):
         found += lines.total[p]
@@ -158,8 +158,9 @@ def _mass_of(sight: Sight, one: One, rule: Rule, count: int, lines: Lines) -> fl
 
 
 @fusing
-def _find_shares(relative: float, logs: Array, steps: Array, into: Array) -> None:
-    for p in range(LINES):
+def _find_shares(relative: float, lines: Lines) -> None:
+    logs, steps, into, some = lines.mass, lines.step, lines.total, lines.some[0]
+    for p in range(some):
         log = logs[p] + relative
         # negated, so that what is not a number stays so
         into[p] = steps[p] * exponential(log) if not log <= UNDERFLOW else 0.0
@@ -217,28 +218,28 @@ def _add_lines(
         return counts, mass, 0.0
     doubtful = _doubted(lines)
     for i in range(len(rule.steps)):
-        _find_likelihoods(sight, lines.off[i])
+        _find_likelihoods(sight, lines.off[i], lines.some[0])
     find_sums(one.share, lines, space.windows)
-    share_out(sight.sensor.is_angle, lines.outer, division, space.windows)
+    share_out(sight.sensor.is_angle, lines, division, space.windows)
     return add_strips(sight.sensor, count, keep(lines, count, counts, space), space), mass, doubtful
 
 
 @adding
 def _doubted(lines: Lines) -> float:
-    found = 0.0
-    for p in range(LINES):
+    found, some = 0.0, lines.some[0]
+    for p in range(some):
         found += (1.0 - lines.trusted[p]) * lines.total[p]
     return found
 
 
 @fusing
-def _find_likelihoods(sight: Sight, off: Array) -> None:
+def _find_likelihoods(sight: Sight, off: Array, some: np.uint64) -> None:
     """Turn residuals into log likelihoods."""
     inlier, outlier = sight.log_inlier, sight.log_outlier
-    for p in range(LINES):
+    for p in range(some):
         off[p] = inlier - 0.5 * off[p] * off[p]
     if outlier > -math.inf:
-        for p in range(LINES):
+        for p in range(some):
             highest, apart = (off[p], outlier - off[p]) if off[p] > outlier else (outlier, off[p] - outlier)
             off[p] = highest + logarithm(1 + exponential(apart if apart > UNDERFLOW else UNDERFLOW))
 

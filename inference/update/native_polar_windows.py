@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from beliefstream.inference.mixtures.native import adding, borrowing, fusing
 from beliefstream.inference.mixtures.native_density import FAINTEST
 from beliefstream.inference.mixtures.native_exponential import exponential, logarithm
-from beliefstream.inference.update.native_polar_lines import LINES, Lines, Sensor, mass_at
+from beliefstream.inference.update.native_polar_lines import Lines, Sensor, mass_at
 from beliefstream.inference.update.native_polar_space import MOST_WINDOWS, One, Space, Windows
 
 Array = NDArray[np.float64]
@@ -47,8 +47,9 @@ def windows_of(sensor: Sensor, one: One, start: int, end: int, space: Space) -> 
     for i in range(start, end):
         weight, centre, half = math.exp(panels.mass[i] - highest), panels.centre[i], panels.half[i]
         first, last = centre - half, centre + half
-        width += weight * mass_at(sensor, one.part, centre)[1]
-        if sensor.is_angle:
+        if not sensor.is_angle:
+            width += weight * mass_at(sensor, one.part, centre)[1]
+        else:
             first, last = math.log(max(first, LEAST_DISTANCE * centre)), math.log(last)
             half, centre = half / centre, math.log(centre)
         mass += weight
@@ -71,15 +72,15 @@ def windows_of(sensor: Sensor, one: One, start: int, end: int, space: Space) -> 
 @fusing
 def find_sums(share: float, lines: Lines, windows: Windows) -> None:
     """Turn shares of the lines into those of the posterior; shares and moments of each line."""
-    total, sums = lines.total, windows.lines
-    for p in range(LINES):
+    total, sums, some = lines.total, windows.lines, lines.some[0]
+    for p in range(some):
         total[p] *= share
     sums[:] = 0.0
     for i in range(len(lines.x)):
         x, y, shares = lines.x[i], lines.y[i], lines.shares[i]
-        for p in range(LINES):
+        for p in range(some):
             shares[p] *= total[p]
-        for p in range(LINES):
+        for p in range(some):
             sums[0, p] += shares[p]
             east, north = shares[p] * x[p], shares[p] * y[p]
             sums[1, p] += east
@@ -90,30 +91,31 @@ def find_sums(share: float, lines: Lines, windows: Windows) -> None:
 
 
 @borrowing
-def share_out(is_angle: bool, outer: Array, division: Division, windows: Windows) -> None:
+def share_out(is_angle: bool, lines: Lines, division: Division, windows: Windows) -> None:
     """Add lines to the windows of their component, by their densities there."""
     if division.windows == 1:
-        _add_all(windows.lines, windows.sums[0])
+        _add_all(lines.some[0], windows.lines, windows.sums[0])
         return
-    low, high = _find_places(is_angle, outer, division, windows.places)
+    low, high = _find_places(is_angle, lines, division, windows.places)
     first = max(0, int(low) - BESIDE)
     last = min(division.windows, int(high) + BESIDE + 2)
-    _find_shares(first, last, windows)
+    _find_shares(first, last, lines.some[0], windows)
     for j in range(first, last):
-        _add_part(windows.shares[j], windows.scale, windows.lines, windows.sums[j])
+        _add_part(lines.some[0], windows.shares[j], windows.scale, windows.lines, windows.sums[j])
 
 
 @fusing
-def _find_places(is_angle: bool, outer: Array, division: Division, places: Array) -> tuple[float, float]:
+def _find_places(is_angle: bool, lines: Lines, division: Division, places: Array) -> tuple[float, float]:
     """Fill places in windows, as numbers of windows; the first and the last."""
     over, count = 1 / division.each, float(division.windows)
-    for p in range(LINES):
+    outer, some = lines.outer, lines.some[0]
+    for p in range(some):
         places[p] = outer[p]
     if is_angle:
-        for p in range(LINES):
+        for p in range(some):
             places[p] = logarithm(places[p])
     low, high = math.inf, -math.inf
-    for p in range(LINES):
+    for p in range(some):
         place = (places[p] - division.low) * over - 0.5
         place = place if place > -FARTHEST else -FARTHEST
         place = place if place < count - 1 + FARTHEST else count - 1 + FARTHEST
@@ -123,35 +125,35 @@ def _find_places(is_angle: bool, outer: Array, division: Division, places: Array
 
 
 @fusing
-def _find_shares(first: int, last: int, windows: Windows) -> None:
+def _find_shares(first: int, last: int, some: np.uint64, windows: Windows) -> None:
     places, scale = windows.places, windows.scale
-    for p in range(LINES):
+    for p in range(some):
         scale[p] = 0.0
     for j in range(first, last):
         shares = windows.shares[j]
-        for p in range(LINES):
+        for p in range(some):
             off = SPACING * (places[p] - j)
             below = -0.5 * off * off
             share = exponential(below if below > FAINTEST else FAINTEST)
             shares[p] = share
             scale[p] += share
-    for p in range(LINES):
+    for p in range(some):
         scale[p] = 1 / scale[p]
 
 
 @adding
-def _add_all(lines: Array, sums: Array) -> None:
+def _add_all(some: np.uint64, lines: Array, sums: Array) -> None:
     for i in range(len(sums)):
         found, values = 0.0, lines[i]
-        for p in range(LINES):
+        for p in range(some):
             found += values[p]
         sums[i] += found
 
 
 @adding
-def _add_part(shares: Array, scale: Array, lines: Array, sums: Array) -> None:
+def _add_part(some: np.uint64, shares: Array, scale: Array, lines: Array, sums: Array) -> None:
     mass, x, y, xx, xy, yy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for p in range(LINES):
+    for p in range(some):
         share = shares[p] * scale[p]
         mass += share * lines[0, p]
         x += share * lines[1, p]
