@@ -27,6 +27,7 @@ from beliefstream.inference.update.native_closed_update import (
     SURPRISE,
     Posed,
     move_back,
+    new_pose_space,
     pose,
 )
 from beliefstream.inference.update.native_curved_parts import Tables
@@ -99,7 +100,8 @@ def _follow_all(
         # without a limit for closed forms, a linear sensor with outliers is left too
         if bent and reported.table.kind[reported.sensors[at]] != LINEAR:
             prior = _prediction(found, start, end)
-            posed = pose(prior, seen_of(reported, at, at + 1))
+            seen = seen_of(reported, at, at + 1)
+            posed = pose(prior, seen, new_pose_space(given.counts[b], given.means.shape[1], seen))
             surprise = probability(posed.prior[0][0], posed.predicted.distance[0], posed.predicted.rows[0])
             found.numbers[b, SURPRISE] = surprise
             posterior, loss = _followed(posed, tables, found, b)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.native_terms import Seen
-from beliefstream.inference.mixtures.native import inlined, inner, native
+from beliefstream.inference.mixtures.native import borrowing, inlined, inner, native
 from beliefstream.inference.mixtures.native_affine import affine_all
 from beliefstream.inference.mixtures.native_linear_algebra import is_definite
 from beliefstream.inference.sensors.sensor_table import Numbers
@@ -22,11 +22,19 @@ from beliefstream.inference.tracking.accumulated_error import GROWTH, LEAST_ALIK
 from beliefstream.inference.tracking.health import native_fits
 from beliefstream.inference.tracking.native_accumulated_error import covariance_of, share_of, space_for
 from beliefstream.inference.update.native_closed_forms import Components
-from beliefstream.inference.update.native_closed_update import BENT, LINEARISED, OPEN, Limits, update
+from beliefstream.inference.update.native_closed_update import (
+    BENT,
+    LINEARISED,
+    OPEN,
+    Limits,
+    new_update_space,
+    update,
+)
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Bits = NDArray[np.bool_]
+SpaceOfFits = tuple[native_fits.Work, native_fits.Predictive]
 
 
 class Given(NamedTuple):
@@ -117,20 +125,38 @@ def solve(given: Given, reported: Reported, judged: Judged, limits: Limits) -> F
 
 @native
 def _solve_all(given: Given, reported: Reported, judged: Judged, limits: Limits, found: Found) -> None:
-    start = at = channel = 0
-    for b in range(len(given.counts)):
-        prior = _predict(given, b, start, given.counts[b], found)
-        seen = seen_of(reported, at, at + reported.counts[b])
-        method, posterior, loss = update(prior, seen, limits, found.numbers[b])
-        found.method[b] = method
-        loss *= OF_BOUND if method == LINEARISED else 1.0
-        if method >= 0 and not keep(prior, posterior, loss, b, found):
-            found.method[b] = OPEN
-        width = judged.reported.counts[b]
-        _judge(prior, judged, channel, width)
-        start += given.counts[b]
-        at += reported.counts[b]
-        channel += width
+    starts, at, channels = _firsts(given.counts), _firsts(reported.counts), _firsts(judged.reported.counts)
+    batch, size, table = len(given.counts), given.means.shape[1], reported.table
+    solved = np.zeros(batch, np.bool_)
+    for first in range(batch):
+        if solved[first]:
+            continue
+        # entities with as many components and readings share their space: each array of their own takes time
+        count, number = given.counts[first], reported.counts[first]
+        seen = space_for_readings(number, table)
+        space, to_judge = new_update_space(count, size, seen), _space_to_judge(count, judged.reported.table)
+        for b in range(first, batch):
+            if given.counts[b] != count or reported.counts[b] != number:
+                continue
+            solved[b] = True
+            prior = _predict(given, b, starts[b], count, found)
+            fill_readings(reported, at[b], seen)
+            method, posterior, loss = update(prior, seen, limits, found.numbers[b], space)
+            found.method[b] = method
+            loss *= OF_BOUND if method == LINEARISED else 1.0
+            if method >= 0 and not keep(prior, posterior, loss, b, found):
+                found.method[b] = OPEN
+            _judge(prior, judged, channels[b], judged.reported.counts[b], to_judge)
+
+
+@inner
+def _firsts(counts: Counts) -> Counts:
+    """The places of the first of each entity, where so many follow one another."""
+    found, total = np.empty_like(counts), 0
+    for b in range(len(counts)):
+        found[b] = total
+        total += counts[b]
+    return found
 
 
 @inlined
@@ -162,35 +188,23 @@ def _predict(given: Given, b: int, start: int, count: int, found: Found) -> Comp
 @inner
 def seen_of(reported: Reported, start: int, end: int) -> Seen:
     """The readings from `start` to `end` as observations of one entity."""
-    table, rows, size = reported.table, reported.table.matrix.shape[1], reported.table.matrix.shape[2]
-    number = end - start
-    kind, mask = np.empty((1, number), np.int64), np.ones((1, number), np.bool_)
-    value, matrix = np.empty((1, number, rows)), np.empty((1, number, rows, size))
-    origin, heading = np.empty((1, number, rows)), np.empty((1, number, size))
+    found = space_for_readings(end - start, reported.table)
+    fill_readings(reported, start, found)
+    return found
+
+
+@inner
+def space_for_readings(number: int, table: Numbers) -> Seen:
+    """Space for so many observations of one entity."""
+    rows, size = table.matrix.shape[1], table.matrix.shape[2]
     numbers = np.empty((6, 1, number))
-    for n in range(number):
-        s = reported.sensors[start + n]
-        kind[0, n] = table.kind[s]
-        for r in range(rows):
-            total = 0.0
-            for q in range(rows):
-                plain = (reported.values[start + n, q] - table.bias[s]) / table.scale[s] * table.inside[s, q]
-                total += table.whitening[s, r, q] * plain
-            value[0, n, r], origin[0, n, r] = total, table.origin[s, r]
-            for i in range(size):
-                matrix[0, n, r, i] = table.matrix[s, r, i]
-        for i in range(size):
-            heading[0, n, i] = table.heading[s, i]
-        numbers[0, 0, n], numbers[1, 0, n] = table.deviation[s], table.rows[s]
-        numbers[2, 0, n], numbers[3, 0, n] = table.constant[s], table.log_inlier[s]
-        numbers[4, 0, n], numbers[5, 0, n] = table.log_outlier[s], table.outlier[s]
     return Seen(
-        kind,
-        mask,
-        value,
-        matrix,
-        origin,
-        heading,
+        np.empty((1, number), np.int64),
+        np.ones((1, number), np.bool_),
+        np.empty((1, number, rows)),
+        np.empty((1, number, rows, size)),
+        np.empty((1, number, rows)),
+        np.empty((1, number, size)),
         numbers[0],
         numbers[1],
         numbers[2],
@@ -198,6 +212,28 @@ def seen_of(reported: Reported, start: int, end: int) -> Seen:
         numbers[4],
         numbers[5],
     )
+
+
+@borrowing
+def fill_readings(reported: Reported, start: int, into: Seen) -> None:
+    """Fill observations with the readings from `start` on."""
+    table, rows, size = reported.table, reported.table.matrix.shape[1], reported.table.matrix.shape[2]
+    for n in range(into.kind.shape[1]):
+        s = reported.sensors[start + n]
+        into.kind[0, n] = table.kind[s]
+        for r in range(rows):
+            total = 0.0
+            for q in range(rows):
+                plain = (reported.values[start + n, q] - table.bias[s]) / table.scale[s] * table.inside[s, q]
+                total += table.whitening[s, r, q] * plain
+            into.value[0, n, r], into.origin[0, n, r] = total, table.origin[s, r]
+            for i in range(size):
+                into.matrix[0, n, r, i] = table.matrix[s, r, i]
+        for i in range(size):
+            into.heading[0, n, i] = table.heading[s, i]
+        into.deviation[0, n], into.rows[0, n] = table.deviation[s], table.rows[s]
+        into.constant[0, n], into.log_inlier[0, n] = table.constant[s], table.log_inlier[s]
+        into.log_outlier[0, n], into.outlier[0, n] = table.log_outlier[s], table.outlier[s]
 
 
 @inlined
@@ -253,15 +289,31 @@ def _update_error(prior: Components, posterior: Components, loss: float, error: 
         error[1] = (earlier + beyond) * (1 + error[2])
 
 
-@inlined
-def _judge(prior: Components, judged: Judged, start: int, width: int) -> None:
+@inner
+def _space_to_judge(count: int, table: Numbers) -> tuple[Seen, native_fits.Channels, SpaceOfFits]:
+    """Space for one channel of a prior with `count` components."""
+    seen, numbers = space_for_readings(1, table), np.empty((4, 1))
+    channels = native_fits.Channels(
+        np.zeros(1, np.int64), np.empty(1, np.bool_), numbers[0], numbers[1], numbers[2], numbers[3]
+    )
+    return seen, channels, native_fits.new_space_of_fits(count, seen)
+
+
+@borrowing
+def _judge(
+    prior: Components,
+    judged: Judged,
+    start: int,
+    width: int,
+    space: tuple[Seen, native_fits.Channels, SpaceOfFits],
+) -> None:
     """Fill the fits of an entity's channels."""
-    reported, one, numbers = judged.reported, np.zeros(1, np.int64), np.empty((4, 1))
+    reported, (seen, channels, work) = judged.reported, space
     table = reported.table
     for n in range(start, start + width):
         s = reported.sensors[n]
-        numbers[0, 0], numbers[1, 0] = math.copysign(1.0, table.scale[s]), reported.values[n, 0]
-        numbers[2, 0], numbers[3, 0] = table.probability[s], table.log_scale[s]
-        first = judged.first[n : n + 1]
-        channels = native_fits.Channels(one, first, numbers[0], numbers[1], numbers[2], numbers[3])
-        native_fits.fill(prior, seen_of(reported, n, n + 1), channels, judged.found[n : n + 1])
+        channels.first[0] = judged.first[n]
+        channels.sign[0], channels.value[0] = math.copysign(1.0, table.scale[s]), reported.values[n, 0]
+        channels.probability[0], channels.log_scale[0] = table.probability[s], table.log_scale[s]
+        fill_readings(reported, n, seen)
+        native_fits.fill_one(prior, 0, seen, 0, channels, 0, work, judged.found[n])

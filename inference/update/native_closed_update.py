@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from beliefstream.inference.likelihood.native_surprise import probability
 from beliefstream.inference.likelihood.native_terms import Seen
 from beliefstream.inference.mixtures.native import borrowing, inlined, inner
-from beliefstream.inference.mixtures.native_reduction import reduce_all
+from beliefstream.inference.mixtures.native_pair_costs import Room, new_room
+from beliefstream.inference.mixtures.native_reduction import reduce_one
 from beliefstream.inference.update.native_closed_forms import Components, Predictions, exact_all, log_sum
 from beliefstream.inference.update.native_divergence import Bends, divergence
 from beliefstream.inference.update.native_nearly_linear import hypotheses_of, order_all
@@ -45,6 +46,25 @@ class Limits(NamedTuple):
     linear_below: float
 
 
+class PoseSpace(NamedTuple):
+    """Space for a posed problem of one entity, with so many components and observations."""
+
+    ordered: Components
+    frame: Frame
+    own: Components
+    there: Seen
+    linear: Shapes
+    predicted: Predicted
+
+
+class UpdateSpace(NamedTuple):
+    """Space for the update of one entity; `room` is for as many components as one observation makes of its prior."""
+
+    pose: PoseSpace
+    room: Room
+    places: NDArray[np.int64]  # (1, N)
+
+
 class Posed(NamedTuple):
     """A problem in coordinates of about unit spread, as `scaled_problem.Scaled`, for one entity."""
 
@@ -56,25 +76,31 @@ class Posed(NamedTuple):
 
 
 @inlined
-def update(prior: Components, seen: Seen, limits: Limits, numbers: Array) -> tuple[int, Components, float]:
+def update(
+    prior: Components, seen: Seen, limits: Limits, numbers: Array, space: UpdateSpace
+) -> tuple[int, Components, float]:
     """The method, the posterior and its divergence, nats; `OPEN` or `BENT` if there is no closed form.
 
     `prior` and `seen` are a batch of one. It fills `numbers`: effective sample size, log evidence and surprise. The
     divergence is not a number if the cost of the reduction must be measured.
     """
-    posed, numbers[EVIDENCE] = pose(prior, seen), 0.0
+    posed, numbers[EVIDENCE] = pose(prior, seen, space.pose), 0.0
     belief, predicted, is_exact = posed.prior, posed.predicted, posed.frame.closed[0]
     loss = 0.0 if is_exact else _divergence(posed, limits)
     if not is_exact and not loss < limits.linear_below:
         return BENT, belief, 0.0
     method = KALMAN if is_exact or loss == 0 else LINEARISED
-    places, most = _order(posed)
+    places, most = space.places, 1
+    if len(places[0]) > 1:
+        most = _order(posed, places)
+    else:
+        places[0, 0] = 0
     for at in range(1 if is_exact else most):
         # one call of each large function, as it is compiled into every one
         joint = (
             _exact(posed, numbers) if is_exact else _hypotheses(belief, posed.seen, places[:, at], numbers)
         )
-        belief, more = _condense(joint, limits)
+        belief, more = _condense(joint, limits, space.room)
         loss += more
     if not is_exact:
         move_back(belief, posed.frame)
@@ -83,18 +109,45 @@ def update(prior: Components, seen: Seen, limits: Limits, numbers: Array) -> tup
     return method, belief, loss
 
 
-@inlined
-def pose(prior: Components, seen: Seen) -> Posed:
-    """As `native_scaling.pose`."""
-    count, size = prior[1].shape[1:]
+@inner
+def new_pose_space(count: int, size: int, seen: Seen) -> PoseSpace:
+    """Space for a prior of `count` components, and as many observations as `seen` has."""
     ordered, own = _new(count, size), _new(count, size)
     own = (ordered[0], own[1], own[2])
     frame = Frame(np.empty((1, size), np.bool_), np.empty(1, np.bool_), np.empty((1, size)), np.empty(1))
-    there = _space_there(seen)
-    move_all(prior, seen, ordered, frame, own, there)
     linear, predicted = _space_to_predict(own, seen.kind.shape[1])
+    return PoseSpace(ordered, frame, own, _space_there(seen), linear, predicted)
+
+
+@inner
+def new_update_space(count: int, size: int, seen: Seen) -> UpdateSpace:
+    """Space for the update of priors of `count` components, as `new_pose_space`."""
+    places = np.empty(seen.kind.shape, np.int64)
+    return UpdateSpace(new_pose_space(count, size, seen), new_room(2 * count, size), places)
+
+
+@inlined
+def pose(prior: Components, seen: Seen, space: PoseSpace) -> Posed:
+    """As `native_scaling.pose`."""
+    own, linear, predicted = space.own, space.linear, space.predicted
+    there = Seen(
+        seen.kind,
+        seen.mask,
+        space.there.value,
+        space.there.matrix,
+        space.there.origin,
+        space.there.heading,
+        space.there.deviation,
+        seen.rows,
+        seen.constant,
+        seen.log_inlier,
+        seen.log_outlier,
+        seen.outlier,
+    )
+    move_all(prior, seen, space.ordered, space.frame, own, there)
+    predicted.rows[0] = 0.0
     linearise_all(own, there, linear, predicted)
-    return Posed(own, there, frame, linear, predicted)
+    return Posed(own, there, space.frame, linear, predicted)
 
 
 @inlined
@@ -108,11 +161,10 @@ def _divergence(posed: Posed, limits: Limits) -> float:
 
 
 @inlined
-def _order(posed: Posed) -> tuple[NDArray[np.int64], int]:
-    """As `nearly_linear.order_by_operators`, and how many places count."""
-    linear, places = posed.linear, np.empty(posed.seen.kind.shape, np.int64)
-    most = order_all(posed.seen.mask, (posed.prior[0], linear.squared, linear.information), places)
-    return places, most
+def _order(posed: Posed, places: NDArray[np.int64]) -> int:
+    """As `nearly_linear.order_by_operators`; how many places count."""
+    linear = posed.linear
+    return order_all(posed.seen.mask, (posed.prior[0], linear.squared, linear.information), places)
 
 
 @inlined
@@ -183,18 +235,27 @@ def _new(count: int, size: int) -> Components:
 
 
 @inlined
-def _condense(joint: Components, limits: Limits) -> tuple[Components, float]:
+def _condense(joint: Components, limits: Limits, room: Room) -> tuple[Components, float]:
     """As `reduction_cost.condense`; a cost that must be measured is not a number."""
-    found = _new(joint[0].shape[1], joint[1].shape[2])
-    left, size = reduce_all(joint, limits.components, limits.merge_below, found), joint[1].shape[2]
+    count, size = joint[1].shape[1:]
+    if count == 1:
+        joint[0][0, 0] -= joint[0][0, 0]  # what is not a number stays so
+        return joint, 0.0
+    found, enough = _new(count, size), room
+    if count > len(room.weights):
+        enough = new_room(count, size)
+    one, into = (joint[0][0], joint[1][0], joint[2][0]), (found[0][0], found[1][0], found[2][0])
+    left = reduce_one(one, limits.components, limits.merge_below, enough, into)
+    if left == 0:  # weights sum to one, so these are no numbers
+        return joint, math.nan
     few = (
         found[0][0][:left].reshape((1, left)),
         found[1][0][:left].reshape((1, left, size)),
         found[2][0][:left].reshape((1, left, size, size)),
     )
-    count, bound = np.empty(1, np.int64), np.empty(1)
-    bound_all((joint[0], joint[2], few[0], few[2]), count, bound)
-    measured = count[0] > limits.components or not bound[0] <= CHEAP
+    counts, bound = np.empty(1, np.int64), np.empty(1)
+    bound_all((joint[0], joint[2], few[0], few[2]), counts, bound)
+    measured = counts[0] > limits.components or not bound[0] <= CHEAP
     return few, math.nan if measured else bound[0]
 
 

@@ -24,7 +24,7 @@ from beliefstream.inference.likelihood.observation_data import LINEAR, RANGE
 from beliefstream.inference.likelihood.observations import Linearisation, Observations, Residuals
 from beliefstream.inference.likelihood.predicted_observations import Prediction
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import borrowing, inner, native
+from beliefstream.inference.mixtures.native import borrowing, native
 from beliefstream.inference.mixtures.native_arrays import array
 from beliefstream.inference.mixtures.native_linear_algebra import (
     LEAST_PIVOT,
@@ -251,7 +251,7 @@ def _move_observation(seen: Seen, b: int, n: int, shift: Array, scale: float, th
 def linearise_all(prior: Components, seen: Seen, linear: Shapes, predicted: Predicted) -> None:
     """Linearise at the means, in the frames of the factors, and predict the observations."""
     _, means, covariances = prior
-    space = new_space(seen)
+    space, squares = new_space(seen), np.empty((3, means.shape[2], means.shape[2]))
     for b in range(len(means)):
         for n in range(seen.kind.shape[1]):
             if seen.mask[b, n]:
@@ -269,16 +269,19 @@ def linearise_all(prior: Components, seen: Seen, linear: Shapes, predicted: Pred
                 found = linearise_at(seen, b, n, means[b, k], factor, space, into)
                 linear.signed[b, k, n], linear.squared[b, k, n] = found[0], found[1]
                 linear.log_odds[b, k, n], linear.log_likelihood[b, k, n] = found[2], found[3]
-            _predict(seen, linear, b, k, predicted)
+            _predict(seen, linear, b, k, squares, predicted)
 
 
-@inner
-def _predict(seen: Seen, linear: Shapes, b: int, k: int, predicted: Predicted) -> None:
-    """As `Prediction.of_linearised`, of one component."""
+@borrowing
+def _predict(seen: Seen, linear: Shapes, b: int, k: int, squares: Array, predicted: Predicted) -> None:
+    """As `Prediction.of_linearised`, of one component; `squares` are space."""
     gradient, size = predicted.gradient[b, k], predicted.gradient.shape[2]
-    total, squared, peak = np.eye(size), 0.0, 0.0
+    total, grown, lower, gain = squares[0], squares[1], squares[2], predicted.gain[b, k]
+    squared, peak = 0.0, 0.0
     for i in range(size):
         gradient[i] = 0.0
+        for j in range(size):
+            total[i, j] = 1.0 if i == j else 0.0
     for n in range(seen.kind.shape[1]):
         if seen.mask[b, n]:
             squared += linear.squared[b, k, n]
@@ -287,7 +290,6 @@ def _predict(seen: Seen, linear: Shapes, b: int, k: int, predicted: Predicted) -
                 gradient[i] += linear.gradient[b, k, n, i]
                 for j in range(size):
                     total[i, j] += linear.information[b, k, n, i, j]
-    grown, lower, gain = np.empty((size, size)), np.empty((size, size)), predicted.gain[b, k]
     factorise(total, LEAST_PIVOT, ROUNDING, grown)
     invert_product(grown, lower, gain)
     for i in range(size):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from beliefstream.inference.likelihood.native_terms import WIDE_OUTLIER, Seen, Space, linearise_at, new_space
 from beliefstream.inference.likelihood.observation_data import ANGLE, LINEAR
 from beliefstream.inference.mixtures.mixture import LOG_TWO_PI, GaussianMixture
-from beliefstream.inference.mixtures.native import borrowing, native
+from beliefstream.inference.mixtures.native import borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import numbers_of
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 from beliefstream.inference.tracking.health.columns import ASSUMED_OUTLIERS, Array, Fit
@@ -83,16 +83,37 @@ def table(prior: GaussianMixture, seen: Seen, channels: Channels) -> Array:
 @native
 def fill(prior: tuple[Array, Array, Array], seen: Seen, channels: Channels, found: Array) -> None:
     """As `table`."""
-    count, size = prior[1].shape[1:]
+    space = new_space_of_fits(prior[1].shape[1], seen)
+    for n in range(len(found)):
+        fill_one(prior, channels.entity[n], seen, n, channels, n, space, found[n])
+
+
+@inner
+def new_space_of_fits(count: int, seen: Seen) -> tuple[Work, Predictive]:
+    """Space for the fit of a channel to a prior of `count` components."""
+    size = seen.matrix.shape[3]
     matrices, vectors, parts = np.empty((3, size, size)), np.empty((2, size)), np.empty((4, count))
     work = Work(new_space(seen), matrices[0], matrices[1], matrices[2], vectors[0], vectors[1])
-    each = Predictive(parts[0], parts[1], parts[2], parts[3])
-    for n in range(len(found)):
-        row = channels.entity[n]
-        _predict(prior[0][row], prior[1][row], prior[2][row], seen, n, work, each)
-        found[n, SCORE] = _score(each) * channels.sign[n]
-        _judge(seen, n, channels, each, found[n])
-        _make_finite(found[n])
+    return work, Predictive(parts[0], parts[1], parts[2], parts[3])
+
+
+@borrowing
+def fill_one(
+    prior: tuple[Array, Array, Array],
+    row: int,
+    seen: Seen,
+    n: int,
+    channels: Channels,
+    channel: int,
+    space: tuple[Work, Predictive],
+    found: Array,
+) -> None:
+    """Fill the fit of one channel to a row of the prior; the channel is the first observation of row `n` of `seen`."""
+    work, each = space
+    _predict(prior[0][row], prior[1][row], prior[2][row], seen, n, work, each)
+    found[SCORE] = _score(each) * channels.sign[channel]
+    _judge(seen, n, channels, channel, each, found)
+    _make_finite(found)
 
 
 @borrowing
@@ -122,7 +143,7 @@ def _predict(
 
 
 @borrowing
-def _judge(seen: Seen, n: int, channels: Channels, each: Predictive, row: Array) -> None:
+def _judge(seen: Seen, n: int, channels: Channels, channel: int, each: Predictive, row: Array) -> None:
     """Fill a row but its score."""
     middle = variance = bent = plain = noise = 0.0
     for k in range(len(each.weights)):
@@ -135,9 +156,9 @@ def _judge(seen: Seen, n: int, channels: Channels, each: Predictive, row: Array)
         variance += each.weights[k] * (each.variances[k] + off * off)
     bent, spread, density = bent / plain, math.sqrt(variance), _log_density(each, 0.0)
     stated, log_scale, unit = (
-        channels.probability[n],
-        channels.log_scale[n],
-        math.exp(channels.log_scale[n]),
+        channels.probability[channel],
+        channels.log_scale[channel],
+        math.exp(channels.log_scale[channel]),
     )
     if stated == 0 or seen.kind[n, 0] == LINEAR:
         outlier = _log_density(each, WIDE_OUTLIER**2 - 1.0)
@@ -147,10 +168,10 @@ def _judge(seen: Seen, n: int, channels: Channels, each: Predictive, row: Array)
     vague = seen.kind[n, 0] == ANGLE and spread * seen.deviation[n, 0] > WIDEST_ANGLE
     row[LOG_ODDS] = math.log1p(-probability) - math.log(probability) + density - outlier
     row[SHARE] = 0.0
-    if channels.first[n] and bent <= BENT and not vague:
+    if channels.first[channel] and bent <= BENT and not vague:
         row[SHARE] = min(math.sqrt(noise) / spread, 1.0)
     row[DEVIATION] = spread * unit
-    row[PREDICTED] = channels.value[n] - middle * unit * channels.sign[n]
+    row[PREDICTED] = channels.value[channel] - middle * unit * channels.sign[channel]
     row[EXCESS] = density - _expected_log_density(each)
     row[STATED] = probability
 
