@@ -71,7 +71,7 @@ def keep(lines: Lines, count: int, counts: Counts, space: Space) -> Counts:
             if share == 0:
                 continue
             nodes.x[place], nodes.y[place], nodes.share[place] = lines.x[i, p], lines.y[i, p], share
-            nodes.likelihood[place] = lines.off[i, p]
+            nodes.likelihood[place] = lines.off[i, p]  # to be found of this residual
             place += 1
     return Counts(counts.parts, place, counts.strips)
 

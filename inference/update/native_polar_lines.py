@@ -113,8 +113,8 @@ def mass_at(sensor: Sensor, part: Component, outer: float) -> tuple[float, float
     """The log mass of one line by its peak alone, and its standard deviation."""
     scale = part.over_first * part.over_second
     if sensor.is_angle:
-        peak = sensor.value
-        for _ in range(STEPS):
+        peak = _nearer(sensor, part, outer, sensor.value)
+        for _ in range(STEPS - 1):
             peak = _nearer(sensor, part, outer, peak)
         width, squared = _at_turn(sensor, part, outer, peak)
         return math.log(outer * width * scale) - 0.5 * LOG_TWO_PI - 0.5 * squared, width
@@ -233,9 +233,9 @@ def _cross_beam(sensor: Sensor, part: Component, rule: Rule, lines: Lines) -> No
     some = lines.some[0]
     outer, peak, width, mass, least = lines.outer, lines.peak, lines.width, lines.mass, lines.east
     total, trusted = lines.total, lines.trusted
-    for p in range(some):
-        peak[p] = sensor.value
-    for _ in range(STEPS):
+    for p in range(some):  # all from the same direction, whose cosine and sine are found once
+        peak[p] = _nearer(sensor, part, outer[p], sensor.value)
+    for _ in range(STEPS - 1):
         for p in range(some):
             peak[p] = _nearer(sensor, part, outer[p], peak[p])
     for p in range(some):

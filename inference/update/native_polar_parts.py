@@ -217,11 +217,12 @@ def _add_lines(
     if count == 0:
         return counts, mass, 0.0
     doubtful = _doubted(lines)
-    for i in range(len(rule.steps)):
-        _find_likelihoods(sight, lines.off[i], lines.some[0])
     find_sums(one.share, lines, space.windows)
     share_out(sight.sensor.is_angle, lines, division, space.windows)
-    return add_strips(sight.sensor, count, keep(lines, count, counts, space), space), mass, doubtful
+    start, counts = counts.nodes, keep(lines, count, counts, space)
+    if counts.nodes > start:
+        _find_likelihoods(sight, space.nodes.likelihood[start : counts.nodes])
+    return add_strips(sight.sensor, count, counts, space), mass, doubtful
 
 
 @adding
@@ -233,13 +234,13 @@ def _doubted(lines: Lines) -> float:
 
 
 @fusing
-def _find_likelihoods(sight: Sight, off: Array, some: np.uint64) -> None:
+def _find_likelihoods(sight: Sight, off: Array) -> None:
     """Turn residuals into log likelihoods."""
     inlier, outlier = sight.log_inlier, sight.log_outlier
-    for p in range(some):
+    for p in range(len(off)):
         off[p] = inlier - 0.5 * off[p] * off[p]
     if outlier > -math.inf:
-        for p in range(some):
+        for p in range(len(off)):
             highest, apart = (off[p], outlier - off[p]) if off[p] > outlier else (outlier, off[p] - outlier)
             off[p] = highest + logarithm(1 + exponential(apart if apart > UNDERFLOW else UNDERFLOW))
 

@@ -23,6 +23,7 @@ SPACING = 1.6  # of windows, in their standard deviations
 TOO_LONG = 1.35  # times as long windows of a ring lose more than three times as much
 MARGIN = 10.0  # nats below the highest panel of a component, within which its windows lie
 LEAST_DISTANCE = 1e-3  # of a panel's centre, from which its logarithm is taken
+LEAST_OF_WIDTH = 1e-3  # of the highest panel, below which the width of one matters little
 BESIDE = 5  # windows on each side of the nearest one; the next ones have less than rounding beside it
 FARTHEST = 5.0  # windows from the first or last one, from where it has all
 
@@ -47,11 +48,11 @@ def windows_of(sensor: Sensor, one: One, start: int, end: int, space: Space) -> 
     for i in range(start, end):
         weight, centre, half = math.exp(panels.mass[i] - highest), panels.centre[i], panels.half[i]
         first, last = centre - half, centre + half
-        if not sensor.is_angle:
-            width += weight * mass_at(sensor, one.part, centre)[1]
-        else:
+        if sensor.is_angle:
             first, last = math.log(max(first, LEAST_DISTANCE * centre)), math.log(last)
             half, centre = half / centre, math.log(centre)
+        elif weight > LEAST_OF_WIDTH:
+            width += weight * mass_at(sensor, one.part, centre)[1]
         mass += weight
         mean += weight * centre
         square += weight * (centre * centre + half * half / 3)
