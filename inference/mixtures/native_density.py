@@ -242,7 +242,8 @@ def _add_plane(inverse: Array, shift: Array, peak: float, points: Array, sums: A
         first = x + xx * points[0, p]
         second = y + yx * points[0, p] + yy * points[1, p]
         below = peak - first * first - second * second
-        sums[p] += roughly_power_of_two(below if below > LEAST_POWER else LEAST_POWER)
+        # what is not a number stays so
+        sums[p] += roughly_power_of_two(LEAST_POWER if below < LEAST_POWER else below)
 
 
 @borrowing

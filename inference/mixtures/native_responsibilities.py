@@ -91,7 +91,8 @@ def _spread_densities(inverse: Array, spreads: Array, values: Array) -> None:
 @fusing
 def _add_densities(values: Array, total: Array) -> None:
     for p in range(BLOCK):
-        value = roughly_power_of_two(values[p] if values[p] > LEAST_POWER else LEAST_POWER)
+        # what is not a number stays so
+        value = roughly_power_of_two(LEAST_POWER if values[p] < LEAST_POWER else values[p])
         values[p] = value
         total[p] += value
 

@@ -17,6 +17,7 @@ from beliefstream.inference.mixtures.native_exponential import (
     exponential,
     logarithm,
     roughly_exponential,
+    roughly_power_of_two,
 )
 
 UNITS = 4  # in the last place
@@ -49,7 +50,7 @@ def sine(angle: float) -> float:
 
 cosines, sines = over_all(cosine), over_all(sine)
 exponentials, logarithms = over_all(exponential), over_all(logarithm)
-rough_exponentials = over_all(roughly_exponential)
+rough_exponentials, powers = over_all(roughly_exponential), over_all(roughly_power_of_two)
 
 
 def off(found: Array, exact: Array) -> Array:
@@ -66,6 +67,11 @@ def test_exponentials_are_those_of_numpy(values: list[float]) -> None:
 def test_rough_exponentials_are_off_by_two_ten_millionths_at_most() -> None:
     given = np.linspace(UNDERFLOW, 709.0, 100_001)
     assert np.abs(rough_exponentials(given) / np.exp(given) - 1).max() < 2e-7
+
+
+def test_rough_powers_of_two_are_off_by_three_ten_billionths_at_most() -> None:
+    given = np.linspace(-1020.0, 1020.0, 100_001)
+    assert np.abs(powers(given) / np.exp2(given) - 1).max() < 3e-10
 
 
 @given(st.lists(st.floats(2.3e-308, 1.7e308), min_size=1, max_size=40))

@@ -63,6 +63,32 @@ def test_native_and_operators_make_the_same_merges(
 
 @few
 @given(
+    components=st.integers(2, 40),
+    size=st.sampled_from([2, 4]),
+    unit=st.sampled_from([1e-70, 1e-20, 1.0, 1e20, 1e70]),
+    most=st.integers(1, 16),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_native_and_operators_make_the_same_merges_in_any_unit(
+    components: int, size: int, unit: float, most: int, seed: int
+) -> None:
+    """In two and four coordinates, pivots are multiplied where their product is a normal number."""
+    mixture = drawn(2, components, size, torch.Generator().manual_seed(seed))
+    scaled = GaussianMixture(mixture.log_weights, unit * mixture.means, unit * unit * mixture.covariances)
+    found, expected = native_reduction.reduce(scaled, most, 0.01), reduce_by_operators(mixture, most, 0.01)
+    back = GaussianMixture(found.log_weights, found.means / unit, found.covariances / unit / unit)
+    present = expected.present
+    assert torch.equal(found.present, present)
+    for one, other in (
+        (back.log_weights, expected.log_weights),
+        (back.means, expected.means),
+        (back.covariances, expected.covariances),
+    ):
+        torch.testing.assert_close(one[present], other[present], rtol=1e-9, atol=1e-9)
+
+
+@few
+@given(
     copies=st.lists(st.integers(1, 4), min_size=1, max_size=8),
     most=st.integers(1, 8),
     threshold=thresholds.filter(bool),
