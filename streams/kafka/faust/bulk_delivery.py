@@ -141,7 +141,9 @@ def _message(place: TP, record: Any, generation: int) -> ConsumerMessage:
         record.key,
         record.value,
         record.checksum,
-        tp=place,
+        record.serialized_key_size,
+        record.serialized_value_size,
+        place,
         generation_id=generation,
     )
     message.refcount = 1

@@ -30,8 +30,9 @@ Fetched = Mapping[TP, Sequence[int]]  # offsets by partition
 
 
 def record(place: TP, offset: int) -> ConsumerRecord[bytes, bytes]:
-    value = b"%d" % offset
-    return ConsumerRecord(*place, offset, 1500, 0, b"key", value, None, 3, len(value), (("trace", b"id"),))
+    key, value = None if offset % 5 == 0 else b"key", None if offset % 7 == 0 else b"%d" % offset
+    sizes = [-1 if content is None else len(content) for content in (key, value)]
+    return ConsumerRecord(*place, offset, 1500, 0, key, value, None, *sizes, (("trace", b"id"),))
 
 
 class Reading:
