@@ -17,7 +17,8 @@ from beliefstream.inference.likelihood.native_surprise import probability
 from beliefstream.inference.likelihood.observation_data import LINEAR
 from beliefstream.inference.mixtures.native import inlined, native
 from beliefstream.inference.mixtures.native_arrays import Numbers
-from beliefstream.inference.tracking.native_steps import Found, Given, Reported, keep, seen_of, smallest
+from beliefstream.inference.tracking.native_step_columns import Found, Given, Reported, seen_of, smallest
+from beliefstream.inference.tracking.native_steps import keep
 from beliefstream.inference.update.curved_rules import MOST_TOUCHED, Limits, outside, rules
 from beliefstream.inference.update.native_closed_forms import Components
 from beliefstream.inference.update.native_closed_update import (
