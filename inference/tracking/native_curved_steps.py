@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.likelihood.native_surprise import probability
 from beliefstream.inference.likelihood.observation_data import LINEAR
-from beliefstream.inference.mixtures.native import inlined, native
+from beliefstream.inference.mixtures.native import borrowing, inlined, native
 from beliefstream.inference.mixtures.native_arrays import Numbers
 from beliefstream.inference.tracking.native_step_columns import Found, Given, Reported, seen_of, smallest
 from beliefstream.inference.tracking.native_steps import keep
@@ -54,7 +54,6 @@ QUADRATURE, REFINED = int(Method.QUADRATURE), int(Method.REFINED)
 class Around(NamedTuple):
     """What is asked of answers around the sensor, and space for one."""
 
-    wanted: bool
     asked: Asked
     least: float  # effective sample size of an answer that loses more than one of quadrature may
     answers: Answers
@@ -70,52 +69,67 @@ def follow(given: Given, reported: Reported, found: Found, settings: UpdateSetti
     """Solve steps that are `BENT`, where quadrature is good enough; fills `found`."""
     if settings.quadrature_below <= 0 or not (found.method == BENT).any():
         return
-    sizes = range(1, MOST_TOUCHED + 1)
-    limits = float(settings.merge_below)
+    sizes, limits = range(1, MOST_TOUCHED + 1), float(settings.merge_below)
     tables = tuple(Tables(rules(size), outside(size), Limits(), limits) for size in sizes)
-    most, size = settings.most_components, given.means.shape[1]
-    one, space = (
-        np.zeros((3, 1)),
-        (np.empty((1, most)), np.empty((1, most, size)), np.empty((1, most, size, size))),
-    )
+    _follow_all(given, reported, found, float(settings.quadrature_below), tables)
+    # around a sensor it takes longer than one pass of the network
+    if settings.refine_below <= 0 or not (found.method == BENT).any():
+        return
+    (one, most), size = (np.zeros((3, 1)), settings.most_components), given.means.shape[1]
+    answers = Numbers(np.empty((1, most)), np.empty((1, most, size)), np.empty((1, most, size, size)))
     around = Around(
-        settings.refine_below > 0,
         asked_of(settings, size, np.zeros(1, np.bool_)),
         float(settings.repeat_below) if settings.repeat_below > ASKED else 0.0,
-        Answers(Numbers(*space), one[0], one[1], one[2], np.zeros(1, np.bool_)),
+        Answers(answers, one[0], one[1], one[2], np.zeros(1, np.bool_)),
     )
-    _follow_all(given, reported, found, tables, around)
+    _surround_all(given, reported, found, around)
+
+
+@borrowing
+def _is_open(reported: Reported, found: Found, b: int, at: int) -> bool:
+    """Whether a step has one observation that bends too much; `at` is the first reading of the entity."""
+    bent: bool = found.method[b] == BENT and reported.counts[b] == 1
+    # without a limit for closed forms, a linear sensor with outliers is left too
+    if bent:
+        bent = reported.table.kind[reported.sensors[at]] != LINEAR
+    return bent
 
 
 @native
 def _follow_all(
-    given: Given, reported: Reported, found: Found, tables: tuple[Tables, ...], around: Around
+    given: Given, reported: Reported, found: Found, below: float, tables: tuple[Tables, ...]
 ) -> None:
+    start = at = 0
+    for b in range(len(given.counts)):
+        end = start + given.counts[b]
+        if _is_open(reported, found, b, at):
+            prior, seen = _prediction(found, start, end), seen_of(reported, at, at + 1)
+            posed = pose(prior, seen, new_pose_space(given.counts[b], given.means.shape[1], seen))
+            posterior, loss = _followed(posed, tables, found, b)
+            move_back(posterior, posed.frame)
+            if loss < below and keep(prior, posterior, loss, b, found):
+                found.method[b] = QUADRATURE
+        start = end
+        at += reported.counts[b]
+
+
+@native
+def _surround_all(given: Given, reported: Reported, found: Found, around: Around) -> None:
     start, at, most, asked = 0, 0, 1, around.asked
     for count in given.counts:
         most = max(most, count)
     work = new_work(most, given.means.shape[1], MOST_STRIPS, asked.tables)
     for b in range(len(given.counts)):
         end = start + given.counts[b]
-        bent = found.method[b] == BENT and reported.counts[b] == 1
-        # without a limit for closed forms, a linear sensor with outliers is left too
-        if bent and reported.table.kind[reported.sensors[at]] != LINEAR:
-            prior = _prediction(found, start, end)
-            seen = seen_of(reported, at, at + 1)
+        if _is_open(reported, found, b, at):
+            prior, seen = _prediction(found, start, end), seen_of(reported, at, at + 1)
             posed = pose(prior, seen, new_pose_space(given.counts[b], given.means.shape[1], seen))
-            surprise = probability(posed.prior[0][0], posed.predicted.distance[0], posed.predicted.rows[0])
-            found.numbers[b, SURPRISE] = surprise
-            posterior, loss = _followed(posed, tables, found, b)
-            method = QUADRATURE
-            if not loss < asked.below and around.wanted:
-                asked.fits[0] = surprise > LEAST_OF_LINES and leaves_a_ring(posed.prior[0][0], posed.linear)
-                posterior, loss = _surrounded(posed, around, work, found, b)
-                method = REFINED if around.answers.is_fitted[0] else QUADRATURE
-            elif not loss < asked.below:
-                loss = math.inf
+            surprise = found.numbers[b, SURPRISE]
+            asked.fits[0] = surprise > LEAST_OF_LINES and leaves_a_ring(posed.prior[0][0], posed.linear)
+            posterior, loss = _surrounded(posed, around, work, found, b)
             move_back(posterior, posed.frame)
             if loss < math.inf and keep(prior, posterior, loss, b, found):
-                found.method[b] = method
+                found.method[b] = REFINED if around.answers.is_fitted[0] else QUADRATURE
         start = end
         at += reported.counts[b]
 
@@ -144,6 +158,7 @@ def _followed(posed: Posed, tables: tuple[Tables, ...], found: Found, b: int) ->
         left, numbers[EVIDENCE], loss = solve_one(
             Numbers(prior[0], prior[1], prior[2]), seen, 0, axes, table, room, into
         )
+    numbers[SURPRISE] = probability(prior[0][0], posed.predicted.distance[0], posed.predicted.rows[0])
     numbers[SIZE] = math.exp(-2 * loss)
     return (posterior[0][:, :left], posterior[1][:, :left], posterior[2][:, :left]), loss
 
