@@ -77,11 +77,11 @@ def fitting_of(settings: UpdateSettings, dimension: int) -> Fitting:
     normal = normal_points(UNSEEN_POINTS, max(dimension - 1, 1), SEED).double()
     return Fitting(
         settings.most_components,
-        settings.merge_below,
-        (WIDER, settings.prior_share),
-        settings.defend_below,
-        settings.defence,
-        settings.refined_defence,
+        float(settings.merge_below),
+        (WIDER, float(settings.prior_share)),
+        float(settings.defend_below),
+        float(settings.defence),
+        float(settings.refined_defence),
         -0.5 * math.log(settings.refine_below) if settings.refine_below > 0 else math.inf,
         MOST_OF_PARTS,
         Draws(array(torch.special.ndtr(normal[:, 0])), array(normal[:, 1:])),

@@ -103,8 +103,10 @@ def solve(
 
 def asked_of(settings: UpdateSettings, dimension: int, fits: NDArray[np.bool_]) -> Asked:
     """What the settings ask of problems with so many coordinates."""
-    tables = tables_of(settings.most_components, settings.merge_below, WIDER, settings.prior_share)
-    return Asked(tables, settings.quadrature_below, fitting_of(settings, dimension), fits, new_gathered(1))
+    limits = float(settings.merge_below), WIDER, float(settings.prior_share)
+    tables = tables_of(settings.most_components, *limits)
+    below = float(settings.quadrature_below)
+    return Asked(tables, below, fitting_of(settings, dimension), fits, new_gathered(1))
 
 
 def lines(
