@@ -26,6 +26,8 @@ from beliefstream.inference.mixtures.native_exponential import (
 
 Array = NDArray[np.float64]
 
+Frame = tuple[float, float, float, float, float, float]
+
 BLOCK = 64  # points
 ABSENT = -1e300  # below every finite log density
 NEGLIGIBLE = -45.0  # below the highest component: less than rounding, whatever the number of components
@@ -233,15 +235,26 @@ def sum_plane(inverse: Array, shift: Array, peaks: Array, block: Block, total: A
 
 
 @fusing
+def frame_of_powers(inverse: Array, shift: Array, peak: float) -> Frame:
+    """What `power_at` takes of one component in the plane."""
+    xx, yx, yy = ROOT * inverse[0, 0], ROOT * inverse[1, 0], ROOT * inverse[1, 1]
+    return peak * LOG2_E, ROOT * shift[0], ROOT * shift[1], xx, yx, yy
+
+
+@fusing
+def power_at(frame: Frame, east: float, north: float) -> float:
+    """The power of two that is the density of one component at a point."""
+    peak, x, y, xx, yx, yy = frame
+    first, second = x + xx * east, y + yx * east + yy * north
+    return peak - first * first - second * second
+
+
+@fusing
 def _add_plane(inverse: Array, shift: Array, peak: float, points: Array, sums: Array) -> None:
     """Add the densities of one component, two to the power of what is computed."""
-    peak *= LOG2_E
-    x, y = ROOT * shift[0], ROOT * shift[1]
-    xx, yx, yy = ROOT * inverse[0, 0], ROOT * inverse[1, 0], ROOT * inverse[1, 1]
+    frame = frame_of_powers(inverse, shift, peak)
     for p in range(BLOCK):
-        first = x + xx * points[0, p]
-        second = y + yx * points[0, p] + yy * points[1, p]
-        below = peak - first * first - second * second
+        below = power_at(frame, points[0, p], points[1, p])
         # what is not a number stays so
         sums[p] += roughly_power_of_two(LEAST_POWER if below < LEAST_POWER else below)
 

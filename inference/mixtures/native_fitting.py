@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import adding, borrowing, inner, native
+from beliefstream.inference.mixtures.native import adding, borrowing, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, array
 from beliefstream.inference.mixtures.native_density import BLOCK, Block, new_block, whiten
 from beliefstream.inference.mixtures.native_parts import Parts, divide
@@ -108,22 +108,11 @@ def fit_to(
     cells = math.inf if lines else PSEUDO_POINTS
     fewest = FEWEST_LINES if lines else FEWEST
     limits = steps, least_gain, cells, 0 if isinstance(start, GaussianMixture) else fewest
-    _fit(points, places, wide.numpy(), limits, found)
+    fit_all(points, places, wide.numpy(), limits, found)
     return GaussianMixture(*(torch.from_numpy(part) for part in found))
 
 
 @native
-def _fit(
-    given: Points,
-    places: Places,
-    wide: NDArray[np.bool_],
-    limits: tuple[int, float, float, int],
-    found: Numbers,
-) -> None:
-    fit_all(given, places, wide, limits, found)
-
-
-@inner
 def fit_all(
     given: Points,
     places: Places,

@@ -16,9 +16,11 @@ from beliefstream.inference.mixtures.native_density import (
     add_exponential,
     fill,
     find_highest,
+    frame_of_powers,
+    power_at,
     relative_to,
 )
-from beliefstream.inference.mixtures.native_exponential import LOG2_E, logarithm, roughly_power_of_two
+from beliefstream.inference.mixtures.native_exponential import logarithm, roughly_power_of_two
 
 Array = NDArray[np.float64]
 
@@ -71,13 +73,9 @@ def share_points(
 @fusing
 def _find_densities(inverse: Array, shift: Array, peak: float, points: Array, values: Array) -> None:
     """Powers of two that are densities of one component."""
-    peak *= LOG2_E
-    x, y = ROOT * shift[0], ROOT * shift[1]
-    xx, yx, yy = ROOT * inverse[0, 0], ROOT * inverse[1, 0], ROOT * inverse[1, 1]
+    frame = frame_of_powers(inverse, shift, peak)
     for p in range(BLOCK):
-        first = x + xx * points[0, p]
-        second = y + yx * points[0, p] + yy * points[1, p]
-        values[p] = peak - first * first - second * second
+        values[p] = power_at(frame, points[0, p], points[1, p])
 
 
 @fusing

@@ -3,8 +3,8 @@
 Most updates of a settled fleet are of one linear or gently bent sensor under a linear motion. They need little
 arithmetic, but hundreds of operators, each of some microseconds. `native_steps` does all of it in one native function.
 `native_curved_steps` goes on with single ranges and bearings that bend too much for a closed form, by quadrature along
-them or around their sensor.
-`inference.tracking.filtering` takes what both leave open, with its prediction; without Numba, that is everything.
+them or around their sensor. `inference.tracking.filtering` takes what both leave open, with its prediction; without
+Numba, that is everything.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ sensor it does as `inference.update.polar_quadrature`, for most first steps of a
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,25 +37,17 @@ from beliefstream.inference.update.native_polar_quadrature import (
     Answers,
     Asked,
     asked_of,
+    new_answers,
     solve_one as solve_around,
 )
-from beliefstream.inference.update.native_polar_space import MOST_STRIPS
 from beliefstream.inference.update.native_polar_work import Work, new_work
-from beliefstream.inference.update.polar_rules import ASKED, LEAST_OF_LINES
+from beliefstream.inference.update.polar_rules import LEAST_OF_LINES
 from beliefstream.inference.update.result import Method
 from beliefstream.inference.update.settings import UpdateSettings
 
 Array = NDArray[np.float64]
 
 QUADRATURE, REFINED = int(Method.QUADRATURE), int(Method.REFINED)
-
-
-class Around(NamedTuple):
-    """What is asked of answers around the sensor, and space for one."""
-
-    asked: Asked
-    least: float  # effective sample size of an answer that loses more than one of quadrature may
-    answers: Answers
 
 
 def prepare() -> None:
@@ -75,14 +66,9 @@ def follow(given: Given, reported: Reported, found: Found, settings: UpdateSetti
     # around a sensor it takes longer than one pass of the network
     if settings.refine_below <= 0 or not (found.method == BENT).any():
         return
-    (one, most), size = (np.zeros((3, 1)), settings.most_components), given.means.shape[1]
-    answers = Numbers(np.empty((1, most)), np.empty((1, most, size)), np.empty((1, most, size, size)))
-    around = Around(
-        asked_of(settings, size, np.zeros(1, np.bool_)),
-        float(settings.repeat_below) if settings.repeat_below > ASKED else 0.0,
-        Answers(answers, one[0], one[1], one[2], np.zeros(1, np.bool_)),
-    )
-    _surround_all(given, reported, found, around)
+    size = given.means.shape[1]
+    asked = asked_of(settings, size, np.zeros(1, np.bool_))
+    _surround_all(given, reported, found, asked, new_answers(1, settings.most_components, size))
 
 
 @borrowing
@@ -114,11 +100,11 @@ def _follow_all(
 
 
 @native
-def _surround_all(given: Given, reported: Reported, found: Found, around: Around) -> None:
-    start, at, most, asked = 0, 0, 1, around.asked
+def _surround_all(given: Given, reported: Reported, found: Found, asked: Asked, answers: Answers) -> None:
+    start, at, most = 0, 0, 1
     for count in given.counts:
         most = max(most, count)
-    work = new_work(most, given.means.shape[1], MOST_STRIPS, asked.tables)
+    work = new_work(most, given.means.shape[1], asked.tables)
     for b in range(len(given.counts)):
         end = start + given.counts[b]
         if _is_open(reported, found, b, at):
@@ -126,10 +112,10 @@ def _surround_all(given: Given, reported: Reported, found: Found, around: Around
             posed = pose(prior, seen, new_pose_space(given.counts[b], given.means.shape[1], seen))
             surprise = found.numbers[b, SURPRISE]
             asked.fits[0] = surprise > LEAST_OF_LINES and leaves_a_ring(posed.prior[0][0], posed.linear)
-            posterior, loss = _surrounded(posed, around, work, found, b)
+            posterior, loss = _surrounded(posed, asked, work, answers, found.numbers[b])
             move_back(posterior, posed.frame)
             if loss < math.inf and keep(prior, posterior, loss, b, found):
-                found.method[b] = REFINED if around.answers.is_fitted[0] else QUADRATURE
+                found.method[b] = REFINED if answers.is_fitted[0] else QUADRATURE
         start = end
         at += reported.counts[b]
 
@@ -164,17 +150,18 @@ def _followed(posed: Posed, tables: tuple[Tables, ...], found: Found, b: int) ->
 
 
 @inlined
-def _surrounded(posed: Posed, around: Around, work: Work, found: Found, b: int) -> tuple[Components, float]:
+def _surrounded(
+    posed: Posed, asked: Asked, work: Work, answers: Answers, numbers: Array
+) -> tuple[Components, float]:
     """The posterior around the sensor and its divergence, infinite where it must not be used."""
-    prior, answers, numbers, left, loss = posed.prior, around.answers, found.numbers[b], 0, math.inf
+    prior, left, loss = posed.prior, 0, math.inf
     axes = np.nonzero(posed.frame.touched[0])[0]
     answers.is_fitted[0] = False
     if len(axes) == 2:
         left = solve_around(
-            Numbers(prior[0], prior[1], prior[2]), posed.seen, 0, axes, around.asked, work, answers, 0
+            Numbers(prior[0], prior[1], prior[2]), posed.seen, 0, axes, asked, work, answers, 0
         )
-        if answers.divergence[0] < around.asked.below or answers.size[0] >= around.least:
-            loss = answers.divergence[0]
+        loss = answers.divergence[0]
         numbers[EVIDENCE], numbers[SIZE] = answers.evidence[0], answers.size[0]
     posterior = answers.posterior
     return (

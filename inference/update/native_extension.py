@@ -71,23 +71,12 @@ def extend(
     shape = batch, count, sources
     found = np.full(shape, -math.inf), np.zeros((*shape, size)), np.zeros((*shape, size, size))
     limits = least, merged_below
-    most = _extend(numbers_of(answer), numbers_of(whole), np.array(axes, np.int64), limits, found)
+    most = extend_all(numbers_of(answer), numbers_of(whole), np.array(axes, np.int64), limits, found)
     log_weights, means, covariances = (torch.from_numpy(part)[:, :, :most].flatten(1, 2) for part in found)
     return GaussianMixture(log_weights, means, covariances)
 
 
 @native
-def _extend(
-    answer: Numbers,
-    whole: Numbers,
-    axes: Counts,
-    limits: tuple[float, float],
-    found: tuple[Array, Array, Array],
-) -> int:
-    return extend_all(answer, whole, axes, limits, found)
-
-
-@inner
 def extend_all(
     answer: Numbers,
     whole: Numbers,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import adding, borrowing, inner, native
+from beliefstream.inference.mixtures.native import adding, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
 from beliefstream.inference.mixtures.native_density import BLOCK, new_block, sum_plane, whiten
 from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential
@@ -51,32 +51,25 @@ def quality(
     A problem's nodes are those from its first of the `places` ``(B, 2)`` to before its last.
     """
     found = np.empty((2, len(places)))
-    _quality(numbers_of(answer), nodes, places, array(log_evidence), math.log(truncation), found)
+    quality_of_all(numbers_of(answer), nodes, places, array(log_evidence), math.log(truncation), found)
     return torch.from_numpy(found[0]), torch.from_numpy(found[1])
 
 
 def moments(points: Points, places: Places) -> tuple[Tensor, Tensor]:
     """Mean ``(B, 2)`` and covariance ``(B, 2, 2)`` of each problem's points; shares add up to one."""
     mean, covariance = np.zeros((len(places), 2)), np.zeros((len(places), 2, 2))
-    _moments(points, places, mean, covariance)
+    moments_of_all(points, places, mean, covariance)
     return torch.from_numpy(mean), torch.from_numpy(covariance)
 
 
 def draw(nodes: Measured, places: Places, count: int) -> Tensor:
     """As many points ``(B, count, 2)`` of each problem, of an equal share each."""
     found = np.zeros((len(places), count, 2))
-    _draw(nodes, places, found)
+    draw_all(nodes, places, found)
     return torch.from_numpy(found)
 
 
 @native
-def _quality(
-    answer: Numbers, nodes: Measured, places: Places, evidence: Array, truncation: float, found: Array
-) -> None:
-    quality_of_all(answer, nodes, places, evidence, truncation, found)
-
-
-@inner
 def quality_of_all(
     answer: Numbers, nodes: Measured, places: Places, evidence: Array, truncation: float, found: Array
 ) -> None:
@@ -121,11 +114,6 @@ def _add(shares: Array, ratios: Array, truncation: float) -> tuple[float, float]
 
 
 @native
-def _moments(given: Points, places: Places, mean: Array, covariance: Array) -> None:
-    moments_of_all(given, places, mean, covariance)
-
-
-@borrowing
 def moments_of_all(given: Points, places: Places, mean: Array, covariance: Array) -> None:
     """As `moments`, into `mean` and `covariance`."""
     for b in range(len(places)):
@@ -158,11 +146,6 @@ def _scatter(points: Array, shares: Array, mean: Array) -> tuple[float, float, f
 
 
 @native
-def _draw(nodes: Measured, places: Places, found: Array) -> None:
-    draw_all(nodes, places, found)
-
-
-@borrowing
 def draw_all(nodes: Measured, places: Places, found: Array) -> None:
     """As `draw`, into `found` ``(B, P, 2)``."""
     count = found.shape[1]

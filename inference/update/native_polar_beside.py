@@ -13,8 +13,8 @@ from beliefstream.inference.mixtures.native_arrays import Numbers
 from beliefstream.inference.update.importance import WIDENING
 from beliefstream.inference.update.native_extension import extend_all
 from beliefstream.inference.update.native_measured import moments_of_all
-from beliefstream.inference.update.native_polar_answers import AnswerSpace, add_wide, put_whole_moments
-from beliefstream.inference.update.native_polar_work import Gathered
+from beliefstream.inference.update.native_polar_answers import add_wide, put_whole_moments
+from beliefstream.inference.update.native_polar_work import Gathered, Work
 from beliefstream.inference.update.native_unseen import Draws
 from beliefstream.inference.update.unseen_coordinates import LEAST_RESPONSIBILITY, MERGED_BELOW
 
@@ -34,6 +34,17 @@ class Fitting(NamedTuple):
     enough: float  # nats that reduced parts may lose, below which there is no fit
     most_of_parts: float  # the same, above which they are not used even if a fit is worse
     draws: Draws  # of the unseen coordinates
+
+
+class Problem(NamedTuple):
+    """One observation under a prior, with its lines."""
+
+    whole: Numbers  # the prior over the whole state, as a batch of one
+    axes: Places  # the seen coordinates
+    evidence: float  # log
+    gathered: Gathered  # the lines, and nothing else
+    fitting: Fitting
+    work: Work
 
 
 @inner
@@ -84,17 +95,10 @@ def places_from(first: int, end: int) -> Places:
 
 
 @inner
-def beside(
-    fitted: Numbers,
-    whole: Numbers,
-    axes: Places,
-    share: float,
-    gathered: Gathered,
-    fitting: Fitting,
-    space: AnswerSpace,
-) -> tuple[Numbers, int]:
+def beside(fitted: Numbers, problem: Problem, share: float) -> tuple[Numbers, int]:
     """The fit over the whole state, a Gaussian as wide as the posterior, and one as wide as the prior."""
-    (count, seen), (sources, size) = fitted.means.shape[1:], whole.means.shape[1:]
+    whole, axes = problem.whole, problem.axes
+    count, (sources, size) = fitted.means.shape[1], whole.means.shape[1:]
     extended = (
         np.full((1, count, sources), -math.inf),
         np.empty((1, count, sources, size)),
@@ -118,20 +122,18 @@ def beside(
                 place += 1
     if share > 0:
         joint.log_weights[0, place] = math.log(share)
-        _put_wide(whole, axes, seen, gathered, joint.means[0, place], joint.covariances[0, place])
+        _put_wide(problem, joint.means[0, place], joint.covariances[0, place])
         place += 1
-    return joint, add_wide(whole, 0, sources, joint, 0, place, fitting.wide, space)
+    return joint, add_wide(whole, 0, sources, joint, 0, place, problem.fitting.wide, problem.work.answer)
 
 
 @inner
-def _put_wide(
-    whole: Numbers, axes: Places, seen: int, gathered: Gathered, mean: Array, covariance: Array
-) -> None:
+def _put_wide(problem: Problem, mean: Array, covariance: Array) -> None:
     """Fill one Gaussian with the moments of the posterior, wider; see `wide_components.widened`.
 
     The coordinates that no sensor sees follow as if the whole prior were one Gaussian.
     """
-    size = len(mean)
+    whole, gathered, size, seen = problem.whole, problem.gathered, len(mean), len(problem.axes)
     wide, prior = nothing(1, seen), nothing(1, size)
     moments_of_all(gathered.strips, places_from(0, gathered.places[0, 2]), wide.means[0], wide.covariances[0])
     spread = 0.0
@@ -142,7 +144,7 @@ def _put_wide(
     put_whole_moments(whole, 0, whole.means.shape[1], prior.means[0, 0], prior.covariances[0, 0])
     extended = (np.empty((1, 1, 1)), np.empty((1, 1, 1, size)), np.empty((1, 1, 1, size, size)))
     limits = (LEAST_RESPONSIBILITY, MERGED_BELOW)
-    extend_all(wide, prior, axes, limits, extended)
+    extend_all(wide, prior, problem.axes, limits, extended)
     for i in range(size):
         mean[i] = extended[1][0, 0, 0, i]
         for j in range(size):

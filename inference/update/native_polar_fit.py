@@ -26,18 +26,21 @@ from beliefstream.inference.update.native_measured import draw_all, quality_of_a
 from beliefstream.inference.update.native_polar_answers import add_wide, new_answer_space
 from beliefstream.inference.update.native_polar_beside import (
     Fitting,
+    Problem,
     beside,
     components,
     marginal,
     nothing,
     places_from,
 )
-from beliefstream.inference.update.native_polar_work import Gathered, Work, draw_nodes
+from beliefstream.inference.update.native_polar_work import draw_nodes, touched_covariance, touched_place
 from beliefstream.inference.update.native_unseen import Draws, divergence_of_all
 from beliefstream.inference.update.polar_rules import (
     CLOSE,
     FEW_STEPS,
     LEAST_GAIN,
+    LEAST_SHARE,
+    MERGED_TO_BEGIN,
     MOST_UNCERTAIN,
     SEARCHED,
     STEPS,
@@ -49,8 +52,6 @@ from beliefstream.inference.update.wide_components import WIDER
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
 
-# of the mixture that a fit begins with: nats, and weight of a wide component
-MERGED_TO_BEGIN, LEAST_SHARE = 1e-4, 1e-4
 MOST_OF_PARTS = 0.35  # nats that reduced parts may lose where no fit is better, as `SEARCHED`
 
 
@@ -90,71 +91,42 @@ def fitting_of(settings: UpdateSettings, dimension: int) -> Fitting:
 
 @inner
 def loss_of_parts(
-    prior: Numbers,
-    b: int,
-    count: int,
-    axes: Places,
-    nodes: int,
-    divergence: float,
-    fitting: Fitting,
-    work: Work,
-    found: Numbers,
-    row: int,
-    left: int,
+    problem: Problem, nodes: int, divergence: float, found: Numbers, row: int, left: int
 ) -> float:
     """Loss of what parts were reduced to over the whole state, nats; infinite where it is not to be used.
 
     `divergence` is its loss in the plane, with what is uncertain. Under a single component, a fit is better.
     """
-    if count == 1 or not divergence < fitting.most_of_parts:
+    fitting, work = problem.fitting, problem.work
+    if problem.whole.means.shape[1] == 1 or not divergence < fitting.most_of_parts:
         return math.inf
     points = np.empty((1, len(fitting.draws.uniform), 2))
     draw_nodes(work.nodes.nodes, nodes, work.plane, points[0])
-    whole, answer = components(prior, b, count), components(found, row, left)
-    loss = divergence + _unseen(answer, whole, axes, points, fitting)
+    loss = divergence + _unseen(components(found, row, left), problem, points)
     return loss if loss < fitting.most_of_parts else math.inf
 
 
 @inner
-def fit_lines(
-    prior: Numbers,
-    b: int,
-    count: int,
-    axes: Places,
-    reduced: Reduced,
-    evidence: float,
-    gathered: Gathered,
-    fitting: Fitting,
-    work: Work,
-    found: Numbers,
-    row: int,
-) -> Fitted:
-    """Fill an answer over the whole state, in a row of `found`, where what the parts were reduced to may be better.
-
-    `gathered` has the lines of this problem alone, and `work` the parts. The prior has `count` components.
-    """
-    strips, uncertain, several = gathered.places[0, 2], gathered.uncertain[0], count > 1
+def fit_lines(problem: Problem, reduced: Reduced, found: Numbers, row: int) -> Fitted:
+    """Fill an answer over the whole state, in a row of `found`, where what the parts were reduced to may be better."""
+    places, several = problem.gathered.places[0], problem.whole.means.shape[1] > 1
     failed = Fitted(0, 0.0, math.inf, True)
-    if (
-        not uncertain < MOST_UNCERTAIN
-        or (reduced.parts if several else gathered.places[0, 1]) == 0
-        or strips == 0
-    ):
+    missing = places[2] == 0 or (reduced.parts if several else places[1]) == 0
+    if missing or not problem.gathered.uncertain[0] < MOST_UNCERTAIN:
         return failed
-    whole = components(prior, b, count)
     if not several:
-        fitted, size = _from_lines(whole, axes, evidence, gathered, fitting)
-        return _complete(fitted, size, whole, axes, evidence, gathered, fitting, work, found, row)
+        fitted, size = _from_lines(problem)
+        return _complete(fitted, size, problem, found, row)
     before = components(found, row, reduced.components)
-    fitted, size = _from_parts(_reduced(work, reduced.parts, whole), evidence, gathered, fitting)
+    fitted, size = _from_parts(_reduced(problem, reduced.parts), problem)
     # a search may fit a poor answer better, beside what the prior's components say
     if size >= SEARCHED:
-        after = _complete(fitted, size, whole, axes, evidence, gathered, fitting, work, found, row)
+        after = _complete(fitted, size, problem, found, row)
         if after.divergence < reduced.loss:
             return after
     if not reduced.loss < math.inf:
         return failed
-    size = _measured(marginal(before, 0, reduced.components, axes), evidence, gathered)[0]
+    size = _measured(marginal(before, 0, reduced.components, problem.axes), problem)[0]
     if not size >= SEARCHED:
         return failed
     for k in range(reduced.components):
@@ -164,30 +136,20 @@ def fit_lines(
 
 
 @inner
-def _complete(
-    fitted: Numbers,
-    size: float,
-    whole: Numbers,
-    axes: Places,
-    evidence: float,
-    gathered: Gathered,
-    fitting: Fitting,
-    work: Work,
-    found: Numbers,
-    row: int,
-) -> Fitted:
+def _complete(fitted: Numbers, size: float, problem: Problem, found: Numbers, row: int) -> Fitted:
     """Fill the answer of a fit with that effective sample size: with wide components, reduced, and measured."""
+    fitting, gathered = problem.fitting, problem.gathered
     share = fitting.refined_defence if size >= fitting.defend_below else fitting.defence
-    joint, left = beside(fitted, whole, axes, share, gathered, fitting, work.answer)
+    joint, left = beside(fitted, problem, share)
     one = (joint.log_weights[0, :left], joint.means[0], joint.covariances[0])
     into = (found.log_weights[row], found.means[row], found.covariances[row])
     left = reduce_one(one, fitting.most, fitting.merge_below, new_room(left, len(into[1][0])), into)
-    size, divergence = _measured(marginal(found, row, left, axes), evidence, gathered)
+    size, divergence = _measured(marginal(found, row, left, problem.axes), problem)
     divergence += gathered.uncertain[0]
-    if whole.means.shape[1] > 1:
-        points = np.empty((1, len(fitting.draws.uniform), len(axes)))
+    if problem.whole.means.shape[1] > 1:
+        points = np.empty((1, len(fitting.draws.uniform), len(problem.axes)))
         draw_all(gathered.nodes, places_from(0, gathered.node_places[0, 1]), points)
-        divergence += _unseen(components(found, row, left), whole, axes, points, fitting)
+        divergence += _unseen(components(found, row, left), problem, points)
         size = min(size, math.exp(-2 * divergence))
     # comparisons that keep what is not a number out
     size, divergence = size if size > 0 else 0.0, divergence if divergence < math.inf else math.inf
@@ -195,89 +157,86 @@ def _complete(
 
 
 @inner
-def _reduced(work: Work, count: int, whole: Numbers) -> Numbers:
+def _reduced(problem: Problem, count: int) -> Numbers:
     """The parts of a posterior in the seen coordinates, reduced to as many components as an answer may have.
 
     One of them is as wide as the prior, with little weight.
     """
-    wide = (WIDER, LEAST_SHARE)
+    whole, work = problem.whole, problem.work
     plane, parts, most = work.plane, work.nodes.parts, len(work.seen)
-    one, other, low, last = plane.inverse[0, 0], plane.inverse[0, 1], plane.inverse[1, 0], plane.inverse[1, 1]
-    all_parts, found = nothing(count, 2), nothing(most, 2)
+    every, found = nothing(count, 2), nothing(most, 2)
     for j in range(count):
-        moments = parts.moments[j]
-        x, y = moments[0] + plane.origin[0], moments[1] + plane.origin[1]
-        xx, xy, yy = moments[2], moments[3], moments[4]
-        all_parts.log_weights[0, j] = math.log(parts.share[j])
-        all_parts.means[0, j, 0], all_parts.means[0, j, 1] = one * x + other * y, low * x + last * y
-        covariance = all_parts.covariances[0, j]
-        covariance[0, 0] = one * one * xx + 2 * one * other * xy + other * other * yy
-        covariance[0, 1] = covariance[1, 0] = (
-            one * low * xx + (one * last + other * low) * xy + other * last * yy
+        covariance = every.covariances[0, j]
+        every.log_weights[0, j] = math.log(parts.share[j])
+        every.means[0, j, 0], every.means[0, j, 1] = touched_place(
+            plane, parts.moments[j, 0], parts.moments[j, 1]
         )
-        covariance[1, 1] = low * low * xx + 2 * low * last * xy + last * last * yy
-    given = (all_parts.log_weights[0], all_parts.means[0], all_parts.covariances[0])
+        xx, xy, yy = touched_covariance(plane, parts.moments[j])
+        covariance[0, 0], covariance[1, 1] = xx, yy
+        covariance[0, 1] = covariance[1, 0] = xy
+    given = (every.log_weights[0], every.means[0], every.covariances[0])
     into = (found.log_weights[0], found.means[0], found.covariances[0])
     left = reduce_one(given, most - 1, MERGED_TO_BEGIN, new_room(count, 2), into)
     prior, space = marginal(whole, 0, whole.means.shape[1], plane.axes), new_answer_space(1, 1, 2)
+    wide = (WIDER, LEAST_SHARE)
     return components(found, 0, add_wide(prior, 0, prior.means.shape[1], found, 0, left, wide, space))
 
 
 @inner
-def _measured(answer: Numbers, evidence: float, gathered: Gathered) -> tuple[float, float]:
+def _measured(answer: Numbers, problem: Problem) -> tuple[float, float]:
     """Effective sample size and divergence of an answer in the seen coordinates."""
+    gathered, evidence = problem.gathered, np.full(1, problem.evidence)
     found, span = np.empty((2, 1)), places_from(0, gathered.node_places[0, 1])
-    quality_of_all(answer, gathered.nodes, span, np.full(1, evidence), math.log(TRUNCATION), found)
+    quality_of_all(answer, gathered.nodes, span, evidence, math.log(TRUNCATION), found)
     return found[0, 0], found[1, 0]
 
 
 @inner
-def _from_lines(
-    whole: Numbers, axes: Places, evidence: float, gathered: Gathered, fitting: Fitting
-) -> tuple[Numbers, float]:
+def _from_lines(problem: Problem) -> tuple[Numbers, float]:
     """A fit to the lines of an inlier, beside the only component of the prior, which an outlier leaves as it is."""
-    fitted, most = nothing(fitting.most - 1, len(axes)), fitting.most
+    gathered, most, seen = problem.gathered, problem.fitting.most, len(problem.axes)
+    fitted = nothing(most - 1, seen)
     limits = (STEPS, LEAST_GAIN, math.inf, FEWEST_LINES)
     fit_all(gathered.strips, places_from(0, gathered.places[0, 1]), np.zeros(1, np.bool_), limits, fitted)
-    found, own = nothing(most, len(axes)), marginal(whole, 0, 1, axes)
+    found, own = nothing(most, seen), marginal(problem.whole, 0, 1, problem.axes)
     for k in range(most):
         part, place = (fitted, k) if k < most - 1 else (own, 0)
         found.log_weights[0, k] = part.log_weights[0, place]
         found.means[0, k], found.covariances[0, k] = part.means[0, place], part.covariances[0, place]
     found.log_weights[0, most - 1] = math.log1p(-min(gathered.inlier[0], 1.0))
-    return found, _measured(found, evidence, gathered)[0]
+    return found, _measured(found, problem)[0]
 
 
 @inner
-def _from_parts(
-    start: Numbers, evidence: float, gathered: Gathered, fitting: Fitting
-) -> tuple[Numbers, float]:
+def _from_parts(start: Numbers, problem: Problem) -> tuple[Numbers, float]:
     """A fit that begins with a mixture; where that stays poor, with parts of the lines."""
+    gathered = problem.gathered
     strips, span, some = gathered.strips, places_from(0, gathered.places[0, 2]), np.zeros(1, np.bool_)
-    size = _measured(start, evidence, gathered)[0]
+    size = _measured(start, problem)[0]
     found = start
     if not size >= CLOSE:
         again = components(start, 0, start.means.shape[1])
         fit_all(strips, span, some, (FEW_STEPS, LEAST_GAIN, math.inf, 0), again)
-        other = _measured(again, evidence, gathered)[0]
+        other = _measured(again, problem)[0]
         if other > size or math.isnan(size):
             found, size = again, other
     if not size >= SEARCHED:
-        again = nothing(fitting.most, start.means.shape[2])
+        again = nothing(problem.fitting.most, start.means.shape[2])
         some[0] = gathered.places[0, 2] > gathered.places[0, 1]  # an outlier has strips too
         fit_all(strips, span, some, (STEPS, LEAST_GAIN, math.inf, FEWEST_LINES), again)
-        other = _measured(again, evidence, gathered)[0]
+        other = _measured(again, problem)[0]
         if other > size or math.isnan(size):
             found, size = again, other
     return found, size
 
 
 @inner
-def _unseen(answer: Numbers, whole: Numbers, axes: Places, points: Array, fitting: Fitting) -> float:
+def _unseen(answer: Numbers, problem: Problem, points: Array) -> float:
     """Divergence of the coordinates that no sensor sees, nats, at least 0; infinite if it is not a number.
 
     The `points` ``(1, P, 2)`` are drawn from the posterior.
     """
+    whole, axes, fitting = problem.whole, problem.axes, problem.fitting
     size, place = whole.means.shape[2], 0
     if size == len(axes):
         return 0.0

@@ -80,7 +80,7 @@ def keep(lines: Lines, count: int, counts: Counts, space: Space) -> Counts:
 def add_strips(sensor: Sensor, count: int, counts: Counts, space: Space) -> Counts:
     """Add strips, with the covariance of places that are spread evenly over a step along the outer coordinate."""
     strips, sums, at, carried = space.strips, space.windows.lines, counts.strips, space.carried[1]
-    if len(strips.share) == 0 or counts.nodes < 0:
+    if counts.nodes < 0:
         return counts
     for p in range(count):
         share = _with_lighter(sums[0, p], LIGHT_STRIPS, carried)

@@ -22,11 +22,17 @@ from beliefstream.inference.update.native_polar_answers import (
     put_moments,
     see,
 )
-from beliefstream.inference.update.native_polar_beside import Fitting
-from beliefstream.inference.update.native_polar_fit import Reduced, fit_lines, fitting_of, loss_of_parts
+from beliefstream.inference.update.native_polar_beside import Fitting, Problem, components
+from beliefstream.inference.update.native_polar_fit import (
+    Fitted,
+    Reduced,
+    fit_lines,
+    fitting_of,
+    loss_of_parts,
+)
 from beliefstream.inference.update.native_polar_parts import gather, is_long
 from beliefstream.inference.update.native_polar_sight import see_prior, sight_of
-from beliefstream.inference.update.native_polar_space import MOST_STRIPS, Counts, Sight
+from beliefstream.inference.update.native_polar_space import Counts, Sight
 from beliefstream.inference.update.native_polar_work import (
     MOST_PARTS,
     Gathered,
@@ -41,13 +47,14 @@ from beliefstream.inference.update.native_polar_work import (
     tables_of,
 )
 from beliefstream.inference.update.native_scaling import example
+from beliefstream.inference.update.polar_rules import ASKED
 from beliefstream.inference.update.settings import UpdateSettings
 from beliefstream.inference.update.wide_components import WIDER
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
 
-MOST_UNCERTAIN = 0.001  # share of a posterior
+SURE = 0.001  # uncertain share of a posterior, below which quadrature is sure enough
 
 
 def prepare() -> None:
@@ -73,6 +80,7 @@ class Asked(NamedTuple):
 
     tables: Tables
     below: float  # nats that an answer of quadrature may lose
+    least: float  # effective sample size of an answer that loses more
     fitting: Fitting
     fits: NDArray[np.bool_]  # (b,) whether a mixture may be fitted where quadrature loses more
     gathered: Gathered  # space for the lines of one problem
@@ -91,22 +99,28 @@ def solve(
     `axes` ``(b, 2)`` are the coordinates that the sensors touch, `fits` ``(b,)`` is as in `Asked`.
     """
     batch, size, most = len(index), prior.dimension, settings.most_components
-    found = Numbers(
+    answers = new_answers(batch, most, size)
+    asked = asked_of(settings, size, fits.numpy())
+    count = _solve(numbers_of(prior), seen, (index.numpy(), axes.contiguous().numpy()), asked, answers)
+    return GaussianMixture(*(torch.from_numpy(part[:, :count]) for part in answers.posterior)), answers
+
+
+def new_answers(batch: int, most: int, size: int) -> Answers:
+    """Space for answers of up to `most` components."""
+    posterior = Numbers(
         np.empty((batch, most)), np.empty((batch, most, size)), np.empty((batch, most, size, size))
     )
     evidence, divergence, sizes = np.empty((3, batch))
-    answers = Answers(found, evidence, divergence, sizes, np.zeros(batch, np.bool_))
-    asked = asked_of(settings, size, fits.numpy())
-    count = _solve(numbers_of(prior), seen, (index.numpy(), axes.contiguous().numpy()), asked, answers)
-    return GaussianMixture(*(torch.from_numpy(part[:, :count]) for part in found)), answers
+    return Answers(posterior, evidence, divergence, sizes, np.zeros(batch, np.bool_))
 
 
 def asked_of(settings: UpdateSettings, dimension: int, fits: NDArray[np.bool_]) -> Asked:
     """What the settings ask of problems with so many coordinates."""
     limits = float(settings.merge_below), WIDER, float(settings.prior_share)
     tables = tables_of(settings.most_components, *limits)
-    below = float(settings.quadrature_below)
-    return Asked(tables, below, fitting_of(settings, dimension), fits, new_gathered(1))
+    below, repeat = float(settings.quadrature_below), float(settings.repeat_below)
+    least = repeat if repeat > ASKED else 0.0
+    return Asked(tables, below, least, fitting_of(settings, dimension), fits, new_gathered(1))
 
 
 def lines(
@@ -130,7 +144,7 @@ def _solve(prior: Numbers, seen: Seen, given: tuple[Places, Places], asked: Aske
     """Fill answers; the most components of one."""
     index, axes = given
     most, largest = asked.tables.most, 1
-    work = new_work(prior.means.shape[1], prior.means.shape[2], MOST_STRIPS, asked.tables)
+    work = new_work(prior.means.shape[1], prior.means.shape[2], asked.tables)
     for row in range(len(index)):
         left = solve_one(prior, seen, index[row], axes[row], asked, work, found, row)
         posterior = found.posterior
@@ -170,22 +184,21 @@ def solve_one(
     ):
         left, off = _answered(prior, b, row, counts, count, (evidence, shares), tables, work, found.posterior)
         off += uncertain
-    if off < asked.below and uncertain < MOST_UNCERTAIN:
+    if off < asked.below and uncertain < SURE:
         found.divergence[row], found.size[row] = off, math.exp(-2 * off)
         return left
     if not asked.fits[row]:
         return 0
-    into, fitting = found.posterior, asked.fitting
-    loss = loss_of_parts(prior, b, count, axes, counts.nodes, off, fitting, work, into, row, left)
-    if loss < fitting.enough:
-        found.divergence[row], found.size[row] = loss, math.exp(-2 * loss)
-        return left
-    begin_gathered(0, gathered)
-    put_gathered(prior, b, 0, (counts, inliers), count, uncertain, work, gathered)
-    reduced = Reduced(counts.parts, left, loss)
-    fitted = fit_lines(prior, b, count, axes, reduced, evidence, gathered, fitting, work, into, row)
-    found.size[row], found.divergence[row] = fitted.size, fitted.divergence
-    found.is_fitted[row] = fitted.is_fitted
+    whole, into, fitting = components(prior, b, count), found.posterior, asked.fitting
+    problem = Problem(whole, axes, evidence, gathered, fitting, work)
+    loss = loss_of_parts(problem, counts.nodes, off, into, row, left)
+    fitted = Fitted(left, math.exp(-2 * loss), loss, False)
+    if not loss < fitting.enough:
+        begin_gathered(0, gathered)
+        put_gathered(prior, b, 0, (counts, inliers), count, uncertain, work, gathered)
+        fitted = fit_lines(problem, Reduced(counts.parts, left, loss), into, row)
+    found.size[row], found.is_fitted[row] = fitted.size, fitted.is_fitted
+    found.divergence[row] = fitted.divergence if fitted.size >= asked.least else math.inf
     return fitted.components
 
 
@@ -198,9 +211,8 @@ def _gathered(
         sight, prior.log_weights[b], work.moments, count, tables.rules, work.nodes
     )
     inliers = counts.strips
-    if len(work.nodes.strips.share) > 0:  # a fit can begin with fewer
-        parts = join_neighbours(work.nodes.parts, counts.parts, MOST_PARTS - count)
-        counts = Counts(parts, counts.nodes, counts.strips)
+    parts = join_neighbours(work.nodes.parts, counts.parts, MOST_PARTS - count)
+    counts = Counts(parts, counts.nodes, counts.strips)
     if counts.nodes >= 0:
         counts = add_outliers(sight, prior, b, count, rough, tables, counts, work)
     return counts, inliers, uncertain, rough
@@ -211,7 +223,7 @@ def _gather(
     prior: Numbers, seen: Seen, tables: Tables, found: Numbers, evidence: Array, gathered: Gathered
 ) -> int:
     """Fill what is gathered, answers to begin a fit with, and the evidence; the most components of an answer."""
-    work, largest = new_work(prior.means.shape[1], 2, MOST_STRIPS, tables), 1
+    work, largest = new_work(prior.means.shape[1], 2, tables), 1
     axes = np.arange(2)
     for row in range(len(evidence)):
         left = 0

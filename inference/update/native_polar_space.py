@@ -75,7 +75,7 @@ class Nodes(NamedTuple):
 class Strips(NamedTuple):
     """Moments of the inner nodes of one line, which also stand for the places between it and the next."""
 
-    share: Array  # as of `Nodes`; empty where they are not asked for
+    share: Array  # as of `Nodes`
     moments: Array  # (L, 5): mean, and covariance as xx, xy, yy
 
 
@@ -121,7 +121,7 @@ class Counts(NamedTuple):
 
 
 @inner
-def new_space(count: int, inner_nodes: int, strips: int) -> Space:
+def new_space(count: int, inner_nodes: int) -> Space:
     nodes, most = np.empty((4, MOST_NODES)), count * (MOST_WINDOWS + 1)
     of_lines = np.empty((2, LINES))
     return Space(
@@ -138,7 +138,7 @@ def new_space(count: int, inner_nodes: int, strips: int) -> Space:
             of_lines[1],
         ),
         Nodes(nodes[0], nodes[1], nodes[2], nodes[3]),
-        Strips(np.empty(strips), np.empty((strips, 5))),
+        Strips(np.empty(MOST_STRIPS), np.empty((MOST_STRIPS, 5))),
         Parts(np.empty(most), np.empty((most, 5)), np.empty(most, np.int64)),
         np.zeros((2, LEVELS)),
     )

@@ -114,12 +114,12 @@ def tables_of(most: int, merge_below: float, wider: float, prior_share: float) -
 
 
 @inner
-def new_work(count: int, size: int, strips: int, tables: Tables) -> Work:
+def new_work(count: int, size: int, tables: Tables) -> Work:
     places, most = count * (MOST_WINDOWS + 1), max(tables.most, 1)
     few = min(places, MOST_PARTS + count)
     return Work(
         Plane(np.empty((2, size)), np.empty(2), np.empty((2, 2)), np.empty(2, np.int64)),
-        new_space(count, len(tables.rules.inner.steps), strips),
+        new_space(count, len(tables.rules.inner.steps)),
         np.empty((count, 5)),
         Numbers(np.empty((1, few)), np.empty((1, few, size)), np.empty((1, few, size, size))),
         new_answer_space(count, most, size),
@@ -172,7 +172,6 @@ def add_outliers(
         return counts
     space, parts, place = work.nodes, counts.parts, counts.nodes
     nodes, strips, at = space.nodes, space.strips, counts.strips
-    asked = len(strips.share) > 0
     for k in range(count):
         whole, moments = math.exp(prior.log_weights[b, k] + sight.log_outlier - rough), work.moments[k]
         if not whole > LIGHTEST_OUTLIER:
@@ -186,7 +185,7 @@ def add_outliers(
         second = math.sqrt(max(moments[4] - low * low, 0.0))
         for p in range(len(tables.outside.weights)):
             share = whole * tables.outside.weights[p]
-            if place == len(nodes.x) or (asked and at == len(strips.share)):
+            if place == len(nodes.x) or at == len(strips.share):
                 return Counts(parts, -1, at)
             x, y = (
                 first * tables.outside.steps[p, 0],
@@ -196,13 +195,31 @@ def add_outliers(
             nodes.share[place] = share
             nodes.likelihood[place] = likelihood(sight, moments[0] + x, moments[1] + y)
             place += 1
-            if asked:
-                found, strips.share[at] = strips.moments[at], share
-                found[0], found[1] = moments[0] + BETWEEN * x, moments[1] + BETWEEN * y
-                for i in range(2, 5):
-                    found[i] = WITHIN * moments[i]
-                at += 1
+            found, strips.share[at] = strips.moments[at], share
+            found[0], found[1] = moments[0] + BETWEEN * x, moments[1] + BETWEEN * y
+            for i in range(2, 5):
+                found[i] = WITHIN * moments[i]
+            at += 1
     return Counts(parts, place, at)
+
+
+@borrowing
+def touched_place(plane: Plane, x: float, y: float) -> tuple[float, float]:
+    """A place relative to the sensor in the touched coordinates."""
+    inverse, x, y = plane.inverse, x + plane.origin[0], y + plane.origin[1]
+    return inverse[0, 0] * x + inverse[0, 1] * y, inverse[1, 0] * x + inverse[1, 1] * y
+
+
+@borrowing
+def touched_covariance(plane: Plane, moments: Array) -> tuple[float, float, float]:
+    """The covariance in `moments` in the touched coordinates, as xx, xy, yy."""
+    one, other, low, last = plane.inverse[0, 0], plane.inverse[0, 1], plane.inverse[1, 0], plane.inverse[1, 1]
+    xx, xy, yy = moments[2], moments[3], moments[4]
+    return (
+        one * one * xx + 2 * one * other * xy + other * other * yy,
+        one * low * xx + (one * last + other * low) * xy + other * last * yy,
+        low * low * xx + 2 * low * last * xy + last * last * yy,
+    )
 
 
 @borrowing
@@ -216,9 +233,7 @@ def draw_nodes(nodes: Nodes, count: int, plane: Plane, points: Array) -> None:
         while total < whole * (p + 0.5) / len(points) and place < count:
             total += nodes.share[place]
             place += 1
-        x, y = nodes.x[place - 1] + plane.origin[0], nodes.y[place - 1] + plane.origin[1]
-        points[p, 0] = plane.inverse[0, 0] * x + plane.inverse[0, 1] * y
-        points[p, 1] = plane.inverse[1, 0] * x + plane.inverse[1, 1] * y
+        points[p, 0], points[p, 1] = touched_place(plane, nodes.x[place - 1], nodes.y[place - 1])
 
 
 @borrowing
@@ -257,9 +272,8 @@ def put_gathered(
         for p in range(some):
             x, y = nodes.x[done + p], nodes.y[done + p]
             prior_at.block.points[0, p], prior_at.block.points[1, p] = x, y
-            x, y = x + plane.origin[0], y + plane.origin[1]
             point = into.nodes.points[start + done + p]
-            point[0], point[1] = one * x + other * y, low * x + last * y
+            point[0], point[1] = touched_place(plane, x, y)
         sum_plane(prior_at.inverse, prior_at.shift, prior_at.peaks, prior_at.block, space.before[:some])
         for p in range(some):
             into.nodes.targets[start + done + p] = space.before[p] + nodes.likelihood[done + p] + density
@@ -270,18 +284,17 @@ def put_gathered(
 def _put_strips(
     strips: Strips, inliers: int, count: int, plane: Plane, first: int, row: int, into: Gathered
 ) -> None:
-    one, other, low, last = plane.inverse[0, 0], plane.inverse[0, 1], plane.inverse[1, 0], plane.inverse[1, 1]
     whole, inlier = 0.0, 0.0
     for i in range(count):
         whole += strips.share[i]
         inlier = whole if i < inliers else inlier
     into.inlier[row] = inlier / whole
     for i in range(count):
-        x, y = strips.moments[i, 0] + plane.origin[0], strips.moments[i, 1] + plane.origin[1]
-        xx, xy, yy = strips.moments[i, 2], strips.moments[i, 3], strips.moments[i, 4]
         into.strips.shares[first + i] = strips.share[i] / whole
-        point, spread = into.strips.points[first + i], into.strips.spreads[first + i]
-        point[0], point[1] = one * x + other * y, low * x + last * y
-        spread[0] = one * one * xx + 2 * one * other * xy + other * other * yy
-        spread[1] = one * low * xx + (one * last + other * low) * xy + other * last * yy
-        spread[2] = low * low * xx + 2 * low * last * xy + last * last * yy
+        point, spread, moments = (
+            into.strips.points[first + i],
+            into.strips.spreads[first + i],
+            strips.moments[i],
+        )
+        point[0], point[1] = touched_place(plane, moments[0], moments[1])
+        spread[0], spread[1], spread[2] = touched_covariance(plane, moments)

@@ -61,24 +61,13 @@ def divergence(
     rest = [axis for axis in range(whole.dimension) if axis not in axes]
     found, draws = np.empty(len(share)), Draws(array(uniform), array(normal))
     places = np.array(axes, np.int64), np.array(rest, np.int64)
-    _divergence(numbers_of(posterior), numbers_of(whole), places, array(points), array(share), draws, found)
+    divergence_of_all(
+        numbers_of(posterior), numbers_of(whole), places, array(points), array(share), draws, found
+    )
     return torch.from_numpy(found)
 
 
 @native
-def _divergence(
-    posterior: Numbers,
-    whole: Numbers,
-    axes: tuple[Places, Places],
-    points: Array,
-    share: Array,
-    draws: Draws,
-    found: Array,
-) -> None:
-    divergence_of_all(posterior, whole, axes, points, share, draws, found)
-
-
-@inner
 def divergence_of_all(
     posterior: Numbers,
     whole: Numbers,

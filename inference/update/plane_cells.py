@@ -15,7 +15,7 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.update.importance import TRUNCATION, Quality, Weighted, quality
 from beliefstream.inference.update.local_problem import LocalProblem
-from beliefstream.inference.update.polar_rules import LEAST_GAIN, MOST_UNCERTAIN
+from beliefstream.inference.update.polar_rules import LEAST_GAIN, LEAST_SHARE, MERGED_TO_BEGIN, MOST_UNCERTAIN
 from beliefstream.inference.update.wide_components import WIDER
 
 if TYPE_CHECKING:  # of native forms, which need Numba
@@ -28,10 +28,6 @@ SIZES = (6144, 768, 1024)  # the most cells; points of the fit, and of the measu
 # nats between log evidences: those of cells and smoothed cells, and of cells and points
 MOST_APART, MOST_OFF = 0.1, 0.1
 FARTHEST = 18.0  # deviations of the prior, within which its components must lie
-MERGED_BELOW, LEAST_SHARE = (
-    1e-4,
-    1e-4,
-)  # of the mixture that a fit to lines begins with; nats, and weight of a wide one
 
 
 @dataclass(frozen=True)
@@ -171,7 +167,7 @@ def lines(local: LocalProblem, most: int) -> Lines:
     """
     native = native_form("update.native_polar_quadrature", local.prior64.means)
     assert native is not None
-    limits = MERGED_BELOW, WIDER, LEAST_SHARE
+    limits = MERGED_TO_BEGIN, WIDER, LEAST_SHARE
     several = bool((local.prior64.present.sum(1) > 1).any())
     start, evidence, found = native.lines(
         local.prior64, local.observations64.native, most if several else 0, limits

@@ -27,7 +27,7 @@ from beliefstream.inference.likelihood.observations import ANGLE, RANGE, Observa
 from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.update.curved_quadrature import plain
 from beliefstream.inference.update.lasting import lasts
-from beliefstream.inference.update.polar_rules import ASKED, LEAST_OF_LINES, TRUNCATED
+from beliefstream.inference.update.polar_rules import LEAST_OF_LINES, TRUNCATED
 from beliefstream.inference.update.quadrature import MOST_SPREAD, gate
 from beliefstream.inference.update.result import Method, Update
 from beliefstream.inference.update.scaled_problem import Scaled
@@ -57,10 +57,7 @@ def surround(
     fits = (surprise > LEAST_OF_LINES) & leaves_a_ring(problem.rows(index))
     mixture, found = native.solve(prior, observations.native, places, axes, settings, fits)
     divergence, size, fitted = map(torch.from_numpy, (found.divergence, found.size, found.is_fitted))
-    least = settings.repeat_below if settings.repeat_below > ASKED else 0.0
-    good = torch.nonzero(
-        (divergence < math.inf) & ((divergence < settings.quadrature_below) | (size >= least))
-    )[:, 0]
+    good = torch.nonzero(divergence < math.inf)[:, 0]
     if len(good) == 0:
         return
     index = index[good]
