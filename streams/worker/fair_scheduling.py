@@ -210,6 +210,7 @@ class FairScheduler:
                 if (place, offset) not in mine and (place, offset) not in self._processed:
                     ends[place] = offset
                     break
+                ends[place] = offset + 1  # earlier turns may have processed later messages than this one
         return ends
 
     def done(self, turn: Sequence[FaustEvent]) -> list[FaustEvent]:

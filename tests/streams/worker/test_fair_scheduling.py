@@ -67,6 +67,19 @@ def test_a_batch_without_a_busy_entity_is_one_turn_as_it_came() -> None:
     assert scheduler.take() == []
 
 
+def test_the_last_turn_of_a_backlog_says_that_all_is_processed() -> None:
+    """Also where it processes none of the last messages: else they would count as lost once they are committed."""
+    scheduler = FairScheduler(BATCH, fail_if_dropped)
+    first = scheduler.take(arriving("h" * (MOST_OF_ONE + 1) + "a"))
+    overtaken = MOST_OF_ONE
+    assert set(scheduler.ends(first).values()) == {overtaken}
+    scheduler.done(first)
+    last = scheduler.take()
+    assert offsets(last) == [overtaken]
+    assert set(scheduler.ends(last).values()) == {overtaken + 2}
+    assert offsets(scheduler.done(last)) == [overtaken, overtaken + 1]
+
+
 def test_what_is_beyond_an_entitys_turn_waits_and_others_go_ahead() -> None:
     scheduler = FairScheduler(BATCH, fail_if_dropped)
     first = scheduler.take(arriving("h" * 50 + "ab"))
@@ -264,12 +277,13 @@ def test_where_nothing_waited_what_is_on_its_way_is_taken() -> None:
 @given(
     st.lists(
         st.lists(st.tuples(st.sampled_from("hhhhab"), st.sampled_from((0, 1))), max_size=80), max_size=12
-    )
+    ),
+    st.sampled_from((3, 40)),
 )
 def test_all_are_applied_once_in_order_and_acknowledged_in_order(
-    batches: list[list[tuple[str, int]]],
+    batches: list[list[tuple[str, int]]], most: int
 ) -> None:
-    scheduler = FairScheduler(40, fail_if_dropped)
+    scheduler = FairScheduler(most, fail_if_dropped)
     applied: list[Any] = []
     acknowledged: list[Any] = []
     place = {0: 0, 1: 0}
