@@ -72,9 +72,9 @@ class FairScheduler:
         self._waiting: dict[bytes | None, deque[FaustEvent]] = {}
         self._count = 0  # of waiting messages
         self._turn: Sequence[FaustEvent] = ()  # is processed now
-        # unacknowledged offsets, and those of them that are processed; empty if no message has had to wait
+        # unacknowledged offsets, and events of those of them that are processed; empty if no message has had to wait
         self._unacknowledged: dict[TP, deque[int]] = {}
-        self._processed: dict[tuple[TP, int], FaustEvent] = {}
+        self._processed: dict[TP, dict[int, FaustEvent]] = {}
         self._drained_until: float | None = None  # None while partitions do not move
         self._generation = -1  # newest consumer group generation of a message
         self._dropped_generation = -1  # the newest one whose messages are no longer taken
@@ -97,9 +97,10 @@ class FairScheduler:
             return
         self._drained_until = self._clock() + DRAIN_SECONDS
         last: dict[TP, int] = defaultdict(lambda: -1)
-        places = [(event.message.tp, event.message.offset) for event in self._turn]
-        for place, offset in (*self._processed, *places):
-            last[place] = max(last[place], offset)
+        processed = [event for each in self._processed.values() for event in each.values()]
+        for event in (*processed, *self._turn):
+            place = event.message.tp
+            last[place] = max(last[place], event.message.offset)
         waiting, self._waiting = self._waiting, {}
         for key, queue in waiting.items():
             kept = deque(takewhile(lambda event: event.message.offset < last[event.message.tp], queue))
@@ -113,8 +114,9 @@ class FairScheduler:
     def _drop_all(self) -> None:
         """Drop what waits, and what is processed and cannot be acknowledged."""
         self._drop([event for queue in self._waiting.values() for event in queue])
-        for event in self._processed.values():
-            self._release(event.message)
+        for processed in self._processed.values():
+            for event in processed.values():
+                self._release(event.message)
         self._waiting, self._count = {}, 0
         self._unacknowledged, self._processed = {}, {}
         self._drained_until = None
@@ -201,13 +203,13 @@ class FairScheduler:
 
     def ends(self, turn: Sequence[FaustEvent]) -> dict[TP, int]:
         """Return for each partition of a turn the offset before which all messages are processed after it."""
-        mine = {(event.message.tp, event.message.offset) for event in turn}
+        mine = _by_partition(turn)
         ends: dict[TP, int] = {}
-        for place, offset in sorted(mine):
-            ends[place] = offset + 1
-        for place in ends:
+        for place, found in mine.items():
+            ends[place] = max(found) + 1
+            processed = self._processed.get(place, {})
             for offset in self._unacknowledged.get(place, ()):
-                if (place, offset) not in mine and (place, offset) not in self._processed:
+                if offset not in found and offset not in processed:
                     ends[place] = offset
                     break
                 ends[place] = offset + 1  # earlier turns may have processed later messages than this one
@@ -222,15 +224,18 @@ class FairScheduler:
         self._resize(len(turn), self._clock() - self._began)
         if not self._unacknowledged:
             return list(turn)
-        self._processed.update({(event.message.tp, event.message.offset): event for event in turn})
         found: list[FaustEvent] = []
-        for partition in {event.message.tp for event in turn}:
-            offsets = self._unacknowledged[partition]
-            while offsets and (event := self._processed.pop((partition, offsets[0]), None)) is not None:
+        for place, events in _by_partition(turn).items():
+            offsets = self._unacknowledged[place]
+            processed = self._processed.setdefault(place, {})
+            processed.update(events)
+            while offsets and (event := processed.pop(offsets[0], None)) is not None:
                 offsets.popleft()
                 found.append(event)
             if not offsets:
-                del self._unacknowledged[partition]
+                del self._unacknowledged[place]
+            if not processed:
+                del self._processed[place]
         if self._drained_until is not None and not self._waiting:
             self._drop_all()
         return found
@@ -246,3 +251,12 @@ class FairScheduler:
 def _generation(event: FaustEvent) -> int:
     """Group generation in which the message was fetched."""
     return event.message.generation_id or 0
+
+
+def _by_partition(events: Sequence[FaustEvent]) -> dict[TP, dict[int, FaustEvent]]:
+    """Events by partition and offset."""
+    found: dict[TP, dict[int, FaustEvent]] = defaultdict(dict)
+    for event in events:
+        message = event.message
+        found[message.tp][message.offset] = event
+    return found

@@ -17,13 +17,20 @@ from beliefstream.streams.worker import fusion
 
 faults = Path(os.environ["FAULTS"])
 _fusion, _consumer = cast(Any, fusion), cast(Any, SafeConsumer)
-_run_rounds, _getmany = _fusion.run_rounds, _consumer.getmany
+_run_rounds, _getmany, _deliver = _fusion.run_rounds, _consumer.getmany, _consumer._deliver
 
 
 async def getmany(self: SafeConsumer, timeout: float) -> AsyncIterator[Any]:
     async for partition, message in _getmany(self, timeout):
         if not (faults / "stuck").exists():
             yield partition, message
+
+
+def deliver(self: SafeConsumer, place: Any, records: list[Any]) -> int:
+    if (faults / "stuck").exists():
+        return len(records)
+    count: int = _deliver(self, place, records)
+    return count
 
 
 def run_rounds(*arguments: Any) -> Any:
@@ -33,4 +40,4 @@ def run_rounds(*arguments: Any) -> Any:
     return _run_rounds(*arguments)
 
 
-_consumer.getmany, _fusion.run_rounds = getmany, run_rounds
+_consumer.getmany, _consumer._deliver, _fusion.run_rounds = getmany, deliver, run_rounds

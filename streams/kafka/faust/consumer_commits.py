@@ -13,6 +13,11 @@ Fixed upstream when Faust clears `_acked` for revoked partitions.
 **A failed commit hangs.** If a commit fails for another reason, Faust may hang and keep the partitions.
 `CommittingConsumer` stops the worker. Fixed upstream when the app ends if its consumer's thread crashes.
 
+**Each message is noted alone.** Faust notes each message that a stream takes and each that it acknowledges, with three
+locks, its sensors and a look for whoever waits. `track` and `acknowledge` note many at once, in the same lists. They
+tell the sensors of the newest of each partition only: nothing reads how many there were. Fixed upstream when
+`Consumer.track_message` and `Consumer.ack` take many messages.
+
 **A message cannot be dropped.** At a rebalance Faust waits for every delivered message, even for one that will be
 delivered again. `release` removes it from Faust's list. Fixed upstream when the consumer has a public method for it.
 """
@@ -20,15 +25,17 @@ delivered again. `release` removes it from Faust's list. Fixed upstream when the
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NoReturn, cast
 
 import structlog
 from faust.types import TP
-from faust.types.tuples import Message
+from faust.types.tuples import Message, ack_lock
 from mode.utils.futures import notify
 
-from beliefstream.streams.kafka.faust.consumer_delivery import DeliveringConsumer
+from beliefstream.streams.kafka.faust.bulk_delivery import BulkConsumer
 from beliefstream.streams.monitoring.logs import SERVICES
 
 __all__ = ["CommittingConsumer", "stop_worker"]
@@ -42,7 +49,7 @@ def stop_worker(why: str, **details: Any) -> NoReturn:
     os._exit(70)
 
 
-class CommittingConsumer(DeliveringConsumer):
+class CommittingConsumer(BulkConsumer):
     """Consumer that records which offsets are committed (see the module).
 
     Attributes:
@@ -75,6 +82,45 @@ class CommittingConsumer(DeliveringConsumer):
         """Stop waiting for a delivered message that will not be acknowledged before it is delivered again."""
         self._unacked_messages.discard(message)
         notify(self._waiting_for_ack)
+
+    def track(self, messages: Collection[Message]) -> None:
+        """Count messages as received now and not acknowledged; those of a partition are in order."""
+        now = time.monotonic()
+        for message in messages:
+            message.tracked, message.time_in = True, now
+        self._unacked_messages.update(messages)  # type: ignore[attr-defined]  # of a set of weak references
+        for place, newest in {message.tp: message for message in messages}.items():
+            self._on_message_in(place, newest.offset, newest)
+
+    def acknowledge(self, messages: Iterable[Message]) -> None:
+        """Acknowledge messages for one of the streams that read them; their offsets may be committed after the last."""
+        finished: dict[TP, list[Message]] = defaultdict(list)
+        with ack_lock:
+            for message in messages:
+                if not message.acked:
+                    message.refcount = max(message.refcount - 1, 0)
+                    if not message.refcount:
+                        message.acked = True
+                        finished[message.tp].append(message)
+            for place, done in finished.items():
+                self._unacked_messages.difference_update(done)  # type: ignore[attr-defined]
+                if self.app.topics.acks_enabled_for(place.topic):
+                    self._note_acknowledged(place, [message.offset for message in done])
+            notify(self._waiting_for_ack)
+        for place, done in finished.items():
+            self.app.sensors.on_message_out(place, done[-1].offset, done[-1])
+
+    def _note_acknowledged(self, place: TP, offsets: Iterable[int]) -> None:
+        committed, index, acknowledged = (
+            self._committed_offset[place],
+            self._acked_index[place],
+            self._acked[place],
+        )
+        for offset in offsets:
+            if (committed is None or offset >= committed) and offset not in index:
+                index.add(offset)
+                acknowledged.append(offset)
+                self._n_acked += 1
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         assigned = self.assignment()

@@ -25,7 +25,6 @@ import structlog
 from aiokafka import TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
-from faust.types.tuples import Message
 
 from beliefstream.streams.kafka.faust.consumer_commits import stop_worker
 from beliefstream.streams.kafka.faust.consumer_seeks import SeekingConsumer
@@ -45,13 +44,13 @@ class GapConsumer(SeekingConsumer):
         self._begun: set[TP] = set()  # partitions that have delivered a record since the last seek
         self._reported: dict[TP, int] = defaultdict(int)  # offset up to which losses are reported
 
-    def on_record(self, partition: TP, message: Message) -> None:
-        """Stop the worker if the record's offset was already read."""
+    def on_record(self, partition: TP, offset: int) -> None:
+        """Stop the worker if the offset was already read."""
         read = self._read_offset.get(partition)
         first = 0 if read is None else read + (partition in self._begun)
-        if message.offset < first and not self.is_changelog(partition):
+        if offset < first and not self.is_changelog(partition):
             place = {"topic": partition.topic, "partition": partition.partition}
-            stop_worker(GOES_BACK, **place, due=first, offset=message.offset)
+            stop_worker(GOES_BACK, **place, due=first, offset=offset)
         self._begun.add(partition)
 
     def on_seek(self) -> None:

@@ -19,14 +19,12 @@ own fetcher, in the consumer's thread. Fixed upstream when Faust's consumer has 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 from aiokafka import TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
-from faust.types.tuples import Message
 
 from beliefstream.streams.kafka.faust.consumer_commits import CommittingConsumer
 
@@ -42,19 +40,9 @@ class SeekingConsumer(CommittingConsumer):
         self._seeks = 0
         self._seeks_before_fetch = 0
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
-        """Fetch for up to `timeout` seconds and yield the records, until the next seek."""
-        async with aclosing(
-            cast(AsyncGenerator[tuple[TP, Message], None], super().getmany(timeout))
-        ) as messages:
-            async for partition, message in messages:
-                if self._seeks != self._seeks_before_fetch:
-                    return  # fetched before the seek: these records are fetched again
-                self.on_record(partition, message)
-                yield partition, message
-
-    def on_record(self, partition: TP, message: Message) -> None:
-        """Called before a record is delivered."""
+    def is_read_again(self) -> bool:
+        """Whether a seek has begun since the last fetch: its records are fetched again."""
+        return self._seeks != self._seeks_before_fetch
 
     def on_seek(self) -> None:
         """Called before positions change, while no fetch is in flight."""

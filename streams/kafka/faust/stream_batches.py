@@ -15,7 +15,7 @@ Fixed upstream when `noack_take` waits for its first event, and takes what is in
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from typing import Any, cast
 
@@ -43,11 +43,7 @@ async def batches(stream: StreamT[Any], most: int, seconds: float) -> AsyncItera
         # events of earlier assignments are delivered again
         is_active, generation = app.flow_control.is_active(), app.consumer_generation_id
         batch = [event for event in batch if is_active and event.message.generation_id == generation]
-        for event in batch:
-            message = event.message
-            if not message.tracked:
-                message.tracked = True
-                app.consumer.track_message(message)
+        app.consumer.track([event.message for event in batch if not event.message.tracked])
         for place, event in {event.message.tp: event for event in batch}.items():
             app.sensors.on_stream_event_in(place, event.message.offset, stream, event)
         yield batch
@@ -55,11 +51,7 @@ async def batches(stream: StreamT[Any], most: int, seconds: float) -> AsyncItera
 
 def acknowledge(stream: StreamT[Any], events: Iterable[EventT[Any]]) -> None:
     """Acknowledge events, as `Stream.ack` does, which is a coroutine for each."""
-    message_out = stream.app.sensors.on_message_out
-    for event in events:
-        message = event.message
-        if event.ack():
-            message_out(message.tp, message.offset, message)
+    cast(Any, stream.app).consumer.acknowledge([event.message for event in events])
 
 
 async def _next_batch(queue: Any, most: int, seconds: float) -> list[EventT[Any]]:
@@ -81,8 +73,9 @@ async def _next_batch(queue: Any, most: int, seconds: float) -> list[EventT[Any]
     return batch
 
 
-def _waiting(queue: Any, most: int) -> Iterator[EventT[Any]]:
+def _waiting(queue: Any, most: int) -> list[EventT[Any]]:
     """Take up to `most` events that are in the queue."""
-    while most > 0 and not queue.empty():
-        most -= 1
-        yield queue.get_nowait()
+    if queue.empty():
+        return []
+    count = min(most, queue.qsize() or 1)  # one without an event is an error that was thrown into the queue
+    return [queue.get_nowait() for _ in range(count)]

@@ -16,6 +16,7 @@ FOLDER = Path(streams.__file__).parent
 TOUCHING = {
     "aiokafka_clients": "aiokafka",
     "app_connections": "Faust",
+    "bulk_delivery": "Faust",
     "bulk_recovery": "Faust",
     "consumer_commits": "Faust",
     "consumer_gaps": "Faust",

@@ -12,6 +12,7 @@ from faust.events import Event
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from beliefstream.streams.kafka.faust.consumer import use_safe_consumer
 from beliefstream.streams.kafka.faust.stream_batches import acknowledge, batches
 
 GENERATION = 7
@@ -22,6 +23,7 @@ class Channel:
 
     def __init__(self) -> None:
         self.app: Any = faust.App("batches", broker="kafka://127.0.0.1:1", loop=asyncio.get_running_loop())
+        use_safe_consumer(self.app)
         self.app.flow_control.resume()
         self.app.consumer_generation_id = GENERATION
         self.stream: Any = self.app.stream(self.app.channel(value_type=bytes))
