@@ -13,10 +13,6 @@ from beliefstream.streams.cli.options import Brokers
 if TYPE_CHECKING:
     from beliefstream.streams.settings import Settings
 
-# A batch makes tens of thousands of objects without cycles, which need no collector. With Python's own thresholds it
-# takes a twentieth of the processor, and a full collection stops the worker for 60 ms.
-COLLECTIONS = 50_000, 20, 100
-
 
 def worker(
     brokers: Brokers = None,
@@ -97,7 +93,6 @@ def _claim_directory(settings: Settings) -> object:
 
 def _run(settings: Settings) -> None:
     # torch and Faust take seconds to import: everything that can fail before is already checked
-    import gc
     import sys
 
     # uvloop 0.23 often waits 30 s for a TLS connection to end if it is closed during a fetch
@@ -106,6 +101,7 @@ def _run(settings: Settings) -> None:
 
         mode.loop.use("uvloop")
     from beliefstream.streams.kafka.reachability import Reachability
+    from beliefstream.streams.worker import garbage_collection
     from beliefstream.streams.worker.app import create_app
     from beliefstream.streams.worker.shutdown import Runner
     from beliefstream.streams.worker.updater import make_updater
@@ -114,8 +110,7 @@ def _run(settings: Settings) -> None:
     app = create_app(settings, make_updater(settings), reachability)
     runner = Runner(app, reachability)
     runner.spinner = None  # it would write control characters into the log
-    gc.freeze()  # a full collection would look at the half a million objects of torch and Faust each time
-    gc.set_threshold(*COLLECTIONS)
+    garbage_collection.prepare()
     try:
         runner.execute_from_commandline()
     except SystemExit as ended:

@@ -35,6 +35,7 @@ from beliefstream.streams.settings import Settings
 from beliefstream.streams.state.belief_table import BeliefTable
 from beliefstream.streams.state.stores import BeliefStore
 from beliefstream.streams.state.table_recovery import BeliefTableManager
+from beliefstream.streams.worker import garbage_collection
 from beliefstream.streams.worker.assembly import (
     belief_table,
     build_fusion,
@@ -202,9 +203,10 @@ def _add_agent(app: faust.App, settings: Settings, fusion: Fusion) -> None:
             batch = scheduler.take(events)
             while batch:
                 # an exception would leave the agent: stop at once, so that the batch is delivered again
-                await run_or_stop(
-                    fusion.process(batch, scheduler.ends(batch)), "a batch failed, the worker stops"
-                )
+                with garbage_collection.paused():
+                    await run_or_stop(
+                        fusion.process(batch, scheduler.ends(batch)), "a batch failed, the worker stops"
+                    )
                 done = scheduler.done(batch)
                 acknowledge(stream, done)
                 fusion.acknowledged(done)
