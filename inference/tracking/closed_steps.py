@@ -69,8 +69,13 @@ def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = Fa
     readings = [expanded(step.instant.readings) for step in some]
     reported = _reported(native, [r for row in readings for r in row], list(map(len, readings)), given)
     judged = _judged(native, some, reported, given, with_fits)
-    limits = settings.most_components, float(settings.merge_below), float(settings.linear_below)
-    found = native.solve(given, reported, judged, native.Limits(*limits))
+    limits = native.Limits(
+        settings.most_components,
+        float(settings.merge_below),
+        float(settings.linear_below),
+        native.points_of(given.means.shape[1]),
+    )
+    found = native.solve(given, reported, judged, limits)
     bent: Any = native_form(_CURVED)
     bent.follow(given, reported, found, settings)
     tables = _fits(judged) if with_fits else None

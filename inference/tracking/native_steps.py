@@ -2,7 +2,7 @@
 
 It calls the native forms of the operators that `inference.tracking.filtering` calls otherwise, for one entity after
 another. So an answer does not depend on the others of a batch. A step that does not end in closed form is left open,
-with its prediction. So is one whose numbers are not finite, or whose reduction must be measured.
+with its prediction. So is one whose numbers are not finite.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from beliefstream.inference.update.native_closed_update import (
     new_update_space,
     update,
 )
+from beliefstream.inference.update.native_reduction_cost import points_of
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -49,7 +50,7 @@ def prepare() -> None:
     """Compile the steps, or load them from Numba's cache."""
     given, reported, _ = smallest()
     judged = Judged(reported, np.ones(1, np.bool_), np.empty((1, native_fits.WIDTH)))
-    solve(given, reported, judged, Limits(1, 0.0, 1.0))
+    solve(given, reported, judged, Limits(1, 0.0, 1.0, points_of(given.means.shape[1])))
 
 
 def solve(given: Given, reported: Reported, judged: Judged, limits: Limits) -> Found:

@@ -20,7 +20,7 @@ from beliefstream.inference.mixtures.native_reduction import reduce_one
 from beliefstream.inference.update.native_closed_forms import Components, Predictions, exact_all, log_sum
 from beliefstream.inference.update.native_divergence import Bends, divergence
 from beliefstream.inference.update.native_nearly_linear import hypotheses_of, order_all
-from beliefstream.inference.update.native_reduction_cost import bound_all
+from beliefstream.inference.update.native_reduction_cost import bound_all, measured_cost
 from beliefstream.inference.update.native_scaling import (
     Frame,
     Predicted,
@@ -44,6 +44,7 @@ class Limits(NamedTuple):
     components: int
     merge_below: float
     linear_below: float
+    points: Array  # (P, D) of a standard normal, on which the cost of a reduction is measured
 
 
 class PoseSpace(NamedTuple):
@@ -81,8 +82,7 @@ def update(
 ) -> tuple[int, Components, float]:
     """The method, the posterior and its divergence, nats; `OPEN` or `BENT` if there is no closed form.
 
-    `prior` and `seen` are a batch of one. It fills `numbers`: effective sample size, log evidence and surprise. The
-    divergence is not a number if the cost of the reduction must be measured.
+    `prior` and `seen` are a batch of one. It fills `numbers`: effective sample size, log evidence and surprise.
     """
     posed, numbers[EVIDENCE] = pose(prior, seen, space.pose), 0.0
     belief, predicted, is_exact = posed.prior, posed.predicted, posed.frame.closed[0]
@@ -236,7 +236,7 @@ def _new(count: int, size: int) -> Components:
 
 @inlined
 def _condense(joint: Components, limits: Limits, room: Room) -> tuple[Components, float]:
-    """As `reduction_cost.condense`; a cost that must be measured is not a number."""
+    """As `reduction_cost.condense`."""
     count, size = joint[1].shape[1:]
     if count == 1:
         joint[0][0, 0] -= joint[0][0, 0]  # what is not a number stays so
@@ -255,8 +255,9 @@ def _condense(joint: Components, limits: Limits, room: Room) -> tuple[Components
     )
     counts, bound = np.empty(1, np.int64), np.empty(1)
     bound_all((joint[0], joint[2], few[0], few[2]), counts, bound)
-    measured = counts[0] > limits.components or not bound[0] <= CHEAP
-    return few, math.nan if measured else bound[0]
+    if counts[0] <= limits.components and bound[0] <= CHEAP:
+        return few, bound[0]
+    return few, measured_cost(one, (few[0][0], few[1][0], few[2][0]), limits.points)
 
 
 @borrowing

@@ -1,8 +1,10 @@
-"""The bound in `inference.update.reduction_cost` for the processor, without a tensor operator."""
+"""The costs in `inference.update.reduction_cost` for the processor, without a tensor operator."""
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,14 +12,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import borrowing, native
+from beliefstream.inference.mixtures.native import borrowing, inner, native
 from beliefstream.inference.mixtures.native_arrays import array
+from beliefstream.inference.mixtures.native_density import (
+    BLOCK,
+    Block,
+    fill,
+    new_block,
+    sum_components,
+    whiten,
+)
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 from beliefstream.inference.mixtures.reduction import NEGLIGIBLE_WEIGHT
-from beliefstream.inference.update.reduction_cost import LEAST_COST
+from beliefstream.inference.update.importance import normal_points
+from beliefstream.inference.update.reduction_cost import LEAST_COST, POINTS, SEED
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
+Mixture = tuple[Array, Array, Array]  # log weights (K,), means (K, D) and covariances (K, D, D)
+
+
+class Densities(NamedTuple):
+    """A mixture whose densities are asked for, with a block of points."""
+
+    inverse: Array  # (K, D, D)
+    shift: Array  # (K, D)
+    peaks: Array  # (K,)
+    block: Block
 
 
 def prepare() -> None:
@@ -38,6 +59,61 @@ def counts_and_bounds(mixture: GaussianMixture, reduced: GaussianMixture) -> tup
     )
     bound_all(given, counts, bounds)
     return torch.from_numpy(counts), torch.from_numpy(bounds)
+
+
+@functools.cache
+def points_of(size: int) -> Array:
+    """The points ``(P, size)`` of a standard normal on which a cost is measured."""
+    return array(normal_points(POINTS, size, SEED).double())
+
+
+@inner
+def measured_cost(whole: Mixture, few: Mixture, points: Array) -> float:
+    """As `reduction_cost.divergence`, of one mixture `whole`; `points` are `points_of` its coordinates."""
+    weights, factors = np.empty(len(whole[0])), np.empty_like(whole[2])
+    one = _densities_of(whole, weights, factors)
+    other = _densities_of(few, np.empty(len(few[0])), np.empty_like(few[2]))
+    logs, place, below, total = np.empty((2, BLOCK)), 0, weights[0], 0.0
+    for start in range(0, len(points), BLOCK):
+        some = min(BLOCK, len(points) - start)
+        for p in range(some):
+            # each component has as many points as its weight says
+            while below < (start + p + 0.5) / len(points) and place + 1 < len(weights):
+                place += 1
+                below += weights[place]
+            for i in range(points.shape[1]):
+                number = whole[1][place, i]
+                for j in range(i + 1):
+                    number += factors[place, i, j] * points[start + p, j]
+                one.block.points[i, p] = other.block.points[i, p] = number
+        for densities, found in ((one, logs[0]), (other, logs[1])):
+            fill(densities.inverse, densities.shift, densities.peaks, densities.block)
+            sum_components(densities.block, found[:some])
+        for p in range(some):
+            total += logs[0, p] - logs[1, p]
+    return 0.0 if total < 0 else total / len(points)
+
+
+@inner
+def _densities_of(mixture: Mixture, weights: Array, factors: Array) -> Densities:
+    """What the densities of a mixture take; fills its `weights`, which sum to one, and the `factors` of covariances."""
+    log_weights, means, covariances = mixture
+    count, size = means.shape
+    highest, total = -math.inf, 0.0
+    for value in log_weights:
+        highest = max(highest, value)
+    for k in range(count):
+        factorise(covariances[k], TINY, ROUNDING, factors[k])
+        weights[k] = math.exp(log_weights[k] - highest)
+        total += weights[k]
+    own = log_weights - (highest + math.log(total))
+    found = Densities(
+        np.empty((count, size, size)), np.empty((count, size)), np.empty(count), new_block(count, size)
+    )
+    whiten(own, means, factors, found.inverse, found.shift, found.peaks)
+    for k in range(count):
+        weights[k] /= total
+    return found
 
 
 @native

@@ -9,7 +9,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import assume, given, settings, strategies as st
 from msgspec import structs
 from scipy import special
 
@@ -24,6 +24,7 @@ from beliefstream.inference.tracking.accumulated_error import NO_ERROR, Accumula
 from beliefstream.inference.tracking.events import Belief, Instant, StateModel
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance
 from beliefstream.inference.tracking.health.native_fits import lower_quantile
+from beliefstream.inference.update.reduction_cost import CHEAP
 from beliefstream.inference.update.settings import MOST_TOGETHER, UpdateSettings
 from beliefstream.inference.update.updater import Updater
 from tests.inference.plain_models import random_mixture, random_normal
@@ -116,7 +117,7 @@ def test_steps_in_closed_form_equal_those_of_operators(seed: int, numbers: list[
     expected = by_operators(steps)
     for step, found, other in zip(steps, solved.outcomes, expected, strict=True):
         closed = other.method in ("kalman", "linearised")
-        assert found is None or closed
+        assert (found is not None) == closed
         if found is not None:
             # `advance` adds the inputs that hold on
             control = step.belief.control if step.belief and step.model.motion.inputs else None
@@ -133,6 +134,22 @@ def test_one_gaussian_and_one_sensor_end_in_closed_form(seed: int, number: int) 
     closed = expected.method in ("kalman", "linearised")
     assert solved is not None and solved.left == ([] if closed else [0])
     assert_alike(found, expected, 1e-10 if closed else 1e-4)
+
+
+@few
+@given(st.integers(0, 10_000))
+def test_steps_whose_reduction_is_measured_equal_those_of_operators(seed: int) -> None:
+    """Sixteen components and an outlier: there are 32, of which 16 are left."""
+    (step,) = steps_of(seed, [[1]])
+    before = belief(seed, 16)
+    weights, means = np.full(16, 1 / 16), 2 * before.means
+    spread = structs.replace(before, weights=weights, means=means, covariances=4 * before.covariances)
+    step = structs.replace(step, belief=spread)
+    solved = closed_steps.solved([step], updater().settings, True)
+    (expected,) = by_operators([step])
+    assert solved is not None and solved.left == [] and solved.outcomes[0] is not None
+    assert_alike(solved.outcomes[0], expected)
+    assume(-0.5 * math.log(expected.effective_sample_size) > CHEAP)  # a bound was not enough
 
 
 NEAR = [

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, strategies as st
 
 from beliefstream.inference import sensors
+from beliefstream.inference.mixtures import native_forms
 from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.mixtures.native import native
+from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.sensors import Reading, encode
+from beliefstream.inference.update import native_reduction_cost
 from beliefstream.inference.update.reduction_cost import condense, divergence
+from tests.inference.plain_models import random_mixture
 from tests.inference.problems import updater
 
 
@@ -27,11 +36,32 @@ def sampled(whole: GaussianMixture, few: GaussianMixture) -> torch.Tensor:
     return (whole.log_density(points) - few.log_density(points)).mean(1)
 
 
+def numbers_of_mixture(mixture: GaussianMixture) -> tuple[torch.Tensor, ...]:
+    return mixture.log_weights, mixture.means, mixture.covariances
+
+
 def test_what_forty_components_lose_as_sixteen_is_stated() -> None:
     whole = many(6, 40, seed=1)
     few, loss = condense(whole, 16, 0.002)
     assert few.components <= 16
     torch.testing.assert_close(loss, sampled(whole, few), atol=0.02, rtol=0.1)
+
+
+@native
+def measured_cost(whole: Any, few: Any, points: Any) -> float:
+    return native_reduction_cost.measured_cost(whole, few, points)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(2, 16), st.floats(-700.0, 700.0))
+def test_the_native_cost_is_that_of_operators(seed: int, size: int, components: int, offset: float) -> None:
+    whole = random_mixture(seed, 1, components, size)
+    few = reduce(whole, components // 2, 0.0)
+    with mock.patch.object(native_forms, "_module", return_value=None):
+        expected = float(divergence(whole, few))
+    scaled = GaussianMixture(whole.log_weights + offset, whole.means, whole.covariances)
+    numbers = [tuple(part[0].numpy() for part in numbers_of_mixture(each)) for each in (scaled, few)]
+    found = measured_cost(numbers[0], numbers[1], native_reduction_cost.points_of(size))
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-11)
 
 
 def test_what_fits_is_left_as_it_is_at_no_loss() -> None:
