@@ -6,11 +6,13 @@ import time
 from contextlib import ExitStack
 
 from beliefstream.streams.bench.site import Site, define, log_of, samples, wait_until_ready, worker
-from beliefstream.streams.bench.stream import ACCEPTED, LIMIT, POLL_SECONDS, rate_between
+from beliefstream.streams.bench.stream import ACCEPTED, LIMIT, rate_between
 from beliefstream.streams.bench.workload import Workload, send
 from beliefstream.streams.local.broker import free_port
 
 __all__ = ["measure_workers"]
+
+POLL_SECONDS = 0.25  # between two looks at what the workers have counted
 
 
 def measure_workers(site: Site, workload: Workload, workers: int) -> float:
