@@ -54,8 +54,7 @@ def settle(
     if settings.quadrature_below <= 0:
         return torch.zeros(0, dtype=torch.int64), None
     parts, left = [], open_
-    # around a sensor it takes longer than one pass of the network
-    for solve in (follow, surround) if settings.refine_below > 0 else (follow,):
+    for solve in (follow, surround):
         found = list(solve(scaled, touched, left, settings))
         left = _without(left, found)
         parts.extend(found)

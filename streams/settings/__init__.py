@@ -142,8 +142,8 @@ class Settings(BaseSettings):
     )
     fast: bool = Field(
         False,
-        description="check posteriors with fewer samples, and never search or refine them, whatever `refine_below` "
-        "says; for uses where thousands a second matter more than the last tenth of a nat",
+        description="check answers of the network with fewer samples, and never search or refine them, whatever "
+        "`refine_below` says; for uses where thousands a second matter more than the last tenth of a nat",
     )
     measurements: str = Field(
         "", description="modules that register your own measurement functions, separated by commas"

@@ -43,7 +43,7 @@ from beliefstream.inference.update.wide_components import share_beside
 
 Attempt = tuple[tuple[float, ...], tuple[float, ...], int]
 
-TOGETHER = 256  # problems at a time
+TOGETHER = 512  # problems at a time
 FARTHEST = 18.0  # deviations of the prior, within which its components must lie
 MOST_LOST, MOST_APART = 0.005, 0.1  # share of the posterior outside the cells; nats between both evidences
 # see `native_joint_cells.CellLimits` and `native_joint_quadrature.Limits`, and the most cells

@@ -180,7 +180,8 @@ def test_a_small_speed_is_no_ring_and_its_updates_need_no_search() -> None:
     assert is_one_in_the_plane(fast, touched).all()
 
 
-def test_it_is_not_used_where_speed_comes_first() -> None:
+def test_it_is_used_where_speed_comes_first_too() -> None:
+    """One pass of the network takes longer, and loses more."""
     prior = random_mixture(3, 1, 6, 4).ordered()
     observations = read(sensors.range_to([0, 1], 4, [9.0, 0.0], 0.3), 8.0, 4)
     posed = pose(prior, observations, math.inf)
@@ -188,7 +189,7 @@ def test_it_is_not_used_where_speed_comes_first() -> None:
     index, update = settle(*given, ANY)
     assert index.tolist() == [0] and update is not None
     fast = replace(FAST, quadrature_below=ANY.quadrature_below)
-    assert settle(*given, fast)[0].tolist() == []
+    assert settle(*given, fast)[0].tolist() == [0]
 
 
 def test_where_an_answer_would_be_poor_a_mixture_is_fitted_unless_the_observation_is_weak() -> None:
