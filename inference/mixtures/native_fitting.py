@@ -125,7 +125,7 @@ def fit_all(
     The `limits` are steps, the least gain, points below which a component is as wide as their cells, and the fewest
     points of a part to begin with; 0 begins with what is found.
     """
-    (log_weights, means, covariances), (steps, least_gain, cells, fewest) = found, limits
+    log_weights, means, covariances = found
     count, most = log_weights.shape[1], 1
     for b in range(len(places)):
         most = max(most, places[b, 1] - places[b, 0])
@@ -145,20 +145,36 @@ def fit_all(
     )
     block = new_block(count, 2)
     for b in range(len(places)):
-        first, end = places[b]
-        while end > first + 1 and given.shares[end - 1] == 0:
-            end -= 1
-        points, shares, spreads = given.points[first:end], given.shares[first:end], given.spreads[first:end]
-        if fewest:
-            divide(points, shares, wide[b], fewest, parts, log_weights[b], means[b], covariances[b])
-        blocks, wide_cells = (end - first + BLOCK - 1) // BLOCK, cells == math.inf and fewest == 0
-        _take(points, shares, spreads, blocks, space)
-        before = -math.inf
-        for _ in range(steps):
-            now = _maximise(block, space, blocks, cells, wide_cells, log_weights[b], means[b], covariances[b])
-            if now - before < least_gain:
-                break
-            before = now
+        one = (log_weights[b], means[b], covariances[b])
+        _fit_one(given, places[b], wide[b], limits, parts, block, space, one)
+
+
+@borrowing
+def _fit_one(
+    given: Points,
+    places: Places,
+    wide: bool,
+    limits: tuple[int, float, float, int],
+    parts: Parts,
+    block: Block,
+    space: Space,
+    found: tuple[Array, Array, Array],
+) -> None:
+    (log_weights, means, covariances), (steps, least_gain, cells, fewest) = found, limits
+    first, end = places[0], places[1]
+    while end > first + 1 and given.shares[end - 1] == 0:
+        end -= 1
+    points, shares, spreads = given.points[first:end], given.shares[first:end], given.spreads[first:end]
+    if fewest:
+        divide(points, shares, wide, fewest, parts, log_weights, means, covariances)
+    blocks, wide_cells = (end - first + BLOCK - 1) // BLOCK, cells == math.inf and fewest == 0
+    _take(points, shares, spreads, blocks, space)
+    before = -math.inf
+    for _ in range(steps):
+        now = _maximise(block, space, blocks, cells, wide_cells, log_weights, means, covariances)
+        if now - before < least_gain:
+            break
+        before = now
 
 
 @borrowing

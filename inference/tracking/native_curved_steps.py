@@ -41,12 +41,14 @@ from beliefstream.inference.update.native_polar_quadrature import (
     solve_one as solve_around,
 )
 from beliefstream.inference.update.native_polar_work import Work, new_work
+from beliefstream.inference.update.native_scaling import Shapes
 from beliefstream.inference.update.polar_rules import LEAST_OF_LINES
 from beliefstream.inference.update.result import Method
 from beliefstream.inference.update.settings import UpdateSettings
 
 Array = NDArray[np.float64]
 
+LIGHTEST, MOST_BENT = Limits().lightest, 1.001 * Limits().bends[2] ** 2  # a little more, for rounding
 QUADRATURE, REFINED = int(Method.QUADRATURE), int(Method.REFINED)
 
 
@@ -62,13 +64,13 @@ def follow(given: Given, reported: Reported, found: Found, settings: UpdateSetti
         return
     sizes, limits = range(1, MOST_TOUCHED + 1), float(settings.merge_below)
     tables = tuple(Tables(rules(size), outside(size), Limits(), limits) for size in sizes)
-    _follow_all(given, reported, found, float(settings.quadrature_below), tables)
+    size, none = given.means.shape[1], np.zeros(1, np.bool_)
+    asked, answers = (
+        asked_of(settings, size, none, none.copy()),
+        new_answers(1, settings.most_components, size),
+    )
     # around a sensor it takes longer than one pass of the network
-    if settings.refine_below <= 0 or not (found.method == BENT).any():
-        return
-    size = given.means.shape[1]
-    asked = asked_of(settings, size, np.zeros(1, np.bool_))
-    _surround_all(given, reported, found, asked, new_answers(1, settings.most_components, size))
+    _follow_all(given, reported, found, tables, asked, answers, settings.refine_below > 0)
 
 
 @borrowing
@@ -83,24 +85,14 @@ def _is_open(reported: Reported, found: Found, b: int, at: int) -> bool:
 
 @native
 def _follow_all(
-    given: Given, reported: Reported, found: Found, below: float, tables: tuple[Tables, ...]
+    given: Given,
+    reported: Reported,
+    found: Found,
+    tables: tuple[Tables, ...],
+    asked: Asked,
+    answers: Answers,
+    surrounds: bool,
 ) -> None:
-    start = at = 0
-    for b in range(len(given.counts)):
-        end = start + given.counts[b]
-        if _is_open(reported, found, b, at):
-            prior, seen = _prediction(found, start, end), seen_of(reported, at, at + 1)
-            posed = pose(prior, seen, new_pose_space(given.counts[b], given.means.shape[1], seen))
-            posterior, loss = _followed(posed, tables, found, b)
-            move_back(posterior, posed.frame)
-            if loss < below and keep(prior, posterior, loss, b, found):
-                found.method[b] = QUADRATURE
-        start = end
-        at += reported.counts[b]
-
-
-@native
-def _surround_all(given: Given, reported: Reported, found: Found, asked: Asked, answers: Answers) -> None:
     start, at, most = 0, 0, 1
     for count in given.counts:
         most = max(most, count)
@@ -110,12 +102,15 @@ def _surround_all(given: Given, reported: Reported, found: Found, asked: Asked, 
         if _is_open(reported, found, b, at):
             prior, seen = _prediction(found, start, end), seen_of(reported, at, at + 1)
             posed = pose(prior, seen, new_pose_space(given.counts[b], given.means.shape[1], seen))
-            surprise = found.numbers[b, SURPRISE]
-            asked.fits[0] = surprise > LEAST_OF_LINES and leaves_a_ring(posed.prior[0][0], posed.linear)
-            posterior, loss = _surrounded(posed, asked, work, answers, found.numbers[b])
-            move_back(posterior, posed.frame)
-            if loss < math.inf and keep(prior, posterior, loss, b, found):
-                found.method[b] = REFINED if answers.is_fitted[0] else QUADRATURE
+            posterior, loss = _followed(posed, tables, found, b)
+            method, most_lost = QUADRATURE, asked.below
+            if surrounds and not loss < most_lost:
+                posterior, loss = _surrounded(posed, asked, work, answers, found.numbers[b])
+                method, most_lost = REFINED if answers.is_fitted[0] else QUADRATURE, math.inf
+            if loss < most_lost:
+                move_back(posterior, posed.frame)
+                if keep(prior, posterior, loss, b, found):
+                    found.method[b] = method
         start = end
         at += reported.counts[b]
 
@@ -130,6 +125,19 @@ def _prediction(found: Found, start: int, end: int) -> Components:
     )
 
 
+@borrowing
+def _is_too_bent(log_weights: Array, linear: Shapes) -> bool:
+    """Whether `solve_one` will leave a problem, known from the bend of all components before it solves any of them."""
+    for k in range(len(log_weights)):
+        squared, curvature = 0.0, linear.curvature[0, k, 0]
+        for i in range(len(curvature)):
+            for j in range(len(curvature)):
+                squared += curvature[i, j] * curvature[i, j]
+        if log_weights[k] > LIGHTEST and squared > MOST_BENT:
+            return True
+    return False
+
+
 @inlined
 def _followed(posed: Posed, tables: tuple[Tables, ...], found: Found, b: int) -> tuple[Components, float]:
     """The posterior along the ring or the ray and its divergence, infinite where it must not be used."""
@@ -137,7 +145,7 @@ def _followed(posed: Posed, tables: tuple[Tables, ...], found: Found, b: int) ->
     (count, size), loss, left, numbers = prior[1].shape[1:], math.inf, 0, found.numbers[b]
     axes = np.nonzero(posed.frame.touched[0])[0]
     posterior = (np.empty((1, most)), np.empty((1, most, size)), np.empty((1, most, size, size)))
-    if 0 < len(axes) <= len(tables):
+    if 0 < len(axes) <= len(tables) and not _is_too_bent(prior[0][0], posed.linear):
         table = tables[len(axes) - 1]
         room = new_room(count, size, len(axes), seen.matrix.shape[2], most, table)
         into = (posterior[0][0], posterior[1][0], posterior[2][0])
@@ -157,6 +165,8 @@ def _surrounded(
     prior, left, loss = posed.prior, 0, math.inf
     axes = np.nonzero(posed.frame.touched[0])[0]
     answers.is_fitted[0] = False
+    asked.near[0] = numbers[SURPRISE] > LEAST_OF_LINES
+    asked.fits[0] = leaves_a_ring(prior[0][0], posed.linear)
     if len(axes) == 2:
         left = solve_around(
             Numbers(prior[0], prior[1], prior[2]), posed.seen, 0, axes, asked, work, answers, 0

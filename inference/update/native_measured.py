@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import adding, native
+from beliefstream.inference.mixtures.native import adding, borrowing, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
-from beliefstream.inference.mixtures.native_density import BLOCK, new_block, sum_plane, whiten
+from beliefstream.inference.mixtures.native_density import BLOCK, Block, new_block, sum_plane, whiten
 from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential
 from beliefstream.inference.mixtures.native_fitting import Points
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
@@ -77,27 +77,44 @@ def quality_of_all(
     count = answer.means.shape[1]
     factors, inverse = np.empty((count, 2, 2)), np.empty((count, 2, 2))
     shift, peaks, block, logs = np.empty((count, 2)), np.empty(count), new_block(count, 2), np.empty(BLOCK)
+    gaussians = (factors, inverse, shift, peaks)
     for b in range(len(places)):
-        for k in range(count):
-            factorise(answer.covariances[b, k], TINY, ROUNDING, factors[k])
-        whiten(answer.log_weights[b], answer.means[b], factors, inverse, shift, peaks)
-        (first, end), divergence, mean = places[b], 0.0, 0.0
-        for start in range(first, end, BLOCK):
-            some = min(BLOCK, end - start)
-            for p in range(some):
-                block.points[0, p], block.points[1, p] = (
-                    nodes.points[start + p, 0],
-                    nodes.points[start + p, 1],
-                )
-            sum_plane(inverse, shift, peaks, block, logs[:some])
-            for p in range(some):
-                logs[p] = nodes.targets[start + p] - logs[p] - evidence[b]
-            added = _add(nodes.shares[start : start + some], logs, truncation)
-            divergence, mean = divergence + added[0], mean + added[1]
-        size, bound = 1 / mean, math.exp(-2 * divergence)
-        size = size if size <= bound else bound
-        found[0, b] = min(max(size, 0.0), 1.0) if size == size else math.nan
-        found[1, b] = 0.0 if divergence < 0 else divergence
+        found[0, b], found[1, b] = _quality(
+            answer, b, nodes, places[b], evidence[b], truncation, gaussians, block, logs
+        )
+
+
+@borrowing
+def _quality(
+    answer: Numbers,
+    b: int,
+    nodes: Measured,
+    places: Places,
+    evidence: float,
+    truncation: float,
+    gaussians: tuple[Array, Array, Array, Array],
+    block: Block,
+    logs: Array,
+) -> tuple[float, float]:
+    """Effective sample size and divergence of one answer."""
+    (factors, inverse, shift, peaks), divergence, mean = gaussians, 0.0, 0.0
+    for k in range(len(peaks)):
+        factorise(answer.covariances[b, k], TINY, ROUNDING, factors[k])
+    whiten(answer.log_weights[b], answer.means[b], factors, inverse, shift, peaks)
+    first, end = places[0], places[1]
+    for start in range(first, end, BLOCK):
+        some = min(BLOCK, end - start)
+        for p in range(some):
+            block.points[0, p], block.points[1, p] = nodes.points[start + p, 0], nodes.points[start + p, 1]
+        sum_plane(inverse, shift, peaks, block, logs[:some])
+        for p in range(some):
+            logs[p] = nodes.targets[start + p] - logs[p] - evidence
+        added = _add(nodes.shares[start : start + some], logs, truncation)
+        divergence, mean = divergence + added[0], mean + added[1]
+    size, bound = 1 / mean, math.exp(-2 * divergence)
+    size = size if size <= bound else bound
+    size = min(max(size, 0.0), 1.0) if size == size else math.nan
+    return size, 0.0 if divergence < 0 else divergence
 
 
 @adding

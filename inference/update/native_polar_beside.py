@@ -12,9 +12,16 @@ from beliefstream.inference.mixtures.native import inner
 from beliefstream.inference.mixtures.native_arrays import Numbers
 from beliefstream.inference.update.importance import WIDENING
 from beliefstream.inference.update.native_extension import extend_all
+from beliefstream.inference.update.native_followed import new_work, regress, responsible
 from beliefstream.inference.update.native_measured import moments_of_all
-from beliefstream.inference.update.native_polar_answers import add_wide, put_whole_moments
-from beliefstream.inference.update.native_polar_work import Gathered, Work
+from beliefstream.inference.update.native_polar_answers import (
+    Plane,
+    add_wide,
+    new_answer_space,
+    put_whole_moments,
+)
+from beliefstream.inference.update.native_polar_space import Nodes, Parts
+from beliefstream.inference.update.native_polar_work import Gathered
 from beliefstream.inference.update.native_unseen import Draws
 from beliefstream.inference.update.unseen_coordinates import LEAST_RESPONSIBILITY, MERGED_BELOW
 
@@ -33,18 +40,22 @@ class Fitting(NamedTuple):
     refined_defence: float
     enough: float  # nats that reduced parts may lose, below which there is no fit
     most_of_parts: float  # the same, above which they are not used even if a fit is worse
+    searched: float  # effective sample size of a fit, below which it is left to a search
+    most_sources: float  # of a fit, see `sources_of`, above which it is only made where the parts lose much
     draws: Draws  # of the unseen coordinates
 
 
 class Problem(NamedTuple):
-    """One observation under a prior, with its lines."""
+    """One observation under a prior, with its lines; few arrays, as every call counts the references to all of them."""
 
     whole: Numbers  # the prior over the whole state, as a batch of one
     axes: Places  # the seen coordinates
     evidence: float  # log
     gathered: Gathered  # the lines, and nothing else
     fitting: Fitting
-    work: Work
+    plane: Plane
+    nodes: Nodes
+    parts: Parts  # of the posterior
 
 
 @inner
@@ -124,7 +135,22 @@ def beside(fitted: Numbers, problem: Problem, share: float) -> tuple[Numbers, in
         joint.log_weights[0, place] = math.log(share)
         _put_wide(problem, joint.means[0, place], joint.covariances[0, place])
         place += 1
-    return joint, add_wide(whole, 0, sources, joint, 0, place, problem.fitting.wide, problem.work.answer)
+    return joint, add_wide(
+        whole, 0, sources, joint, 0, place, problem.fitting.wide, new_answer_space(1, 1, size)
+    )
+
+
+@inner
+def sources_of(fitted: Numbers, problem: Problem) -> int:
+    """How many components of the prior those of a fit follow in the unseen coordinates, all together."""
+    whole, axes, found = problem.whole, problem.axes, 0
+    sources, size = whole.means.shape[1:]
+    regression, work = new_work(sources, size, len(axes))
+    for k in range(sources):
+        regress(whole, 0, k, axes, regression, work)
+    for j in range(fitted.means.shape[1]):
+        found += responsible(fitted, whole, 0, j, axes, regression, LEAST_RESPONSIBILITY, work)
+    return found
 
 
 @inner

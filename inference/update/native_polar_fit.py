@@ -32,6 +32,7 @@ from beliefstream.inference.update.native_polar_beside import (
     marginal,
     nothing,
     places_from,
+    sources_of,
 )
 from beliefstream.inference.update.native_polar_work import draw_nodes, touched_covariance, touched_place
 from beliefstream.inference.update.native_unseen import Draws, divergence_of_all
@@ -45,6 +46,7 @@ from beliefstream.inference.update.polar_rules import (
     SEARCHED,
     STEPS,
     UNSEEN_POINTS,
+    searched_below,
 )
 from beliefstream.inference.update.settings import UpdateSettings
 from beliefstream.inference.update.wide_components import WIDER
@@ -52,6 +54,9 @@ from beliefstream.inference.update.wide_components import WIDER
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
 
+# of the prior's components that each of a fit follows: where they are more, its reduction nearly always loses more than
+# that of the parts, unless these lose more nats; a fit is still tried where more is asked of a refined answer
+MOST_SOURCES, LITTLE = 3.0, 0.2
 MOST_OF_PARTS = 0.35  # nats that reduced parts may lose where no fit is better, as `SEARCHED`
 
 
@@ -75,6 +80,7 @@ class Fitted(NamedTuple):
 @lru_cache(maxsize=8)
 def fitting_of(settings: UpdateSettings, dimension: int) -> Fitting:
     """How mixtures over `dimension` coordinates are fitted, two of which are seen."""
+    searched = searched_below(settings)
     normal = normal_points(UNSEEN_POINTS, max(dimension - 1, 1), SEED).double()
     return Fitting(
         settings.most_components,
@@ -85,6 +91,8 @@ def fitting_of(settings: UpdateSettings, dimension: int) -> Fitting:
         float(settings.refined_defence),
         -0.5 * math.log(settings.refine_below) if settings.refine_below > 0 else math.inf,
         MOST_OF_PARTS,
+        searched,
+        math.inf if searched > 0 else MOST_SOURCES * settings.most_components,
         Draws(array(torch.special.ndtr(normal[:, 0])), array(normal[:, 1:])),
     )
 
@@ -97,11 +105,11 @@ def loss_of_parts(
 
     `divergence` is its loss in the plane, with what is uncertain. Under a single component, a fit is better.
     """
-    fitting, work = problem.fitting, problem.work
+    fitting = problem.fitting
     if problem.whole.means.shape[1] == 1 or not divergence < fitting.most_of_parts:
         return math.inf
     points = np.empty((1, len(fitting.draws.uniform), 2))
-    draw_nodes(work.nodes.nodes, nodes, work.plane, points[0])
+    draw_nodes(problem.nodes, nodes, problem.plane, points[0])
     loss = divergence + _unseen(components(found, row, left), problem, points)
     return loss if loss < fitting.most_of_parts else math.inf
 
@@ -118,16 +126,18 @@ def fit_lines(problem: Problem, reduced: Reduced, found: Numbers, row: int) -> F
         fitted, size = _from_lines(problem)
         return _complete(fitted, size, problem, found, row)
     before = components(found, row, reduced.components)
-    fitted, size = _from_parts(_reduced(problem, reduced.parts), problem)
-    # a search may fit a poor answer better, beside what the prior's components say
-    if size >= SEARCHED:
-        after = _complete(fitted, size, problem, found, row)
-        if after.divergence < reduced.loss:
-            return after
+    start = _reduced(problem, reduced.parts)
+    if not (reduced.loss < LITTLE and sources_of(start, problem) > problem.fitting.most_sources):
+        fitted, size = _from_parts(start, problem)
+        # a search may fit a poor answer better, beside what the prior's components say
+        if size >= problem.fitting.searched:
+            after = _complete(fitted, size, problem, found, row)
+            if after.divergence < reduced.loss:
+                return after
     if not reduced.loss < math.inf:
         return failed
     size = _measured(marginal(before, 0, reduced.components, problem.axes), problem)[0]
-    if not size >= SEARCHED:
+    if not size >= problem.fitting.searched:
         return failed
     for k in range(reduced.components):
         found.log_weights[row, k], found.means[row, k] = before.log_weights[0, k], before.means[0, k]
@@ -162,8 +172,7 @@ def _reduced(problem: Problem, count: int) -> Numbers:
 
     One of them is as wide as the prior, with little weight.
     """
-    whole, work = problem.whole, problem.work
-    plane, parts, most = work.plane, work.nodes.parts, len(work.seen)
+    whole, plane, parts, most = problem.whole, problem.plane, problem.parts, problem.fitting.most
     every, found = nothing(count, 2), nothing(most, 2)
     for j in range(count):
         covariance = every.covariances[0, j]

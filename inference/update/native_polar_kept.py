@@ -1,4 +1,4 @@
-"""Nodes and strips that `native_polar_parts` keeps of lines, of light ones fewer.
+"""Nodes, strips and parts that are kept for `native_polar_quadrature`, of light ones fewer.
 
 Half of all nodes have a thousandth of the posterior together. Among those of about the same share, which differ tenfold
 at most, one stands for several: where their shares add up to the most that one of them may have. So sums over the nodes
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from beliefstream.inference.mixtures.native import borrowing
 from beliefstream.inference.update.native_polar_lines import Lines, Sensor
-from beliefstream.inference.update.native_polar_space import Counts, Space
+from beliefstream.inference.update.native_polar_space import Counts, Parts, Space
 from beliefstream.inference.update.native_polar_windows import Sums
 
 Array = NDArray[np.float64]
@@ -22,6 +22,8 @@ Array = NDArray[np.float64]
 # shares of the posterior between which one node or strip stands for several; below the last, they are left out
 LIGHT_NODES = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 LIGHT_STRIPS = (1e-5, 1e-6, 1e-7)
+ALIKE = 2e-4  # nats that merging two parts may lose, which are merged before all others
+LEAST_VOLUME = 1e-300
 
 
 @borrowing
@@ -115,3 +117,74 @@ def fill_moments(sums: Sums, into: Array) -> None:
     x, y = x / mass, y / mass
     into[0], into[1] = x, y
     into[2], into[3], into[4] = xx / mass - x * x, xy / mass - x * y, yy / mass - y * y
+
+
+@borrowing
+def join_neighbours(parts: Parts, count: int, most: int) -> int:
+    """Merge neighbouring parts of the same component until there are at most `most`; how many there are then."""
+    while count > most:
+        left, place = 0, 0
+        while place < count:
+            other = place + 1
+            if other < count and parts.source[other] == parts.source[place]:
+                _merge(parts, place, other)
+                other += 1
+            parts.share[left], parts.source[left] = parts.share[place], parts.source[place]
+            for i in range(5):
+                parts.moments[left, i] = parts.moments[place, i]
+            left, place = left + 1, other
+        if left == count:
+            break
+        count = left
+    return count
+
+
+@borrowing
+def join_alike(parts: Parts, count: int) -> int:
+    """Merge neighbouring parts of the same component where that loses next to nothing; how many are left.
+
+    All parts of a component leave it the same covariance beside the plane, so that the loss is that in the plane.
+    """
+    left, volume = 0, _volume(parts.moments[0])
+    for place in range(1, count):
+        one, other, own = parts.share[left], parts.share[place], _volume(parts.moments[place])
+        if parts.source[place] == parts.source[left]:
+            _put_merged(parts, left, place)
+            both = _volume(parts.merged)
+            if (one + other) * both - one * volume - other * own < ALIKE:
+                parts.share[left], volume = one + other, both
+                for i in range(5):
+                    parts.moments[left, i] = parts.merged[i]
+                continue
+        left, volume = left + 1, own
+        parts.share[left], parts.source[left] = other, parts.source[place]
+        for i in range(5):
+            parts.moments[left, i] = parts.moments[place, i]
+    return min(left + 1, count)
+
+
+@borrowing
+def _volume(moments: Array) -> float:
+    """Half the log determinant of a covariance."""
+    return 0.5 * math.log(max(moments[2] * moments[4] - moments[3] * moments[3], LEAST_VOLUME))
+
+
+@borrowing
+def _put_merged(parts: Parts, place: int, other: int) -> None:
+    """Fill the moments of two parts together."""
+    found, first, second = parts.merged, parts.moments[place], parts.moments[other]
+    part = parts.share[other] / (parts.share[place] + parts.share[other])
+    x, y = second[0] - first[0], second[1] - first[1]
+    products = (x * x, x * y, y * y)
+    for i in range(3):
+        found[2 + i] = first[2 + i] + part * (second[2 + i] - first[2 + i] + (1 - part) * products[i])
+    found[0], found[1] = first[0] + part * x, first[1] + part * y
+
+
+@borrowing
+def _merge(parts: Parts, place: int, other: int) -> None:
+    """Give a part the moments of both."""
+    _put_merged(parts, place, other)
+    for i in range(5):
+        parts.moments[place, i] = parts.merged[i]
+    parts.share[place] += parts.share[other]

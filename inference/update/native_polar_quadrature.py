@@ -30,6 +30,8 @@ from beliefstream.inference.update.native_polar_fit import (
     fitting_of,
     loss_of_parts,
 )
+from beliefstream.inference.update.native_polar_kept import join_alike, join_neighbours
+from beliefstream.inference.update.native_polar_nodes import REACH
 from beliefstream.inference.update.native_polar_parts import gather, is_long
 from beliefstream.inference.update.native_polar_sight import see_prior, sight_of
 from beliefstream.inference.update.native_polar_space import Counts, Sight
@@ -40,20 +42,20 @@ from beliefstream.inference.update.native_polar_work import (
     Work,
     add_outliers,
     begin_gathered,
-    join_neighbours,
     new_gathered,
     new_work,
     put_gathered,
     tables_of,
 )
 from beliefstream.inference.update.native_scaling import example
-from beliefstream.inference.update.polar_rules import ASKED
+from beliefstream.inference.update.polar_rules import ASKED, MOST_BEYOND
 from beliefstream.inference.update.settings import UpdateSettings
 from beliefstream.inference.update.wide_components import WIDER
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
 
+LEAST_BESIDE = math.log(MOST_BEYOND) + 0.5 * REACH * REACH
 SURE = 0.001  # uncertain share of a posterior, below which quadrature is sure enough
 
 
@@ -61,7 +63,7 @@ def prepare() -> None:
     """Compile the function, or load it from Numba's cache."""
     prior, observations = example()
     index, axes = torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2, dtype=torch.int64)
-    solve(prior, observations.native, index, axes, UpdateSettings(components=1), index == 0)
+    solve(prior, observations.native, index, axes, UpdateSettings(components=1), index == 0, index == 0)
     lines(prior, observations.native, 1, (0.0, 0.0, 0.0))
 
 
@@ -83,6 +85,7 @@ class Asked(NamedTuple):
     least: float  # effective sample size of an answer that loses more
     fitting: Fitting
     fits: NDArray[np.bool_]  # (b,) whether a mixture may be fitted where quadrature loses more
+    near: NDArray[np.bool_]  # (b,) whether all of the posterior is sure to be within the reach of lines
     gathered: Gathered  # space for the lines of one problem
 
 
@@ -93,14 +96,15 @@ def solve(
     axes: Tensor,
     settings: UpdateSettings,
     fits: Tensor,
+    near: Tensor,
 ) -> tuple[GaussianMixture, Answers]:
     """Posteriors ``(b, J, D)`` of the problems at `index`, by quadrature or by a fit where that is allowed.
 
-    `axes` ``(b, 2)`` are the coordinates that the sensors touch, `fits` ``(b,)`` is as in `Asked`.
+    `axes` ``(b, 2)`` are the coordinates that the sensors touch; `fits` and `near` ``(b,)`` are as in `Asked`.
     """
     batch, size, most = len(index), prior.dimension, settings.most_components
     answers = new_answers(batch, most, size)
-    asked = asked_of(settings, size, fits.numpy())
+    asked = asked_of(settings, size, fits.numpy(), near.numpy())
     count = _solve(numbers_of(prior), seen, (index.numpy(), axes.contiguous().numpy()), asked, answers)
     return GaussianMixture(*(torch.from_numpy(part[:, :count]) for part in answers.posterior)), answers
 
@@ -114,13 +118,15 @@ def new_answers(batch: int, most: int, size: int) -> Answers:
     return Answers(posterior, evidence, divergence, sizes, np.zeros(batch, np.bool_))
 
 
-def asked_of(settings: UpdateSettings, dimension: int, fits: NDArray[np.bool_]) -> Asked:
+def asked_of(
+    settings: UpdateSettings, dimension: int, fits: NDArray[np.bool_], near: NDArray[np.bool_]
+) -> Asked:
     """What the settings ask of problems with so many coordinates."""
     limits = float(settings.merge_below), WIDER, float(settings.prior_share)
     tables = tables_of(settings.most_components, *limits)
     below, repeat = float(settings.quadrature_below), float(settings.repeat_below)
     least = repeat if repeat > ASKED else 0.0
-    return Asked(tables, below, least, fitting_of(settings, dimension), fits, new_gathered(1))
+    return Asked(tables, below, least, fitting_of(settings, dimension), fits, near, new_gathered(1))
 
 
 def lines(
@@ -187,10 +193,12 @@ def solve_one(
     if off < asked.below and uncertain < SURE:
         found.divergence[row], found.size[row] = off, math.exp(-2 * off)
         return left
-    if not asked.fits[row]:
+    if not (asked.fits[row] and (asked.near[row] or _is_within_reach(sight, evidence))):
         return 0
     whole, into, fitting = components(prior, b, count), found.posterior, asked.fitting
-    problem = Problem(whole, axes, evidence, gathered, fitting, work)
+    problem = Problem(
+        whole, axes, evidence, gathered, fitting, work.plane, work.nodes.nodes, work.nodes.parts
+    )
     loss = loss_of_parts(problem, counts.nodes, off, into, row, left)
     fitted = Fitted(left, math.exp(-2 * loss), loss, False)
     if not loss < fitting.enough:
@@ -203,6 +211,15 @@ def solve_one(
 
 
 @borrowing
+def _is_within_reach(sight: Sight, evidence: float) -> bool:
+    """Whether what lies beyond the reach of lines is too little to matter, whatever the observation.
+
+    There the prior has at most exp(−reach² / 2) of its mass, and the likelihood is at most that of a residual of zero.
+    """
+    return sight.log_inlier < evidence + LEAST_BESIDE
+
+
+@borrowing
 def _gathered(
     sight: Sight, prior: Numbers, b: int, count: int, tables: Tables, work: Work
 ) -> tuple[Counts, int, float, float]:
@@ -211,7 +228,8 @@ def _gathered(
         sight, prior.log_weights[b], work.moments, count, tables.rules, work.nodes
     )
     inliers = counts.strips
-    parts = join_neighbours(work.nodes.parts, counts.parts, MOST_PARTS - count)
+    parts = join_alike(work.nodes.parts, counts.parts)
+    parts = join_neighbours(work.nodes.parts, parts, MOST_PARTS - count)
     counts = Counts(parts, counts.nodes, counts.strips)
     if counts.nodes >= 0:
         counts = add_outliers(sight, prior, b, count, rough, tables, counts, work)

@@ -85,6 +85,7 @@ class Parts(NamedTuple):
     share: Array  # as of `Nodes`
     moments: Array  # (J, 5), as of `Strips`
     source: Places  # component of the prior
+    merged: Array  # (5,), space for the moments of two
 
 
 class Windows(NamedTuple):
@@ -139,6 +140,6 @@ def new_space(count: int, inner_nodes: int) -> Space:
         ),
         Nodes(nodes[0], nodes[1], nodes[2], nodes[3]),
         Strips(np.empty(MOST_STRIPS), np.empty((MOST_STRIPS, 5))),
-        Parts(np.empty(most), np.empty((most, 5)), np.empty(most, np.int64)),
+        Parts(np.empty(most), np.empty((most, 5)), np.empty(most, np.int64), np.empty(5)),
         np.zeros((2, LEVELS)),
     )

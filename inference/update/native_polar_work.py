@@ -26,7 +26,6 @@ from beliefstream.inference.update.native_polar_space import (
     MOST_WINDOWS,
     Counts,
     Nodes,
-    Parts,
     Rules,
     Sight,
     Space,
@@ -126,41 +125,6 @@ def new_work(count: int, size: int, tables: Tables) -> Work:
         np.empty((most, 5)),
         new_room(few, size),
     )
-
-
-@borrowing
-def join_neighbours(parts: Parts, count: int, most: int) -> int:
-    """Merge neighbouring parts of the same component until there are at most `most`; how many there are then."""
-    while count > most:
-        left, place = 0, 0
-        while place < count:
-            other = place + 1
-            if other < count and parts.source[other] == parts.source[place]:
-                _merge(parts, place, other)
-                other += 1
-            parts.share[left], parts.source[left] = parts.share[place], parts.source[place]
-            for i in range(5):
-                parts.moments[left, i] = parts.moments[place, i]
-            left, place = left + 1, other
-        if left == count:
-            break
-        count = left
-    return count
-
-
-@borrowing
-def _merge(parts: Parts, place: int, other: int) -> None:
-    """Give a part the moments of both."""
-    found, second = parts.moments[place], parts.moments[other]
-    mass = parts.share[place] + parts.share[other]
-    part = parts.share[other] / mass
-    x, y = second[0] - found[0], second[1] - found[1]
-    products = (x * x, x * y, y * y)
-    for i in range(3):
-        found[2 + i] += part * (second[2 + i] - found[2 + i] + (1 - part) * products[i])
-    found[0] += part * x
-    found[1] += part * y
-    parts.share[place] = mass
 
 
 @borrowing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,13 +12,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native import adding, borrowing, inner, native
+from beliefstream.inference.mixtures.native import adding, borrowing, fusing, inner, native
 from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
-from beliefstream.inference.mixtures.native_density import BLOCK, fill, sum_components
-from beliefstream.inference.mixtures.native_exponential import UNDERFLOW, exponential
+from beliefstream.inference.mixtures.native_density import (
+    BLOCK,
+    FAINT,
+    LEAST_POWER,
+    ROOT,
+    Block,
+    fill,
+    sum_components,
+    sum_plane,
+)
+from beliefstream.inference.mixtures.native_exponential import (
+    LOG2_E,
+    UNDERFLOW,
+    exponential,
+    logarithm,
+    roughly_power_of_two,
+)
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
 from beliefstream.inference.update.native_curved_quadrature import Densities, new_densities, see
-from beliefstream.inference.update.native_extension import Regression, new_work, regress
+from beliefstream.inference.update.native_followed import Regression, Work, new_work, regress
 
 Array = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -88,37 +104,56 @@ def divergence_of_all(
         _new_frame(axes[0], posterior.means.shape[1]), _new_frame(every, posterior.means.shape[1]),
     )  # fmt: skip
     for b in range(len(found)):
-        for k in range(sources):
-            regress(whole, b, k, axes[0], regression, work)
-            for i in range(unseen):
-                for j in range(unseen):
-                    square[i, j] = regression.rest[k, axes[1][i], axes[1][j]]
-            factorise(square, TINY, ROUNDING, factors[k])
-        for number in range(4):
-            given, frame = whole if number < 2 else posterior, frames[number]
-            one = (given.log_weights[b], given.means[b], given.covariances[b])
-            see(one, frame.axes, len(frame.means), frame.means, frame.square, frame.densities)
-        found[b] = 0.0
-        for start in range(0, points.shape[1], BLOCK):
-            some = min(BLOCK, points.shape[1] - start)
-            for i in range(seen):
-                for p in range(some):
-                    value = points[b, start + p, i]
-                    frames[0].densities.block.points[i, p] = frames[2].densities.block.points[i, p] = value
-            _evaluate(frames[0])
+        found[b] = _divergence_of_one(
+            posterior, whole, b, axes, points[b], share[b], draws, regression, work, factors, square, frames
+        )
+
+
+@borrowing
+def _divergence_of_one(
+    posterior: Numbers,
+    whole: Numbers,
+    b: int,
+    axes: tuple[Places, Places],
+    points: Array,
+    share: Array,
+    draws: Draws,
+    regression: Regression,
+    work: Work,
+    factors: Array,
+    square: Array,
+    frames: tuple[Frame, Frame, Frame, Frame],
+) -> float:
+    (sources, size), seen, unseen, found = whole.means.shape[1:], len(axes[0]), len(axes[1]), 0.0
+    for k in range(sources):
+        regress(whole, b, k, axes[0], regression, work)
+        for i in range(unseen):
+            for j in range(unseen):
+                square[i, j] = regression.rest[k, axes[1][i], axes[1][j]]
+        factorise(square, TINY, ROUNDING, factors[k])
+    for number in range(4):
+        given, frame = whole if number < 2 else posterior, frames[number]
+        one = (given.log_weights[b], given.means[b], given.covariances[b])
+        see(one, frame.axes, len(frame.means), frame.means, frame.square, frame.densities)
+    for start in range(0, len(points), BLOCK):
+        some = min(BLOCK, len(points) - start)
+        for i in range(seen):
             for p in range(some):
-                k = _chosen(frames[0], p, draws.uniform[start + p])
-                state = points[b, start + p]
-                _place(
-                    whole, b, k, axes, regression, factors[k], state, draws.normal[start + p], frames[1], p
-                )
-            for i in range(size):
-                for p in range(some):
-                    frames[3].densities.block.points[i, p] = frames[1].densities.block.points[i, p]
-            for number in range(1, 4):
-                _evaluate(frames[number])
-            logs = (frames[0].logs, frames[1].logs, frames[2].logs, frames[3].logs)
-            found[b] += _sum(share[b, start : start + some], logs)
+                value = points[start + p, i]
+                frames[0].densities.block.points[i, p] = frames[2].densities.block.points[i, p] = value
+        _evaluate_each(frames[0])
+        for p in range(some):
+            k = _chosen(frames[0], p, draws.uniform[start + p])
+            state = points[start + p]
+            _place(whole, b, k, axes, regression, factors[k], state, draws.normal[start + p], frames[1], p)
+        for i in range(size):
+            for p in range(some):
+                frames[3].densities.block.points[i, p] = frames[1].densities.block.points[i, p]
+        for number in range(1, 4):
+            _evaluate(frames[number])
+        logs = (frames[0].logs, frames[1].logs, frames[2].logs, frames[3].logs)
+        found += _sum(share[start : start + some], logs)
+    return found
 
 
 @inner
@@ -130,9 +165,60 @@ def _new_frame(axes: Places, count: int) -> Frame:
 
 @borrowing
 def _evaluate(frame: Frame) -> None:
+    """Fill the log density of the points; not that of each component."""
+    found, size = frame.densities, len(frame.axes)
+    if size == 2:
+        sum_plane(found.inverse, found.shift, found.peaks, found.block, frame.logs)
+    elif size == 4:
+        _sum_four(found.inverse, found.shift, found.peaks, found.block, frame.logs)
+    else:
+        _evaluate_each(frame)
+
+
+@borrowing
+def _evaluate_each(frame: Frame) -> None:
+    """Fill the log density of the points, and that of each component."""
     found = frame.densities
     fill(found.inverse, found.shift, found.peaks, found.block)
     sum_components(found.block, frame.logs)
+
+
+@borrowing
+def _sum_four(inverse: Array, shift: Array, peaks: Array, block: Block, total: Array) -> None:
+    """As `native_density.sum_plane`, in four coordinates."""
+    highest, sums = -math.inf, block.total
+    for k in range(len(peaks)):
+        highest = peaks[k] if peaks[k] > highest else highest
+    for p in range(BLOCK):
+        sums[p] = 0.0
+    for k in range(len(peaks)):
+        _add_four(inverse[k], shift[k], (peaks[k] - highest) * LOG2_E, block.points, sums)
+    lost = 0
+    for p in range(BLOCK):
+        lost += not sums[p] > FAINT  # negated for what is not a number
+    if lost:
+        fill(inverse, shift, peaks, block)
+        sum_components(block, total)
+        return
+    for p in range(BLOCK):
+        total[p] = highest + logarithm(sums[p])
+
+
+@fusing
+def _add_four(inverse: Array, shift: Array, peak: float, points: Array, sums: Array) -> None:
+    """Add the densities of one component, two to the power of what is computed."""
+    x, y, z, t = ROOT * shift[0], ROOT * shift[1], ROOT * shift[2], ROOT * shift[3]
+    xx, yx, yy = ROOT * inverse[0, 0], ROOT * inverse[1, 0], ROOT * inverse[1, 1]
+    zx, zy, zz = ROOT * inverse[2, 0], ROOT * inverse[2, 1], ROOT * inverse[2, 2]
+    tx, ty, tz, tt = ROOT * inverse[3, 0], ROOT * inverse[3, 1], ROOT * inverse[3, 2], ROOT * inverse[3, 3]
+    for p in range(BLOCK):
+        first = x + xx * points[0, p]
+        second = y + yx * points[0, p] + yy * points[1, p]
+        third = z + zx * points[0, p] + zy * points[1, p] + zz * points[2, p]
+        last = t + tx * points[0, p] + ty * points[1, p] + tz * points[2, p] + tt * points[3, p]
+        below = peak - first * first - second * second - third * third - last * last
+        # what is not a number stays so
+        sums[p] += roughly_power_of_two(LEAST_POWER if below < LEAST_POWER else below)
 
 
 @borrowing

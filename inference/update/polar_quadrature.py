@@ -54,8 +54,8 @@ def surround(
         return
     axes = torch.nonzero(touched[index])[:, 1].view(len(index), 2)
     surprise = problem.prediction.rows_of(index).surprise(problem.prior.rows(index))
-    fits = (surprise > LEAST_OF_LINES) & leaves_a_ring(problem.rows(index))
-    mixture, found = native.solve(prior, observations.native, places, axes, settings, fits)
+    fits, near = leaves_a_ring(problem.rows(index)), surprise > LEAST_OF_LINES
+    mixture, found = native.solve(prior, observations.native, places, axes, settings, fits, near)
     divergence, size, fitted = map(torch.from_numpy, (found.divergence, found.size, found.is_fitted))
     good = torch.nonzero(divergence < math.inf)[:, 0]
     if len(good) == 0:

@@ -41,6 +41,7 @@ from beliefstream.inference.update.polar_rules import (
     SEARCHED,
     STEPS,
     UNSEEN_POINTS,
+    searched_below,
 )
 from beliefstream.inference.update.prior_scan import scan
 from beliefstream.inference.update.result import Method, Update, joined
@@ -114,7 +115,7 @@ def _solved(
     if local.partial and len(at):
         update = _with_unseen(local, update, found.draw(UNSEEN_POINTS), at)
     # a search may fit a poor answer better, beside what the prior's components say
-    below = settings.defend_below if isinstance(found, Cells) else SEARCHED
+    below = settings.defend_below if isinstance(found, Cells) else searched_below(settings)
     sound = ~((size < below) & several)
     if isinstance(found, Cells):  # lines are wherever there may be mass
         agrees, update = _scanned(local, found, update)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from beliefstream.inference import sensors
 from beliefstream.inference.evaluation.adversarial.answers import stacked
 from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
 from beliefstream.inference.evaluation.adversarial.oracle import solve
+from beliefstream.inference.evaluation.adversarial.problems import gaussian
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.inference.sensors import bearing, range_to
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, Sensor
 from beliefstream.inference.update.local_problem import LocalProblem
@@ -23,17 +26,20 @@ from beliefstream.inference.update.result import Method, Update
 from beliefstream.inference.update.scaled_problem import pose
 from beliefstream.inference.update.settings import UpdateSettings
 from beliefstream.inference.update.subdivision import subdivided
+from tests.inference.update.test_polar_quadrature import crossing
 from tests.inference.update.test_subdivision import ARC, WIDE, mixture, sensor
 
 SETTINGS = UpdateSettings()
 AXES = [2, 0]  # the coordinates of the plane
 
 
-def surrounded(prior: GaussianMixture, observations: Observations) -> tuple[Tensor, Update]:
+def surrounded(
+    prior: GaussianMixture, observations: Observations, chosen: UpdateSettings = SETTINGS
+) -> tuple[Tensor, Update]:
     """Places and answers."""
     posed = pose(prior, observations, math.inf)
     every = torch.ones(prior.batch, dtype=torch.bool)
-    ((index, update),) = surround(posed.scaled, posed.touched, every, SETTINGS)
+    ((index, update),) = surround(posed.scaled, posed.touched, every, chosen)
     return index, update
 
 
@@ -103,6 +109,8 @@ def test_a_fit_does_not_depend_on_its_batch(components: int) -> None:
         pytest.param(WIDE, sensor("range", [20.0, -30.0], 0.5, 0.2), 90.0, id="ring or outlier"),
         pytest.param(ARC, sensor("range", [0.0, 0.0], 0.5), 100.0, id="arc along a ring"),
         pytest.param(WIDE, sensor("bearing", [-5.0, 10.0], 0.03, 0.1), 3.1, id="beam from inside"),
+        # its direction is less likely than any that lines are usually taken for
+        pytest.param(WIDE, sensor("bearing", [110.0, 55.0], 0.03, 0.1), 0.352, id="beam that leads away"),
     ],
 )
 def test_a_fit_says_how_far_it_is_from_the_exact_posterior(
@@ -115,3 +123,41 @@ def test_a_fit_says_how_far_it_is_from_the_exact_posterior(
     assert float(update.log_evidence[0]) == pytest.approx(truth.log_evidence, abs=0.05)
     assert -0.05 - 2 * distance.error < float(update.divergence[0]) - distance.value < 0.15
     assert float(update.effective_sample_size[0]) <= math.exp(-2 * distance.value) + 0.1
+
+
+@pytest.mark.parametrize(("outliers", "is_solved"), [(0.1, True), (0.0, False)])
+def test_a_beam_that_leads_away_is_solved_only_where_nothing_of_it_is_too_far(
+    outliers: float, is_solved: bool
+) -> None:
+    prior = stacked([gaussian([0.0, 0.0], [60.0, 60.0])])
+    source = bearing((0, 1), 2, [330.0, 165.0], 0.0003, outliers)
+    observations = encode([(Reading(source, np.array([0.463])),)], 2)
+    posed = pose(prior, observations, math.inf)
+    found = list(surround(posed.scaled, posed.touched, torch.ones(1, dtype=torch.bool), SETTINGS))
+    assert bool(found) == is_solved
+
+
+def test_a_poor_fit_is_searched_only_where_more_is_asked_of_a_refined_answer() -> None:
+    prior = stacked([crossing()[0]])
+    reading = Reading(range_to((0, 1), 2, [60.0, 10.0], 0.02, 0.5, 500.0), np.array([55.0]))
+    observations = encode([(reading,)], 2)
+    posed = pose(prior, observations, math.inf)
+    every = torch.ones(1, dtype=torch.bool)
+    few = replace(SETTINGS, components=4)
+    ((_, found),) = surround(posed.scaled, posed.touched, every, replace(few, repeat_below=0.5))
+    assert 0 < float(found.effective_sample_size[0]) < 0.5
+    assert list(surround(posed.scaled, posed.touched, every, few)) == []
+    truth = solve(crossing()[0], (reading,), np.random.default_rng(5))
+    distance = truth.divergence(mixture(found))
+    assert float(found.divergence[0]) > distance.value - 0.05 - 2 * distance.error
+
+
+def test_where_little_is_asked_fewer_mixtures_are_fitted_and_answers_lose_hardly_more() -> None:
+    prior, observations = priors(48, 6), observed(48, 0.1)
+    (places, usual), (others, found) = (
+        surrounded(prior, observations, replace(SETTINGS, repeat_below=least)) for least in (0.9, 0.5)
+    )
+    assert places.tolist() == others.tolist()
+    fitted = [int((update.method == Method.REFINED).sum()) for update in (usual, found)]
+    assert 0 < fitted[1] < fitted[0]
+    assert float((found.divergence - usual.divergence).mean()) < 0.005
