@@ -34,20 +34,21 @@ def headers(type: str, source: str, id: str, time: float) -> list[tuple[str, byt
         id: identifier, unique among the records of the source.
         time: time of the event, in seconds since the epoch.
     """
+    origin, kind = _constant(source, type)
     return [
         _SPECVERSION,
         ("ce_id", id.encode()),
-        ("ce_source", _encoded(source)),
-        ("ce_type", _encoded(type)),
+        origin,
+        kind,
         ("ce_time", to_rfc3339(time).encode()),
         _CONTENT_TYPE,
     ]
 
 
 @functools.lru_cache(1024)
-def _encoded(text: str) -> bytes:
-    """The bytes of a text that nearly all records of a program have."""
-    return text.encode()
+def _constant(source: str, type: str) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
+    """The headers that nearly all records of a program have alike."""
+    return ("ce_source", source.encode()), ("ce_type", type.encode())
 
 
 def parse(headers: Iterable[tuple[str, bytes | None]] | None) -> dict[str, str]:

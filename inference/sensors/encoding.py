@@ -7,7 +7,6 @@ the reported value. All reports of a batch are encoded together.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -56,24 +55,26 @@ class Tabulated(NamedTuple):
 
 def tabulated(flat: Sequence[Reading], dimension: int) -> Tabulated:
     """The readings, none of them composite, as rows of a table; raises ValueError as `encode` does."""
-    if any(reading.covariance is not None for reading in flat):
+    if [reading for reading in flat if reading.covariance is not None]:
         index = np.arange(len(flat))
         table = sensor_table([reading.sensor for reading in flat], _covariances(flat, dimension), dimension)
     else:
         table, index = indexed([reading.sensor for reading in flat], dimension)
-    return Tabulated(table, index, _values(flat, table.matrix.shape[1]))
+    values = _values(
+        [reading.value for reading in flat], table.kind[index] != LIKELIHOOD, table.matrix.shape[1]
+    )
+    return Tabulated(table, index, values)
 
 
-def _values(flat: Sequence[Reading], width: int) -> Array:
-    """The values as rows ``(n, width)``, with zeros after the shorter ones, and for problems."""
-    values = np.zeros((len(flat), width))
-    alike: dict[int, list[int]] = defaultdict(list)
-    for row, reading in enumerate(flat):
-        if reading.sensor.kind != LIKELIHOOD:
-            alike[len(reading.value)].append(row)
-    for length, rows in alike.items():
-        values[rows, :length] = np.concatenate([flat[row].value for row in rows]).reshape(-1, length)
-    return values
+def _values(values: Sequence[Array], wanted: NDArray[np.bool_], width: int) -> Array:
+    """The wanted ones of `values` as rows ``(n, width)``; with zeros after the shorter ones, and for the others."""
+    found = np.zeros((len(values), width))
+    lengths = np.fromiter(map(len, values), np.int64, len(values)) * wanted
+    for length in set(lengths.tolist()) - {0}:
+        rows = np.flatnonzero(lengths == length)
+        several = [values[row] for row in rows.tolist()]
+        found[rows, :length] = np.concatenate(several).reshape(-1, length)
+    return found
 
 
 def indexed(sensors: Sequence[Sensor], dimension: int) -> tuple[SensorTable, NDArray[np.int64]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,7 +66,9 @@ def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = Fa
     some = [steps[i] for i in chosen]
     beliefs, intervals = begun(some)
     given = _given(native, some, beliefs, np.array(intervals))
-    readings = [expanded(step.instant.readings) for step in some]
+    whole = [step.instant.readings for step in some]
+    sensors = {reading.sensor for row in whole for reading in row}
+    readings = [expanded(row) for row in whole] if any(sensor.parts for sensor in sensors) else whole
     reported = _reported(native, [r for row in readings for r in row], list(map(len, readings)), given)
     judged = _judged(native, some, reported, given, with_fits)
     limits = native.Limits(
@@ -116,9 +118,10 @@ def _given(native: Any, steps: Sequence[Step], beliefs: Sequence[Belief], interv
         [belief.covariances for belief in beliefs],
     )
     whole = (np.ascontiguousarray(np.concatenate(part, dtype=np.float64)) for part in parts)
-    errors = np.array([belief.error for belief in beliefs])
+    errors = np.fromiter(chain.from_iterable([belief.error for belief in beliefs]), np.float64)
     counts = np.fromiter(map(len, parts[0]), np.int64, len(beliefs))
-    return native.Given(counts, *whole, errors, intervals, *_changes(steps, beliefs, intervals))
+    changes = _changes(steps, beliefs, intervals)
+    return native.Given(counts, *whole, errors.reshape(len(beliefs), -1), intervals, *changes)
 
 
 def _changes(
@@ -160,7 +163,8 @@ def _judged(native: Any, steps: Sequence[Step], reported: Any, given: Any, with_
         return native.Judged(reported, np.zeros(0, np.bool_), np.zeros((0, len(Fit))))
     readings = [step.instant.readings for step in steps]
     first = np.ones(len(readings), np.bool_)
-    if not all(len(row) == 1 and row[0].sensor.is_one_number for row in readings):
+    sensors = {reading.sensor for row in readings for reading in row}
+    if sum(map(len, readings)) > len(readings) or not all(sensor.is_one_number for sensor in sensors):
         channels = Channels.of(readings)
         counts = np.bincount(channels.entities, minlength=len(readings)).tolist()
         reported, first = _reported(native, channels.readings, counts, given), np.array(channels.first)
@@ -177,10 +181,11 @@ def _fits(judged: Any) -> list[Array]:
 def _outcomes(steps: Sequence[Step], found: Any, tables: Sequence[Array | None]) -> list[Outcome | None]:
     """The outcome of each step; None where there is none."""
     weights, means, covariances = found.posterior
-    columns = (found.method, found.counts, found.numbers, found.errors)
+    columns = (found.method, found.counts, *found.numbers.T)
+    errors = map(AccumulatedError, *found.errors[:, :3].T.tolist())
     outcomes: list[Outcome | None] = []
-    rows = zip(steps, *(column.tolist() for column in columns), tables, strict=True)
-    for row, (step, method, count, (size, evidence, surprise), error, table) in enumerate(rows):
+    rows = zip(steps, *(column.tolist() for column in columns), errors, tables, strict=True)
+    for row, (step, method, count, size, evidence, surprise, error, table) in enumerate(rows):
         if method not in METHODS:
             outcomes.append(None)
             continue
@@ -190,7 +195,7 @@ def _outcomes(steps: Sequence[Step], found: Any, tables: Sequence[Array | None])
             means[row, :count].copy(),
             covariances[row, :count].copy(),
             None,
-            AccumulatedError(*error[:3]),
+            error,
         )
         outcomes.append(Outcome(belief, size, evidence, surprise, METHODS[method], None, table, True))
     return outcomes

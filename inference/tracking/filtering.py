@@ -40,14 +40,19 @@ def advance(steps: Sequence[Step], updater: Updater, *, with_fits: bool = False)
     Raises:
         ValueError: an instant is earlier than its belief.
     """
-    steps = [without_expired(step) for step in steps]
+    models = {step.model for step in steps}
+    if any(model.expires_after < math.inf for model in models):
+        steps = [without_expired(step) for step in steps]
     outcomes: list[Outcome | None] = [None] * len(steps)
-    groups: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
+    shapes = {model: (model.motion.dimension, model.components) for model in models}
+    sensors = {reading.sensor for step in steps for reading in step.instant.readings}
+    special = {sensor for sensor in sensors if not sensor.is_plain}
+    groups: dict[tuple[tuple[int, int], bool], list[int]] = defaultdict(list)
     for index, step in enumerate(steps):
         # native forms take plain sensors only, so that one other in a batch would hold up all of them
-        plain = all(reading.sensor.is_plain for reading in step.instant.readings)
-        groups[step.model.motion.dimension, step.model.components, plain].append(index)
-    for (_, components, _), indices in groups.items():
+        plain = not special or special.isdisjoint([reading.sensor for reading in step.instant.readings])
+        groups[shapes[step.model], plain].append(index)
+    for ((_, components), _), indices in groups.items():
         tuned = updater.with_components(components)
         for index, outcome in zip(
             indices, _advance_alike([steps[i] for i in indices], tuned, with_fits), strict=True

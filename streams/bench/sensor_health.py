@@ -65,10 +65,9 @@ def keep(found: list[Array]) -> Callable[[], object]:
             message = StoredMessage(False, number * BATCH + row, b"")
             event = Event("entity", number * 0.5, reading)
             entity.accept(Entry(event, message, sensor=f"gps-{row % SENSORS}"))
-        fitted = [
-            Fitted(entity, Instant(number * 0.5, (reading,), labels=(row,)), rows)
-            for row, rows in enumerate(positions)
-        ]
+        fitted = Fitted()
+        for row, rows in enumerate(positions):
+            fitted.add(entity, Instant(number * 0.5, (reading,), labels=(row,)), rows)
         changes = keeper.add(fitted, leases)
         for partition, entries in changes.entries.items():
             table.store.write_own(partition, entries, -1, 0)

@@ -60,6 +60,18 @@ class PosteriorWriter:
     ) -> bytes:
         """Return one message; `sequence` counts the entity's applied messages, `prior_sequence` only its priors."""
         belief = outcome.belief
+        quality: dict[str, float | str | None] = {
+            "effective_sample_size": outcome.effective_sample_size,
+            "log_evidence": outcome.log_evidence,
+            "surprise": outcome.surprise,
+            "method": outcome.method,
+            "likelihood": "exact",
+            "accumulated_error": belief.error.nats,
+        }
+        if outcome.learned is not None:
+            quality["likelihood"] = "learned"
+            quality["likelihood_error"] = outcome.learned.error
+            quality["outside_training"] = outcome.learned.outside
         message = {
             "entity": entity,
             "time": belief.time,
@@ -71,25 +83,10 @@ class PosteriorWriter:
                 "means": np.ascontiguousarray(belief.means),
                 "covariances": np.ascontiguousarray(belief.covariances),
             },
-            "quality": {
-                "effective_sample_size": outcome.effective_sample_size,
-                "log_evidence": outcome.log_evidence,
-                "surprise": outcome.surprise,
-                "method": outcome.method,
-                "likelihood": "exact" if outcome.learned is None else "learned",
-                "accumulated_error": outcome.accumulated_error,
-                **_learned(outcome),
-            },
+            "quality": quality,
             "applied": applied,
             "prior_sequence": prior_sequence,
             "model": self._name,
             "model_version": self._version,
         }
-        return orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _learned(outcome: Outcome) -> dict[str, float | None]:
-    """Fields of the quality that only learned likelihoods have."""
-    if outcome.learned is None:
-        return {}
-    return {"likelihood_error": outcome.learned.error, "outside_training": outcome.learned.outside}
+        return orjson.dumps(message, None, orjson.OPT_SERIALIZE_NUMPY)

@@ -12,8 +12,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
@@ -37,7 +38,7 @@ LARGE_BYTES = 64 * 1024
 SEQUENCES = 2**31  # sequence numbers start again at 0 after this many
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True):
     """A record to send, with its topic and partition.
 
     Attributes:
@@ -137,7 +138,7 @@ def pack_batches(
     """
     partitions: defaultdict[tuple[str, int], list[Record]] = defaultdict(list)
     for record in records:
-        partitions[record[:2]].append(record)
+        partitions[record.topic, record.partition].append(record)
     filled = {TopicPartition(*place): _filled(producer, several) for place, several in partitions.items()}
     if leases is not None:
         held = {place: leases[place.partition] for place in filled}

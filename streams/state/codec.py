@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import ParamSpec, TypeVar
 
 import numpy as np
@@ -117,33 +117,34 @@ def encode_beliefs(beliefs: Sequence[Belief]) -> list[bytes]:
             groups[count, size, belief.error != NO_ERROR].append(index)
     encoded: list[bytes] = [b""] * len(beliefs)
     for (count, size, with_error), places in groups.items():
-        header = count, size, _TRIANGLES | (_WITH_ERROR if with_error else 0), 0
-        rows, are_symmetric = _rows([beliefs[place] for place in places], with_error)
-        raw, width = rows.tobytes(), 8 * rows.shape[1]
-        for index, place in enumerate(places):
-            if are_symmetric[index]:
-                start = index * width
+        for chosen, flag, rows in _rows([beliefs[place] for place in places], with_error):
+            header = count, size, flag | (_WITH_ERROR if with_error else 0), 0
+            raw, width = rows.tobytes(), 8 * rows.shape[1]
+            for start, row in zip(range(0, len(raw), width), chosen, strict=True):
+                place = places[row]
                 encoded[place] = _BELIEF.pack(*header, beliefs[place].time) + raw[start : start + width]
     return [found or encode_belief(belief) for found, belief in zip(encoded, beliefs, strict=True)]
 
 
-def _rows(beliefs: Sequence[Belief], with_error: bool) -> tuple[NDArray[np.float64], list[bool]]:
-    """The numbers of beliefs of one shape, a row each, and whether their covariances are symmetric."""
+def _rows(
+    beliefs: Sequence[Belief], with_error: bool
+) -> Iterator[tuple[list[int], int, NDArray[np.float64]]]:
+    """Places, flag and numbers, a row each, of beliefs of one shape: those with symmetric covariances, and others."""
     number, (count, size) = len(beliefs), beliefs[0].means.shape
     lower, upper, _ = _triangles(size)
     # `np.stack` takes several times as long as `np.concatenate`
     flat = np.concatenate([belief.covariances for belief in beliefs]).reshape(number, count, size * size)
     half, other = flat.take(lower, axis=2), flat.take(upper, axis=2)
-    parts = [
-        np.concatenate([belief.weights for belief in beliefs]).reshape(number, count),
-        np.concatenate([belief.means for belief in beliefs]).reshape(number, count * size),
-        half.reshape(number, -1),
-    ]
-    if with_error:
-        parts.append(np.array([belief.error for belief in beliefs]))
+    weights = np.concatenate([belief.weights for belief in beliefs]).reshape(number, count)
+    means = np.concatenate([belief.means for belief in beliefs]).reshape(number, count * size)
+    errors = [np.array([belief.error for belief in beliefs])] if with_error else []
     # as bits, because a zero has two signs
-    are_symmetric = (half.view(np.int64) == other.view(np.int64)).all(axis=(1, 2))
-    return np.concatenate(parts, axis=1).astype("<f8", copy=False), are_symmetric.tolist()
+    symmetric = (half.view(np.int64) == other.view(np.int64)).all(axis=(1, 2))
+    for chosen, flag, covariances in ((symmetric, _TRIANGLES, half), (~symmetric, 0, flat)):
+        places = np.flatnonzero(chosen)
+        if len(places):
+            parts = [part[places] for part in (weights, means, covariances.reshape(number, -1), *errors)]
+            yield places.tolist(), flag, np.concatenate(parts, axis=1).astype("<f8", copy=False)
 
 
 def encoded_size(raw: bytes, place: int) -> int:

@@ -247,22 +247,22 @@ class BeliefRecord:
 
 def encode_states(records: Iterable[BeliefRecord]) -> None:
     """Replace the beliefs of these records by their bytes, all together; each record remembers its newest one."""
-    found: list[tuple[BeliefRecord, Moment[bytes, StoredBelief], Belief]] = []
+    found: list[tuple[BeliefRecord, Moment[bytes, StoredBelief] | None, Belief]] = []
     for record in records:
         if isinstance(base := record.past.base, Belief):
-            record.past.base = encode_belief(base)
-            record._newest = record.past.base, base
+            found.append((record, None, base))
         for moment in reversed(record.past.moments):
             if isinstance(moment.state, bytes):  # so are all before it
                 break
             if moment.state is not None:
                 found.append((record, moment, moment.state))
-    for (record, moment, state), raw in zip(
-        found, encode_beliefs([state for _, _, state in found]), strict=True
-    ):
-        moment.state = raw
-        if moment is record.past.moments[-1]:
-            record._newest = raw, state
+    for (record, after, belief), raw in zip(found, encode_beliefs([each[2] for each in found]), strict=True):
+        if after is None:
+            record.past.base = raw
+        else:
+            after.state = raw
+        if raw is record.past.state:
+            record._newest = raw, belief
 
 
 def _decoded_resets(raw: bytes, place: int) -> tuple[tuple[int, int, tuple[str, ...]], int]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from typing import NamedTuple
+
+import msgspec
 
 from beliefstream.streams.state.codec import checked_end, reports_damage
 
 _MESSAGE = struct.Struct("<BqI")
 
 
-class StoredMessage(NamedTuple):
+class StoredMessage(msgspec.Struct, frozen=True):
     """A message that the belief contains, and that may have to be applied again."""
 
     is_prior: bool
@@ -21,8 +22,12 @@ class StoredMessage(NamedTuple):
 
 def pack(messages: Iterable[StoredMessage]) -> bytes:
     """Pack the messages of one moment into bytes."""
-    packed = [_MESSAGE.pack(kind, offset, len(value)) + value for kind, offset, value in messages]
-    return packed[0] if len(packed) == 1 else b"".join(packed)
+    return b"".join(map(pack_one, messages))
+
+
+def pack_one(message: StoredMessage) -> bytes:
+    """Pack the only message of a moment, as nearly all have."""
+    return _MESSAGE.pack(message.is_prior, message.offset, len(message.value)) + message.value
 
 
 @reports_damage

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from faust.types import TP, EventT
+from faust.types import TP
 
 from beliefstream.schemas import Reason
 from beliefstream.schemas.dead_letter import replay_of
@@ -27,7 +28,10 @@ class Batch:
 
     names: TopicNames
     entities: dict[tuple[int, bytes], EntityBatch] = field(default_factory=dict)
-    times: dict[int, list[float]] = field(default_factory=dict)  # times of observations, by partition
+    ends: dict[TP, int] = field(default_factory=dict)  # offset after the last message, by its place
+    oldest: float = math.inf  # when the broker got the first of its messages
+    # times of observations, by partition
+    times: defaultdict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     resets: list[Record] = field(default_factory=list)  # posteriors emitted for resets
     dead_letters: list[Record] = field(default_factory=list)
     rejected: Counter[tuple[str, Reason]] = field(default_factory=Counter)  # by topic and reason
@@ -35,6 +39,14 @@ class Batch:
     examples: dict[Reason, Example] = field(default_factory=dict)  # the first of each reason
     duplicates: int = 0
     forgotten: int = 0  # observations forgotten by a reset
+
+    def note(self, message: Any) -> None:
+        """Note that a message is part of the batch."""
+        place, stamp = message.tp, message.timestamp
+        if message.offset >= self.ends.get(place, 0):
+            self.ends[place] = message.offset + 1
+        if stamp and stamp < self.oldest:
+            self.oldest = stamp
 
     def reject(self, message: Any, reason: Reason, detail: str) -> None:
         """Reject a message as Faust delivered it."""
@@ -59,12 +71,11 @@ class Batch:
         self.rejected[source[0], reason] += 1
         self.examples.setdefault(reason, Example(source, content[0], detail))
 
-    def measure(self, events: Sequence[EventT[Any]]) -> None:
-        """Update the metrics; call it when all results of these events are durable."""
+    def measure(self) -> None:
+        """Update the metrics; call it when all results are durable."""
         now, ticks = time.time(), time.monotonic()
-        stamps = [event.message.timestamp for event in events if event.message.timestamp]
-        if stamps:
-            metrics.RECORD_AGE_SECONDS.observe(max(0.0, now - min(stamps)))
+        if self.oldest < math.inf:
+            metrics.RECORD_AGE_SECONDS.observe(max(0.0, now - self.oldest))
         for (topic, reason), count in self.rejected.items():
             metrics.DEAD_LETTERS.labels(reason.value).inc(count)
             ANNOUNCER.note(reason, self.examples[reason], count)
@@ -72,23 +83,13 @@ class Batch:
                 metrics.OBSERVATIONS.labels("rejected").inc(count)
         metrics.OBSERVATIONS.labels("duplicate").inc(self.duplicates)
         metrics.OBSERVATIONS.labels("forgotten").inc(self.forgotten)
-        applied = [entry for entity in self.entities.values() for entry in entity.applied]
-        accepted = [entry for entry in applied if not entry.message.is_prior]
-        metrics.OBSERVATIONS.labels("accepted").inc(len(accepted))
+        arrivals = [each for entity in self.entities.values() for each in entity.arrivals]
+        metrics.OBSERVATIONS.labels("accepted").inc(len(arrivals))
         # NaN, which is not counted, for a message that was not received by the consumer
-        received = np.array([entry.delivered.message.time_in for entry in accepted], dtype=float)
+        received = np.array([received for received, _ in arrivals], dtype=float)
         metrics.END_TO_END_SECONDS.observe(np.maximum(0.0, ticks - received))
-        times = np.array([entry.event.time for entry in accepted])
+        times = np.array([time for _, time in arrivals])
         metrics.EVENT_LAG_SECONDS.observe(np.maximum(0.0, now - times))
-
-
-def end_offsets(events: Iterable[EventT[Any]]) -> dict[int, dict[str, int]]:
-    """Return the offsets after the last of these events, by partition and topic."""
-    ends: dict[TP, int] = {}
-    for event in events:
-        place = event.message.tp
-        ends[place] = max(ends.get(place, 0), event.message.offset + 1)
-    return by_partition(ends)
 
 
 def by_partition(ends: Mapping[TP, int]) -> dict[int, dict[str, int]]:

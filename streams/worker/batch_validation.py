@@ -69,23 +69,25 @@ class BatchValidator:
         for event in events:
             message = event.message
             is_prior = message.topic == priors
-            # an invalid key must not reach the store, which has internal keys too
-            key = message.key if is_name(message.key) else None
-            if key is not None and self._is_refused(message, key, batch):
-                continue
-            entity = self._entity(key, event, batch) if key is not None else None
+            batch.note(message)
+            entity = batch.entities.get((message.partition, message.key or b""))
+            if entity is None or batch.misplaced:  # else the key has been looked at
+                # an invalid key must not reach the store, which has internal keys too
+                key = message.key if is_name(message.key) else None
+                if key is not None and self._is_refused(message, key, batch):
+                    continue
+                entity = self._entity(key, message.partition, batch) if key is not None else None
             if entity is not None:
                 if not (is_final or entity.is_known or self._definitions.has_own_model(entity.name)):
                     return None
-                if not entity.is_new(message.offset, is_prior):
+                if not entity.begin(message.offset, is_prior):
                     batch.duplicates += not is_prior
                     continue
-                entity.mark_processed(message.offset, is_prior)
                 if not is_prior and message.offset < entity.record.forgotten_before:
                     batch.forgotten += 1
                     continue
             try:
-                entry = self._read(event, is_prior, _reference(event.message, now, clocks, entity))
+                entry = self._read(message, is_prior, _reference(message, now, clocks, entity))
             except Unusable as unusable:
                 if unusable.reason in UNKNOWN and not is_final:
                     return None
@@ -97,7 +99,7 @@ class BatchValidator:
                 continue
             entity.accept(entry)
             if not is_prior:
-                batch.times.setdefault(message.partition, []).append(entry.event.time)
+                batch.times[message.partition].append(entry.event.time)
         self._clocks = clocks
         return batch
 
@@ -115,8 +117,7 @@ class BatchValidator:
             batch.reject(message, Reason.wrong_partition, found.detail)
         return self._placement.refuse
 
-    def _read(self, delivered: EventT[Any], is_prior: bool, reference: ReferenceClock) -> Entry | Reset:
-        message = delivered.message
+    def _read(self, message: Any, is_prior: bool, reference: ReferenceClock) -> Entry | Reset:
         content, event = self._parse(message.key, message.value, is_prior, reference)
         if isinstance(content, Reset):
             return content
@@ -126,9 +127,9 @@ class BatchValidator:
             value = content.to_json()
         stored = StoredMessage(is_prior, message.offset, value)
         if isinstance(content, Prior):
-            return Entry(event, stored, "", delivered)
+            return Entry(event, stored, "", message)
         name = content.id or f"{message.partition}:{message.offset}"
-        return Entry(event, stored, name, delivered, id=content.id or "", sensor=content.sensor)
+        return Entry(event, stored, name, message, False, content.id or "", content.sensor, message.time_in)
 
     def read_stored(self, key: bytes, stored: StoredMessage) -> tuple[Event, str]:
         """Return the event and id of a stored message; raises Unusable if it no longer fits the definitions."""
@@ -148,8 +149,8 @@ class BatchValidator:
             # An unexpected numerical error costs one dead letter. Otherwise the worker would stop at each restart.
             raise Unusable(Reason.numerical, f"message: {error}") from error
 
-    def _entity(self, key: bytes, event: EventT[Any], batch: Batch) -> EntityBatch:
-        place = (event.message.partition, key)
+    def _entity(self, key: bytes, partition: int, batch: Batch) -> EntityBatch:
+        place = (partition, key)
         entity = batch.entities.get(place)
         if entity is None:
             raw = self._store.read(*place)
@@ -158,7 +159,7 @@ class BatchValidator:
             except ValueError as fault:
                 fault.add_note(f"the belief of {key!r}")
                 raise
-            entity = EntityBatch(key, event.message.partition, record, is_known=raw is not None)
+            entity = EntityBatch(key, partition, record, is_known=raw is not None)
             batch.entities[place] = entity
         return entity
 

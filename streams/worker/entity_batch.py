@@ -22,20 +22,21 @@ from msgspec.structs import replace
 
 from beliefstream.inference.tracking.events import Belief, Instant, instants
 from beliefstream.inference.tracking.filtering import Outcome
+from beliefstream.inference.tracking.health.windows import entity_bit
 from beliefstream.inference.tracking.timeline import Moment
 from beliefstream.schemas import Reason, Unusable
 from beliefstream.streams.definitions.reader import EntityModel
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage, pack, unpack
-from beliefstream.streams.worker.entries import Entry, MessageReader, Rejected
+from beliefstream.streams.state.stored_messages import pack_one
+from beliefstream.streams.worker.entries import BYTES_OF_ONE_TIME, Entry, MessageReader, Rejected, admitted
 from beliefstream.streams.worker.past_limits import limit
 
 log = structlog.get_logger()
 NOT_FINITE = "update: the posterior is not finite"
-# These limits bound the work of a batch and the size of a record. A record with its states (at most 3 MiB) must fit
-# into a changelog message (`streams.kafka.topics.MESSAGE_BYTES`).
+# These limits, and those in `entries`, bound the work of a batch and the size of a record. A record with its states (at
+# most 3 MiB) must fit into a changelog message (`streams.kafka.topics.MESSAGE_BYTES`).
 MEBIBYTE = 2**20
 MOST_WAITING, WAITING_BYTES = 1000, 4 * MEBIBYTE  # priors that wait for their time
-MOST_OF_ONE_TIME, BYTES_OF_ONE_TIME = 512, 2 * MEBIBYTE  # messages with the same time, applied in one update
 
 
 @dataclass
@@ -51,7 +52,9 @@ class EntityBatch:
     belief: Belief | None = None  # the current belief in event time
     instants: list[Instant] = field(default_factory=list)
     emitting: set[int] = field(default_factory=set)  # the instants whose posteriors are emitted
-    applied: list[Entry] = field(default_factory=list)
+    follows: bool = False  # whether each instant is one new observation, later than all before it
+    # when each observation that was applied had been received, and its time
+    arrivals: list[tuple[float | None, float]] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     unreported: list[str] = field(default_factory=list)  # messages that no posterior has named yet
     repeated: int = 0  # observations whose ids the belief held already
@@ -64,21 +67,26 @@ class EntityBatch:
     def name(self) -> str:
         return self.key.decode(errors="replace")
 
+    @cached_property
+    def bit(self) -> int:
+        """Its bit in the health of sensors."""
+        return entity_bit(self.key)
+
     @property
     def should_store(self) -> bool:
         """Whether there is anything to store; an entity with only bad messages has nothing."""
         return self.record.has_belief or bool(self.record.pending) or self.record.resets > 0
 
-    def is_new(self, offset: int, is_prior: bool) -> bool:
-        """Whether the belief does not contain this message yet."""
-        return offset > (self.record.prior_offset if is_prior else self.record.observation_offset)
-
-    def mark_processed(self, offset: int, is_prior: bool) -> None:
-        """Record that this message is processed, whether it is applied or rejected."""
+    def begin(self, offset: int, is_prior: bool) -> bool:
+        """Record that a message is processed, applied or rejected; returns False if it was so already."""
+        record = self.record
+        if offset <= (record.prior_offset if is_prior else record.observation_offset):
+            return False
         if is_prior:
-            self.record.prior_offset = offset
+            record.prior_offset = offset
         else:
-            self.record.observation_offset = offset
+            record.observation_offset = offset
+        return True
 
     def accept(self, entry: Entry) -> None:
         self.entries.append(entry)
@@ -124,7 +132,10 @@ class EntityBatch:
             return
         first = min(entry.event.time for entry in due)
         late = first <= self.record.last_emitted
-        self.entries = self._admitted([*self._rewind(first, read), *due])
+        found = admitted([*self._rewind(first, read), *due])
+        self.entries, self.repeated = found.entries, self.repeated + found.repeated
+        for entry, detail in found.too_many:
+            self.reject(entry, Reason.too_large, detail)
         labelled = [replace(entry.event, label=label) for label, entry in enumerate(self.entries)]
         self.instants = instants(labelled)
         self.emitting = self._instants_to_emit(late)
@@ -137,47 +148,15 @@ class EntityBatch:
         past, last = self.record.past, max(self.record.past.newest, self.record.last_emitted)
         if self.record.pending or (past.moments and past.state is None):
             return False
-        for entry in self.entries:
-            event = entry.event
-            follows = event.reading is not None and event.time > last
-            if not follows or len(entry.message.value) > BYTES_OF_ONE_TIME:
+        found: list[Instant] = []
+        for label, entry in enumerate(self.entries):
+            time, reading = entry.event.time, entry.event.reading
+            if reading is None or not time > last or len(entry.message.value) > BYTES_OF_ONE_TIME:
                 return False
-            last = event.time
-        self.belief = self.record.belief
-        self.instants = [
-            Instant(entry.event.time, (entry.event.reading,), labels=(label,))
-            for label, entry in enumerate(self.entries)
-            if entry.event.reading is not None
-        ]
-        self.emitting = set(range(len(self.entries)))
+            found.append(Instant(time, (reading,), None, (label,)))
+            last = time
+        self.belief, self.instants, self.follows = self.record.belief, found, True
         return True
-
-    def _admitted(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Drop repeated entries and those beyond the limits for one time.
-
-        `entries` holds all messages of their times, the earlier ones first.
-        """
-        seen: set[tuple[float, str]] = set()
-        held: dict[float, tuple[int, int]] = {}
-        kept = []
-        for entry in entries:
-            time, length = entry.event.time, len(entry.message.value)
-            if entry.id:
-                if (time, entry.id) in seen:
-                    self.repeated += 1
-                    continue
-                seen.add((time, entry.id))
-            count, size = held.get(time, (0, 0))
-            if not entry.is_applied and (count >= MOST_OF_ONE_TIME or size + length > BYTES_OF_ONE_TIME):
-                detail = (
-                    f"time: {count} messages ({size} bytes) already have the time {time}; one update takes at most "
-                    f"{MOST_OF_ONE_TIME} messages and {BYTES_OF_ONE_TIME} bytes"
-                )
-                self.reject(entry, Reason.too_large, detail)
-                continue
-            held[time] = (count + 1, size + length)
-            kept.append(entry)
-        return kept
 
     def _due_priors(self, read: MessageReader, newest: float) -> list[Entry]:
         """Return the stored priors that are due now."""
@@ -260,6 +239,9 @@ class EntityBatch:
 
     def apply(self, instant: Instant, outcome: Outcome) -> None:
         """Make the outcome the belief, and add its messages to the past."""
+        if self.follows:
+            self._append(instant, outcome)
+            return
         self.belief, informs, record = outcome.belief, instant.informs, self.record
         if informs:
             self.outcome = outcome
@@ -272,7 +254,8 @@ class EntityBatch:
         for entry in entries:
             if entry.is_applied:
                 continue
-            self.applied.append(entry)
+            if not entry.message.is_prior:
+                self.arrivals.append((entry.received, instant.time))
             record.sequence += 1
             record.prior_sequence += entry.message.is_prior
             self.revised |= instant.time < record.last_emitted or (
@@ -281,8 +264,19 @@ class EntityBatch:
             if entry.name and entry.event.control is None:
                 self.unreported.append(entry.name)
 
+    def _append(self, instant: Instant, outcome: Outcome) -> None:
+        """Apply one new observation that follows all others; the general way gives the same, in thrice the time."""
+        entry, record = self.entries[instant.labels[0]], self.record
+        self.belief, self.outcome = outcome.belief, outcome
+        record.past.moments.append(Moment(instant.time, pack_one(entry.message), outcome.belief))
+        record.sequence += 1
+        self.arrivals.append((entry.received, instant.time))
+        self.unreported.append(entry.name)
+
     def emits(self, index: int) -> bool:
-        """Whether to emit a posterior after this instant."""
+        """Whether to emit a posterior after this instant, which is applied."""
+        if self.follows:
+            return True
         new = self.instants[index].time > self.record.last_emitted
         return index in self.emitting and (new or self.revised)
 

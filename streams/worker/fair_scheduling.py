@@ -47,6 +47,7 @@ DRAIN_SECONDS = 8.0
 MOST_UNACKNOWLEDGED = 8192  # messages; with more, and more than 4 batches, nothing is taken from the stream
 
 FaustEvent = EventT[Any]
+ByPartition = dict[TP, dict[int, FaustEvent]]
 
 
 class FairScheduler:
@@ -72,6 +73,7 @@ class FairScheduler:
         self._waiting: dict[bytes | None, deque[FaustEvent]] = {}
         self._count = 0  # of waiting messages
         self._turn: Sequence[FaustEvent] = ()  # is processed now
+        self._grouped: tuple[Sequence[FaustEvent], ByPartition] = ((), {})  # a turn, and its events
         # unacknowledged offsets, and events of those of them that are processed; empty if no message has had to wait
         self._unacknowledged: dict[TP, deque[int]] = {}
         self._processed: dict[TP, dict[int, FaustEvent]] = {}
@@ -203,9 +205,8 @@ class FairScheduler:
 
     def ends(self, turn: Sequence[FaustEvent]) -> dict[TP, int]:
         """Return for each partition of a turn the offset before which all messages are processed after it."""
-        mine = _by_partition(turn)
         ends: dict[TP, int] = {}
-        for place, found in mine.items():
+        for place, found in self._of(turn).items():
             ends[place] = max(found) + 1
             processed = self._processed.get(place, {})
             for offset in self._unacknowledged.get(place, ()):
@@ -220,12 +221,13 @@ class FairScheduler:
 
         If partitions have begun to move, messages that overtook others may be left out, and are delivered again.
         """
-        self._turn = ()
+        by_partition = self._of(turn)
+        self._turn, self._grouped = (), ((), {})
         self._resize(len(turn), self._clock() - self._began)
         if not self._unacknowledged:
             return list(turn)
         found: list[FaustEvent] = []
-        for place, events in _by_partition(turn).items():
+        for place, events in by_partition.items():
             offsets = self._unacknowledged[place]
             processed = self._processed.setdefault(place, {})
             processed.update(events)
@@ -240,6 +242,12 @@ class FairScheduler:
             self._drop_all()
         return found
 
+    def _of(self, turn: Sequence[FaustEvent]) -> ByPartition:
+        """Events of a turn by partition and offset; it is asked for before the turn and after it."""
+        if turn is not self._grouped[0]:
+            self._grouped = turn, _by_partition(turn)
+        return self._grouped[1]
+
     def _resize(self, count: int, seconds: float) -> None:
         """Change the size of the next turns by what one of `count` messages took."""
         if seconds > SLOW_SECONDS:
@@ -253,9 +261,9 @@ def _generation(event: FaustEvent) -> int:
     return event.message.generation_id or 0
 
 
-def _by_partition(events: Sequence[FaustEvent]) -> dict[TP, dict[int, FaustEvent]]:
+def _by_partition(events: Sequence[FaustEvent]) -> ByPartition:
     """Events by partition and offset."""
-    found: dict[TP, dict[int, FaustEvent]] = defaultdict(dict)
+    found: ByPartition = defaultdict(dict)
     for event in events:
         message = event.message
         found[message.tp][message.offset] = event

@@ -34,7 +34,7 @@ from beliefstream.streams.state.fencing import Fenced, Fencing
 from beliefstream.streams.state.lineage import Lineage
 from beliefstream.streams.state.record import encode_states
 from beliefstream.streams.state.stores import NOT_KNOWN, BeliefStore
-from beliefstream.streams.worker.batch import Batch, by_partition, end_offsets
+from beliefstream.streams.worker.batch import Batch, by_partition
 from beliefstream.streams.worker.batch_validation import BatchValidator
 from beliefstream.streams.worker.checkpoints import Checkpoint, pass_by
 from beliefstream.streams.worker.entity_batch import EntityBatch
@@ -129,7 +129,7 @@ class Fusion:
         self._plan(batch)
         work = [entity for entity in batch.entities.values() if entity.instants]
         posteriors: list[Record] = []
-        fitted: list[Fitted] = []
+        fitted = Fitted()
         if work:
             started = time.perf_counter()
             self.is_busy = True
@@ -156,11 +156,11 @@ class Fusion:
             asyncio.to_thread(_encoded, list(batch.entities.values())),
             self._send(results, leases, "sending posteriors"),
         )
-        held = end_offsets(events)
+        held = by_partition(batch.ends)
         read = held if ends is None else by_partition(ends)
         await self._store_beliefs(beliefs, health.entries, forgotten, read, held, leases)
         pass_by("beliefs sent")
-        batch.measure(events)
+        batch.measure()
         self._placement.note(batch.misplaced)
 
     async def _read_definitions(self) -> None:
@@ -178,7 +178,7 @@ class Fusion:
         """Reject messages that could not be applied; those of this batch with their original bytes."""
         for message, delivered, reason, detail in entity.rejected:
             if delivered is not None:
-                batch.reject(delivered.message, reason, detail)
+                batch.reject(delivered, reason, detail)
                 continue
             topic = self._names.priors if message.is_prior else self._names.observations
             source = (topic, entity.partition, message.offset)

@@ -6,28 +6,45 @@ A batch has thousands of them. What is done for each in Python takes longer than
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import count
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from beliefstream.inference.tracking.events import Instant
 from beliefstream.inference.tracking.health.columns import WIDTH, Array
 from beliefstream.inference.tracking.health.sums import terms
-from beliefstream.inference.tracking.health.windows import entity_bit
 from beliefstream.streams.state.sensor_records import Offsets
 from beliefstream.streams.worker.entity_batch import EntityBatch
-from beliefstream.streams.worker.entries import Entry
 
 
-class Fitted(NamedTuple):
-    """An instant that was applied, and how its readings fit their prediction, ``(channels, len(Fit))``."""
+class Fitted:
+    """The new observations of instants that were applied, and how they fit their predictions.
 
-    entity: EntityBatch
-    instant: Instant
-    fits: Array
+    Each is added right after its update, when all that is taken of it is in the processor's cache.
+    """
+
+    def __init__(self) -> None:
+        self.numbers: dict[tuple[int, str], int] = defaultdict(count().__next__)  # by partition and sensor
+        self.groups: list[int] = []  # one of these numbers each
+        self.times: list[float] = []
+        self.offsets: list[int] = []
+        self.bits: list[int] = []
+        self.fits: list[Array] = []
+
+    def add(self, entity: EntityBatch, instant: Instant, fits: Array) -> None:
+        """Add the new observations of an instant; `fits` are those of all its readings, ``(channels, len(Fit))``."""
+        start = 0
+        for label, reading in zip(instant.labels, instant.readings, strict=True):
+            entry, end = entity.entries[label], start + reading.sensor.value_length
+            if not entry.is_applied:
+                self.groups.append(self.numbers[entity.partition, entry.sensor])
+                self.times.append(instant.time)
+                self.offsets.append(entry.message.offset)
+                self.bits.append(entity.bit)
+                self.fits.append(fits if end - start == len(fits) else fits[start:end])
+            start = end
 
 
 class Judged(NamedTuple):
@@ -50,37 +67,16 @@ class Judged(NamedTuple):
     entities: int
 
 
-def by_sensor(fitted: Sequence[Fitted]) -> Iterator[Judged]:
-    """Yield the new observations of the instants by partition and sensor, in order of the first of each."""
-    several = [
-        (entity, entity.entries[label])
-        for entity, instant, _ in fitted
-        if instant.readings
-        for label in instant.labels
-    ]
-    if not several:
+def by_sensor(fitted: Fitted) -> Iterator[Judged]:
+    """Yield the observations by partition and sensor, in order of the first of each."""
+    if not fitted.groups:
         return
-    readings = [reading for _, instant, _ in fitted for reading in instant.readings]
-    channels = np.array([reading.sensor.value_length for reading in readings])
-    fits = np.concatenate([each.fits for each in fitted])
-    is_new = np.array([not entry.is_applied for _, entry in several])
-    if not is_new.all():
-        fits, channels = fits[np.repeat(is_new, channels)], channels[is_new]
-        several = [(entity, entry) for entity, entry in several if not entry.is_applied]
-    if several:
-        yield from _by_sensor(several, channels, fits)
-
-
-def _by_sensor(
-    several: Sequence[tuple[EntityBatch, Entry]], channels: NDArray[np.int64], fits: Array
-) -> Iterator[Judged]:
-    """Group observations; the fits of one have as many rows as it has `channels`."""
-    numbers: dict[tuple[int, str], int] = defaultdict(count().__next__)
-    group = np.array([numbers[entity.partition, entry.sensor] for entity, entry in several])
+    group = np.array(fitted.groups)
     order = np.argsort(group, kind="stable")
-    times = np.array([entry.event.time for _, entry in several])[order]
-    offsets = np.array([entry.message.offset for _, entry in several], dtype=np.int64)[order]
-    bits = np.array([entity_bit(entity.key) for entity, _ in several])[order]
+    times, offsets = np.array(fitted.times)[order], np.array(fitted.offsets, dtype=np.int64)[order]
+    bits = np.array(fitted.bits)[order]
+    channels = np.fromiter(map(len, fitted.fits), np.int64, len(fitted.fits))
+    fits = np.concatenate(fitted.fits)
     table = terms(fits[np.argsort(np.repeat(group, channels), kind="stable")])
     stops = np.cumsum(np.bincount(group))
     starts = np.concatenate([[0], stops[:-1]])
@@ -89,7 +85,7 @@ def _by_sensor(
         np.maximum.reduceat(times, starts).tolist(),
         np.bitwise_or.reduceat(bits, starts).tolist(),
     )
-    for index, (partition, sensor) in enumerate(numbers):
+    for index, (partition, sensor) in enumerate(fitted.numbers):
         start, stop = starts[index], stops[index]
         found = table[rows[start] : rows[stop]].reshape(stop - start, -1, WIDTH)
         yield Judged(

@@ -104,9 +104,10 @@ def check_possible(observation: AnyObservation, sensor: Sensor, bounds: tuple[Bo
     """Raise Unusable (`impossible`) if a number of the observation is outside the sensor's `bounds`."""
     if not bounds:
         return
-    values = observation.values
-    if len(values) == 1 and bounds[0].hold(values[0]):  # nearly always
+    value = observation.value
+    if isinstance(value, float) and bounds[0].low <= value <= bounds[0].high:  # nearly always
         return
+    values = observation.values
     if all(bound.hold(value) for bound, value in zip(bounds, values, strict=True)):
         return
     bounds = bounds_of(sensor, _own_deviations(observation))

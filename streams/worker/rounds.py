@@ -21,6 +21,7 @@ from beliefstream.streams.worker.soundness import are_sound
 
 log = structlog.get_logger()
 IMPLAUSIBLE_DEVIATIONS = 100.0
+Quality = tuple[str, float, float]  # method, effective sample size and accumulated error of a posterior
 
 
 def run_rounds(
@@ -28,20 +29,22 @@ def run_rounds(
     updater: Updater,
     names: TopicNames,
     application: str,
-    fitted: list[Fitted] | None = None,
+    fitted: Fitted | None = None,
 ) -> list[Record]:
     """Advance every entity through its instants, and return the posteriors to emit, in order for each entity.
 
     Instants that were applied with all their messages are added to `fitted`, with how they fit their prediction.
     """
     posteriors: list[Record] = []
-    emitted: list[Outcome] = []
+    emitted: list[Quality] = []
     doubtful: list[tuple[EntityBatch, Step]] = []
+    source = f"/{application}"
 
     def emit(entity: EntityBatch) -> None:
         assert entity.outcome is not None
-        emitted.append(entity.outcome)
-        posteriors.append(_posterior(entity, entity.outcome, names, application))
+        outcome = entity.outcome
+        emitted.append((outcome.method, outcome.effective_sample_size, outcome.accumulated_error))
+        posteriors.append(_posterior(entity, outcome, names.posteriors, source))
 
     for index in range(max((len(entity.instants) for entity in entities), default=0)):
         active = [entity for entity in entities if index < len(entity.instants)]
@@ -53,7 +56,9 @@ def run_rounds(
             # readings so far out have a p-value of exactly 0 in float64: the others need no further check
             if outcome is not None and outcome.surprise == 0.0 and instant.readings:
                 doubtful.append((entity, step))
-            if not _settle(entity, instant, outcome if is_sound else None, updater):
+            if is_sound and outcome is not None:
+                entity.apply(instant, outcome)
+            elif not _apply_older(entity, instant, updater):
                 continue
             if (
                 fitted is not None
@@ -61,7 +66,7 @@ def run_rounds(
                 and outcome.fits is not None
                 and entity.outcome is outcome
             ):
-                fitted.append(Fitted(entity, instant, outcome.fits))
+                fitted.add(entity, instant, outcome.fits)
             if entity.emits(index):
                 emit(entity)
     for entity in entities:
@@ -72,14 +77,12 @@ def run_rounds(
     return posteriors
 
 
-def _measure(emitted: Sequence[Outcome]) -> None:
+def _measure(emitted: Sequence[Quality]) -> None:
     """Update the metrics of posteriors."""
-    for method, count in Counter(outcome.method for outcome in emitted).items():
+    for method, count in Counter([method for method, _, _ in emitted]).items():
         metrics.POSTERIORS.labels(method).inc(count)
-    metrics.ACCUMULATED_ERROR.observe([outcome.accumulated_error for outcome in emitted])
-    metrics.EFFECTIVE_SAMPLE_SIZE.observe(
-        [outcome.effective_sample_size for outcome in emitted if outcome.method != "prior"]
-    )
+    metrics.ACCUMULATED_ERROR.observe([error for _, _, error in emitted])
+    metrics.EFFECTIVE_SAMPLE_SIZE.observe([size for method, size, _ in emitted if method != "prior"])
 
 
 def _count_implausible(doubtful: Sequence[tuple[EntityBatch, Step]]) -> None:
@@ -98,17 +101,17 @@ def _count_implausible(doubtful: Sequence[tuple[EntityBatch, Step]]) -> None:
                 metrics.count_implausible(entry.sensor)
 
 
-def _settle(entity: EntityBatch, instant: Instant, outcome: Outcome | None, updater: Updater) -> bool:
-    """Apply the outcome, if there is a sound one; otherwise apply the instant with its older messages only."""
-    if outcome is None:
-        before = entity.without_new(instant)
-        if before is None:
-            entity.fail(instant.labels)
-            return False
-        entity.fail([label for label in instant.labels if label not in before.labels])
-        again = _update_alone(_step(entity, before), updater)
-        return _settle(entity, before, again if are_sound([again])[0] else None, updater)
-    entity.apply(instant, outcome)
+def _apply_older(entity: EntityBatch, instant: Instant, updater: Updater) -> bool:
+    """Apply an instant that has no sound outcome with its older messages only; returns whether there are such."""
+    before = entity.without_new(instant)
+    if before is None:
+        entity.fail(instant.labels)
+        return False
+    entity.fail([label for label in instant.labels if label not in before.labels])
+    outcome = _update_alone(_step(entity, before), updater)
+    if outcome is None or not are_sound([outcome])[0]:
+        return _apply_older(entity, before, updater)
+    entity.apply(before, outcome)
     return True
 
 
@@ -137,14 +140,14 @@ def _update_alone(step: Step, updater: Updater) -> Outcome | None:
         return None
 
 
-def _posterior(entity: EntityBatch, outcome: Outcome, names: TopicNames, application: str) -> Record:
+def _posterior(entity: EntityBatch, outcome: Outcome, topic: str, source: str) -> Record:
     """The posterior of the entity's current belief."""
     assert entity.model is not None
-    record, applied = entity.record, entity.mark_emitted()
+    name, record, applied = entity.name, entity.record, entity.mark_emitted()
     value = entity.model.writer.write(
-        entity.name, outcome, record.sequence, record.prior_sequence, applied, record.revision
+        name, outcome, record.sequence, record.prior_sequence, applied, record.revision
     )
     headers = cloudevents.headers(
-        cloudevents.POSTERIOR, f"/{application}", f"{entity.name}:{record.sequence}", outcome.belief.time
+        cloudevents.POSTERIOR, source, f"{name}:{record.sequence}", outcome.belief.time
     )
-    return Record(names.posteriors, entity.partition, entity.key, value, headers)
+    return Record(topic, entity.partition, entity.key, value, headers)

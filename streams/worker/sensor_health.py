@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -80,8 +80,8 @@ class SensorHealthKeeper:
         self._inherited: dict[tuple[int, str], Offsets] = {}
         self._epochs: dict[int, int] = {}
 
-    def add(self, fitted: Sequence[Fitted], leases: Mapping[int, Lease]) -> HealthChanges:
-        """Count the new observations of these instants, except those of removed sensors, and forget such sensors.
+    def add(self, fitted: Fitted, leases: Mapping[int, Lease]) -> HealthChanges:
+        """Count new observations, except those of removed sensors, and forget such sensors.
 
         Returns the changes to send and to store.
         """

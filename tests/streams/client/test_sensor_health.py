@@ -6,9 +6,8 @@ from typing import Any
 
 from beliefstream.streams.client.sensor_health import read_sensor_health
 from beliefstream.streams.kafka.topics import TopicNames
-from beliefstream.streams.worker.judged_observations import Fitted
 from tests.brokers import Broker
-from tests.streams.worker.test_sensor_health import Keeping, seen
+from tests.streams.worker.test_sensor_health import Applied, Keeping, seen
 
 
 def test_a_removed_sensor_is_not_there_and_makes_no_other_seem_less_silent(
@@ -16,8 +15,8 @@ def test_a_removed_sensor_is_not_there_and_makes_no_other_seem_less_silent(
 ) -> None:
     keeping = Keeping()
 
-    def send(stamp: float, *found: Fitted) -> None:
-        for record in keeping.add(*found).summaries:
+    def send(stamp: float, *applied: Applied) -> None:
+        for record in keeping.add(*applied).summaries:
             place: dict[str, Any] = {"partition": record.partition, "timestamp_ms": round(1000 * stamp)}
             raw.send(topics.sensor_health, record.value, record.key, **place)
         raw.flush()

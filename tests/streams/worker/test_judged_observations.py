@@ -19,9 +19,10 @@ from beliefstream.streams.worker.judged_observations import Fitted, by_sensor
 PLACE = Sensor(LINEAR, np.eye(2), np.zeros(2), np.eye(2))
 MADE = {"place": PLACE, "x": PLACE.channels[0], "y": PLACE.channels[1]}
 Reports = list[list[tuple[str, bool]]]
+Applied = tuple[EntityBatch, Instant, Array]  # with the fits of its readings
 
 
-def batch(number: int, reports: Reports, random: np.random.Generator) -> list[Fitted]:
+def batch(number: int, reports: Reports, random: np.random.Generator) -> list[Applied]:
     """The instants of an entity; of each report the sensor, and whether the belief had it before."""
     entity = EntityBatch(b"cart-%d" % number, number % 2, BeliefRecord())
     found = []
@@ -34,14 +35,14 @@ def batch(number: int, reports: Reports, random: np.random.Generator) -> list[Fi
             entity.accept(Entry(Event("", time, reading), message, is_applied=is_applied, sensor=sensor))
         rows = sum(reading.sensor.value_length for reading in readings)
         fits = random.uniform(0.1, 0.9, (rows, len(Fit)))
-        found.append(Fitted(entity, Instant(time, readings, labels=tuple(labels)), fits))
+        found.append((entity, Instant(time, readings, labels=tuple(labels)), fits))
     return found
 
 
-def one_by_one(fitted: list[Fitted]) -> dict[tuple[int, str], list[tuple[float, int, int, Array]]]:
+def one_by_one(applied: list[Applied]) -> dict[tuple[int, str], list[tuple[float, int, int, Array]]]:
     """Time, offset, entity and terms of the new observations, by partition and sensor."""
     found: dict[tuple[int, str], list[tuple[float, int, int, Array]]] = {}
-    for entity, instant, fits in fitted:
+    for entity, instant, fits in applied:
         start = 0
         for label, reading in zip(instant.labels, instant.readings, strict=True):
             end, entry = start + reading.sensor.value_length, entity.entries[label]
@@ -63,12 +64,15 @@ def test_every_new_observation_is_in_the_group_of_its_sensor_and_partition(
     entities: list[Reports], seed: int
 ) -> None:
     random = np.random.default_rng(seed)
-    fitted = [each for number, reports in enumerate(entities) for each in batch(number, reports, random)]
-    expected, found = one_by_one(fitted), list(by_sensor(fitted))
+    applied = [each for number, reports in enumerate(entities) for each in batch(number, reports, random)]
+    fitted = Fitted()
+    for each in applied:
+        fitted.add(*each)
+    expected, found = one_by_one(applied), list(by_sensor(fitted))
     assert [(each.partition, each.sensor) for each in found] == list(expected)
-    for each, rows in zip(found, expected.values(), strict=True):
+    for judged, rows in zip(found, expected.values(), strict=True):
         times, offsets, bits, added = zip(*rows, strict=True)
-        np.testing.assert_array_equal(each.times, times)
-        np.testing.assert_array_equal(each.offsets, offsets)
-        np.testing.assert_allclose(each.terms, np.stack(added), rtol=1e-12)
-        assert (each.newest, each.entities) == (max(times), int(np.bitwise_or.reduce(bits)))
+        np.testing.assert_array_equal(judged.times, times)
+        np.testing.assert_array_equal(judged.offsets, offsets)
+        np.testing.assert_allclose(judged.terms, np.stack(added), rtol=1e-12)
+        assert (judged.newest, judged.entities) == (max(times), int(np.bitwise_or.reduce(bits)))

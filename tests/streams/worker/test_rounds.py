@@ -33,7 +33,8 @@ def test_events_are_applied_in_order_of_their_time(updater: Updater) -> None:
     ]
     assert [each.sequence for each in posteriors] == [1, 2, 3, 4]
     assert [each.prior_sequence for each in posteriors] == [0, 1, 1, 1]
-    assert sorted(entry.message.offset for entry in entity.applied) == [100, 101, 102, 103]
+    kept = [message.offset for moment in entity.record.past.moments for message in unpack(moment.content)]
+    assert sorted(kept) == [100, 101, 102, 103]
 
 
 def implausible(sensor: str) -> float:
@@ -196,8 +197,8 @@ def test_a_belief_over_other_coordinates_is_given_up() -> None:
 
 def test_an_entity_known_from_bad_messages_only_is_not_kept() -> None:
     entity = EntityBatch(b"e", 0, BeliefRecord())
-    entity.mark_processed(17, is_prior=False)
+    assert entity.begin(17, is_prior=False)
     assert not entity.should_store
-    assert entity.is_new(18, is_prior=False)
-    assert not entity.is_new(17, is_prior=False)
-    assert entity.is_new(0, is_prior=True)
+    assert not entity.begin(17, is_prior=False)
+    assert entity.begin(18, is_prior=False)
+    assert entity.begin(0, is_prior=True)

@@ -34,6 +34,7 @@ SECONDS = 256.0
 LEASES = {0: Lease("a", 1, 0), 1: Lease("b", 2, 0)}
 RADAR = RangeSensor(sensor="radar", position=(0.0, 0.0), standard_deviation=0.5)
 GPS = PositionSensor(sensor="gps", standard_deviation=1.0)
+Applied = tuple[EntityBatch, Instant, Array]  # with the fits of its readings
 
 
 def fits(channels: int, score: float = 0.0) -> Array:
@@ -43,7 +44,7 @@ def fits(channels: int, score: float = 0.0) -> Array:
     return found
 
 
-def seen(offset: int, sensor: str = "radar", partition: int = 0, score: float = 0.0) -> Fitted:
+def seen(offset: int, sensor: str = "radar", partition: int = 0, score: float = 0.0) -> Applied:
     """An observation that was applied."""
     position = Sensor(LINEAR, np.eye(2), np.zeros(2), np.eye(2))
     reading = Reading(position if sensor == "gps" else position.channels[0], np.zeros(2))
@@ -51,7 +52,14 @@ def seen(offset: int, sensor: str = "radar", partition: int = 0, score: float = 
     entry = Entry(event, StoredMessage(False, offset, b""), sensor=sensor)
     entity = EntityBatch(b"cart", partition, BeliefRecord(), entries=[entry])
     instant = Instant(event.time, (reading,), labels=(0,))
-    return Fitted(entity, instant, fits(reading.sensor.value_length, score))
+    return entity, instant, fits(reading.sensor.value_length, score)
+
+
+def fitted(*applied: Applied) -> Fitted:
+    found = Fitted()
+    for each in applied:
+        found.add(*each)
+    return found
 
 
 def memory_store() -> MemoryStore:
@@ -78,9 +86,9 @@ class Keeping:
             TopicNames(), "tests", self.definitions, self.store, committed, SECONDS
         )
 
-    def add(self, *found: Fitted, leases: Mapping[int, Lease] = LEASES) -> HealthChanges:
+    def add(self, *applied: Applied, leases: Mapping[int, Lease] = LEASES) -> HealthChanges:
         """One batch, stored."""
-        changes = self.keeper.add(found, leases)
+        changes = self.keeper.add(fitted(*applied), leases)
         for partition, entries in changes.entries.items():
             self.written[partition] += len(entries)
             self.store.write_own(partition, entries, self.written[partition] - 1, 0)
@@ -134,7 +142,7 @@ def test_redelivered_observations_whose_beliefs_were_lost_are_not_counted_again(
 
 def test_what_a_failed_batch_counted_is_not_kept(keeping: Keeping) -> None:
     keeping.add(seen(0), seen(1))
-    keeping.keeper.add([seen(2), seen(3)], LEASES)  # its changes are not stored
+    keeping.keeper.add(fitted(seen(2), seen(3)), LEASES)  # its changes are not stored
     keeping.add(seen(2), seen(3), seen(4))
     assert keeping.total()[:, Sum.COUNT].tolist() == [5.0]
 

@@ -20,7 +20,7 @@ from beliefstream.streams.state.belief_table import BeliefTable
 from beliefstream.streams.state.sensor_records import PREFIX, keys_of
 from beliefstream.streams.state.stores import BeliefStore
 from beliefstream.streams.worker import removed_sensors
-from tests.streams.worker.test_sensor_health import GPS, LEASES, RADAR, Keeping, memory_store, seen
+from tests.streams.worker.test_sensor_health import GPS, LEASES, RADAR, Keeping, fitted, memory_store, seen
 
 
 def store_of(kind: str, directory: Path) -> BeliefStore:
@@ -193,7 +193,7 @@ def test_what_a_failed_batch_was_to_forget_is_forgotten_by_the_next(removing: Re
     removing.add(seen(0))
     removing.remove("radar")
     removing.commit(1)
-    failed = removing.keeper.add((), LEASES)  # its changes are not stored
+    failed = removing.keeper.add(fitted(), LEASES)  # its changes are not stored
     changes = removing.add()
     assert tombstones(failed.summaries) == tombstones(changes.summaries) == [("sensor-health", 0, b"radar")]
     assert removing.stored() == set()
