@@ -216,18 +216,31 @@ def sum_plane(inverse: Array, shift: Array, peaks: Array, block: Block, total: A
     Densities are beside the highest peak, so that no highest one is looked for at each point. Where all are too far
     below it, they are found as ever.
     """
-    highest, sums = -math.inf, block.total
+    highest = begin_sums(peaks, block)
+    for k in range(len(peaks)):
+        _add_plane(inverse[k], shift[k], peaks[k] - highest, block.points, block.total)
+    end_sums(highest, inverse, shift, peaks, block, total)
+
+
+@borrowing
+def begin_sums(peaks: Array, block: Block) -> float:
+    """The highest peak, beside which densities are added to the block's sums, which are zero now."""
+    highest = -math.inf
     for k in range(len(peaks)):
         highest = peaks[k] if peaks[k] > highest else highest
     for p in range(BLOCK):
-        sums[p] = 0.0
-    for k in range(len(peaks)):
-        _add_plane(inverse[k], shift[k], peaks[k] - highest, block.points, sums)
-    lost = 0
+        block.total[p] = 0.0
+    return highest
+
+
+@borrowing
+def end_sums(highest: float, inverse: Array, shift: Array, peaks: Array, block: Block, total: Array) -> None:
+    """Logs of the sums, into `total`; where a sum is too faint, of densities beside the highest at each point."""
+    sums, lost = block.total, 0
     for p in range(BLOCK):
         lost += not sums[p] > FAINT  # negated for what is not a number
     if lost:
-        _fill_plane(inverse, shift, peaks, block.points, block.values)
+        fill(inverse, shift, peaks, block)
         sum_components(block, total)
         return
     for p in range(len(total)):

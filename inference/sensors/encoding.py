@@ -55,7 +55,7 @@ class Tabulated(NamedTuple):
 
 def tabulated(flat: Sequence[Reading], dimension: int) -> Tabulated:
     """The readings, none of them composite, as rows of a table; raises ValueError as `encode` does."""
-    if [reading for reading in flat if reading.covariance is not None]:
+    if any(reading.covariance is not None for reading in flat):
         index = np.arange(len(flat))
         table = sensor_table([reading.sensor for reading in flat], _covariances(flat, dimension), dimension)
     else:

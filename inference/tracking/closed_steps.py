@@ -70,7 +70,7 @@ def solved(steps: Sequence[Step], settings: UpdateSettings, with_fits: bool = Fa
     sensors = {reading.sensor for row in whole for reading in row}
     readings = [expanded(row) for row in whole] if any(sensor.parts for sensor in sensors) else whole
     reported = _reported(native, [r for row in readings for r in row], list(map(len, readings)), given)
-    judged = _judged(native, some, reported, given, with_fits)
+    judged = _judged(native, whole, reported, given) if with_fits else _unjudged(native, reported)
     limits = native.Limits(
         settings.most_components,
         float(settings.merge_below),
@@ -156,12 +156,14 @@ def _reported(native: Any, flat: Sequence[Reading], counts: Sequence[int], given
     return native.Reported(np.array(counts, np.int64), rows, values, table.numbers)
 
 
-def _judged(native: Any, steps: Sequence[Step], reported: Any, given: Any, with_fits: bool) -> Any:
-    """The channels of all readings; none of them without fits."""
-    if not with_fits:
-        reported = reported._replace(counts=np.zeros_like(reported.counts))
-        return native.Judged(reported, np.zeros(0, np.bool_), np.zeros((0, len(Fit))))
-    readings = [step.instant.readings for step in steps]
+def _unjudged(native: Any, reported: Any) -> Any:
+    """No channels."""
+    none = reported._replace(counts=np.zeros_like(reported.counts))
+    return native.Judged(none, np.zeros(0, np.bool_), np.zeros((0, len(Fit))))
+
+
+def _judged(native: Any, readings: Sequence[Sequence[Reading]], reported: Any, given: Any) -> Any:
+    """The channels of all readings."""
     first = np.ones(len(readings), np.bool_)
     sensors = {reading.sensor for row in readings for reading in row}
     if sum(map(len, readings)) > len(readings) or not all(sensor.is_one_number for sensor in sensors):

@@ -65,11 +65,9 @@ def follow(given: Given, reported: Reported, found: Found, settings: UpdateSetti
     sizes, limits = range(1, MOST_TOUCHED + 1), float(settings.merge_below)
     tables = tuple(Tables(rules(size), outside(size), Limits(), limits) for size in sizes)
     size, none = given.means.shape[1], np.zeros(1, np.bool_)
-    asked, answers = (
-        asked_of(settings, size, none, none.copy()),
-        new_answers(1, settings.most_components, size),
-    )
-    # around a sensor it takes longer than one pass of the network
+    asked = asked_of(settings, size, none, none.copy())
+    answers = new_answers(1, settings.most_components, size)
+    # where no answer is refined, no mixture is fitted here: `filtering` asks an updater, which tries quadrature first
     _follow_all(given, reported, found, tables, asked, answers, settings.refine_below > 0)
 
 

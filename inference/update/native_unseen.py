@@ -16,10 +16,11 @@ from beliefstream.inference.mixtures.native import adding, borrowing, fusing, in
 from beliefstream.inference.mixtures.native_arrays import Numbers, array, numbers_of
 from beliefstream.inference.mixtures.native_density import (
     BLOCK,
-    FAINT,
     LEAST_POWER,
     ROOT,
     Block,
+    begin_sums,
+    end_sums,
     fill,
     sum_components,
     sum_plane,
@@ -28,7 +29,6 @@ from beliefstream.inference.mixtures.native_exponential import (
     LOG2_E,
     UNDERFLOW,
     exponential,
-    logarithm,
     roughly_power_of_two,
 )
 from beliefstream.inference.mixtures.native_linear_algebra import ROUNDING, TINY, factorise
@@ -186,22 +186,10 @@ def _evaluate_each(frame: Frame) -> None:
 @borrowing
 def _sum_four(inverse: Array, shift: Array, peaks: Array, block: Block, total: Array) -> None:
     """As `native_density.sum_plane`, in four coordinates."""
-    highest, sums = -math.inf, block.total
+    highest = begin_sums(peaks, block)
     for k in range(len(peaks)):
-        highest = peaks[k] if peaks[k] > highest else highest
-    for p in range(BLOCK):
-        sums[p] = 0.0
-    for k in range(len(peaks)):
-        _add_four(inverse[k], shift[k], (peaks[k] - highest) * LOG2_E, block.points, sums)
-    lost = 0
-    for p in range(BLOCK):
-        lost += not sums[p] > FAINT  # negated for what is not a number
-    if lost:
-        fill(inverse, shift, peaks, block)
-        sum_components(block, total)
-        return
-    for p in range(BLOCK):
-        total[p] = highest + logarithm(sums[p])
+        _add_four(inverse[k], shift[k], (peaks[k] - highest) * LOG2_E, block.points, block.total)
+    end_sums(highest, inverse, shift, peaks, block, total)
 
 
 @fusing

@@ -66,7 +66,7 @@ class PosteriorWriter:
             "surprise": outcome.surprise,
             "method": outcome.method,
             "likelihood": "exact",
-            "accumulated_error": belief.error.nats,
+            "accumulated_error": outcome.accumulated_error,
         }
         if outcome.learned is not None:
             quality["likelihood"] = "learned"
@@ -89,4 +89,4 @@ class PosteriorWriter:
             "model": self._name,
             "model_version": self._version,
         }
-        return orjson.dumps(message, None, orjson.OPT_SERIALIZE_NUMPY)
+        return orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)

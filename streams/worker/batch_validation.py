@@ -71,7 +71,8 @@ class BatchValidator:
             is_prior = message.topic == priors
             batch.note(message)
             entity = batch.entities.get((message.partition, message.key or b""))
-            if entity is None or batch.misplaced:  # else the key has been looked at
+            # an entity's key is looked at once, but every record in a wrong partition is noted
+            if entity is None or batch.misplaced:
                 # an invalid key must not reach the store, which has internal keys too
                 key = message.key if is_name(message.key) else None
                 if key is not None and self._is_refused(message, key, batch):
@@ -129,7 +130,7 @@ class BatchValidator:
         if isinstance(content, Prior):
             return Entry(event, stored, "", message)
         name = content.id or f"{message.partition}:{message.offset}"
-        return Entry(event, stored, name, message, False, content.id or "", content.sensor, message.time_in)
+        return Entry(event, stored, name, message, id=content.id or "", sensor=content.sensor)
 
     def read_stored(self, key: bytes, stored: StoredMessage) -> tuple[Event, str]:
         """Return the event and id of a stored message; raises Unusable if it no longer fits the definitions."""

@@ -265,7 +265,7 @@ class EntityBatch:
                 self.unreported.append(entry.name)
 
     def _append(self, instant: Instant, outcome: Outcome) -> None:
-        """Apply one new observation that follows all others; the general way gives the same, in thrice the time."""
+        """Apply one new observation that follows all others; as the general way, in a third of the time."""
         entry, record = self.entries[instant.labels[0]], self.record
         self.belief, self.outcome = outcome.belief, outcome
         record.past.moments.append(Moment(instant.time, pack_one(entry.message), outcome.belief))

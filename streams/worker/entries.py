@@ -26,7 +26,6 @@ class Entry(msgspec.Struct, eq=False):
         is_applied: whether the belief already contains it.
         id: the id from its sender; empty for none.
         sensor: the sensor that reported it; empty for a prior.
-        received: when the consumer got it, monotonic; None if it was not received so.
     """
 
     event: Event
@@ -36,7 +35,11 @@ class Entry(msgspec.Struct, eq=False):
     is_applied: bool = False
     id: str = ""
     sensor: str = ""
-    received: float | None = None
+
+    @property
+    def received(self) -> float | None:
+        """When the consumer got it, monotonic; None if it was not received so."""
+        return None if self.delivered is None else self.delivered.time_in
 
 
 class Rejected(NamedTuple):

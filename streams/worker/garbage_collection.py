@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 __all__ = ["paused", "prepare"]
 
-COLLECTIONS = 200_000, 20, 100  # more than the messages of a full queue have
+COLLECTIONS = 200_000, 20, 100  # the messages of a full queue are fewer objects
 
 
 def prepare() -> None:

@@ -105,7 +105,7 @@ def check_possible(observation: AnyObservation, sensor: Sensor, bounds: tuple[Bo
     if not bounds:
         return
     value = observation.value
-    if isinstance(value, float) and bounds[0].low <= value <= bounds[0].high:  # nearly always
+    if isinstance(value, float) and bounds[0].hold(value):  # nearly always
         return
     values = observation.values
     if all(bound.hold(value) for bound, value in zip(bounds, values, strict=True)):
