@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from beliefstream.streams.bench.site import Site, define, log_of, samples, wait_until_ready, worker
@@ -12,13 +13,18 @@ from beliefstream.streams.local.broker import free_port
 
 __all__ = ["measure_workers"]
 
-POLL_SECONDS = 0.25  # between two looks at what the workers have counted
+POLL_SECONDS = 1.0  # between two looks at what the workers have counted, which take each of them 8 ms
 
 
-def measure_workers(site: Site, workload: Workload, workers: int) -> float:
+def measure_workers(
+    site: Site, workload: Workload, workers: int, start_with: Sequence[str] = ()
+) -> float:
     """Return the observations a second of `workers` workers that share the partitions, as they count them.
 
     The workers are ready before the first observation is sent, so that none has to take partitions from another.
+
+    Args:
+        start_with: a command that starts each worker, such as one that limits it to a part of a core.
 
     Raises:
         RuntimeError: a worker has ended, or the observations are not worked off in time.
@@ -38,7 +44,7 @@ def measure_workers(site: Site, workload: Workload, workers: int) -> float:
     with ExitStack() as stack:
         for own in each:
             own.data_directory.mkdir(parents=True)
-        children = [stack.enter_context(worker(own)) for own in each]
+        children = [stack.enter_context(worker(own, start_with)) for own in each]
         for own, child in zip(each, children, strict=True):
             wait_until_ready(own, child)
         send(settings, workload)

@@ -50,6 +50,9 @@ def bench(
     workers: int = typer.Option(
         1, min=1, help="for --stream: also measure as many workers of one group, beside one of them"
     ),
+    start_with: Annotated[
+        str, typer.Option(metavar="COMMAND", help="for --workers: starts each, such as 'nice -n 5'")
+    ] = "",
     rate: float = typer.Option(100.0, min=2, help="for --latency: observations a second"),
     device: Annotated[
         str | None,
@@ -102,7 +105,7 @@ def bench(
                 if stream:
                     _measure_streams(site, results, console, entities, numbers, mixed)
                 if stream and workers > 1:
-                    _measure_workers(site, results, console, entities, numbers[-1], workers)
+                    _measure_workers(site, results, console, entities, numbers[-1], workers, start_with)
                 if latency:
                     _measure_latency(site, results, rate)
     if results.throughputs:
@@ -162,15 +165,17 @@ def _measure_device(device: str, sizes: tuple[int, ...]) -> list[DeviceSpeed]:
 
 
 def _measure_workers(
-    site: Site, results: Results, console: Console, entities: int, reports: int, workers: int
+    site: Site, results: Results, console: Console, entities: int, reports: int, workers: int, start_with: str
 ) -> None:
+    import shlex
+
     from beliefstream.streams.bench import workload
     from beliefstream.streams.bench.several_workers import measure_workers
 
     work = workload.in_order(entities, reports)
     for number in (1, workers):
         console.print(f"{site.name}: {number} of {workers} workers, {work.name} reports an entity")
-        results.workers[site.name, number] = measure_workers(site, work, number)
+        results.workers[site.name, number] = measure_workers(site, work, number, shlex.split(start_with))
 
 
 def _measure_latency(site: Site, results: Results, rate: float) -> None:
