@@ -14,14 +14,10 @@ from uuid import uuid4
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
 
-from beliefstream.inference.network.transformer import Configuration, DistributionTransformer
-from beliefstream.inference.network.weights import load, save
-from beliefstream.inference.update.compilation import compile_network
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.local import broker as ports
 from tests.brokers import Broker, EmbeddedNode, KafkaNode
@@ -121,39 +117,6 @@ def broker(request: pytest.FixtureRequest) -> Broker:
     """Each of the two brokers in turn."""
     found: Broker = request.getfixturevalue(f"{request.param}_broker")
     return found
-
-
-@dataclass(frozen=True)
-class CompiledNetwork:
-    """A small network, and its package for one coordinate and a check of 16 points."""
-
-    weights: Path
-    directory: Path
-    points: int = 16
-
-
-@pytest.fixture(scope="session")
-def compiled_network(tmp_path_factory: pytest.TempPathFactory) -> CompiledNetwork:
-    """Compiled once a run, by the process that asks first: it takes most of a minute."""
-    from torch._inductor import config  # takes seconds, in every process that collects the tests
-
-    place = shared_by_processes(tmp_path_factory) / "compiled"
-    place.mkdir(exist_ok=True)
-    made = CompiledNetwork(place / "small.safetensors", place / "packages")
-    with FileLock(place / "lock"):
-        if not made.weights.exists():
-            save(small_network(), made.weights, {})
-        with config.patch({"aot_inductor.compile_wrapper_opt_level": "O0"}):  # of what calls the kernels
-            compile_network(load(str(made.weights)), 1, made.points, made.directory)
-    return made
-
-
-def small_network() -> DistributionTransformer:
-    torch.manual_seed(0)
-    network = DistributionTransformer(Configuration(width=8, layers=1, heads=2, hidden=8))
-    for head in network.parameters():  # heads begin at zero: without a change they would say nothing
-        torch.nn.init.normal_(head, std=0.2)
-    return network
 
 
 def shared_by_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -20,7 +20,6 @@ SECONDS = {
     "chaos/test_zombie.py": 35,
     "inference/evaluation/adversarial/test_honesty.py": 20,
     "inference/training/likelihood/test_learned_posterior.py": 50,
-    "inference/update/test_compilation.py": 90,
     "inference/update/test_invariance.py": 20,
     "streams/bridges/test_gateway_broker_away.py": 25,
     "streams/bridges/test_mqtt_bridge.py": 40,

@@ -12,7 +12,6 @@ from beliefstream.inference.evaluation.methods import ComparedMethod, baselines,
 from beliefstream.inference.evaluation.problems import held_out_problems
 from beliefstream.inference.evaluation.report import ALL, Progress, compare
 from beliefstream.inference.network.transformer import DistributionTransformer
-from beliefstream.inference.update.compiled_network import Compiled
 from beliefstream.inference.update.settings import FAST
 from beliefstream.inference.update.updater import UpdateSettings
 
@@ -44,16 +43,15 @@ def front(
     components: int = 8,
     cache: Path | None = None,
     progress: Progress | None = None,
-    compiled: Path | None = None,
 ) -> list[Point]:
-    """Measure each network alone, checked, and refined below each of `THRESHOLDS`, and the classical filters.
+    """Measure each network alone, fast, checked, and refined below each of `THRESHOLDS`, and the classical filters.
 
-    If the directory `compiled` has a package of a network, "fast" is measured too: compiled, checked, not refined.
+    "fast" is checked at fewer places and not refined, "checked" is not refined either.
 
     The speed is for batches of 512 problems in the plane, in processor time of this process, so set one thread. For
     particle filters it excludes the density. See `compare` for the other arguments.
     """
-    groups = {name: _settings(network, components, compiled) for name, network in networks.items()}
+    groups = {name: _settings(network, components) for name, network in networks.items()}
     groups[BASELINES] = [method for method in baselines() if method.name not in ("EKF", "UKF")]
     points = []
     for group, methods in groups.items():
@@ -67,15 +65,9 @@ def front(
     return points
 
 
-def _settings(
-    network: DistributionTransformer, components: int, directory: Path | None
-) -> list[ComparedMethod]:
+def _settings(network: DistributionTransformer, components: int) -> list[ComparedMethod]:
     settings = UpdateSettings(components=components)
-    fast = []
-    if directory is not None:
-        compiled = Compiled(network, settings.points, directory)
-        if compiled.available(DIMENSION):
-            fast.append(updated(network, replace(FAST, components=components), "fast", compiled))
+    fast = updated(network, replace(FAST, components=components), "fast")
     refined = [
         updated(
             network,
@@ -84,7 +76,7 @@ def _settings(
         )
         for threshold in THRESHOLDS
     ]
-    return [replace(network_alone(network, components), name="alone"), *fast, *refined]
+    return [replace(network_alone(network, components), name="alone"), fast, *refined]
 
 
 def posteriors_a_second(method: ComparedMethod, family: str) -> float:

@@ -18,7 +18,6 @@ from beliefstream.inference.evaluation.baselines import (
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.transformer import DistributionTransformer, duplicate_components
-from beliefstream.inference.update.compiled_network import Compiled
 from beliefstream.inference.update.updater import Updater, UpdateSettings
 
 PARTICLES = (1_000, 10_000)
@@ -70,11 +69,9 @@ def network_alone(network: DistributionTransformer, components: int) -> Compared
     return ComparedMethod(f"network, K = {components}", respond)
 
 
-def updated(
-    network: DistributionTransformer, settings: UpdateSettings, name: str, compiled: Compiled | None = None
-) -> ComparedMethod:
+def updated(network: DistributionTransformer, settings: UpdateSettings, name: str) -> ComparedMethod:
     """Return the update of a worker."""
-    updater = Updater(network, settings=settings, compiled=compiled)
+    updater = Updater(network, settings=settings)
 
     def respond(prior: GaussianMixture, observations: Observations, _: int) -> MethodAnswer:
         update = updater.update(prior, observations)

@@ -117,12 +117,9 @@ class Block(nn.Module):
         key, value = self.key_value(pairs).view(batch, count, -1, 2, self.heads, each).unbind(3)
         score = (query * key).sum(-1) / math.sqrt(each)
         attention = score.masked_fill(~mask[:, None, :, None], -1e9).softmax(2)
-        if torch.compiler.is_exporting():  # a loop would fix the number of observations; this sum is fused
-            seen = (attention[..., None] * value).sum(2)
-        else:
-            seen = torch.zeros_like(value[:, :, 0])
-            for place in range(value.shape[2]):
-                seen = torch.addcmul(seen, attention[:, :, place, :, None], value[:, :, place])
+        seen = torch.zeros_like(value[:, :, 0])
+        for place in range(value.shape[2]):
+            seen = torch.addcmul(seen, attention[:, :, place, :, None], value[:, :, place])
         seen = seen.view(batch, count, width)
         tokens = tokens + self.mix_pairs(seen)
         transformed: Tensor = self.feed_forward(self.norm_out(tokens))

@@ -24,7 +24,6 @@ from beliefstream.inference.network.transformer import (
     duplicate_components,
 )
 from beliefstream.inference.update import importance
-from beliefstream.inference.update.compiled_network import Compiled
 from beliefstream.inference.update.component_weights import reweighted
 from beliefstream.inference.update.fallback import finite, with_fallback
 from beliefstream.inference.update.local_problem import LocalProblem
@@ -35,12 +34,10 @@ MOST_NATIVE = 64  # problems of a batch in single precision; operators are faste
 
 
 class CheckedNetwork:
-    """The network with its check; `compiled` is used where it has a package that fits."""
+    """The network with its check."""
 
-    def __init__(
-        self, network: DistributionTransformer, settings: UpdateSettings, compiled: Compiled | None
-    ) -> None:
-        self.network, self.settings, self.compiled = network, settings, compiled
+    def __init__(self, network: DistributionTransformer, settings: UpdateSettings) -> None:
+        self.network, self.settings = network, settings
         self.dtype = next(network.parameters()).dtype
         self._packed: Any = None  # weights, as `native_network` takes them
 
@@ -61,12 +58,9 @@ class CheckedNetwork:
             prior = reduce(local.prior64, count, self.settings.merge_below)
             prior = prior.to(dtype=local.prior.means.dtype, device=local.prior.means.device)
         tokens = duplicate_components(prior, count)
-        walk, estimate, images = (self.settings.images, self.settings.image_rounds), None, None
-        if self.compiled is not None:
-            estimate = self.compiled.answer(tokens, local.observations)
-            images = self.compiled.images(tokens, local.observations, *walk)
-        estimate = estimate or self._estimate(tokens, local.observations)
-        images = images or importance.prior_images(tokens, local.observations, *walk)
+        estimate = self._estimate(tokens, local.observations)
+        walk = self.settings.images, self.settings.image_rounds
+        images = importance.prior_images(tokens, local.observations, *walk)
         answer = GaussianMixture(estimate.log_weights, estimate.means, estimate.factors @ estimate.factors.mT)
         unusable = ~finite(answer)
         if bool(unusable.any()):
@@ -112,10 +106,8 @@ class CheckedNetwork:
         self, local: LocalProblem, update: Update, points: int, seed: int = importance.CHECK_SEED
     ) -> Update:
         """Estimate the quality and evidence of an update on `points` samples."""
-        answer, found = local.localise(update.posterior), None
-        if self.compiled is not None and points == self.settings.points:
-            found = self.compiled.check(local.prior, answer, local.images, local.observations)
-        return with_quality(update, found or importance.quality(local.weigh(answer, points, seed)))
+        answer = local.localise(update.posterior)
+        return with_quality(update, importance.quality(local.weigh(answer, points, seed)))
 
 
 def with_quality(update: Update, found: importance.Quality) -> Update:

@@ -18,7 +18,6 @@ from torch import Tensor
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.transformer import DistributionTransformer
-from beliefstream.inference.update.compiled_network import Compiled
 from beliefstream.inference.update.result import Method, Update, joined
 from beliefstream.inference.update.updater import Updater, UpdateSettings
 
@@ -79,19 +78,16 @@ class SparingUpdater(Updater):
         device: torch.device | None = None,
         settings: UpdateSettings | None = None,
         dtype: torch.dtype = torch.float32,
-        compiled: Compiled | None = None,
         capacity: DeviceCapacity | None = None,
         spare: DistributionTransformer | None = None,
     ) -> None:
-        super().__init__(network, device, settings, dtype, compiled)
+        super().__init__(network, device, settings, dtype)
         self._capacity = capacity or DeviceCapacity()
-        self._on_cpu = Updater(spare or network, torch.device("cpu"), settings, dtype, compiled)
+        self._on_cpu = Updater(spare or network, torch.device("cpu"), settings, dtype)
 
     def _with(self, settings: UpdateSettings) -> Updater:
         spare = self._on_cpu.network
-        return SparingUpdater(
-            self.network, self.device, settings, self.dtype, self.compiled, self._capacity, spare
-        )
+        return SparingUpdater(self.network, self.device, settings, self.dtype, self._capacity, spare)
 
     @property
     def has_closed_forms(self) -> bool:

@@ -32,7 +32,6 @@ from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.network.transformer import DistributionTransformer
 from beliefstream.inference.update.checked_network import CheckedNetwork
 from beliefstream.inference.update.closed_forms import kalman, linearised
-from beliefstream.inference.update.compiled_network import Compiled
 from beliefstream.inference.update.lasting import lasts
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.mode_search import bend
@@ -66,7 +65,6 @@ class Updater:
         dtype: precision of the network. In float32 sums round differently in batches of different sizes, which can
             change a decision to merge or refine. In float64 an answer does not depend on the rest of its batch, except
             after refinement, whose rounds amplify the rounding.
-        compiled: used where it has a package that fits.
     """
 
     def __init__(
@@ -75,7 +73,6 @@ class Updater:
         device: torch.device | None = None,
         settings: UpdateSettings | None = None,
         dtype: torch.dtype = torch.float32,
-        compiled: Compiled | None = None,
     ) -> None:
         self.device, self.dtype = device or torch.device("cpu"), dtype
         if any(
@@ -84,8 +81,7 @@ class Updater:
             network = deepcopy(network).to(self.device, dtype)  # leave the caller's network as it is
         self.network = network.eval()
         self.settings = settings or UpdateSettings()
-        self.compiled = compiled
-        self._checked = CheckedNetwork(self.network, self.settings, compiled)
+        self._checked = CheckedNetwork(self.network, self.settings)
         self._others: dict[int, Updater] = {}  # by their number of components
 
     def with_components(self, components: int) -> Updater:
@@ -97,7 +93,7 @@ class Updater:
         return self._others[components]
 
     def _with(self, settings: UpdateSettings) -> Updater:
-        return Updater(self.network, self.device, settings, self.dtype, self.compiled)
+        return Updater(self.network, self.device, settings, self.dtype)
 
     @property
     def has_closed_forms(self) -> bool:
@@ -195,7 +191,7 @@ class Updater:
 
     @cached_property
     def _thorough(self) -> ThoroughNetwork:
-        return ThoroughNetwork(deepcopy(self.network).double(), self.settings, None)
+        return ThoroughNetwork(deepcopy(self.network).double(), self.settings)
 
     @cached_property
     def _more_thorough(self) -> ThoroughNetwork:
@@ -204,11 +200,11 @@ class Updater:
             refine_below=max(self.settings.refine_below, LASTING_REFINE_BELOW),
             repeat_below=max(self.settings.repeat_below, LASTING_REPEAT_BELOW),
         )
-        return ThoroughNetwork(self._thorough.network, settings, None)
+        return ThoroughNetwork(self._thorough.network, settings)
 
     @cached_property
     def _in_double(self) -> CheckedNetwork:
-        return CheckedNetwork(self._thorough.network, self.settings, None)
+        return CheckedNetwork(self._thorough.network, self.settings)
 
     def _trusted_above(self, problem: Scaled) -> tuple[Tensor, Tensor]:
         """The effective sample size ``(B,)`` above which one pass of the network is trusted, and which answers to scan.

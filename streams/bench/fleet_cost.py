@@ -19,7 +19,6 @@ import os
 import time
 from collections import Counter, defaultdict
 from itertools import cycle, islice
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -105,19 +104,14 @@ def simulate(entities: int, reports: int, seed: int) -> tuple[list[Any], dict[tu
     return sorted(log, key=lambda event: float(event.time)), truth
 
 
-def make_updater(compiled: str | None) -> Any:
-    """An updater with the settings of a worker; `compiled` is the directory of its packages."""
+def make_updater() -> Any:
+    """An updater with the settings of a worker."""
     update, accuracy = find("update.updater", "update"), find("update.settings", "accuracy")
     settings = getattr(accuracy, "UpdateSettings", None) or accuracy.Settings
     network = find("network.weights", "weights").load()
-    packages = None
-    if compiled is not None:
-        module = find("update.compiled_network", "compilation")
-        packages = module.Compiled(network, SETTINGS["points"], Path(compiled))
-        packages.load_all()
     with contextlib.suppress(ModuleNotFoundError):  # an old checkout has none
         find("mixtures.native_forms").prepare()
-    return update.Updater(network, settings=settings(**SETTINGS), compiled=packages)
+    return update.Updater(network, settings=settings(**SETTINGS))
 
 
 def make_model() -> Any:
@@ -130,10 +124,10 @@ def make_model() -> Any:
     return events.StateModel(motion, belief)
 
 
-def measure_alone(reports: int, seed: int, compiled: str | None) -> dict[str, float]:
+def measure_alone(reports: int, seed: int) -> dict[str, float]:
     """Processor milliseconds of a step of one entity alone, by method; each of its steps is taken again and again."""
     filtering, events = find("tracking.filtering", "filtering"), find("tracking.events", "events")
-    model, updater = make_model(), make_updater(compiled)
+    model, updater = make_model(), make_updater()
     steps: dict[str, list[Any]] = defaultdict(list)
     belief = None
     for instant in events.instants(simulate(1, reports, seed)[0]):
@@ -150,10 +144,10 @@ def measure_alone(reports: int, seed: int, compiled: str | None) -> dict[str, fl
     return found
 
 
-def measure(entities: int, reports: int, seed: int, compiled: str | None) -> dict[str, Any]:
+def measure(entities: int, reports: int, seed: int) -> dict[str, Any]:
     """Processor seconds of the fleet, of its start and of the rest, with the error of its beliefs."""
     filtering = find("tracking.filtering", "filtering")
-    model, updater = make_model(), make_updater(compiled)
+    model, updater = make_model(), make_updater()
     log, truth = simulate(entities, reports, seed)
     seconds, seen = {"cold": 0.0, "later": 0.0}, Counter[str]()
     methods, squares, losses, poor = Counter[str](), [], [], 0
@@ -184,13 +178,12 @@ if __name__ == "__main__":
     parser.add_argument("--entities", type=int, default=50)
     parser.add_argument("--reports", type=int, default=44, help="of each entity")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--compiled", help="directory of packages by `beliefstream compile`; none by default")
     parser.add_argument(
         "--alone", action="store_true", help="milliseconds of a step of one entity, by method"
     )
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.alone:
-        print(json.dumps(measure_alone(given.reports, given.seed, given.compiled), indent=2))
+        print(json.dumps(measure_alone(given.reports, given.seed), indent=2))
         raise SystemExit
-    print(json.dumps(measure(given.entities, given.reports, given.seed, given.compiled), indent=2))
+    print(json.dumps(measure(given.entities, given.reports, given.seed), indent=2))

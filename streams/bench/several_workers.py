@@ -16,9 +16,7 @@ __all__ = ["measure_workers"]
 POLL_SECONDS = 1.0  # between two looks at what the workers have counted, which take each of them 8 ms
 
 
-def measure_workers(
-    site: Site, workload: Workload, workers: int, start_with: Sequence[str] = ()
-) -> float:
+def measure_workers(site: Site, workload: Workload, workers: int, start_with: Sequence[str] = ()) -> float:
     """Return the observations a second of `workers` workers that share the partitions, as they count them.
 
     The workers are ready before the first observation is sent, so that none has to take partitions from another.

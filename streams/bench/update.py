@@ -127,12 +127,8 @@ def measure_update(updater: Updater, small: Updater, repeats: int = 9) -> list[S
     share = float((updater.update(prior, observations).method == 1).double().mean())
     note = f"batch 512, up to 8 components and 6 observations, checked, {share:.0%} refined"
     lines.append(Speed("update, planar family", BATCH / seconds, note))
-    for name, network, compiled in (
-        ("fast", updater.network, updater.compiled),
-        ("fast and small", small.network, small.compiled),
-    ):
-        fast = Updater(network, settings=FAST, compiled=compiled)
+    for name, network in (("fast", updater.network), ("fast and small", small.network)):
+        fast = Updater(network, settings=FAST)
         seconds = timed(lambda fast=fast: fast.update(prior, observations), repeats)  # type: ignore[misc]
-        how = "compiled" if compiled is not None and compiled.available(2) else "not compiled"
-        lines.append(Speed(f"{name}, planar family", BATCH / seconds, f"{how}, checked, not refined"))
+        lines.append(Speed(f"{name}, planar family", BATCH / seconds, "checked, not refined"))
     return lines

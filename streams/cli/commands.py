@@ -9,7 +9,6 @@ import typer
 from beliefstream.streams.cli.bench import bench
 from beliefstream.streams.cli.bridge import bridge
 from beliefstream.streams.cli.broker import broker
-from beliefstream.streams.cli.compile import compile
 from beliefstream.streams.cli.contract import contract
 from beliefstream.streams.cli.dead_letters import dead_letters
 from beliefstream.streams.cli.demo import demo
@@ -38,7 +37,7 @@ from beliefstream.streams.cli.worker import worker
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _COMMANDS: tuple[Callable[..., None], ...] = (
     *(broker, worker, gateway, simulate, replay, posteriors, dead_letters, watch, live, fuse, send),
-    *(demo, train, evaluate, paper, compile, bench, contract, doctor, settings),
+    *(demo, train, evaluate, paper, bench, contract, doctor, settings),
 )
 for command in _COMMANDS:
     app.command()(command)

@@ -132,7 +132,7 @@ def evaluate(
         plots=plots,
     )
     torch.set_num_threads(1 if front else chosen.threads)
-    write(speed_front(plan, weights, chosen.compiled) if front else everything(plan, chosen.weights), json)
+    write(speed_front(plan, weights) if front else everything(plan, chosen.weights), json)
 
 
 def write(content: dict[str, Any], path: Path | None) -> None:
@@ -195,7 +195,7 @@ def paint(
     print("plots: " + ", ".join(map(str, paths)))
 
 
-def speed_front(plan: EvaluationPlan, weights: str | None, compiled: Path) -> dict[str, Any]:
+def speed_front(plan: EvaluationPlan, weights: str | None) -> dict[str, Any]:
     """Print and plot speed against accuracy, of some or all shipped weights, and return the content for JSON."""
     from beliefstream.inference.evaluation.front import DIMENSION, front
     from beliefstream.inference.evaluation.report import plain
@@ -206,9 +206,7 @@ def speed_front(plan: EvaluationPlan, weights: str | None, compiled: Path) -> di
     networks = {Path(name).stem: load(name) for name in ([weights] if weights else shipped)}
     cache = exact_file(plan.exact, plan.family, DIMENSION)
     with progress_of("problems") as progress:
-        points = front(
-            *(networks, plan.count, plan.costly, plan.family, plan.components[0], cache, progress, compiled)
-        )
+        points = front(networks, plan.count, plan.costly, plan.family, plan.components[0], cache, progress)
     tables.show_front(points)
     if plan.plots is not None:
         from beliefstream.inference.evaluation import plots

@@ -17,7 +17,6 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from beliefstream.streams.directories import cache_directory
 from beliefstream.streams.kafka.security import Mechanism, Protocol, Security, SecurityError, read_secret
 from beliefstream.streams.kafka.topics import TopicNames
 from beliefstream.streams.settings.misspelt import MisspeltSetting as MisspeltSetting, check_spelling
@@ -120,10 +119,6 @@ class Settings(BaseSettings):
         "single",
         description="precision of the network; double takes about 1.5 times as long, and a posterior then equals the "
         "replay of the log to 9 digits, however messages are batched",
-    )
-    compiled: Path = Field(
-        default_factory=lambda: cache_directory() / "compiled",
-        description="directory for the networks that `beliefstream compile` compiles",
     )
     threads: int = Field(1, ge=1, description="threads of an update on the CPU")
     points: int = Field(96, ge=16, description="importance samples that check each posterior")

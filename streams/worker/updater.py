@@ -8,7 +8,6 @@ import torch
 
 from beliefstream.inference.mixtures import native_forms
 from beliefstream.inference.network import weights
-from beliefstream.inference.update.compiled_network import Compiled
 from beliefstream.inference.update.device import choose_device
 from beliefstream.inference.update.out_of_memory import DeviceCapacity, SparingUpdater
 from beliefstream.inference.update.settings import FAST
@@ -18,7 +17,7 @@ from beliefstream.streams.settings import Settings
 
 
 def make_updater(settings: Settings) -> Updater:
-    """Load the network on its device; raises FileNotFoundError or ValueError if weights or packages cannot be used."""
+    """Load the network on its device; raises FileNotFoundError or ValueError if the weights cannot be used."""
     torch.set_num_threads(settings.threads)
     accuracy = UpdateSettings(
         points=settings.points, refine_below=settings.refine_below, repeat_below=settings.repeat_below
@@ -27,8 +26,6 @@ def make_updater(settings: Settings) -> Updater:
         accuracy = replace(FAST, points=settings.points)
     dtype = torch.float64 if settings.precision == "double" else torch.float32
     network = weights.load(settings.weights)
-    compiled = Compiled(network, settings.points, settings.compiled)
-    compiled.load_all()
     native_forms.prepare()
     capacity = DeviceCapacity(lambda fallback: metrics.OUT_OF_MEMORY.labels(fallback).inc())
-    return SparingUpdater(network, choose_device(settings.device), accuracy, dtype, compiled, capacity)
+    return SparingUpdater(network, choose_device(settings.device), accuracy, dtype, capacity)

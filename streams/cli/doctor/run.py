@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from importlib.metadata import version
 from typing import TypeVar
 
 from beliefstream.streams.cli.doctor.findings import Finding, Status, absent
@@ -44,7 +45,8 @@ def examine(settings: Settings, worker_urls: Sequence[str]) -> Iterator[Finding]
         subjects = "topics, models, sensors, measurements, partitioner, clocks, group, dead-letters"
         yield Finding(subjects, Status.skipped, "no broker answers")
     yield examine_device(settings)
-    yield from examine_weights(settings)
+    yield examine_weights(settings)
+    yield examine_native_code()
     for url in worker_urls:
         yield from examine_worker(url)
     yield from examine_losses(settings, worker_urls, missing)
@@ -177,33 +179,32 @@ def examine_device(settings: Settings) -> Finding:
     return Finding("device", Status.ok, f"{device.type}, {name}, PyTorch {torch.__version__}")
 
 
-def examine_weights(settings: Settings) -> Iterator[Finding]:
-    """Check that the weights can be loaded, and report what is compiled for them."""
+def examine_weights(settings: Settings) -> Finding:
+    """Check that the weights can be loaded."""
     try:
         from beliefstream.inference.network.weights import load
-        from beliefstream.inference.update.compiled_network import Compiled
 
         network = load(settings.weights)
     except ModuleNotFoundError as error:
-        yield Finding("weights", Status.skipped, f"{error.name} is missing")
-        return
+        return Finding("weights", Status.skipped, f"{error.name} is missing")
     except (OSError, ValueError) as error:
         remedy = "BELIEFSTREAM_WEIGHTS is the name of shipped weights or a .safetensors file"
-        yield Finding("weights", Status.problem, str(error), remedy)
-        return
+        return Finding("weights", Status.problem, str(error), remedy)
     count = sum(parameter.numel() for parameter in network.parameters())
-    yield Finding("weights", Status.ok, f"{settings.weights}, {count:,} parameters")
+    return Finding("weights", Status.ok, f"{settings.weights}, {count:,} parameters")
+
+
+def examine_native_code() -> Finding:
+    """Report whether Numba is there to compile what PyTorch's operators do more slowly."""
     try:
-        dimensions = Compiled(network, settings.points, settings.compiled).load_all()
-    except ValueError as error:
-        yield Finding("compiled", Status.problem, str(error), "delete it: workers refuse to start with it")
-        return
-    found = (
-        f"for {', '.join(map(str, dimensions))} coordinates"
-        if dimensions
-        else "nothing; workers may be slower"
-    )
-    yield Finding("compiled", Status.ok, found)
+        from beliefstream.inference.mixtures.native_forms import FORMS, native_form
+    except ModuleNotFoundError as error:
+        return Finding("native-code", Status.skipped, f"{error.name} is missing")
+    if native_form(FORMS[0]) is None:
+        return Finding(
+            "native-code", Status.problem, "Numba cannot be imported: workers are slow", "pip install numba"
+        )
+    return Finding("native-code", Status.ok, f"compiled by Numba {version('numba')}")
 
 
 def examine_worker(url: str) -> Iterator[Finding]:

@@ -59,8 +59,8 @@ def test_every_setting_of_every_network_is_a_point(
     monkeypatch.setattr(module, "BATCH", 8)
     points = front({"small": weights.load(str(small))}, 3, 1)
     ours = [found for found in points if found.group == "small"]
-    assert [found.name for found in ours[:2]] == ["alone", "checked"]
-    assert len(ours) == 1 + len(THRESHOLDS)
+    assert [found.name for found in ours[:2]] == ["alone", "fast"]
+    assert len(ours) == 2 + len(THRESHOLDS)
     assert {found.problems for found in ours} == {3}
     assert [found.problems for found in points if found.group == BASELINES] == [3, 1, 1]
     assert all(found.per_second > 0 and math.isfinite(found.mean) for found in points)

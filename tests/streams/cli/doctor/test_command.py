@@ -33,7 +33,7 @@ def test_the_doctor_finds_no_fault_where_all_is_there(
             "measurements",
             "device",
             "weights",
-            "compiled",
+            "native-code",
             "group",
             "dead-letters",
             *skipped,

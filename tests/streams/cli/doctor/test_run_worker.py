@@ -12,9 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from beliefstream.inference.mixtures import native_forms
 from beliefstream.inference.network import weights
-from beliefstream.inference.update.compiled_packages import package_path
-from beliefstream.streams.cli.doctor.run import Status, examine_device, examine_weights, examine_worker
+from beliefstream.streams.cli.doctor.run import (
+    Status,
+    examine_device,
+    examine_native_code,
+    examine_weights,
+    examine_worker,
+)
 from beliefstream.streams.settings import Settings
 from tests.streams.cli.doctor.test_run import problem
 
@@ -72,14 +78,14 @@ def test_a_device_that_is_not_there_is_found() -> None:
     problem(examine_device(Settings(device="cuda")), "no CUDA device")
 
 
-def test_weights_and_packages_that_are_not_whole_are_found(tmp_path: Path) -> None:
+def test_weights_that_are_not_whole_are_found(tmp_path: Path) -> None:
     torn = tmp_path / "torn.safetensors"
     torn.write_bytes(weights.path_of().read_bytes()[:1000])
-    (finding,) = examine_weights(Settings(weights=str(torn)))
-    problem(finding, str(torn))
-    place = package_path(weights.load(), 2, Settings().points, tmp_path)
-    place.mkdir()
-    (place / "answer.pt2").write_bytes(b"torn")
-    sound, finding = examine_weights(Settings(compiled=tmp_path))
-    assert sound.status is Status.ok
-    problem(finding, str(place), "beliefstream compile")
+    problem(examine_weights(Settings(weights=str(torn))), str(torn))
+    assert examine_weights(Settings()).status is Status.ok
+
+
+def test_a_missing_numba_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert examine_native_code().status is Status.ok
+    monkeypatch.setattr(native_forms, "FORMS", ("mixtures.no_such_form",))
+    problem(examine_native_code(), "Numba cannot be imported")
