@@ -4,8 +4,8 @@
 set -e
 group=/sys/fs/cgroup/cpu/beliefstream-$$
 mkdir "$group"
-echo 10000 > "$group/cpu.cfs_period_us"
-echo $(($1 * 100)) > "$group/cpu.cfs_quota_us"
+echo 50000 > "$group/cpu.cfs_period_us"
+echo $(($1 * 500)) > "$group/cpu.cfs_quota_us"
 echo $$ > "$group/cgroup.procs"
 shift
 exec "$@"
