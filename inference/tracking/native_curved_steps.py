@@ -67,8 +67,7 @@ def follow(given: Given, reported: Reported, found: Found, settings: UpdateSetti
     size, none = given.means.shape[1], np.zeros(1, np.bool_)
     asked = asked_of(settings, size, none, none.copy())
     answers = new_answers(1, settings.most_components, size)
-    # where no answer is refined, no mixture is fitted here: `filtering` asks an updater, which tries quadrature first
-    _follow_all(given, reported, found, tables, asked, answers, settings.refine_below > 0)
+    _follow_all(given, reported, found, tables, asked, answers)
 
 
 @borrowing
@@ -89,7 +88,6 @@ def _follow_all(
     tables: tuple[Tables, ...],
     asked: Asked,
     answers: Answers,
-    surrounds: bool,
 ) -> None:
     start, at, most = 0, 0, 1
     for count in given.counts:
@@ -102,7 +100,7 @@ def _follow_all(
             posed = pose(prior, seen, new_pose_space(given.counts[b], given.means.shape[1], seen))
             posterior, loss = _followed(posed, tables, found, b)
             method, most_lost = QUADRATURE, asked.below
-            if surrounds and not loss < most_lost:
+            if not loss < most_lost:
                 posterior, loss = _surrounded(posed, asked, work, answers, found.numbers[b])
                 method, most_lost = REFINED if answers.is_fitted[0] else QUADRATURE, math.inf
             if loss < most_lost:

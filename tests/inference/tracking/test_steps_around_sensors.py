@@ -17,6 +17,7 @@ from beliefstream.inference.tracking import closed_steps, filtering
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedError
 from beliefstream.inference.tracking.events import Belief, Instant, StateModel
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance
+from beliefstream.inference.update.settings import FAST
 from beliefstream.inference.update.updater import Updater
 from tests.inference.plain_models import random_mixture
 from tests.inference.problems import updater
@@ -61,12 +62,16 @@ def updated(steps: list[Step], chosen: Updater) -> list[Outcome]:
     st.lists(
         st.tuples(st.sampled_from([1, 2, 5, 9]), st.integers(0, len(SENSORS) - 1)), min_size=1, max_size=4
     ),
+    st.booleans(),
 )
-def test_a_step_equals_the_update_of_its_prediction(seed: int, kinds: list[tuple[int, int]]) -> None:
+def test_a_step_equals_the_update_of_its_prediction(
+    seed: int, kinds: list[tuple[int, int]], fast: bool
+) -> None:
     steps = [step_of(seed + i, count, number) for i, (count, number) in enumerate(kinds)]
-    solved = closed_steps.solved(steps, updater().settings, with_fits=True)
+    chosen = Updater(updater().network, settings=FAST) if fast else updater()
+    solved = closed_steps.solved(steps, chosen.settings, with_fits=True)
     assert solved is not None
-    for found, other in zip(solved.outcomes, updated(steps, updater()), strict=True):
+    for found, other in zip(solved.outcomes, updated(steps, chosen), strict=True):
         if found is None:
             continue
         if found.method == "refined":
@@ -80,22 +85,21 @@ def test_a_step_equals_the_update_of_its_prediction(seed: int, kinds: list[tuple
             assert_alike(found, other, 1e-6)
 
 
-def test_wide_beliefs_end_in_native_steps_whether_quadrature_or_a_fit_is_needed() -> None:
+@pytest.mark.parametrize("fast", [False, True])
+def test_wide_beliefs_end_in_native_steps_whether_quadrature_or_a_fit_is_needed(fast: bool) -> None:
     steps = [step_of(seed, (1, 2, 5, 9)[seed % 4], seed % 4) for seed in range(40)]
-    solved = closed_steps.solved(steps, updater().settings)
+    solved = closed_steps.solved(steps, FAST if fast else updater().settings)
     assert solved is not None
     methods = [outcome.method for outcome in solved.outcomes if outcome is not None]
     assert len(methods) >= 38
     assert methods.count("refined") >= 15
 
 
-def test_no_mixture_is_fitted_where_speed_comes_first_or_an_answer_must_be_better() -> None:
+def test_no_mixture_is_fitted_where_an_answer_must_be_better() -> None:
     steps = [step_of(seed, 5, 0) for seed in range(12)]
-    usual = updater().settings
-    for chosen in (replace(usual, refine_below=0.0), replace(usual, repeat_below=0.9999)):
-        solved = closed_steps.solved(steps, chosen)
-        assert solved is not None
-        assert all(outcome is None or outcome.method == "quadrature" for outcome in solved.outcomes)
+    solved = closed_steps.solved(steps, replace(updater().settings, repeat_below=0.9999))
+    assert solved is not None
+    assert all(outcome is None or outcome.method == "quadrature" for outcome in solved.outcomes)
 
 
 def test_a_step_does_not_depend_on_others_of_its_batch() -> None:
