@@ -52,7 +52,6 @@ HEAVY = (
     (("train",), "worker"),
     (("evaluate",), "worker"),
     (("paper",), "worker"),
-    (("compile",), "worker"),
     (("bench", "--no-stream", "--no-latency"), "worker"),
     (("worker",), "worker"),
     (("gateway",), "gateway"),
