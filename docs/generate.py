@@ -42,7 +42,6 @@ from beliefstream.schemas.sensors.distances import RangeChannel
 from beliefstream.schemas.sensors.noise import ExponentialClutter, Noise, NoiseComponent, UniformClutter
 from beliefstream.streams.bridges.gateway import metrics as gateway
 from beliefstream.streams.bridges.mqtt import metrics as mqtt
-from beliefstream.streams.directories import cache_directory
 from beliefstream.streams.monitoring.metrics import REGISTRY
 from beliefstream.streams.settings import Settings
 
@@ -151,8 +150,7 @@ def settings() -> str:
     lines = [NOTE, "# Settings", ""]
     lines += [
         "Environment variables set up workers and commands; a file `.env` in the working directory is read too. "
-        "`beliefstream settings` lists them with their current values. "
-        "`CACHE` is `beliefstream` in the user's cache directory (on Linux `~/.cache/beliefstream`).",
+        "`beliefstream settings` lists them with their current values.",
         "",
     ]
     rows = [
@@ -275,8 +273,7 @@ def _default(value: Any) -> str:
 
 
 def _setting_default(field: FieldInfo) -> str:
-    value = field.get_default(call_default_factory=True)
-    text = "" if value is None else str(value).replace(str(cache_directory()), "CACHE")
+    text = "" if field.default is None else str(field.default)
     return f"`{text}`" if text else "none"
 
 

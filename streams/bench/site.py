@@ -100,7 +100,7 @@ def worker(settings: Settings, start_with: Sequence[str] = ()) -> Iterator[subpr
     """Run a worker in the background; its log is `log_of(settings)`.
 
     Args:
-        start_with: a command that starts the worker as itself, such as `nice -n 5`.
+        start_with: a command that becomes the worker, such as `nice -n 5`.
     """
     command = [*start_with, sys.executable, "-m", "beliefstream.streams.cli", "worker"]
     with process(command, settings.environment(), log_of(settings)) as child:

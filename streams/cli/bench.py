@@ -51,7 +51,10 @@ def bench(
         1, min=1, help="for --stream: also measure as many workers of one group, beside one of them"
     ),
     start_with: Annotated[
-        str, typer.Option(metavar="COMMAND", help="for --workers: starts each, such as 'nice -n 5'")
+        str,
+        typer.Option(
+            metavar="COMMAND", help="for --workers: a command that starts each of them, such as 'nice -n 5'"
+        ),
     ] = "",
     rate: float = typer.Option(100.0, min=2, help="for --latency: observations a second"),
     device: Annotated[

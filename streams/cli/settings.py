@@ -21,7 +21,7 @@ def settings(format: Formatted = None) -> None:
         {
             "variable": f"{prefix}{name.upper()}",
             "description": field.description,
-            "default": str(field.get_default(call_default_factory=True)),
+            "default": str(field.default),
             "current": str(getattr(current, name)),
         }
         for name, field in Settings.model_fields.items()

@@ -195,14 +195,17 @@ def examine_weights(settings: Settings) -> Finding:
 
 
 def examine_native_code() -> Finding:
-    """Report whether Numba is there to compile what PyTorch's operators do more slowly."""
+    """Check that Numba is there, without which workers are slow."""
     try:
         from beliefstream.inference.mixtures.native_forms import FORMS, native_form
     except ModuleNotFoundError as error:
         return Finding("native-code", Status.skipped, f"{error.name} is missing")
     if native_form(FORMS[0]) is None:
         return Finding(
-            "native-code", Status.problem, "Numba cannot be imported: workers are slow", "pip install numba"
+            "native-code",
+            Status.problem,
+            "Numba cannot be imported: workers are slow",
+            "pip install 'beliefstream[worker]'",
         )
     return Finding("native-code", Status.ok, f"compiled by Numba {version('numba')}")
 
