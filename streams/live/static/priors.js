@@ -25,6 +25,8 @@ export class PriorForm {
     this.draft = null; // the ellipse under the mouse
     /** @type {{entity: string, prior_sequence: number, place: string} | null} */
     this.sent = null; // what the broker has, and no posterior shows yet
+    /** @type {import("./panels.js").Details | null} */
+    this.seen = null; // the newest details; they may come before the answer to the prior that they have taken in
     form.addEventListener("submit", (event) => { event.preventDefault(); this.send(); });
     this.rows.addEventListener("input", (event) => { if (event.target instanceof HTMLInputElement) this.typed(event.target); });
     find("#add", HTMLButtonElement).addEventListener("click", () => this.addInTheMiddle());
@@ -121,6 +123,7 @@ export class PriorForm {
       if (!response.ok) { this.answer.textContent = `Refused: ${told.error}`; return; }
       this.sent = told;
       this.answer.textContent = `Sent (${told.place}); waiting for the next posterior.`;
+      if (this.seen) this.see(this.seen);
     } catch (error) {
       this.answer.textContent = `Not sent: ${error instanceof Error ? error.message : error}`;
     }
@@ -128,6 +131,7 @@ export class PriorForm {
 
   /** Tell when a posterior of the entity has taken the prior in. */
   see(/** @type {import("./panels.js").Details} */ details) {
+    this.seen = details;
     if (!this.sent || details.name !== this.sent.entity || details.prior_sequence <= this.sent.prior_sequence) return;
     this.answer.textContent = `Applied: posterior ${details.sequence} has prior ${details.prior_sequence}, effective sample size ${details.ess.toFixed(2)}, ${details.method}.`;
     this.sent = null;

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from playwright.sync_api import Route
 
 from beliefstream.schemas import (
     Coordinate,
@@ -52,6 +53,23 @@ def test_a_prior_drawn_by_mouse_arrives(opened: Tab, page: Page, embedded_broker
     opened.wait_for("document.querySelector('#answer').textContent.includes('waiting')")
     page.put(posterior(2, prior_sequence=1))
     opened.wait_for("document.querySelector('#answer').textContent.startsWith('Applied')")
+
+
+def test_a_posterior_that_overtakes_the_answer_to_its_prior_is_seen(
+    opened: Tab, page: Page, embedded_broker: EmbeddedNode
+) -> None:
+    page.put(posterior(1))
+    show(opened, page.address)
+    held: list[Route] = []
+    opened.page.route("**/priors", lambda route: held.append(route))
+    opened.page.click("#add")
+    opened.page.click("#send")
+    opened.wait_until(lambda: held, lambda: "the prior is not sent")
+    answer = held[0].fetch()
+    page.put(posterior(2, prior_sequence=1))
+    opened.wait_for("document.querySelector('#facts').textContent.includes('2, revision 0')")
+    held[0].fulfill(response=answer)
+    opened.wait_for("document.querySelector('#answer').textContent.startsWith('Applied: posterior 2')")
 
 
 def test_a_prior_changes_the_belief(
