@@ -61,18 +61,21 @@ def native_form(name: str, *tensors: Tensor, single: bool = False) -> ModuleType
     return _module(name)
 
 
-def prepare() -> None:
+def prepare() -> bool:
     """Compile the native forms, or load them from Numba's cache, before the first batch needs them.
 
-    The first time on a machine this takes a minute or two of the processor, later a second. Without Numba it does
-    nothing. `python -m beliefstream.inference.mixtures.native_forms` does it ahead, for instance in an image.
+    The first time on a machine this takes a minute or two of the processor, later a second. Returns whether all are
+    there: False without Numba. `python -m beliefstream.inference.mixtures.native_forms` does it ahead, for instance in
+    an image.
     """
     threshold = gc.get_threshold()
     gc.set_threshold(SELDOM, *threshold[1:])
     try:
-        for name in FORMS:
-            if module := _module(name):
+        modules = [_module(name) for name in FORMS]
+        for module in modules:
+            if module is not None:
                 module.prepare()
+        return None not in modules
     finally:
         gc.set_threshold(*threshold)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import structlog
 import torch
 
 from beliefstream.inference.mixtures import native_forms
@@ -14,6 +15,8 @@ from beliefstream.inference.update.settings import FAST
 from beliefstream.inference.update.updater import Updater, UpdateSettings
 from beliefstream.streams.monitoring import metrics
 from beliefstream.streams.settings import Settings
+
+log = structlog.get_logger()
 
 
 def make_updater(settings: Settings) -> Updater:
@@ -26,6 +29,7 @@ def make_updater(settings: Settings) -> Updater:
         accuracy = replace(FAST, points=settings.points)
     dtype = torch.float64 if settings.precision == "double" else torch.float32
     network = weights.load(settings.weights)
-    native_forms.prepare()
+    if not native_forms.prepare():
+        log.warning("Numba cannot be imported, so updates are slow: pip install 'beliefstream[worker]'")
     capacity = DeviceCapacity(lambda fallback: metrics.OUT_OF_MEMORY.labels(fallback).inc())
     return SparingUpdater(network, choose_device(settings.device), accuracy, dtype, capacity)

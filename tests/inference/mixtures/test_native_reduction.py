@@ -153,5 +153,5 @@ def test_without_numba_operators_reduce(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_prepared_forms_are_loaded() -> None:
-    native_forms.prepare()
+    assert native_forms.prepare()
     assert all(native_forms.native_form(name) is not None for name in native_forms.FORMS)
