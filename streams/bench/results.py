@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from beliefstream.inference.training.card import processor
 from beliefstream.streams.bench.devices import DeviceSpeed
 from beliefstream.streams.bench.latency import Latency
 from beliefstream.streams.bench.stream import Rate, Throughput
 from beliefstream.streams.bench.update import Speed
 
-__all__ = ["Results"]
+__all__ = ["Results", "machine"]
+
+
+def machine(device: str = "cpu") -> str:
+    """The machine's processor and the number of its cores, and its GPU if that is the device."""
+    graphics = f", {torch.cuda.get_device_name()}" if device == "cuda" else ""
+    return f"{processor()}, {os.cpu_count()} cores{graphics}"
 
 
 @dataclass
@@ -21,6 +31,7 @@ class Results:
     """All results of one run.
 
     Attributes:
+        machine: the processor and the number of its cores; the GPU too if it was measured.
         updates: of the update alone.
         throughputs: by broker and workload.
         latencies: by broker.
@@ -33,10 +44,12 @@ class Results:
     latencies: dict[str, Latency] = field(default_factory=dict)
     workers: dict[tuple[str, int], float] = field(default_factory=dict)
     devices: list[DeviceSpeed] = field(default_factory=list)
+    machine: str = field(default_factory=machine)
 
     def content(self) -> dict[str, Any]:
         """The results by name.
 
+        - `machine`: where they were measured.
         - `posteriors_per_second`: of the update alone, by name of the line.
         - `of_the_echo`: the worker's speed as a share of the agent's that only forwards, by broker and reports an
           entity.
@@ -60,6 +73,7 @@ class Results:
                 "observations": found.observations,
             }
         return {
+            "machine": self.machine,
             "posteriors_per_second": {line.name: line.per_second for line in self.updates},
             "of_the_echo": shares,
             "cpu_of_the_echo": processor,

@@ -77,13 +77,15 @@ def bench(
     """
     from rich.console import Console
 
-    from beliefstream.streams.bench.results import Results
+    from beliefstream.streams.bench.results import Results, machine
     from beliefstream.streams.cli import bench_tables as tables
 
     console, results = Console(), Results()
     numbers = whole_numbers(reports, "--reports", 1) or ()
     if device is not None:
         results.devices = _measure_device(device, whole_numbers(sizes, "--sizes", 1) or ())
+        results.machine = machine(device)
+        console.print(results.machine)
         tables.print_devices(console, results.devices)
         if json is not None:
             results.write(json)
@@ -94,6 +96,7 @@ def bench(
     if live:
         tables.print_live(console, seconds)
         return
+    console.print(results.machine)
     if update:
         _measure_updates(results)
         tables.print_updates(console, results.updates)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from beliefstream.streams.bench.devices import DeviceSpeed
@@ -23,6 +24,7 @@ def test_every_figure_is_under_its_broker_and_its_reports(tmp_path: Path) -> Non
     results.devices = [DeviceSpeed("tracks", 512, 6000.0, 0.25, 10**9)]
     results.write(tmp_path / "found.json")
     found = json.loads((tmp_path / "found.json").read_text())
+    assert re.fullmatch(r".+, \d+ cores", found["machine"])
     assert found["posteriors_per_second"] == {"update, tracks": 9000.0}
     assert found["of_the_echo"] == {"kafka": {"20": 0.5}, "embedded": {"60": 1.25}}
     assert found["cpu_of_the_echo"] == {"kafka": {"20": 0.25}, "embedded": {"60": None}}
