@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 
 from beliefstream.streams.bench.site import Site, define, log_of, samples, wait_until_ready, worker
@@ -16,14 +16,12 @@ __all__ = ["measure_workers"]
 POLL_SECONDS = 0.5  # between two looks at what the workers have counted, which take each of them 8 ms
 
 
-def measure_workers(site: Site, workload: Workload, workers: int, start_with: Sequence[str] = ()) -> float:
+def measure_workers(site: Site, workload: Workload, workers: int) -> float:
     """Return the observations a second of `workers` workers that share the partitions.
 
-    The workers are ready before the first observation is sent, so that none has to take partitions from another. The
-    time is that from the first observation sent to the last one applied, so entities' first reports are in it.
-
-    Args:
-        start_with: a command that starts each worker, such as one that limits it to a part of a core.
+    The workers are ready before the first observation is sent, so that none has to take partitions from another. They
+    stand still while it is sent, so that the sender takes no core from them. The time is that from then to the last
+    observation applied, so entities' first reports are in it.
 
     Raises:
         RuntimeError: a worker has ended, or the observations are not worked off in time.
@@ -43,11 +41,17 @@ def measure_workers(site: Site, workload: Workload, workers: int, start_with: Se
     with ExitStack() as stack:
         for own in each:
             own.data_directory.mkdir(parents=True)
-        children = [stack.enter_context(worker(own, start_with)) for own in each]
+        children = [stack.enter_context(worker(own)) for own in each]
         for own, child in zip(each, children, strict=True):
             wait_until_ready(own, child)
+        for child in children:
+            child.send_signal(signal.SIGSTOP)
+        try:
+            send(settings, workload)
+        finally:
+            for child in children:
+                child.send_signal(signal.SIGCONT)
         began = time.perf_counter()
-        send(settings, workload)
         limit = time.monotonic() + LIMIT
         while sum(samples(own).get(ACCEPTED, 0.0) for own in each) < count:
             if any(child.poll() is not None for child in children) or time.monotonic() > limit:

@@ -9,7 +9,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,13 +96,9 @@ def process(command: list[str], environment: dict[str, str], log: Path) -> Itera
 
 
 @contextmanager
-def worker(settings: Settings, start_with: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a worker in the background; its log is `log_of(settings)`.
-
-    Args:
-        start_with: a command that becomes the worker, such as `nice -n 5`.
-    """
-    command = [*start_with, sys.executable, "-m", "beliefstream.streams.cli", "worker"]
+def worker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a worker in the background; its log is `log_of(settings)`."""
+    command = [sys.executable, "-m", "beliefstream.streams.cli", "worker"]
     with process(command, settings.environment(), log_of(settings)) as child:
         yield child
 

@@ -50,12 +50,6 @@ def bench(
     workers: int = typer.Option(
         1, min=1, help="for --stream: also measure as many workers of one group, beside one of them"
     ),
-    start_with: Annotated[
-        str,
-        typer.Option(
-            metavar="COMMAND", help="for --workers: a command that starts each of them, such as 'nice -n 5'"
-        ),
-    ] = "",
     rate: float = typer.Option(100.0, min=2, help="for --latency: observations a second"),
     device: Annotated[
         str | None,
@@ -111,7 +105,7 @@ def bench(
                 if stream:
                     _measure_streams(site, results, console, entities, numbers, mixed)
                 if stream and workers > 1:
-                    _measure_workers(site, results, console, entities, numbers[-1], workers, start_with)
+                    _measure_workers(site, results, console, entities, numbers[-1], workers)
                 if latency:
                     _measure_latency(site, results, rate)
     if results.throughputs:
@@ -171,17 +165,15 @@ def _measure_device(device: str, sizes: tuple[int, ...]) -> list[DeviceSpeed]:
 
 
 def _measure_workers(
-    site: Site, results: Results, console: Console, entities: int, reports: int, workers: int, start_with: str
+    site: Site, results: Results, console: Console, entities: int, reports: int, workers: int
 ) -> None:
-    import shlex
-
     from beliefstream.streams.bench import workload
     from beliefstream.streams.bench.several_workers import measure_workers
 
     work = workload.in_order(entities, reports)
     for number in (1, workers):
         console.print(f"{site.name}: {number} of {workers} workers, {work.name} reports an entity")
-        results.workers[site.name, number] = measure_workers(site, work, number, shlex.split(start_with))
+        results.workers[site.name, number] = measure_workers(site, work, number)
 
 
 def _measure_latency(site: Site, results: Results, rate: float) -> None:
