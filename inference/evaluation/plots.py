@@ -157,9 +157,7 @@ def front_figure(points: Sequence[Point]) -> tuple[Figure, list[Annotation]]:
     axes.set_xlabel("posteriors per second, one core, batches of 512")
     axes.set_ylabel("mean KL(exact ‖ answer), nats, ± 2 standard errors")
     axes.set_title(f"Speed and accuracy in the plane, {max(point.problems for point in points)} problems")
-    axes.legend(
-        loc="upper center"
-    )  # no filter is there: those on the left are exact, those on the right are coarse
+    axes.legend(loc="upper center")  # slow filters are on the left, coarse ones on the right
     return figure, _name(axes, points)
 
 

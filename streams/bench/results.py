@@ -61,11 +61,11 @@ class Results:
           waits, and its memory in bytes.
         """
         shares: defaultdict[str, dict[str, float]] = defaultdict(dict)
-        processor: defaultdict[str, dict[str, float | None]] = defaultdict(dict)
+        cpu: defaultdict[str, dict[str, float | None]] = defaultdict(dict)
         rates: defaultdict[str, dict[str, Any]] = defaultdict(dict)
         for (broker, workload), found in self.throughputs.items():
             shares[broker][workload] = found.of_the_echo
-            processor[broker][workload] = of_the_processor(found.echo, found.worker)
+            cpu[broker][workload] = of_the_processor(found.echo, found.worker)
             rates[broker][workload] = {
                 "echo": found.echo.per_second,
                 "worker": found.own,
@@ -76,7 +76,7 @@ class Results:
             "machine": self.machine,
             "posteriors_per_second": {line.name: line.per_second for line in self.updates},
             "of_the_echo": shares,
-            "cpu_of_the_echo": processor,
+            "cpu_of_the_echo": cpu,
             "observations_per_second": rates,
             "latency_ms": {
                 broker: {
