@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from beliefstream.streams.bench.site import Site, define, log_of, samples, wait_until_ready, worker
 from beliefstream.streams.bench.stream import ACCEPTED, LIMIT
@@ -13,6 +15,7 @@ from beliefstream.streams.local.broker import free_port
 
 __all__ = ["measure_workers"]
 
+STILL_SECONDS = 60.0  # for which workers may stand still before they lose their partitions
 POLL_SECONDS = 0.5  # between two looks at what the workers have counted, which take each of them 8 ms
 
 
@@ -24,7 +27,7 @@ def measure_workers(site: Site, workload: Workload, workers: int) -> float:
     observation applied, so entities' first reports are in it.
 
     Raises:
-        RuntimeError: a worker has ended, or the observations are not worked off in time.
+        RuntimeError: a worker has ended, or the observations are not sent or worked off in time.
     """
     settings = site.settings()
     define(settings, workload.simulation)
@@ -32,6 +35,7 @@ def measure_workers(site: Site, workload: Workload, workers: int) -> float:
         settings.model_copy(
             update={
                 "web_port": free_port(),
+                "session_timeout": STILL_SECONDS,
                 "data_directory": settings.data_directory.parent / f"worker-{number}" / "data",
             }
         )
@@ -44,13 +48,8 @@ def measure_workers(site: Site, workload: Workload, workers: int) -> float:
         children = [stack.enter_context(worker(own)) for own in each]
         for own, child in zip(each, children, strict=True):
             wait_until_ready(own, child)
-        for child in children:
-            child.send_signal(signal.SIGSTOP)
-        try:
+        with _standing_still(children):
             send(settings, workload)
-        finally:
-            for child in children:
-                child.send_signal(signal.SIGCONT)
         began = time.perf_counter()
         limit = time.monotonic() + LIMIT
         while sum(samples(own).get(ACCEPTED, 0.0) for own in each) < count:
@@ -58,3 +57,18 @@ def measure_workers(site: Site, workload: Workload, workers: int) -> float:
                 raise RuntimeError(f"bench: {count} observations are not worked off; see {log_of(each[0])}")
             time.sleep(POLL_SECONDS)
         return count / (time.perf_counter() - began)
+
+
+@contextmanager
+def _standing_still(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Suspend the processes in the block; raises RuntimeError if they may have lost their partitions meanwhile."""
+    stopped = time.perf_counter()
+    for child in children:
+        child.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for child in children:
+            child.send_signal(signal.SIGCONT)
+    if time.perf_counter() - stopped > STILL_SECONDS / 2:  # their last heartbeats came up to a quarter before
+        raise RuntimeError("bench: sending took too long; take fewer --entities or --reports")

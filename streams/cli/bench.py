@@ -84,13 +84,13 @@ def bench(
         if json is not None:
             results.write(json)
         return
+    console.print(results.machine)
     if gateway:
         tables.print_gateway(console)
         return
     if live:
         tables.print_live(console, seconds)
         return
-    console.print(results.machine)
     if update:
         _measure_updates(results)
         tables.print_updates(console, results.updates)
