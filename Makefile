@@ -40,7 +40,7 @@ format: .venv/dev
 	$(BIN)/ruff format .
 
 bench: native
-	$(BIN)/beliefstream bench $(ARGS)
+	$(BIN)/python -m research.bench $(ARGS)
 
 # about 20 minutes; tests/chaos/__main__.py says what it does, docs/chaos.md what came of it
 chaos: native
@@ -59,11 +59,11 @@ train: .venv/demo
 	$(BIN)/beliefstream train $(ARGS)
 
 evaluate: .venv/demo
-	$(BIN)/beliefstream evaluate $(ARGS)
+	$(BIN)/python -m research.evaluate $(ARGS)
 
 # the published tasks of the method, five minutes of a core; docs/paper.md has the tables
 paper: .venv/demo
-	$(BIN)/beliefstream paper $(ARGS)
+	$(BIN)/python -m research.paper $(ARGS)
 
 # what is written from the code: the contract of the topics, and pages of docs/
 contract: .venv/demo

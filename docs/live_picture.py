@@ -1,6 +1,6 @@
 """Draws `docs/live.png`: fifty simulated entities, a worker, and the live page in Chromium.
 
-    python docs/live_picture.py
+    python -m docs.live_picture
 
 It needs Debian's `chromium`, starts a broker of its own, and takes about a minute.
 """
@@ -17,9 +17,9 @@ from tempfile import TemporaryDirectory
 
 from playwright.sync_api import Page, sync_playwright
 
-from beliefstream.streams.bench.site import Site, process, wait_until_ready, worker
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.local.broker import EmbeddedBroker, free_port
+from research.bench.end_to_end.site import Site, process, wait_until_ready, worker
 
 PICTURE = Path(__file__).with_name("live.png")
 SIZE = {"width": 1400, "height": 850}

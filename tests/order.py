@@ -18,7 +18,7 @@ SECONDS = {
     "chaos/test_lost_ends.py": 60,
     "chaos/test_reset_killed.py": 25,
     "chaos/test_zombie.py": 35,
-    "inference/evaluation/adversarial/test_honesty.py": 20,
+    "research/evaluation/adversarial/test_honesty.py": 20,
     "inference/training/likelihood/test_learned_posterior.py": 50,
     "inference/update/test_invariance.py": 20,
     "streams/bridges/test_gateway_broker_away.py": 25,
@@ -31,7 +31,7 @@ SECONDS = {
     "streams/kafka/faust/test_recovery.py": 60,
     "streams/live/test_browser.py": 40,
     "streams/live/test_browser_priors.py": 25,
-    "streams/recordings/test_scores.py": 40,  # where the recordings are there
+    "research/recordings/test_scores.py": 40,  # where the recordings are there
     "streams/state/test_changelog.py": 25,
     "streams/state/test_expiry.py": 25,
     "streams/state/test_table_recovery.py": 50,

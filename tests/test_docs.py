@@ -9,6 +9,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = [README, *sorted(DOCS.glob("*.md")), *sorted((ROOT / "deploy").glob("*.md"))]
-OTHER_VARIABLES = {"BELIEFSTREAM_DATA"}  # of `replay`, for a folder of recordings
+OTHER_VARIABLES = {"BELIEFSTREAM_DATA"}  # of `research.recordings`, for a folder of recordings
 PLANNED: set[str] = set()  # commands that the limits say are not there yet
 OTHER_CLIENTS = {"confluent_kafka"}  # an example shows it, and nothing of ours needs it
 BROKER = "localhost:9092"
@@ -173,6 +174,12 @@ def test_every_command_on_a_page_is_there() -> None:
     assert not commands & PLANNED
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_module_that_a_page_runs_is_there(page: Path) -> None:
+    named = set(re.findall(r"python -m (research[\w.]*\w)", page.read_text(encoding="utf-8")))
+    assert [name for name in named if find_spec(name) is None] == []
+
+
 def test_every_link_leads_somewhere_and_every_page_is_in_the_navigation() -> None:
     assembled = script("assemble.py")
     assert assembled["faults"]() == []
@@ -182,7 +189,7 @@ def test_every_link_leads_somewhere_and_every_page_is_in_the_navigation() -> Non
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_that_a_page_names_is_there(page: Path) -> None:
-    pattern = r"`((?:schemas|inference|streams|tests|deploy|docs)/[\w/-]*(?:\.\w+|/))`"
+    pattern = r"`((?:schemas|inference|streams|research|tests|deploy|docs)/[\w/-]*(?:\.\w+|/))`"
     named = re.findall(pattern, page.read_text(encoding="utf-8"))
     assert [name for name in named if not (ROOT / name).exists()] == []
 

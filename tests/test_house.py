@@ -12,7 +12,7 @@ import pytest
 import beliefstream
 
 ROOT = Path(__file__).parent.parent
-OTHERS = ("schemas", "inference", "streams")
+OTHERS = ("schemas", "inference", "streams", "research")
 USER = """
 from beliefstream import Mixture, ObservationProducer, PosteriorConsumer, PriorPublisher, RangeSensor, Registry
 print(Mixture.gaussian([0.0], standard_deviations=[1.0]).components, RangeSensor.__name__)

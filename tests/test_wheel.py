@@ -50,9 +50,6 @@ HEAVY = (
     (("fuse", "log.jsonl"), "worker"),
     (("send", "log.parquet"), "files"),
     (("train",), "worker"),
-    (("evaluate",), "worker"),
-    (("paper",), "worker"),
-    (("bench", "--no-stream", "--no-latency"), "worker"),
     (("worker",), "worker"),
     (("gateway",), "gateway"),
     (("bridge", "mqtt", "log.jsonl"), "mqtt"),
@@ -173,7 +170,7 @@ def test_what_is_installed_is_one_package(distributions: list[Path]) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == {"beliefstream"}
 
 
-@pytest.mark.parametrize("folder", ["network/weights", "paper/weights", "likelihood/example_problems"])
+@pytest.mark.parametrize("folder", ["network/weights", "likelihood/example_problems"])
 def test_the_wheel_carries_weights_and_their_card(bare: Path, folder: str) -> None:
     place = f"pathlib.Path(inference.__path__[0], {folder!r})"  # importing it would need torch
     script = (

@@ -3,7 +3,7 @@
 The divergence of a learned likelihood from its simulator bounds the expected divergence of the posterior that it
 gives: KL of the joint law of parameters and data is that of the data, plus that of the posterior, on average. Of data
 as rare as one in 1 / p, the mean divergence may be 1 / p times as large. Where it was measured
-(`evaluation.learned_errors`), it was below `RARE` / p.
+(`research.evaluation.learned.errors`), it was below `RARE` / p.
 """
 
 from __future__ import annotations

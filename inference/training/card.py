@@ -1,4 +1,7 @@
-"""Model card of trained weights: training data, cost, accuracy, and the commands that reproduce them."""
+"""Model card of trained weights: training data, cost, and the commands that reproduce them.
+
+`research.evaluate --card` writes the part on accuracy.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from pathlib import Path
 
 import torch
 
-from beliefstream.inference.evaluation.report import ALL, Comparison
 from beliefstream.inference.training.train import Plan
 
 _TEMPLATE = """\
@@ -26,7 +28,7 @@ Gaussian-mixture posterior out, in any number of coordinates.
 
 ## Accuracy
 
-{accuracy}
+Not evaluated.
 
 ## Commands
 
@@ -107,42 +109,16 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def accuracy(evaluated: Sequence[Comparison]) -> str:
-    """Return the table of an evaluation in Markdown; a sentence if there was none."""
-    if not evaluated:
-        return "Not evaluated."
-    lines = [
-        f"KL(exact ‖ answer) in nats on {evaluated[0].count} held-out problems of each dimension d, family "
-        f"`{evaluated[0].family}`.",
-        "",
-        "| d | method | mean | ± | median | 90 % | worst |",
-        "|---:|---|---:|---:|---:|---:|---:|",
-    ]
-    for comparison in evaluated:
-        for row in comparison.rows([ALL]):
-            values = (row.mean, row.standard_error, row.median, row.ninetieth, row.worst)
-            numbers = " | ".join("" if value != value else f"{value:.4f}" for value in values)
-            lines.append(f"| {comparison.dimension} | {row.method} | {numbers} |")
-    unresolved = sum(int(comparison.unresolved.sum()) for comparison in evaluated)
-    if unresolved:
-        lines += ["", f"{unresolved} problems are finer than the grid of the exact posterior."]
-    return "\n".join(lines)
-
-
-def model_card(
-    name: str, described: dict[str, str], measured: str, commands: Sequence[tuple[str, str]]
-) -> str:
+def model_card(name: str, described: dict[str, str], commands: Sequence[tuple[str, str]]) -> str:
     """Return the card in Markdown.
 
     Args:
         name: name of the weights.
         described: facts, from `facts`.
-        measured: accuracy, from `accuracy`.
         commands: pairs of purpose and command.
     """
     return _TEMPLATE.format(
         name=name,
         facts="\n".join(f"| {what} | {value} |" for what, value in described.items()),
-        accuracy=measured,
         commands="\n\n".join(f"{what}:\n\n    {command}" for what, command in commands),
     )

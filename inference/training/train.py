@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from beliefstream.inference.evaluation.families import FAMILIES, Family
 from beliefstream.inference.network import weights
 from beliefstream.inference.network.transformer import (
     Configuration,
     DistributionTransformer,
     duplicate_components,
 )
+from beliefstream.inference.training.families import FAMILIES, Family
 from beliefstream.inference.training.loss import component_consistent_loss
 
 Progress = Callable[[dict[str, float]], None]

@@ -1,6 +1,6 @@
 """The command line: `beliefstream X` is in `X.py`, and `beliefstream doctor` in `doctor/`.
 
-Helpers of one command carry its name first, such as `evaluate_tables.py`. `commands.py` lists all commands.
+Helpers of one command carry its name first, such as `dead_letters_output.py`. `commands.py` lists all commands.
 """
 
 from __future__ import annotations

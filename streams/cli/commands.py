@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import typer
 
-from beliefstream.streams.cli.bench import bench
 from beliefstream.streams.cli.bridge import bridge
 from beliefstream.streams.cli.broker import broker
 from beliefstream.streams.cli.contract import contract
@@ -14,13 +13,11 @@ from beliefstream.streams.cli.dead_letters import dead_letters
 from beliefstream.streams.cli.demo import demo
 from beliefstream.streams.cli.doctor.command import doctor
 from beliefstream.streams.cli.entity import entity
-from beliefstream.streams.cli.evaluate import evaluate
 from beliefstream.streams.cli.fuse import fuse
 from beliefstream.streams.cli.gateway import gateway
 from beliefstream.streams.cli.live import live
 from beliefstream.streams.cli.models import models
 from beliefstream.streams.cli.observe import observe
-from beliefstream.streams.cli.paper import paper
 from beliefstream.streams.cli.posteriors import posteriors
 from beliefstream.streams.cli.prior import prior
 from beliefstream.streams.cli.replay import replay
@@ -37,7 +34,7 @@ from beliefstream.streams.cli.worker import worker
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _COMMANDS: tuple[Callable[..., None], ...] = (
     *(broker, worker, gateway, simulate, replay, posteriors, dead_letters, watch, live, fuse, send),
-    *(demo, train, evaluate, paper, bench, contract, doctor, settings),
+    *(demo, train, contract, doctor, settings),
 )
 for command in _COMMANDS:
     app.command()(command)

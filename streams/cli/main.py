@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typer import Typer
 
 LONGEST = 1000  # characters of an error line
 # Modules that only an extra installs, by the extra; the last ones of each list come with the others.
@@ -24,13 +28,17 @@ EXTRAS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `beliefstream` and exit: with 0, with 1 after one line on stderr, or with 130 after Ctrl-C."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    """Run `beliefstream` and exit; see `run`."""
     from beliefstream.streams.cli.commands import app
 
+    run(app, "beliefstream", list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
+
+
+def run(app: Typer, name: str, arguments: Sequence[str]) -> None:
+    """Run an application and exit: with 0, with 1 after one line on stderr, or with 130 after Ctrl-C."""
     try:
         # without standalone mode, typer leaves the output of errors to this function
-        status = app(args=arguments or ["--help"], prog_name="beliefstream", standalone_mode=False)
+        status = app(args=list(arguments), prog_name=name, standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
         raise SystemExit(_unread()) from None

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 REPORT_EVERY = 20  # steps; the training can stop then
 SAVE_EVERY = 500  # steps
 SMOOTHING = 0.95  # of the losses shown
-COMPONENTS = (8, 16, 32)  # components of the answers evaluated for the card
+COMPONENTS = "8,16,32"  # of the answers evaluated for the card
 
 
 class Device(StrEnum):
@@ -94,10 +94,6 @@ def train(
         Path | None,
         typer.Option(metavar="DIR", help="for weights and model card; not written if absent"),
     ] = None,
-    problems: Annotated[
-        int,
-        typer.Option(min=0, help="of each dimension, for the model card; each takes about a second"),
-    ] = 512,
     device: Annotated[Device, typer.Option(help="where to train")] = Device.auto,
     threads: Annotated[
         int | None, typer.Option(min=1, help="on the CPU", show_default="one for each core")
@@ -163,13 +159,13 @@ def train(
         return
     print(f"trained {training.step} steps in {training.seconds / 60:.1f} min")
     if out is not None:
-        write_weights(training, out, name, problems)
+        write_weights(training, out, name)
 
 
 def make_plan(sizes: dict[str, int | None], **changes: Any) -> Plan:
     """Change Plan's defaults where a value is not None; raises CommandError for an impossible combination."""
-    from beliefstream.inference.evaluation.families import FAMILIES
     from beliefstream.inference.network.transformer import Configuration
+    from beliefstream.inference.training.families import FAMILIES
     from beliefstream.inference.training.train import Plan
 
     configuration = Configuration(**{name: size for name, size in sizes.items() if size is not None})
@@ -237,11 +233,10 @@ def _stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def write_weights(training: Training, directory: Path, name: str, problems: int) -> None:
-    """Write weights and model card, evaluated on `problems` held-out problems."""
+def write_weights(training: Training, directory: Path, name: str) -> None:
+    """Write weights and model card."""
     from beliefstream.inference.network import weights
     from beliefstream.inference.training import card
-    from beliefstream.streams.cli.evaluate import measured
 
     network = training.network.cpu().eval()
     facts = card.facts(
@@ -251,19 +246,15 @@ def write_weights(training: Training, directory: Path, name: str, problems: int)
     )
     target = directory / f"{name}.safetensors"
     weights.save(network, target, facts)
-    # evaluate the weights that the file contains
-    evaluated = (
-        measured(weights.load(str(target)), COMPONENTS, problems, training.plan.family) if problems else []
-    )
     commands = [
         ("The weights", f"beliefstream train{_given(training.plan)} --out {directory}"),
         (
             "The table",
-            f"beliefstream evaluate --family {training.plan.family} --count {problems} "
-            f"--components {','.join(map(str, COMPONENTS))} --weights {target}",
+            f"python -m research.evaluate --family {training.plan.family} --count 512 --components {COMPONENTS} "
+            f"--weights {target} --card {target.with_suffix('.md')}",
         ),
     ]
-    text = card.model_card(name, facts, card.accuracy(evaluated), commands)
+    text = card.model_card(name, facts, commands)
     target.with_suffix(".md").write_text(text, encoding="utf-8")
     print(f"wrote {target} and {target.with_suffix('.md').name}")
 

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from beliefstream.inference.evaluation.scores import Score, Summary
+from beliefstream.inference.mixtures.coverage import inside
 
 Array = NDArray[np.float64]
+
+
+class Summary(NamedTuple):
+    """Averages over all cases, in the units of the coordinates and in nats; NaN if there are none."""
+
+    cases: int
+    rmse: float  # root mean square distance of the mean from the truth
+    median: float  # median of that distance
+    negative_log_likelihood: float  # mean negative log density at the truth
+    coverage90: float  # share of truths inside the 90 % highest-density region
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +65,16 @@ class Answers:
 
     def summary(self) -> Summary:
         """Compute the scores over all answers."""
-        score = Score()
-        truths, means = torch.as_tensor(self.truths), torch.as_tensor(self.means)
-        if len(self):
-            score.add(truths, means, torch.as_tensor(self.log_densities), torch.as_tensor(self.levels))
-        return score.summary()
+        if not len(self):
+            return Summary(0, math.nan, math.nan, math.nan, math.nan)
+        distance = np.linalg.norm(self.means - self.truths, axis=1)
+        return Summary(
+            cases=len(self),
+            rmse=math.sqrt(float(np.square(distance).mean())),
+            median=float(np.median(distance)),
+            negative_log_likelihood=-float(self.log_densities.mean()),
+            coverage90=float(inside(torch.from_numpy(self.levels), 0.9).mean()),
+        )
 
 
 def save(path: Path, answers: Mapping[str, Answers]) -> None:

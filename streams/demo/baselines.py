@@ -21,14 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from beliefstream.inference.evaluation.baselines import (
-    ExtendedKalmanFilter,
-    IteratedKalmanFilter,
-    ParticleFilter,
-    RegularisedParticleFilter,
-)
-from beliefstream.inference.evaluation.scores import mixture_level
 from beliefstream.inference.likelihood.observations import Observations
+from beliefstream.inference.mixtures.coverage import levels
 from beliefstream.inference.mixtures.mixture import GaussianMixture, concatenate
 from beliefstream.inference.motion import transition as linear_transition
 from beliefstream.inference.sensors import Reading, encode
@@ -37,6 +31,12 @@ from beliefstream.schemas import Model, Observation, Sensor
 from beliefstream.streams.definitions.conversion import reading_of, sensor_over, state_model
 from beliefstream.streams.demo.baseline_answers import Answers, save
 from beliefstream.streams.demo.scenario import MOWER, Scenario, Schedule, schedule_of
+from beliefstream.streams.scores.filters import (
+    ExtendedKalmanFilter,
+    IteratedKalmanFilter,
+    ParticleFilter,
+    RegularisedParticleFilter,
+)
 
 Array = NDArray[np.float64]
 
@@ -138,7 +138,8 @@ def mixture_answers(
     """Compare N mixtures over the position with N true positions (N, 2)."""
     densities = beliefs.log_density(truths[:, None])[:, 0]
     parts = [torch.arange(begin, min(begin + 1024, len(times))) for begin in range(0, len(times), 1024)]
-    levels = [mixture_level(beliefs.rows(rows), truths[rows], MIXTURE_LEVEL_POINTS) for rows in parts]
+    generator = torch.Generator().manual_seed(11)
+    level = [levels(beliefs.rows(rows), truths[rows], generator, MIXTURE_LEVEL_POINTS) for rows in parts]
     mean = beliefs.moments()[0]
     return Answers(
         np.array(entities),
@@ -146,7 +147,7 @@ def mixture_answers(
         mean.numpy(),
         truths.numpy(),
         densities.numpy(),
-        torch.cat(levels).numpy(),
+        torch.cat(level).numpy(),
     )
 
 
@@ -181,7 +182,7 @@ def _scores(
     position.particles, position.generator = belief.particles[..., list(axes)], generator
     points = torch.cat([truth[:, None], position.sample(LEVEL_POINTS)], 1)
     density = position.log_density(points)
-    level = (density[:, 1:] > density[:, :1]).to(truth.dtype).mean(-1)
+    level = (density[:, 1:] > density[:, :1]).sum(-1).double() / (LEVEL_POINTS + 1)
     return position.mean(), density[:, 0], level
 
 

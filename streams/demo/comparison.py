@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from beliefstream.inference.evaluation.scores import Summary
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.streams.demo.baseline_answers import Answers
+from beliefstream.streams.demo.baseline_answers import Answers, Summary
 from beliefstream.streams.demo.baselines import mixture_answers
 from beliefstream.streams.demo.tracking import ReceivedBelief
 

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beliefstream.schemas import Mixture, Observation, Prior
+from beliefstream.streams.demo.plaza import plaza
 from beliefstream.streams.local.simulated_fleet import Simulation, simulate
-from beliefstream.streams.recordings import Recording, plaza
+from beliefstream.streams.scores.recording import Recording
 
 Array = NDArray[np.float64]
 

@@ -6,10 +6,10 @@ import functools
 
 import torch
 
-from beliefstream.inference.evaluation.families import Mixed, mixed, planar
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network import weights
+from beliefstream.inference.training.families import Mixed, mixed, planar
 from beliefstream.inference.update.updater import Updater, UpdateSettings
 
 HELD_OUT = 3_000_000_000  # far from every seed of training; torch's CPU generator takes 32 bits of it

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from beliefstream.inference.evaluation.calibration import REGIONS, inside, levels
+from beliefstream.inference.mixtures.coverage import REGIONS, inside, levels
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.training.card import hardware
 from beliefstream.inference.training.published.train import HELD_OUT, Training

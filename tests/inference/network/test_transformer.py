@@ -5,7 +5,6 @@ import math
 import torch
 from hypothesis import given, settings, strategies as st
 
-from beliefstream.inference.evaluation.families import mixed
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network import native_tokens, weights
 from beliefstream.inference.network.transformer import (
@@ -14,6 +13,7 @@ from beliefstream.inference.network.transformer import (
     duplicate_components,
     share_by_operators,
 )
+from beliefstream.inference.training.families import mixed
 from tests.inference.problems import sampled
 
 

@@ -8,9 +8,6 @@ import numpy as np
 import torch
 
 from beliefstream.inference import sensors
-from beliefstream.inference.evaluation.adversarial.answers import chain_answers
-from beliefstream.inference.evaluation.adversarial.chains import random_walk
-from beliefstream.inference.evaluation.adversarial.problems import source
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network import weights
 from beliefstream.inference.sensors import Reading, encode
@@ -18,6 +15,9 @@ from beliefstream.inference.update.component_weights import apart, reweighted
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.settings import UpdateSettings
 from beliefstream.inference.update.updater import Updater
+from research.evaluation.adversarial.answers import chain_answers
+from research.evaluation.adversarial.chains import random_walk
+from research.evaluation.adversarial.problems import source
 
 WORKER = UpdateSettings(refine_below=0.9, repeat_below=0.5)
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from beliefstream.inference import sensors
-from beliefstream.inference.evaluation.adversarial.answers import answers
-from beliefstream.inference.evaluation.adversarial.families import problems
-from beliefstream.inference.evaluation.adversarial.oracle import solve
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network import weights
 from beliefstream.inference.sensors import Reading, encode
 from beliefstream.inference.update import contradictions, mode_search
 from beliefstream.inference.update.updater import Updater
+from research.evaluation.adversarial.answers import answers
+from research.evaluation.adversarial.families import problems
+from research.evaluation.adversarial.oracle import solve
 
 ANCHORS = ([-4.0, -3.0], [4.0, -3.0], [4.0, 3.0], [-4.0, 3.0])
 FIRST, SECOND = np.array([-1.0, 0.5]), np.array([1.5, -1.0])

@@ -15,17 +15,17 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
-from beliefstream.inference.evaluation.adversarial.answers import stacked
-from beliefstream.inference.evaluation.adversarial.families import FAMILIES, problems
-from beliefstream.inference.evaluation.families import Problems
-from beliefstream.inference.evaluation.problems import held_out_problems, rows
-from beliefstream.inference.evaluation.reference import Reference
 from beliefstream.inference.likelihood.observations import ANGLE, LINEAR, RANGE, Observations, wrap
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture, pad
 from beliefstream.inference.network import weights
 from beliefstream.inference.sensors.encoding import encode
+from beliefstream.inference.training.families import Problems
 from beliefstream.inference.update.updater import Method, Update, Updater, UpdateSettings
+from research.evaluation.adversarial.answers import stacked
+from research.evaluation.adversarial.families import FAMILIES, problems
+from research.evaluation.exact.reference import Reference
+from research.evaluation.problems import held_out_problems, rows
 from tests.inference.plain_models import generator
 
 BATCH, POINTS = 12, 64

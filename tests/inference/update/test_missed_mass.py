@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from beliefstream.inference.evaluation.adversarial.answers import answers, chain_answers
-from beliefstream.inference.evaluation.adversarial.chains import random_walk, static
-from beliefstream.inference.evaluation.adversarial.families import problems
-from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
-from beliefstream.inference.evaluation.adversarial.oracle import solve
-from beliefstream.inference.evaluation.adversarial.problems import source
 from beliefstream.inference.network import weights
 from beliefstream.inference.update.settings import UpdateSettings
 from beliefstream.inference.update.updater import Updater
+from research.evaluation.adversarial.answers import answers, chain_answers
+from research.evaluation.adversarial.chains import random_walk, static
+from research.evaluation.adversarial.families import problems
+from research.evaluation.adversarial.mixtures import Mixture
+from research.evaluation.adversarial.oracle import solve
+from research.evaluation.adversarial.problems import source
 
 LIBRARY, WORKER = UpdateSettings(), UpdateSettings(refine_below=0.9, repeat_below=0.5)
 HASTY = UpdateSettings(refine_below=0.7, repeat_below=0.5)

@@ -11,13 +11,13 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from beliefstream.inference import sensors
-from beliefstream.inference.evaluation.exact import grid_posterior
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import Reading, encode
 from beliefstream.inference.update import mode_search
 from beliefstream.inference.update.scaled_problem import Scaled
 from beliefstream.inference.update.updater import Method, Updater
+from research.evaluation.exact.grid import grid_posterior
 from tests.inference.likelihood.test_native_observations import problem
 from tests.inference.problems import updater
 

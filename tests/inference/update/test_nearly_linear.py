@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from beliefstream.inference import sensors
-from beliefstream.inference.evaluation.exact import grid_posterior
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.weights import load
@@ -21,6 +20,7 @@ from beliefstream.inference.sensors.readings import Reading, Sensor
 from beliefstream.inference.update import nearly_linear
 from beliefstream.inference.update.scaled_problem import pose
 from beliefstream.inference.update.updater import Method, Updater
+from research.evaluation.exact.grid import grid_posterior
 from tests.inference.plain_models import assert_near, numbers, random_mixture
 from tests.inference.update.test_native_closed_forms import only_operators
 

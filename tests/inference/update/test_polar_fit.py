@@ -11,10 +11,6 @@ import torch
 from torch import Tensor
 
 from beliefstream.inference import sensors
-from beliefstream.inference.evaluation.adversarial.answers import stacked
-from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
-from beliefstream.inference.evaluation.adversarial.oracle import solve
-from beliefstream.inference.evaluation.adversarial.problems import gaussian
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import bearing, range_to
@@ -26,6 +22,10 @@ from beliefstream.inference.update.result import Method, Update
 from beliefstream.inference.update.scaled_problem import pose
 from beliefstream.inference.update.settings import UpdateSettings
 from beliefstream.inference.update.subdivision import subdivided
+from research.evaluation.adversarial.answers import stacked
+from research.evaluation.adversarial.mixtures import Mixture
+from research.evaluation.adversarial.oracle import solve
+from research.evaluation.adversarial.problems import gaussian
 from tests.inference.update.test_polar_quadrature import crossing
 from tests.inference.update.test_subdivision import ARC, WIDE, mixture, sensor
 

@@ -12,8 +12,6 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from beliefstream.inference import sensors
-from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
-from beliefstream.inference.evaluation.adversarial.oracle import solve
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors.encoding import encode
@@ -26,6 +24,8 @@ from beliefstream.inference.update.quadrature_update import settle
 from beliefstream.inference.update.result import Method, Update
 from beliefstream.inference.update.scaled_problem import pose
 from beliefstream.inference.update.settings import FAST, UpdateSettings
+from research.evaluation.adversarial.mixtures import Mixture
+from research.evaluation.adversarial.oracle import solve
 from tests.inference.plain_models import random_mixture
 from tests.inference.update.test_curved_quadrature import (
     NOISE,

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import torch
 
-from beliefstream.inference.evaluation.exact import grid_posterior
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network.transformer import duplicate_components
 from beliefstream.inference.sensors import Reading, encode, range_to
 from beliefstream.inference.update import refinement
 from beliefstream.inference.update.importance import Weighted, prior_images
 from beliefstream.inference.update.local_problem import LocalProblem
+from research.evaluation.exact.grid import grid_posterior
 from tests.inference.problems import sampled
 
 DOUBLE = torch.float64

@@ -12,10 +12,6 @@ import torch
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from beliefstream.inference import sensors
-from beliefstream.inference.evaluation.adversarial.answers import stacked
-from beliefstream.inference.evaluation.adversarial.families import problems
-from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
-from beliefstream.inference.evaluation.adversarial.oracle import solve
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors.encoding import encode
@@ -24,6 +20,10 @@ from beliefstream.inference.update.joint.several_observations import in_one
 from beliefstream.inference.update.result import Method, Update, joined, size_at
 from beliefstream.inference.update.scaled_problem import pose
 from beliefstream.inference.update.settings import FAST, UpdateSettings
+from research.evaluation.adversarial.answers import stacked
+from research.evaluation.adversarial.families import problems
+from research.evaluation.adversarial.mixtures import Mixture
+from research.evaluation.adversarial.oracle import solve
 from tests.inference.plain_models import random_mixture
 from tests.inference.problems import updater
 from tests.inference.update.test_curved_quadrature import either, two_components

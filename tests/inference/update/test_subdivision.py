@@ -10,10 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from beliefstream.inference.evaluation.adversarial.answers import stacked
-from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
-from beliefstream.inference.evaluation.adversarial.oracle import Exact, solve
-from beliefstream.inference.evaluation.adversarial.problems import gaussian
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors import bearing, position, range_to
 from beliefstream.inference.sensors.encoding import encode
@@ -23,6 +19,10 @@ from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.plane_cells import lines
 from beliefstream.inference.update.result import Method, Update
 from beliefstream.inference.update.settings import UpdateSettings
+from research.evaluation.adversarial.answers import stacked
+from research.evaluation.adversarial.mixtures import Mixture
+from research.evaluation.adversarial.oracle import Exact, solve
+from research.evaluation.adversarial.problems import gaussian
 
 PLANE = (0, 1)
 SETTINGS = UpdateSettings()

@@ -10,13 +10,13 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from beliefstream.inference import sensors
-from beliefstream.inference.evaluation.exact import grid_posterior
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network import weights
 from beliefstream.inference.sensors import Reading, encode
 from beliefstream.inference.update.updater import Method, Update, Updater, UpdateSettings
+from research.evaluation.exact.grid import grid_posterior
 from tests.inference.problems import sampled, updater
 
 DOUBLE = torch.float64

@@ -12,8 +12,6 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from beliefstream.inference import sensors
-from beliefstream.inference.evaluation.baselines import ExtendedKalmanFilter, ParticleFilter
-from beliefstream.inference.evaluation.exact import grid_posterior
 from beliefstream.inference.likelihood.measurement_functions import register
 from beliefstream.inference.likelihood.noise import Array, Noise
 from beliefstream.inference.likelihood.observations import Observations
@@ -21,6 +19,8 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network import weights
 from beliefstream.inference.sensors import Exponential, Reading, Sensor, Uniform, encode
 from beliefstream.inference.update.updater import Updater, UpdateSettings
+from beliefstream.streams.scores.filters import ExtendedKalmanFilter, ParticleFilter
+from research.evaluation.exact.grid import grid_posterior
 from tests.inference.problems import updater
 from tests.inference.reports import problems, report
 

@@ -10,10 +10,11 @@ from typing import NamedTuple, Protocol
 import pytest
 import structlog
 import torch
+from typer import Typer
 
 from beliefstream.inference.network import weights
 from beliefstream.inference.network.transformer import Configuration, DistributionTransformer
-from beliefstream.streams.cli import main
+from beliefstream.streams.cli.main import main, run as run_app
 from beliefstream.streams.kafka.topics import create
 from beliefstream.streams.monitoring.logs import WITH_PASSWORDS
 from tests.brokers import EmbeddedNode
@@ -31,9 +32,9 @@ class Result(NamedTuple):
 
 
 class Run(Protocol):
-    """Runs `beliefstream` with these arguments, in this process."""
+    """Runs `beliefstream`, or another application, with these arguments, in this process."""
 
-    def __call__(self, *arguments: str) -> Result: ...
+    def __call__(self, *arguments: str, app: Typer | None = None) -> Result: ...
 
 
 def environment(bootstrap_servers: str, names: Names) -> dict[str, str]:
@@ -66,10 +67,13 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BELIEFSTREAM_BROKERS", NOBODY)
 
-    def call(*arguments: str) -> Result:
+    def call(*arguments: str, app: Typer | None = None) -> Result:
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            main(arguments)
+            if app is None:
+                main(arguments)
+            else:
+                run_app(app, "python", arguments)
         out, err = capsys.readouterr()
         assert ended.value.code in (0, 1)
         return Result(int(ended.value.code), out, err)

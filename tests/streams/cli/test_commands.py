@@ -74,7 +74,6 @@ def test_a_wrong_setting_is_named_as_the_variable_it_is(
         ["posteriors"],
         ["watch"],
         ["simulate"],
-        ["replay", "plaza1"],
     ],
     ids=lambda arguments: arguments[0],
 )

@@ -14,10 +14,10 @@ import scipy.special
 import scipy.stats
 from numpy.typing import NDArray
 
-from beliefstream.inference.evaluation.sources import KNOWN, MEAN, SPREAD, Grid, Scene
 from beliefstream.inference.likelihood import example_problems
 from beliefstream.inference.tracking.events import Belief
 from beliefstream.schemas import Posterior, parse
+from research.evaluation.learned.sources import KNOWN, MEAN, SPREAD, Grid, Scene
 from tests.streams.cli.conftest import Run
 
 PROBLEMS = "beliefstream.inference.likelihood.example_problems"

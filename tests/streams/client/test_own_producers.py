@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from beliefstream.schemas import Mixture, Observation, Prior
-from beliefstream.streams.bench.state import records as beliefs
-from beliefstream.streams.bench.workload import mixed, send
 from beliefstream.streams.client import ObservationProducer, PriorPublisher
 from beliefstream.streams.demo.scenario import ScheduledMessage
 from beliefstream.streams.demo.sender import Sender
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.kafka.connection import TopicReader
 from beliefstream.streams.settings import Settings
+from research.bench.end_to_end.workload import mixed, send
+from research.bench.state import records as beliefs
 from tests.brokers import EmbeddedNode
 from tests.streams.cli.conftest import Run, run
 from tests.streams.placements import KEYS, MURMUR2, PARTITIONS, placed

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from beliefstream.inference.evaluation.exact import grid_posterior
 from beliefstream.inference.likelihood import measurement_functions
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.network import weights
@@ -24,6 +23,7 @@ from beliefstream.schemas import Model, Observation, Posterior, Reason, Unusable
 from beliefstream.streams.definitions import measurement_modules
 from beliefstream.streams.definitions.conversion import reading_of, sensor_over
 from beliefstream.streams.definitions.reader import EntityModel
+from research.evaluation.exact.grid import grid_posterior
 from tests.streams.cli.conftest import (
     Run,
     assert_one_line,

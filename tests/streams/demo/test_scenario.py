@@ -7,8 +7,8 @@ import pytest
 
 from beliefstream.schemas import Unusable, parse
 from beliefstream.schemas.observation import Observation
+from beliefstream.streams.demo.plaza import plaza
 from beliefstream.streams.demo.scenario import BAD_MESSAGES_AT, MOWER, Scenario
-from beliefstream.streams.recordings import plaza
 from tests.streams.demo.plays import START, small_schedule
 
 

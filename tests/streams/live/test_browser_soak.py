@@ -12,11 +12,11 @@ from typing import NamedTuple
 import pytest
 from playwright.sync_api import Browser
 
-from beliefstream.streams.bench import live as bench
-from beliefstream.streams.bench.site import cpu_seconds, process
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.local.broker import EmbeddedBroker, free_port
 from beliefstream.streams.settings import PROTECTION, Settings
+from research.bench.end_to_end import live as bench
+from research.bench.end_to_end.site import cpu_seconds, process
 from tests.streams.live.browsers import Tab
 
 SECONDS = float(os.environ.get("BELIEFSTREAM_SOAK_SECONDS", "600"))

@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from beliefstream.streams.bench.live import _variants
 from beliefstream.streams.live import history
 from beliefstream.streams.live.beliefs import Beliefs
 from beliefstream.streams.live.groups import Group, read_posteriors
 from beliefstream.streams.live.history import History
+from research.bench.end_to_end.live import _variants
 from tests.streams.live.test_history import Clock
 
 ENTITIES = 1000

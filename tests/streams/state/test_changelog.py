@@ -15,11 +15,11 @@ from faust.types import TP
 from beliefstream.inference.tracking.events import Belief, Event, instants
 from beliefstream.inference.tracking.filtering import Step, advance
 from beliefstream.schemas import Coordinate, Mixture, Model, Observation, PositionSensor, RandomWalk
-from beliefstream.streams.bench.state import records, send
 from beliefstream.streams.definitions.conversion import reading_of
 from beliefstream.streams.definitions.reader import EntityModel
 from beliefstream.streams.state.belief_table import BeliefTable
 from beliefstream.streams.state.record import VERSION, BeliefRecord
+from research.bench.state import records, send
 from tests.brokers import KafkaNode
 from tests.conftest import Names
 from tests.streams.oracle import distance, updater

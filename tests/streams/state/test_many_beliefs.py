@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from beliefstream.streams.bench.state import measure_state
+from research.bench.state import measure_state
 from tests.brokers import KafkaNode
 
 MANY = 100_000

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given, settings, strategies as st
 
 from beliefstream.schemas import Observation, Posterior, parse
-from beliefstream.streams.bench.late_observations import OfflineTable
+from research.bench.late_observations import OfflineTable
 from tests.streams.odometry import MODEL, ODOMETRY, SENSORS, drive
 from tests.streams.oracle import check_ends, delayed, distance, expected, updater
 

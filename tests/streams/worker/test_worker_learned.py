@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from beliefstream.inference.evaluation.sources import KNOWN, MEAN, SPREAD, Grid, Scene
 from beliefstream.inference.tracking.events import Belief
 from beliefstream.schemas import Model, Observation, Posterior, parse_sensor
+from research.evaluation.learned.sources import KNOWN, MEAN, SPREAD, Grid, Scene
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
 from tests.streams.workers import posteriors_of, stream

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from beliefstream.schemas import ControlSensor
-from beliefstream.streams.recordings import read
+from research.recordings.readers import read
 from tests.brokers import EmbeddedNode
 from tests.conftest import Names
+from tests.research.recordings.conftest import data_folder
 from tests.streams.oracle import expected, shift
-from tests.streams.recordings.conftest import data_folder
 from tests.streams.workers import posteriors_of, stream
 
 SECONDS = 15.0  # of the recording

@@ -1,0 +1,191 @@
+"""`python -m research.bench`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from beliefstream.streams.cli.main import run
+from beliefstream.streams.cli.options import whole_numbers
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from research.bench.devices import DeviceSpeed
+    from research.bench.end_to_end.site import Site
+    from research.bench.results import Results
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def bench(
+    update: bool = typer.Option(True, help="time the update alone"),
+    stream: bool = typer.Option(True, help="time a worker end to end, beside an agent that only forwards"),
+    latency: bool = typer.Option(True, help="time from an observation sent to its posterior read"),
+    late: bool = typer.Option(True, help="measure the cost of late observations and the size of records"),
+    state: bool = typer.Option(
+        False, help="measure memory, disk and recovery of many beliefs; takes some minutes"
+    ),
+    brokers: Annotated[
+        str | None,
+        typer.Option(
+            help="of Apache Kafka, host:port; for --state, and beside the embedded one for --stream and --latency",
+            show_default="the embedded broker only",
+        ),
+    ] = None,
+    embedded: bool = typer.Option(True, help="for --stream and --latency: run on the embedded broker"),
+    kept: int = typer.Option(100_000, help="for --state: entities, with 8 components each"),
+    entities: int = typer.Option(1000, help="for --stream: entities"),
+    reports: Annotated[
+        str,
+        typer.Option(
+            metavar="N,...", help="for --stream: observations of each entity, a run for each number"
+        ),
+    ] = "20,60",
+    mixed: bool = typer.Option(
+        True,
+        help="for --stream: also a run with a tenth of the observations late, and a prior for a hundredth",
+    ),
+    workers: int = typer.Option(
+        1, min=1, help="for --stream: also measure as many workers of one group, beside one of them"
+    ),
+    rate: float = typer.Option(100.0, min=2, help="for --latency: observations a second"),
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu or cuda: time the update there by size of the batch, and nothing else"),
+    ] = None,
+    sizes: Annotated[
+        str, typer.Option(metavar="N,...", help="for --device: problems in a batch")
+    ] = "64,512,4096",
+    gateway: bool = typer.Option(False, "--gateway", help="measure the HTTP gateway, and nothing else"),
+    live: bool = typer.Option(False, "--live", help="measure the live page's server, and nothing else"),
+    seconds: float = typer.Option(30.0, min=5, help="for --live: seconds with each number of viewers"),
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="also write the results to a file")
+    ] = None,
+) -> None:
+    """Measure speeds, and print them with baselines from the same run.
+
+    Example: python -m research.bench --no-stream --no-latency
+    """
+    from rich.console import Console
+
+    from research.bench import tables
+    from research.bench.results import Results, machine
+
+    console, results = Console(), Results()
+    numbers = whole_numbers(reports, "--reports", 1) or ()
+    if device is not None:
+        results.devices = _measure_device(device, whole_numbers(sizes, "--sizes", 1) or ())
+        results.machine = machine(device)
+        console.print(results.machine)
+        tables.print_devices(console, results.devices)
+        if json is not None:
+            results.write(json)
+        return
+    console.print(results.machine)
+    if gateway:
+        tables.print_gateway(console)
+        return
+    if live:
+        tables.print_live(console, seconds)
+        return
+    if update:
+        _measure_updates(results)
+        tables.print_updates(console, results.updates)
+    if late:
+        tables.print_late(console)
+    if state:
+        tables.print_state(console, brokers, kept)
+    for number, name in enumerate(("embedded", "kafka")):
+        is_wanted = brokers is not None if number else embedded
+        if is_wanted and (stream or latency):
+            with _site(name, brokers) as site:
+                if stream:
+                    _measure_streams(site, results, console, entities, numbers, mixed)
+                if stream and workers > 1:
+                    _measure_workers(site, results, console, entities, numbers[-1], workers)
+                if latency:
+                    _measure_latency(site, results, rate)
+    if results.throughputs:
+        tables.print_throughputs(console, results.throughputs)
+    if results.workers:
+        tables.print_workers(console, results.workers)
+    if results.latencies:
+        tables.print_latencies(console, results.latencies)
+    if json is not None:
+        results.write(json)
+
+
+@contextmanager
+def _site(name: str, brokers: str | None) -> Iterator[Site]:
+    from beliefstream.streams.local.broker import EmbeddedBroker
+    from research.bench.end_to_end.site import Site
+
+    if name == "embedded":
+        with EmbeddedBroker() as broker:
+            yield Site(name, broker.bootstrap_servers)
+    else:
+        yield Site(name, brokers or "")
+
+
+def _measure_updates(results: Results) -> None:
+    from beliefstream.streams.settings import Settings
+    from beliefstream.streams.worker.updater import make_updater
+    from research.bench.update import measure_update
+
+    small = make_updater(Settings(weights="equivariant-16x3"))
+    results.updates = measure_update(make_updater(Settings()), small)
+
+
+def _measure_streams(
+    site: Site, results: Results, console: Console, entities: int, reports: tuple[int, ...], mixed: bool
+) -> None:
+    from research.bench.end_to_end import workload
+    from research.bench.end_to_end.stream import measure_stream
+
+    works = [workload.in_order(entities, number) for number in reports]
+    if mixed:
+        works.append(workload.mixed(entities, reports[0]))
+    for work in works:
+        console.print(f"{site.name}: {len(work.observations):,} observations, {work.name} reports an entity")
+        results.throughputs[site.name, work.name] = measure_stream(site, work)
+
+
+def _measure_device(device: str, sizes: tuple[int, ...]) -> list[DeviceSpeed]:
+    from beliefstream.streams.cli.errors import CommandError
+    from beliefstream.streams.settings import Settings
+    from beliefstream.streams.worker.updater import make_updater
+    from research.bench.devices import measure_device
+
+    if device not in ("cpu", "cuda"):
+        raise CommandError(f"--device: expected cpu or cuda, got {device!r}")
+    return measure_device(make_updater(Settings(device=device)), sizes)
+
+
+def _measure_workers(
+    site: Site, results: Results, console: Console, entities: int, reports: int, workers: int
+) -> None:
+    from research.bench.end_to_end import workload
+    from research.bench.end_to_end.several_workers import measure_workers
+
+    work = workload.in_order(entities, reports)
+    for number in (1, workers):
+        console.print(f"{site.name}: {number} of {workers} workers, {work.name} reports an entity")
+        results.workers[site.name, number] = measure_workers(site, work, number)
+
+
+def _measure_latency(site: Site, results: Results, rate: float) -> None:
+    from research.bench.end_to_end.latency import measure_latency
+
+    results.latencies[site.name] = measure_latency(site, rate)
+
+
+if __name__ == "__main__":
+    run(app, "python -m research.bench", sys.argv[1:])

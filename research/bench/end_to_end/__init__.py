@@ -1,0 +1,1 @@
+"""Programs under load: workers, the gateway and the live page beside a real broker."""

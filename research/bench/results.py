@@ -1,0 +1,105 @@
+"""What a benchmark has measured, as JSON for other programs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from beliefstream.inference.training.card import processor
+from research.bench.devices import DeviceSpeed
+from research.bench.end_to_end.latency import Latency
+from research.bench.end_to_end.stream import Rate, Throughput
+from research.bench.update import Speed
+
+__all__ = ["Results", "machine"]
+
+
+def machine(device: str = "cpu") -> str:
+    """The machine's processor and the number of its cores, and its GPU if that is the device."""
+    graphics = f", {torch.cuda.get_device_name()}" if device == "cuda" else ""
+    return f"{processor()}, {os.cpu_count()} cores{graphics}"
+
+
+@dataclass
+class Results:
+    """All results of one run.
+
+    Attributes:
+        machine: the processor and the number of its cores; the GPU too if it was measured.
+        updates: of the update alone.
+        throughputs: by broker and workload.
+        latencies: by broker.
+        workers: observations a second by broker and number of workers.
+        devices: of the update on one device, by family and size of the batch.
+    """
+
+    updates: list[Speed] = field(default_factory=list)
+    throughputs: dict[tuple[str, str], Throughput] = field(default_factory=dict)
+    latencies: dict[str, Latency] = field(default_factory=dict)
+    workers: dict[tuple[str, int], float] = field(default_factory=dict)
+    devices: list[DeviceSpeed] = field(default_factory=list)
+    machine: str = field(default_factory=machine)
+
+    def content(self) -> dict[str, Any]:
+        """The results by name.
+
+        - `machine`: where they were measured.
+        - `posteriors_per_second`: of the update alone, by name of the line.
+        - `of_the_echo`: the worker's speed as a share of the agent's that only forwards, by broker and reports an
+          entity.
+        - `cpu_of_the_echo`: the agent's processor time for an observation as a share of the worker's, likewise.
+        - `observations_per_second`: by broker and reports, what was measured.
+        - `latency_ms`: by broker.
+        - `workers_per_second`: observations a second by broker and number of workers.
+        - `by_batch_size`: posteriors a second of the update on one device, the share of the time in which the GPU
+          waits, and its memory in bytes.
+        """
+        shares: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        cpu: defaultdict[str, dict[str, float | None]] = defaultdict(dict)
+        rates: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        for (broker, workload), found in self.throughputs.items():
+            shares[broker][workload] = found.of_the_echo
+            cpu[broker][workload] = of_the_processor(found.echo, found.worker)
+            rates[broker][workload] = {
+                "echo": found.echo.per_second,
+                "worker": found.own,
+                "posteriors": found.worker.per_second,
+                "observations": found.observations,
+            }
+        return {
+            "machine": self.machine,
+            "posteriors_per_second": {line.name: line.per_second for line in self.updates},
+            "of_the_echo": shares,
+            "cpu_of_the_echo": cpu,
+            "observations_per_second": rates,
+            "latency_ms": {
+                broker: {
+                    "rate": each.rate,
+                    "median": each.median,
+                    "ninety_five": each.ninety_five,
+                    "posteriors": each.posteriors,
+                    "missing": each.missing,
+                }
+                for broker, each in self.latencies.items()
+            },
+            "workers_per_second": {
+                broker: {number: rate for (of, number), rate in self.workers.items() if of == broker}
+                for broker, _ in self.workers
+            },
+            "by_batch_size": [asdict(each) for each in self.devices],
+        }
+
+    def write(self, path: Path) -> None:
+        """Write them to a file."""
+        path.write_text(json.dumps(self.content(), indent=2) + "\n")
+
+
+def of_the_processor(echo: Rate, worker: Rate) -> float | None:
+    """The agent's processor time for an observation as a share of the worker's; None if one is not known."""
+    return echo.cpu / worker.cpu if echo.cpu is not None and worker.cpu else None

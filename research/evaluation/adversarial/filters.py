@@ -1,0 +1,162 @@
+"""Exact filters for chains: a grid for a random walk in the plane, many particles for position with velocity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from research.evaluation.adversarial.likelihood import LOG_TWO_PI, Array, seen
+from research.evaluation.adversarial.mixtures import (
+    Mixture,
+    log_density,
+    logsumexp,
+    sample,
+    sound,
+)
+from research.evaluation.adversarial.oracle import Distance, Points
+
+_SIDE, _CELLS = 10.0, 400  # half the side of the grid, and its number of cells along an axis
+_PARTICLES = 40_000
+_POINTS = 1500  # number of final particles at which densities are computed
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """The exact posterior after the last step.
+
+    Attributes:
+        runs: points of independent runs; one run for a grid.
+        log_evidence: log evidence of all readings, nats.
+        error: error of a divergence, nats.
+    """
+
+    runs: list[Points]
+    log_evidence: float
+    error: float
+
+    def divergence(self, answer: Mixture) -> Distance:
+        """Return KL(exact ‖ answer) with its error, nats."""
+        if not sound(answer):
+            return Distance(math.inf, 0.0)
+        values, errors = [], []
+        for points, share, log in self.runs:
+            ratio = log - log_density(answer, points)
+            values.append(float(share @ ratio))
+            errors.append(math.sqrt(float(share**2 @ (ratio - values[-1]) ** 2)))
+        among = (max(values) - min(values)) / 2
+        sampled = max(errors) / math.sqrt(len(errors)) if len(errors) > 1 else 0.0
+        return Distance(float(np.mean(values)), max(self.error, among, sampled))
+
+    def missed(self, answer: Mixture, generator: np.random.Generator) -> float:
+        """Return zero, because the missed evidence of a filter is unknown."""
+        return 0.0
+
+
+def walk(prior: Mixture, readings: Sequence[Sequence[Any]], drift: float) -> Filtered:
+    """Filter a random walk in the plane, with steps of deviation `drift` along each axis, by convolution on a grid."""
+    cell = 2 * _SIDE / _CELLS
+    axis = -_SIDE + cell * (np.arange(_CELLS) + 0.5)
+    points = np.stack(np.meshgrid(axis, axis, indexing="ij")).reshape(2, -1)
+    log = log_density(prior, points)
+    # Fourier transform of the step; the grid is wide enough that no mass wraps around
+    wave = 2 * math.pi * np.fft.fftfreq(_CELLS, cell)[:, None], 2 * math.pi * np.fft.rfftfreq(_CELLS, cell)
+    kernel = np.exp(-0.5 * drift**2 * (wave[0] ** 2 + wave[1] ** 2))
+    evidence = 0.0
+    mass = np.exp(log + 2 * math.log(cell))
+    for step, row in enumerate(readings):
+        if step:
+            shape = mass.reshape(_CELLS, _CELLS)
+            moved = np.fft.irfft2(np.fft.rfft2(shape) * kernel, s=shape.shape)
+            mass = np.maximum(moved.reshape(-1), 0.0)
+        likelihood = np.zeros(len(mass))
+        for sensor in seen(row, [0, 1]):
+            likelihood += sensor.log_likelihood(sensor.predictions(points))
+        top = float(likelihood[mass > 1e-12].max())
+        mass = mass * np.exp(np.minimum(likelihood - top, 0.0))
+        total = float(mass.sum())
+        evidence += math.log(total) + top
+        mass /= total
+    kept = mass > 1e-9
+    share = mass[kept] / mass[kept].sum()
+    density = np.log(share) - 2 * math.log(cell)
+    return Filtered([Points(points[:, kept], share, density)], evidence, 0.005)
+
+
+def particles(
+    prior: Mixture,
+    readings: Sequence[Sequence[Any]],
+    transition: Array,
+    spread: Array,
+    generator: np.random.Generator,
+) -> Filtered:
+    """Filter a linear motion with noise of full rank by two independent particle filters.
+
+    The density of the last state is the likelihood times the mean of the motion's density over the previous particles
+    of the other filter. So no kernel is needed.
+    """
+    filters = [_filter(prior, readings, transition, spread, generator) for _ in range(2)]
+    runs = []
+    for (_, last, weight, _), (before, _, _, _) in zip(filters, filters[::-1], strict=True):
+        index = _systematic(weight, _POINTS, generator)
+        points = last[:, index]
+        predicted = _log_predicted(points, before, transition, spread)
+        log = predicted + _log_likelihood(readings[-1], points)
+        runs.append((points, log, logsumexp(log - predicted)))
+    # evidence of the last step, from the particles of the same filter
+    steps = [each[3][-1] for each in filters]
+    last_step = float(np.logaddexp.reduce(steps)) - math.log(2)
+    evidence = [float(sum(each[3])) for each in filters]
+    share = np.full(_POINTS, 1 / _POINTS)
+    found = [Points(points, share, log - last_step) for points, log, _ in runs]
+    return Filtered(found, float(np.mean(evidence)), abs(steps[0] - steps[1]) / 2 + 0.01)
+
+
+def _filter(
+    prior: Mixture,
+    readings: Sequence[Sequence[Any]],
+    transition: Array,
+    spread: Array,
+    generator: np.random.Generator,
+) -> tuple[Array, Array, Array, list[float]]:
+    """Return the resampled particles before the last step, the last ones, their weights, and each step's evidence."""
+    factor, now = np.linalg.cholesky(spread), sample(prior, _PARTICLES, generator)
+    before, weight, evidence = now, np.full(_PARTICLES, 1 / _PARTICLES), []
+    for step, row in enumerate(readings):
+        if step:
+            before = now[:, _systematic(weight, _PARTICLES, generator)]
+            now = transition @ before + factor @ generator.standard_normal(before.shape)
+        log = _log_likelihood(row, now)
+        total = float(logsumexp(log))
+        evidence.append(total - math.log(_PARTICLES))
+        weight = np.exp(log - total)
+    return before, now, weight, evidence
+
+
+def _log_likelihood(row: Sequence[Any], points: Array) -> Array:
+    total = np.zeros(points.shape[1])
+    for sensor in seen(row, list(range(len(points)))):
+        total += sensor.log_likelihood(sensor.predictions(points))
+    return total
+
+
+def _systematic(weight: Array, count: int, generator: np.random.Generator) -> Any:
+    ticks = (np.arange(count) + generator.random()) / count
+    return np.minimum(np.searchsorted(np.cumsum(weight), ticks), len(weight) - 1)
+
+
+def _log_predicted(points: Array, before: Array, transition: Array, spread: Array) -> Array:
+    """Return the log of the motion's density at `points`, averaged over the particles `before`."""
+    inverse = np.linalg.inv(np.linalg.cholesky(spread))
+    there, origins = inverse @ points, inverse @ (transition @ before)
+    size = len(spread)
+    constant = float(np.log(np.diag(inverse)).sum()) - 0.5 * size * LOG_TWO_PI - math.log(before.shape[1])
+    squares, found = (origins**2).sum(0), np.empty(points.shape[1])
+    for start in range(0, points.shape[1], 100):
+        some = there[:, start : start + 100]
+        distance = (some**2).sum(0)[:, None] + squares - 2 * some.T @ origins
+        found[start : start + 100] = constant + logsumexp(-0.5 * distance.T)
+    return found

@@ -1,0 +1,155 @@
+"""Evaluates an updater on problems of every family, and compares each answer with the oracle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from beliefstream.inference.update.updater import Updater
+from research.evaluation.adversarial.answers import Answer, answers, chain_answers
+from research.evaluation.adversarial.chains import CHAINS, chains
+from research.evaluation.adversarial.families import FAMILIES, problems
+from research.evaluation.adversarial.filters import Filtered
+from research.evaluation.adversarial.mixtures import Mixture, positive_definite
+from research.evaluation.adversarial.oracle import Distance, Exact, solve
+from research.evaluation.adversarial.problems import Problem
+
+Accept = Callable[[Mixture], str]
+"""Function that returns why a posterior cannot be sent, or an empty string."""
+Progress = Callable[[str, int, int], None]
+MISSED = 0.1  # nats by which the evidence of an answer may exceed that of the oracle
+UNSURE = (
+    0.05,
+    0.1,
+)  # a problem is undecided if the error of its divergence is larger, in nats or as a share of the divergence
+ALONE_EVERY = 10  # every n-th problem is also answered alone
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An answer compared with the exact posterior.
+
+    Attributes:
+        family: name of the family.
+        number: index of the problem in its family.
+        size: number of coordinates.
+        distance: KL(exact ‖ answer), nats.
+        answer: the answer.
+        evidence_error: answered minus exact log evidence, nats.
+        decided: False if the error of the oracle is too large for a comparison.
+        fault: why the posterior cannot be used; empty if it can.
+        alone: distance and answer of the same problem in a batch of one; None if not computed.
+    """
+
+    family: str
+    number: int
+    size: int
+    distance: Distance
+    answer: Answer
+    evidence_error: float
+    decided: bool
+    fault: str
+    alone: tuple[Distance, Answer] | None = None
+
+
+def families_of(names: Sequence[str] | None) -> list[str]:
+    """Return the named families, or all; raises ValueError for an unknown name."""
+    known = [*FAMILIES, *CHAINS]
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise ValueError(f"family: expected one of {', '.join(known)}, got {unknown[0]!r}")
+    return list(names or known)
+
+
+def findings(
+    updater: Updater,
+    count: int,
+    seed: int,
+    families: Sequence[str] | None = None,
+    accept: Accept | None = None,
+    progress: Progress | None = None,
+    alone_every: int = ALONE_EVERY,
+) -> list[Finding]:
+    """Evaluate `count` problems of each family, or fewer chains, and return findings in the order of the families.
+
+    Args:
+        updater: the updater to evaluate.
+        count: number of problems, at least 1.
+        seed: seed of the problems, not negative.
+        families: names of families; all if None.
+        accept: checks whether a posterior may be sent.
+        progress: called with the current task, the number of problems done, and the total.
+        alone_every: every n-th problem is also answered alone; 0 for none.
+
+    Raises:
+        ValueError: a family is unknown.
+    """
+    names = families_of(families)
+    drawn = [
+        (number, problem)
+        for name in names
+        if name in FAMILIES
+        for number, problem in enumerate(problems(name, count, seed))
+    ]
+    given = _answered([problem for _, problem in drawn], updater, seed)
+    found: list[Finding] = []
+    for place, (number, problem) in enumerate(drawn):
+        exact = solve(problem.prior, problem.readings, _draws(seed, number))
+        alone = None
+        if alone_every and place % alone_every == 0:
+            lonely = answers([problem], updater)[0]
+            alone = exact.divergence(lonely.mixture), lonely
+        held = _held(problem.family, number, exact, given[place], accept, seed)
+        found.append(Finding(problem.family, number, problem.dimension, *held, alone))
+        if progress is not None:
+            progress("problems", place + 1, len(drawn))
+    found += _chains([name for name in names if name in CHAINS], updater, count, seed, accept, progress)
+    return sorted(found, key=lambda one: names.index(one.family))
+
+
+def _chains(
+    names: Sequence[str],
+    updater: Updater,
+    count: int,
+    seed: int,
+    accept: Accept | None,
+    progress: Progress | None,
+) -> list[Finding]:
+    found = []
+    for done, name in enumerate(names):
+        some = chains(name, count, seed)
+        for number, (chain, answer) in enumerate(zip(some, chain_answers(some, updater), strict=True)):
+            exact = chain.exact(_draws(seed, number))
+            held = _held(name, number, exact, answer, accept, seed)
+            found.append(Finding(name, number, chain.model.motion.dimension, *held))
+        if progress is not None:
+            progress("chains", done + 1, len(names))
+    return found
+
+
+def _answered(some: Sequence[Problem], updater: Updater, seed: int) -> list[Answer]:
+    """Return answers in the given order, computed in batches that mix the families."""
+    order = np.random.default_rng(seed).permutation(len(some))
+    mixed = answers([some[i] for i in order], updater)
+    given = dict(zip(order.tolist(), mixed, strict=True))
+    return [given[i] for i in range(len(some))]
+
+
+def _held(
+    family: str, number: int, exact: Exact | Filtered, answer: Answer, accept: Accept | None, seed: int
+) -> tuple[Distance, Answer, float, bool, str]:
+    distance = exact.divergence(answer.mixture)
+    absolute, share = UNSURE
+    decided = not math.isfinite(distance.value) or distance.error <= absolute + share * abs(distance.value)
+    decided = decided and exact.missed(answer.mixture, _draws(seed, number)) <= MISSED
+    fault = "" if positive_definite(answer.mixture.covariances) else "not positive definite"
+    if not fault and accept is not None:
+        fault = accept(answer.mixture)
+    return distance, answer, answer.log_evidence - exact.log_evidence, decided, fault
+
+
+def _draws(seed: int, number: int) -> np.random.Generator:
+    return np.random.default_rng([seed, number, 77])

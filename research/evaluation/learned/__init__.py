@@ -1,0 +1,1 @@
+"""Posteriors by learned likelihoods, beside those by the true ones."""

@@ -1,0 +1,1 @@
+"""Exact posteriors and classical answers of the tasks."""

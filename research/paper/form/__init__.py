@@ -1,0 +1,1 @@
+"""The published form of the Distribution Transformer, its training and its weights."""

@@ -1,0 +1,1 @@
+"""Task: a target followed by range and bearing over many steps."""

@@ -1,0 +1,1 @@
+"""Task: hyperparameters of a Gaussian process."""

@@ -1,0 +1,1 @@
+"""Task: parameters of a quantum system."""

@@ -1,0 +1,1 @@
+"""Task: the variance of a normal distribution."""

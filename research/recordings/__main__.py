@@ -1,0 +1,149 @@
+"""`python -m research.recordings`: replays recordings of real sensors, as `beliefstream replay` does your own."""
+
+from __future__ import annotations
+
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from beliefstream.streams.cli.command_settings import settings_for
+from beliefstream.streams.cli.errors import CommandError
+from beliefstream.streams.cli.main import run
+from beliefstream.streams.cli.options import Brokers
+from beliefstream.streams.cli.paced_sending import Force, define, send
+from beliefstream.streams.cli.replay import Particles, Scored, Seed, Speed
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class RecordingName(StrEnum):
+    """Names of the recordings, and `all`."""
+
+    plaza1 = "plaza1"
+    plaza2 = "plaza2"
+    uwb_planar = "uwb_planar"
+    mrclam_robot1 = "mrclam_robot1"
+    ble_rssi = "ble_rssi"
+    ble_straight = "ble_straight"
+    laser_radar = "laser_radar"
+    ais_solent = "ais_solent"
+    all = "all"
+
+
+@app.command()
+def replay(
+    recording: Annotated[
+        RecordingName,
+        typer.Argument(
+            metavar="NAME",
+            help="plaza1, plaza2: ranges to a lawn mower; uwb_planar: to a turning body; mrclam_robot1: landmarks and "
+            "odometry; ble_rssi, ble_straight: signal strength; laser_radar: places and echoes; ais_solent: 91 "
+            "ships; all of them",
+        ),
+    ],
+    speed: Speed = 16.0,
+    entity: Annotated[
+        str | None, typer.Option(help="name of the entity", show_default="the recording's name")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="fuse in this process, without Kafka")] = False,
+    score: Annotated[
+        bool,
+        typer.Option(
+            "--score", help="with --offline: score the posteriors, and those of Kalman and particle filters"
+        ),
+    ] = False,
+    particles: Particles = 10_000,
+    seed: Seed = 0,
+    health: Annotated[
+        bool,
+        typer.Option("--health", help="with --offline: print the health of the sensors instead of scores"),
+    ] = False,
+    uncalibrated: Annotated[
+        bool,
+        typer.Option(
+            "--uncalibrated", help="with --health: distances without the scale and bias fitted to them"
+        ),
+    ] = False,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="tune the recording's settings on its first third, and print them")
+    ] = False,
+    wide_prior: Annotated[
+        bool, typer.Option("--wide-prior", help="with --offline: use a prior 1 km wide in position")
+    ] = False,
+    limit: Annotated[
+        float, typer.Option(help="with --offline: share of the scored part to use, from its beginning")
+    ] = 1.0,
+    data: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="of the data", show_default="of BELIEFSTREAM_DATA")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "--output",
+            metavar="FILE",
+            help="with --offline: posteriors; CSV, Parquet or MCAP by its name, JSON lines otherwise",
+        ),
+    ] = None,
+    json: Scored = None,
+    force: Force = False,
+    brokers: Brokers = None,
+) -> None:
+    """Replay a recording of real sensors: define its models and sensors, and send their observations.
+
+    Recorded time begins now, so at a higher speed it runs ahead of the clock. Until the clock has caught up,
+    observations of a second replay are late. To replay again at once, use another name (--entity).
+
+    Example: python -m research.recordings plaza1 --speed 16
+
+    Example: python -m research.recordings plaza2 --offline --score
+
+    Example: python -m research.recordings all --offline --score --json scores.json
+
+    Example: python -m research.recordings mrclam_robot1 --offline --health --uncalibrated
+
+    Example: python -m research.recordings ble_rssi --offline --score --particles 100000
+    """
+    if not offline and (score or health or out is not None or wide_prior or limit != 1):
+        raise CommandError("--score, --health, --out, --wide-prior and --limit need --offline")
+    if health and (score or out is not None):
+        raise CommandError("--health comes without --score and --out")
+    if uncalibrated and not health:
+        raise CommandError("--uncalibrated needs --health")
+    if json is not None and not score:
+        raise CommandError("--json needs --score")
+    if recording is RecordingName.all and not (offline or tune):
+        raise CommandError("'all' needs --offline; replay onto topics one recording at a time")
+    from beliefstream.streams.cli.replay_scores import fuse_recordings
+    from beliefstream.streams.scores.methods import classical
+    from research.recordings.checks import judge, tuned
+    from research.recordings.parts import limited, with_wide_prior, without_calibration
+    from research.recordings.readers import READERS, read
+
+    settings = settings_for(brokers)
+    names = [recording.value] if recording is not RecordingName.all else list(READERS)
+    if tune:
+        for name in names:
+            tuned(settings, name, READERS[name], data)
+        return
+    chosen = {"data": data} | ({"entity": entity} if entity is not None else {})
+    found = [read(name, **chosen) for name in names]
+    if not offline:
+        shifted = read(names[0], epoch=time.time() - found[0].observations[0].time, **chosen)
+        define(settings, shifted.models, shifted.sensors, speed, force)
+        send(settings, shifted.observations, speed, f"replay {names[0]}")
+        return
+    parts = [limited(each, limit) for each in found]
+    wide = [with_wide_prior(each) for each in parts] if wide_prior else parts
+    if health:
+        judge(settings, map(without_calibration, wide) if uncalibrated else wide)
+    else:
+        fuse_recordings(settings, wide, classical(particles, seed) if score else None, out, json)
+
+
+if __name__ == "__main__":
+    run(app, "python -m research.recordings", sys.argv[1:])

@@ -1,0 +1,98 @@
+"""Files of recorded data, and changed copies of recordings: a part, another prior, no calibration."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from beliefstream.schemas import Mixture, Model, OwnSensor, RangeChannel, Sensor
+from beliefstream.streams.demo.plaza import RecordingUnavailable
+from beliefstream.streams.scores.recording import Recording
+
+DATA_VARIABLE = "BELIEFSTREAM_DATA"
+
+
+def with_wide_prior(recording: Recording, deviation: float = 1000.0) -> Recording:
+    """Return the recording with a wide prior of the scored coordinates.
+
+    They get the standard deviation `deviation`, and a mean with an error of the same size. Correlations are removed.
+    Mean and standard deviation of the other coordinates are unchanged.
+    """
+    models = [_widened(model, recording.coordinates, deviation) for model in recording.models]
+    return replace(recording, model=models[0], other_models=tuple(models[1:]))
+
+
+def _widened(model: Model, coordinates: tuple[str, ...], deviation: float) -> Model:
+    axes = [model.coordinate_names.index(name) for name in coordinates]
+    mean, deviations = np.array(model.prior.mean()), np.array(model.prior.standard_deviations())
+    away = np.linspace(0.6, -0.8, len(axes))
+    mean[axes] += deviation * away / np.linalg.norm(away)
+    deviations[axes] = deviation
+    return model.model_copy(update={"prior": Mixture.gaussian(mean.tolist(), deviations.tolist())})
+
+
+def without_calibration(recording: Recording) -> Recording:
+    """Return the recording with distances as the devices report them: scale 1 and bias 0 instead of fitted ones."""
+    return replace(recording, sensors=tuple(map(_uncalibrated, recording.sensors)))
+
+
+def _uncalibrated(sensor: Sensor) -> Sensor:
+    plain = {"scale": 1.0, "bias": 0.0}
+    if isinstance(sensor, (RangeChannel, OwnSensor)):  # the recordings' own sensors report distances
+        return sensor.model_copy(update=plain)
+    channels = {name: getattr(sensor, name) for name in type(sensor).model_fields}
+    changes = {
+        name: channel.model_copy(update=plain)
+        for name, channel in channels.items()
+        if isinstance(channel, RangeChannel)
+    }
+    return sensor.model_copy(update=changes)
+
+
+def limited(recording: Recording, share: float) -> Recording:
+    """Return a recording that ends after the first `share` of the scored time.
+
+    Raises:
+        ValueError: the share is not in (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"limit: expected a number above 0 and at most 1, got {share}")
+    times = [observation.time for observation in recording.observations]
+    first = max(recording.scored_from, times[0])
+    last = first + share * (times[-1] - first)
+    kept = [observation for observation in recording.observations if observation.time <= last]
+    return replace(recording, observations=kept)
+
+
+def third(times: ArrayLike, share: float = 1 / 3) -> float:
+    """Return the time at which the first third of a recording ends, or another share of it."""
+    known = np.asarray(times, dtype=np.float64)
+    return float(known.min() + share * (known.max() - known.min()))
+
+
+def data_file(recording: str, path: str, data: Path | None) -> Path:
+    """Return the path of a recorded file.
+
+    Args:
+        recording: name of the recording, for the error message.
+        path: path of the file inside the data folder.
+        data: the data folder; that in the environment variable BELIEFSTREAM_DATA if None.
+
+    Raises:
+        RecordingUnavailable: no folder is given, or it lacks the file.
+    """
+    named = data if data is not None else os.environ.get(DATA_VARIABLE)
+    if not named:
+        raise RecordingUnavailable(
+            f"{recording}: give the folder of the recorded data, which contains {path}, by --data or {DATA_VARIABLE}"
+        )
+    file = Path(named) / path
+    if not file.is_file():
+        raise RecordingUnavailable(
+            f"{recording}: {file} does not exist; give the folder of the recorded data by --data or {DATA_VARIABLE}"
+        )
+    return file

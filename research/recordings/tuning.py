@@ -1,0 +1,130 @@
+"""Chooses the settings of a recording on its first third, by the density of the truth under our filter.
+
+Calibration and initial values are fitted to the residuals (a reader's `fit`). Residuals do not determine the other
+settings. Errors that last, as of a landmark or a blocked radio signal, do not average out like independent ones, and a
+filter that assumes independence is far too confident. So standard deviations, shares of outliers and motion noise are
+chosen by running the filter over the first third, for the largest density of the truth (of each next report, if the
+truth is unknown). One setting after the other is changed, on a geometric grid around the previous value, in passes with
+finer and finer grids. All candidates of a setting run in parallel, as entities of one log.
+
+Settings that a reader does not search keep their fitted values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from beliefstream.inference.tracking.filtering import Outcome
+from beliefstream.inference.update.updater import Updater
+from beliefstream.streams.scores.measures import Row, Scores
+from beliefstream.streams.scores.methods import OURS, score_ours
+from beliefstream.streams.scores.recording import Recording
+from beliefstream.streams.scores.tracks import log_of, tracks_of
+from research.recordings.parts import third
+from research.recordings.readers import RecordingReader
+
+GRID_RATIOS = (3.0, 1.7, 1.25)  # ratio of neighbouring candidates in each pass
+CANDIDATES = range(-2, 3)  # powers of that ratio
+LEAST_GAIN = 0.01  # nats per case; a smaller gain may be chance, and does not change the value
+SETTLING = 1 / 3  # share of the first third that is not scored, because the prior dominates there
+MOST_ENTITIES = 20  # largest number of entities; if there are more, every n-th is used
+
+Report = Callable[[str, float, Row], None]  # takes name and value of the changed setting, and the scores
+
+
+def tune(
+    reader: RecordingReader,
+    data: Path | None,
+    updater: Updater,
+    report: Report,
+    grid_ratios: Sequence[float] = GRID_RATIOS,
+) -> Any:
+    """Return the settings chosen on the first third, rounded to four digits.
+
+    `report` is called for every candidate.
+
+    Raises:
+        RecordingUnavailable: the files do not exist.
+    """
+    settings = rounded(reader.fit(data))
+    for ratio in grid_ratios:
+        for name in reader.searched:
+            values = [getattr(settings, name) * ratio**power for power in CANDIDATES]
+            candidates = [rounded(dataclasses.replace(settings, **{name: value})) for value in values]
+            rows = scored([first_third(reader.read(data=data, settings=c)) for c in candidates], updater)
+            for candidate, row in zip(candidates, rows, strict=True):
+                report(name, getattr(candidate, name), row)
+            settings = candidates[_best([row.negative_log_likelihood for row in rows])]
+    return settings
+
+
+def _best(losses: Sequence[float]) -> int:
+    """Return the index of the least loss, or that of the previous value, in the middle, if the gain is too small."""
+    middle = CANDIDATES.index(0)
+    finite = [loss if math.isfinite(loss) else math.inf for loss in losses]
+    best = min(range(len(finite)), key=finite.__getitem__)
+    return best if finite[best] < finite[middle] - LEAST_GAIN else middle
+
+
+def first_third(recording: Recording) -> Recording:
+    """Return the part before the scored one, with at most `MOST_ENTITIES` entities."""
+    models = recording.models[:: math.ceil(len(recording.models) / MOST_ENTITIES)]
+    entities = {model.entity for model in models}
+    observations = [
+        o for o in recording.observations if o.time < recording.scored_from and o.entity in entities
+    ]
+    return dataclasses.replace(
+        recording, observations=observations, model=models[0], other_models=tuple(models[1:])
+    )
+
+
+def scored(recordings: Sequence[Recording], updater: Updater) -> list[Row]:
+    """Return our scores on each recording after the settling time; all recordings run in parallel."""
+    parts = [_renamed(recording, f"@{number}") for number, recording in enumerate(recordings)]
+    outcomes: dict[str, list[Outcome]] = defaultdict(list)
+    log = log_of(*parts)
+    for fused in log.fuse(updater):
+        outcomes[fused.entity].append(fused.outcome)
+    log.require_no_failure()
+    rows = []
+    for part in parts:
+        settled = third([observation.time for observation in part.observations], SETTLING)
+        whole = dataclasses.replace(part, scored_from=settled)
+        tracks = tracks_of(whole, log_of(whole))
+        scores = Scores(sum(len(track.cases) for track in tracks), part.lost_beyond)
+        score_ours(tracks, outcomes, scores)
+        rows.append(scores.row(part.name, OURS, math.nan))
+    return rows
+
+
+def rounded(settings: Any) -> Any:
+    """Round every number to four digits."""
+
+    def four(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(four(part) for part in value)
+        return float(f"{value:.4g}") if isinstance(value, float) else value
+
+    return type(settings)(**{f.name: four(getattr(settings, f.name)) for f in dataclasses.fields(settings)})
+
+
+def _renamed(recording: Recording, suffix: str) -> Recording:
+    """Append a suffix to the names of entities and sensors."""
+
+    def entity(name: str) -> str:
+        return f"{name}{suffix}"
+
+    models = [model.model_copy(update={"entity": entity(model.entity)}) for model in recording.models]
+    sensors = tuple(s.model_copy(update={"sensor": f"{s.sensor}{suffix}"}) for s in recording.sensors)
+    observations = [
+        o.model_copy(update={"entity": entity(o.entity), "sensor": f"{o.sensor}{suffix}"})
+        for o in recording.observations
+    ]
+    return dataclasses.replace(
+        recording, model=models[0], other_models=tuple(models[1:]), sensors=sensors, observations=observations
+    )

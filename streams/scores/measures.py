@@ -1,0 +1,210 @@
+"""Scores of a series of beliefs: error, density and calibration at the targets, and lost entities.
+
+The target of a case is the truth or, if that is unknown, the next report. All scores are over the scored coordinates:
+
+- error: distance of the belief's mean from the target; its root mean square, median and 99 % quantile;
+- NLL: mean negative log density at the target, nats;
+- coverage: share of targets inside the highest-density region of 50, 90 and 99 %, over at most `LEVELS` evenly spread
+  cases;
+- energy score: ``E|X − x| − E|X − X'| / 2`` (T. Gneiting and A. Raftery, "Strictly proper scoring rules, prediction,
+  and estimation", JASA 102, 2007, eq. 22), by scoringrules from `DRAWS` draws of each belief;
+- NLL over ours: mean difference to our NLL on the same cases, and its standard error from the means of `BLOCKS`
+  stretches of the recording, because errors of neighbouring cases are correlated;
+- divergences: number of times that the entity was lost in at least `LOST_FOR` consecutive cases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from beliefstream.inference.mixtures.mixture import GaussianMixture
+from beliefstream.streams.scores.filters import ParticleFilter
+
+REGIONS = (0.5, 0.9, 0.99)
+DRAWS = 128  # number of draws of each belief
+LEVELS = 500  # number of cases whose region is computed
+LOST_FOR = 20
+BLOCKS = 20
+_BATCH = 256
+
+Array = NDArray[np.float64]
+
+
+class Estimate(Protocol):
+    """Belief of one entity over the scored coordinates."""
+
+    def mean(self) -> Tensor:
+        """Return the mean, ``(1, d)``."""
+        ...
+
+    def log_density(self, points: Tensor) -> Tensor:
+        """Return the log density ``(1, P)`` at `points` ``(1, P, d)``."""
+        ...
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Return independent draws, ``(1, count, d)``."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Mixtures:
+    """Gaussian mixture beliefs: an `Estimate` for one belief or a batch."""
+
+    mixture: GaussianMixture
+
+    def mean(self) -> Tensor:
+        return self.mixture.moments()[0]
+
+    def log_density(self, points: Tensor) -> Tensor:
+        return self.mixture.log_density(points)
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        return self.mixture.sample(count, generator)
+
+
+@dataclass(frozen=True, eq=False)
+class Particles:
+    """Kernel density of weighted particles over `axes`, with additional Gaussian noise of covariance ``(1, d, d)``."""
+
+    belief: ParticleFilter
+    axes: list[int]
+    noise: Tensor | None = None
+
+    def mean(self) -> Tensor:
+        return self.belief.mean(self.axes)
+
+    def log_density(self, points: Tensor) -> Tensor:
+        return self.belief.log_density(points, self.axes, self.noise)
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        return self.belief.sample(count, self.axes, self.noise)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Scores of one method on one recording; lengths in the unit of the coordinates, NLL in nats."""
+
+    recording: str
+    method: str
+    cases: int
+    rmse: float
+    median: float
+    error99: float
+    negative_log_likelihood: float
+    coverage50: float
+    coverage90: float
+    coverage99: float
+    energy_score: float
+    updates_per_second: float
+    divergences: int
+    over_ours: float = 0.0
+    over_ours_error: float = 0.0
+
+    def to_dict(self) -> dict[str, str | int | float]:
+        """Convert to a dictionary for JSON."""
+        return asdict(self)
+
+
+class Scores:
+    """Collects the cases of one method on one recording.
+
+    Args:
+        cases: expected number of cases, to spread the cases whose region is computed evenly.
+        lost_beyond: error above which the entity counts as lost.
+    """
+
+    def __init__(self, cases: int, lost_beyond: float) -> None:
+        self._stride = max(1, math.ceil(cases / LEVELS))
+        self._lost_beyond = lost_beyond
+        self._generator = torch.Generator().manual_seed(17)
+        self._errors: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        self._log_density: dict[tuple[str, float], float] = {}
+        self._levels: list[float] = []
+        self._energy: list[float] = []
+
+    def add(self, entity: str, time: float, estimate: Estimate, target: Tensor) -> None:
+        """Add one case with the `target` ``(1, d)``."""
+        self.add_batch([entity], [time], estimate, target)
+
+    def add_batch(self, entities: list[str], times: list[float], estimate: Estimate, targets: Tensor) -> None:
+        """Add the cases of a batch of ``B`` beliefs with the `targets` ``(B, d)``."""
+        first = len(self._log_density)
+        errors = (estimate.mean() - targets).square().sum(-1).sqrt().tolist()
+        for entity, time, error in zip(entities, times, errors, strict=True):
+            self._errors[entity].append((time, error))
+        draws = estimate.sample(DRAWS, self._generator)
+        self._energy.extend(_energy(draws, targets).tolist())
+        chosen = [i for i in range(len(times)) if (first + i) % self._stride == 0]
+        if chosen:
+            density = estimate.log_density(torch.cat([targets[:, None], draws], 1))
+            levels = (density[:, 1:] > density[:, :1]).double().mean(-1)
+            self._levels.extend(levels[chosen].tolist())
+        else:
+            density = estimate.log_density(targets[:, None])
+        self._log_density.update(zip(zip(entities, times, strict=True), density[:, 0].tolist(), strict=True))
+
+    def over(self, ours: Scores) -> tuple[float, float]:
+        """Return the mean difference to the NLL of `ours` on the same cases, and its standard error.
+
+        Both are NaN if there are no cases.
+        """
+        keys = sorted(self._log_density, key=lambda key: (key[1], key[0]))
+        if not keys:
+            return math.nan, math.nan
+        difference = np.array([ours._log_density[key] - self._log_density[key] for key in keys])
+        blocks = [block.mean() for block in np.array_split(difference, BLOCKS) if len(block)]
+        error = np.std(blocks, ddof=1) / math.sqrt(len(blocks)) if len(blocks) > 1 else math.nan
+        return float(difference.mean()), float(error)
+
+    def row(self, recording: str, method: str, updates_per_second: float) -> Row:
+        """Return the scores over all cases; they are NaN if there are none."""
+        errors = np.array([error for cases in self._errors.values() for _, error in cases])
+        levels = np.array(self._levels)
+        any_cases = len(errors) > 0
+        quantile = {
+            share: float(np.quantile(errors, share)) if any_cases else math.nan for share in (0.5, 0.99)
+        }
+        covered = [float((levels <= region).mean()) if any_cases else math.nan for region in REGIONS]
+        return Row(
+            recording,
+            method,
+            len(errors),
+            math.sqrt(float(np.square(errors).mean())) if any_cases else math.nan,
+            quantile[0.5],
+            quantile[0.99],
+            -float(np.mean(list(self._log_density.values()))) if any_cases else math.nan,
+            covered[0],
+            covered[1],
+            covered[2],
+            float(np.mean(self._energy)) if any_cases else math.nan,
+            updates_per_second,
+            sum(self._divergences(cases) for cases in self._errors.values()),
+        )
+
+    def _divergences(self, cases: list[tuple[float, float]]) -> int:
+        found = run = 0
+        for _, error in sorted(cases):
+            run = 0 if error <= self._lost_beyond else run + 1  # NaN counts as lost
+            found += run == LOST_FOR
+        return found
+
+
+def _energy(draws: Tensor, targets: Tensor) -> Array:
+    from scoringrules import es_ensemble  # imported here, because the import takes a second
+
+    # draws are independent, so pairs of neighbours estimate the spread without bias and faster than all pairs
+    scores: Array = es_ensemble(targets.numpy(), draws.numpy(), estimator="akr", backend="numpy")
+    return scores
+
+
+def batches(count: int) -> list[slice]:
+    """Return slices of the beliefs that are scored at once."""
+    return [slice(start, start + _BATCH) for start in range(0, count, _BATCH)]

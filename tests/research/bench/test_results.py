@@ -1,0 +1,41 @@
+"""The JSON of a benchmark says by broker and by reports what was measured."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from research.bench.devices import DeviceSpeed
+from research.bench.end_to_end.latency import Latency
+from research.bench.end_to_end.stream import Rate, Throughput
+from research.bench.results import Results
+from research.bench.update import Speed
+
+
+def test_every_figure_is_under_its_broker_and_its_reports(tmp_path: Path) -> None:
+    results = Results([Speed("update, tracks", 9000.0, "batch 512")])
+    results.throughputs["kafka", "20"] = Throughput(Rate(8000.0, 1e-4), Rate(3900.0, 4e-4), 4000.0, 20_000)
+    results.throughputs["embedded", "60"] = Throughput(
+        Rate(8000.0, None), Rate(9000.0, 1e-4), 10_000.0, 60_000
+    )
+    results.latencies["kafka"] = Latency(100.0, 14.0, 25.0, 1100, 0)
+    results.workers = {("embedded", 1): 1000.0, ("embedded", 2): 1700.0}
+    results.devices = [DeviceSpeed("tracks", 512, 6000.0, 0.25, 10**9)]
+    results.write(tmp_path / "found.json")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert re.fullmatch(r".+, \d+ cores", found["machine"])
+    assert found["posteriors_per_second"] == {"update, tracks": 9000.0}
+    assert found["of_the_echo"] == {"kafka": {"20": 0.5}, "embedded": {"60": 1.25}}
+    assert found["cpu_of_the_echo"] == {"kafka": {"20": 0.25}, "embedded": {"60": None}}
+    assert found["observations_per_second"]["kafka"]["20"] == {
+        "echo": 8000.0,
+        "worker": 4000.0,
+        "posteriors": 3900.0,
+        "observations": 20_000,
+    }
+    assert found["latency_ms"]["kafka"]["median"] == 14.0
+    assert found["latency_ms"]["kafka"]["ninety_five"] == 25.0
+    assert found["workers_per_second"] == {"embedded": {"1": 1000.0, "2": 1700.0}}
+    speed = {"family": "tracks", "size": 512, "per_second": 6000.0, "waiting": 0.25, "memory": 10**9}
+    assert found["by_batch_size"] == [speed]
