@@ -110,7 +110,7 @@ def make_updater() -> Any:
     settings = getattr(accuracy, "UpdateSettings", None) or accuracy.Settings
     network = find("network.weights", "weights").load()
     with contextlib.suppress(ModuleNotFoundError):  # an old checkout has none
-        find("mixtures.native_forms").prepare()
+        find("native_code", "mixtures.native_forms").prepare()
     return update.Updater(network, settings=settings(**SETTINGS))
 
 
