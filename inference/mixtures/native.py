@@ -3,57 +3,120 @@
 PyTorch needs some microseconds for every operator, whatever its size. The reduction of a few mixtures takes thousands
 of operators, but little arithmetic.
 
-**Numba's cache misses changes in other files.** It looks at the file of a function alone, but compiled code contains
-inner functions and constants of other files. After a change there it would run the old ones. So the cache's stamp
-contains all files that the function's own imports, directly or through others. Fixed upstream when a function's stamp
-covers what it calls.
+**Compiled code is for every x86-64-v3 processor** (Intel since 2013, AMD since 2015), not for this one only, so that an
+image or a copied folder brings it. Where the processor is another, it is compiled for that one, at the first start.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from pathlib import Path
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
-from numba import njit
+from llvmlite import binding
+from numba import config, njit
+from numba.core import event
 
-from beliefstream.inference.mixtures import native_sources
+from beliefstream.inference.mixtures.native_cache import NativeCache
+from beliefstream.inference.mixtures.native_compiler import PartCompiler
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 _compile: Callable[..., Any] = njit  # which has types in some versions only
-sources_digest = functools.cache(native_sources.digest)
-_of_parts: dict[str, Any] = {}
-try:
-    from beliefstream.inference.mixtures.native_compiler import PartCompiler
 
-    _of_parts["pipeline_class"] = PartCompiler
-except ImportError:  # another Numba: parts are compiled as all functions, in more time
-    pass
+PORTABLE = "x86-64-v3"
+# of x86-64-v3, by LLVM's names: https://gitlab.com/x86-psABIs/x86-64-ABI, table 3.1
+_FEATURES = (
+    *(
+        "avx",
+        "avx2",
+        "bmi",
+        "bmi2",
+        "cx16",
+        "f16c",
+        "fma",
+        "lzcnt",
+        "movbe",
+        "popcnt",
+        "sahf",
+        "sse3",
+        "sse4.1",
+    ),
+    *("sse4.2", "ssse3", "xsave"),
+)
+SELDOM = 100_000  # new objects between collections of garbage, which take a tenth of Numba's time by default
+
+
+def _is_portable() -> bool:
+    """Whether the processor is an x86-64-v3, and nobody has chosen another with NUMBA_CPU_NAME."""
+    try:
+        has = binding.get_host_cpu_features()
+    except RuntimeError:  # LLVM does not know the processor
+        return False
+    return config.CPU_NAME is None and all(has.get(name, False) for name in _FEATURES)
+
+
+IS_PORTABLE = _is_portable()
+if IS_PORTABLE:  # before Numba compiles its first function, as it looks then
+    config.CPU_NAME, config.CPU_FEATURES = PORTABLE, ""
+
+
+def processor() -> str:
+    """LLVM's name of the processor that code is compiled for."""
+    return str(config.CPU_NAME or binding.get_host_cpu_name())
+
+
+class _Compilations(event.Listener):  # type: ignore[misc]
+    """Counts the functions that are compiled; garbage is seldom collected meanwhile."""
+
+    def __init__(self) -> None:
+        self.functions = 0
+        self.watch: Callable[[int], None] | None = None
+        self._before: list[
+            tuple[int, int, int]
+        ] = []  # thresholds; one for each function that is being compiled
+
+    def on_start(self, _: event.Event) -> None:
+        self._before.append(gc.get_threshold())
+        gc.set_threshold(SELDOM, *self._before[-1][1:])
+
+    def on_end(self, _: event.Event) -> None:
+        gc.set_threshold(*self._before.pop())
+        self.functions += 1
+        if self.watch is not None:
+            self.watch(self.functions)
+
+
+_compilations = _Compilations()
+event.register("numba:compile", _compilations)
+
+
+@contextmanager
+def compilation_watched(watch: Callable[[int], None] | None = None) -> Iterator[Callable[[], int]]:
+    """Count the functions that are compiled inside: what it gives returns their number so far.
+
+    `watch` is called with that number after each of them. Nothing is compiled where all comes from the cache.
+    """
+    before, outer = _compilations.functions, _compilations.watch
+    if watch is not None:
+        _compilations.watch = lambda functions: watch(functions - before)
+    try:
+        yield lambda: _compilations.functions - before
+    finally:
+        _compilations.watch = outer
 
 
 def native(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Compile a function when it is first called; it runs without the interpreter's lock.
 
-    Numba keeps the compiled code beside the source file, else in the user's cache directory; NUMBA_CACHE_DIR names
-    another place.
+    `native_cache` says where compiled code is kept, and how long.
     """
-    options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": True}
-    try:
-        compiled: Callable[Arguments, Result] = _stamped(_compile(function, cache=True, **options))
-    # no such directory can be written, or this Numba has another cache: each process compiles for itself
-    except (RuntimeError, AttributeError):
-        compiled = _compile(function, **options)
-    return compiled
-
-
-def _stamped(compiled: Any) -> Any:
-    """Let the cache of a function be valid for the present sources only."""
-    cached = compiled._cache._cache_file  # of Numba 0.68; private
-    own = Path(compiled.py_func.__code__.co_filename)
-    cached._source_stamp = (cached._source_stamp, sources_digest(own))
-    return compiled
+    # private, Numba 0.68: _nrt, and the cache below
+    compiled: Any = _compile(function, nogil=True, error_model="numpy", no_cfunc_wrapper=True, _nrt=True)
+    compiled._cache = NativeCache(function)
+    result: Callable[Arguments, Result] = compiled
+    return result
 
 
 def inner(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -94,5 +157,7 @@ def adding(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]
 
 def _as_part(function: Callable[Arguments, Result], **options: Any) -> Callable[Arguments, Result]:
     whole = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    compiled: Callable[Arguments, Result] = _compile(function, **whole, **_of_parts, **options)
+    compiled: Callable[Arguments, Result] = _compile(
+        function, **whole, pipeline_class=PartCompiler, **options
+    )
     return compiled

@@ -20,8 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from beliefstream.inference import sensors
-from beliefstream.inference.mixtures import native_forms
+from beliefstream.inference import native_code, sensors
 from beliefstream.inference.motion import ConstantVelocity
 from beliefstream.inference.network import weights
 from beliefstream.inference.sensors.readings import Reading, Sensor
@@ -96,7 +95,7 @@ def simulate(entities: int, reports: int, seed: int) -> tuple[list[Event], dict[
 
 def make_updater() -> Updater:
     """An updater with the settings of a worker."""
-    native_forms.prepare()
+    native_code.prepare()
     return Updater(weights.load(), settings=UpdateSettings(points=96, refine_below=0.9, repeat_below=0.5))
 
 

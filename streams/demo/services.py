@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -20,6 +21,7 @@ from beliefstream.streams.client import Registry
 from beliefstream.streams.demo.page import LivePageProcess
 from beliefstream.streams.kafka import topics
 from beliefstream.streams.local.broker import EmbeddedBroker, GuardedProcess, free_port
+from beliefstream.streams.monitoring.compilation import COMPILING
 from beliefstream.streams.settings import PROTECTION, TOPICS, Settings
 
 BROKER_PORT, WEB_PORT = 9092, 8080
@@ -121,8 +123,8 @@ class DemoServices:
         with Registry(self.bootstrap_servers) as registry:
             registry.define(sensors, models)
 
-    def wait_until_ready(self, timeout: float = READY_TIMEOUT) -> None:
-        """Wait until the worker processes observations, and the page answers.
+    def wait_until_ready(self, waiting: Callable[[str], None], timeout: float = READY_TIMEOUT) -> None:
+        """Wait until the worker processes observations, and the page answers; `waiting` is told what the worker does.
 
         Raises:
             DemonstrationError: the worker ended, or is not ready in time.
@@ -132,6 +134,7 @@ class DemoServices:
             self.check()
             if time.monotonic() > deadline:
                 raise self.failure(f"the worker is not ready after {timeout:g} s")
+            waiting(self._news())
             time.sleep(0.2)
         if self._page is not None:
             self._page.wait_until_served()
@@ -142,6 +145,14 @@ class DemoServices:
             raise self.failure("the worker has ended")
         if not self.broker.running:
             raise DemonstrationError("the broker has ended")
+
+    def _news(self) -> str:
+        """How far the worker is with its native code; empty if it does not compile any."""
+        lines = self.log_file.read_text(errors="replace").split("\n")[
+            :-1
+        ]  # the last is empty, or not whole yet
+        told = [json.loads(line)["event"] for line in lines if COMPILING in line]
+        return told[-1] if told else ""
 
     def failure(self, text: str, lines: int = 12) -> DemonstrationError:
         """Print the last lines of the worker's log, and return the error to raise."""

@@ -22,6 +22,7 @@ from beliefstream.streams.demo.tracking import Tracker
 from beliefstream.streams.local.broker import GuardedProcess
 from beliefstream.streams.settings import Settings
 
+WAITING = "waiting for the worker to load its network and join its group"
 LEAD = 2.0  # seconds from making the schedule to its start
 
 
@@ -102,8 +103,18 @@ class DemoSession:
         models = [model.model_copy(update={"live_time": True}) for model in (recording.model, fleet.model)]
         services.define(models, (*recording.sensors, *fleet.sensors))
         begun = time.monotonic()
-        with self._console.status("waiting for the worker to load its network and join its group"):
-            services.wait_until_ready()
+        with self._console.status(WAITING) as status:
+            told = ""
+
+            def waiting(news: str) -> None:
+                nonlocal told
+                if news != told:
+                    told = news
+                    status.update(f"{WAITING}: {news}")
+                    if not self._console.is_terminal:
+                        self._say(f"worker   {news}")
+
+            services.wait_until_ready(waiting)
         self._say(f"ready    after {time.monotonic() - begun:.1f} s")
 
     def _announce(self, schedule: Schedule) -> None:

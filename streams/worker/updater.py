@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import structlog
 import torch
 
-from beliefstream.inference.mixtures import native_forms
 from beliefstream.inference.network import weights
 from beliefstream.inference.update.device import choose_device
 from beliefstream.inference.update.out_of_memory import DeviceCapacity, SparingUpdater
 from beliefstream.inference.update.settings import FAST
 from beliefstream.inference.update.updater import Updater, UpdateSettings
-from beliefstream.streams.monitoring import metrics
+from beliefstream.streams.monitoring import compilation, metrics
 from beliefstream.streams.settings import Settings
-
-log = structlog.get_logger()
 
 
 def make_updater(settings: Settings) -> Updater:
@@ -29,7 +25,6 @@ def make_updater(settings: Settings) -> Updater:
         accuracy = replace(FAST, points=settings.points)
     dtype = torch.float64 if settings.precision == "double" else torch.float32
     network = weights.load(settings.weights)
-    if not native_forms.prepare():
-        log.warning("Numba cannot be imported, so updates are slow: pip install 'beliefstream[worker]'")
+    compilation.prepare()
     capacity = DeviceCapacity(lambda fallback: metrics.OUT_OF_MEMORY.labels(fallback).inc())
     return SparingUpdater(network, choose_device(settings.device), accuracy, dtype, capacity)

@@ -3,7 +3,7 @@
 import torch
 import uvloop  # noqa: F401  a worker imports it late
 
-from beliefstream.inference.mixtures import native_forms
+from beliefstream.inference import native_code
 
 torch.set_num_threads(1)  # a process with threads must not fork; each worker sets its own number
-native_forms.prepare()
+native_code.prepare()

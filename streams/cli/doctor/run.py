@@ -195,19 +195,14 @@ def examine_weights(settings: Settings) -> Finding:
 
 
 def examine_native_code() -> Finding:
-    """Check that Numba is there, without which workers are slow."""
+    """Say which processors the worker's code is compiled for, and whether it is compiled already."""
     try:
-        from beliefstream.inference.mixtures.native_forms import FORMS, native_form
+        from beliefstream.inference.mixtures.native import IS_PORTABLE, processor
     except ModuleNotFoundError as error:
-        return Finding("native-code", Status.skipped, f"{error.name} is missing")
-    if native_form(FORMS[0]) is None:
-        return Finding(
-            "native-code",
-            Status.problem,
-            "Numba cannot be imported: workers are slow",
-            "pip install 'beliefstream[worker]'",
-        )
-    return Finding("native-code", Status.ok, f"compiled by Numba {version('numba')}")
+        remedy = "pip install 'beliefstream[worker]'"
+        return Finding("native-code", Status.problem, f"{error.name} is missing", remedy)
+    where = processor() if IS_PORTABLE else f"this processor ({processor()}) only, at the first start"
+    return Finding("native-code", Status.ok, f"compiled by Numba {version('numba')} for {where}")
 
 
 def examine_worker(url: str) -> Iterator[Finding]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import gc
-import importlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from numba.core import event
 from numba.core.dispatcher import Dispatcher
 from numpy.typing import NDArray
 
-from beliefstream.inference.mixtures import native, native_forms, native_sources
+from beliefstream.inference import native_code
+from beliefstream.inference.mixtures import native, native_cache
 from beliefstream.inference.mixtures.native import inlined, inner
 
-ROOT = native_sources.ROOT.resolve()
+ROOT = native_cache.ROOT.resolve()
 
 
 @inner
@@ -31,7 +32,7 @@ def caller(number: int) -> int:
 
 def compiled_from_cache(monkeypatch: pytest.MonkeyPatch, digest: str) -> bool:
     """Compile the function as a new process does whose sources have that digest; whether the cache had it."""
-    monkeypatch.setattr(native, "sources_digest", lambda _: digest)
+    monkeypatch.setattr(native_cache, "sources_digest", lambda _: digest)
     compiled = native.native(caller)
     assert compiled(1) == 8
     return bool(compiled.stats.cache_hits)  # type: ignore[attr-defined]
@@ -60,9 +61,8 @@ def files_below(function: Any, seen: set[Any]) -> Iterator[Path]:
                     yield from files_below(other, seen)
 
 
-@pytest.mark.parametrize("name", native_forms.FORMS)
-def test_the_cache_looks_at_the_file_of_every_function_that_a_form_calls(name: str) -> None:
-    module = importlib.import_module(f"beliefstream.inference.{name}")
+@pytest.mark.parametrize("module", native_code.MODULES, ids=lambda module: str(module.__name__))
+def test_the_cache_looks_at_the_file_of_every_function_that_a_module_calls(module: ModuleType) -> None:
     own = Path(str(module.__file__)).resolve()
     reached = {
         file
@@ -71,7 +71,7 @@ def test_the_cache_looks_at_the_file_of_every_function_that_a_form_calls(name: s
         for file in files_below(function, set())
     }
     assert reached
-    assert reached <= native_sources.imported_by(own, ROOT)
+    assert reached <= native_cache.imported_by(own, ROOT)
 
 
 @inner
@@ -96,30 +96,14 @@ def filled(size: int) -> NDArray[np.float64]:
     return new(size)
 
 
-@pytest.mark.parametrize("options", [native._of_parts, {}])
-def test_parts_compute_the_same_without_code_of_their_own(
-    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_parts_have_no_code_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(native, "_of_parts", options)
-    monkeypatch.setitem(globals(), "squared", inner(squared.py_func))  # type: ignore[attr-defined]
-    monkeypatch.setitem(globals(), "both", inlined(both.py_func))  # type: ignore[attr-defined]
-    monkeypatch.setitem(globals(), "new", inner(new.py_func))  # type: ignore[attr-defined]
     for _ in range(2):  # compiled, and from the cache
         compiled = native.native(filled)
         np.testing.assert_array_equal(compiled(4), [1.0, 2.0, 5.0, 10.0])
     assert compiled.stats.cache_hits  # type: ignore[attr-defined]
 
 
-def test_another_numba_compiles_parts_as_all_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "beliefstream.inference.mixtures.native_compiler"
-    monkeypatch.setattr("numba.__version__", "0.61.2")
-    monkeypatch.delitem(sys.modules, name, raising=False)
-    with pytest.raises(ImportError, match=r"numba 0\.61\.2: parts are compiled as all functions"):
-        importlib.import_module(name)
-
-
-@pytest.mark.skipif(not native._of_parts, reason="another Numba than those tried")
 def test_a_part_does_not_use_objects_of_python() -> None:
     @inner
     def shown(value: float) -> None:
@@ -132,7 +116,30 @@ def test_a_part_does_not_use_objects_of_python() -> None:
         native.native(shows)()
 
 
-def test_garbage_is_collected_as_before_once_forms_are_there() -> None:
-    before = gc.get_threshold()
-    native_forms.prepare()
+def test_garbage_is_collected_as_before_once_code_is_compiled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path))
+    before, passes = gc.get_threshold(), Thresholds()
+    event.register("numba:run_pass", passes)
+    try:
+        with native.compilation_watched() as functions:
+            assert native.native(caller)(1) == 8
+            assert functions() >= 1
+    finally:
+        event.unregister("numba:run_pass", passes)
+    assert passes.seen == {native.SELDOM}
     assert gc.get_threshold() == before
+
+
+class Thresholds(event.Listener):  # type: ignore[misc]
+    """Of the garbage collector, at each pass of Numba."""
+
+    def __init__(self) -> None:
+        self.seen = set[int]()
+
+    def on_start(self, _: event.Event) -> None:
+        self.seen.add(gc.get_threshold()[0])
+
+    def on_end(self, _: event.Event) -> None:
+        pass

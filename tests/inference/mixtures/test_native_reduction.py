@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import math
-import sys
 
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
-from beliefstream.inference.mixtures import native_forms, native_reduction, reduction
+from beliefstream.inference.mixtures import native_reduction, reduction
 from beliefstream.inference.mixtures.mixture import GaussianMixture, pad
 from beliefstream.inference.mixtures.reduction import reduce_by_operators
 
@@ -139,19 +137,3 @@ def test_single_precision_and_gradients_are_left_to_operators(dtype: torch.dtype
     reduced = reduction.reduce(mixture, 3)
     assert reduced.means.dtype == dtype
     assert reduced.means.requires_grad == grad
-
-
-def test_without_numba_operators_reduce(monkeypatch: pytest.MonkeyPatch) -> None:
-    mixture = drawn(2, 6, 2, torch.Generator().manual_seed(2))
-    expected = reduction.reduce(mixture, 3)
-    monkeypatch.setitem(sys.modules, "numba", None)
-    for name in ("native", "native_reduction"):
-        monkeypatch.delitem(sys.modules, f"beliefstream.inference.mixtures.{name}")
-    monkeypatch.setattr(native_forms, "_module", functools.cache(native_forms._module.__wrapped__))
-    assert native_forms.native_form("mixtures.native_reduction") is None
-    assert_equal(reduction.reduce(mixture, 3), expected)
-
-
-def test_prepared_forms_are_loaded() -> None:
-    assert native_forms.prepare()
-    assert all(native_forms.native_form(name) is not None for name in native_forms.FORMS)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from beliefstream.inference.mixtures import native_forms
+from beliefstream.inference.mixtures import native
 from beliefstream.inference.network import weights
 from beliefstream.streams.cli.doctor.run import (
     Status,
@@ -85,7 +85,12 @@ def test_weights_that_are_not_whole_are_found(tmp_path: Path) -> None:
     assert examine_weights(Settings()).status is Status.ok
 
 
-def test_a_missing_numba_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert examine_native_code().status is Status.ok
-    monkeypatch.setattr(native_forms, "FORMS", ("mixtures.no_such_form",))
-    problem(examine_native_code(), "Numba cannot be imported")
+@pytest.mark.parametrize("portable", [True, False])
+def test_it_is_said_which_processors_native_code_is_for(
+    portable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "IS_PORTABLE", portable)
+    found = examine_native_code()
+    assert found.status is Status.ok
+    assert ("this processor" in found.detail) != portable
+    assert native.processor() in found.detail

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from beliefstream.inference.mixtures import native_sources
+from beliefstream.inference.mixtures import native_cache
 
 FILES = {
     "__init__.py": "",
@@ -29,29 +29,30 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, source in FILES.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(source)
-    monkeypatch.setattr(native_sources, "ROOT", tmp_path)
+    monkeypatch.setattr(native_cache, "ROOT", tmp_path)
     return tmp_path
 
 
 @pytest.mark.parametrize("changed", FILES)
 def test_a_change_of_an_imported_file_changes_the_digest(changed: str, root: Path) -> None:
-    before = native_sources.digest(root / "own.py")
+    before = native_cache.digest(root / "own.py")
     (root / changed).write_text(f"{FILES[changed]}# changed\n")
-    assert (native_sources.digest(root / "own.py") != before) == (changed in IMPORTED)
+    assert (native_cache.digest(root / "own.py") != before) == (changed in IMPORTED)
 
 
 @pytest.mark.parametrize("name", ["deep/later.py", "kept.py"])
 def test_a_new_file_that_nothing_imports_leaves_the_digest(name: str, root: Path) -> None:
-    before = native_sources.digest(root / "own.py")
+    before = native_cache.digest(root / "own.py")
     (root / name).write_text("")
-    assert native_sources.digest(root / "own.py") == before
+    assert native_cache.digest(root / "own.py") == before
 
 
 def test_a_new_file_that_an_import_names_changes_the_digest(root: Path) -> None:
-    before = native_sources.digest(root / "own.py")
+    before = native_cache.digest(root / "own.py")
     (root / "deep/names").mkdir()
+    native_cache._files.cache_clear()
     (root / "deep/names/SIZE.py").write_text("")
-    assert native_sources.digest(root / "own.py") != before
+    assert native_cache.digest(root / "own.py") != before
 
 
 @pytest.mark.parametrize("changed", FILES)
@@ -60,12 +61,12 @@ def test_a_function_from_elsewhere_looks_at_all_files(
 ) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "own.py"
     elsewhere.write_text("")
-    before = native_sources.digest(elsewhere)
+    before = native_cache.digest(elsewhere)
     (root / changed).write_text(f"{FILES[changed]}# changed\n")
-    assert native_sources.digest(elsewhere) != before
+    assert native_cache.digest(elsewhere) != before
 
 
 def test_a_relative_import_is_refused(root: Path) -> None:
     (root / "shared.py").write_text("from . import other\n")
     with pytest.raises(ValueError, match="relative import"):
-        native_sources.digest(root / "own.py")
+        native_cache.digest(root / "own.py")

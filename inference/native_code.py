@@ -1,0 +1,152 @@
+"""Compiles all native code, or loads it from the cache, before the first batch needs it.
+
+    python -m beliefstream.inference.native_code
+
+does it ahead, in an image or after an installation, in a process for each of two processors, and says how far it is.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import NamedTuple
+
+from beliefstream.inference.likelihood import (
+    native_likelihood,
+    native_observations,
+    native_smoothing,
+    native_surprise,
+)
+from beliefstream.inference.mixtures import (
+    native_affine,
+    native_density,
+    native_fitting,
+    native_linear_algebra,
+    native_maximisation,
+    native_reduction,
+)
+from beliefstream.inference.mixtures.native import compilation_watched, processor
+from beliefstream.inference.network import native_network, native_tokens
+from beliefstream.inference.tracking import native_accumulated_error, native_curved_steps, native_steps
+from beliefstream.inference.tracking.health import native_fits
+from beliefstream.inference.update import (
+    native_cells,
+    native_climb,
+    native_curved_quadrature,
+    native_extension,
+    native_images,
+    native_importance,
+    native_measured,
+    native_nearly_linear,
+    native_polar_quadrature,
+    native_reduction_cost,
+    native_scaling,
+    native_subdivision,
+    native_unseen,
+)
+from beliefstream.inference.update.joint import native_joint_quadrature
+
+PROCESSES = 2  # each compiles again what several modules share, and takes a gigabyte
+# those that take longest come first, so that two processes end together
+MODULES = (
+    native_curved_steps,
+    native_polar_quadrature,
+    native_steps,
+    native_joint_quadrature,
+    native_curved_quadrature,
+    native_network,
+    native_fitting,
+    native_reduction,
+    native_scaling,
+    native_observations,
+    native_unseen,
+    native_subdivision,
+    native_images,
+    native_extension,
+    native_importance,
+    native_density,
+    native_fits,
+    native_climb,
+    native_nearly_linear,
+    native_maximisation,
+    native_likelihood,
+    native_linear_algebra,
+    native_accumulated_error,
+    native_cells,
+    native_smoothing,
+    native_reduction_cost,
+    native_affine,
+    native_surprise,
+    native_measured,
+    native_tokens,
+)
+
+
+class Progress(NamedTuple):
+    """How far compilation is."""
+
+    done: int  # modules
+    functions: int  # compiled so far, in this process
+    total: int = len(MODULES)
+
+    def __str__(self) -> str:
+        return f"{self.done} of {self.total} modules, {self.functions} functions"
+
+
+Report = Callable[[Progress], None]
+
+
+def prepare(report: Report | None = None) -> int:
+    """Compile all native code, or load it from the cache; returns how many functions were compiled.
+
+    `report` is called after each of them.
+    """
+    done = 0
+
+    def watch(functions: int) -> None:
+        if report is not None:
+            report(Progress(done, functions))
+
+    with compilation_watched(watch) as functions:
+        for module in MODULES:
+            module.prepare()
+            done += 1
+        return functions()
+
+
+def prepare_in_processes(report: Report) -> None:
+    """Compile all native code into the cache, in `PROCESSES` processes."""
+    with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
+        tasks = [pool.submit(_prepare_module, number) for number in range(len(MODULES))]
+        functions = 0
+        for done, task in enumerate(as_completed(tasks), 1):
+            functions += task.result()
+            report(Progress(done, functions))
+
+
+def _prepare_module(number: int) -> int:
+    with compilation_watched() as functions:
+        MODULES[number].prepare()
+        return functions()
+
+
+def main() -> None:
+    """Compile ahead, and tell on standard error."""
+    began, end = time.monotonic(), "\r" if sys.stderr.isatty() else "\n"
+
+    def report(progress: Progress) -> None:
+        print(f"compiling native code: {progress}", end=end, file=sys.stderr, flush=True)
+
+    if (os.cpu_count() or 1) >= PROCESSES:
+        prepare_in_processes(report)
+    else:
+        prepare(report)
+    print(f"native code for {processor()} after {time.monotonic() - began:.0f} s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
