@@ -23,7 +23,6 @@ FORMS = (
     "update.native_climb",
     "likelihood.native_surprise",
     "update.native_cells",
-    "update.native_subdivision",
     "update.native_extension",
     "update.native_unseen",
     "update.native_images",

@@ -10,9 +10,8 @@ constant, so a component times an outlier stays as it is. All parts are reduced 
 Gaussian as wide as the prior. What no sensor touches follows exactly for each part. The divergence of the answer is
 summed over the nodes.
 
-To rings that are too thin for as many components as an answer may have, a mixture is fitted (`native_polar_fit`). Where
-an observation is weak, or the error of an answer would last, other quadrature is tried first; `subdivision` then fits a
-mixture to the same lines.
+To rings that are too thin for as many components as an answer may have, a mixture is fitted (`native_polar_fit`),
+unless the observation is weak, or the error of an answer would last: other quadrature is tried for these.
 """
 
 from __future__ import annotations

@@ -11,8 +11,7 @@
    (`quadrature_update`, `curved_quadrature`, `polar_quadrature`, `quadrature`). Of several observations in the plane,
    one quadrature of their joint density gives the posterior (`joint.several_observations`).
 5. Every answer of the network is reduced and checked (`inference.update.checked_network`). Where the check is poor or
-   may miss a mode, it is found again by subdivision of the plane (`subdivision`), or searched, refined and measured
-   (`inference.update.thorough_network`).
+   may miss a mode, the problem is searched, and the answer refined and measured (`inference.update.thorough_network`).
 """
 
 from __future__ import annotations
@@ -28,14 +27,12 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.network.transformer import DistributionTransformer
 from beliefstream.inference.update.checked_network import CheckedNetwork
 from beliefstream.inference.update.closed_forms import kalman, linearised
 from beliefstream.inference.update.lasting import lasts
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.mode_search import bend
-from beliefstream.inference.update.polar_quadrature import is_one_in_the_plane
 from beliefstream.inference.update.quadrature_update import linear_share, settle
 from beliefstream.inference.update.result import Method, Update, joined
 from beliefstream.inference.update.scaled_problem import Posed, Scaled, pose
@@ -156,9 +153,6 @@ class Updater:
         above, doubted[index] = self._trusted_above(posed)
         if settings.refine_below:
             lasting[index] = lasts(posed)
-            if native_form("update.native_polar_quadrature", problems.posed.prior.means):
-                # a fit to lines is better and faster than one pass
-                above[is_one_in_the_plane(posed.observations, problems.posed.touched[index])] = math.inf
         least[index] = above.clamp_min(usual)
         least[lasting] = least[lasting].clamp_min(LASTING_REFINE_BELOW)
         hard = least[index] > 1

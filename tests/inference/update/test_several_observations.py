@@ -16,6 +16,7 @@ from beliefstream.inference.evaluation.adversarial.answers import stacked
 from beliefstream.inference.evaluation.adversarial.families import problems
 from beliefstream.inference.evaluation.adversarial.mixtures import Mixture
 from beliefstream.inference.evaluation.adversarial.oracle import solve
+from beliefstream.inference.evaluation.adversarial.problems import gaussian
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors.encoding import encode
@@ -301,3 +302,18 @@ def test_a_fast_answer_is_coarser() -> None:
     assert float(usual.divergence[0]) < float(fast.divergence[0]) < 0.1
     # what lies outside the cells costs too much without a wide component
     assert answer(prior, observations, replace(FAST, prior_share=0.0)) is None
+
+
+def test_one_position_that_may_be_an_outlier_is_solved_too() -> None:
+    """Its noise is not one Gaussian, so that the answer has no closed form."""
+    prior = gaussian([0.0, 0.0], [60.0, 60.0])
+    reading = Reading(sensors.position([0, 1], 2, 4.0 * np.eye(2), 0.1), np.array([30.0, -20.0]))
+    found = answer(stacked([prior]), encode([[reading]], 2))
+    assert found is not None
+    truth = solve(prior, (reading,), np.random.default_rng(5))
+    there = found.posterior.log_weights[0] > -math.inf
+    parts = (found.posterior.log_weights.exp(), found.posterior.means, found.posterior.covariances)
+    distance = truth.divergence(Mixture(*(part[0, there].numpy() for part in parts)))
+    assert float(found.log_evidence[0]) == pytest.approx(truth.log_evidence, abs=0.05)
+    assert float(found.divergence[0]) == pytest.approx(distance.value, abs=0.05)
+    assert distance.value < 0.1
