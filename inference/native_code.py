@@ -30,7 +30,6 @@ from beliefstream.inference.mixtures import (
     native_reduction,
 )
 from beliefstream.inference.mixtures.native import compilation_watched, processor
-from beliefstream.inference.network import native_network, native_tokens
 from beliefstream.inference.tracking import native_accumulated_error, native_curved_steps, native_steps
 from beliefstream.inference.tracking.health import native_fits
 from beliefstream.inference.update import (
@@ -38,14 +37,12 @@ from beliefstream.inference.update import (
     native_climb,
     native_curved_quadrature,
     native_extension,
-    native_images,
     native_importance,
     native_measured,
     native_nearly_linear,
     native_polar_quadrature,
     native_reduction_cost,
     native_scaling,
-    native_subdivision,
     native_unseen,
 )
 from beliefstream.inference.update.joint import native_joint_quadrature
@@ -58,14 +55,11 @@ MODULES = (
     native_steps,
     native_joint_quadrature,
     native_curved_quadrature,
-    native_network,
     native_fitting,
     native_reduction,
     native_scaling,
     native_observations,
     native_unseen,
-    native_subdivision,
-    native_images,
     native_extension,
     native_importance,
     native_density,
@@ -82,7 +76,6 @@ MODULES = (
     native_affine,
     native_surprise,
     native_measured,
-    native_tokens,
 )
 
 

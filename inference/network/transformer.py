@@ -23,7 +23,6 @@ from torch.nn import functional
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures import linear_algebra as la
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.network import features
 
 
@@ -63,10 +62,7 @@ def duplicate_components(prior: GaussianMixture, tokens: int) -> Tokens:
     """
     if prior.components > tokens:
         raise ValueError(f"components: the prior has {prior.components}, more than the {tokens} tokens")
-    native = native_form("network.native_tokens", prior.log_weights, single=True)
-    source, rank, count = (
-        native.share(prior.log_weights, tokens) if native else share_by_operators(prior, tokens)
-    )
+    source, rank, count = _share(prior, tokens)
     weights = prior.log_weights.exp()
     row = torch.arange(prior.batch, device=weights.device)[:, None]
     log_weights = (weights[row, source] / count).clamp_min(1e-12).log()
@@ -77,7 +73,7 @@ def duplicate_components(prior: GaussianMixture, tokens: int) -> Tokens:
     )
 
 
-def share_by_operators(prior: GaussianMixture, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+def _share(prior: GaussianMixture, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
     """Component of each token, place among its duplicates, and their number, each ``(B, tokens)``."""
     present, weights = prior.present, prior.log_weights.exp()
     copies = present.to(weights.dtype)

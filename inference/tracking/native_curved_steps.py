@@ -32,7 +32,6 @@ from beliefstream.inference.update.native_closed_update import (
 )
 from beliefstream.inference.update.native_curved_parts import Tables
 from beliefstream.inference.update.native_curved_quadrature import new_room, solve_one
-from beliefstream.inference.update.native_lasting import leaves_a_ring
 from beliefstream.inference.update.native_polar_quadrature import (
     Answers,
     Asked,
@@ -43,11 +42,13 @@ from beliefstream.inference.update.native_polar_quadrature import (
 from beliefstream.inference.update.native_polar_work import Work, new_work
 from beliefstream.inference.update.native_scaling import Shapes
 from beliefstream.inference.update.polar_rules import LEAST_OF_LINES
+from beliefstream.inference.update.quadrature import LEAST_WEIGHT, MOST_SPREAD
 from beliefstream.inference.update.result import Method
 from beliefstream.inference.update.settings import UpdateSettings
 
 Array = NDArray[np.float64]
 
+LOG_LEAST_WEIGHT = math.log(LEAST_WEIGHT)
 LIGHTEST, MOST_BENT = Limits().lightest, 1.001 * Limits().bends[2] ** 2  # a little more, for rounding
 QUADRATURE, REFINED = int(Method.QUADRATURE), int(Method.REFINED)
 
@@ -134,6 +135,21 @@ def _is_too_bent(log_weights: Array, linear: Shapes) -> bool:
     return False
 
 
+@borrowing
+def _leaves_a_ring(log_weights: Array, linear: Shapes) -> bool:
+    """As `polar_quadrature.leaves_a_ring`, for the first observation of one entity."""
+    largest = 0.0
+    for k in range(len(log_weights)):
+        if log_weights[k] > LOG_LEAST_WEIGHT:
+            information, curvature, spread = linear.information[0, k, 0], linear.curvature[0, k, 0], 0.0
+            for i in range(len(information)):
+                spread += information[i, i]
+                for j in range(len(information)):
+                    spread += 0.5 * curvature[i, j] * curvature[i, j]
+            largest = max(largest, spread)
+    return largest >= MOST_SPREAD * MOST_SPREAD
+
+
 @inlined
 def _followed(posed: Posed, tables: tuple[Tables, ...], found: Found, b: int) -> tuple[Components, float]:
     """The posterior along the ring or the ray and its divergence, infinite where it must not be used."""
@@ -162,7 +178,7 @@ def _surrounded(
     axes = np.nonzero(posed.frame.touched[0])[0]
     answers.is_fitted[0] = False
     asked.near[0] = numbers[SURPRISE] > LEAST_OF_LINES
-    asked.fits[0] = leaves_a_ring(prior[0][0], posed.linear)
+    asked.fits[0] = _leaves_a_ring(prior[0][0], posed.linear)
     if len(axes) == 2:
         left = solve_around(
             Numbers(prior[0], prior[1], prior[2]), posed.seen, 0, axes, asked, work, answers, 0

@@ -8,21 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture, beside
-from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.mixtures.reduction import reduce
-from beliefstream.inference.network.transformer import (
-    DistributionTransformer,
-    Estimate,
-    Tokens,
-    duplicate_components,
-)
+from beliefstream.inference.network.transformer import DistributionTransformer, duplicate_components
 from beliefstream.inference.update import importance
 from beliefstream.inference.update.component_weights import reweighted
 from beliefstream.inference.update.fallback import finite, with_fallback
@@ -30,16 +22,12 @@ from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.result import Method, Update
 from beliefstream.inference.update.settings import UpdateSettings
 
-MOST_NATIVE = 64  # problems of a batch in single precision; operators are faster for more
-
 
 class CheckedNetwork:
     """The network with its check."""
 
     def __init__(self, network: DistributionTransformer, settings: UpdateSettings) -> None:
         self.network, self.settings = network, settings
-        self.dtype = next(network.parameters()).dtype
-        self._packed: Any = None  # weights, as `native_network` takes them
 
     def update(self, local: LocalProblem, surprise: Tensor) -> Update:
         """Posterior of each problem; `surprise` ``(B,)`` of the observations is passed on to the result."""
@@ -58,7 +46,7 @@ class CheckedNetwork:
             prior = reduce(local.prior64, count, self.settings.merge_below)
             prior = prior.to(dtype=local.prior.means.dtype, device=local.prior.means.device)
         tokens = duplicate_components(prior, count)
-        estimate = self._estimate(tokens, local.observations)
+        estimate = self.network(tokens, local.observations)
         walk = self.settings.images, self.settings.image_rounds
         images = importance.prior_images(tokens, local.observations, *walk)
         answer = GaussianMixture(estimate.log_weights, estimate.means, estimate.factors @ estimate.factors.mT)
@@ -69,24 +57,6 @@ class CheckedNetwork:
             whole = GaussianMixture.gaussian(*local.prior.moments())
             answer = beside([answer.scaled_by(math.log1p(-share)), whole.scaled_by(math.log(share))])
         return answer, images, unusable.cpu()
-
-    def _estimate(self, tokens: Tokens, observations: Observations) -> Estimate:
-        """The network's answer; on the CPU, `native_network` finds it without PyTorch's operators.
-
-        In single precision, operators are faster for many problems at once. A network of another class may compute
-        something else.
-        """
-        native = native_form("network.native_network", tokens.means, single=True)
-        few = self.dtype == torch.float64 or len(tokens.means) <= MOST_NATIVE
-        plain = type(self.network) is DistributionTransformer and observations.native is not None
-        if native is None or not few or not plain:
-            estimate: Estimate = self.network(tokens, observations)
-            return estimate
-        if self._packed is None:
-            self._packed = native.pack(self.network)
-        heads = self.network.configuration.heads
-        answer: Estimate = native.answer(self._packed, heads, tokens, observations.native)
-        return answer
 
     def _checked(self, local: LocalProblem, answer: GaussianMixture, surprise: Tensor, points: int) -> Update:
         """Extend an answer to the whole state, reduce it, and measure the result."""

@@ -110,11 +110,6 @@ def prior_images(tokens: Tokens, observations: Observations, each: int, rounds: 
     observation in turn.
     """
     any_way = spread_points(*tokens.means.shape[1:])
-    native = native_form("update.native_images", tokens.means, single=True)
-    if native and observations.native is not None:
-        found = native.images(tokens, any_way, observations.native, each, rounds, FARTHER)
-        log_weights = torch.full_like(found[0][..., 0], -math.log(found[0].shape[1]))
-        return GaussianMixture(log_weights, *found)
     factors = la.cholesky(tokens.covariances)
     count = tokens.means.shape[1]
     starts = tokens.means + la.times(factors, tokens.spread)

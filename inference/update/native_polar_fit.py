@@ -1,4 +1,4 @@
-"""A mixture fitted to the lines around one sensor, for `native_polar_quadrature`; as `subdivision` fits one to them.
+"""A mixture fitted to the lines around one sensor, for `native_polar_quadrature`.
 
 It is for rings and beams whose parts lose too much when they are reduced to an answer. The fit begins with these parts,
 or, under a prior of one component, with parts of the lines. Wide components come beside it, and it is measured on the

@@ -64,7 +64,6 @@ def prepare() -> None:
     prior, observations = example()
     index, axes = torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2, dtype=torch.int64)
     solve(prior, observations.native, index, axes, UpdateSettings(components=1), index == 0, index == 0)
-    lines(prior, observations.native, 1, (0.0, 0.0, 0.0))
 
 
 class Answers(NamedTuple):
@@ -127,22 +126,6 @@ def asked_of(
     below, repeat = float(settings.quadrature_below), float(settings.repeat_below)
     least = repeat if repeat > ASKED else 0.0
     return Asked(tables, below, least, fitting_of(settings, dimension), fits, near, new_gathered(1))
-
-
-def lines(
-    prior: GaussianMixture, seen: Seen, most: int, limits: tuple[float, float, float]
-) -> tuple[GaussianMixture, Tensor, Gathered]:
-    """Posteriors of all problems in a plane, as `solve`, or none if `most` is 0; log evidence; and strips and nodes.
-
-    The `limits` are `merge_below`, the share of the variance that a wide component may add, and its largest weight.
-    """
-    batch, gathered = prior.batch, new_gathered(prior.batch)
-    tables = tables_of(most, *limits)
-    found = Numbers(np.empty((batch, most)), np.empty((batch, most, 2)), np.empty((batch, most, 2, 2)))
-    evidence = np.empty(batch)
-    count = _gather(numbers_of(prior), seen, tables, found, evidence, gathered)
-    mixture = GaussianMixture(*(torch.from_numpy(part[:, :count]) for part in found))
-    return mixture, torch.from_numpy(evidence), gathered
 
 
 @native
@@ -234,34 +217,6 @@ def _gathered(
     if counts.nodes >= 0:
         counts = add_outliers(sight, prior, b, count, rough, tables, counts, work)
     return counts, inliers, uncertain, rough
-
-
-@native
-def _gather(
-    prior: Numbers, seen: Seen, tables: Tables, found: Numbers, evidence: Array, gathered: Gathered
-) -> int:
-    """Fill what is gathered, answers to begin a fit with, and the evidence; the most components of an answer."""
-    work, largest = new_work(prior.means.shape[1], 2, tables), 1
-    axes = np.arange(2)
-    for row in range(len(evidence)):
-        left = 0
-        begin_gathered(row, gathered)
-        evidence[row] = math.nan
-        sight, fits = sight_of(seen, row, axes, work.plane)
-        if fits:
-            count = see_prior(prior, row, work)
-            counts, inliers, uncertain, rough = _gathered(sight, prior, row, count, tables, work)
-            if counts.nodes > 0:
-                shares = _sum(work.nodes.nodes.share, counts.nodes)
-                evidence[row] = rough + math.log(shares)
-                put_gathered(prior, row, row, (counts, inliers), count, uncertain, work, gathered)
-                if tables.most and 0 < counts.parts <= MOST_PARTS:
-                    whole = (evidence[row], shares)
-                    left, _ = _answered(prior, row, row, counts, count, whole, tables, work, found)
-        if tables.most:
-            leave_absent(left, tables.most, found.log_weights[row], found.means[row], found.covariances[row])
-        largest = max(largest, left)
-    return largest
 
 
 @borrowing

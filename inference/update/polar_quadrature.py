@@ -10,9 +10,8 @@ constant, so a component times an outlier stays as it is. All parts are reduced 
 Gaussian as wide as the prior. What no sensor touches follows exactly for each part. The divergence of the answer is
 summed over the nodes.
 
-To rings that are too thin for as many components as an answer may have, a mixture is fitted (`native_polar_fit`). Where
-an observation is weak, or the error of an answer would last, other quadrature is tried first; `subdivision` then fits a
-mixture to the same lines.
+To rings that are too thin for as many components as an answer may have, a mixture is fitted (`native_polar_fit`),
+unless the observation is weak: other quadrature is tried for these.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from torch import Tensor
 from beliefstream.inference.likelihood.observations import ANGLE, RANGE, Observations
 from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.update.curved_quadrature import plain
-from beliefstream.inference.update.lasting import lasts
 from beliefstream.inference.update.polar_rules import LEAST_OF_LINES, TRUNCATED
 from beliefstream.inference.update.quadrature import MOST_SPREAD, gate
 from beliefstream.inference.update.result import Method, Update
@@ -72,7 +70,7 @@ def leaves_a_ring(problem: Scaled) -> Tensor:
 
     A weak observation leaves a prior nearly as it was, which other quadrature may solve better.
     """
-    return (gate(problem.prior, problem.observations, problem.linear) >= MOST_SPREAD) & ~lasts(problem)
+    return gate(problem.prior, problem.observations, problem.linear) >= MOST_SPREAD
 
 
 def is_one_in_the_plane(observations: Observations, touched: Tensor) -> Tensor:

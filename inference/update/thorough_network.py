@@ -1,7 +1,6 @@
 """Search and refinement for updates where one pass of the network cannot be trusted.
 
-Strongly nonlinear observations leave modes that neither the network nor its check may see. One observation in the
-plane is solved by subdivision (`inference.update.subdivision`). For all others:
+Strongly nonlinear observations leave modes that neither the network nor its check may see.
 
 1. Points of the prior are moved to where the observations agree (`inference.update.randomised_maximum_likelihood`),
    and the network's answer is measured there. A good answer is final.
@@ -42,7 +41,6 @@ from beliefstream.inference.update.prior_scan import scan
 from beliefstream.inference.update.randomised_maximum_likelihood import randomised_images
 from beliefstream.inference.update.refinement import refine
 from beliefstream.inference.update.result import Method, Update, joined
-from beliefstream.inference.update.subdivision import subdivided
 from beliefstream.inference.update.threads import in_threads
 from beliefstream.inference.update.wide_components import share_beside, widened
 
@@ -76,15 +74,7 @@ class ThoroughNetwork(CheckedNetwork):
                 if len(index):
                     parts.append((index, solve(local.rows(index), surprise[index])))
             return joined(parts)
-        index, divided = subdivided(local, surprise, self.settings)
-        if divided is None:
-            return self._searched(local, surprise)
-        left = torch.ones(len(surprise), dtype=torch.bool)
-        left[index] = False
-        rest = torch.nonzero(left)[:, 0]
-        if len(rest) == 0:
-            return divided
-        return joined([(index, divided), (rest, self._searched(local.rows(rest), surprise[rest]))])
+        return self._searched(local, surprise)
 
     def _unsearched(self, local: LocalProblem, surprise: Tensor) -> Update:
         """Refine and defend an answer as the settings say, without a search."""

@@ -11,8 +11,7 @@
    (`quadrature_update`, `curved_quadrature`, `polar_quadrature`, `quadrature`). Of several observations in the plane,
    one quadrature of their joint density gives the posterior (`joint.several_observations`).
 5. Every answer of the network is reduced and checked (`inference.update.checked_network`). Where the check is poor or
-   may miss a mode, it is found again by subdivision of the plane (`subdivision`), or searched, refined and measured
-   (`inference.update.thorough_network`).
+   may miss a mode, the problem is searched, and the answer refined and measured (`inference.update.thorough_network`).
 """
 
 from __future__ import annotations
@@ -28,14 +27,11 @@ from torch import Tensor
 
 from beliefstream.inference.likelihood.observations import Observations
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.network.transformer import DistributionTransformer
 from beliefstream.inference.update.checked_network import CheckedNetwork
 from beliefstream.inference.update.closed_forms import kalman, linearised
-from beliefstream.inference.update.lasting import lasts
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.mode_search import bend
-from beliefstream.inference.update.polar_quadrature import is_one_in_the_plane
 from beliefstream.inference.update.quadrature_update import linear_share, settle
 from beliefstream.inference.update.result import Method, Update, joined
 from beliefstream.inference.update.scaled_problem import Posed, Scaled, pose
@@ -51,7 +47,6 @@ _OPEN, _CLOSED, _NEARLY_LINEAR, _SETTLED = range(4)  # how a problem is solved; 
 UNLIKELY, SOONER = 0.05, 10_000.0
 GENTLE = 100.0  # below the search limit by this factor, a sensor is only slightly nonlinear
 DOUBTED = 0.85  # effective sample size that is enough for a moderately nonlinear sensor
-LASTING_REFINE_BELOW, LASTING_REPEAT_BELOW = 0.999, 0.98  # effective sample sizes, in place of the settings
 SHARP = 1e3  # prior spread, in standard deviations of the noise, that single precision can resolve
 
 
@@ -151,16 +146,10 @@ class Updater:
         settings = self.settings
         usual = max(settings.refine_below, settings.defend_below)
         least = torch.full((len(code),), usual, dtype=torch.float64)
-        doubted, lasting = torch.zeros(2, len(code), dtype=torch.bool)
+        doubted = torch.zeros(len(code), dtype=torch.bool)
         posed = problems.posed.scaled.rows(index)
         above, doubted[index] = self._trusted_above(posed)
-        if settings.refine_below:
-            lasting[index] = lasts(posed)
-            if native_form("update.native_polar_quadrature", problems.posed.prior.means):
-                # a fit to lines is better and faster than one pass
-                above[is_one_in_the_plane(posed.observations, problems.posed.touched[index])] = math.inf
         least[index] = above.clamp_min(usual)
-        least[lasting] = least[lasting].clamp_min(LASTING_REFINE_BELOW)
         hard = least[index] > 1
         again = [index[hard]]
         for some in _alike(index[~hard], code):
@@ -178,10 +167,9 @@ class Updater:
         if len(left) == 0:
             return
         shapes = problems.shapes(left)
-        for chosen, network in ((~lasting[left], self._thorough), (lasting[left], self._more_thorough)):
-            for some in _alike(left[chosen], code):
-                for alike in _alike(some, shapes):
-                    yield alike, network.update(*problems.local(alike, self.device, torch.float64, True))
+        for some in _alike(left, code):
+            for alike in _alike(some, shapes):
+                yield alike, self._thorough.update(*problems.local(alike, self.device, torch.float64, True))
 
     def _in_one_pass(self, problems: _Problems, index: Tensor) -> Update:
         """The network's checked answers; problems of the user are computed in double precision, for any function."""
@@ -192,15 +180,6 @@ class Updater:
     @cached_property
     def _thorough(self) -> ThoroughNetwork:
         return ThoroughNetwork(deepcopy(self.network).double(), self.settings)
-
-    @cached_property
-    def _more_thorough(self) -> ThoroughNetwork:
-        settings = replace(
-            self.settings,
-            refine_below=max(self.settings.refine_below, LASTING_REFINE_BELOW),
-            repeat_below=max(self.settings.repeat_below, LASTING_REPEAT_BELOW),
-        )
-        return ThoroughNetwork(self._thorough.network, settings)
 
     @cached_property
     def _in_double(self) -> CheckedNetwork:

@@ -31,10 +31,8 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture, beside, com
 from beliefstream.inference.mixtures.native_forms import native_form
 from beliefstream.inference.mixtures.reduction import reduce
 from beliefstream.inference.update import importance
-from beliefstream.inference.update.lasting import lasts
 from beliefstream.inference.update.local_problem import LocalProblem
 from beliefstream.inference.update.missed_mass import unseen
-from beliefstream.inference.update.polar_quadrature import is_one_in_the_plane
 from beliefstream.inference.update.result import Method, Update, size_at
 from beliefstream.inference.update.scaled_problem import Scaled
 from beliefstream.inference.update.settings import UpdateSettings
@@ -74,11 +72,6 @@ def in_one(
             second attempt.
     """
     fits = open_ & (touched.sum(1) == 2) & ~observations.has_functions & observations.is_plain
-    single = fits & is_one_in_the_plane(observations, touched)  # lines around the sensor are better
-    fits &= ~single
-    index = torch.nonzero(single)[:, 0]
-    if len(index):  # but not for what lasts
-        fits[index] = lasts(scaled.rows(index))
     if not bool(fits.any()) or native_form("update.joint.native_joint_quadrature", prior.means) is None:
         return
     pattern = (touched * (1 << torch.arange(prior.dimension))).sum(1)
@@ -95,7 +88,7 @@ def in_one(
             continue
         problem = scaled.rows(index)
         surprise = problem.prediction.surprise(problem.prior)
-        for some, update in _attempts(local, surprise, lasts(problem), settings):
+        for some, update in _attempts(local, surprise, settings):
             yield index[some], update
 
 
@@ -112,23 +105,21 @@ def _most(size: float, settings: UpdateSettings) -> float:
 
 
 def _attempts(
-    local: LocalProblem, surprise: Tensor, lasting: Tensor, settings: UpdateSettings
+    local: LocalProblem, surprise: Tensor, settings: UpdateSettings
 ) -> Iterator[tuple[Tensor, Update]]:
-    left, attempts = torch.arange(len(surprise)), [(COARSER, MOST_UNREFINED, settings.quadrature_below)]
+    left, attempts = torch.arange(len(surprise)), [(COARSER, MOST_UNREFINED)]
     if settings.refine_below > 0:
         once, again = settings.refine_below, settings.repeat_below
         first, second = _most(once, settings), _most(min(once, again), settings)
-        # the second is as if refined; a refinement loses more of what lasts
-        attempts = [(USUAL, first, settings.quadrature_below), (FINER, second, first)]
-    for attempt, usual, of_lasting in attempts:
-        most = torch.where(lasting, of_lasting, usual)
+        attempts = [(USUAL, first), (FINER, second)]  # the second is as if refined
+    for attempt, most in attempts:
 
         def part(some: Tensor, attempt: Attempt = attempt) -> tuple[Tensor, Update]:
             return some, _solved(local.rows(some), surprise[some], settings, attempt)
 
         poor, each = [], max(1, min(TOGETHER, math.ceil(len(left) / torch.get_num_threads())))
         for some, update in in_threads(part, torch.split(left, each)):
-            good = update.divergence < most[some]
+            good = update.divergence < most
             at = torch.nonzero(good)[:, 0]
             poor.append(some[~good])
             if len(at):

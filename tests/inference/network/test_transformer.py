@@ -3,15 +3,13 @@ from __future__ import annotations
 import math
 
 import torch
-from hypothesis import given, settings, strategies as st
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.network import native_tokens, weights
+from beliefstream.inference.network import weights
 from beliefstream.inference.network.transformer import (
     Configuration,
     DistributionTransformer,
     duplicate_components,
-    share_by_operators,
 )
 from beliefstream.inference.training.families import mixed
 from tests.inference.problems import sampled
@@ -79,19 +77,3 @@ def test_training_has_taught_it_something() -> None:
         untrained, trained = loss(DistributionTransformer(Configuration())), loss(weights.load())
     assert trained < untrained - 1
     assert math.isfinite(trained)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 8), st.integers(0, 8))
-def test_native_tokens_are_those_of_operators(seed: int, components: int, more: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    log_weights = torch.randn(5, components, generator=generator, dtype=torch.float64)
-    log_weights[1] = 0.0  # equal weights
-    absent = torch.rand(5, components, generator=generator) < 0.3
-    absent[:, 0] = False
-    log_weights = log_weights.masked_fill(absent, -math.inf).log_softmax(1)
-    means = torch.randn(5, components, 2, generator=generator, dtype=torch.float64)
-    prior = GaussianMixture(log_weights, means, torch.eye(2).double().expand(5, components, 2, 2))
-    found = native_tokens.share(prior.log_weights, components + more)
-    for one, other in zip(found, share_by_operators(prior, components + more), strict=True):
-        assert torch.equal(one, other)

@@ -9,7 +9,6 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from beliefstream.inference.mixtures.mixture import GaussianMixture
-from beliefstream.inference.network.transformer import duplicate_components
 from beliefstream.inference.update import importance
 from tests.inference.plain_models import random_mixture
 from tests.inference.update.test_native_closed_forms import (
@@ -26,23 +25,6 @@ from tests.inference.update.test_native_closed_forms import (
 )
 
 few = settings(max_examples=40, deadline=None)
-
-
-@few
-@given(seeds, sizes, counts, probabilities, spreads, st.sampled_from([1, 2]))
-def test_native_images_are_those_of_operators(
-    seed: int, size: int, count: int, probability: float, spread: float, each: int
-) -> None:
-    prior, observations = problem(seed, size, count, probability, spread)
-    tokens = duplicate_components(prior, count + 2)
-    found = importance.prior_images(tokens, observations, each, 3)
-    with only_operators():
-        expected = importance.prior_images(tokens, fresh(observations), each, 3)
-    assert found.components == each * (count + 2)
-    assert_equal(found.log_weights, expected.log_weights)
-    # steps amplify rounding; the covariance is relative to the prior's
-    assert_equal(found.means, expected.means, 1e-6)
-    assert_equal(found.covariances / spread**2, expected.covariances / spread**2, 1e-6)
 
 
 @few

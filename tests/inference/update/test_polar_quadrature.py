@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from torch import Tensor
 
 from beliefstream.inference import sensors
 from beliefstream.inference.likelihood.observations import Observations
@@ -17,15 +16,12 @@ from beliefstream.inference.mixtures.mixture import GaussianMixture
 from beliefstream.inference.sensors.encoding import encode
 from beliefstream.inference.sensors.readings import Reading, Sensor
 from beliefstream.inference.update.curved_quadrature import follow
-from beliefstream.inference.update.local_problem import LocalProblem
-from beliefstream.inference.update.plane_cells import lines
 from beliefstream.inference.update.polar_quadrature import is_one_in_the_plane, surround
 from beliefstream.inference.update.quadrature_update import settle
 from beliefstream.inference.update.result import Method, Update
 from beliefstream.inference.update.scaled_problem import pose
 from beliefstream.inference.update.settings import FAST, UpdateSettings
 from research.evaluation.adversarial.mixtures import Mixture
-from research.evaluation.adversarial.oracle import solve
 from tests.inference.plain_models import random_mixture
 from tests.inference.update.test_curved_quadrature import (
     NOISE,
@@ -212,35 +208,6 @@ def crossing() -> tuple[Mixture, Sensor, Array]:
     covariances = 144 * np.einsum("ki,kj->kij", along, along) + 0.25 * np.einsum("ki,kj->kij", across, across)
     prior = Mixture(np.full(12, 1 / 12), 50 * across, covariances)
     return prior, sensors.range_to([0, 1], 2, [60.0, 10.0], 0.5), np.array([55.0])
-
-
-def crossed() -> tuple[LocalProblem, Mixture, Sensor, Array]:
-    prior, sensor, value = crossing()
-    tensors: list[Tensor] = [
-        torch.from_numpy(part)[None] for part in (prior.weights, prior.means, prior.covariances)
-    ]
-    mixture = GaussianMixture.from_weights(*tensors)
-    observations = encode([[Reading(sensor, value)]], 2)
-    return (
-        LocalProblem.of(mixture, observations, [0, 1], torch.device("cpu"), torch.float64),
-        prior,
-        sensor,
-        value,
-    )
-
-
-def test_lines_have_the_moments_of_both_crossings_of_two_rings() -> None:
-    local, prior, sensor, value = crossed()
-    found = lines(local, 16)
-    truth = solve(prior, (Reading(sensor, value),), np.random.default_rng(5))
-    assert found.sound.tolist() == [True]
-    assert float(found.log_evidence[0]) == pytest.approx(truth.log_evidence, abs=0.02)
-    first, _, end = found.places[0]
-    shares = found.strips.shares[first:end]
-    there = found.strips.points[first:end] * local.scale[0].item() + local.shift[0].numpy()
-    upper = float(shares[there[:, 1] > 10.0].sum())
-    assert 0.2 < upper < 0.8  # the rings cross on both sides of the line between their centres
-    assert float(shares.sum()) == pytest.approx(1.0)
 
 
 def test_an_answer_does_not_depend_on_a_function_in_its_batch() -> None:

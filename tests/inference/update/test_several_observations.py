@@ -24,6 +24,7 @@ from research.evaluation.adversarial.answers import stacked
 from research.evaluation.adversarial.families import problems
 from research.evaluation.adversarial.mixtures import Mixture
 from research.evaluation.adversarial.oracle import solve
+from research.evaluation.adversarial.problems import gaussian
 from tests.inference.plain_models import random_mixture
 from tests.inference.problems import updater
 from tests.inference.update.test_curved_quadrature import either, two_components
@@ -301,3 +302,18 @@ def test_a_fast_answer_is_coarser() -> None:
     assert float(usual.divergence[0]) < float(fast.divergence[0]) < 0.1
     # what lies outside the cells costs too much without a wide component
     assert answer(prior, observations, replace(FAST, prior_share=0.0)) is None
+
+
+def test_one_position_that_may_be_an_outlier_is_solved_too() -> None:
+    """Its noise is not one Gaussian, so that the answer has no closed form."""
+    prior = gaussian([0.0, 0.0], [60.0, 60.0])
+    reading = Reading(sensors.position([0, 1], 2, 4.0 * np.eye(2), 0.1), np.array([30.0, -20.0]))
+    found = answer(stacked([prior]), encode([[reading]], 2))
+    assert found is not None
+    truth = solve(prior, (reading,), np.random.default_rng(5))
+    there = found.posterior.log_weights[0] > -math.inf
+    parts = (found.posterior.log_weights.exp(), found.posterior.means, found.posterior.covariances)
+    distance = truth.divergence(Mixture(*(part[0, there].numpy() for part in parts)))
+    assert float(found.log_evidence[0]) == pytest.approx(truth.log_evidence, abs=0.05)
+    assert float(found.divergence[0]) == pytest.approx(distance.value, abs=0.05)
+    assert distance.value < 0.1
