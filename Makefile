@@ -69,6 +69,7 @@ paper: .venv/demo
 contract: .venv/demo
 	$(BIN)/beliefstream contract schemas/generated
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/rooms.py
 
 # the site of docs/ into build/site; a broken link, or a page that is not in the navigation, fails it
 docs: .venv/dev

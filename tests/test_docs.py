@@ -153,6 +153,11 @@ def test_pages_that_are_written_from_the_code_are_those_of_the_code() -> None:
         assert (DOCS / name).read_text(encoding="utf-8") == text, "run: python docs/generate.py"
 
 
+def test_the_picture_of_the_rooms_is_that_of_the_code() -> None:
+    rooms = script("rooms.py")
+    assert rooms["PAGE"].read_text(encoding="utf-8") == rooms["page"](), "run: python docs/rooms.py"
+
+
 def test_every_setting_is_on_its_page_and_every_variable_on_a_page_is_there() -> None:
     variables = {f"BELIEFSTREAM_{name.upper()}" for name in Settings.model_fields}
     page = (DOCS / "settings.md").read_text(encoding="utf-8")
