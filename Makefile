@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 PROCESSES ?= 5
-# native code for this processor, a minute or two once; otherwise the first worker does it
+# native code, once; otherwise the first worker does it
 COMPILE := $(BIN)/python -m beliefstream.inference.native_code
 
 .PHONY: demo test native search soak lint format bench chaos fuzz audit train evaluate paper contract docs picture clean
