@@ -13,7 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from numba.core import config, event, types
+from numba.core import config, event
+from numba.core.types import BaseTuple
 
 from beliefstream.inference import native_code
 
@@ -45,7 +46,7 @@ class Compiled(event.Listener):  # type: ignore[misc]
 
 def leaves(kind: Any, name: str) -> Iterator[tuple[str, str]]:
     """The parts of an argument's type that are no tuples, by name."""
-    if isinstance(kind, types.BaseTuple):
+    if isinstance(kind, BaseTuple):
         fields = getattr(kind, "fields", range(len(kind)))
         for field, part in zip(fields, kind, strict=True):
             yield from leaves(part, f"{name}.{field}")

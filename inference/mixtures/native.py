@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from llvmlite import binding
-from numba import config, njit
-from numba.core import event, types
+from numba import njit
+from numba.core import config, event
+from numba.core.types import unliteral
 
 from beliefstream.inference.mixtures.native_cache import NativeCache
 from beliefstream.inference.mixtures.native_compiler import PartCompiler
@@ -161,8 +162,8 @@ def _as_part(function: Callable[Arguments, Result], **options: Any) -> Callable[
 
     def without_literals(arguments: Any, keywords: Any) -> Any:
         """A call with the number 1 is as one with a variable: Numba would compile it separately."""
-        named = {name: types.unliteral(kind) for name, kind in keywords.items()}
-        return call_template(tuple(map(types.unliteral, arguments)), named)
+        named = {name: unliteral(kind) for name, kind in keywords.items()}
+        return call_template(tuple(map(unliteral, arguments)), named)
 
     compiled.get_call_template = without_literals  # private, Numba 0.68
     result: Callable[Arguments, Result] = compiled
