@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 PROCESSES ?= 5
-# native code for this processor, a minute or two once; otherwise the first worker does it
+# uv installs in half of pip's time; pip does where it cannot, as with an index that only pip's configuration names
+INSTALL = $(BIN)/pip install --quiet uv && $(BIN)/uv pip install --python $(BIN)/python --editable '.[$(EXTRAS)]' || \
+	$(BIN)/pip install --editable '.[$(EXTRAS)]'
+# native code, once; otherwise the first worker does it
 COMPILE := $(BIN)/python -m beliefstream.inference.native_code
 
 .PHONY: demo test native search soak lint format bench chaos fuzz audit train evaluate paper contract docs picture clean
@@ -14,10 +17,10 @@ demo: .venv/demo
 # a file at a time in each process; five keep two cores busy, since files that start programs wait for them. Native code
 # that has changed is compiled before, once and not by each of them; bytecode is kept for all programs that tests start
 test: export PYTHONDONTWRITEBYTECODE :=
-test: lint native
+test: .venv/dev
+	$(MAKE) --jobs=2 lint native
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# beside lint with `make -j2 test`: each takes a minute of one core on a new machine
 native: .venv/dev
 	$(COMPILE)
 
@@ -80,15 +83,17 @@ picture: .venv/demo
 	$(BIN)/beliefstream demo --picture docs/demo.png $(ARGS)
 
 # one stamp per set of extras, made again when pyproject.toml changes
+.venv/demo: EXTRAS = demo,live
 .venv/demo: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[demo,live]'
+	$(INSTALL)
 	$(COMPILE)
 	touch $@
 
+.venv/dev: EXTRAS = dev
 .venv/dev: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(INSTALL)
 	touch $@ .venv/demo
 
 clean:

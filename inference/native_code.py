@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from typing import NamedTuple
 
 from beliefstream.inference.likelihood import (
@@ -48,6 +48,7 @@ from beliefstream.inference.update import (
 from beliefstream.inference.update.joint import native_joint_quadrature
 
 PROCESSES = 2  # each compiles again what several modules share, and takes a gigabyte
+REPORT_EVERY = 5.0  # seconds
 # those that take longest come first, so that two processes end together
 MODULES = (
     native_curved_steps,
@@ -112,13 +113,14 @@ def prepare(report: Report | None = None) -> int:
 
 
 def prepare_in_processes(report: Report) -> None:
-    """Compile all native code into the cache, in `PROCESSES` processes."""
+    """Compile all native code into the cache, in `PROCESSES` processes; reports every few seconds."""
     with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
-        tasks = [pool.submit(_prepare_module, number) for number in range(len(MODULES))]
+        left = {pool.submit(_prepare_module, number) for number in range(len(MODULES))}
         functions = 0
-        for done, task in enumerate(as_completed(tasks), 1):
-            functions += task.result()
-            report(Progress(done, functions))
+        while left:
+            done, left = wait(left, REPORT_EVERY, FIRST_COMPLETED)
+            functions += sum(task.result() for task in done)
+            report(Progress(len(MODULES) - len(left), functions))
 
 
 def _prepare_module(number: int) -> int:
@@ -132,7 +134,8 @@ def main() -> None:
     began, end = time.monotonic(), "\r" if sys.stderr.isatty() else "\n"
 
     def report(progress: Progress) -> None:
-        print(f"compiling native code: {progress}", end=end, file=sys.stderr, flush=True)
+        seconds = time.monotonic() - began
+        print(f"compiling native code: {progress}, {seconds:.0f} s", end=end, file=sys.stderr, flush=True)
 
     if (os.cpu_count() or 1) >= PROCESSES:
         prepare_in_processes(report)

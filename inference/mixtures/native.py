@@ -15,15 +15,15 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from llvmlite import binding
-from numba import config, njit
-from numba.core import event
+from numba import njit
+from numba.core import config, event
+from numba.core.types import unliteral
 
 from beliefstream.inference.mixtures.native_cache import NativeCache
 from beliefstream.inference.mixtures.native_compiler import PartCompiler
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-_compile: Callable[..., Any] = njit  # which has types in some versions only
 
 PORTABLE = "x86-64-v3"
 # of x86-64-v3, by LLVM's names: https://gitlab.com/x86-psABIs/x86-64-ABI, table 3.1
@@ -113,7 +113,7 @@ def native(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]
     `native_cache` says where compiled code is kept, and how long.
     """
     # private, Numba 0.68: _nrt, and the cache below
-    compiled: Any = _compile(function, nogil=True, error_model="numpy", no_cfunc_wrapper=True, _nrt=True)
+    compiled: Any = njit(function, nogil=True, error_model="numpy", no_cfunc_wrapper=True, _nrt=True)
     compiled._cache = NativeCache(function)
     result: Callable[Arguments, Result] = compiled
     return result
@@ -157,7 +157,14 @@ def adding(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]
 
 def _as_part(function: Callable[Arguments, Result], **options: Any) -> Callable[Arguments, Result]:
     whole = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    compiled: Callable[Arguments, Result] = _compile(
-        function, **whole, pipeline_class=PartCompiler, **options
-    )
-    return compiled
+    compiled: Any = njit(function, **whole, pipeline_class=PartCompiler, **options)
+    call_template = compiled.get_call_template
+
+    def without_literals(arguments: Any, keywords: Any) -> Any:
+        """A call with the number 1 is as one with a variable: Numba would compile it separately."""
+        named = {name: unliteral(kind) for name, kind in keywords.items()}
+        return call_template(tuple(map(unliteral, arguments)), named)
+
+    compiled.get_call_template = without_literals  # private, Numba 0.68
+    result: Callable[Arguments, Result] = compiled
+    return result

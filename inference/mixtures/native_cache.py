@@ -26,9 +26,6 @@ ROOT, PACKAGE = Path(__file__).parents[1], "beliefstream.inference"
 # a statement of a file; ast.parse would take a second of every start
 _IMPORT = re.compile(r"^[ \t]*(?:from ([\w.]+) import (\([^)]*\)|[^\n]*)|import ([^\n]*))", re.MULTILINE)
 _LEFT_OUT = re.compile(r"#[^\n]*| as \w+|[()]")
-_Cache: Any = caching.FunctionCache  # which have types in some versions only
-_Implementation: Any = caching.CompileResultCacheImpl
-_Locator: Any = caching.InTreeCacheLocator
 
 
 @functools.cache
@@ -37,18 +34,18 @@ def sources_digest(file: Path) -> str:
     return digest(file)
 
 
-class _ReadOnly(_Locator):  # type: ignore[misc]
+class _ReadOnly(caching.InTreeCacheLocator):  # type: ignore[misc]
     """Beside a source file where nothing can be written."""
 
     def ensure_cache_path(self) -> None:
         """Accept the folder as it is."""
 
 
-class _Kept(_Implementation):  # type: ignore[misc]
-    _locator_classes = (*_Implementation._locator_classes, _ReadOnly)
+class _Kept(caching.CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = (*caching.CompileResultCacheImpl._locator_classes, _ReadOnly)
 
 
-class NativeCache(_Cache):  # type: ignore[misc]
+class NativeCache(caching.FunctionCache):  # type: ignore[misc]
     """The cache of a compiled function; private to Numba 0.68."""
 
     _impl_class = _Kept

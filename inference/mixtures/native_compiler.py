@@ -15,8 +15,6 @@ from typing import Any
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 
-_Library: Any = JITCodeLibrary  # which have types in some versions only
-_Compiler: Any = Compiler
 ENVIRONMENT = "_ZN08NumbaEnv"  # start of the name of a function's pointer to its Python objects
 
 
@@ -33,7 +31,7 @@ class PartCodegen:
         """Set no pointer to the part's Python objects: `PartLibrary` makes sure that it uses none."""
 
 
-class PartLibrary(_Library):  # type: ignore[misc]
+class PartLibrary(JITCodeLibrary):  # type: ignore[misc]
     """A part's intermediate code, which a native function links."""
 
     @property
@@ -63,7 +61,7 @@ class PartLibrary(_Library):  # type: ignore[misc]
         self._finalized = True
 
 
-class PartCompiler(_Compiler):  # type: ignore[misc]
+class PartCompiler(Compiler):  # type: ignore[misc]
     """Numba's compiler with a library of the part's own."""
 
     def compile_extra(self, func: Callable[..., Any]) -> Any:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedColumn
 
 from beliefstream.inference import native_code
+from beliefstream.inference.mixtures.native import processor
 
 __all__ = ["COMPILING", "prepare"]
 
@@ -51,7 +52,7 @@ class _Compilation:
         self._bar.stop()
         if self._began and error is None:
             seconds = time.monotonic() - self._began
-            _say(f"native code is compiled: {self._functions} functions, {seconds:.0f} s")
+            _say(f"native code is compiled for {processor()}: {self._functions} functions, {seconds:.0f} s")
 
     def report(self, progress: native_code.Progress) -> None:
         now, self._functions = time.monotonic(), progress.functions

@@ -24,7 +24,7 @@ from tests.http_answers import ask_if_there
 from tests.streams.cli.conftest import environment
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
-PATIENCE = 120.0  # seconds; the first start of a worker compiles for some of them
+PATIENCE = 120.0  # seconds
 SERVICES: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
 PACKAGES = "opt/beliefstream/lib/*/site-packages/"
 CUDA = ("nvidia*", "cuda*", "triton*", "torch/lib/libtorch_cuda*", "torch/lib/libtorch_nvshmem*")
@@ -102,6 +102,7 @@ def test_a_worker_and_a_gateway_of_the_image_give_a_posterior_and_end_in_time(
             worker.process.kill()
             gateway.process.kill()
     assert (worker.process.returncode, gateway.process.returncode) == (0, 0)
+    assert "native code" not in (tmp_path / "worker.log").read_text()  # which the image brings
     assert resident < memory_limit("worker")
     cuda = image.size_of(*(PACKAGES + name for name in CUDA))
     assert image.size() - cuda < MOST_WITHOUT_CUDA

@@ -93,7 +93,6 @@ def test_a_worker_compiles_nothing_where_its_code_is_shipped(shipped: Path, tmp_
 def test_the_code_of_another_state_of_the_sources_is_not_used(shipped: Path, tmp_path: Path) -> None:
     source = shipped / "beliefstream/inference/likelihood/native_surprise.py"
     before = source.read_text()
-    assert run(("-c", COUNT), variables(shipped, tmp_path)) == f"{shipped}/beliefstream/__init__.py 0"
     set_writable(source, True)
     source.write_text(f"{before}# changed\n")
     try:

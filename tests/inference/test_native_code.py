@@ -1,0 +1,39 @@
+"""What `native_code.prepare` compiles is all that a worker's updates need."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from numba.core import event
+
+from beliefstream.inference import native_code
+from beliefstream.inference.network import weights
+from beliefstream.inference.update.updater import Updater, UpdateSettings
+from tests.inference.problems import sampled, updater
+from tests.inference.tracking.test_filtering import by_entity, walk
+
+SETTINGS = UpdateSettings(points=96, refine_below=0.9, repeat_below=0.5)  # a worker's
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dimension", [1, 2, 3, 4])
+def test_updates_compile_nothing_that_was_not_prepared(dimension: int, dtype: torch.dtype) -> None:
+    native_code.prepare()
+    prior, observations, _ = sampled(48, dimension)
+    with event.install_recorder("numba:compile") as compiled:
+        Updater(weights.load(), settings=SETTINGS, dtype=dtype).update(prior, observations)
+        for row in range(8):
+            one = slice(row, row + 1)
+            updater().update(prior.rows(one), observations.rows_of(one))
+    assert names(compiled) == set()
+
+
+def test_steps_compile_nothing_that_was_not_prepared() -> None:
+    native_code.prepare()
+    with event.install_recorder("numba:compile") as compiled:
+        by_entity(walk())
+    assert names(compiled) == set()
+
+
+def names(compiled: event.RecordingListener) -> set[str]:
+    return {recorded.data["dispatcher"].py_func.__qualname__ for _, recorded in compiled.buffer}
