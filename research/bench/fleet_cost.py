@@ -124,9 +124,9 @@ def measure_alone(reports: int, seed: int) -> dict[str, float]:
     return found
 
 
-def measure(entities: int, reports: int, seed: int) -> dict[str, Any]:
-    """Processor seconds of the fleet, of its start and of the rest, with the error of its beliefs."""
-    model, updater = make_model(), make_updater()
+def measure(entities: int, reports: int, seed: int, updater: Updater) -> dict[str, Any]:
+    """Processor seconds of the fleet, of its start and of the rest, with the error and the losses of its beliefs."""
+    model = make_model()
     log, truth = simulate(entities, reports, seed)
     seconds, seen = {"cold": 0.0, "later": 0.0}, Counter[str]()
     methods, squares, losses, poor = Counter[str](), [], [], 0
@@ -148,6 +148,7 @@ def measure(entities: int, reports: int, seed: int) -> dict[str, Any]:
         "nll": round(float(np.mean(losses)), 4),
         "poor": int(poor),
         "methods": dict(sorted(methods.items())),
+        "losses": losses,
         "from": str(filtering.__file__),
     }
 
@@ -165,4 +166,6 @@ if __name__ == "__main__":
     if given.alone:
         print(json.dumps(measure_alone(given.reports, given.seed), indent=2))
         raise SystemExit
-    print(json.dumps(measure(given.entities, given.reports, given.seed), indent=2))
+    figures = measure(given.entities, given.reports, given.seed, make_updater())
+    del figures["losses"]
+    print(json.dumps(figures, indent=2))

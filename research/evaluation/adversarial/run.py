@@ -20,6 +20,8 @@ from research.evaluation.adversarial.problems import Problem
 Accept = Callable[[Mixture], str]
 """Function that returns why a posterior cannot be sent, or an empty string."""
 Progress = Callable[[str, int, int], None]
+Known = dict[tuple[str, int], Exact | Filtered]
+"""Exact posteriors by family and number of the problem."""
 MISSED = 0.1  # nats by which the evidence of an answer may exceed that of the oracle
 UNSURE = (
     0.05,
@@ -72,6 +74,7 @@ def findings(
     accept: Accept | None = None,
     progress: Progress | None = None,
     alone_every: int = ALONE_EVERY,
+    known: Known | None = None,
 ) -> list[Finding]:
     """Evaluate `count` problems of each family, or fewer chains, and return findings in the order of the families.
 
@@ -83,6 +86,7 @@ def findings(
         accept: checks whether a posterior may be sent.
         progress: called with the current task, the number of problems done, and the total.
         alone_every: every n-th problem is also answered alone; 0 for none.
+        known: exact posteriors of an earlier call with the same seed; those that it lacks are added.
 
     Raises:
         ValueError: a family is unknown.
@@ -94,11 +98,14 @@ def findings(
         if name in FAMILIES
         for number, problem in enumerate(problems(name, count, seed))
     ]
+    known = {} if known is None else known
     given = _answered([problem for _, problem in drawn], updater, seed)
     found: list[Finding] = []
     for place, (number, problem) in enumerate(drawn):
-        exact = solve(problem.prior, problem.readings, _draws(seed, number))
-        alone = None
+        key = problem.family, number
+        if key not in known:
+            known[key] = solve(problem.prior, problem.readings, _draws(seed, number))
+        exact, alone = known[key], None
         if alone_every and place % alone_every == 0:
             lonely = answers([problem], updater)[0]
             alone = exact.divergence(lonely.mixture), lonely
@@ -106,7 +113,8 @@ def findings(
         found.append(Finding(problem.family, number, problem.dimension, *held, alone))
         if progress is not None:
             progress("problems", place + 1, len(drawn))
-    found += _chains([name for name in names if name in CHAINS], updater, count, seed, accept, progress)
+    chained = [name for name in names if name in CHAINS]
+    found += _chains(chained, updater, count, seed, accept, progress, known)
     return sorted(found, key=lambda one: names.index(one.family))
 
 
@@ -117,13 +125,15 @@ def _chains(
     seed: int,
     accept: Accept | None,
     progress: Progress | None,
+    known: Known,
 ) -> list[Finding]:
     found = []
     for done, name in enumerate(names):
         some = chains(name, count, seed)
         for number, (chain, answer) in enumerate(zip(some, chain_answers(some, updater), strict=True)):
-            exact = chain.exact(_draws(seed, number))
-            held = _held(name, number, exact, answer, accept, seed)
+            if (name, number) not in known:
+                known[name, number] = chain.exact(_draws(seed, number))
+            held = _held(name, number, known[name, number], answer, accept, seed)
             found.append(Finding(name, number, chain.model.motion.dimension, *held))
         if progress is not None:
             progress("chains", done + 1, len(names))
