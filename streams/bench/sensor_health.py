@@ -22,8 +22,8 @@ from beliefstream.streams.bench.update import BATCH
 from beliefstream.streams.definitions.reader import Definitions
 from beliefstream.streams.kafka.producing import Lease
 from beliefstream.streams.kafka.topics import TopicNames
-from beliefstream.streams.state.belief_table import BeliefTable
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage
+from beliefstream.streams.state.stores import BeliefTable
 from beliefstream.streams.worker.entity_batch import EntityBatch
 from beliefstream.streams.worker.entries import Entry
 from beliefstream.streams.worker.judged_observations import Fitted

@@ -32,9 +32,8 @@ from beliefstream.streams.kafka.topic_states import TopicState, topic_states
 from beliefstream.streams.monitoring import logs, metrics
 from beliefstream.streams.monitoring.machine import MACHINE
 from beliefstream.streams.settings import Settings
-from beliefstream.streams.state.belief_table import BeliefTable
-from beliefstream.streams.state.stores import BeliefStore
-from beliefstream.streams.state.table_recovery import BeliefTableManager
+from beliefstream.streams.state.recovery import BeliefTableManager
+from beliefstream.streams.state.stores import BeliefStore, BeliefTable
 from beliefstream.streams.worker import garbage_collection
 from beliefstream.streams.worker.assembly import (
     belief_table,

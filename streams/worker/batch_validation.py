@@ -14,9 +14,8 @@ from beliefstream.schemas import Prior, Reason, Reset, Unusable, is_name
 from beliefstream.streams.definitions.plain_observations import AnyObservation, PlainObservation
 from beliefstream.streams.definitions.reader import Definitions
 from beliefstream.streams.kafka.topics import TopicNames
-from beliefstream.streams.state.event_clock import EventClocks
-from beliefstream.streams.state.record import BeliefRecord, StoredMessage
-from beliefstream.streams.state.record_cache import RecordCache
+from beliefstream.streams.state.expiry import EventClocks
+from beliefstream.streams.state.record import BeliefRecord, RecordCache, StoredMessage
 from beliefstream.streams.state.stores import BeliefStore
 from beliefstream.streams.worker.batch import Batch
 from beliefstream.streams.worker.entity_batch import EntityBatch

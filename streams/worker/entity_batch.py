@@ -27,7 +27,6 @@ from beliefstream.inference.tracking.timeline import Moment
 from beliefstream.schemas import Reason, Unusable
 from beliefstream.streams.definitions.reader import EntityModel
 from beliefstream.streams.state.record import BeliefRecord, StoredMessage, pack, unpack
-from beliefstream.streams.state.stored_messages import pack_one
 from beliefstream.streams.worker.entries import BYTES_OF_ONE_TIME, Entry, MessageReader, Rejected, admitted
 from beliefstream.streams.worker.past_limits import limit
 
@@ -268,7 +267,7 @@ class EntityBatch:
         """Apply one new observation that follows all others; as the general way, in a third of the time."""
         entry, record = self.entries[instant.labels[0]], self.record
         self.belief, self.outcome = outcome.belief, outcome
-        record.past.moments.append(Moment(instant.time, pack_one(entry.message), outcome.belief))
+        record.past.moments.append(Moment(instant.time, pack((entry.message,)), outcome.belief))
         record.sequence += 1
         self.arrivals.append((entry.received, instant.time))
         self.unreported.append(entry.name)

@@ -26,7 +26,7 @@ from beliefstream.streams.definitions.conversion import prior_change, reading_of
 from beliefstream.streams.definitions.per_sensor import PerSensor
 from beliefstream.streams.definitions.plain_observations import AnyObservation, plain_observation
 from beliefstream.streams.definitions.reader import Definitions, EntityModel
-from beliefstream.streams.state.event_clock import EventClock
+from beliefstream.streams.state.expiry import EventClock
 from beliefstream.streams.worker.plausibility import bounds_of, check_possible
 
 

@@ -220,7 +220,7 @@ def test_records_of_the_changelog_that_no_worker_can_read_are_found(
         [strange],
         "1 records",
         "are of another version",
-        f"'newer' in partition 1, changelog: record of version {VERSION + 1}",
+        f"'newer' in partition 1, a record of version {VERSION + 1}",
     )
     for key in (b"cut", b"newer"):
         producer.send(changelog, key=key, value=None, partition=1).get(30)

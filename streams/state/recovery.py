@@ -14,15 +14,14 @@ from faust.types import TP
 from beliefstream.streams.kafka.faust.bulk_recovery import BulkRecovery, Ends
 from beliefstream.streams.kafka.faust.recovery import SafeTableManager
 from beliefstream.streams.monitoring import metrics
-from beliefstream.streams.state.belief_table import BeliefTable
-from beliefstream.streams.state.stores import BeliefStore, or_stop
+from beliefstream.streams.state.stores import BeliefStore, BeliefTable, or_stop
 
 log = structlog.get_logger()
 FAILURE = "beliefs cannot be restored, the worker stops"
 
 
 class BeliefRecovery(BulkRecovery):
-    """Restores tables of beliefs (`streams.state.belief_table`)."""
+    """Restores tables of beliefs (`streams.state.stores`)."""
 
     _began = 0.0
 
