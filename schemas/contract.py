@@ -10,30 +10,80 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from beliefstream.schemas import cloudevents, partitioning
+from beliefstream.schemas import cloudevents
 from beliefstream.schemas.base import Message
-from beliefstream.schemas.dead_letter import HEADERS, OPTIONAL_HEADERS, DeadLetter
+from beliefstream.schemas.dead_letter import HEADERS, OPTIONAL_HEADERS, DeadLetter, Replay
 from beliefstream.schemas.model import Model
 from beliefstream.schemas.observation import Observation
 from beliefstream.schemas.posterior import Posterior
-from beliefstream.schemas.prior import Prior
-from beliefstream.schemas.replay import Replay
-from beliefstream.schemas.reset import Reset
-from beliefstream.schemas.sensor import KINDS, sensor_adapter
+from beliefstream.schemas.prior import Prior, Reset
 from beliefstream.schemas.sensor_health import SensorHealth
+from beliefstream.schemas.sensors import KINDS, sensor_adapter
 
-Schema = dict[str, Any]
-
+HASH = "murmur2"
+FORMULA = "(murmur2(key) & 0x7fffffff) % partitions"
+RULE = (
+    f"The record's key is the entity in UTF-8, and its partition is {FORMULA}, as with Java's default partitioner. "
+    "A record without a key, or in another partition, becomes a dead letter."
+)
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _FORMAT = "application/schema+json;version=2020-12"
 _BINDING = "0.5.0"  # version of AsyncAPI's Kafka bindings
 _PARTITIONS = 8
 _PARTITIONER = "x-partitioner"
 _VALIDATION: JsonSchemaMode = "validation"
+
+
+class Client(NamedTuple):
+    """A Kafka client: its name, and the code or option that makes it follow the rule."""
+
+    name: str
+    example: str
+
+
+CLIENTS = (
+    Client(
+        "Java",
+        'producer.send(new ProducerRecord<>("observations", "mower", json)); // the default partitioner',
+    ),
+    Client(
+        "kafka-python",
+        'KafkaProducer().send("observations", key=b"mower", value=json)  # the default partitioner',
+    ),
+    Client(
+        "aiokafka", 'await producer.send("observations", key=b"mower", value=json)  # the default partitioner'
+    ),
+    Client(
+        "confluent-kafka and all clients of librdkafka",
+        'Producer({"partitioner": "murmur2_random"})  # not its default',
+    ),
+    Client("kcat", "kcat -P -b HOST:PORT -t observations -K '|' -X topic.partitioner=murmur2_random"),
+    Client("Go, franz-go", "kgo.NewClient(kgo.SeedBrokers(brokers...)) // the default partitioner"),
+    Client("Go, kafka-go", "&kafka.Writer{Balancer: kafka.Murmur2Balancer{}} // not its default"),
+    Client(
+        "Go, Sarama",
+        "config.Producer.Partitioner = sarama.NewCustomPartitioner(sarama.WithAbsFirst(), "
+        "sarama.WithCustomHashFunction(newMurmur2)) // not its default; docs/producers.md has newMurmur2",
+    ),
+)
+
+
+def partitioner() -> dict[str, Any]:
+    """Return the rule as the extension `x-partitioner` of the contract."""
+    return {
+        "key": "entity",
+        "hash": HASH,
+        "partition": FORMULA,
+        "description": RULE,
+        "clients": {client.name: client.example for client in CLIENTS},
+    }
+
+
+Schema = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -48,7 +98,7 @@ class Topic:
     event: str | None
     compacted: bool = False
     partitioned: bool = True  # whether it has as many partitions as observations
-    by_key: bool = False  # whether senders must choose partitions by `schemas.partitioning`
+    by_key: bool = False  # whether senders must choose partitions by `schemas.contract`
 
 
 _TOPICS = (
@@ -120,7 +170,7 @@ def json_schemas() -> dict[str, Schema]:
     schemas["dead_letter"] = _dead_letter_headers()
     for topic in _TOPICS:
         if topic.by_key:
-            schemas[topic.message] |= {_PARTITIONER: partitioning.extension()}
+            schemas[topic.message] |= {_PARTITIONER: partitioner()}
     return {name: {"$schema": _DIALECT, **_plain(schemas[name])} for name in sorted(schemas)}
 
 
@@ -168,7 +218,7 @@ def _channel(address: str) -> Schema:
     description = " ".join(each.description for each in topics)
     return {
         "address": topic.address,
-        "description": f"{description} {partitioning.RULE}" if topic.by_key else description,
+        "description": f"{description} {RULE}" if topic.by_key else description,
         "messages": {each.message: {"$ref": f"#/components/messages/{each.message}"} for each in topics},
         "bindings": {
             "kafka": {
@@ -216,7 +266,7 @@ def _message(topic: Topic) -> Schema:
         "bindings": {
             "kafka": {
                 "key": key,
-                **({_PARTITIONER: partitioning.extension()} if topic.by_key else {}),
+                **({_PARTITIONER: partitioner()} if topic.by_key else {}),
                 "bindingVersion": _BINDING,
             }
         },

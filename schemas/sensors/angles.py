@@ -14,49 +14,32 @@ from beliefstream.schemas.sensors.base import Placed, PlaneCoordinates, Positive
 class PlacedInPlane(Placed):
     """A sensor or landmark at a known place in the plane."""
 
-    coordinates: Annotated[
-        PlaneCoordinates,
-        Field(
-            description="names of two state coordinates; angles are counter-clockwise from the axis of the first"
-        ),
-    ] = ("x", "y")
+    coordinates: PlaneCoordinates = ("x", "y")
+    """names of two state coordinates; angles are counter-clockwise from the axis of the first"""
 
 
 class OrientedInPlane(PlacedInPlane):
     """A sensor at a known place in the plane that looks in a known direction."""
 
-    orientation: Annotated[
-        Number,
-        Field(
-            description="direction in which the sensor reports an angle of 0, in radians counter-clockwise from the "
-            "axis of the first coordinate"
-        ),
-    ] = 0.0
+    orientation: Number = 0.0
+    """direction in which the sensor reports an angle of 0, in radians counter-clockwise from the axis of the first
+    coordinate"""
 
 
 class Turning(Message):
     """Mixin for sensors that report angles."""
 
-    maximum_turns: Annotated[
-        PositiveNumber,
-        Field(
-            description="largest number of whole turns of a reported angle, either way, in the units of h(state); a "
-            "report with more is a dead letter: probably degrees instead of radians, or a broken device; raise it "
-            "for a device that counts turns; no unit"
-        ),
-    ] = 4.0
+    maximum_turns: PositiveNumber = 4.0
+    """largest number of whole turns of a reported angle, either way, in the units of h(state); a report with more is a
+    dead letter: probably degrees instead of radians, or a broken device; raise it for a device that counts turns; no
+    unit"""
 
 
 class Headed(Message):
     """Mixin for sensors whose report depends on the entity's heading."""
 
-    heading: Annotated[
-        Name,
-        Field(
-            description="name of the state coordinate of the entity's heading, in radians",
-            validate_default=True,
-        ),
-    ] = "heading"
+    heading: Annotated[Name, Field(validate_default=True)] = "heading"
+    """name of the state coordinate of the entity's heading, in radians"""
 
     @field_validator("heading")
     @classmethod
@@ -72,7 +55,8 @@ class BearingSensor(Turning, OrientedInPlane, ScalarSensor):
     h(state) = atan2(y - position_y, x - position_x) - orientation; outliers are uniform on the circle.
     """
 
-    kind: Annotated[Literal["bearing"], Field(description="kind of sensor: bearing")] = "bearing"
+    kind: Literal["bearing"] = "bearing"
+    """kind of sensor: bearing"""
 
 
 class RelativeBearingSensor(Turning, Headed, PlacedInPlane, ScalarSensor):
@@ -81,9 +65,8 @@ class RelativeBearingSensor(Turning, Headed, PlacedInPlane, ScalarSensor):
     h(state) = atan2(position_y - y, position_x - x) - heading; outliers are uniform on the circle.
     """
 
-    kind: Annotated[Literal["relative_bearing"], Field(description="kind of sensor: relative_bearing")] = (
-        "relative_bearing"
-    )
+    kind: Literal["relative_bearing"] = "relative_bearing"
+    """kind of sensor: relative_bearing"""
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:
@@ -97,12 +80,12 @@ class HeadingSensor(Turning, ScalarSensor):
     Outliers are uniform on the circle.
     """
 
-    kind: Annotated[Literal["heading"], Field(description="kind of sensor: heading")] = "heading"
-    coordinates: Annotated[
-        tuple[Name, ...],
-        Field(fail_fast=True),
-        Field(min_length=1, max_length=1, description="name of one state coordinate, in radians"),
-    ] = ("heading",)
+    kind: Literal["heading"] = "heading"
+    """kind of sensor: heading"""
+    coordinates: Annotated[tuple[Name, ...], Field(fail_fast=True), Field(min_length=1, max_length=1)] = (
+        "heading",
+    )
+    """name of one state coordinate, in radians"""
 
 
 class CourseSensor(Turning, ScalarSensor):
@@ -111,10 +94,7 @@ class CourseSensor(Turning, ScalarSensor):
     Outliers are uniform on the circle.
     """
 
-    kind: Annotated[Literal["course"], Field(description="kind of sensor: course")] = "course"
-    coordinates: Annotated[
-        PlaneCoordinates,
-        Field(
-            description="names of the two velocities; the course is counter-clockwise from the axis of the first"
-        ),
-    ] = ("vx", "vy")
+    kind: Literal["course"] = "course"
+    """kind of sensor: course"""
+    coordinates: PlaneCoordinates = ("vx", "vy")
+    """names of the two velocities; the course is counter-clockwise from the axis of the first"""

@@ -29,27 +29,18 @@ _Elevation = Annotated[
 class PlacedInSpace(Placed):
     """A sensor at a known place in space that looks in a known direction."""
 
-    coordinates: Annotated[
-        SpaceCoordinates,
-        Field(
-            description="names of three state coordinates; the azimuth is from the axis of the first to the second's"
-        ),
-    ] = ("x", "y", "z")
-    orientation: Annotated[
-        Annotated[Vector, Field(min_length=3, max_length=3)],
-        Field(
-            description="yaw, pitch and roll of the sensor, in radians, right-handed about its third, then second, "
-            "then first axis, which at 0 are those of the coordinates"
-        ),
-    ] = (0.0, 0.0, 0.0)
+    coordinates: SpaceCoordinates = ("x", "y", "z")
+    """names of three state coordinates; the azimuth is from the axis of the first to the second's"""
+    orientation: Annotated[Vector, Field(min_length=3, max_length=3)] = (0.0, 0.0, 0.0)
+    """yaw, pitch and roll of the sensor, in radians, right-handed about its third, then second, then first axis, which
+    at 0 are those of the coordinates"""
 
 
 class RangeBearingSensor(Turning, OrientedInPlane, SensorBase):
     """Observes distance and direction of the entity from a place: see `range` and `bearing`."""
 
-    kind: Annotated[Literal["range_bearing"], Field(description="kind of sensor: range_bearing")] = (
-        "range_bearing"
-    )
+    kind: Literal["range_bearing"] = "range_bearing"
+    """kind of sensor: range_bearing"""
     range: _Range
     bearing: _Bearing
 
@@ -62,9 +53,8 @@ class RangeBearingSensor(Turning, OrientedInPlane, SensorBase):
 class RangeRelativeBearingSensor(Turning, Headed, PlacedInPlane, SensorBase):
     """Observes distance and direction of a landmark, relative to the entity's heading: see `relative_bearing`."""
 
-    kind: Annotated[
-        Literal["range_relative_bearing"], Field(description="kind of sensor: range_relative_bearing")
-    ] = "range_relative_bearing"
+    kind: Literal["range_relative_bearing"] = "range_relative_bearing"
+    """kind of sensor: range_relative_bearing"""
     range: _Range
     bearing: _Bearing
 
@@ -86,9 +76,8 @@ class AzimuthElevationSensor(Turning, PlacedInSpace, SensorBase):
     the sensor. Outliers are uniform on the circle, and on the half circle of the elevation.
     """
 
-    kind: Annotated[Literal["azimuth_elevation"], Field(description="kind of sensor: azimuth_elevation")] = (
-        "azimuth_elevation"
-    )
+    kind: Literal["azimuth_elevation"] = "azimuth_elevation"
+    """kind of sensor: azimuth_elevation"""
     azimuth: _Azimuth
     elevation: _Elevation
 
@@ -101,9 +90,8 @@ class AzimuthElevationSensor(Turning, PlacedInSpace, SensorBase):
 class RangeAzimuthElevationSensor(Turning, PlacedInSpace, SensorBase):
     """Observes distance and direction of the entity from a place in space: see `azimuth_elevation`."""
 
-    kind: Annotated[
-        Literal["range_azimuth_elevation"], Field(description="kind of sensor: range_azimuth_elevation")
-    ] = "range_azimuth_elevation"
+    kind: Literal["range_azimuth_elevation"] = "range_azimuth_elevation"
+    """kind of sensor: range_azimuth_elevation"""
     range: _Range
     azimuth: _Azimuth
     elevation: _Elevation

@@ -12,12 +12,12 @@ from beliefstream.schemas.sensors.base import (
     Calibrated,
     Coordinates,
     Covariance,
+    Noise,
     OutlierProbability,
     SensorBase,
     StandardDeviation,
     one_noise,
 )
-from beliefstream.schemas.sensors.noise import Noise
 
 NoiseOfOne = Annotated[
     Noise | None,
@@ -31,13 +31,14 @@ class PositionSensor(Calibrated, SensorBase):
     An outlier has ten times the standard deviation.
     """
 
-    kind: Annotated[Literal["position"], Field(description="kind of sensor: position")] = "position"
-    coordinates: Annotated[Coordinates, Field(description="names of the state coordinates observed")] = (
-        "x",
-        "y",
-    )
+    kind: Literal["position"] = "position"
+    """kind of sensor: position"""
+    coordinates: Coordinates = ("x", "y")
+    """names of the state coordinates observed"""
     standard_deviation: StandardDeviation = None
+    """standard deviation of the noise of every number, in the reported units"""
     covariance: Covariance = None
+    """covariance of the noise, in the squared reported units; instead of standard_deviation"""
     noise: NoiseOfOne = None
 
     @field_validator("covariance")
@@ -62,19 +63,19 @@ class LinearSensor(Calibrated, SensorBase):
     An outlier has ten times the standard deviation.
     """
 
-    kind: Annotated[Literal["linear"], Field(description="kind of sensor: linear")] = "linear"
+    kind: Literal["linear"] = "linear"
+    """kind of sensor: linear"""
     rows: Annotated[
         tuple[Annotated[dict[Name, Number], Field(min_length=1, max_length=MAXIMUM_COORDINATES)], ...],
         Field(fail_fast=True),
-        Field(
-            min_length=1,
-            max_length=MAXIMUM_VALUES,
-            description="coefficients of each reported number by the name of the coordinate, in the unit of h per "
-            "unit of the coordinate",
-        ),
+        Field(min_length=1, max_length=MAXIMUM_VALUES),
     ]
+    """coefficients of each reported number by the name of the coordinate, in the unit of h per unit of the
+    coordinate"""
     standard_deviation: StandardDeviation = None
+    """standard deviation of the noise of every number, in the reported units"""
     covariance: Covariance = None
+    """covariance of the noise, in the squared reported units; instead of standard_deviation"""
     noise: NoiseOfOne = None
 
     @field_validator("covariance")
@@ -101,11 +102,12 @@ class LinearSensor(Calibrated, SensorBase):
 class Geodetic(Message):
     """A place given by latitude, longitude and altitude on the WGS 84 ellipsoid."""
 
-    latitude: Annotated[
-        Number, Field(ge=-90, le=90, description="geodetic latitude in degrees, north positive")
-    ]
-    longitude: Annotated[Number, Field(ge=-180, le=180, description="longitude in degrees, east positive")]
-    altitude: Annotated[Number, Field(description="height above the ellipsoid, in metres")] = 0.0
+    latitude: Annotated[Number, Field(ge=-90, le=90)]
+    """geodetic latitude in degrees, north positive"""
+    longitude: Annotated[Number, Field(ge=-180, le=180)]
+    """longitude in degrees, east positive"""
+    altitude: Number = 0.0
+    """height above the ellipsoid, in metres"""
 
 
 class GeodeticSensor(SensorBase):
@@ -115,29 +117,20 @@ class GeodeticSensor(SensorBase):
     in metres too, also in an observation. An outlier has ten times the standard deviation.
     """
 
-    kind: Annotated[Literal["geodetic"], Field(description="kind of sensor: geodetic")] = "geodetic"
+    kind: Literal["geodetic"] = "geodetic"
+    """kind of sensor: geodetic"""
     outlier_probability: OutlierProbability = 0.0
-    origin: Annotated[Geodetic, Field(description="place at which the coordinates are 0")]
-    coordinates: Annotated[
-        tuple[Name, ...],
-        Field(fail_fast=True),
-        Field(
-            min_length=2,
-            max_length=3,
-            description="names of the state coordinates in metres east, north and, if altitude is reported, up",
-        ),
-    ] = ("x", "y")
-    standard_deviation: Annotated[
-        StandardDeviation,
-        Field(description="standard deviation of the noise, the same east, north and up, in metres"),
-    ] = None
-    covariance: Annotated[
-        Covariance,
-        Field(
-            description="covariance of the noise east, north (and up), in square metres; instead of standard_deviation",
-            validate_default=True,
-        ),
-    ] = None
+    origin: Geodetic
+    """place at which the coordinates are 0"""
+    coordinates: Annotated[tuple[Name, ...], Field(fail_fast=True), Field(min_length=2, max_length=3)] = (
+        "x",
+        "y",
+    )
+    """names of the state coordinates in metres east, north and, if altitude is reported, up"""
+    standard_deviation: StandardDeviation = None
+    """standard deviation of the noise, the same east, north and up, in metres"""
+    covariance: Covariance = None
+    """covariance of the noise east, north (and up), in square metres; instead of standard_deviation"""
 
     @field_validator("covariance")
     @classmethod

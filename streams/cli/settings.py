@@ -20,7 +20,7 @@ def settings(format: Formatted = None) -> None:
     rows = [
         {
             "variable": f"{prefix}{name.upper()}",
-            "description": field.description,
+            "description": " ".join((field.description or "").split()),
             "default": str(field.default),
             "current": str(getattr(current, name)),
         }

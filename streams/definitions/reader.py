@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from beliefstream.inference.sensors import Sensor
 from beliefstream.inference.tracking.filtering import Outcome
 from beliefstream.schemas import Model, Reason, Sensor as SensorMessage, Unusable, parse, parse_sensor
-from beliefstream.schemas.decoding import check_size
+from beliefstream.schemas.base import check_size
 from beliefstream.streams.definitions.conversion import PosteriorWriter, sensor_over, state_model
 from beliefstream.streams.definitions.per_sensor import PerSensor
 from beliefstream.streams.kafka.aiokafka_clients import client_of, stop_consumer

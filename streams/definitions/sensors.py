@@ -11,13 +11,6 @@ from beliefstream.inference import sensors as measurement
 from beliefstream.inference.likelihood.noise import Array, Exponential, Noise, Uniform
 from beliefstream.inference.sensors import Sensor
 from beliefstream.schemas import (
-    Noise as NoiseMessage,
-    Reason,
-    Sensor as SensorMessage,
-    UniformClutter,
-    Unusable,
-)
-from beliefstream.schemas.sensor import (
     AzimuthElevationSensor,
     BearingSensor,
     Channel,
@@ -27,6 +20,7 @@ from beliefstream.schemas.sensor import (
     HeadingSensor,
     LearnedSensor,
     LinearSensor,
+    Noise as NoiseMessage,
     OwnSensor,
     PositionSensor,
     RangeAzimuthElevationSensor,
@@ -34,11 +28,15 @@ from beliefstream.schemas.sensor import (
     RangeRateSensor,
     RangeRelativeBearingSensor,
     RangeSensor,
+    Reason,
     RelativeBearingSensor,
+    Sensor as SensorMessage,
     SignalStrengthSensor,
     SpeedSensor,
     TimeDifferenceSensor,
     TimeDifferencesSensor,
+    UniformClutter,
+    Unusable,
 )
 from beliefstream.schemas.sensors.angles import OrientedInPlane
 from beliefstream.schemas.sensors.base import Placed

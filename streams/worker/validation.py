@@ -19,7 +19,7 @@ from beliefstream.schemas import (
     parse,
     parse_stated,
 )
-from beliefstream.schemas.decoding import check_size
+from beliefstream.schemas.base import check_size
 from beliefstream.schemas.time import unit_hint
 from beliefstream.streams.definitions.controls import control_of
 from beliefstream.streams.definitions.conversion import prior_change, reading_of

@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 from pydantic_core import from_json, to_json
 
 from beliefstream.schemas import Reason, Unusable, parse
-from beliefstream.schemas.base import Message
-from beliefstream.schemas.decoding import check_size
+from beliefstream.schemas.base import Message, check_size
 
 __all__ = ["JSON", "LINES", "MOST_ITEMS", "read_messages"]
 

@@ -10,8 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError, from_json
 
 from beliefstream.schemas import Observation, Reason, Unusable
-from beliefstream.schemas.base import Message, explain, unusable
-from beliefstream.schemas.decoding import check_size
+from beliefstream.schemas.base import Message, check_size, explain, unusable
 from beliefstream.streams.bridges.time_units import seconds
 from beliefstream.streams.bridges.topic_templates import PLACEHOLDER, check_templates
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from beliefstream.schemas.partitioning import CLIENTS
+from beliefstream.schemas.contract import CLIENTS
 from beliefstream.streams.kafka.partitioners import (
     CRC32,
     FNV1A,
